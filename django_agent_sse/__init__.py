@@ -1,0 +1,86 @@
+"""Server-Sent Events for Django: progress, build logs, notifications and agent output, with nothing lost and nothing pinned.
+
+Routes:
+
+- ``Router``: ``router.sse(path, …)`` makes URLconf entries from handlers
+- ``SSEView``: a stream as a class
+
+What a handler gets:
+
+- ``Context``: the request, its user, values, key-value store and logger
+- ``Stream``: one open response to one client
+- ``KV``: the store behind ``c.kv``, for other code
+- ``Event``: one message, immutable and valid from birth
+- ``Ending``: how a stream ended
+
+Guards:
+
+- ``login_required``, ``staff_required``, ``permission_required``, ``api_key``
+
+Signals:
+
+- ``stream_opened``, ``stream_closed``
+
+Errors are in ``django_agent_sse.exceptions``, the ASGI wrapper in ``django_agent_sse.asgi``. Importing the package touches
+neither settings nor models: names are resolved when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Context": "streams.context",
+    "Ending": "hub.endings",
+    "Event": "wire",
+    "KV": "streams.kv",
+    "Router": "routing",
+    "SSEView": "views",
+    "Stream": "streams.stream",
+    "api_key": "guards",
+    "login_required": "guards",
+    "permission_required": "guards",
+    "staff_required": "guards",
+    "stream_closed": "signals",
+    "stream_opened": "signals",
+}
+
+__all__ = [
+    "KV",
+    "Context",
+    "Ending",
+    "Event",
+    "Router",
+    "SSEView",
+    "Stream",
+    "api_key",
+    "login_required",
+    "permission_required",
+    "staff_required",
+    "stream_closed",
+    "stream_opened",
+]
+
+if TYPE_CHECKING:
+    from .guards import api_key, login_required, permission_required, staff_required
+    from .hub.endings import Ending
+    from .routing import Router
+    from .signals import stream_closed, stream_opened
+    from .streams.context import Context
+    from .streams.kv import KV
+    from .streams.stream import Stream
+    from .views import SSEView
+    from .wire import Event
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
