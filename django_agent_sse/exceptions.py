@@ -1,0 +1,91 @@
+"""One tree of errors. Everything this package raises on purpose is an ``AgentSSEError``.
+
+::
+
+    AgentSSEError
+    ├── ConfigurationError      AGENT_SSE, INSTALLED_APPS or the server is set up wrongly
+    ├── RouteError              a handler, guard or option that a route cannot take
+    ├── GuardError              a guard returned neither True, False nor a response
+    ├── InvalidEvent            a value that cannot stand in an event stream
+    ├── StreamError
+    │   ├── StreamClosed        written to after the stream's end
+    │   ├── StreamOverflow      four buffers full of writes that nobody awaited
+    │   ├── TooManyThreads      more blocking iterators at a time than may be
+    │   ├── HandlerCancelled    a handler awaited something that was cancelled
+    │   └── HeadersSent         a header or cookie set after the response had begun
+    ├── RequestBodyError        answered with its ``status``
+    │   ├── BodyNotJSON         400
+    │   └── BodyTooLarge        413
+    └── KVError
+        └── KVKeyInvalid        a namespace or key that a cache cannot hold
+"""
+
+from __future__ import annotations
+
+
+class AgentSSEError(Exception):
+    """Base of every error that django-agent-sse raises on purpose."""
+
+
+class ConfigurationError(AgentSSEError):
+    """The project is set up in a way that cannot work; the message names the setting."""
+
+
+class RouteError(AgentSSEError, TypeError):
+    """A route was given a handler, guard or option that it cannot take; raised at import."""
+
+
+class GuardError(AgentSSEError):
+    """A guard returned something else than ``True``, ``False`` or a response; the request is refused."""
+
+
+class InvalidEvent(AgentSSEError, ValueError):
+    """A value that cannot stand in an event stream; nothing was written."""
+
+
+class StreamError(AgentSSEError):
+    """Base of the errors of one stream."""
+
+
+class StreamClosed(StreamError):
+    """The stream has ended: what was written now was not sent."""
+
+
+class StreamOverflow(StreamError):
+    """Four times the buffer is waiting: await the writes, so that they can wait for the client."""
+
+
+class TooManyThreads(StreamError):
+    """As many blocking iterators run as may. Before the response has begun, it is answered as overloaded."""
+
+
+class HandlerCancelled(StreamError):
+    """The handler awaited something that somebody cancelled, and let it pass: an error like any other."""
+
+
+class HeadersSent(StreamError):
+    """The response has begun: its headers and cookies can no longer change."""
+
+
+class RequestBodyError(AgentSSEError):
+    """The request's body cannot be used. A route answers it with ``status`` and ``{"error": …}``."""
+
+    status = 400
+
+
+class BodyNotJSON(RequestBodyError):
+    """The request's body is not JSON."""
+
+
+class BodyTooLarge(RequestBodyError):
+    """The request's body is over the limit."""
+
+    status = 413
+
+
+class KVError(AgentSSEError):
+    """Base of the errors of the key-value store."""
+
+
+class KVKeyInvalid(KVError, ValueError):
+    """A namespace or key is empty or too long for a cache key."""

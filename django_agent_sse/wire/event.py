@@ -1,0 +1,154 @@
+"""The Event, and the rules for what may stand in one.
+
+The rules are the ones of the WHATWG HTML standard, section 9.2 "Server-sent events": a field is one line, an id holds no NUL,
+``retry`` is a whole number of milliseconds, and everything is UTF-8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..exceptions import InvalidEvent
+
+MAX_RETRY = 2_147_483_647
+"""The longest ``retry`` in milliseconds, 24.8 days.
+
+The standard names no limit, but clients that are not the browser's own wait with ``setTimeout``, whose delay is a signed 32-bit
+number (Node.js documentation, "Timers": a larger one is set to 1): they would reconnect in a busy loop.
+"""
+
+_FORBIDDEN = {"\r": "a carriage return", "\n": "a line feed", "\0": "a NUL"}
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Event:
+    """One message of ``text/event-stream``. Immutable, and valid from birth: what cannot be framed cannot be made.
+
+    Args:
+        data: The text. Required, since a block without data is no event to a browser and an error to several other clients;
+            ``""`` is an event with empty data. CR LF, CR and LF in it all reach the client as LF.
+        event: The event's name. ``None`` writes no ``event`` line; ``""`` writes an empty one, which the standard defines to mean
+            the same as none: the client sees a ``message``.
+        id: What the client sends back as ``Last-Event-ID``. ``None`` leaves the client's last id as it is, ``""`` resets it.
+        retry: How long the client waits before it reconnects, in milliseconds, 0 to ``MAX_RETRY``.
+
+    Raises:
+        InvalidEvent: A field is of another type, ``event`` or ``id`` holds CR, LF or NUL, ``retry`` is out of range, or a text
+            cannot be encoded as UTF-8 (a lone surrogate).
+    """
+
+    data: str
+    event: str | None
+    id: str | None
+    retry: int | None
+
+    def __init__(self, data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> None:
+        _fill(
+            self,
+            valid_data(data),
+            None if event is None else valid_line("event", event),
+            None if id is None else valid_line("id", id),
+            None if retry is None else valid_retry(retry),
+        )
+
+
+# The slots' own setters: half the time of object.__setattr__, the usual way into a frozen dataclass.
+_set_data, _set_event, _set_id, _set_retry = (Event.__dict__[name].__set__ for name in ("data", "event", "id", "retry"))
+
+
+def _fill(event: Event, data: str, name: str | None, id: str | None, retry: int | None) -> None:
+    _set_data(event, data)
+    _set_event(event, name)
+    _set_id(event, id)
+    _set_retry(event, retry)
+
+
+def decoded(data: str, event: str | None, id: str | None, retry: int | None) -> Event:
+    """Return an ``Event`` without checking its parts: for the decoder, whose parts cannot break the rules."""
+    made = object.__new__(Event)
+    _fill(made, data, event, id, retry)
+    return made
+
+
+def valid_data(value: object) -> str:
+    """Return ``value`` as a plain ``str``.
+
+    Raises:
+        InvalidEvent: It is no ``str``, or holds a lone surrogate.
+    """
+    text = plain_str("data", value)
+    if not text.isascii():
+        check_encodable("data", text)
+    return text
+
+
+def valid_line(field: str, value: object) -> str:
+    """Return ``value`` as a plain ``str`` that can stand in the one line of ``field``.
+
+    Raises:
+        InvalidEvent: It is no ``str``, or holds CR, LF, NUL or a lone surrogate.
+    """
+    text = plain_str(field, value)
+    # Controls and surrogates are never printable, so most names and ids pass at this one fast test.
+    if text.isprintable():
+        return text
+    for character, name in _FORBIDDEN.items():
+        if character in text:
+            shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+            raise InvalidEvent(
+                f"{field} {shown} holds {name}, which would end or corrupt its line in the stream. "
+                f"It must be one line without CR, LF or NUL: choose it yourself, and put free text into data."
+            )
+    check_encodable(field, text)
+    return text
+
+
+def valid_retry(value: object) -> int:
+    """Return ``value`` as a plain ``int``.
+
+    Raises:
+        InvalidEvent: It is not an ``int`` (a ``bool`` is not), or not between 0 and ``MAX_RETRY``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidEvent(f"retry must be an int, in milliseconds, not {type(value).__name__}.")
+    if not 0 <= value <= MAX_RETRY:
+        fault = "negative" if value < 0 else "too long: clients' timers would overflow and fire at once"
+        raise InvalidEvent(f"retry is {fault}. Give milliseconds from 0 to {MAX_RETRY} (24.8 days).")
+    return int(value)
+
+
+def plain_str(field: str, value: object) -> str:
+    """Return ``value`` as a plain ``str``; of a subclass (an enum's member) its characters, whatever its ``str()`` says.
+
+    Raises:
+        InvalidEvent: It is no ``str``; the message says what to do instead.
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise InvalidEvent(f"{field} must be a str, not {type(value).__name__}. {_mend(field, value)}")
+
+
+def check_encodable(field: str, text: str) -> None:
+    """Raise ``InvalidEvent`` if ``text`` cannot be encoded as UTF-8; the message names the place and no more of the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(
+            f"{field} holds a lone surrogate (U+{ord(text[error.start]):04X} at index {error.start} of {len(text)}), which UTF-8 "
+            'cannot encode. Read the text with errors="replace" where it comes from, or clean it: '
+            'text.encode(errors="replace").decode().'
+        ) from None
+
+
+def _mend(field: str, value: Any) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "Decode the bytes first."
+    if field != "data":
+        return "Convert it with str()."
+    if value is None:
+        return 'An event without data is none to a browser; data="" is an event with empty data.'
+    return "Serialise it first, for example with json.dumps(); stream.write() does that by itself."
