@@ -1,0 +1,83 @@
+"""The project's settings: one dict ``AGENT_SSE``, merged over defaults, read when used."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.core.signals import setting_changed
+
+from .exceptions import ConfigurationError, InvalidEvent
+
+DEFAULTS: Mapping[str, Any] = {
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
+    "CACHE": "default",
+    "HEARTBEAT": 15,
+    "RETRY": 3000,
+    "MAX_DURATION": None,
+    "ON_DISCONNECT": "cancel",
+    "BUFFER_BYTES": 65536,
+    "BUFFER_EVENTS": 256,
+    "SEND_TIMEOUT": 30,
+    "COMMIT_AFTER": 0.25,
+    "CLOSE_GRACE": 5,
+    "THREADS": 4,
+}
+
+_json = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def encode_json(value: object) -> str:
+    """Write a value as compact JSON: what ``stream.write`` sends for everything but text.
+
+    Raises:
+        InvalidEvent: ``value`` has no JSON form (NaN and infinities have none, RFC 8259 section 6).
+    """
+    try:
+        return _json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent(
+            f"a {type(value).__name__} cannot be written as JSON ({error}); write text, or values that JSON has"
+        ) from error
+
+
+def unknown_keys(given: Mapping[str, Any]) -> list[str]:
+    """One sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
+    return [f"AGENT_SSE[{key!r}] does not exist{_nearest(key)}" for key in given if key not in DEFAULTS]
+
+
+def _nearest(key: object) -> str:
+    near = get_close_matches(str(key), DEFAULTS, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
+
+
+@functools.cache
+def current() -> Mapping[str, Any]:
+    """Every value in force: the same object until the settings change.
+
+    Raises:
+        ConfigurationError: ``AGENT_SSE`` is no dict, or holds a key that does not exist.
+    """
+    given = getattr(settings, "AGENT_SSE", {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"AGENT_SSE must be a dict, not {type(given).__name__}")
+    if problems := unknown_keys(given):
+        raise ConfigurationError("; ".join(problems))
+    return {**DEFAULTS, **given}
+
+
+def setting(name: str) -> Any:
+    """One value of ``AGENT_SSE``, or its default."""
+    return current()[name]
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "AGENT_SSE":
+        current.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_agent_sse.conf")

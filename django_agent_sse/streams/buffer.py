@@ -1,0 +1,156 @@
+"""What a handler has written and the client has not taken yet: bounded, and joined when it goes out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..exceptions import StreamOverflow
+from ..hub.loops import LoopStreams
+from ..wire import comment
+
+OVERFLOW = 4
+"""Writes that nobody awaits raise beyond this many times the bound."""
+HEARTBEAT = comment()
+
+
+class Buffer:
+    """Frames on their way out; one task takes, any number put. Belongs to one event loop.
+
+    Attributes:
+        events: Events taken so far; comments and the dialect's own last event are not counted.
+        bytes: Bytes taken so far.
+        finished: Nothing more will be put.
+    """
+
+    __slots__ = (
+        "_asides",
+        "_beat",
+        "_frames",
+        "_here",
+        "_max_bytes",
+        "_max_frames",
+        "_size",
+        "_taker",
+        "_writers",
+        "bytes",
+        "events",
+        "finished",
+    )
+
+    def __init__(self, here: LoopStreams, max_bytes: int, max_frames: int) -> None:
+        self._here = here
+        self._max_bytes = max_bytes
+        self._max_frames = max_frames
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._taker: asyncio.Future[bool] | None = None
+        self._writers: list[asyncio.Future[bool]] | None = None
+        self._beat = False
+        self._asides = 0
+        self.events = 0
+        self.bytes = 0
+        self.finished = False
+
+    def put(self, frame: bytes) -> asyncio.Future[bool]:
+        """Enqueue a frame at once; the future is done while there is room, else when the client has taken.
+
+        Raises:
+            StreamOverflow: ``OVERFLOW`` times the bound is waiting already; the frame was not enqueued.
+        """
+        frames = self._frames
+        if self._size >= self._max_bytes or len(frames) >= self._max_frames:
+            self._check_overflow()
+        frames.append(frame)
+        self._size += len(frame)
+        taker = self._taker
+        if taker is not None:
+            self._taker = None
+            if not taker.done():
+                taker.set_result(True)
+        if self._size < self._max_bytes and len(frames) < self._max_frames:
+            return self._here.sent
+        waiting: asyncio.Future[bool] = self._here.loop.create_future()
+        if self._writers is None:
+            self._writers = [waiting]
+        else:
+            self._writers.append(waiting)
+        return waiting
+
+    def put_aside(self, frame: bytes) -> asyncio.Future[bool]:
+        """As ``put``, for what is not counted as an event."""
+        waiting = self.put(frame)
+        self._asides += 1
+        return waiting
+
+    def _check_overflow(self) -> None:
+        if self._size >= OVERFLOW * self._max_bytes or len(self._frames) >= OVERFLOW * self._max_frames:
+            raise StreamOverflow(
+                f"{len(self._frames)} writes ({self._size} bytes) wait for this client, which takes more slowly than the "
+                "handler writes; await each write, so that the handler waits for the client"
+            )
+
+    def beat(self) -> None:
+        """Ask for a heartbeat comment, unless there is something better to send."""
+        self._beat = True
+        self._wake()
+
+    def take(self) -> bytes:
+        """All that waits, joined: empty where nothing does. Lets the waiting writers go on."""
+        frames = self._frames
+        if not frames:
+            if self._beat:
+                self._beat = False
+                self.bytes += len(HEARTBEAT)
+                return HEARTBEAT
+            return b""
+        self._beat = False
+        chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        self.events += len(frames) - self._asides
+        self.bytes += len(chunk)
+        frames.clear()
+        self._size = self._asides = 0
+        self._release(True)
+        return chunk
+
+    def wait(self) -> asyncio.Future[bool]:
+        """A future, done when there is something to take, or the end is there. For one task at a time."""
+        if self._frames or self._beat or self.finished:
+            return self._here.sent
+        taker = self._taker = self._here.loop.create_future()
+        return taker
+
+    def finish(self, last: bytes = b"") -> None:
+        """Let what waits, and then ``last``, be the end."""
+        if last:
+            self._frames.append(last)
+            self._size += len(last)
+            self._asides += 1
+        self.finished = True
+        self._wake()
+
+    def discard(self, answer: bool | BaseException) -> None:
+        """Forget what waits; waiting writers get ``answer``."""
+        self._frames.clear()
+        self._size = self._asides = 0
+        self._release(answer)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait to be taken."""
+        return len(self._frames)
+
+    def _wake(self) -> None:
+        taker, self._taker = self._taker, None
+        if taker is not None and not taker.done():
+            taker.set_result(True)
+
+    def _release(self, answer: bool | BaseException) -> None:
+        writers, self._writers = self._writers, None
+        for writer in writers or ():
+            if writer.done():
+                continue
+            if isinstance(answer, bool):
+                writer.set_result(answer)
+            else:
+                writer.set_exception(answer)
+                writer.exception()  # a write that nobody awaits must not complain when it is collected

@@ -1,0 +1,280 @@
+"""What a handler knows: the request, its user, its values, its store and its logger, as ``c``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+from wsgiref.util import is_hop_by_hop
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http.request import HttpHeaders
+from django.http.response import HttpResponseBase
+from django.utils.functional import LazyObject, empty
+
+from django_agent_sse import conf
+from django_agent_sse.exceptions import AgentSSEError, HeadersSent, StreamError
+
+from .body import read_json
+from .kv import KV
+from .last_event_id import LastEventId
+from .logger import RouteLogger
+
+_NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
+_OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "x-accel-buffering"})
+
+
+class Var:
+    """The attributes of ``c.var``: what a guard set on it, else what middleware set on the request.
+
+    ``kv`` and ``logger`` are the context's own and cannot be replaced. The request is not asked for names with a leading ``_``.
+    """
+
+    __slots__ = ("__dict__", "_context")
+    _context: Context
+
+    def __init__(self, context: Context) -> None:
+        object.__setattr__(self, "_context", context)
+
+    @property
+    def kv(self) -> KV:
+        return self._context.kv
+
+    @property
+    def logger(self) -> RouteLogger:
+        return self._context.logger
+
+    def __getattr__(self, name: str) -> Any:
+        request = self._context._request
+        found = empty if request is None or name.startswith("_") else getattr(request, name, empty)
+        if found is not empty:
+            return found
+        raise AttributeError(
+            f"c.var.{name} is not set: set it in a guard (c.var.{name} = …), or in a middleware (request.{name} = …)"
+            f"{_RELEASED if request is None else ''}"
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("kv", "logger", "_context"):
+            raise AttributeError(f"c.var.{name} belongs to the stream; choose another name")
+        object.__setattr__(self, name, value)
+
+
+_RELEASED = "; this stream is slim and has let its request go"
+
+
+class Context:
+    """One request as its guards and its handler see it. One exists per open stream, and costs little until it is used.
+
+    Attributes:
+        params: The URL's values, converted.
+        route: The route's pattern, for log lines.
+        started: The response has begun; set by the stream. Headers and cookies can then no longer change.
+    """
+
+    __slots__ = ("_bag", "_cache", "_kv", "_last_event_id", "_logger", "_request", "_user", "_var", "params", "route", "started")
+
+    def __init__(self, request: HttpRequest, params: Mapping[str, object], *, route: str, cache: str) -> None:
+        self._request: HttpRequest | None = request
+        self.params = params
+        self.route = route
+        self.started = False
+        self._cache = cache
+        self._user: Any = empty
+        self._var: Var | None = None
+        self._bag: HttpResponse | None = None
+        self._kv: KV | None = None
+        self._logger: RouteLogger | None = None
+        self._last_event_id: LastEventId | None = None
+
+    def __repr__(self) -> str:
+        return f"<Context of {self.route!r}>"
+
+    @property
+    def request(self) -> HttpRequest:
+        """Django's request.
+
+        Raises:
+            AgentSSEError: The stream is slim and has let it go.
+        """
+        if self._request is None:
+            _released("c.request")
+        return self._request
+
+    @property
+    def query(self) -> QueryDict:
+        """The query parameters: ``request.GET``."""
+        return self.request.GET
+
+    def header(self, name: str, default: str | None = None) -> str | None:
+        """A request header, by its name in any case."""
+        key = name.upper().replace("-", "_")
+        # request.headers would copy all of them, and the copy would stay for as long as the stream.
+        found: str | None = self.request.META.get(key if key in _NOT_PREFIXED else f"HTTP_{key}", default)
+        return found
+
+    async def json_body(self, *, limit: int | None = None) -> Any:
+        """Read the request's body as JSON; it can be read again.
+
+        Args:
+            limit: The most bytes to read. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where not given.
+
+        Raises:
+            BodyTooLarge: Answered with 413.
+            BodyNotJSON: Also for NaN and infinities, which JSON does not have. Answered with 400.
+        """
+        return read_json(self.request, limit)
+
+    @property
+    def user(self) -> Any:
+        """The request's user, loaded before the guards ran; without ``AuthenticationMiddleware`` an ``AnonymousUser``.
+
+        ``None`` where ``django.contrib.auth`` is not installed. A user that a guard sets on ``c.request`` is seen here.
+
+        Raises:
+            AgentSSEError: ``load_user`` was not awaited, or the stream is slim and has let its request go.
+        """
+        if self._user is empty:
+            raise AgentSSEError("c.user is not loaded: await c.load_user() first (a route does so before its guards)")
+        if self._request is None:
+            _released("c.user", "; c.user_pk is still there")
+        return getattr(self._request, "user", self._user)
+
+    @property
+    def user_pk(self) -> Any:
+        """The primary key of ``user``, ``None`` for an anonymous one; still there when a slim stream has let the user go."""
+        if self._request is None:
+            return None if self._user is empty else self._user
+        return getattr(self.user, "pk", None)
+
+    async def load_user(self) -> None:
+        """Make ``user`` an ordinary attribute: afterwards neither it nor ``request.user`` queries a database.
+
+        A request without a session cookie costs no query and no thread.
+        """
+        request = self.request
+        user: Any = getattr(request, "user", empty)
+        if user is empty:
+            user = _anonymous()
+        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+            user = await _evaluated(request, user)
+            request.user = user
+        self._user = user
+
+    @property
+    def var(self) -> Var:
+        """Values that guards and middleware hand to the handler, as attributes."""
+        if self._var is None:
+            self._var = Var(self)
+        return self._var
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The last id that the client got, without ``sse.end~``; ``None`` when it sent none that can be used."""
+        return self._position().value
+
+    @property
+    def ended(self) -> bool:
+        """The client had the whole stream already and came back only because an ``EventSource`` always does."""
+        return self._position().ended
+
+    def _position(self) -> LastEventId:
+        if self._last_event_id is None:
+            self._last_event_id = LastEventId.of(self.request)
+        return self._last_event_id
+
+    @property
+    def kv(self) -> KV:
+        """The key-value store in the route's cache."""
+        if self._kv is None:
+            self._kv = KV(self._cache)
+        return self._kv
+
+    @property
+    def logger(self) -> RouteLogger:
+        """A logger whose records carry ``route``."""
+        if self._logger is None:
+            self._logger = RouteLogger({"route": self.route})
+        return self._logger
+
+    def json(self, obj: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+        """A JSON answer instead of a stream; ``headers`` come after those of ``set_header``."""
+        return self._answer(conf.encode_json(obj), "application/json", status, headers)
+
+    def text(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+        """A plain text answer instead of a stream; ``headers`` come after those of ``set_header``."""
+        return self._answer(text, "text/plain; charset=utf-8", status, headers)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Keep a header for the response.
+
+        Raises:
+            HeadersSent: The response has begun.
+            StreamError: The header is one that the stream or the server sets itself.
+            BadHeaderError: The name or value holds a line break (Django's own error).
+        """
+        bag = self._headers_bag("set_header")
+        if name.lower() in _OWNED_BY_THE_STREAM or is_hop_by_hop(name):
+            raise StreamError(f"{name} is set by the stream or the server; an answer takes it as c.json(…, headers={{…}})")
+        bag.headers[name] = value
+
+    def set_cookie(self, key: str, value: str = "", **options: Any) -> None:
+        """Keep a cookie for the response; options as in ``HttpResponse.set_cookie``.
+
+        Raises:
+            HeadersSent: The response has begun.
+        """
+        self._headers_bag("set_cookie").set_cookie(key, value, **options)
+
+    def apply_headers(self, response: HttpResponseBase) -> None:
+        """Put what ``set_header`` and ``set_cookie`` kept on a response. ``json`` and ``text`` have done so already."""
+        if self._bag is not None:
+            for name, value in self._bag.headers.items():
+                response.headers[name] = value
+            response.cookies.update(self._bag.cookies)
+
+    def release(self) -> None:
+        """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
+        if self._request is not None:
+            self._position()
+            self._user = None if self._user is empty else self.user_pk
+            self._request = None
+
+    def _answer(self, body: str, content_type: str, status: int, headers: Mapping[str, str] | None) -> HttpResponse:
+        response = HttpResponse(body, content_type=content_type, status=status)
+        self.apply_headers(response)
+        for name, value in (headers or {}).items():
+            response.headers[name] = value
+        return response
+
+    def _headers_bag(self, verb: str) -> HttpResponse:
+        if self.started:
+            raise HeadersSent(f"c.{verb}() is too late, the response has begun: call it in a guard or before the first write")
+        if self._bag is None:
+            self._bag = HttpResponse()
+            del self._bag.headers["Content-Type"]
+        return self._bag
+
+
+def _released(what: str, instead: str = "") -> NoReturn:
+    raise AgentSSEError(f"{what} is gone{_RELEASED}{instead}; read it before the stream starts, or take slim=True off the route")
+
+
+def _anonymous() -> Any:
+    if not apps.is_installed("django.contrib.auth"):
+        return None
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()
+
+
+async def _evaluated(request: HttpRequest, lazy: Any) -> Any:
+    """The object behind a lazy user, without a query on the event loop."""
+    if lazy._wrapped is empty:
+        loader = lazy.__dict__.get("_setupfunc")
+        # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
+        if getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
+            return await request.auser()
+        await sync_to_async(lazy._setup)()
+    return lazy._wrapped

@@ -1,0 +1,169 @@
+"""The shapes of a handler, told apart by signature.
+
+A factory ``(c, **url_kwargs) -> handler(stream)``, plain or ``async``; a direct ``async (c, stream, **url_kwargs)``; an async
+generator ``(c, …)``; a sync generator ``(c, …)``. URL kwargs are passed by name, where the handler names them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.http import HttpResponseBase
+
+from ..exceptions import RouteError
+from .context import Context
+from .stream import Stream
+
+Handler = Callable[[Stream], Awaitable[object]]
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+SHAPES = (
+    "a handler is a factory `def f(c, …): return async_handler`, a direct `async def f(c, stream, …)`, "
+    "or a generator `def`/`async def f(c, …)` with yield"
+)
+
+
+class Shape:
+    """What a route's handler is, and how it is called."""
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        """Look at a handler.
+
+        Raises:
+            RouteError: No shape fits, whatever the URL captures.
+        """
+        if not callable(handler):
+            raise RouteError(f"{handler!r} is not callable; {SHAPES}")
+        self.name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        _refuse_decorated(handler, self.name)
+        self._is_generator = _any_of((inspect.isgeneratorfunction, inspect.isasyncgenfunction), handler)
+        self._is_async = _any_of((inspect.iscoroutinefunction,), handler)
+        parameters = list(inspect.signature(handler).parameters.values())
+        self._positional = [one for one in parameters if one.kind in _POSITIONAL]
+        self._named = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+        self._takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        self._takes_stream = functools.cache(self._look_for_stream)
+        if not self._positional:
+            raise RouteError(f"{self.name} takes no arguments; {SHAPES}")
+
+    def check_early(self, url_kwargs: frozenset[str]) -> None:
+        """Refuse what is certainly wrong, though an ``include()`` around the route may capture more than ``url_kwargs``.
+
+        Raises:
+            RouteError: A plain function or a generator takes the stream.
+        """
+        if [one.name for one in self._positional[1:2]] != ["stream"] or "stream" in url_kwargs:
+            return
+        if self._is_generator:
+            self._refuse_generator("stream")
+        if not self._is_async:
+            self._refuse_sync()
+
+    def check(self, url_kwargs: frozenset[str]) -> None:
+        """Refuse a handler that what the URL captures does not fit.
+
+        Raises:
+            RouteError: With what the URL captures, and the shapes.
+        """
+        self._takes_stream(url_kwargs)
+
+    def _refuse_sync(self) -> None:
+        raise RouteError(
+            f"{self.name} is a plain function that takes a stream, so it would block every other request; write "
+            f"`async def`, or make it a generator (`yield` each event), which runs on a thread. {SHAPES}"
+        )
+
+    def _refuse_generator(self, taken: str) -> None:
+        raise RouteError(f"{self.name} is a generator and takes {taken!r}; a generator yields its events, it needs no stream")
+
+    def _look_for_stream(self, url_kwargs: frozenset[str]) -> bool:
+        """Whether the second parameter is the stream: the one that is neither the context nor captured by the URL."""
+        others = [one.name for one in self._positional[1:] if one.name not in url_kwargs and one.default is one.empty]
+        missing = [one.name for one in self._named if one.name not in url_kwargs and one.default is one.empty]
+        if len(others) > 1 or missing:
+            captured = ", ".join(sorted(url_kwargs)) or "nothing"
+            raise RouteError(f"{self.name} takes {', '.join(others + missing)}, but the URL captures {captured}; {SHAPES}")
+        if others and self._is_generator:
+            self._refuse_generator(others[0])
+        if others and self._positional[1].name != others[0]:
+            raise RouteError(f"{self.name} takes the stream as {others[0]!r}; it stands second, after the context")
+        if others and not self._is_async:
+            self._refuse_sync()
+        return bool(others)
+
+    async def prepare(self, c: Context, kwargs: Mapping[str, Any], handler: Callable[..., Any]) -> Handler | HttpResponseBase:
+        """Run what comes before the stream (a factory's body) and return what takes the stream.
+
+        Args:
+            c: The request's context.
+            kwargs: What the URL captured.
+            handler: The handler that was looked at, or the same method of another instance.
+
+        Raises:
+            RouteError: The handler cannot be called so, or the factory returned nothing that takes a stream.
+        """
+        direct = self._takes_stream(frozenset(kwargs))
+        call = self._bound(handler, c, kwargs, skip=2 if direct else 1)
+        if direct:
+            return call
+        if self._is_generator:
+            return functools.partial(_pipe, call)
+        made = call()
+        if inspect.isawaitable(made):
+            made = await made
+        return self._handler_of(made)
+
+    def _bound(self, handler: Callable[..., Any], c: Context, kwargs: Mapping[str, Any], skip: int) -> Callable[..., Any]:
+        """The handler as a function of what comes between the context and the URL's values: the stream, or nothing.
+
+        A plain function, and no coroutine around the handler's, which would stay for as long as the stream.
+        """
+        own = {one.name for one in self._positional[:skip]}
+        rest = [one for one in self._positional[skip:] if one.name in kwargs]
+        by_position = [kwargs[one.name] for one in rest if one.kind is one.POSITIONAL_ONLY]
+        by_name = {one.name for one in (*rest, *self._named) if one.kind is not one.POSITIONAL_ONLY}
+        named = {name: value for name, value in kwargs.items() if name not in own and (self._takes_all or name in by_name)}
+        return lambda *stream: handler(c, *stream, *by_position, **named)
+
+    def _handler_of(self, made: Any) -> Handler | HttpResponseBase:
+        if isinstance(made, HttpResponseBase):
+            return made
+        if inspect.isasyncgen(made) or inspect.isgenerator(made):
+            return functools.partial(_pipe, lambda: made)
+        if callable(made):
+            return functools.partial(_made, made, self.name)
+        raise RouteError(f"{self.name} returned {made!r}, and nothing that takes a stream; {SHAPES}")
+
+
+def _any_of(tests: tuple[Callable[[Any], bool], ...], handler: Any) -> bool:
+    """Whether the function behind a handler, or the ``__call__`` of an object, is of a kind."""
+    inner = inspect.unwrap(handler)
+    if not inspect.isroutine(inner) and not isinstance(inner, functools.partial):
+        inner = type(inner).__call__
+    return any(test(inner) for test in tests)
+
+
+def _refuse_decorated(handler: Any, name: str) -> None:
+    """Django's view decorators pass a context off as a request."""
+    home = getattr(handler, "__globals__", {}).get("__name__", "")
+    if home.startswith("django."):
+        raise RouteError(
+            f"{name} is wrapped by a decorator of {home}, which expects a request; use guards=[…] (django_agent_sse has "
+            "login_required, permission_required, staff_required), middleware=[…] or csrf_exempt=True on the route"
+        )
+
+
+def _pipe(call: Callable[[], Any], stream: Stream) -> Awaitable[object]:
+    return stream.pipe(call())
+
+
+def _made(made: Callable[[Stream], Any], name: str, stream: Stream) -> Awaitable[object]:
+    outcome: Awaitable[object] = made(stream)
+    if inspect.isawaitable(outcome):
+        return outcome
+    if inspect.isasyncgen(outcome) or inspect.isgenerator(outcome):
+        return stream.pipe(outcome)
+    raise RouteError(f"what {name} returned is a plain function; write `async def handler(stream)`")

@@ -1,0 +1,206 @@
+"""The key-value store of handlers: one of the project's caches, read without blocking the event loop or pinning threads.
+
+No cache back end of Django or of django-redis is asynchronous: ``aget`` hops to a thread. Local memory needs no thread and gets
+none; the database cache goes where the ORM goes, so that it shares the request's connection and transaction; every other cache
+is reached through one bounded executor of the process. Django's own ``RedisCache`` opens a connection per cache object, and
+makes such an object per request: here it has one per thread of that executor, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar, cast
+from urllib.parse import quote
+
+from asgiref.sync import sync_to_async
+from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
+from django.core.cache.backends.db import BaseDatabaseCache
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+from django.utils.module_loading import import_string
+
+from django_agent_sse import conf
+from django_agent_sse.exceptions import ConfigurationError, KVError, KVKeyInvalid
+
+PREFIX = "sse.kv:"
+MAX_KEY_LENGTH = 200
+"""Of the whole cache key: memcached takes 250, and ``KEY_PREFIX`` and the version want their part."""
+
+_T = TypeVar("_T")
+_Way: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVResult:
+    """What was found: ``data`` may be a stored ``None``, which ``exists`` tells from a missing key."""
+
+    exists: bool
+    data: Any = None
+
+
+_ABSENT = KVResult(exists=False)
+
+
+class KV:
+    """Values under a namespace and a key, in the cache ``alias`` of ``CACHES``.
+
+    A value comes back with the type that it went in with, as long as the cache pickles: all of Django's and django-redis do by
+    default. A cache that cannot be reached raises its own error and never looks like a missing key, unless the cache itself
+    hides it (django-redis with ``IGNORE_EXCEPTIONS``). A cache may drop entries to make room: local memory, files and the
+    database keep 300 unless ``OPTIONS["MAX_ENTRIES"]`` says more.
+
+    Every method raises ``KVKeyInvalid`` for a namespace or key that no cache can hold, and ``ConfigurationError`` for an alias
+    that ``CACHES`` does not have.
+    """
+
+    __slots__ = ("alias",)
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def __repr__(self) -> str:
+        return f"KV({self.alias!r})"
+
+    @staticmethod
+    def cache_key(ns: str, key: str) -> str:
+        """The key in the cache, for code that uses the cache directly: ``caches[alias].set(KV.cache_key("builds", "42"), …)``.
+
+        ``sse.kv:<namespace>:<key>``, both percent-encoded and so reversible; the namespace holds no raw ``:``.
+
+        Raises:
+            KVKeyInvalid: One of them is no ``str``, is empty, holds a lone surrogate, or both together are too long.
+        """
+        whole = f"{PREFIX}{_quoted(ns, 'namespace', '')}:{_quoted(key, 'key', ':/')}"
+        if len(whole) > MAX_KEY_LENGTH:
+            raise KVKeyInvalid(
+                f"a cache key of {len(whole)} characters, {MAX_KEY_LENGTH} fit: shorten the namespace, hash the key {key[:30]!r}"
+            )
+        return whole
+
+    async def get(self, ns: str, key: str) -> KVResult:
+        """Look one key up."""
+        cache_key = self.cache_key(ns, key)
+        data = await self._call(lambda cache: cache.get(cache_key, _MISSING))
+        return _ABSENT if data is _MISSING else KVResult(exists=True, data=data)
+
+    async def get_many(self, ns: str, keys: Iterable[str]) -> dict[str, Any]:
+        """Look several keys up in one round trip.
+
+        Returns:
+            The values of the keys that exist, in the order asked for.
+        """
+        wanted = {self.cache_key(ns, key): key for key in keys}
+        if not wanted:
+            return {}
+        found = await self._call(lambda cache: cache.get_many(list(wanted)))
+        return {key: found[cache_key] for cache_key, key in wanted.items() if cache_key in found}
+
+    async def set(self, ns: str, key: str, value: Any, *, ttl: float | None = None) -> None:
+        """Store a value that can be pickled.
+
+        Args:
+            ns: The namespace.
+            key: The key in it.
+            value: What to keep; ``None`` is a value.
+            ttl: Seconds until it expires, ``None`` for never. Caches other than local memory count whole seconds: rounded up.
+
+        Raises:
+            KVError: ``ttl`` is not a positive, finite number.
+        """
+        cache_key = self.cache_key(ns, key)
+        if ttl is not None and not 0 < ttl < math.inf:
+            raise KVError(f"ttl={ttl!r}: seconds above 0, or None for an entry that never expires; delete() removes one")
+        if ttl is not None and _way_to(self.alias) is not _direct:
+            ttl = math.ceil(ttl)
+        await self._call(lambda cache: cache.set(cache_key, value, ttl))
+
+    async def delete(self, ns: str, key: str) -> bool:
+        """Remove a key; ``True`` if it was there."""
+        cache_key = self.cache_key(ns, key)
+        return bool(await self._call(lambda cache: cache.delete(cache_key)))
+
+    async def _call(self, work: Callable[[BaseCache], _T]) -> _T:
+        alias = self.alias
+        return cast(_T, await _way_to(alias)(lambda: work(caches[alias])))
+
+
+def _quoted(text: object, what: str, safe: str) -> str:
+    if not isinstance(text, str):
+        raise KVKeyInvalid(f"a {what} is a str, not {type(text).__name__}: write str({text!r})")
+    if not text:
+        raise KVKeyInvalid(f"the {what} is empty")
+    try:
+        return quote(text, safe=safe)
+    except UnicodeEncodeError as error:
+        raise KVKeyInvalid(f"the {what} {text!r} is no valid Unicode text") from error
+
+
+async def _direct(work: Callable[[], _T]) -> _T:
+    return work()
+
+
+async def _where_the_orm_runs(work: Callable[[], _T]) -> _T:
+    return await sync_to_async(work, thread_sensitive=True)()
+
+
+async def _in_the_pool(work: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(_pool.executor(), work)
+
+
+def _way_to(alias: str) -> _Way:
+    try:
+        backend = caches.settings[alias]["BACKEND"]
+    except KeyError:
+        raise ConfigurationError(
+            f"CACHES has no {alias!r}, only {', '.join(caches.settings)}: mend AGENT_SSE['CACHE'] or the route's cache="
+        ) from None
+    return _way_to_backend(backend)
+
+
+@functools.lru_cache(maxsize=32)
+def _way_to_backend(path: str) -> _Way:
+    backend: type[BaseCache] = import_string(path)
+    if issubclass(backend, (LocMemCache, DummyCache)):
+        return _direct
+    if issubclass(backend, BaseDatabaseCache):
+        return _where_the_orm_runs
+    return _in_the_pool
+
+
+class _Pool:
+    """At most ``THREADS`` threads for caches, made when first needed and anew in a forked child.
+
+    A thread of it keeps a context of its own, so Django's per-context cache objects, and their connections, live as long as it.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start over; after a fork, which copies a lock as it stands and no threads."""
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._size = 0
+
+    def executor(self) -> ThreadPoolExecutor:
+        size: int = conf.setting("THREADS")
+        with self._lock:
+            if self._executor is None or size != self._size:
+                if self._executor is not None:
+                    self._executor.shutdown(wait=False)
+                self._executor, self._size = ThreadPoolExecutor(size, thread_name_prefix="sse-kv"), size
+            return self._executor
+
+
+_pool = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.forget)

@@ -1,0 +1,119 @@
+"""The options of a route: the project's ``AGENT_SSE``, overridden per router, route and view."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from django.conf import settings
+
+from .. import conf
+from ..exceptions import RouteError
+from ..wire import MAX_RETRY
+
+_SECONDS = {"heartbeat": True, "max_duration": True, "send_timeout": True, "commit_after": False, "close_grace": False}
+"""Options in seconds, and whether they may be ``None``."""
+_WHOLE = {"buffer_bytes": 1, "buffer_events": 1, "retry": 0}
+"""Options that are whole numbers, and the lowest."""
+
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    "on_disconnect": ("cancel", "continue"),
+    "control_events": (None, True, False),
+    "final_on_error": (True, False),
+    "slim": (True, False),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How the streams of one route behave. Times in seconds, ``retry`` in milliseconds.
+
+    Attributes:
+        heartbeat: Silence after which a comment is sent; ``None`` or 0 for none.
+        retry: The reconnection time that the first event of a stream tells the client; ``None`` for none.
+        max_duration: After so long a stream ends (``max_duration``) and the client reconnects; ``None`` for never.
+        on_disconnect: ``"cancel"`` the handler when the client leaves, or let it ``"continue"``.
+        buffer_bytes: Bytes that wait for the client before an awaited write waits too.
+        buffer_events: Events, likewise.
+        send_timeout: A client that takes nothing for so long is ``slow_client``; ``None`` for never.
+        commit_after: How long a handler may take to its first verb before the response begins without it.
+        close_grace: How long a handler's code may run on after ``close()``.
+        cache: The alias in ``CACHES`` behind ``c.kv``.
+        control_events: Send ``sse.end``, ``sse.error`` and so on; ``None``: to a GET whose Accept names text/event-stream.
+        final_on_error: A handler's error is final: a client that reconnects after it gets 204.
+        slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
+    """
+
+    heartbeat: float | None
+    retry: int | None
+    max_duration: float | None
+    on_disconnect: Literal["cancel", "continue"]
+    buffer_bytes: int
+    buffer_events: int
+    send_timeout: float | None
+    commit_after: float
+    close_grace: float
+    cache: str
+    control_events: bool | None = None
+    final_on_error: bool = False
+    slim: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> StreamOptions:
+        """The project's options with ``given`` over them.
+
+        Raises:
+            RouteError: A value that the option cannot take.
+        """
+        project = {name: conf.setting(name.upper()) for name in PROJECT_WIDE}
+        options = cls(**{**project, **given})
+        for name, optional in _SECONDS.items():
+            _check_seconds(name, getattr(options, name), optional)
+        for name, lowest in _WHOLE.items():
+            _check_whole(name, getattr(options, name), lowest)
+        for name, choices in _CHOICES.items():
+            if not any(type(choice) is type(getattr(options, name)) and choice == getattr(options, name) for choice in choices):
+                raise RouteError(f"{name} must be {' or '.join(map(repr, choices))}, not {getattr(options, name)!r}")
+        if options.cache not in settings.CACHES:
+            raise RouteError(f"cache must be one of CACHES ({', '.join(settings.CACHES)}), not {options.cache!r}")
+        return options
+
+    @property
+    def visit_interval(self) -> float | None:
+        """How often the clock must look at a stream; ``None``: never."""
+        times = [time for time in (self.heartbeat, self.max_duration, self.send_timeout) if time]
+        return min(times, default=None)
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(StreamOptions))
+PROJECT_WIDE = tuple(field.name for field in dataclasses.fields(StreamOptions) if field.default is dataclasses.MISSING)
+
+
+def check_names(given: Mapping[str, Any]) -> None:
+    """Refuse an option that does not exist.
+
+    Raises:
+        RouteError: With the nearest one that does.
+    """
+    for name in given:
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+            raise RouteError(f"a stream has no option {name!r}; {hint}")
+
+
+def _check_seconds(name: str, value: object, optional: bool) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise RouteError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
+
+
+def _check_whole(name: str, value: object, lowest: int) -> None:
+    if value is None and name == "retry":
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MAX_RETRY:
+        raise RouteError(f"{name} must be a whole number from {lowest} to {MAX_RETRY}, not {value!r}")

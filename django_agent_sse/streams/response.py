@@ -1,0 +1,99 @@
+"""The HTTP responses of a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+from django.http import HttpResponse, StreamingHttpResponse
+
+from .. import conf
+from ..wire import frame
+from .context import Context
+from .farewell import jittered
+from .transport import Transport
+
+CONTENT_TYPE = "text/event-stream"
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-cache, no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    # GZipMiddleware leaves an encoded response alone. In Django 5.2 it makes every chunk a gzip member of its own, of which
+    # many clients read the first only, and in 6.0 it sends nothing before the end.
+    "Content-Encoding": "identity",
+}
+OVERLOADED_RETRY = 10_000
+"""Milliseconds after which, more or less, a client that found the server overloaded should come back."""
+
+
+class SSEResponse(StreamingHttpResponse):
+    """Pours one stream into the ASGI response, and closes it when Django lets go of it in any way.
+
+    A plain generator would not do: a cancel that lands while Django waits in ``send()`` leaves it to the garbage collector.
+    """
+
+    def __init__(self, transport: Transport, *, slim: Context | None = None) -> None:
+        """Make the response.
+
+        Args:
+            transport: What to pour out.
+            slim: The context whose request is let go when the response begins; by then every middleware is through.
+        """
+        self._transport = transport
+        self._slim = slim
+        self._source = transport.pour()
+        super().__init__(self._source, content_type=CONTENT_TYPE, headers=HEADERS)
+        self._resource_closers.append(transport.abandon)  # type: ignore[attr-defined]
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        if self._slim is not None:
+            request = self._slim.request
+            self._slim.release()
+            vars(request).clear()
+        untouched = self._iterator is self._source  # type: ignore[attr-defined]
+        return self._source if untouched else self._wrapped()
+
+    async def _wrapped(self) -> AsyncGenerator[bytes, None]:
+        """Through whatever a middleware put around the content."""
+        content: AsyncIterator[bytes] = self.streaming_content  # type: ignore[assignment]
+        try:
+            async for part in content:
+                yield part
+        finally:
+            await self._source.aclose()
+
+    def __del__(self) -> None:
+        self._transport.abandon()
+
+
+def head_response() -> HttpResponse:
+    """The headers of a stream, for HEAD."""
+    return HttpResponse(content_type=CONTENT_TYPE, headers=HEADERS)
+
+
+def ended_response() -> HttpResponse:
+    """204: an ``EventSource`` that comes back after the end stays away for good."""
+    response = HttpResponse(status=204, headers={"Cache-Control": HEADERS["Cache-Control"]})
+    del response["Content-Type"]  # there is no content
+    return response
+
+
+def overloaded_response(control: bool, reason: str) -> HttpResponse:
+    """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event."""
+    retry = jittered(OVERLOADED_RETRY)
+    if control:
+        told = frame(conf.encode_json({"reason": reason}), "sse.overloaded", None, retry)
+        return HttpResponse(told, content_type=CONTENT_TYPE, headers=HEADERS)
+    return HttpResponse(
+        json.dumps({"error": reason}),
+        status=503,
+        content_type="application/json",
+        headers={"Retry-After": str(max(1, retry // 1000))},
+    )
+
+
+def names_event_stream(context: Context) -> bool:
+    """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
+    accept = context.header("Accept", "") or ""
+    return context.request.method == "GET" and any(
+        part.split(";")[0].strip().lower() == CONTENT_TYPE for part in accept.split(",")
+    )

@@ -1,0 +1,228 @@
+"""The stream: what a handler writes to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from django.utils.functional import Promise
+
+from .. import conf
+from ..exceptions import InvalidEvent, StreamClosed
+from ..hub.endings import Ending
+from ..wire import Event, comment, frame
+from .aside import Callback
+from .sources import events_of, items_of, without_line_end
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+
+class Stream:
+    """One open response to one client.
+
+    ``write`` and its relatives frame and enqueue at the call; awaiting them waits for the client while the buffer is full.
+    They raise ``InvalidEvent`` for what cannot stand in an event stream, ``StreamClosed`` after the end, and
+    ``StreamOverflow`` when writes that nobody awaits pile up. Use a stream on its own event loop only.
+    """
+
+    __slots__ = ("__weakref__", "_buffer", "_first", "_last_id", "_runner")
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._buffer = runner.buffer
+        self._first = True
+        self._last_id = runner.context.last_event_id
+
+    def write(
+        self, value: object, *, event: str | None = None, id: str | None = None, retry: int | None = None
+    ) -> Awaitable[bool]:
+        """Send one event.
+
+        Args:
+            value: An ``Event``, or its data: text as it is, ``bytes`` as UTF-8 text, an awaitable's result,
+                anything else as JSON (``None`` is ``null``).
+            event: The event's name.
+            id: The event's id, which a client sends back when it reconnects. ``sse.`` begins ids of the dialect.
+            retry: The client's new reconnection time, in milliseconds.
+
+        Returns:
+            An awaitable: ``True`` once there is room again; ``False`` where the client has left under
+            ``on_disconnect="continue"`` and the event was dropped.
+        """
+        if type(value) is Event:
+            if event is not None or id is not None or retry is not None:
+                raise InvalidEvent("an Event carries its own event, id and retry; write(Event(…)) takes no others")
+            return self.write_sse(value.data, event=value.event, id=value.id, retry=value.retry)
+        return self.write_sse(value, event=event, id=id, retry=retry)
+
+    def write_sse(
+        self, data: object, *, event: str | None = None, id: str | None = None, retry: int | None = None
+    ) -> Awaitable[bool]:
+        """Send one event from its parts; the same as ``write(data, event=…, id=…, retry=…)``."""
+        text = data if type(data) is str else self._text_of(data)
+        if text is None:
+            return self._write_later(data, event, id, retry)
+        if self._buffer.finished:
+            return self._runner.late()
+        if id is not None or self._first:
+            return self._write_noted(text, event, id, retry)
+        return self._buffer.put(frame(text, event, None, retry))
+
+    def writeln(self, text: str, *, event: str | None = None) -> Awaitable[bool]:
+        """Send one line of text, without its line end, as one event."""
+        return self.write_sse(without_line_end(text), event=event)
+
+    def comment(self, text: str = "") -> Awaitable[bool]:
+        """Send a comment, which clients ignore; empty, it is a heartbeat."""
+        if self._buffer.finished:
+            return self._runner.late()
+        framed = comment(text)
+        self._runner.commit()
+        return self._buffer.put_aside(framed)
+
+    async def pipe(self, source: Any, *, event: str | None = None) -> int:
+        """Send each item of an async or sync iterator, or each line of a file; wait for the client in between.
+
+        A blocking iterator or file runs on a thread of its own while it is piped.
+
+        Returns:
+            How many events were sent.
+        """
+        sent = 0
+        items = items_of(source)
+        try:
+            async for item in items:
+                await (self.write(item) if type(item) is Event else self.write_sse(item, event=event))
+                sent += 1
+        finally:
+            await items.aclose()  # type: ignore[attr-defined]
+        return sent
+
+    async def pipe_sse(self, source: Any) -> int:
+        """Send the events of text that is framed already (``data: …\\n\\n``), as other encoders and upstreams make it.
+
+        The text is parsed into events and framed anew, never passed through raw. ``sse.*`` events of the upstream stay behind.
+
+        Returns:
+            How many events were sent.
+        """
+        sent = 0
+        events = events_of(source)
+        try:
+            async for event in events:
+                await self.write(event)
+                sent += 1
+        finally:
+            await events.aclose()  # type: ignore[attr-defined]
+        return sent
+
+    async def sleep(self, seconds: float) -> None:
+        """Pause the handler; the response has begun by then."""
+        self._runner.verb()
+        await asyncio.sleep(seconds)
+
+    async def open(self) -> None:
+        """Begin the response, so that the client knows that it is connected, before there is anything to say."""
+        self._runner.verb()
+
+    async def wait_closed(self) -> None:
+        """Return when the transport is over; never waits for the handler."""
+        self._runner.verb()
+        await self._runner.transport.wait_gone()
+
+    def close(self) -> None:
+        """End the stream after what is queued. The handler's code after it may run on for ``close_grace`` seconds."""
+        self._runner.end(Ending.COMPLETED)
+
+    def on_abort(self, callback: Callback) -> Callback:
+        """Call back once if the stream is aborted (the client left, was slow or was told to go, or the process ends).
+
+        Callbacks may be sync or async; they run in order, each on its own, beside the handler, which is cancelled. Registered
+        after the abort, it is called at once. Never after a regular end. Works as a decorator too.
+        """
+        self._runner.aside.add_abort(callback)
+        return callback
+
+    def on_end(self, callback: Callback) -> Callback:
+        """Call back once when the handler with its ``finally`` blocks, and the transport, are really over.
+
+        ``stream.ending`` and ``stream.error`` are there then: the place for deferred work. Works as a decorator too.
+        """
+        self._runner.aside.add_end(callback)
+        return callback
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream has ended, in any way."""
+        return self._runner.ending is not None
+
+    @property
+    def aborted(self) -> bool:
+        """Whether it was aborted rather than ended by the handler."""
+        ending = self._runner.ending
+        return ending is not None and ending.aborts
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the stream ended, or ``None``."""
+        return self._runner.ending
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the handler raised, or ``None``."""
+        return self._runner.error
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The last id that was written here, else the one that the client came with."""
+        return self._last_id
+
+    @property
+    def route(self) -> str:
+        """The route's URL pattern, as it stands in the log."""
+        return self._runner.route
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.route!r} {self.ending or 'open'}>"
+
+    def _text_of(self, data: object) -> str | None:
+        """The data as text; ``None`` where it must be awaited first."""
+        if isinstance(data, str):
+            return data
+        if isinstance(data, Promise):  # a translation that waits for its language
+            return str(data)
+        if isinstance(data, bytes | bytearray | memoryview):
+            try:
+                return bytes(data).decode()
+            except UnicodeDecodeError as error:
+                raise InvalidEvent(f"data is bytes that are not UTF-8 ({error}); an event stream is text") from error
+        if isinstance(data, Awaitable):
+            return None
+        if type(data) is Event:
+            raise InvalidEvent("write_sse() takes the parts of an event; write(Event(…)) sends a whole one")
+        return conf.encode_json(data)
+
+    def _write_noted(self, text: str, event: str | None, id: str | None, retry: int | None) -> Awaitable[bool]:
+        """A write that is the stream's first, or has an id to remember."""
+        if self._first and retry is None:
+            retry = self._runner.options.retry
+        framed = frame(text, event, id, retry)
+        if id is not None and id.startswith("sse."):
+            raise InvalidEvent(f"ids that begin with 'sse.' are the dialect's own; {id[:40]!r} cannot be written")
+        waiting = self._buffer.put(framed)
+        self._first = False
+        self._runner.commit()
+        if id is not None:
+            self._last_id = id
+        return waiting
+
+    async def _write_later(self, data: object, event: str | None, id: str | None, retry: int | None) -> bool:
+        assert isinstance(data, Awaitable)
+        return await self.write_sse(await data, event=event, id=id, retry=retry)
+
+
+def late_error(ending: Ending) -> StreamClosed:
+    """What a write after the end raises."""
+    return StreamClosed(f"the stream has ended ({ending}); nothing more can be written to it")

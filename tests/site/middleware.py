@@ -1,0 +1,40 @@
+"""Middleware of the kind that projects write: sync only, plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.decorators import sync_only_middleware
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+
+@sync_only_middleware
+def sync_stamp(get_response: GetResponse) -> GetResponse:
+    """Set ``request.stamp`` on the way in and an ``X-Stamp`` header on the way out."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        request.stamp = "stamped"  # type: ignore[attr-defined]
+        response = get_response(request)
+        response["X-Stamp"] = "stamped"
+        return response
+
+    return middleware
+
+
+@sync_only_middleware
+def wrap_content(get_response: GetResponse) -> GetResponse:
+    """Put an async generator around streamed content, as measuring and filtering middleware does."""
+
+    async def passed_on(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for part in content:
+            yield part
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if response.streaming:
+            response.streaming_content = passed_on(response.streaming_content)  # type: ignore[attr-defined]
+        return response
+
+    return middleware

@@ -1,0 +1,150 @@
+"""Handlers that stay: what happens to them when the client leaves, dawdles or the server ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+from django_agent_sse import Context, Router, Stream
+from django_agent_sse.exceptions import AgentSSEError
+from tests.site.gates import passed
+from tests.site.watch import watched
+
+router = Router(app_name="life")
+
+
+@router.sse("idle/")
+async def idle(c: Context, stream: Stream) -> None:
+    """One event, then nothing more, for ever."""
+    async with watched(c, stream):
+        await stream.write("hello")
+        await asyncio.Event().wait()
+
+
+@router.sse("silent/", commit_after=60)
+async def silent(c: Context, stream: Stream) -> None:
+    """Nothing at all: the response does not even begin."""
+    async with watched(c, stream):
+        await asyncio.Event().wait()
+
+
+@router.sse("tidies/")
+async def tidies(c: Context, stream: Stream) -> None:
+    """One event, then nothing; its cleanup takes a second."""
+    async with watched(c, stream) as note:
+        try:
+            await stream.write("hello")
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+            note("tidied")
+
+
+@router.sse("outlives/", on_disconnect="continue")
+async def outlives(c: Context, stream: Stream) -> None:
+    """One event, then work that goes on when the client has left."""
+    async with watched(c, stream) as note:
+        await stream.write("hello")
+        await stream.wait_closed()
+        note("goes on")
+        await asyncio.Event().wait()
+
+
+@router.sse("waits/")
+async def waits(c: Context, stream: Stream) -> None:
+    """Keep the connection open as the reference does it; ``wait_closed()`` returns when the transport is over."""
+    async with watched(c, stream) as note:
+        await stream.write("hello")
+        await stream.wait_closed()
+        note("wait_closed", closed=stream.closed, aborted=stream.aborted)
+
+
+@router.sse("waits-and-continues/", on_disconnect="continue")
+async def waits_and_continues(c: Context, stream: Stream) -> None:
+    """Outlive the client: writes are dropped and say so."""
+    async with watched(c, stream) as note:
+        await stream.write("hello")
+        await stream.wait_closed()
+        note("wait_closed", closed=stream.closed, aborted=stream.aborted, written=await stream.write("nobody reads this"))
+
+
+@router.sse("slim/", slim=True)
+async def slim(c: Context, stream: Stream) -> None:
+    """Lets go of the request while it streams."""
+    key = c.query["key"]
+    async with watched(c, stream):
+        await stream.write("hello")
+        await passed(key)
+        try:
+            await stream.write(c.request.path)
+        except AgentSSEError:
+            await stream.write("let go")
+        await stream.wait_closed()
+
+
+@router.sse("busy/")
+async def busy(c: Context, stream: Stream) -> None:
+    """An event every 5 ms."""
+    async with watched(c, stream):
+        number = 0
+        while True:
+            number += 1
+            await stream.write(number)
+            await asyncio.sleep(0.005)
+
+
+@router.sse("ticks/")
+async def ticks(c: Context, stream: Stream) -> None:
+    """An event every 10 ms, each recorded once its write has returned."""
+    async with watched(c, stream) as note:
+        number = 0
+        while True:
+            number += 1
+            await stream.write(number)
+            note("wrote", number=number)
+            await asyncio.sleep(0.01)
+
+
+@router.sse("forever/")
+async def forever(c: Context, stream: Stream) -> None:
+    """Write, and await nothing else."""
+    async with watched(c, stream):
+        number = 0
+        while True:
+            number += 1
+            await stream.write(number)
+
+
+@router.sse("flood/")
+async def flood(c: Context, stream: Stream) -> None:
+    """``?megabytes=``: so much data in events of 1 KiB; the progress of each 256 KiB is recorded."""
+    line = "x" * 1016
+    async with watched(c, stream) as note:
+        for number in range(int(c.query["megabytes"]) * 1024):
+            await stream.write(f"{number:08}{line}")
+            if number % 256 == 0:
+                note("progress", number=number)
+        note("finished")
+
+
+@router.sse("beats/", heartbeat=1)
+async def beats(c: Context, stream: Stream) -> None:
+    """Nothing but heartbeats."""
+    async with watched(c, stream):
+        await stream.wait_closed()
+
+
+@router.sse("limited/", max_duration=0.5)
+async def limited(c: Context, stream: Stream) -> None:
+    """A stream that may be open for half a second."""
+    async with watched(c, stream):
+        await stream.write("hello")
+        await asyncio.Event().wait()
+
+
+@router.sse("stepwise/")
+async def stepwise(c: Context, stream: Stream) -> None:
+    """Four events, each written only after the test has seen the one before."""
+    async with watched(c, stream):
+        for number in range(1, 5):
+            await stream.write(number)
+            await passed(f"{c.query['key']}-{number}")

@@ -1,0 +1,27 @@
+"""The site's addresses: one prefix for each module of routes, and what tests ask the process itself."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+
+from . import gates, state
+from .routes import answers, data, life, parity, verbs
+
+
+async def blank_page(request: HttpRequest) -> HttpResponse:
+    """A page for a browser to stand on."""
+    return HttpResponse("<!doctype html><title>blank</title>")
+
+
+urlpatterns = [
+    path("_state/", state.state),
+    path("_ping/", state.ping),
+    path("_gate/", gates.open_gate),
+    path("_page/", blank_page),
+    path("answers/", include(answers.router.urls)),
+    path("data/", include(data.router.urls)),
+    path("life/", include(life.router.urls)),
+    path("parity/", include(parity.router.urls)),
+    path("verbs/", include(verbs.router.urls)),
+]

@@ -1,0 +1,145 @@
+"""Sync iterators: item by item, each on a thread that it keeps, from a bounded and counted number."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from django_agent_sse import Context, Stream
+from django_agent_sse.streams import aside, runner, sources
+from django_agent_sse.streams.sources import iterator_threads
+from tests.inprocess import PATIENCE, eventually, serve
+
+
+@pytest.fixture(autouse=True)
+def _every_thread_is_given_back() -> Iterator[None]:
+    yield
+    assert iterator_threads.taken == 0
+
+
+async def test_a_sync_generator_runs_item_by_item_on_one_thread_of_its_own_in_the_callers_context() -> None:
+    value: ContextVar[str] = ContextVar("value", default="unset")
+    threads: set[str] = set()
+    pulled: list[int] = []
+
+    def generate() -> Iterator[Any]:
+        for number in range(1000):
+            threads.add(threading.current_thread().name)
+            pulled.append(number)
+            yield f"{value.get()}{number}"
+
+    async def handler(c: Context, stream: Stream) -> None:
+        value.set("set")
+        await stream.pipe(generate())
+
+    async with serve(handler, buffer_events=4) as site:
+        client = site.connect()
+        client.hold()
+        await client.stuck()
+        assert len(pulled) < 20, "it is drained ahead of the client"
+        client.flow()
+        events = await client.rest()
+    assert [event.data for event in events[:-1]] == [f"set{number}" for number in range(1000)]
+    assert len(threads) == 1
+    assert threads.pop().startswith("sse-iterator")
+
+
+async def test_a_sync_generator_is_closed_on_its_thread_when_the_client_leaves() -> None:
+    closed: list[str] = []
+    gate = threading.Event()
+
+    def generate() -> Iterator[str]:
+        try:
+            yield "first"
+            gate.wait(PATIENCE)
+            yield "second"
+        finally:
+            closed.append(threading.current_thread().name)
+
+    async def handler(c: Context, stream: Stream) -> None:
+        stream.on_abort(gate.set)
+        await stream.pipe(generate())
+
+    async with serve(handler) as site:
+        client = site.connect()
+        await client.event()
+        client.leave()
+        await client.over()
+        assert [name.split("_")[0] for name in closed] == ["sse-iterator"]
+
+
+async def test_a_sync_generator_that_blocks_too_long_is_left_behind_and_closed_when_it_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(aside, "CLEANUP_SECONDS", 0.05)
+    gate, blocked = threading.Event(), threading.Event()
+    closed: list[str] = []
+
+    def generate() -> Iterator[str]:
+        try:
+            yield "first"
+            blocked.set()
+            gate.wait(PATIENCE)
+            yield "second"
+        finally:
+            closed.append("finally")
+
+    source = generate()
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.pipe(source)
+
+    try:
+        async with serve(handler) as site:
+            client = site.connect()
+            await client.event()
+            await eventually("the generator blocks", blocked.is_set)
+            client.leave()
+            await client.over()
+            assert iterator_threads.taken == 1, "a thread that is still blocked was given back"
+            gate.set()
+            await eventually("the generator is closed", lambda: closed)
+            await eventually("the thread is given back", lambda: iterator_threads.taken == 0)
+    finally:
+        gate.set()
+
+
+async def count(c: Context) -> AsyncIterator[int]:
+    yield 1
+
+
+def count_sync(c: Context) -> Iterator[int]:
+    yield from range(3)
+
+
+async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_overloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_THREADS", 0)
+    async with serve(count_sync) as site:
+        client = site.connect()
+        (event,) = await client.rest()
+        assert (client.status, event.event) == (200, "sse.overloaded")
+        assert event.retry is not None
+        assert 5_000 <= event.retry <= 15_000
+        assert client.headers["content-type"] == "text/event-stream"
+        plain = await site.connect(headers={"accept": "*/*"}).over()
+        assert plain.status == 503
+        assert 5 <= int(plain.headers["retry-after"]) <= 15
+        assert "sync generators" in plain.json()["error"]
+    async with serve(count) as site:
+        assert len(await site.connect().rest()) == 2
+
+
+async def test_an_overload_in_the_middle_of_a_stream_is_an_error_of_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_THREADS", 0)
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write("begun")
+        await stream.pipe(count_sync(c))
+
+    async with serve(handler) as site:
+        assert [event.event for event in await site.connect().rest()] == [None, "sse.error"]

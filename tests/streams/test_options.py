@@ -1,0 +1,91 @@
+"""``StreamOptions``: the project's values, a route's over them, and none that could fail later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_agent_sse.exceptions import RouteError
+from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamOptions, check_names
+
+
+def test_the_defaults_are_the_projects() -> None:
+    options = StreamOptions.of({})
+    assert {name: getattr(options, name) for name in NAMES} == {
+        "heartbeat": 15,
+        "retry": 3000,
+        "max_duration": None,
+        "on_disconnect": "cancel",
+        "buffer_bytes": 65536,
+        "buffer_events": 256,
+        "send_timeout": 30,
+        "commit_after": 0.25,
+        "close_grace": 5,
+        "cache": "default",
+        "control_events": None,
+        "final_on_error": False,
+        "slim": False,
+    }
+
+
+def test_a_route_overrides_the_project() -> None:
+    with override_settings(AGENT_SSE={"HEARTBEAT": 5, "RETRY": None}):
+        options = StreamOptions.of({"heartbeat": None, "close_grace": 0})
+        assert (options.heartbeat, options.retry, options.close_grace) == (None, None, 0)
+        assert StreamOptions.of({}).heartbeat == 5
+    assert StreamOptions.of({}).heartbeat == 15
+
+
+def test_only_the_routes_own_options_are_not_in_the_settings() -> None:
+    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim"}
+
+
+def wrong() -> Iterator[tuple[str, Any]]:
+    for name in ("heartbeat", "max_duration", "send_timeout", "commit_after", "close_grace"):
+        yield from ((name, value) for value in (-1, "15", True, math.nan, math.inf, -math.inf, [1]))
+    for name in ("buffer_bytes", "buffer_events"):
+        yield from ((name, value) for value in (0, -1, None, "256", True, 1.5, math.inf))
+    yield from (("retry", value) for value in (-1, 1.5, "3000", True, 2**31, math.inf))
+    yield from ((name, None) for name in ("commit_after", "close_grace"))
+    yield from (("on_disconnect", value) for value in ("stop", None, "CANCEL"))
+
+
+@pytest.mark.parametrize(("name", "value"), [*wrong()], ids=str)
+def test_a_value_that_an_option_cannot_take_is_refused_and_the_option_named(name: str, value: Any) -> None:
+    with pytest.raises(RouteError, match=name):
+        StreamOptions.of({name: value})
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "retry", "max_duration", "send_timeout"])
+def test_none_turns_off_what_can_be_off(name: str) -> None:
+    assert getattr(StreamOptions.of({name: None}), name) is None
+
+
+def test_an_option_that_does_not_exist_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(RouteError, match=r"no option 'heartbeats'; did you mean 'heartbeat'\?"):
+        check_names({"heartbeats": 1})
+    with pytest.raises(RouteError, match="there are heartbeat, retry"):
+        check_names({"zzz": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "interval"),
+    [
+        ({}, 15),
+        ({"max_duration": 2}, 2),
+        ({"heartbeat": 0}, 30),
+        ({"heartbeat": None, "send_timeout": None}, None),
+        ({"heartbeat": None, "send_timeout": None, "max_duration": 9}, 9),
+    ],
+)
+def test_the_clock_looks_as_often_as_the_shortest_of_them(given: dict[str, Any], interval: float | None) -> None:
+    assert StreamOptions.of(given).visit_interval == interval
+
+
+def test_options_cannot_change_afterwards() -> None:
+    with pytest.raises(AttributeError):
+        StreamOptions.of({}).heartbeat = 1  # type: ignore[misc]
