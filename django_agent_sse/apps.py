@@ -1,0 +1,19 @@
+"""The app: add ``"django_agent_sse"`` to ``INSTALLED_APPS``."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class AgentSSEConfig(AppConfig):
+    """Registers the system checks."""
+
+    name = "django_agent_sse"
+    label = "django_agent_sse"
+    verbose_name = "Server-Sent Events"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks
+
+        checks.register()

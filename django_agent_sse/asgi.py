@@ -1,0 +1,77 @@
+"""An optional wrapper around the project's ASGI application.
+
+Without it a request for a stream keeps a thread of its own until the stream begins; with it that thread is one of the
+``THREADS`` shared ones from the start, which makes connecting cheaper. It also turns a cancel by the server into a disconnect:
+on Django 5.2 the stream would run on as an orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
+
+from .exceptions import ConfigurationError
+from .streams.threads import next_lane
+from .streams.transport import IN_SERVERS_TASK
+
+Scope = MutableMapping[str, Any]
+Application = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+def names_event_stream(scope: Scope) -> bool:
+    """Whether a request's ``Accept`` names ``text/event-stream``, as that of every ``EventSource`` does."""
+    return any(name == b"accept" and b"text/event-stream" in value.lower() for name, value in scope["headers"])
+
+
+def wrap(application: Application, *, match: Callable[[Scope], bool] = names_event_stream) -> Application:
+    """Serve requests for streams on the shared threads from their first moment.
+
+    ::
+
+        application = wrap(get_asgi_application())
+
+    Args:
+        application: Django's, or what is around it.
+        match: Which requests. Sync views among them would share the few threads too, so not all by default.
+
+    Raises:
+        ConfigurationError: asgiref is older than 3.13.
+    """
+    try:
+        ThreadSensitiveContext(executor=next_lane())
+    except TypeError as error:
+        raise ConfigurationError("django_agent_sse.asgi.wrap() needs asgiref 3.13 or newer; pip install -U asgiref") from error
+
+    async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or not match(scope):
+            return await application(scope, receive, send)
+        async with ThreadSensitiveContext(executor=next_lane()):
+            if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
+                return await application(scope, receive, send)
+            return await _cancel_as_disconnect(application, scope, receive, send)
+
+    return wrapped
+
+
+async def _cancel_as_disconnect(application: Application, scope: Scope, receive: Any, send: Any) -> None:
+    """Keep a cancel from Django's handler, tell it of a disconnect instead, and wait until it has cleaned up."""
+    gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def receive_or_gone() -> Any:
+        reading = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait((reading, gone), return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else {"type": "http.disconnect"}
+        finally:
+            reading.cancel()
+
+    task = asyncio.ensure_future(application(scope, receive_or_gone, send))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        gone.set_result(None)
+        await task
+        raise

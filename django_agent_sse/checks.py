@@ -1,0 +1,170 @@
+"""System checks: what is known not to work, with the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
+from django.urls import URLResolver, get_resolver
+
+from . import conf
+from .exceptions import AgentSSEError, RouteError
+from .streams.options import StreamOptions
+from .streams.threads import thread_count
+
+SLOWEST_HEARTBEAT = 55
+"""Seconds: load balancers and nginx close what was silent for 60."""
+
+
+def register() -> None:
+    """Make ``manage.py check`` run them."""
+    checks.register(check_settings, "django_agent_sse")
+    checks.register(check_deployment, "django_agent_sse")
+    checks.register(check_routes, "django_agent_sse")
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """``AGENT_SSE`` itself."""
+    return list(_setting_errors())
+
+
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """The settings around it."""
+    return [*_no_asgi(), *_redis_layer_time_out(), *_silent_cache(), *_dummy_cache(), *_slow_heartbeat()]
+
+
+def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Every handler against all that its URL captures, also in the ``include()`` around it."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    return list(_misfits(get_resolver(), frozenset()))
+
+
+def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks.CheckMessage]:
+    for pattern in resolver.url_patterns:
+        given = pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
+        names = captured.union(pattern.pattern.regex.groupindex, given)
+        if isinstance(pattern, URLResolver):
+            yield from _misfits(pattern, names)
+        elif answering := getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+            try:
+                answering.shape.check(names)
+            except RouteError as error:
+                yield checks.Error(
+                    f"the route {pattern.pattern} cannot be served: {error}",
+                    hint="Name what the URL captures as the handler does.",
+                    id="django_agent_sse.E004",
+                )
+
+
+def _setting_errors() -> Iterator[checks.CheckMessage]:
+    try:
+        cache = conf.current()["CACHE"]
+        if isinstance(cache, str) and cache in settings.CACHES:
+            StreamOptions.of({})
+    except AgentSSEError as error:
+        yield checks.Error(
+            f"AGENT_SSE cannot be used: {error}",
+            hint="The documentation's page reference/settings names every key, its default and its unit.",
+            id="django_agent_sse.E001",
+        )
+        return
+    if not isinstance(cache, str) or cache not in settings.CACHES:
+        yield checks.Error(
+            f"AGENT_SSE['CACHE'] is {cache!r}, which CACHES does not define",
+            hint=f"Name one of {', '.join(settings.CACHES)}.",
+            id="django_agent_sse.E002",
+        )
+    try:
+        thread_count()
+    except AgentSSEError as error:
+        yield checks.Error(
+            str(error),
+            hint="It is the number of threads, and of database connections, that all streams of a process share.",
+            id="django_agent_sse.E003",
+        )
+
+
+def _no_asgi() -> Iterator[checks.CheckMessage]:
+    if not getattr(settings, "ASGI_APPLICATION", None) and getattr(settings, "WSGI_APPLICATION", None):
+        yield checks.Warning(
+            "WSGI_APPLICATION is set and ASGI_APPLICATION is not: under WSGI a stream would send nothing before its end",
+            hint="Set ASGI_APPLICATION, and run an ASGI server; for runserver, install daphne and put 'daphne' first in "
+            "INSTALLED_APPS.",
+            id="django_agent_sse.W001",
+        )
+
+
+def _redis_layer_time_out() -> Iterator[checks.CheckMessage]:
+    if _major("redis") < 8:
+        return
+    for alias, layer in getattr(settings, "CHANNEL_LAYERS", {}).items():
+        if layer.get("BACKEND") == "channels_redis.core.RedisChannelLayer" and not all(
+            map(_waits_long_enough, layer.get("CONFIG", {}).get("hosts", [None]))
+        ):
+            yield checks.Warning(
+                f"CHANNEL_LAYERS[{alias!r}] uses channels_redis.core with redis-py 8, whose socket time-out of 5 s breaks its "
+                "blocking reads",
+                hint="Give each host as {'address': 'redis://…', 'socket_timeout': None}, or use "
+                "channels_redis.pubsub.RedisPubSubChannelLayer.",
+                id="django_agent_sse.W002",
+            )
+
+
+def _waits_long_enough(host: Any) -> bool:
+    if isinstance(host, Mapping):
+        return "socket_timeout" in host and (host["socket_timeout"] is None or host["socket_timeout"] > 5)
+    return isinstance(host, str) and "socket_timeout=" in host
+
+
+def _kv_cache() -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = settings.CACHES[conf.setting("CACHE")]
+    except (AgentSSEError, KeyError, TypeError):  # E001 and E002 say it
+        return {}
+    return found
+
+
+def _silent_cache() -> Iterator[checks.CheckMessage]:
+    cache = _kv_cache()
+    ignores = cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS", getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False))
+    if cache.get("BACKEND", "").startswith("django_redis.") and ignores:
+        yield checks.Warning(
+            "c.kv uses a django-redis cache with IGNORE_EXCEPTIONS: a Redis that is down looks like a missing key",
+            hint="Point AGENT_SSE['CACHE'] at an alias without IGNORE_EXCEPTIONS.",
+            id="django_agent_sse.W003",
+        )
+
+
+def _dummy_cache() -> Iterator[checks.CheckMessage]:
+    if _kv_cache().get("BACKEND", "").endswith(".DummyCache"):
+        yield checks.Warning(
+            "c.kv uses Django's dummy cache, which keeps nothing",
+            hint="Point AGENT_SSE['CACHE'] at an alias that stores values.",
+            id="django_agent_sse.W004",
+        )
+
+
+def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
+    try:
+        heartbeat = conf.setting("HEARTBEAT")
+    except AgentSSEError:
+        return
+    if not heartbeat or (isinstance(heartbeat, int | float) and heartbeat > SLOWEST_HEARTBEAT):
+        yield checks.Warning(
+            f"AGENT_SSE['HEARTBEAT'] is {heartbeat!r}: proxies and load balancers close a connection after 60 s of silence, and "
+            "a client that vanished is never noticed",
+            hint="Leave it at 15.",
+            id="django_agent_sse.W005",
+        )
+
+
+def _major(package: str) -> int:
+    try:
+        return int(version(package).partition(".")[0])
+    except (PackageNotFoundError, ValueError):
+        return 0

@@ -1,0 +1,255 @@
+"""Guards: who may open a stream. An async check of one request, before anything is sent.
+
+A guard is ``async (c) -> True | False | HttpResponse``. ``True`` lets the request through, ``False`` answers 403, a response is
+the answer. ``None`` is an error: a forgotten ``return`` must not open a door. The guards below answer JSON with 401 or 403 and
+never redirect, because an ``EventSource`` would follow to a login page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from hmac import compare_digest
+from typing import Any, TypeAlias
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+
+from .exceptions import GuardError, RouteError
+from .streams.context import Context
+
+Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]
+KeyLookup: TypeAlias = Callable[[str], Any]
+
+SESSION_CHALLENGE = 'Session realm="django"'
+API_KEY_CHALLENGE = 'ApiKey realm="django"'
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
+
+
+async def login_required(c: Context) -> bool | HttpResponseBase:
+    """Let signed-in users through; 401 for everybody else."""
+    return _signed_in(c.user) or _unauthorized(c, "authentication required", SESSION_CHALLENGE)
+
+
+async def staff_required(c: Context) -> bool | HttpResponseBase:
+    """Let active staff through, as Django's admin does; 401 for anonymous users, 403 for other ones."""
+    user = c.user
+    if not _signed_in(user):
+        return _unauthorized(c, "authentication required", SESSION_CHALLENGE)
+    return bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False)) or _forbidden(
+        c, "only staff may open this stream"
+    )
+
+
+def permission_required(*permissions: str) -> Guard:
+    """Make a guard that wants all of these permissions; 401 for anonymous users without them, 403 for other ones.
+
+    Args:
+        *permissions: ``"app_label.codename"``, as in Django's ``has_perm``.
+
+    Raises:
+        RouteError: There is none, or one has another form.
+    """
+    if not permissions:
+        raise RouteError('permission_required() wants at least one permission: permission_required("builds.view_build")')
+    for permission in permissions:
+        if not isinstance(permission, str) or not all(permission.partition(".")):
+            raise RouteError(f'permission_required({permission!r}): a permission reads "app_label.codename"')
+
+    async def guard(c: Context) -> bool | HttpResponseBase:
+        user = c.user
+        if user is not None and await _has_permissions(user, permissions):
+            return True
+        if _signed_in(user):
+            return _forbidden(c, "this needs a permission that you do not have")
+        return _unauthorized(c, "authentication required", SESSION_CHALLENGE)
+
+    return _named(guard, f"permission_required({', '.join(map(repr, permissions))})")
+
+
+def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, header: str = "X-API-Key") -> Guard:
+    """Make a guard that wants a key in a header; 401 without one that is known.
+
+    The key is read from ``header``, else from ``Authorization: ApiKey <key>`` or ``Authorization: Bearer <key>``, the one place
+    that many clients can fill. Never from the URL, which is logged. Its owner is handed on as ``c.var.api_key_owner``.
+
+    Args:
+        keys: One key; several; a mapping of keys to owners; or a function of the key that returns its owner, or something
+            false to refuse it. A plain function runs in a thread and may use the ORM, an ``async`` one is awaited. Given
+            keys are compared in constant time, and the owner of a key without one is ``True``.
+        header: The name of the header.
+
+    Raises:
+        RouteError: There is no key, a key is empty or has white space around it, or ``header`` is no name of a header.
+    """
+    if not isinstance(header, str) or not _HEADER_NAME.fullmatch(header):
+        raise RouteError(f"api_key(header={header!r}): that is not the name of a header")
+    owner_of = _lookup(keys) if callable(keys) else _comparison(keys)
+
+    async def guard(c: Context) -> bool | HttpResponseBase:
+        key = _key_sent(c, header)
+        if not key:
+            return _unauthorized(c, "API key required", API_KEY_CHALLENGE)
+        owner = await owner_of(key)
+        if not owner:
+            return _unauthorized(c, "API key not known", API_KEY_CHALLENGE)
+        c.var.api_key_owner = owner
+        return True
+
+    return _named(guard, f"api_key(header={header!r})")
+
+
+def check_guards(guards: Iterable[object]) -> tuple[Guard, ...]:
+    """Refuse what cannot guard a route while its URLconf is imported, and say what to write instead.
+
+    Raises:
+        RouteError: Something in ``guards`` is no ``async (c)``.
+    """
+    if callable(guards) or isinstance(guards, (str, Mapping)) or not isinstance(guards, Iterable):
+        raise RouteError(f"guards={_name(guards)}: guards are given as a list: guards=[{_name(guards)}]")
+    return tuple(_checked(guard) for guard in guards)
+
+
+async def run_guards(guards: Iterable[Guard], c: Context) -> HttpResponseBase | None:
+    """Ask the guards in order until one refuses.
+
+    Returns:
+        The refusal to send, or ``None``: every guard let the request through.
+
+    Raises:
+        GuardError: A guard returned something else than ``True``, ``False`` or a response. The request is refused.
+    """
+    for guard in guards:
+        verdict = await guard(c)
+        if verdict is True:
+            continue
+        if verdict is False:
+            return _forbidden(c, "forbidden")
+        if isinstance(verdict, HttpResponseBase):
+            return verdict
+        raise GuardError(_bad_verdict(guard, verdict))
+    return None
+
+
+def _bad_verdict(guard: object, verdict: object) -> str:
+    if verdict is None:
+        return (
+            f"guard {_name(guard)} returned None, and a forgotten return must not open a door: "
+            "return True to let the request through, False for 403, or a response such as c.json(…, status=401)"
+        )
+    return (
+        f"guard {_name(guard)} returned {type(verdict).__name__}; return True, False or a response (bool(…) makes one of a value)"
+    )
+
+
+def _checked(guard: object) -> Guard:
+    name = _name(guard)
+    if guard is permission_required or guard is api_key:
+        raise RouteError(f"{name} makes a guard: call it, as in guards=[{name}(…)]")
+    if isinstance(guard, type):
+        raise RouteError(
+            f"{name} is a class; a guard is async (c): pass an instance with async __call__, or put middleware in middleware=[…]"
+        )
+    if not callable(guard):
+        raise RouteError(f"{name} cannot be called; a guard is async (c) -> True | False | response")
+    if _module(guard).startswith("django.") and not _is_async(guard):
+        raise RouteError(f"{name} is a view decorator of Django ({_module(guard)}); take the guard of django_agent_sse.guards")
+    if inspect.isasyncgenfunction(guard) or not _is_async(guard):
+        raise RouteError(
+            f"guard {name} is not async; write async def {getattr(guard, '__name__', 'guard')}(c) and return True or False"
+        )
+    try:
+        inspect.signature(guard).bind(None)
+    except TypeError as error:
+        raise RouteError(f"guard {name} is called with one argument, the context c: {error}") from error
+    return guard
+
+
+def _lookup(keys: KeyLookup) -> Callable[[str], Awaitable[object]]:
+    if _is_async(keys):
+        return keys
+    in_thread = sync_to_async(keys)
+
+    async def lookup(key: str) -> object:
+        owner = await in_thread(key)
+        return await owner if inspect.isawaitable(owner) else owner
+
+    return lookup
+
+
+def _comparison(keys: str | Iterable[str] | Mapping[str, object]) -> Callable[[str], Awaitable[object]]:
+    owners = keys if isinstance(keys, Mapping) else dict.fromkeys([keys] if isinstance(keys, str) else keys, True)
+    for key in owners:
+        if not isinstance(key, str) or not key or key != key.strip():
+            raise RouteError("api_key(): each key is a str, not empty and without white space around it")
+    if not owners:
+        raise RouteError("api_key() was given no keys and would refuse everybody: is a setting empty?")
+    known = [(_digest(key), owner) for key, owner in owners.items()]
+
+    async def lookup(key: str) -> object:
+        sent = _digest(key)
+        found: object = None
+        for digest, owner in known:
+            if compare_digest(sent, digest):
+                found = owner
+        return found
+
+    return lookup
+
+
+def _digest(key: str) -> bytes:
+    """Of one length for every key, so that a comparison tells nothing of a key's length."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _key_sent(c: Context, header: str) -> str:
+    sent = c.header(header, "") or ""
+    if not sent:
+        scheme, _, credentials = (c.header("Authorization", "") or "").partition(" ")
+        sent = credentials if scheme.lower() in ("apikey", "bearer") else ""
+    try:
+        return sent.strip().encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return ""
+
+
+async def _has_permissions(user: Any, permissions: tuple[str, ...]) -> bool:
+    asynchronous, synchronous = getattr(user, "ahas_perms", None), getattr(user, "has_perms", None)
+    if asynchronous is not None and await asynchronous(permissions):
+        return True
+    # Django's async check passes over back ends that only know has_perm(), as those of object permission packages do.
+    return synchronous is not None and bool(await sync_to_async(synchronous)(permissions))
+
+
+def _signed_in(user: Any) -> bool:
+    signed_in = getattr(user, "is_authenticated", False)
+    return not callable(signed_in) and bool(signed_in)
+
+
+def _unauthorized(c: Context, why: str, challenge: str) -> HttpResponse:
+    return c.json({"error": why}, status=401, headers={"WWW-Authenticate": challenge})
+
+
+def _forbidden(c: Context, why: str) -> HttpResponse:
+    return c.json({"error": why}, status=403)
+
+
+def _is_async(function: Any) -> bool:
+    return iscoroutinefunction(function) or iscoroutinefunction(function.__call__)
+
+
+def _module(guard: object) -> str:
+    return str(getattr(guard, "__module__", ""))
+
+
+def _name(guard: object) -> str:
+    return str(getattr(guard, "__qualname__", None) or repr(guard))
+
+
+def _named(guard: Guard, name: str) -> Guard:
+    guard.__qualname__ = name
+    return guard

@@ -1,0 +1,231 @@
+"""``router.sse()``: handlers become URLconf entries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+from django.urls import URLPattern, URLResolver, include, path
+
+from .exceptions import RouteError
+from .streams.handlers import Shape
+from .streams.options import check_names
+from .views import INHERIT, SSEView, listed
+
+H = TypeVar("H", bound=Callable[..., Any])
+Pattern = URLPattern | URLResolver
+
+_COLON_PARAMETER = re.compile(r"(?:^|/):(\w+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Defaults:
+    """What a router gives to all its routes."""
+
+    guards: tuple[Any, ...] = ()
+    middleware: tuple[Any, ...] = ()
+    on_error: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def over(self, outer: _Defaults) -> _Defaults:
+        """These inside an outer router's: its guards and middleware come first, its options yield."""
+        return _Defaults(
+            guards=(*outer.guards, *self.guards),
+            middleware=(*outer.middleware, *self.middleware),
+            on_error=self.on_error or outer.on_error,
+            options={**outer.options, **self.options},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Route:
+    path: str
+    name: str
+    view: type[SSEView]
+    methods: Collection[str] | None
+    csrf_exempt: bool
+    own: _Defaults
+
+    def pattern(self, router: _Defaults) -> URLPattern:
+        """The URL pattern: what the route says holds before what its view says, and that before the router."""
+        view, own = self.view, self.own
+        options = {name: value for name, value in router.options.items() if getattr(view, name) is INHERIT}
+        on_error = own.on_error or (router.on_error if view.on_error is None else None)
+        about = {"methods": self.methods, "on_error": on_error, "csrf_exempt": self.csrf_exempt or None}
+        made = view.as_view(
+            guards=(*router.guards, *own.guards, *listed("guards", view.guards)),
+            middleware=(*router.middleware, *own.middleware, *listed("middleware", view.middleware)),
+            **{name: value for name, value in about.items() if value is not None},
+            **{**options, **own.options},
+        )
+        return path(self.path, made, name=self.name)
+
+
+class Router:
+    """Collects routes; ``path("api/", include(router.urls))`` serves them.
+
+    Args:
+        app_name: The URL namespace of the routes, for ``reverse("app_name:name")``.
+        guards: Asked before each route's own.
+        middleware: Around each route, outside its own.
+        on_error: For routes that have none.
+        options: Defaults for the options of ``StreamOptions``.
+
+    Raises:
+        RouteError: An option that does not exist.
+    """
+
+    def __init__(
+        self,
+        app_name: str | None = None,
+        *,
+        guards: Sequence[Any] = (),
+        middleware: Sequence[Any] = (),
+        on_error: Any = None,
+        **options: Any,
+    ) -> None:
+        check_names(options)
+        self.app_name = app_name
+        self._defaults = _Defaults(
+            guards=listed("guards", guards), middleware=listed("middleware", middleware), on_error=on_error, options=options
+        )
+        self._entries: list[_Route | tuple[str, Router]] = []
+
+    @overload
+    def sse(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        methods: Collection[str] | None = None,
+        guards: Sequence[Any] = (),
+        middleware: Sequence[Any] = (),
+        csrf_exempt: bool = False,
+        on_error: Any = None,
+        **options: Any,
+    ) -> Callable[[H], H]: ...
+    @overload
+    def sse(
+        self,
+        path: str,
+        *guards_and_handler: Any,
+        name: str | None = None,
+        methods: Collection[str] | None = None,
+        guards: Sequence[Any] = (),
+        middleware: Sequence[Any] = (),
+        csrf_exempt: bool = False,
+        on_error: Any = None,
+        **options: Any,
+    ) -> Any: ...
+    def sse(
+        self,
+        path: str,
+        *guards_and_handler: Any,
+        name: str | None = None,
+        methods: Collection[str] | None = None,
+        guards: Sequence[Any] = (),
+        middleware: Sequence[Any] = (),
+        csrf_exempt: bool = False,
+        on_error: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Serve a handler as a stream: as a decorator, or as a call ``sse(path, guard, …, handler)``.
+
+        Args:
+            path: As for Django's ``path()``; a leading slash is dropped.
+            guards_and_handler: In the call form any number of guards, then the handler or an ``SSEView``.
+            name: For ``reverse()``; the handler's own name where not given.
+            methods: The HTTP methods; GET where not given, and where a view does not say otherwise.
+            guards: Asked in order before the handler, after the router's.
+            middleware: Ordinary Django middleware around this route, outermost first.
+            csrf_exempt: Let non-browser clients POST without a CSRF token.
+            on_error: ``(c, stream, exception)`` after the handler failed.
+            options: Any of ``StreamOptions``.
+
+        Returns:
+            The handler, unchanged; or, without one, a decorator that returns it.
+
+        Raises:
+            RouteError: At import, for what a route cannot take.
+        """
+        check_names(options)
+        path = _checked_path(path)
+
+        def add(handler: H, *positional_guards: Any) -> H:
+            own = _Defaults(
+                guards=(*positional_guards, *listed("guards", guards)),
+                middleware=listed("middleware", middleware),
+                on_error=on_error,
+                options=options,
+            )
+            self._add(path, handler, own, name=name, methods=methods, csrf_exempt=csrf_exempt)
+            return handler
+
+        if not guards_and_handler:
+            return add
+        *positional, handler = guards_and_handler
+        return add(handler, *positional)
+
+    def include(self, other: Router, prefix: str = "") -> None:
+        """Serve another router's routes under ``prefix``, inside this one's guards, middleware and options.
+
+        Raises:
+            RouteError: It is no router, or this one is among its own.
+        """
+        if not isinstance(other, Router):
+            raise RouteError(f"include() takes a Router, not {other!r}; other URLs stand beside router.urls in urlpatterns")
+        if other._serves(self):
+            raise RouteError("a router cannot be included in itself")
+        self._entries.append((_checked_path(prefix), other))
+
+    def _serves(self, router: Router) -> bool:
+        return self is router or any(entry[1]._serves(router) for entry in self._entries if not isinstance(entry, _Route))
+
+    @property
+    def urls(self) -> Any:
+        """For ``include()``: the URL patterns, with the namespace where there is one."""
+        return self._named(_Defaults())
+
+    def _named(self, outer: _Defaults) -> Any:
+        patterns = self._patterns(outer)
+        return (patterns, self.app_name) if self.app_name else patterns
+
+    def _patterns(self, outer: _Defaults) -> list[Pattern]:
+        defaults = self._defaults.over(outer)
+        patterns: list[Pattern] = []
+        for entry in self._entries:
+            if isinstance(entry, _Route):
+                patterns.append(entry.pattern(defaults))
+            else:
+                prefix, other = entry
+                patterns.append(path(prefix, include(other._named(defaults))))
+        return patterns
+
+    def _add(self, path: str, handler: Any, own: _Defaults, *, name: str | None, **about: Any) -> None:
+        view = handler if isinstance(handler, type) and issubclass(handler, SSEView) else _view_of(handler)
+        route = _Route(path=path, name=name or _name_of(handler), view=view, own=own, **about)
+        pattern = route.pattern(self._defaults)  # whatever is wrong is said here, where the route is written
+        if not isinstance(handler, type):
+            Shape(handler).check_early(frozenset(pattern.pattern.converters))
+        self._entries.append(route)
+
+
+def _view_of(handler: Any) -> type[SSEView]:
+    if not callable(handler):
+        raise RouteError(f"sse() takes a path, guards and a handler; {handler!r} is no handler")
+    body = {"handle": staticmethod(handler), "__module__": getattr(handler, "__module__", __name__), "__doc__": handler.__doc__}
+    return type(_name_of(handler), (SSEView,), body)
+
+
+def _name_of(handler: Any) -> str:
+    return getattr(handler, "__name__", None) or type(handler).__name__
+
+
+def _checked_path(route: str) -> str:
+    if not isinstance(route, str):
+        raise RouteError(f"a route's path is text, as for Django's path(), not {route!r}; write @router.sse(\"path/\")")
+    if found := _COLON_PARAMETER.search(route):
+        raise RouteError(f"{route!r}: Django writes <{found[1]}> or <int:{found[1]}> where other frameworks write :{found[1]}")
+    return route.removeprefix("/")

@@ -1,0 +1,252 @@
+"""The class form of a route, and what every route goes through before its handler."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.apps import apps
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.template import Engine
+from django.utils.module_loading import import_string
+from django.views import View
+
+from . import conf
+from .exceptions import RequestBodyError, RouteError, TooManyThreads
+from .guards import Guard, check_guards, login_required, run_guards
+from .middleware import build_chain
+from .streams.context import Context
+from .streams.farewell import ErrorStreak
+from .streams.handlers import Shape
+from .streams.options import NAMES, StreamOptions
+from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
+from .streams.runner import OnError, Runner
+from .streams.stream import Stream
+
+
+class _Inherit:
+    """What an option of a view is where it says nothing: the project's value."""
+
+    def __repr__(self) -> str:
+        return "<the project's setting>"
+
+
+INHERIT: Any = _Inherit()
+
+
+class _EveryAlias(set[str]):
+    """Contains every database alias: an async view cannot run under ``ATOMIC_REQUESTS``."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+class SSEView(View):
+    """A stream as a class: override ``handle``, and ``authorize`` where the class itself decides who may.
+
+    Every attribute can also be given to ``as_view()``. Options not set are those of ``AGENT_SSE``; for their meaning and units
+    see ``StreamOptions``. One instance answers one request.
+
+    Attributes:
+        guards: Asked in order before anything is sent.
+        middleware: Ordinary Django middleware around this route only, classes or dotted paths, outermost first.
+        methods: The HTTP methods; GET brings HEAD, and OPTIONS is always answered.
+        csrf_exempt: Let non-browser clients POST without a CSRF token.
+        on_error: ``(c, stream, exception)``, sync or async, after the handler failed; may write a last event.
+    """
+
+    guards: Sequence[Guard] = ()
+    middleware: Sequence[str | Callable[..., Any]] = ()
+    methods: Collection[str] = ("GET",)
+    csrf_exempt: bool = False
+    on_error: OnError | None = None
+
+    heartbeat: float | None = INHERIT
+    retry: int | None = INHERIT
+    max_duration: float | None = INHERIT
+    on_disconnect: str = INHERIT
+    buffer_bytes: int = INHERIT
+    buffer_events: int = INHERIT
+    send_timeout: float | None = INHERIT
+    commit_after: float = INHERIT
+    close_grace: float = INHERIT
+    cache: str = INHERIT
+    control_events: bool | None = INHERIT
+    final_on_error: bool = INHERIT
+    slim: bool = INHERIT
+
+    answering: ClassVar[Answering | None] = None
+    """What ``as_view()`` worked out; not for use."""
+
+    handle: Callable[..., Any]
+    """The handler: ``async (self, c, stream, **url_kwargs)``, or any other shape that a router takes."""
+
+    async def authorize(self, c: Context) -> bool | HttpResponseBase:
+        """One more guard, after ``guards``."""
+        return True
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
+        """The view for a URLconf.
+
+        Raises:
+            RouteError: A handler, guard, method or option that a route cannot take.
+        """
+        answering = Answering(cls(**initkwargs))
+        view = super().as_view(**initkwargs, answering=answering)
+        markcoroutinefunction(view)
+        if answering.csrf_exempt:
+            view.csrf_exempt = True  # type: ignore[attr-defined]
+        view.login_required = False  # type: ignore[attr-defined]  # asked here: a redirect is no answer to an EventSource
+        view._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+        return view
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        assert self.answering is not None, "use as_view()"
+        return await self.answering.answer(self, request, kwargs)
+
+
+class Answering:
+    """Everything about a route that is the same for each of its requests."""
+
+    def __init__(self, view: SSEView) -> None:
+        handle = getattr(view, "handle", None)
+        if handle is None:
+            raise RouteError(f"{type(view).__name__} has no handler; write `async def handle(self, c, stream, …)`")
+        if not iscoroutinefunction(view.authorize):
+            raise RouteError(f"{type(view).__name__}.authorize must be async: write `async def authorize(self, c)`")
+        self.shape = Shape(handle)
+        if inspect.ismethod(handle):  # a router looks at a function itself: it knows what the URL captures
+            self.shape.check_early(frozenset())
+        self.methods = _checked_methods(view.methods)
+        self.csrf_exempt = view.csrf_exempt
+        self.guards = check_guards(listed("guards", view.guards))
+        self.streak = ErrorStreak()
+        self._public = getattr(handle, "login_required", getattr(view.dispatch, "login_required", True)) is False
+        self._middleware = listed("middleware", view.middleware)
+        if view.on_error is not None and not callable(view.on_error):
+            raise RouteError(f"on_error is called with (c, stream, exception); {view.on_error!r} is not callable")
+        self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not INHERIT}
+        self._read: tuple[Mapping[str, Any], StreamOptions] | None = None
+        self.options()
+
+    def options(self) -> StreamOptions:
+        """The options in force: read anew when the settings change."""
+        current = conf.current()
+        if self._read is None or self._read[0] is not current:
+            self._read = current, StreamOptions.of(self._given)
+        return self._read[1]
+
+    async def answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+        """Answer one request: middleware, guards, and then the stream."""
+        if not isinstance(request, ASGIRequest):
+            return _wsgi_response()
+        if not self._middleware:
+            return await self._answer(view, request, kwargs)
+        request.sse_call = (view, kwargs)  # type: ignore[attr-defined]
+        return await self._chain(request)
+
+    @functools.cached_property
+    def _chain(self) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+        async def inner(request: HttpRequest) -> HttpResponseBase:
+            view, kwargs = request.sse_call  # type: ignore[attr-defined]
+            return await self._answer(view, request, kwargs)
+
+        return build_chain(inner, self._middleware)
+
+    async def _answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+        if request.method == "OPTIONS":
+            return HttpResponse(headers={"Allow": ", ".join(self.methods)})
+        if request.method not in self.methods:
+            return HttpResponseNotAllowed(self.methods)
+        options = self.options()
+        match = request.resolver_match
+        c = Context(request, kwargs, route=match.route if match else request.path, cache=options.cache)
+        try:
+            response = await self._stream(view, c, options, kwargs)
+        except RequestBodyError as error:
+            return c.json({"error": str(error)}, status=error.status)
+        c.apply_headers(response)
+        return response
+
+    async def _stream(self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+        request: ASGIRequest = c.request  # type: ignore[assignment]
+        await c.load_user()
+        guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
+        if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
+            guards = (login_required, *guards)
+        refusal = await run_guards(guards, c)
+        if refusal is not None:
+            return refusal
+        if request.method == "HEAD":
+            return head_response()
+        if c.ended:
+            return ended_response()
+        handler = await self.shape.prepare(c, kwargs, view.handle)
+        if isinstance(handler, HttpResponseBase):
+            return handler
+        runner = Runner(c, options, **self._about(view, c, options))
+        return await self._open(runner, handler)
+
+    def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
+        control = names_event_stream(c) if options.control_events is None else options.control_events
+        return {"route": c.route, "control": control, "streak": self.streak, "on_error": view.on_error}
+
+    async def _open(self, runner: Runner, handler: Callable[[Stream], Awaitable[object]]) -> HttpResponseBase:
+        try:
+            await runner.begin(handler)
+        except TooManyThreads as error:
+            return overloaded_response(runner.control, str(error))
+        if runner.answer is not None:
+            return runner.answer
+        return SSEResponse(runner.transport, slim=runner.context if runner.options.slim else None)
+
+
+def listed(what: str, given: Any) -> tuple[Any, ...]:
+    """Guards or middleware as a tuple.
+
+    Raises:
+        RouteError: One of them was given instead of a list, or text, which would be a list of letters.
+    """
+    if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
+        shown = getattr(given, "__name__", None) or repr(given)
+        raise RouteError(f"{what} must be given as a list: {what}=[{shown}]")
+    return tuple(given)
+
+
+def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
+    if isinstance(methods, str) or not methods:
+        raise RouteError(f"methods must be a list such as ['GET', 'POST'], not {methods!r}")
+    upper = [method.upper() for method in methods]
+    return tuple(dict.fromkeys([*upper, *(["HEAD"] if "GET" in upper else []), "OPTIONS"]))
+
+
+@functools.cache
+def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
+    """Whether ``LoginRequiredMiddleware`` is among these: a stream then answers 401 itself, where it is not public."""
+    if not apps.is_installed("django.contrib.auth"):
+        return False
+    from django.contrib.auth.middleware import LoginRequiredMiddleware  # imports the models of an app that not all have
+
+    classes = (import_string(one) if isinstance(one, str) else one for one in middleware)
+    return any(isinstance(one, type) and issubclass(one, LoginRequiredMiddleware) for one in classes)
+
+
+def _wsgi_response() -> HttpResponse:
+    """Under WSGI a stream would send nothing before its end."""
+    engine = Engine(dirs=[str(Path(__file__).with_name("templates"))])  # not the project's, which may have none
+    page = engine.render_to_string("django_agent_sse/wsgi.html", {"asgi": _asgi_module()})
+    return HttpResponse(page, status=500)
+
+
+def _asgi_module() -> str:
+    path = getattr(settings, "ASGI_APPLICATION", None) or f"{settings.ROOT_URLCONF.rpartition('.')[0]}.asgi.application"
+    module, _, name = path.rpartition(".")
+    return f"{module}:{name}"

@@ -1,0 +1,262 @@
+"""``asgi.wrap()``: which requests it takes, on which threads they run, and what a server's cancel becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.decorators import sync_only_middleware
+
+from django_agent_sse import Context, Router, Stream, asgi, conf
+from django_agent_sse.exceptions import ConfigurationError
+from django_agent_sse.streams import threads
+from tests.inprocess import PATIENCE, Client, Diary, eventually, serve
+from tests.serving import connect, served
+
+EVENT_SOURCE = {"accept": "text/event-stream"}
+LANE = "sse-lane"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_threads() -> Iterator[None]:
+    threads.reset()
+    yield
+    threads.reset()
+
+
+Messages = list[dict[str, Any]]
+
+
+async def thread_name(scope: Any, receive: Any, send: Any) -> None:
+    """An application that tells on which thread its sync code runs."""
+    current = await sync_to_async(threading.current_thread)()
+    await send({"thread": current.name})
+
+
+async def run(application: Any, scope: dict[str, Any]) -> Messages:
+    sent: Messages = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    await application(scope, receive, send)
+    return sent
+
+
+def http(accept: str | None) -> dict[str, Any]:
+    return {"type": "http", "headers": [] if accept is None else [(b"host", b"x"), (b"accept", accept.encode())]}
+
+
+# Which requests
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/html, text/event-stream;q=0.9", "Text/Event-Stream"])
+async def test_a_request_that_names_the_type_runs_on_a_shared_thread(accept: str) -> None:
+    (sent,) = await run(asgi.wrap(thread_name), http(accept))
+    assert sent["thread"].startswith(LANE)
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "", None])
+async def test_any_other_request_goes_through_as_it_is(accept: str | None) -> None:
+    (sent,) = await run(asgi.wrap(thread_name), http(accept))
+    assert not sent["thread"].startswith(LANE)
+
+
+async def test_match_decides_otherwise() -> None:
+    application = asgi.wrap(thread_name, match=lambda scope: scope["path"].startswith("/streams/"))
+    (inside,) = await run(application, {**http("*/*"), "path": "/streams/1/"})
+    (outside,) = await run(application, {**http("text/event-stream"), "path": "/"})
+    assert inside["thread"].startswith(LANE)
+    assert not outside["thread"].startswith(LANE)
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+async def test_a_scope_that_is_not_http_is_handed_on_untouched(kind: str) -> None:
+    handed = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        handed.append((scope, receive, send, SyncToAsync.thread_sensitive_context.get(None)))
+
+    scope, receive, send = {"type": kind}, object(), object()
+    await asgi.wrap(application, match=lambda scope: True)(scope, receive, send)
+    assert handed == [(scope, receive, send, None)]
+    assert handed[0][0] is scope
+
+
+async def test_the_servers_scope_is_not_changed() -> None:
+    scope = http("text/event-stream")
+    before = dict(scope)
+    await run(asgi.wrap(thread_name), scope)
+    assert scope == before
+
+
+def test_an_asgiref_without_executors_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Older(ThreadSensitiveContext):
+        def __init__(self) -> None: ...
+
+    monkeypatch.setattr(asgi, "ThreadSensitiveContext", Older)
+    with pytest.raises(ConfigurationError, match=r"asgiref 3\.13 or newer; pip install -U asgiref"):
+        asgi.wrap(thread_name)
+
+
+# Threads
+
+
+async def test_concurrent_requests_share_the_threads_and_leave_no_other() -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    application = asgi.wrap(thread_name)
+    answers = await asyncio.gather(*(run(application, http("text/event-stream")) for _ in range(20)))
+    names = {sent["thread"] for (sent,) in answers}
+    assert len(names) == conf.setting("THREADS")
+    started = {thread.name for thread in threading.enumerate()} - before
+    assert all(name.startswith(LANE) for name in started)
+
+
+@sync_only_middleware
+def note_thread(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        request.seen = threading.current_thread().name  # type: ignore[attr-defined]
+        return get_response(request)
+
+    return middleware
+
+
+async def test_sync_middleware_and_the_handlers_sync_code_run_on_one_shared_thread() -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write(c.request.seen)  # type: ignore[attr-defined]
+        later = await sync_to_async(threading.current_thread)()
+        await stream.write(later.name)
+
+    router = Router(middleware=[note_thread])
+    router.sse("", handler)
+    with served(router):
+        client = await connect("/", headers=EVENT_SOURCE, application=asgi.wrap(ASGIHandler())).over()
+    before, later, end = await client.rest()
+    assert before.data == later.data
+    assert before.data.startswith(LANE)
+    assert end.event == "sse.end"
+
+
+async def test_other_views_work_inside_too() -> None:
+    def sync_view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(threading.current_thread().name)
+
+    with served([path("", sync_view)]):
+        client = await connect("/", application=asgi.wrap(ASGIHandler(), match=lambda scope: True)).over()
+    assert client.raw.startswith(LANE.encode())
+
+
+# A server that cancels
+
+
+async def cancel(client: Client) -> None:
+    """Cancel the application's task, and wait until it is through."""
+    client.task.cancel()
+    await asyncio.wait([client.task], timeout=PATIENCE)
+    assert client.task.done(), "the application does not return"
+
+
+def waiting(diary: Diary) -> Callable[[Context, Stream, int], Awaitable[None]]:
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        async with diary.of(stream):
+            await stream.write("open")
+            await stream.wait_closed()
+
+    return handler
+
+
+async def test_a_servers_cancel_is_a_disconnect_and_finally_has_run_when_it_is_through() -> None:
+    """hypercorn and daphne cancel the application; Django 5.2 would leave the stream behind as an orphan."""
+    diary = Diary()
+    async with serve(waiting(diary), around=asgi.wrap) as site:
+        client = site.connect()
+        await client.event()
+        await cancel(client)
+        assert client.task.cancelled()
+        assert diary.stream.ending == "client_disconnect"
+        assert diary[:1] == ["on_abort"]
+        assert "finally" in diary
+        await eventually("the end is told", lambda: diary[-1] == "on_end")
+
+
+async def test_a_servers_cancel_while_it_does_not_take_what_is_sent() -> None:
+    diary = Diary()
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        async with diary.of(stream):
+            while True:
+                await stream.write("x" * 1000)
+
+    async with serve(handler, around=asgi.wrap) as site:
+        client = site.connect()
+        await client.event()
+        client.hold()
+        await client.stuck()
+        await cancel(client)
+        assert client.task.cancelled()
+        assert "finally" in diary
+        assert diary.stream.ending == "client_disconnect"
+
+
+async def test_a_servers_cancel_before_the_response_begins() -> None:
+    diary = Diary()
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        async with diary.of(stream):
+            await asyncio.Event().wait()
+
+    async with serve(handler, around=asgi.wrap, commit_after=60) as site:
+        client = site.connect()
+        await eventually("the handler runs", lambda: hasattr(diary, "stream"))
+        await cancel(client)
+        assert client.task.cancelled()
+        assert "finally" in diary
+
+
+async def test_a_servers_cancel_under_continue_lets_the_handler_go_on() -> None:
+    diary, go_on = Diary(), asyncio.Event()
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        async with diary.of(stream):
+            await stream.write("open")
+            await go_on.wait()
+            diary.append(f"dropped {await stream.write('late')}")
+
+    async with serve(handler, around=asgi.wrap, on_disconnect="continue") as site:
+        client = site.connect()
+        await client.event()
+        await cancel(client)
+        assert "finally" not in diary
+        go_on.set()
+        await eventually("the handler is over", lambda: "on_end" in diary)
+    assert diary == ["on_abort", "dropped False", "finally", "on_end"]
+
+
+async def test_a_disconnect_is_still_one() -> None:
+    diary = Diary()
+    async with serve(waiting(diary), around=asgi.wrap) as site:
+        client = site.connect()
+        await client.event()
+        client.leave()
+        await client.over()
+        assert diary.stream.ending == "client_disconnect"
+        assert "finally" in diary
+
+
+async def test_a_stream_that_was_not_matched_still_streams() -> None:
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        await stream.write(number)
+
+    async with serve(handler, around=asgi.wrap) as site:
+        client = site.connect(headers={"accept": "*/*"})
+        assert [event.data for event in await client.rest()] == ["7"]

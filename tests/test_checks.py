@@ -1,0 +1,203 @@
+"""The system checks: each id is raised by what is known not to work, and by nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, Error, Warning, run_checks
+from django.test import override_settings
+
+from django_agent_sse import checks
+
+TAG = "django_agent_sse"
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+CORE_LAYER = "channels_redis.core.RedisChannelLayer"
+
+
+def found(**settings: Any) -> dict[str, CheckMessage]:
+    """What ``manage.py check`` says about these settings, by id."""
+    with override_settings(**settings):
+        messages = run_checks(tags=[TAG])
+    assert all(message.hint for message in messages), "every message says what to do"
+    return {(message.id or "").removeprefix(f"{TAG}."): message for message in messages}
+
+
+def layer(**config: Any) -> dict[str, Any]:
+    return {"default": {"BACKEND": CORE_LAYER, "CONFIG": config}}
+
+
+def cache(backend: str, **about: Any) -> dict[str, Any]:
+    return {"default": {"BACKEND": backend, **about}}
+
+
+REDIS = {"LOCATION": "redis://127.0.0.1:1"}
+DJANGO_REDIS = "django_redis.cache.RedisCache"
+
+
+def test_a_sound_project_is_told_nothing() -> None:
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, ["HEARTBEAT"], {"HEARTBEET": 1}, {"HEARTBEAT": "15"}, {"ON_DISCONNECT": "stop"}, {"RETRY": 1.5}, {"BUFFER_EVENTS": 0}],
+    ids=repr,
+)
+def test_e001_settings_that_cannot_be_used(given: Any) -> None:
+    messages = found(AGENT_SSE=given)
+    assert list(messages) == ["E001"]
+    assert isinstance(messages["E001"], Error)
+    assert "AGENT_SSE" in messages["E001"].msg
+
+
+def test_e001_names_the_setting_and_the_mend() -> None:
+    assert "did you mean 'HEARTBEAT'" in found(AGENT_SSE={"HEARTBEET": 1})["E001"].msg
+
+
+@pytest.mark.parametrize("alias", ["no-such-cache", None, 1, ["default"]], ids=repr)
+def test_e002_a_cache_that_is_not_defined(alias: Any) -> None:
+    messages = found(AGENT_SSE={"CACHE": alias})
+    assert list(messages) == ["E002"]
+    assert isinstance(messages["E002"], Error)
+    assert "default" in str(messages["E002"].hint)
+
+
+def test_e002_is_silent_for_a_cache_that_is() -> None:
+    caches = {"default": {"BACKEND": LOCMEM}, "streams": {"BACKEND": LOCMEM}}
+    assert found(AGENT_SSE={"CACHE": "streams"}, CACHES=caches) == {}
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, "4", 2.5, None], ids=repr)
+def test_e003_a_number_of_threads_that_is_none(threads: Any) -> None:
+    messages = found(AGENT_SSE={"THREADS": threads})
+    assert list(messages) == ["E003"]
+    assert isinstance(messages["E003"], Error)
+    assert "THREADS" in messages["E003"].msg
+
+
+@pytest.mark.parametrize("threads", [1, 64])
+def test_e003_is_silent_for_any_from_one(threads: int) -> None:
+    assert found(AGENT_SSE={"THREADS": threads}) == {}
+
+
+def test_w001_a_project_that_is_set_up_for_wsgi_alone() -> None:
+    messages = found(ASGI_APPLICATION=None, WSGI_APPLICATION="shop.wsgi.application")
+    assert list(messages) == ["W001"]
+    assert isinstance(messages["W001"], Warning)
+    assert "daphne" in str(messages["W001"].hint)
+
+
+@pytest.mark.parametrize(
+    ("asgi", "wsgi"), [("shop.asgi.application", "shop.wsgi.application"), ("shop.asgi.application", None), (None, None)]
+)
+def test_w001_is_silent_with_an_asgi_application_or_no_application_at_all(asgi: str | None, wsgi: str | None) -> None:
+    assert found(ASGI_APPLICATION=asgi, WSGI_APPLICATION=wsgi) == {}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"hosts": [("localhost", 6379)]},
+        {"hosts": ["redis://localhost"]},
+        {"hosts": [{"address": "redis://localhost"}]},
+        {"hosts": [{"address": "redis://localhost", "socket_timeout": 5}]},
+        {"hosts": [{"address": "redis://a", "socket_timeout": None}, "redis://b"]},
+    ],
+    ids=repr,
+)
+def test_w002_a_core_layer_under_the_time_out_of_redis_py_8(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
+    monkeypatch.setattr(checks, "version", lambda package: "8.0.1")
+    messages = found(CHANNEL_LAYERS=layer(**config))
+    assert list(messages) == ["W002"]
+    assert isinstance(messages["W002"], Warning)
+    assert "socket_timeout" in str(messages["W002"].hint)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"hosts": [{"address": "redis://localhost", "socket_timeout": None}]},
+        {"hosts": [{"address": "redis://localhost", "socket_timeout": 60}]},
+        {"hosts": ["redis://localhost?socket_timeout=60"]},
+    ],
+    ids=repr,
+)
+def test_w002_is_silent_where_every_host_waits_longer(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
+    monkeypatch.setattr(checks, "version", lambda package: "8.0.1")
+    assert found(CHANNEL_LAYERS=layer(**config)) == {}
+
+
+def test_w002_is_silent_for_other_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "version", lambda package: "8.0.1")
+    others = {
+        "a": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
+        "b": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://localhost"]}},
+    }
+    assert found(CHANNEL_LAYERS=others) == {}
+
+
+@pytest.mark.parametrize("installed", ["7.4.0", "", "unknown"])
+def test_w002_is_silent_with_an_older_redis_py(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    monkeypatch.setattr(checks, "version", lambda package: installed)
+    assert found(CHANNEL_LAYERS=layer()) == {}
+
+
+def test_w002_is_silent_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> str:
+        raise checks.PackageNotFoundError(package)
+
+    monkeypatch.setattr(checks, "version", missing)
+    assert found(CHANNEL_LAYERS=layer()) == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"CACHES": cache(DJANGO_REDIS, **REDIS, OPTIONS={"IGNORE_EXCEPTIONS": True})},
+        {"CACHES": cache(DJANGO_REDIS, **REDIS), "DJANGO_REDIS_IGNORE_EXCEPTIONS": True},
+    ],
+    ids=["option", "setting"],
+)
+def test_w003_a_redis_cache_that_hides_its_faults(settings: Any) -> None:
+    messages = found(**settings)
+    assert list(messages) == ["W003"]
+    assert isinstance(messages["W003"], Warning)
+    assert "IGNORE_EXCEPTIONS" in str(messages["W003"].hint)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"CACHES": cache(DJANGO_REDIS, **REDIS)},
+        {"CACHES": cache(DJANGO_REDIS, **REDIS, OPTIONS={"IGNORE_EXCEPTIONS": False}), "DJANGO_REDIS_IGNORE_EXCEPTIONS": True},
+        {"CACHES": cache(LOCMEM), "DJANGO_REDIS_IGNORE_EXCEPTIONS": True},
+        {
+            "CACHES": {**cache(DJANGO_REDIS, **REDIS, OPTIONS={"IGNORE_EXCEPTIONS": True}), "kv": {"BACKEND": LOCMEM}},
+            "AGENT_SSE": {"CACHE": "kv"},
+        },
+    ],
+    ids=["no option", "option off", "another back end", "another alias"],
+)
+def test_w003_is_silent_where_faults_show(settings: Any) -> None:
+    assert found(**settings) == {}
+
+
+def test_w004_a_cache_that_keeps_nothing() -> None:
+    messages = found(CACHES=cache("django.core.cache.backends.dummy.DummyCache"))
+    assert list(messages) == ["W004"]
+    assert isinstance(messages["W004"], Warning)
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0, 56, 3600])
+def test_w005_silence_that_proxies_do_not_bear(heartbeat: Any) -> None:
+    messages = found(AGENT_SSE={"HEARTBEAT": heartbeat})
+    assert list(messages) == ["W005"]
+    assert isinstance(messages["W005"], Warning)
+    assert repr(heartbeat) in messages["W005"].msg
+
+
+@pytest.mark.parametrize("heartbeat", [0.5, 15, 55])
+def test_w005_is_silent_for_a_shorter_one(heartbeat: float) -> None:
+    assert found(AGENT_SSE={"HEARTBEAT": heartbeat}) == {}

@@ -1,0 +1,148 @@
+"""``AGENT_SSE``: merged over defaults, read when used, refused with the mend; and JSON as it is written."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from collections import UserDict
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from django.utils.translation import gettext_lazy
+
+from django_agent_sse import Context, Router, Stream, conf
+from django_agent_sse.exceptions import ConfigurationError, InvalidEvent
+from tests.serving import ask, served
+
+DEFAULTS = {
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
+    "CACHE": "default",
+    "HEARTBEAT": 15,
+    "RETRY": 3000,
+    "MAX_DURATION": None,
+    "ON_DISCONNECT": "cancel",
+    "BUFFER_BYTES": 65536,
+    "BUFFER_EVENTS": 256,
+    "SEND_TIMEOUT": 30,
+    "COMMIT_AFTER": 0.25,
+    "CLOSE_GRACE": 5,
+    "THREADS": 4,
+}
+
+
+def test_every_key_has_a_default(settings: Any) -> None:
+    del settings.AGENT_SSE
+    assert dict(conf.current()) == DEFAULTS
+
+
+def test_given_values_are_merged_over_the_defaults() -> None:
+    with override_settings(AGENT_SSE={"RETRY": 5, "MAX_DURATION": 600}):
+        assert dict(conf.current()) == {**DEFAULTS, "RETRY": 5, "MAX_DURATION": 600}
+        assert conf.setting("RETRY") == 5
+        assert conf.setting("HEARTBEAT") == 15
+
+
+def test_any_mapping_will_do() -> None:
+    with override_settings(AGENT_SSE=UserDict(RETRY=5)):
+        assert conf.setting("RETRY") == 5
+
+
+def test_a_setting_that_is_overridden_comes_back() -> None:
+    with override_settings(AGENT_SSE={"RETRY": 5}):
+        assert conf.setting("RETRY") == 5
+    assert conf.setting("RETRY") == 3000
+
+
+def test_the_merged_settings_are_one_object_until_they_change() -> None:
+    """What a route compares to know whether its options are still those in force."""
+    first = conf.current()
+    with override_settings(LANGUAGE_CODE="de"):
+        assert conf.current() is first
+    with override_settings(AGENT_SSE={}):
+        assert conf.current() is not first
+
+
+@pytest.mark.parametrize(
+    ("given", "mend"),
+    [
+        ({"HEARTBEET": 1}, r"AGENT_SSE\['HEARTBEET'\] does not exist; did you mean 'HEARTBEAT'\?"),
+        ({"heartbeat": 1}, r"AGENT_SSE\['heartbeat'\] does not exist.*HEARTBEAT"),
+        ({"XYZZY": 1}, r"does not exist; there are EVENT_LOG, CACHE, .*THREADS"),
+        ({1: 1}, r"AGENT_SSE\[1\] does not exist"),
+        ({"RETRIES": 1, "THREAD": 1}, r"RETRIES.*RETRY.*THREAD.*THREADS"),
+        (["RETRY"], r"AGENT_SSE must be a dict, not list"),
+        (None, r"AGENT_SSE must be a dict, not NoneType"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_meant_is_refused_with_the_mend(given: Any, mend: str) -> None:
+    with override_settings(AGENT_SSE=given), pytest.raises(ConfigurationError, match=mend):
+        conf.setting("RETRY")
+
+
+async def test_changed_settings_take_effect_on_routes_that_exist() -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write("x")
+
+    router = Router()
+    router.sse("project/", handler)
+    router.sse("own/", handler, retry=1)
+    with served(router):
+        for retry in (10, 20):
+            with override_settings(AGENT_SSE={"RETRY": retry}):
+                assert (await ask("/project/")).body == b"retry: %d\ndata: x\n\n" % retry
+                assert (await ask("/own/")).body == b"retry: 1\ndata: x\n\n"
+
+
+async def test_the_project_cache_is_read_when_it_is_used() -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write((await c.kv.get("ns", "key")).exists)
+        await c.kv.set("ns", "key", 1)
+
+    router = Router()
+    router.sse("", handler)
+    caches = {
+        alias: {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": alias}
+        for alias in ("default", "one", "two")
+    }
+    with served(router, CACHES=caches):
+        seen = []
+        for alias in ("one", "two", "one"):
+            with override_settings(AGENT_SSE={"CACHE": alias}):
+                seen += (await ask("/")).data
+    assert seen == ["false", "false", "true"]
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": 1, "b": [True, None, 1.5]}, '{"a":1,"b":[true,null,1.5]}'),
+        ("zażółć \u2028", '"zażółć \u2028"'),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), '"2026-01-02T03:04:05Z"'),
+        (dt.timedelta(seconds=90), '"P0DT00H01M30S"'),
+        (decimal.Decimal("1.10"), '"1.10"'),
+        (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (gettext_lazy("Yes"), '"Yes"'),
+        ((1, 2), "[1,2]"),
+    ],
+)
+def test_values_are_written_as_compact_json_in_utf_8(value: object, text: str) -> None:
+    assert conf.encode_json(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), {(1, 2): 3}], ids=repr)
+def test_what_has_no_json_form_is_refused(value: object) -> None:
+    with pytest.raises(InvalidEvent, match="cannot be written as JSON"):
+        conf.encode_json(value)
+
+
+def test_what_contains_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(InvalidEvent, match="cannot be written as JSON"):
+        conf.encode_json(loop)

@@ -1,0 +1,224 @@
+"""The house tests itself: who may import whom, and how large things may grow."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "django_agent_sse"
+HOME = ROOT / PACKAGE
+
+STOREYS = {
+    "wire": 0,
+    "exceptions": 0,
+    "conf": 1,
+    "signals": 1,
+    "models": 1,
+    "migrations": 1,
+    "eventlog": 2,
+    "hub": 3,
+    "publishing": 3,
+    "streams": 4,
+    "guards": 5,
+    "views": 5,
+    "routing": 5,
+    "middleware": 5,
+    "asgi": 5,
+    "admin": 6,
+    "templatetags": 6,
+    "management": 6,
+    "checks": 6,
+    "testing": 6,
+    "contrib": 6,
+    "apps": 7,
+}
+STRANGERS = {("hub", "publishing"), ("publishing", "hub")}
+"""On one storey, and yet they meet in the log only."""
+MAX_LINES = 300
+MAX_FUNCTION = 60
+LONG_FUNCTION = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement's target, as an absolute name."""
+
+    line: int
+    target: str
+    at_import: bool
+    """It runs when the module is imported: not in a function, and not for type checkers only."""
+
+
+def modules() -> list[Path]:
+    return sorted(HOME.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def known_modules() -> frozenset[str]:
+    return frozenset(map(name_of, modules()))
+
+
+@cache
+def imports_of(path: Path) -> tuple[Import, ...]:
+    """Every import of a module, wherever it stands."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    return tuple(_walk(ast.parse(path.read_text()), package, at_import=True))
+
+
+def _walk(node: ast.AST, package: str, *, at_import: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(child.lineno, alias.name, at_import) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            base = ".".join([*package.split(".")[: len(package.split(".")) - child.level + 1]]) if child.level else ""
+            origin = ".".join(filter(None, [base, child.module]))
+            for alias in child.names:
+                inner = f"{origin}.{alias.name}"
+                yield Import(child.lineno, inner if inner in known_modules() else origin, at_import)
+        else:
+            deferred = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) or (
+                isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            )
+            yield from _walk(child, package, at_import=at_import and not deferred)
+
+
+def inner_imports(path: Path) -> Iterator[tuple[Import, str]]:
+    """Imports of the package's own modules, with the part of the package that they lead to."""
+    for found in imports_of(path):
+        first, _, rest = found.target.partition(".")
+        if first == PACKAGE:
+            yield found, rest.partition(".")[0]
+
+
+def part_of(path: Path) -> str:
+    """The entry of ``STOREYS`` that a module belongs to; empty for the package's front door."""
+    inside = path.relative_to(HOME).parts
+    return "" if inside == ("__init__.py",) else inside[0].removesuffix(".py")
+
+
+def test_every_part_of_the_package_has_a_storey() -> None:
+    assert {part_of(path) for path in modules()} - {""} <= STOREYS.keys()
+
+
+def test_imports_lead_to_the_same_storey_or_down() -> None:
+    wrong = []
+    for path in modules():
+        mine = part_of(path)
+        for found, theirs in inner_imports(path):
+            if mine == "" or theirs in ("", mine):
+                continue
+            if STOREYS[theirs] > STOREYS[mine] or (mine, theirs) in STRANGERS:
+                wrong.append(f"{path.relative_to(ROOT)}:{found.line} imports {found.target}")
+    assert wrong == []
+
+
+def test_no_module_but_the_front_door_imports_from_the_front_door() -> None:
+    """Its names are resolved when they are used, which on the way in is too early."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{found.line}" for path in modules() for found, theirs in inner_imports(path) if theirs == ""
+    ]
+    assert wrong == []
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    graph = {
+        name_of(path): {found.target for found, _ in inner_imports(path) if found.at_import} - {name_of(path)}
+        for path in modules()
+    }
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("part", ["wire", "exceptions"])
+def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> None:
+    outside = {
+        found.target.partition(".")[0] for path in modules() if part_of(path) == part for found in imports_of(path)
+    } - sys.stdlib_module_names
+    assert outside <= {PACKAGE}
+
+
+@pytest.mark.parametrize(
+    ("names", "homes"),
+    [
+        ({f"{PACKAGE}.models"}, {"eventlog/database.py", "admin/"}),
+        ({"redis", "django_redis", "valkey"}, {"eventlog/redis.py"}),
+        ({"channels", "channels_redis"}, {"eventlog/bell.py"}),
+    ],
+    ids=["models", "redis", "channels"],
+)
+def test_some_modules_are_imported_in_one_place_only(names: set[str], homes: set[str]) -> None:
+    importers = {
+        path.relative_to(HOME).as_posix()
+        for path in modules()
+        for found in imports_of(path)
+        if any(found.target == name or found.target.startswith(f"{name}.") for name in names)
+    }
+    assert [
+        one for one in importers if not any(one == home or (home.endswith("/") and one.startswith(home)) for home in homes)
+    ] == []
+
+
+def test_there_is_no_module_for_odds_and_ends() -> None:
+    assert [path for path in modules() if path.stem in {"utils", "util", "helpers", "misc", "common"}] == []
+
+
+# Sizes
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", _code_lines(node)
+
+
+def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    assert node.end_lineno is not None
+    doc = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+    return node.end_lineno - node.lineno + 1 - (0 if doc is None else (doc.end_lineno or doc.lineno) - doc.lineno + 1)
+
+
+def test_modules_are_of_a_size_to_be_read() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in modules() if (n := len(path.read_text().splitlines())) > MAX_LINES}
+    assert long == {}
+
+
+def test_functions_are_of_a_size_to_be_read() -> None:
+    sizes = {name: lines for path in modules() for name, lines in functions(path)}
+    assert {name: lines for name, lines in sizes.items() if lines > MAX_FUNCTION} == {}
+    assert sum(lines > LONG_FUNCTION for lines in sizes.values()) <= len(sizes) / 10
+
+
+def test_the_walk_sees_every_way_to_import() -> None:
+    code = """
+import redis.asyncio as r, json
+from . import conf
+from ..hub.registry import registry
+if TYPE_CHECKING:
+    from .runner import Runner
+def later():
+    from django_agent_sse import views
+    import channels
+"""
+    found = _walk(ast.parse(code), f"{PACKAGE}.streams", at_import=True)
+    assert [(one.target, one.at_import) for one in found] == [
+        ("redis.asyncio", True),
+        ("json", True),
+        (f"{PACKAGE}.streams", True),
+        (f"{PACKAGE}.hub.registry", True),
+        (f"{PACKAGE}.streams.runner", False),
+        (f"{PACKAGE}.views", False),
+        ("channels", False),
+    ]
