@@ -1,0 +1,80 @@
+"""Clients that do not read, streams that are silent, and streams that are over after a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from .servers import ASGI, BLOCKING, Server
+
+SEND_TIMEOUT = 1.0
+SITE = {"middleware": "default", "agent_sse": {"SEND_TIMEOUT": SEND_TIMEOUT}}
+
+
+def assert_slow_client(server: Server, key: str) -> None:
+    """Stop reading a flood, and see the stream end for it."""
+    with server.open("life/flood/", key=key, receive_buffer=4096, megabytes=64) as client:
+        client.next()
+        began = time.monotonic()
+        end = server.recorded(key, "on_end", within=15)
+        assert end["at"] - began > SEND_TIMEOUT * 0.9
+    assert end["ending"] == "slow_client"
+    steps = [step for step in server.steps(key) if step != "progress"]
+    assert steps == ["started", "on_abort", "cancelled", "finally", "on_end"]
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("server", BLOCKING, indirect=True)
+def test_a_client_that_stops_reading_is_a_slow_client(server: Server, key: str) -> None:
+    assert_slow_client(server, key)
+
+
+def test_a_slow_client_is_seen_through_middleware_around_the_content(start: Callable[..., Server], key: str) -> None:
+    assert_slow_client(start("uvicorn", **{**SITE, "middleware": "wrapping"}), key)
+
+
+def test_a_client_that_reads_slowly_but_reads_is_not_cut(uvicorn: Server, key: str) -> None:
+    with uvicorn.open("life/flood/", key=key, receive_buffer=65536, megabytes=8) as client:
+        began = time.monotonic()
+        for _ in range(8):
+            client.take(1024, within=10)
+            pause_until(began := began + SEND_TIMEOUT / 3)
+        assert [event.name for event in client.rest()] == ["sse.end"]
+    assert uvicorn.recorded(key, "on_end")["ending"] == "completed"
+
+
+def pause_until(when: float) -> None:
+    """What makes the client slow."""
+    time.sleep(max(0.0, when - time.monotonic()))
+
+
+def test_a_silent_stream_sends_heartbeats(server: Server, key: str) -> None:
+    with server.open("life/beats/", key=key) as client:
+        client.head(within=1)
+        first, *_, last = client.wait_for_comments(4, within=8)
+        assert last - first > 1
+        assert client.parser.raw == b":\n" * len(client.parser.comments)
+        assert client.events == []
+
+
+def test_a_stream_that_is_over_after_a_time_lets_the_client_come_back(server: Server, key: str) -> None:
+    with server.open("life/limited/", key=key) as client:
+        client.next()
+        began = time.monotonic()
+        assert client.rest(within=5) == []
+        assert 0.2 < time.monotonic() - began < 3
+        assert client.complete
+    assert server.recorded(key, "on_end")["ending"] == "max_duration"
+    assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
+
+
+@pytest.mark.parametrize("kind", ASGI)
+def test_the_first_bytes_come_at_once_on_every_server(start: Callable[..., Server], key: str, kind: str) -> None:
+    server = start(kind, middleware="none")
+    with server.open("life/beats/", key=key) as client:
+        began = time.monotonic()
+        client.wait_for_comments(1)
+        assert time.monotonic() - began < 0.5
+        assert client.parser.raw == b":\n"
