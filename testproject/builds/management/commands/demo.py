@@ -1,0 +1,101 @@
+"""``manage.py demo``: a server, a build that is running, and the two lines that show it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import tempfile
+import webbrowser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+from django.urls import reverse
+
+from builds.recipes import Recipe, all_recipes
+
+PORT = 8000
+SHOW_STREAMS = 2
+"""The verbosity from which on each stream's end is printed."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Serve this project on 127.0.0.1 with a build running, and print where to see it. Needs no network. "
+        "The database is a new one, and goes at the end. Ctrl-C ends it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        recipes = all_recipes()
+        parser.add_argument(
+            "--port", type=int, default=PORT, help=f"the port; where it is taken, the next free one (default: {PORT}; 0: any)"
+        )
+        parser.add_argument(
+            "--recipe", choices=recipes, default=next(iter(recipes)), help="what to build at once (default: %(default)s)"
+        )
+        parser.add_argument("--open", action="store_true", help="open the build's page in a browser")
+
+    def handle(self, *args: Any, port: int, recipe: str, open: bool, verbosity: int, **options: Any) -> None:
+        if find_spec("uvicorn") is None:
+            raise CommandError("The demo needs uvicorn: pip install 'django-agent-sse[demo]'")
+        from builds.demo_server import bind
+
+        try:
+            listener = bind(port)
+        except (OSError, OverflowError) as error:
+            raise CommandError(f"Cannot listen on 127.0.0.1:{port}: {error}") from error
+        bound = listener.getsockname()[1]
+        if port and bound != port:
+            self._say(f"Port {port} is taken: this is port {bound}.")
+        with listener, tempfile.TemporaryDirectory(prefix="sse-demo-") as folder:
+            try:
+                self._say("Making the database …")
+                _keep_state_in(Path(folder))
+                self._serve(listener, all_recipes()[recipe], open, quiet=verbosity < SHOW_STREAMS)
+            except KeyboardInterrupt:  # before the server took the signal over
+                pass
+            finally:
+                connection.close()
+        self._say("\nThe demo is over.")
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()  # also into a pipe, where somebody waits for the address
+
+    def _serve(self, listener: socket.socket, recipe: Recipe, open_browser: bool, quiet: bool) -> None:
+        from testproject.asgi import application
+
+        from builds.demo_server import HOST, DemoServer
+        from builds.runs import runs
+
+        if quiet:  # not before the import above, which sets logging up once more
+            logging.getLogger("django_agent_sse").setLevel(logging.WARNING)
+        origin = f"http://{HOST}:{listener.getsockname()[1]}"
+
+        async def started() -> None:
+            build = await runs.start(recipe)
+            page = origin + build.get_absolute_url()
+            log = origin + reverse("build-logs", args=[build.pk])
+            self._say(
+                f"Build {build.pk} is running: {recipe.label}\n\n"
+                f"  in a browser   {page}\n"
+                f"  in a terminal  curl -N {log}\n\n"
+                f"More builds: {origin}/   Ctrl-C ends the demo."
+            )
+            if open_browser:
+                await asyncio.to_thread(webbrowser.open, page)
+
+        DemoServer(application, started).run(sockets=[listener])
+
+
+def _keep_state_in(folder: Path) -> None:
+    """Point the settings elsewhere before anything connects, as Django's test runner does, and make the tables."""
+    settings.STATE = folder
+    connection.close()
+    settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = str(folder / "db.sqlite3")
+    call_command("migrate", verbosity=0, interactive=False)

@@ -1,0 +1,49 @@
+"""What is known of a build when its process is gone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+from .recipes import all_recipes
+
+
+class Build(models.Model):
+    """One run of a recipe. Its log is in the key-value store, see ``builds.log``."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running"
+        PASSED = "passed"
+        FAILED = "failed"
+        STOPPED = "stopped"
+        """The server ended while the build was running, and ended it too."""
+
+    recipe = models.CharField(max_length=64)
+    status = models.CharField(max_length=16, choices=Status, default=Status.RUNNING)
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    exit_code = models.IntegerField(null=True, blank=True, help_text="Negative: the signal that ended the process.")
+    lines = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.label} #{self.pk}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("build", args=[self.pk])
+
+    @property
+    def label(self) -> str:
+        """The recipe's label, or its name where settings know it no more."""
+        recipe = all_recipes().get(self.recipe)
+        return recipe.label if recipe else self.recipe
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end; ``None`` while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None

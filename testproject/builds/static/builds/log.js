@@ -1,0 +1,170 @@
+"use strict";
+
+/* The log of one build, as it arrives. Lines go into the page once a frame, in blocks that the browser lays out only when they
+   are seen (`content-visibility` in builds.css): that keeps find, select and copy, with a hundred thousand lines. */
+
+const BLOCK = 500;
+const NEAR_END = 24; // pixels
+const HANDLING = 1000; // milliseconds
+
+const $ = (id) => document.getElementById(id);
+const log = $("log");
+const started = new Date(log.dataset.started);
+
+let pending = [];
+let block = null;
+let lines = 0;
+let errors = 0;
+let unseen = 0;
+let following = true;
+let reached = 0; // where the log was scrolled to
+let handled = -Infinity; // when the reader last did what can scroll it
+let over = false;
+let frame = 0;
+
+/* Lines */
+
+function row(kind, number, text) {
+  const line = document.createElement("div");
+  line.className = `line ${kind}`;
+  const label = document.createElement("span");
+  label.className = "n";
+  label.textContent = number;
+  const body = document.createElement("span");
+  body.className = "text";
+  body.textContent = text;
+  line.append(label, body);
+  return line;
+}
+
+function add(kind, number, text) {
+  pending.push([kind, number, text]);
+  frame ||= requestAnimationFrame(render);
+}
+
+function render() {
+  frame = 0;
+  for (const [kind, number, text] of pending) {
+    if (!block || block.childElementCount >= BLOCK) {
+      block?.classList.add("full");
+      block = document.createElement("div");
+      block.className = "block";
+      $("text").append(block);
+    }
+    block.append(row(kind, number, text));
+  }
+  unseen += pending.length;
+  pending = [];
+  $("lines").textContent = lines.toLocaleString();
+  $("errors").textContent = errors.toLocaleString();
+  showFollowing();
+}
+
+/* Following the end, until the reader scrolls up from it */
+
+function toEnd() {
+  log.scrollTop = log.scrollHeight;
+  reached = log.scrollTop;
+}
+
+function showFollowing() {
+  if (following) {
+    toEnd();
+    unseen = 0;
+  }
+  const news = unseen ? `↓ ${unseen.toLocaleString()} new` : "↓ To the end";
+  $("follow").setAttribute("aria-pressed", following);
+  $("follow").textContent = following ? "Following" : news;
+  $("follow").hidden = following && over;
+}
+
+/* Scrolling alone is no sign of the reader: lines turn out taller or lower than was assumed before they were first laid out. */
+for (const kind of ["wheel", "touchmove", "keydown"]) log.addEventListener(kind, () => { handled = performance.now(); }, { passive: true });
+log.addEventListener("pointerdown", () => { handled = Infinity; });
+addEventListener("pointerup", () => { handled = performance.now(); });
+
+log.addEventListener("scroll", () => {
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight <= NEAR_END;
+  const up = log.scrollTop < reached && performance.now() - handled < HANDLING;
+  reached = log.scrollTop;
+  if (atEnd !== following && (atEnd || up)) {
+    following = atEnd;
+    showFollowing();
+  }
+}, { passive: true });
+
+new ResizeObserver(() => { if (following) toEnd(); }).observe($("text"));
+
+$("follow").addEventListener("click", () => {
+  following = !following;
+  showFollowing();
+});
+
+/* The build's state */
+
+function seconds(value) {
+  if (value < 60) return `${value.toFixed(1)} s`;
+  return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
+}
+
+function tick() {
+  if (!over) $("duration").textContent = seconds(Math.max(0, (Date.now() - started) / 1000));
+}
+
+function showEnd({ status, exit_code, duration }) {
+  over = true;
+  clearInterval(clock);
+  $("status").dataset.status = status;
+  $("status").textContent = status;
+  $("duration").textContent = duration === null ? "–" : seconds(duration);
+  $("exit").textContent = {
+    lost: "The server that ran it ended.",
+    stopped: "The server ended, and it with it.",
+  }[status] ?? (exit_code < 0 ? `signal ${-exit_code}` : `exit code ${exit_code}`);
+  showFollowing();
+  const mark = { passed: "✓", failed: "✗" }[status] ?? "■";
+  document.title = `${mark} ${document.title}`;
+}
+
+/* The connection: EventSource reconnects by itself, and sends the last number that it got */
+
+function showConnection(state, text) {
+  $("connection").dataset.state = state;
+  $("connection").textContent = text;
+}
+
+const source = new EventSource(log.dataset.stream);
+
+source.addEventListener("open", () => showConnection("live", "live"));
+
+source.addEventListener("stdout", (event) => {
+  lines += 1;
+  add("stdout", event.lastEventId, event.data);
+});
+
+source.addEventListener("stderr", (event) => {
+  lines += 1;
+  errors += 1;
+  add("stderr", event.lastEventId, event.data);
+});
+
+source.addEventListener("missing", (event) => {
+  const { first, last } = JSON.parse(event.data);
+  add("missing", "…", `lines ${first} to ${last} are no longer kept`);
+});
+
+source.addEventListener("complete", (event) => {
+  source.close();
+  render();
+  showEnd(JSON.parse(event.data));
+  showConnection("ended", "ended");
+});
+
+source.addEventListener("error", () => {
+  if (over) return;
+  if (source.readyState === EventSource.CLOSED) showConnection("refused", "the server refused; reload to try again");
+  else showConnection("reconnecting", "reconnecting");
+});
+
+const clock = setInterval(tick, 100);
+tick();

@@ -1,0 +1,59 @@
+"""The stream of a build's log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.http import HttpResponseBase
+
+from django_agent_sse import Context, Router, Stream
+
+from .log import BuildLog
+from .models import Build
+from .runs import runs
+
+router = Router()
+
+
+@router.sse("builds/<int:build_id>/logs/", name="build-logs")
+async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[None]] | HttpResponseBase:
+    """The lines of a build from the first, or after the last that the client got; then its end.
+
+    ``event: stdout`` and ``event: stderr`` carry one line each, as it was printed, with its number as the id: readable in
+    a terminal, and no client has to parse JSON for a line of text. ``event: complete`` carries JSON.
+    """
+    run = runs.get(build_id)
+    if run is None:
+        build = await Build.objects.filter(pk=build_id).afirst()
+        if build is None:
+            return c.json({"error": f"there is no build {build_id}"}, status=404)
+        log = BuildLog.finished(build_id, c.kv, build.lines)
+    else:
+        log = run.log
+    after = _line_number(c.last_event_id, log.top)
+
+    async def handler(stream: Stream) -> None:
+        async for batch in log.follow(after):
+            if batch.missing:
+                await stream.write_sse(event="missing", data={"first": batch.first, "last": batch.last}, id=str(batch.last))
+            for number, (source, text) in enumerate(batch.lines, batch.first):
+                await stream.write_sse(event=source, data=text, id=str(number))
+        await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
+
+    return handler
+
+
+def _line_number(last_event_id: str | None, top: int) -> int:
+    """The line that the client has got; 0, which sends everything, where its id is none of this log's."""
+    number = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    return number if number <= top else 0
+
+
+def _end(build: Build) -> dict[str, Any]:
+    return {
+        "status": runs.status(build),
+        "exit_code": build.exit_code,
+        "duration": build.duration,
+        "lines": build.lines,
+    }

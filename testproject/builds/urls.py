@@ -1,0 +1,15 @@
+"""The URLs of the builds."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from . import views
+from .streams import router
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("builds/start/", views.start, name="start-build"),
+    path("builds/<int:build_id>/", views.build_page, name="build"),
+    path("", include(router.urls)),
+]

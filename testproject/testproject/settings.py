@@ -1,0 +1,114 @@
+"""Settings of the test project: SQLite, the local-memory cache, and builds that need no network.
+
+``TESTPROJECT_STATE`` names another folder for the database and the builds' working folders.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import django
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+REPOSITORY = BASE_DIR.parent
+STATE = Path(os.environ.get("TESTPROJECT_STATE") or BASE_DIR / ".builds")
+STATE.mkdir(parents=True, exist_ok=True)
+
+SECRET_KEY = "published with the source: for this project on a loopback address, and for nothing else"
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = [
+    "daphne",  # first: it makes runserver an ASGI server
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.staticfiles",
+    "django_agent_sse",
+    "builds",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "testproject.urls"
+ASGI_APPLICATION = "testproject.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE / "db.sqlite3"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        # A log is one entry per 256 lines: room for 2.5 million lines, where Django's default of 300 entries drops parts of one.
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    },
+}
+
+STATIC_URL = "static/"
+TIME_ZONE = "UTC"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {
+        "django_agent_sse": {"handlers": ["console"], "level": "INFO"},
+        "builds": {"handlers": ["console"], "level": "INFO"},
+    },
+}
+
+# What a visitor can start, by name. No shell, and nothing of a request gets into an argument.
+# "{workdir}" stands for a fresh folder that goes when the build is over.
+TEST_PACKAGES = ["pytest", "pytest_django", "pytest_asyncio", "hypothesis", "httpx", "httpx_sse"]
+RECIPES = {
+    "pipeline": {
+        "label": "Compile, test, build",
+        "description": "A small pipeline: byte-compile Django, test the wire format, build the wheel.",
+        "argv": [sys.executable, str(BASE_DIR / "scripts" / "pipeline.py"), "{workdir}"],
+        "cwd": REPOSITORY,
+        "needs": ["hatchling", *TEST_PACKAGES],
+    },
+    "compile": {
+        "label": "Byte-compile Django",
+        "description": "Every module of the installed Django, into a folder that is thrown away.",
+        "argv": [sys.executable, "-X", "pycache_prefix={workdir}", "-m", "compileall", "-f", "django"],
+        "cwd": Path(django.__file__).parent.parent,
+    },
+    "wheel": {
+        "label": "Build the wheel",
+        "description": "This package as a wheel, offline, and what it holds.",
+        "argv": [sys.executable, str(BASE_DIR / "scripts" / "build_wheel.py"), "{workdir}"],
+        "cwd": REPOSITORY,
+        "needs": ["hatchling"],
+    },
+    "tests": {
+        "label": "Test the wire format",
+        "description": "The encoder and the decoder of this package against their tests.",
+        "argv": [sys.executable, "-m", "pytest", "tests/wire", "-v", "-p", "no:cacheprovider"],
+        "cwd": REPOSITORY,
+        "needs": TEST_PACKAGES,
+    },
+}

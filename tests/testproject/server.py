@@ -1,0 +1,184 @@
+"""The test project on a server of its own, as a process, and what a test asks of it."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.live.client import PATIENCE, Client
+from tests.live.parser import Received
+from tests.live.servers import ROOT, free_port, poll
+
+PROJECT = ROOT / "testproject"
+MANAGE = str(PROJECT / "manage.py")
+DATABASE = "db.sqlite3"
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+ATTEMPTS = 3
+
+COMMANDS = {
+    "uvicorn": "-m uvicorn --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
+    "daphne": "-m daphne -b 127.0.0.1 -p {port} -v 0 testproject.asgi:application",
+    "granian": "-m granian --interface asgi --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
+    "hypercorn": "-m hypercorn -w 0 -b 127.0.0.1:{port} --log-level warning testproject.asgi:application",
+    "runserver": "testproject/manage.py runserver --noreload 127.0.0.1:{port}",
+    "reloader": "testproject/manage.py runserver 127.0.0.1:{port}",
+}
+
+
+def environment(state: Path) -> dict[str, str]:
+    """What every process of the project gets: the settings with the tests' recipes, and a folder of its own."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.testproject.settings",
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), str(ROOT)]),
+        "TESTPROJECT_STATE": str(state),
+    }
+
+
+@functools.cache
+def migrated() -> tempfile.TemporaryDirectory[str]:
+    """A folder with a fresh database, to be copied."""
+    folder = tempfile.TemporaryDirectory(prefix="testproject-")
+    command = [sys.executable, MANAGE, "migrate", "-v", "0"]
+    subprocess.run(command, cwd=ROOT, env=environment(Path(folder.name)), check=True, timeout=START_SECONDS)
+    atexit.register(folder.cleanup)
+    return folder
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: one that nobody has waited for does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_gone(pids: list[int], within: float) -> None:
+    """Fail where one of them runs after ``within`` seconds."""
+    poll(f"the end of {pids}", lambda: not any(map(alive, pids)), within)
+
+
+class Server:
+    """The project on one server; a folder that another has used before gives it that one's database."""
+
+    def __init__(self, kind: str, state: Path, port: int | None = None) -> None:
+        self.kind = kind
+        self._port = port
+        self.state = state
+        self.environment = environment(state)
+        self.log_file = state / "server.log"
+        if not (state / DATABASE).exists():
+            shutil.copy(Path(migrated().name) / DATABASE, state)
+        for _ in range(ATTEMPTS):
+            self._spawn()
+            if self._answers():
+                return
+        raise AssertionError(f"{kind} does not start:\n{self.log()}")
+
+    def _spawn(self) -> None:
+        self.port = self._port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, *COMMANDS[self.kind].format(port=self.port).split()]
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def _answers(self) -> bool:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                return httpx.get(self.url).status_code == 200
+            except httpx.TransportError:
+                time.sleep(0.05)
+        self.kill()
+        return False
+
+    def start(self, recipe: str) -> int:
+        """Start a build as the page does; return its id."""
+        with httpx.Client(base_url=self.url) as browser:
+            browser.get("/")
+            form = {"recipe": recipe, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+            answer = browser.post("/builds/start/", data=form)
+        assert answer.status_code == 302, answer.text
+        return int(re.fullmatch(r"/builds/(\d+)/", answer.headers["Location"])[1])  # type: ignore[index]
+
+    def watch(self, build: int, last: int | None = None, **options: Any) -> Client:
+        """Open the stream of a build's log, after line ``last`` where one is given."""
+        headers = {} if last is None else {"Last-Event-ID": str(last)}
+        return Client(f"{self.url}/builds/{build}/logs/", headers=headers, **options)
+
+    def whole_log(self, build: int, last: int | None = None, within: float = 30.0) -> list[Received]:
+        """Every event of a build's log but the control events; the last one is ``complete``."""
+        with self.watch(build, last) as client:
+            return client.own_events(within)
+
+    def finish(self, recipe: str) -> int:
+        """Run a build to its end; return its id."""
+        build = self.start(recipe)
+        self.whole_log(build)
+        return build
+
+    def open_gate(self, build: int, name: str) -> None:
+        """Let a build go on that waits at this gate."""
+        (folder,) = poll("the build's folder", lambda: list(self.state.glob(f"build-{build}-*")))
+        (folder / name).touch()
+
+    def commands(self) -> list[str]:
+        """The command lines of the processes that the server runs, recursively, without the keeper."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        lines = [" ".join(child.cmdline()) for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return [line for line in lines if "keeper_process" not in line]
+
+    def kill(self) -> None:
+        """End the server, and nothing else, at once."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(STOP_SECONDS)
+
+    def stop(self) -> None:
+        """End it as a process manager would."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"{self.kind} ignored SIGTERM for {STOP_SECONDS} s:\n{self.log()}") from None
+
+    def log(self) -> str:
+        """What the server printed."""
+        return self.log_file.read_text(errors="replace")
+
+
+def numbered(events: list[Received]) -> list[tuple[str, str]]:
+    """The lines of a log, as (stream, text), checked to be numbered from 1 without gap or repetition, then complete."""
+    *lines, last = events
+    assert last.name == "complete"
+    assert [int(line.id) for line in lines] == list(range(1, len(lines) + 1))
+    assert {line.name for line in lines} <= {"stdout", "stderr"}
+    return [(line.name, line.data) for line in lines]
+
+
+def outcome(events: list[Received]) -> dict[str, Any]:
+    """What ``complete`` said."""
+    assert events[-1].name == "complete"
+    return dict(json.loads(events[-1].data))
+
+
+__all__ = ["PATIENCE", "Server", "alive", "environment", "numbered", "outcome", "wait_until_gone"]

@@ -1,0 +1,207 @@
+"""``manage.py demo`` as a newcomer meets it: what it prints works as it stands, and Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live.servers import free_port, poll
+
+from .server import MANAGE, environment, wait_until_gone
+
+START_SECONDS = 30.0
+A_SECOND = 1.0
+ANNOUNCED = "Ctrl-C ends the demo."
+
+
+class Demo:
+    """One demo, and what it has printed."""
+
+    def __init__(self, state: Path, *arguments: str, **variables: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, MANAGE, "demo", *arguments],
+            cwd=state,
+            env={**environment(state), "TMPDIR": str(state), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.printed = ""
+
+    def read_until(self, text: str) -> str:
+        """What it has printed when ``text`` is in it."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.printed:
+            ready = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]
+            line = os.read(self.process.stdout.fileno(), 65536).decode() if ready else ""
+            assert line, f"{text!r} is not in {self.printed!r}"
+            self.printed += line
+        return self.printed
+
+    @property
+    def page(self) -> str:
+        return re.search(r"in a browser +(\S+)", self.read_until(ANNOUNCED))[1]  # type: ignore[index]
+
+    @property
+    def curl(self) -> str:
+        return re.search(r"in a terminal +(.+)", self.read_until(ANNOUNCED))[1]  # type: ignore[index]
+
+    def interrupt(self, times: int = 1) -> float:
+        """Press Ctrl-C; return how many seconds the end took."""
+        began = time.monotonic()
+        for _ in range(times):
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(START_SECONDS)
+        took = time.monotonic() - began
+        assert self.process.stdout is not None
+        self.printed += self.process.stdout.read()
+        return took
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Start a demo with these arguments."""
+    demos: list[Demo] = []
+
+    def start(*arguments: str, **variables: str) -> Demo:
+        demos.append(Demo(tmp_path, *arguments, **variables))
+        return demos[-1]
+
+    yield start
+    for one in demos:
+        one.kill()
+
+
+@pytest.fixture
+def curl() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Paste a line into a shell."""
+    shells: list[subprocess.Popen[str]] = []
+
+    def paste(line: str) -> subprocess.Popen[str]:
+        shells.append(
+            subprocess.Popen(["sh", "-c", f"exec {line}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        )
+        return shells[-1]
+
+    yield paste
+    for shell in shells:
+        shell.kill()
+        shell.communicate()
+
+
+def test_the_curl_line_streams_as_pasted(demo: Callable[..., Demo], curl: Callable[[str], subprocess.Popen[str]]) -> None:
+    line = demo("--port", "0", "--recipe", "compile").curl
+    assert shlex.split(line)[:2] == ["curl", "-N"]
+    printed = curl(line).communicate(timeout=60)[0]
+    events = printed.strip().split("\n\n")
+    assert events[0] == "event: stdout\nid: 1\nretry: 100\ndata: Listing 'django'..."
+    assert events[-1].startswith('event: complete\ndata: {"status":"passed","exit_code":0,')
+    assert len(events) > 1000
+
+
+def test_the_page_is_there(demo: Callable[..., Demo]) -> None:
+    answer = httpx.get(demo("--port", "0").page)
+    assert answer.status_code == 200
+    assert "Compile, test, build" in answer.text
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_it_within_a_second_with_streams_open(
+    demo: Callable[..., Demo], curl: Callable[[str], subprocess.Popen[str]], tmp_path: Path, times: int
+) -> None:
+    one = demo("--port", "0", "--recipe", "waits")
+    line, page = one.curl, one.page
+    watchers = [curl(line) for _ in range(20)]
+    for watcher in watchers:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == "event: stdout\n"
+        assert watcher.stdout.readline() == "id: 1\n"
+        watcher.stdout.readline()
+        child = int(watcher.stdout.readline().removeprefix("data: "))
+    with httpx.Client() as browser:
+        browser.get(page)  # and keeps its connection
+        assert one.interrupt(times) < A_SECOND
+    assert one.process.returncode == 0
+    assert one.printed.endswith(f"{ANNOUNCED}\n\nThe demo is over.\n")
+    wait_until_gone([child], within=1)
+    assert list(tmp_path.glob("sse-demo-*")) == []
+
+
+def test_a_build_that_ignores_everything_does_not_hold_it_up(demo: Callable[..., Demo]) -> None:
+    one = demo("--port", "0", "--recipe", "stubborn")
+    pids: list[int] = []
+    with httpx.stream("GET", f"{one.page}logs/") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                pids = [int(pid) for pid in line.removeprefix("data: ").split()]
+                break
+    assert one.interrupt() < A_SECOND
+    assert one.printed.endswith(f"{ANNOUNCED}\n\nThe demo is over.\n")
+    wait_until_gone(pids, within=4)
+
+
+def test_ctrl_c_before_it_serves_is_no_error(demo: Callable[..., Demo]) -> None:
+    one = demo("--port", "0")
+    one.read_until("Making the database")
+    one.interrupt()
+    assert one.process.returncode == 0
+    assert "Traceback" not in one.printed
+    assert one.printed.endswith("\nThe demo is over.\n")
+
+
+def test_open_opens_the_page(demo: Callable[..., Demo], tmp_path: Path) -> None:
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(seen))}\n')
+    browser.chmod(0o700)
+    page = demo("--port", "0", "--open", BROWSER=f"{browser} %s").page
+    poll("the address", lambda: seen.exists() and seen.read_text() == f"{page}\n")
+
+
+def test_a_second_demo_takes_the_next_port_and_says_so(demo: Callable[..., Demo]) -> None:
+    port = free_port()
+    first = demo("--port", str(port))
+    assert f"127.0.0.1:{port}/" in first.page
+    second = demo("--port", str(port))
+    assert f"Port {port} is taken" in second.read_until(ANNOUNCED)
+    other = int(re.search(r":(\d+)/", second.page)[1])  # type: ignore[index]
+    assert port < other < port + 100
+    assert f":{other}/" in second.curl
+    assert [httpx.get(one.page).status_code for one in (first, second)] == [200, 200]
+
+
+def test_a_port_that_somebody_else_has_is_passed_over(demo: Callable[..., Demo]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}/" not in demo("--port", str(port)).page
+
+
+@pytest.mark.parametrize(("port", "says"), [("65536", "Cannot listen"), ("-1", "Cannot listen"), ("x", "invalid int value")])
+def test_a_port_that_is_none_is_an_error(demo: Callable[..., Demo], port: str, says: str) -> None:
+    one = demo("--port", port)
+    assert says in one.read_until(says)
+    assert one.process.wait(START_SECONDS) != 0
+
+
+def test_help_says_what_happens(demo: Callable[..., Demo]) -> None:
+    printed = demo("--help").read_until("--skip-checks")
+    for word in ("--port", "--recipe", "--open", "127.0.0.1", "Ctrl-C"):
+        assert word in printed

@@ -1,0 +1,228 @@
+"""The pages in Chromium: a log as it arrives, its end, and what the page says of both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from .recipe import HALF, MANY
+from .server import Server
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 15_000
+SEVERAL_RETRIES_MS = 800
+CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'"
+WIDTHS = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 375, "height": 720}}
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium. Without one these tests are skipped, but not in continuous integration."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        message = "no Chromium on this machine: apt-get install chromium"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
+    """A new page, in which nothing may go wrong that a browser's console would tell."""
+    with browser.new_context(viewport=WIDTHS["desk"]) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+        yield page
+    assert complaints == []
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    return []
+
+
+def press(page: Page, server: Server, recipe: str) -> int:
+    """Start a recipe with its button; return the build's id."""
+    page.goto(server.url)
+    page.locator(f"button[value={recipe}]").click()
+    page.wait_for_url("**/builds/*/")
+    return int(page.url.rstrip("/").rpartition("/")[2])
+
+
+def streams(page: Page) -> list[str]:
+    """The requests for logs that the page makes from now on."""
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url) if request.url.endswith("/logs/") else None)
+    return seen
+
+
+def assert_numbered(page: Page, count: int) -> None:
+    """The page shows each line once, in order."""
+    assert page.locator(".line .n").all_text_contents() == [str(number) for number in range(1, count + 1)]
+    assert page.locator(".line .text").all_text_contents() == [f"line {number}" for number in range(1, count + 1)]
+
+
+def test_lines_are_seen_before_the_build_ends_and_then_its_end(page: Page, server: Server) -> None:
+    requests = streams(page)
+    build = press(page, server, "gated")
+    expect(page.locator("#lines")).to_have_text(str(HALF))
+    expect(page.locator("#status")).to_have_text("running")
+    expect(page.locator("#connection")).to_have_text("live")
+    assert_numbered(page, HALF)
+    server.open_gate(build, "half")
+    expect(page.locator("#lines")).to_have_text(str(2 * HALF))
+    expect(page.locator("#status")).to_have_text("running")
+    server.open_gate(build, "end")
+    expect(page.locator("#status")).to_have_text("passed")
+    expect(page.locator("#exit")).to_have_text("exit code 0")
+    expect(page.locator("#connection")).to_have_text("ended")
+    expect(page).to_have_title(f"✓ Course: gated #{build}")
+    assert_numbered(page, 2 * HALF)
+    page.wait_for_timeout(SEVERAL_RETRIES_MS)
+    assert page.evaluate("source.readyState") == 2
+    assert len(requests) == 1
+
+
+def test_a_reload_in_the_middle_shows_everything(page: Page, server: Server) -> None:
+    build = press(page, server, "gated")
+    expect(page.locator("#lines")).to_have_text(str(HALF))
+    page.reload()
+    expect(page.locator("#lines")).to_have_text(str(HALF))
+    server.open_gate(build, "half")
+    server.open_gate(build, "end")
+    expect(page.locator("#status")).to_have_text("passed")
+    assert_numbered(page, 2 * HALF)
+
+
+def test_a_failure_is_shown_and_stderr_told_apart(page: Page, server: Server) -> None:
+    press(page, server, "fails")
+    expect(page.locator("#status")).to_have_text("failed")
+    expect(page.locator("#exit")).to_have_text("exit code 3")
+    expect(page.locator("#errors")).to_have_text("1")
+    assert page.locator(".line.stderr .text").all_text_contents() == ["E   assert 1 == 2"]
+    assert page.locator(".line.stdout .text").all_text_contents() == ["collected 1 item"]
+
+
+def test_output_is_text_and_never_markup(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/builds/{server.finish('passes')}/")
+    expect(page.locator("#connection")).to_have_text("ended")
+    page.evaluate("add('stdout', '4', '<img src=x><b>bold</b>'); render()")
+    expect(page.locator(".line .text").last).to_have_text("<img src=x><b>bold</b>")
+    assert page.locator("#log img, #log b").count() == 0
+
+
+def test_a_server_that_goes_and_comes_back_without_the_build(browser: Browser, tmp_path: Path) -> None:
+    doomed = Server("uvicorn", tmp_path)
+    with browser.new_context() as context:
+        page = context.new_page()
+        press(page, doomed, "gated")
+        expect(page.locator("#lines")).to_have_text(str(HALF))
+        doomed.kill()
+        expect(page.locator("#connection")).to_have_text("reconnecting")
+        heir = Server("uvicorn", tmp_path, doomed.port)
+        try:
+            expect(page.locator("#status")).to_have_text("lost")
+            expect(page.locator("#exit")).to_have_text("The server that ran it ended.")
+            expect(page.locator("#connection")).to_have_text("ended")
+        finally:
+            heir.stop()
+
+
+def test_the_end_is_followed_until_the_reader_scrolls_up(page: Page, server: Server) -> None:
+    at_end = "() => log.scrollHeight - log.scrollTop - log.clientHeight < 2"
+    build = press(page, server, "gated")
+    expect(page.locator("#lines")).to_have_text(str(HALF))
+    page.wait_for_function(at_end)
+    page.locator("#log").hover()
+    page.mouse.wheel(0, -600)
+    expect(page.locator("#follow")).to_have_attribute("aria-pressed", "false")
+    before = page.evaluate("log.scrollTop")
+    server.open_gate(build, "half")
+    expect(page.locator("#follow")).to_have_text(f"↓ {HALF} new")
+    assert page.evaluate("log.scrollTop") == before
+    page.locator("#follow").click()
+    page.wait_for_function(at_end)
+    server.open_gate(build, "end")
+    expect(page.locator("#status")).to_have_text("passed")
+    page.wait_for_function(at_end)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_long_log_ends_at_its_end_and_no_page_is_wider_than_the_window(page: Page, server: Server, width: str) -> None:
+    page.set_viewport_size(WIDTHS[width])  # type: ignore[arg-type]
+    build = server.finish("many")
+    odd = server.finish("odd")
+    for path in ("/", f"/builds/{odd}/", f"/builds/{build}/"):
+        page.goto(server.url + path)
+        if path != "/":
+            expect(page.locator("#connection")).to_have_text("ended")
+            assert page.evaluate("document.documentElement.scrollHeight") == WIDTHS[width]["height"]
+        assert page.evaluate("document.documentElement.scrollWidth") == WIDTHS[width]["width"]
+    expect(page.locator("#lines")).to_have_text(f"{MANY:,}")
+    page.wait_for_function("() => log.scrollHeight - log.scrollTop - log.clientHeight < 2")
+    expect(page.get_by_text(str(MANY), exact=True)).to_be_in_viewport()
+
+
+def test_light_and_dark(page: Page, server: Server) -> None:
+    grounds: dict[str, Any] = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.goto(server.url)
+        grounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert grounds["light"] != grounds["dark"]
+
+
+def test_a_strict_content_security_policy_is_no_obstacle(page: Page, server: Server) -> None:
+    def with_policy(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": CSP})
+
+    build = server.finish("fails")
+    page.route(f"{server.url}/", with_policy)
+    page.route(f"{server.url}/builds/{build}/", with_policy)
+    page.goto(server.url)
+    expect(page.locator(".builds .row").first).to_be_visible()
+    page.goto(f"{server.url}/builds/{build}/")
+    expect(page.locator("#status")).to_have_text("failed")
+    expect(page.locator("#lines")).to_have_text("2")
+
+
+def test_the_first_page_lists_builds_with_their_status(page: Page, server: Server) -> None:
+    build = press(page, server, "fails")
+    expect(page.locator("#status")).to_have_text("failed")
+    page.goto(server.url)
+    first = page.locator(".builds .row").first
+    expect(first).to_contain_text(f"Course: fails #{build}")
+    expect(first.locator(".pill")).to_have_text("failed")
+    first.click()
+    expect(page.locator("#exit")).to_have_text("exit code 3")
+
+
+def test_a_build_that_does_not_exist_has_no_page(server: Server, browser: Browser) -> None:
+    with browser.new_context() as context:
+        answer = context.new_page().goto(f"{server.url}/builds/999999/")
+        assert answer is not None
+        assert answer.status == 404
