@@ -1,0 +1,60 @@
+"""Sphinx: ``python -m sphinx -W -b html docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import django
+from django.conf import settings
+from sphinx.application import Sphinx
+
+import django_agent_sse
+from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, sources, threads, transport
+from django_agent_sse.wire import MAX_RETRY
+
+settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_agent_sse"])
+django.setup()
+
+project = "django-agent-sse"
+author = "The django-agent-sse developers"
+project_copyright = "The django-agent-sse developers"
+version = release = django_agent_sse.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+default_role = "any"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"django-agent-sse {release}"
+
+# Numbers that the pages name, from the code.
+_NUMBERS = {
+    "cleanup_seconds": aside.CLEANUP_SECONDS,
+    "kv_key_length": kv.MAX_KEY_LENGTH,
+    "last_retry_seconds": farewell.LAST_RETRY / 1000,
+    "max_id_bytes": last_event_id.MAX_BYTES,
+    "max_iterators": sources.MAX_THREADS,
+    "max_retry": MAX_RETRY,
+    "overflow": buffer.OVERFLOW,
+    "quiet_seconds": threads.QUIET_SECONDS,
+    "stuck_seconds": transport.STUCK_SECONDS,
+}
+rst_prolog = "\n".join(
+    f".. |{name}| replace:: {number if isinstance(number, int) else format(number, 'g')}" for name, number in _NUMBERS.items()
+)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _keep_sentence, priority=400)  # before napoleon
+
+
+def _keep_sentence(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Napoleon takes ``Words: text`` at the start of a property's docstring for its type."""
+    if what in ("attribute", "property") and lines:
+        lines[0] = lines[0].replace(": ", " – ", 1)

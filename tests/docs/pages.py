@@ -1,0 +1,96 @@
+"""A page's Python files, imported as the modules of a project would be, and its addresses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver, include, path, reverse
+
+from .blocks import Block, blocks_of
+
+URLCONF = "docs_page_urls"
+SAMPLES = {"int": 2, "str": "x", "slug": "x", "path": "x/y", "uuid": "00000000-0000-4000-8000-000000000000"}
+
+
+def _in_order(page: Path) -> list[Block]:
+    """The page's Python in the order of its imports: as it stands there, but addresses last."""
+    blocks = [block for block in blocks_of(page) if block.language == "python" and not is_settings(block.file)]
+    return sorted(blocks, key=lambda block: block.file.endswith("urls.py"))
+
+
+def is_settings(file: str) -> bool:
+    """Whether a file of the documentation holds settings."""
+    return file.endswith("settings.py")
+
+
+@contextmanager
+def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
+    """The page's files as modules, and its addresses as the module ``URLCONF``; all are gone afterwards."""
+    before = set(sys.modules)
+    modules: dict[str, ModuleType] = {}
+    try:
+        for block in _in_order(page):
+            modules[block.file] = _run(block)
+        sys.modules[URLCONF] = _urlconf(list(modules.values()))
+        yield modules
+    finally:
+        for name in set(sys.modules) - before:
+            if name == URLCONF or getattr(sys.modules[name], "from_docs", False):
+                del sys.modules[name]
+
+
+def _run(block: Block) -> ModuleType:
+    name = block.file.removesuffix(".py").replace("/", ".")
+    parents = name.split(".")[:-1]
+    for depth in range(1, len(parents) + 1):
+        _enter(".".join(parents[:depth]), is_package=True)
+    module = _enter(name)
+    # Blank lines before the code, so that a traceback names the page's line.
+    exec(compile("\n" * (block.line + 1) + block.text, str(block.page), "exec"), vars(module))
+    return module
+
+
+def _enter(name: str, *, is_package: bool = False) -> ModuleType:
+    found = sys.modules.get(name)
+    if found is not None and getattr(found, "from_docs", False):
+        return found
+    assert found is None, f"the documentation's {name} would hide a module that exists"
+    module = sys.modules[name] = ModuleType(name)
+    vars(module)["from_docs"] = True
+    if is_package:
+        module.__path__ = []
+    return module
+
+
+def _urlconf(modules: list[ModuleType]) -> ModuleType:
+    """The page's own URLconf, or one of every router that it makes."""
+    urlconf = ModuleType(URLCONF)
+    own = [module.urlpatterns for module in modules if hasattr(module, "urlpatterns")]
+    routers = [path("", include(module.router.urls)) for module in modules if hasattr(module, "router")]
+    vars(urlconf)["urlpatterns"] = [pattern for patterns in own for pattern in patterns] or routers
+    return urlconf
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """A method and an address for each named route of the URLconf in force."""
+    yield from _routes(get_resolver().url_patterns, "", {})
+
+
+def _routes(patterns: list[URLPattern | URLResolver], namespace: str, outer: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for pattern in patterns:
+        kwargs = {**outer, **{name: SAMPLES[_kind(converter)] for name, converter in pattern.pattern.converters.items()}}
+        if isinstance(pattern, URLResolver):
+            inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
+            yield from _routes(pattern.url_patterns, inner, kwargs)
+        elif pattern.name:
+            methods = getattr(pattern.callback, "view_initkwargs", {}).get("methods", ["GET"])
+            yield next(iter(methods)), reverse(f"{namespace}{pattern.name}", kwargs=kwargs)
+
+
+def _kind(converter: object) -> str:
+    return type(converter).__name__.removesuffix("Converter").replace("String", "str").lower()

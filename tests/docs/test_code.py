@@ -1,0 +1,145 @@
+"""The Python of the README and of the documentation runs, and its sessions with ``curl`` print what the pages say."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.core.checks import run_checks
+from django.urls import resolve
+
+from django_agent_sse import Stream
+from django_agent_sse.streams import threads
+from tests.site import settings as site
+
+from . import asking, pages
+from .blocks import PAGES, Block, Command, blocks_of, commands_of, name_of
+from .middleware import ACTS_AS_STAFF
+
+HASTE = 100
+"""How many times faster the clock of a handler's ``stream.sleep`` runs here."""
+EVENTS = 3
+"""After so many events of a stream, a reader has seen what it does."""
+FAILS_ON_PURPOSE = {"docs/howto/errors.rst"}
+
+WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
+SETTINGS = [block for page in PAGES for block in blocks_of(page) if pages.is_settings(block.file)]
+CURLS = [command for page in PAGES for command in commands_of(page) if command.text.startswith("curl ")]
+
+
+def eventsources(page: Path) -> list[str]:
+    """The addresses that the page's own pages open."""
+    return [url for block in blocks_of(page) for url in re.findall(r'new EventSource\("(/[^"]*)"', block.text)]
+
+
+WITH_EVENTSOURCE = [page for page in PAGES if eventsources(page)]
+
+any_page = pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+
+
+@pytest.fixture(autouse=True)
+def project(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A project for the page's code: the site's settings, somebody to sign in, a ``make`` that prints two lines, no waiting."""
+    settings.ROOT_URLCONF = pages.URLCONF
+    settings.MIDDLEWARE = [*site.MIDDLEWARE_SETS["default"], "tests.docs.middleware.acting"]
+    make = tmp_path / "make"
+    make.write_text("#!/bin/sh\necho compiling\necho done\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(Stream, "sleep", _hasty(Stream.sleep))
+    cache.clear()
+    yield
+    cache.clear()
+    threads.reset()
+
+
+def _hasty(sleep: Any) -> Any:
+    async def hasty(stream: Stream, seconds: float) -> None:
+        await sleep(stream, seconds / HASTE)
+
+    return hasty
+
+
+@pytest.fixture
+def modules(page: Path) -> Iterator[dict[str, ModuleType]]:
+    """The page's files."""
+    with pages.imported(page) as found:
+        yield found
+
+
+@any_page
+def test_every_block_names_its_file(page: Path) -> None:
+    assert [str(block) for block in blocks_of(page) if block.language == "python" and not block.file] == []
+
+
+@any_page
+async def test_every_route_of_a_page_answers(page: Path, modules: dict[str, ModuleType], caplog: Any) -> None:
+    with caplog.at_level(logging.ERROR, "django_agent_sse"):
+        for method, address in pages.routes():
+            answer = await asking.ask(method, address, headers=ACTS_AS_STAFF, body=b"{}", until=_seen)
+            assert answer.status < 500, (address, answer)
+    assert name_of(page) in FAILS_ON_PURPOSE or not caplog.records
+
+
+def _seen(body: str) -> bool:
+    return body.count("\n\n") >= EVENTS
+
+
+@pytest.mark.parametrize("command", CURLS, ids=lambda command: f"{command.block}-{command.text}")
+async def test_curl_prints_what_the_page_says(command: Command) -> None:
+    with pages.imported(command.block.page):
+        wanted = command.output.split("\n")
+        printed = await asking.curl(command.text, until=lambda body: body.count("\n") >= 40)
+        assert _like(printed, wanted), f"\nthe page says:\n{command.output}\n\nit printed:\n" + "\n".join(printed)
+
+
+def _like(printed: list[str], wanted: list[str]) -> bool:
+    """Whether the lines are those of the page, where ``…`` is anything, and a line of it alone any lines."""
+    lines = ("(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + "\n" for line in wanted)
+    return re.fullmatch("".join(lines) + "\n*", "\n".join(printed) + "\n") is not None
+
+
+@pytest.mark.parametrize("block", SETTINGS, ids=str)
+def test_settings_of_a_page_can_be_used(block: Block, settings: Any) -> None:
+    """They run after those of a new project, and the package's system checks find no error."""
+    given: dict[str, Any] = {"INSTALLED_APPS": [], "MIDDLEWARE": []}
+    exec(compile(block.text, str(block), "exec"), given)
+    for name in [*given["INSTALLED_APPS"], *given["MIDDLEWARE"]]:
+        assert find_spec(name.partition(".")[0]), name
+    for name in ("AGENT_SSE", "CACHES", "ASGI_APPLICATION", "CHANNEL_LAYERS"):
+        if name in given:
+            setattr(settings, name, given[name])
+    with pages.imported(block.page):
+        assert [found for found in run_checks(tags=["django_agent_sse"]) if found.is_serious()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) == "README.md"], ids=name_of)
+async def test_the_readme_streams_a_command_and_refuses_strangers(page: Path, modules: dict[str, ModuleType]) -> None:
+    ((method, address),) = pages.routes()
+    assert (await asking.ask(method, address)).status == 401
+    answer = await asking.ask(method, address, headers=ACTS_AS_STAFF)
+    assert re.findall(r"data: (.*)", answer.body) == ["compiling", "done", '{"exit_code":0}']
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) == "docs/howto/servers.rst"], ids=name_of)
+async def test_accepted_sockets_have_the_time_outs_of_the_listening_one(page: Path, modules: dict[str, ModuleType]) -> None:
+    with modules["serve.py"].listener("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
+@pytest.mark.parametrize("page", WITH_EVENTSOURCE, ids=name_of)
+def test_the_addresses_that_a_page_gives_to_an_eventsource_exist(page: Path, modules: dict[str, ModuleType]) -> None:
+    for address in eventsources(page):
+        resolve(address)

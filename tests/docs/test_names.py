@@ -1,0 +1,246 @@
+"""Every name that a user can meet stands in the documentation, and the documentation names nothing else."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.urls import include, path
+
+import django_agent_sse
+from django_agent_sse import Ending, Router, SSEView, Stream, exceptions, stream_closed, stream_opened
+from django_agent_sse.conf import DEFAULTS
+from django_agent_sse.streams import threads
+from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamOptions
+
+from .asking import PATIENCE, ask
+from .blocks import DOCS, ROOT, blocks_of
+
+PACKAGE = ROOT / "django_agent_sse"
+RESERVED = {"EVENT_LOG"}
+"""Keys of ``AGENT_SSE`` that nothing reads yet; the documentation says so, and shows no default."""
+RESERVED_ENDINGS = {Ending.TOPIC_CLOSED, Ending.REVOKED, Ending.KICKED}
+
+API = DOCS / "reference" / "api.rst"
+ROUTES = DOCS / "reference" / "routes.rst"
+SETTINGS = DOCS / "reference" / "settings.rst"
+SIGNALS = DOCS / "reference" / "signals.rst"
+CHECKS = DOCS / "reference" / "checks.rst"
+EXCEPTIONS = DOCS / "reference" / "exceptions.rst"
+WIRE = DOCS / "reference" / "wire.rst"
+STREAMS = DOCS / "topics" / "streams.rst"
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def sources() -> str:
+    return "\n".join(text(path) for path in sorted(PACKAGE.rglob("*.py")))
+
+
+def values(page: Path) -> dict[str, str]:
+    """The page's ``confval`` entries, and the default that each shows."""
+    entries = re.findall(r"^\.\. confval:: (\w+)\n((?:   :\w+:.*\n)*)", text(page), re.MULTILINE)
+    return {name: "".join(re.findall(r":default: (.*)\n", options)) for name, options in entries}
+
+
+def shown(default: str) -> object:
+    """A default as Python reads it."""
+    literal = re.match(r"``(.*?)``", default)
+    assert literal, f"{default!r} begins with no literal"
+    return ast.literal_eval(literal[1])
+
+
+def cells(page: Path, heading: str) -> list[str]:
+    """The literals in the first column of the table whose first heading is ``heading``."""
+    table = text(page).partition(f"   * - {heading}\n")[2]
+    table = re.split(r"\n(?=\S)", table)[0]
+    return re.findall(r"^   \* - ``([^`]+)``", table, re.MULTILINE)
+
+
+# Public names
+
+
+def test_every_public_name_has_its_entry() -> None:
+    entries = set(re.findall(r"^\.\. auto(?:class|function):: django_agent_sse\.(\w+)", text(API), re.MULTILINE)) - {
+        "asgi",
+        "streams",
+    }
+    signals = set(re.findall(r"^\.\. py:data:: django_agent_sse\.(\w+)", text(SIGNALS), re.MULTILINE))
+    assert entries | signals == set(django_agent_sse.__all__)
+
+
+@pytest.mark.parametrize("name", ["Stream", "Context", "RouteLogger"])
+def test_every_method_of_what_a_handler_gets_has_its_entry(name: str) -> None:
+    entry = re.search(rf"^\.\. autoclass:: [\w.]*\.{name}\(\)\n(   :.*\n)+", text(API), re.MULTILINE)
+    assert entry
+    assert "   :members:\n" in entry[0]
+
+
+# Settings and options
+
+
+def test_every_setting_stands_in_the_reference() -> None:
+    assert set(values(SETTINGS)) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("key", sorted(set(DEFAULTS) - RESERVED))
+def test_the_default_of_a_setting_is_the_one_in_the_reference(key: str) -> None:
+    assert shown(values(SETTINGS)[key]) == DEFAULTS[key]
+
+
+@pytest.mark.parametrize("key", sorted(RESERVED))
+def test_a_reserved_setting_says_so(key: str) -> None:
+    entry = text(SETTINGS).partition(f".. confval:: {key}\n")[2].partition(".. confval::")[0]
+    assert "not built yet" in entry
+    assert values(SETTINGS)[key] == ""
+    assert not re.search(rf"""setting\(["']{key}["']\)""", sources())
+
+
+def arguments() -> set[str]:
+    """The names that a route takes besides the options of its stream."""
+    parameters = inspect.signature(Router.sse).parameters.values()
+    named = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    return {*named, "app_name"}
+
+
+def test_every_option_of_a_route_stands_in_the_reference() -> None:
+    assert set(values(ROUTES)) == {*arguments(), *NAMES}
+    view = {name for name in vars(SSEView)["__annotations__"] if name not in ("answering", "handle")}
+    assert view <= set(values(ROUTES))
+
+
+def test_the_default_of_an_option_is_the_one_in_the_reference() -> None:
+    defaults = {one.name: one.default for one in inspect.signature(Router.sse).parameters.values()}
+    for name, default in values(ROUTES).items():
+        if name in PROJECT_WIDE:
+            assert default == f'``AGENT_SSE["{name.upper()}"]``'
+        elif name in NAMES:
+            assert shown(default) == StreamOptions.__dataclass_fields__[name].default
+        else:
+            assert shown(default) == defaults.get(name)
+
+
+# Endings, control events, checks, exceptions
+
+
+def test_the_table_of_endings_has_every_ending() -> None:
+    table = cells(STREAMS, "ending")
+    assert set(table) == set(Ending) - RESERVED_ENDINGS
+    assert len(table) == len(set(table))
+    reserved = re.search(r"^Three more words, (.*) are reserved:", text(STREAMS), re.MULTILINE)
+    assert reserved
+    assert set(re.findall(r"``(\w+)``", reserved[1])) == RESERVED_ENDINGS
+
+
+def test_the_table_of_endings_tells_which_abort() -> None:
+    rows = re.split(r"^   \* - ", text(STREAMS).partition("   * - ending\n")[2], flags=re.MULTILINE)[1:]
+    told = {row.partition("``")[2].partition("``")[0]: row.split("\n     - ")[2] for row in rows}
+    assert {word: aborts == "yes" for word, aborts in told.items()} == {
+        str(ending): ending.aborts for ending in set(Ending) - RESERVED_ENDINGS
+    }
+
+
+def test_every_control_event_stands_in_the_wire_dialect() -> None:
+    assert set(re.findall(r"^``(sse\.\w+)``$", text(WIRE), re.MULTILINE)) == set(re.findall(r'"(sse\.\w+)"', sources()))
+
+
+def test_every_system_check_has_its_mend() -> None:
+    ids = set(re.findall(r'id="(django_agent_sse\.[EWIC]\d{3})"', text(PACKAGE / "checks.py")))
+    sections = dict(re.findall(r"^(django_agent_sse\.\w\d{3})\n-+\n(.*?)(?=^\.\. _|\Z)", text(CHECKS), re.MULTILINE | re.DOTALL))
+    assert set(sections) == ids
+    assert all("**Mend:**" in section for section in sections.values())
+
+
+def classes() -> dict[str, str]:
+    """Every exception and the one above it."""
+    found = [one for one in vars(exceptions).values() if inspect.isclass(one) and issubclass(one, exceptions.AgentSSEError)]
+    return {one.__name__: one.__bases__[0].__name__ for one in found}
+
+
+def drawn() -> Iterator[tuple[str, str]]:
+    """The lines of the tree: a name, and the one above it."""
+    (tree,) = (block.text for block in blocks_of(EXCEPTIONS) if block.file == "The tree")
+    above = ["Exception"]
+    for depth, name in ((found.start(), found[0]) for line in tree.split("\n") if (found := re.search(r"\w+", line))):
+        del above[depth // 4 + 1 :]
+        yield name, above[-1]
+        above.append(name)
+
+
+def test_every_exception_stands_in_the_tree() -> None:
+    assert dict(drawn()) == classes()
+    assert set(re.findall(r"^\.\. autoexception:: (\w+)", text(EXCEPTIONS), re.MULTILINE)) == set(classes())
+
+
+# Signals and the log line, as they come
+
+
+router = Router()
+
+
+@router.sse("greeting/")
+async def greeting(c: Any, stream: Stream) -> None:
+    await stream.write("hello")
+    await stream.comment("not counted")
+
+
+urlpatterns = [path("", include(router.urls))]
+
+
+@pytest.fixture
+def greet(settings: Any) -> Iterator[None]:
+    settings.ROOT_URLCONF = __name__
+    yield
+    threads.reset()
+
+
+def told(signal: str) -> set[str]:
+    """The keywords of a signal, as its entry lists them."""
+    entry = text(SIGNALS).partition(f".. py:data:: django_agent_sse.{signal}\n")[2]
+    return set(re.findall(r"^   :param (\w+):", re.split(r"\n(?=\S)", entry)[0], re.MULTILINE))
+
+
+async def test_signals_have_the_keywords_of_the_reference(greet: None) -> None:
+    came: dict[str, set[str]] = {}
+    over = asyncio.Event()
+
+    async def opened(sender: type, **given: Any) -> None:
+        came["stream_opened"] = set(given) - {"signal"}
+
+    async def closed(sender: type, **given: Any) -> None:
+        came["stream_closed"] = set(given) - {"signal"}
+        over.set()
+
+    stream_opened.connect(opened)
+    stream_closed.connect(closed)
+    try:
+        await ask("GET", "/greeting/")
+        await asyncio.wait_for(over.wait(), PATIENCE)
+    finally:
+        stream_opened.disconnect(opened)
+        stream_closed.disconnect(closed)
+    assert came == {name: told(name) for name in ("stream_opened", "stream_closed")}
+
+
+async def test_the_log_line_has_the_attributes_of_the_reference(greet: None, caplog: Any) -> None:
+    with caplog.at_level(logging.INFO, "django_agent_sse.stream"):
+        await ask("GET", "/greeting/")
+    (record,) = (one for one in caplog.records if one.message.startswith("stream closed: "))
+    plain = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+    assert set(vars(record)) - plain == set(cells(SIGNALS, "attribute"))
+    (shape,) = (block.text for block in blocks_of(SIGNALS) if block.language == "text")
+    assert digits_out(record.message) == digits_out(shape.strip()).replace("builds/<int:build_id>/log/", "greeting/")
+    assert record.events == 1
+
+
+def digits_out(line: str) -> str:
+    return re.sub(r"[\d.]+", "0", line)
