@@ -1,0 +1,3 @@
+#!/bin/sh
+export WRAP=1
+exec sh "$AGENT_SSE/benchmarks/peers/agent-sse.sh"

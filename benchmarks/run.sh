@@ -1,0 +1,23 @@
+#!/bin/sh
+# Measure this package beside raw ASGI, plain Django and better-sse, interleaved in one run, and print the table.
+#
+#   tox run -e benchmark                      # one stream, idle, connecting: three rounds
+#   tox run -e benchmark -- --rounds 1 --work w1-1
+#
+# Needs a C compiler; better-sse is left out where there is no npm. The server is pinned to CPU 0, the client to CPU 1.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c"
+peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn
+if command -v npm >/dev/null; then
+    npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
+    peers=$peers,better-sse
+fi
+AGENT_SSE=$(dirname "$here")
+VENV=$(python -c 'import sys; print(sys.prefix)')
+export AGENT_SSE VENV NODE_MODULES="$work/node_modules" PEERS="$here/peers"
+python "$here/harness/bench.py" run --sseload "$work/sseload" --out "$work/results.jsonl" --pin \
+    --rounds 3 --peers "$peers" --work w1-1,w1-1-dict,w3-1000 "$@"
+python "$here/harness/bench.py" table "$work/results.jsonl"
