@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Page, Request
+
+from tests.chromium import launched
 
 from .servers import Server
 
 SITE = {"middleware": "everything"}
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE_MS = 10_000
 RETRY_SECONDS = 0.1
 CLOSED = 2
@@ -37,25 +27,11 @@ LISTEN = """([url, names]) => {
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    """The system's Chromium. Without one these tests are skipped, but not in continuous integration."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        message = "no Chromium on this machine: apt-get install chromium"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser_page(chromium: str, uvicorn: Server) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+def browser_page(uvicorn: Server) -> Iterator[Page]:
+    with launched() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
         yield page
-        browser.close()
 
 
 @pytest.fixture
