@@ -17,7 +17,8 @@
     │   ├── BodyNotJSON         400
     │   └── BodyTooLarge        413
     └── KVError
-        └── KVKeyInvalid        a namespace or key that a cache cannot hold
+        ├── KVKeyInvalid        a namespace or key that a cache cannot hold
+        └── KVNotEnumerable     a cache that cannot list its keys
 """
 
 from __future__ import annotations
@@ -89,3 +90,7 @@ class KVError(AgentSSEError):
 
 class KVKeyInvalid(KVError, ValueError):
     """A namespace or key is empty or too long for a cache key."""
+
+
+class KVNotEnumerable(KVError, NotImplementedError):
+    """The cache cannot list its keys; the message names the caches of the project that can."""

@@ -32,15 +32,15 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 
 async def login_required(c: Context) -> bool | HttpResponseBase:
     """Let signed-in users through; 401 for everybody else."""
-    return _signed_in(c.user) or _unauthorized(c, "authentication required", SESSION_CHALLENGE)
+    return signed_in(c.user) or unauthorized(c, "authentication required", SESSION_CHALLENGE)
 
 
 async def staff_required(c: Context) -> bool | HttpResponseBase:
     """Let active staff through, as Django's admin does; 401 for anonymous users, 403 for other ones."""
     user = c.user
-    if not _signed_in(user):
-        return _unauthorized(c, "authentication required", SESSION_CHALLENGE)
-    return bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False)) or _forbidden(
+    if not signed_in(user):
+        return unauthorized(c, "authentication required", SESSION_CHALLENGE)
+    return bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False)) or forbidden(
         c, "only staff may open this stream"
     )
 
@@ -64,11 +64,11 @@ def permission_required(*permissions: str) -> Guard:
         user = c.user
         if user is not None and await _has_permissions(user, permissions):
             return True
-        if _signed_in(user):
-            return _forbidden(c, "this needs a permission that you do not have")
-        return _unauthorized(c, "authentication required", SESSION_CHALLENGE)
+        if signed_in(user):
+            return forbidden(c, "this needs a permission that you do not have")
+        return unauthorized(c, "authentication required", SESSION_CHALLENGE)
 
-    return _named(guard, f"permission_required({', '.join(map(repr, permissions))})")
+    return named(guard, f"permission_required({', '.join(map(repr, permissions))})")
 
 
 def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, header: str = "X-API-Key") -> Guard:
@@ -93,14 +93,14 @@ def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, hea
     async def guard(c: Context) -> bool | HttpResponseBase:
         key = _key_sent(c, header)
         if not key:
-            return _unauthorized(c, "API key required", API_KEY_CHALLENGE)
+            return unauthorized(c, "API key required", API_KEY_CHALLENGE)
         owner = await owner_of(key)
         if not owner:
-            return _unauthorized(c, "API key not known", API_KEY_CHALLENGE)
+            return unauthorized(c, "API key not known", API_KEY_CHALLENGE)
         c.var.api_key_owner = owner
         return True
 
-    return _named(guard, f"api_key(header={header!r})")
+    return named(guard, f"api_key(header={header!r})")
 
 
 def check_guards(guards: Iterable[object]) -> tuple[Guard, ...]:
@@ -128,7 +128,7 @@ async def run_guards(guards: Iterable[Guard], c: Context) -> HttpResponseBase | 
         if verdict is True:
             continue
         if verdict is False:
-            return _forbidden(c, "forbidden")
+            return forbidden(c, "forbidden")
         if isinstance(verdict, HttpResponseBase):
             return verdict
         raise GuardError(_bad_verdict(guard, verdict))
@@ -225,16 +225,16 @@ async def _has_permissions(user: Any, permissions: tuple[str, ...]) -> bool:
     return synchronous is not None and bool(await sync_to_async(synchronous)(permissions))
 
 
-def _signed_in(user: Any) -> bool:
-    signed_in = getattr(user, "is_authenticated", False)
-    return not callable(signed_in) and bool(signed_in)
+def signed_in(user: Any) -> bool:
+    answer = getattr(user, "is_authenticated", False)
+    return not callable(answer) and bool(answer)
 
 
-def _unauthorized(c: Context, why: str, challenge: str) -> HttpResponse:
+def unauthorized(c: Context, why: str, challenge: str) -> HttpResponse:
     return c.json({"error": why}, status=401, headers={"WWW-Authenticate": challenge})
 
 
-def _forbidden(c: Context, why: str) -> HttpResponse:
+def forbidden(c: Context, why: str) -> HttpResponse:
     return c.json({"error": why}, status=403)
 
 
@@ -250,6 +250,6 @@ def _name(guard: object) -> str:
     return str(getattr(guard, "__qualname__", None) or repr(guard))
 
 
-def _named(guard: Guard, name: str) -> Guard:
+def named(guard: Guard, name: str) -> Guard:
     guard.__qualname__ = name
     return guard

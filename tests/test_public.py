@@ -48,6 +48,7 @@ ERRORS = {
     "BodyTooLarge": ("RequestBodyError",),
     "KVError": ("AgentSSEError",),
     "KVKeyInvalid": ("KVError", ValueError),
+    "KVNotEnumerable": ("KVError", NotImplementedError),
 }
 
 CLASSES = ["Context", "KV", "Router", "SSEView", "Stream"]

@@ -16,8 +16,9 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from asgiref.sync import sync_to_async
 from django.core.cache import caches
@@ -29,6 +30,8 @@ from django.utils.module_loading import import_string
 
 from django_agent_sse import conf
 from django_agent_sse.exceptions import ConfigurationError, KVError, KVKeyInvalid
+
+from .kv_keys import keys_beginning, remove
 
 PREFIX = "sse.kv:"
 MAX_KEY_LENGTH = 200
@@ -128,9 +131,77 @@ class KV:
         cache_key = self.cache_key(ns, key)
         return bool(await self._call(lambda cache: cache.delete(cache_key)))
 
+    async def get_keys(self, ns: str, *, limit: int | None = None) -> list[str]:
+        """The keys of a namespace, sorted.
+
+        Args:
+            ns: The namespace.
+            limit: Stop after so many, which are any of them; ``None`` for all. Ask for one more than you show.
+
+        Raises:
+            KVNotEnumerable: The cache cannot list its keys.
+        """
+        beginning = self._beginning(ns)
+        return await self._call(lambda cache: sorted(_first(self._keys(beginning), limit)))
+
+    async def search(self, ns: str, text: str, *, limit: int | None = None) -> dict[str, Any]:
+        """The entries of a namespace whose keys contain ``text``, in either case, sorted by key.
+
+        Args:
+            ns: The namespace.
+            text: A part of the key; the empty text finds all.
+            limit: Stop after so many, which are any of them; ``None`` for all. Their values are all loaded.
+
+        Raises:
+            KVNotEnumerable: The cache cannot list its keys.
+        """
+        beginning, part = self._beginning(ns), text.casefold()
+
+        def work(cache: BaseCache) -> dict[str, Any]:
+            keys = sorted(_first((key for key in self._keys(beginning) if part in key.casefold()), limit))
+            found = cache.get_many([self.cache_key(ns, key) for key in keys])
+            return {key: found[whole] for key in keys if (whole := self.cache_key(ns, key)) in found}
+
+        return await self._call(work)
+
+    async def get_namespaces(self) -> list[str]:
+        """The namespaces that hold anything, sorted.
+
+        Raises:
+            KVNotEnumerable: The cache cannot list its keys.
+        """
+        alias = self.alias
+        return await self._call(
+            lambda cache: sorted({unquote(key.removeprefix(PREFIX).partition(":")[0]) for key in keys_beginning(alias, PREFIX)})
+        )
+
+    async def clear(self, ns: str) -> int:
+        """Remove every key of a namespace, and nothing else of the cache; return how many there were.
+
+        What is set meanwhile may stay.
+
+        Raises:
+            KVNotEnumerable: The cache cannot list its keys; nothing was removed.
+        """
+        alias, beginning = self.alias, self._beginning(ns)
+        return await self._call(lambda cache: remove(alias, keys_beginning(alias, beginning)))
+
+    @staticmethod
+    def _beginning(ns: str) -> str:
+        return f"{PREFIX}{_quoted(ns, 'namespace', '')}:"
+
+    def _keys(self, beginning: str) -> Iterable[str]:
+        return (unquote(key.removeprefix(beginning)) for key in keys_beginning(self.alias, beginning))
+
     async def _call(self, work: Callable[[BaseCache], _T]) -> _T:
         alias = self.alias
         return cast(_T, await _way_to(alias)(lambda: work(caches[alias])))
+
+
+def _first(keys: Iterable[str], limit: int | None) -> Iterable[str]:
+    if limit is not None and limit < 1:
+        raise KVError(f"limit={limit!r}: at least 1, or None for all")
+    return islice(keys, limit)
 
 
 def _quoted(text: object, what: str, safe: str) -> str:

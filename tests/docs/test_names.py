@@ -15,6 +15,7 @@ import pytest
 from django.urls import include, path
 
 import django_agent_sse
+import django_agent_sse.admin
 from django_agent_sse import Ending, Router, SSEView, Stream, exceptions, stream_closed, stream_opened
 from django_agent_sse.conf import DEFAULTS
 from django_agent_sse.streams import threads
@@ -70,12 +71,14 @@ def cells(page: Path, heading: str) -> list[str]:
 
 
 def test_every_public_name_has_its_entry() -> None:
-    entries = set(re.findall(r"^\.\. auto(?:class|function):: django_agent_sse\.(\w+)", text(API), re.MULTILINE)) - {
-        "asgi",
-        "streams",
-    }
+    entries = set(re.findall(r"^\.\. auto(?:class|function):: django_agent_sse\.(\w+)\b(?!\.)", text(API), re.MULTILINE))
     signals = set(re.findall(r"^\.\. py:data:: django_agent_sse\.(\w+)", text(SIGNALS), re.MULTILINE))
     assert entries | signals == set(django_agent_sse.__all__)
+
+
+def test_every_name_for_the_admin_has_its_entry() -> None:
+    entries = set(re.findall(r"^\.\. autofunction:: django_agent_sse\.admin\.(\w+)", text(API), re.MULTILINE))
+    assert entries == set(django_agent_sse.admin.__all__)
 
 
 @pytest.mark.parametrize("name", ["Stream", "Context", "RouteLogger"])
