@@ -53,7 +53,13 @@ def installed(npm: str, cache: Path) -> Path:
             for path in files:
                 shutil.copy(path, new)
             done = subprocess.run(
-                [npm, *INSTALL], cwd=new, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=INSTALL_SECONDS, check=False
+                [npm, *INSTALL],
+                cwd=new,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=INSTALL_SECONDS,
+                check=False,
             )
             assert done.returncode == 0, f"npm {' '.join(INSTALL)} failed:\n{done.stdout}"
             with contextlib.suppress(OSError):  # another session was first

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
@@ -11,19 +12,32 @@ from django.utils import timezone
 from .recipes import all_recipes
 
 
+def _who(related_name: str) -> models.ForeignKey[Any, Any]:
+    user = settings.AUTH_USER_MODEL
+    return models.ForeignKey(user, models.SET_NULL, null=True, blank=True, editable=False, related_name=related_name)
+
+
 class Build(models.Model):
     """One run of a recipe. Its log is in the key-value store, see ``builds.log``."""
 
     class Status(models.TextChoices):
+        QUEUED = "queued"
+        """As many builds run as may at a time."""
         RUNNING = "running"
         PASSED = "passed"
         FAILED = "failed"
         STOPPED = "stopped"
         """The server ended while the build was running, and ended it too."""
+        CANCELLED = "cancelled"
+        LOST = "lost"
+        """The server ended without recording the build's end: it was killed, or the machine was."""
 
     recipe = models.CharField(max_length=64)
-    status = models.CharField(max_length=16, choices=Status, default=Status.RUNNING)
-    started_at = models.DateTimeField(default=timezone.now)
+    status = models.CharField(max_length=16, choices=Status, default=Status.QUEUED)
+    started_by = _who("started_builds")
+    cancelled_by = _who("cancelled_builds")
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     exit_code = models.IntegerField(null=True, blank=True, help_text="Negative: the signal that ended the process.")
     lines = models.PositiveIntegerField(default=0)
@@ -45,5 +59,10 @@ class Build(models.Model):
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to end; ``None`` while it runs."""
-        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+        """Seconds from start to end; ``None`` while it runs, and where it never did."""
+        return (self.ended_at - self.started_at).total_seconds() if self.started_at and self.ended_at else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has an end, of whatever kind."""
+        return self.status not in (self.Status.QUEUED, self.Status.RUNNING)

@@ -9,8 +9,10 @@ import logging
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -24,7 +26,7 @@ from .lines import LineSplitter
 from .log import BuildLog, Source
 from .models import Build
 from .process import ChildProcess
-from .recipes import Recipe
+from .recipes import Recipe, all_recipes
 
 logger = logging.getLogger(__name__)
 
@@ -36,28 +38,46 @@ STOPPING = 0.25
 """Seconds that the server's own end waits for a process that was told to end; the keeper does the rest."""
 NOT_STARTED = 127
 """The exit code of a command that does not exist: the shell's, as no process is there to give one."""
-LOST = "lost"
-"""The status of a build whose server ended without recording the build's end."""
+
+
+class TooManyBuilds(Exception):
+    """As many builds wait as may."""
 
 
 class Run:
-    """One running build.
+    """One build that waits or runs.
 
     Attributes:
         log: What it has printed so far; closed when the build's end is in the database.
+        left_queue: Set when it runs, or is over without having run.
+        running: Its command has been, or is being, started.
     """
 
     def __init__(self, build_id: int, recipe: Recipe) -> None:
         self.build_id = build_id
         self.recipe = recipe
         self.log = BuildLog(build_id, KV("default"))
+        self.left_queue = asyncio.Event()
+        self.running = False
+        self._pid: int | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """End the command and all that it started: SIGTERM, two seconds later SIGKILL. ``work()`` records the end."""
+        self._cancelled = True
+        if self._pid is not None:
+            keeper.end(self._pid)
 
     async def work(self) -> None:
         """Run the command to its end, and record the end."""
         status, exit_code = Build.Status.STOPPED, None
+        self.running = True
         try:
+            await _record(self.build_id, status=Build.Status.RUNNING, started_at=timezone.now())
+            self.left_queue.set()
             exit_code = await self._execute()
-            status = Build.Status.FAILED if exit_code else Build.Status.PASSED
+            ended = Build.Status.FAILED if exit_code else Build.Status.PASSED
+            status = Build.Status.CANCELLED if self._cancelled else ended
         except Exception:
             logger.exception("build %d could not be run", self.build_id)
             status = Build.Status.FAILED
@@ -65,8 +85,9 @@ class Run:
         finally:
             try:
                 await self.log.flush()
-                await sync_to_async(_record, thread_sensitive=False)(self.build_id, status, exit_code, self.log.top)
+                await _record(self.build_id, status=status, exit_code=exit_code, lines=self.log.top, ended_at=timezone.now())
             finally:
+                self.left_queue.set()
                 self.log.close()  # whatever fails, nobody may wait for ever
 
     async def _execute(self) -> int:
@@ -78,6 +99,9 @@ class Run:
                 await self.log.extend("stderr", [f"cannot start {argv[0]}: {error.strerror}"])
                 return NOT_STARTED
             keeper.watch(process.pid)
+            self._pid = process.pid
+            if self._cancelled:
+                keeper.end(process.pid)
             with contextlib.closing(process):
                 return await self._read(process)
 
@@ -107,50 +131,110 @@ class Run:
 
 
 class Runs:
-    """The builds that are running in this process, by id."""
+    """The builds that wait or run in this process, by id. One process serves one database's builds."""
 
     def __init__(self) -> None:
-        self._running: dict[int, Run] = {}
+        self._current: dict[int, Run] = {}
+        self._waiting: deque[Run] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._recovered = False
 
     def get(self, build_id: int) -> Run | None:
         """The run of a build, or ``None`` where this process does not run it (any more)."""
-        return self._running.get(build_id)
+        return self._current.get(build_id)
 
     def status(self, build: Build) -> str:
-        """The build's status as it is now: ``LOST`` where the database says running and this process does not run it."""
-        return LOST if build.status == Build.Status.RUNNING and build.pk not in self._running else build.status
+        """The build's status as it is now: lost where it should be under way, and this process does not know it."""
+        return build.status if build.is_over or build.pk in self._current else Build.Status.LOST
 
-    async def start(self, recipe: Recipe) -> Build:
-        """Start a build of ``recipe``; return when it is recorded and under way."""
-        build = await sync_to_async(self._create)(recipe)
-        # An empty context: what the request's own context ties to the request's thread ends with the request.
-        task = asyncio.create_task(self._work(build.pk), context=contextvars.Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def recover(self) -> None:
+        """Record as lost what a server left behind that was killed. Asks the database once."""
+        if not self._recovered:
+            left = Build.objects.filter(status__in=[Build.Status.QUEUED, Build.Status.RUNNING])
+            left.exclude(pk__in=list(self._current)).update(status=Build.Status.LOST)  # when it ended, nobody knows
+            self._recovered = True
+
+    async def start(self, recipe: Recipe, user: Any = None) -> Build:
+        """Start a build of ``recipe``, or let it wait; return when it is recorded.
+
+        Raises:
+            TooManyBuilds: ``settings.BUILDS_WAITING`` wait; nothing was recorded.
+        """
+        if len(self._waiting) >= settings.BUILDS_WAITING:
+            raise TooManyBuilds(f"{len(self._waiting)} builds are waiting. Start this one when some of them are over.")
+        build = await sync_to_async(self._create)(recipe, user)
+        self._waiting.append(self._current[build.pk])
+        self._go_on()
         return build
 
-    def _create(self, recipe: Recipe) -> Build:
+    async def again(self, build: Build, user: Any = None) -> Build:
+        """Start another build of the same recipe.
+
+        Raises:
+            TooManyBuilds: See ``start``.
+            LookupError: Settings know the recipe no more.
+        """
+        recipe = all_recipes().get(build.recipe)
+        if recipe is None:
+            raise LookupError(f"There is no recipe {build.recipe!r} any more.")
+        return await self.start(recipe, user)
+
+    async def cancel(self, build_id: int, user: Any = None) -> bool:
+        """End a build that waits or runs; ``False`` where it does neither. What it printed stays."""
+        run = self._current.get(build_id)
+        if run is None:
+            return False
+        by = getattr(user, "pk", None)
+        if run in self._waiting:
+            self._waiting.remove(run)
+            try:
+                await _record(build_id, status=Build.Status.CANCELLED, cancelled_by=by, ended_at=timezone.now())
+            finally:
+                del self._current[build_id]
+                run.log.close()
+                run.left_queue.set()
+        else:
+            await _record(build_id, cancelled_by=by)
+            run.cancel()
+        return True
+
+    def _create(self, recipe: Recipe, user: Any) -> Build:
         """Whoever finds the build in the database finds its run here: it is entered before the commit."""
+        self.recover()
         with transaction.atomic():
-            build = Build.objects.create(recipe=recipe.name)
-            self._running[build.pk] = Run(build.pk, recipe)
+            build = Build.objects.create(recipe=recipe.name, started_by_id=getattr(user, "pk", None))
+            self._current[build.pk] = Run(build.pk, recipe)
         return build
 
-    async def _work(self, build_id: int) -> None:
+    def _go_on(self) -> None:
+        while self._waiting and len(self._tasks) < settings.BUILDS_AT_ONCE:
+            # An empty context: what the request's own context ties to the request's thread ends with the request.
+            task = asyncio.create_task(self._work(self._waiting.popleft()), context=contextvars.Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():  # the server's end cancels them all
+            self._go_on()
+
+    async def _work(self, run: Run) -> None:
         try:
-            await self._running[build_id].work()
+            await run.work()
         finally:
-            del self._running[build_id]
+            del self._current[run.build_id]
 
 
 runs = Runs()
 
 
-def _record(build_id: int, status: Build.Status, exit_code: int | None, lines: int) -> None:
+async def _record(build_id: int, **values: Any) -> None:
+    await sync_to_async(_update, thread_sensitive=False)(build_id, values)
+
+
+def _update(build_id: int, values: dict[str, Any]) -> None:
     try:
-        ended = {"status": status, "exit_code": exit_code, "lines": lines, "ended_at": timezone.now()}
-        Build.objects.filter(pk=build_id).update(**ended)
+        Build.objects.filter(pk=build_id).update(**values)
     finally:
         connection.close()  # this thread is no request's: nobody else would
 

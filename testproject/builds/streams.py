@@ -34,6 +34,11 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
     after = _line_number(c.last_event_id, log.top)
 
     async def handler(stream: Stream) -> None:
+        if run is not None and not run.left_queue.is_set():
+            await stream.write_sse(event="status", data={"status": Build.Status.QUEUED})
+            await run.left_queue.wait()
+            if run.running:
+                await stream.write_sse(event="status", data={"status": Build.Status.RUNNING})
         async for batch in log.follow(after):
             if batch.missing:
                 await stream.write_sse(event="missing", data={"first": batch.first, "last": batch.last}, id=str(batch.last))

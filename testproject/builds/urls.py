@@ -11,5 +11,7 @@ urlpatterns = [
     path("", views.index, name="index"),
     path("builds/start/", views.start, name="start-build"),
     path("builds/<int:build_id>/", views.build_page, name="build"),
+    path("builds/<int:build_id>/cancel/", views.cancel, name="cancel-build"),
+    path("builds/<int:build_id>/again/", views.again, name="again-build"),
     path("", include(router.urls)),
 ]

@@ -9,7 +9,7 @@ const HANDLING = 1000; // milliseconds
 
 const $ = (id) => document.getElementById(id);
 const log = $("log");
-const started = new Date(log.dataset.started);
+let started = log.dataset.started ? new Date(log.dataset.started) : null; // null: it waits
 
 let pending = [];
 let block = null;
@@ -108,18 +108,25 @@ function seconds(value) {
 }
 
 function tick() {
-  if (!over) $("duration").textContent = seconds(Math.max(0, (Date.now() - started) / 1000));
+  if (!over && started) $("duration").textContent = seconds(Math.max(0, (Date.now() - started) / 1000));
+}
+
+function showStatus(status) {
+  $("status").dataset.status = status;
+  $("status").textContent = status;
 }
 
 function showEnd({ status, exit_code, duration }) {
   over = true;
   clearInterval(clock);
-  $("status").dataset.status = status;
-  $("status").textContent = status;
+  showStatus(status);
+  if ($("cancel")) $("cancel").hidden = true;
+  if ($("again")) $("again").hidden = false;
   $("duration").textContent = duration === null ? "–" : seconds(duration);
   $("exit").textContent = {
     lost: "The server that ran it ended.",
     stopped: "The server ended, and it with it.",
+    cancelled: duration === null ? "It never ran." : "Somebody cancelled it.",
   }[status] ?? (exit_code < 0 ? `signal ${-exit_code}` : `exit code ${exit_code}`);
   showFollowing();
   const mark = { passed: "✓", failed: "✗" }[status] ?? "■";
@@ -136,6 +143,12 @@ function showConnection(state, text) {
 const source = new EventSource(log.dataset.stream);
 
 source.addEventListener("open", () => showConnection("live", "live"));
+
+source.addEventListener("status", (event) => {
+  const { status } = JSON.parse(event.data);
+  if (status === "running") started = new Date();
+  showStatus(status);
+});
 
 source.addEventListener("stdout", (event) => {
   lines += 1;
