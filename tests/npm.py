@@ -1,4 +1,7 @@
-"""Node.js and the npm packages of ``tests/node``, installed when a test first asks. Named as a pytest plugin by ``tests/conftest.py``."""
+"""Node.js and the npm packages of ``tests/node``, installed when a test first asks.
+
+Named as a pytest plugin by ``tests/conftest.py``.
+"""
 
 from __future__ import annotations
 

@@ -6,10 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from django_agent_sse.streams.kv import KV
+from django_agent_sse import KV
 
 logger = logging.getLogger(__name__)
 
@@ -127,3 +126,8 @@ class BuildLog:
 def chunk_key(build_id: int, index: int) -> str:
     """The key of a build's chunk: chunk 0 holds the lines 1 to 256."""
     return f"{build_id}:logs:{index}"
+
+
+def cache_keys(build_id: int, lines: int) -> list[str]:
+    """The keys in the cache of all chunks of a build that printed ``lines`` lines."""
+    return [KV.cache_key(NAMESPACE, chunk_key(build_id, index)) for index in range(-(-lines // CHUNK))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,16 @@ DATABASE = "db.sqlite3"
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 ATTEMPTS = 3
+
+PASSWORD = "only for a test"
+PEOPLE = f"""
+from django.contrib.auth.models import Permission, User
+User.objects.create_superuser("admin", password={PASSWORD!r})
+viewer = User.objects.create_user("viewer", password={PASSWORD!r}, is_staff=True)
+viewer.user_permissions.add(Permission.objects.get(codename="view_build"))
+User.objects.create_user("stranger", password={PASSWORD!r}, is_staff=True)
+"""
+"""Who can sign in: the superuser; staff who may look at builds; staff who may not."""
 
 COMMANDS = {
     "uvicorn": "-m uvicorn --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
@@ -52,10 +64,14 @@ def environment(state: Path) -> dict[str, str]:
 
 @functools.cache
 def migrated() -> tempfile.TemporaryDirectory[str]:
-    """A folder with a fresh database, to be copied."""
+    """A folder with a fresh database in which ``PEOPLE`` are known, to be copied."""
     folder = tempfile.TemporaryDirectory(prefix="testproject-")
     command = [sys.executable, MANAGE, "migrate", "-v", "0"]
-    subprocess.run(command, cwd=ROOT, env=environment(Path(folder.name)), check=True, timeout=START_SECONDS)
+    people = [sys.executable, MANAGE, "shell", "-c", PEOPLE]
+    for one in (command, people):
+        subprocess.run(
+            one, cwd=ROOT, env=environment(Path(folder.name)), check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL
+        )
     atexit.register(folder.cleanup)
     return folder
 
@@ -111,12 +127,30 @@ class Server:
 
     def start(self, recipe: str) -> int:
         """Start a build as the page does; return its id."""
-        with httpx.Client(base_url=self.url) as browser:
-            browser.get("/")
-            form = {"recipe": recipe, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
-            answer = browser.post("/builds/start/", data=form)
+        answer = self.post("/builds/start/", recipe=recipe)
         assert answer.status_code == 302, answer.text
         return int(re.fullmatch(r"/builds/(\d+)/", answer.headers["Location"])[1])  # type: ignore[index]
+
+    @contextlib.contextmanager
+    def client(self, name: str | None = None) -> Iterator[httpx.Client]:
+        """A client with a CSRF cookie, and the session of one of ``PEOPLE``."""
+        with httpx.Client(base_url=self.url) as client:
+            client.get("/")
+            if name is not None:
+                form = {"username": name, "password": PASSWORD, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
+                client.post("/admin/login/", data=form)
+                assert "sessionid" in client.cookies
+            yield client
+
+    def get(self, address: str, who: str | None = None) -> httpx.Response:
+        """Ask for a page, signed in as one of ``PEOPLE`` or as nobody."""
+        with self.client(who) as client:
+            return client.get(address)
+
+    def post(self, address: str, who: str | None = None, **form: str) -> httpx.Response:
+        """Send a form as a page does."""
+        with self.client(who) as client:
+            return client.post(address, data={**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]})
 
     def watch(self, build: int, last: int | None = None, **options: Any) -> Client:
         """Open the stream of a build's log, after line ``last`` where one is given."""

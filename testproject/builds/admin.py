@@ -1,0 +1,180 @@
+"""Builds in the admin: started, cancelled, and watched while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.core.cache import caches
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect, render
+from django.urls import URLPattern, URLResolver, include, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from django_agent_sse import Router
+from django_agent_sse.admin import admin_required, admin_view
+
+from .log import cache_keys
+from .models import Build
+from .recipes import all_recipes
+from .runs import TooManyBuilds, runs
+from .streams import build_logs
+
+_Page = Callable[..., Awaitable[HttpResponse]]
+
+
+@admin.register(Build)
+class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What a build is cannot be edited: it is started, cancelled, run again and deleted."""
+
+    list_display = ("state", "name", "started_by", "created_at", "took", "lines", "exit_code")
+    list_display_links = ("name",)
+    list_filter = ("status", "recipe", "started_by")
+    list_select_related = ("started_by",)
+    search_fields = ("recipe", "=id", "started_by__username")
+    fields = ("started_by", "cancelled_by", "created_at", "started_at", "ended_at", "exit_code", "lines")
+    readonly_fields = fields
+    actions = ("cancel_selected",)
+
+    class Media:
+        css = {"all": ["builds/admin.css"]}  # noqa: RUF012
+
+    def has_change_permission(self, request: HttpRequest, obj: Build | None = None) -> bool:
+        """No form: those who may change builds may cancel them, see ``may_cancel``."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Build | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and (obj is None or obj.is_over)
+
+    def may_cancel(self, request: HttpRequest) -> bool:
+        return bool(super().has_change_permission(request))
+
+    has_cancel_permission = may_cancel
+    """What the action asks for."""
+
+    # The list
+
+    @admin.display(description="status", ordering="status")
+    def state(self, build: Build) -> SafeString:
+        status = runs.status(build)
+        return format_html('<span class="build-status" data-status="{}">{}</span>', status, status)
+
+    @admin.display(description="build", ordering="pk")
+    def name(self, build: Build) -> str:
+        return str(build)
+
+    @admin.display(description="took")
+    def took(self, build: Build) -> str:
+        return "" if build.duration is None else f"{build.duration:.1f} s"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        runs.recover()
+        return super().changelist_view(request, extra_context)
+
+    @admin.action(description="Cancel the selected builds", permissions=["cancel"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
+        count = 0
+        for build in queryset:
+            if async_to_sync(runs.cancel)(build.pk, request.user):
+                self._log(request, build, CHANGE, "Cancelled.")
+                count += 1
+        self.message_user(request, f"{count} cancelled, {len(queryset) - count} already over.")
+
+    # One build
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        router = Router()
+        router.sse("<int:build_id>/log/", build_logs, guards=[admin_required(self)], name="builds_build_log")
+        return [
+            path("", include(router.urls)),
+            path("add/", self._page(self.start_page, "GET", "POST"), name="builds_build_add"),
+            path("<int:build_id>/cancel/", self._page(self.cancel, "POST"), name="builds_build_cancel"),
+            path("<int:build_id>/again/", self._page(self.again, "POST"), name="builds_build_again"),
+            *super().get_urls(),
+        ]
+
+    def _page(self, view: _Page, *methods: str) -> _Page:
+        async def page(request: HttpRequest, **kwargs: int) -> HttpResponse:
+            return await view(request, **kwargs) if request.method in methods else HttpResponseNotAllowed(methods)
+
+        return admin_view(self.admin_site, page)  # type: ignore[return-value]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        runs.recover()
+        build = self.get_object(request, object_id)
+        status = runs.status(build) if build else ""
+        may = {"may_cancel": self.may_cancel(request), "may_start": self.has_add_permission(request), "status": status}
+        return super().change_view(request, object_id, form_url, {**may, **(extra_context or {})})
+
+    async def start_page(self, request: HttpRequest) -> HttpResponse:
+        """The recipes, each with its button."""
+        await self._require(request, self.has_add_permission)
+        if request.method == "POST":
+            recipe = all_recipes().get(request.POST.get("recipe", ""))
+            if recipe is not None:
+                return await self._started(request, runs.start(recipe, request.user))
+            messages.error(request, "There is no such recipe.")
+        return await sync_to_async(self._render_start)(request)
+
+    async def cancel(self, request: HttpRequest, build_id: int) -> HttpResponse:
+        """End a build, and go back to it."""
+        build = await self._posted(request, build_id, self.may_cancel)
+        if await runs.cancel(build_id, request.user):
+            await sync_to_async(self._log)(request, build, CHANGE, "Cancelled.")
+            messages.success(request, f"{build} is being cancelled.")
+        else:
+            messages.warning(request, f"{build} was already over.")
+        return redirect(self._url("change", build_id))
+
+    async def again(self, request: HttpRequest, build_id: int) -> HttpResponse:
+        """Start the recipe of a build once more, and go to the new build."""
+        build = await self._posted(request, build_id, self.has_add_permission)
+        return await self._started(request, runs.again(build, request.user))
+
+    async def _started(self, request: HttpRequest, start: Awaitable[Build]) -> HttpResponse:
+        try:
+            build = await start
+        except (TooManyBuilds, LookupError) as error:
+            messages.error(request, str(error))
+            return redirect(self._url("changelist"))
+        await sync_to_async(self._log)(request, build, ADDITION, "Started.")
+        return redirect(self._url("change", build.pk))
+
+    async def _posted(self, request: HttpRequest, build_id: int, allowed: Callable[[HttpRequest], bool]) -> Build:
+        await self._require(request, allowed)
+        build = await Build.objects.filter(pk=build_id).afirst()
+        if build is None:
+            raise Http404(f"There is no build {build_id}.")
+        return build
+
+    async def _require(self, request: HttpRequest, allowed: Callable[[HttpRequest], bool]) -> None:
+        if not await sync_to_async(allowed)(request):
+            raise PermissionDenied
+
+    def _render_start(self, request: HttpRequest) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": "Start a build", "opts": self.opts, "media": self.media}
+        return render(request, "admin/builds/build/start.html", {**context, "recipes": all_recipes().values()})
+
+    def _url(self, name: str, *args: int) -> str:
+        return reverse(f"admin:builds_build_{name}", args=args, current_app=self.admin_site.name)
+
+    def _log(self, request: HttpRequest, build: Build, flag: int, message: str) -> None:
+        LogEntry.objects.log_actions(request.user.pk, [build], flag, change_message=message, single_object=True)
+
+    # The log goes with its build
+
+    def delete_model(self, request: HttpRequest, obj: Build) -> None:
+        caches["default"].delete_many(cache_keys(obj.pk, obj.lines))
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
+        for build in queryset:
+            self.delete_model(request, build)

@@ -1,0 +1,87 @@
+"""Builds that are cancelled, run again, and wait their turn, on a real server."""
+
+from __future__ import annotations
+
+import re
+
+from tests.live.servers import poll
+
+from .server import Server, outcome, wait_until_gone
+
+KEEPER_GRACE = 2.0
+AT_ONCE = 2
+WAITING = 20
+
+
+def number(location: str) -> int:
+    found = re.fullmatch(r"/builds/(\d+)/", location)
+    assert found, location
+    return int(found[1])
+
+
+def cancel(server: Server, *builds: int) -> None:
+    for build in builds:
+        assert server.post(f"/builds/{build}/cancel/").headers["Location"] == f"/builds/{build}/"
+
+
+def test_a_cancelled_build_ends_with_all_that_it_printed(server: Server) -> None:
+    build = server.start("waits")
+    with server.watch(build) as client:
+        pid = int(client.next().data)
+        cancel(server, build)
+        end = client.own_events()
+    wait_until_gone([pid], within=KEEPER_GRACE)
+    told = outcome(end)
+    assert (told["status"], told["exit_code"], told["lines"]) == ("cancelled", -15, 1)
+    assert outcome(server.whole_log(build)) == told
+    cancel(server, build)
+    assert outcome(server.whole_log(build)) == told, "a build that is over stays as it is"
+
+
+def test_a_build_that_ignores_sigterm_is_killed_with_its_children(server: Server) -> None:
+    build = server.start("stubborn")
+    with server.watch(build) as client:
+        pids = [int(pid) for pid in client.next().data.split()]
+        cancel(server, build)
+        told = outcome(client.own_events())
+    wait_until_gone(pids, within=KEEPER_GRACE + 2)
+    assert (told["status"], told["exit_code"]) == ("cancelled", -9)
+
+
+def test_a_build_runs_again_as_another_build(server: Server) -> None:
+    first = server.finish("fails")
+    second = number(server.post(f"/builds/{first}/again/").headers["Location"])
+    assert second > first
+    assert outcome(server.whole_log(second))["exit_code"] == 3
+    assert server.post("/builds/999999/again/").status_code == 404
+
+
+def test_more_builds_than_may_run_wait_their_turn(server: Server) -> None:
+    running = [server.start("waits") for _ in range(AT_ONCE)]
+    third, fourth = server.start("passes"), server.start("passes")
+    try:
+        with server.watch(third) as client, server.watch(fourth) as other:
+            for one in (client, other):
+                assert (one.next().name, one.events[-1].data) == ("status", '{"status":"queued"}')
+            cancel(server, fourth)
+            assert outcome(other.own_events()) == {"status": "cancelled", "exit_code": None, "duration": None, "lines": 0}
+            assert len(server.commands()) == AT_ONCE
+            cancel(server, running[0])
+            events = client.own_events()
+            assert [event.data for event in events if event.name == "status"] == ['{"status":"running"}']
+            assert outcome(events)["status"] == "passed"
+    finally:
+        cancel(server, *running)
+
+
+def test_no_more_wait_than_may(server: Server) -> None:
+    builds = [server.start("waits") for _ in range(AT_ONCE + WAITING)]
+    try:
+        refused = server.post("/builds/start/", recipe="waits")
+        assert refused.status_code == 503
+        assert f"{WAITING} builds are waiting" in refused.text
+        assert server.post(f"/builds/{builds[0]}/again/").status_code == 503
+    finally:
+        cancel(server, *reversed(builds))
+    poll("the end of all builds", lambda: not server.commands(), KEEPER_GRACE + 2)
+    assert outcome(server.whole_log(server.start("passes")))["status"] == "passed"
