@@ -43,7 +43,7 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("cancel_selected",)
 
     class Media:
-        css = {"all": ["builds/admin.css"]}  # noqa: RUF012
+        css = {"all": ["builds/admin.css", "builds/sgr.css"]}  # noqa: RUF012
 
     def has_change_permission(self, request: HttpRequest, obj: Build | None = None) -> bool:
         """No form: those who may change builds may cancel them, see ``may_cancel``."""

@@ -86,6 +86,7 @@ BUILDS_WAITING = 20
 
 # What a visitor can start, by name. No shell, and nothing of a request gets into an argument.
 # "{workdir}" stands for a fresh folder that goes when the build is over.
+HARD = str(BASE_DIR / "scripts" / "hard.py")
 TEST_PACKAGES = ["pytest", "pytest_django", "pytest_asyncio", "hypothesis", "httpx", "httpx_sse"]
 RECIPES = {
     "pipeline": {
@@ -114,5 +115,35 @@ RECIPES = {
         "argv": [sys.executable, "-m", "pytest", "tests/wire", "-v", "-p", "no:cacheprovider"],
         "cwd": REPOSITORY,
         "needs": TEST_PACKAGES,
+    },
+    "colours": {
+        "label": "100,000 lines in colours",
+        "description": "As fast as they can be read, a hundredth of them on stderr.",
+        "argv": [sys.executable, HARD, "colours"],
+        "cwd": REPOSITORY,
+    },
+    "quiet": {
+        "label": "A minute of silence",
+        "description": "Prints a line, nothing for a minute, and another line.",
+        "argv": [sys.executable, HARD, "quiet"],
+        "cwd": REPOSITORY,
+    },
+    "wide": {
+        "label": "A line of 1 MiB",
+        "description": "Shown in pieces of 8 KiB, none of it lost.",
+        "argv": [sys.executable, HARD, "wide"],
+        "cwd": REPOSITORY,
+    },
+    "nonsense": {
+        "label": "No text at all",
+        "description": "Bytes that are no UTF-8, control characters, no last line end.",
+        "argv": [sys.executable, HARD, "nonsense"],
+        "cwd": REPOSITORY,
+    },
+    "deaf": {
+        "label": "Ignores SIGTERM",
+        "description": "With a child that does so too; cancel it, and both are gone two seconds later.",
+        "argv": [sys.executable, HARD, "stubborn"],
+        "cwd": REPOSITORY,
     },
 }

@@ -124,6 +124,22 @@ def test_the_page_is_there(demo: Callable[..., Demo]) -> None:
     assert "Compile, test, build" in answer.text
 
 
+def test_the_printed_password_opens_the_admin_with_the_build_running(demo: Callable[..., Demo]) -> None:
+    first, second = demo("--port", "0"), demo("--port", "0")
+    told = [re.search(r"in the admin +(\S+)\n +user (\S+), password (\S+)", one.read_until(ANNOUNCED)) for one in (first, second)]
+    assert told[0]
+    assert told[1]
+    page, user, password = told[0].groups()
+    assert password != told[1][3]
+    with httpx.Client(follow_redirects=True) as browser:
+        assert browser.get(page).url.path == "/admin/login/"
+        form = {"username": user, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        browser.post(page.partition("/builds/")[0] + "/login/", data={**form, "next": "/admin/"})
+        answer = browser.get(page)
+    assert answer.status_code == 200
+    assert 'data-status="running"' in answer.text
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_ends_it_within_a_second_with_streams_open(
     demo: Callable[..., Demo], curl: Callable[[str], subprocess.Popen[str]], tmp_path: Path, times: int

@@ -29,7 +29,7 @@ def test_pages_static_files_and_streams(start: Callable[[str], Server], kind: st
     assert len(numbered(server.whole_log(build))) == MANY
     page = httpx.get(f"{server.url}/builds/{build}/")
     files = STATIC.findall(page.text)
-    assert len(files) == 3
+    assert len(files) == 5
     for path in files:
         answer = httpx.get(server.url + path)
         assert answer.status_code == 200, path

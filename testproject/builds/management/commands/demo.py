@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 import tempfile
 import webbrowser
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
@@ -20,6 +22,7 @@ from django.urls import reverse
 from builds.recipes import Recipe, all_recipes
 
 PORT = 8000
+USER = "admin"
 SHOW_STREAMS = 2
 """The verbosity from which on each stream's end is printed."""
 
@@ -77,14 +80,20 @@ class Command(BaseCommand):
             logging.getLogger("django_agent_sse").setLevel(logging.WARNING)
         origin = f"http://{HOST}:{listener.getsockname()[1]}"
 
+        password = secrets.token_urlsafe(12)
+        user = get_user_model().objects.create_superuser(USER, password=password)
+
         async def started() -> None:
-            build = await runs.start(recipe)
+            build = await runs.start(recipe, user)
             page = origin + build.get_absolute_url()
             log = origin + reverse("build-logs", args=[build.pk])
+            admin = origin + reverse("admin:builds_build_change", args=[build.pk])
             self._say(
                 f"Build {build.pk} is running: {recipe.label}\n\n"
                 f"  in a browser   {page}\n"
-                f"  in a terminal  curl -N {log}\n\n"
+                f"  in a terminal  curl -N {log}\n"
+                f"  in the admin   {admin}\n"
+                f"                 user {USER}, password {password}\n\n"
                 f"More builds: {origin}/   Ctrl-C ends the demo."
             )
             if open_browser:

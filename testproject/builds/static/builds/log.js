@@ -11,6 +11,7 @@ const $ = (id) => document.getElementById(id);
 const log = $("log");
 let started = log.dataset.started ? new Date(log.dataset.started) : null; // null: it waits
 
+const colours = {}; // of each output, from line to line
 let pending = [];
 let block = null;
 let lines = 0;
@@ -32,7 +33,7 @@ function row(kind, number, text) {
   label.textContent = number;
   const body = document.createElement("span");
   body.className = "text";
-  body.textContent = text;
+  body.append(...sgr(colours[kind] ??= new Map(), text));
   line.append(label, body);
   return line;
 }

@@ -1,0 +1,94 @@
+"""The builds that are hard to show: each arrives whole, and the page stays usable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from tests.chromium import launched
+
+from .server import Server, numbered, outcome, wait_until_gone
+
+LINES = 100_000
+MIB = 1024 * 1024
+PATIENCE = 120.0
+SGR = re.compile(r"\x1b\[[\d;]*m")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet(server: Server) -> int:
+    """A build that says nothing for a minute, begun before all others of this module."""
+    return server.start("quiet")
+
+
+@pytest.fixture(scope="module")
+def coloured(server: Server) -> Iterator[int]:
+    build = server.start("colours")
+    server.whole_log(build, within=PATIENCE)
+    return build
+
+
+def test_a_hundred_thousand_coloured_lines_arrive_once_each(server: Server, coloured: int) -> None:
+    lines = numbered(server.whole_log(coloured, within=PATIENCE))
+    assert len(lines) == LINES
+    told = [int(SGR.sub("", text).split()[1]) for _, text in lines]
+    for source, share in (("stdout", 99), ("stderr", 1)):
+        own = [number for (where, _), number in zip(lines, told, strict=True) if where == source]
+        assert own == [number for number in range(1, LINES + 1) if (number % 100 == 0) == (source == "stderr")]
+        assert len(own) == LINES * share // 100
+    assert "\x1b[" in lines[0][1]
+
+
+def test_a_hundred_thousand_coloured_lines_in_a_page(server: Server, coloured: int) -> None:
+    with launched() as browser, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{server.url}/builds/{coloured}/")
+        expect(page.locator("#lines")).to_have_text(f"{LINES:,}", timeout=PATIENCE * 1000)
+        expect(page.locator("#status")).to_have_text("passed")
+        assert page.evaluate("find('line 77777 ')"), "the browser's own find sees it"
+        assert page.locator(".line").nth(1).evaluate("line => line.textContent").startswith("2line 2 colour 2 bright")
+        assert page.locator(".line").nth(1).locator(".bold, .underline, [class*=colour-]").count() == 3
+        page.locator("#log").press("Home")
+        expect(page.locator(".line").first).to_be_in_viewport()
+
+
+def test_a_line_of_a_mebibyte_arrives_whole(server: Server) -> None:
+    (_, before), *pieces, (_, after) = numbered(server.whole_log(server.start("wide")))
+    assert (before, after) == ("before", "after")
+    assert "".join(text for _, text in pieces) == "".join(f"{number:07} " for number in range(MIB // 8))
+    assert max(len(text) for _, text in pieces) <= 8192
+
+
+def test_what_is_no_text_is_shown_as_far_as_it_is(server: Server) -> None:
+    texts = [text for _, text in numbered(server.whole_log(server.start("nonsense")))]
+    assert texts == [
+        "latin-1: caf\ufffd",
+        "half a character: \ufffd",
+        "NUL: [\0] bell: [\7]",
+        "all: " + bytes(range(128, 256)).decode("utf-8", "replace"),
+        "no end",
+    ]
+
+
+def test_what_ignores_sigterm_is_gone_soon_after_it_is_cancelled(server: Server) -> None:
+    build = server.start("deaf")
+    with server.watch(build) as client:
+        assert client.next().data == "a child that ignores SIGTERM too"
+        children = psutil.Process(server.process.pid).children()
+        (own,) = (child for child in children if child.cmdline()[-1:] == ["stubborn"])
+        pids = [own.pid, *(child.pid for child in own.children())]
+        assert len(pids) == 2
+        server.post(f"/builds/{build}/cancel/")
+        assert outcome(client.own_events())["status"] == "cancelled"
+    wait_until_gone(pids, within=4)
+
+
+def test_a_minute_of_silence_is_waited_through_on_one_connection(server: Server, quiet: int) -> None:
+    with server.watch(quiet) as client:
+        first, second, end = client.own_events(PATIENCE)
+    assert [(event.data, event.id) for event in (first, second)] == [("silence begins", "1"), ("silence ends", "2")]
+    assert outcome([end])["duration"] >= 60
