@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.npm import Node
 
+from .cutter import Cutter
 from .recipe import HALF, MANY
 from .server import PASSWORD, Server
 
@@ -35,6 +36,17 @@ def test_npm_eventsource_gets_every_line_once_and_stops(server: Server, node: No
     assert (code, events[0], events[-1]["type"]) == (0, {"type": "open"}, "complete")
     assert [int(event["id"]) for event in events[1:-1]] == list(range(1, MANY + 1))
     assert {event["type"] for event in events[1:-1]} == {"stdout", "stderr"}
+
+
+def test_npm_eventsource_goes_on_where_its_connection_was_cut(server: Server, node: Node) -> None:
+    build = server.finish("many")
+    with Cutter(server.port, b"\nid: 150\n") as cutter:
+        code, events = run_node(node, f"{cutter.url}/builds/{build}/logs/")
+    assert code == 0
+    assert [event["type"] for event in events].count("open") == 2
+    lines = [int(event["id"]) for event in events if event["type"] in ("stdout", "stderr")]
+    assert lines == list(range(1, MANY + 1)), "each line once, in order"
+    assert [request.lower().count("last-event-id: 149\r\n") for request in cutter.requests] == [0, 1]
 
 
 def test_npm_eventsource_in_the_admin_with_a_session_and_without(server: Server, node: Node) -> None:
