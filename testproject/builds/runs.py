@@ -50,7 +50,7 @@ class Run:
     Attributes:
         log: What it has printed so far; closed when the build's end is in the database.
         left_queue: Set when it runs, or is over without having run.
-        running: Its command has been, or is being, started.
+        running: It waits no more: its command is being, or has been, started.
     """
 
     def __init__(self, build_id: int, recipe: Recipe) -> None:
@@ -71,7 +71,6 @@ class Run:
     async def work(self) -> None:
         """Run the command to its end, and record the end."""
         status, exit_code = Build.Status.STOPPED, None
-        self.running = True
         try:
             await _record(self.build_id, status=Build.Status.RUNNING, started_at=timezone.now())
             self.left_queue.set()
@@ -208,8 +207,10 @@ class Runs:
 
     def _go_on(self) -> None:
         while self._waiting and len(self._tasks) < settings.BUILDS_AT_ONCE:
+            run = self._waiting.popleft()
+            run.running = True
             # An empty context: what the request's own context ties to the request's thread ends with the request.
-            task = asyncio.create_task(self._work(self._waiting.popleft()), context=contextvars.Context())
+            task = asyncio.create_task(self._work(run), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._over)
 

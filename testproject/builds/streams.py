@@ -34,7 +34,7 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
     after = _line_number(c.last_event_id, log.top)
 
     async def handler(stream: Stream) -> None:
-        if run is not None and not run.left_queue.is_set():
+        if run is not None and not run.running and not run.left_queue.is_set():
             await stream.write_sse(event="status", data={"status": Build.Status.QUEUED})
             await run.left_queue.wait()
             if run.running:
