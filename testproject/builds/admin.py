@@ -21,7 +21,7 @@ from django_agent_sse import Router
 from django_agent_sse.admin import admin_required, admin_view
 
 from .log import cache_keys
-from .models import Build
+from .models import ApiKey, Build
 from .recipes import all_recipes
 from .runs import TooManyBuilds, runs
 from .streams import build_logs
@@ -178,3 +178,26 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
         for build in queryset:
             self.delete_model(request, build)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Keys are made for oneself and deleted. A superuser sees everybody's."""
+
+    list_display = ("name", "user", "created_at")
+    fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        keys = super().get_queryset(request)
+        return keys if request.user.is_superuser else keys.filter(user=request.user.pk)
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        obj.user_id = request.user.pk
+        key = obj.renew()
+        super().save_model(request, obj, form, change)
+        messages.success(
+            request, format_html("The key is <code>{}</code>. Copy it now: it is not kept, and not shown again.", key)
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -66,3 +68,30 @@ class Build(models.Model):
     def is_over(self) -> bool:
         """Whether it has an end, of whatever kind."""
         return self.status not in (self.Status.QUEUED, self.Status.RUNNING)
+
+
+class ApiKey(models.Model):
+    """A key with which a program sees what its owner may see. The key itself is kept nowhere."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_keys", editable=False)
+    name = models.CharField(max_length=64, help_text="What it is for: “the deploy script”.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-pk"]
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def renew(self) -> str:
+        """Make a new key, and return it: the only time that it can be seen. Save the model then."""
+        key = secrets.token_urlsafe(32)
+        self.digest = self.digest_of(key)
+        return key
+
+    @staticmethod
+    def digest_of(key: str) -> str:
+        """What is stored of a key. It is random and long, so that a fast hash without salt is enough."""
+        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpResponseBase
 
 from django_agent_sse import Context, Router, Stream
 
+from .access import end_with_session, session_or_key
 from .log import BuildLog
 from .models import Build
 from .runs import runs
@@ -16,7 +18,8 @@ from .runs import runs
 router = Router()
 
 
-@router.sse("builds/<int:build_id>/logs/", name="build-logs")
+@router.sse("builds/<int:build_id>/logs/", guards=[session_or_key], name="build-logs")
+@login_not_required  # a key will do
 async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[None]] | HttpResponseBase:
     """The lines of a build from the first, or after the last that the client got; then its end.
 
@@ -34,6 +37,7 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
     after = _line_number(c.last_event_id, log.top)
 
     async def handler(stream: Stream) -> None:
+        end_with_session(c, stream)
         if run is not None and not run.running and not run.left_queue.is_set():
             await stream.write_sse(event="status", data={"status": Build.Status.QUEUED})
             await run.left_queue.wait()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from asgiref.sync import sync_to_async
+from collections.abc import Awaitable
+
+from django.contrib import messages
+from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from .access import VIEW
 from .models import Build
 from .recipes import all_recipes
 from .runs import TooManyBuilds, runs
@@ -16,55 +20,65 @@ from .runs import TooManyBuilds, runs
 LISTED = 50
 """Builds on the first page."""
 
+may_view = permission_required(VIEW, raise_exception=True)
+may_start = permission_required("builds.add_build", raise_exception=True)
+may_cancel = permission_required("builds.change_build", raise_exception=True)
+
 
 @never_cache
 @require_safe
-async def index(request: HttpRequest) -> HttpResponse:
+@may_view
+def index(request: HttpRequest) -> HttpResponse:
     """The recipes with their buttons, and the newest builds."""
-    await sync_to_async(runs.recover)()
-    builds = [(build, runs.status(build)) async for build in Build.objects.select_related("started_by")[:LISTED]]
+    runs.recover()
+    builds = [(build, runs.status(build)) for build in Build.objects.select_related("started_by")[:LISTED]]
     return render(request, "builds/index.html", {"recipes": all_recipes().values(), "builds": builds})
 
 
+@never_cache
+@require_safe
+@may_view
+def build_page(request: HttpRequest, build_id: int) -> HttpResponse:
+    """One build, with its log as it arrives."""
+    runs.recover()
+    build = get_object_or_404(Build, pk=build_id)
+    stream_url = request.build_absolute_uri(reverse("build-logs", args=[build_id]))
+    return render(request, "builds/build.html", {"build": build, "status": runs.status(build), "stream_url": stream_url})
+
+
 @require_POST
+@may_start
 async def start(request: HttpRequest) -> HttpResponse:
     """Start the recipe that the form names, and go to its page."""
     recipe = all_recipes().get(request.POST.get("recipe", ""))
     if recipe is None:
         return HttpResponseBadRequest("There is no such recipe.")
-    try:
-        return redirect(await runs.start(recipe, await request.auser()))
-    except TooManyBuilds as error:
-        return HttpResponse(str(error), status=503)
+    return await _started(request, runs.start(recipe, await request.auser()))
 
 
 @require_POST
+@may_cancel
 async def cancel(request: HttpRequest, build_id: int) -> HttpResponse:
     """End a build, and go to its page."""
     build = await _build(build_id)
-    await runs.cancel(build_id, await request.auser())
+    if not await runs.cancel(build_id, await request.auser()):
+        messages.warning(request, f"{build} was already over.")
     return redirect(build)
 
 
 @require_POST
+@may_start
 async def again(request: HttpRequest, build_id: int) -> HttpResponse:
     """Start the recipe of a build once more, and go to the new build's page."""
+    return await _started(request, runs.again(await _build(build_id), await request.auser()))
+
+
+async def _started(request: HttpRequest, start: Awaitable[Build]) -> HttpResponse:
     try:
-        return redirect(await runs.again(await _build(build_id), await request.auser()))
-    except TooManyBuilds as error:
-        return HttpResponse(str(error), status=503)
-    except LookupError as error:
-        return HttpResponseBadRequest(str(error))
-
-
-@never_cache
-@require_safe
-async def build_page(request: HttpRequest, build_id: int) -> HttpResponse:
-    """One build, with its log as it arrives."""
-    await sync_to_async(runs.recover)()
-    build = await _build(build_id)
-    stream_url = request.build_absolute_uri(reverse("build-logs", args=[build_id]))
-    return render(request, "builds/build.html", {"build": build, "status": runs.status(build), "stream_url": stream_url})
+        return redirect(await start)
+    except (TooManyBuilds, LookupError) as error:
+        messages.error(request, str(error))
+        return redirect("index")
 
 
 async def _build(build_id: int) -> Build:

@@ -33,14 +33,18 @@ STOP_SECONDS = 10.0
 ATTEMPTS = 3
 
 PASSWORD = "only for a test"
+KEY = "the superuser's, only for a test"
+BY_KEY = {"X-API-Key": KEY}
 PEOPLE = f"""
 from django.contrib.auth.models import Permission, User
-User.objects.create_superuser("admin", password={PASSWORD!r})
+from builds.models import ApiKey
+admin = User.objects.create_superuser("admin", password={PASSWORD!r})
+ApiKey.objects.create(user=admin, name="tests", digest=ApiKey.digest_of({KEY!r}))
 viewer = User.objects.create_user("viewer", password={PASSWORD!r}, is_staff=True)
 viewer.user_permissions.add(Permission.objects.get(codename="view_build"))
 User.objects.create_user("stranger", password={PASSWORD!r}, is_staff=True)
 """
-"""Who can sign in: the superuser; staff who may look at builds; staff who may not."""
+"""Who can sign in: the superuser, who has an API key too; staff who may look at builds; staff who may not."""
 
 COMMANDS = {
     "uvicorn": "-m uvicorn --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
@@ -119,7 +123,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                return httpx.get(self.url).status_code == 200
+                return httpx.get(f"{self.url}/login/").status_code == 200
             except httpx.TransportError:
                 time.sleep(0.05)
         self.kill()
@@ -132,29 +136,34 @@ class Server:
         return int(re.fullmatch(r"/builds/(\d+)/", answer.headers["Location"])[1])  # type: ignore[index]
 
     @contextlib.contextmanager
-    def client(self, name: str | None = None) -> Iterator[httpx.Client]:
+    def client(self, name: str | None = "admin") -> Iterator[httpx.Client]:
         """A client with a CSRF cookie, and the session of one of ``PEOPLE``."""
         with httpx.Client(base_url=self.url) as client:
-            client.get("/")
+            client.get("/login/")
             if name is not None:
                 form = {"username": name, "password": PASSWORD, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
-                client.post("/admin/login/", data=form)
+                client.post("/login/", data=form)
                 assert "sessionid" in client.cookies
             yield client
 
-    def get(self, address: str, who: str | None = None) -> httpx.Response:
+    def sign_in(self, context: Any, who: str = "admin") -> None:
+        """Give a browser's context the session of one of ``PEOPLE``, as its log-in page would."""
+        with self.client(who) as client:
+            context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"], "url": self.url}])
+
+    def get(self, address: str, who: str | None = "admin") -> httpx.Response:
         """Ask for a page, signed in as one of ``PEOPLE`` or as nobody."""
         with self.client(who) as client:
             return client.get(address)
 
-    def post(self, address: str, who: str | None = None, **form: str) -> httpx.Response:
+    def post(self, address: str, who: str | None = "admin", **form: str) -> httpx.Response:
         """Send a form as a page does."""
         with self.client(who) as client:
             return client.post(address, data={**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]})
 
     def watch(self, build: int, last: int | None = None, **options: Any) -> Client:
         """Open the stream of a build's log, after line ``last`` where one is given."""
-        headers = {} if last is None else {"Last-Event-ID": str(last)}
+        headers = BY_KEY | ({} if last is None else {"Last-Event-ID": str(last)})
         return Client(f"{self.url}/builds/{build}/logs/", headers=headers, **options)
 
     def whole_log(self, build: int, last: int | None = None, within: float = 30.0) -> list[Received]:
@@ -215,4 +224,4 @@ def outcome(events: list[Received]) -> dict[str, Any]:
     return dict(json.loads(events[-1].data))
 
 
-__all__ = ["PATIENCE", "Server", "alive", "environment", "numbered", "outcome", "wait_until_gone"]
+__all__ = ["BY_KEY", "PATIENCE", "Server", "alive", "environment", "numbered", "outcome", "wait_until_gone"]

@@ -26,4 +26,5 @@ RECIPES = {
     **{name: course(name) for name in COURSES},
     "nowhere": {**course("nowhere"), "argv": ["/nonexistent/program"]},
 }
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
 AGENT_SSE = {"RETRY": 100}  # a browser that would come back does so while a test watches

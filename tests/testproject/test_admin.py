@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def visit(browser: Browser, server: Server, name: str = "admin", width: str = "desk") -> Iterator[Page]:
-    """A browser of somebody's own, signed in through the admin's page; nothing may go wrong in its console."""
+    """A browser of somebody's own, signed in through the page that the admin leads to; nothing may go wrong in its console."""
     complaints: list[str] = []
     with browser.new_context(viewport=WIDTHS[width]) as context:  # type: ignore[arg-type]
         page = context.new_page()
@@ -35,7 +35,8 @@ def visit(browser: Browser, server: Server, name: str = "admin", width: str = "d
         page.goto(f"{server.url}{LIST}")
         page.locator("#id_username").fill(name)
         page.locator("#id_password").fill(PASSWORD)
-        page.locator("input[type=submit]").click()
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"**{LIST}")
         yield page
     assert complaints == []
 
@@ -127,8 +128,8 @@ def test_no_page_is_wider_than_its_window(browser: Browser, server: Server, widt
 def test_a_stream_tells_who_may_not_see_it_and_a_page_sends_to_the_log_in(server: Server) -> None:
     build = server.finish("passes")
     stream = f"{LIST}{build}/log/"
-    assert server.get(stream).status_code == 401
-    assert server.get(f"{LIST}{build}/change/").headers["Location"].startswith("/admin/login/?next=")
+    assert server.get(stream, None).status_code == 401
+    assert server.get(f"{LIST}{build}/change/", None).headers["Location"].startswith("/login/?next=")
     assert {name: server.get(stream, name).status_code for name in ("admin", "viewer", "stranger")} == {
         "admin": 200,
         "viewer": 200,

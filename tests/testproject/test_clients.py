@@ -11,7 +11,7 @@ from tests.npm import Node
 
 from .cutter import Cutter
 from .recipe import HALF, MANY
-from .server import PASSWORD, Server
+from .server import BY_KEY, PASSWORD, Server
 
 PATIENCE = 60.0
 
@@ -32,7 +32,7 @@ def cookie(server: Server, name: str) -> str:
 
 def test_npm_eventsource_gets_every_line_once_and_stops(server: Server, node: Node) -> None:
     build = server.finish("many")
-    code, events = run_node(node, f"{server.url}/builds/{build}/logs/")
+    code, events = run_node(node, f"{server.url}/builds/{build}/logs/", **BY_KEY)
     assert (code, events[0], events[-1]["type"]) == (0, {"type": "open"}, "complete")
     assert [int(event["id"]) for event in events[1:-1]] == list(range(1, MANY + 1))
     assert {event["type"] for event in events[1:-1]} == {"stdout", "stderr"}
@@ -41,7 +41,7 @@ def test_npm_eventsource_gets_every_line_once_and_stops(server: Server, node: No
 def test_npm_eventsource_goes_on_where_its_connection_was_cut(server: Server, node: Node) -> None:
     build = server.finish("many")
     with Cutter(server.port, b"\nid: 150\n") as cutter:
-        code, events = run_node(node, f"{cutter.url}/builds/{build}/logs/")
+        code, events = run_node(node, f"{cutter.url}/builds/{build}/logs/", **BY_KEY)
     assert code == 0
     assert [event["type"] for event in events].count("open") == 2
     lines = [int(event["id"]) for event in events if event["type"] in ("stdout", "stderr")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -55,6 +56,27 @@ class Demo:
     @property
     def page(self) -> str:
         return re.search(r"in a browser +(\S+)", self.read_until(ANNOUNCED))[1]  # type: ignore[index]
+
+    @property
+    def admin(self) -> str:
+        return re.search(r"in the admin +(\S+)", self.read_until(ANNOUNCED))[1]  # type: ignore[index]
+
+    @property
+    def person(self) -> tuple[str, ...]:
+        """The user and the password that it printed."""
+        return re.search(r"sign in as +(\S+), password (\S+)", self.read_until(ANNOUNCED)).groups()  # type: ignore[union-attr]
+
+    @contextlib.contextmanager
+    def browser(self) -> Iterator[httpx.Client]:
+        """A client that was led to the log-in page, and signed in there with what was printed."""
+        user, password = self.person
+        with httpx.Client(follow_redirects=True) as browser:
+            login = browser.get(self.page).url
+            assert login.path == "/login/"
+            form = {"username": user, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+            answer = browser.post(login, data={**form, "next": login.params["next"]})
+            assert str(answer.url) == self.page
+            yield browser
 
     @property
     def curl(self) -> str:
@@ -119,23 +141,18 @@ def test_the_curl_line_streams_as_pasted(demo: Callable[..., Demo], curl: Callab
 
 
 def test_the_page_is_there(demo: Callable[..., Demo]) -> None:
-    answer = httpx.get(demo("--port", "0").page)
+    one = demo("--port", "0")
+    with one.browser() as browser:
+        answer = browser.get(one.page)
     assert answer.status_code == 200
     assert "Compile, test, build" in answer.text
 
 
 def test_the_printed_password_opens_the_admin_with_the_build_running(demo: Callable[..., Demo]) -> None:
     first, second = demo("--port", "0"), demo("--port", "0")
-    told = [re.search(r"in the admin +(\S+)\n +user (\S+), password (\S+)", one.read_until(ANNOUNCED)) for one in (first, second)]
-    assert told[0]
-    assert told[1]
-    page, user, password = told[0].groups()
-    assert password != told[1][3]
-    with httpx.Client(follow_redirects=True) as browser:
-        assert browser.get(page).url.path == "/admin/login/"
-        form = {"username": user, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
-        browser.post(page.partition("/builds/")[0] + "/login/", data={**form, "next": "/admin/"})
-        answer = browser.get(page)
+    assert first.person[1] != second.person[1]
+    with first.browser() as browser:
+        answer = browser.get(first.admin)
     assert answer.status_code == 200
     assert 'data-status="running"' in answer.text
 
@@ -153,7 +170,7 @@ def test_ctrl_c_ends_it_within_a_second_with_streams_open(
         assert watcher.stdout.readline() == "id: 1\n"
         watcher.stdout.readline()
         child = int(watcher.stdout.readline().removeprefix("data: "))
-    with httpx.Client() as browser:
+    with one.browser() as browser:
         browser.get(page)  # and keeps its connection
         assert one.interrupt(times) < A_SECOND
     assert one.process.returncode == 0
@@ -165,7 +182,7 @@ def test_ctrl_c_ends_it_within_a_second_with_streams_open(
 def test_a_build_that_ignores_everything_does_not_hold_it_up(demo: Callable[..., Demo]) -> None:
     one = demo("--port", "0", "--recipe", "stubborn")
     pids: list[int] = []
-    with httpx.stream("GET", f"{one.page}logs/") as answer:
+    with one.browser() as browser, browser.stream("GET", f"{one.page}logs/") as answer:
         for line in answer.iter_lines():
             if line.startswith("data: "):
                 pids = [int(pid) for pid in line.removeprefix("data: ").split()]
@@ -201,7 +218,9 @@ def test_a_second_demo_takes_the_next_port_and_says_so(demo: Callable[..., Demo]
     other = int(re.search(r":(\d+)/", second.page)[1])  # type: ignore[index]
     assert port < other < port + 100
     assert f":{other}/" in second.curl
-    assert [httpx.get(one.page).status_code for one in (first, second)] == [200, 200]
+    for one in (first, second):
+        with one.browser() as browser:
+            assert browser.get(one.page).status_code == 200
 
 
 def test_a_port_that_somebody_else_has_is_passed_over(demo: Callable[..., Demo]) -> None:

@@ -45,6 +45,7 @@ def test_a_hundred_thousand_coloured_lines_arrive_once_each(server: Server, colo
 
 def test_a_hundred_thousand_coloured_lines_in_a_page(server: Server, coloured: int) -> None:
     with launched() as browser, browser.new_context() as context:
+        server.sign_in(context)
         page = context.new_page()
         page.goto(f"{server.url}/builds/{coloured}/")
         expect(page.locator("#lines")).to_have_text(f"{LINES:,}", timeout=PATIENCE * 1000)

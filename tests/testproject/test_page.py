@@ -29,9 +29,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
-    """A new page, in which nothing may go wrong that a browser's console would tell."""
+def page(browser: Browser, server: Server, complaints: list[str]) -> Iterator[Page]:
+    """A new page, signed in, in which nothing may go wrong that a browser's console would tell."""
     with browser.new_context(viewport=WIDTHS["desk"]) as context:  # type: ignore[arg-type]
+        server.sign_in(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -118,6 +119,7 @@ def test_output_is_text_and_never_markup(page: Page, server: Server) -> None:
 def test_a_server_that_goes_and_comes_back_without_the_build(browser: Browser, tmp_path: Path) -> None:
     doomed = Server("uvicorn", tmp_path)
     with browser.new_context() as context:
+        doomed.sign_in(context)
         page = context.new_page()
         press(page, doomed, "gated")
         expect(page.locator("#lines")).to_have_text(str(HALF))
@@ -204,6 +206,7 @@ def test_the_first_page_lists_builds_with_their_status(page: Page, server: Serve
 
 def test_a_build_that_does_not_exist_has_no_page(server: Server, browser: Browser) -> None:
     with browser.new_context() as context:
+        server.sign_in(context)
         answer = context.new_page().goto(f"{server.url}/builds/999999/")
         assert answer is not None
         assert answer.status == 404

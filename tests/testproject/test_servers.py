@@ -15,7 +15,7 @@ from tests.live.client import Client
 from tests.live.servers import poll
 
 from .recipe import MANY
-from .server import Server, numbered, outcome, wait_until_gone
+from .server import BY_KEY, Server, numbered, outcome, wait_until_gone
 
 KINDS = ("uvicorn", "daphne", "granian", "hypercorn", "runserver")
 KEEPER_GRACE = 2.0
@@ -27,9 +27,9 @@ def test_pages_static_files_and_streams(start: Callable[[str], Server], kind: st
     server = start(kind)
     build = server.start("many")
     assert len(numbered(server.whole_log(build))) == MANY
-    page = httpx.get(f"{server.url}/builds/{build}/")
+    page = server.get(f"/builds/{build}/")
     files = STATIC.findall(page.text)
-    assert len(files) == 5
+    assert len(files) == 6
     for path in files:
         answer = httpx.get(server.url + path)
         assert answer.status_code == 200, path
@@ -85,7 +85,7 @@ def test_a_log_that_is_no_longer_kept_is_named(tmp_path: Path) -> None:
     server.stop()
     heir = Server("uvicorn", tmp_path)
     try:
-        with Client(f"{heir.url}/builds/{build}/logs/") as client:
+        with Client(f"{heir.url}/builds/{build}/logs/", headers=BY_KEY) as client:
             *missing, end = client.own_events()
         assert {event.name for event in missing} == {"missing"}
         assert missing[-1].id == str(MANY)
@@ -101,4 +101,4 @@ def test_a_port_answers_on_loopback_only(start: Callable[[str], Server]) -> None
         for connection in psutil.Process(server.process.pid).net_connections()
         if connection.status == "LISTEN"
     } == {"127.0.0.1"}
-    assert poll("an answer", lambda: httpx.get(server.url).status_code) == 200
+    assert poll("an answer", lambda: httpx.get(f"{server.url}/login/").status_code) == 200

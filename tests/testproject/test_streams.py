@@ -11,7 +11,7 @@ import pytest
 from tests.live.servers import ROOT, poll
 
 from .recipe import HALF, LONG, MANY
-from .server import Server, numbered, outcome, wait_until_gone
+from .server import BY_KEY, Server, numbered, outcome, wait_until_gone
 
 WATCHERS = 3
 
@@ -169,19 +169,18 @@ def test_the_folder_of_a_build_goes_with_it(server: Server) -> None:
 
 
 def test_an_unknown_build_is_not_found_before_anything_is_sent(server: Server) -> None:
-    answer = httpx.get(f"{server.url}/builds/999999/logs/", headers={"Accept": "text/event-stream"})
+    answer = httpx.get(f"{server.url}/builds/999999/logs/", headers={"Accept": "text/event-stream", **BY_KEY})
     assert answer.status_code == 404
     assert answer.json() == {"error": "there is no build 999999"}
 
 
 def test_head_starts_nothing(server: Server, finished: int) -> None:
-    answer = httpx.head(f"{server.url}/builds/{finished}/logs/")
+    answer = httpx.head(f"{server.url}/builds/{finished}/logs/", headers=BY_KEY)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
 
 
 def test_nothing_of_a_request_gets_into_a_command(server: Server) -> None:
-    with httpx.Client(base_url=server.url) as browser:
-        browser.get("/")
+    with server.client() as browser:
         token = browser.cookies["csrftoken"]
         for recipe in ("", "passes; true", "../passes", "PASSES"):
             answer = browser.post("/builds/start/", data={"recipe": recipe, "csrfmiddlewaretoken": token})
@@ -189,7 +188,7 @@ def test_nothing_of_a_request_gets_into_a_command(server: Server) -> None:
 
 
 def test_a_start_needs_the_page(server: Server) -> None:
-    assert httpx.get(f"{server.url}/builds/start/").status_code == 405
+    assert server.get("/builds/start/").status_code == 405
     assert httpx.post(f"{server.url}/builds/start/", data={"recipe": "passes"}).status_code == 403
 
 

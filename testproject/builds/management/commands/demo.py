@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.urls import reverse
 
+from builds.models import ApiKey
 from builds.recipes import Recipe, all_recipes
 
 PORT = 8000
@@ -82,6 +83,9 @@ class Command(BaseCommand):
 
         password = secrets.token_urlsafe(12)
         user = get_user_model().objects.create_superuser(USER, password=password)
+        api_key = ApiKey(user=user, name="the demo's curl line")
+        key = api_key.renew()
+        api_key.save()
 
         async def started() -> None:
             build = await runs.start(recipe, user)
@@ -91,9 +95,9 @@ class Command(BaseCommand):
             self._say(
                 f"Build {build.pk} is running: {recipe.label}\n\n"
                 f"  in a browser   {page}\n"
-                f"  in a terminal  curl -N {log}\n"
+                f"  in a terminal  curl -N -H 'X-API-Key: {key}' {log}\n"
                 f"  in the admin   {admin}\n"
-                f"                 user {USER}, password {password}\n\n"
+                f"  sign in as     {USER}, password {password}\n\n"
                 f"More builds: {origin}/   Ctrl-C ends the demo."
             )
             if open_browser:

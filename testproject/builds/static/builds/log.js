@@ -138,10 +138,17 @@ function showEnd({ status, exit_code, duration }) {
 
 function showConnection(state, text) {
   $("connection").dataset.state = state;
-  $("connection").textContent = text;
+  $("connection").replaceChildren(text);
 }
 
 const source = new EventSource(log.dataset.stream);
+
+async function refused() {
+  over = true;
+  source.close();
+  clearInterval(clock);
+  showConnection("refused", await refusal(log.dataset.stream, log.dataset.login));
+}
 
 source.addEventListener("open", () => showConnection("live", "live"));
 
@@ -174,9 +181,11 @@ source.addEventListener("complete", (event) => {
   showConnection("ended", "ended");
 });
 
+source.addEventListener("sse.end", refused); // before "complete": it is not for us any more
+
 source.addEventListener("error", () => {
   if (over) return;
-  if (source.readyState === EventSource.CLOSED) showConnection("refused", "the server refused; reload to try again");
+  if (source.readyState === EventSource.CLOSED) refused();
   else showConnection("reconnecting", "reconnecting");
 });
 
