@@ -20,20 +20,31 @@ from django.utils.safestring import SafeString
 from django_agent_sse import Router
 from django_agent_sse.admin import admin_required, admin_view
 
+from . import overview
+from .board import board
 from .log import cache_keys
 from .models import ApiKey, Build
-from .recipes import all_recipes
+from .recipes import all_recipes, grouped
 from .runs import TooManyBuilds, runs
 from .streams import build_logs
+from .streams import overview as overview_stream
+
+_STATE = """<span data-build="{id}"><span class="build-status" data-slot="status" data-status="{status}">{status}</span>
+<span class="going" data-slot="going" hidden><progress max="1" aria-label="Progress"></progress>
+<span class="step"></span></span></span>"""
 
 _Page = Callable[..., Awaitable[HttpResponse]]
+
+
+async def _told(build_id: int) -> None:
+    board.changed(build_id)
 
 
 @admin.register(Build)
 class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """What a build is cannot be edited: it is started, cancelled, run again and deleted."""
 
-    list_display = ("state", "name", "started_by", "created_at", "took", "lines", "exit_code")
+    list_display = ("state", "name", "started_by", "created_at", "took", "printed", "code")
     list_display_links = ("name",)
     list_filter = ("status", "recipe", "started_by")
     list_select_related = ("started_by",)
@@ -62,20 +73,28 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="status", ordering="status")
     def state(self, build: Build) -> SafeString:
-        status = runs.status(build)
-        return format_html('<span class="build-status" data-status="{}">{}</span>', status, status)
+        return format_html(_STATE, id=build.pk, status=runs.status(build))
 
     @admin.display(description="build", ordering="pk")
     def name(self, build: Build) -> str:
         return str(build)
 
     @admin.display(description="took")
-    def took(self, build: Build) -> str:
-        return "" if build.duration is None else f"{build.duration:.1f} s"
+    def took(self, build: Build) -> SafeString:
+        text = "" if build.duration is None else f"{build.duration:.1f} s"
+        return format_html('<span data-build="{}" data-slot="took">{}</span>', build.pk, text)
+
+    @admin.display(description="lines", ordering="lines")
+    def printed(self, build: Build) -> SafeString:
+        return format_html('<span data-build="{}" data-slot="lines">{}</span>', build.pk, build.lines)
+
+    @admin.display(description="exit code", ordering="exit_code")
+    def code(self, build: Build) -> SafeString:
+        text = "-" if build.exit_code is None else build.exit_code
+        return format_html('<span data-build="{}" data-slot="exit">{}</span>', build.pk, text)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        runs.recover()
-        return super().changelist_view(request, extra_context)
+        return super().changelist_view(request, {"counts": overview.snapshot()["counts"], **(extra_context or {})})
 
     @admin.action(description="Cancel the selected builds", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
@@ -90,6 +109,7 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         router = Router()
+        router.sse("overview/", overview_stream, guards=[admin_required(self)], name="builds_build_overview")
         router.sse("<int:build_id>/log/", build_logs, guards=[admin_required(self)], name="builds_build_log")
         return [
             path("", include(router.urls)),
@@ -110,9 +130,9 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         runs.recover()
         build = self.get_object(request, object_id)
-        status = runs.status(build) if build else ""
-        may = {"may_cancel": self.may_cancel(request), "may_start": self.has_add_permission(request), "status": status}
-        return super().change_view(request, object_id, form_url, {**may, **(extra_context or {})})
+        may = {"may_cancel": self.may_cancel(request), "may_start": self.has_add_permission(request)}
+        told = overview.row(build) if build else {}
+        return super().change_view(request, object_id, form_url, {**may, **told, **(extra_context or {})})
 
     async def start_page(self, request: HttpRequest) -> HttpResponse:
         """The recipes, each with its button."""
@@ -161,7 +181,7 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def _render_start(self, request: HttpRequest) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "title": "Start a build", "opts": self.opts, "media": self.media}
-        return render(request, "admin/builds/build/start.html", {**context, "recipes": all_recipes().values()})
+        return render(request, "admin/builds/build/start.html", {**context, "groups": grouped()})
 
     def _url(self, name: str, *args: int) -> str:
         return reverse(f"admin:builds_build_{name}", args=args, current_app=self.admin_site.name)
@@ -173,7 +193,9 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def delete_model(self, request: HttpRequest, obj: Build) -> None:
         caches["default"].delete_many(cache_keys(obj.pk, obj.lines))
+        pk = obj.pk
         super().delete_model(request, obj)
+        async_to_sync(_told)(pk)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
         for build in queryset:

@@ -23,6 +23,7 @@ class Recipe:
         argv: The program and its arguments; ``{workdir}`` in one stands for the build's own folder.
         cwd: Where it runs.
         needs: Modules that it imports and that this project does not require.
+        group: What the pages fold it away under; those without one stand open.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Recipe:
     argv: tuple[str, ...]
     cwd: Path
     needs: tuple[str, ...] = ()
+    group: str = ""
 
     def command(self, workdir: Path) -> list[str]:
         """The arguments of a build whose own folder is ``workdir``."""
@@ -51,6 +53,14 @@ def all_recipes() -> dict[str, Recipe]:
     return {name: _recipe(name, parts) for name, parts in settings.RECIPES.items()}
 
 
+def grouped() -> dict[str, list[Recipe]]:
+    """All recipes by group, those without one first, under ``""``."""
+    groups: dict[str, list[Recipe]] = {"": []}
+    for recipe in all_recipes().values():
+        groups.setdefault(recipe.group, []).append(recipe)
+    return groups
+
+
 def _recipe(name: str, parts: dict[str, object]) -> Recipe:
     argv = parts.get("argv")
     if not isinstance(argv, list | tuple) or not argv or not all(isinstance(part, str) for part in argv):
@@ -60,5 +70,5 @@ def _recipe(name: str, parts: dict[str, object]) -> Recipe:
         return Recipe(name=name, **values)  # type: ignore[arg-type]
     except TypeError as error:
         raise ImproperlyConfigured(
-            f"RECIPES[{name!r}] wants label, description, argv, cwd and may have needs: {error}"
+            f"RECIPES[{name!r}] wants label, description, argv, cwd and may have needs and group: {error}"
         ) from error

@@ -10,8 +10,9 @@ import os
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -21,11 +22,13 @@ from django.utils import timezone
 
 from django_agent_sse.streams.kv import KV
 
+from .board import board
 from .keeper import keeper
 from .lines import LineSplitter
 from .log import BuildLog, Source
 from .models import Build
 from .process import ChildProcess
+from .progress import Meter
 from .recipes import Recipe, all_recipes
 
 logger = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ LEFT_OVER = 5.0
 """Seconds that output may go on after the process: what it left behind holds the pipes, and is being ended."""
 STOPPING = 0.25
 """Seconds that the server's own end waits for a process that was told to end; the keeper does the rest."""
+USUAL_OF = 5
+"""Builds of which the usual duration is the median."""
 NOT_STARTED = 127
 """The exit code of a command that does not exist: the shell's, as no process is there to give one."""
 
@@ -51,11 +56,15 @@ class Run:
         log: What it has printed so far; closed when the build's end is in the database.
         left_queue: Set when it runs, or is over without having run.
         running: It waits no more: its command is being, or has been, started.
+        meter: How far it says that it is.
+        usual: Seconds that the recipe takes when it passes, where it ever did.
     """
 
-    def __init__(self, build_id: int, recipe: Recipe) -> None:
+    def __init__(self, build_id: int, recipe: Recipe, usual: float | None = None) -> None:
         self.build_id = build_id
         self.recipe = recipe
+        self.usual = usual
+        self.meter = Meter()
         self.log = BuildLog(build_id, KV("default"))
         self.left_queue = asyncio.Event()
         self.running = False
@@ -125,8 +134,13 @@ class Run:
     async def _pump(self, pipe: asyncio.StreamReader, source: Source) -> None:
         lines = LineSplitter()
         while data := await pipe.read(READ):
-            await self.log.extend(source, lines.feed(data))
-        await self.log.extend(source, lines.finish())
+            await self._extend(source, lines.feed(data))
+        await self._extend(source, lines.finish())
+
+    async def _extend(self, source: Source, lines: Sequence[str]) -> None:
+        if self.meter.feed(lines):  # first: whoever reads the line is told how far it is
+            board.changed(self.build_id)
+        await self.log.extend(source, lines)
 
 
 class Runs:
@@ -162,6 +176,7 @@ class Runs:
         if len(self._waiting) >= settings.BUILDS_WAITING:
             raise TooManyBuilds(f"{len(self._waiting)} builds are waiting. Start this one when some of them are over.")
         build = await sync_to_async(self._create)(recipe, user)
+        board.changed(build.pk)
         self._waiting.append(self._current[build.pk])
         self._go_on()
         return build
@@ -202,7 +217,7 @@ class Runs:
         self.recover()
         with transaction.atomic():
             build = Build.objects.create(recipe=recipe.name, started_by_id=getattr(user, "pk", None))
-            self._current[build.pk] = Run(build.pk, recipe)
+            self._current[build.pk] = Run(build.pk, recipe, _usual(recipe.name))
         return build
 
     def _go_on(self) -> None:
@@ -231,6 +246,13 @@ runs = Runs()
 
 async def _record(build_id: int, **values: Any) -> None:
     await sync_to_async(_update, thread_sensitive=False)(build_id, values)
+    board.changed(build_id)
+
+
+def _usual(recipe: str) -> float | None:
+    passed = Build.objects.filter(recipe=recipe, status=Build.Status.PASSED)[:USUAL_OF]
+    durations = [build.duration for build in passed if build.duration is not None]
+    return median(durations) if durations else None
 
 
 def _update(build_id: int, values: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -13,9 +14,25 @@ from django_agent_sse import Context, Router, Stream
 from .access import end_with_session, session_or_key
 from .log import BuildLog
 from .models import Build
+from .overview import follow
+from .progress import Progress
 from .runs import runs
 
+GAP = 0.25
+"""Seconds between two messages of the overview: what changes meanwhile comes at once."""
+
 router = Router()
+
+
+@router.sse("overview/", guards=[session_or_key], name="overview")
+@login_not_required  # a key will do
+async def overview(c: Context, stream: Stream) -> None:
+    """What goes on with all builds; see ``builds.overview.follow``. For a connection that comes back it begins anew."""
+    end_with_session(c, stream)
+    async for told in follow():
+        for event, data in told:
+            await stream.write_sse(event=event, data=data)
+        await stream.sleep(GAP)
 
 
 @router.sse("builds/<int:build_id>/logs/", guards=[session_or_key], name="build-logs")
@@ -24,7 +41,7 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
     """The lines of a build from the first, or after the last that the client got; then its end.
 
     ``event: stdout`` and ``event: stderr`` carry one line each, as it was printed, with its number as the id: readable in
-    a terminal, and no client has to parse JSON for a line of text. ``event: complete`` carries JSON.
+    a terminal, and no client has to parse JSON for a line of text. ``event: progress`` and ``event: complete`` carry JSON.
     """
     run = runs.get(build_id)
     if run is None:
@@ -43,11 +60,15 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
             await run.left_queue.wait()
             if run.running:
                 await stream.write_sse(event="status", data={"status": Build.Status.RUNNING})
+        told = Progress()
         async for batch in log.follow(after):
             if batch.missing:
                 await stream.write_sse(event="missing", data={"first": batch.first, "last": batch.last}, id=str(batch.last))
             for number, (source, text) in enumerate(batch.lines, batch.first):
                 await stream.write_sse(event=source, data=text, id=str(number))
+            if run is not None and run.meter.progress != told:
+                told = run.meter.progress
+                await stream.write_sse(event="progress", data=asdict(told))
         await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
 
     return handler

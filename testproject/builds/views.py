@@ -12,13 +12,11 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from . import overview
 from .access import VIEW
 from .models import Build
-from .recipes import all_recipes
+from .recipes import all_recipes, grouped
 from .runs import TooManyBuilds, runs
-
-LISTED = 50
-"""Builds on the first page."""
 
 may_view = permission_required(VIEW, raise_exception=True)
 may_start = permission_required("builds.add_build", raise_exception=True)
@@ -30,9 +28,9 @@ may_cancel = permission_required("builds.change_build", raise_exception=True)
 @may_view
 def index(request: HttpRequest) -> HttpResponse:
     """The recipes with their buttons, and the newest builds."""
-    runs.recover()
-    builds = [(build, runs.status(build)) for build in Build.objects.select_related("started_by")[:LISTED]]
-    return render(request, "builds/index.html", {"recipes": all_recipes().values(), "builds": builds})
+    blank = {"id": 0, "status": Build.Status.QUEUED}
+    context = {"groups": grouped(), "blank": blank, **overview.snapshot()}
+    return render(request, "builds/index.html", context)
 
 
 @never_cache
@@ -43,7 +41,8 @@ def build_page(request: HttpRequest, build_id: int) -> HttpResponse:
     runs.recover()
     build = get_object_or_404(Build, pk=build_id)
     stream_url = request.build_absolute_uri(reverse("build-logs", args=[build_id]))
-    return render(request, "builds/build.html", {"build": build, "status": runs.status(build), "stream_url": stream_url})
+    context = {"build": build, "stream_url": stream_url, **overview.row(build)}
+    return render(request, "builds/build.html", context)
 
 
 @require_POST

@@ -44,6 +44,16 @@ def gated(folder: Path) -> int:
     return 0
 
 
+def steps(folder: Path) -> int:
+    print("==> 1/4 First")
+    print("==> 2/4 Second")
+    print("half of it [ 50%]")
+    gate(folder, "half")
+    print("==> 4/4 Fourth")
+    gate(folder, "end")
+    return 0
+
+
 def odd(folder: Path) -> int:
     out = sys.stdout.buffer
     out.write(b"caf\xe9\r\n")
@@ -86,5 +96,5 @@ def waits(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    courses = {function.__name__: function for function in (passes, fails, gated, odd, many, stubborn, leaves, waits)}
+    courses = {function.__name__: function for function in (passes, fails, gated, steps, odd, many, stubborn, leaves, waits)}
     sys.exit(courses[sys.argv[1]](Path(sys.argv[2])))

@@ -9,7 +9,7 @@ from testproject.settings import *  # noqa: F403
 from testproject.settings import RECIPES, REPOSITORY
 
 PROGRAM = Path(__file__).with_name("recipe.py")
-COURSES = ("passes", "fails", "gated", "odd", "many", "stubborn", "leaves", "waits")
+COURSES = ("passes", "fails", "gated", "steps", "odd", "many", "stubborn", "leaves", "waits")
 
 
 def course(name: str) -> dict[str, object]:

@@ -22,6 +22,7 @@ let reached = 0; // where the log was scrolled to
 let handled = -Infinity; // when the reader last did what can scroll it
 let over = false;
 let frame = 0;
+let progress = null;
 
 /* Lines */
 
@@ -103,13 +104,12 @@ $("follow").addEventListener("click", () => {
 
 /* The build's state */
 
-function seconds(value) {
-  if (value < 60) return `${value.toFixed(1)} s`;
-  return `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
-}
-
 function tick() {
-  if (!over && started) $("duration").textContent = seconds(Math.max(0, (Date.now() - started) / 1000));
+  if (over || !started) return;
+  const elapsed = Math.max(0, (Date.now() - started) / 1000);
+  $("duration").textContent = seconds(elapsed);
+  $("going").hidden = false;
+  showProgress($("going"), progress, Number(log.dataset.usual), elapsed);
 }
 
 function showStatus(status) {
@@ -120,6 +120,7 @@ function showStatus(status) {
 function showEnd({ status, exit_code, duration }) {
   over = true;
   clearInterval(clock);
+  $("going").hidden = true;
   showStatus(status);
   if ($("cancel")) $("cancel").hidden = true;
   if ($("again")) $("again").hidden = false;
@@ -168,6 +169,8 @@ source.addEventListener("stderr", (event) => {
   errors += 1;
   add("stderr", event.lastEventId, event.data);
 });
+
+source.addEventListener("progress", (event) => { progress = JSON.parse(event.data); });
 
 source.addEventListener("missing", (event) => {
   const { first, last } = JSON.parse(event.data);
