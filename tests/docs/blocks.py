@@ -17,9 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted(path for path in DOCS.rglob("*.rst") if "_build" not in path.parts))
+FOLLOWED = DOCS / "tutorial-admin.rst"
+"""A page that makes a Django app, with models and templates: it is followed in a project of its own, not in this process."""
+RUN_HERE = tuple(page for page in PAGES if page != FOLLOWED)
 
 _DIRECTIVE = re.compile(
-    r"^(?P<indent> *)\.\. code-block:: (?P<language>\w+)\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)+)", re.MULTILINE
+    r"^(?P<indent> *)\.\. code-block:: (?P<language>[\w+]+)\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)+)", re.MULTILINE
 )
 _OPTION = re.compile(r"^ *:(\w+): *(.*)$")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
@@ -62,7 +65,12 @@ def blocks_of(page: Path) -> list[Block]:
 
 def commands_of(page: Path) -> list[Command]:
     """Every command of the page's shell sessions, in order."""
-    return [command for block in blocks_of(page) if block.language == "console" for command in _commands(block)]
+    return [command for block in blocks_of(page) if block.language == "console" for command in commands_in(block)]
+
+
+def commands_in(block: Block) -> list[Command]:
+    """Every command of a shell session, in order."""
+    return list(_commands(block))
 
 
 def _markdown(page: Path, text: str) -> Iterator[Block]:
@@ -86,6 +94,12 @@ def _restructured(page: Path, text: str) -> Iterator[Block]:
 
 def _line(text: str, found: re.Match[str]) -> int:
     return text.count("\n", 0, found.start()) + 1
+
+
+def prints(command: Command, printed: str) -> bool:
+    """Whether a command printed what the page says: ``…`` is anything, and on a line of its own any lines."""
+    lines = ("(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + "\n" for line in command.output.split("\n"))
+    return re.fullmatch("".join(lines) + "\n*", printed.rstrip("\n") + "\n") is not None
 
 
 def _commands(block: Block) -> Iterator[Command]:

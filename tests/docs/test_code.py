@@ -21,7 +21,7 @@ from django_agent_sse.streams import threads
 from tests.site import settings as site
 
 from . import asking, pages
-from .blocks import PAGES, Block, Command, blocks_of, commands_of, name_of
+from .blocks import PAGES, RUN_HERE, Block, Command, blocks_of, commands_of, name_of, prints
 from .middleware import ACTS_AS_STAFF
 
 HASTE = 100
@@ -32,9 +32,9 @@ EVENTS = 3
 """After so many events of a stream, a reader has seen what it does."""
 FAILS_ON_PURPOSE = {"docs/howto/errors.rst"}
 
-WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
-SETTINGS = [block for page in PAGES for block in blocks_of(page) if pages.is_settings(block.file)]
-CURLS = [command for page in PAGES for command in commands_of(page) if command.text.startswith("curl ")]
+WITH_PYTHON = [page for page in RUN_HERE if any(block.language == "python" for block in blocks_of(page))]
+SETTINGS = [block for page in RUN_HERE for block in blocks_of(page) if pages.is_settings(block.file)]
+CURLS = [command for page in RUN_HERE for command in commands_of(page) if command.text.startswith("curl ")]
 
 
 def eventsources(page: Path) -> list[str]:
@@ -42,7 +42,7 @@ def eventsources(page: Path) -> list[str]:
     return [url for block in blocks_of(page) for url in re.findall(r'new EventSource\("(/[^"]*)"', block.text)]
 
 
-WITH_EVENTSOURCE = [page for page in PAGES if eventsources(page)]
+WITH_EVENTSOURCE = [page for page in RUN_HERE if eventsources(page)]
 
 any_page = pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 
@@ -77,7 +77,7 @@ def modules(page: Path) -> Iterator[dict[str, ModuleType]]:
         yield found
 
 
-@any_page
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_names_its_file(page: Path) -> None:
     assert [str(block) for block in blocks_of(page) if block.language == "python" and not block.file] == []
 
@@ -103,15 +103,8 @@ def _seen(body: str) -> bool:
 @pytest.mark.parametrize("command", CURLS, ids=lambda command: f"{command.block}-{command.text}")
 async def test_curl_prints_what_the_page_says(command: Command) -> None:
     with pages.imported(command.block.page):
-        wanted = command.output.split("\n")
-        printed = await asking.curl(command.text, until=lambda body: body.count("\n") >= 40)
-        assert _like(printed, wanted), f"\nthe page says:\n{command.output}\n\nit printed:\n" + "\n".join(printed)
-
-
-def _like(printed: list[str], wanted: list[str]) -> bool:
-    """Whether the lines are those of the page, where ``…`` is anything, and a line of it alone any lines."""
-    lines = ("(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + "\n" for line in wanted)
-    return re.fullmatch("".join(lines) + "\n*", "\n".join(printed) + "\n") is not None
+        printed = "\n".join(await asking.curl(command.text, until=lambda body: body.count("\n") >= 40))
+        assert prints(command, printed), f"\nthe page says:\n{command.output}\n\nit printed:\n{printed}"
 
 
 @pytest.mark.parametrize("block", SETTINGS, ids=str)

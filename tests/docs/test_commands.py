@@ -54,7 +54,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 
 
 def test_every_program_of_a_session_is_known_here() -> None:
-    known = {"python3", "pip", "tox", "django-admin", "curl", "gunicorn", *SERVERS}
+    known = {"python3", "python", "pip", "tox", "django-admin", "curl", "gunicorn", "mkdir", "export", *SERVERS}
     assert {Path(part[0]).name for command in COMMANDS for part in words(command)} <= known
 
 
@@ -76,7 +76,7 @@ def test_pip_is_asked_for_extras_that_exist(command: Command, part: list[str]) -
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for requirement in part[2:]:
         name, _, extras = requirement.rstrip("]").partition("[")
-        assert name in ("tox", "uvicorn", f"./{project['name']}")
+        assert name in ("tox", "uvicorn", "daphne", f"./{project['name']}")
         assert {extra for extra in extras.split(",") if extra} <= set(project["optional-dependencies"])
 
 

@@ -1,0 +1,112 @@
+"""A page followed as a reader would: its files in a fresh folder, its commands in a shell, its server as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.services import free_port
+
+from .blocks import Block, Command, commands_in
+
+ADDRESS = "127.0.0.1:8000"
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+COMMAND_SECONDS = 60.0
+
+
+class Shell:
+    """A folder, and what a reader types there. The virtual environment of the page is the one that the tests run in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTHON"))}
+        self.environment = {**inherited, "PYTHONUNBUFFERED": "1"}  # what a terminal sees at once, a file does too
+        (folder / ".venv").symlink_to(sys.prefix)
+
+    def write(self, block: Block) -> None:
+        """Write a file; settings go to the end of those that are there, so that they take the place of the same names."""
+        file = self.folder / block.file
+        before = file.read_text(encoding="utf-8") + "\n" if file.name == "settings.py" else ""
+        file.write_text(before + block.text, encoding="utf-8")
+
+    def run(self, block: Block) -> list[tuple[Command, str]]:
+        """Run the commands of a block in one shell; return what each printed.
+
+        Raises:
+            AssertionError: One of them failed.
+        """
+        commands = [command for command in commands_in(block) if not prepares(command)]
+        lines = [f"{command.text.replace(ADDRESS, self.address)}\nprintf '\\0'" for command in commands]
+        done = subprocess.run(
+            ["bash", "-e", "-c", "\n".join(lines)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        printed = done.stdout.replace(self.address, ADDRESS).replace("\r\n", "\n").split("\0")
+        return list(zip(commands, printed[:-1], strict=True))
+
+
+def prepares(command: Command) -> bool:
+    """Whether a command makes the virtual environment, which is there already."""
+    return command.text.startswith(("python3 -m venv ", ".venv/bin/pip "))
+
+
+class Server:
+    """The server of a page, in the foreground of a terminal of its own."""
+
+    def __init__(self, shell: Shell, command: Command) -> None:
+        self._shell = shell
+        self._words = [*command.text.split(), shell.address]
+        self._log = shell.folder / "server.log"
+        self.url = f"http://{shell.address}"
+        self.start()
+
+    def start(self) -> None:
+        """Run it, and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._words,
+                cwd=self._shell.folder,
+                env=self._shell.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                httpx.get(self.url)
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return
+        self.stop()
+        raise AssertionError(f"the server does not start:\n{self.printed()}")
+
+    def stop(self) -> None:
+        """Press Ctrl-C: every process in the foreground of the terminal gets it."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGINT)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait(STOP_SECONDS)
+                raise AssertionError(f"Ctrl-C did not end the server:\n{self.printed()}") from None
+
+    def printed(self) -> str:
+        """What it printed, in all its runs."""
+        return self._log.read_text(errors="replace").replace(self._shell.address, ADDRESS)
