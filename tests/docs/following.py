@@ -28,7 +28,8 @@ class Shell:
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTHON"))}
-        self.environment = {**inherited, "PYTHONUNBUFFERED": "1"}  # what a terminal sees at once, a file does too
+        path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])  # as in an activated environment
+        self.environment = {**inherited, "PATH": path, "PYTHONUNBUFFERED": "1"}  # what a terminal sees at once, a file does too
         (folder / ".venv").symlink_to(sys.prefix)
 
     def write(self, block: Block) -> None:
