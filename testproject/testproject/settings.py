@@ -1,6 +1,8 @@
 """Settings of the test project: SQLite, the local-memory cache, and builds that need no network.
 
-``TESTPROJECT_STATE`` names another folder for the database and the builds' working folders.
+``TESTPROJECT_STATE`` names another folder for the database and the builds' working folders. ``DATABASE_URL`` names another
+database, such as ``postgresql://user@host/name``, and needs dj-database-url; ``REDIS_URL`` makes Redis the cache, and needs
+django-redis.
 """
 
 from __future__ import annotations
@@ -61,6 +63,11 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE / "db.sqlite3"}}
+if "DATABASE_URL" in os.environ:
+    import dj_database_url
+
+    DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
+
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -68,6 +75,8 @@ CACHES = {
         "OPTIONS": {"MAX_ENTRIES": 10_000},
     },
 }
+if "REDIS_URL" in os.environ:
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["REDIS_URL"]}}
 
 STATIC_URL = "static/"
 TIME_ZONE = "UTC"

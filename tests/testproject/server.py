@@ -66,16 +66,18 @@ def environment(state: Path) -> dict[str, str]:
     }
 
 
+def migrate(variables: dict[str, str]) -> None:
+    """Make the tables, and ``PEOPLE``, in the database that the environment names."""
+    for arguments in (["migrate", "-v", "0"], ["shell", "-c", PEOPLE]):
+        command = [sys.executable, MANAGE, *arguments]
+        subprocess.run(command, cwd=ROOT, env=variables, check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL)
+
+
 @functools.cache
 def migrated() -> tempfile.TemporaryDirectory[str]:
     """A folder with a fresh database in which ``PEOPLE`` are known, to be copied."""
     folder = tempfile.TemporaryDirectory(prefix="testproject-")
-    command = [sys.executable, MANAGE, "migrate", "-v", "0"]
-    people = [sys.executable, MANAGE, "shell", "-c", PEOPLE]
-    for one in (command, people):
-        subprocess.run(
-            one, cwd=ROOT, env=environment(Path(folder.name)), check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL
-        )
+    migrate(environment(Path(folder.name)))
     atexit.register(folder.cleanup)
     return folder
 
@@ -96,13 +98,13 @@ def wait_until_gone(pids: list[int], within: float) -> None:
 class Server:
     """The project on one server; a folder that another has used before gives it that one's database."""
 
-    def __init__(self, kind: str, state: Path, port: int | None = None) -> None:
+    def __init__(self, kind: str, state: Path, port: int | None = None, **variables: str) -> None:
         self.kind = kind
         self._port = port
         self.state = state
-        self.environment = environment(state)
+        self.environment = {**environment(state), **variables}
         self.log_file = state / "server.log"
-        if not (state / DATABASE).exists():
+        if not (state / DATABASE).exists() and "DATABASE_URL" not in variables:
             shutil.copy(Path(migrated().name) / DATABASE, state)
         for _ in range(ATTEMPTS):
             self._spawn()

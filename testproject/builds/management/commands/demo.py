@@ -31,7 +31,8 @@ SHOW_STREAMS = 2
 class Command(BaseCommand):
     help = (
         "Serve this project on 127.0.0.1 with a build running, and print where to see it. Needs no network. "
-        "The database is a new one, and goes at the end. Ctrl-C ends it."
+        "The database is a new one that goes at the end, where DATABASE_URL names none; REDIS_URL makes Redis the cache. "
+        "Ctrl-C ends it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -82,7 +83,9 @@ class Command(BaseCommand):
         origin = f"http://{HOST}:{listener.getsockname()[1]}"
 
         password = secrets.token_urlsafe(12)
-        user = get_user_model().objects.create_superuser(USER, password=password)
+        user, _ = get_user_model().objects.get_or_create(username=USER, defaults={"is_staff": True, "is_superuser": True})
+        user.set_password(password)
+        user.save()
         api_key = ApiKey(user=user, name="the demo's curl line")
         key = api_key.renew()
         api_key.save()
@@ -107,8 +110,12 @@ class Command(BaseCommand):
 
 
 def _keep_state_in(folder: Path) -> None:
-    """Point the settings elsewhere before anything connects, as Django's test runner does, and make the tables."""
+    """Point the settings elsewhere before anything connects, as Django's test runner does, and make the tables.
+
+    A database with an address of its own stays what it is.
+    """
     settings.STATE = folder
     connection.close()
-    settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = str(folder / "db.sqlite3")
+    if connection.vendor == "sqlite":
+        settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = str(folder / "db.sqlite3")
     call_command("migrate", verbosity=0, interactive=False)

@@ -1,0 +1,84 @@
+"""The project on a real PostgreSQL and a real server that speaks Redis, where it is on SQLite and local memory elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from playwright.sync_api import expect
+
+from tests.chromium import launched
+from tests.services import running_postgres, running_redis
+
+from .recipe import HALF, MANY
+from .server import Server, environment, migrate, numbered, outcome
+
+PATIENCE_MS = 15_000
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[dict[str, str]]:
+    """The environment that names both servers."""
+    with running_postgres() as postgres, running_redis() as its_redis:
+        yield {"DATABASE_URL": postgres, "REDIS_URL": its_redis}
+
+
+@pytest.fixture(scope="module")
+def server(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = Path(tmp_path_factory.mktemp("stores"))
+    migrate({**environment(folder), **stores})
+    server = Server("uvicorn", folder, **stores)
+    yield server
+    server.stop()
+
+
+def test_builds_are_in_postgresql_and_their_logs_in_redis(server: Server, stores: dict[str, str]) -> None:
+    build = server.finish("many")
+    with psycopg.connect(stores["DATABASE_URL"]) as connection:
+        row = connection.execute("SELECT status, lines, exit_code FROM builds_build WHERE id = %s", [build]).fetchone()
+    assert row == ("passed", MANY, 0)
+    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
+        chunks = [key for key in client.scan_iter() if f":{build}:logs:".encode() in key]
+        assert len(chunks) == -(-MANY // 256)
+        assert {client.ttl(key) for key in chunks} == {-1}, "they do not expire"
+    assert not (server.state / "db.sqlite3").exists()
+
+
+def test_a_log_outlives_the_server(server: Server, stores: dict[str, str], tmp_path: Path) -> None:
+    build = server.finish("many")
+    heir = Server("daphne", tmp_path, **stores)
+    try:
+        assert len(numbered(heir.whole_log(build))) == MANY
+    finally:
+        heir.stop()
+
+
+def test_a_build_is_started_watched_cancelled_and_deleted(server: Server, stores: dict[str, str]) -> None:
+    build = server.start("gated")
+    with server.watch(build) as client:
+        assert [int(client.next().id) for _ in range(HALF)] == list(range(1, HALF + 1))
+        server.post(f"/builds/{build}/cancel/")
+        assert outcome(client.own_events())["status"] == "cancelled"
+    server.post(f"/admin/builds/build/{build}/delete/", post="yes")
+    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
+        assert [key for key in client.scan_iter() if f":{build}:logs:".encode() in key] == []
+
+
+def test_the_pages_in_a_browser(server: Server) -> None:
+    with launched() as browser, browser.new_context() as context:
+        server.sign_in(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.url)
+        page.locator("button[value=gated]").click()
+        expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
+        build = int(page.url.rstrip("/").rpartition("/")[2])
+        for gate in ("half", "end"):
+            server.open_gate(build, gate)
+        expect(page.locator("#status")).to_have_text("passed", timeout=PATIENCE_MS)
+        page.goto(f"{server.url}/admin/builds/build/")
+        state = page.locator(f'[data-build="{build}"] [data-slot="status"]')
+        expect(state).to_have_text("passed", timeout=PATIENCE_MS)
