@@ -17,7 +17,7 @@ from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_agent_sse import Router
+from django_agent_sse import KV, Router
 from django_agent_sse.admin import admin_required, admin_view
 
 from . import overview
@@ -28,6 +28,7 @@ from .recipes import all_recipes, grouped
 from .runs import TooManyBuilds, runs
 from .streams import build_logs
 from .streams import overview as overview_stream
+from .triage import NAMESPACE
 
 _STATE = """<span data-build="{id}"><span class="build-status" data-slot="status" data-status="{status}">{status}</span>
 <span class="going" data-slot="going" hidden><progress max="1" aria-label="Progress"></progress>
@@ -192,7 +193,7 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # The log goes with its build
 
     def delete_model(self, request: HttpRequest, obj: Build) -> None:
-        caches["default"].delete_many(cache_keys(obj.pk, obj.lines))
+        caches["default"].delete_many([*cache_keys(obj.pk, obj.lines), KV.cache_key(NAMESPACE, str(obj.pk))])
         pk = obj.pk
         super().delete_model(request, obj)
         async_to_sync(_told)(pk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from . import views
+from . import triage, views
 from .streams import router
 
 urlpatterns = [
@@ -13,5 +13,6 @@ urlpatterns = [
     path("builds/<int:build_id>/", views.build_page, name="build"),
     path("builds/<int:build_id>/cancel/", views.cancel, name="cancel-build"),
     path("builds/<int:build_id>/again/", views.again, name="again-build"),
+    path("builds/<int:build_id>/triage/", include(triage)),
     path("", include(router.urls)),
 ]

@@ -128,6 +128,13 @@ RECIPES = {
         "cwd": REPOSITORY,
         "needs": TEST_PACKAGES,
     },
+    "shop": {
+        "label": "Test a shop",
+        "description": "A small program whose tests fail. Ask what went wrong.",
+        "argv": [sys.executable, "-m", "pytest", "-v"],
+        "cwd": BASE_DIR / "scripts" / "shop",
+        "needs": ["pytest"],
+    },
     "colours": {
         "label": "100,000 lines in colours",
         "description": "As fast as they can be read, a hundredth of them on stderr.",

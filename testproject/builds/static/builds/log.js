@@ -23,12 +23,14 @@ let handled = -Infinity; // when the reader last did what can scroll it
 let over = false;
 let frame = 0;
 let progress = null;
+let sought = location.hash; // the line that a link asks for
 
 /* Lines */
 
 function row(kind, number, text) {
   const line = document.createElement("div");
   line.className = `line ${kind}`;
+  if (kind !== "missing") line.id = `L${number}`;
   const label = document.createElement("span");
   label.className = "n";
   label.textContent = number;
@@ -57,10 +59,26 @@ function render() {
   }
   unseen += pending.length;
   pending = [];
+  seek();
   $("lines").textContent = lines.toLocaleString();
   $("errors").textContent = errors.toLocaleString();
   showFollowing();
 }
+
+function seek() {
+  const line = /^#L\d+$/.test(sought) && $(sought.slice(1));
+  if (!line) return;
+  sought = "";
+  following = false;
+  line.classList.add("target");
+  line.scrollIntoView({ block: "center" });
+}
+
+addEventListener("hashchange", () => {
+  sought = location.hash;
+  seek();
+  showFollowing();
+});
 
 /* Following the end, until the reader scrolls up from it */
 
@@ -123,6 +141,7 @@ function showEnd({ status, exit_code, duration }) {
   $("going").hidden = true;
   showStatus(status);
   if ($("cancel")) $("cancel").hidden = true;
+  if ($("triage")) $("triage").hidden = status !== "failed";
   if ($("again")) $("again").hidden = false;
   $("duration").textContent = duration === null ? "–" : seconds(duration);
   $("exit").textContent = {

@@ -18,13 +18,15 @@ function showProgress(slot, progress, usual, elapsed) {
   slot.querySelector(".step").textContent = progress?.step ?? "";
 }
 
-/* Why a stream was refused. EventSource keeps the status to itself; the same address tells it to HEAD, without a stream. */
+/* Why a stream was refused. EventSource keeps the status to itself: the address is asked once more, and left at once. */
 
 async function refusal(address, login) {
   const said = document.createElement("span");
+  const leaving = new AbortController();
   let status = 0;
   try {
-    status = (await fetch(address, { method: "HEAD" })).status;
+    status = (await fetch(address, { headers: { Accept: "text/event-stream" }, signal: leaving.signal })).status;
+    leaving.abort();
   } catch { /* no server, no answer */ }
   if (status === 401) {
     const link = document.createElement("a");
@@ -32,7 +34,7 @@ async function refusal(address, login) {
     link.textContent = "Sign in again";
     said.append("You are signed out. ", link);
   } else {
-    said.append({ 403: "You may not see this.", 404: "This is gone." }[status] ?? "The server refused; reload to try again.");
+    said.append({ 403: "You may not see this.", 404: "This is gone.", 409: "The build is not over yet; reload when it is." }[status] ?? "The server refused; reload to try again.");
   }
   return said;
 }

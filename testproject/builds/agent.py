@@ -1,0 +1,201 @@
+"""An agent that needs no network: reads the log of a build, and says what failed, where, how often, and why it may have.
+
+It knows pytest's reports, Python's tracebacks, and lines such as ``main.c:3: error: …``. Memory is bounded: of any log it keeps
+``MOST`` findings of each kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .causes import likely_cause
+
+MOST = 200
+"""Findings that are kept of each kind; more are counted."""
+SHOWN = 20
+"""Findings that are told one by one."""
+WIDTH = 200
+"""Characters of a message that are told."""
+
+_HEADER = re.compile(r"_{3,} (?:ERROR at \w+ of )?(\S.{0,300}?) _{3,}")
+_PLACE = re.compile(r"([^\s:]{1,300}):(\d{1,7}): ([\w.]{0,100})")
+_SUMMARY = re.compile(r"(?:FAILED|ERROR) ([^\s:]{1,300})(?:::(.{1,300}?))?(?: - (.*))?")
+_TOTALS = re.compile(r"(\d{1,9}) (passed|failed|errors?)\b")
+_QUIET_TOTALS = re.compile(r"\d{1,9} (?:passed|failed|error)[\w ,]{0,200} in [\d.]{1,20}s.{0,20}")
+_FRAME = re.compile(r'  File "([^"]{1,300})", line (\d{1,7})')
+_ERROR = re.compile(r"([^\s:]{1,300}):(\d{1,7})(?::\d{1,7})?: (?:fatal )?error: (.+)")
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]{0,100}(?:Error|Exception|Exit|Interrupt|Warning)\b.*")
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(slots=True, kw_only=True)
+class Finding:
+    """One thing that failed.
+
+    Attributes:
+        what: The test, or what kind of failure it is.
+        line: The line of the log that tells of it, from 1.
+        message: The first line of the error.
+        place: ``"shop.py:24"``, the innermost that is known.
+        through: The function that gave the wrong value, where pytest names it.
+    """
+
+    what: str
+    line: int
+    message: str = ""
+    place: str = ""
+    through: str = ""
+
+
+class Reader:
+    """Takes the lines of a log one by one.
+
+    Attributes:
+        tests: What pytest failed, by name.
+        errors: What other programs complained of; the same complaint once, and counted in ``times``.
+        totals: What pytest counted: ``{"failed": 3, "passed": 6}``.
+    """
+
+    def __init__(self) -> None:
+        self.tests: dict[str, Finding] = {}
+        self.errors: dict[tuple[str, str], Finding] = {}
+        self.times: Counter[tuple[str, str]] = Counter()
+        self.totals: Counter[str] = Counter()
+        self.missing = 0
+        self._reported: dict[str, Finding] = {}  # by the name that pytest's report has for it
+        self._current: Finding | None = None
+        self._frame: tuple[int, str] | None = None
+
+    def feed(self, number: int, text: str) -> None:
+        """Read line ``number``."""
+        text = _ESCAPES.sub("", text)
+        if text.startswith("___"):
+            self._begin(number, text)
+        elif text.startswith(("FAILED ", "ERROR ")):
+            self._sum_up(number, text)
+        elif text.startswith("==="):
+            self._count(text)
+        elif text.startswith(("Traceback (", '  File "')) or self._frame is not None:
+            self._trace(number, text)
+        elif self._current is not None and self._detail(text):
+            return
+        elif _QUIET_TOTALS.fullmatch(text):
+            self._count(text)
+        elif (": error: " in text or ": fatal error: " in text) and (found := _ERROR.match(text)):
+            self._complain(number, f"{found[1]}:{found[2]}", found[3])
+
+    def _begin(self, number: int, text: str) -> None:
+        found = _HEADER.fullmatch(text)
+        self._current = None
+        if found and len(self._reported) < MOST:
+            self._current = self._reported[found[1]] = Finding(what=found[1], line=number)
+
+    def _detail(self, text: str) -> bool:
+        finding = self._current
+        assert finding is not None
+        if text.startswith("E  "):
+            said = text[1:].strip()
+            finding.message = finding.message or said[:WIDTH]
+            if through := re.match(r"\+ +where .{1,300}? = ([\w.]{1,100})\(", said):
+                finding.through = finding.through or through[1]
+            return True
+        if found := _PLACE.match(text):
+            finding.place = f"{found[1]}:{found[2]}"
+            return True
+        return False
+
+    def _sum_up(self, number: int, text: str) -> None:
+        found = _SUMMARY.fullmatch(text)
+        if not found or len(self.tests) >= MOST:
+            return
+        name = f"{found[1]}::{found[2]}" if found[2] else found[1]
+        reported = self._reported.get((found[2] or found[1]).replace("::", "."))
+        finding = reported or Finding(what=name, line=number)
+        finding.what, finding.message = name, finding.message or (found[3] or "")[:WIDTH]
+        self.tests[name] = finding
+
+    def _count(self, text: str) -> None:
+        self._current = None
+        for count, what in _TOTALS.findall(text):
+            self.totals["failed" if what.startswith("error") else what] += int(count)
+
+    def _trace(self, number: int, text: str) -> None:
+        if found := _FRAME.match(text):
+            self._frame = self._frame[0] if self._frame else number, f"{found[1]}:{found[2]}"
+        elif self._frame is None:
+            self._frame = number, ""
+        elif text and not text.startswith(" "):
+            begun, place = self._frame
+            self._frame = None
+            if _EXCEPTION.match(text):
+                self._complain(begun, place, text)
+
+    def _complain(self, number: int, place: str, message: str) -> None:
+        key = place, message[:WIDTH]
+        if key in self.errors or len(self.errors) < MOST:
+            self.times[key] += 1
+            self.errors.setdefault(key, Finding(what=place or "error", line=number, place=place, message=message[:WIDTH]))
+
+
+def triage(reader: Reader, status: str, exit_code: int | None) -> str:
+    """Everything that can be said, as paragraphs, lists and ``## headings``; code in backticks, lines of the log as ``#L24``."""
+    findings = [*reader.tests.values(), *reader.errors.values()]
+    parts = [_what(reader, findings, status, exit_code)]
+    if findings:
+        parts += [_where(findings, reader), "## Likely cause\n\n" + likely_cause(findings)]
+    if reader.missing:
+        parts.append(f"{reader.missing:,} lines of the log are no longer kept; they may have said more.")
+    return "\n\n".join(parts) + "\n"
+
+
+def tokens(text: str) -> Iterator[str]:
+    """The text word by word, each with the white space before it."""
+    return (found[0] for found in re.finditer(r"\s*\S+|\s+", text))
+
+
+def _what(reader: Reader, findings: list[Finding], status: str, exit_code: int | None) -> str:
+    if not findings:
+        return "## What failed\n\n" + _no_findings(reader, status, exit_code)
+    failed, all_tests = reader.totals["failed"] or len(reader.tests), sum(reader.totals.values())
+    lines = []
+    if reader.tests:
+        lines.append(f"{failed} of {all_tests or 'the'} tests failed:\n")
+    for finding in findings[:SHOWN]:
+        times = reader.times[finding.place, finding.message]
+        often = f", {times} times" if times > 1 else ""
+        said = f": `{finding.message}`" if finding.message else ""
+        lines.append(f"- `{finding.what}`{often}, #L{finding.line}{said}")
+    if len(findings) > SHOWN:
+        lines.append(f"- and {len(findings) - SHOWN} more")
+    return "## What failed\n\n" + "\n".join(lines)
+
+
+def _where(findings: list[Finding], reader: Reader) -> str:
+    places: Counter[str] = Counter()
+    for finding in findings:
+        if finding.place:
+            places[finding.place] += max(1, reader.times[finding.place, finding.message])
+    lines = [f"- `{place}`, {'once' if count == 1 else f'{count} times'}" for place, count in places.most_common(SHOWN)]
+    return "## Where\n\n" + ("\n".join(lines) or "The log names no place.")
+
+
+def _no_findings(reader: Reader, status: str, exit_code: int | None) -> str:
+    if status == "passed":
+        passed = reader.totals["passed"]
+        return f"Nothing. {passed:,} tests passed." if passed else "Nothing: the build passed."
+    told = {
+        "cancelled": "Somebody cancelled the build before it was over.",
+        "stopped": "The server ended while the build was running, and ended it too.",
+        "lost": "The server that ran the build was killed. How far it came, nobody recorded.",
+    }
+    if status in told:
+        return told[status]
+    if exit_code is not None and exit_code < 0:
+        memory = " That is what happens where memory runs out." if exit_code == -9 else ""
+        return f"Signal {-exit_code} ended the build, and the log names no error.{memory}"
+    if exit_code == 127:
+        return "The program does not exist: the recipe names one that is not installed."
+    return f"The build ended with exit code {exit_code}, and the log names no error that I know. Its last lines may."

@@ -1,0 +1,84 @@
+"""The page on which an agent says what went wrong in a build, and the stream that it says it in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required, permission_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.urls import include, path
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from django_agent_sse import KV, Context, Router, Stream
+
+from .access import VIEW, end_with_session, session_or_key
+from .agent import Reader, tokens, triage
+from .log import BuildLog
+from .models import Build
+from .runs import runs
+
+NAMESPACE = "triage"
+THINKING = 0.02
+"""Seconds between two words: those of a language model come about as fast."""
+
+router = Router()
+
+
+@never_cache
+@require_safe
+@permission_required(VIEW, raise_exception=True)
+def triage_page(request: HttpRequest, build_id: int) -> HttpResponse:
+    """What went wrong in one build."""
+    runs.recover()
+    build = get_object_or_404(Build, pk=build_id)
+    return render(request, "builds/triage.html", {"build": build, "status": runs.status(build)})
+
+
+@router.sse("stream/", guards=[session_or_key], name="triage-stream")
+@login_not_required  # a key will do
+async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitable[None]] | HttpResponseBase:
+    """What the agent says, word by word as ``event: token``, then ``complete``.
+
+    It is kept when the last word was sent, and not before: who comes later gets it at once.
+    """
+    build = await Build.objects.filter(pk=build_id).afirst()
+    if build is None:
+        return c.json({"error": f"there is no build {build_id}"}, status=404)
+    status = runs.status(build)
+    if status in (Build.Status.QUEUED, Build.Status.RUNNING):
+        return c.json({"error": f"build {build_id} is {status}: come back when it is over"}, status=409)
+    kept = await c.kv.get(NAMESPACE, str(build_id))
+
+    async def handler(stream: Stream) -> None:
+        end_with_session(c, stream)
+        if kept.exists:
+            await stream.write_sse(event="token", data=kept.data)
+        else:
+            text = triage(await _read(build, c.kv), status, build.exit_code)
+            await stream.pipe(_spoken(text), event="token")
+            await c.kv.set(NAMESPACE, str(build_id), text)
+        await stream.write_sse(event="complete", data={"kept": kept.exists})
+
+    return handler
+
+
+async def _read(build: Build, kv: KV) -> Reader:
+    reader = Reader()
+    async for batch in BuildLog.finished(build.pk, kv, build.lines).follow(0):
+        reader.missing += batch.missing
+        for number, (_, text) in enumerate(batch.lines, batch.first):
+            reader.feed(number, text)
+    return reader
+
+
+async def _spoken(text: str) -> AsyncIterator[str]:
+    for token in tokens(text):
+        yield token
+        await asyncio.sleep(THINKING)
+
+
+urlpatterns: list[Any] = [path("", triage_page, name="triage"), path("", include(router.urls))]
