@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .access import admin_required, admin_view
+from .kv import KeyValueAdmin
 
-__all__ = ["admin_required", "admin_view"]
+__all__ = ["KeyValueAdmin", "admin_required", "admin_view"]

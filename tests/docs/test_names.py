@@ -77,7 +77,7 @@ def test_every_public_name_has_its_entry() -> None:
 
 
 def test_every_name_for_the_admin_has_its_entry() -> None:
-    entries = set(re.findall(r"^\.\. autofunction:: django_agent_sse\.admin\.(\w+)", text(API), re.MULTILINE))
+    entries = set(re.findall(r"^\.\. auto(?:class|function):: django_agent_sse\.admin\.(\w+)", text(API), re.MULTILINE))
     assert entries == set(django_agent_sse.admin.__all__)
 
 

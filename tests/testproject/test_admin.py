@@ -155,3 +155,17 @@ def test_a_deleted_build_takes_its_log_with_it(server: Server) -> None:
     assert server.post(f"{LIST}{build}/delete/", "admin", post="yes").status_code == 302
     assert server.get(f"/builds/{build}/logs/").status_code == 404
     assert server.post(f"/builds/{waiting}/cancel/").status_code == 302
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_log_of_a_build_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
+    build = server.finish("passes")
+    with visit(browser, server, width=width) as page:
+        page.goto(f"{server.url}/admin/")
+        page.get_by_role("link", name="Key-value store", exact=True).first.click()
+        page.get_by_role("link", name="builds", exact=True).click()
+        page.get_by_label("Containing").fill(f"{build}:logs")
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("link", name=f"{build}:logs:0", exact=True).click()
+        expect(page.locator(".kv-value pre")).to_contain_text("('stdout', 'two ü €')")
+        assert page.evaluate("document.documentElement.scrollWidth") == WIDTHS[width]["width"]
