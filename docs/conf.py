@@ -10,7 +10,8 @@ import django_agent_sse
 from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, sources, threads, transport
 from django_agent_sse.wire import MAX_RETRY
 
-settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_agent_sse"])
+CONTRIB = ("admin", "auth", "contenttypes", "messages", "sessions")
+settings.configure(INSTALLED_APPS=[*(f"django.contrib.{app}" for app in CONTRIB), "django_agent_sse"])
 django.setup()
 
 project = "django-agent-sse"
