@@ -16,9 +16,15 @@
     ├── RequestBodyError        answered with its ``status``
     │   ├── BodyNotJSON         400
     │   └── BodyTooLarge        413
-    └── KVError
-        ├── KVKeyInvalid        a namespace or key that a cache cannot hold
-        └── KVNotEnumerable     a cache that cannot list its keys
+    ├── KVError
+    │   ├── KVKeyInvalid        a namespace or key that a cache cannot hold
+    │   └── KVNotEnumerable     a cache that cannot list its keys
+    └── EventLogError
+        ├── TopicNameInvalid    a name that no topic can have
+        ├── TopicClosed         appended to after its end
+        ├── PositionConflict    somebody else appended first
+        ├── EventTooLarge       larger than the log takes
+        └── EventLogUnavailable the log cannot be reached; nothing was appended
 """
 
 from __future__ import annotations
@@ -94,3 +100,35 @@ class KVKeyInvalid(KVError, ValueError):
 
 class KVNotEnumerable(KVError, NotImplementedError):
     """The cache cannot list its keys; the message names the caches of the project that can."""
+
+
+class EventLogError(AgentSSEError):
+    """Base of what the event log refuses. Nothing was appended then."""
+
+
+class TopicNameInvalid(EventLogError, ValueError):
+    """The name is empty, too long, or holds something else than printable ASCII."""
+
+
+class TopicClosed(EventLogError):
+    """The topic is closed, and takes no more events; another name, or ``delete()`` first, begins anew."""
+
+
+class PositionConflict(EventLogError):
+    """The topic does not end where ``expect`` says: read what came in between, and decide again.
+
+    Attributes:
+        top: The offset that the topic ends at.
+    """
+
+    def __init__(self, message: str, top: int) -> None:
+        super().__init__(message)
+        self.top = top
+
+
+class EventTooLarge(EventLogError):
+    """One event is larger than the log takes; store it elsewhere, and publish where."""
+
+
+class EventLogUnavailable(EventLogError):
+    """The store behind the log cannot be reached, or failed. The message says which and what to look at."""

@@ -1,0 +1,1 @@
+"""The event log: topics of numbered events, and where they are kept."""

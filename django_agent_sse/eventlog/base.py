@@ -1,0 +1,190 @@
+"""The contract of every event log: what is checked for all of them, and both doors to one body."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
+from ..wire.event import Event
+from .checked import size_of, valid_expect, valid_key, valid_topic
+from .records import Appended, Limits, Page, TopicState
+
+PAGE_EVENTS = 256
+"""Events that are read at once where nobody says otherwise."""
+PAGE_BYTES = 1_048_576
+"""Bytes that are read at once; one event always is, however large."""
+
+_T = TypeVar("_T")
+
+
+class EventLog(ABC):
+    """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
+
+    A back end writes the bodies, whose names begin with ``_``; they are synchronous, and get what was checked here.
+
+    Attributes:
+        crosses_processes: What one process appends, others read.
+        durable: It survives the end of every process.
+        transactional: An append is part of the caller's database transaction.
+    """
+
+    crosses_processes: ClassVar[bool] = False
+    durable: ClassVar[bool] = False
+    transactional: ClassVar[bool] = False
+
+    def __init__(self, **options: Any) -> None:
+        """Take ``OPTIONS``.
+
+        Raises:
+            ConfigurationError: An option does not exist, or is out of range.
+        """
+        known = {name.upper() for name in Limits.__slots__}
+        if unknown := [name for name in options if name not in known]:
+            raise ConfigurationError(
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS'] has {unknown[0]!r}; {type(self).__name__} knows {', '.join(sorted(known))}"
+            )
+        self.limits = Limits(**{name.lower(): value for name, value in options.items()})
+
+    def append(
+        self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
+    ) -> Appended:
+        """Append events, all of them or none.
+
+        Args:
+            topic: Its name; the first append makes it.
+            events: One or several; several get consecutive offsets, and nobody's come in between.
+            expect: The offset that the topic must end at; 0 where it must be new or empty.
+            key: Names this append: another one with the same key appends nothing, and returns the positions of the first.
+
+        Raises:
+            TopicNameInvalid, EventTooLarge, InvalidEvent: Nothing was appended; nothing was asked of the store.
+            TopicClosed: The topic takes no more.
+            PositionConflict: ``expect`` does not hold.
+            EventLogUnavailable: The store failed.
+        """
+        return self._append(valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key))
+
+    async def aappend(
+        self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
+    ) -> Appended:
+        """See ``append``."""
+        checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
+        return await self._run(lambda: self._append(*checked))
+
+    def read_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
+        """Read up to ``limit`` events after ``offset``, and the topic's state, at one moment; ``PAGE_BYTES`` may end it."""
+        return self._read_after(valid_topic(topic), offset, limit)
+
+    async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
+        """See ``read_after``."""
+        name = valid_topic(topic)
+        return await self._run(lambda: self._read_after(name, offset, limit))
+
+    def state(self, topic: str) -> TopicState:
+        """What is known of a topic; of one that does not exist, that."""
+        return self._state(valid_topic(topic))
+
+    async def astate(self, topic: str) -> TopicState:
+        """See ``state``."""
+        name = valid_topic(topic)
+        return await self._run(lambda: self._state(name))
+
+    def close(self, topic: str, reason: str = "completed") -> bool:
+        """Take no more events; whether it was open. Closing one that does not exist makes it, so that who waits for it learns.
+
+        Args:
+            topic: Its name.
+            reason: What followers are told; one printable ASCII word or sentence like a topic's name.
+        """
+        return self._close(valid_topic(topic), valid_topic(reason, "reason"))
+
+    async def aclose(self, topic: str, reason: str = "completed") -> bool:
+        """See ``close``."""
+        name, why = valid_topic(topic), valid_topic(reason, "reason")
+        return await self._run(lambda: self._close(name, why))
+
+    def delete(self, topic: str) -> bool:
+        """Forget a topic with its events; whether there was one. The next append begins another epoch, at offset 1."""
+        return self._delete(valid_topic(topic))
+
+    async def adelete(self, topic: str) -> bool:
+        """See ``delete``."""
+        name = valid_topic(topic)
+        return await self._run(lambda: self._delete(name))
+
+    def trim(
+        self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
+    ) -> int:
+        """Drop the oldest events beyond these bounds; return how many. The topic's own limits hold without being asked for."""
+        return self._trim(valid_topic(topic), max_events, max_bytes, max_age)
+
+    async def atrim(
+        self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
+    ) -> int:
+        """See ``trim``."""
+        name = valid_topic(topic)
+        return await self._run(lambda: self._trim(name, max_events, max_bytes, max_age))
+
+    def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
+        """A page of the names that begin so, sorted: those after ``after``."""
+        return self._topics(prefix, after, limit)
+
+    async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
+        """See ``topics``."""
+        return await self._run(lambda: self._topics(prefix, after, limit))
+
+    def clear_all(self) -> None:
+        """Forget every topic. For tests."""
+        self._clear_all()
+
+    async def aclear_all(self) -> None:
+        """See ``clear_all``."""
+        await self._run(self._clear_all)
+
+    def check(self) -> list[str]:
+        """What keeps this log from working in this project, a sentence each."""
+        return []
+
+    @abstractmethod
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        """Run a body without blocking the event loop."""
+
+    @abstractmethod
+    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended: ...
+
+    @abstractmethod
+    def _read_after(self, topic: str, offset: int, limit: int) -> Page: ...
+
+    @abstractmethod
+    def _state(self, topic: str) -> TopicState: ...
+
+    @abstractmethod
+    def _close(self, topic: str, reason: str) -> bool: ...
+
+    @abstractmethod
+    def _delete(self, topic: str) -> bool: ...
+
+    @abstractmethod
+    def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int: ...
+
+    @abstractmethod
+    def _topics(self, prefix: str, after: str, limit: int) -> list[str]: ...
+
+    @abstractmethod
+    def _clear_all(self) -> None: ...
+
+    def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
+        """The events with their sizes, checked."""
+        most = self.limits.max_event_bytes
+        sized = [(event, size_of(event)) for event in ([events] if isinstance(events, Event) else events)]
+        for number, (event, size) in enumerate(sized):
+            if size > most:
+                raise EventTooLarge(
+                    f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
+                    "AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES']. Nothing was appended"
+                )
+            if event.id is not None:
+                raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
+        return sized

@@ -1,0 +1,189 @@
+"""The event log of one process: fast, gone with it. For tests, for ``runserver``, and for sites of one process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from ..exceptions import PositionConflict, TopicClosed
+from ..wire.event import Event
+from .base import PAGE_BYTES, EventLog
+from .position import new_epoch
+from .records import Appended, Page, Record, TopicState
+
+_T = TypeVar("_T")
+_at = attrgetter("at")
+
+SLACK = 64
+"""Dropped records are cut off a topic's list when they are so many, and as many as the kept ones: a cut moves the rest."""
+
+
+class _Topic:
+    """One topic. Its records are ``records[gone:]``, the first of which has the offset ``floor + 1``."""
+
+    __slots__ = ("bytes", "closed", "epoch", "floor", "gone", "keys", "records", "sizes", "top")
+
+    def __init__(self) -> None:
+        self.epoch = new_epoch()
+        self.floor = self.top = self.gone = self.bytes = 0
+        self.closed: str | None = None
+        self.records: list[Record] = []
+        self.sizes: list[int] = []
+        self.keys: OrderedDict[str, tuple[float, Appended]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.records) - self.gone
+
+    def add(self, events: list[tuple[Event, int]], now: float) -> Appended:
+        first = self.top + 1
+        for event, size in events:
+            self.top += 1
+            self.records.append(Record(self.top, event, now))
+            self.sizes.append(size)
+            self.bytes += size
+        return Appended(self.epoch, first, self.top)
+
+    def drop(self, count: int) -> None:
+        """Forget the oldest ``count`` records."""
+        self.bytes -= sum(self.sizes[self.gone : self.gone + count])
+        self.floor += count
+        self.gone += count
+        if self.gone >= SLACK and self.gone >= len(self):
+            del self.records[: self.gone], self.sizes[: self.gone]
+            self.gone = 0
+
+    def surplus(self, max_events: float, max_bytes: float, oldest: float) -> int:
+        """How many of the oldest records are beyond these bounds; the newest one stays whatever its size."""
+        count = max(0, len(self) - int(min(max_events, len(self))))
+        left = self.bytes - sum(self.sizes[self.gone : self.gone + count])
+        while left > max_bytes and count < len(self) - 1:
+            left -= self.sizes[self.gone + count]
+            count += 1
+        return max(count, bisect_right(self.records, oldest, lo=self.gone, key=_at) - self.gone)
+
+
+class MemoryEventLog(EventLog):
+    """Topics in this process's memory. Any thread may use it; no verb waits for anything but another thread's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._lock = threading.Lock()
+        self._topics_by_name: OrderedDict[str, _Topic] = OrderedDict()  # the latest appended to last
+        self._now: Callable[[], float] = time.time
+
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        return body()
+
+    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended:
+        with self._lock:
+            found = self._topics_by_name.get(topic)
+            if found is not None and key is not None and (before := self._repeated(found, key)) is not None:
+                return before
+            if found is not None and found.closed is not None:
+                raise TopicClosed(f"the topic {topic!r} is closed ({found.closed}); delete() it, or publish to another name")
+            top = found.top if found is not None else 0
+            if expect is not None and expect != top:
+                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
+            if found is None:
+                found = self._make(topic)
+            now = self._now()
+            appended = found.add(events, now)
+            if key is not None:
+                found.keys[key] = now, appended
+            self._topics_by_name.move_to_end(topic)
+            self._retain(found, now)
+            return appended
+
+    def _repeated(self, topic: _Topic, key: str) -> Appended | None:
+        oldest = self._now() - self.limits.key_window
+        while topic.keys and next(iter(topic.keys.values()))[0] <= oldest:
+            topic.keys.popitem(last=False)
+        found = topic.keys.get(key)
+        return found[1] if found is not None else None
+
+    def _make(self, name: str) -> _Topic:
+        topics = self._topics_by_name
+        if len(topics) >= self.limits.max_topics:
+            closed = next((other for other, topic in topics.items() if topic.closed is not None), None)
+            del topics[closed if closed is not None else next(iter(topics))]
+        topic = topics[name] = _Topic()
+        return topic
+
+    def _retain(self, topic: _Topic, now: float) -> None:
+        limits = self.limits
+        surplus = topic.surplus(limits.max_events, limits.max_bytes, now - limits.max_age)
+        if surplus:
+            topic.drop(surplus)
+
+    def _found(self, name: str) -> _Topic | None:
+        """The topic, without what has become too old."""
+        topic = self._topics_by_name.get(name)
+        if topic is not None:
+            self._retain(topic, self._now())
+        return topic
+
+    def _read_after(self, topic: str, offset: int, limit: int) -> Page:
+        with self._lock:
+            found = self._found(topic)
+            if found is None:
+                return Page()
+            begin = found.gone + max(0, offset - found.floor)
+            end, room = begin, PAGE_BYTES
+            last = min(len(found.records), begin + limit)
+            while end < last and (room >= found.sizes[end] or end == begin):
+                room -= found.sizes[end]
+                end += 1
+            records = tuple(found.records[begin:end])
+            return Page(epoch=found.epoch, floor=found.floor, top=found.top, closed=found.closed, records=records)
+
+    def _state(self, topic: str) -> TopicState:
+        with self._lock:
+            found = self._found(topic)
+            if found is None:
+                return TopicState()
+            kept = len(found) > 0
+            return TopicState(
+                epoch=found.epoch,
+                floor=found.floor,
+                top=found.top,
+                closed=found.closed,
+                events=len(found),
+                bytes=found.bytes,
+                oldest_at=found.records[found.gone].at if kept else None,
+                newest_at=found.records[-1].at if kept else None,
+            )
+
+    def _close(self, topic: str, reason: str) -> bool:
+        with self._lock:
+            found = self._topics_by_name.get(topic) or self._make(topic)
+            if found.closed is not None:
+                return False
+            found.closed = reason
+            return True
+
+    def _delete(self, topic: str) -> bool:
+        with self._lock:
+            return self._topics_by_name.pop(topic, None) is not None
+
+    def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
+        with self._lock:
+            found = self._found(topic)
+            if found is None:
+                return 0
+            bounds = [float("inf") if bound is None else bound for bound in (max_events, max_bytes, max_age)]
+            surplus = found.surplus(bounds[0], bounds[1], self._now() - bounds[2])
+            found.drop(surplus)
+            return surplus
+
+    def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
+        with self._lock:
+            return sorted(name for name in self._topics_by_name if name.startswith(prefix) and name > after)[:limit]
+
+    def _clear_all(self) -> None:
+        with self._lock:
+            self._topics_by_name.clear()

@@ -1,0 +1,115 @@
+"""What an event log takes and gives: limits, records, pages, states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..exceptions import ConfigurationError
+from ..wire.event import Event
+from .position import Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a log keeps: its ``OPTIONS``, in small letters.
+
+    Attributes:
+        max_event_bytes: The largest event, data and name in UTF-8.
+        max_events: Events of one topic; the oldest go first.
+        max_bytes: Bytes of one topic's events.
+        max_age: Seconds that an event is kept.
+        max_topics: Topics; the one that was longest without an event goes, a closed one before an open one.
+        key_window: Seconds in which a repeated ``key`` is recognised.
+    """
+
+    max_event_bytes: int = 1_048_576
+    max_events: int = 100_000
+    max_bytes: int = 67_108_864
+    max_age: float = 604_800.0
+    max_topics: int = 10_000
+    key_window: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                option = name.upper()
+                raise ConfigurationError(
+                    f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {value!r}; it must be a number above 0"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event of a topic.
+
+    Args:
+        offset: Its number, from 1.
+        event: What was published; its ``id`` is ``None``, for positions are the log's.
+        at: When, in seconds since 1970.
+    """
+
+    offset: int
+    event: Event
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What one read found: the state of the topic and the records at one moment.
+
+    Attributes:
+        epoch: The topic's incarnation; ``""`` where there is no topic.
+        floor: The newest offset that is no longer kept, 0 where nothing was dropped.
+        top: The newest offset, 0 where there is none.
+        closed: Why the topic was closed; ``None`` while it is open.
+        records: Consecutive ones after the cursor, the first ``floor + 1`` where the cursor is below that.
+    """
+
+    epoch: str = ""
+    floor: int = 0
+    top: int = 0
+    closed: str | None = None
+    records: Sequence[Record] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicState:
+    """What is known of a topic. ``epoch``, ``floor``, ``top`` and ``closed`` are those of `Page`.
+
+    Attributes:
+        events: How many are kept.
+        bytes: What they take, data and names in UTF-8.
+        oldest_at: When the oldest kept one was appended, in seconds since 1970; ``None`` without one.
+        newest_at: When the newest one was.
+    """
+
+    epoch: str = ""
+    floor: int = 0
+    top: int = 0
+    closed: str | None = None
+    events: int = 0
+    bytes: int = 0
+    oldest_at: float | None = None
+    newest_at: float | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a topic."""
+        return bool(self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The positions of one append, which are consecutive; ``first > last`` where nothing was appended."""
+
+    epoch: str
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __iter__(self) -> Iterator[Position]:
+        return (Position(self.epoch, offset) for offset in range(self.first, self.last + 1))

@@ -1,0 +1,43 @@
+"""The logs that the contract holds for, each by both of its doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.eventlog.memory import MemoryEventLog
+
+LOGS: dict[str, Callable[..., EventLog]] = {"memory": MemoryEventLog}
+
+
+class Door:
+    """A log asked by its sync verbs, or by their twins."""
+
+    def __init__(self, log: EventLog, twin: bool) -> None:
+        self.log = log
+        self._twin = twin
+
+    def __getattr__(self, verb: str) -> Any:
+        return async_to_sync(getattr(self.log, f"a{verb}")) if self._twin else getattr(self.log, verb)
+
+
+@pytest.fixture(params=LOGS)
+def new_log(request: pytest.FixtureRequest) -> Callable[..., EventLog]:
+    """``new_log(MAX_EVENTS=3)``: an empty log with these options."""
+    return LOGS[request.param]
+
+
+@pytest.fixture(params=["sync", "async"])
+def open_log(new_log: Callable[..., EventLog], request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Like ``new_log``, behind a door."""
+    return lambda **options: Door(new_log(**options), request.param == "async")
+
+
+@pytest.fixture
+def log(open_log: Callable[..., Any]) -> Any:
+    """An empty log with its defaults, behind a door."""
+    return open_log()
