@@ -1,0 +1,100 @@
+"""The feeds of one event loop: opened by the first follower, rung by the bell, kept a while after the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+from ..eventlog.base import EventLog
+from ..eventlog.bell import LocalBell
+from ..exceptions import EventLogError
+from .feed import Feed
+
+LINGER = 30.0
+"""Seconds that a feed is kept without followers: who reconnects finds its ring."""
+CHECK = 15.0
+"""Seconds between two looks at every followed topic, whether or not a bell rang; less by up to a half, by chance, so that
+processes do not look all at once. A bell that was lost costs no more than this."""
+
+
+class Feeds:
+    """The followed topics of the running loop.
+
+    Args:
+        log: Where they are kept.
+        bell: What says that there is more; this loop listens from now on.
+    """
+
+    def __init__(self, log: EventLog, bell: LocalBell) -> None:
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._feeds: dict[str, Feed] = {}
+        self._followers: Counter[str] = Counter()
+        self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._check: asyncio.TimerHandle | None = None
+        bell.listen(self._rung)
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    async def open(self, topic: str) -> Feed:
+        """The feed of a topic, which has looked at the log; give it back with ``release``.
+
+        Raises:
+            TopicNameInvalid: No topic has such a name.
+            EventLogError: The log cannot be read; there is nothing to give back.
+        """
+        feed = self._feeds.get(topic)
+        if feed is None:
+            feed = self._feeds[topic] = Feed(topic, self._log)
+        self._followers[topic] += 1
+        if (lingering := self._lingering.pop(topic, None)) is not None:
+            lingering.cancel()
+        if self._check is None:
+            self._check_later()
+        try:
+            await feed.look()  # also where it lingered, so that nobody begins behind what was published before
+        except (EventLogError, asyncio.CancelledError):
+            self.release(feed)
+            raise
+        return feed
+
+    def release(self, feed: Feed) -> None:
+        """A follower has left."""
+        topic = feed.topic
+        self._followers[topic] -= 1
+        if self._followers[topic] <= 0:
+            del self._followers[topic]
+            self._lingering[topic] = self._loop.call_later(LINGER, self._drop, topic)
+
+    def close(self) -> None:
+        """Forget every feed, and every timer."""
+        for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
+            timer.cancel()
+        for feed in self._feeds.values():
+            feed.discard()
+        self._feeds.clear()
+        self._followers.clear()
+        self._lingering.clear()
+        self._check = None
+
+    def _drop(self, topic: str) -> None:
+        self._lingering.pop(topic, None)
+        self._feeds.pop(topic).discard()
+
+    def _rung(self, topics: frozenset[str]) -> None:
+        for topic in topics:
+            if (feed := self._feeds.get(topic)) is not None:
+                feed.nudge()
+
+    def _check_later(self) -> None:
+        self._check = self._loop.call_later(CHECK * random.uniform(0.5, 1), self._look)
+
+    def _look(self) -> None:
+        for topic in self._followers:
+            self._feeds[topic].nudge()
+        if self._feeds:
+            self._check_later()
+        else:
+            self._check = None
