@@ -49,6 +49,12 @@ ERRORS = {
     "KVError": ("AgentSSEError",),
     "KVKeyInvalid": ("KVError", ValueError),
     "KVNotEnumerable": ("KVError", NotImplementedError),
+    "EventLogError": ("AgentSSEError",),
+    "TopicNameInvalid": ("EventLogError", ValueError),
+    "TopicClosed": ("EventLogError",),
+    "PositionConflict": ("EventLogError",),
+    "EventTooLarge": ("EventLogError",),
+    "EventLogUnavailable": ("EventLogError",),
 }
 
 CLASSES = ["Context", "KV", "Router", "SSEView", "Stream"]

@@ -186,8 +186,11 @@ class Server:
 
     def commands(self) -> list[str]:
         """The command lines of the processes that the server runs, recursively, without the keeper."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        lines = [" ".join(child.cmdline()) for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        lines = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    lines.append(" ".join(child.cmdline()))
         return [line for line in lines if "keeper_process" not in line]
 
     def kill(self) -> None:
