@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 
 Listener = Callable[[frozenset[str]], None]
+EVERY = ""
+"""No topic's name: rung for all of them."""
 
 
 class LocalBell:
@@ -41,9 +43,16 @@ class LocalBell:
                 elif self._wake(loop):
                     self._rung[loop] = {topic}
 
+    def ring_all(self) -> None:
+        """Say that every topic may be another one."""
+        self.ring(EVERY)
+
     def _wake(self, loop: asyncio.AbstractEventLoop) -> bool:
         try:
-            loop.call_soon_threadsafe(self._deliver, loop)
+            if asyncio._get_running_loop() is loop:
+                loop.call_soon(self._deliver, loop)
+            else:
+                loop.call_soon_threadsafe(self._deliver, loop)
         except RuntimeError:  # it is closed
             return False
         return True

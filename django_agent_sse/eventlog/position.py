@@ -15,6 +15,8 @@ EPOCH_LENGTH = 8
 """Letters of an epoch: 5e13 of them, so that no two incarnations of a topic share one."""
 
 _ID = re.compile(rf"([A-Za-z]{{{EPOCH_LENGTH}}})\.(0|[1-9][0-9]{{0,18}})")
+NOWHERE = "0"
+"""The id of the place in a topic that does not exist yet: before its first event."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,7 +24,7 @@ class Position:
     """The place after one event of a topic.
 
     Args:
-        epoch: The incarnation of the topic: another one begins when it was deleted, or lost.
+        epoch: The incarnation of the topic: another one begins when it was deleted, or lost. ``""`` where there was no topic yet.
         offset: The number of the event, from 1 without a gap; 0 is before the first.
     """
 
@@ -30,11 +32,13 @@ class Position:
     offset: int
 
     def __str__(self) -> str:
-        return f"{self.epoch}.{self.offset}"
+        return f"{self.epoch}.{self.offset}" if self.epoch else NOWHERE
 
     @classmethod
     def parse(cls, text: str) -> Position | None:
         """Read what ``str()`` wrote; ``None`` for everything else, whatever a client sends."""
+        if text == NOWHERE:
+            return cls("", 0)
         found = _ID.fullmatch(text) if len(text) <= MAX_ID else None
         if found is None or int(found[2]) > MAX_OFFSET:
             return None

@@ -9,42 +9,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from itertools import islice
+from typing import Any
 
+from ..eventlog import records
 from ..eventlog.base import EventLog
-from ..eventlog.position import Position
-from ..eventlog.records import Page, Record
-from ..wire.encoder import frame
+from ..exceptions import EventLogError
+from .batch import Batch, Entry, Page, Waiter
 
 logger = logging.getLogger("django_agent_sse.hub")
 
 RING_EVENTS = 512
 RING_BYTES = 2_097_152
 """Bytes of frames that a ring keeps; the newest one always stays."""
-CHUNK_BYTES = 65_536
-"""Bytes that are joined for one write; one frame always is, however large."""
 PAGE = 256
 """Events of an aligned page: the offsets 1 to 256, 257 to 512, …"""
 PAGES = 8
 """Pages that a feed keeps for others who are behind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One event, as it goes to every follower of this topic alone."""
-
-    record: Record
-    frame: bytes
+RETRY = 1.0
+"""Seconds after which, more or less, a page is asked for again that the log could not give."""
 
 
 class Budget:
-    """The bytes of all rings of the process. Over the limit, the ring that grows gives up its oldest events for it."""
+    """The bytes of all rings and pages of the process. Over the limit, the feed that grows gives up its own oldest for it."""
 
     def __init__(self, limit: int = 67_108_864) -> None:
         self.limit = limit
         self.used = 0
+        self._lock = threading.Lock()
+
+    def grow(self, by: int) -> None:
+        """Count, from any loop's thread."""
+        with self._lock:
+            self.used += by
 
     @property
     def exceeded(self) -> bool:
@@ -62,6 +63,7 @@ class Feed:
         floor: The newest offset that the log no longer keeps.
         top: The newest offset that this feed has seen.
         closed: Why the topic was closed, once every event before that has been seen.
+        retired: The log was replaced: who follows must open the topic anew.
     """
 
     def __init__(self, topic: str, log: EventLog) -> None:
@@ -69,14 +71,16 @@ class Feed:
         self.epoch = ""
         self.floor = self.top = 0
         self.closed: str | None = None
+        self.retired = False
         self._log = log
         self._ring: deque[Entry] = deque()
         self._ring_bytes = 0
-        self._joined: dict[int, tuple[bytes, int]] = {}
-        self._pages: OrderedDict[int, asyncio.Task[list[Entry]]] = OrderedDict()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._batches: dict[int, Batch] = {}
+        self._pages: OrderedDict[int, Page] = OrderedDict()
+        self._waiting: set[Waiter] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def look(self) -> None:
         """Read what the log has beyond ``top``; returns when nothing was missing at some moment after the call.
@@ -108,7 +112,7 @@ class Feed:
         if error is not None:
             logger.warning("the topic %r cannot be read now: %s", self.topic, error)
 
-    def _take(self, page: Page) -> bool:
+    def _take(self, page: records.Page) -> bool:
         """Take over what was read after ``top``; whether the log has more."""
         if page.epoch != self.epoch:
             return self._begin(page)
@@ -129,34 +133,18 @@ class Feed:
             self.wake()
         return more
 
-    def _begin(self, page: Page) -> bool:
+    def _begin(self, page: records.Page) -> bool:
         """Another incarnation, or none any more. Its first events go into the ring; who needs others reads pages."""
         fresh = bool(page.records) and page.records[0].offset == 1
         self._forget()
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
         self.top = 0 if fresh or not page.top else page.top
-        if not page.epoch:
-            self.wake()
-            return False
-        return self._take(page) or self.wake()
+        more = bool(page.epoch) and self._take(page)
+        self.wake()
+        return more
 
-    def discard(self) -> None:
-        """Nobody follows it any more: give its memory back."""
-        if self._looking is not None:
-            self._looking.cancel()
-        for task in self._pages.values():
-            task.cancel()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._ring.clear()
-        budget.used -= self._ring_bytes
-        self._ring_bytes = 0
-        self._joined.clear()
-        self._pages.clear()
-
-    def _add(self, record: Record) -> None:
-        entry = self._entry(record)
+    def _add(self, record: records.Record) -> None:
+        entry = Entry(self.epoch, record)
         self._ring.append(entry)
         self._grow(len(entry.frame))
         self.top = record.offset
@@ -165,91 +153,122 @@ class Feed:
 
     def _grow(self, by: int) -> None:
         self._ring_bytes += by
-        budget.used += by
-
-    def _entry(self, record: Record) -> Entry:
-        event = record.event
-        return Entry(record, frame(event.data, event.event, str(Position(self.epoch, record.offset)), event.retry))
+        budget.grow(by)
 
     # Followers
 
-    def wake(self) -> bool:
-        """Let everybody look who waits; returns ``False``."""
-        self._joined.clear()
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-        return False
+    def wait(self, waiter: Waiter) -> None:
+        """Wake ``waiter`` once, when anything changes."""
+        self._waiting.add(waiter)
 
-    def changed(self) -> asyncio.Future[None]:
-        """Done when anything changes. Ask, look at the feed, and only then wait: no change is missed in between."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        return future
+    def leave(self, waiter: Waiter) -> None:
+        """Do not wake it."""
+        self._waiting.discard(waiter)
+        for page in self._pages.values():
+            page.waiting.discard(waiter)
 
-    def in_ring(self, offset: int) -> bool:
-        """Whether the ring has every event after ``offset``."""
-        return self.top - len(self._ring) <= offset < self.top
+    def wake(self) -> None:
+        """Let everybody look who waits."""
+        self._batches.clear()
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
+            waiter.wake()
 
-    def joined(self, offset: int) -> tuple[bytes, int]:
-        """The frames after ``offset``, which must be in the ring, and the offset of the last: one chunk, joined once for all."""
-        found = self._joined.get(offset)
-        if found is None:
-            first = len(self._ring) - (self.top - offset)
-            found = self._joined[offset] = join([self._ring[index] for index in range(first, len(self._ring))])
-        return found
+    def after(self, offset: int, waiter: Waiter) -> Batch | None:
+        """The events after ``offset``, which is below ``top``; ``None`` where they are read first, and ``waiter`` woken then."""
+        first = self.top - len(self._ring)
+        if offset >= first:
+            batch = self._batches.get(offset)
+            if batch is None:
+                batch = self._batches[offset] = Batch.of(islice(self._ring, offset - first, None))
+            return batch
+        start = offset - offset % PAGE
+        page = self._pages.get(start)
+        if page is not None and page.entries and page.entries[-1].offset <= offset:
+            start = offset  # the aligned page was cut by its bytes, or has grown since: read on from here
+            page = self._pages.get(start)
+        if page is not None and page.covers(offset):
+            return page.after(offset)
+        if page is None or page.entries is not None:
+            page = self._read(start)
+        page.waiting.add(waiter)
+        return None
 
-    def entries(self, offset: int) -> list[Entry]:
-        """The events after ``offset`` that the ring has."""
-        first = len(self._ring) - (self.top - offset)
-        return [self._ring[index] for index in range(first, len(self._ring))]
+    # Pages
 
-    async def page(self, offset: int) -> list[Entry]:
-        """The events after ``offset`` of its aligned page, read once for all who want them; none where they are trimmed.
+    def _read(self, start: int) -> Page:
+        self._drop(start)
+        page = self._pages[start] = Page()
+        while len(self._pages) > PAGES and self._drop_oldest():
+            pass
+        self._spawn(self._fetch(start, page))
+        return page
 
-        A reader that is cancelled does not cancel the read; one that fails is not kept.
-        """
-        number = offset // PAGE
-        task = self._pages.get(number)
-        if task is None:
-            task = self._pages[number] = asyncio.get_running_loop().create_task(self._fetch(number))
-            task.add_done_callback(lambda done: self._keep(number, done))
-            while len(self._pages) > PAGES:
-                self._pages.popitem(last=False)
-        return [entry for entry in await asyncio.shield(task) if entry.record.offset > offset]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """In a task of the feed's own: a reader that is cancelled does not cancel the read."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
 
-    async def _fetch(self, number: int) -> list[Entry]:
-        epoch, after, end = self.epoch, number * PAGE, (number + 1) * PAGE
-        found: list[Entry] = []
-        while after < end:
-            page = await self._log.aread_after(self.topic, after, end - after)
-            if page.epoch != epoch:
-                self.nudge()
-                return []
-            self.floor = max(self.floor, page.floor)
-            inside = [record for record in page.records if record.offset <= end]
-            if not inside:
-                break
-            found += map(self._entry, inside)
-            after = inside[-1].offset
-        return found
+    async def _fetch(self, start: int, page: Page) -> None:
+        epoch = self.epoch
+        try:
+            found = await self._log.aread_after(self.topic, start, PAGE - start % PAGE)
+            if found.epoch != epoch or not found.records or found.records[0].offset != start + 1:
+                await self.look()  # so that epoch and floor explain it to those who wait
+                if self.epoch == epoch and self.floor <= start < self.top:
+                    raise EventLogError("it has no events where it says that there are some")
+        except EventLogError as error:
+            logger.warning("events after %d of the topic %r cannot be read now: %s", start, self.topic, error)
+            await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
+            found = records.Page()
+        same = found.epoch == self.epoch == epoch
+        page.fill([Entry(epoch, record) for record in found.records] if same else [])
+        budget.grow(page.bytes)
+        if self._pages.get(start) is not page:
+            budget.grow(-page.bytes)
+        elif not page.entries:
+            self._drop(start)
+        while budget.exceeded and len(self._pages) > 1 and self._drop_oldest(but=start):
+            pass
+        for waiter in page.waiting:
+            waiter.wake()
 
-    def _keep(self, number: int, task: asyncio.Task[list[Entry]]) -> None:
-        """Pages that are full never change. A cancel of the task is an error too."""
-        whole = not task.cancelled() and task.exception() is None and len(task.result()) == PAGE
-        if not whole and self._pages.get(number) is task:
-            del self._pages[number]
+    def tidy(self) -> None:
+        """Drop the pages that nobody used since the last time."""
+        for start, page in [*self._pages.items()]:
+            if page.entries is not None and not page.used:
+                self._drop(start)
+            page.used = False
 
+    def _drop_oldest(self, but: int = -1) -> bool:
+        """Drop the oldest page that is not being read; whether there was one."""
+        oldest = next((start for start, page in self._pages.items() if start != but and page.entries is not None), None)
+        if oldest is not None:
+            self._drop(oldest)
+        return oldest is not None
 
-def join(entries: Sequence[Entry]) -> tuple[bytes, int]:
-    """The frames of up to ``CHUNK_BYTES``, and the offset of the last of them."""
-    room, frames = CHUNK_BYTES, list[bytes]()
-    last = entries[0].record.offset - 1
-    for entry in entries:
-        if frames and len(entry.frame) > room:
-            break
-        room -= len(entry.frame)
-        frames.append(entry.frame)
-        last = entry.record.offset
-    return b"".join(frames), last
+    def _drop(self, start: int) -> None:
+        page = self._pages.pop(start, None)
+        if page is not None:
+            budget.grow(-page.bytes)
+
+    # The end
+
+    def retire(self) -> None:
+        """The log was replaced, or nobody follows it any more: give the memory back, and tell those who are still there."""
+        self.retired = True
+        for task in (self._looking, *self._reading):
+            if task is not None and not task.get_loop().is_closed():
+                task.cancel()
+        self._forget()
+        self.wake()
+
+    def _forget(self) -> None:
+        """Forget the events. Those who wait for a page wait for a change of the feed instead."""
+        self._ring.clear()
+        self._grow(-self._ring_bytes)
+        self._batches.clear()
+        for start, page in [*self._pages.items()]:
+            self._waiting |= page.waiting
+            self._drop(start)

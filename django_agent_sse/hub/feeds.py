@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 
 from ..eventlog.base import EventLog
-from ..eventlog.bell import LocalBell
+from ..eventlog.bell import EVERY, LocalBell, bell
+from ..eventlog.current import event_log
 from ..exceptions import EventLogError
 from .feed import Feed
 
@@ -27,7 +29,7 @@ class Feeds:
     """
 
     def __init__(self, log: EventLog, bell: LocalBell) -> None:
-        self._log = log
+        self.log = log
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
         self._followers: Counter[str] = Counter()
@@ -47,7 +49,7 @@ class Feeds:
         """
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = Feed(topic, self._log)
+            feed = self._feeds[topic] = Feed(topic, self.log)
         self._followers[topic] += 1
         if (lingering := self._lingering.pop(topic, None)) is not None:
             lingering.cancel()
@@ -63,6 +65,8 @@ class Feeds:
     def release(self, feed: Feed) -> None:
         """A follower has left."""
         topic = feed.topic
+        if feed.retired:
+            return
         self._followers[topic] -= 1
         if self._followers[topic] <= 0:
             del self._followers[topic]
@@ -73,7 +77,7 @@ class Feeds:
         for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
             timer.cancel()
         for feed in self._feeds.values():
-            feed.discard()
+            feed.retire()
         self._feeds.clear()
         self._followers.clear()
         self._lingering.clear()
@@ -81,9 +85,11 @@ class Feeds:
 
     def _drop(self, topic: str) -> None:
         self._lingering.pop(topic, None)
-        self._feeds.pop(topic).discard()
+        self._feeds.pop(topic).retire()
 
     def _rung(self, topics: frozenset[str]) -> None:
+        if EVERY in topics:
+            self.close()  # who follows opens it anew, in whatever log there is now
         for topic in topics:
             if (feed := self._feeds.get(topic)) is not None:
                 feed.nudge()
@@ -94,7 +100,29 @@ class Feeds:
     def _look(self) -> None:
         for topic in self._followers:
             self._feeds[topic].nudge()
+            self._feeds[topic].tidy()
         if self._feeds:
             self._check_later()
         else:
             self._check = None
+
+
+_by_loop: dict[asyncio.AbstractEventLoop, Feeds] = {}
+os.register_at_fork(after_in_child=_by_loop.clear)
+
+
+def feeds_here() -> Feeds:
+    """The feeds of the running loop, in the log of this process.
+
+    Raises:
+        ConfigurationError: See ``event_log``.
+    """
+    loop, log = asyncio.get_running_loop(), event_log()
+    found = _by_loop.get(loop)
+    if found is not None and found.log is log:
+        return found
+    for other in [other for other in _by_loop if other.is_closed() or other is loop]:
+        if (old := _by_loop.pop(other, None)) is not None:
+            old.close()
+    made = _by_loop[loop] = Feeds(log, bell)
+    return made

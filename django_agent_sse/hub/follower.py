@@ -6,18 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..eventlog.position import Position
-from .feed import Feed, join
+from .batch import Batch, Waiter
+from .feed import Feed
 
 GapReason: TypeAlias = Literal["trimmed", "epoch", "unknown", "ahead"]
 Start: TypeAlias = Literal["oldest", "live"]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Frames that follow the position, joined for one write, and the position after them."""
-
-    data: bytes
-    position: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +22,13 @@ class Gap:
             ``ahead``: nothing was ever there. ``unknown``: no position of this package.
         asked: What the client sent, or where it was.
         missed: How many events were lost; ``None`` where nobody can know.
-        position: Where reading goes on; ``None`` where there is no topic yet.
+        position: Where reading goes on.
     """
 
     reason: GapReason
     asked: str
     missed: int | None
-    position: Position | None
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,91 +43,79 @@ class Follower:
 
     Args:
         feed: A feed that has looked at the log at least once.
-        after: The id that the client sent; ``None`` for none.
-        start: Where to begin without one that can be honoured: with the oldest event that is kept, or with the next one.
+        start: Where to begin: with the oldest event that is kept, or with the next one. A topic that does not exist yet begins
+            with its first event, whatever ``start`` says.
     """
 
-    def __init__(self, feed: Feed, after: str | None = None, start: Start = "oldest") -> None:
+    __slots__ = ("_epoch", "_offset", "_start", "feed")
+
+    def __init__(self, feed: Feed, start: Start = "oldest") -> None:
         self.feed = feed
+        self._start: Start = start
         self._epoch = feed.epoch
-        self._offset = feed.floor if start == "oldest" else feed.top
-        self._start = start
-        self._asked = after
+        self._offset = self._beginning
 
     @property
-    def position(self) -> Position | None:
-        """The place after everything that was read; ``None`` while there is no topic."""
-        return Position(self._epoch, self._offset) if self._epoch else None
+    def _beginning(self) -> int:
+        return self.feed.floor if self._start == "oldest" else self.feed.top
 
-    async def read(self) -> Chunk | Gap | Finished:
-        """What comes next; waits until there is something. Cancelling it loses nothing.
+    @property
+    def position(self) -> Position:
+        """The place after everything that was read."""
+        return Position(self._epoch, self._offset)
+
+    async def resume(self, sent: Position | None) -> GapReason | None:
+        """Go to the position that a client sent (``None``: nothing that can be read), or say why not.
 
         Raises:
-            EventLogError: The log cannot be read; another call tries again.
+            EventLogError: The log cannot be read.
         """
-        if self._asked is not None:
-            gap = await self._honour(self._asked)
-            self._asked = None
-            if gap is not None:
-                return gap
-        while True:
-            changed = self.feed.changed()
-            found = self._now()
-            if found is not None:
-                return found
-            if self._offset < self.feed.top:
-                if (chunk := await self._behind()) is not None:
-                    return chunk
-            else:
-                await changed
-
-    def _now(self) -> Chunk | Gap | Finished | None:
-        """What can be told without waiting."""
         feed = self.feed
-        if feed.epoch != self._epoch:
-            return self._other_epoch()
-        if self._offset < feed.floor:
-            gap = Gap("trimmed", str(self.position), feed.floor - self._offset, Position(feed.epoch, feed.floor))
-            self._offset = feed.floor
-            return gap
-        if feed.in_ring(self._offset):
-            data, self._offset = feed.joined(self._offset)
-            return Chunk(data, Position(self._epoch, self._offset))
-        if self._offset >= feed.top and feed.closed is not None:
-            return Finished(feed.closed)
-        return None
-
-    def _other_epoch(self) -> Gap | Finished | None:
-        feed, before = self.feed, self.position
-        if before is not None and not feed.epoch:
-            return Finished("deleted")
-        self._epoch = feed.epoch
-        self._offset = feed.floor if before is not None or self._start == "oldest" else 0
-        return None if before is None else Gap("epoch", str(before), None, self.position)
-
-    async def _behind(self) -> Chunk | None:
-        """The next events from the log; ``None`` where the feed has to be looked at again."""
-        epoch, offset = self._epoch, self._offset
-        entries = await self.feed.page(offset)
-        if self.feed.epoch != epoch:
-            return None
-        if not entries or entries[0].record.offset != offset + 1:
-            await self.feed.look()  # trimmed meanwhile: the feed learns of its floor
-            return None
-        data, self._offset = join(entries)
-        return Chunk(data, Position(epoch, self._offset))
-
-    async def _honour(self, asked: str) -> Gap | None:
-        """Go to the position that the client sent, or say why not."""
-        feed, sent = self.feed, Position.parse(asked)
-        if sent is not None and (sent.epoch != feed.epoch or sent.offset > feed.top):
+        if sent is not None and ((sent.epoch and sent.epoch != feed.epoch) or sent.offset > feed.top):
             await feed.look()  # another process may know more
-        self._epoch = feed.epoch
-        if sent is None or (sent.epoch == feed.epoch and sent.offset > feed.top):
-            self._offset = feed.floor if self._start == "oldest" else feed.top
-            return Gap("unknown" if sent is None else "ahead", asked, None, self.position)
-        if sent.epoch != feed.epoch:
+        self._epoch, self._offset = feed.epoch, self._beginning
+        if sent is None:
+            return "unknown"
+        if not sent.epoch:  # there was no topic yet: whatever is there has come since
+            self._offset = sent.offset
+        elif sent.epoch != feed.epoch:
             self._offset = feed.floor
-            return Gap("epoch", asked, None, self.position)
-        self._offset = sent.offset
+            return "epoch"
+        elif sent.offset > feed.top:
+            return "ahead"
+        else:
+            self._offset = sent.offset
         return None
+
+    def skip(self) -> int:
+        """Go on with the oldest event that is kept; how many are lost by that."""
+        lost = max(0, self.feed.floor - self._offset)
+        self._offset += lost
+        return lost
+
+    def pull(self, waiter: Waiter) -> Batch | Gap | Finished | None:
+        """What comes next; ``None`` where that must be waited for: ``waiter`` is woken once, when it should ask again."""
+        feed, offset = self.feed, self._offset
+        if feed.epoch != self._epoch:
+            before, self._epoch = self._epoch, feed.epoch
+            if before:
+                return self._other_epoch(Position(before, offset))
+            self._offset = offset = 0
+        if offset < feed.floor:
+            asked, lost = str(self.position), self.skip()
+            return Gap("trimmed", asked, lost, self.position)
+        if offset < feed.top:
+            batch = feed.after(offset, waiter)
+            if batch is not None:
+                self._offset = batch.last
+            return batch
+        if feed.closed is not None:
+            return Finished(feed.closed)
+        feed.wait(waiter)
+        return None
+
+    def _other_epoch(self, before: Position) -> Gap | Finished:
+        if not self.feed.epoch:
+            return Finished("deleted")
+        self._offset = self.feed.floor
+        return Gap("epoch", str(before), None, self.position)

@@ -13,11 +13,13 @@ from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.hub import feed as feed_module
 from django_agent_sse.hub import feeds as feeds_module
+from django_agent_sse.hub.batch import Batch
 from django_agent_sse.hub.feed import Budget, Feed
 from django_agent_sse.hub.feeds import Feeds
-from django_agent_sse.hub.follower import Chunk, Follower
+from django_agent_sse.hub.follower import Follower
 from django_agent_sse.wire.event import Event
 
+from .reading import read
 from .test_feed import Watched
 
 PATIENCE = 20.0
@@ -41,8 +43,8 @@ async def feeds(log: Watched, bell: LocalBell) -> AsyncIterator[Feeds]:
 
 
 async def next_data(feed: Feed, follower: Follower) -> bytes:
-    found = await asyncio.wait_for(follower.read(), PATIENCE)
-    assert isinstance(found, Chunk)
+    found = await read(follower)
+    assert isinstance(found, Batch)
     return found.data
 
 

@@ -1,0 +1,55 @@
+"""Where a reader is in several topics at once: one id for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Final
+
+from .position import EPOCH_LENGTH, MAX_ID, MAX_OFFSET, Position
+
+MAX_TOPICS: Final = 16
+"""Topics of one id, which is at most 432 characters long then: it stays below ``MAX_ID``, also behind ``sse.end~``."""
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_MARK = "v1"
+_HASH = 6
+_PART = re.compile(rf"([0-9a-z]{{{_HASH}}})(?:([A-Za-z]{{{EPOCH_LENGTH}}})([0-9a-z]{{1,13}}))?")
+
+
+def short_name(topic: str) -> str:
+    """What stands for a topic in an id: 31 bits of SHA-256. A name may say more than a client should know."""
+    return _digits(int.from_bytes(sha256(topic.encode()).digest()[:8]))[-_HASH:].rjust(_HASH, "0")
+
+
+def vector_id(positions: Mapping[str, Position]) -> str:
+    """The id of these positions, by topic's `short_name`; the order is that of the names."""
+    return ".".join([_MARK, *(name + vector_part(positions[name]) for name in sorted(positions))])
+
+
+def parse_vector(text: str) -> dict[str, Position] | None:
+    """Read what ``vector_id`` wrote; ``None`` for everything else, whatever a client sends."""
+    mark, *parts = text.split(".", MAX_TOPICS + 1) if len(text) <= MAX_ID else ("",)
+    if mark != _MARK or not 0 < len(parts) <= MAX_TOPICS:
+        return None
+    positions: dict[str, Position] = {}
+    for part in parts:
+        found = _PART.fullmatch(part)
+        offset = int(found[3] or "0", 36) if found else MAX_OFFSET + 1
+        if found is None or offset > MAX_OFFSET or found[1] in positions:
+            return None
+        positions[found[1]] = Position(found[2] or "", offset)
+    return positions
+
+
+def vector_part(position: Position) -> str:
+    """What stands in the id behind a topic's name."""
+    return position.epoch + _digits(position.offset) if position.epoch else ""
+
+
+def _digits(number: int) -> str:
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = DIGITS[digit] + text
+    return text or "0"

@@ -1,0 +1,125 @@
+"""Events as they go out: each encoded once, for every follower, and joined into chunks that followers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Protocol
+
+from ..eventlog.position import Position
+from ..eventlog.records import Record
+from ..wire.encoder import frame
+
+
+class Waiter(Protocol):
+    """Who waits for a feed."""
+
+    def wake(self) -> None:
+        """Look again; called on the loop, must not raise."""
+
+
+CHUNK_BYTES = 65_536
+"""Bytes that are joined for one write; one frame always is, however large."""
+
+
+class Entry:
+    """One event of a topic: its frame, which can be had with another id without encoding the payload again.
+
+    Attributes:
+        event: What was published.
+        offset: Its number in the topic.
+        frame: The bytes for who follows this topic alone.
+    """
+
+    __slots__ = ("_head", "_tail", "event", "frame", "offset")
+
+    def __init__(self, epoch: str, record: Record) -> None:
+        event = record.event
+        id = str(Position(epoch, record.offset))
+        self.event = event
+        self.offset = record.offset
+        self.frame = frame(event.data, event.event, id, event.retry)
+        self._head = len(f"event: {event.event}\n".encode()) if event.event is not None else 0
+        self._tail = self._head + len(f"id: {id}\n")
+
+    def numbered(self, id: str) -> bytes:
+        """The frame with another id, which must be one line."""
+        return b"%bid: %b\n%b" % (self.frame[: self._head], id.encode(), self.frame[self._tail :])
+
+    def with_retry(self, framed: bytes, retry: int) -> bytes:
+        """``framed``, which begins with this event's own frame, with a reconnection time in milliseconds, if it has none."""
+        if self.event.retry is not None:
+            return framed
+        return b"%bretry: %d\n%b" % (framed[: self._tail], retry, framed[self._tail :])
+
+
+class Batch:
+    """Consecutive events of one topic, as many as one write takes."""
+
+    __slots__ = ("_data", "entries")
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self._data: bytes | None = None
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Batch:
+        """The first of these, up to ``CHUNK_BYTES``; one at least."""
+        room, taken = CHUNK_BYTES, list[Entry]()
+        for entry in entries:
+            room -= len(entry.frame)
+            if room < 0 and taken:
+                break
+            taken.append(entry)
+        return cls(taken)
+
+    @property
+    def last(self) -> int:
+        """The offset of the last event."""
+        return self.entries[-1].offset
+
+    @property
+    def data(self) -> bytes:
+        """The frames, joined when they are first wanted."""
+        if self._data is None:
+            self._data = b"".join([entry.frame for entry in self.entries])
+        return self._data
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class Page:
+    """Events that were read from the log for all who are behind together.
+
+    Attributes:
+        entries: ``None`` while they are being read.
+        used: Somebody took from it since this was last set to ``False``.
+    """
+
+    __slots__ = ("_batches", "bytes", "entries", "used", "waiting")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] | None = None
+        self.bytes = 0
+        self.used = True
+        self.waiting: set[Waiter] = set()
+        self._batches: dict[int, Batch] = {}
+
+    def fill(self, entries: list[Entry]) -> None:
+        """What was read."""
+        self.entries = entries
+        self.bytes = sum(len(entry.frame) for entry in entries)
+
+    def covers(self, offset: int) -> bool:
+        """Whether the event after ``offset`` is here."""
+        return bool(self.entries) and self.entries[0].offset <= offset + 1 <= self.entries[-1].offset  # type: ignore[index]
+
+    def after(self, offset: int) -> Batch:
+        """The events after ``offset``, which must be covered."""
+        self.used = True
+        batch = self._batches.get(offset)
+        if batch is None:
+            assert self.entries is not None
+            batch = self._batches[offset] = Batch.of(islice(self.entries, offset + 1 - self.entries[0].offset, None))
+        return batch

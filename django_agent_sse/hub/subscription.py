@@ -1,0 +1,214 @@
+"""What one connection follows: some topics, and one position in all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..eventlog.position import Position
+from ..eventlog.vector import parse_vector, short_name, vector_id, vector_part
+from ..exceptions import EventLogError
+from .batch import Batch, Entry
+from .feed import RETRY, Feed
+from .feeds import Feeds, feeds_here
+from .follower import Finished, Follower, Gap, GapReason, Start
+
+_WORST_FIRST: tuple[GapReason, ...] = ("unknown", "ahead", "epoch", "trimmed")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive events of one of the topics."""
+
+    batch: Batch
+    epoch: str
+    around: tuple[str, str] | None
+    """The id's text around what stands for this topic; ``None`` where there is no other: its ids are the frames' own."""
+
+    def id_of(self, entry: Entry) -> str:
+        """The connection's position after this event."""
+        position = Position(self.epoch, entry.offset)
+        return str(position) if self.around is None else vector_part(position).join(self.around)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Continuity was lost: a gap of one topic, with the connection's position after it."""
+
+    reason: GapReason
+    asked: str | None
+    missed: int | None
+    id: str
+
+
+class Subscription:
+    """Follows topics: a position and a wake-up, no queue. Belongs to one event loop.
+
+    Attributes:
+        finished: Why each topic ended that has.
+    """
+
+    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_topics", "_turn", "_wake", "finished")
+
+    def __init__(self, topics: Sequence[str], start: Start, wake: Callable[[], None]) -> None:
+        self._topics = topics
+        self._names = [short_name(topic) for topic in topics]
+        self._start: Start = start
+        self._wake = wake
+        self._feeds: Feeds = feeds_here()
+        self._followers: list[Follower] = []
+        self._lost: list[Lost] = []
+        self._turn = 0
+        self._reopening: asyncio.Task[None] | None = None
+        self.finished: dict[str, str] = {}
+
+    async def open(self, asked: str | None, malformed: bool) -> Lost | None:
+        """Begin after the id that the client sent, if it did.
+
+        Returns:
+            How continuity was lost, where that id cannot be honoured.
+
+        Raises:
+            EventLogError: The log cannot be read, or a topic has no valid name; nothing stays open.
+        """
+        await self._open_feeds()
+        try:
+            return await self._resume(asked, malformed)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _open_feeds(self) -> None:
+        self._feeds = feeds_here()
+        opened = await asyncio.gather(*map(self._feeds.open, self._topics), return_exceptions=True)
+        feeds = [feed for feed in opened if isinstance(feed, Feed)]
+        for error in opened:
+            if isinstance(error, BaseException):
+                for feed in feeds:
+                    self._feeds.release(feed)
+                raise error
+        self._followers = [Follower(feed, self._start) for feed in feeds]
+
+    async def _resume(self, asked: str | None, malformed: bool) -> Lost | None:
+        if asked is None and not malformed:
+            return None
+        sent = await self._sent(asked or "")
+        reasons: set[GapReason] = set() if sent else {"unknown"}
+        missed = 0
+        for follower, name in zip(self._followers, self._names, strict=True):
+            if name in sent:
+                reason = await follower.resume(sent[name])
+                lost = follower.skip()
+                missed += lost
+                if reason or lost:
+                    reasons.add(reason or "trimmed")
+        if not reasons:
+            return None
+        worst = next(reason for reason in _WORST_FIRST if reason in reasons)
+        return Lost(worst, asked, missed if worst == "trimmed" else None, self.id)
+
+    async def _sent(self, asked: str) -> dict[str, Position]:
+        """The positions in an id, by the names of topics; empty where it holds none of these topics."""
+        position = Position.parse(asked)
+        if position is None:
+            return {name: place for name, place in (parse_vector(asked) or {}).items() if name in self._names}
+        if len(self._names) == 1:
+            return {self._names[0]: position}
+        if not position.epoch:
+            return dict.fromkeys(self._names, position)
+        # From a stream of one topic, to which others have been added: its epoch tells which it was.
+        await asyncio.gather(*(follower.feed.look() for follower in self._followers))
+        return {
+            name: position
+            for name, follower in zip(self._names, self._followers, strict=True)
+            if follower.feed.epoch == position.epoch
+        }
+
+    @property
+    def id(self) -> str:
+        """The connection's position."""
+        if len(self._followers) == 1:
+            return str(self._followers[0].position)
+        return vector_id(self._positions())
+
+    def _positions(self) -> dict[str, Position]:
+        return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
+
+    def wake(self) -> None:
+        """A feed has changed."""
+        self._wake()
+
+    def pull(self) -> Part | Lost | None:
+        """What comes next, from the topics in turn; ``None`` where there is nothing now, or all topics have ended."""
+        if self._lost:
+            return self._lost.pop(0)
+        if self._reopening is not None:
+            return None
+        count = len(self._followers)
+        for step in range(count):
+            index = (self._turn + step) % count
+            found = self._pull(index)
+            if found is not None:
+                self._turn = index + 1
+                return found
+            if self._reopening is not None:
+                return None
+        return None
+
+    def _pull(self, index: int) -> Part | Lost | None:
+        follower, topic = self._followers[index], self._topics[index]
+        if topic in self.finished:
+            return None
+        if follower.feed.retired:
+            self._reopening = asyncio.get_running_loop().create_task(self._reopen())
+            return None
+        found = follower.pull(self)
+        if isinstance(found, Batch):
+            return Part(found, follower.position.epoch, self._around(index))
+        if isinstance(found, Gap):
+            return Lost(found.reason, self._id_with(index, found.asked), found.missed, self.id)
+        if isinstance(found, Finished):
+            self.finished[topic] = found.reason
+        return None
+
+    def _id_with(self, index: int, asked: str) -> str:
+        position = Position.parse(asked)
+        if len(self._followers) == 1 or position is None:
+            return asked
+        return vector_id({**self._positions(), self._names[index]: position})
+
+    def _around(self, index: int) -> tuple[str, str] | None:
+        if len(self._followers) == 1:
+            return None
+        whole = vector_id({**self._positions(), self._names[index]: Position("", 0)})
+        cut = whole.index(self._names[index]) + len(self._names[index])
+        return whole[:cut], whole[cut:]
+
+    async def _reopen(self) -> None:
+        """The log was replaced: go on in the new one, from the same position."""
+        asked = self.id
+        try:
+            await self._open_feeds()
+            lost = await self._resume(asked, malformed=False)
+        except EventLogError:
+            await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))  # the feeds have logged why
+        else:
+            self._lost += [lost] if lost else []
+        self._reopening = None
+        self._wake()
+
+    @property
+    def over(self) -> bool:
+        """Whether every topic has ended."""
+        return len(self.finished) == len(self._topics)
+
+    def close(self) -> None:
+        """Follow no more."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+        for follower in self._followers:
+            follower.feed.leave(self)
+            self._feeds.release(follower.feed)
+        self._followers = []
