@@ -13,6 +13,12 @@ What a handler gets:
 - ``Event``: one message, immutable and valid from birth
 - ``Ending``: how a stream ended
 
+Topics:
+
+- ``publish``, ``publish_many``, ``close_topic`` and their twins ``apublish``, ``apublish_many``, ``aclose_topic``
+- ``Topic``: the same verbs for one name
+- ``topic_cursor``, ``atopic_cursor``: where topics end now
+
 Guards:
 
 - ``login_required``, ``staff_required``, ``permission_required``, ``api_key``
@@ -40,12 +46,21 @@ _HOMES = {
     "Router": "routing",
     "SSEView": "views",
     "Stream": "streams.stream",
+    "Topic": "publishing",
+    "aclose_topic": "publishing",
     "api_key": "guards",
+    "apublish": "publishing",
+    "apublish_many": "publishing",
+    "atopic_cursor": "eventlog.cursor",
+    "close_topic": "publishing",
     "login_required": "guards",
     "permission_required": "guards",
+    "publish": "publishing",
+    "publish_many": "publishing",
     "staff_required": "guards",
     "stream_closed": "signals",
     "stream_opened": "signals",
+    "topic_cursor": "eventlog.cursor",
 }
 
 __all__ = [
@@ -56,17 +71,28 @@ __all__ = [
     "Router",
     "SSEView",
     "Stream",
+    "Topic",
+    "aclose_topic",
     "api_key",
+    "apublish",
+    "apublish_many",
+    "atopic_cursor",
+    "close_topic",
     "login_required",
     "permission_required",
+    "publish",
+    "publish_many",
     "staff_required",
     "stream_closed",
     "stream_opened",
+    "topic_cursor",
 ]
 
 if TYPE_CHECKING:
+    from .eventlog.cursor import atopic_cursor, topic_cursor
     from .guards import api_key, login_required, permission_required, staff_required
     from .hub.endings import Ending
+    from .publishing import Topic, aclose_topic, apublish, apublish_many, close_topic, publish, publish_many
     from .routing import Router
     from .signals import stream_closed, stream_opened
     from .streams.context import Context

@@ -15,5 +15,6 @@ class AgentSSEConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks
+        from .eventlog import current  # noqa: F401  it notes that this process serves requests, from the first one on
 
         checks.register()

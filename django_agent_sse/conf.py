@@ -8,13 +8,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from django.core.signals import setting_changed
 
-from .exceptions import ConfigurationError, InvalidEvent
+from .exceptions import ConfigurationError
 
 DEFAULTS: Mapping[str, Any] = {
-    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}},
     "CACHE": "default",
     "HEARTBEAT": 15,
     "RETRY": 3000,
@@ -27,22 +26,6 @@ DEFAULTS: Mapping[str, Any] = {
     "CLOSE_GRACE": 5,
     "THREADS": 4,
 }
-
-_json = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def encode_json(value: object) -> str:
-    """Write a value as compact JSON: what ``stream.write`` sends for everything but text.
-
-    Raises:
-        InvalidEvent: ``value`` has no JSON form (NaN and infinities have none, RFC 8259 section 6).
-    """
-    try:
-        return _json.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEvent(
-            f"a {type(value).__name__} cannot be written as JSON ({error}); write text, or values that JSON has"
-        ) from error
 
 
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:

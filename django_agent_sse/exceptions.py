@@ -12,6 +12,8 @@
     │   ├── StreamOverflow      four buffers full of writes that nobody awaited
     │   ├── TooManyThreads      more blocking iterators at a time than may be
     │   ├── HandlerCancelled    a handler awaited something that was cancelled
+    │   ├── FollowError         topics followed in a way that one stream cannot
+    │   ├── PositionGone        410: the client's position cannot be honoured, and no event may tell it
     │   └── HeadersSent         a header or cookie set after the response had begun
     ├── RequestBodyError        answered with its ``status``
     │   ├── BodyNotJSON         400
@@ -24,6 +26,7 @@
         ├── TopicClosed         appended to after its end
         ├── PositionConflict    somebody else appended first
         ├── EventTooLarge       larger than the log takes
+        ├── AsyncRequired       a plain verb under a running event loop; the message names its twin
         └── EventLogUnavailable the log cannot be reached; nothing was appended
 """
 
@@ -68,6 +71,22 @@ class TooManyThreads(StreamError):
 
 class HandlerCancelled(StreamError):
     """The handler awaited something that somebody cancelled, and let it pass: an error like any other."""
+
+
+class FollowError(StreamError, TypeError):
+    """``follow()`` was given no topics, too many, or what it cannot take, or was called twice on one stream."""
+
+
+class PositionGone(StreamError):
+    """The client's position cannot be honoured, and it gets no control events that could say so: answered with 410.
+
+    Attributes:
+        reason: That of the gap: ``trimmed``, ``epoch``, ``unknown`` or ``ahead``.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class HeadersSent(StreamError):
@@ -128,6 +147,10 @@ class PositionConflict(EventLogError):
 
 class EventTooLarge(EventLogError):
     """One event is larger than the log takes; store it elsewhere, and publish where."""
+
+
+class AsyncRequired(EventLogError, RuntimeError):
+    """A plain verb was called where an event loop runs, which it would hold up; await its twin with an ``a``."""
 
 
 class EventLogUnavailable(EventLogError):

@@ -10,10 +10,14 @@ from typing import Any, TypeVar, overload
 from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
+from .hub.follower import Start
+from .streams.following import Filter, Map
 from .streams.handlers import Shape
 from .streams.options import check_names
+from .streams.topics import topic_handler
 from .views import INHERIT, SSEView, listed
 
+_ABOUT = ("methods", "guards", "middleware", "csrf_exempt", "on_error")
 H = TypeVar("H", bound=Callable[..., Any])
 Pattern = URLPattern | URLResolver
 
@@ -167,6 +171,34 @@ class Router:
             return add
         *positional, handler = guards_and_handler
         return add(handler, *positional)
+
+    def topic(
+        self,
+        path: str,
+        *topics: str,
+        name: str | None = None,
+        start: Start = "oldest",
+        filter: Filter | None = None,
+        map: Map | None = None,
+        **about: Any,
+    ) -> None:
+        """Serve topics as a stream, without a handler: ``router.topic("builds/<int:id>/logs/", "builds.{id}")``.
+
+        A value of the URL may hold no ``.`` where it stands in a topic's name, or a client could reach another topic: 404.
+
+        Args:
+            path: As for ``sse``.
+            topics: 1 to 16 names; ``{id}`` stands for what the URL captured as ``id``.
+            name: For ``reverse()``.
+            start: As for ``stream.follow``, and so are ``filter`` and ``map``.
+            about: ``guards``, ``middleware``, ``on_error`` and the options of ``sse``.
+
+        Raises:
+            RouteError: At import, for what a route cannot take.
+        """
+        check_names({key: value for key, value in about.items() if key not in _ABOUT})
+        handler = topic_handler(topics, start, filter, map)
+        self.sse(path, handler, name=name or "topic", **about)
 
     def include(self, other: Router, prefix: str = "") -> None:
         """Serve another router's routes under ``prefix``, inside this one's guards, middleware and options.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .exceptions import RequestBodyError, RouteError, TooManyThreads
+from .exceptions import EventLogUnavailable, PositionGone, RequestBodyError, RouteError, TooManyThreads
 from .guards import Guard, check_guards, login_required, run_guards
 from .middleware import build_chain
 from .streams.context import Context
@@ -29,6 +30,8 @@ from .streams.options import NAMES, StreamOptions
 from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.runner import OnError, Runner
 from .streams.stream import Stream
+
+logger = logging.getLogger("django_agent_sse.stream")
 
 
 class _Inherit:
@@ -204,6 +207,11 @@ class Answering:
             await runner.begin(handler)
         except TooManyThreads as error:
             return overloaded_response(runner.control, str(error))
+        except PositionGone as error:
+            return runner.context.json({"error": str(error), "reason": error.reason}, status=410)
+        except EventLogUnavailable:
+            logger.exception("the event log cannot be read for %s", runner.route)
+            return overloaded_response(runner.control, "the event log cannot be read now")
         if runner.answer is not None:
             return runner.answer
         return SSEResponse(runner.transport, slim=runner.context if runner.options.slim else None)

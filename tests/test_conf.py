@@ -12,12 +12,12 @@ import pytest
 from django.test import override_settings
 from django.utils.translation import gettext_lazy
 
-from django_agent_sse import Context, Router, Stream, conf
+from django_agent_sse import Context, Router, Stream, conf, encoding
 from django_agent_sse.exceptions import ConfigurationError, InvalidEvent
 from tests.serving import ask, served
 
 DEFAULTS = {
-    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}},
     "CACHE": "default",
     "HEARTBEAT": 15,
     "RETRY": 3000,
@@ -132,17 +132,17 @@ async def test_the_project_cache_is_read_when_it_is_used() -> None:
     ],
 )
 def test_values_are_written_as_compact_json_in_utf_8(value: object, text: str) -> None:
-    assert conf.encode_json(value) == text
+    assert encoding.encode_json(value) == text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), {(1, 2): 3}], ids=repr)
 def test_what_has_no_json_form_is_refused(value: object) -> None:
     with pytest.raises(InvalidEvent, match="cannot be written as JSON"):
-        conf.encode_json(value)
+        encoding.encode_json(value)
 
 
 def test_what_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(InvalidEvent, match="cannot be written as JSON"):
-        conf.encode_json(loop)
+        encoding.encode_json(loop)

@@ -20,6 +20,7 @@ STOREYS = {
     "wire": 0,
     "exceptions": 0,
     "conf": 1,
+    "encoding": 1,
     "signals": 1,
     "models": 1,
     "migrations": 1,

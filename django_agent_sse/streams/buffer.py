@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from ..exceptions import StreamOverflow
 from ..hub.loops import LoopStreams
 from ..wire import comment
+
+
+class Source(Protocol):
+    """What is asked when nothing has been put: topics, which wait in no buffer."""
+
+    def pull(self) -> tuple[bytes, int]:
+        """What is ready, and how many events that is; empty where ``buffer.wake()`` will say when there is more. Never raises."""
+
+    def stop(self) -> None:
+        """Nothing more is wanted."""
+
 
 OVERFLOW = 4
 """Writes that nobody awaits raise beyond this many times the bound."""
@@ -30,6 +42,7 @@ class Buffer:
         "_max_bytes",
         "_max_frames",
         "_size",
+        "_source",
         "_taker",
         "_writers",
         "bytes",
@@ -47,6 +60,7 @@ class Buffer:
         self._writers: list[asyncio.Future[bool]] | None = None
         self._beat = False
         self._asides = 0
+        self._source: Source | None = None
         self.events = 0
         self.bytes = 0
         self.finished = False
@@ -92,12 +106,19 @@ class Buffer:
     def beat(self) -> None:
         """Ask for a heartbeat comment, unless there is something better to send."""
         self._beat = True
-        self._wake()
+        self.wake()
 
     def take(self) -> bytes:
         """All that waits, joined: empty where nothing does. Lets the waiting writers go on."""
         frames = self._frames
         if not frames:
+            if self._source is not None:
+                chunk, count = self._source.pull()
+                if chunk:
+                    self._beat = False
+                    self.events += count
+                    self.bytes += len(chunk)
+                    return chunk
             if self._beat:
                 self._beat = False
                 self.bytes += len(HEARTBEAT)
@@ -126,7 +147,7 @@ class Buffer:
             self._size += len(last)
             self._asides += 1
         self.finished = True
-        self._wake()
+        self.drain(None)
 
     def discard(self, answer: bool | BaseException) -> None:
         """Forget what waits; waiting writers get ``answer``."""
@@ -139,7 +160,15 @@ class Buffer:
         """Frames that wait to be taken."""
         return len(self._frames)
 
-    def _wake(self) -> None:
+    def drain(self, source: Source | None) -> None:
+        """Take from ``source`` what nobody puts, instead of from another one."""
+        before, self._source = self._source, source
+        if before is not None:
+            before.stop()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the taker look: there may be something to take."""
         taker, self._taker = self._taker, None
         if taker is not None and not taker.done():
             taker.set_result(True)

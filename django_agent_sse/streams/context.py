@@ -13,9 +13,9 @@ from django.http.request import HttpHeaders
 from django.http.response import HttpResponseBase
 from django.utils.functional import LazyObject, empty
 
-from django_agent_sse import conf
 from django_agent_sse.exceptions import AgentSSEError, HeadersSent, StreamError
 
+from ..encoding import encode_json
 from .body import read_json
 from .kv import KV
 from .last_event_id import LastEventId
@@ -172,14 +172,16 @@ class Context:
     @property
     def last_event_id(self) -> str | None:
         """The last id that the client got, without ``sse.end~``; ``None`` when it sent none that can be used."""
-        return self._position().value
+        return self.position.value
 
     @property
     def ended(self) -> bool:
         """The client had the whole stream already and came back only because an ``EventSource`` always does."""
-        return self._position().ended
+        return self.position.ended
 
-    def _position(self) -> LastEventId:
+    @property
+    def position(self) -> LastEventId:
+        """What the client sent as its last id, and whether it can be used."""
         if self._last_event_id is None:
             self._last_event_id = LastEventId.of(self.request)
         return self._last_event_id
@@ -200,7 +202,7 @@ class Context:
 
     def json(self, obj: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
         """A JSON answer instead of a stream; ``headers`` come after those of ``set_header``."""
-        return self._answer(conf.encode_json(obj), "application/json", status, headers)
+        return self._answer(encode_json(obj), "application/json", status, headers)
 
     def text(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
         """A plain text answer instead of a stream; ``headers`` come after those of ``set_header``."""
@@ -237,7 +239,7 @@ class Context:
     def release(self) -> None:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
-            self._position()
+            _ = self.position
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 

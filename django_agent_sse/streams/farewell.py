@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.signals import got_request_exception
 
-from .. import conf
+from ..encoding import encode_json
 from ..exceptions import HandlerCancelled
 from ..hub.endings import Ending
 from ..signals import stream_closed
@@ -60,11 +60,19 @@ def last_event(runner: Runner, ending: Ending, retry: int | None) -> bytes:
     if ending is Ending.HANDLER_ERROR:
         last_id = end_id(runner.stream.last_event_id) if runner.options.final_on_error else None
         told: dict[str, Any] = {"reason": ending, "message": _message(runner.error)}
-        return frame(conf.encode_json(told), "sse.error", last_id, runner.streak.next_retry(runner.options.retry))
+        return frame(encode_json(told), "sse.error", last_id, runner.streak.next_retry(runner.options.retry))
     if ending.announced:
         last_id = None if retry is not None else end_id(runner.stream.last_event_id)
-        return frame(conf.encode_json({"reason": ending}), "sse.end", last_id, retry)
+        return frame(encode_json(_reason(runner, ending)), "sse.end", last_id, retry)
     return b""
+
+
+def _reason(runner: Runner, ending: Ending) -> dict[str, str]:
+    """Why the stream ends; of closed topics also what they were closed with."""
+    followed = runner.stream.followed
+    if ending is not Ending.TOPIC_CLOSED or followed is None:
+        return {"reason": ending}
+    return {"reason": "deleted"} if followed.reason == "deleted" else {"reason": ending, "closed": followed.reason}
 
 
 def _message(error: BaseException | None) -> str:

@@ -27,8 +27,6 @@ logger = logging.getLogger("django_agent_sse.stream")
 Handler = Callable[[Stream], Awaitable[object]]
 OnError = Callable[[Context, Stream, BaseException], object]
 
-_ASKED_FOR = frozenset({Ending.SHUTDOWN, Ending.KICKED, Ending.REVOKED})
-
 
 class Runner:
     """Owns one stream, from the handler's first step to the last callback. Belongs to one event loop.
@@ -46,6 +44,7 @@ class Runner:
         "__weakref__",
         "_alarm",
         "_failure",
+        "_last_resort",
         "_on_error",
         "_started",
         "_task",
@@ -109,7 +108,7 @@ class Runner:
         self._task = self.here.loop.create_task(self._run(handler), context=context)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
-        last_resort = self.here.loop.call_later(self.options.commit_after, self.commit)
+        self._last_resort = self.here.loop.call_later(self.options.commit_after, self.commit)
         try:
             await self.buffer.wait()
         except asyncio.CancelledError:
@@ -117,7 +116,7 @@ class Runner:
             await self.settle()
             raise
         finally:
-            last_resort.cancel()
+            self._last_resort.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -127,8 +126,12 @@ class Runner:
             self.context.started = True
             self.buffer.beat()
 
+    def hold(self) -> None:
+        """Let the response wait for the next verb, however long that takes: it may turn out to be another one."""
+        self._last_resort.cancel()
+
     def verb(self) -> None:
-        """A verb of the stream that sends nothing: it begins the response, and ends a lease on a connection."""
+        """A verb that sends nothing: it begins the response, and ends a lease on a connection."""
         self._verbs += 1
         self.commit()
 
@@ -154,7 +157,7 @@ class Runner:
             raise
         finally:
             self.handler_over = True
-            self.end(Ending.COMPLETED)
+            self.end(Ending.TOPIC_CLOSED if self.stream.followed else Ending.COMPLETED)
             self.aside.mark_settled()
             self._set_alarm(0, None)
         await self._conclude()
@@ -230,9 +233,7 @@ class Runner:
             self._abort(ending)
         elif not self.handler_over:
             self._set_alarm(self.options.close_grace, self._cancel_handler)
-        if not ending.flushes:
-            self.discard()
-        return True
+        return ending.flushes or self.discard()
 
     def _abort(self, ending: Ending) -> None:
         # Callbacks are scheduled first, so that they begin before the handler learns of it; it is cancelled now and not
@@ -240,20 +241,17 @@ class Runner:
         self.aside.abort()
         if not self._detached:
             self._cancel_handler()
-        if ending in _ASKED_FOR:
+        if ending in (Ending.SHUTDOWN, Ending.KICKED, Ending.REVOKED):
             self.transport.hurry()
 
-    def discard(self) -> None:
+    def discard(self) -> bool:
         """Drop what was not sent."""
         if self.ending is not None:
             self.buffer.discard(False if self._detached else late_error(self.ending))
+        return True
 
     def late(self) -> asyncio.Future[bool]:
-        """What a write after the end gets.
-
-        Raises:
-            StreamClosed: Always, but for a handler that goes on without its client.
-        """
+        """What a write after the end gets: ``StreamClosed``, but where the handler goes on without its client."""
         assert self.ending is not None
         if self._detached:
             return self.here.dropped
@@ -290,7 +288,7 @@ class Runner:
             self._task.cancel()
 
     async def settle(self) -> None:
-        """After an abort, wait for callbacks and the handler's ``finally`` blocks, as long as they may take."""
+        """After an abort, wait for callbacks and the handler's ``finally`` blocks."""
         if self.ending is not None and self.ending.aborts and not self._detached:
             await self.aside.settle()
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from django.utils.functional import Promise
-
-from .. import conf
-from ..exceptions import InvalidEvent, StreamClosed
+from ..encoding import text_of
+from ..exceptions import FollowError, InvalidEvent, StreamClosed
 from ..hub.endings import Ending
+from ..hub.follower import Start
 from ..wire import Event, comment, frame
 from .aside import Callback
+from .following import Filter, Followed, Following, Map
 from .sources import events_of, items_of, without_line_end
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ class Stream:
     ``StreamOverflow`` when writes that nobody awaits pile up. Use a stream on its own event loop only.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_first", "_last_id", "_runner")
+    __slots__ = ("__weakref__", "_buffer", "_first", "_following", "_last_id", "_numbered", "_runner")
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._buffer = runner.buffer
         self._first = True
         self._last_id = runner.context.last_event_id
+        self._following: Following | None = None
+        self._numbered = False
 
     def write(
         self, value: object, *, event: str | None = None, id: str | None = None, retry: int | None = None
@@ -118,6 +120,47 @@ class Stream:
             await events.aclose()  # type: ignore[attr-defined]
         return sent
 
+    async def follow(
+        self,
+        *topics: str,
+        start: Start = "oldest",
+        after: str | None = None,
+        filter: Filter | None = None,
+        map: Map | None = None,
+    ) -> Followed:
+        """Send what the client missed of these topics, then what is published to them, until all of them are closed or deleted.
+
+        Args:
+            topics: 1 to 16 names. Events of one topic keep their order.
+            start: Where a client without an id begins: with the ``"oldest"`` event that is kept, or ``"live"``, the next one.
+            after: A position to begin after, for a client without an id: an event's id, or what ``topic_cursor()`` returned.
+            filter: Called with each event, for each client; it gets those for which this is true.
+            map: Called with each event, for each client: returns an ``Event``, or other data for it, or ``None`` for nothing.
+
+        Returns:
+            Why each topic ended. When the handler returns then, the stream ends as ``topic_closed``.
+
+        Raises:
+            FollowError: Called twice, with too many topics, or on a stream that has ids of its own.
+            PositionGone: Continuity was lost and the client takes no control events; answered with 410.
+            TopicNameInvalid: No topic can have such a name.
+            EventLogUnavailable: The log cannot be read. Once the stream has begun, it is tried again and again instead.
+            StreamClosed: The stream has ended while it followed.
+        """
+        if self._following is not None:
+            raise FollowError("follow() was called on this stream before; it takes up to 16 topics at once")
+        if self._numbered:
+            raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
+        self._following = following = Following(self._runner, topics, start, filter, map)
+        try:
+            followed = await following.run(after, start == "live")
+        finally:
+            if not following.began:
+                self._following = None
+        if followed is None:
+            raise late_error(self._runner.ending or Ending.COMPLETED)
+        return followed
+
     async def sleep(self, seconds: float) -> None:
         """Pause the handler; the response has begun by then."""
         self._runner.verb()
@@ -177,7 +220,12 @@ class Stream:
     @property
     def last_event_id(self) -> str | None:
         """The last id that was written here, else the one that the client came with."""
-        return self._last_id
+        return self._following.id if self._following is not None and self._following.running else self._last_id
+
+    @property
+    def followed(self) -> Followed | None:
+        """How following ended; ``None`` where it has not, or was not asked for."""
+        return self._following.ended if self._following is not None else None
 
     @property
     def route(self) -> str:
@@ -187,22 +235,24 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream {self.route!r} {self.ending or 'open'}>"
 
+    def first_retry(self) -> int | None:
+        """The reconnection time for the first event, once: what writes it must say it."""
+        first, self._first = self._first, False
+        return self._runner.options.retry if first else None
+
+    def note_id(self, id: str) -> None:
+        """Where following has got to."""
+        self._last_id = id
+
     def _text_of(self, data: object) -> str | None:
         """The data as text; ``None`` where it must be awaited first."""
         if isinstance(data, str):
             return data
-        if isinstance(data, Promise):  # a translation that waits for its language
-            return str(data)
-        if isinstance(data, bytes | bytearray | memoryview):
-            try:
-                return bytes(data).decode()
-            except UnicodeDecodeError as error:
-                raise InvalidEvent(f"data is bytes that are not UTF-8 ({error}); an event stream is text") from error
         if isinstance(data, Awaitable):
             return None
         if type(data) is Event:
             raise InvalidEvent("write_sse() takes the parts of an event; write(Event(…)) sends a whole one")
-        return conf.encode_json(data)
+        return text_of(data)
 
     def _write_noted(self, text: str, event: str | None, id: str | None, retry: int | None) -> Awaitable[bool]:
         """A write that is the stream's first, or has an id to remember."""
@@ -211,11 +261,14 @@ class Stream:
         framed = frame(text, event, id, retry)
         if id is not None and id.startswith("sse."):
             raise InvalidEvent(f"ids that begin with 'sse.' are the dialect's own; {id[:40]!r} cannot be written")
+        if id is not None and self._following is not None:
+            raise InvalidEvent(f"this stream follows topics, whose positions are its ids; {id[:40]!r} cannot be written")
         waiting = self._buffer.put(framed)
         self._first = False
         self._runner.commit()
         if id is not None:
             self._last_id = id
+            self._numbered = True
         return waiting
 
     async def _write_later(self, data: object, event: str | None, id: str | None, retry: int | None) -> bool:

@@ -1,0 +1,176 @@
+"""``stream.follow()``: topics on a stream. It has no queue: the transport pulls what is ready, when the client takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..encoding import encode_json, text_of
+from ..eventlog.vector import MAX_TOPICS
+from ..exceptions import FollowError, PositionGone
+from ..hub.follower import Start
+from ..hub.subscription import Lost, Part, Subscription
+from ..wire import Event, frame
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+Filter = Callable[[Event], object]
+Map = Callable[[Event], object]
+
+POSITION_EVERY = 100
+"""Hidden events after which a client is told where it is: so many, at most, are looked at again when it comes back."""
+_NOTHING = b"", 0
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How following ended.
+
+    Attributes:
+        reasons: By topic, in the order of their ends: what it was closed with, or ``deleted``.
+    """
+
+    reasons: Mapping[str, str]
+
+    @property
+    def reason(self) -> str:
+        """That of the topic that ended last."""
+        return [*self.reasons.values()][-1]
+
+
+class Following:
+    """What a stream follows, until all of it has ended."""
+
+    __slots__ = ("_done", "_filter", "_hidden", "_map", "_runner", "_subscription", "began", "ended", "running")
+
+    def __init__(self, runner: Runner, topics: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None) -> None:
+        check_follow(topics, start, filter, map)
+        self._runner = runner
+        self._filter = filter
+        self._map = map
+        self._hidden = 0
+        self._subscription = Subscription([*dict.fromkeys(topics)], start, runner.buffer.wake)
+        self._done: asyncio.Future[Followed | None] = runner.here.loop.create_future()
+        self.ended: Followed | None = None
+        self.began = self.running = False
+
+    async def run(self, after: str | None, live: bool) -> Followed | None:
+        """Follow until the end; ``None`` where that was the stream's.
+
+        Raises:
+            PositionGone: Continuity was lost, and the client gets no control events.
+            EventLogError: The log cannot be read; the response has not begun.
+        """
+        runner, sent = self._runner, self._runner.context.position
+        runner.hold()
+        asked = sent.value if sent.value is not None else None if sent.malformed else after
+        lost = await self._subscription.open(asked, sent.malformed)
+        self.began = self.running = True
+        try:
+            if lost is not None:
+                runner.buffer.put_aside(self._gap(lost))
+            elif live and asked is None and runner.control:
+                runner.buffer.put_aside(self._position())
+            runner.buffer.drain(self)
+            runner.verb()
+            return await self._done
+        finally:
+            runner.stream.note_id(self.id)
+            self.running = False
+            runner.buffer.drain(None)
+            self._subscription.close()
+
+    @property
+    def id(self) -> str:
+        """The client's position after everything that was pulled."""
+        return self._subscription.id
+
+    def pull(self) -> tuple[bytes, int]:
+        """See ``Source``."""
+        try:
+            while (found := self._subscription.pull()) is not None:
+                if isinstance(found, Lost):
+                    return self._gap(found), 0
+                data, count = self._framed(found)
+                if data:
+                    return data, count
+        except Exception as error:
+            if not self._done.done():
+                self._done.set_exception(error)
+            return _NOTHING
+        if self._subscription.over and not self._done.done():
+            self.ended = Followed(self._subscription.finished)
+            self._done.set_result(self.ended)
+        return _NOTHING
+
+    def stop(self) -> None:
+        """See ``Source``."""
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _framed(self, part: Part) -> tuple[bytes, int]:
+        batch = part.batch
+        if part.around is None and self._filter is None and self._map is None:
+            first = self._runner.stream.first_retry()
+            data = batch.data if first is None else batch.entries[0].with_retry(batch.data, first)
+            return data, len(batch)
+        frames: list[bytes] = []
+        for entry in batch.entries:
+            event = self._shown(entry.event)
+            if event is None:
+                self._hidden += 1
+                continue
+            first, id = self._runner.stream.first_retry(), part.id_of(entry)
+            if event is entry.event and first is None:
+                frames.append(entry.numbered(id))
+            else:
+                frames.append(frame(event.data, event.event, id, event.retry if first is None else first))
+            self._hidden = 0
+        count = len(frames)
+        if self._hidden >= POSITION_EVERY and self._runner.control:
+            frames.append(self._position())
+        return b"".join(frames), count
+
+    def _shown(self, event: Event) -> Event | None:
+        """What this client sees of an event; ``None`` for nothing."""
+        if self._filter is not None and not self._filter(event):
+            return None
+        if self._map is None:
+            return event
+        shown: Any = self._map(event)
+        if shown is None or type(shown) is Event:
+            return shown
+        return Event(text_of(shown), event=event.event, retry=event.retry)
+
+    def _gap(self, lost: Lost) -> bytes:
+        if not self._runner.control:
+            raise PositionGone(
+                f"the position that the client asked for cannot be honoured ({lost.reason}), and no control event may tell it: "
+                "begin again without an id",
+                lost.reason,
+            )
+        told = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
+        return frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
+
+    def _position(self) -> bytes:
+        self._hidden = 0
+        return frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
+
+
+def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object) -> None:
+    """Refuse what ``follow()`` cannot take.
+
+    Raises:
+        FollowError: With what it takes.
+    """
+    if not 0 < len(topics) <= MAX_TOPICS:
+        raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
+    if start not in ("oldest", "live"):
+        raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
+    for name, given in (("filter", filter), ("map", map)):
+        if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+            raise FollowError(f"{name}={given!r}: a plain function of an Event, which is called for each event of each client")

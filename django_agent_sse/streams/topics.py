@@ -1,0 +1,67 @@
+"""Topics named by a URL: the handler behind ``router.topic()``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from inspect import Parameter, Signature
+from string import Formatter
+from typing import Any
+
+from django.http import Http404
+
+from ..eventlog.checked import valid_topic
+from ..exceptions import FollowError, RouteError, TopicNameInvalid
+from ..hub.follower import Start
+from .context import Context
+from .following import Filter, Map, check_follow
+from .stream import Stream
+
+_FIELD = re.compile(r"[A-Za-z_]\w*")
+
+
+def topic_handler(
+    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None
+) -> Callable[[Context, Stream], Coroutine[Any, Any, None]]:
+    """A handler that follows the topics of these names, with what the URL captured in them.
+
+    Raises:
+        RouteError: A name that no topic can have, or what ``follow()`` cannot take.
+    """
+    try:
+        check_follow(templates, start, filter, map)
+        fields = {field for template in templates for field in _fields(template)}
+    except (FollowError, TopicNameInvalid) as error:
+        raise RouteError(f"topic(): {error}") from error
+
+    async def topic(c: Context, stream: Stream, **values: object) -> None:
+        parts = {field: _part(values[field]) for field in fields}
+        try:
+            names = [valid_topic(template.format_map(parts)) for template in templates]
+        except TopicNameInvalid as error:
+            raise Http404(str(error)) from error
+        await stream.follow(*names, start=start, filter=filter, map=map)
+
+    taken = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("c", "stream")]
+    named = [Parameter(field, Parameter.KEYWORD_ONLY) for field in sorted(fields)]
+    topic.__signature__ = Signature([*taken, *named])  # type: ignore[attr-defined]  # as for any handler, a check looks at it
+    return topic
+
+
+def _fields(template: str) -> list[str]:
+    valid_topic(template)
+    try:
+        parts = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise RouteError(f"topic(): {template!r} is no name with {{fields}}: {error}") from error
+    for field, spec, conversion in parts:
+        if not _FIELD.fullmatch(field) or spec or conversion:
+            raise RouteError(f"topic(): {template!r} holds {{{field}}}; what the URL captures stands there by its name alone")
+    return [field for field, _, _ in parts]
+
+
+def _part(value: object) -> str:
+    text = str(value)
+    if not text or "." in text:
+        raise Http404(f"{text!r} cannot stand in a topic's name")
+    return text
