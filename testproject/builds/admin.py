@@ -22,7 +22,7 @@ from django_agent_sse.admin import admin_required, admin_view
 
 from . import overview
 from .board import board
-from .log import cache_keys
+from .log import cache_keys, topic_of
 from .models import ApiKey, Build
 from .recipes import all_recipes, grouped
 from .runs import TooManyBuilds, runs
@@ -193,6 +193,7 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # The log goes with its build
 
     def delete_model(self, request: HttpRequest, obj: Build) -> None:
+        topic_of(obj.pk).delete()
         caches["default"].delete_many([*cache_keys(obj.pk, obj.lines), KV.cache_key(NAMESPACE, str(obj.pk))])
         pk = obj.pk
         super().delete_model(request, obj)

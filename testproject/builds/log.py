@@ -1,4 +1,4 @@
-"""The log of one build: numbered lines, kept in chunks in the key-value store, read while they are written."""
+"""The log of one build: a topic to follow, and chunks in the key-value store for who comes when the topic is gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from django_agent_sse import KV
+from django_agent_sse import KV, Event, Topic
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +41,18 @@ class Batch:
 
 
 class BuildLog:
-    """What a build has printed so far.
+    """What a build has printed so far: line 17 is the event at offset 17 of its topic.
 
-    Full chunks go to the store as they fill. In memory stays the chunk that is filling: at most 255 lines of at most
-    8 KiB, and what the two pipes were just read for (64 KiB each). Readers own nothing but a position, so that a slow one
-    costs reads of the store, and neither memory nor a line.
+    A topic is gone with its server, or when others have taken its place, so the lines are kept otherwise too. Full chunks go
+    to the store as they fill. In memory stays the chunk that is filling: at most 255 lines of at most 8 KiB, and what the two
+    pipes were just read for (64 KiB each).
     """
 
     def __init__(self, build_id: int, kv: KV) -> None:
         self.build_id = build_id
         self.top = 0
         self.closed = False
+        self.topic = topic_of(build_id)
         self._kv = kv
         self._tail: list[Line] = []
         self._stored = 0
@@ -71,6 +72,7 @@ class BuildLog:
         if texts:
             self._tail += [(source, text) for text in texts]
             self.top += len(texts)
+            await self.topic.apublish_many([Event(text, event=source) for text in texts])
             self._wake()
             await self._store(CHUNK)
 
@@ -78,10 +80,11 @@ class BuildLog:
         """Store what is left. Call it once, after the last line: chunks are all of one size but the last."""
         await self._store(1)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """No line will follow: readers come to their end."""
         self.closed = True
         self._wake()
+        await self.topic.aclose()
 
     async def follow(self, after: int) -> AsyncIterator[Batch]:
         """The lines after number ``after``, and those to come, until the log is closed."""
@@ -121,6 +124,11 @@ class BuildLog:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def topic_of(build_id: int) -> Topic:
+    """The topic of a build's lines, and of nothing else."""
+    return Topic(f"builds.{build_id}")
 
 
 def chunk_key(build_id: int, index: int) -> str:

@@ -96,7 +96,7 @@ class Run:
                 await _record(self.build_id, status=status, exit_code=exit_code, lines=self.log.top, ended_at=timezone.now())
             finally:
                 self.left_queue.set()
-                self.log.close()  # whatever fails, nobody may wait for ever
+                await self.log.close()  # whatever fails, nobody may wait for ever
 
     async def _execute(self) -> int:
         async with _folder(self.build_id) as workdir:
@@ -205,7 +205,7 @@ class Runs:
                 await _record(build_id, status=Build.Status.CANCELLED, cancelled_by=by, ended_at=timezone.now())
             finally:
                 del self._current[build_id]
-                run.log.close()
+                await run.log.close()
                 run.left_queue.set()
         else:
             await _record(build_id, cancelled_by=by)

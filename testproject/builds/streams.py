@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -12,11 +13,12 @@ from django.http import HttpResponseBase
 from django_agent_sse import Context, Router, Stream
 
 from .access import end_with_session, session_or_key
-from .log import BuildLog
+from .board import board
+from .log import BuildLog, topic_of
 from .models import Build
 from .overview import follow
 from .progress import Progress
-from .runs import runs
+from .runs import Run, runs
 
 GAP = 0.25
 """Seconds between two messages of the overview: what changes meanwhile comes at once."""
@@ -40,43 +42,69 @@ async def overview(c: Context, stream: Stream) -> None:
 async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[None]] | HttpResponseBase:
     """The lines of a build from the first, or after the last that the client got; then its end.
 
-    ``event: stdout`` and ``event: stderr`` carry one line each, as it was printed, with its number as the id: readable in
-    a terminal, and no client has to parse JSON for a line of text. ``event: progress`` and ``event: complete`` carry JSON.
+    ``event: stdout`` and ``event: stderr`` carry one line each, as it was printed: readable in a terminal, and no client has to
+    parse JSON for a line of text. ``event: progress`` and ``event: complete`` carry JSON.
     """
     run = runs.get(build_id)
-    if run is None:
-        build = await Build.objects.filter(pk=build_id).afirst()
-        if build is None:
-            return c.json({"error": f"there is no build {build_id}"}, status=404)
-        log = BuildLog.finished(build_id, c.kv, build.lines)
-    else:
-        log = run.log
-    after = _line_number(c.last_event_id, log.top)
+    if run is None and not await Build.objects.filter(pk=build_id).aexists():
+        return c.json({"error": f"there is no build {build_id}"}, status=404)
 
     async def handler(stream: Stream) -> None:
         end_with_session(c, stream)
-        if run is not None and not run.running and not run.left_queue.is_set():
-            await stream.write_sse(event="status", data={"status": Build.Status.QUEUED})
-            await run.left_queue.wait()
-            if run.running:
-                await stream.write_sse(event="status", data={"status": Build.Status.RUNNING})
-        told = Progress()
-        async for batch in log.follow(after):
-            if batch.missing:
-                await stream.write_sse(event="missing", data={"first": batch.first, "last": batch.last}, id=str(batch.last))
-            for number, (source, text) in enumerate(batch.lines, batch.first):
-                await stream.write_sse(event=source, data=text, id=str(number))
-            if run is not None and run.meter.progress != told:
-                told = run.meter.progress
-                await stream.write_sse(event="progress", data=asdict(told))
+        if run is not None:
+            await _wait_in_queue(run, stream)
+        topic = topic_of(build_id)
+        kept = await topic.astate()
+        if run is None and not kept.exists:
+            await _replay(c, stream, build_id)
+        else:
+            if kept.floor and c.last_event_id is None:
+                await stream.write_sse(event="missing", data={"first": 1, "last": kept.floor})
+            telling = asyncio.create_task(_tell_progress(run, stream)) if run else None
+            try:
+                await stream.follow(topic.name)
+            finally:
+                if telling:
+                    telling.cancel()
         await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
 
     return handler
 
 
+async def _wait_in_queue(run: Run, stream: Stream) -> None:
+    if not run.running and not run.left_queue.is_set():
+        await stream.write_sse(event="status", data={"status": Build.Status.QUEUED})
+        await run.left_queue.wait()
+        if run.running:
+            await stream.write_sse(event="status", data={"status": Build.Status.RUNNING})
+
+
+async def _tell_progress(run: Run, stream: Stream) -> None:
+    """How far the build is, beside its lines: of this only the latest counts, so it is in no log."""
+    told = Progress()
+    while True:
+        version = board.version
+        if run.meter.progress != told:
+            told = run.meter.progress
+            await stream.write_sse(event="progress", data=asdict(told))
+        await board.wait(version)
+
+
+async def _replay(c: Context, stream: Stream, build_id: int) -> None:
+    """The lines of a build whose topic is gone, with their numbers as ids."""
+    build = await Build.objects.aget(pk=build_id)
+    log = BuildLog.finished(build_id, c.kv, build.lines)
+    async for batch in log.follow(_line_number(c.last_event_id, log.top)):
+        if batch.missing:
+            await stream.write_sse(event="missing", data={"first": batch.first, "last": batch.last}, id=str(batch.last))
+        for number, (source, text) in enumerate(batch.lines, batch.first):
+            await stream.write_sse(event=source, data=text, id=str(number))
+
+
 def _line_number(last_event_id: str | None, top: int) -> int:
     """The line that the client has got; 0, which sends everything, where its id is none of this log's."""
-    number = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    digits = (last_event_id or "").rpartition(".")[2]  # where the topic was, the line's number was the event's offset
+    number = int(digits) if digits.isascii() and digits.isdigit() else 0
     return number if number <= top else 0
 
 

@@ -163,12 +163,12 @@ class Server:
         with self.client(who) as client:
             return client.post(address, data={**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]})
 
-    def watch(self, build: int, last: int | None = None, **options: Any) -> Client:
-        """Open the stream of a build's log, after line ``last`` where one is given."""
-        headers = BY_KEY | ({} if last is None else {"Last-Event-ID": str(last)})
+    def watch(self, build: int, last: str | None = None, **options: Any) -> Client:
+        """Open the stream of a build's log, after the line with the id ``last`` where one is given."""
+        headers = BY_KEY | ({} if last is None else {"Last-Event-ID": last})
         return Client(f"{self.url}/builds/{build}/logs/", headers=headers, **options)
 
-    def whole_log(self, build: int, last: int | None = None, within: float = 30.0) -> list[Received]:
+    def whole_log(self, build: int, last: str | None = None, within: float = 30.0) -> list[Received]:
         """Every event of a build's log but the control events; the last one is ``complete``."""
         with self.watch(build, last) as client:
             return client.own_events(within)
@@ -218,9 +218,14 @@ def numbered(events: list[Received]) -> list[tuple[str, str]]:
     """The lines of a log, as (stream, text), checked to be numbered from 1 without gap or repetition, then complete."""
     *lines, last = events
     assert last.name == "complete"
-    assert [int(line.id) for line in lines] == list(range(1, len(lines) + 1))
+    assert [number_of(line) for line in lines] == list(range(1, len(lines) + 1))
     assert {line.name for line in lines} <= {"stdout", "stderr"}
     return [(line.name, line.data) for line in lines]
+
+
+def number_of(line: Received) -> int:
+    """The number of a line: its offset in the build's topic, or the number that it is kept under."""
+    return int((line.id or "").rpartition(".")[2])
 
 
 def outcome(events: list[Received]) -> dict[str, Any]:
@@ -229,4 +234,4 @@ def outcome(events: list[Received]) -> dict[str, Any]:
     return dict(json.loads(events[-1].data))
 
 
-__all__ = ["BY_KEY", "PATIENCE", "Server", "alive", "environment", "numbered", "outcome", "wait_until_gone"]
+__all__ = ["BY_KEY", "PATIENCE", "Server", "alive", "environment", "number_of", "numbered", "outcome", "wait_until_gone"]

@@ -14,7 +14,7 @@ from tests.chromium import launched
 from tests.services import running_postgres, running_redis
 
 from .recipe import HALF, MANY
-from .server import Server, environment, migrate, numbered, outcome
+from .server import Server, environment, migrate, number_of, numbered, outcome
 
 PATIENCE_MS = 15_000
 
@@ -59,7 +59,7 @@ def test_a_log_outlives_the_server(server: Server, stores: dict[str, str], tmp_p
 def test_a_build_is_started_watched_cancelled_and_deleted(server: Server, stores: dict[str, str]) -> None:
     build = server.start("gated")
     with server.watch(build) as client:
-        assert [int(client.next().id) for _ in range(HALF)] == list(range(1, HALF + 1))
+        assert [number_of(client.next()) for _ in range(HALF)] == list(range(1, HALF + 1))
         server.post(f"/builds/{build}/cancel/")
         assert outcome(client.own_events())["status"] == "cancelled"
     server.post(f"/admin/builds/build/{build}/delete/", post="yes")

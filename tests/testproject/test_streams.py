@@ -11,7 +11,7 @@ import pytest
 from tests.live.servers import ROOT, poll
 
 from .recipe import HALF, LONG, MANY
-from .server import BY_KEY, Server, numbered, outcome, wait_until_gone
+from .server import BY_KEY, Server, number_of, numbered, outcome, wait_until_gone
 
 WATCHERS = 3
 
@@ -82,25 +82,27 @@ def test_a_reconnect_resumes_after_the_last_line(server: Server) -> None:
     build = server.start("gated")
     with server.watch(build) as client:
         last = client.take(HALF - 17)[-1]
-    with server.watch(build, int(last.id)) as client:
+    with server.watch(build, last.id) as client:
         got = client.take(17)
         server.open_gate(build, "half")
         server.open_gate(build, "end")
         got += client.own_events()
-    assert [event.id for event in got[:-1]] == [str(number) for number in range(HALF - 16, 2 * HALF + 1)]
+    assert [number_of(event) for event in got[:-1]] == list(range(HALF - 16, 2 * HALF + 1))
     assert [event.data for event in got[:-1]] == [text for _, text in lines(HALF - 16, 2 * HALF)]
 
 
 @pytest.mark.parametrize("last", [0, 1, 255, 256, 257, MANY - 1, MANY])
 def test_a_finished_log_resumes_after_any_line(server: Server, finished: int, last: int) -> None:
-    events = server.whole_log(finished, last)
-    assert [int(event.id) for event in events[:-1]] == list(range(last + 1, MANY + 1))
+    epoch = (server.whole_log(finished)[0].id or "").partition(".")[0]
+    events = server.whole_log(finished, f"{epoch}.{last}")
+    assert [number_of(event) for event in events[:-1]] == list(range(last + 1, MANY + 1))
     assert events[-1].name == "complete"
 
 
 @pytest.mark.parametrize("last", ["nonsense", "-3", "1.5", "²", str(MANY + 1), "9" * 400])
-def test_an_id_of_no_line_means_from_the_start(server: Server, finished: int, last: str) -> None:
-    with server.watch(finished, last_event_id=last) as client:
+def test_an_id_of_no_line_is_a_gap_and_then_everything(server: Server, finished: int, last: str) -> None:
+    with server.watch(finished, last) as client:
+        assert client.next().name == "sse.gap"
         assert len(numbered(client.own_events())) == MANY
 
 

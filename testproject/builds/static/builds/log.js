@@ -162,6 +162,7 @@ function showConnection(state, text) {
 }
 
 const source = new EventSource(log.dataset.stream);
+const numberOf = (event) => Number(event.lastEventId.split(".").pop()); // the topic holds lines only: an offset is a line's number
 
 async function refused() {
   over = true;
@@ -180,13 +181,13 @@ source.addEventListener("status", (event) => {
 
 source.addEventListener("stdout", (event) => {
   lines += 1;
-  add("stdout", event.lastEventId, event.data);
+  add("stdout", numberOf(event), event.data);
 });
 
 source.addEventListener("stderr", (event) => {
   lines += 1;
   errors += 1;
-  add("stderr", event.lastEventId, event.data);
+  add("stderr", numberOf(event), event.data);
 });
 
 source.addEventListener("progress", (event) => { progress = JSON.parse(event.data); });
@@ -194,6 +195,11 @@ source.addEventListener("progress", (event) => { progress = JSON.parse(event.dat
 source.addEventListener("missing", (event) => {
   const { first, last } = JSON.parse(event.data);
   add("missing", "…", `lines ${first} to ${last} are no longer kept`);
+});
+
+source.addEventListener("sse.gap", (event) => {
+  const { reason, missed } = JSON.parse(event.data);
+  add("missing", "…", missed === null ? `the log begins anew (${reason})` : `${missed} lines are no longer kept`);
 });
 
 source.addEventListener("complete", (event) => {
