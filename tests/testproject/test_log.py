@@ -46,7 +46,7 @@ async def test_a_log_is_the_same_while_it_runs_and_afterwards(log: BuildLog, kv:
     for start in range(0, count, at_once):
         await log.extend("stdout", lines[start : start + at_once])
     await log.flush()
-    log.close()
+    await log.close()
     assert await live == lines
     assert await read(log) == lines
     assert await read(BuildLog.finished(log.build_id, kv, count)) == lines
@@ -55,7 +55,7 @@ async def test_a_log_is_the_same_while_it_runs_and_afterwards(log: BuildLog, kv:
 async def test_reading_begins_after_any_line(log: BuildLog) -> None:
     lines = texts(2 * CHUNK + 5)
     await log.extend("stdout", lines)
-    log.close()
+    await log.close()
     for after in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 4, 2 * CHUNK + 5):
         assert await read(log, after) == lines[after:]
 
@@ -75,7 +75,7 @@ async def test_two_pipes_fill_one_log(log: BuildLog) -> None:
 
     await asyncio.gather(pump("stdout"), pump("stderr"))
     await log.flush()
-    log.close()
+    await log.close()
     got = [line async for batch in log.follow(0) for line in batch.lines]
     for source in ("stdout", "stderr"):
         assert [text for origin, text in got if origin == source] == [f"{source} {number}" for number in range(1000)]
@@ -88,13 +88,13 @@ async def test_a_reader_that_goes_takes_nobody_with_it(log: BuildLog) -> None:
     goes.cancel()
     await asyncio.sleep(0)
     await log.extend("stdout", ["two"])
-    log.close()
+    await log.close()
     assert await stays == ["one", "two"]
 
 
 async def test_a_chunk_that_the_store_dropped_is_named(log: BuildLog, kv: KV) -> None:
     await log.extend("stdout", texts(2 * CHUNK + 3))
-    log.close()
+    await log.close()
     await kv.delete(NAMESPACE, chunk_key(log.build_id, 0))
     batches = [batch async for batch in log.follow(9)]
     assert batches[0] == Batch(first=10, missing=CHUNK - 9)
@@ -117,6 +117,6 @@ async def test_a_store_that_fails_neither_stops_the_build_nor_takes_its_memory(c
         await log.extend("stdout", texts(3 * CHUNK + 1))
     assert len(log._tail) == 1
     assert len(caplog.records) == 3
-    log.close()
+    await log.close()
     batches = [batch async for batch in log.follow(0)]
     assert [batch.missing for batch in batches] == [CHUNK, CHUNK, CHUNK, 0]

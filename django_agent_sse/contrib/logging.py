@@ -1,0 +1,126 @@
+"""Python's logging, to a topic: what a process logs can be followed in a browser."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import Final
+
+from ..eventlog.checked import valid_topic
+from ..exceptions import AgentSSEError, EventLogUnavailable
+from ..publishing import Topic
+from ..wire.event import Event
+
+BATCH: Final = 256
+"""Records that are published at once."""
+PATIENCE: Final = 5.0
+"""Seconds that ``flush()`` and ``close()`` wait for the log."""
+RETRY: Final = 1.0
+"""Seconds between two tries while the event log is away."""
+NEVER: Final = ("django_agent_sse", "django.db", "asyncio")
+"""Loggers of what publishing itself uses: a record of theirs would make another, and that one another."""
+
+
+class TopicHandler(logging.Handler):
+    """Publishes records to a topic: one event each, named by its level in small letters, its text formatted as for any handler.
+
+    ``emit()`` only enqueues: a thread of the handler's own publishes, in batches, so that logging never waits for the event log.
+    While that is away records wait, up to ``capacity``; beyond it the newest are dropped, and a ``warning`` event says how many.
+
+    Args:
+        topic: Its name.
+        level: As for any handler.
+        capacity: Records that wait at most.
+
+    Raises:
+        TopicNameInvalid: No topic can have that name.
+    """
+
+    def __init__(self, topic: str, level: int | str = logging.NOTSET, *, capacity: int = 10_000) -> None:
+        super().__init__(level)
+        self._topic = Topic(valid_topic(topic))
+        self._capacity = capacity
+        self._reset()
+        self.addFilter(_is_no_own)
+        own = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (handler := own()) and handler._reset())
+
+    def _reset(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._dropped = 0
+        self._news = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Enqueue one record."""
+        try:
+            text = self.format(record).encode(errors="backslashreplace").decode()
+            event = Event(text, event=record.levelname.lower().replace("\n", " "))
+        except Exception:
+            self.handleError(record)
+            return
+        with self._news:
+            if len(self._waiting) >= self._capacity or self._closing:
+                self._dropped += 1
+                return
+            self._waiting.append(event)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=f"sse-log-{self._topic.name}", daemon=True)
+                self._thread.start()
+            self._news.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all that was logged is published, for ``PATIENCE`` seconds at most."""
+        with self._news:
+            self._news.wait_for(lambda: not self._waiting or self._thread is None, PATIENCE)
+
+    def close(self) -> None:
+        """Publish what waits, for ``PATIENCE`` seconds at most, and end the thread."""
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(PATIENCE)
+        super().close()
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._waiting or self._closing)
+                batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
+                dropped, self._dropped = self._dropped, 0
+            if not batch:
+                return
+            told = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
+            done = self._publish([*batch, *told])
+            with self._news:
+                for _ in batch if done else ():
+                    self._waiting.popleft()
+                self._dropped += 0 if done else dropped
+                self._news.notify_all()
+
+    def _publish(self, events: list[Event]) -> bool:
+        """Whether it is over with these: published, or refused for good."""
+        try:
+            self._topic.publish_many(events)
+        except EventLogUnavailable:
+            if self._closing:
+                return True
+            time.sleep(RETRY)
+            return False
+        except AgentSSEError as error:
+            if logging.raiseExceptions:
+                record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None)
+                self.handleError(record)
+        return True
+
+
+def _is_no_own(record: logging.LogRecord) -> bool:
+    """Whether a record is not of what publishing itself uses."""
+    return not any(record.name == one or record.name.startswith(f"{one}.") for one in NEVER)

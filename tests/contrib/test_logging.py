@@ -1,0 +1,173 @@
+"""Python's logging to a topic: in order, in a thread of its own, and never in a circle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.config
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_agent_sse import Topic
+from django_agent_sse.contrib import logging as contrib
+from django_agent_sse.contrib.logging import TopicHandler
+from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
+
+NAME = "logs.app"
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[EventLog]:
+    current.reset()
+    yield current.event_log()
+    current.reset()
+
+
+@pytest.fixture
+def handler() -> Iterator[TopicHandler]:
+    handler = TopicHandler(NAME)
+    yield handler
+    handler.close()
+
+
+@pytest.fixture
+def logger(handler: TopicHandler) -> Iterator[logging.Logger]:
+    logger = logging.getLogger("tests.to_topic")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+
+
+def kept(log: EventLog) -> list[tuple[str | None, str]]:
+    return [(record.event.event, record.event.data) for record in log.read_after(NAME, 0, 5000).records]
+
+
+def test_records_are_events_named_by_their_level(log: EventLog, logger: logging.Logger, handler: TopicHandler) -> None:
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logger.info("one %d", 1)
+    logger.error("two\nlines \udcff")
+    handler.flush()
+    assert kept(log) == [("info", "tests.to_topic: one 1"), ("error", "tests.to_topic: two\nlines \\udcff")]
+
+
+def test_a_thousand_records_of_ten_threads_are_all_there_in_each_threads_order(
+    log: EventLog, logger: logging.Logger, handler: TopicHandler
+) -> None:
+    def work(number: int) -> None:
+        for index in range(100):
+            logger.info("%d %d", number, index)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    handler.flush()
+    found = [tuple(map(int, text.split())) for _, text in kept(log)]
+    for number in range(10):
+        assert [index for owner, index in found if owner == number] == list(range(100))
+
+
+async def test_logging_on_an_event_loop_publishes_from_the_thread(
+    log: EventLog, logger: logging.Logger, handler: TopicHandler
+) -> None:
+    logger.warning("from a coroutine")
+    await asyncio.to_thread(handler.flush)
+    assert kept(log) == [("warning", "from a coroutine")]
+
+
+@pytest.mark.parametrize("name", ["django_agent_sse", "django_agent_sse.stream", "django.db", "django.db.backends", "asyncio"])
+def test_what_publishing_itself_logs_is_never_published(log: EventLog, handler: TopicHandler, name: str) -> None:
+    assert not handler.filter(logging.LogRecord(name, logging.ERROR, "", 0, "x", None, None))
+    assert handler.filter(logging.LogRecord(f"my_{name}", logging.ERROR, "", 0, "x", None, None))
+
+
+def test_what_waits_is_bounded_and_the_dropped_are_counted(
+    log: EventLog, logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrib, "RETRY", 0.01)
+    handler._capacity = 5
+    append = log._append
+
+    def away(*args: Any) -> Any:
+        raise EventLogUnavailable("the store is away")
+
+    monkeypatch.setattr(log, "_append", away)
+    began = time.monotonic()
+    for number in range(8):
+        logger.info("%d", number)
+    assert time.monotonic() - began < 2, "whoever logs does not wait"
+    monkeypatch.setattr(log, "_append", append)
+    handler.flush()
+    assert kept(log) == [
+        *[("info", str(number)) for number in range(5)],
+        ("warning", "3 records were dropped: the event log took none"),
+    ]
+
+
+def test_a_closed_topic_reports_and_stops_nobody(
+    logger: logging.Logger, handler: TopicHandler, capsys: pytest.CaptureFixture[str], log: EventLog
+) -> None:
+    Topic(NAME).close()
+    logger.info("late")
+    handler.flush()
+    assert "is closed" in capsys.readouterr().err
+    assert kept(log) == []
+
+
+def test_closing_publishes_what_waits_and_ends_the_thread(log: EventLog) -> None:
+    handler = TopicHandler(NAME)
+    logger = logging.getLogger("tests.to_topic_closing")
+    logger.addHandler(handler)
+    logger.error("the last")
+    logger.removeHandler(handler)
+    handler.close()
+    assert kept(log) == [("error", "the last")]
+    assert handler._thread is not None
+    assert not handler._thread.is_alive()
+
+
+def test_it_is_configured_as_any_handler(log: EventLog) -> None:
+    about: dict[str, Any] = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"topic": {"class": "django_agent_sse.contrib.logging.TopicHandler", "topic": NAME, "level": "WARNING"}},
+        "loggers": {"tests.configured": {"handlers": ["topic"], "propagate": False}},
+    }
+    logging.config.dictConfig(about)
+    logger = logging.getLogger("tests.configured")
+    (handler,) = logger.handlers
+    logger.info("no")
+    logger.warning("yes")
+    handler.close()
+    logger.removeHandler(handler)
+    assert kept(log) == [("warning", "yes")]
+    with pytest.raises(TopicNameInvalid):
+        TopicHandler("")
+
+
+def test_after_a_fork_the_child_has_a_thread_of_its_own(log: EventLog, logger: logging.Logger, handler: TopicHandler) -> None:
+    logger.info("in the parent")
+    handler.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            logger.info("in the child")
+            handler.flush()
+            found = current.event_log().read_after(NAME).records
+            os._exit(0 if [record.event.data for record in found] == ["in the child"] else 1)
+        finally:
+            os._exit(2)
+    deadline = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert done == (child, 0)
+    assert kept(log) == [("info", "in the parent")]
