@@ -47,7 +47,7 @@ class TopicHandler(logging.Handler):
         self._reset()
         self.addFilter(_is_no_own)
         own = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (handler := own()) and handler._reset())
+        os.register_at_fork(after_in_child=lambda: _reset(own()))
 
     def _reset(self) -> None:
         self._waiting: deque[Event] = deque()
@@ -119,6 +119,11 @@ class TopicHandler(logging.Handler):
                 record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None)
                 self.handleError(record)
         return True
+
+
+def _reset(handler: TopicHandler | None) -> None:
+    if handler is not None:
+        handler._reset()
 
 
 def _is_no_own(record: logging.LogRecord) -> bool:

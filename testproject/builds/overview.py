@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict
 from typing import Any
@@ -10,10 +13,15 @@ from asgiref.sync import sync_to_async
 from django.db.models import Count
 from django.utils import timezone
 
+from django_agent_sse import Event, Topic
+
 from .board import board
 from .models import Build
 from .runs import runs
 
+TOPIC = Topic("overview")
+GAP = 0.25
+"""Seconds between two messages: what changes meanwhile comes at once."""
 LISTED = 50
 """Builds on the first page."""
 
@@ -23,15 +31,42 @@ Told = tuple[str, dict[str, Any]]
 LEVELS = {Build.Status.PASSED: "success", Build.Status.FAILED: "error"}
 
 
-async def follow() -> AsyncIterator[list[Told]]:
-    """What there is, then what changes: each time all that has changed since.
+class Teller:
+    """Publishes what changes to a topic, from one task of the process: pages that were away get the notices they missed."""
 
-    ``builds`` comes first and has the counts by status and the newest rows. ``build`` has one row that is new or has changed,
-    ``gone`` the id of one that was deleted, ``counts`` the counts; ``notice`` says that a build has ended.
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._began: asyncio.Future[None] | None = None
+
+    async def ready(self) -> None:
+        """Return when whatever changes from now on will be published."""
+        if self._task is None or self._task.done():
+            self._began = asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(self._tell(self._began), context=contextvars.Context())
+        assert self._began is not None
+        await asyncio.shield(self._began)
+
+    async def _tell(self, began: asyncio.Future[None]) -> None:
+        async for told in changes():
+            if not began.done():
+                began.set_result(None)
+            if told:
+                await TOPIC.apublish_many([Event(json.dumps(data), event=name) for name, data in told])
+                await asyncio.sleep(GAP)
+
+
+teller = Teller()
+
+
+async def changes() -> AsyncIterator[list[Told]]:
+    """Nothing, when it begins to look; then each time all that has changed since.
+
+    ``build`` has one row that is new or has changed, ``gone`` the id of one that was deleted, ``counts`` the counts; ``notice``
+    says that a build has ended.
     """
     version = board.version
     everything = await sync_to_async(snapshot)()
-    yield [("builds", everything)]
+    yield []
     counts, rows = everything["counts"], everything["builds"]
     unfinished = {row["id"] for row in rows if not row["over"]}
     newest = max((row["id"] for row in rows), default=0)

@@ -7,21 +7,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpResponseBase
 
-from django_agent_sse import Context, Router, Stream
+from django_agent_sse import Context, Router, Stream, atopic_cursor
 
 from .access import end_with_session, session_or_key
 from .board import board
 from .log import BuildLog, topic_of
 from .models import Build
-from .overview import follow
+from .overview import TOPIC, snapshot, teller
 from .progress import Progress
 from .runs import Run, runs
-
-GAP = 0.25
-"""Seconds between two messages of the overview: what changes meanwhile comes at once."""
 
 router = Router()
 
@@ -29,12 +27,15 @@ router = Router()
 @router.sse("overview/", guards=[session_or_key], name="overview")
 @login_not_required  # a key will do
 async def overview(c: Context, stream: Stream) -> None:
-    """What goes on with all builds; see ``builds.overview.follow``. For a connection that comes back it begins anew."""
+    """What goes on with all builds: ``builds`` has the counts and the newest rows, then come the ``changes``.
+
+    Who comes back gets everything anew, and then also the notices it has missed.
+    """
     end_with_session(c, stream)
-    async for told in follow():
-        for event, data in told:
-            await stream.write_sse(event=event, data=data)
-        await stream.sleep(GAP)
+    await teller.ready()
+    cursor = await atopic_cursor(TOPIC.name)
+    await stream.write_sse(event="builds", data=await sync_to_async(snapshot)())
+    await stream.follow(TOPIC.name, after=cursor)
 
 
 @router.sse("builds/<int:build_id>/logs/", guards=[session_or_key], name="build-logs")

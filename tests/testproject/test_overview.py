@@ -49,8 +49,9 @@ def pages(browser: Browser, server: Server, who: str = "admin") -> Iterator[Call
 class Overview:
     """The stream, read as pages read it."""
 
-    def __init__(self, server: Server) -> None:
-        self.client = Client(f"{server.url}/overview/", headers=BY_KEY)
+    def __init__(self, server: Server, last: str | None = None) -> None:
+        headers = BY_KEY | ({"Last-Event-ID": last} if last else {})
+        self.client = Client(f"{server.url}/overview/", headers=headers)
 
     def until(self, found: Callable[[str, dict[str, Any]], bool]) -> list[tuple[str, dict[str, Any]]]:
         """The events up to the one that is asked for."""
@@ -126,6 +127,23 @@ def test_a_deleted_build_is_told_to_be_gone(server: Server, overview: Overview) 
     overview.until(lambda name, data: name == "notice" and data["id"] == build)
     server.post(f"{LIST}{build}/delete/", post="yes")
     assert overview.until(lambda name, _: name == "gone")[-1][1] == {"id": build}
+
+
+def test_who_comes_back_is_told_what_ended_meanwhile(server: Server) -> None:
+    first = Overview(server)
+    with first.client:
+        first.until(lambda name, _: name == "builds")
+        build = server.start("passes")
+        for _ in range(MOST):
+            event = first.client.next()
+            if event.name == "build":
+                break
+    server.whole_log(build)
+    again = Overview(server, event.id)
+    with again.client:
+        told = again.until(lambda name, data: name == "notice" and data["id"] == build)
+    assert told[0][0] == "builds"
+    assert [name for name, data in told if name == "notice" and data["id"] == build] == ["notice"]
 
 
 def test_the_stream_is_for_those_who_may_see_builds(server: Server) -> None:
