@@ -23,12 +23,21 @@ PUBLIC = {
     "Router",
     "SSEView",
     "Stream",
+    "Topic",
+    "aclose_topic",
     "api_key",
+    "apublish",
+    "apublish_many",
+    "atopic_cursor",
+    "close_topic",
     "login_required",
     "permission_required",
+    "publish",
+    "publish_many",
     "staff_required",
     "stream_closed",
     "stream_opened",
+    "topic_cursor",
 }
 
 ERRORS = {
@@ -42,6 +51,8 @@ ERRORS = {
     "StreamOverflow": ("StreamError",),
     "TooManyThreads": ("StreamError",),
     "HandlerCancelled": ("StreamError",),
+    "FollowError": ("StreamError", TypeError),
+    "PositionGone": ("StreamError",),
     "HeadersSent": ("StreamError",),
     "RequestBodyError": ("AgentSSEError",),
     "BodyNotJSON": ("RequestBodyError",),
@@ -54,10 +65,11 @@ ERRORS = {
     "TopicClosed": ("EventLogError",),
     "PositionConflict": ("EventLogError",),
     "EventTooLarge": ("EventLogError",),
+    "AsyncRequired": ("EventLogError", RuntimeError),
     "EventLogUnavailable": ("EventLogError",),
 }
 
-CLASSES = ["Context", "KV", "Router", "SSEView", "Stream"]
+CLASSES = ["Context", "KV", "Router", "SSEView", "Stream", "Topic"]
 
 
 def documented_variables(module: Any) -> set[str]:

@@ -28,6 +28,8 @@ HASTE = 100
 """How many times faster the clock of a handler's ``stream.sleep`` runs here."""
 WAIT_FOR_NEWS = {"docs/howto/progress.rst"}
 """Pages whose streams tell where things stand, and then wait for what nobody does here."""
+WAIT_FOR_PUBLISHERS = {"docs/topics/topics.rst"}
+"""Pages whose streams say nothing before somebody publishes; ``test_topics`` does."""
 EVENTS = 3
 """After so many events of a stream, a reader has seen what it does."""
 FAILS_ON_PURPOSE = {"docs/howto/errors.rst"}
@@ -86,7 +88,7 @@ def test_every_block_names_its_file(page: Path) -> None:
 async def test_every_route_of_a_page_answers(page: Path, modules: dict[str, ModuleType], caplog: Any) -> None:
     with caplog.at_level(logging.ERROR, "django_agent_sse"):
         for method, address in pages.routes():
-            until = _begun if name_of(page) in WAIT_FOR_NEWS else _seen
+            until = bool if name_of(page) in WAIT_FOR_PUBLISHERS else _begun if name_of(page) in WAIT_FOR_NEWS else _seen
             answer = await asking.ask(method, address, headers=ACTS_AS_STAFF, body=b"{}", until=until)
             assert answer.status < 500, (address, answer)
     assert name_of(page) in FAILS_ON_PURPOSE or not caplog.records
