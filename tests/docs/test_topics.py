@@ -27,7 +27,7 @@ def project(settings: Any) -> Iterator[None]:
     current.reset()
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 async def test_a_build_reads_as_the_page_says() -> None:
     (shown,) = [block.text for block in blocks_of(PAGE) if "event: step" in block.text]
     with pages.imported(PAGE):
