@@ -1,14 +1,14 @@
 """The server under test: the harness's contract, with nothing but the package's public API.
 
 ``BARE=1`` drops the default middleware, ``WRAP=1`` wraps the application in ``asgi.wrap``, ``SLIM=1`` makes streams slim.
-Fan-out here is a queue per client: topics come with the event log.
+Fan-out is a topic in the memory log: ``/subscribe/TOPIC`` follows it, ``/publish/TOPIC`` appends to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
+import time
 
 import django
 from django.conf import settings
@@ -47,11 +47,13 @@ from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
 
-from django_agent_sse import Context, Router, Stream  # noqa: E402
+from django_agent_sse import Context, Router, Stream, apublish, apublish_many  # noqa: E402
 from django_agent_sse.asgi import wrap  # noqa: E402
 
 router = Router(slim=os.environ.get("SLIM") == "1")
-subscribers: dict[str, set[Stream]] = defaultdict(set)
+tasks: set[asyncio.Task[None]] = set()
+TICK = 0.005
+"""Seconds between two looks at what is due, as in every peer of the harness."""
 
 
 @router.sse("stream", control_events=False)
@@ -67,28 +69,40 @@ async def stream_events(c: Context, stream: Stream) -> None:
         await stream.write_sse(f'{{"n": {i}{padding}}}', event="tick")
 
 
-@router.sse("subscribe/<str:topic>")
+@router.sse("subscribe/<str:topic>", control_events=False)
 async def subscribe(c: Context, stream: Stream, topic: str) -> None:
-    """One more subscriber, for as long as the client stays."""
-    await stream.write("hi")  # the harness waits for a first block
-    subscribers[topic].add(stream)
-    try:
-        await stream.wait_closed()
-    finally:
-        subscribers[topic].discard(stream)
+    """One more subscriber, from now on, or after the id that it sent."""
+    await stream.follow(topic, start="live")
 
 
 @csrf_exempt
 async def publish(request: HttpRequest, topic: str) -> HttpResponse:
-    """Write the body to every subscriber."""
-    message = request.body.decode()
-    for stream in subscribers[topic]:
-        stream.write(message)
-    await asyncio.sleep(0)
+    """Publish the body."""
+    await apublish(topic, request.body)
     return HttpResponse(status=204)
 
 
-urlpatterns = [path("publish/<str:topic>", publish), *router.urls]
+@csrf_exempt
+async def produce(request: HttpRequest, topic: str) -> HttpResponse:
+    """Publish ``count`` messages at ``rate`` a second from this process, those that are due at once in one call."""
+    count, rate, size = (int(request.GET[name]) for name in ("count", "rate", "size"))
+    task = asyncio.create_task(_produce(topic, count, rate, size))
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return HttpResponse(status=202)
+
+
+async def _produce(topic: str, count: int, rate: int, size: int) -> None:
+    began, sent = time.monotonic_ns(), 0
+    while sent < count:
+        due = min(count, int((time.monotonic_ns() - began) / 1e9 * rate) + 1)
+        heads = (f"seq={i} t={began + int(i / rate * 1e9)} " for i in range(sent, due))
+        await apublish_many(topic, [head + "x" * max(0, size - len(head)) for head in heads])
+        sent = due
+        await asyncio.sleep(TICK)
+
+
+urlpatterns = [path("publish/<str:topic>", publish), path("produce/<str:topic>", produce), *router.urls]
 application = get_asgi_application()
 if os.environ.get("WRAP") == "1":
     application = wrap(application, match=lambda scope: True)

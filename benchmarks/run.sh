@@ -1,8 +1,8 @@
 #!/bin/sh
 # Measure this package beside raw ASGI, plain Django and better-sse, interleaved in one run, and print the table.
 #
-#   tox run -e benchmark                      # one stream, idle, connecting: three rounds
-#   tox run -e benchmark -- --rounds 1 --work w1-1
+#   tox run -e benchmark                      # all of it: three rounds, about an hour
+#   tox run -e benchmark -- --rounds 1 --work w5 --peers raw-asgi,agent-sse,better-sse
 #
 # Needs a C compiler; better-sse is left out where there is no npm. The server is pinned to CPU 0, the client to CPU 1.
 set -eu
@@ -10,7 +10,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c"
-peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn
+works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w5
+peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn
 if command -v npm >/dev/null; then
     npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
     peers=$peers,better-sse
@@ -19,5 +20,5 @@ AGENT_SSE=$(dirname "$here")
 VENV=$(python -c 'import sys; print(sys.prefix)')
 export AGENT_SSE VENV NODE_MODULES="$work/node_modules" PEERS="$here/peers"
 python "$here/harness/bench.py" run --sseload "$work/sseload" --out "$work/results.jsonl" --pin \
-    --rounds 3 --peers "$peers" --work w1-1,w1-1-dict,w3-1000 "$@"
+    --rounds 3 --peers "$peers" --work "$works" "$@"
 python "$here/harness/bench.py" table "$work/results.jsonl"
