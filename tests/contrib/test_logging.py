@@ -8,6 +8,7 @@ import logging.config
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,7 +158,9 @@ def test_it_is_configured_as_any_handler(log: EventLog) -> None:
 def test_after_a_fork_the_child_has_a_thread_of_its_own(log: EventLog, logger: logging.Logger, handler: TopicHandler) -> None:
     logger.info("in the parent")
     handler.flush()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other tests have left threads, which the child does not need
+        child = os.fork()
     if child == 0:
         try:
             logger.info("in the child")

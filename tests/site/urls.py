@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, state
-from .routes import answers, data, life, parity, verbs
+from .routes import answers, data, life, parity, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -23,5 +23,7 @@ urlpatterns = [
     path("data/", include(data.router.urls)),
     path("life/", include(life.router.urls)),
     path("parity/", include(parity.router.urls)),
+    path("topics/produce/<slug:topic>/", topics.produce),
+    path("topics/", include(topics.router.urls)),
     path("verbs/", include(verbs.router.urls)),
 ]

@@ -1,0 +1,34 @@
+"""Topics: followed as they are, and produced at a rate by this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from django.http import HttpRequest, JsonResponse
+
+from django_agent_sse import Router, aclose_topic, apublish_many
+
+router = Router(app_name="topics")
+router.topic("follow/<slug:topic>/", "{topic}")
+TICK = 0.005
+tasks: set[asyncio.Task[None]] = set()
+
+
+async def produce(request: HttpRequest, topic: str) -> JsonResponse:
+    """Publish ``rate`` numbered events a second for so many ``seconds``, then close the topic."""
+    task = asyncio.create_task(_produce(topic, int(request.GET["rate"]), float(request.GET["seconds"])))
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return JsonResponse({})
+
+
+async def _produce(topic: str, rate: int, seconds: float) -> None:
+    began, sent, count = time.monotonic(), 0, int(rate * seconds)
+    while sent < count:
+        due = min(count, int((time.monotonic() - began) * rate) + 1)
+        now = time.monotonic_ns()
+        await apublish_many(topic, [f"{number} {now} ".ljust(80, "x") for number in range(sent, due)])
+        sent = due
+        await asyncio.sleep(TICK)
+    await aclose_topic(topic)
