@@ -12,6 +12,7 @@ from django.core import checks
 from django.urls import URLResolver, get_resolver
 
 from . import conf
+from .eventlog.current import made
 from .exceptions import AgentSSEError, RouteError
 from .streams.options import StreamOptions
 from .streams.threads import thread_count
@@ -86,6 +87,20 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
             str(error),
             hint="It is the number of threads, and of database connections, that all streams of a process share.",
             id="django_agent_sse.E003",
+        )
+    yield from _event_log()
+
+
+def _event_log() -> Iterator[checks.CheckMessage]:
+    try:
+        problems = made(conf.setting("EVENT_LOG")).check()
+    except AgentSSEError as error:
+        problems = [str(error)]
+    for problem in problems:
+        yield checks.Error(
+            f"topics cannot be kept: {problem}",
+            hint="The documentation's page topics/delivery has the back ends and their OPTIONS.",
+            id="django_agent_sse.E005",
         )
 
 

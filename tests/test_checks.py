@@ -76,6 +76,20 @@ def test_e003_a_number_of_threads_that_is_none(threads: Any) -> None:
     assert "THREADS" in messages["E003"].msg
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"BACKEND": "no.such.Log"}, "cannot be imported"),
+        ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {"MAX_EVENTS": 0}}, "MAX_EVENTS"),
+    ],
+)
+def test_an_event_log_that_cannot_be_used(given: Any, says: str) -> None:
+    messages = found(AGENT_SSE={"EVENT_LOG": given})
+    assert list(messages) == ["E005"]
+    assert isinstance(messages["E005"], Error)
+    assert says in messages["E005"].msg
+
+
 @pytest.mark.parametrize("threads", [1, 64])
 def test_e003_is_silent_for_any_from_one(threads: int) -> None:
     assert found(AGENT_SSE={"THREADS": threads}) == {}
