@@ -72,6 +72,7 @@ async def stream_events(c: Context, stream: Stream) -> None:
 @router.sse("subscribe/<str:topic>", control_events=False)
 async def subscribe(c: Context, stream: Stream, topic: str) -> None:
     """One more subscriber, from now on, or after the id that it sent."""
+    await stream.write("hi")  # the harness waits for a first block
     await stream.follow(topic, start="live")
 
 

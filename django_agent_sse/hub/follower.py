@@ -47,12 +47,12 @@ class Follower:
             with its first event, whatever ``start`` says.
     """
 
-    __slots__ = ("_epoch", "_offset", "_start", "feed")
+    __slots__ = ("_offset", "_start", "epoch", "feed")
 
     def __init__(self, feed: Feed, start: Start = "oldest") -> None:
         self.feed = feed
         self._start: Start = start
-        self._epoch = feed.epoch
+        self.epoch = feed.epoch
         self._offset = self._beginning
 
     @property
@@ -62,7 +62,7 @@ class Follower:
     @property
     def position(self) -> Position:
         """The place after everything that was read."""
-        return Position(self._epoch, self._offset)
+        return Position(self.epoch, self._offset)
 
     async def resume(self, sent: Position | None) -> GapReason | None:
         """Go to the position that a client sent (``None``: nothing that can be read), or say why not.
@@ -73,7 +73,7 @@ class Follower:
         feed = self.feed
         if sent is not None and ((sent.epoch and sent.epoch != feed.epoch) or sent.offset > feed.top):
             await feed.look()  # another process may know more
-        self._epoch, self._offset = feed.epoch, self._beginning
+        self.epoch, self._offset = feed.epoch, self._beginning
         if sent is None:
             return "unknown"
         if not sent.epoch:  # there was no topic yet: whatever is there has come since
@@ -96,8 +96,8 @@ class Follower:
     def pull(self, waiter: Waiter) -> Batch | Gap | Finished | None:
         """What comes next; ``None`` where that must be waited for: ``waiter`` is woken once, when it should ask again."""
         feed, offset = self.feed, self._offset
-        if feed.epoch != self._epoch:
-            before, self._epoch = self._epoch, feed.epoch
+        if feed.epoch != self.epoch:
+            before, self.epoch = self.epoch, feed.epoch
             if before:
                 return self._other_epoch(Position(before, offset))
             self._offset = offset = 0

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..eventlog.position import Position
 from ..eventlog.vector import parse_vector, short_name, vector_id, vector_part
@@ -18,9 +19,8 @@ from .follower import Finished, Follower, Gap, GapReason, Start
 _WORST_FIRST: tuple[GapReason, ...] = ("unknown", "ahead", "epoch", "trimmed")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Consecutive events of one of the topics."""
+class Part(NamedTuple):
+    """Consecutive events of one of the topics. A tuple, since each delivery makes one."""
 
     batch: Batch
     epoch: str
@@ -147,6 +147,8 @@ class Subscription:
         if self._reopening is not None:
             return None
         count = len(self._followers)
+        if count == 1:
+            return self._pull(0)
         for step in range(count):
             index = (self._turn + step) % count
             found = self._pull(index)
@@ -166,7 +168,7 @@ class Subscription:
             return None
         found = follower.pull(self)
         if isinstance(found, Batch):
-            return Part(found, follower.position.epoch, self._around(index))
+            return Part(found, follower.epoch, self._around(index) if len(self._followers) > 1 else None)
         if isinstance(found, Gap):
             return Lost(found.reason, self._id_with(index, found.asked), found.missed, self.id)
         if isinstance(found, Finished):
@@ -179,9 +181,7 @@ class Subscription:
             return asked
         return vector_id({**self._positions(), self._names[index]: position})
 
-    def _around(self, index: int) -> tuple[str, str] | None:
-        if len(self._followers) == 1:
-            return None
+    def _around(self, index: int) -> tuple[str, str]:
         whole = vector_id({**self._positions(), self._names[index]: Position("", 0)})
         cut = whole.index(self._names[index]) + len(self._names[index])
         return whole[:cut], whole[cut:]

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.chromium import launched
 
-from .server import Server, numbered, outcome, wait_until_gone
+from .server import Server, number_of, numbered, outcome, wait_until_gone
 
 LINES = 100_000
 MIB = 1024 * 1024
@@ -91,5 +91,5 @@ def test_what_ignores_sigterm_is_gone_soon_after_it_is_cancelled(server: Server)
 def test_a_minute_of_silence_is_waited_through_on_one_connection(server: Server, quiet: int) -> None:
     with server.watch(quiet) as client:
         first, second, end = client.own_events(PATIENCE)
-    assert [(event.data, event.id) for event in (first, second)] == [("silence begins", "1"), ("silence ends", "2")]
+    assert [(event.data, number_of(event)) for event in (first, second)] == [("silence begins", 1), ("silence ends", 2)]
     assert outcome([end])["duration"] >= 60
