@@ -64,6 +64,12 @@ class Follower:
         """The place after everything that was read."""
         return Position(self.epoch, self._offset)
 
+    @property
+    def at_top(self) -> bool:
+        """Whether everything was read, and there may be more."""
+        feed = self.feed
+        return self._offset == feed.top and self.epoch == feed.epoch and feed.closed is None and not feed.retired
+
     async def resume(self, sent: Position | None) -> GapReason | None:
         """Go to the position that a client sent (``None``: nothing that can be read), or say why not.
 

@@ -48,15 +48,16 @@ class Subscription:
 
     Attributes:
         finished: Why each topic ended that has.
+        wake: Called when there may be something to pull.
     """
 
-    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_topics", "_turn", "_wake", "finished")
+    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_topics", "_turn", "finished", "wake")
 
     def __init__(self, topics: Sequence[str], start: Start, wake: Callable[[], None]) -> None:
         self._topics = topics
         self._names = [short_name(topic) for topic in topics]
         self._start: Start = start
-        self._wake = wake
+        self.wake = wake
         self._feeds: Feeds = feeds_here()
         self._followers: list[Follower] = []
         self._lost: list[Lost] = []
@@ -136,10 +137,6 @@ class Subscription:
     def _positions(self) -> dict[str, Position]:
         return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
 
-    def wake(self) -> None:
-        """A feed has changed."""
-        self._wake()
-
     def pull(self) -> Part | Lost | None:
         """What comes next, from the topics in turn; ``None`` where there is nothing now, or all topics have ended."""
         if self._lost:
@@ -197,7 +194,14 @@ class Subscription:
         else:
             self._lost += [lost] if lost else []
         self._reopening = None
-        self._wake()
+        self.wake()
+
+    def rest(self) -> bool:
+        """Whether there is nothing more now, and ``wake`` will be called: it spares who follows one topic a pull."""
+        if len(self._followers) != 1 or not self._followers[0].at_top or self._lost:
+            return False
+        self._followers[0].feed.wait(self)
+        return True
 
     @property
     def over(self) -> bool:
