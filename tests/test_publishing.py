@@ -179,6 +179,7 @@ async def test_the_tag_on_a_loop_says_what_to_do() -> None:
 
 def test_a_process_that_serves_nothing_may_not_publish_to_its_own_memory(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(current._current, "serves", False)
+    monkeypatch.delitem(sys.modules, "django.core.asgi", raising=False)
     publish(NAME, "under test it may")
     saved = _TestState.saved_data
     del _TestState.saved_data
@@ -219,6 +220,20 @@ print("position", publish("a", 1).offset)
     refused, position = done.stdout.splitlines()
     assert refused.startswith("refused: MemoryEventLog keeps its topics in one process")
     assert position == "position 1"
+
+
+def test_a_server_may_publish_before_its_first_request() -> None:
+    code = """
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_agent_sse"], SECRET_KEY="x")
+from django.core.asgi import get_asgi_application
+application = get_asgi_application()
+from django_agent_sse import publish
+print(publish("a", 1).offset)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
 # The setting

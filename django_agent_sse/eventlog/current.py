@@ -85,12 +85,17 @@ def check_reach(log: EventLog) -> None:
     Raises:
         ConfigurationError: With the mend.
     """
-    if not (log.crosses_processes or _current.serves or _under_test()):
+    if not (log.crosses_processes or _serves_here() or _under_test()):
         raise ConfigurationError(
             f"{type(log).__name__} keeps its topics in one process, and this one has not served a request: nobody could follow "
             "what is published here. Publish from the server's own process, or set AGENT_SSE['EVENT_LOG'] to a log that "
             "crosses processes. Nothing was appended"
         )
+
+
+def _serves_here() -> bool:
+    """Whether this process is a server: it had a request, or has made an ASGI application, as before it has its first one."""
+    return _current.serves or "django.core.asgi" in sys.modules
 
 
 def _under_test() -> bool:
