@@ -13,19 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "ClientStream": "client",
+    "ClientStream": "stream",
     "PublishedLog": "log",
     "SSEClient": "client",
     "SSETestMixin": "log",
-    "StreamTimeout": "client",
+    "StreamTimeout": "stream",
     "fresh_log": "log",
 }
 
 __all__ = ["ClientStream", "PublishedLog", "SSEClient", "SSETestMixin", "StreamTimeout", "fresh_log"]
 
 if TYPE_CHECKING:
-    from .client import ClientStream, SSEClient, StreamTimeout
+    from .client import SSEClient
     from .log import PublishedLog, SSETestMixin, fresh_log
+    from .stream import ClientStream, StreamTimeout
 
 
 def __getattr__(name: str) -> Any:

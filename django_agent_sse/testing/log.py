@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.test import override_settings
@@ -13,14 +13,18 @@ from ..eventlog import current
 from ..eventlog.base import EventLog
 from ..wire.event import Event
 
+if TYPE_CHECKING:
+    from .client import SSEClient
+
 MEMORY = {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}}
 
 
 class PublishedLog:
-    """What was published since the test began."""
+    """What was published since the test began, or since it changed ``AGENT_SSE``, which makes another log."""
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    @property
+    def _log(self) -> EventLog:
+        return current.event_log()
 
     def published(self, topic: str) -> list[Event]:
         """The events that a topic has, as they were published; none where it does not exist."""
@@ -50,12 +54,14 @@ def fresh_log() -> Iterator[PublishedLog]:
     """
     with override_settings(AGENT_SSE={**getattr(settings, "AGENT_SSE", {}), "EVENT_LOG": MEMORY}):
         current.reset()
-        yield PublishedLog(current.event_log())
-    current.reset()
+        yield PublishedLog()
 
 
 class SSETestMixin:
-    """For ``TestCase``: each test has a ``fresh_log()`` as ``self.sse_log``. Name it before the test case among the bases."""
+    """For ``TestCase``: each test has a ``fresh_log()`` as ``self.sse_log``, and ``self.sse_client()``.
+
+    Name it before the test case among the bases; a ``setUp()`` of your own calls ``super().setUp()``.
+    """
 
     sse_log: PublishedLog
 
@@ -64,3 +70,9 @@ class SSETestMixin:
         super().setUp()  # type: ignore[misc]
         this: Any = self
         self.sse_log = this.enterContext(fresh_log())
+
+    def sse_client(self, application: Any = None, **about: Any) -> SSEClient:
+        """An ``SSEClient`` with these arguments, for ``async with``."""
+        from .client import SSEClient
+
+        return SSEClient(application, **about)

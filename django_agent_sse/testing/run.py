@@ -1,0 +1,104 @@
+"""One run of the application: on the test's own thread and database connection, and with an eye on what it reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from asgiref.sync import SyncToAsync
+from django.core.signals import got_request_exception, request_finished, request_started
+from django.db import close_old_connections
+
+_here: contextvars.ContextVar[Run | None] = contextvars.ContextVar("django_agent_sse.testing", default=None)
+_handlers = logging.getLogger("django_agent_sse.stream")
+
+
+class _Connections:
+    """Keeps the test's database connection while requests run on its thread: their starts and ends would close it.
+
+    Django's own test clients do the same, around each of their requests.
+    """
+
+    def __init__(self) -> None:
+        self._requests = 0
+
+    def keep(self) -> None:
+        self._requests += 1
+        for signal in (request_started, request_finished):
+            signal.disconnect(close_old_connections)
+
+    def release(self) -> None:
+        self._requests -= 1
+        if not self._requests:
+            for signal in (request_started, request_finished):
+                signal.connect(close_old_connections)
+
+
+_connections = _Connections()
+
+
+class Run:
+    """Starts the application in a task.
+
+    Attributes:
+        task: It.
+        reported: The exception that a view or handler let pass, though the client got an answer.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, None], over: Callable[[], None]) -> None:
+        """Start; ``over`` is called when the task is done.
+
+        The scope that is set here, to none, keeps ``ASGIHandler`` from entering one: outside of Django's ``TestCase`` that is a
+        thread and a connection of the request's own, and one to SQLite in memory is never closed.
+        """
+        self.reported: BaseException | None = None
+        self._over = over
+        context = contextvars.copy_context()
+        context.run(SyncToAsync.thread_sensitive_context.set, None)  # type: ignore[arg-type]
+        context.run(_here.set, self)
+        _connections.keep()
+        got_request_exception.connect(self._view_failed, dispatch_uid=self)
+        _handlers.addFilter(self._handler_failed)
+        self.task = asyncio.get_running_loop().create_task(work, context=context)
+        self.task.add_done_callback(self._returned)
+
+    def _view_failed(self, **_: object) -> None:
+        if _here.get() is self:
+            self.reported = sys.exc_info()[1] or self.reported
+
+    def _handler_failed(self, record: logging.LogRecord) -> bool:
+        # The signal that is sent for a handler comes without its exception where a task of asyncio's is in between.
+        if _here.get() is self and record.exc_info:
+            self.reported = record.exc_info[1]
+        return True
+
+    def _returned(self, _: asyncio.Task[None]) -> None:
+        got_request_exception.disconnect(dispatch_uid=self)
+        _handlers.removeFilter(self._handler_failed)
+        _connections.release()
+        self._over()
+
+
+def scope(path: str, method: str, headers: Mapping[str, str], last_event_id: str | None) -> dict[str, Any]:
+    """The ASGI scope of a request, as a server makes it."""
+    url = urlsplit(path)
+    sent = {**headers, **({"last-event-id": last_event_id} if last_event_id else {})}
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(url.path),
+        "raw_path": quote(url.path, safe="/%:@!$&'()*+,;=~").encode(),
+        "query_string": url.query.encode(),
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
+        "client": ("127.0.0.1", 40000),
+        "server": ("testserver", 80),
+    }
