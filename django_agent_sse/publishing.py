@@ -1,4 +1,4 @@
-"""Publish to topics, from any Django code: append to the event log, then ring the bell. The hub reads the log, it is not told."""
+"""Publish to topics, from any Django code: append to the event log, which rings the bell. The hub reads, it is not told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from .encoding import event_of
 from .eventlog.base import EventLog
-from .eventlog.bell import bell
 from .eventlog.checked import valid_topic
 from .eventlog.current import check_reach, event_log
 from .eventlog.position import Position
@@ -89,18 +88,14 @@ class Topic:
             key: Names all of them together.
         """
         events = [value if isinstance(value, Event) else event_of(value, event) for value in values]
-        appended = list(_log("publish").append(self.name, events, expect=expect, key=key))
-        bell.ring(self.name)
-        return appended
+        return list(_log("publish").append(self.name, events, expect=expect, key=key))
 
     async def apublish_many(
         self, values: Iterable[object], *, event: str | None = None, expect: int | None = None, key: str | None = None
     ) -> list[Position]:
         """See ``publish_many``."""
         events = [value if isinstance(value, Event) else event_of(value, event) for value in values]
-        appended = list(await _alog().aappend(self.name, events, expect=expect, key=key))
-        bell.ring(self.name)
-        return appended
+        return list(await _alog().aappend(self.name, events, expect=expect, key=key))
 
     def close(self, reason: str = "completed") -> bool:
         """End the topic: it takes no more events, and who follows it ends after the last one. Whether it was open.
@@ -108,27 +103,19 @@ class Topic:
         Args:
             reason: What followers are told; printable ASCII.
         """
-        closed = _log("close").close(self.name, reason)
-        bell.ring(self.name)
-        return closed
+        return _log("close").close(self.name, reason)
 
     async def aclose(self, reason: str = "completed") -> bool:
         """See ``close``."""
-        closed = await _alog().aclose(self.name, reason)
-        bell.ring(self.name)
-        return closed
+        return await _alog().aclose(self.name, reason)
 
     def delete(self) -> bool:
         """Forget the topic with its events; who follows it ends (``deleted``). Whether there was one."""
-        deleted = _log("delete").delete(self.name)
-        bell.ring(self.name)
-        return deleted
+        return _log("delete").delete(self.name)
 
     async def adelete(self) -> bool:
         """See ``delete``."""
-        deleted = await _alog().adelete(self.name)
-        bell.ring(self.name)
-        return deleted
+        return await _alog().adelete(self.name)
 
     def state(self) -> TopicState:
         """What is known of it: whether it exists, is closed, how much it keeps."""

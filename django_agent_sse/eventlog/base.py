@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
 from .checked import size_of, valid_expect, valid_key, valid_topic
-from .records import Appended, Limits, Page, TopicState
+from .records import Appended, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
 """Events that are read at once where nobody says otherwise."""
@@ -28,6 +28,8 @@ class EventLog(ABC):
         crosses_processes: What one process appends, others read.
         durable: It survives the end of every process.
         transactional: An append is part of the caller's database transaction.
+        changed: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
+            the process, it rings the bell.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -46,6 +48,7 @@ class EventLog(ABC):
                 f"AGENT_SSE['EVENT_LOG']['OPTIONS'] has {unknown[0]!r}; {type(self).__name__} knows {', '.join(sorted(known))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
+        self.changed: Callable[[str], object] = _nobody
 
     def append(
         self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
@@ -64,14 +67,15 @@ class EventLog(ABC):
             PositionConflict: ``expect`` does not hold.
             EventLogUnavailable: The store failed.
         """
-        return self._append(valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key))
+        checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
+        return self._changing(topic, lambda: self._append(*checked))
 
     async def aappend(
         self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
     ) -> Appended:
         """See ``append``."""
         checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
-        return await self._run(lambda: self._append(*checked))
+        return await self._run(lambda: self._changing(topic, lambda: self._append(*checked)))
 
     def read_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
         """Read up to ``limit`` events after ``offset``, and the topic's state, at one moment; ``PAGE_BYTES`` may end it."""
@@ -91,6 +95,15 @@ class EventLog(ABC):
         name = valid_topic(topic)
         return await self._run(lambda: self._state(name))
 
+    def heads(self, topics: Iterable[str]) -> dict[str, Head]:
+        """Where these topics are, in one question to the store; those that do not exist are missing."""
+        return self._heads([*topics])
+
+    async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
+        """See ``heads``."""
+        names = [*topics]
+        return await self._run(lambda: self._heads(names))
+
     def close(self, topic: str, reason: str = "completed") -> bool:
         """Take no more events; whether it was open. Closing one that does not exist makes it, so that who waits for it learns.
 
@@ -98,21 +111,23 @@ class EventLog(ABC):
             topic: Its name.
             reason: What followers are told; one printable ASCII word or sentence like a topic's name.
         """
-        return self._close(valid_topic(topic), valid_topic(reason, "reason"))
+        name, why = valid_topic(topic), valid_topic(reason, "reason")
+        return self._changing(name, lambda: self._close(name, why))
 
     async def aclose(self, topic: str, reason: str = "completed") -> bool:
         """See ``close``."""
         name, why = valid_topic(topic), valid_topic(reason, "reason")
-        return await self._run(lambda: self._close(name, why))
+        return await self._run(lambda: self._changing(name, lambda: self._close(name, why)))
 
     def delete(self, topic: str) -> bool:
         """Forget a topic with its events; whether there was one. The next append begins another epoch, at offset 1."""
-        return self._delete(valid_topic(topic))
+        name = valid_topic(topic)
+        return self._changing(name, lambda: self._delete(name))
 
     async def adelete(self, topic: str) -> bool:
         """See ``delete``."""
         name = valid_topic(topic)
-        return await self._run(lambda: self._delete(name))
+        return await self._run(lambda: self._changing(name, lambda: self._delete(name)))
 
     def trim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
@@ -147,6 +162,15 @@ class EventLog(ABC):
         """What keeps this log from working in this project, a sentence each."""
         return []
 
+    def _changing(self, topic: str, body: Callable[[], _T]) -> _T:
+        result = body()
+        self._when_visible(lambda: self.changed(topic))
+        return result
+
+    def _when_visible(self, call: Callable[[], object]) -> None:
+        """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
+        call()
+
     @abstractmethod
     async def _run(self, body: Callable[[], _T]) -> _T:
         """Run a body without blocking the event loop."""
@@ -159,6 +183,9 @@ class EventLog(ABC):
 
     @abstractmethod
     def _state(self, topic: str) -> TopicState: ...
+
+    @abstractmethod
+    def _heads(self, topics: list[str]) -> dict[str, Head]: ...
 
     @abstractmethod
     def _close(self, topic: str, reason: str) -> bool: ...
@@ -188,3 +215,7 @@ class EventLog(ABC):
             if event.id is not None:
                 raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
         return sized
+
+
+def _nobody(topic: str) -> None:
+    """Tell nobody."""

@@ -32,7 +32,11 @@ class _Current:
         log = self._log
         if log is None:
             with self._lock:
-                log = self._log = self._log or made(conf.setting("EVENT_LOG"))
+                if self._log is None:
+                    made_now = made(conf.setting("EVENT_LOG"))
+                    made_now.changed = bell.ring
+                    self._log = made_now
+                log = self._log
         return log
 
 

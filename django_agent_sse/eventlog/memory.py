@@ -14,7 +14,7 @@ from ..exceptions import PositionConflict, TopicClosed
 from ..wire.event import Event
 from .base import PAGE_BYTES, EventLog
 from .position import new_epoch
-from .records import Appended, Page, Record, TopicState
+from .records import Appended, Head, Page, Record, TopicState
 
 _T = TypeVar("_T")
 _at = attrgetter("at")
@@ -157,6 +157,11 @@ class MemoryEventLog(EventLog):
                 oldest_at=found.records[found.gone].at if kept else None,
                 newest_at=found.records[-1].at if kept else None,
             )
+
+    def _heads(self, topics: list[str]) -> dict[str, Head]:
+        with self._lock:
+            found = [(name, topic) for name in topics if (topic := self._found(name)) is not None]
+            return {name: Head(topic.epoch, topic.floor, topic.top, topic.closed) for name, topic in found}
 
     def _close(self, topic: str, reason: str) -> bool:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
@@ -72,6 +73,15 @@ class Page:
     top: int = 0
     closed: str | None = None
     records: Sequence[Record] = ()
+
+
+class Head(NamedTuple):
+    """Where a topic is, without its events: what many topics are asked for at once. The fields are those of `Page`."""
+
+    epoch: str
+    floor: int
+    top: int
+    closed: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -384,3 +384,15 @@ def test_whatever_happens_a_log_is_what_a_list_would_be(seed: int) -> None:
         wanted = [entry for entry in model if entry[0] > cursor]
         assert everything(log, after=cursor, limit=chance.randint(1, 7)) == wanted
         assert log.state(TOPIC).events == len(model)
+
+
+def test_heads_tell_where_many_topics_are_and_leave_out_those_that_do_not_exist(log: Any) -> None:
+    log.append(TOPIC, events("one", "two", "three"))
+    log.trim(TOPIC, max_events=1)
+    log.close("builds.7", "failed")
+    state, closed = log.state(TOPIC), log.state("builds.7")
+    assert log.heads([TOPIC, "builds.7", "builds.8"]) == {
+        TOPIC: (state.epoch, 2, 3, None),
+        "builds.7": (closed.epoch, 0, 0, "failed"),
+    }
+    assert log.heads([]) == {}
