@@ -45,7 +45,7 @@ class Followed:
 class Following:
     """What a stream follows, until all of it has ended."""
 
-    __slots__ = ("_done", "_filter", "_hidden", "_idle", "_map", "_runner", "_subscription", "began", "ended", "running")
+    __slots__ = ("_done", "_filter", "_hidden", "_map", "_runner", "_subscription", "began", "ended", "idle", "running")
 
     def __init__(self, runner: Runner, topics: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None) -> None:
         check_follow(topics, start, filter, map)
@@ -53,7 +53,7 @@ class Following:
         self._filter = filter
         self._map = map
         self._hidden = 0
-        self._idle = False
+        self.idle = False
         self._subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
         self._done: asyncio.Future[Followed | None] = runner.here.loop.create_future()
         self.ended: Followed | None = None
@@ -92,7 +92,7 @@ class Following:
 
     def pull(self) -> tuple[bytes, int]:
         """See ``Source``."""
-        if self._idle:
+        if self.idle:
             return _NOTHING
         try:
             while (found := self._subscription.pull()) is not None:
@@ -100,20 +100,20 @@ class Following:
                     return self._gap(found), 0
                 data, count = self._framed(found)
                 if data:
-                    self._idle = self._subscription.rest()
+                    self.idle = self._subscription.rest()
                     return data, count
         except Exception as error:
             if not self._done.done():
                 self._done.set_exception(error)
             return _NOTHING
-        self._idle = True
+        self.idle = True
         if self._subscription.over and not self._done.done():
             self.ended = Followed(self._subscription.finished)
             self._done.set_result(self.ended)
         return _NOTHING
 
     def _woken(self) -> None:
-        self._idle = False
+        self.idle = False
         self._runner.buffer.wake()
 
     def stop(self) -> None:
