@@ -47,7 +47,7 @@ def send_now(send: Send, chunk: bytes) -> Rest | None:
     """
     if len(chunk) > CHUNK_BYTES:
         return _send_pieces(send, chunk)
-    sending = send(_body(chunk))
+    sending = send({"type": "http.response.body", "body": chunk, "more_body": True})
     try:
         return _Suspended(sending, sending.send(None))
     except StopIteration:
@@ -56,11 +56,7 @@ def send_now(send: Send, chunk: bytes) -> Rest | None:
 
 async def _send_pieces(send: Send, chunk: bytes) -> None:
     for start in range(0, len(chunk), CHUNK_BYTES):
-        await send(_body(chunk[start : start + CHUNK_BYTES]))
-
-
-def _body(chunk: bytes) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": chunk, "more_body": True}
+        await send({"type": "http.response.body", "body": chunk[start : start + CHUNK_BYTES], "more_body": True})
 
 
 class _Suspended:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..encoding import encode_json, text_of
 from ..eventlog.vector import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
+from ..hub.batch import Batch, Entry
 from ..hub.follower import Start
 from ..hub.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
@@ -121,19 +122,25 @@ class Following:
         if not self._done.done():
             self._done.set_result(None)
 
-    def _framed(self, part: Part) -> tuple[bytes, int]:
-        batch = part.batch
-        if part.around is None and self._filter is None and self._map is None:
-            first = self._runner.stream.first_retry()
-            data = batch.data if first is None else batch.entries[0].with_retry(batch.data, first)
-            return data, len(batch)
+    def _framed(self, found: Batch | Part) -> tuple[bytes, int]:
+        """The bytes for this client, and how many events they are."""
+        if type(found) is Batch:
+            if self._filter is None and self._map is None:
+                first = self._runner.stream.first_retry()
+                data = found.data if first is None else found.entries[0].with_retry(found.data, first)
+                return data, len(found.entries)
+            return self._framed_each((entry, entry.id) for entry in found.entries)
+        assert isinstance(found, Part)
+        return self._framed_each((entry, found.id_of(entry)) for entry in found.batch.entries)
+
+    def _framed_each(self, numbered: Iterable[tuple[Entry, str]]) -> tuple[bytes, int]:
         frames: list[bytes] = []
-        for entry in batch.entries:
+        for entry, id in numbered:
             event = self._shown(entry.event)
             if event is None:
                 self._hidden += 1
                 continue
-            first, id = self._runner.stream.first_retry(), part.id_of(entry)
+            first = self._runner.stream.first_retry()
             if event is entry.event and first is None:
                 frames.append(entry.numbered(id))
             else:
