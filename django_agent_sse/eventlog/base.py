@@ -201,6 +201,10 @@ class EventLog(ABC):
         """What keeps this log from working in this project, a sentence each."""
         return []
 
+    async def arun(self, call: Callable[[], _T]) -> _T:
+        """Call what ``appending`` or ``closing`` returned, without blocking the event loop."""
+        return await self._run(call)
+
     def _changing(self, topic: str, body: Callable[[], _T], outside_transaction: bool = False) -> _T:
         if outside_transaction:
             return self._outside(topic, lambda: self._changing(topic, body))
