@@ -116,27 +116,22 @@ class Poll:
         """Ask for ever."""
         while True:
             self.wake.clear()
-            followed = self._followed()
-            self._seen = {log: seen for log, seen in self._seen.items() if log in followed}
-            self.asks = bool(followed)
-            if not followed:
-                self._told = set()
+            pause = await self.look()
+            if pause is None:
                 await self.wake.wait()
             else:
-                await asyncio.sleep(await self._ask_all(followed))
+                await asyncio.sleep(pause)
 
-    def _followed(self) -> dict[EventLog, set[str]]:
-        followed: dict[EventLog, set[str]] = {}
-        for watch in self._watches():
-            if topics := watch.topics():
-                followed.setdefault(watch.log, set()).update(topics)
-        return followed
-
-    async def _ask_all(self, followed: dict[EventLog, set[str]]) -> float:
-        """Ask each log, which is one but for the moments when it is replaced; return the pause."""
+    async def look(self) -> float | None:
+        """Ask once; after how many seconds to ask again, ``None`` where nothing is followed and nothing was asked."""
+        followed = self._followed()
+        self._seen = {log: seen for log, seen in self._seen.items() if log in followed}
         told, self._told = self._told, set()
+        self.asks = bool(followed)
+        if not followed:
+            return None
         news = False
-        for log, topics in followed.items():
+        for log, topics in followed.items():  # one, but for the moments when it is replaced
             try:
                 heads = await log.aheads(sorted(topics))
             except Exception as error:
@@ -146,6 +141,13 @@ class Poll:
         self._trouble.over()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)
         return self._pause
+
+    def _followed(self) -> dict[EventLog, set[str]]:
+        followed: dict[EventLog, set[str]] = {}
+        for watch in self._watches():
+            if topics := watch.topics():
+                followed.setdefault(watch.log, set()).update(topics)
+        return followed
 
     def _compare(self, log: EventLog, heads: dict[str, Head | None], told: set[str]) -> bool:
         """Tell who follows what changed; whether there was a change that nobody had told of."""
