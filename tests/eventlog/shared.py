@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.eventlog.records import Appended, Head, Page
+from django_agent_sse.eventlog.records import Appended, Head, Page, TopicState
 from django_agent_sse.exceptions import EventLogUnavailable
 
 _T = TypeVar("_T")
@@ -74,3 +74,19 @@ class SharedEventLog(MemoryEventLog):
     def _delete(self, topic: str) -> bool:
         with self._topics_of_file(change=True):
             return super()._delete(topic)
+
+    def _state(self, topic: str) -> TopicState:
+        with self._topics_of_file():
+            return super()._state(topic)
+
+    def _trim(self, *about: Any) -> int:
+        with self._topics_of_file(change=True):
+            return super()._trim(*about)
+
+    def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
+        with self._topics_of_file():
+            return super()._topics(prefix, after, limit)
+
+    def _clear_all(self) -> None:
+        with self._topics_of_file(change=True):
+            super()._clear_all()
