@@ -1,8 +1,8 @@
 """The bell through a channel layer: tells other processes at once that topics have more. It carries names, no events.
 
 Nothing depends on it: the poll finds what no bell told of. So whatever goes wrong here is said once, and tried again. The layer
-is one of our own with the project's configuration: the core layer of ``channels_redis`` lets one event loop receive only, which is
-for the project's consumers.
+is one of our own with the project's configuration: the core layer of ``channels_redis`` lets one event loop receive only, and that
+is for consumers.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class LayerBell:
             )
 
     def _message(self, names: list[str]) -> dict[str, Any]:
-        return {"type": "sse.bell", "from": self._me, "topics": names}
+        return {"type": GROUP, "from": self._me, "topics": names}
 
     def _layer(self) -> Any:
         if self._made is None:

@@ -179,7 +179,7 @@ async def test_messages_that_nobody_should_send_change_nothing(
         here.heard.clear()
         stranger: Any = channel_layers.make_backend("default")
         worthless: list[Any] = [None, "a", 5, {"a": 1}, [None, 5, ["a"], {"b": 2}, "", "x" * 100_000, "nobody.follows"], [[]]]
-        messages: list[Any] = [*({"topics": topics} for topics in worthless), {}, {"type": "sse.bell"}, [], "a", 5, None]
+        messages: list[Any] = [*({"topics": topics} for topics in worthless), {}, {"type": GROUP}, [], "a", 5, None]
         for message in messages * 2:
             await stranger.group_send(GROUP, message)
         await stranger.group_send(GROUP, {"topics": ["a", 5, "b"]})
