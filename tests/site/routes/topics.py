@@ -7,11 +7,19 @@ import time
 
 from django.http import HttpRequest, JsonResponse
 
-from django_agent_sse import Router, aclose_topic, apublish_many
+from django_agent_sse import Context, Router, Stream, aclose_topic, apublish_many
 
 router = Router(app_name="topics")
 router.topic("follow/<slug:topic>/", "{topic}")
 TICK = 0.005
+
+
+@router.sse("several/")
+async def several(c: Context, stream: Stream) -> None:
+    """The topics that the query names."""
+    await stream.follow(*c.request.GET.getlist("topic"))
+
+
 tasks: set[asyncio.Task[None]] = set()
 
 
