@@ -1,4 +1,4 @@
-"""Clients that keep a ledger: each follows its topics over HTTP, comes back with its last id whenever it is cut, and notes all."""
+"""Clients that keep a ledger: each follows its topics over HTTP, comes back with its last id when it is cut, and notes all."""
 
 from __future__ import annotations
 

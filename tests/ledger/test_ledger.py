@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -69,7 +70,7 @@ class Ledger:
         self.doubled += len(got) - len({*got})
         place = {name: number for number, name in enumerate(truth)}
         places = [place[name] for name in got if name in place]
-        self.disordered += sum(after < before for before, after in zip(places, places[1:], strict=False))
+        self.disordered += sum(after < before for before, after in itertools.pairwise(places))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -209,8 +210,8 @@ def test_nothing_is_lost_doubled_or_out_of_order_though_workers_are_killed(
     ledger = asyncio.run(keep(size, environment, log_file))
     print(
         f"\n{name}: {size.events:,} events over {size.topics} topics from {size.publishers} processes, {size.workers} workers, "
-        f"{ledger.kills} of them killed; {size.clients} clients, {ledger.connects} connections, {ledger.deliveries:,} deliveries: "
-        f"lost {ledger.lost}, doubled {ledger.doubled}, out of order {ledger.disordered}, gaps {len(ledger.gaps)}"
+        f"{ledger.kills} of them killed; {size.clients} clients, {ledger.connects} connections, {ledger.deliveries:,} "
+        f"deliveries: lost {ledger.lost}, doubled {ledger.doubled}, out of order {ledger.disordered}, gaps {len(ledger.gaps)}"
     )
     assert ledger.kills > 0
     assert ledger.connects > size.clients, "nobody was cut"
