@@ -84,5 +84,8 @@ class Reader:
             elif event.event == "sse.end":
                 self.ended = True
             elif event.event is None:
-                topic, _, name = event.data.partition(" ")
-                self.got[topic].append(name)
+                self.note(*event.data.split(" ", 1))
+
+    def note(self, topic: str, name: str) -> None:
+        """One event has come."""
+        self.got[topic].append(name)

@@ -14,7 +14,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +22,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.live.conftest import seed
 from tests.live.servers import ROOT, free_port
 
+from .logs import LOGS, environment_of
 from .reader import Reader
 
 LONG = "LONG_PROOFS" in os.environ
@@ -71,31 +70,6 @@ class Ledger:
         place = {name: number for number, name in enumerate(truth)}
         places = [place[name] for name in got if name in place]
         self.disordered += sum(after < before for before, after in itertools.pairwise(places))
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
-    """The name of a log, and the environment of a site that keeps its topics there, migrated."""
-    name = request.param
-    database = request.getfixturevalue("postgres_url") if name == "postgres" else str(tmp_path / "ledger.sqlite3")
-    if name == "postgres":
-        database = new_database(database)
-    seed(database)
-    return name, {
-        "SITE_DATABASE": database,
-        "SITE_MIDDLEWARE": "none",
-        "SITE_AGENT_SSE": json.dumps({"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}),
-    }
-
-
-def new_database(url: str) -> str:
-    """An empty database on the server, so that no other test's topics are in it."""
-    import psycopg
-
-    name = f"ledger_{os.getpid()}_{time.monotonic_ns()}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return url.replace("/postgres?", f"/{name}?")
 
 
 @contextlib.contextmanager
@@ -150,6 +124,11 @@ async def killing(parent: psutil.Process, every: float) -> AsyncIterator[list[in
             await task
 
 
+def site_environment(about: dict[str, str], **more: str) -> dict[str, str]:
+    """The whole environment of a process of such a site."""
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.site.settings", "PYTHONPATH": str(ROOT), **about, **more}
+
+
 async def run(module: str, *arguments: object, environment: dict[str, str]) -> Any:
     """Run a module of this folder as a process of its own, and return what it prints."""
     process = await asyncio.create_subprocess_exec(
@@ -194,18 +173,12 @@ async def keep(size: Size, environment: dict[str, str], log_file: Path) -> Ledge
     return ledger
 
 
+@pytest.mark.parametrize("name", LOGS)
 def test_nothing_is_lost_doubled_or_out_of_order_though_workers_are_killed(
-    log: tuple[str, dict[str, str]], tmp_path: Path
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    name, about = log
     size = SIZES[name]
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.site.settings",
-        "PYTHONPATH": str(ROOT),
-        "SECONDS": str(size.seconds),
-        **about,
-    }
+    environment = site_environment(environment_of(name, request, tmp_path), SECONDS=str(size.seconds))
     log_file = tmp_path / "server.log"
     ledger = asyncio.run(keep(size, environment, log_file))
     print(

@@ -8,6 +8,8 @@ What a live test varies comes from the environment, set by ``tests.live.servers`
     A key of ``MIDDLEWARE_SETS``.
 ``SITE_AGENT_SSE``
     JSON, merged into ``AGENT_SSE``.
+``SITE_CHANNEL_LAYERS``
+    JSON, for ``CHANNEL_LAYERS``.
 ``SITE_DEBUG``
     ``1`` for ``DEBUG = True``.
 
@@ -109,3 +111,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}} | json.loads(
     os.environ.get("SITE_AGENT_SSE", "{}")
 )
+CHANNEL_LAYERS: dict[str, Any] = json.loads(os.environ.get("SITE_CHANNEL_LAYERS", "{}"))
