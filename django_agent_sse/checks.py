@@ -199,8 +199,8 @@ def _deferred_transactions() -> Iterator[checks.CheckMessage]:
         return
     if str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield checks.Warning(
-            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with several "
-            'threads or processes, publish() inside atomic() can fail with "database is locked"',
+            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with "
+            'several threads or processes, publish() inside atomic() can fail with "database is locked"',
             hint=f"Set DATABASES[{log.alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE'}}.",
             id="django_agent_sse.W006",
         )
