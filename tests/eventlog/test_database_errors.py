@@ -140,7 +140,7 @@ def full_sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any
 
 @pytest.fixture
 def full_postgres(request: pytest.FixtureRequest, postgres: dict[str, Any], postgres_url: str) -> dict[str, Any]:
-    """With its tables on a small disk; where none can be mounted, a server that may write no file so large."""
+    """With its tables on a small disk."""
     disk: Path = request.getfixturevalue("small_disk")
     for parent in (disk, *disk.parents[:3]):
         parent.chmod(0o755)
