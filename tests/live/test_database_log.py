@@ -51,6 +51,7 @@ def test_followers_get_everything_with_a_bounded_number_of_threads_and_connectio
     clients = [
         server.open(f"topics/follow/t{number % TOPICS}/", headers={"Accept": "text/event-stream"}) for number in range(FOLLOWERS)
     ]
+    poll("all are open", lambda: server.state()["open_streams"] == FOLLOWERS)
     poll("the requests' own threads are gone", lambda: server.os_threads() <= MOST_THREADS)
     with sampled(server.os_threads) as threads, sampled(connections) as held:
         assert server.get("topics/produce/t0/", rate=200, seconds=1).status == 200
