@@ -101,7 +101,8 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
 
 
 def _event_log() -> Iterator[checks.CheckMessage]:
-    if not settings.DATABASES.get("default") and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
+    no_database = connections.settings["default"]["ENGINE"] == "django.db.backends.dummy"
+    if no_database and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
         return  # a project without a database, which has asked for no log: publish() would tell it
     try:
         problems = made(conf.setting("EVENT_LOG")).check()
