@@ -101,7 +101,8 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
 
 
 def _event_log() -> Iterator[checks.CheckMessage]:
-    if not settings.DATABASES.get("default") and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
+    no_database = connections.settings["default"]["ENGINE"] == "django.db.backends.dummy"
+    if no_database and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
         return  # a project without a database, which has asked for no log: publish() would tell it
     try:
         problems = made(conf.setting("EVENT_LOG")).check()
@@ -199,8 +200,8 @@ def _deferred_transactions() -> Iterator[checks.CheckMessage]:
         return
     if str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield checks.Warning(
-            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with several "
-            'threads or processes, publish() inside atomic() can fail with "database is locked"',
+            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with "
+            'several threads or processes, publish() inside atomic() can fail with "database is locked"',
             hint=f"Set DATABASES[{log.alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE'}}.",
             id="django_agent_sse.W006",
         )

@@ -34,7 +34,9 @@ DEFAULTS = {
 
 def test_every_key_has_a_default(settings: Any) -> None:
     del settings.AGENT_SSE
+    conf.current.cache_clear()  # a deleted setting is no changed one to Django
     assert dict(conf.current()) == DEFAULTS
+    conf.current.cache_clear()
 
 
 def test_given_values_are_merged_over_the_defaults() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
-from asgiref.sync import AsyncToSync, sync_to_async
 from django.db import connections, transaction
 
 from ..exceptions import ConfigurationError, EventLogUnavailable, PositionConflict, TopicClosed, TransactionRefused
@@ -16,7 +14,7 @@ from .base import EventLog
 from .records import Appended, Head, Page, TopicState
 from .retention import floor_of, is_worth_it
 from .rows import Found, Rows, Sized
-from .threads import readers, writers
+from .threads import readers, where_called, where_waited_for, writers
 from .transactions import is_open, read, written
 
 ATTEMPTS = 10
@@ -64,14 +62,10 @@ class DatabaseEventLog(EventLog):
     # Threads and transactions
 
     async def _run(self, body: Callable[[], _T]) -> _T:
-        return await sync_to_async(body, thread_sensitive=True)()
+        return await where_called(body, writers)
 
     async def _run_read(self, body: Callable[[], _T]) -> _T:
-        loop = asyncio.get_running_loop()
-        caller: Any = AsyncToSync.loop_thread_executors.get(loop)
-        if caller is not None:  # the loop runs for a thread that waits for it, with its transaction: a test case's, for one
-            return await loop.run_in_executor(caller, body)
-        return await asyncio.wrap_future(readers.submit(body))
+        return await where_waited_for(body, readers)
 
     def _when_visible(self, call: Callable[[], object]) -> None:
         alias = self.alias

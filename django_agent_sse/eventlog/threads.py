@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.db import connections
 
 QUIET_SECONDS = 30.0
@@ -74,6 +76,42 @@ def _do(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_exception(error)
 
 
+async def where_called(body: Callable[[], _T], otherwise: Threads) -> _T:
+    """Run ``body`` where sync code of this context runs, and so in the transaction that is open there, if one can be.
+
+    A task that has outlived its request has no such place any more: asgiref would refuse it, or make a thread for it alone.
+    """
+    scope = SyncToAsync.thread_sensitive_context.get(None)
+    begun = False
+
+    def begin() -> _T:
+        nonlocal begun
+        begun = True
+        return body()
+
+    if scope is None or _caller() is not None or scope in SyncToAsync.context_to_thread_executor:
+        try:
+            return await sync_to_async(begin, thread_sensitive=True)()
+        except RuntimeError:
+            if begun:
+                raise
+    return await asyncio.wrap_future(otherwise.submit(body))
+
+
+async def where_waited_for(body: Callable[[], _T], otherwise: Threads) -> _T:
+    """Run ``body`` on the thread that waits for this event loop, as a test case does; on a server's loop nobody does."""
+    loop = asyncio.get_running_loop()
+    waits: Any = AsyncToSync.loop_thread_executors.get(loop)
+    if waits is not None:
+        return await loop.run_in_executor(waits, body)
+    return await asyncio.wrap_future(otherwise.submit(body))
+
+
+def _caller() -> object:
+    """The executor of a sync caller above this task."""
+    return getattr(AsyncToSync.executors, "current", None)
+
+
 def under_test() -> bool:
     """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
     utils = sys.modules.get("django.test.utils")
@@ -83,4 +121,4 @@ def under_test() -> bool:
 readers = Threads("sse-log-read", 2)
 """For what the hub reads: its tasks run in the context of whichever request or stream happened to be first."""
 writers = Threads("sse-log-write", 2)
-"""For what is appended outside the caller's transaction."""
+"""For what is appended outside the caller's transaction, and by tasks that have outlived their request."""

@@ -91,13 +91,14 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
     until = time.monotonic() + PATIENCE
     pause, mended = 0.001, False
     while True:
+        before = connections[alias].connection
         try:
             return attempt()
         except (Error, _AtCommit) as raised:
             at_commit = isinstance(raised, _AtCommit)
             error = raised.__cause__ if at_commit else raised
             assert isinstance(error, Error)
-            lost = _drop_if_lost(connections[alias])
+            lost = before is not None and _is_lost(connections[alias], before)
             again = is_locked(error) or (lost and not mended and not at_commit)
             mended = mended or lost
             if not again or time.monotonic() > until:
@@ -106,9 +107,11 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _drop_if_lost(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the connection was lost, as when the server was started anew; the next use makes another."""
-    if connection.connection is None or connection.is_usable():
+def _is_lost(connection: BaseDatabaseWrapper, before: object) -> bool:
+    """Whether the connection that there was is gone, as when the server was started anew; the next use then makes another."""
+    if connection.connection is not before:
+        return True  # Django has closed what it could not roll back
+    if connection.is_usable():
         return False
     connection.close()
     return True
@@ -147,7 +150,7 @@ def explained(alias: str, outcome: str) -> Iterator[None]:
             f"AGENT_SSE['EVENT_LOG']. {outcome}"
         ) from error
     except Error as error:
-        raise EventLogUnavailable(f"{_what(alias, error)}. {outcome}. The database said: {_first_line(error)}") from error
+        raise EventLogUnavailable(f"{_what(alias, error)} {outcome}. The database said: {_first_line(error)}") from error
 
 
 def _what(alias: str, error: Error) -> str:
@@ -155,18 +158,16 @@ def _what(alias: str, error: Error) -> str:
     where = f"DATABASES[{alias!r}]"
     if code in _MISSING or "no such table" in text or "no such column" in text:
         database = "" if alias == "default" else f" --database {alias}"
-        return f"the tables of the event log are not in {where}, or are old: run `manage.py migrate{database}`"
+        return f"the tables of the event log are not in {where}, or are old: run `manage.py migrate{database}`."
     if code in _READ_ONLY:
-        return (
-            f"{where} is read-only: name one that can be written to, as AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] or by a router"
-        )
+        return f"{where} is read-only: name another one, as AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] or by a router."
     if code in _FULL:
-        return f"the disk of {where} is full: free some of it; `Topic(…).delete()` and shorter retention make room in the tables"
+        return f"the disk of {where} is full: free some of it; `Topic(…).delete()` and shorter retention make room in the tables."
     if code in _LOCKED:
-        return f"others held {where} for too long{_mend_lock(alias)}"
+        return f"others held {where} for too long{_mend_lock(alias)}."
     if isinstance(error, (OperationalError, InterfaceError)):
         return f"{where} cannot be reached, or gave up: is the server up, and are its host and password right?"
-    return f"{where} refused what the event log asked of it" if isinstance(error, DatabaseError) else f"{where} failed"
+    return f"{where} refused what the event log asked of it." if isinstance(error, DatabaseError) else f"{where} failed."
 
 
 def _mend_lock(alias: str) -> str:
