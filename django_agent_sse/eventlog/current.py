@@ -15,6 +15,7 @@ from .. import conf
 from ..exceptions import ConfigurationError
 from .base import EventLog
 from .bell import bell
+from .ringer import ringer
 
 
 class _Current:
@@ -34,7 +35,7 @@ class _Current:
             with self._lock:
                 if self._log is None:
                     made_now = made(conf.setting("EVENT_LOG"))
-                    made_now.changed = bell.ring
+                    made_now.changed = ringer.changed if made_now.crosses_processes else bell.ring
                     self._log = made_now
                 log = self._log
         return log
