@@ -1,7 +1,7 @@
 """The bell through a channel layer: tells other processes at once that topics have more. It carries names, no events.
 
 Nothing depends on it: the poll finds what no bell told of. So whatever goes wrong here is said once, and tried again. The layer
-is one of our own with the project's configuration: the core layer of ``channels_redis`` lets one event loop receive only, and that
+is one of our own with the project's configuration: in the core layer of ``channels_redis`` one event loop can receive, and that
 is for consumers.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,28 @@ async def test_a_forked_child_has_a_layer_of_its_own_and_leaves_the_parents_alon
             await asyncio.sleep(0.02)
         assert await running == "fine\n"
         await eventually("child and parent were heard", lambda: here.heard >= {"b", "c"}, PATIENCE)
+
+
+def test_a_layer_without_channels_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with override_settings(CHANNEL_LAYERS=through("redis://127.0.0.1:1/0")):
+        assert layer_module.layer_configured()
+        monkeypatch.setattr(layer_module.importlib.util, "find_spec", lambda name: None)
+        assert not layer_module.layer_configured()
+
+
+async def test_there_is_one_thread_however_often_it_is_used(redis_url: str, process: Callable[[], Process]) -> None:
+    with override_settings(CHANNEL_LAYERS=through(redis_url)):
+        here = process()
+        here.follow("a")
+        here.ringer.changed("a")
+        assert await asyncio.to_thread(here.ringer.flush, PATIENCE)
+        thread, count = here.ringer.thread, threading.active_count()
+        for number in range(200):
+            here.ringer.changed(f"topic.{number}")
+            here.follow(f"topic.{number}")
+        assert await asyncio.to_thread(here.ringer.flush, PATIENCE)
+        assert here.ringer.thread is thread
+        assert threading.active_count() <= count + 2, "but for those of executors"
 
 
 def test_names_wait_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
