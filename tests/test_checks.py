@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, Error, Warning, run_checks
+from django.db import connections
 from django.test import override_settings
 
 from django_agent_sse import checks
@@ -215,3 +218,53 @@ def test_w005_silence_that_proxies_do_not_bear(heartbeat: Any) -> None:
 @pytest.mark.parametrize("heartbeat", [0.5, 15, 55])
 def test_w005_is_silent_for_a_shorter_one(heartbeat: float) -> None:
     assert found(AGENT_SSE={"HEARTBEAT": heartbeat}) == {}
+
+
+DATABASE_LOG = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": "topics"}}}
+
+
+def with_database(monkeypatch: pytest.MonkeyPatch, **entry: Any) -> None:
+    monkeypatch.setitem(connections.databases, "topics", {**connections.databases["default"], "OPTIONS": {}, **entry})
+
+
+@pytest.mark.parametrize("mode", [None, "DEFERRED"])
+def test_w006_transactions_of_sqlite_that_begin_without_a_lock(monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    with_database(monkeypatch, NAME="db.sqlite3", OPTIONS={} if mode is None else {"transaction_mode": mode})
+    messages = found(AGENT_SSE=DATABASE_LOG)
+    del connections["topics"]
+    assert list(messages) == ["W006"]
+    assert isinstance(messages["W006"], Warning)
+    assert "DATABASES['topics']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE'}" in str(messages["W006"].hint)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"OPTIONS": {"transaction_mode": "immediate"}, "NAME": "db.sqlite3"},
+        {"NAME": ":memory:"},
+        {"ENGINE": "django.db.backends.postgresql", "NAME": "x"},
+    ],
+)
+def test_w006_is_silent_for_others(monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any]) -> None:
+    with_database(monkeypatch, **entry)
+    assert found(AGENT_SSE=DATABASE_LOG) == {}
+    del connections["topics"]
+
+
+def test_e005_a_log_in_a_database_that_is_not_there() -> None:
+    messages = found(AGENT_SSE=DATABASE_LOG)
+    assert list(messages) == ["E005"]
+    assert "'topics'" in messages["E005"].msg
+
+
+def test_a_project_without_a_database_that_asks_for_no_log_is_told_nothing() -> None:
+    code = """
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_agent_sse"], SECRET_KEY="x")
+django.setup()
+from django.core.checks import run_checks
+print(run_checks(tags=["django_agent_sse"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

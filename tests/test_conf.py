@@ -17,7 +17,7 @@ from django_agent_sse.exceptions import ConfigurationError, InvalidEvent
 from tests.serving import ask, served
 
 DEFAULTS = {
-    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}},
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
     "CACHE": "default",
     "HEARTBEAT": 15,
     "RETRY": 3000,
@@ -34,7 +34,9 @@ DEFAULTS = {
 
 def test_every_key_has_a_default(settings: Any) -> None:
     del settings.AGENT_SSE
+    conf.current.cache_clear()  # a deleted setting is no changed one to Django
     assert dict(conf.current()) == DEFAULTS
+    conf.current.cache_clear()
 
 
 def test_given_values_are_merged_over_the_defaults() -> None:

@@ -68,6 +68,9 @@ if "DATABASE_URL" in os.environ:
 
     DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
 
+# A build runs in the server's own process here, and its topic goes with it.
+AGENT_SSE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
+
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",

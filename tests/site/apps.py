@@ -16,6 +16,7 @@ class SiteConfig(AppConfig):
     def ready(self) -> None:
         """Shorten the time after which idle database connections are closed."""
         if quiet := os.environ.get("SITE_QUIET_SECONDS"):
+            from django_agent_sse.eventlog import threads as log_threads
             from django_agent_sse.streams import threads
 
-            threads.QUIET_SECONDS = float(quiet)
+            threads.QUIET_SECONDS = log_threads.QUIET_SECONDS = float(quiet)

@@ -8,6 +8,8 @@ What a live test varies comes from the environment, set by ``tests.live.servers`
     A key of ``MIDDLEWARE_SETS``.
 ``SITE_AGENT_SSE``
     JSON, merged into ``AGENT_SSE``.
+``SITE_CHANNEL_LAYERS``
+    JSON, for ``CHANNEL_LAYERS``.
 ``SITE_DEBUG``
     ``1`` for ``DEBUG = True``.
 
@@ -106,4 +108,7 @@ TEMPLATES = [
 DATABASES = {"default": database(os.environ.get("SITE_DATABASE", str(BASE_DIR / "db.sqlite3")))}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-AGENT_SSE: dict[str, Any] = json.loads(os.environ.get("SITE_AGENT_SSE", "{}"))
+AGENT_SSE: dict[str, Any] = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}} | json.loads(
+    os.environ.get("SITE_AGENT_SSE", "{}")
+)
+CHANNEL_LAYERS: dict[str, Any] = json.loads(os.environ.get("SITE_CHANNEL_LAYERS", "{}"))

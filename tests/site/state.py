@@ -8,15 +8,24 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.http import HttpRequest, JsonResponse
 
 _connections_opened = 0
+_queries = 0
 
 
-def _count_connection(**_: Any) -> None:
+def _count_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
     global _connections_opened
     _connections_opened += 1
+    connection.execute_wrappers.append(_count_query)
+
+
+def _count_query(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
+    global _queries
+    _queries += 1
+    return execute(sql, params, many, context)
 
 
 connection_created.connect(_count_connection)
@@ -39,7 +48,7 @@ def _open_streams() -> int:
 
 
 async def state(request: HttpRequest) -> JsonResponse:
-    """``/_state/``: threads, descriptors, tasks, open streams, and how many database connections were ever opened."""
+    """``/_state/``: threads, descriptors, tasks, open streams, database connections and queries since it began."""
     return JsonResponse(
         {
             "pid": os.getpid(),
@@ -49,6 +58,7 @@ async def state(request: HttpRequest) -> JsonResponse:
             "tasks": sorted(str(task.get_coro().__qualname__) for task in asyncio.all_tasks()),
             "open_streams": _open_streams(),
             "connections_opened": _connections_opened,
+            "queries": _queries,
         }
     )
 

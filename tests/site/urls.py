@@ -24,6 +24,7 @@ urlpatterns = [
     path("life/", include(life.router.urls)),
     path("parity/", include(parity.router.urls)),
     path("topics/produce/<slug:topic>/", topics.produce),
+    path("topics/stamped/<slug:topic>/", topics.stamped),
     path("topics/", include(topics.router.urls)),
     path("verbs/", include(verbs.router.urls)),
 ]

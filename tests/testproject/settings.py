@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from testproject.settings import *  # noqa: F403
-from testproject.settings import RECIPES, REPOSITORY
+from testproject.settings import AGENT_SSE, RECIPES, REPOSITORY
 
 PROGRAM = Path(__file__).with_name("recipe.py")
 COURSES = ("passes", "fails", "gated", "steps", "odd", "many", "stubborn", "leaves", "waits")
@@ -27,4 +27,4 @@ RECIPES = {
     "nowhere": {**course("nowhere"), "argv": ["/nonexistent/program"]},
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
-AGENT_SSE = {"RETRY": 100}  # a browser that would come back does so while a test watches
+AGENT_SSE = {**AGENT_SSE, "RETRY": 100}  # a browser that would come back does so while a test watches

@@ -7,23 +7,38 @@ import time
 
 from django.http import HttpRequest, JsonResponse
 
-from django_agent_sse import Router, aclose_topic, apublish_many
+from django_agent_sse import Context, Router, Stream, aclose_topic, apublish_many
+from tests.ledger.stamper import publish_stamped
 
 router = Router(app_name="topics")
 router.topic("follow/<slug:topic>/", "{topic}")
 TICK = 0.005
+
+
+@router.sse("several/")
+async def several(c: Context, stream: Stream) -> None:
+    """The topics that the query names."""
+    await stream.follow(*c.request.GET.getlist("topic"))
+
+
 tasks: set[asyncio.Task[None]] = set()
 
 
+def stamped(request: HttpRequest, topic: str) -> JsonResponse:
+    """Publish ``count`` events with about ``pause`` seconds in between; when each was committed."""
+    return JsonResponse(publish_stamped(topic, int(request.GET["count"]), float(request.GET["pause"])))
+
+
 async def produce(request: HttpRequest, topic: str) -> JsonResponse:
-    """Publish ``rate`` numbered events a second for so many ``seconds``, then close the topic."""
-    task = asyncio.create_task(_produce(topic, int(request.GET["rate"]), float(request.GET["seconds"])))
+    """Publish ``rate`` numbered events a second for so many ``seconds``, then close the topic, unless ``close=0``."""
+    close = request.GET.get("close") != "0"
+    task = asyncio.create_task(_produce(topic, int(request.GET["rate"]), float(request.GET["seconds"]), close))
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return JsonResponse({})
 
 
-async def _produce(topic: str, rate: int, seconds: float) -> None:
+async def _produce(topic: str, rate: int, seconds: float, close: bool) -> None:
     began, sent, count = time.monotonic(), 0, int(rate * seconds)
     while sent < count:
         due = min(count, int((time.monotonic() - began) * rate) + 1)
@@ -31,4 +46,5 @@ async def _produce(topic: str, rate: int, seconds: float) -> None:
         await apublish_many(topic, [f"{number} {now} ".ljust(80, "x") for number in range(sent, due)])
         sent = due
         await asyncio.sleep(TICK)
-    await aclose_topic(topic)
+    if close:
+        await aclose_topic(topic)
