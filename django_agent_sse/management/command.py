@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import textwrap
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -23,16 +24,24 @@ class SSECommand(BaseCommand):
     """A command over the event log, or over HTTP.
 
     Attributes:
-        examples: What ``--help`` ends with; each of its lines that begins with ``manage.py`` is a command to copy.
+        takes: The arguments, as the first line of ``--help`` shows them behind the options.
+        examples: What ``--help`` ends with: commands to copy, and the exit codes.
     """
 
+    takes: ClassVar[str] = ""
     examples: ClassVar[str] = ""
     requires_system_checks: Sequence[str] = ()  # type: ignore[assignment]  # a command that runs under cron does one thing
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """See Django's."""
         self.name = subcommand
-        return super().create_parser(prog_name, subcommand, formatter_class=_HelpFormatter, epilog=self.examples, **kwargs)
+        return super().create_parser(
+            *(prog_name, subcommand),
+            formatter_class=_HelpFormatter,
+            usage=f"%(prog)s [options] {self.takes}",
+            epilog=self.examples,
+            **kwargs,
+        )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run it.
@@ -52,7 +61,7 @@ class SSECommand(BaseCommand):
 
     def tell(self, text: str) -> None:
         """Say something about what goes on, on stderr: stdout is for what was asked for."""
-        self.stderr.write(f"{self.name}: {text}", self.style.WARNING)
+        self.stderr.write(self.style.WARNING(f"{self.name}: {text}"), _as_it_is)
         self.stderr.flush()
 
     def _forget_stdout(self) -> None:
@@ -108,5 +117,13 @@ class Backoff:
         self.failures = 0
 
 
+def _as_it_is(text: str) -> str:
+    """Instead of the colour of errors."""
+    return text
+
+
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's order of options; the examples as they are written."""
+    """Django's order of options; examples as they are written, paragraphs as wide as the terminal."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else textwrap.fill(text, width)

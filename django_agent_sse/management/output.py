@@ -88,11 +88,11 @@ class Printer:
         name = one.event.event
         data = self._safe(one.event.data)
         if name in PLAIN:
-            return f"{self._painted(data, _RED)}\n" if name == "stderr" else f"{self._closed(data)}\n"
+            return (self._painted(data, _RED) if name == "stderr" else self._closed(data)) + "\n"
         label = self._safe(str(name)) + ":"
-        first, *rest = split_lines(data)
+        first, *rest = split_lines(self._closed(data))
         lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]
-        return self._closed("\n".join(lines)) + "\n"
+        return "\n".join(lines) + "\n"
 
     def _painted(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}{RESET}" if self._colour else text

@@ -26,18 +26,26 @@ class Command(SSECommand):
         "Publish events to a topic: one with DATA, or one for each line of standard input, as the lines come. Prints the id of "
         "each. Everybody who follows the topic sees them."
     )
+    takes = "TOPIC [DATA]"
     examples = """examples:
-  manage.py sse_publish news 'We are open'                   one event
+  manage.py sse_publish news 'We are open'
   manage.py sse_publish prices '{"eur": 42}' --json --event tick
-  tail -F app.log | manage.py sse_publish logs.app --quiet   each line, within 50 ms
-  manage.py sse_publish builds.42 --close                    end a topic
-  manage.py sse_publish builds.42 'exit 1' --close=failed    one last event, and why it ends
-  manage.py sse_publish invoices 'no. 17' --key invoice-17   once, however often it is run
-
-A DATA that begins with a dash stands behind --, as in: sse_publish news -- -1
+  tail -F app.log | manage.py sse_publish logs.app --quiet
+                              each line, within 50 ms
+  manage.py sse_publish builds.42 --close
+                              end a topic
+  manage.py sse_publish builds.42 'exit 1' --close=failed
+                              one last event, and why the topic ends
+  manage.py sse_publish invoices 'no. 17' --key invoice-17
+                              once, however often this is run
+  manage.py sse_publish numbers -- -1
+                              data that begins with a dash
 
 exit codes:
-  0 all was published; 1 something was not (stderr says which line, and why); 2 wrong arguments; 130 Ctrl-C
+  0    all was published
+  1    something was not: stderr says which line, and why
+  2    wrong arguments
+  130  Ctrl-C
 """
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -26,6 +26,7 @@ REDRAWN_EVERY = 1.0
 """Seconds between two states of a line that CRs draw again and again."""
 ROOM_FOR_NAME = 16
 """Bytes of an event that its name may take."""
+_LIKE = "sse_run builds.42 -- make -j4"
 TOPIC_VARIABLE = "SSE_TOPIC"
 
 
@@ -34,27 +35,35 @@ class Command(SSECommand):
         "Run a command, and publish what it prints to a topic, line by line: events stdout and stderr, one line each, and at the "
         "end one event exit. Then the topic is closed. Ends with the command's exit code."
     )
+    takes = "TOPIC -- COMMAND [ARGUMENT ...]"
     examples = """examples:
   manage.py sse_run builds.42 -- make -j4
-  manage.py sse_run nightly --replace -- ./backup.sh /var/lib      as in cron: forget what the last run has printed
-  manage.py sse_run deploys.7 --keep-open -- ./migrate.sh && \\
-  manage.py sse_run deploys.7 -- ./restart.sh                      two commands, one topic
-  manage.py sse_run counts -- sh -c 'ls | wc -l'                   a pipeline needs a shell
+  manage.py sse_run nightly --replace -- ./backup.sh /var/lib
+                              in cron: forget what the last run has printed
+  manage.py sse_run deploys.7 --keep-open -- ./migrate.sh
+  manage.py sse_run deploys.7 -- ./restart.sh
+                              two commands, one topic
+  manage.py sse_run counts -- sh -c 'ls | wc -l'
+                              a pipeline needs a shell
 
-The last event is exit, with data such as {"code":0,"signal":null,"seconds":12.3}. The topic is closed as completed (code 0),
-failed (any other), or cancelled (ended after a signal that sse_run got and passed on). The command finds the topic's name in
+The last event is exit, as in {"code":0,"signal":null,"seconds":12.3}. The topic
+is closed as completed (code 0), failed (another code), or cancelled (ended after
+a signal that sse_run got, and passed on). The command finds the topic's name in
 $SSE_TOPIC, so that what it starts can publish there too.
 
 exit codes:
-  the command's; 128 + n where signal n ended it; 127 it was not found; 126 it cannot be executed;
-  1 the topic cannot be published to (then the command was not run); 2 wrong arguments
+  that of the command, or
+  128 + n  signal n ended the command
+  127      the command was not found
+  126      it cannot be executed
+  1        the topic cannot be published to: the command was not run
+  2        wrong arguments: the command was not run
 """
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """See Django's."""
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.__class__ = _Parser
-        parser.usage = f"{parser.prog} [options] TOPIC -- COMMAND [ARGUMENT ...]"
         return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -176,9 +185,9 @@ class _Parser(CommandParser):
         own, command = given[:split], given[split + 1 :]
         found, unknown = self.parse_known_args(own, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)} (the command stands behind --: {self.usage})")
+            self.error(f"{' '.join(unknown)!r}: the command stands behind --, as in {_LIKE}")
         if not command:
-            self.error(f"there is no command to run: {self.usage}")
+            self.error(f"there is no command to run: it stands behind --, as in {_LIKE}")
         found.command = command
         return found
 

@@ -34,17 +34,27 @@ class Command(SSECommand):
         "Follow a topic of this project, or the event stream of any server over HTTP: print its events as they come, until it is "
         "closed. Begins with a topic's last 10 events, as tail does. Resumes by itself; what goes on is told on stderr."
     )
+    takes = "TOPIC|URL"
     examples = """examples:
-  manage.py sse_tail builds.42                      the last 10 events, then what comes
-  manage.py sse_tail builds.42 --from-start         everything that is kept, then what comes
-  manage.py sse_tail builds.42 -n 100 --no-follow   the last 100, and no more
-  manage.py sse_tail builds.42 --after 1500         what follows event 1500
-  manage.py sse_tail builds.42 --json | jq .data    for programs
-  manage.py sse_tail builds.42 --exit-code          ends as the command of sse_run did
-  manage.py sse_tail https://example.org/events/ -H 'Authorization: Bearer secret'
+  manage.py sse_tail builds.42
+                              the last 10 events, then what comes
+  manage.py sse_tail builds.42 --from-start
+                              everything that is kept, then what comes
+  manage.py sse_tail builds.42 -n 100 --no-follow
+                              the last 100, and no more
+  manage.py sse_tail builds.42 --after 1500
+                              what follows event 1500
+  manage.py sse_tail builds.42 --json | jq -r .data
+                              for programs
+  manage.py sse_tail builds.42 --exit-code
+                              ends as the command of sse_run did
+  manage.py sse_tail https://example.org/events/ -H 'Authorization: Bearer x'
 
 exit codes:
-  0 the topic or stream is over, or nobody reads the output; 1 it cannot be followed; 2 wrong arguments; 130 Ctrl-C
+  0    the topic or stream is over, or nobody reads the output
+  1    it cannot be followed: stderr says why
+  2    wrong arguments
+  130  Ctrl-C
 """
 
     def add_arguments(self, parser: CommandParser) -> None:

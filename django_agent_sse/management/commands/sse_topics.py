@@ -20,13 +20,18 @@ NUMBERS = frozenset({2, 3, 4, 5})
 
 class Command(SSECommand):
     help = "List the topics: whether each is open, how many events it keeps, from when, and why it was closed."
+    takes = "[PREFIX]"
     examples = """examples:
-  manage.py sse_topics                 all of them
-  manage.py sse_topics builds.         those whose names begin with builds.
+  manage.py sse_topics
+  manage.py sse_topics builds.
+                              those whose names begin with builds.
   manage.py sse_topics --json | jq -r 'select(.state == "open") | .topic'
 
 exit codes:
-  0 listed, also where there are none; 1 the log cannot be read; 2 wrong arguments; 130 Ctrl-C
+  0    listed, also where there are none
+  1    the event log cannot be read
+  2    wrong arguments
+  130  Ctrl-C
 """
 
     def add_arguments(self, parser: CommandParser) -> None:

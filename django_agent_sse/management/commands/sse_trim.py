@@ -33,18 +33,27 @@ class Command(SSECommand):
         "Drop the oldest events of a topic, or of many, beyond the bounds that are given; or forget whole topics. A topic's own "
         "limits (AGENT_SSE['EVENT_LOG']['OPTIONS']) hold without it. Who was still to read what is dropped is told so."
     )
+    takes = "TOPIC | --prefix P | --all"
     examples = """examples:
-  manage.py sse_trim builds.42 --max-events 1000          keep the last 1,000 events
-  manage.py sse_trim --prefix builds. --max-age 12h       drop what is older than 12 hours
-  manage.py sse_trim --all --max-bytes 10M --dry-run      say what would be dropped
+  manage.py sse_trim builds.42 --max-events 1000
+                              keep the last 1,000 events
+  manage.py sse_trim --prefix builds. --max-age 12h
+                              drop what is older than 12 hours
+  manage.py sse_trim --all --max-bytes 10M --dry-run
+                              say what would be dropped
   manage.py sse_trim --all --delete --closed-only --max-age 30d
-                                                          every night: forget what ended 30 days ago
-  manage.py sse_trim builds.42 --delete                   forget one topic
+                              each night: forget what ended 30 days ago
+  manage.py sse_trim builds.42 --delete
+                              forget one topic
 
-With --delete, --max-age is the age of a topic's newest event: topics with a younger one stay.
+With --delete, --max-age is the age of a topic's newest event: topics with a
+younger one stay.
 
 exit codes:
-  0 done, also where there was nothing to do; 1 it cannot be done; 2 wrong arguments; 130 Ctrl-C
+  0    done, also where there was nothing to do
+  1    it cannot be done: stderr says why
+  2    wrong arguments
+  130  Ctrl-C
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
