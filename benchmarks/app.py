@@ -39,6 +39,7 @@ settings.configure(
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(os.environ["WORK"], "db.sqlite3")}},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     LOGGING_CONFIG=None,
+    AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}},
 )
 django.setup()
 

@@ -9,7 +9,9 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+from django.db import connections
 from django.urls import URLResolver, get_resolver
+from django.utils.connection import ConnectionDoesNotExist
 
 from . import conf
 from .eventlog.current import made
@@ -35,7 +37,14 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """The settings around it."""
-    return [*_no_asgi(), *_redis_layer_time_out(), *_silent_cache(), *_dummy_cache(), *_slow_heartbeat()]
+    return [
+        *_no_asgi(),
+        *_redis_layer_time_out(),
+        *_silent_cache(),
+        *_dummy_cache(),
+        *_slow_heartbeat(),
+        *_deferred_transactions(),
+    ]
 
 
 def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -92,6 +101,8 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
 
 
 def _event_log() -> Iterator[checks.CheckMessage]:
+    if not settings.DATABASES.get("default") and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
+        return  # a project without a database, which has asked for no log: publish() would tell it
     try:
         problems = made(conf.setting("EVENT_LOG")).check()
     except AgentSSEError as error:
@@ -175,6 +186,23 @@ def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
             "a client that vanished is never noticed",
             hint="Leave it at 15.",
             id="django_agent_sse.W005",
+        )
+
+
+def _deferred_transactions() -> Iterator[checks.CheckMessage]:
+    try:
+        log = made(conf.setting("EVENT_LOG"))
+        connection = connections[log.alias] if log.transactional else None
+    except (AgentSSEError, ConnectionDoesNotExist):  # E001 and E005 say it
+        return
+    if connection is None or connection.vendor != "sqlite" or connection.is_in_memory_db():  # type: ignore[attr-defined]
+        return
+    if str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield checks.Warning(
+            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with several "
+            'threads or processes, publish() inside atomic() can fail with "database is locked"',
+            hint=f"Set DATABASES[{log.alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE'}}.",
+            id="django_agent_sse.W006",
         )
 
 

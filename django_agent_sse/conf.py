@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.core.signals import setting_changed
 from .exceptions import ConfigurationError
 
 DEFAULTS: Mapping[str, Any] = {
-    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}},
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
     "CACHE": "default",
     "HEARTBEAT": 15,
     "RETRY": 3000,
@@ -26,6 +27,9 @@ DEFAULTS: Mapping[str, Any] = {
     "CLOSE_GRACE": 5,
     "THREADS": 4,
 }
+
+
+_instead: dict[str, Any] = {}
 
 
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:
@@ -50,12 +54,26 @@ def current() -> Mapping[str, Any]:
         raise ConfigurationError(f"AGENT_SSE must be a dict, not {type(given).__name__}")
     if problems := unknown_keys(given):
         raise ConfigurationError("; ".join(problems))
-    return {**DEFAULTS, **given}
+    return {**DEFAULTS, **_instead, **given}
 
 
 def setting(name: str) -> Any:
     """One value of ``AGENT_SSE``, or its default."""
     return current()[name]
+
+
+@contextmanager
+def other_default(name: str, value: Any) -> Iterator[None]:
+    """Have another default meanwhile, for tests."""
+    before = dict(_instead)
+    _instead[name] = value
+    current.cache_clear()
+    try:
+        yield
+    finally:
+        _instead.clear()
+        _instead.update(before)
+        current.cache_clear()
 
 
 def _forget(*, setting: str, **_: object) -> None:

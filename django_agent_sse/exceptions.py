@@ -26,6 +26,7 @@
         ├── TopicClosed         appended to after its end
         ├── PositionConflict    somebody else appended first
         ├── EventTooLarge       larger than the log takes
+        ├── TransactionRefused  asked to leave a transaction that cannot be left
         ├── AsyncRequired       a plain verb under a running event loop; the message names its twin
         └── EventLogUnavailable the log cannot be reached; nothing was appended
 """
@@ -147,6 +148,10 @@ class PositionConflict(EventLogError):
 
 class EventTooLarge(EventLogError):
     """One event is larger than the log takes; store it elsewhere, and publish where."""
+
+
+class TransactionRefused(EventLogError):
+    """``outside_transaction`` or ``on_commit`` was asked for where that cannot be; the message says why."""
 
 
 class AsyncRequired(EventLogError, RuntimeError):

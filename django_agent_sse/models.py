@@ -1,10 +1,12 @@
-"""What Django's admin and its permissions need a model for. There is no table of the package's own."""
+"""The tables of ``DatabaseEventLog``, and what Django's admin and its permissions need a model for."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.db import models
+
+from .fields import ExactField
 
 
 class _Nothing(models.Manager["KeyValueStore"]):
@@ -29,3 +31,89 @@ class KeyValueStore(models.Model):
 
     def __str__(self) -> str:
         return "key-value store"
+
+
+class LogTopic(models.Model):
+    """One topic. Its row is also the lock: who changes anything of the topic updates it first.
+
+    Attributes:
+        floor: The newest offset that is no longer kept; it may lie inside a ``LogRow``.
+        closed: Why it was closed; empty while it is open.
+        total: Bytes that were ever appended.
+        gone: Those up to ``floor``: the difference is what is kept.
+        oldest_at: When the oldest event that is kept was appended, in seconds since 1970.
+        appended_at: When the newest one was.
+    """
+
+    name = ExactField(max_length=200)
+    epoch = models.CharField(max_length=8)
+    floor = models.BigIntegerField(default=0)
+    top = models.BigIntegerField(default=0)
+    closed = models.CharField(max_length=200, default="")
+    total = models.BigIntegerField(default=0)
+    gone = models.BigIntegerField(default=0)
+    oldest_at = models.FloatField()
+    appended_at = models.FloatField()
+
+    class Meta:
+        default_permissions = ("view", "delete")
+        verbose_name = "topic"
+        constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_topic_name"),)
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+class LogRow(models.Model):
+    """The events of one append, or a part of them where they are many.
+
+    Attributes:
+        last: The offset of the last of them.
+        events: How many they are.
+        total: Bytes of the topic up to ``last``: with it, bytes are found by halving, as offsets are.
+        payload: See ``eventlog.packing``.
+    """
+
+    # No constraint, no index of its own: rows are only reached by (topic, last), under the topic's lock.
+    topic = models.ForeignKey(LogTopic, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    last = models.BigIntegerField()
+    events = models.IntegerField()
+    total = models.BigIntegerField()
+    at = models.FloatField()
+    payload = models.TextField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "events of a topic"
+        verbose_name_plural = "events of topics"
+        constraints = (models.UniqueConstraint(fields=("topic", "last"), name="agent_sse_row_last"),)
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}: {self.last - self.events + 1} to {self.last}"
+
+
+class LogKey(models.Model):
+    """An idempotency key that was used: a table of its own, so that it outlives the events.
+
+    Attributes:
+        digest: Of the key, which may hold characters that a database does not take.
+        first: The offset of the first event that it named.
+        last: The offset of the last one.
+        at: When, in seconds since 1970.
+    """
+
+    topic = models.ForeignKey(LogTopic, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    digest = models.CharField(max_length=32)
+    first = models.BigIntegerField()
+    last = models.BigIntegerField()
+    at = models.FloatField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "key of a topic"
+        verbose_name_plural = "keys of topics"
+        constraints = (models.UniqueConstraint(fields=("topic", "digest"), name="agent_sse_key_digest"),)
+        indexes = (models.Index(fields=("topic", "at"), name="agent_sse_key_at"),)
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}: {self.digest}"

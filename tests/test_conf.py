@@ -17,7 +17,7 @@ from django_agent_sse.exceptions import ConfigurationError, InvalidEvent
 from tests.serving import ask, served
 
 DEFAULTS = {
-    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}},
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
     "CACHE": "default",
     "HEARTBEAT": 15,
     "RETRY": 3000,

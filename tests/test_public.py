@@ -66,6 +66,7 @@ ERRORS = {
     "PositionConflict": ("EventLogError",),
     "EventTooLarge": ("EventLogError",),
     "AsyncRequired": ("EventLogError", RuntimeError),
+    "TransactionRefused": ("EventLogError",),
     "EventLogUnavailable": ("EventLogError",),
 }
 

@@ -202,7 +202,9 @@ def test_a_command_is_refused_and_a_server_is_not() -> None:
 import io
 import django
 from django.conf import settings
-settings.configure(INSTALLED_APPS=["django_agent_sse"], ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+memory = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
+about = {"ROOT_URLCONF": __name__, "ALLOWED_HOSTS": ["*"], "SECRET_KEY": "x", "AGENT_SSE": memory}
+settings.configure(INSTALLED_APPS=["django_agent_sse"], **about)
 django.setup()
 urlpatterns = []
 from django_agent_sse import publish, exceptions
@@ -226,7 +228,8 @@ def test_a_server_may_publish_before_its_first_request() -> None:
     code = """
 import django
 from django.conf import settings
-settings.configure(INSTALLED_APPS=["django_agent_sse"], SECRET_KEY="x")
+memory = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
+settings.configure(INSTALLED_APPS=["django_agent_sse"], SECRET_KEY="x", AGENT_SSE=memory)
 from django.core.asgi import get_asgi_application
 application = get_asgi_application()
 from django_agent_sse import publish

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
+from django.db import DEFAULT_DB_ALIAS
+
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
 from .checked import size_of, valid_expect, valid_key, valid_topic
@@ -35,6 +37,8 @@ class EventLog(ABC):
     crosses_processes: ClassVar[bool] = False
     durable: ClassVar[bool] = False
     transactional: ClassVar[bool] = False
+    own_options: ClassVar[tuple[str, ...]] = ()
+    """Options beside the limits, which the back end's own ``__init__`` takes."""
 
     def __init__(self, **options: Any) -> None:
         """Take ``OPTIONS``.
@@ -45,13 +49,25 @@ class EventLog(ABC):
         known = {name.upper() for name in Limits.__slots__}
         if unknown := [name for name in options if name not in known]:
             raise ConfigurationError(
-                f"AGENT_SSE['EVENT_LOG']['OPTIONS'] has {unknown[0]!r}; {type(self).__name__} knows {', '.join(sorted(known))}"
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS'] has {unknown[0]!r}; {type(self).__name__} knows "
+                f"{', '.join(sorted(known.union(self.own_options)))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
         self.changed: Callable[[str], object] = _nobody
 
+    @property
+    def alias(self) -> str:
+        """The database whose transactions ``on_commit`` waits for."""
+        return DEFAULT_DB_ALIAS
+
     def append(
-        self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
+        self,
+        topic: str,
+        events: Event | Iterable[Event],
+        *,
+        expect: int | None = None,
+        key: str | None = None,
+        outside_transaction: bool = False,
     ) -> Appended:
         """Append events, all of them or none.
 
@@ -60,22 +76,41 @@ class EventLog(ABC):
             events: One or several; several get consecutive offsets, and nobody's come in between.
             expect: The offset that the topic must end at; 0 where it must be new or empty.
             key: Names this append: another one with the same key appends nothing, and returns the positions of the first.
+            outside_transaction: Append at once, for good, whatever becomes of a transaction that is open here.
 
         Raises:
             TopicNameInvalid, EventTooLarge, InvalidEvent: Nothing was appended; nothing was asked of the store.
             TopicClosed: The topic takes no more.
             PositionConflict: ``expect`` does not hold.
+            TransactionRefused: A transaction is open that cannot be left.
             EventLogUnavailable: The store failed.
         """
-        checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
-        return self._changing(topic, lambda: self._append(*checked))
+        return self.appending(topic, events, expect=expect, key=key, outside_transaction=outside_transaction)()
 
     async def aappend(
-        self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
+        self,
+        topic: str,
+        events: Event | Iterable[Event],
+        *,
+        expect: int | None = None,
+        key: str | None = None,
+        outside_transaction: bool = False,
     ) -> Appended:
         """See ``append``."""
+        return await self._run(self.appending(topic, events, expect=expect, key=key, outside_transaction=outside_transaction))
+
+    def appending(
+        self,
+        topic: str,
+        events: Event | Iterable[Event],
+        *,
+        expect: int | None = None,
+        key: str | None = None,
+        outside_transaction: bool = False,
+    ) -> Callable[[], Appended]:
+        """``append`` in two steps: check now, and append when what is returned is called."""
         checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
-        return await self._run(lambda: self._changing(topic, lambda: self._append(*checked)))
+        return lambda: self._changing(topic, lambda: self._append(*checked), outside_transaction)
 
     def read_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
         """Read up to ``limit`` events after ``offset``, and the topic's state, at one moment; ``PAGE_BYTES`` may end it."""
@@ -84,7 +119,7 @@ class EventLog(ABC):
     async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
         """See ``read_after``."""
         name = valid_topic(topic)
-        return await self._run(lambda: self._read_after(name, offset, limit))
+        return await self._run_read(lambda: self._read_after(name, offset, limit))
 
     def state(self, topic: str) -> TopicState:
         """What is known of a topic; of one that does not exist, that."""
@@ -93,7 +128,7 @@ class EventLog(ABC):
     async def astate(self, topic: str) -> TopicState:
         """See ``state``."""
         name = valid_topic(topic)
-        return await self._run(lambda: self._state(name))
+        return await self._run_read(lambda: self._state(name))
 
     def heads(self, topics: Iterable[str]) -> dict[str, Head]:
         """Where these topics are, in one question to the store; those that do not exist are missing."""
@@ -102,22 +137,26 @@ class EventLog(ABC):
     async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
         """See ``heads``."""
         names = [*topics]
-        return await self._run(lambda: self._heads(names))
+        return await self._run_read(lambda: self._heads(names))
 
-    def close(self, topic: str, reason: str = "completed") -> bool:
+    def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """Take no more events; whether it was open. Closing one that does not exist makes it, so that who waits for it learns.
 
         Args:
             topic: Its name.
             reason: What followers are told; one printable ASCII word or sentence like a topic's name.
+            outside_transaction: See ``append``.
         """
-        name, why = valid_topic(topic), valid_topic(reason, "reason")
-        return self._changing(name, lambda: self._close(name, why))
+        return self.closing(topic, reason, outside_transaction=outside_transaction)()
 
-    async def aclose(self, topic: str, reason: str = "completed") -> bool:
+    async def aclose(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """See ``close``."""
+        return await self._run(self.closing(topic, reason, outside_transaction=outside_transaction))
+
+    def closing(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> Callable[[], bool]:
+        """``close`` in two steps, as ``appending``."""
         name, why = valid_topic(topic), valid_topic(reason, "reason")
-        return await self._run(lambda: self._changing(name, lambda: self._close(name, why)))
+        return lambda: self._changing(name, lambda: self._close(name, why), outside_transaction)
 
     def delete(self, topic: str) -> bool:
         """Forget a topic with its events; whether there was one. The next append begins another epoch, at offset 1."""
@@ -162,10 +201,23 @@ class EventLog(ABC):
         """What keeps this log from working in this project, a sentence each."""
         return []
 
-    def _changing(self, topic: str, body: Callable[[], _T]) -> _T:
+    async def arun(self, call: Callable[[], _T]) -> _T:
+        """Call what ``appending`` or ``closing`` returned, without blocking the event loop."""
+        return await self._run(call)
+
+    def _changing(self, topic: str, body: Callable[[], _T], outside_transaction: bool = False) -> _T:
+        if outside_transaction:
+            return self._outside(topic, lambda: self._changing(topic, body))
         result = body()
-        self._when_visible(lambda: self.changed(topic))
+        self._when_visible(self._ring(topic))
         return result
+
+    def _ring(self, topic: str) -> Callable[[], object]:
+        return lambda: self.changed(topic)
+
+    def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
+        """Call where no transaction of the caller's is open: here, where the log knows of none."""
+        return call()
 
     def _when_visible(self, call: Callable[[], object]) -> None:
         """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
@@ -174,6 +226,10 @@ class EventLog(ABC):
     @abstractmethod
     async def _run(self, body: Callable[[], _T]) -> _T:
         """Run a body without blocking the event loop."""
+
+    async def _run_read(self, body: Callable[[], _T]) -> _T:
+        """Run a body that only reads. The hub does, in tasks that belong to no request and to no stream."""
+        return await self._run(body)
 
     @abstractmethod
     def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended: ...

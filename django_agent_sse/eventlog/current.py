@@ -73,6 +73,8 @@ def made(given: object) -> EventLog:
         )
     try:
         backend: Any = import_string(given["BACKEND"])
+    except RuntimeError as error:  # its tables need the app
+        raise ConfigurationError(f"{given['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
     except ImportError as error:
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {error}") from error
     if not (isinstance(backend, type) and issubclass(backend, EventLog)):

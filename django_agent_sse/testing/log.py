@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.test import override_settings
 
+from .. import conf
 from ..eventlog import current
 from ..eventlog.base import EventLog
 from ..wire.event import Event
@@ -52,7 +53,11 @@ def fresh_log() -> Iterator[PublishedLog]:
     A transaction of the test's makes no difference to it: a follower sees at once what is published in a ``TestCase``, which
     never commits.
     """
-    with override_settings(AGENT_SSE={**getattr(settings, "AGENT_SSE", {}), "EVENT_LOG": MEMORY}):
+    # As the default too: a test that sets AGENT_SSE to something without EVENT_LOG means no other log.
+    with (
+        conf.other_default("EVENT_LOG", MEMORY),
+        override_settings(AGENT_SSE={**getattr(settings, "AGENT_SSE", {}), "EVENT_LOG": MEMORY}),
+    ):
         current.reset()
         yield PublishedLog()
 

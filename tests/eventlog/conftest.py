@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.management import call_command
+from django.db import connections
 
 from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 
-LOGS: dict[str, Callable[..., EventLog]] = {"memory": MemoryEventLog}
+LOGS = ("memory", "sqlite", "postgres")
 
 
 class Door:
@@ -25,10 +30,58 @@ class Door:
         return async_to_sync(getattr(self.log, f"a{verb}")) if self._twin else getattr(self.log, verb)
 
 
+@contextmanager
+def database(alias: str, entry: dict[str, Any], migrate: bool = True) -> Iterator[str]:
+    """One more entry of ``DATABASES``, with the tables of the event log in it."""
+    connections.databases[alias] = {**connections.databases["default"], "OPTIONS": {}, **entry}
+    try:
+        if migrate:
+            call_command("migrate", "django_agent_sse", database=alias, verbosity=0)
+        yield alias
+    finally:
+        connections[alias].close()
+        del connections[alias]
+        del connections.databases[alias]
+
+
+@pytest.fixture(scope="session")
+def sqlite_alias(tmp_path_factory: Any, django_db_blocker: Any) -> Iterator[str]:
+    """A database in a file, as ``startproject`` makes one."""
+    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path_factory.mktemp("sqlite") / "db.sqlite3")}
+    with django_db_blocker.unblock(), database("log-sqlite", entry) as alias:
+        yield alias
+
+
+@pytest.fixture(scope="session")
+def postgres_alias(postgres_database: dict[str, Any], postgres_url: str, django_db_blocker: Any) -> Iterator[str]:
+    """A database of the real server."""
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE event_log")
+    with django_db_blocker.unblock(), database("log-postgres", {**postgres_database, "NAME": "event_log"}) as alias:
+        yield alias
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def alias(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
+    """Each of the databases, with empty tables."""
+    name: str = request.getfixturevalue(f"{request.param}_alias")
+    with django_db_blocker.unblock():
+        DatabaseEventLog(ALIAS=name).clear_all()
+        yield name
+
+
 @pytest.fixture(params=LOGS)
-def new_log(request: pytest.FixtureRequest) -> Callable[..., EventLog]:
+def new_log(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[Callable[..., EventLog]]:
     """``new_log(MAX_EVENTS=3)``: an empty log with these options."""
-    return LOGS[request.param]
+    if request.param == "memory":
+        yield MemoryEventLog
+        return
+    name = request.getfixturevalue(f"{request.param}_alias")
+    with django_db_blocker.unblock():
+        DatabaseEventLog(ALIAS=name).clear_all()
+        yield partial(DatabaseEventLog, ALIAS=name)
 
 
 @pytest.fixture(params=["sync", "async"])

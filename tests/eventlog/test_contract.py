@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from django.db import connections
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse.eventlog.base import PAGE_BYTES, PAGE_EVENTS, EventLog
 from django_agent_sse.eventlog.checked import MAX_KEY, MAX_NAME
-from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.position import Position
+from django_agent_sse.eventlog.records import Appended
 from django_agent_sse.exceptions import (
     ConfigurationError,
     EventTooLarge,
@@ -114,9 +115,16 @@ def test_topics_do_not_see_each_other(log: Any) -> None:
 
 def test_concurrent_appends_are_each_contiguous_and_none_is_lost(new_log: Callable[..., EventLog]) -> None:
     log = new_log()
+    batches = [[Event(f"{number}.{part}") for part in range(3)] for number in range(200)]
+
+    def append(some: list[list[Event]]) -> list[Appended]:
+        try:
+            return [log.append(TOPIC, batch) for batch in some]
+        finally:
+            connections.close_all()
+
     with ThreadPoolExecutor(8) as pool:
-        batches = [[Event(f"{number}.{part}") for part in range(3)] for number in range(200)]
-        appended = list(pool.map(lambda batch: log.append(TOPIC, batch), batches))
+        appended = [one for some in pool.map(append, [batches[n : n + 25] for n in range(0, 200, 25)]) for one in some]
     found = everything(log)
     assert [offset for offset, _ in found] == list(range(1, 601))
     for number, its in enumerate(appended):
@@ -365,12 +373,14 @@ def test_what_is_no_position_is_none(text: str) -> None:
     assert Position.parse(text) is None
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32))
-def test_whatever_happens_a_log_is_what_a_list_would_be(seed: int) -> None:
-    """Random verbs against a plain list that keeps the last 20."""
-    chance, log, model, top = random.Random(seed), MemoryEventLog(MAX_EVENTS=20), list[tuple[int, str]](), 0
-    for _ in range(60):
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_happens_a_log_is_what_a_list_would_be(new_log: Callable[..., EventLog], data: st.DataObject) -> None:
+    """Random verbs against a plain list that keeps the last 20. A log that is no memory gets fewer of them."""
+    log = new_log(MAX_EVENTS=20)
+    log.clear_all()
+    chance, model, top = random.Random(data.draw(st.integers(0, 2**32))), list[tuple[int, str]](), 0
+    for _ in range(10 if log.durable else 60):
         if chance.random() < 0.7:
             batch = [str(chance.random()) for _ in range(chance.randint(1, 30))]
             log.append(TOPIC, events(*batch))

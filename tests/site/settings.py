@@ -106,4 +106,6 @@ TEMPLATES = [
 DATABASES = {"default": database(os.environ.get("SITE_DATABASE", str(BASE_DIR / "db.sqlite3")))}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-AGENT_SSE: dict[str, Any] = json.loads(os.environ.get("SITE_AGENT_SSE", "{}"))
+AGENT_SSE: dict[str, Any] = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}} | json.loads(
+    os.environ.get("SITE_AGENT_SSE", "{}")
+)
