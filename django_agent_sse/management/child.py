@@ -19,8 +19,8 @@ Take = Callable[[Source, bytes], None]
 READ: Final = 65536
 LINGER: Final = 2.0
 """Seconds that output may go on after the command: what it left behind may hold the pipes for ever."""
-PIPE: Final = 2_097_152
-"""No two pipes hold more (pipe(7): 1 MiB each, unless root says otherwise): what comes beyond it, others have printed."""
+PIPE: Final = 65_536
+"""Bytes that a pipe holds, where the system does not tell."""
 STEP: Final = 0.02
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
@@ -132,12 +132,14 @@ class _Reader(threading.Thread):
 
     Attributes:
         read: Bytes so far.
+        capacity: Bytes that the pipe holds: what comes beyond them when the command is over, others have printed.
         taking: What was read is being taken, which may wait for a slow log or terminal.
     """
 
     def __init__(self, source: Source, pipe: IO[bytes], take: Take) -> None:
         super().__init__(name=f"sse-run-{source}", daemon=True)
         self.read = 0
+        self.capacity = _capacity(pipe.fileno())
         self.taking = False
         self._source: Source = source
         self._pipe = pipe
@@ -147,23 +149,33 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         number = self._pipe.fileno()
         while data := os.read(number, READ):
+            self.read += len(data)
             self.taking = True
             self._take(self._source, data)
-            self.read += len(data)
             self.taking = False
 
 
 def _joined(readers: Sequence[_Reader], signals: Signals) -> bool:
     """Whether something else than the command still prints, or could: not at once, and not for what waits to be taken."""
-    came, before, waited = len(signals.received), sum(reader.read for reader in readers), 0.0
+    came, waited = len(signals.received), 0.0
+    own = sum(reader.read + reader.capacity for reader in readers)
     while alive := [reader for reader in readers if reader.is_alive()]:
-        foreign = sum(reader.read for reader in readers) - before > PIPE
+        foreign = sum(reader.read for reader in readers) > own
         if len(signals.received) > came or (waited >= LINGER and (foreign or not any(reader.taking for reader in alive))):
             return True
         alive[0].join(STEP)
         if foreign or not any(reader.taking for reader in alive):
             waited += STEP
     return False
+
+
+def _capacity(descriptor: int) -> int:
+    try:
+        import fcntl
+
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    except (ImportError, AttributeError, OSError):
+        return PIPE
 
 
 def _name(number: int) -> str:

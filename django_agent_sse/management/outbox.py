@@ -78,6 +78,7 @@ class Outbox:
         with self._news:
             for one in sized:
                 if self._full() and not self._away:
+                    self._news.notify_all()
                     self._news.wait_for(lambda: not self._full() or self._away, STALL)
                     self._away = self._away or self._full()
                 self._add(one)
