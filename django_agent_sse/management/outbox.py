@@ -61,7 +61,7 @@ class Outbox:
         self._batch_number = 0
         self._waiting: deque[tuple[Event, int]] = deque()
         self._bytes = 0
-        self._missing = 0
+        self._missing = self._sending = 0
         self._away = self._dead = False
         self._finishing = False
         self._close: str | None = None
@@ -99,7 +99,7 @@ class Outbox:
         while self._thread.is_alive() and not hurried() and time.monotonic() - self._done_at < PATIENCE:
             self._thread.join(0.05)
         with self._news:
-            self.lost += len(self._waiting)
+            self.lost += len(self._waiting) + self._sending
 
     def _add(self, one: tuple[Event, int]) -> None:
         if self._dead:
@@ -142,6 +142,7 @@ class Outbox:
                 event, bytes_ = self._waiting.popleft()
                 batch.append(event)
                 size += bytes_
+                self._sending += 1
             self._bytes -= size
             self._last_begun = time.monotonic()
             self._news.notify_all()
@@ -151,11 +152,10 @@ class Outbox:
         return self._finishing or len(self._waiting) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES
 
     def _send(self, batch: list[Event], key: str) -> None:
-        if self._dead:
-            self.lost += len(batch)
-            return
-        if not self._try(lambda: self._log.append(self._topic, batch, key=key)):
-            self.lost += len(batch)
+        sent = not self._dead and self._try(lambda: self._log.append(self._topic, batch, key=key))
+        with self._news:
+            self.lost += 0 if sent else self._sending
+            self._sending = 0
 
     def _try(self, step: Callable[[], object]) -> bool:
         """Do it as often as it takes; whether it could be done."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+
+from django_agent_sse.models import LogTopic
 
 from .processes import PATIENCE, Project, poll
 
@@ -191,7 +195,7 @@ def test_killed_itself_it_leaves_what_was_printed_in_an_open_topic(project: Proj
     assert run.code() == -signal.SIGKILL
     shell = int(run.out.split()[0])
     poll("the command is gone, as nobody reads it any more", lambda: gone(shell))
-    first, *lines = project.lines("t")
+    _shell, *lines = project.lines("t")
     assert lines == [str(number) for number in range(1, len(lines) + 1)]
     assert len(lines) >= 10
     assert project.state("t")["state"] == "open"
@@ -284,3 +288,72 @@ def test_what_stands_behind_the_dashes_is_the_commands(project: Project) -> None
     done = project.run("sse_run", "--quiet", "t", "--keep-open", "--", "echo", "--quiet", "--", "--settings=x", "-v")
     assert done.returncode == 0
     assert project.lines("t") == ["--quiet -- --settings=x -v"]
+
+
+# A log that is away
+
+
+@contextmanager
+def without_tables(project: Project) -> Iterator[None]:
+    """As where somebody forgot to migrate."""
+    table = LogTopic._meta.db_table
+    _rename(project, table, "elsewhere")
+    yield
+    _rename(project, "elsewhere", table)
+
+
+def _rename(project: Project, old: str, new: str) -> None:
+    with closing(sqlite3.connect(project.environment["SITE_DATABASE"], timeout=PATIENCE)) as connection:
+        connection.execute(f'alter table "{old}" rename to "{new}"')
+
+
+def test_a_command_goes_on_while_the_log_is_away_and_its_lines_are_published_afterwards(project: Project) -> None:
+    run = project.start("sse_run", "t", "--", "sh", "-c", "echo 1; read line; seq 2 5; read line; exit 6", stdin=-1)
+    poll("the first line is there", lambda: project.state("t"))
+    assert run.process.stdin
+    with without_tables(project):
+        run.process.stdin.write(b"\n")
+        run.process.stdin.flush()
+        run.said("cannot publish")
+        run.printed("5\n")
+        assert "migrate" in run.err
+    run.said("the event log is back")
+    run.process.stdin.close()
+    assert run.code() == 6
+    assert project.lines("t") == ["1", "2", "3", "4", "5"]
+    assert "could not be published" not in run.err
+
+
+def test_a_log_that_is_away_keeps_no_command_from_running(project: Project) -> None:
+    with without_tables(project):
+        begun = time.monotonic()
+        done = project.run("sse_run", "t", "--", "sh", "-c", "echo made > made; exit 5")
+        assert time.monotonic() - begun < PATIENCE
+    assert done.returncode == 5
+    assert (project.folder / "made").exists()
+    assert "cannot publish" in done.stderr
+    assert "run `manage.py migrate`" in done.stderr
+    assert "1 event of this command could not be published" in done.stderr
+
+
+def test_a_database_that_is_held_by_others_holds_up_nothing_but_the_events(project: Project) -> None:
+    with closing(sqlite3.connect(project.environment["SITE_DATABASE"], timeout=PATIENCE, isolation_level=None)) as connection:
+        run = project.start("sse_run", "t", "--", "sh", "-c", "read line; echo 1; echo 2; touch done; read line", stdin=-1)
+        connection.execute("begin immediate")
+        assert run.process.stdin
+        run.process.stdin.write(b"\n")
+        run.process.stdin.flush()
+        poll("the command has gone on", (project.folder / "done").exists)
+        connection.execute("rollback")
+    run.process.stdin.close()
+    assert run.code() == 1  # that of `read` at the end of its input
+    assert project.lines("t") == ["1", "2"]
+
+
+def test_a_log_of_another_process_is_refused_with_the_mend(new_project: Callable[..., Project]) -> None:
+    project = new_project("django_agent_sse.eventlog.memory.MemoryEventLog")
+    done = project.run("sse_run", "t", "--", "touch", "made")
+    assert done.returncode == 1
+    assert done.stderr.startswith("CommandError: MemoryEventLog keeps its topics in the memory of one process")
+    assert "DatabaseEventLog" in done.stderr
+    assert not (project.folder / "made").exists()
