@@ -41,13 +41,13 @@ class Command(SSECommand):
                               drop what is older than 12 hours
   manage.py sse_trim --all --max-bytes 10M --dry-run
                               say what would be dropped
-  manage.py sse_trim --all --delete --closed-only --max-age 30d
-                              each night: forget what ended 30 days ago
+  manage.py sse_trim --all --delete --closed-only --max-age 3d
+                              each night: forget what ended 3 days ago
   manage.py sse_trim builds.42 --delete
                               forget one topic
 
 With --delete, --max-age is the age of a topic's newest event: topics with a
-younger one stay.
+younger one stay, and one without events counts as old.
 
 exit codes:
   0    done, also where there was nothing to do
