@@ -68,6 +68,7 @@ class Answer:
         """End the connection, also under the thread that reads it."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._response.close()
         self._connection.close()
 
     def _read(self) -> None:
@@ -86,6 +87,7 @@ def split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in _PORTS and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        usable = usable and url.isprintable() and " " not in url
     except ValueError:
         usable = False
     if not usable:

@@ -109,7 +109,11 @@ class RemoteTail:
                 raise CommandError(f"{self._url} cannot be reached: {_why(error)}. Is the server running?") from error
             self._tell(f"{self._url} cannot be reached: {_why(error)}")
             return None, 0.0
-        wait = self._judged(answer)
+        try:
+            wait = self._judged(answer)
+        except CommandError:
+            answer.close()
+            raise
         if wait is None and answer.status == 200:
             self._connected = True
             return answer, None

@@ -78,7 +78,7 @@ exit codes:
         parser.add_argument(
             "-H", "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="send a header (URL)"
         )
-        parser.add_argument("--cookie", metavar="'NAME=VALUE'", help="send cookies (URL)")
+        parser.add_argument("--cookie", type=_cookie, metavar="'NAME=VALUE'", help="send cookies (URL)")
 
     def handle(self, *args: Any, target: str, **options: Any) -> None:
         """See Django's."""
@@ -168,6 +168,12 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or not (name.isascii() and text.isprintable()) or " " in name.strip():
         raise ArgumentTypeError(f"{text!r} is no header: write 'Name: value'")
     return name.strip(), value.strip()
+
+
+def _cookie(text: str) -> str:
+    if "=" not in text or not text.isprintable():
+        raise ArgumentTypeError(f"{text!r} is no cookie: write 'name=value', and ; between several")
+    return text
 
 
 def _exit_code(log: EventLog, topic: str, tail: Tail) -> int:
