@@ -131,19 +131,11 @@ export class EventStream extends EventTarget {
 
   constructor(url, options = {}) {
     super();
-    for (const name of Object.keys(options)) {
-      if (!(name in DEFAULTS)) throw new TypeError(`no option ${name}; there are ${Object.keys(DEFAULTS).join(", ")}`);
-    }
-    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    this.#options = { ...DEFAULTS, ...given };
-    const { method, body, reconnect, share, signal } = this.#options;
-    this.#options.method = (method ?? (body === undefined ? "GET" : "POST")).toUpperCase();
-    const repeatable = this.#options.method === "GET";
-    if (share && !repeatable) throw new TypeError("share is for GET: tabs can share what they would get anyway, not what one asks for");
-    if (body instanceof globalThis.ReadableStream) throw new TypeError("body cannot be a ReadableStream: it could be sent once only");
-    this.#backoff = (reconnect ?? repeatable) && { ...BACKOFF, ...(typeof reconnect === "object" ? reconnect : {}) };
+    this.#options = checked(options);
+    const { method, reconnect, signal } = this.#options;
+    this.#backoff = (reconnect ?? method === "GET") && filled(BACKOFF, reconnect === true ? {} : (reconnect ?? {}), "reconnect.");
     this.#url = resolved(url, this.#options);
-    this.#lastEventId = this.#options.lastEventId ?? "";
+    this.#lastEventId = this.#options.lastEventId;
     signal?.addEventListener("abort", () => this.#finish("idle", { reason: "aborted" }));
     for (const name of ["open", "message", "error", "statechange"]) this.#handle(name);
     if (this.#options.autoConnect) this.connect();
@@ -804,6 +796,28 @@ class Share {
       this.#listen(ANSWER_MS + Math.random() * 1000);
     }, silence);
   }
+}
+
+/** The options with their defaults; TypeError where one does not exist or cannot be. */
+function checked(given) {
+  const options = filled(DEFAULTS, given);
+  const { body, share } = options;
+  options.method = (options.method ?? (body === undefined ? "GET" : "POST")).toUpperCase();
+  if (share && options.method !== "GET") throw new TypeError("share is for GET: tabs share what each would get anyway");
+  if (body instanceof globalThis.ReadableStream) throw new TypeError("body cannot be a ReadableStream: it could be sent once only");
+  if (!(options.buffer >= 1)) throw new TypeError(`buffer must be a number of events, at least 1, not ${options.buffer}`);
+  return options;
+}
+
+function filled(defaults, given, where = "") {
+  const all = { ...defaults };
+  for (const [name, value] of Object.entries(given)) {
+    if (!(name in defaults)) throw new TypeError(`no option ${where}${name}; there are ${Object.keys(defaults).join(", ")}`);
+    const number = typeof defaults[name] === "number";
+    if (number && value !== undefined && !(value >= 0)) throw new TypeError(`${where}${name} must be a number from 0, not ${value}`);
+    if (value !== undefined) all[name] = value;
+  }
+  return all;
 }
 
 /** Null where the response is an event stream to be read, otherwise how to go on. */
