@@ -14,12 +14,15 @@ from .conftest import PATIENCE_MS
 
 SITE = {"middleware": "everything"}
 STATIC = "/static/django_agent_sse"
+TAG = f'<script type="module" src="{STATIC}/element.js" data-agent-sse data-client="{STATIC}/client.js?hashed"></script>'
 POLICY = "default-src 'self'"
 LISTEN = """<script type="module" src="/listen.js"></script>"""
 LISTENER = """
 window.got = [];
 for (const name of ["sse:number", "sse:message", "sse.end", "sse.statechange"]) {
-  document.addEventListener(name, ({ type, detail, target }) => got.push([type, detail.data ?? `${detail.state}: ${detail.reason}`, target.id]));
+  document.addEventListener(name, ({ type, detail, target }) => {
+    got.push([type, detail.data ?? `${detail.state}: ${detail.reason}`, target.id]);
+  });
 }
 """
 
@@ -35,11 +38,8 @@ def violations(context: BrowserContext, uvicorn: Server) -> Iterator[Page]:
     assert errors == []
 
 
-def show(page: Page, uvicorn: Server, body: str, tag: str = "") -> None:
+def show(page: Page, uvicorn: Server, body: str, tag: str = TAG) -> None:
     """Load a page with this body."""
-    tag = (
-        tag or f'<script type="module" src="{STATIC}/element.js" data-agent-sse data-client="{STATIC}/client.js?hashed"></script>'
-    )
     html = f"<!doctype html><title>t</title>{LISTEN}{tag}{body}"
 
     def page_of_the_test(route: Route) -> None:

@@ -14,7 +14,7 @@ from tests.npm import Node
 SITE = {"middleware": "everything"}
 
 RENDER = """async ([url, options, strict]) => {
-    const { React, createRoot } = await import("/react.js");
+    const { React, createRoot } = await import("/bundle/react.js");
     const { EventStream } = await import("/static/django_agent_sse/client.js");
     const { createUseEventStream } = await import("/static/django_agent_sse/react.js");
     const useEventStream = createUseEventStream(React, { EventStream });
@@ -53,12 +53,7 @@ def bundle(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def app(page: Page, bundle: Path) -> Page:
     """A page that can import React."""
-    page.route(
-        "**/react.js",
-        lambda route: (
-            route.fulfill(path=bundle, content_type="text/javascript") if "static" not in route.request.url else route.fallback()
-        ),
-    )
+    page.route("**/bundle/react.js", lambda route: route.fulfill(path=bundle, content_type="text/javascript"))
     return page
 
 

@@ -257,7 +257,10 @@ export class EventStream extends EventTarget {
       silence: this.#options.watchdog,
       id: () => this.#lastEventId,
       about: () => ({ ...this.#about, retry: this.#retry, received: this.#received > 0 }),
-      take: (event) => this.#take(event),
+      take: (event, retry) => {
+        this.#retry = retry ?? this.#retry;
+        return this.#take(event);
+      },
       adopt: (about) => this.#adopt(about),
       crowded: () => this.#crowded(),
       room: (signal) => this.#room(signal),
@@ -411,9 +414,9 @@ export class EventStream extends EventTarget {
       if (verdict !== null) return verdict;
       attempt.signal.throwIfAborted();
       opened = Date.now();
-      this.#to("open", { reason: "connected", status: response.status, attempt: 0 });
+      if (this.state === "open") this.#share?.tell(); // from a leader that is no more
+      else this.#opened(response.status);
       attempt.signal.throwIfAborted();
-      this.dispatchEvent(new Event("open"));
       return await this.#read(response.body.getReader(), attempt.signal);
     } catch (cause) {
       return silent ? { reason: "silence" } : { reason: "network", cause };
@@ -423,6 +426,11 @@ export class EventStream extends EventTarget {
       signal.removeEventListener("abort", stop);
       stop();
     }
+  }
+
+  #opened(status) {
+    this.#to("open", { reason: "connected", status, attempt: 0 });
+    if (this.state === "open") this.dispatchEvent(new Event("open"));
   }
 
   async #request(signal) {
@@ -737,8 +745,8 @@ class Share {
     if (!this.#meet()) this.#fallBehind();
   }
 
-  #ride({ event }) {
-    const outcome = this.#host.take(event);
+  #ride({ event, retry }) {
+    const outcome = this.#host.take(event, retry);
     if (outcome?.state) return this.#host.adopt({ status: null, ...outcome });
     if (this.#host.crowded()) this.#fallBehind();
     return undefined;
@@ -759,7 +767,7 @@ class Share {
   /** Go over to the leader's events where they follow this tab's last one. */
   #meet() {
     const id = this.#host.id();
-    if (this.leads || this.#host.crowded()) return false;
+    if (this.leads || this.#about === null || this.#host.crowded()) return false;
     const place = this.#held.findIndex((held) => held.before === id);
     if (place < 0 && this.#leaderId !== id) return false;
     const rest = place < 0 ? [] : this.#held.slice(place);
@@ -767,11 +775,14 @@ class Share {
     this.#rides = true;
     this.#host.park();
     this.#met();
-    if (this.#about !== null) this.#host.adopt(this.#about);
+    const over = this.#about.state === "ended";
+    if (!over) this.#host.adopt(this.#about);
     for (const held of rest) {
+      if (this.#left.signal.aborted) return true;
       if (this.#rides) this.#ride(held);
       else this.#held.push(held);
     }
+    if (over && this.#rides) this.#host.adopt(this.#about);
     return true;
   }
 
