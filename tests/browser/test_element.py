@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.templatetags.static import static
 from playwright.sync_api import BrowserContext, Page, Route
 
 from tests.live.servers import Server, poll
@@ -80,6 +83,32 @@ def test_events_of_the_stream_are_dom_events(violations: Page, uvicorn: Server) 
 
 def test_without_the_tag_the_client_beside_it_is_used(violations: Page, uvicorn: Server) -> None:
     tag = f'<script type="module" src="{STATIC}/element.js"></script>'
+    show(violations, uvicorn, '<event-stream src="/client/numbers/?to=1"></event-stream>', tag)
+    violations.wait_for_selector("event-stream[data-state=ended]", state="attached")
+
+
+@pytest.fixture
+def hashed(settings: Any, tmp_path: Path) -> Path:
+    """The static files as ``ManifestStaticFilesStorage`` collects them, under their hashed names only."""
+    settings.STATIC_ROOT = str(tmp_path)
+    settings.STATIC_URL = "/static/"
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}}
+    call_command("collectstatic", interactive=False, verbosity=0)
+    for file in (tmp_path / "django_agent_sse").iterdir():
+        if file.name.count(".") == 1:
+            file.unlink()
+    return tmp_path
+
+
+def test_hashed_file_names_are_enough(hashed: Path, violations: Page, uvicorn: Server) -> None:
+    def collected(route: Route) -> None:
+        file = hashed / route.request.url.partition("/static/")[2]
+        route.fulfill(path=file, content_type="text/javascript") if file.exists() else route.fulfill(status=404)
+
+    violations.route("**/static/**", collected)
+    element, client = (static(f"django_agent_sse/{name}.js") for name in ("element", "client"))
+    assert (element.count("."), client.count(".")) == (2, 2)
+    tag = f'<script type="module" src="{element}" data-agent-sse data-client="{client}"></script>'
     show(violations, uvicorn, '<event-stream src="/client/numbers/?to=1"></event-stream>', tag)
     violations.wait_for_selector("event-stream[data-state=ended]", state="attached")
 

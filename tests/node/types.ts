@@ -96,6 +96,7 @@ element.options = { headers: { a: "b" } };
 element.close();
 element.reopen({ lastEventId: "" });
 element.addEventListener("sse:message", ({ detail }) => detail.data.length);
+element.addEventListener("sse:line", ({ detail }) => detail.lastEventId);
 element.addEventListener("sse.statechange", ({ detail }) => detail.state);
 element.addEventListener("sse.end", ({ detail }) => detail.lastEventId);
 const own: EventStream | null = element.stream;

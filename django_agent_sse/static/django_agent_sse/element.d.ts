@@ -20,6 +20,7 @@ declare global {
   }
   interface GlobalEventHandlersEventMap {
     "sse:message": CustomEvent<MessageEvent<string>>;
+    [name: `sse:${string}`]: CustomEvent<MessageEvent<string>>;
     "sse.end": CustomEvent<MessageEvent<string>>;
     "sse.error": CustomEvent<MessageEvent<string>>;
     "sse.gap": CustomEvent<MessageEvent<string>>;

@@ -1,6 +1,6 @@
 import type { EventStream, EventStreamOptions, Reason, State, StreamError } from "./client.js";
 
-export interface UseEventStreamOptions<Data = unknown, Value = Data> extends Omit<EventStreamOptions, "autoConnect"> {
+export interface UseEventStreamOptions<Data = any, Value = Data> extends Omit<EventStreamOptions, "autoConnect"> {
   /** Render at most once a frame, however many events come. Default true. */
   batch?: boolean;
   /** Connected or not; a URL of null is the same as false. Default true. */
@@ -19,7 +19,7 @@ export interface UseEventStreamOptions<Data = unknown, Value = Data> extends Omi
   reduce?: (data: Data | undefined, value: Value, event: MessageEvent<string>) => Data;
 }
 
-export interface UseEventStreamResult<Data = unknown> {
+export interface UseEventStreamResult<Data = any> {
   readonly isConnected: boolean;
   readonly data: Data | undefined;
   readonly error: StreamError | null;
@@ -38,7 +38,7 @@ export interface UseEventStreamResult<Data = unknown> {
   reopen(options?: { lastEventId?: string }): void;
 }
 
-export type UseEventStream = <Data = unknown, Value = Data>(
+export type UseEventStream = <Data = any, Value = Data>(
   url: string | URL | null | undefined,
   options?: UseEventStreamOptions<Data, Value>,
 ) => UseEventStreamResult<Data>;
