@@ -218,6 +218,19 @@ def test_a_tab_that_comes_late_to_a_stream_without_ids_is_told(tabs: Tabs, key: 
     assert following[0] == "message"
 
 
+def test_tabs_whose_ids_never_agree_each_get_their_own(tabs: Tabs) -> None:
+    pages = tabs(4)
+    for page in pages:
+        listen(page, "/client/private/", SHARED)
+        if page is pages[0]:
+            goes_on(page)
+    for page in pages:
+        goes_on(page)
+        numbers = [int(data) for _, data, _ in events(page)]
+        assert numbers == [*range(1, len(numbers) + 1)]
+        assert len({id.partition(".")[0] for _, _, id in events(page)}) == 1
+
+
 def test_a_refusal_reaches_every_tab(tabs: Tabs, uvicorn: Server, key: str) -> None:
     pages = tabs(3)
     for page in pages:

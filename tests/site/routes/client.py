@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 from django.http import HttpRequest, JsonResponse
 
@@ -39,6 +40,16 @@ async def forbidden(c: Context, stream: Stream) -> None:
 async def headers(c: Context, stream: Stream) -> None:
     """What the client sent."""
     await stream.write({"accept": c.header("Accept"), "token": c.header("X-Token"), "cookies": bool(c.request.COOKIES)})
+
+
+@router.sse("private/")
+async def private(c: Context, stream: Stream) -> None:
+    """Numbers whose ids no other connection has, and which cannot be gone on with."""
+    mine, number = uuid.uuid4().hex, 0
+    while True:
+        number += 1
+        await stream.write(number, id=f"{mine}.{number}")
+        await asyncio.sleep(TICK)
 
 
 async def talk(request: HttpRequest, topic: str) -> JsonResponse:
