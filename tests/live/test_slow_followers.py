@@ -104,7 +104,8 @@ def test_followers_that_stop_reading_cost_no_memory_and_lose_nothing(start: Call
     slow, others = run(server, "slow", SLOW)
     kind = "wrapped, " if wrapper else ""
     print(
-        f"\n{kind}{FOLLOWERS} followers, {RATE} events/s for {SECONDS:.0f} s: memory grew by {plain / 2**20:.1f} MiB (the log itself), "
-        f"with {SLOW} that stop for {PAUSE:.0f} s by {slow / 2**20:.1f} MiB; p99 {usual:.1f} ms, of the others {others:.1f} ms"
+        f"\n{kind}{FOLLOWERS} followers, {RATE} events/s for {SECONDS:.0f} s: memory grew by {plain / 2**20:.1f} MiB "
+        f"(the log itself), with {SLOW} that stop for {PAUSE:.0f} s by {slow / 2**20:.1f} MiB; "
+        f"p99 {usual:.1f} ms, of the others {others:.1f} ms"
     )
     assert slow <= plain + RING + SLOW * CONNECTION + SLACK
