@@ -30,6 +30,7 @@ STOREYS = {
     "streams": 4,
     "guards": 5,
     "views": 5,
+    "logs": 5,
     "routing": 5,
     "middleware": 5,
     "asgi": 5,
