@@ -133,6 +133,7 @@ export class SSELog extends HTMLElement {
     this.#built = true;
     this.prefs = remembered();
     this.#started = this.getAttribute("started") ? Date.parse(this.getAttribute("started")) / 1000 : null;
+    if (this.getAttribute("exit-code")) this.#exit = Number(this.getAttribute("exit-code"));
     const label = this.getAttribute("label") || "Log";
     const actions = this.querySelector(":scope > .sse-log-actions");
     this.$before = this.querySelector(":scope > .sse-log-fallback") ?? make("p", "sl-empty", {}, "Nothing has been printed yet.");
