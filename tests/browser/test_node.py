@@ -18,7 +18,23 @@ UNITS = sorted(path.name for path in SOURCE.glob("*.test.mjs"))
 SHIPPED = sorted(STATIC.glob("*.js"))
 RANDOM = 300
 PIECES = (
-    ["data", "event", "id", "retry", ":", ": ", "data: ", "data:x\n", "id: 7\n", "retry: 30\n", "event: e\n", "\n", "\r", "\r\n", "\n\n"],
+    [
+        "data",
+        "event",
+        "id",
+        "retry",
+        ":",
+        ": ",
+        "data: ",
+        "data:x\n",
+        "id: 7\n",
+        "retry: 30\n",
+        "event: e\n",
+        "\n",
+        "\r",
+        "\r\n",
+        "\n\n",
+    ],
     ["\0", "\ufeff", "é", "…", "😀", "\u2028", "\x85", "x", "12", " "],
 )
 

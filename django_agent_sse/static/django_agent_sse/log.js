@@ -10,6 +10,8 @@ const { Lines, spoken, lineRange, pattern, matches } = model;
 const { Rows, make, rangeOf } = dom;
 
 const FRAME = 24; // milliseconds of a frame that go into rows
+const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is scrolled when they are through
+const BACKLOG_FRAME = 60;
 const NEAR_END = 24; // pixels
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
 const PAGE = 5000; // lines of one answer of the range endpoint
@@ -316,7 +318,7 @@ export class SSELog extends HTMLElement {
   /* Into rows, as much as a frame takes */
   #flush() {
     this.#frame = 0;
-    const until = performance.now() + FRAME;
+    const until = performance.now() + (this.#pending.length - this.#taken > BACKLOG ? BACKLOG_FRAME : FRAME);
     if (this.$before && this.#pending.length) {
       this.$before.remove();
       this.$before = null;
@@ -335,10 +337,12 @@ export class SSELog extends HTMLElement {
     } else {
       this.#frame = requestAnimationFrame(() => this.#flush());
     }
-    this.#seek();
+    this.#rows.settle();
     this.#showFacts();
-    this.#showFollowing();
     this.#count();
+    if (this.#pending.length - this.#taken > BACKLOG) return;
+    this.#seek();
+    this.#showFollowing();
   }
 
   #show({ skip, note, source, text, at, late }) {
@@ -447,8 +451,8 @@ export class SSELog extends HTMLElement {
   }
 
   #clicked(event) {
-    const number = event.target.closest?.(".sl-n[href]");
-    if (!number || event.ctrlKey || event.metaKey || event.button !== 0) return;
+    const number = event.target.closest?.(".sl-n[data-n]");
+    if (!number || !this.#rows.anchors || event.ctrlKey || event.metaKey || event.button !== 0) return;
     event.preventDefault();
     const clicked = Number(number.dataset.n);
     const from = event.shiftKey && this.#target ? this.#target.first : clicked;

@@ -44,7 +44,7 @@ export class Rows {
   open(group, showOpen) {
     const { line } = group;
     const summary = make("summary", "sl-line");
-    summary.append(...this.#row.cloneNode(true).childNodes);
+    summary.append(make("span", "sl-n"), make("span", "sl-t")); // no link: it would stand in something that is clicked itself
     this.#dress(summary, line);
     summary.append(make("span", "sl-took"));
     group.details = make("details", "sl-group", { open: showOpen }, summary);
@@ -71,16 +71,21 @@ export class Rows {
     return row;
   }
 
+  /** Call when rows were added: the blocks that fill know how tall they are while nobody looks. */
+  settle() {
+    for (const block of this.#blocks.values()) block.style.setProperty("--sl-rows", block.childElementCount);
+  }
+
   #dress(row, line) {
     const [number, text] = row.children;
     const runs = this.#parse(line);
     if (line.number !== null) {
       if (this.anchors) {
         row.id = `L${line.number}`;
-        number.href = `#L${line.number}`;
+        if (number.localName === "a") number.href = `#L${line.number}`;
       }
       number.dataset.n = line.number;
-      number.setAttribute("aria-label", `Line ${line.number}`);
+      if (number.localName === "a") number.setAttribute("aria-label", `Line ${line.number}`);
     }
     if (line.source === "stderr") row.classList.add("sl-stderr");
     if (line.level) row.classList.add(`sl-${line.level}`);
@@ -129,10 +134,7 @@ export class Rows {
   #end(group) {
     const block = this.#blocks.get(group);
     if (!block) return;
-    if (block.childElementCount >= BLOCK / 5) {
-      block.style.setProperty("--sl-rows", block.childElementCount);
-      block.classList.add("sl-full");
-    }
+    block.style.setProperty("--sl-rows", block.childElementCount);
     this.#blocks.delete(group);
   }
 }

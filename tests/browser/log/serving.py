@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.live.servers import ROOT, free_port
 
@@ -84,7 +85,10 @@ class LogSite:
     def publish(self, name: str, *lines: str | tuple[str, str], close: str = "") -> None:
         """Append lines to a log: text for ``stdout``, or event and data; and close it."""
         events = [line if isinstance(line, tuple) else ("stdout", line) for line in lines]
-        self.post(f"_publish/{name}/?close={close}", events)
+        for start in range(0, len(events), 20_000):
+            self.post(f"_publish/{name}/", events[start : start + 20_000])
+        if close:
+            self.post(f"_publish/{name}/?close={quote(close)}")
 
     def produce(self, name: str, rate: int, seconds: float) -> None:
         """Let the site write ``rate`` lines a second, and end the log after so many ``seconds``."""

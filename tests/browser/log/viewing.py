@@ -17,7 +17,9 @@ def text_of(page: Page) -> list[str]:
 
 def numbers_of(page: Page) -> list[int]:
     """The numbers beside them."""
-    return [int(n) for n in page.evaluate("[...document.querySelectorAll('.sl-line > .sl-n[data-n]')].map((one) => one.dataset.n)")]
+    return [
+        int(n) for n in page.evaluate("[...document.querySelectorAll('.sl-line > .sl-n[data-n]')].map((one) => one.dataset.n)")
+    ]
 
 
 def wait_for_lines(page: Page, count: int, within: float = PATIENCE_MS) -> None:

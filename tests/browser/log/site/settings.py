@@ -55,11 +55,19 @@ PROCESSORS = [
 if django.VERSION >= (6, 0) and not UNFOLD:
     MIDDLEWARE[2] = "django.middleware.csp.ContentSecurityPolicyMiddleware"
     PROCESSORS.append("django.template.context_processors.csp")
-    SECURE_CSP = {"default-src": ["'self'"], "script-src": ["<CSP_NONCE_SENTINEL>"], "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"]}
+    SECURE_CSP = {
+        "default-src": ["'self'"],
+        "script-src": ["<CSP_NONCE_SENTINEL>"],
+        "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"],
+    }
 if UNFOLD:  # which has inline scripts and styles of its own
     del MIDDLEWARE[2]
 TEMPLATES: list[dict[str, Any]] = [
-    {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True, "OPTIONS": {"context_processors": PROCESSORS}}
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": PROCESSORS},
+    }
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(HOME / "db.sqlite3"), "OPTIONS": {"timeout": 20}}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -29,16 +29,19 @@ def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
 
 @csrf_exempt
 async def publish(request: HttpRequest, name: str) -> HttpResponse:
-    """Append events, ``[[event, data], …]``, and close the topic where ``?close=`` says with what."""
+    """Append events, ``[[event, data], …]``; then keep so many as ``?keep=`` says, and close the topic with ``?close=``."""
     topic = Topic(f"logs.{name}")
     events = json.loads(request.body or "[]")
     for start in range(0, len(events), 5000):
         await topic.apublish_many([Event(data, event=event) for event, data in events[start : start + 5000]])
+    if keep := request.GET.get("keep"):
+        await event_log().atrim(topic.name, max_events=int(keep))
     if reason := request.GET.get("close"):
         await topic.aclose(reason)
     return JsonResponse({})
 
 
+@csrf_exempt
 async def produce(request: HttpRequest, name: str) -> HttpResponse:
     """Write numbered lines, ``rate`` a second for ``seconds``, then the exit, beside the requests."""
     topic, rate, seconds = Topic(f"logs.{name}"), int(request.GET["rate"]), float(request.GET["seconds"])
@@ -54,7 +57,9 @@ async def _produce(topic: Topic, rate: int, seconds: float) -> None:
     while done < total:
         due = min(total, int((loop.time() - begun) * rate))
         if due > done:
-            await topic.apublish_many([Event(f"\x1b[3{n % 8}mline {n + 1}\x1b[0m of {total}", event="stdout") for n in range(done, due)])
+            await topic.apublish_many(
+                [Event(f"\x1b[3{n % 8}mline {n + 1}\x1b[0m of {total}", event="stdout") for n in range(done, due)]
+            )
             done = due
         await asyncio.sleep(0.02)
     await topic.apublish(json.dumps({"code": 0, "seconds": seconds}), event="exit")
