@@ -63,7 +63,7 @@ class LogSite:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                self.post("_publish/nothing/")
+                self.post("_publish/logs.nothing/")
             except OSError:
                 time.sleep(0.05)
             else:
@@ -82,13 +82,13 @@ class LogSite:
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{path}", data, method="POST"), timeout=60) as answer:
             answer.read()
 
-    def publish(self, name: str, *lines: str | tuple[str, str], close: str = "") -> None:
-        """Append lines to a log: text for ``stdout``, or event and data; and close it."""
+    def publish(self, name: str, *lines: str | tuple[str, str], close: str = "", prefix: str = "logs.") -> None:
+        """Append lines to a log, the topic ``prefix + name``: text for ``stdout``, or event and data; and close it."""
         events = [line if isinstance(line, tuple) else ("stdout", line) for line in lines]
         for start in range(0, len(events), 20_000):
-            self.post(f"_publish/{name}/", events[start : start + 20_000])
+            self.post(f"_publish/{prefix}{name}/", events[start : start + 20_000])
         if close:
-            self.post(f"_publish/{name}/?close={quote(close)}")
+            self.post(f"_publish/{prefix}{name}/?close={quote(close)}")
 
     def produce(self, name: str, rate: int, seconds: float) -> None:
         """Let the site write ``rate`` lines a second, and end the log after so many ``seconds``."""

@@ -242,7 +242,7 @@ def test_keys_work_while_nothing_else_has_the_focus(page: Page, site: LogSite) -
 
 def test_lines_that_are_no_longer_kept_are_told_and_numbers_go_on(page: Page, site: LogSite) -> None:
     site.publish("trimmed", *(f"line {n}" for n in range(1, 101)))
-    site.post("_publish/trimmed/?keep=90")
+    site.post("_publish/logs.trimmed/?keep=90")
     page.goto(f"{site.url}/logs/trimmed/#L100")
     expect(page.locator(".sl-note")).to_have_text("Lines 1 to 10 are no longer kept.")
     expect(page.locator("#L100")).to_be_in_viewport()

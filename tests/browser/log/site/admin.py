@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django_agent_sse import aclose_topic, apublish
 from django_agent_sse.admin import LiveLogAdminMixin
 
-if settings.UNFOLD:
+if settings.WITH_UNFOLD:
     from unfold.admin import ModelAdmin
 else:
     from django.contrib.admin import ModelAdmin  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from typing import Any
 import django
 
 HOME = Path(os.environ.get("LOGSITE_HOME", "."))
-UNFOLD = os.environ.get("LOGSITE_UNFOLD") == "1"
+WITH_UNFOLD = os.environ.get("LOGSITE_UNFOLD") == "1"
 
 SECRET_KEY = "a test site signs nothing of value"
 DEBUG = False
@@ -26,7 +26,7 @@ STORAGES = {
 }
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 INSTALLED_APPS = [
-    *(["unfold"] if UNFOLD else []),
+    *(["unfold"] if WITH_UNFOLD else []),
     "django.contrib.admin",
     "django.contrib.contenttypes",
     "django.contrib.auth",
@@ -52,7 +52,7 @@ PROCESSORS = [
     "django.contrib.auth.context_processors.auth",
     "django.contrib.messages.context_processors.messages",
 ]
-if django.VERSION >= (6, 0) and not UNFOLD:
+if django.VERSION >= (6, 0) and not WITH_UNFOLD:
     MIDDLEWARE[2] = "django.middleware.csp.ContentSecurityPolicyMiddleware"
     PROCESSORS.append("django.template.context_processors.csp")
     SECURE_CSP = {
@@ -60,7 +60,7 @@ if django.VERSION >= (6, 0) and not UNFOLD:
         "script-src": ["<CSP_NONCE_SENTINEL>"],
         "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"],
     }
-if UNFOLD:  # which has inline scripts and styles of its own
+if WITH_UNFOLD:  # which has inline scripts and styles of its own
     del MIDDLEWARE[2]
 TEMPLATES: list[dict[str, Any]] = [
     {

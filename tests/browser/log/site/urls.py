@@ -30,7 +30,7 @@ def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
 @csrf_exempt
 async def publish(request: HttpRequest, name: str) -> HttpResponse:
     """Append events, ``[[event, data], …]``; then keep so many as ``?keep=`` says, and close the topic with ``?close=``."""
-    topic = Topic(f"logs.{name}")
+    topic = Topic(name)
     events = json.loads(request.body or "[]")
     for start in range(0, len(events), 5000):
         await topic.apublish_many([Event(data, event=event) for event, data in events[start : start + 5000]])
@@ -77,7 +77,7 @@ async def text(request: HttpRequest, name: str) -> HttpResponse:
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", LoginView.as_view(template_name="logsite/login.html"), name="login"),
-    path("_publish/<slug:name>/", publish),
+    path("_publish/<str:name>/", publish),
     path("_produce/<slug:name>/", produce),
     path("_text/<slug:name>/", text),
     path("", include(router.urls)),
