@@ -71,6 +71,9 @@ def log_views(topic: LogTopic) -> dict[str, Any]:
     async def raw(c: Context, stream: Stream, **values: object) -> None:
         await _raw(c, stream, await name_of(c, **values))
 
+    public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
+    for handler in (log, part, raw):
+        handler.login_required = public  # type: ignore[attr-defined]
     return {
         "": taking(log, fields, "c", "stream"),
         "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c"))}),

@@ -174,7 +174,7 @@ def test_the_first_page_updates_itself(browser: Browser, server: Server) -> None
         expect(notice).to_contain_text(f"Course: gated #{build} passed")
         notice.get_by_role("link").click()
         page.wait_for_url(f"**/builds/{build}/")
-        expect(page.locator("#status")).to_have_text("passed")
+        expect(page.locator(".sl-status")).to_have_text("Passed")
 
 
 def test_a_progress_bar_shows_what_a_build_says_of_itself(browser: Browser, server: Server) -> None:
