@@ -24,7 +24,7 @@ FLAGS = [
 
 @contextlib.contextmanager
 def launched(*flags: str) -> Iterator[Browser]:
-    """A running browser, with more flags. Where there is none the test is skipped and says so, but fails in continuous integration."""
+    """A running browser. Where there is none the test is skipped and says so, but fails in continuous integration."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         message = "no Chromium on this machine: apt-get install chromium"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.live.servers import Server, poll
 
@@ -117,21 +118,11 @@ def test_when_the_leader_crashes_the_others_go_on(tabs: Tabs, uvicorn: Server, k
     produce(uvicorn, key)
     first = leader(pages)
     until(first, "log.events.length > 20")
-    crashed = first.context.new_cdp_session(first)
-    with first.expect_event("crash"):
-        crashed.send("Page.crash") if False else first.evaluate("0")
-        _crash(first)
+    with first.expect_event("crash"), contextlib.suppress(PlaywrightError):
+        first.goto("chrome://crash")
     pages.remove(first)
     for page in pages:
-        if not page.is_closed():
-            assert_has_everything(page)
-
-
-def _crash(page: Page) -> None:
-    try:
-        page.goto("chrome://crash", timeout=5000)
-    except Exception:
-        return
+        assert_has_everything(page)
 
 
 def test_a_leader_that_is_frozen_hands_over_and_goes_on_when_it_thaws(tabs: Tabs, uvicorn: Server, key: str) -> None:
@@ -141,13 +132,13 @@ def test_a_leader_that_is_frozen_hands_over_and_goes_on_when_it_thaws(tabs: Tabs
     produce(uvicorn, key)
     first = leader(pages)
     until(first, "log.events.length > 20")
-    devtools = first.context.new_cdp_session(first)
-    devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
+    # Headless Chromium freezes no page, so this one is only told that it will be; one that hangs is below.
+    first.evaluate("document.dispatchEvent(new Event('freeze'))")
     others = [page for page in pages if page is not first]
     leader(others)
     for page in others:
         assert_has_everything(page)
-    devtools.send("Page.setWebLifecycleState", {"state": "active"})
+    first.evaluate("document.dispatchEvent(new Event('resume'))")
     assert_has_everything(first)
 
 
@@ -162,8 +153,6 @@ def test_a_leader_that_hangs_is_replaced(tabs: Tabs, uvicorn: Server, key: str) 
     devtools = first.context.new_cdp_session(first)
     devtools.send("Debugger.enable")
     devtools.send("Debugger.pause")
-    devtools.send("Runtime.evaluate", {"expression": "1"}) if False else None
-    first_runs: list[Any] = []
     produce(uvicorn, key)
     leader(others)
     for page in others:
@@ -171,7 +160,6 @@ def test_a_leader_that_hangs_is_replaced(tabs: Tabs, uvicorn: Server, key: str) 
     devtools.send("Debugger.resume")
     devtools.send("Debugger.disable")
     assert_has_everything(first)
-    assert first_runs == []
 
 
 def test_tabs_that_come_late_get_everything_too(tabs: Tabs, uvicorn: Server, key: str) -> None:

@@ -11,7 +11,7 @@ from tests.live.client import PATIENCE
 
 
 class Cutter:
-    """Stands before a server; ends its first connection (that asks for ``path``) when ``mark`` has passed, and lets all others be.
+    """Stands before a server; ends the first connection that asks for ``path`` when ``mark`` has passed, and lets others be.
 
     Attributes:
         requests: The head of each request, in order.

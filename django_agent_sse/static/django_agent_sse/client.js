@@ -7,6 +7,7 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 const HEALTHY_MS = 10_000; // a connection that was open for so long counts as a success, though it brought nothing
 const ANSWER_MS = 5_000; // how long the leader of a shared connection may take to answer another tab
 const GRACE_MS = 500; // how long a tab that is out of step waits for the leader's replay before it asks the server itself
+const STALL_MS = 1_000; // how long a tab may read too slowly before it gives its part in a shared connection to others
 const HELD = 1_000; // events of the leader that a tab keeps while it catches up
 
 const FAULTS = new Set([408, 425, 429]);
@@ -256,12 +257,20 @@ export class EventStream extends EventTarget {
       silence: this.#options.watchdog,
       id: () => this.#lastEventId,
       about: () => ({ ...this.#about, retry: this.#retry, received: this.#received > 0 }),
-      take: (event) => this.#take(event),
+      take: (event, retry) => {
+        this.#retry = retry ?? this.#retry;
+        return this.#take(event);
+      },
       adopt: (about) => this.#adopt(about),
       crowded: () => this.#crowded(),
       room: (signal) => this.#room(signal),
       drive: () => this.#drive(),
       park: () => this.#park(),
+      alone: () => {
+        this.#share?.leave();
+        this.#share = null;
+        this.#drive();
+      },
     });
     return this.#share.join();
   }
@@ -405,9 +414,9 @@ export class EventStream extends EventTarget {
       if (verdict !== null) return verdict;
       attempt.signal.throwIfAborted();
       opened = Date.now();
-      this.#to("open", { reason: "connected", status: response.status, attempt: 0 });
+      if (this.state === "open") this.#share?.tell(); // from a leader that is no more
+      else this.#opened(response.status);
       attempt.signal.throwIfAborted();
-      this.dispatchEvent(new Event("open"));
       return await this.#read(response.body.getReader(), attempt.signal);
     } catch (cause) {
       return silent ? { reason: "silence" } : { reason: "network", cause };
@@ -417,6 +426,11 @@ export class EventStream extends EventTarget {
       signal.removeEventListener("abort", stop);
       stop();
     }
+  }
+
+  #opened(status) {
+    this.#to("open", { reason: "connected", status, attempt: 0 });
+    if (this.state === "open") this.dispatchEvent(new Event("open"));
   }
 
   async #request(signal) {
@@ -445,7 +459,10 @@ export class EventStream extends EventTarget {
         const outcome = this.#take(event);
         this.#share?.told(event);
         if (outcome !== null) return outcome;
-        if (this.#crowded()) await this.#room(signal);
+        if (this.#crowded()) {
+          this.#share?.stall();
+          await this.#room(signal);
+        }
         signal.throwIfAborted();
       }
       this.#retry = parser.retry ?? this.#retry;
@@ -614,10 +631,12 @@ class Iteration {
 
 /* One connection for all tabs of an origin. The tab that holds the lock leads: it has the connection, and posts each event with the
 id before it. A tab takes an event only where that id is its own last one. One that is out of step (it joined late, was frozen, reads
-too slowly) asks the server on a connection of its own, one tab at a time, until it meets the leader; so nothing is lost or doubled. */
+too slowly) asks the server on a connection of its own, one tab at a time, until it meets the leader; so nothing is lost or doubled.
+Whatever is posted may be late, missing or from a leader that is no more: only ids are believed. */
 class Share {
   leads = false;
   #name;
+  #turn;
   #host;
   #channel;
   #left = new AbortController();
@@ -629,12 +648,15 @@ class Share {
   #held = [];
   #heard = Date.now();
   #asked = false;
-  #grace = null;
+  #behind = false; // out of step, and something is done about it
+  #about = null; // what the leader has said of its state
+  #stalled = null;
   #watch = null;
   #met = () => {};
 
   constructor(name, host) {
     this.#name = `django-agent-sse ${name}`;
+    this.#turn = `django-agent-sse catching up ${name}`;
     this.#host = host;
   }
 
@@ -653,7 +675,7 @@ class Share {
     this.#resign();
     this.#met();
     clearTimeout(this.#watch);
-    clearTimeout(this.#grace);
+    clearTimeout(this.#stalled);
     this.#channel.close();
     this.leads = false;
   }
@@ -684,9 +706,11 @@ class Share {
         this.#resign = resolve;
       });
     };
-    await navigator.locks.request(this.#name, steal ? { steal } : { signal: request.signal }, lead).catch(() => {});
+    const failed = await navigator.locks.request(this.#name, steal ? { steal } : { signal: request.signal }, lead).catch((error) => error);
     if (request.signal.aborted || this.#left.signal.aborted) return;
-    this.leads = false; // another tab has taken the lock, since this one did not answer: it was frozen
+    if (failed && failed.name !== "AbortError") return void this.#host.alone(); // locks are there, but not for this document
+    this.leads = false; // another tab has taken the lock, since this one did not answer; or this one has given it up
+    this.#host.park();
     this.#fallBehind();
     this.#queue(false);
   }
@@ -721,8 +745,8 @@ class Share {
     if (!this.#meet()) this.#fallBehind();
   }
 
-  #ride({ event }) {
-    const outcome = this.#host.take(event);
+  #ride({ event, retry }) {
+    const outcome = this.#host.take(event, retry);
     if (outcome?.state) return this.#host.adopt({ status: null, ...outcome });
     if (this.#host.crowded()) this.#fallBehind();
     return undefined;
@@ -740,48 +764,62 @@ class Share {
     return undefined;
   }
 
-  #about = null;
-
   /** Go over to the leader's events where they follow this tab's last one. */
   #meet() {
     const id = this.#host.id();
-    if (this.leads || this.#host.crowded()) return false;
+    if (this.leads || this.#about === null || this.#host.crowded()) return false;
     const place = this.#held.findIndex((held) => held.before === id);
     if (place < 0 && this.#leaderId !== id) return false;
     const rest = place < 0 ? [] : this.#held.slice(place);
     this.#held.length = 0;
     this.#rides = true;
-    clearTimeout(this.#grace);
-    this.#grace = null;
     this.#host.park();
     this.#met();
-    if (this.#about !== null) this.#host.adopt(this.#about);
+    const over = this.#about.state === "ended";
+    if (!over) this.#host.adopt(this.#about);
     for (const held of rest) {
+      if (this.#left.signal.aborted) return true;
       if (this.#rides) this.#ride(held);
       else this.#held.push(held);
     }
+    if (over && this.#rides) this.#host.adopt(this.#about);
     return true;
   }
 
-  #fallBehind() {
+  /** Be out of step, and do something about it: wait for the leader, then for room, then for this tab's turn to ask the server. */
+  async #fallBehind() {
     this.#rides = false;
-    if (this.#grace !== null || this.#left.signal.aborted) return;
-    this.#grace = setTimeout(() => this.#catchUp(), GRACE_MS);
+    if (this.#behind) return;
+    this.#behind = true;
+    const { signal } = this.#left;
+    while (!this.#rides && !this.leads && !signal.aborted) {
+      await new Promise((resolve) => setTimeout(resolve, GRACE_MS));
+      await this.#host.room(signal);
+      await navigator.locks.request(this.#turn, { signal }, () => this.#catchUp()).catch(() => {});
+    }
+    this.#behind = false;
   }
 
-  async #catchUp() {
-    const { signal } = this.#left;
-    await this.#host.room(signal);
-    const run = async () => {
-      if (signal.aborted || this.leads || this.#rides || this.#meet()) return;
-      const met = new Promise((resolve) => {
-        this.#met = resolve;
-      });
-      this.#host.drive();
-      await met;
-    };
-    await navigator.locks.request(`${this.#name} catching up`, { signal }, run).catch(() => {});
-    this.#grace = null;
+  #catchUp() {
+    if (this.#left.signal.aborted || this.leads || this.#rides || this.#meet()) return undefined;
+    const met = new Promise((resolve) => {
+      this.#met = resolve;
+    });
+    this.#host.drive();
+    return met;
+  }
+
+  /** Reading pauses. Where that lasts, others need not wait: one of them leads, or catches up. */
+  stall() {
+    clearTimeout(this.#stalled);
+    this.#stalled = setTimeout(async () => {
+      const { pending } = await navigator.locks.query();
+      if (this.#left.signal.aborted || this.#rides || !this.#host.crowded()) return;
+      if (!pending.some(({ name }) => name === this.#name || name === this.#turn)) return void this.stall();
+      this.#host.park();
+      if (this.leads) this.#resign();
+      else this.#met();
+    }, STALL_MS);
   }
 
   /** Ask for the leader after so long a silence, and take its place where it does not answer. */
