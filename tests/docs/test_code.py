@@ -28,7 +28,7 @@ HASTE = 100
 """How many times faster the clock of a handler's ``stream.sleep`` runs here."""
 WAIT_FOR_NEWS = {"docs/howto/progress.rst"}
 """Pages whose streams tell where things stand, and then wait for what nobody does here."""
-WAIT_FOR_PUBLISHERS = {"docs/topics/topics.rst", "docs/howto/testing.rst"}
+WAIT_FOR_PUBLISHERS = {"docs/topics/topics.rst", "docs/howto/testing.rst", "docs/howto/live-log.rst"}
 """Pages whose streams say nothing before somebody publishes; ``test_topics`` and ``test_testing`` do."""
 EVENTS = 3
 """After so many events of a stream, a reader has seen what it does."""
