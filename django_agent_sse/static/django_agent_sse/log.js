@@ -620,6 +620,7 @@ export class SSELog extends HTMLElement {
     this.$progress.hidden = this.#ended;
     if (typeof fraction === "number") bar.value = fraction;
     else bar.removeAttribute("value");
+    bar.title = typeof fraction === "number" ? `${Math.round(fraction * 100)} %` : "";
     this.$progress.lastChild.textContent = step ?? "";
   }
 

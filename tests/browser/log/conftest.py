@@ -17,7 +17,7 @@ EXPECTED = ("ERR_CONNECTION", "ERR_INTERNET", "ERR_INCOMPLETE", "ERR_NETWORK", "
 """What the console may say where a test cuts the network or is refused."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogSite]:
     """The site, shared: a test writes logs of its own names."""
     site = LogSite(tmp_path_factory.mktemp("logsite"))
