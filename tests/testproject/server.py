@@ -184,14 +184,26 @@ class Server:
         (folder,) = poll("the build's folder", lambda: list(self.state.glob(f"build-{build}-*")))
         (folder / name).touch()
 
-    def commands(self) -> list[str]:
-        """The command lines of the processes that the server runs, recursively, without the keeper."""
-        lines = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    lines.append(" ".join(child.cmdline()))
-        return [line for line in lines if "keeper_process" not in line]
+    def runners(self) -> list[psutil.Process]:
+        """The processes that run builds, whoever has started them."""
+        found = []
+        for lock in self.state.glob("build-*.lock"):
+            with contextlib.suppress(psutil.NoSuchProcess, OSError, ValueError):  # it may end at any moment
+                runner = psutil.Process(int(lock.read_text()))
+                if "run_build" in runner.cmdline():
+                    found.append(runner)
+        return found
+
+    def commands(self) -> list[psutil.Process]:
+        """What the builds have started themselves, without the keepers."""
+        found = []
+        for runner in self.runners():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in runner.children():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        if child.status() != psutil.STATUS_ZOMBIE and "keeper_process" not in " ".join(child.cmdline()):
+                            found.append(child)
+        return found
 
     def kill(self) -> None:
         """End the server, and nothing else, at once."""
@@ -200,7 +212,15 @@ class Server:
             self.process.wait(STOP_SECONDS)
 
     def stop(self) -> None:
-        """End it as a process manager would."""
+        """End it as a process manager would, and then the builds that it leaves."""
+        try:
+            self._stop()
+        finally:
+            for runner in self.runners():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    runner.kill()
+
+    def _stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -216,8 +236,9 @@ class Server:
 
 def numbered(events: list[Received]) -> list[tuple[str, str]]:
     """The lines of a log, as (stream, text), checked to be numbered from 1 without gap or repetition, then complete."""
-    *lines, last = events
+    *told, last = events
     assert last.name == "complete"
+    lines = [event for event in told if event.name not in ("status", "progress")]
     assert [number_of(line) for line in lines] == list(range(1, len(lines) + 1))
     assert {line.name for line in lines} <= {"stdout", "stderr"}
     return [(line.name, line.data) for line in lines]

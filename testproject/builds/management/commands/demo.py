@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -24,6 +25,8 @@ from builds.recipes import Recipe, all_recipes
 
 PORT = 8000
 USER = "admin"
+STOPPING = 0.5
+"""Seconds that builds get at the end; what they have started is ended in any case."""
 SHOW_STREAMS = 2
 """The verbosity from which on each stream's end is printed."""
 
@@ -75,8 +78,8 @@ class Command(BaseCommand):
     def _serve(self, listener: socket.socket, recipe: Recipe, open_browser: bool, quiet: bool) -> None:
         from testproject.asgi import application
 
+        from builds import runs
         from builds.demo_server import HOST, DemoServer
-        from builds.runs import runs
 
         if quiet:  # not before the import above, which sets logging up once more
             logging.getLogger("django_agent_sse").setLevel(logging.WARNING)
@@ -91,7 +94,7 @@ class Command(BaseCommand):
         api_key.save()
 
         async def started() -> None:
-            build = await runs.start(recipe, user)
+            build = await sync_to_async(runs.start)(recipe, user)
             page = origin + build.get_absolute_url()
             log = origin + reverse("build-logs", args=[build.pk])
             admin = origin + reverse("admin:builds_build_change", args=[build.pk])
@@ -106,7 +109,10 @@ class Command(BaseCommand):
             if open_browser:
                 await asyncio.to_thread(webbrowser.open, page)
 
-        DemoServer(application, started).run(sockets=[listener])
+        try:
+            DemoServer(application, started).run(sockets=[listener])
+        finally:
+            runs.stop_all(STOPPING)
 
 
 def _keep_state_in(folder: Path) -> None:
