@@ -51,7 +51,7 @@ def snapshot() -> dict[str, Any]:
 def elsewhere() -> list[str]:
     """The topics below ``builds.`` that are no build's here, without that beginning."""
     names = event_log().topics(PREFIX, after=f"{PREFIX}:", limit=ELSEWHERE)  # behind all numbers
-    return [name.removeprefix(PREFIX) for name in names]
+    return [name.removeprefix(PREFIX) for name in names if "/" not in name]  # which no address here has
 
 
 def counts() -> dict[str, int]:

@@ -101,7 +101,7 @@ class _Run:
             try:
                 process = await ChildProcess.start(argv, cwd=cwd, env=_environment())
             except OSError as error:
-                await self._log.extend("stderr", [f"cannot start {argv[0]}: {error.strerror}"])
+                await self._extend("stderr", [f"cannot start {argv[0]}: {error.strerror}"])
                 return NOT_STARTED
             keeper.watch(process.pid)
             self._pid = process.pid

@@ -78,7 +78,7 @@ async def other_topic(c: Context, name: str) -> str:
 
 
 router.log("builds/<int:build_id>/logs/", log_topic, guards=[session_or_key], name="build-log")
-router.log("logs/<slug:name>/", other_topic, guards=[session_or_key], name="other-log")
+router.log("logs/<str:name>/", other_topic, guards=[session_or_key], name="other-log")
 
 
 async def _tell(build_id: int, stream: Stream) -> None:

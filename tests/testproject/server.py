@@ -48,6 +48,7 @@ User.objects.create_user("stranger", password={PASSWORD!r}, is_staff=True)
 
 COMMANDS = {
     "uvicorn": "-m uvicorn --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
+    "two workers": "-m uvicorn --workers 2 --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
     "daphne": "-m daphne -b 127.0.0.1 -p {port} -v 0 testproject.asgi:application",
     "granian": "-m granian --interface asgi --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
     "hypercorn": "-m hypercorn -w 0 -b 127.0.0.1:{port} --log-level warning testproject.asgi:application",
@@ -204,6 +205,25 @@ class Server:
                         if child.status() != psutil.STATUS_ZOMBIE and "keeper_process" not in " ".join(child.cmdline()):
                             found.append(child)
         return found
+
+    @contextlib.contextmanager
+    def terminal(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """``manage.py`` with these arguments in a terminal of its own, beside the server."""
+        with subprocess.Popen(
+            [sys.executable, MANAGE, *arguments],
+            cwd=self.state,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End the server, and nothing else, at once."""
