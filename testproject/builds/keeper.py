@@ -15,8 +15,8 @@ PROGRAM = Path(__file__).with_name("keeper_process.py")
 class Keeper:
     """A small process beside this one that ends process groups: on request, and all of them when this process is gone.
 
-    Neither signal handlers nor ``finally`` blocks can promise that: a process may be killed. The kernel closes its pipes in every case, and that is what the keeper
-    waits for. It sends SIGTERM, two seconds later SIGKILL, and goes.
+    Neither signal handlers nor ``finally`` blocks can promise that: a process may be killed. The kernel closes its pipes in
+    every case, and that is what the keeper waits for. It sends SIGTERM, two seconds later SIGKILL, and goes.
     """
 
     def __init__(self) -> None:

@@ -24,15 +24,19 @@ router = Router()
 @router.sse("overview/", guards=[session_or_key], name="overview")
 @login_not_required  # a key will do
 async def overview(c: Context, stream: Stream) -> None:
-    """What goes on with all builds: ``builds`` has the counts and the newest rows, then comes what changes.
+    """What goes on with all builds: ``builds`` has the counts and the newest rows, then comes what changes; and which logs others
+    write, as ``elsewhere``.
 
     Who comes back gets everything anew, and then also the notices it has missed.
     """
     end_with_session(c, stream)
-    with watcher.looking():
-        cursor = await atopic_cursor(TOPIC.name)
-        await stream.write_sse(event="builds", data=await sync_to_async(snapshot)())
+    cursor = await atopic_cursor(TOPIC.name)
+    await stream.write_sse(event="builds", data=await sync_to_async(snapshot)())
+    telling = asyncio.create_task(_tell_elsewhere(stream))
+    try:
         await stream.follow(TOPIC.name, after=cursor)
+    finally:
+        telling.cancel()
 
 
 @router.sse("builds/<int:build_id>/logs/", guards=[session_or_key], name="build-logs")
@@ -79,6 +83,11 @@ async def other_topic(c: Context, name: str) -> str:
 
 router.log("builds/<int:build_id>/logs/", log_topic, guards=[session_or_key], name="build-log")
 router.log("logs/<str:name>/", other_topic, guards=[session_or_key], name="other-log")
+
+
+async def _tell_elsewhere(stream: Stream) -> None:
+    async for names in watcher.elsewhere():
+        await stream.write_sse(event="elsewhere", data=names)
 
 
 async def _tell(build_id: int, stream: Stream) -> None:

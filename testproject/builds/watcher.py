@@ -1,4 +1,4 @@
-"""Builds as the database has them, for streams that tell how far one is: all of a process look together, twice a second."""
+"""What the database has and no topic tells, for streams that show it: all of a process look together, twice a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection
 
-from . import runs
+from . import overview, runs
 from .models import Build
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,13 @@ class Watcher:
     def __init__(self) -> None:
         self._watched: Counter[int] = Counter()
         self._seen: dict[int, Build] = {}
+        self._elsewhere: list[str] | None = None
         self._news = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
     @contextmanager
     def looking(self, build_id: int = 0) -> Iterator[None]:
-        """Look meanwhile: at a build, or (0) only for those whose process was killed."""
+        """Look meanwhile: at a build, or (0) only for builds whose process was killed, and for logs that others write."""
         self._watched[build_id] += 1
         if self._looking is None or self._looking.done():
             # An empty context: what the request's own ties to the request's thread ends with the request.
@@ -58,6 +59,17 @@ class Watcher:
                         return
                 await news.wait()
 
+    async def elsewhere(self) -> AsyncIterator[list[str]]:
+        """See ``overview.elsewhere``: as it is, and each time that it has changed."""
+        told: list[str] | None = None
+        with self.looking():
+            while True:
+                news = self._news
+                if self._elsewhere is not None and self._elsewhere != told:
+                    told = self._elsewhere
+                    yield told
+                await news.wait()
+
     async def _keep_looking(self) -> None:
         while self._watched:
             try:
@@ -66,7 +78,8 @@ class Watcher:
                 logger.warning("builds cannot be looked at now: %s", error)
                 await asyncio.sleep(PAUSE)
                 continue
-            self._seen = {build.pk: build for build in found}
+            builds, self._elsewhere = found
+            self._seen = {build.pk: build for build in builds}
             news, self._news = self._news, asyncio.Event()
             news.set()
             await asyncio.sleep(PAUSE)
@@ -75,9 +88,9 @@ class Watcher:
 watcher = Watcher()
 
 
-def _found(build_ids: list[int]) -> list[Build]:
+def _found(build_ids: list[int]) -> tuple[list[Build], list[str] | None]:
     try:
         runs.recover()
-        return [*Build.objects.filter(pk__in=build_ids)]
+        return [*Build.objects.filter(pk__in=build_ids)], overview.elsewhere() if 0 in build_ids else None
     finally:
         connection.close()  # this thread is no request's: nobody else would

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -27,6 +28,8 @@ SECONDS = 30.0
 COMMAND_SECONDS = 10.0
 """The keeper's two seconds, and a busy machine's."""
 AT_ONCE = 2
+
+expect.set_options(timeout=15_000)
 HALVES = [("stdout", f"line {number}") for number in range(1, 2 * HALF + 1)]
 SAYS = "import sys; print('out'); print('err', file=sys.stderr); sys.stdout.flush(); sys.stdin.readline(); sys.exit({code})"
 
@@ -185,16 +188,17 @@ def test_a_mistake_is_named_without_a_traceback(server: Server, arguments: list[
 def test_a_log_that_another_terminal_writes_is_listed_and_seen_live(server: Server, browser: Browser, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     script = f"echo first; echo wrong >&2; while [ ! -e {gate} ]; do sleep 0.05; done; echo last; exit 4"
-    with (
-        server.terminal("sse_run", "builds.nightly.linux", "--", "sh", "-c", script) as terminal,
-        browser.new_context() as context,
-    ):
-        assert terminal.stdout is not None
-        assert terminal.stdout.readline() == "first\n"
+    with browser.new_context() as context, contextlib.ExitStack() as stack:
         server.sign_in(context)
         page = context.new_page()
         page.goto(server.url)
-        page.get_by_role("link", name="builds.nightly.linux").click()
+        expect(page.locator("#connection")).to_have_text("live")
+        link = page.get_by_role("link", name="builds.nightly.linux")
+        expect(link).to_have_count(0)
+        terminal = stack.enter_context(server.terminal("sse_run", "builds.nightly.linux", "--", "sh", "-c", script))
+        assert terminal.stdout is not None
+        assert terminal.stdout.readline() == "first\n"
+        link.click()
         expect(page.locator(".sl-count")).to_have_text("2 lines")
         expect(page.locator(".sl-connection")).to_have_text("Live")
         gate.touch()
