@@ -108,9 +108,9 @@ def stop_all(seconds: float) -> None:
         cancel(pk)
     deadline = time.monotonic() + seconds
     running = [*Build.objects.filter(status=Build.Status.RUNNING).values_list("pk", flat=True)]
-    while (processes := [found for pk in running if (found := holds.holder(pk))]) and time.monotonic() < deadline:
+    while (left := [pk for pk in running if holds.holder(pk) is not None]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for process in processes:
+    for process in {*filter(None, map(holds.holder, left)), *(child.pid for child in _children if child.poll() is None)}:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 

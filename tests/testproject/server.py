@@ -96,6 +96,24 @@ def wait_until_gone(pids: list[int], within: float) -> None:
     poll(f"the end of {pids}", lambda: not any(map(alive, pids)), within)
 
 
+def runners(state: Path) -> list[psutil.Process]:
+    """The processes that run builds, whoever has started them."""
+    found = []
+    for lock in state.glob("build-*.lock"):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError, ValueError):  # it may end at any moment
+            runner = psutil.Process(int(lock.read_text()))
+            if "run_build" in runner.cmdline():
+                found.append(runner)
+    return found
+
+
+def kill_runners(state: Path) -> None:
+    """End the builds that a server left when it was ended."""
+    for runner in runners(state):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            runner.kill()
+
+
 class Server:
     """The project on one server; a folder that another has used before gives it that one's database."""
 
@@ -186,14 +204,8 @@ class Server:
         (folder / name).touch()
 
     def runners(self) -> list[psutil.Process]:
-        """The processes that run builds, whoever has started them."""
-        found = []
-        for lock in self.state.glob("build-*.lock"):
-            with contextlib.suppress(psutil.NoSuchProcess, OSError, ValueError):  # it may end at any moment
-                runner = psutil.Process(int(lock.read_text()))
-                if "run_build" in runner.cmdline():
-                    found.append(runner)
-        return found
+        """See ``runners``."""
+        return runners(self.state)
 
     def commands(self) -> list[psutil.Process]:
         """What the builds have started themselves, without the keepers."""
@@ -236,9 +248,7 @@ class Server:
         try:
             self._stop()
         finally:
-            for runner in self.runners():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    runner.kill()
+            kill_runners(self.state)
 
     def _stop(self) -> None:
         if self.process.poll() is None:

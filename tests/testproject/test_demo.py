@@ -96,8 +96,11 @@ class Demo:
 
     def kill(self) -> None:
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)  # which ends its builds too
+        try:
+            self.process.communicate(timeout=START_SECONDS)
+        finally:
             self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture
@@ -140,6 +143,21 @@ def test_the_curl_line_streams_as_pasted(demo: Callable[..., Demo], curl: Callab
     assert first == "event: stdout\nid: 1\nretry: 100\ndata: Listing 'django'..."
     assert events[-1].startswith('event: complete\ndata: {"status":"passed","exit_code":0,')
     assert len(events) > 1000
+
+
+def test_the_line_for_another_build_works_as_pasted(demo: Callable[..., Demo], tmp_path: Path) -> None:
+    one = demo("--port", "0", "--recipe", "quiet")
+    line = re.search(r"another build +(.+)", one.read_until(ANNOUNCED))[1]  # type: ignore[index]
+    shell = ["sh", "-c", f"cd / && {line}"]
+    pasted = subprocess.run(shell, env=environment(tmp_path), capture_output=True, text=True, timeout=START_SECONDS)
+    assert pasted.returncode == 0, pasted.stderr
+    assert pasted.stderr == "Build 2: ls -l\n"
+    assert "usr" in pasted.stdout
+    with one.browser() as browser:
+        listed = browser.get(one.page.rpartition("builds/")[0]).text
+        log = browser.get(one.page.replace("/1/", "/2/") + "logs/").text
+    assert "ls -l" in listed
+    assert "event: complete" in log
 
 
 def test_the_page_is_there(demo: Callable[..., Demo]) -> None:

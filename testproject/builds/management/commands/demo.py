@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import shlex
 import socket
+import sys
 import tempfile
 import webbrowser
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.urls import reverse
 
+from builds import runs
 from builds.models import ApiKey
 from builds.recipes import Recipe, all_recipes
 
@@ -78,7 +81,6 @@ class Command(BaseCommand):
     def _serve(self, listener: socket.socket, recipe: Recipe, open_browser: bool, quiet: bool) -> None:
         from testproject.asgi import application
 
-        from builds import runs
         from builds.demo_server import HOST, DemoServer
 
         if quiet:  # not before the import above, which sets logging up once more
@@ -103,7 +105,8 @@ class Command(BaseCommand):
                 f"  in a browser   {page}\n"
                 f"  in a terminal  curl -N -H 'X-API-Key: {key}' {log}\n"
                 f"  in the admin   {admin}\n"
-                f"  sign in as     {USER}, password {password}\n\n"
+                f"  sign in as     {USER}, password {password}\n"
+                f"  another build  {_run_build()} -- ls -l\n\n"
                 f"More builds: {origin}/   Ctrl-C ends the demo."
             )
             if open_browser:
@@ -113,6 +116,11 @@ class Command(BaseCommand):
             DemoServer(application, started).run(sockets=[listener])
         finally:
             runs.stop_all(STOPPING)
+
+
+def _run_build() -> str:
+    """What starts a build of this demo in another terminal."""
+    return f"TESTPROJECT_STATE={shlex.quote(str(settings.STATE))} {shlex.join([sys.executable, str(runs.MANAGE), 'run_build'])}"
 
 
 def _keep_state_in(folder: Path) -> None:
