@@ -142,6 +142,16 @@ class EventLog(ABC):
         name = valid_topic(topic)
         return await self._run(lambda: self._trim(name, max_events, max_bytes, max_age))
 
+    def fork(self, topic: str, epoch: str) -> None:
+        """Begin another epoch, with the events that there are: the log has lost what it had acknowledged in this one."""
+        name = valid_topic(topic)
+        self._changing(name, lambda: self._fork(name, epoch))
+
+    async def afork(self, topic: str, epoch: str) -> None:
+        """See ``fork``."""
+        name = valid_topic(topic)
+        await self._run(lambda: self._changing(name, lambda: self._fork(name, epoch)))
+
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """A page of the names that begin so, sorted: those after ``after``."""
         return self._topics(prefix, after, limit)
@@ -195,6 +205,9 @@ class EventLog(ABC):
 
     @abstractmethod
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int: ...
+
+    def _fork(self, topic: str, epoch: str) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no nonces, and so nobody finds out that it forked")
 
     @abstractmethod
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ from asgiref.sync import async_to_sync
 
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.eventlog.redis import RedisEventLog
 
-LOGS: dict[str, Callable[..., EventLog]] = {"memory": MemoryEventLog}
+LOGS = ("memory", "redis", "redis-shards")
 
 
 class Door:
@@ -28,7 +30,11 @@ class Door:
 @pytest.fixture(params=LOGS)
 def new_log(request: pytest.FixtureRequest) -> Callable[..., EventLog]:
     """``new_log(MAX_EVENTS=3)``: an empty log with these options."""
-    return LOGS[request.param]
+    if request.param == "memory":
+        return MemoryEventLog
+    url: str = request.getfixturevalue("redis_url")
+    urls = url if request.param == "redis" else [f"{url}?db=1", f"{url}?db=2"]
+    return lambda **options: RedisEventLog(url=urls, prefix=f"t{secrets.token_hex(6)}", **options)
 
 
 @pytest.fixture(params=["sync", "async"])
