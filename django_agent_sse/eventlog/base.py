@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
@@ -19,6 +19,20 @@ PAGE_BYTES = 1_048_576
 _T = TypeVar("_T")
 
 
+class Doorbell(Protocol):
+    """Rings for the topics that are followed in this process; a log's own. It may lose bells, but not for ever."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it does not ring now, where it should."""
+
+    async def follow(self, topic: str) -> None:
+        """Ring for a topic; what is read after this misses nothing. Give it back with ``unfollow``."""
+
+    def unfollow(self, topic: str) -> None:
+        """Ring no more for it, once as often as it was followed."""
+
+
 class EventLog(ABC):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
@@ -30,6 +44,8 @@ class EventLog(ABC):
         transactional: An append is part of the caller's database transaction.
         changed: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
             the process, it rings the bell.
+        doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
+        heard: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -49,6 +65,8 @@ class EventLog(ABC):
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
         self.changed: Callable[[str], object] = _nobody
+        self.doorbell: Doorbell | None = None
+        self.heard: Callable[[str, Page | None], object] = _nobody
 
     def append(
         self, topic: str, events: Event | Iterable[Event], *, expect: int | None = None, key: str | None = None
@@ -230,5 +248,5 @@ class EventLog(ABC):
         return sized
 
 
-def _nobody(topic: str) -> None:
+def _nobody(topic: str, page: Page | None = None) -> None:
     """Tell nobody."""

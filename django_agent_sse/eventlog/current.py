@@ -35,6 +35,7 @@ class _Current:
                 if self._log is None:
                     made_now = made(conf.setting("EVENT_LOG"))
                     made_now.changed = bell.ring
+                    made_now.heard = bell.offer
                     self._log = made_now
                 log = self._log
         return log

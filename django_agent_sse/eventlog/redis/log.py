@@ -16,6 +16,7 @@ from ..base import PAGE_BYTES, EventLog
 from ..position import new_epoch
 from ..records import Appended, Head, Page, TopicState
 from . import scripts, wire
+from .doorbell import RedisDoorbell
 from .index import Index, surplus
 from .keys import Keys
 from .server import WANTED, Lost, Server, servers
@@ -64,10 +65,22 @@ class RedisEventLog(EventLog):
             raise ConfigurationError(f"{WANTED}['url'] names one server twice: {', '.join(self._nodes)}")
         self._indexes = [Index(server, self.keys) for server in self.servers]
         self._executor = ThreadPoolExecutor(THREADS, "django_agent_sse.redis")
+        self.doorbell = self._rings = RedisDoorbell(
+            self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
+        )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
 
+    def _place(self, topic: str) -> int:
+        return shard_of(topic, self._nodes)
+
     def _where(self, topic: str) -> Server:
-        return self.servers[shard_of(topic, self._nodes)]
+        return self.servers[self._place(topic)]
+
+    def _changing(self, topic: str, body: Callable[[], _T]) -> _T:
+        result = body()
+        if not self._rings.hears(topic):  # else it rings here by itself, and brings the event along
+            self.changed(topic)
+        return result
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, body)
@@ -126,7 +139,7 @@ class RedisEventLog(EventLog):
 
     def _list(self, topic: str) -> None:
         """Enter a new topic in the lists, and drop those that are too many."""
-        self._indexes[shard_of(topic, self._nodes)].add(topic)
+        self._indexes[self._place(topic)].add(topic)
         for other in surplus(self._indexes, self.limits.max_topics):
             self._remove(other, remember=False)
 
@@ -158,9 +171,9 @@ class RedisEventLog(EventLog):
     def _heads(self, topics: list[str]) -> dict[str, Head]:
         found: dict[str, Head] = {}
         for place, server in enumerate(self.servers):
-            mine = [topic for topic in topics if shard_of(topic, self._nodes) == place]
+            mine = [topic for topic in topics if self._place(topic) == place]
             metas = [self.keys.topic(topic)[0] for topic in mine]
-            for topic, values in zip(mine, ends(server, metas), strict=True):
+            for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
                 if values[0] is not None:
                     found[topic] = wire.head([*values, b""])[0]
         return found
@@ -173,7 +186,7 @@ class RedisEventLog(EventLog):
         if not listed:
             self._list(topic)
         if done:
-            self._indexes[shard_of(topic, self._nodes)].close(topic)
+            self._indexes[self._place(topic)].close(topic)
         return bool(done)
 
     def _delete(self, topic: str) -> bool:
@@ -182,7 +195,7 @@ class RedisEventLog(EventLog):
     def _remove(self, topic: str, *, remember: bool) -> bool:
         args = [self.keys.doorbell(topic), DELETED if remember else 0]
         done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
-        self._indexes[shard_of(topic, self._nodes)].discard([topic])
+        self._indexes[self._place(topic)].discard([topic])
         return bool(done)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
@@ -206,16 +219,3 @@ class RedisEventLog(EventLog):
 
         for server in self.servers:
             server.twice(partial(server.ask, clear))
-
-
-def ends(server: Server, metas: Sequence[str]) -> list[Any]:
-    """Epoch, floor, top, reason and nonce of each of these hashes, in one round trip."""
-
-    def all_of_them(client: Any) -> list[Any]:
-        with client.pipeline(transaction=False) as pipe:
-            for meta in metas:
-                pipe.hmget(meta, "e", "f", "s", "c", "n")
-            found: list[Any] = pipe.execute()
-            return found
-
-    return server.twice(lambda: server.ask(all_of_them)) if metas else []

@@ -5,8 +5,8 @@ replica) it refuses before the first write; after that nothing can fail. Effects
 
 The hash of a topic: ``e`` epoch, ``s`` top, ``n`` nonce of the top, ``f`` floor, ``b`` bytes, ``o`` when the oldest kept event
 was appended and ``t`` when the newest was (µs), ``c`` why it is closed, ``p`` the epoch before a fork, ``i`` whether the topic is
-in the lists, ``x`` that it was deleted. An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:`` and the
-name, or nothing), ``d`` data, ``t`` (µs) and, where there is one, ``r`` retry.
+in the lists, ``x`` that it was deleted. An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:`` and
+the name, or nothing), ``d`` data, ``t`` (µs) and, where there is one, ``r`` retry.
 """
 
 from __future__ import annotations
@@ -110,10 +110,11 @@ if not m.epoch then
   if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. LOG .. ' is a ' .. kind) end
   if kind == 'stream' then redis.call('DEL', LOG) end  -- of a topic whose hash was evicted: its numbers would be in the way
   if m.deleted then redis.call('DEL', META) end
-  m = {epoch = new, top = 0, floor = 0, bytes = 0, oldest = now, newest = 0, forked = ''}
+  m = {epoch = new, top = 0, nonce = '', floor = 0, bytes = 0, oldest = now, forked = ''}
 end
 if m.top == m.floor then m.oldest = now end
 local first, at, inlined, total = m.top + 1, text(now), {}, 0
+local before = m.nonce ~= '' and m.nonce or '-'  -- who takes the event from the doorbell can prove that it is the next one
 for i = 12, #ARGV, 3 do
   local name, data, retry = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   m.top = m.top + 1
@@ -133,8 +134,8 @@ if KEYS[3] then
   redis.call('SET', KEYS[3], m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce, 'PX', ARGV[5])
 end
 local count = total <= inline and m.top - first + 1 or 0
-local rung = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce .. ' ' .. text(m.floor) .. ' ' .. at
-             .. ' ' .. count .. '\\n'
+local rung = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce .. ' ' .. before .. ' ' .. text(m.floor)
+             .. ' ' .. at .. ' ' .. count .. '\\n'
 redis.call('PUBLISH', channel, count > 0 and rung .. table.concat(inlined) or rung)
 return done(m.epoch, text(first), text(m.top), nonce)
 """,

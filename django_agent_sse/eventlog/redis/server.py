@@ -117,6 +117,26 @@ class Server:
         self._away_until = 0.0
         return found
 
+    def ends(self, metas: Sequence[str]) -> list[Any]:
+        """Epoch, floor, top, reason and nonce in each of these hashes, in one round trip.
+
+        Raises:
+            EventLogUnavailable, Lost: See ``run``.
+        """
+
+        def ask(client: Any) -> list[Any]:
+            with client.pipeline(transaction=False) as pipe:
+                for meta in metas:
+                    pipe.hmget(meta, "e", "f", "s", "c", "n")
+                found: list[Any] = pipe.execute()
+                return found
+
+        return self.ask(ask) if metas else []
+
+    def connection(self) -> Any:
+        """A connection that belongs to the caller, made like those of the pool, and not yet open."""
+        return self.pool.make_connection()
+
     def unavailable(self, error: BaseException | None) -> EventLogUnavailable:
         """The error to raise; for a moment nothing else is asked of the server."""
         with self._lock:

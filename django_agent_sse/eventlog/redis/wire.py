@@ -118,8 +118,8 @@ def _rung(message: bytes) -> Rung:
     version, *values = line.split(b" ")
     if version != b"1":
         return LOOK
-    epoch, nonce = values[0].decode(), letters(int(values[3]))
-    first, top, floor, at, count = (int(values[place]) for place in (1, 2, 4, 5, 6))
+    epoch, nonce, before = values[0].decode(), letters(int(values[3])), letters(int(values[4])) if values[4] != b"-" else ""
+    first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
     if not count:
         return Rung(None, epoch, top, nonce)
     records = []
@@ -132,4 +132,5 @@ def _rung(message: bytes) -> Rung:
         records.append(Record(offset, event, at / 1e6, nonce))
     if len(records) != count or rest:
         return LOOK
-    return Rung(Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce), epoch, top, nonce)
+    page = Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
+    return Rung(page, epoch, top, nonce)
