@@ -15,11 +15,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Router, Stream
+from django_agent_sse.asgi import wrap
 from django_agent_sse.hub.registry import registry
 from django_agent_sse.streams.runner import Runner
 from django_agent_sse.wire import Decoder, Event
@@ -235,6 +237,13 @@ async def serve(
             if not client.task.cancelled():
                 client.task.result()
         await eventually("no stream is left", lambda: not registry.here().streams)
+
+
+def send_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every ``serve`` of a test wrap the application, and take the client's ``send()`` for uvicorn's."""
+    handler = ASGIHandler
+    monkeypatch.setitem(globals(), "ASGIHandler", lambda: wrap(handler()))
+    monkeypatch.setattr(Client._send, "__module__", "uvicorn.protocols")
 
 
 class Diary(list[str]):

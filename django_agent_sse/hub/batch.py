@@ -42,6 +42,11 @@ class Entry:
         self._head = len(f"event: {event.event}\n".encode()) if event.event is not None else 0
         self._tail = self._head + len(f"id: {id}\n")
 
+    @property
+    def id(self) -> str:
+        """The id for who follows this topic alone."""
+        return self.frame[self._head + len("id: ") : self._tail - 1].decode()
+
     def numbered(self, id: str) -> bytes:
         """The frame with another id, which must be one line."""
         return b"%bid: %b\n%b" % (self.frame[: self._head], id.encode(), self.frame[self._tail :])
@@ -54,12 +59,18 @@ class Entry:
 
 
 class Batch:
-    """Consecutive events of one topic, as many as one write takes."""
+    """Consecutive events of one topic, as many as one write takes.
 
-    __slots__ = ("_data", "entries")
+    Attributes:
+        entries: The events, one at least.
+        last: The offset of the last one.
+    """
+
+    __slots__ = ("_data", "entries", "last")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
+        self.last = entries[-1].offset
         self._data: bytes | None = None
 
     @classmethod
@@ -74,19 +85,11 @@ class Batch:
         return cls(taken)
 
     @property
-    def last(self) -> int:
-        """The offset of the last event."""
-        return self.entries[-1].offset
-
-    @property
     def data(self) -> bytes:
         """The frames, joined when they are first wanted."""
         if self._data is None:
             self._data = b"".join([entry.frame for entry in self.entries])
         return self._data
-
-    def __len__(self) -> int:
-        return len(self.entries)
 
 
 class Page:

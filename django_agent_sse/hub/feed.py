@@ -64,6 +64,7 @@ class Feed:
         top: The newest offset that this feed has seen.
         closed: Why the topic was closed, once every event before that has been seen.
         retired: The log was replaced: who follows must open the topic anew.
+        shared: What followers at an offset get next, made by the first who asked since anything changed.
     """
 
     def __init__(self, topic: str, log: EventLog) -> None:
@@ -75,7 +76,7 @@ class Feed:
         self._log = log
         self._ring: deque[Entry] = deque()
         self._ring_bytes = 0
-        self._batches: dict[int, Batch] = {}
+        self.shared: dict[int, Batch] = {}
         self._pages: OrderedDict[int, Page] = OrderedDict()
         self._waiting: set[Waiter] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -169,7 +170,7 @@ class Feed:
 
     def wake(self) -> None:
         """Let everybody look who waits."""
-        self._batches.clear()
+        self.shared.clear()
         waiting, self._waiting = self._waiting, set()
         for waiter in waiting:
             waiter.wake()
@@ -178,9 +179,9 @@ class Feed:
         """The events after ``offset``, which is below ``top``; ``None`` where they are read first, and ``waiter`` woken then."""
         first = self.top - len(self._ring)
         if offset >= first:
-            batch = self._batches.get(offset)
+            batch = self.shared.get(offset)
             if batch is None:
-                batch = self._batches[offset] = Batch.of(islice(self._ring, offset - first, None))
+                batch = self.shared[offset] = Batch.of(islice(self._ring, offset - first, None))
             return batch
         start = offset - offset % PAGE
         page = self._pages.get(start)
@@ -268,7 +269,7 @@ class Feed:
         """Forget the events. Those who wait for a page wait for a change of the feed instead."""
         self._ring.clear()
         self._grow(-self._ring_bytes)
-        self._batches.clear()
+        self.shared.clear()
         for start, page in [*self._pages.items()]:
             self._waiting |= page.waiting
             self._drop(start)

@@ -99,6 +99,14 @@ class Follower:
         self._offset += lost
         return lost
 
+    def pull_shared(self) -> Batch | None:
+        """What comes next, if another one at the same place has just pulled it."""
+        batch = self.feed.shared.get(self._offset)
+        if batch is None or self.epoch != self.feed.epoch:
+            return None
+        self._offset = batch.last
+        return batch
+
     def pull(self, waiter: Waiter) -> Batch | Gap | Finished | None:
         """What comes next; ``None`` where that must be waited for: ``waiter`` is woken once, when it should ask again."""
         feed, offset = self.feed, self._offset

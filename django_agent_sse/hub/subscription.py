@@ -20,17 +20,16 @@ _WORST_FIRST: tuple[GapReason, ...] = ("unknown", "ahead", "epoch", "trimmed")
 
 
 class Part(NamedTuple):
-    """Consecutive events of one of the topics. A tuple, since each delivery makes one."""
+    """Consecutive events of one of several topics. A tuple, since each delivery makes one."""
 
     batch: Batch
     epoch: str
-    around: tuple[str, str] | None
-    """The id's text around what stands for this topic; ``None`` where there is no other: its ids are the frames' own."""
+    around: tuple[str, str]
+    """The id's text around what stands for this topic."""
 
     def id_of(self, entry: Entry) -> str:
         """The connection's position after this event."""
-        position = Position(self.epoch, entry.offset)
-        return str(position) if self.around is None else vector_part(position).join(self.around)
+        return vector_part(Position(self.epoch, entry.offset)).join(self.around)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +136,18 @@ class Subscription:
     def _positions(self) -> dict[str, Position]:
         return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
 
-    def pull(self) -> Part | Lost | None:
-        """What comes next, from the topics in turn; ``None`` where there is nothing now, or all topics have ended."""
+    def pull(self) -> Batch | Part | Lost | None:
+        """What comes next, from the topics in turn; ``None`` where there is nothing now, or all topics have ended.
+
+        Of one topic it is a ``Batch``, whose frames have the connection's position as their ids; of several a ``Part``.
+        """
         if self._lost:
             return self._lost.pop(0)
         if self._reopening is not None:
             return None
         count = len(self._followers)
         if count == 1:
-            return self._pull(0)
+            return self._followers[0].pull_shared() or self._pull(0)
         for step in range(count):
             index = (self._turn + step) % count
             found = self._pull(index)
@@ -156,7 +158,7 @@ class Subscription:
                 return None
         return None
 
-    def _pull(self, index: int) -> Part | Lost | None:
+    def _pull(self, index: int) -> Batch | Part | Lost | None:
         follower, topic = self._followers[index], self._topics[index]
         if topic in self.finished:
             return None
@@ -165,7 +167,7 @@ class Subscription:
             return None
         found = follower.pull(self)
         if isinstance(found, Batch):
-            return Part(found, follower.epoch, self._around(index) if len(self._followers) > 1 else None)
+            return found if len(self._followers) == 1 else Part(found, follower.epoch, self._around(index))
         if isinstance(found, Gap):
             return Lost(found.reason, self._id_with(index, found.asked), found.missed, self.id)
         if isinstance(found, Finished):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from ..exceptions import StreamOverflow
@@ -11,7 +12,13 @@ from ..wire import comment
 
 
 class Source(Protocol):
-    """What is asked when nothing has been put: topics, which wait in no buffer."""
+    """What is asked when nothing has been put: topics, which wait in no buffer.
+
+    Attributes:
+        idle: There is nothing to pull before ``buffer.wake()``.
+    """
+
+    idle: bool
 
     def pull(self) -> tuple[bytes, int]:
         """What is ready, and how many events that is; empty where ``buffer.wake()`` will say when there is more. Never raises."""
@@ -32,6 +39,7 @@ class Buffer:
         events: Events taken so far; comments and the dialect's own last event are not counted.
         bytes: Bytes taken so far.
         finished: Nothing more will be put.
+        push: Sends what a source has while the taker waits, and says whether that spared waking it.
     """
 
     __slots__ = (
@@ -48,6 +56,7 @@ class Buffer:
         "bytes",
         "events",
         "finished",
+        "push",
     )
 
     def __init__(self, here: LoopStreams, max_bytes: int, max_frames: int) -> None:
@@ -64,6 +73,7 @@ class Buffer:
         self.events = 0
         self.bytes = 0
         self.finished = False
+        self.push: Callable[[bytes], bool] | None = None
 
     def put(self, frame: bytes) -> asyncio.Future[bool]:
         """Enqueue a frame at once; the future is done while there is room, else when the client has taken.
@@ -112,13 +122,9 @@ class Buffer:
         """All that waits, joined: empty where nothing does. Lets the waiting writers go on."""
         frames = self._frames
         if not frames:
-            if self._source is not None:
-                chunk, count = self._source.pull()
-                if chunk:
-                    self._beat = False
-                    self.events += count
-                    self.bytes += len(chunk)
-                    return chunk
+            if self._source is not None and (chunk := self._pull(self._source)):
+                self._beat = False
+                return chunk
             if self._beat:
                 self._beat = False
                 self.bytes += len(HEARTBEAT)
@@ -131,6 +137,13 @@ class Buffer:
         frames.clear()
         self._size = self._asides = 0
         self._release(True)
+        return chunk
+
+    def _pull(self, source: Source) -> bytes:
+        chunk, count = source.pull()
+        if chunk:
+            self.events += count
+            self.bytes += len(chunk)
         return chunk
 
     def wait(self) -> asyncio.Future[bool]:
@@ -169,9 +182,20 @@ class Buffer:
 
     def wake(self) -> None:
         """Let the taker look: there may be something to take."""
-        taker, self._taker = self._taker, None
-        if taker is not None and not taker.done():
+        taker = self._taker
+        if taker is None or (self.push is not None and self._pushed(self.push)):
+            return
+        self._taker = None
+        if not taker.done():
             taker.set_result(True)
+
+    def _pushed(self, push: Callable[[bytes], bool]) -> bool:
+        """Push what the source has, if that is all there is; whether the taker may sleep on."""
+        source = self._source
+        if source is None or self._frames or self._beat or self.finished:
+            return False
+        chunk = self._pull(source)
+        return (not chunk or push(chunk)) and source.idle
 
     def _release(self, answer: bool | BaseException) -> None:
         writers, self._writers = self._writers, None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..encoding import encode_json, text_of
 from ..eventlog.vector import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
+from ..hub.batch import Batch, Entry
 from ..hub.follower import Start
 from ..hub.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
@@ -45,7 +46,7 @@ class Followed:
 class Following:
     """What a stream follows, until all of it has ended."""
 
-    __slots__ = ("_done", "_filter", "_hidden", "_idle", "_map", "_runner", "_subscription", "began", "ended", "running")
+    __slots__ = ("_done", "_filter", "_hidden", "_map", "_runner", "_subscription", "began", "ended", "idle", "running")
 
     def __init__(self, runner: Runner, topics: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None) -> None:
         check_follow(topics, start, filter, map)
@@ -53,7 +54,7 @@ class Following:
         self._filter = filter
         self._map = map
         self._hidden = 0
-        self._idle = False
+        self.idle = False
         self._subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
         self._done: asyncio.Future[Followed | None] = runner.here.loop.create_future()
         self.ended: Followed | None = None
@@ -92,7 +93,7 @@ class Following:
 
     def pull(self) -> tuple[bytes, int]:
         """See ``Source``."""
-        if self._idle:
+        if self.idle:
             return _NOTHING
         try:
             while (found := self._subscription.pull()) is not None:
@@ -100,20 +101,20 @@ class Following:
                     return self._gap(found), 0
                 data, count = self._framed(found)
                 if data:
-                    self._idle = self._subscription.rest()
+                    self.idle = self._subscription.rest()
                     return data, count
         except Exception as error:
             if not self._done.done():
                 self._done.set_exception(error)
             return _NOTHING
-        self._idle = True
+        self.idle = True
         if self._subscription.over and not self._done.done():
             self.ended = Followed(self._subscription.finished)
             self._done.set_result(self.ended)
         return _NOTHING
 
     def _woken(self) -> None:
-        self._idle = False
+        self.idle = False
         self._runner.buffer.wake()
 
     def stop(self) -> None:
@@ -121,19 +122,25 @@ class Following:
         if not self._done.done():
             self._done.set_result(None)
 
-    def _framed(self, part: Part) -> tuple[bytes, int]:
-        batch = part.batch
-        if part.around is None and self._filter is None and self._map is None:
-            first = self._runner.stream.first_retry()
-            data = batch.data if first is None else batch.entries[0].with_retry(batch.data, first)
-            return data, len(batch)
+    def _framed(self, found: Batch | Part) -> tuple[bytes, int]:
+        """The bytes for this client, and how many events they are."""
+        if type(found) is Batch:
+            if self._filter is None and self._map is None:
+                first = self._runner.stream.first_retry()
+                data = found.data if first is None else found.entries[0].with_retry(found.data, first)
+                return data, len(found.entries)
+            return self._framed_each((entry, entry.id) for entry in found.entries)
+        assert isinstance(found, Part)
+        return self._framed_each((entry, found.id_of(entry)) for entry in found.batch.entries)
+
+    def _framed_each(self, numbered: Iterable[tuple[Entry, str]]) -> tuple[bytes, int]:
         frames: list[bytes] = []
-        for entry in batch.entries:
+        for entry, id in numbered:
             event = self._shown(entry.event)
             if event is None:
                 self._hidden += 1
                 continue
-            first, id = self._runner.stream.first_retry(), part.id_of(entry)
+            first = self._runner.stream.first_retry()
             if event is entry.event and first is None:
                 frames.append(entry.numbered(id))
             else:

@@ -54,6 +54,7 @@ class SSEResponse(StreamingHttpResponse):
 
     async def _wrapped(self) -> AsyncGenerator[bytes, None]:
         """Through whatever a middleware put around the content."""
+        self._transport.through_others()
         content: AsyncIterator[bytes] = self.streaming_content  # type: ignore[assignment]
         try:
             async for part in content:

@@ -10,6 +10,7 @@ import django
 from django.core.exceptions import RequestAborted
 
 from ..hub.endings import Ending
+from .direct import Rest, offered_send, send_now
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -37,7 +38,9 @@ class Transport:
         "_hurry",
         "_last_sent",
         "_pouring",
+        "_rest",
         "_runner",
+        "_send",
         "_sending_since",
         "_waiters",
         "gone",
@@ -47,6 +50,8 @@ class Transport:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._send = offered_send(runner.context.request)
+        self._rest: Rest | None = None
         self._pouring: asyncio.Task[Any] | None = None
         self._sending_since: float | None = None
         self._last_sent = 0.0
@@ -64,6 +69,8 @@ class Transport:
         self._pouring = asyncio.current_task()
         runner.here.watch(self, runner.options.visit_interval)
         runner.transport_opened()
+        if self._send is not None:
+            buffer.push = self._push
         try:
             while True:
                 if chunk := buffer.take():
@@ -75,6 +82,8 @@ class Transport:
                     break
                 else:
                     await buffer.wait()
+                    if self._rest is not None:
+                        await self._finish_send(self._rest)
             await runner.settle()
         finally:
             self._sending_since = None
@@ -86,12 +95,34 @@ class Transport:
                 task.uncancel()
                 raise RequestAborted
 
+    def through_others(self) -> None:
+        """Somebody else has the content go through their hands: everything must."""
+        self._send = None
+
+    def _push(self, chunk: bytes) -> bool:
+        """Send past the task; whether that is done, or else the task is needed."""
+        assert self._send is not None
+        try:
+            self._rest = send_now(self._send, chunk)
+        except Exception:  # a server may say in this way that the client has left; Django's own last send() will hear it too
+            self.over()
+            return True
+        self._last_sent = self._runner.here.loop.time()
+        return self._rest is None
+
+    async def _finish_send(self, rest: Rest) -> None:
+        self._sending_since = self._last_sent
+        await rest
+        self._sending_since = self._rest = None
+
     def over(self) -> None:
         """The client is gone, or has everything."""
         if self.gone:
             return
         self.gone = True
         self._pouring = None
+        if self._rest is not None:
+            self._rest.close()
         runner = self._runner
         runner.end(Ending.CLIENT_DISCONNECT)
         runner.discard()

@@ -38,7 +38,7 @@ def decoded(data: bytes) -> list[Event]:
 async def pulled(follower: Follower) -> Batch | Gap | Finished:
     """What comes next, however long that takes."""
     taker = Taker()
-    while (found := follower.pull(taker)) is None:
+    while (found := follower.pull_shared() or follower.pull(taker)) is None:
         await taker.woken.wait()
         taker.woken.clear()
     return found

@@ -19,6 +19,7 @@ from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.hub import feed as feed_module
 from django_agent_sse.hub import feeds as feeds_module
 from django_agent_sse.hub import subscription as subscription_module
+from django_agent_sse.hub.batch import Batch
 from django_agent_sse.hub.feeds import feeds_here
 from django_agent_sse.hub.subscription import Lost, Part, Subscription
 
@@ -44,7 +45,7 @@ class Following:
         assert await self.subscription.open(asked, malformed=False) is None
         return self
 
-    async def next(self) -> Part | Lost:
+    async def next(self) -> Batch | Part | Lost:
         while (found := self.subscription.pull()) is None:
             await asyncio.wait_for(self.woken.wait(), PATIENCE)
             self.woken.clear()
@@ -53,9 +54,9 @@ class Following:
     async def texts(self, count: int) -> list[str]:
         found: list[str] = []
         while len(found) < count:
-            part = await self.next()
-            assert isinstance(part, Part), part
-            found += [entry.event.data for entry in part.batch.entries]
+            batch = await self.next()
+            assert isinstance(batch, Batch), batch
+            found += [entry.event.data for entry in batch.entries]
         return found
 
 

@@ -16,9 +16,15 @@ from django_agent_sse.exceptions import EventLogUnavailable, FollowError, Stream
 from django_agent_sse.hub import feed as feed_module
 from django_agent_sse.hub.endings import Ending
 from django_agent_sse.streams.following import Followed
-from tests.inprocess import Client, Site, eventually, serve
+from tests.inprocess import Client, Site, eventually, send_directly, serve
 
 MEMORY = "django_agent_sse.eventlog.memory.MemoryEventLog"
+
+
+@pytest.fixture(params=["through the task", "past the task"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "past the task":
+        send_directly(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,17 @@ from django_agent_sse import Event, aclose_topic, apublish, apublish_many
 from django_agent_sse.eventlog import current
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.vector import MAX_TOPICS, parse_vector, short_name, vector_id
-from tests.inprocess import Client, Site
+from tests.inprocess import Client, Site, send_directly
 
 from .test_following import data, following, gap
 
 NAMES = [f"builds.{number}" for number in range(MAX_TOPICS)]
+
+
+@pytest.fixture(params=["through the task", "past the task"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "past the task":
+        send_directly(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
