@@ -155,7 +155,7 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
     [
         ({f"{PACKAGE}.models"}, {"eventlog/database.py", "admin/"}),
         ({"redis", "django_redis", "valkey"}, {"eventlog/redis/"}),
-        ({"channels", "channels_redis"}, {"eventlog/bell.py"}),
+        ({"channels", "channels_redis"}, {"eventlog/layer.py"}),
     ],
     ids=["models", "redis", "channels"],
 )

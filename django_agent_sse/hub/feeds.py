@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections import Counter
@@ -10,8 +11,13 @@ from collections import Counter
 from ..eventlog.base import EventLog
 from ..eventlog.bell import EVERY, LocalBell, bell
 from ..eventlog.current import event_log
+from ..eventlog.poll import Heads
+from ..eventlog.records import Head
+from ..eventlog.ringer import Ringer, ringer
 from ..exceptions import EventLogError
 from .feed import Feed
+
+logger = logging.getLogger("django_agent_sse.hub")
 
 LINGER = 30.0
 """Seconds that a feed is kept without followers: who reconnects finds its ring."""
@@ -26,15 +32,18 @@ class Feeds:
     Args:
         log: Where they are kept.
         bell: What says that there is more; this loop listens from now on.
+        ringer: What asks for news where other processes write to the log.
     """
 
-    def __init__(self, log: EventLog, bell: LocalBell) -> None:
+    def __init__(self, log: EventLog, bell: LocalBell, ringer: Ringer = ringer) -> None:
         self.log = log
+        self._watch = ringer.watch(log, self._compare)
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
         self._followers: Counter[str] = Counter()
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._check: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
         bell.listen(self._rung)
 
     def __len__(self) -> int:
@@ -51,6 +60,7 @@ class Feeds:
         if feed is None:
             feed = self._feeds[topic] = Feed(topic, self.log)
         self._followers[topic] += 1
+        self._watch.add(topic)
         if (lingering := self._lingering.pop(topic, None)) is not None:
             lingering.cancel()
         if self._check is None:
@@ -70,10 +80,12 @@ class Feeds:
         self._followers[topic] -= 1
         if self._followers[topic] <= 0:
             del self._followers[topic]
+            self._watch.discard(topic)
             self._lingering[topic] = self._loop.call_later(LINGER, self._drop, topic)
 
     def close(self) -> None:
         """Forget every feed, and every timer."""
+        self._watch.clear()
         for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
             timer.cancel()
         for feed in self._feeds.values():
@@ -82,6 +94,8 @@ class Feeds:
         self._followers.clear()
         self._lingering.clear()
         self._check = None
+        if self._asking is not None and not self._loop.is_closed():
+            self._asking.cancel()
 
     def _drop(self, topic: str) -> None:
         self._lingering.pop(topic, None)
@@ -99,12 +113,36 @@ class Feeds:
 
     def _look(self) -> None:
         for topic in self._followers:
-            self._feeds[topic].nudge()
             self._feeds[topic].tidy()
+        if self._followers:
+            self._asking = self._loop.create_task(self._ask([*self._followers]))
         if self._feeds:
             self._check_later()
         else:
             self._check = None
+
+    async def _ask(self, topics: list[str]) -> None:
+        """Look at all of them with one question."""
+        try:
+            heads = await self.log.aheads(topics)
+        except EventLogError as error:
+            logger.warning("the followed topics cannot be looked at now: %s", error)
+        else:
+            self._compare({topic: heads.get(topic) for topic in topics})
+
+    def _compare(self, heads: Heads) -> None:
+        for topic, head in heads.items():
+            feed = self._feeds.get(topic)
+            if feed is not None and _behind(feed, head):
+                feed.nudge()
+
+
+def _behind(feed: Feed, head: Head | None) -> bool:
+    """Whether the log has something that the feed has not seen; it may well have seen more than the head shows."""
+    if head is None:
+        return bool(feed.epoch)
+    more = head.top > feed.top or head.floor > feed.floor or (head.closed is not None and feed.closed is None)
+    return more or head.epoch != feed.epoch
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, Feeds] = {}

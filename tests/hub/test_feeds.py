@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from django_agent_sse.eventlog.bell import LocalBell
 from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.eventlog.records import Page
+from django_agent_sse.eventlog.ringer import Ringer
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.hub import feed as feed_module
 from django_agent_sse.hub import feeds as feeds_module
 from django_agent_sse.hub.batch import Batch
 from django_agent_sse.hub.feed import Budget, Feed
 from django_agent_sse.hub.feeds import Feeds
-from django_agent_sse.hub.follower import Follower
+from django_agent_sse.hub.follower import Finished, Follower, Gap
 from django_agent_sse.wire.event import Event
+from tests.eventlog.shared import SharedEventLog
 
-from .reading import read
+from .reading import read, texts_until
 from .test_feed import Watched
 
 PATIENCE = 20.0
@@ -142,3 +147,99 @@ async def test_a_follower_that_is_cancelled_while_it_opens_is_not_counted(feeds:
     with pytest.raises(asyncio.CancelledError):
         await opening
     await until_gone(feeds)
+
+
+class Counted(Watched):
+    """Notes the topics that events are read of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def _read_after(self, topic: str, *about: Any) -> Page:
+        self.read.append(topic)
+        return super()._read_after(topic, *about)
+
+
+async def test_the_timer_asks_once_for_all_topics_and_reads_those_that_changed(
+    bell: LocalBell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds_module, "CHECK", 0.02)
+    log = Counted()
+    for topic in "abc":
+        log.append(topic, Event("0"))
+    feeds = Feeds(log, bell)
+    followers = {topic: Follower(await feeds.open(topic)) for topic in "abcd"}
+    for topic in "abc":
+        await texts_until(followers[topic], 1)
+    log.read.clear()
+    log.reads = 0
+    async with asyncio.timeout(PATIENCE):
+        while log.reads < 5:  # noqa: ASYNC110  a timer of the loop does
+            await asyncio.sleep(0.005)
+    assert log.read == [], "nothing has changed"
+    log.append("a", Event("1"))
+    log.close("b", "done")
+    log.delete("c")
+    log.append("d", Event("1"))
+    assert await texts_until(followers["a"], 1) == ["1"]
+    assert isinstance(await read(followers["b"]), Finished)
+    assert isinstance(await read(followers["c"]), Finished)
+    assert await texts_until(followers["d"], 1) == ["1"]
+    assert sorted(log.read) == ["a", "b", "c", "d"], "each once"
+    log.delete("a")
+    log.append("a", Event("of another one"))
+    assert isinstance(await read(followers["a"]), Gap), "of the same length, and yet another one"
+    feeds.close()
+
+
+async def test_a_question_of_the_timer_that_fails_is_asked_again(
+    feeds: Feeds, log: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feeds_module, "CHECK", 0.02)
+    follower = Follower(await feeds.open("a"))
+    log.fails = True
+    log.append("a", Event("one"))
+    async with asyncio.timeout(PATIENCE):
+        while "cannot be looked at" not in caplog.text:  # noqa: ASYNC110  a timer of the loop does
+            await asyncio.sleep(0.005)
+    log.fails = False
+    assert await texts_until(follower, 1) == ["one"]
+
+
+async def test_what_another_process_publishes_is_found_without_a_bell(bell: LocalBell, tmp_path: Path) -> None:
+    log, elsewhere = (SharedEventLog(str(tmp_path / "log")) for _ in range(2))
+    ringer = Ringer(bell)
+    feeds = Feeds(log, bell, ringer)
+    followers = {topic: Follower(await feeds.open(topic)) for topic in ("a", "b")}
+    for number in range(3):
+        await elsewhere.aappend("a", Event(str(number)))
+        assert await texts_until(followers["a"], 1) == [str(number)]
+    await elsewhere.aclose("a")
+    assert isinstance(await read(followers["a"]), Finished)
+    await elsewhere.aappend("b", Event("1"))
+    assert await texts_until(followers["b"], 1) == ["1"]
+    await elsewhere.adelete("b")
+    assert isinstance(await read(followers["b"]), Finished)
+    assert log.read.count("a") <= 1 + 4 + 1, "at the beginning, and where something had changed"
+    feeds.close()
+    assert ringer.watches() == []
+    await asyncio.to_thread(ringer.reset)
+
+
+async def test_five_hundred_idle_streams_on_fifty_topics_cost_a_few_questions(bell: LocalBell, tmp_path: Path) -> None:
+    log = SharedEventLog(str(tmp_path / "log"))
+    ringer = Ringer(bell)
+    feeds = Feeds(log, bell, ringer)
+    followers = [Follower(await feeds.open(f"topic.{number % 50}")) for number in range(500)]
+    assert len(feeds) == 50
+    loop = asyncio.get_running_loop()
+    log.read.clear()
+    began, before = loop.time(), len(log.asked)
+    await asyncio.sleep(3)
+    took = loop.time() - began
+    assert 1 <= len(log.asked) - before <= 2 * took + 2
+    assert log.read == []
+    assert len(followers) == 500
+    feeds.close()
+    await asyncio.to_thread(ringer.reset)

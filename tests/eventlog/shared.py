@@ -1,0 +1,92 @@
+"""A log in a file: simple, slow, and what one process appends others read."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.eventlog.records import Appended, Head, Page, TopicState
+from django_agent_sse.exceptions import EventLogUnavailable
+
+_T = TypeVar("_T")
+
+
+class SharedEventLog(MemoryEventLog):
+    """The topics of a file, which each question reads and each change writes as a whole.
+
+    Attributes:
+        asked: The topics of each question where they are.
+        read: The topics that events were read of.
+        away: Questions fail.
+    """
+
+    crosses_processes = True
+    durable = True
+
+    def __init__(self, file: str | None = None, **options: Any) -> None:
+        self._file: str = file or options.pop("FILE")
+        super().__init__(**options)
+        self.asked: list[list[str]] = []
+        self.read: list[str] = []
+        self.away = False
+
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        return await asyncio.to_thread(body)
+
+    @contextmanager
+    def _topics_of_file(self, change: bool = False) -> Iterator[None]:
+        if self.away:
+            raise EventLogUnavailable("the file is away")
+        with open(self._file, "ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            content = file.read()
+            self._topics_by_name = pickle.loads(content) if content else OrderedDict()
+            yield
+            if change:
+                file.truncate(0)
+                file.write(pickle.dumps(self._topics_by_name))
+
+    def _append(self, *about: Any) -> Appended:
+        with self._topics_of_file(change=True):
+            return super()._append(*about)
+
+    def _read_after(self, topic: str, offset: int, limit: int) -> Page:
+        self.read.append(topic)
+        with self._topics_of_file():
+            return super()._read_after(topic, offset, limit)
+
+    def _heads(self, topics: list[str]) -> dict[str, Head]:
+        self.asked.append(topics)
+        with self._topics_of_file():
+            return super()._heads(topics)
+
+    def _close(self, topic: str, reason: str) -> bool:
+        with self._topics_of_file(change=True):
+            return super()._close(topic, reason)
+
+    def _delete(self, topic: str) -> bool:
+        with self._topics_of_file(change=True):
+            return super()._delete(topic)
+
+    def _state(self, topic: str) -> TopicState:
+        with self._topics_of_file():
+            return super()._state(topic)
+
+    def _trim(self, *about: Any) -> int:
+        with self._topics_of_file(change=True):
+            return super()._trim(*about)
+
+    def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
+        with self._topics_of_file():
+            return super()._topics(prefix, after, limit)
+
+    def _clear_all(self) -> None:
+        with self._topics_of_file(change=True):
+            super()._clear_all()
