@@ -1,8 +1,8 @@
 """One connection to one server, on which all doorbells of the process come in, and the thread that reads it.
 
 The thread only compares and passes on: it never waits for a client, so that the server's buffer for this connection stays
-empty. What a doorbell cannot tell, since it may be lost, is asked for: where each topic is, every 15 to 30 seconds, for many in one
-round trip; and where nothing at all comes in, whether the connection still carries anything, by a message to itself.
+empty. What a doorbell cannot tell, since it may be lost, is asked for: where each topic is, every 15 to 30 seconds, for many in
+one round trip; and where nothing at all comes in, whether the connection still carries anything, by a message to itself.
 """
 
 from __future__ import annotations
