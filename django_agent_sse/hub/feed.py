@@ -18,7 +18,7 @@ from typing import Any
 from ..eventlog import records
 from ..eventlog.base import EventLog
 from ..exceptions import EventLogError
-from .batch import Batch, Entry, Page, Turn, Waiter
+from .batch import Batch, Entry, Page, Waiter
 from .budget import budget
 
 logger = logging.getLogger("django_agent_sse.hub")
@@ -120,26 +120,6 @@ class Feed:
         """The nonce of an event in the ring; ``""`` for another one."""
         place = offset - (self.top - len(self._ring)) - 1
         return self._ring[place].nonce if 0 <= place < len(self._ring) else ""
-
-    async def nonce_at(self, offset: int) -> str | None:
-        """The nonce of an event; ``""`` where it is no longer kept, or the log has none, ``None`` where there is no such event.
-
-        Raises:
-            EventLogError: The log cannot be read.
-        """
-        if offset > self.top:
-            return None
-        if offset == self.top and self.nonce:
-            return self.nonce
-        epoch, turn = self.epoch, Turn()
-        while self.epoch == epoch and self.floor < offset <= self.top and not self.retired:
-            batch = self.after(offset - 1, turn)
-            if batch is not None:
-                return batch.entries[0].nonce
-            await turn.come()
-            if self.behind:
-                await self.look()
-        return ""
 
     def _take(self, page: records.Page) -> bool:
         """Take over what was read after ``top``; whether the log has more."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..eventlog.position import Position
-from .batch import Batch, Waiter
+from .batch import Batch, Turn, Waiter
 from .feed import Feed
 
 GapReason: TypeAlias = Literal["trimmed", "epoch", "unknown", "ahead", "fork"]
@@ -91,7 +91,7 @@ class Follower:
             return "fork" if sent.epoch == feed.forked else "epoch"
         elif sent.offset > feed.top and not sent.nonce:
             return "ahead"
-        elif sent.nonce and await feed.nonce_at(sent.offset) not in (sent.nonce, ""):
+        elif sent.nonce and await nonce_at(feed, sent.offset) not in (sent.nonce, ""):
             self._offset = feed.floor
             return "fork"
         else:
@@ -140,3 +140,26 @@ class Follower:
             return Finished("deleted")
         self._offset, self._nonce = feed.floor, ""
         return Gap("fork" if feed.forked == before.epoch else "epoch", str(before), None, self.position)
+
+
+async def nonce_at(feed: Feed, offset: int) -> str | None:
+    """The nonce of an event; ``""`` where it is no longer kept, or the log has none, ``None`` where there is no such event.
+
+    Who comes back with it reads the page that it is on next, so that this costs no read of its own.
+
+    Raises:
+        EventLogError: The log cannot be read.
+    """
+    if offset > feed.top:
+        return None
+    if offset == feed.top and feed.nonce:
+        return feed.nonce
+    epoch, turn = feed.epoch, Turn()
+    while feed.epoch == epoch and feed.floor < offset <= feed.top and not feed.retired:
+        batch = feed.after(offset - 1, turn)
+        if batch is not None:
+            return batch.entries[0].nonce
+        await turn.come()
+        if feed.behind:
+            await feed.look()
+    return ""
