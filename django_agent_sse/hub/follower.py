@@ -160,6 +160,6 @@ async def nonce_at(feed: Feed, offset: int) -> str | None:
         if batch is not None:
             return batch.entries[0].nonce
         await turn.come()
-        if feed.behind:
-            await feed.look()
+        if feed.floor < offset <= feed.top and feed.after(offset - 1, turn) is None:
+            await feed.look()  # the page could not be read: if the log is away, this says so
     return ""

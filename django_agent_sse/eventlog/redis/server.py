@@ -164,7 +164,7 @@ def servers(cache: str | None, url: str | Sequence[str] | None) -> list[Server]:
     """
     if url is None:
         return [of_cache(cache)] if cache is not None else []
-    urls = [url] if isinstance(url, str) else [*url]
+    urls = [*url] if isinstance(url, list | tuple) else [url]
     if not urls or len({*urls}) < len(urls):
         raise ConfigurationError(f"{WANTED}['url'] is {len(urls)} URLs, some twice; each server stands there once")
     return [of_url(one, f"{WANTED}['url']" + (f"[{place}]" if len(urls) > 1 else "")) for place, one in enumerate(urls)]
