@@ -1,4 +1,4 @@
-"""Servers that speak Redis, with an address that they keep: stopped, killed, held still, restarted, and made replicas of each other."""
+"""Servers that speak Redis and keep their address: stopped, killed, held still, restarted, made replicas of each other."""
 
 from __future__ import annotations
 

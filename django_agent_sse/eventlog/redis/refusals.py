@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 _MEANINGS = (
-    (("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH ", "Authentication required"), "refuses the password",
-     "put the right one there"),
-    (("NOPERM", "NoPermissionError"), "lets this user not do what the log needs", "the documentation's page howto/redis lists the commands"),
-    (("READONLY", "ReadOnlyError", "read only replica", "You can't write against"), "is a read-only replica", "name the primary, or Sentinels"),
+    (
+        ("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH ", "Authentication required"),
+        "refuses the password",
+        "put the right one there",
+    ),
+    (
+        ("NOPERM", "NoPermissionError"),
+        "lets this user not do what the log needs",
+        "the documentation's page howto/redis lists the commands",
+    ),
+    (
+        ("READONLY", "ReadOnlyError", "read only replica", "You can't write against"),
+        "is a read-only replica",
+        "name the primary, or Sentinels",
+    ),
     (("MISCONF",), "cannot write its snapshot to disk and so takes no writes", "look at its log and its disk"),
     (("NOREPLICAS",), "has fewer replicas than its min-replicas-to-write", "bring them back"),
-    (("OOM ", "OutOfMemoryError", "out of memory"), "has no memory left (maxmemory)", "raise it, or lower MAX_EVENTS, MAX_BYTES or MAX_AGE"),
-    (("WRONGTYPE",), "holds something else under a key of the log",
-     "choose another AGENT_SSE['EVENT_LOG']['OPTIONS']['prefix'], or remove that key"),
+    (
+        ("OOM ", "OutOfMemoryError", "out of memory"),
+        "has no memory left (maxmemory)",
+        "raise it, or lower MAX_EVENTS, MAX_BYTES or MAX_AGE",
+    ),
+    (
+        ("WRONGTYPE",),
+        "holds something else under a key of the log",
+        "choose another AGENT_SSE['EVENT_LOG']['OPTIONS']['prefix'], or remove that key",
+    ),
     (("BUSY ",), "runs a script of somebody else for a long time", "wait, or end it with SCRIPT KILL"),
     (("SCRIPT KILL", "Script killed"), "was told to end the script", "publish again"),
     (("LOADING", "BusyLoadingError"), "still loads its data", "wait"),
-    (("CROSSSLOT", "MOVED ", "MovedError", "CrossSlotError", "CLUSTERDOWN"), "is part of a Redis Cluster, which is not supported",
-     "list several single servers in 'url' instead"),
+    (
+        ("CROSSSLOT", "MOVED ", "MovedError", "CrossSlotError", "CLUSTERDOWN"),
+        "is part of a Redis Cluster, which is not supported",
+        "list several single servers in 'url' instead",
+    ),
     (("MASTERDOWN", "MasterNotFoundError", "No master found"), "has no primary now", "wait for the failover to end"),
-)  # fmt: skip
+)
+"""By signs in what a server or redis-py says: what that means, and what to do."""
 
 
 def explained(error: BaseException | None, named: str) -> str:

@@ -152,7 +152,7 @@ def test_a_server_that_is_killed_amid_batches_has_whole_batches_only(server: Val
     state = RedisEventLog(url=server.url).state(TOPIC)
     assert acknowledged > 0
     assert state.top in (acknowledged, acknowledged + 1000)
-    assert state.events == len({r for r in range(state.floor, state.top)})
+    assert state.events == state.top - state.floor
 
 
 def test_a_batch_beyond_what_one_command_takes_is_refused(log: RedisEventLog) -> None:
