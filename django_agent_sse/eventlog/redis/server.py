@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -59,6 +60,7 @@ class Server:
         self.named = named
         self.node = node
         self.client: redis.Redis = redis.Redis(connection_pool=pool)
+        weakref.finalize(self, pool.disconnect)  # a log that is replaced leaves no open sockets to the garbage collector
         self._lock = threading.Lock()
         self._away_until = 0.0
         self._why = ""
