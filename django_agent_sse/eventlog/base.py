@@ -12,7 +12,7 @@ from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
 from .bell import Doorbell
 from .checked import size_of, valid_expect, valid_key, valid_topic
-from .records import Appended, Head, Limits, Page, TopicState
+from .records import Appended, Finding, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
 """Events that are read at once where nobody says otherwise."""
@@ -213,7 +213,11 @@ class EventLog(ABC):
         await self._run(self._clear_all)
 
     def check(self) -> list[str]:
-        """What keeps this log from working in this project, a sentence each."""
+        """What keeps this log from working in this project, a sentence each; nothing is asked of the store for it."""
+        return []
+
+    def examine(self) -> list[Finding]:
+        """Ask the store, which may be on another machine, what it is, and what that means for the log."""
         return []
 
     async def arun(self, call: Callable[[], _T]) -> _T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
@@ -135,3 +135,18 @@ class Appended:
 
     def __iter__(self) -> Iterator[Position]:
         return (Position(self.epoch, offset, self.nonce) for offset in range(self.first, self.last + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a store said about itself that bears on what the log promises.
+
+    Attributes:
+        kind: ``unusable``: topics cannot be kept there. ``evicts``: it may drop them. ``forgets``: a restart may.
+        about: What is so, and what that means: a sentence without its full stop.
+        mend: What to do.
+    """
+
+    kind: Literal["unusable", "evicts", "forgets"]
+    about: str
+    mend: str

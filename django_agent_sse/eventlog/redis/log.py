@@ -14,9 +14,10 @@ from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
 from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..position import new_epoch
-from ..records import Appended, Head, Page, TopicState
+from ..records import Appended, Finding, Head, Page, TopicState
 from . import scripts, wire
 from .doorbell import RedisDoorbell
+from .examination import findings
 from .index import Index, surplus
 from .keys import Keys
 from .server import WANTED, Lost, Server, servers
@@ -83,6 +84,10 @@ class RedisEventLog(EventLog):
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, body)
+
+    def examine(self) -> list[Finding]:
+        """See ``EventLog``."""
+        return [finding for server in self.servers for finding in findings(server)]
 
     # Append
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _MEANINGS = (
     (
-        ("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH ", "Authentication required"),
+        ("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH ", "Authentication required", "unauthenticated"),
         "refuses the password",
         "put the right one there",
     ),

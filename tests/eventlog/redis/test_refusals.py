@@ -112,7 +112,7 @@ def test_a_key_of_another_type_is_told_and_left_as_it_is(
 def test_a_script_of_somebody_else_that_runs_for_long_is_told(server: Valkey) -> None:
     log = RedisEventLog(url=server.url)
     log.append(TOPIC, Event("1"))
-    server.client().config_set("busy-reply-threshold", 10)
+    server.client().config_set("lua-time-limit", 10)
 
     def turn() -> None:
         with pytest.raises(Exception, match="SCRIPT KILL"):
