@@ -46,7 +46,7 @@ def running_redis() -> Iterator[str]:
     for attempt in range(5):
         port = free_port()
         with tempfile.TemporaryDirectory(prefix="sse-redis-") as home:
-            server = subprocess.Popen([redis_binary(), "--port", str(port), "--dir", home, *options])
+            server = subprocess.Popen([redis_binary(), "--port", str(port), "--dir", home, *options], stdout=subprocess.DEVNULL)
             try:
                 deadline = time.monotonic() + START_TIMEOUT
                 while server.poll() is None and time.monotonic() < deadline:

@@ -144,8 +144,8 @@ class Feed:
         return more
 
     def _begin(self, page: records.Page) -> bool:
-        """Another incarnation, or none any more. Its first events go into the ring; who needs others reads pages."""
-        fresh = bool(page.records) and page.records[0].offset == 1
+        """Another incarnation, or none any more. A short one goes into the ring as a whole; of a longer one pages are read."""
+        fresh = bool(page.records) and page.records[0].offset == 1 and page.records[-1].offset == page.top
         self._forget()
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
         self.forked, self.vanished = page.forked, page.vanished
