@@ -23,10 +23,12 @@ class Valkey:
     """One server with a directory of its own.
 
     Args:
+        sentinel: Whether it watches others instead.
         options: Of its command line: ``appendonly="yes"`` is ``--appendonly yes``.
     """
 
-    def __init__(self, **options: str) -> None:
+    def __init__(self, *, sentinel: bool = False, **options: str) -> None:
+        self.sentinel = sentinel
         self.port = free_port()
         self.home = Path(tempfile.mkdtemp(prefix="sse-valkey-"))
         self.options = {"save": "", "appendonly": "no", "daemonize": "no", "bind": "127.0.0.1", "loglevel": "warning", **options}
@@ -42,9 +44,13 @@ class Valkey:
 
     def start(self) -> Valkey:
         """Start it, and wait until it answers."""
+        if self.sentinel:
+            (self.home / "sentinel.conf").write_text(f"port {self.port}\ndir {self.home}\nsentinel resolve-hostnames no\n")
         given = [part for name, value in self.options.items() for part in (f"--{name.replace('_', '-')}", value)]
         with (self.home / "log").open("ab") as log:
             command = [redis_binary(), "--port", str(self.port), "--dir", str(self.home), *given]
+            if self.sentinel:
+                command = [redis_binary(), str(self.home / "sentinel.conf"), "--sentinel"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.home)
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -87,9 +93,9 @@ class Valkey:
 
 
 @contextmanager
-def valkey(**options: str) -> Iterator[Valkey]:
+def valkey(*, sentinel: bool = False, **options: str) -> Iterator[Valkey]:
     """A server that runs until the test is over."""
-    made = Valkey(**options)
+    made = Valkey(sentinel=sentinel, **options)
     try:
         yield made.start()
     finally:
