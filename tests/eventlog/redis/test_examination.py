@@ -37,7 +37,8 @@ def test_what_a_server_keeps_and_what_it_drops_is_found_out(options: dict[str, A
 
 
 def test_what_is_lost_in_a_crash_is_told_apart() -> None:
-    with valkey(save="3600 1") as server:
+    with valkey() as server:
+        server.client().config_set("save", "3600 1")
         assert "snapshots only" in RedisEventLog(url=server.url).examine()[0].about
         server.client().config_set("save", "")
         assert "keeps nothing on disk" in RedisEventLog(url=server.url).examine()[0].about
