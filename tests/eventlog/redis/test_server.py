@@ -6,6 +6,7 @@ import gc
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +128,28 @@ def _refused(log: RedisEventLog) -> bool:
     except EventLogUnavailable:
         return True
     return False
+
+
+def test_the_rights_that_the_documentation_names_are_enough(server: Valkey) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "howto" / "redis.rst").read_text(encoding="utf-8")
+    rights = page.partition("user streams on >password ")[2].partition("\n\n")[0].split()
+    server.client().execute_command("ACL", "SETUSER", "streams", "on", ">password", *rights)
+    log = RedisEventLog(url=server.url.replace("//", "//streams:password@"), MAX_TOPICS=2)
+    for topic in ("a", "b", TOPIC):
+        log.append(topic, [Event("1"), Event("2")], key="k")
+    assert log.append(TOPIC, [Event("1")], key="k").last == 2
+    assert log.topics() == ["b", TOPIC]
+    assert len(log.read_after(TOPIC).records) == 2
+    assert log.trim(TOPIC, max_events=1) == 1
+    assert log.heads([TOPIC])[TOPIC].floor == 1
+    epoch = log.state(TOPIC).epoch
+    log.fork(TOPIC, epoch)
+    assert log.state(TOPIC).epoch != epoch
+    assert log.close(TOPIC)
+    assert log.delete(TOPIC)
+    waiting = log.doorbell.lines[0].follow("b")  # type: ignore[union-attr]
+    assert waiting is not None
+    waiting.result(20)
+    assert log.doorbell.hears("b")  # type: ignore[union-attr]
+    log.doorbell.unfollow("b")  # type: ignore[union-attr]
+    assert [finding.kind for finding in log.examine()] == ["forgets"]
