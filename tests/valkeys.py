@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,9 @@ class Valkey:
 
     def client(self, **options: Any) -> Any:
         """A client for the test itself."""
-        return redis.Redis(port=self.port, protocol=2, **options)
+        made: Any = redis.Redis(port=self.port, protocol=2, **options)
+        weakref.finalize(made, made.connection_pool.disconnect)  # it is in a cycle: its socket would be collected before it
+        return made
 
     def start(self) -> Valkey:
         """Start it, and wait until it answers."""
