@@ -1,7 +1,8 @@
 """The server under test: the harness's contract, with nothing but the package's public API.
 
 ``BARE=1`` drops the default middleware, ``WRAP=1`` wraps the application in ``asgi.wrap``, ``SLIM=1`` makes streams slim.
-Fan-out is a topic in the memory log: ``/subscribe/TOPIC`` follows it, ``/publish/TOPIC`` appends to it.
+Fan-out is a topic in the memory log, with ``LOG=redis`` in the Redis on ``REDIS_PORT``: ``/subscribe/TOPIC`` follows it,
+``/publish/TOPIC`` appends to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ DEFAULT_MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+LOGS = {
+    "memory": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"},
+    "redis": {
+        "BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog",
+        "OPTIONS": {"url": f"redis://127.0.0.1:{os.environ.get('REDIS_PORT', '6379')}/1"},
+    },
+}
+
 settings.configure(
     SECRET_KEY="bench",
     DEBUG=False,
@@ -39,7 +48,7 @@ settings.configure(
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(os.environ["WORK"], "db.sqlite3")}},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     LOGGING_CONFIG=None,
-    AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}},
+    AGENT_SSE={"EVENT_LOG": LOGS[os.environ.get("LOG", "memory")]},
 )
 django.setup()
 

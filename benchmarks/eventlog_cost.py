@@ -1,7 +1,7 @@
-"""What an event costs in the database log: bytes on disk, queries, and time. ``python benchmarks/eventlog_cost.py``
+"""What an event costs in a log: bytes and time. ``python benchmarks/eventlog_cost.py``
 
 It appends lines of 80 bytes to a new SQLite file, one at a time and 50 at a time; with ``DATABASE_URL`` (dj-database-url) to an
-empty PostgreSQL database.
+empty PostgreSQL database; with ``REDIS_URL`` to a Redis, under a prefix of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import random
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from django.db import connection
 
 EVENTS = 20_000
 CHANCE = random.Random(1)
+REDIS_URL = os.environ.get("REDIS_URL", "")
+PREFIX = f"cost-{os.getpid()}"
 
 
 def databases(directory: str) -> dict[str, Any]:
@@ -31,13 +34,23 @@ def databases(directory: str) -> dict[str, Any]:
 
 
 def size() -> int:
-    """Bytes of the tables and their indexes."""
+    """Bytes of the tables and their indexes, or of the keys."""
+    if REDIS_URL:
+        client = redis_client()
+        return sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(f"{PREFIX}:*"))
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
         else:
             cursor.execute("SELECT sum(pg_total_relation_size(c::text::regclass)) FROM unnest(%s::text[]) c", [tables()])
         return int(cursor.fetchone()[0])
+
+
+def redis_client() -> Any:
+    """A client of the Redis under test."""
+    import redis
+
+    return redis.Redis.from_url(REDIS_URL, protocol=2)
 
 
 def tables() -> list[str]:
@@ -65,9 +78,34 @@ def measure(batch: int) -> None:
         after = records[-1].offset
     read = time.perf_counter() - began
     print(
-        f"{connection.vendor}, {batch} at a time: {grown / EVENTS:.0f} bytes an event, "
+        f"{'redis' if REDIS_URL else connection.vendor}, {batch} at a time: {grown / EVENTS:.0f} bytes an event, "
         f"{appended / len(appends) * 1e6:,.0f} us an append, {read / EVENTS * 1e6:.1f} us for each event read back"
     )
+
+
+def measure_redis() -> None:
+    """Print what only Redis can tell: a topic with one event, the server's own time, many topics, eight threads at once."""
+    from django_agent_sse.eventlog.current import event_log
+    from django_agent_sse.wire.event import Event
+
+    log, client, line = event_log(), redis_client(), Event("x" * 80)
+    before = size()
+    for number in range(1_000):
+        log.append(f"small-{number}", line)
+    print(f"redis: {(size() - before) / 1_000:.0f} bytes a topic with one event")
+    client.config_resetstat()
+
+    def publish(thread: int) -> None:
+        for _ in range(EVENTS // 8):
+            log.append(f"thread-{thread}", line)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(publish, range(8)))
+    took = time.perf_counter() - began
+    own = client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
+    print(f"redis: {EVENTS / took:,.0f} appends a second from 8 threads of one process; an append takes the server {own:.0f} us")
+    log.clear_all()
 
 
 def main() -> None:
@@ -75,11 +113,20 @@ def main() -> None:
     from django.core.management import call_command
 
     with tempfile.TemporaryDirectory() as directory:
-        settings.configure(INSTALLED_APPS=["django_agent_sse"], DATABASES=databases(directory), USE_TZ=True)
+        options = {"url": REDIS_URL, "prefix": PREFIX}
+        log = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}
+        settings.configure(
+            INSTALLED_APPS=["django_agent_sse"],
+            DATABASES=databases(directory),
+            USE_TZ=True,
+            AGENT_SSE={"EVENT_LOG": log} if REDIS_URL else {},
+        )
         django.setup()
         call_command("migrate", verbosity=0)
         for batch in (1, 50):
             measure(batch)
+        if REDIS_URL:
+            measure_redis()
         connection.close()
 
 

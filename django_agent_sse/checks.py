@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -23,11 +24,19 @@ SLOWEST_HEARTBEAT = 55
 """Seconds: load balancers and nginx close what was silent for 60."""
 
 
+_FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
+    "unusable": partial(checks.Error, id="django_agent_sse.E006"),
+    "evicts": partial(checks.Warning, id="django_agent_sse.W007"),
+    "forgets": partial(checks.Warning, id="django_agent_sse.W008"),
+}
+
+
 def register() -> None:
     """Make ``manage.py check`` run them."""
     checks.register(check_settings, "django_agent_sse")
     checks.register(check_deployment, "django_agent_sse")
     checks.register(check_routes, "django_agent_sse")
+    checks.register(check_store, "django_agent_sse", deploy=True)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -45,6 +54,15 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         *_slow_heartbeat(),
         *_deferred_transactions(),
     ]
+
+
+def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """The server that keeps topics: it is asked, and so only with ``--deploy``."""
+    try:
+        found = made(conf.setting("EVENT_LOG")).examine()
+    except AgentSSEError:  # E001 and E005 say it
+        return []
+    return [_FINDINGS[finding.kind](finding.about, hint=finding.mend) for finding in found]
 
 
 def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:

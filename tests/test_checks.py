@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from django_agent_sse import checks
 
+pytestmark = pytest.mark.django_db  # the test database is in memory: W006 is about one in a file
 TAG = "django_agent_sse"
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"

@@ -157,7 +157,7 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
     ("names", "homes"),
     [
         ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "admin/"}),
-        ({"redis", "django_redis", "valkey"}, {"eventlog/redis.py"}),
+        ({"redis", "django_redis", "valkey"}, {"eventlog/redis/"}),
         ({"channels", "channels_redis"}, {"eventlog/layer.py"}),
     ],
     ids=["models", "redis", "channels"],

@@ -10,8 +10,9 @@ from django.db import DEFAULT_DB_ALIAS
 
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
+from .bell import Doorbell
 from .checked import size_of, valid_expect, valid_key, valid_topic
-from .records import Appended, Head, Limits, Page, TopicState
+from .records import Appended, Finding, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
 """Events that are read at once where nobody says otherwise."""
@@ -32,6 +33,8 @@ class EventLog(ABC):
         transactional: An append is part of the caller's database transaction.
         changed: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
             the process, it rings the bell.
+        doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
+        heard: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -54,6 +57,8 @@ class EventLog(ABC):
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
         self.changed: Callable[[str], object] = _nobody
+        self.doorbell: Doorbell | None = None
+        self.heard: Callable[[str, Page | None], object] = _nobody
 
     @property
     def alias(self) -> str:
@@ -181,6 +186,16 @@ class EventLog(ABC):
         name = valid_topic(topic)
         return await self._run(lambda: self._trim(name, max_events, max_bytes, max_age))
 
+    def fork(self, topic: str, epoch: str) -> None:
+        """Begin another epoch, with the events that there are: the log has lost what it had acknowledged in this one."""
+        name = valid_topic(topic)
+        self._changing(name, lambda: self._fork(name, epoch))
+
+    async def afork(self, topic: str, epoch: str) -> None:
+        """See ``fork``."""
+        name = valid_topic(topic)
+        await self._run(lambda: self._changing(name, lambda: self._fork(name, epoch)))
+
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """A page of the names that begin so, sorted: those after ``after``."""
         return self._topics(prefix, after, limit)
@@ -198,7 +213,11 @@ class EventLog(ABC):
         await self._run(self._clear_all)
 
     def check(self) -> list[str]:
-        """What keeps this log from working in this project, a sentence each."""
+        """What keeps this log from working in this project, a sentence each; nothing is asked of the store for it."""
+        return []
+
+    def examine(self) -> list[Finding]:
+        """Ask the store, which may be on another machine, what it is, and what that means for the log."""
         return []
 
     async def arun(self, call: Callable[[], _T]) -> _T:
@@ -252,6 +271,9 @@ class EventLog(ABC):
     @abstractmethod
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int: ...
 
+    def _fork(self, topic: str, epoch: str) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no nonces, and so nobody finds out that it forked")
+
     @abstractmethod
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]: ...
 
@@ -273,5 +295,5 @@ class EventLog(ABC):
         return sized
 
 
-def _nobody(topic: str) -> None:
+def _nobody(topic: str, page: Page | None = None) -> None:
     """Tell nobody."""

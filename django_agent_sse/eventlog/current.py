@@ -35,7 +35,9 @@ class _Current:
             with self._lock:
                 if self._log is None:
                     made_now = made(conf.setting("EVENT_LOG"))
-                    made_now.changed = ringer.changed if made_now.crosses_processes else bell.ring
+                    asked = made_now.crosses_processes and made_now.doorbell is None
+                    made_now.changed = ringer.changed if asked else bell.ring
+                    made_now.heard = bell.offer
                     self._log = made_now
                 log = self._log
         return log

@@ -36,5 +36,5 @@ async def atopic_cursor(*topics: str) -> str:
 
 
 def _id(states: dict[str, TopicState]) -> str:
-    positions = {short_name(topic): Position(state.epoch, state.top) for topic, state in states.items()}
+    positions = {short_name(topic): Position(state.epoch, state.top, state.nonce) for topic, state in states.items()}
     return str(*positions.values()) if len(positions) == 1 else vector_id(positions)

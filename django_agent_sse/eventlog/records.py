@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
@@ -49,11 +49,13 @@ class Record:
         offset: Its number, from 1.
         event: What was published; its ``id`` is ``None``, for positions are the log's.
         at: When, in seconds since 1970.
+        nonce: Tells it from another event that could stand at this offset after a failover; ``""`` where no event can.
     """
 
     offset: int
     event: Event
     at: float
+    nonce: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,10 @@ class Page:
         top: The newest offset, 0 where there is none.
         closed: Why the topic was closed; ``None`` while it is open.
         records: Consecutive ones after the cursor, the first ``floor + 1`` where the cursor is below that.
+        nonce: That of the event at ``top``, where the log has nonces and knows it.
+        before: That of the event at the cursor, where it is kept: the reader's own, or its history is another one.
+        forked: The epoch before this one, if the log changed it since it had lost what it had acknowledged.
+        vanished: There is no topic, and nobody deleted it: the store lost it, or forgot it for its age.
     """
 
     epoch: str = ""
@@ -73,6 +79,10 @@ class Page:
     top: int = 0
     closed: str | None = None
     records: Sequence[Record] = ()
+    nonce: str = ""
+    before: str = ""
+    forked: str = ""
+    vanished: bool = False
 
 
 class Head(NamedTuple):
@@ -86,7 +96,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicState:
-    """What is known of a topic. ``epoch``, ``floor``, ``top`` and ``closed`` are those of `Page`.
+    """What is known of a topic. ``epoch``, ``floor``, ``top``, ``closed`` and ``nonce`` are those of `Page`.
 
     Attributes:
         events: How many are kept.
@@ -103,6 +113,7 @@ class TopicState:
     bytes: int = 0
     oldest_at: float | None = None
     newest_at: float | None = None
+    nonce: str = ""
 
     @property
     def exists(self) -> bool:
@@ -117,9 +128,25 @@ class Appended:
     epoch: str
     first: int
     last: int
+    nonce: str = ""
 
     def __len__(self) -> int:
         return self.last - self.first + 1
 
     def __iter__(self) -> Iterator[Position]:
-        return (Position(self.epoch, offset) for offset in range(self.first, self.last + 1))
+        return (Position(self.epoch, offset, self.nonce) for offset in range(self.first, self.last + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a store said about itself that bears on what the log promises.
+
+    Attributes:
+        kind: ``unusable``: topics cannot be kept there. ``evicts``: it may drop them. ``forgets``: a restart may.
+        about: What is so, and what that means: a sentence without its full stop.
+        mend: What to do.
+    """
+
+    kind: Literal["unusable", "evicts", "forgets"]
+    about: str
+    mend: str

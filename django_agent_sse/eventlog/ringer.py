@@ -57,8 +57,9 @@ class Ringer:
     # What the hub and the log call, from any thread
 
     def watch(self, log: EventLog, tell: Callable[[Heads], object]) -> Watch:
-        """What the running loop follows in a log: see ``Watch``. A log that no other process writes to is asked nothing."""
-        if log.crosses_processes:
+        """What the running loop follows in a log: see ``Watch``. A log that no other process writes
+        to, or that has a doorbell of its own, is asked nothing."""
+        if log.crosses_processes and log.doorbell is None:
             return Watch(log, asyncio.get_running_loop(), tell, self._follow, self._unfollow)
         return Watch(log, asyncio.get_running_loop(), tell, _nothing, _nothing)
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 
-from .position import EPOCH_LENGTH, MAX_ID, MAX_OFFSET, Position
+from .position import EPOCH_LENGTH, MAX_ID, MAX_OFFSET, NONCE_LENGTH, Position
 
 MAX_TOPICS: Final = 16
-"""Topics of one id, which is at most 432 characters long then: it stays below ``MAX_ID``, also behind ``sse.end~``."""
+"""Topics of one id, which is at most 498 characters long then: it stays below ``MAX_ID``, also behind ``sse.end~``.
+
+With nonces that holds up to offsets of ten digits (3e15: a million events a second, for a century), without to all of them."""
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _MARK = "v1"
 _HASH = 6
-_PART = re.compile(rf"([0-9a-z]{{{_HASH}}})(?:([A-Za-z]{{{EPOCH_LENGTH}}})([0-9a-z]{{1,13}}))?")
+_PART = re.compile(rf"([0-9a-z]{{{_HASH}}})(?:([A-Za-z]{{{EPOCH_LENGTH}}})([0-9a-z]{{1,13}})([A-Z]{{{NONCE_LENGTH}}})?)?")
 
 
 def short_name(topic: str) -> str:
@@ -38,13 +40,13 @@ def parse_vector(text: str) -> dict[str, Position] | None:
         offset = int(found[3] or "0", 36) if found else MAX_OFFSET + 1
         if found is None or offset > MAX_OFFSET or found[1] in positions:
             return None
-        positions[found[1]] = Position(found[2] or "", offset)
+        positions[found[1]] = Position(found[2] or "", offset, found[4] or "")
     return positions
 
 
 def vector_part(position: Position) -> str:
     """What stands in the id behind a topic's name."""
-    return position.epoch + _digits(position.offset) if position.epoch else ""
+    return position.epoch + _digits(position.offset) + position.nonce if position.epoch else ""
 
 
 def _digits(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
@@ -18,6 +19,22 @@ class Waiter(Protocol):
         """Look again; called on the loop, must not raise."""
 
 
+class Turn:
+    """Waits for a feed, in a coroutine."""
+
+    def __init__(self) -> None:
+        self._come = asyncio.Event()
+
+    def wake(self) -> None:
+        """See `Waiter`."""
+        self._come.set()
+
+    async def come(self) -> None:
+        """Wait until it is woken."""
+        await self._come.wait()
+        self._come.clear()
+
+
 CHUNK_BYTES = 65_536
 """Bytes that are joined for one write; one frame always is, however large."""
 
@@ -28,16 +45,18 @@ class Entry:
     Attributes:
         event: What was published.
         offset: Its number in the topic.
+        nonce: See `Record`.
         frame: The bytes for who follows this topic alone.
     """
 
-    __slots__ = ("_head", "_tail", "event", "frame", "offset")
+    __slots__ = ("_head", "_tail", "event", "frame", "nonce", "offset")
 
     def __init__(self, epoch: str, record: Record) -> None:
         event = record.event
-        id = str(Position(epoch, record.offset))
+        id = str(Position(epoch, record.offset, record.nonce))
         self.event = event
         self.offset = record.offset
+        self.nonce = record.nonce
         self.frame = frame(event.data, event.event, id, event.retry)
         self._head = len(f"event: {event.event}\n".encode()) if event.event is not None else 0
         self._tail = self._head + len(f"id: {id}\n")
@@ -64,13 +83,15 @@ class Batch:
     Attributes:
         entries: The events, one at least.
         last: The offset of the last one.
+        nonce: Its nonce.
     """
 
-    __slots__ = ("_data", "entries", "last")
+    __slots__ = ("_data", "entries", "last", "nonce")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.last = entries[-1].offset
+        self.nonce = entries[-1].nonce
         self._data: bytes | None = None
 
     @classmethod

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Coroutine
 from itertools import islice
@@ -20,6 +19,7 @@ from ..eventlog import records
 from ..eventlog.base import EventLog
 from ..exceptions import EventLogError
 from .batch import Batch, Entry, Page, Waiter
+from .budget import budget
 
 logger = logging.getLogger("django_agent_sse.hub")
 
@@ -34,27 +34,6 @@ RETRY = 1.0
 """Seconds after which, more or less, a page is asked for again that the log could not give."""
 
 
-class Budget:
-    """The bytes of all rings and pages of the process. Over the limit, the feed that grows gives up its own oldest for it."""
-
-    def __init__(self, limit: int = 67_108_864) -> None:
-        self.limit = limit
-        self.used = 0
-        self._lock = threading.Lock()
-
-    def grow(self, by: int) -> None:
-        """Count, from any loop's thread."""
-        with self._lock:
-            self.used += by
-
-    @property
-    def exceeded(self) -> bool:
-        return self.used > self.limit
-
-
-budget = Budget()
-
-
 class Feed:
     """The state of a topic as far as this loop knows it, never ahead of the log.
 
@@ -63,16 +42,20 @@ class Feed:
         floor: The newest offset that the log no longer keeps.
         top: The newest offset that this feed has seen.
         closed: Why the topic was closed, once every event before that has been seen.
+        nonce: Of the event at ``top``, where the log has nonces and it is known.
+        forked: The epoch before this one, if the log had lost what it had acknowledged in that.
+        vanished: There is no topic, and nobody deleted it.
+        behind: The last look has failed.
         retired: The log was replaced: who follows must open the topic anew.
         shared: What followers at an offset get next, made by the first who asked since anything changed.
     """
 
     def __init__(self, topic: str, log: EventLog) -> None:
         self.topic = topic
-        self.epoch = ""
+        self.epoch = self.nonce = self.forked = ""
         self.floor = self.top = 0
         self.closed: str | None = None
-        self.retired = False
+        self.retired = self.vanished = self.behind = False
         self._log = log
         self._ring: deque[Entry] = deque()
         self._ring_bytes = 0
@@ -103,15 +86,40 @@ class Feed:
     async def _look(self) -> None:
         while self._again:
             self._again = False
-            page = await self._log.aread_after(self.topic, self.top, PAGE)
-            if self._take(page):
+            epoch, top, nonce = self.epoch, self.top, self.nonce
+            page = await self._log.aread_after(self.topic, top, PAGE)
+            if nonce and page.epoch == epoch and (page.top < top or page.before not in ("", nonce)):
+                await self._log.afork(self.topic, epoch)
+                self._again = True
+            elif page.epoch == self.epoch and page.top < self.top:  # meanwhile a bell has brought more
+                self.floor = max(self.floor, page.floor)
+            elif self._take(page):
                 self._again = True
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._looking = None
         error = None if task.cancelled() else task.exception()
+        self.behind = error is not None
         if error is not None:
             logger.warning("the topic %r cannot be read now: %s", self.topic, error)
+
+    def offer(self, page: records.Page) -> None:
+        """Take the log's own records, which a bell has brought, if they provably are the next ones; look, if they are not.
+
+        What comes twice or late is recognised by its numbers; what does not fit to the event before it, by its nonce.
+        """
+        first, last = page.records[0], page.records[-1]
+        if self.retired:
+            return
+        if page.epoch == self.epoch and first.offset == self.top + 1 and page.before == self.nonce:
+            self._take(page)
+        elif page.epoch != self.epoch or last.offset > self.top or self._held(last.offset) not in ("", last.nonce):
+            self.nudge()
+
+    def _held(self, offset: int) -> str:
+        """The nonce of an event in the ring; ``""`` for another one."""
+        place = offset - (self.top - len(self._ring)) - 1
+        return self._ring[place].nonce if 0 <= place < len(self._ring) else ""
 
     def _take(self, page: records.Page) -> bool:
         """Take over what was read after ``top``; whether the log has more."""
@@ -122,6 +130,7 @@ class Feed:
         if self.floor > self.top:  # it was trimmed faster than it was read
             self._forget()
             self.top = self.floor
+            self.nonce = page.nonce if page.top == self.top else ""
         for record in page.records:
             if record.offset == self.top + 1:
                 self._add(record)
@@ -135,11 +144,12 @@ class Feed:
         return more
 
     def _begin(self, page: records.Page) -> bool:
-        """Another incarnation, or none any more. Its first events go into the ring; who needs others reads pages."""
-        fresh = bool(page.records) and page.records[0].offset == 1
+        """Another incarnation, or none any more. A short one goes into the ring as a whole; of a longer one pages are read."""
+        fresh = bool(page.records) and page.records[0].offset == 1 and page.records[-1].offset == page.top
         self._forget()
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
-        self.top = 0 if fresh or not page.top else page.top
+        self.forked, self.vanished = page.forked, page.vanished
+        self.top, self.nonce = (0, "") if fresh or not page.top else (page.top, page.nonce)
         more = bool(page.epoch) and self._take(page)
         self.wake()
         return more
@@ -148,7 +158,7 @@ class Feed:
         entry = Entry(self.epoch, record)
         self._ring.append(entry)
         self._grow(len(entry.frame))
-        self.top = record.offset
+        self.top, self.nonce = record.offset, record.nonce
         while len(self._ring) > RING_EVENTS or (len(self._ring) > 1 and (self._ring_bytes > RING_BYTES or budget.exceeded)):
             self._grow(-len(self._ring.popleft().frame))
 

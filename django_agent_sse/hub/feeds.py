@@ -10,9 +10,10 @@ from collections import Counter
 
 from ..eventlog.base import EventLog
 from ..eventlog.bell import EVERY, LocalBell, bell
+from ..eventlog.checked import valid_topic
 from ..eventlog.current import event_log
 from ..eventlog.poll import Heads
-from ..eventlog.records import Head
+from ..eventlog.records import Head, Page
 from ..eventlog.ringer import Ringer, ringer
 from ..exceptions import EventLogError
 from .feed import Feed
@@ -42,9 +43,10 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._followers: Counter[str] = Counter()
         self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._hearing: dict[str, asyncio.Task[None]] = {}
         self._check: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
-        bell.listen(self._rung)
+        bell.listen(self._rung, self._offered)
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -58,7 +60,9 @@ class Feeds:
         """
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = Feed(topic, self.log)
+            feed = self._feeds[topic] = Feed(valid_topic(topic), self.log)
+            if self.log.doorbell is not None:
+                self._hearing[topic] = self._loop.create_task(self.log.doorbell.follow(topic))
         self._followers[topic] += 1
         self._watch.add(topic)
         if (lingering := self._lingering.pop(topic, None)) is not None:
@@ -66,6 +70,8 @@ class Feeds:
         if self._check is None:
             self._check_later()
         try:
+            if (hearing := self._hearing.get(topic)) is not None:
+                await asyncio.shield(hearing)
             await feed.look()  # also where it lingered, so that nobody begins behind what was published before
         except (EventLogError, asyncio.CancelledError):
             self.release(feed)
@@ -88,8 +94,8 @@ class Feeds:
         self._watch.clear()
         for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
             timer.cancel()
-        for feed in self._feeds.values():
-            feed.retire()
+        for topic, feed in self._feeds.items():
+            self._retire(topic, feed)
         self._feeds.clear()
         self._followers.clear()
         self._lingering.clear()
@@ -99,7 +105,12 @@ class Feeds:
 
     def _drop(self, topic: str) -> None:
         self._lingering.pop(topic, None)
-        self._feeds.pop(topic).retire()
+        self._retire(topic, self._feeds.pop(topic))
+
+    def _retire(self, topic: str, feed: Feed) -> None:
+        feed.retire()
+        if self._hearing.pop(topic, None) is not None and self.log.doorbell is not None:
+            self.log.doorbell.unfollow(topic)
 
     def _rung(self, topics: frozenset[str]) -> None:
         if EVERY in topics:
@@ -108,13 +119,22 @@ class Feeds:
             if (feed := self._feeds.get(topic)) is not None:
                 feed.nudge()
 
+    def _offered(self, pages: list[tuple[str, Page]]) -> None:
+        for topic, page in pages:
+            if (feed := self._feeds.get(topic)) is not None:
+                feed.offer(page)
+
     def _check_later(self) -> None:
         self._check = self._loop.call_later(CHECK * random.uniform(0.5, 1), self._look)
 
     def _look(self) -> None:
         for topic in self._followers:
             self._feeds[topic].tidy()
-        if self._followers:
+        if self.log.doorbell is not None:  # it sees to what was missed, but for what could not be read then
+            for feed in self._feeds.values():
+                if feed.behind:
+                    feed.nudge()
+        elif self._followers:
             self._asking = self._loop.create_task(self._ask([*self._followers]))
         if self._feeds:
             self._check_later()

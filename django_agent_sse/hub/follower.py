@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..eventlog.position import Position
-from .batch import Batch, Waiter
+from .batch import Batch, Turn, Waiter
 from .feed import Feed
 
-GapReason: TypeAlias = Literal["trimmed", "epoch", "unknown", "ahead"]
+GapReason: TypeAlias = Literal["trimmed", "epoch", "unknown", "ahead", "fork"]
 Start: TypeAlias = Literal["oldest", "live"]
 
 
@@ -19,7 +19,8 @@ class Gap:
 
     Args:
         reason: ``trimmed``: events were dropped before they were read. ``epoch``: the topic is another one of that name.
-            ``ahead``: nothing was ever there. ``unknown``: no position of this package.
+            ``ahead``: nothing was ever there. ``unknown``: no position of this package. ``fork``: the log has lost what it had
+            acknowledged, as a failover may, and what stands there now is something else.
         asked: What the client sent, or where it was.
         missed: How many events were lost; ``None`` where nobody can know.
         position: Where reading goes on.
@@ -47,13 +48,14 @@ class Follower:
             with its first event, whatever ``start`` says.
     """
 
-    __slots__ = ("_offset", "_start", "epoch", "feed")
+    __slots__ = ("_nonce", "_offset", "_start", "epoch", "feed")
 
     def __init__(self, feed: Feed, start: Start = "oldest") -> None:
         self.feed = feed
         self._start: Start = start
         self.epoch = feed.epoch
         self._offset = self._beginning
+        self._nonce = feed.nonce if self._offset == feed.top else ""
 
     @property
     def _beginning(self) -> int:
@@ -62,7 +64,7 @@ class Follower:
     @property
     def position(self) -> Position:
         """The place after everything that was read."""
-        return Position(self.epoch, self._offset)
+        return Position(self.epoch, self._offset, self._nonce)
 
     @property
     def at_top(self) -> bool:
@@ -79,24 +81,28 @@ class Follower:
         feed = self.feed
         if sent is not None and ((sent.epoch and sent.epoch != feed.epoch) or sent.offset > feed.top):
             await feed.look()  # another process may know more
-        self.epoch, self._offset = feed.epoch, self._beginning
+        self.epoch, self._offset, self._nonce = feed.epoch, self._beginning, ""
         if sent is None:
             return "unknown"
         if not sent.epoch:  # there was no topic yet: whatever is there has come since
             self._offset = sent.offset
         elif sent.epoch != feed.epoch:
             self._offset = feed.floor
-            return "epoch"
-        elif sent.offset > feed.top:
+            return "fork" if sent.epoch == feed.forked else "epoch"
+        elif sent.offset > feed.top and not sent.nonce:
             return "ahead"
+        elif sent.nonce and await nonce_at(feed, sent.offset) not in (sent.nonce, ""):
+            self._offset = feed.floor
+            return "fork"
         else:
-            self._offset = sent.offset
+            self._offset, self._nonce = sent.offset, sent.nonce
         return None
 
     def skip(self) -> int:
         """Go on with the oldest event that is kept; how many are lost by that."""
         lost = max(0, self.feed.floor - self._offset)
-        self._offset += lost
+        if lost:
+            self._offset, self._nonce = self.feed.floor, ""
         return lost
 
     def pull_shared(self) -> Batch | None:
@@ -104,7 +110,7 @@ class Follower:
         batch = self.feed.shared.get(self._offset)
         if batch is None or self.epoch != self.feed.epoch:
             return None
-        self._offset = batch.last
+        self._offset, self._nonce = batch.last, batch.nonce
         return batch
 
     def pull(self, waiter: Waiter) -> Batch | Gap | Finished | None:
@@ -113,7 +119,7 @@ class Follower:
         if feed.epoch != self.epoch:
             before, self.epoch = self.epoch, feed.epoch
             if before:
-                return self._other_epoch(Position(before, offset))
+                return self._other_epoch(Position(before, offset, self._nonce))
             self._offset = offset = 0
         if offset < feed.floor:
             asked, lost = str(self.position), self.skip()
@@ -121,7 +127,7 @@ class Follower:
         if offset < feed.top:
             batch = feed.after(offset, waiter)
             if batch is not None:
-                self._offset = batch.last
+                self._offset, self._nonce = batch.last, batch.nonce
             return batch
         if feed.closed is not None:
             return Finished(feed.closed)
@@ -129,7 +135,31 @@ class Follower:
         return None
 
     def _other_epoch(self, before: Position) -> Gap | Finished:
-        if not self.feed.epoch:
+        feed = self.feed
+        if not (feed.epoch or feed.vanished):
             return Finished("deleted")
-        self._offset = self.feed.floor
-        return Gap("epoch", str(before), None, self.position)
+        self._offset, self._nonce = feed.floor, ""
+        return Gap("fork" if feed.forked == before.epoch else "epoch", str(before), None, self.position)
+
+
+async def nonce_at(feed: Feed, offset: int) -> str | None:
+    """The nonce of an event; ``""`` where it is no longer kept, or the log has none, ``None`` where there is no such event.
+
+    Who comes back with it reads the page that it is on next, so that this costs no read of its own.
+
+    Raises:
+        EventLogError: The log cannot be read.
+    """
+    if offset > feed.top:
+        return None
+    if offset == feed.top and feed.nonce:
+        return feed.nonce
+    epoch, turn = feed.epoch, Turn()
+    while feed.epoch == epoch and feed.floor < offset <= feed.top and not feed.retired:
+        batch = feed.after(offset - 1, turn)
+        if batch is not None:
+            return batch.entries[0].nonce
+        await turn.come()
+        if feed.floor < offset <= feed.top and feed.after(offset - 1, turn) is None:
+            await feed.look()  # the page could not be read: if the log is away, this says so
+    return ""

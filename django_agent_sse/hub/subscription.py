@@ -16,7 +16,7 @@ from .feed import RETRY, Feed
 from .feeds import Feeds, feeds_here
 from .follower import Finished, Follower, Gap, GapReason, Start
 
-_WORST_FIRST: tuple[GapReason, ...] = ("unknown", "ahead", "epoch", "trimmed")
+_WORST_FIRST: tuple[GapReason, ...] = ("unknown", "ahead", "epoch", "fork", "trimmed")
 
 
 class Part(NamedTuple):
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
     def id_of(self, entry: Entry) -> str:
         """The connection's position after this event."""
-        return vector_part(Position(self.epoch, entry.offset)).join(self.around)
+        return vector_part(Position(self.epoch, entry.offset, entry.nonce)).join(self.around)
 
 
 @dataclass(frozen=True, slots=True)

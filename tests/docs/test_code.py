@@ -67,6 +67,7 @@ def project(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(Stream, "sleep", _hasty(Stream.sleep))
     cache.clear()
     yield
+    settings.CACHES = site.CACHES  # a page's own may name a server that is not there
     cache.clear()
     threads.reset()
 

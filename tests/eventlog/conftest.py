@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,8 +16,9 @@ from django.db import connections
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.eventlog.redis import RedisEventLog
 
-LOGS = ("memory", "sqlite", "postgres")
+LOGS = ("memory", "sqlite", "postgres", "redis", "redis-shards")
 
 
 class Door:
@@ -77,6 +79,11 @@ def new_log(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[
     """``new_log(MAX_EVENTS=3)``: an empty log with these options."""
     if request.param == "memory":
         yield MemoryEventLog
+        return
+    if request.param.startswith("redis"):
+        url: str = request.getfixturevalue("redis_url")
+        urls = url if request.param == "redis" else [f"{url}?db=1", f"{url}?db=2"]
+        yield lambda **options: RedisEventLog(url=urls, prefix=f"t{secrets.token_hex(6)}", **options)
         return
     name = request.getfixturevalue(f"{request.param}_alias")
     with django_db_blocker.unblock():

@@ -18,7 +18,8 @@ from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.hub import feed as feed_module
 from django_agent_sse.hub import feeds as feeds_module
 from django_agent_sse.hub.batch import Batch
-from django_agent_sse.hub.feed import Budget, Feed
+from django_agent_sse.hub.budget import Budget
+from django_agent_sse.hub.feed import Feed
 from django_agent_sse.hub.feeds import Feeds
 from django_agent_sse.hub.follower import Finished, Follower, Gap
 from django_agent_sse.wire.event import Event

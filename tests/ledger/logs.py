@@ -6,22 +6,26 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.live.conftest import seed
 
-DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
-LOGS = ("sqlite", "postgres")
+DATABASE: dict[str, Any] = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
+LOGS = ("sqlite", "postgres", "redis")
 
 
 def environment_of(log: str, request: pytest.FixtureRequest, directory: Path) -> dict[str, str]:
     """The environment of a site with a new, migrated database and its topics in this log."""
-    database = str(directory / "site.sqlite3")
+    database, agent_sse = str(directory / "site.sqlite3"), DATABASE
     if log == "postgres":
         database = _new_database(request.getfixturevalue("postgres_url"))
+    if log == "redis":
+        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"ledger-{os.getpid()}-{time.monotonic_ns()}"}
+        agent_sse = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
     seed(database)
-    return {"SITE_DATABASE": database, "SITE_MIDDLEWARE": "none", "SITE_AGENT_SSE": json.dumps(DATABASE)}
+    return {"SITE_DATABASE": database, "SITE_MIDDLEWARE": "none", "SITE_AGENT_SSE": json.dumps(agent_sse)}
 
 
 def _new_database(url: str) -> str:

@@ -45,7 +45,11 @@ class Size:
 
 
 SHORT = Size(workers=2, clients=16, events=1_200, topics=4, publishers=2, seconds=7.0)
-SIZES = {"postgres": Size() if LONG else SHORT, "sqlite": Size(clients=40, events=4_000, seconds=20.0) if LONG else SHORT}
+SIZES = {
+    "postgres": Size() if LONG else SHORT,
+    "redis": Size() if LONG else SHORT,
+    "sqlite": Size(clients=40, events=4_000, seconds=20.0) if LONG else SHORT,
+}
 
 
 @dataclass

@@ -1,0 +1,225 @@
+"""The event log in Redis or Valkey. A stream is the truth; what rings is the channel beside it, see `doorbell`."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from ... import conf
+from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict, TopicClosed
+from ...wire.event import Event
+from ..base import PAGE_BYTES, EventLog
+from ..position import new_epoch
+from ..records import Appended, Finding, Head, Page, TopicState
+from . import scripts, wire
+from .doorbell import RedisDoorbell
+from .examination import findings
+from .index import Index, surplus
+from .keys import Keys
+from .server import WANTED, Lost, Server, servers
+from .shards import shard_of
+
+BATCH = 100_000
+"""Events of one append: the server takes a command of a million words."""
+POSITIONS = 2_592_000.0
+"""Seconds after its last event for which a topic's numbers are kept, at least: 30 days."""
+DELETED = 86_400_000
+"""Milliseconds for which it is known that somebody deleted a topic, and that it was not lost."""
+THREADS = 8
+"""Coroutines that are served at a time: redis-py's connections block a thread each."""
+FOREVER = 9e15
+
+_T = TypeVar("_T")
+
+
+class RedisEventLog(EventLog):
+    """Topics in Redis ≥ 6.2 or Valkey ≥ 7.2, for any number of processes and machines.
+
+    Args:
+        cache: A django-redis alias of ``CACHES``, whose URL, TLS, password, Sentinel and pool options are taken over; without it
+            and ``url``, ``AGENT_SSE["CACHE"]``.
+        url: A URL instead; or several, among which the topics are dealt out by their names.
+        prefix: What all its keys begin with: logs with different prefixes do not see each other.
+        options: See ``Limits``.
+
+    Raises:
+        ConfigurationError: They name no server, or make no sense.
+    """
+
+    crosses_processes = True
+    durable = True
+    own_options = ("cache", "url", "prefix")
+
+    def __init__(
+        self, *, cache: str | None = None, url: str | Sequence[str] | None = None, prefix: str = "sse", **options: Any
+    ) -> None:
+        super().__init__(**options)
+        if cache is not None and url is not None:
+            raise ConfigurationError(f"{WANTED} has both 'cache' and 'url'; one of them names the server")
+        self.keys = Keys(prefix)
+        self.servers = servers(conf.setting("CACHE") if cache is None else cache, url)
+        self._nodes = tuple(server.node for server in self.servers)
+        if len({*self._nodes}) < len(self._nodes):
+            raise ConfigurationError(f"{WANTED}['url'] names one server twice: {', '.join(self._nodes)}")
+        self._indexes = [Index(server, self.keys) for server in self.servers]
+        self._executor = ThreadPoolExecutor(THREADS, "django_agent_sse.redis")
+        self.doorbell = self._rings = RedisDoorbell(
+            self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
+        )
+        self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
+
+    def _place(self, topic: str) -> int:
+        return shard_of(topic, self._nodes)
+
+    def _where(self, topic: str) -> Server:
+        return self.servers[self._place(topic)]
+
+    def _ring(self, topic: str) -> Callable[[], object]:
+        """Ring here, unless the doorbell does, and brings the event along."""
+        return lambda: self._rings.hears(topic) or self.changed(topic)
+
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, body)
+
+    def examine(self) -> list[Finding]:
+        """See ``EventLog``."""
+        return [finding for server in self.servers for finding in findings(server)]
+
+    # Append
+
+    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended:
+        if len(events) > BATCH:
+            raise EventTooLarge(f"{len(events):,} events in one append, {BATCH:,} fit: publish in parts. Nothing was appended")
+        keys = [*self.keys.topic(topic), *([self.keys.once(topic, key)] if key is not None else [])]
+        found = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
+        if found[0] == b"closed":
+            why = wire.plain(found[1])
+            raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
+        if found[0] == b"conflict":
+            top = int(found[1])
+            raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
+        _, epoch, first, last, nonce, listed = found
+        if not listed and int(first) <= int(last):
+            self._list(topic)
+        return Appended(wire.plain(epoch), int(first), int(last), wire.letters(int(nonce)))
+
+    def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
+        limits = self.limits
+        return [
+            self.keys.doorbell(topic),
+            new_epoch(),
+            secrets.randbelow(wire.NONCES),
+            "" if expect is None else expect,
+            max(1, round(1000 * limits.key_window)),
+            limits.max_events,
+            limits.max_bytes,
+            round(1e6 * limits.max_age),
+            self._positions,
+            wire.INLINE,
+            0,
+            *wire.arguments(events),
+        ]
+
+    def _ask_to_append(self, topic: str, keys: list[str], args: list[Any]) -> list[Any]:
+        """Append; where the answer is lost, ask whether it was done, by the nonce, and append if it was not."""
+        server = self._where(topic)
+        again = args.copy()
+        again[10] = 1
+        for given in (args, again):
+            try:
+                found: list[Any] = server.run(scripts.APPEND, keys, given)
+            except Lost as lost:
+                cause = lost.__cause__
+            else:
+                return found
+        raise EventLogUnavailable(
+            f"the connection to the server of {server.named} broke ({cause}) and could not be made again: whether the event was "
+            "appended is not known. Publish with key=, and a second try is safe"
+        ) from cause
+
+    def _list(self, topic: str) -> None:
+        """Enter a new topic in the lists, and drop those that are too many."""
+        self._indexes[self._place(topic)].add(topic)
+        for other in surplus(self._indexes, self.limits.max_topics):
+            self._remove(other, remember=False)
+
+    # Read
+
+    def _read_after(self, topic: str, offset: int, limit: int) -> Page:
+        args = [offset, limit, PAGE_BYTES, round(1e6 * self.limits.max_age)]
+        return wire.page(self._where(topic).sure(scripts.READ, self.keys.topic(topic), args))
+
+    def _state(self, topic: str) -> TopicState:
+        found = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
+        if not found:
+            return TopicState()
+        (epoch, floor, top, closed), nonce, _ = wire.head(found[0])
+        size, oldest, newest = (int(value) for value in found[1:])
+        kept = top - floor
+        return TopicState(
+            epoch=epoch,
+            floor=floor,
+            top=top,
+            closed=closed,
+            events=kept,
+            bytes=size,
+            oldest_at=oldest / 1e6 if kept else None,
+            newest_at=newest / 1e6 if kept else None,
+            nonce=nonce,
+        )
+
+    def _heads(self, topics: list[str]) -> dict[str, Head]:
+        found: dict[str, Head] = {}
+        for place, server in enumerate(self.servers):
+            mine = [topic for topic in topics if self._place(topic) == place]
+            metas = [self.keys.topic(topic)[0] for topic in mine]
+            for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
+                if values[0] is not None:
+                    found[topic] = wire.head([*values, b""])[0]
+        return found
+
+    # Ends
+
+    def _close(self, topic: str, reason: str) -> bool:
+        args = [self.keys.doorbell(topic), new_epoch(), reason, self._positions]
+        done, listed = self._where(topic).sure(scripts.CLOSE, self.keys.topic(topic), args)
+        if not listed:
+            self._list(topic)
+        if done:
+            self._indexes[self._place(topic)].close(topic)
+        return bool(done)
+
+    def _delete(self, topic: str) -> bool:
+        return self._remove(topic, remember=True)
+
+    def _remove(self, topic: str, *, remember: bool) -> bool:
+        args = [self.keys.doorbell(topic), DELETED if remember else 0]
+        done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
+        self._indexes[self._place(topic)].discard([topic])
+        return bool(done)
+
+    def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
+        bounds = [FOREVER if bound is None else bound for bound in (max_events, max_bytes, max_age and 1e6 * max_age)]
+        args = [self.keys.doorbell(topic), *map(repr, bounds), round(1e6 * self.limits.max_age)]
+        return int(self._where(topic).sure(scripts.TRIM, self.keys.topic(topic), args))
+
+    def _fork(self, topic: str, epoch: str) -> None:
+        args = [self.keys.doorbell(topic), epoch, new_epoch(), self._positions]
+        self._where(topic).sure(scripts.FORK, self.keys.topic(topic), args)
+
+    # Lists
+
+    def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
+        return sorted(name for index in self._indexes for name in index.page(prefix, after, limit))[:limit]
+
+    def _clear_all(self) -> None:
+        def clear(client: Any) -> None:
+            for key in client.scan_iter(self.keys.everything, count=1000):
+                client.unlink(key)
+
+        for server in self.servers:
+            server.twice(partial(server.ask, clear))

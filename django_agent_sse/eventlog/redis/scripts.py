@@ -1,0 +1,253 @@
+"""What the server does at once, in Lua: each verb of the log is one script, which runs as a whole or not at all.
+
+Every script looks before it writes, so that whatever the server refuses (a key of the wrong type, no memory, a read-only
+replica) it refuses before the first write; after that nothing can fail. Effects are replicated as one transaction.
+
+The hash of a topic: ``e`` epoch, ``s`` top, ``n`` nonce of the top, ``f`` floor, ``b`` bytes, ``o`` when the oldest kept event
+was appended and ``t`` when the newest was (µs), ``c`` why it is closed, ``p`` the epoch before a fork, ``i`` whether the topic is
+in the lists, ``x`` that it was deleted. An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:`` and
+the name, or nothing), ``d`` data, ``t`` (µs) and, where there is one, ``r`` retry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+
+_COMMON = """
+local META, LOG = KEYS[1], KEYS[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local function text(number) return string.format('%.0f', number) end
+
+local function load()
+  local h = redis.call('HMGET', META, 'e', 's', 'n', 'f', 'b', 'o', 't', 'c', 'p', 'i', 'x')
+  return {epoch = h[1], top = tonumber(h[2] or 0), nonce = h[3] or '', floor = tonumber(h[4] or 0), bytes = tonumber(h[5] or 0),
+          oldest = tonumber(h[6] or 0), newest = tonumber(h[7] or 0), closed = h[8], forked = h[9] or '', listed = h[10],
+          deleted = h[11]}
+end
+
+local function size(entry) return #entry[2][4] + math.max(0, #entry[2][2] - 1) end
+
+-- Move the floor over what is beyond these bounds; the newest event stays whatever its size. Writes only if something goes.
+local function retain(m, most, room, since)
+  local before = m.floor
+  local function surplus()
+    local kept = m.top - m.floor
+    return kept > 0 and (kept > most or (m.bytes > room and kept > 1) or m.oldest <= since)
+  end
+  while surplus() do
+    local chunk = redis.call('XRANGE', LOG, text(m.floor + 1), '+', 'COUNT', 16)
+    if #chunk == 0 then  -- the stream expired as a whole, or was evicted
+      m.floor, m.bytes = m.top, 0
+    end
+    for _, entry in ipairs(chunk) do
+      m.oldest = tonumber(entry[2][6])
+      if not surplus() then break end
+      m.floor = tonumber(string.match(entry[1], '^%d+'))
+      m.bytes = m.bytes - size(entry)
+    end
+  end
+  if m.floor > before then
+    redis.call('XTRIM', LOG, 'MINID', '=', text(m.floor + 1))
+    redis.call('HSET', META, 'f', text(m.floor), 'b', text(m.bytes), 'o', text(m.oldest))
+  end
+  return m.floor - before
+end
+
+local function head(m) return {m.epoch or '', text(m.floor), text(m.top), m.closed, m.nonce, m.forked} end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Text, and the name that the server knows it by."""
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _script(name: str, body: str) -> Script:
+    return Script(name, _COMMON + body)
+
+
+APPEND = _script(
+    "append",
+    """
+-- KEYS: hash, stream, and what stands for the idempotency key, if there is one
+-- ARGV: channel, new epoch, nonce, expected top, window of the key (ms), events, bytes and age (µs) to keep, how long positions
+-- are kept (ms), bytes that the doorbell takes along, whether this is a second try; then name, data and retry of each event
+local channel, new, nonce, expect = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local most, room, age, inline = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
+local m = load()
+local function done(epoch, first, last, by) return {'done', epoch, first, last, by, m.listed and 1 or 0} end
+
+if m.epoch and KEYS[3] then
+  local before = redis.call('GET', KEYS[3])
+  if before then
+    local epoch, first, last, by = string.match(before, '^(%S+) (%S+) (%S+) (%S+)$')
+    if epoch == m.epoch or epoch == m.forked then return done(epoch, first, last, by) end
+  end
+end
+if m.epoch and ARGV[11] == '1' then  -- the first try's answer was lost: did it append?
+  local first, last
+  for _, entry in ipairs(redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1000)) do
+    local offset, by = string.match(entry[1], '^(%d+)-(%d+)$')
+    if by == nonce then first = offset; last = last or offset elseif last then break end
+  end
+  if last then return done(m.epoch, first, last, nonce) end
+end
+if m.closed then return {'closed', m.closed} end
+if expect ~= '' and tonumber(expect) ~= m.top then return {'conflict', text(m.top)} end
+if #ARGV < 12 then return done(m.epoch or '', text(m.top + 1), text(m.top), nonce) end
+
+if not m.epoch then
+  local kind = redis.call('TYPE', LOG)['ok']
+  if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. LOG .. ' is a ' .. kind) end
+  if kind == 'stream' then redis.call('DEL', LOG) end  -- of a topic whose hash was evicted: its numbers would be in the way
+  if m.deleted then redis.call('DEL', META) end
+  m = {epoch = new, top = 0, nonce = '', floor = 0, bytes = 0, oldest = now, forked = ''}
+end
+if m.top == m.floor then m.oldest = now end
+local first, at, inlined, total = m.top + 1, text(now), {}, 0
+local before = m.nonce ~= '' and m.nonce or '-'  -- who takes the event from the doorbell can prove that it is the next one
+for i = 12, #ARGV, 3 do
+  local name, data, retry = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  m.top = m.top + 1
+  local id = text(m.top) .. '-' .. nonce
+  if retry == '' then redis.call('XADD', LOG, id, 'e', name, 'd', data, 't', at)
+  else redis.call('XADD', LOG, id, 'e', name, 'd', data, 't', at, 'r', retry) end
+  m.bytes = m.bytes + #data + math.max(0, #name - 1)
+  total = total + #data + #name
+  if total <= inline then inlined[#inlined + 1] = #name .. ' ' .. #data .. ' ' .. retry .. '\\n' .. name .. data end
+end
+redis.call('HSET', META, 'e', m.epoch, 's', text(m.top), 'n', nonce, 'f', text(m.floor), 'b', text(m.bytes), 'o', text(m.oldest),
+           't', at)
+retain(m, most, room, now - age)
+redis.call('PEXPIRE', LOG, text(math.ceil(age / 1000)))
+redis.call('PEXPIRE', META, ARGV[9])
+if KEYS[3] then
+  redis.call('SET', KEYS[3], m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce, 'PX', ARGV[5])
+end
+local count = total <= inline and m.top - first + 1 or 0
+local rung = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce .. ' ' .. before .. ' ' .. text(m.floor)
+             .. ' ' .. at .. ' ' .. count .. '\\n'
+redis.call('PUBLISH', channel, count > 0 and rung .. table.concat(inlined) or rung)
+return done(m.epoch, text(first), text(m.top), nonce)
+""",
+)
+
+READ = _script(
+    "read",
+    """
+-- ARGV: offset, events and bytes at most, age (µs)
+local offset, most, room = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local m = load()
+if not m.epoch then return {m.deleted and 'deleted' or 'vanished'} end
+retain(m, 9e15, 9e15, now - tonumber(ARGV[4]))
+local before, found = '', {}
+if offset > m.floor and offset <= m.top then
+  local own = redis.call('XRANGE', LOG, text(offset), text(offset))[1]
+  before = own and string.match(own[1], '%d+$') or ''
+end
+local after = math.max(offset, m.floor)
+while after < m.top and #found < most do
+  local chunk = redis.call('XRANGE', LOG, text(after + 1), '+', 'COUNT', math.min(most - #found, 16))
+  if #chunk == 0 then break end
+  for _, entry in ipairs(chunk) do
+    room = room - size(entry)
+    if room < 0 and #found > 0 then return {'page', head(m), before, found} end
+    found[#found + 1] = entry
+    after = tonumber(string.match(entry[1], '^%d+'))
+  end
+end
+if after < m.top and #found == 0 and #redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1) == 0 then
+  m.oldest = 0  -- the stream was evicted and its hash was not: what there was is lost
+  retain(m, 0, 0, now)
+end
+return {'page', head(m), before, found}
+""",
+)
+
+STATE = _script(
+    "state",
+    """
+-- ARGV: age (µs)
+local m = load()
+if not m.epoch then return {} end
+retain(m, 9e15, 9e15, now - tonumber(ARGV[1]))
+return {head(m), text(m.bytes), text(m.oldest), text(m.newest)}
+""",
+)
+
+CLOSE = _script(
+    "close",
+    """
+-- ARGV: channel, new epoch, reason, how long positions are kept (ms)
+local m = load()
+if m.closed then return {0, 1} end
+if not m.epoch then
+  if m.deleted then redis.call('DEL', META) end
+  redis.call('HSET', META, 'e', ARGV[2], 's', '0', 'f', '0', 'b', '0')
+end
+redis.call('HSET', META, 'c', ARGV[3])
+if not m.newest or m.newest == 0 then redis.call('HSET', META, 't', text(now)) end
+redis.call('PEXPIRE', META, ARGV[4])
+redis.call('PUBLISH', ARGV[1], '0')
+return {1, m.listed and 1 or 0}
+""",
+)
+
+DELETE = _script(
+    "delete",
+    """
+-- ARGV: channel, how long it is remembered that somebody deleted the topic (ms); 0 to say that it was lost instead
+local m = load()
+if not m.epoch then return 0 end
+redis.call('DEL', META, LOG)
+if ARGV[2] ~= '0' then
+  redis.call('HSET', META, 'x', '1')
+  redis.call('PEXPIRE', META, ARGV[2])
+end
+redis.call('PUBLISH', ARGV[1], '0')
+return 1
+""",
+)
+
+TRIM = _script(
+    "trim",
+    """
+-- ARGV: channel, events, bytes, age (µs) to keep; age that the log keeps
+local m = load()
+if not m.epoch then return 0 end
+retain(m, 9e15, 9e15, now - tonumber(ARGV[5]))
+local dropped = retain(m, tonumber(ARGV[2]), tonumber(ARGV[3]), now - tonumber(ARGV[4]))
+if dropped > 0 then redis.call('PUBLISH', ARGV[1], '0') end
+return dropped
+""",
+)
+
+FORK = _script(
+    "fork",
+    """
+-- ARGV: channel, the epoch whose events are not what they were, the next one, how long positions are kept (ms)
+local m = load()
+if m.epoch ~= ARGV[2] then return 0 end
+redis.call('HSET', META, 'e', ARGV[3], 'p', ARGV[2])
+redis.call('PEXPIRE', META, ARGV[4])
+redis.call('PUBLISH', ARGV[1], '0')
+return 1
+""",
+)
+
+LISTED = _script(
+    "listed",
+    """
+if redis.call('HEXISTS', META, 'e') == 1 then return redis.call('HSET', META, 'i', '1') end
+return 0
+""",
+)

@@ -1,0 +1,212 @@
+"""One Redis: its connections, made as the project's cache makes them, and what its refusals mean.
+
+Nothing here is tried again by itself but what provably was not done: redis-py's own retries would append twice, and would make a
+publish wait while the server is away.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import redis
+from django.conf import settings
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ...exceptions import ConfigurationError, EventLogUnavailable
+from .refusals import explained
+from .scripts import Script
+
+TIMEOUT = 5.0
+"""Seconds that a command or a connect may take, where neither the URL nor the cache says so."""
+PAUSE = 1.0
+"""Seconds, more or less, in which nothing is asked after the server could not be reached: each verb fails at once then."""
+WANTED = "AGENT_SSE['EVENT_LOG']['OPTIONS']"
+
+_T = TypeVar("_T")
+
+
+class Lost(Exception):
+    """The connection broke after something had been sent: whether it was done is not known."""
+
+
+class Server:
+    """A Redis or Valkey server, as a cache alias or a URL names it. Any thread may use it.
+
+    Args:
+        pool: Connections of its own: what the cache does cannot exhaust them.
+        named: The setting that names it, for messages.
+        node: Its name when topics are dealt out: never a password.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool, named: str, node: str) -> None:
+        defaults = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+        kept = pool.connection_kwargs
+        for name, value in defaults.items():
+            if kept.get(name) is None:
+                kept[name] = value
+        for name in [name for name in kept if name.startswith(("maint_", "oss_"))]:  # they want RESP3
+            del kept[name]
+        kept.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[], protocol=2)
+        kept.update(decode_responses=False, health_check_interval=0)
+        self.pool = pool
+        self.named = named
+        self.node = node
+        self.client: redis.Redis = redis.Redis(connection_pool=pool)
+        weakref.finalize(self, pool.disconnect)  # a log that is replaced leaves no open sockets to the garbage collector
+        self._lock = threading.Lock()
+        self._away_until = 0.0
+        self._why = ""
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script.
+
+        Raises:
+            EventLogUnavailable: It was not run.
+            Lost: Perhaps it was.
+        """
+        try:
+            return self.ask(lambda client: client.evalsha(script.digest, len(keys), *keys, *args))
+        except redis.exceptions.NoScriptError:
+            return self.ask(lambda client: client.eval(script.text, len(keys), *keys, *args))
+
+    def sure(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script that may run twice.
+
+        Raises:
+            EventLogUnavailable: It cannot be run now.
+        """
+        return self.twice(lambda: self.run(script, keys, args))
+
+    def twice(self, call: Callable[[], _T]) -> _T:
+        """Call, and once more if the connection broke meanwhile."""
+        for _ in range(2):
+            try:
+                return call()
+            except Lost as lost:
+                cause = lost.__cause__
+        raise self.unavailable(cause)
+
+    def ask(self, call: Callable[[redis.Redis], _T]) -> _T:
+        """Use the client.
+
+        Raises:
+            EventLogUnavailable, Lost: See ``run``.
+        """
+        if self._away_until > time.monotonic():
+            raise EventLogUnavailable(f"{self.named} could not be reached a moment ago ({self._why}); nothing was asked of it")
+        try:
+            found = call(self.client)
+        except redis.exceptions.NoScriptError:
+            raise
+        except (redis.exceptions.BusyLoadingError, redis.exceptions.AuthenticationError) as error:
+            raise self.unavailable(error) from error
+        except redis.exceptions.TimeoutError as error:
+            raise self.unavailable(error) from error
+        except (redis.exceptions.ConnectionError, OSError) as error:
+            if _was_sent(error):
+                raise Lost from error
+            raise self.unavailable(error) from error
+        except redis.exceptions.RedisError as error:
+            raise EventLogUnavailable(explained(error, self.named)) from error
+        self._away_until = 0.0
+        return found
+
+    def ends(self, metas: Sequence[str]) -> list[Any]:
+        """Epoch, floor, top, reason and nonce in each of these hashes, in one round trip.
+
+        Raises:
+            EventLogUnavailable, Lost: See ``run``.
+        """
+
+        def ask(client: Any) -> list[Any]:
+            with client.pipeline(transaction=False) as pipe:
+                for meta in metas:
+                    pipe.hmget(meta, "e", "f", "s", "c", "n")
+                found: list[Any] = pipe.execute()
+                return found
+
+        return self.ask(ask) if metas else []
+
+    def connection(self) -> Any:
+        """A connection that belongs to the caller, made like those of the pool, and not yet open."""
+        return self.pool.make_connection()
+
+    def unavailable(self, error: BaseException | None) -> EventLogUnavailable:
+        """The error to raise; for a moment nothing else is asked of the server."""
+        with self._lock:
+            self._why = str(error) or type(error).__name__
+            self._away_until = time.monotonic() + PAUSE * random.uniform(0.5, 1)
+        return EventLogUnavailable(explained(error, self.named))
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not asked at the moment."""
+        return self._why if self._away_until > time.monotonic() else None
+
+
+def _was_sent(error: BaseException) -> bool:
+    """Whether the connection had been made: redis-py says ``Error … connecting to …`` where it had not."""
+    text = str(error)
+    return "connecting to" not in text and not isinstance(error, redis.exceptions.MaxConnectionsError)
+
+
+def servers(cache: str | None, url: str | Sequence[str] | None) -> list[Server]:
+    """The servers that ``OPTIONS`` name: those of a cache alias, or of URLs.
+
+    Raises:
+        ConfigurationError: They name none.
+    """
+    if url is None:
+        return [of_cache(cache)] if cache is not None else []
+    urls = [*url] if isinstance(url, list | tuple) else [url]
+    if not urls or len({*urls}) < len(urls):
+        raise ConfigurationError(f"{WANTED}['url'] is {len(urls)} URLs, some twice; each server stands there once")
+    return [of_url(one, f"{WANTED}['url']" + (f"[{place}]" if len(urls) > 1 else "")) for place, one in enumerate(urls)]
+
+
+def of_url(url: object, named: str) -> Server:
+    """The server of one URL."""
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{named} is a {type(url).__name__}; it is a text like 'redis://127.0.0.1:6379/0'")
+    try:
+        pool = redis.ConnectionPool.from_url(url, protocol=2)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"{named} cannot be read: {error}. It looks like 'redis://user:password@host:6379/0', 'rediss://…' with TLS, or "
+            "'unix:///path.sock?db=0'"
+        ) from error
+    return Server(pool, named, _node(pool))
+
+
+def of_cache(alias: str) -> Server:
+    """The server of a django-redis alias, with its URL, TLS, password, Sentinel and pool options."""
+    named = f"CACHES[{alias!r}]"
+    if alias not in settings.CACHES:
+        raise ConfigurationError(f"{WANTED}['cache'] is {alias!r}, which CACHES does not define")
+    backend = settings.CACHES[alias].get("BACKEND", "")
+    if not backend.startswith("django_redis."):
+        raise ConfigurationError(
+            f"{named} is {backend}, which is not django-redis: name an alias that is in {WANTED}['cache'], or a server in "
+            f"{WANTED}['url']"
+        )
+    try:
+        client = caches[alias].client  # type: ignore[attr-defined]
+        factory, location = client.connection_factory, client._server[0]  # the first is the primary
+        pool = factory.get_connection_pool({**factory.make_connection_params(location), "protocol": 2})
+    except (ImproperlyConfigured, ValueError, TypeError, ImportError) as error:
+        raise ConfigurationError(f"{named} cannot be used: {error}") from error
+    return Server(pool, named, _node(pool))
+
+
+def _node(pool: redis.ConnectionPool) -> str:
+    kept = pool.connection_kwargs
+    where = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
+    return f"{getattr(pool, 'service_name', None) or where}/{kept.get('db') or 0}"

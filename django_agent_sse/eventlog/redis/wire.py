@@ -1,0 +1,136 @@
+"""Events as they stand in Redis and in its doorbells, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import TypeAlias
+
+from ...exceptions import EventLogUnavailable
+from ...wire.event import Event
+from ..records import Head, Page, Record
+
+Text: TypeAlias = bytes | str
+"""What a connection gives: bytes, unless the project has it decode."""
+
+NONCES = 26**6
+"""A nonce is a number below this in Redis, and six capital letters everywhere else."""
+INLINE = 16_384
+"""Bytes of events that a doorbell takes along; of more it tells only where they stand."""
+
+_THREE = tuple(a + b + c for a in ascii_uppercase for b in ascii_uppercase for c in ascii_uppercase)
+
+
+def letters(number: int) -> str:
+    """A nonce as text."""
+    return _THREE[number // 17576 % 17576] + _THREE[number % 17576]
+
+
+def plain(value: Text) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+def arguments(events: Iterable[Event]) -> list[str]:
+    """Name, data and retry of each, as the script takes them."""
+    given: list[str] = []
+    for event in events:
+        given += (
+            "" if event.event is None else f":{event.event}",
+            event.data,
+            "" if event.retry is None else str(event.retry),
+        )
+    return given
+
+
+def record(entry: Sequence[object]) -> Record:
+    """An entry of a stream.
+
+    Raises:
+        EventLogUnavailable: This package has not written it.
+    """
+    id, fields = entry
+    try:
+        offset, _, nonce = plain(id).partition("-")  # type: ignore[arg-type]
+        _, name, _, data, _, at, *rest = map(plain, fields)  # type: ignore[call-overload]
+        retry = int(rest[1]) if rest else None
+        event = Event(data, event=name[1:] if name else None, retry=retry)
+        return Record(int(offset), event, int(at) / 1e6, letters(int(nonce)))
+    except (TypeError, ValueError) as error:
+        raise EventLogUnavailable(f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}") from error
+
+
+def head(found: Sequence[Text]) -> tuple[Head, str, str]:
+    """Where a topic is, the nonce of its top, and the epoch before its fork."""
+    epoch, floor, top, closed, nonce, forked = found
+    where = Head(plain(epoch), int(floor), int(top), None if closed is None else plain(closed))
+    return where, letters(int(nonce)) if nonce else "", plain(forked)
+
+
+def page(found: Sequence[object]) -> Page:
+    """What the script for reading returns."""
+    if len(found) == 1:
+        return Page(vanished=plain(found[0]) == "vanished")  # type: ignore[arg-type]
+    _, where, before, entries = found
+    (epoch, floor, top, closed), nonce, forked = head(where)  # type: ignore[arg-type]
+    return Page(
+        epoch=epoch,
+        floor=floor,
+        top=top,
+        closed=closed,
+        records=tuple(map(record, entries)),  # type: ignore[call-overload]
+        nonce=nonce,
+        before=letters(int(before)) if before else "",  # type: ignore[call-overload]
+        forked=forked,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What a doorbell said.
+
+    Args:
+        page: The events that it took along, as the log would have given them; ``None`` where it took none.
+        epoch: The topic's; ``""`` where the bell only says: look.
+        top: Where the topic ends now.
+        nonce: Of its last event.
+    """
+
+    page: Page | None = None
+    epoch: str = ""
+    top: int = 0
+    nonce: str = ""
+
+
+LOOK = Rung()
+
+
+def rung(message: bytes) -> Rung:
+    """Read a doorbell. One that cannot be read says: look."""
+    try:
+        return _rung(message)
+    except (ValueError, IndexError):
+        return LOOK
+
+
+def _rung(message: bytes) -> Rung:
+    line, _, rest = message.partition(b"\n")
+    version, *values = line.split(b" ")
+    if version != b"1":
+        return LOOK
+    epoch, nonce, before = values[0].decode(), letters(int(values[3])), letters(int(values[4])) if values[4] != b"-" else ""
+    first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
+    if not count:
+        return Rung(None, epoch, top, nonce)
+    records = []
+    for offset in range(first, top + 1):
+        line, _, rest = rest.partition(b"\n")
+        name_size, data_size, retry = line.split(b" ")
+        end = int(name_size)
+        name, data, rest = rest[:end], rest[end : end + int(data_size)], rest[end + int(data_size) :]
+        event = Event(data.decode(), event=name[1:].decode() if name else None, retry=int(retry) if retry else None)
+        records.append(Record(offset, event, at / 1e6, nonce))
+    if len(records) != count or rest:
+        return LOOK
+    page = Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
+    return Rung(page, epoch, top, nonce)
