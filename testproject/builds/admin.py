@@ -11,14 +11,14 @@ from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_agent_sse import KV, Router
-from django_agent_sse.admin import admin_required, admin_view
+from django_agent_sse import KV, Context, Router
+from django_agent_sse.admin import LiveLogAdminMixin, LogStatus, admin_required, admin_view
 
 from . import overview
 from .board import board
@@ -42,7 +42,7 @@ async def _told(build_id: int) -> None:
 
 
 @admin.register(Build)
-class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """What a build is cannot be edited: it is started, cancelled, run again and deleted."""
 
     list_display = ("state", "name", "started_by", "created_at", "took", "printed", "code")
@@ -53,9 +53,12 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = ("started_by", "cancelled_by", "created_at", "started_at", "ended_at", "exit_code", "lines")
     readonly_fields = fields
     actions = ("cancel_selected",)
+    log_topic = "builds.{pk}"
+    log_actions = {"cancel": "running", "again": "ended"}  # noqa: RUF012
+    change_form_template = "admin/builds/build/change_form.html"
 
     class Media:
-        css = {"all": ["builds/admin.css", "builds/sgr.css"]}  # noqa: RUF012
+        css = {"all": ["builds/admin.css"]}  # noqa: RUF012
 
     def has_change_permission(self, request: HttpRequest, obj: Build | None = None) -> bool:
         """No form: those who may change builds may cancel them, see ``may_cancel``."""
@@ -111,12 +114,9 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[URLPattern | URLResolver]:
         router = Router()
         router.sse("overview/", overview_stream, guards=[admin_required(self)], name="builds_build_overview")
-        router.sse("<int:build_id>/log/", build_logs, guards=[admin_required(self)], name="builds_build_log")
         return [
             path("", include(router.urls)),
             path("add/", self._page(self.start_page, "GET", "POST"), name="builds_build_add"),
-            path("<int:build_id>/cancel/", self._page(self.cancel, "POST"), name="builds_build_cancel"),
-            path("<int:build_id>/again/", self._page(self.again, "POST"), name="builds_build_again"),
             *super().get_urls(),
         ]
 
@@ -131,9 +131,15 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         runs.recover()
         build = self.get_object(request, object_id)
-        may = {"may_cancel": self.may_cancel(request), "may_start": self.has_add_permission(request)}
         told = overview.row(build) if build else {}
-        return super().change_view(request, object_id, form_url, {**may, **told, **(extra_context or {})})
+        return super().change_view(request, object_id, form_url, {**told, **(extra_context or {})})
+
+    def get_log_status(self, obj: Build) -> LogStatus:
+        return LogStatus(status=runs.status(obj), started=obj.started_at, ended=obj.ended_at, exit_code=obj.exit_code)
+
+    async def log_stream(self, c: Context, object_id: str) -> Any:
+        """More than the topic: the queue, the progress, the end, and lines whose topic is gone."""
+        return await build_logs(c, int(object_id))
 
     async def start_page(self, request: HttpRequest) -> HttpResponse:
         """The recipes, each with its button."""
@@ -145,19 +151,18 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             messages.error(request, "There is no such recipe.")
         return await sync_to_async(self._render_start)(request)
 
-    async def cancel(self, request: HttpRequest, build_id: int) -> HttpResponse:
-        """End a build, and go back to it."""
-        build = await self._posted(request, build_id, self.may_cancel)
-        if await runs.cancel(build_id, request.user):
-            await sync_to_async(self._log)(request, build, CHANGE, "Cancelled.")
-            messages.success(request, f"{build} is being cancelled.")
-        else:
+    @admin.action(description="Cancel", permissions=["cancel"])
+    async def cancel(self, request: HttpRequest, build: Build) -> HttpResponseBase | str:
+        """End a build."""
+        if not await runs.cancel(build.pk, request.user):
             messages.warning(request, f"{build} was already over.")
-        return redirect(self._url("change", build_id))
+            return redirect(self._url("change", build.pk))
+        await sync_to_async(self._log)(request, build, CHANGE, "Cancelled.")
+        return f"{build} is being cancelled."
 
-    async def again(self, request: HttpRequest, build_id: int) -> HttpResponse:
+    @admin.action(description="Run again", permissions=["add"])
+    async def again(self, request: HttpRequest, build: Build) -> HttpResponse:
         """Start the recipe of a build once more, and go to the new build."""
-        build = await self._posted(request, build_id, self.has_add_permission)
         return await self._started(request, runs.again(build, request.user))
 
     async def _started(self, request: HttpRequest, start: Awaitable[Build]) -> HttpResponse:
@@ -168,13 +173,6 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return redirect(self._url("changelist"))
         await sync_to_async(self._log)(request, build, ADDITION, "Started.")
         return redirect(self._url("change", build.pk))
-
-    async def _posted(self, request: HttpRequest, build_id: int, allowed: Callable[[HttpRequest], bool]) -> Build:
-        await self._require(request, allowed)
-        build = await Build.objects.filter(pk=build_id).afirst()
-        if build is None:
-            raise Http404(f"There is no build {build_id}.")
-        return build
 
     async def _require(self, request: HttpRequest, allowed: Callable[[HttpRequest], bool]) -> None:
         if not await sync_to_async(allowed)(request):

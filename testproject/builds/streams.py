@@ -9,7 +9,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpResponseBase
+from django.http import Http404, HttpResponseBase
 
 from django_agent_sse import Context, Router, Stream, atopic_cursor
 
@@ -70,6 +70,18 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
         await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
 
     return handler
+
+
+@login_not_required
+async def log_topic(c: Context, build_id: int) -> str:
+    """The topic of a build's lines, for parts of the log and its text; the stream above tells more."""
+    topic = topic_of(build_id)
+    if runs.get(build_id) is None and not (await topic.astate()).exists:
+        raise Http404("The text of this build is kept no more.")
+    return topic.name
+
+
+router.log("builds/<int:build_id>/logs/", log_topic, guards=[session_or_key], name="build-log")
 
 
 async def _wait_in_queue(run: Run, stream: Stream) -> None:

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from . import overview
 from .access import VIEW
+from .log import topic_of
 from .models import Build
 from .recipes import all_recipes, grouped
 from .runs import TooManyBuilds, runs
@@ -40,9 +41,24 @@ def build_page(request: HttpRequest, build_id: int) -> HttpResponse:
     """One build, with its log as it arrives."""
     runs.recover()
     build = get_object_or_404(Build, pk=build_id)
-    stream_url = request.build_absolute_uri(reverse("build-logs", args=[build_id]))
-    context = {"build": build, "stream_url": stream_url, **overview.row(build)}
+    stream = reverse("build-logs", args=[build_id])
+    about = {"topic": topic_of(build_id).name, "stream": stream, "stream_url": request.build_absolute_uri(stream)}
+    context = {"build": build, **about, "actions": _actions(request, build), **overview.row(build)}
     return render(request, "builds/build.html", context)
+
+
+def _actions(request: HttpRequest, build: Build) -> list[dict[str, object]]:
+    """The buttons beside the log, for those who may."""
+    actions: list[dict[str, object]] = []
+    if request.user.has_perm("builds.change_build"):
+        actions.append(
+            {"label": "Cancel", "url": reverse("cancel-build", args=[build.pk]), "when": "new running", "hidden": build.is_over}
+        )
+    if request.user.has_perm("builds.add_build"):
+        actions.append(
+            {"label": "Run again", "url": reverse("again-build", args=[build.pk]), "when": "ended", "hidden": not build.is_over}
+        )
+    return actions
 
 
 @require_POST

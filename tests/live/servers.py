@@ -79,8 +79,8 @@ class Server:
             raise AssertionError(f"{kind} does not start:\n{self.log()}")
         self.worker = int(self.state()["pid"])
 
-    def _spawn(self) -> None:
-        self.port = free_port()
+    def _spawn(self, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", *COMMANDS[self.kind].format(port=self.port).split()]
         with self.log_file.open("ab") as log:
@@ -189,6 +189,17 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.kind} ignored SIGTERM for {STOP_SECONDS} s:\n{self.log()}") from None
+
+    def restart(self) -> None:
+        """Die, and serve again at the same address: what the process held is lost."""
+        self.kill()
+        for _ in range(ATTEMPTS):
+            self._spawn(self.port)
+            if self._answers():
+                break
+        else:
+            raise AssertionError(f"{self.kind} does not start again:\n{self.log()}")
+        self.worker = int(self.state()["pid"])
 
     def log(self) -> str:
         """What the server printed."""

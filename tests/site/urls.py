@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, state
-from .routes import answers, data, life, parity, topics, verbs
+from .routes import answers, client, data, life, parity, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -20,6 +21,7 @@ urlpatterns = [
     path("_gate/", gates.open_gate),
     path("_page/", blank_page),
     path("answers/", include(answers.router.urls)),
+    path("client/", include(client.router.urls)),
     path("data/", include(data.router.urls)),
     path("life/", include(life.router.urls)),
     path("parity/", include(parity.router.urls)),
@@ -27,4 +29,5 @@ urlpatterns = [
     path("topics/stamped/<slug:topic>/", topics.stamped),
     path("topics/", include(topics.router.urls)),
     path("verbs/", include(verbs.router.urls)),
+    path("static/<path:path>", serve, {"insecure": True}),
 ]

@@ -11,15 +11,16 @@ from tests.live.client import PATIENCE
 
 
 class Cutter:
-    """Stands before a server; ends its first connection when ``mark`` has passed, and lets every later one be.
+    """Stands before a server; ends the first connection that asks for ``path`` when ``mark`` has passed, and lets others be.
 
     Attributes:
         requests: The head of each request, in order.
     """
 
-    def __init__(self, port: int, mark: bytes) -> None:
+    def __init__(self, port: int, mark: bytes, path: str = "") -> None:
         self._upstream = ("127.0.0.1", port)
         self._mark = mark
+        self._path = path
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
@@ -63,8 +64,9 @@ class Cutter:
                 if not data:
                     return
                 head += data
-            cutting = not self.requests
-            self.requests.append(head.decode("latin-1"))
+            request = head.decode("latin-1")
+            cutting = self._path in request and not any(self._path in earlier for earlier in self.requests)
+            self.requests.append(request)
             server.sendall(head)
             self._answer(client, server, cutting)
         except OSError:

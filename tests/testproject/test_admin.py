@@ -51,7 +51,7 @@ def start(page: Page, server: Server, recipe: str) -> int:
 
 
 def lines(page: Page) -> list[str]:
-    return page.locator(".line .n").all_text_contents()
+    return list(page.locator(".sl-n[data-n]").evaluate_all("all => all.map((one) => one.dataset.n)"))
 
 
 def counted(last: int) -> list[str]:
@@ -61,15 +61,15 @@ def counted(last: int) -> list[str]:
 def test_a_build_is_started_watched_and_reloaded_in_the_middle(browser: Browser, server: Server) -> None:
     with visit(browser, server) as page:
         build = start(page, server, "gated")
-        expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
-        expect(page.locator("#status")).to_have_text("running")
+        expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Running")
         page.reload()
-        expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
         assert lines(page) == counted(HALF)
         server.open_gate(build, "half")
-        expect(page.locator("#lines")).to_have_text(str(2 * HALF), timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text(f"{2 * HALF} lines", timeout=PATIENCE_MS)
         server.open_gate(build, "end")
-        expect(page.locator("#status")).to_have_text("passed", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Passed", timeout=PATIENCE_MS)
         assert lines(page) == counted(2 * HALF)
         page.goto(f"{server.url}{LIST}")
         row = page.locator("#result_list tbody tr").first
@@ -81,13 +81,13 @@ def test_a_build_is_started_watched_and_reloaded_in_the_middle(browser: Browser,
 def test_a_build_is_cancelled_and_run_again(browser: Browser, server: Server) -> None:
     with visit(browser, server) as page:
         build = start(page, server, "waits")
-        expect(page.locator("#lines")).to_have_text("1", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text("1 line", timeout=PATIENCE_MS)
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator(".messagelist")).to_contain_text("is being cancelled")
-        expect(page.locator("#status")).to_have_text("cancelled", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Cancelled", timeout=PATIENCE_MS)
         page.get_by_role("button", name="Run again").click()
         page.wait_for_url(f"**/{build + 1}/change/")
-        expect(page.locator("#lines")).to_have_text("1", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text("1 line", timeout=PATIENCE_MS)
         page.goto(f"{server.url}{LIST}")
         page.locator(f"input[name=_selected_action][value='{build + 1}']").check()
         page.locator("select[name=action]").select_option("cancel_selected")
@@ -104,11 +104,11 @@ def test_three_browsers_watch_one_build(browser: Browser, server: Server) -> Non
         for page in (two, three):
             page.goto(f"{server.url}{LIST}{build}/change/")
         for page in (one, two, three):
-            expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
+            expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
         server.open_gate(build, "half")
         server.open_gate(build, "end")
         for page in (one, two, three):
-            expect(page.locator("#status")).to_have_text("passed", timeout=PATIENCE_MS)
+            expect(page.locator(".sl-status")).to_have_text("Passed", timeout=PATIENCE_MS)
             assert lines(page) == counted(2 * HALF)
         expect(three.get_by_role("button", name="Cancel")).to_have_count(0)
         expect(three.get_by_role("button", name="Run again")).to_have_count(0)
@@ -140,11 +140,11 @@ def test_a_stream_tells_who_may_not_see_it_and_a_page_sends_to_the_log_in(server
 def test_only_those_with_the_permission_start_and_cancel(server: Server) -> None:
     build = server.start("waits")
     for verb in ("cancel", "again"):
-        assert server.post(f"{LIST}{build}/{verb}/", "viewer").status_code == 403
-        assert server.post(f"{LIST}{build}/{verb}/").status_code == 302, "to the log-in page"
-        assert server.get(f"{LIST}{build}/{verb}/", "admin").status_code == 405
+        assert server.post(f"{LIST}{build}/log/do/{verb}/", "viewer").status_code == 403
+        assert server.post(f"{LIST}{build}/log/do/{verb}/").status_code == 302, "to the log-in page"
+        assert server.get(f"{LIST}{build}/log/do/{verb}/", "admin").status_code == 405
     assert server.post(f"{LIST}add/", "viewer", recipe="waits").status_code == 403
-    assert server.post(f"{LIST}{build}/cancel/", "admin").status_code == 302
+    assert server.post(f"{LIST}{build}/log/do/cancel/", "admin").status_code == 302
     assert outcome(server.whole_log(build))["status"] == "cancelled"
 
 

@@ -74,11 +74,11 @@ def test_the_pages_in_a_browser(server: Server) -> None:
         page.set_default_timeout(PATIENCE_MS)
         page.goto(server.url)
         page.locator("button[value=gated]").click()
-        expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
         build = int(page.url.rstrip("/").rpartition("/")[2])
         for gate in ("half", "end"):
             server.open_gate(build, gate)
-        expect(page.locator("#status")).to_have_text("passed", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Passed", timeout=PATIENCE_MS)
         page.goto(f"{server.url}/admin/builds/build/")
         state = page.locator(f'[data-build="{build}"] [data-slot="status"]')
         expect(state).to_have_text("passed", timeout=PATIENCE_MS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django_agent_sse.wire import MAX_RETRY, Decoder, Event
 
@@ -19,6 +19,8 @@ class Outcome:
     events: list[Event]
     last_event_id: str
     retry: int | None
+    ids: list[str] = field(default_factory=list, compare=False)
+    """The last id at each event, which an ``EventSource`` shows; the decoder shows the event's own."""
 
 
 def read_by_the_standard(stream: bytes) -> Outcome:
@@ -32,17 +34,18 @@ def read_by_the_standard(stream: bytes) -> Outcome:
             if data != "":
                 retry = int(block["retry"]) if "retry" in block else None
                 outcome.events.append(Event(data.removesuffix("\n"), event=block.get("event"), id=block.get("id"), retry=retry))
+                outcome.ids.append(outcome.last_event_id)
             data, block = "", {}
             continue
-        field, _, value = line.partition(":")
+        name, _, value = line.partition(":")
         value = value.removeprefix(" ")
-        if field == "data":
+        if name == "data":
             data += value + "\n"
-        elif field == "event":
+        elif name == "event":
             block["event"] = value.replace("\0", "\ufffd")
-        elif field == "id" and "\0" not in value:
+        elif name == "id" and "\0" not in value:
             block["id"] = value
-        elif field == "retry" and re.fullmatch("[0-9]+", value):
+        elif name == "retry" and re.fullmatch("[0-9]+", value):
             outcome.retry = min(int(value), MAX_RETRY)
             block["retry"] = str(outcome.retry)
     return outcome

@@ -1,0 +1,89 @@
+/* <event-stream src="…">: a stream whose events are DOM events. The contract is in element.d.ts. */
+
+/** The module of the client: at the address on the tag of `{% sse_script %}`, which may be a hashed one, or else beside this file. */
+export const client = import(
+  document.querySelector("script[data-agent-sse][data-client]")?.dataset.client ?? new URL("./client.js", import.meta.url).href
+);
+
+export class EventStreamElement extends HTMLElement {
+  static observedAttributes = ["src"];
+
+  /** Options of the client that attributes cannot say, such as `headers`. Counts from the next connection on. */
+  options = {};
+  #stream = null;
+  #turn = 0;
+
+  /** The EventStream, or null where there is none. */
+  get stream() {
+    return this.#stream;
+  }
+
+  get state() {
+    return this.#stream?.state ?? "idle";
+  }
+
+  get src() {
+    return this.getAttribute("src") ?? "";
+  }
+
+  set src(address) {
+    this.setAttribute("src", address);
+  }
+
+  close() {
+    this.#stream?.close();
+  }
+
+  reopen(options) {
+    this.#stream?.reopen(options);
+  }
+
+  connectedCallback() {
+    this.#open(this.#stream?.lastEventId);
+  }
+
+  disconnectedCallback() {
+    this.#turn += 1;
+    this.close();
+  }
+
+  attributeChangedCallback(name, before, now) {
+    if (before === null || before === now || !this.isConnected) return;
+    this.close();
+    this.#stream = null;
+    this.#open();
+  }
+
+  async #open(lastEventId) {
+    const turn = (this.#turn += 1);
+    const { EventStream } = await client;
+    if (turn !== this.#turn) return; // taken out, or given another address, while the client was loading
+    if (!this.hasAttribute("src")) return void this.#show({ state: "idle", reason: "new" });
+    const stream = new EventStream(this.src, {
+      withCredentials: this.hasAttribute("with-credentials"),
+      share: this.getAttribute("share") || this.hasAttribute("share"),
+      ...this.options,
+      lastEventId: lastEventId || this.getAttribute("last-event-id") || this.options.lastEventId,
+      autoConnect: false,
+    });
+    this.#stream = stream;
+    stream.addEventListener("statechange", (event) => this.#tell(stream, "sse.statechange", event));
+    stream.addEventListener("*", (event) => this.#tell(stream, event.type.startsWith("sse.") ? event.type : `sse:${event.type}`, event));
+    stream.connect();
+  }
+
+  #tell(stream, name, event) {
+    if (stream !== this.#stream) return;
+    if (name === "sse.statechange") this.#show(event);
+    const wanted = this.getAttribute("events");
+    if (name.startsWith("sse:") && wanted !== null && !wanted.split(/\s+/).includes(event.type)) return;
+    this.dispatchEvent(new CustomEvent(name, { bubbles: true, composed: true, detail: event }));
+  }
+
+  #show({ state, reason }) {
+    this.dataset.state = state;
+    this.dataset.reason = reason;
+  }
+}
+
+if (!customElements.get("event-stream")) customElements.define("event-stream", EventStreamElement);

@@ -1,0 +1,167 @@
+"""``useEventStream`` with the real React, in StrictMode, in Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.live.servers import Server
+from tests.npm import Node
+
+SITE = {"middleware": "everything"}
+
+RENDER = """async ([url, options, strict]) => {
+    const { React, createRoot } = await import("/bundle/react.js");
+    const { EventStream } = await import("/static/django_agent_sse/client.js");
+    const { createUseEventStream } = await import("/static/django_agent_sse/react.js");
+    const useEventStream = createUseEventStream(React, { EventStream });
+    window.renders = [];
+    window.heard = [];
+    const root = createRoot(document.body.appendChild(document.createElement("div")));
+    const Shown = (props) => {
+        const all = {...props.options};
+        if (all.collect) all.reduce = (before = [], value) => [...before, value];
+        if (all.listen) all.onEvent = (value, event) => heard.push([value, event.type]);
+        if (all.token) all.headers = async () => ({ "X-Token": props.options.token });
+        for (const own of ["collect", "listen", "token"]) delete all[own];
+        const result = useEventStream(props.url, all);
+        React.useEffect(() => { window.now = result; });
+        renders.push(result);
+        return React.createElement("p", null, `${result.state} ${JSON.stringify(result.data) ?? "nothing"}`);
+    };
+    window.show = (url, options) => {
+        const shown = React.createElement(Shown, { url, options });
+        root.render(strict ? React.createElement(React.StrictMode, null, shown) : shown);
+    };
+    window.leave = () => root.render(null);
+    show(url, options);
+}"""
+
+
+@pytest.fixture(scope="session")
+def bundle(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """React and what renders it, as one ES module of the development build."""
+    file = tmp_path_factory.mktemp("react") / "react.js"
+    flags = ["--bundle", "--format=esm", '--define:process.env.NODE_ENV="development"', "--log-level=warning"]
+    node.run(str(node.modules / "esbuild/bin/esbuild"), "react.mjs", f"--outfile={file}", *flags)
+    return file
+
+
+@pytest.fixture
+def app(page: Page, bundle: Path) -> Page:
+    """A page that can import React."""
+    page.route("**/bundle/react.js", lambda route: route.fulfill(path=bundle, content_type="text/javascript"))
+    return page
+
+
+def render(page: Page, url: str | None, options: dict[str, Any] | None = None, *, strict: bool = True) -> None:
+    page.evaluate(RENDER, [url, options or {}, strict])
+
+
+def now(page: Page, *names: str) -> list[Any]:
+    return list(page.evaluate("(names) => names.map((name) => now[name])", list(names)))
+
+
+def test_the_shape_before_and_after(app: Page) -> None:
+    render(app, "/client/numbers/?to=3", {"reconnect": {"jitter": 0}})
+    app.wait_for_selector("text=ended")
+    first = app.evaluate("(({ close, reset, reopen, ...rest }) => rest)(renders[0])")
+    assert first == {
+        "isConnected": False,
+        "error": None,
+        "isError": False,
+        "readyState": 2,
+        "event": None,
+        "lastEventId": "",
+        "state": "idle",
+        "reason": "new",
+        "attempt": 0,
+        "delay": None,
+    } | ({"data": None} if "data" in first else {})
+    names = ("isConnected", "data", "error", "isError", "readyState", "state", "reason", "lastEventId")
+    assert now(app, *names) == [False, {"number": 3}, None, False, 2, "ended", "completed", "3"]
+    assert app.evaluate("now.event.type") == "number"
+
+
+def test_strict_mode_makes_one_connection(app: Page, uvicorn: Server, key: str) -> None:
+    render(app, f"/life/idle/?key={key}")
+    app.wait_for_selector('text=open "hello"')
+    assert now(app, "isConnected", "readyState", "data") == [True, 1, "hello"]
+    assert uvicorn.settled_steps(key) == ["started"]
+    app.evaluate("leave()")
+    assert uvicorn.recorded(key, "on_end")["ending"] == "client_disconnect"
+
+
+def test_every_event_is_heard_and_collected_though_few_are_rendered(app: Page, uvicorn: Server) -> None:
+    render(app, "/parity/count/?count=500&delay=0", {"collect": True, "listen": True, "events": ["message"]})
+    app.wait_for_selector("text=ended")
+    app.wait_for_function("now.data.length === 500")
+    assert app.evaluate("now.data.map(({ n }) => n)") == [*range(1, 501)]
+    assert app.evaluate("heard.map(([value, type]) => value.n)") == [*range(1, 501)]
+    assert app.evaluate("renders.length") < 500
+
+
+def test_without_the_last_event_nothing_is_rendered_for_one(app: Page) -> None:
+    render(app, "/parity/count/?count=50&delay=0.005", {"lastEvent": False, "listen": True}, strict=False)
+    app.wait_for_selector("text=ended nothing")
+    assert app.evaluate("heard.length") == 50
+    assert app.evaluate("renders.map(({ state }) => state)") == ["idle", "connecting", "open", "ended"]
+
+
+def test_a_refusal_is_an_error_until_reset(app: Page) -> None:
+    render(app, "/client/forbidden/")
+    app.wait_for_selector("text=error nothing")
+    assert now(app, "isError", "readyState", "reason") == [True, 2, "forbidden"]
+    assert app.evaluate("[now.error.reason, now.error.status]") == ["forbidden", 403]
+    app.evaluate("now.reset()")
+    app.wait_for_function("!now.isError && now.error === null && now.state === 'error'")
+
+
+def test_query_subpath_and_headers_reach_the_server(app: Page) -> None:
+    render(app, "/client/", {"subpath": "/headers/", "query": {"a": "1"}, "token": "mine"})
+    app.wait_for_selector("text=ended")
+    assert now(app, "data")[0]["token"] == "mine"
+
+
+def test_another_url_is_another_stream_and_the_same_options_are_the_same(app: Page, uvicorn: Server, key: str) -> None:
+    render(app, f"/life/idle/?key={key}-1", {"query": {"x": 1}, "token": "one"})
+    app.wait_for_selector("text=open")
+    app.evaluate("(url) => show(url, { query: { x: 1 }, token: 'two' })", f"/life/idle/?key={key}-1")
+    app.evaluate("(url) => show(url, { query: { x: 1 }, token: 'two', listen: true })", f"/life/idle/?key={key}-1")
+    assert uvicorn.settled_steps(f"{key}-1") == ["started"]
+    app.evaluate("(url) => show(url, {})", f"/life/idle/?key={key}-2")
+    uvicorn.recorded(f"{key}-2", "started")
+    assert uvicorn.recorded(f"{key}-1", "on_end")["ending"] == "client_disconnect"
+    app.evaluate("show(null, {})")
+    assert uvicorn.recorded(f"{key}-2", "on_end")["ending"] == "client_disconnect"
+    app.wait_for_selector("text=idle")
+
+
+def test_disabled_it_waits_and_enabled_again_it_goes_on(app: Page, uvicorn: Server, key: str) -> None:
+    url = f"/client/numbers/?to=100000&key={key}"
+    render(app, url, {"collect": True, "enabled": False})
+    app.wait_for_selector("text=idle")
+    assert uvicorn.steps(key) == []
+    app.evaluate("(url) => show(url, { collect: true })", url)
+    app.wait_for_function("now.data?.length > 5")
+    app.evaluate("(url) => show(url, { collect: true, enabled: false })", url)
+    app.wait_for_function("now.state === 'idle' && now.isConnected === false")
+    assert uvicorn.recorded(key, "on_end")["ending"] == "client_disconnect"
+    count = app.evaluate("now.data.length")
+    app.evaluate("(url) => show(url, { collect: true })", url)
+    app.wait_for_function("(count) => now.data.length > count + 5", arg=count)
+    numbers = app.evaluate("now.data.map(({ number }) => number)")
+    assert numbers == [*range(1, len(numbers) + 1)]
+
+
+def test_close_and_reopen(app: Page, uvicorn: Server, key: str) -> None:
+    render(app, f"/life/idle/?key={key}")
+    app.wait_for_selector("text=open")
+    app.evaluate("now.close()")
+    app.wait_for_function("now.state === 'idle' && now.reason === 'closed' && now.readyState === 2")
+    app.evaluate("now.reopen()")
+    app.wait_for_selector("text=open")
+    uvicorn.recorded(key, "started", count=2)
