@@ -16,11 +16,10 @@ from django.utils.connection import ConnectionDoesNotExist
 from . import conf
 from .eventlog.current import made
 from .exceptions import AgentSSEError, RouteError
+from .hub.measuring import SLOWEST_HEARTBEAT
+from .hub.options import monitor_options
 from .streams.options import StreamOptions
 from .streams.threads import thread_count
-
-SLOWEST_HEARTBEAT = 55
-"""Seconds: load balancers and nginx close what was silent for 60."""
 
 
 def register() -> None:
@@ -76,6 +75,7 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
         cache = conf.current()["CACHE"]
         if isinstance(cache, str) and cache in settings.CACHES:
             StreamOptions.of({})
+        monitor_options()
     except AgentSSEError as error:
         yield checks.Error(
             f"AGENT_SSE cannot be used: {error}",
@@ -199,8 +199,8 @@ def _deferred_transactions() -> Iterator[checks.CheckMessage]:
         return
     if str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield checks.Warning(
-            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with several "
-            'threads or processes, publish() inside atomic() can fail with "database is locked"',
+            f"topics are kept in DATABASES[{log.alias!r}], an SQLite database whose transactions begin without a lock: with "
+            'several threads or processes, publish() inside atomic() can fail with "database is locked"',
             hint=f"Set DATABASES[{log.alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE'}}.",
             id="django_agent_sse.W006",
         )

@@ -1,8 +1,8 @@
 """The bell through a channel layer: tells other processes at once that topics have more. It carries names, no events.
 
 Nothing depends on it: the poll finds what no bell told of. So whatever goes wrong here is said once, and tried again. The layer
-is one of our own with the project's configuration: the core layer of ``channels_redis`` lets one event loop receive only, and that
-is for consumers.
+is one of our own with the project's configuration: the core layer of ``channels_redis`` lets one event loop receive only, and
+that is for consumers.
 """
 
 from __future__ import annotations
@@ -108,6 +108,11 @@ class LayerBell:
             "What other processes publish is seen up to half a second later.",
         )
         self._hinted = False
+
+    @property
+    def trouble(self) -> str:
+        """What does not work now; empty where all does."""
+        return self._sending.now or self._receiving.now
 
     async def send(self) -> None:
         """Send for ever what is queued."""
