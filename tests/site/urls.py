@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
-from . import gates, state
+from . import gates, monitoring, state
 from .routes import answers, data, life, parity, topics, verbs
 
 
@@ -17,6 +17,8 @@ async def blank_page(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("_state/", state.state),
     path("_ping/", state.ping),
+    path("_board/", monitoring.look),
+    path("_command/", monitoring.command),
     path("_gate/", gates.open_gate),
     path("_page/", blank_page),
     path("answers/", include(answers.router.urls)),
