@@ -90,3 +90,8 @@ class History:
         last = recent[-1]
         first = next(one for one in reversed(recent) if one is recent[0] or last.at - one.at >= RECENT)
         return max(0.0, last.total(name) - first.total(name)) / max(last.at - first.at, 0.001)
+
+
+def _held(past: _Past, bucket: int) -> tuple[int, ...] | None:
+    """The gauges at that time: those of the bucket, or of one shortly before it."""
+    return next((past.gauges[bucket - back] for back in range(HELD + 1) if bucket - back in past.gauges), None)
