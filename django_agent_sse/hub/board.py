@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -84,6 +85,7 @@ class Board:
         self._history = History()
         self._cursors: dict[str, tuple[str, int]] = {}
         self._answers: dict[tuple[str, Question], tuple[float, list[Row], int]] = {}
+        self._readers: dict[tuple[str, Question], dict[str, int]] = {}
         self._read_at = 0.0
         self._looker = Looker()
         self._asked: dict[Question, float] = {}
@@ -143,9 +145,11 @@ class Board:
         self._history.take(snapshot)
         answers = more.get("answers")
         if isinstance(answers, list):
-            for question, rows, matched in answers:
+            for asked, rows, matched, readers in answers:
                 told = [Row(*row)._replace(topics=tuple(row[2])) for row in rows]
-                self._answers[snapshot.process.id, Question(**question)] = snapshot.at, told, int(matched)
+                question = Question(**asked)
+                self._answers[snapshot.process.id, question] = snapshot.at, told, int(matched)
+                self._readers[snapshot.process.id, question] = readers
 
     def picture(self) -> Picture:
         """What was read last."""
@@ -189,6 +193,30 @@ class Board:
             found += rows
             matched += count
         return sorted(found, key=_order(question), reverse=question.sort.startswith("-")), matched, missing
+
+    async def readers(self, prefix: str, patience: float = 2.0) -> tuple[dict[str, int], int]:
+        """How many streams of all processes follow each topic that begins so, and how many processes have not answered in time.
+
+        Raises:
+            EventLogError: The log cannot be written.
+        """
+        if self.local:
+            return self._looker.readers(prefix), 0
+        question, deadline = Question(readers=prefix), time.monotonic() + patience
+        while True:
+            await self.look()
+            await self.ask(question)
+            counts, _, missing = self._counted(question)
+            if not missing or time.monotonic() >= deadline:
+                return counts, missing
+            await asyncio.sleep(READ / 4)
+
+    def _counted(self, question: Question) -> tuple[dict[str, int], int, int]:
+        _, matched, missing = self.rows(question)
+        counts: Counter[str] = Counter()
+        for snapshot in self.picture().counted:
+            counts.update(self._readers.get((snapshot.process.id, question), {}))
+        return dict(counts), matched, missing
 
 
 def _order(question: Question):  # type: ignore[no-untyped-def]

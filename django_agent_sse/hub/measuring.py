@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from ..eventlog.ringer import ringer
 from .loops import OpenStream
 from .measures import Facts, Measure, RouteCounts, Row, Snapshot, State
 from .process import this_process
-from .registry import registry
+from .registry import open_streams, registry
 from .tally import RouteTally, tally
 
 SLOWEST_HEARTBEAT = 55
 """Seconds: load balancers and nginx close what was silent for 60."""
+TOPICS = 200
+"""Topics whose readers one question gets at most."""
 ROWS = 100
 """Rows of one process that one question gets at most."""
 
@@ -28,6 +31,7 @@ class Question:
     Attributes:
         route: Of this route only; so are ``user``, ``process`` (an id) and ``state``. Empty: of all.
         text: What the route, a topic, the user, the address or the user agent contains.
+        readers: Not rows, but how many streams follow each topic that begins so.
         sort: A column; with a leading ``-`` the largest first.
     """
 
@@ -36,6 +40,7 @@ class Question:
     process: str = ""
     state: str = ""
     text: str = ""
+    readers: str | None = None
     sort: str = "-opened"
 
 
@@ -109,13 +114,18 @@ class Looker:
 
     def rows(self, question: Question) -> tuple[list[Row], int]:
         """The first ``ROWS`` that fit, and how many do."""
-        if question.process and question.process != this_process().id:
+        if question.readers is not None or (question.process and question.process != this_process().id):
             return [], 0
         found = [one for one in self._all() if fits(question, *one)]
         key = SORTS.get(question.sort.lstrip("-"), SORTS["opened"])
         pick = heapq.nlargest if question.sort.startswith("-") else heapq.nsmallest
         first = pick(ROWS, found, key=lambda one: key(one[2], one[3]))
         return [_row(*one) for one in first], len(found)
+
+    def readers(self, prefix: str) -> dict[str, int]:
+        """How many streams follow each topic that begins so, of the ``TOPICS`` with the most."""
+        counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
+        return dict(counts.most_common(TOPICS))
 
     def find(self, question: Question) -> list[OpenStream]:
         """Every stream that fits."""

@@ -219,7 +219,8 @@ class _Worker:
         answers: dict[Question, Any] = {}
         for watch in self._questions.values():
             if watch.question not in answers:
-                answers[watch.question] = self.looker.rows(watch.question)
+                counted = {} if watch.question.readers is None else self.looker.readers(watch.question.readers)
+                answers[watch.question] = [*self.looker.rows(watch.question), counted]
         told = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
         return encode(self.looker.snapshot(), answers=told)
 
