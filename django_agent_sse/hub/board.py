@@ -91,16 +91,16 @@ class Board:
         self._asked: dict[Question, float] = {}
         self._trouble = ""
 
-    async def look(self) -> Picture:
-        """The picture of this moment, or of the last second."""
-        if time.monotonic() - self._read_at >= READ:
-            await asyncio.wrap_future(readers.submit(self.read))
+    async def look(self, within: float = READ) -> Picture:
+        """The picture of this moment, or of so many seconds before."""
+        if time.monotonic() - self._read_at >= within:
+            await asyncio.wrap_future(readers.submit(lambda: self.read(within)))
         return self.picture()
 
-    def read(self) -> None:
+    def read(self, within: float = READ) -> None:
         """Read what is new; blocks."""
         with self._lock:
-            if time.monotonic() - self._read_at < READ:
+            if time.monotonic() - self._read_at < within:
                 return
             log = event_log()
             if log is not self._log:

@@ -1,4 +1,4 @@
-"""The permissions of the admin's pages "Live streams" and "Topics". Makes no table."""
+"""The admin's page of live streams, and permissions for it and for topics. Makes and changes no table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """What ``makemigrations`` made of ``models.LiveStreams`` and of the permissions of ``models.LogTopic``."""
+    """What ``makemigrations`` made of ``models.LiveStreams`` and the permissions of ``models.LogTopic``."""
 
     dependencies = (("django_agent_sse", "0002_event_log"),)
 

@@ -12,6 +12,9 @@ from django_agent_sse.hub.commands import Close, Drain
 from django_agent_sse.hub.measuring import Question
 from django_agent_sse.hub.monitor import tell
 
+TOTALS = ("opened", "endings", "refused", "events", "bytes", "starting", "lingering")
+FILTERS = ("route", "user", "process", "text", "sort", "state")
+
 
 async def look(request: HttpRequest) -> JsonResponse:
     """``/_board/``: processes and totals; with ``rows=1`` also the rows that fit the query."""
