@@ -78,7 +78,7 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
 
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
-        handler.login_required = public  # type: ignore[attr-defined]
+        vars(handler)["login_required"] = public
     return {
         "": taking(log, fields, "c", "stream"),
         "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c"))}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.urls import reverse
@@ -182,6 +183,26 @@ async def test_all_stand_behind_the_same_guards(part: str) -> None:
     with served(builds(guards=[login_required])):
         assert (await ask(f"/builds/1/log/{part}")).status == 401
         assert (await ask(f"/builds/1/log/{part}", method="POST")).status == 405
+
+
+async def test_a_function_that_needs_no_login_opens_all_three_where_the_project_wants_one() -> None:
+    async def inner(c: Context) -> str:
+        return "builds.1"
+
+    @login_not_required
+    async def public(c: Context) -> str:
+        return "builds.1"
+
+    router = Router()
+    router.log("inner/", inner, name="inner")
+    router.log("public/", public, name="public")
+    await (await written()).aclose()
+    sessions, auth = "django.contrib.sessions.middleware.SessionMiddleware", "django.contrib.auth.middleware"
+    chain = [sessions, f"{auth}.AuthenticationMiddleware", f"{auth}.LoginRequiredMiddleware"]
+    with served(router, middleware=chain):
+        for part in ("", "range/", "raw/"):
+            assert (await ask(f"/inner/{part}")).status == 401
+            assert (await ask(f"/public/{part}")).status == 200
 
 
 async def test_a_function_names_the_topic_and_may_refuse() -> None:

@@ -75,7 +75,7 @@ export class SSELog extends HTMLElement {
   #lines = new Lines();
   #pending = []; // what came and is in no row yet
   #taken = 0; // how much of it is
-  #frame = 0;
+  #frame = null; // takes the next flush back
   #following = true;
   #unseen = 0;
   #reached = 0; // where the view was scrolled to
@@ -116,6 +116,12 @@ export class SSELog extends HTMLElement {
     const { signal } = this.#leaving;
     window.addEventListener("hashchange", () => this.#seekAddress(), { signal });
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
+    document.addEventListener("visibilitychange", () => {
+      if (!this.#frame) return;
+      this.#frame();
+      this.#frame = null;
+      this.#later();
+    }, { signal });
     window.addEventListener("pointerup", () => { this.#handled = performance.now(); }, { signal });
     this.#clock = setInterval(() => this.#tick(), 500);
     if (!this.#ended) this.#start();
@@ -125,8 +131,8 @@ export class SSELog extends HTMLElement {
     this.#leaving.abort();
     this.#source?.close();
     clearInterval(this.#clock);
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
+    this.#frame?.();
+    this.#frame = null;
   }
 
   /* The page */
@@ -312,12 +318,21 @@ export class SSELog extends HTMLElement {
 
   #push(entry) {
     this.#pending.push(entry);
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#flush());
+    this.#later();
+  }
+
+  /* Once a frame; a tab that nobody looks at has none, and yet its title says when the log ends. */
+  #later() {
+    if (this.#frame) return;
+    const flush = () => this.#flush();
+    const [call, cancel] = document.hidden ? [setTimeout, clearTimeout] : [requestAnimationFrame, cancelAnimationFrame];
+    const id = call(flush, 250);
+    this.#frame = () => cancel(id);
   }
 
   /* Into rows, as much as a frame takes */
   #flush() {
-    this.#frame = 0;
+    this.#frame = null;
     const until = performance.now() + (this.#pending.length - this.#taken > BACKLOG ? BACKLOG_FRAME : FRAME);
     if (this.$before && this.#pending.length) {
       this.$before.remove();
@@ -335,7 +350,7 @@ export class SSELog extends HTMLElement {
       this.#taken = 0;
       if (this.#ended) this.#finish();
     } else {
-      this.#frame = requestAnimationFrame(() => this.#flush());
+      this.#later();
     }
     this.#rows.settle();
     this.#showFacts();
@@ -629,7 +644,10 @@ export class SSELog extends HTMLElement {
   #connection(source) {
     if (this.#ended || source !== this.#source) return;
     const { state } = source;
-    if (state === "open" && this.#state !== "open") this.#opened = performance.now();
+    if (state === "open" && this.#state !== "open") {
+      this.#opened = performance.now();
+      setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500);
+    }
     this.#state = state;
     if (state === "open") this.#word("open", "Live");
     else if (state === "reconnecting") this.#showWait();

@@ -21,6 +21,7 @@ export class Rows {
   #row;
   #linked;
   #blocks = new Map(); // the block that fills, of the view (null) and of each group
+  #fresh = []; // blocks that are not in the page yet: rows are cheaper outside
   #terminals = {};
 
   /** `tools`: {Terminal, linked, spoken} of sgr.js and lines.js. `anchors`: the rows have ids, "L12". */
@@ -50,6 +51,7 @@ export class Rows {
     group.details = make("details", "sl-group", { open: showOpen }, summary);
     const parent = group.parent;
     this.#end(parent);
+    this.#attach();
     (parent ? parent.details : this.#view).append(group.details);
     return group.details;
   }
@@ -73,7 +75,13 @@ export class Rows {
 
   /** Call when rows were added: the blocks that fill know how tall they are while nobody looks. */
   settle() {
+    this.#attach();
     for (const block of this.#blocks.values()) block.style.setProperty("--sl-rows", block.childElementCount);
+  }
+
+  #attach() {
+    for (const [parent, block] of this.#fresh) parent.append(block);
+    this.#fresh = [];
   }
 
   #dress(row, line) {
@@ -125,7 +133,7 @@ export class Rows {
     }
     if (!block) {
       block = make("div", "sl-block");
-      (group ? group.details : this.#view).append(block);
+      this.#fresh.push([group ? group.details : this.#view, block]);
       this.#blocks.set(group, block);
     }
     return block;

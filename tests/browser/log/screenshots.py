@@ -14,7 +14,7 @@ from tests.chromium import launched
 from .demo import building, failing
 from .serving import LogSite
 
-DESK = {"width": 1120, "height": 800}
+DESK = {"width": 1200, "height": 800}
 PHONE = {"width": 375, "height": 760}
 PACE = 0.06
 """Seconds between two lines, so that groups have durations."""
@@ -58,6 +58,7 @@ def main(folder: Path) -> None:
                 page.locator(".sl-found", has_text="of").wait_for()
                 page.locator(".sl-view").focus()
                 page.keyboard.press("t")
+                page.evaluate("() => document.activeElement.blur()")
                 page.wait_for_timeout(400)
                 page.locator("sse-log").screenshot(path=folder / f"live-log-search-{scheme}.png")
             page = opened(browser, site, 1, "light", PHONE)
