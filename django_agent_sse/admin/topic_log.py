@@ -27,5 +27,6 @@ def topic_log_router(topic: Callable[..., Awaitable[str]], guards: Sequence[Any]
     router = Router(guards=guards, max_duration=AGAIN)
     for part, view in log_views(topic, as_line).items():
         name = "django_agent_sse_logtopic_log" + (f"-{part}" if part else "")
-        router.sse(part_of_log("", part) if part else "", view, name=name, **({"control_events": False} if part == "raw" else {}))
+        options: dict[str, Any] = {"control_events": False} if part == "raw" else {}
+        router.sse(part_of_log("", part), view, name=name, **options)
     return router

@@ -1,4 +1,4 @@
-"""What staff may do to a topic: each with a form, a permission of its own, and a line in the admin's log. Never what was written."""
+"""What staff may do to a topic: each with a form, a permission of its own, and a line in the admin's log."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class PublishForm(forms.Form):
     """A test event."""
 
     event = forms.CharField(label="Event", required=False, max_length=100, strip=True)
-    data = forms.CharField(label="Data", max_length=65_536, widget=forms.Textarea(attrs={"rows": 3}), strip=False)
+    text = forms.CharField(label="Data", max_length=65_536, widget=forms.Textarea(attrs={"rows": 3}), strip=False)
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
         try:
-            found["made"] = Event(found.get("data", "").replace("\r\n", "\n"), event=found.get("event") or None)
+            found["made"] = Event(found.get("text", "").replace("\r\n", "\n"), event=found.get("event") or None)
         except AgentSSEError as error:
             raise forms.ValidationError(str(error)) from error
         return found
@@ -158,7 +158,7 @@ def do(request: HttpRequest, verb: Verb, name: str, given: dict[str, Any]) -> bo
         messages.error(request, f"Nothing was done: {error}")
         return True
     LogEntry.objects.create(
-        user_id=request.user.pk,
+        user_id=str(request.user.pk),
         content_type_id=ContentType.objects.get_for_model(LogTopic).pk,
         object_id=name,
         object_repr=name[:200],
