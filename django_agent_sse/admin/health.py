@@ -48,8 +48,8 @@ def _of_this_server(request: HttpRequest) -> Iterator[Finding]:
         yield Finding(
             key="wsgi",
             title="This page was served under WSGI, where no stream can be.",
-            mend="Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first in "
-            "INSTALLED_APPS. What you see is a snapshot.",
+            mend="Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first "
+            "in INSTALLED_APPS. What you see is a snapshot.",
         )
 
 
@@ -86,8 +86,8 @@ def _of_the_log(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             key="memory",
             title="You see this process only.",
-            mend=f"{name} keeps topics in one process. That is fine for a site of one process; with more of them, or more machines, "
-            "set AGENT_SSE[“EVENT_LOG”] to the database or Redis.",
+            mend=f"{name} keeps topics in one process. That is fine for a site of one process; with more of them, or more "
+            "machines, set AGENT_SSE[“EVENT_LOG”] to the database or Redis.",
             level="info",
         )
 
@@ -107,8 +107,8 @@ def _of_processes(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             key="bell",
             title=f"The bell does not ring in {_some(names)}.",
-            mend=f"Nothing is lost: what other processes publish comes up to half a second later. Is the channel layer’s Redis up? "
-            f"({detail})",
+            mend="Nothing is lost: what other processes publish comes up to half a second later. Is the channel layer’s Redis "
+            f"up? ({detail})",
         )
     if "poll" in told:
         detail, names = told["poll"]
@@ -123,8 +123,8 @@ def _of_processes(picture: Picture) -> Iterator[Finding]:
             yield Finding(
                 key=f"silent-{seen.snapshot.process.id}",
                 title=f"The process {name} stopped reporting {span(seen.age)} ago.",
-                mend="It was killed or hangs, or it cannot reach the event log. Its streams are not counted after 15 s; their clients "
-                "come back to other processes by themselves.",
+                mend="It was killed or hangs, or it cannot reach the event log. Its streams are not counted after 15 s; their "
+                "clients come back to other processes by themselves.",
             )
         elif seen.snapshot.draining:
             yield Finding(
@@ -139,8 +139,8 @@ def _heartbeat(what: str) -> Finding:
     return Finding(
         key="heartbeat",
         title=f"Heartbeats are rarer than a proxy’s patience: {what}.",
-        mend="nginx and load balancers close what was silent for 60 s, and a client that vanished is never noticed. 15 s is well below "
-        "that.",
+        mend="nginx and load balancers close what was silent for 60 s, and a client that vanished is never noticed. 15 s is well "
+        "below that.",
     )
 
 

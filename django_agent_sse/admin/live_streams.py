@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib import admin, messages
@@ -77,7 +77,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         router = Router()
         guards = [admin_required(self)]
         router.sse("", self._events, guards=guards, name="django_agent_sse_livestreams_events", max_duration=AGAIN, heartbeat=15)
-        page = admin_view(self.admin_site, self._page)
+        page: Any = admin_view(self.admin_site, self._page)
         close = self.admin_site.admin_view(self.close_view)
         return [
             path("", page, name="django_agent_sse_livestreams_changelist"),
@@ -162,7 +162,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             messages.error(request, f"Nothing was closed: {error}")
         else:
             LogEntry.objects.create(
-                user_id=request.user.pk,
+                user_id=cast(int, request.user.pk),
                 content_type_id=ContentType.objects.get_for_model(LiveStreams, for_concrete_model=False).pk,
                 object_id=(command.id)[:100],
                 object_repr=told[:200],

@@ -110,9 +110,9 @@ class Viewer:
         cards = []
         for key, label, series in CARDS:
             line, area = shown.spark(picture.series[series])
-            alarm = key in ("slow", "errors", "refused") and values[key] != "0"
-            cards.append(
-                {"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": alarm and "1" or ""}
+            alarm = "1" if key in ("slow", "errors", "refused") and values[key] != "0" else ""
+            cards.append({"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": alarm})
+                {"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": (alarm and "1") or ""}
             )
         return cards
 

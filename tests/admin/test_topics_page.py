@@ -130,9 +130,9 @@ async def test_so_is_its_stream() -> None:
 def test_who_may_not_see_the_page_sees_none_of_it() -> None:
     stranger = Client()
     stranger.force_login(User.objects.create_user("stranger", is_staff=True))
-    for path in ("", "builds.1/change/"):
-        assert stranger.get(f"{PAGE}{path}").status_code == 403
-        assert "/login/" in Client().get(f"{PAGE}{path}").headers["Location"]
+    for part in ("", "builds.1/change/"):
+        assert stranger.get(f"{PAGE}{part}").status_code == 403
+        assert "/login/" in Client().get(f"{PAGE}{part}").headers["Location"]
     assert stranger.post(f"{PAGE}builds.1/do/delete/", {"confirmed": "1"}).status_code == 403
     assert "/login/" in Client().post(f"{PAGE}builds.1/do/delete/").headers["Location"]
     assert Topic("builds.1").state().exists

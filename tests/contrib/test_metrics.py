@@ -1,4 +1,4 @@
-"""Metrics: the numbers of streams that really ran, as Prometheus and OpenTelemetry take them, and nothing that should not be there."""
+"""Metrics: the numbers of streams that really ran, as Prometheus and OpenTelemetry take them, and nothing else."""
 
 from __future__ import annotations
 
