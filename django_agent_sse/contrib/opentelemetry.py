@@ -37,7 +37,7 @@ ATTRIBUTES: Final = {
     "route": "http.route",
     "ending": "sse.stream.ending",
     "reason": "sse.refusal.reason",
-    "problem": "sse.problem",
+    "problem": "sse.process.problem",
 }
 DURATION: Final = "sse.server.stream.duration"
 HOLDS: Final = 0.5
