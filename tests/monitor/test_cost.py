@@ -91,13 +91,13 @@ async def page(told: Callable[[str], Any]) -> int:
     request = RequestFactory().get("/")
     request.user = User(pk=1, username="staff")
     viewer = Viewer(question=Question(), user="1", sees_payloads=False, closes=True)
-    await viewer.look(request)
-    before = time.process_time()
+    took = []
     for _ in range(ROUNDS):
+        before = time.process_time()
         shown = await viewer.look(request)
-    took = (time.process_time() - before) / ROUNDS
+        took.append(time.process_time() - before)
     size = len(json.dumps(shown))
-    told(f"an event of the page takes {took * 1e3:.1f} ms of CPU and {size:,} bytes")
+    told(f"an event of the page takes {min(took) * 1e3:.1f} ms of CPU and {size:,} bytes")
     return size
 
 
