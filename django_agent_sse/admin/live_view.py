@@ -112,8 +112,6 @@ class Viewer:
             line, area = shown.spark(picture.series[series])
             alarm = "1" if key in ("slow", "errors", "refused") and values[key] != "0" else ""
             cards.append({"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": alarm})
-                {"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": (alarm and "1") or ""}
-            )
         return cards
 
     def _row(self, row: Row, processes: Mapping[str, str]) -> dict[str, Any]:
