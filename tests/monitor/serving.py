@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import httpx
 
@@ -46,8 +47,13 @@ class MonitorSite:
 
     def open(self, path: str, count: int = 1, wait: bool = True, **headers: str | None) -> list[Client]:
         """Open streams; each has had its first event then, or its headers."""
+        where, _, query = path.partition("?")
         opened = [
-            Client(f"{self.url}/{path}", headers={name.replace("_", "-"): value for name, value in headers.items()})
+            Client(
+                f"{self.url}/{where}",
+                **dict(parse_qsl(query)),
+                headers={name.replace("_", "-"): value for name, value in headers.items()},
+            )
             for _ in range(count)
         ]
         for client in opened:
@@ -63,8 +69,9 @@ def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **enviro
     whole = {**os.environ, **settings, **environment}
     subprocess.run([sys.executable, "-m", "tests.monitor.site.seed"], cwd=ROOT, env=whole, check=True, timeout=120)
     port = free_port()
+    application = "tests.monitor.site.asgi:application"
     commands = {
-        "uvicorn": f"uvicorn --host 127.0.0.1 --port {port} --workers {workers} --log-level warning tests.monitor.site.asgi:application",
+        "uvicorn": f"uvicorn --host 127.0.0.1 --port {port} --workers {workers} --log-level warning {application}",
         "runserver": f"django runserver --noreload 127.0.0.1:{port}",
     }
     log_file = home / "server.log"
