@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.urls import URLPattern, URLResolver, include, path, reverse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
 
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import board
@@ -114,6 +114,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "states": [str(state) for state in State],
             "orders": ORDERS,
             "empty": {},
+            "topics": self._topics_page(),
             "closes": viewer.closes,
             "query": request.GET.urlencode(),
             "http1": health.HTTP1,
@@ -121,6 +122,13 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         answer = render(request, f"{TEMPLATES}/change_list.html", context)
         answer.headers["Cache-Control"] = "no-store, private"
         return answer
+
+    def _topics_page(self) -> str:
+        """The address of the page of topics, where this site has it."""
+        try:
+            return reverse(f"{self.admin_site.name}:django_agent_sse_logtopic_changelist")
+        except NoReverseMatch:
+            return ""
 
     async def _events(self, c: Context, stream: Stream) -> None:
         viewer = await sync_to_async(self._viewer)(c.request)

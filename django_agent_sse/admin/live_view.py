@@ -28,7 +28,7 @@ CARDS = (
     ("slow", "Slow clients", "slow"),
     ("refused", "Refused, 5 min", "refused"),
     ("errors", "Errors, 5 min", "errors"),
-    ("processes", "Processes reporting", "processes"),
+    ("processes", "Processes", "processes"),
 )
 PAUSE = 0.15
 HIDDEN_ID = "hidden"

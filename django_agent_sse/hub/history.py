@@ -14,6 +14,8 @@ GAUGES = ("open", "slow")
 COUNTERS = ("events", "bytes", "refused", "errors")
 HELD = 2
 """A gauge holds for so many buckets after the one in which it was reported."""
+YOUNG = 2 * BUCKET
+"""The first report of a process that is younger tells of what happened just now."""
 RECENT = 5.0
 """Seconds over which the rates of this moment are taken."""
 
@@ -43,10 +45,10 @@ class History:
         bucket = int(snapshot.at // BUCKET)
         past.gauges[bucket] = tuple(0 if snapshot.last else snapshot.total(name) for name in GAUGES)
         past.ended = bucket if snapshot.last else None
-        if before is not None:
+        if before is not None or snapshot.at - snapshot.process.since < YOUNG:
             sums = past.counters[bucket]
             for place, name in enumerate(COUNTERS):
-                sums[place] += max(0, snapshot.total(name) - before.total(name))
+                sums[place] += max(0, snapshot.total(name) - (before.total(name) if before is not None else 0))
         past.recent.append(snapshot)
 
     def latest(self) -> list[Snapshot]:

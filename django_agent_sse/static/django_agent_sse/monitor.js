@@ -155,6 +155,7 @@ filters.addEventListener("submit", (event) => {
 document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", "Asleep while hidden") : wake()));
 addEventListener("pagehide", () => sleep("off", "Asleep while hidden"));
 addEventListener("pageshow", wake);
+page.classList.add("mon-renews");
 const [visit] = performance.getEntriesByType("navigation");
 find("http1").hidden = visit?.nextHopProtocol !== "http/1.1";
 wake();

@@ -1,4 +1,4 @@
-"""``python -m tests.monitor.site.seed``: migrate, and make people with different permissions; each one's password is ``secret``."""
+"""``python -m tests.monitor.site.seed``: migrate, and make people with different permissions, whose password is ``secret``."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ SECRET_KEY = "a test site signs nothing of value"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
+TIME_ZONE = "UTC"
 ROOT_URLCONF = "tests.monitor.site.urls"
 ASGI_APPLICATION = "tests.monitor.site.asgi.application"
 WSGI_APPLICATION = "tests.monitor.site.wsgi.application"
