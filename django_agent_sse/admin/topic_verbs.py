@@ -51,7 +51,7 @@ class CloseForm(forms.Form):
 class TrimForm(forms.Form):
     """How much stays."""
 
-    keep = forms.IntegerField(label="Keep the last", min_value=0, max_value=2**53, initial=1000)
+    keep = forms.IntegerField(label="Events that stay, the newest", min_value=0, max_value=2**53, initial=1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,11 @@ class Verb:
     def fits(self, state: TopicState) -> bool:
         """Whether there is anything to do."""
         return not (self.open_only and state.closed is not None)
+
+    @property
+    def button(self) -> str:
+        """What does it; with dots where it is asked for once more."""
+        return f"{self.label}…" if self.warning else self.label.partition(" ")[0]
 
     @property
     def blank(self) -> forms.Form:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from django import template
 from django.template.context import Context
 from django.templatetags.static import static
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 register = template.Library()
 
 
 @register.simple_tag(takes_context=True)
-def monitor_style(context: Context) -> SafeString:
-    """The style sheet of the monitor's pages, with the nonce of a Content Security Policy where there is one."""
-    return format_html('<link rel="stylesheet" href="{}"{}>', static("django_agent_sse/monitor.css"), _nonce(context))
+def monitor_style(context: Context, *more: str) -> SafeString:
+    """The style sheets of the monitor's pages, with the nonce of a Content Security Policy where there is one."""
+    nonce = _nonce(context)
+    sheets = ((static(f"django_agent_sse/{name}.css"), nonce) for name in ("monitor", *more))
+    return format_html_join("", '<link rel="stylesheet" href="{}"{}>', sheets)
 
 
 @register.simple_tag(takes_context=True)
