@@ -87,6 +87,8 @@ class SSEView(View):
     final_on_error: bool = INHERIT
     slim: bool = INHERIT
 
+    serves_drained: ClassVar[bool] = False
+    """Whether a process that is being drained takes streams of this view all the same: the monitor's own."""
     answering: ClassVar[Answering | None] = None
     """What ``as_view()`` worked out; not for use."""
 
@@ -200,7 +202,7 @@ class Answering:
         if c.ended:
             return ended_response()
         about = self._about(view, c, options)
-        if registry.draining:
+        if registry.draining and not view.serves_drained:
             return self._overloaded(c.route, about["control"], "this server is being drained")
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):

@@ -12,16 +12,16 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
 
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import board
 from django_agent_sse.hub.measures import State
 from django_agent_sse.hub.monitor import tell
 from django_agent_sse.models import LiveStreams
-from django_agent_sse.routing import Router
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.stream import Stream
+from django_agent_sse.views import SSEView
 
 from . import health
 from .access import admin_required, admin_view
@@ -46,6 +46,20 @@ ORDERS = (
     ("state", "By state"),
 )
 TEMPLATES = "admin/django_agent_sse/livestreams"
+
+
+class LiveEvents(SSEView):
+    """The page's stream: one event a second with all that changes."""
+
+    model_admin: Any = None
+    serves_drained = True
+
+    async def handle(self, c: Context, stream: Stream) -> None:
+        """Look, and tell."""
+        viewer = await sync_to_async(self.model_admin.viewer)(c.request)
+        while True:
+            await stream.write(await viewer.look(c.request), event="monitor")
+            await stream.sleep(EVERY)
 
 
 @admin.register(LiveStreams)
@@ -73,15 +87,14 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Whether this user may see ids that handlers wrote."""
         return bool(request.user.has_perm("django_agent_sse.view_payloads"))
 
-    def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
-        router = Router()
+    def get_urls(self) -> list[URLPattern]:
         guards = [admin_required(self)]
-        router.sse("", self._events, guards=guards, name="django_agent_sse_livestreams_events", max_duration=AGAIN, heartbeat=15)
+        events = LiveEvents.as_view(model_admin=self, guards=guards, max_duration=AGAIN, heartbeat=15, retry=2000)
         page: Any = admin_view(self.admin_site, self._page)
         close = self.admin_site.admin_view(self.close_view)
         return [
             path("", page, name="django_agent_sse_livestreams_changelist"),
-            path("events/", include(router.urls)),
+            path("events/", events, name="django_agent_sse_livestreams_events"),
             path("close/", close, name="django_agent_sse_livestreams_close"),
         ]
 
@@ -90,11 +103,16 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     async def _page(self, request: HttpRequest) -> HttpResponseBase:
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        viewer = await sync_to_async(self._viewer)(request)
+        viewer = await sync_to_async(self.viewer)(request)
         shown = await viewer.look_first(request, FIRST)
         return await sync_to_async(self._render)(request, viewer, shown)
 
-    def _viewer(self, request: HttpRequest) -> Viewer:
+    def viewer(self, request: HttpRequest) -> Viewer:
+        """Who looks, and at what; blocks.
+
+        Raises:
+            PermissionDenied: They may not.
+        """
         if not self.has_view_permission(request):
             raise PermissionDenied
         return Viewer(
@@ -129,12 +147,6 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return reverse(f"{self.admin_site.name}:django_agent_sse_logtopic_changelist")
         except NoReverseMatch:
             return ""
-
-    async def _events(self, c: Context, stream: Stream) -> None:
-        viewer = await sync_to_async(self._viewer)(c.request)
-        while True:
-            await stream.write(await viewer.look(c.request), event="monitor")
-            await stream.sleep(EVERY)
 
     # Closing
 

@@ -66,8 +66,11 @@ class History:
                 del self._pasts[id]
 
     def series(self, now: float) -> dict[str, list[float]]:
-        """By name, ``POINTS`` numbers, the newest last: gauges, and counters a second, but refusals and errors each."""
-        newest = int(now // BUCKET)
+        """By name, ``POINTS`` numbers, the newest last: gauges, and counters a second, but refusals and errors each.
+
+        The bucket that is still being filled is left out: it would look like a fall.
+        """
+        newest = int(now // BUCKET) - 1
         found: dict[str, list[float]] = {name: [0.0] * POINTS for name in (*GAUGES, *COUNTERS, "processes")}
         for past in self._pasts.values():
             for point in range(POINTS):

@@ -263,6 +263,7 @@ class _Worker:
         elif command.id not in self._obeyed:
             self._obeyed.append(command.id)
             obey(command, self.looker)
+            self._report_at = 0.0  # what has changed is told at once
 
 
 def _in_use() -> bool:

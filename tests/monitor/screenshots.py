@@ -36,7 +36,7 @@ class Traffic:
     def begin(self) -> None:
         """Open them."""
         people = ["alice", "bob", "carol", "dan", "admin"]
-        cookies = {name: f"sessionid={self.site.signed_in(name).cookies.get('sessionid')}" for name in people}
+        cookies = {name: self.site.cookie_of(name) for name in people}
         for number in range(26):
             about = {
                 "User_Agent": AGENTS[number % len(AGENTS)],

@@ -4,6 +4,7 @@ const page = document.querySelector(".sse-mon[data-events]");
 const find = (name) => page.querySelector(`[data-${name}]`);
 const GONE_FOR_GOOD = 2;
 const AGAIN_MS = 5000;
+const SOON_MS = 1500;
 
 let query = page.dataset.query;
 let source = null;
@@ -123,6 +124,11 @@ function wake() {
   status("waiting", "Connecting…");
   source = new EventSource(`${page.dataset.events}?${query}`);
   source.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("sse.end", (event) => {
+    const stays = event.lastEventId.startsWith("sse.end~");
+    sleep("off", stays ? "Somebody closed this page’s stream. Reload to open another." : "Reconnecting…");
+    if (!stays) again = setTimeout(wake, SOON_MS);
+  });
   source.addEventListener("error", () => {
     if (source?.readyState !== GONE_FOR_GOOD) return status("waiting", "Reconnecting…");
     sleep("off", "Disconnected. Trying again; if you were signed out, reload the page.");

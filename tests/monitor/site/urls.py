@@ -6,6 +6,9 @@ import asyncio
 import itertools
 
 from django.contrib import admin
+from django.contrib.auth import login
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, apublish, login_required
@@ -56,4 +59,10 @@ async def fails(c: Context, stream: Stream) -> None:
     raise RuntimeError("as asked")
 
 
-urlpatterns = [path("admin/", admin.site.urls), path("", include(router.urls))]
+def log_in(request: HttpRequest) -> HttpResponse:
+    """As whoever the query names."""
+    login(request, User.objects.get(username=request.GET["name"]))
+    return HttpResponse()
+
+
+urlpatterns = [path("login/", log_in), path("admin/", admin.site.urls), path("", include(router.urls))]
