@@ -27,7 +27,18 @@ def some_topics(home: Path) -> None:
         "Topic(f'builds.{n}').close('failed' if n % 4 == 0 else 'completed')\n"
         "for name in ('orders.eu', 'orders.us', 'notices.7', 'notices.8'): Topic(name).publish({'n': 1, 'of': name}, event='created')"
     )
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.monitor.site.settings", "PYTHONPATH": str(ROOT), "MONITOR_HOME": str(home)}, cwd=ROOT, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.monitor.site.settings",
+            "PYTHONPATH": str(ROOT),
+            "MONITOR_HOME": str(home),
+        },
+        cwd=ROOT,
+        check=True,
+        timeout=60,
+    )
 
 
 def main(folder: Path, theme: str) -> None:
