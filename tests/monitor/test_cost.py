@@ -131,7 +131,9 @@ def test_reports_ask_little_of_the_database(database_log: None) -> None:
     with connection.execute_wrapper(asked):
         board._take(log, REPORTS)
     reads = len(asked)
-    print(f"\na report asks the database {len(writes)} questions each {REPORT:g} s; a look at the board {reads} for each of two topics")
+    print(
+        f"\na report asks the database {len(writes)} questions each {REPORT:g} s; a look at the board {reads} for each of two topics"
+    )
     assert len(writes) <= 4
     assert reads <= 4
     assert asyncio.run(_local())
