@@ -1,4 +1,4 @@
-"""The health banner: what it says of a deployment that is wrong in each of the ways that it knows, and nothing of one that is right."""
+"""The health banner: each way in which a deployment can be wrong is said, with the mend; of one that is right, nothing."""
 
 from __future__ import annotations
 

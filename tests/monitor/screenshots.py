@@ -90,27 +90,29 @@ def main(folder: Path, theme: str) -> None:
     """Take them all."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = f"monitor-{theme}-" if theme else "monitor-"
-    with tempfile.TemporaryDirectory() as home, launched() as browser:
-        with running_site(Path(home), workers=2, MONITOR_UNFOLD="1" if theme == "unfold" else "0") as site:
-            traffic = Traffic(site)
-            traffic.begin()
-            try:
-                time.sleep(25)
-                for scheme in ("light", "dark"):
-                    page = opened(browser, site, scheme, DESK)
-                    page.locator('[data-dot][data-state="live"]').wait_for()
-                    page.wait_for_timeout(3500)
-                    page.screenshot(path=folder / f"{prefix}{scheme}.png")
-                    if scheme == "light":
-                        page.locator("[data-close]").first.click()
-                        page.locator(".mon-confirm").wait_for()
-                        page.screenshot(path=folder / f"{prefix}close.png")
-                page = opened(browser, site, "light", PHONE)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        launched() as browser,
+        running_site(Path(home), workers=2, MONITOR_UNFOLD="1" if theme == "unfold" else "0") as site,
+    ):
+        traffic = Traffic(site)
+        traffic.begin()
+        try:
+            time.sleep(25)
+            for scheme in ("light", "dark"):
+                page = opened(browser, site, scheme, DESK)
+                page.locator('[data-dot][data-state="live"]').wait_for()
                 page.wait_for_timeout(3500)
-                page.screenshot(path=folder / f"{prefix}phone.png")
-                page.screenshot(path=folder / f"{prefix}phone-full.png", full_page=True)
-            finally:
-                traffic.end()
+                page.screenshot(path=folder / f"{prefix}{scheme}.png")
+                if scheme == "light":
+                    page.locator("[data-close]").first.click()
+                    page.locator(".mon-confirm").wait_for()
+                    page.screenshot(path=folder / f"{prefix}close.png")
+            page = opened(browser, site, "light", PHONE)
+            page.wait_for_timeout(3500)
+            page.screenshot(path=folder / f"{prefix}phone.png")
+        finally:
+            traffic.end()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,6 @@ class MonitorSite:
     def open(self, path: str, count: int = 1, wait: bool = True, **headers: str | None) -> list[Client]:
         """Open streams; each has had its first event then, or its headers."""
         where, _, query = path.partition("?")
-        asked: dict[str, Any] = dict(parse_qsl(query))
         opened = [
             Client(
                 f"{self.url}/{where}",
@@ -99,5 +98,6 @@ def _wait(site: MonitorSite) -> None:
         with contextlib.suppress(httpx.TransportError):
             httpx.get(f"{site.url}/admin/login/", timeout=PATIENCE)
             return
-        assert site.process.poll() is None and time.monotonic() < deadline, site.log_file.read_text()[-3000:]
+        assert site.process.poll() is None, site.log_file.read_text()[-3000:]
+        assert time.monotonic() < deadline, site.log_file.read_text()[-3000:]
         time.sleep(0.1)

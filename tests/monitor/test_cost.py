@@ -1,4 +1,4 @@
-"""What the monitor costs with 5,000 open streams: CPU of the process that reports, bytes and questions of the log, and the page."""
+"""What the monitor costs with 5,000 open streams: CPU of the process, bytes and questions of the log, and the page."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ async def test_the_registry_takes_less_than_two_hundredths_of_a_core(no_reads_sa
         size, told = len(encode(looker.snapshot())), len(encode(looker.snapshot(), answers=[[{}, *looker.rows(question)]]))
         quiet, watched = report / REPORT, report / REPORT + rows / WATCHED
         print(
-            f"\n{STREAMS:,} streams: a report takes {report * 1e3:.1f} ms of CPU and {size:,} bytes, {quiet:.2%} of a core; with rows "
-            f"{rows * 1e3:.1f} ms and {told:,} bytes, {watched:.2%} while somebody watches; a scrape takes {scrape * 1e3:.1f} ms"
+            f"\n{STREAMS:,} streams: a report takes {report * 1e3:.1f} ms of CPU and {size:,} bytes, {quiet:.2%} of a core; "
+            f"with rows {rows * 1e3:.1f} ms and {told:,} bytes, {watched:.2%} while somebody watches; a scrape takes {scrape * 1e3:.1f} ms"
         )
         assert size < 2_000
         assert told < 64_000
@@ -132,7 +132,7 @@ def test_reports_ask_little_of_the_database(database_log: None) -> None:
         board._take(log, REPORTS)
     reads = len(asked)
     print(
-        f"\na report asks the database {len(writes)} questions each {REPORT:g} s; a look at the board {reads} for each of two topics"
+        f"\na report asks the database {len(writes)} questions each {REPORT:g} s, a look at the board {reads} for each of two topics"
     )
     assert len(writes) <= 4
     assert reads <= 4

@@ -238,7 +238,7 @@ def test_closing_one_from_the_page_ends_it_wherever_it_is_and_is_written_down(si
             before = time.monotonic()
             answer = confirmed(closes, query, scope="stream", reason="it was\nin the way")
             assert "Closed one stream of answers/" in answer.text
-            poll("one more is over", lambda: sum(map(ended, site.clients)) == 1 + rows.index(row), within=5)
+            poll("one more is over", lambda over=1 + rows.index(row): sum(map(ended, site.clients)) == over, within=5)
             print(f"\nclosed after {time.monotonic() - before:.3f} s, with the two pages that ask")
     who, what = audit(site)[-1]
     assert who == "closes"
