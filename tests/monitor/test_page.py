@@ -233,12 +233,12 @@ def test_closing_one_from_the_page_ends_it_wherever_it_is_and_is_written_down(si
     site.open("answers/", 6)
     with site.signed_in("closes") as closes:
         rows = seen(closes, 6, route="answers/")["rows"]
-        for row in rows[:2]:
+        for over, row in enumerate(rows[:2], 1):
             query = {"stream": row["id"], "user": row["user_id"], "route": row["route"]}
             before = time.monotonic()
             answer = confirmed(closes, query, scope="stream", reason="it was\nin the way")
             assert "Closed one stream of answers/" in answer.text
-            poll("one more is over", lambda over=1 + rows.index(row): sum(map(ended, site.clients)) == over, within=5)
+            poll("one more is over", lambda over=over: sum(map(ended, site.clients)) == over, within=5)
             print(f"\nclosed after {time.monotonic() - before:.3f} s, with the two pages that ask")
     who, what = audit(site)[-1]
     assert who == "closes"
