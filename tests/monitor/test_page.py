@@ -67,7 +67,7 @@ def confirmed(browser: httpx.Client, query: dict[str, str], **data: str) -> http
 
 def audit(site: MonitorSite) -> list[tuple[str, str]]:
     """The admin's log: who, and what."""
-    with sqlite3.connect(site.log_file.parent / "db.sqlite3") as connection:
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
         rows = (
             "SELECT username, change_message FROM django_admin_log JOIN auth_user ON auth_user.id = user_id ORDER BY action_time"
         )

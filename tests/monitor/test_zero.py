@@ -19,6 +19,7 @@ from tests.inprocess import Client, Site, eventually, serve
 
 CONNECTS = 10_000 if "LONG_PROOFS" in os.environ else 1_000
 AT_ONCE = 50
+PATIENCE = 60.0
 OPEN_GAUGES = ("open", "starting", "lingering", "slow")
 
 
@@ -50,12 +51,12 @@ async def come_and_go(site: Site, begin: int) -> None:
     some = [site.connect(f"/stream/{number}/") for number in range(begin, begin + AT_ONCE)]
     for client in random.sample(some, AT_ONCE // 5):
         client.leave()  # perhaps before anything has begun
-    await eventually("all have begun", lambda: all(client.status or client.task.done() for client in some))
+    await eventually("all have begun", lambda: all(client.status or client.task.done() for client in some), PATIENCE)
     if begin % 3 == 0:
         obey(Close(route="stream/<int:number>/", retry=random.choice([None, 5])), Looker())
     for client in some:
         client.leave()
-    await asyncio.wait([client.task for client in some], timeout=10)
+    await asyncio.wait([client.task for client in some], timeout=PATIENCE)
     for client in some:
         _heed(client)
         site.clients.remove(client)
@@ -73,11 +74,12 @@ async def test_counters_are_exactly_zero_after_so_many_connections() -> None:
         for begin in range(0, CONNECTS, AT_ONCE):
             await come_and_go(site, begin)
             seen.append(looker.snapshot().total("open"))
-        last = await eventually("nothing is left", lambda: _empty(looker.snapshot()))
+        last = await eventually("nothing is left", lambda: _empty(looker.snapshot()), PATIENCE)
     counts = next(iter(last.routes.values()))
     assert {name: last.total(name) for name in OPEN_GAUGES} == dict.fromkeys(OPEN_GAUGES, 0)
     assert counts.opened == sum(counts.endings.values()) == sum(counts.durations), "each that began is over, once"
-    assert counts.refused["guard"] == len([number for number in range(CONNECTS) if number % 7 == 0])
+    refused = len([number for number in range(CONNECTS) if number % 7 == 0])
+    assert 0 < counts.refused["guard"] <= refused, "of those that did not leave before they were asked"
     told = dict(Counter(counts.endings))
     print(f"\n{CONNECTS:,} connections: {counts.opened:,} streams, {told}, refused {dict(counts.refused)}; open afterwards: 0")
     assert {"completed", "client_disconnect", "handler_error", "kicked"} <= set(told)
