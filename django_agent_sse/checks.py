@@ -17,11 +17,10 @@ from django.utils.connection import ConnectionDoesNotExist
 from . import conf
 from .eventlog.current import made
 from .exceptions import AgentSSEError, RouteError
+from .hub.measuring import SLOWEST_HEARTBEAT
+from .hub.options import monitor_options
 from .streams.options import StreamOptions
 from .streams.threads import thread_count
-
-SLOWEST_HEARTBEAT = 55
-"""Seconds: load balancers and nginx close what was silent for 60."""
 
 
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
@@ -94,6 +93,7 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
         cache = conf.current()["CACHE"]
         if isinstance(cache, str) and cache in settings.CACHES:
             StreamOptions.of({})
+        monitor_options()
     except AgentSSEError as error:
         yield checks.Error(
             f"AGENT_SSE cannot be used: {error}",

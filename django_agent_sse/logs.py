@@ -16,6 +16,7 @@ from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
 from .streams.context import Context
+from .streams.following import Map
 from .streams.stream import Stream
 from .streams.topics import TopicNames, taking
 from .views import SSEView
@@ -54,8 +55,12 @@ class RawView(SSEView):
         return response
 
 
-def log_views(topic: LogTopic) -> dict[str, Any]:
+def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
     """What a route serves of a log, by the last part of its path: a handler, and views.
+
+    Args:
+        topic: Which log.
+        show: Called with each event, returns the one that is sent for it, or ``None`` for nothing.
 
     Raises:
         RouteError: ``topic`` is neither a name nor such a function.
@@ -63,13 +68,13 @@ def log_views(topic: LogTopic) -> dict[str, Any]:
     name_of, fields = _named(topic)
 
     async def log(c: Context, stream: Stream, **values: object) -> None:
-        await stream.follow(await name_of(c, **values))
+        await stream.follow(await name_of(c, **values), map=show)
 
     async def part(c: Context, **values: object) -> HttpResponse:
-        return await _part(c, await name_of(c, **values))
+        return await _part(c, await name_of(c, **values), show)
 
     async def raw(c: Context, stream: Stream, **values: object) -> None:
-        await _raw(c, stream, await name_of(c, **values))
+        await _raw(c, stream, await name_of(c, **values), show)
 
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
@@ -108,7 +113,7 @@ def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
 # A part
 
 
-async def _part(c: Context, topic: str) -> HttpResponse:
+async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
     first = _number(c.query, "from", 1)
     count = _number(c.query, "count", COUNT)
     if not first or not 1 <= count <= MAX_COUNT:
@@ -122,20 +127,22 @@ async def _part(c: Context, topic: str) -> HttpResponse:
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
         return c.json({"error": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    return c.json(told(page), headers={"Cache-Control": "no-store"})
+    return c.json(told(page, show), headers={"Cache-Control": "no-store"})
 
 
-def told(page: Page) -> dict[str, Any]:
+def told(page: Page, show: Map | None = None) -> dict[str, Any]:
     """A page as JSON has it: the topic's state, and records."""
+    shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
     records = [
         {
             "offset": record.offset,
             "id": str(Position(page.epoch, record.offset)),
-            "event": record.event.event,
-            "data": record.event.data,
+            "event": event.event,
+            "data": event.data,
             "at": record.at,
         }
-        for record in page.records
+        for record, event in shown
+        if isinstance(event, Event)
     ]
     return {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed, "records": records}
 
@@ -152,16 +159,17 @@ def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
 # The text
 
 
-async def _raw(c: Context, stream: Stream, topic: str) -> None:
+async def _raw(c: Context, stream: Stream, topic: str, show: Map | None) -> None:
     download = _flag(c.query, "download", False)
     follows = _flag(c.query, "follow", not download)
     if download:
         c.set_header("Content-Disposition", f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", topic)}.log"')
     if follows:
-        await stream.follow(topic)
+        await stream.follow(topic, map=show)
         return
     async for event in _until_now(event_log(), topic):
-        await stream.write(event)
+        if (shown := event if show is None else show(event)) is not None:
+            await stream.write(shown)
 
 
 def _flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:

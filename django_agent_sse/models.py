@@ -9,8 +9,8 @@ from django.db import models
 from .fields import ExactField
 
 
-class _Nothing(models.Manager["KeyValueStore"]):
-    def get_queryset(self) -> models.QuerySet[KeyValueStore]:
+class _Nothing(models.Manager[Any]):
+    def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().none()
 
 
@@ -31,6 +31,23 @@ class KeyValueStore(models.Model):
 
     def __str__(self) -> str:
         return "key-value store"
+
+
+class LiveStreams(models.Model):
+    """The page "Live streams" of the admin, and the permissions to see it and to close streams. Has no rows."""
+
+    objects: models.Manager[Any] = _Nothing()
+
+    class Meta:
+        managed = False
+        base_manager_name = "objects"
+        default_permissions = ("view",)
+        permissions = (("close_livestreams", "Can close live streams and drain processes"),)
+        verbose_name = "live stream"
+        verbose_name_plural = "live streams"
+
+    def __str__(self) -> str:
+        return "live streams"
 
 
 class LogTopic(models.Model):
@@ -57,6 +74,12 @@ class LogTopic(models.Model):
 
     class Meta:
         default_permissions = ("view", "delete")
+        permissions = (
+            ("view_payloads", "Can see what is in topics, and the ids that handlers write"),
+            ("publish_logtopic", "Can publish to topics"),
+            ("close_logtopic", "Can close topics"),
+            ("trim_logtopic", "Can trim topics"),
+        )
         verbose_name = "topic"
         constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_topic_name"),)
 

@@ -22,6 +22,8 @@ from django.views import View
 from . import conf
 from .exceptions import EventLogUnavailable, PositionGone, QueryInvalid, RequestBodyError, RouteError, TooManyThreads
 from .guards import Guard, check_guards, login_required, run_guards
+from .hub.registry import registry
+from .hub.tally import Refusal, tally
 from .middleware import build_chain
 from .streams.context import Context
 from .streams.farewell import ErrorStreak
@@ -85,6 +87,8 @@ class SSEView(View):
     final_on_error: bool = INHERIT
     slim: bool = INHERIT
 
+    serves_drained: ClassVar[bool] = False
+    """Whether a process that is being drained takes streams of this view all the same: the monitor's own."""
     answering: ClassVar[Answering | None] = None
     """What ``as_view()`` worked out; not for use."""
 
@@ -191,16 +195,19 @@ class Answering:
             guards = (login_required, *guards)
         refusal = await run_guards(guards, c)
         if refusal is not None:
+            tally.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
             return view.dressed(head_response())
         if c.ended:
             return ended_response()
+        about = self._about(view, c, options)
+        if registry.draining and not view.serves_drained:
+            return self._overloaded(c.route, about["control"], "this server is being drained")
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
-        runner = Runner(c, options, **self._about(view, c, options))
-        response = await self._open(runner, handler)
+        response = await self._open(Runner(c, options, **about), handler)
         return view.dressed(response) if isinstance(response, SSEResponse) else response
 
     def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
@@ -211,15 +218,23 @@ class Answering:
         try:
             await runner.begin(handler)
         except TooManyThreads as error:
-            return overloaded_response(runner.control, str(error))
+            return self._overloaded(runner.route, runner.control, str(error))
         except PositionGone as error:
+            tally.refused(runner.route, Refusal.GONE)
             return runner.context.json({"error": str(error), "reason": error.reason}, status=410)
         except EventLogUnavailable:
             logger.exception("the event log cannot be read for %s", runner.route)
-            return overloaded_response(runner.control, "the event log cannot be read now")
+            return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
+        except Exception:
+            tally.refused(runner.route, Refusal.ERROR)
+            raise
         if runner.answer is not None:
             return runner.answer
         return SSEResponse(runner.transport, slim=runner.context if runner.options.slim else None)
+
+    def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
+        tally.refused(route, Refusal.OVERLOADED)
+        return overloaded_response(control, reason)
 
 
 def listed(what: str, given: Any) -> tuple[Any, ...]:

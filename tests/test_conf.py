@@ -29,6 +29,7 @@ DEFAULTS = {
     "COMMIT_AFTER": 0.25,
     "CLOSE_GRACE": 5,
     "THREADS": 4,
+    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 
 

@@ -28,6 +28,7 @@ STOREYS = {
     "eventlog": 2,
     "hub": 3,
     "publishing": 3,
+    "metrics": 4,
     "streams": 4,
     "guards": 5,
     "views": 5,
@@ -159,8 +160,10 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
         ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "admin/"}),
         ({"redis", "django_redis", "valkey"}, {"eventlog/redis/"}),
         ({"channels", "channels_redis"}, {"eventlog/layer.py"}),
+        ({"prometheus_client"}, {"contrib/prometheus.py"}),
+        ({"opentelemetry"}, {"contrib/opentelemetry.py"}),
     ],
-    ids=["models", "redis", "channels"],
+    ids=["models", "redis", "channels", "prometheus", "opentelemetry"],
 )
 def test_some_modules_are_imported_in_one_place_only(names: set[str], homes: set[str]) -> None:
     importers = {

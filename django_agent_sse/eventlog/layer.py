@@ -109,6 +109,11 @@ class LayerBell:
         )
         self._hinted = False
 
+    @property
+    def trouble(self) -> str:
+        """What does not work now; empty where all does."""
+        return self._sending.now or self._receiving.now
+
     async def send(self) -> None:
         """Send for ever what is queued."""
         while True:

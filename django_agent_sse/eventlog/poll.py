@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 from .base import EventLog
@@ -19,6 +20,8 @@ SLOWEST = 0.5
 """Seconds between two questions while nothing changes."""
 FASTEST = 0.025
 """Seconds to the next question after something changed that no bell had told of."""
+LATE = 1.0
+"""An answer that takes so many seconds is late."""
 SLOWER = 1.5
 """Each question that finds nothing new makes the pause so much longer."""
 
@@ -101,11 +104,22 @@ class Poll:
         self._seen: dict[EventLog, dict[str, Head | None]] = {}
         self._told: set[str] = set()
         self._pause = SLOWEST
+        self._asked_at = 0.0
+        self._took = 0.0
         self._trouble = Trouble(
             "the followed topics cannot be looked at",
             "Streams stay open, and go on when that works again. See AGENT_SSE['EVENT_LOG'].",
             longest=5.0,
         )
+
+    @property
+    def trouble(self) -> str:
+        """What does not work now, or lags; empty where all is well. From any thread."""
+        if self._trouble.now:
+            return self._trouble.now
+        since = time.monotonic() - self._asked_at if self._asked_at else 0.0
+        slowest = max(since, self._took)
+        return f"the log took {slowest:.1f} s to say where the followed topics are" if slowest > LATE else ""
 
     def told(self, topic: str) -> None:
         """A bell rang for a topic, in any thread: its change is no reason to hurry."""
@@ -132,11 +146,14 @@ class Poll:
             return None
         news = False
         for log, topics in followed.items():  # one, but for the moments when it is replaced
+            self._asked_at = began = time.monotonic()
             try:
                 heads = await log.aheads(sorted(topics))
             except Exception as error:
                 self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
                 return max(SLOWEST, self._trouble.failed(error))
+            finally:
+                self._asked_at, self._took = 0.0, time.monotonic() - began
             news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, told)
         self._trouble.over()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)

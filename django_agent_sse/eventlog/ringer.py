@@ -54,6 +54,11 @@ class Ringer:
         worker = self._worker
         return worker.thread if worker is not None else None
 
+    def troubles(self) -> dict[str, str]:
+        """What does not work now: ``bell``, ``poll``, each with a sentence. From any thread."""
+        worker = self._worker
+        return worker.troubles() if worker is not None else {}
+
     # What the hub and the log call, from any thread
 
     def watch(self, log: EventLog, tell: Callable[[Heads], object]) -> Watch:
@@ -167,6 +172,10 @@ class _Worker:
             logger.warning("there is no thread for bells across processes now: %s", error)
             return False
         return True
+
+    def troubles(self) -> dict[str, str]:
+        found = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
+        return {name: told for name, told in found.items() if told}
 
     def wake(self) -> None:
         self._call(self._look)

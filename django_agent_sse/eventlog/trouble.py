@@ -26,6 +26,12 @@ class Trouble:
         self._effect = effect
         self._longest = longest
         self.failures = 0
+        self._why = ""
+
+    @property
+    def now(self) -> str:
+        """What fails at this moment, as a sentence; empty where nothing does."""
+        return f"{self._what}: {self._why}" if self.failures else ""
 
     def failed(self, error: BaseException) -> float:
         """It failed once more; return after how many seconds to try again."""
@@ -34,6 +40,7 @@ class Trouble:
                 "%s now (%s: %s). %s This is said once; it is tried again", self._what, type(error).__name__, error, self._effect
             )
         self.failures += 1
+        self._why = type(error).__name__
         return float(min(self._longest, FIRST * 2.0 ** min(self.failures - 1, 16)) * random.uniform(0.5, 1))
 
     def over(self) -> None:

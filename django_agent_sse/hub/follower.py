@@ -72,6 +72,11 @@ class Follower:
         feed = self.feed
         return self._offset == feed.top and self.epoch == feed.epoch and feed.closed is None and not feed.retired
 
+    @property
+    def behind(self) -> int:
+        """How many events that the feed has seen were not read."""
+        return max(0, self.feed.top - self._offset) if self.epoch == self.feed.epoch else self.feed.top
+
     async def resume(self, sent: Position | None) -> GapReason | None:
         """Go to the position that a client sent (``None``: nothing that can be read), or say why not.
 

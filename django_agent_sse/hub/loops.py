@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import math
 import random
 import threading
+from collections.abc import Sequence
 from typing import Protocol
 
 from .endings import Ending
+from .measures import Facts, Measure
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -27,8 +30,33 @@ PHASE = 0.5
 """The first visit comes after this share of the interval at least: a random phase spreads streams that came together."""
 
 
+_numbers = itertools.count(1)
+
+
 class OpenStream(Protocol):
     """What the registry knows of a stream."""
+
+    number: int
+    """Another one for each stream of the process."""
+    route: str
+
+    @property
+    def heartbeat(self) -> float | None:
+        """Seconds, or ``None`` for none."""
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """What it follows."""
+
+    @property
+    def last_id(self) -> str | None:
+        """The last id that the client was sent, or came with."""
+
+    def measure(self, now: float) -> Measure:
+        """What it does, at that time of its loop. From any thread, as all above: a moment's picture."""
+
+    def facts(self) -> Facts:
+        """What does not change about it."""
 
     @property
     def lingers(self) -> bool:
@@ -69,6 +97,7 @@ class LoopStreams:
 
     def add(self, stream: OpenStream) -> None:
         """Enter a stream."""
+        stream.number = next(_numbers)
         self.streams.add(stream)
 
     def watch(self, visited: Visited, interval: float | None) -> None:

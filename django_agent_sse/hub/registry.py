@@ -25,7 +25,7 @@ class Registry:
         """Forget every loop and stream, without ending them."""
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopStreams] = {}
-        self._closing_until = 0.0
+        self._closing_until = self._drained_until = 0.0
 
     def here(self) -> LoopStreams:
         """The streams of the running loop."""
@@ -47,6 +47,15 @@ class Registry:
     def closing(self) -> bool:
         """Whether this process was told to end a moment ago."""
         return time.monotonic() < self._closing_until
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process takes no new streams."""
+        return time.monotonic() < self._drained_until
+
+    def drain(self, seconds: float) -> None:
+        """Take no new streams for so long; 0 takes them again."""
+        self._drained_until = time.monotonic() + seconds
 
     def end_all(self, ending: Ending) -> None:
         """End every stream of every loop, from any thread or signal handler."""

@@ -46,14 +46,15 @@ class Subscription:
     """Follows topics: a position and a wake-up, no queue. Belongs to one event loop.
 
     Attributes:
+        topics: Their names.
         finished: Why each topic ended that has.
         wake: Called when there may be something to pull.
     """
 
-    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_topics", "_turn", "finished", "wake")
+    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_turn", "finished", "topics", "wake")
 
     def __init__(self, topics: Sequence[str], start: Start, wake: Callable[[], None]) -> None:
-        self._topics = topics
+        self.topics = topics
         self._names = [short_name(topic) for topic in topics]
         self._start: Start = start
         self.wake = wake
@@ -82,7 +83,7 @@ class Subscription:
 
     async def _open_feeds(self) -> None:
         self._feeds = feeds_here()
-        opened = await asyncio.gather(*map(self._feeds.open, self._topics), return_exceptions=True)
+        opened = await asyncio.gather(*map(self._feeds.open, self.topics), return_exceptions=True)
         feeds = [feed for feed in opened if isinstance(feed, Feed)]
         for error in opened:
             if isinstance(error, BaseException):
@@ -133,6 +134,11 @@ class Subscription:
             return str(self._followers[0].position)
         return vector_id(self._positions())
 
+    @property
+    def behind(self) -> int:
+        """Events that the feeds have seen and that were not pulled yet. From any thread, a moment's picture."""
+        return sum(follower.behind for follower in tuple(self._followers))
+
     def _positions(self) -> dict[str, Position]:
         return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
 
@@ -159,7 +165,7 @@ class Subscription:
         return None
 
     def _pull(self, index: int) -> Batch | Part | Lost | None:
-        follower, topic = self._followers[index], self._topics[index]
+        follower, topic = self._followers[index], self.topics[index]
         if topic in self.finished:
             return None
         if follower.feed.retired:
@@ -208,7 +214,7 @@ class Subscription:
     @property
     def over(self) -> bool:
         """Whether every topic has ended."""
-        return len(self.finished) == len(self._topics)
+        return len(self.finished) == len(self.topics)
 
     def close(self) -> None:
         """Follow no more."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from wsgiref.util import is_hop_by_hop
 
-from asgiref.sync import sync_to_async
-from django.apps import apps
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import HttpHeaders
 from django.http.response import HttpResponseBase
@@ -16,10 +14,13 @@ from django.utils.functional import LazyObject, empty
 from django_agent_sse.exceptions import AgentSSEError, HeadersSent, StreamError
 
 from ..encoding import encode_json
+from ..hub.options import MonitorOptions, monitor_options
 from .body import read_json
+from .client import client_of
 from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
+from .users import anonymous, evaluated
 
 _NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
 _OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "x-accel-buffering"})
@@ -73,10 +74,24 @@ class Context:
         started: The response has begun; set by the stream. Headers and cookies can then no longer change.
     """
 
-    __slots__ = ("_bag", "_cache", "_kv", "_last_event_id", "_logger", "_request", "_user", "_var", "params", "route", "started")
+    __slots__ = (
+        "_bag",
+        "_cache",
+        "_client",
+        "_kv",
+        "_last_event_id",
+        "_logger",
+        "_request",
+        "_user",
+        "_var",
+        "params",
+        "route",
+        "started",
+    )
 
     def __init__(self, request: HttpRequest, params: Mapping[str, object], *, route: str, cache: str) -> None:
         self._request: HttpRequest | None = request
+        self._client: tuple[str, str] | None = None
         self.params = params
         self.route = route
         self.started = False
@@ -148,6 +163,17 @@ class Context:
             return None if self._user is empty else self._user
         return getattr(self.user, "pk", None)
 
+    @property
+    def user_label(self) -> str:
+        """``app.model`` of the user in small letters; ``""`` where there is no model, or the user was let go."""
+        user = self._user if self._request is None else getattr(self._request, "user", None)
+        return getattr(getattr(user, "_meta", None), "label_lower", "")
+
+    def client(self, options: MonitorOptions) -> tuple[str, str]:
+        """The client's address and user agent, as the monitor may show them."""
+        request = self._request
+        return client_of(request.META, options) if request is not None else self._client or ("", "")
+
     async def load_user(self) -> None:
         """Make ``user`` an ordinary attribute: afterwards neither it nor ``request.user`` queries a database.
 
@@ -156,9 +182,9 @@ class Context:
         request = self.request
         user: Any = getattr(request, "user", empty)
         if user is empty:
-            user = _anonymous()
+            user = anonymous()
         elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-            user = await _evaluated(request, user)
+            user = await evaluated(request, user)
             request.user = user
         self._user = user
 
@@ -240,6 +266,7 @@ class Context:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
             _ = self.position
+            self._client = client_of(self._request.META, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 
@@ -261,22 +288,3 @@ class Context:
 
 def _released(what: str, instead: str = "") -> NoReturn:
     raise AgentSSEError(f"{what} is gone{_RELEASED}{instead}; read it before the stream starts, or take slim=True off the route")
-
-
-def _anonymous() -> Any:
-    if not apps.is_installed("django.contrib.auth"):
-        return None
-    from django.contrib.auth.models import AnonymousUser
-
-    return AnonymousUser()
-
-
-async def _evaluated(request: HttpRequest, lazy: Any) -> Any:
-    """The object behind a lazy user, without a query on the event loop."""
-    if lazy._wrapped is empty:
-        loader = lazy.__dict__.get("_setupfunc")
-        # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
-        if getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
-            return await request.auser()
-        await sync_to_async(lazy._setup)()
-    return lazy._wrapped

@@ -14,6 +14,7 @@ from django.core.signals import got_request_exception
 from ..encoding import encode_json
 from ..exceptions import HandlerCancelled
 from ..hub.endings import Ending
+from ..hub.tally import tally
 from ..signals import stream_closed
 from ..wire import frame
 from .last_event_id import end_id
@@ -110,7 +111,9 @@ async def report(runner: Runner, error: BaseException, on_error: OnError | None)
 
 
 async def tell_closed(runner: Runner, duration: float) -> None:
-    """The log line and the signal of a stream that is over: no payload, no query string."""
+    """The count, the log line and the signal of a stream that is over: no payload, no query string."""
+    assert runner.ending is not None
+    tally.closed(runner.route, runner.ending, events=runner.buffer.events, bytes=runner.buffer.bytes, seconds=duration)
     told = {
         "ending": runner.ending,
         "duration": round(duration, 3),

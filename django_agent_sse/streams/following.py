@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,16 @@ class Following:
     def id(self) -> str:
         """The client's position after everything that was pulled."""
         return self._subscription.id
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Their names."""
+        return self._subscription.topics
+
+    @property
+    def behind(self) -> int:
+        """Events that were not pulled yet."""
+        return self._subscription.behind
 
     def pull(self) -> tuple[bytes, int]:
         """See ``Source``."""

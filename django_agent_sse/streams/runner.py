@@ -21,6 +21,7 @@ from .options import StreamOptions
 from .stream import Stream, late_error
 from .threads import stream_context
 from .transport import Transport
+from .watched import Watched
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -28,7 +29,7 @@ Handler = Callable[[Stream], Awaitable[object]]
 OnError = Callable[[Context, Stream, BaseException], object]
 
 
-class Runner:
+class Runner(Watched):
     """Owns one stream, from the handler's first step to the last callback. Belongs to one event loop.
 
     Attributes:
@@ -59,6 +60,7 @@ class Runner:
         "handler_over",
         "here",
         "left_behind",
+        "number",
         "options",
         "route",
         "streak",
@@ -137,6 +139,7 @@ class Runner:
 
     def transport_opened(self) -> None:
         """The response is being sent."""
+        self.note_opened()
         if stream_opened.has_listeners(Stream):
             self.aside.spawn(stream_opened.asend_robust(sender=Stream, stream=self.stream))
 

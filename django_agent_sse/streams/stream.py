@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..encoding import text_of
@@ -226,6 +226,16 @@ class Stream:
     def followed(self) -> Followed | None:
         """How following ended; ``None`` where it has not, or was not asked for."""
         return self._following.ended if self._following is not None else None
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """What it follows now; empty where it does not."""
+        return self._following.topics if self._following is not None and self._following.running else ()
+
+    @property
+    def behind(self) -> int:
+        """Events of the followed topics that this process knows of and that were not yet sent here."""
+        return self._following.behind if self._following is not None and self._following.running else 0
 
     @property
     def route(self) -> str:

@@ -140,6 +140,16 @@ class Transport:
         if self.opened is None and not self.gone and not loop.is_closed():
             loop.call_soon_threadsafe(self.over)
 
+    @property
+    def sending_since(self) -> float | None:
+        """Since when a send waits for the client (loop time), or ``None``."""
+        return self._sending_since
+
+    @property
+    def last_sent(self) -> float:
+        """When something was sent last (loop time)."""
+        return self._last_sent
+
     def wait_gone(self) -> asyncio.Future[bool]:
         """A future of the caller's own, done when the transport is over."""
         if self.gone:

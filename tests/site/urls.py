@@ -6,7 +6,7 @@ from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
-from . import gates, state
+from . import gates, monitoring, state
 from .routes import answers, client, data, life, parity, topics, verbs
 
 
@@ -18,6 +18,8 @@ async def blank_page(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("_state/", state.state),
     path("_ping/", state.ping),
+    path("_board/", monitoring.look),
+    path("_command/", monitoring.command),
     path("_gate/", gates.open_gate),
     path("_page/", blank_page),
     path("answers/", include(answers.router.urls)),

@@ -1,0 +1,148 @@
+"""The health banner: what is wrong with the deployment, in plain words, with the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
+
+from django_agent_sse import conf
+from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.hub.board import Picture
+from django_agent_sse.hub.measuring import SLOWEST_HEARTBEAT
+from django_agent_sse.hub.process import siblings
+
+from .shown import span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing, and what to do about it. ``key`` tells findings apart; ``level`` is ``warning`` or ``info``."""
+
+    key: str
+    title: str
+    mend: str
+    level: str = "warning"
+
+
+HTTP1 = Finding(
+    key="http1",
+    title="This page came over HTTP/1.1.",
+    mend="A browser opens six connections to a host over HTTP/1.1, and each stream holds one: with a few tabs the next page "
+    "waits for ever. Serve browsers over HTTP/2: in nginx “http2 on;” with TLS.",
+    level="info",
+)
+"""Only a browser knows; the page's script shows it."""
+
+
+def findings(request: HttpRequest, picture: Picture) -> list[Finding]:
+    """What there is to say now, the worst first."""
+    return [*_of_this_server(request), *_of_the_log(picture), *_of_processes(picture)]
+
+
+def _of_this_server(request: HttpRequest) -> Iterator[Finding]:
+    if not isinstance(request, ASGIRequest):
+        yield Finding(
+            key="wsgi",
+            title="This page was served under WSGI, where no stream can be.",
+            mend="Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first "
+            "in INSTALLED_APPS. What you see is a snapshot.",
+        )
+
+
+def _of_the_log(picture: Picture) -> Iterator[Finding]:
+    if picture.trouble:
+        yield Finding(
+            key="log",
+            title="The event log cannot be read, so this page shows what it last knew.",
+            mend=picture.trouble,
+        )
+    if not picture.local:
+        return
+    try:
+        crosses, name = event_log().crosses_processes, type(event_log()).__name__
+    except AgentSSEError as error:
+        yield Finding(key="log", title="There is no event log.", mend=str(error))
+        return
+    others = siblings() - 1
+    if crosses:
+        yield Finding(
+            key="local",
+            title="You see this process only.",
+            mend="It does not report to the event log: AGENT_SSE[“MONITOR”][“REPORTS”] is off, or it runs under a test runner.",
+            level="info",
+        )
+    elif others:
+        yield Finding(
+            key="memory-workers",
+            title=f"{name} keeps topics in one process, and {others + 1} processes serve this site.",
+            mend="What one of them publishes, clients of the others never see. Set AGENT_SSE[“EVENT_LOG”] to a log that crosses "
+            "processes (the database or Redis), or run one process. You see this process only.",
+        )
+    else:
+        yield Finding(
+            key="memory",
+            title="You see this process only.",
+            mend=f"{name} keeps topics in one process. That is fine for a site of one process; with more of them, or more "
+            "machines, set AGENT_SSE[“EVENT_LOG”] to the database or Redis.",
+            level="info",
+        )
+
+
+def _of_processes(picture: Picture) -> Iterator[Finding]:
+    seconds = conf.setting("HEARTBEAT")
+    if not seconds or seconds > SLOWEST_HEARTBEAT:
+        yield _heartbeat(f"AGENT_SSE[“HEARTBEAT”] is {f'{seconds:g} s' if seconds else 'off'}")
+    told: dict[str, tuple[str, list[str]]] = {}
+    for snapshot in picture.counted:
+        for key, detail in snapshot.problems.items():
+            told.setdefault(key, (detail, []))[1].append(snapshot.process.name)
+    if "heartbeat" in told and (seconds and seconds <= SLOWEST_HEARTBEAT):
+        yield _heartbeat(f"open streams have a slower one ({told['heartbeat'][0]})")
+    if "bell" in told:
+        detail, names = told["bell"]
+        yield Finding(
+            key="bell",
+            title=f"The bell does not ring in {_some(names)}.",
+            mend="Nothing is lost: what other processes publish comes up to half a second later. Is the channel layer’s Redis "
+            f"up? ({detail})",
+        )
+    if "poll" in told:
+        detail, names = told["poll"]
+        yield Finding(
+            key="poll",
+            title=f"The poll lags in {_some(names)}.",
+            mend=f"Followers wait for the event log: look at the load of its database or Redis, and at locks. ({detail})",
+        )
+    for seen in picture.processes:
+        name = seen.snapshot.process.name
+        if seen.state in ("late", "gone"):
+            yield Finding(
+                key=f"silent-{seen.snapshot.process.id}",
+                title=f"The process {name} stopped reporting {span(seen.age)} ago.",
+                mend="It was killed or hangs, or it cannot reach the event log. Its streams are not counted after 15 s; their "
+                "clients come back to other processes by themselves.",
+            )
+        elif seen.snapshot.draining:
+            yield Finding(
+                key=f"draining-{seen.snapshot.process.id}",
+                title=f"The process {name} is being drained.",
+                mend="It takes no new streams until it is started anew, or told to take them again, for five minutes at most.",
+                level="info",
+            )
+
+
+def _heartbeat(what: str) -> Finding:
+    return Finding(
+        key="heartbeat",
+        title=f"Heartbeats are rarer than a proxy’s patience: {what}.",
+        mend="nginx and load balancers close what was silent for 60 s, and a client that vanished is never noticed. 15 s is well "
+        "below that.",
+    )
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} processes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

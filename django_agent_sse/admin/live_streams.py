@@ -1,0 +1,193 @@
+"""The admin's page of all open streams of all processes, live; and the pages on which staff closes some of them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+
+from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.hub.board import board
+from django_agent_sse.hub.measures import State
+from django_agent_sse.hub.monitor import tell
+from django_agent_sse.models import LiveStreams
+from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.stream import Stream
+from django_agent_sse.views import SSEView
+
+from . import health
+from .access import admin_required, admin_view
+from .closing import ClosingForm, Target, command_of
+from .live_view import Viewer, question_of
+
+EVERY = 1.0
+"""Seconds between two events of the page."""
+AGAIN = 300.0
+"""Seconds after which the page's stream begins anew, and whoever looks is asked for the permission again."""
+FIRST = 0.7
+"""Seconds that the page waits for the other processes' rows."""
+ORDERS = (
+    ("-opened", "Newest first"),
+    ("opened", "Oldest first"),
+    ("-lag", "Furthest behind first"),
+    ("wrote", "Longest silent first"),
+    ("-events", "Most events first"),
+    ("-bytes", "Most bytes first"),
+    ("route", "By route"),
+    ("user", "By user"),
+    ("state", "By state"),
+)
+TEMPLATES = "admin/django_agent_sse/livestreams"
+
+
+class LiveEvents(SSEView):
+    """The page's stream: one event a second with all that changes."""
+
+    model_admin: Any = None
+    serves_drained = True
+
+    async def handle(self, c: Context, stream: Stream) -> None:
+        """Look, and tell."""
+        viewer = await sync_to_async(self.model_admin.viewer)(c.request)
+        while True:
+            await stream.write(await viewer.look(c.request), event="monitor")
+            await stream.sleep(EVERY)
+
+
+@admin.register(LiveStreams)
+class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """The page "Live streams". For those with the permission ``django_agent_sse.view_livestreams``.
+
+    ``close_livestreams`` lets them close streams and drain processes; ``view_payloads`` shows ids that handlers wrote.
+    It is on Django's own admin site. For another: ``site.register(LiveStreams, LiveStreamsAdmin)``.
+    """
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        """Whether this user may close streams and drain processes."""
+        return bool(request.user.has_perm("django_agent_sse.close_livestreams"))
+
+    def has_payload_permission(self, request: HttpRequest) -> bool:
+        """Whether this user may see ids that handlers wrote."""
+        return bool(request.user.has_perm("django_agent_sse.view_payloads"))
+
+    def get_urls(self) -> list[URLPattern]:
+        guards = [admin_required(self)]
+        events = LiveEvents.as_view(model_admin=self, guards=guards, max_duration=AGAIN, heartbeat=15, retry=2000)
+        page: Any = admin_view(self.admin_site, self._page)
+        close = self.admin_site.admin_view(self.close_view)
+        return [
+            path("", page, name="django_agent_sse_livestreams_changelist"),
+            path("events/", events, name="django_agent_sse_livestreams_events"),
+            path("close/", close, name="django_agent_sse_livestreams_close"),
+        ]
+
+    # The page
+
+    async def _page(self, request: HttpRequest) -> HttpResponseBase:
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        viewer = await sync_to_async(self.viewer)(request)
+        shown = await viewer.look_first(request, FIRST)
+        return await sync_to_async(self._render)(request, viewer, shown)
+
+    def viewer(self, request: HttpRequest) -> Viewer:
+        """Who looks, and at what; blocks.
+
+        Raises:
+            PermissionDenied: They may not.
+        """
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return Viewer(
+            question=question_of(request.GET),
+            user=str(request.user.pk),
+            sees_payloads=self.has_payload_permission(request),
+            closes=self.has_close_permission(request),
+        )
+
+    def _render(self, request: HttpRequest, viewer: Viewer, shown: dict[str, Any]) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Live streams",
+            "opts": self.opts,
+            "shown": shown,
+            "asked": viewer.question,
+            "states": [str(state) for state in State],
+            "orders": ORDERS,
+            "empty": {},
+            "topics": self._topics_page(),
+            "closes": viewer.closes,
+            "query": request.GET.urlencode(),
+            "http1": health.HTTP1,
+        }
+        answer = render(request, f"{TEMPLATES}/change_list.html", context)
+        answer.headers["Cache-Control"] = "no-store, private"
+        return answer
+
+    def _topics_page(self) -> str:
+        """The address of the page of topics, where this site has it."""
+        try:
+            return reverse(f"{self.admin_site.name}:django_agent_sse_logtopic_changelist")
+        except NoReverseMatch:
+            return ""
+
+    # Closing
+
+    def close_view(self, request: HttpRequest) -> HttpResponse:
+        """Asks what exactly is to be closed, and does it when that is confirmed by POST."""
+        if not (self.has_view_permission(request) and self.has_close_permission(request)):
+            raise PermissionDenied
+        if request.method not in ("GET", "HEAD", "POST"):
+            return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
+        async_to_sync(board.look)()
+        target = Target.of(request.POST if request.method == "POST" else request.GET)
+        form = ClosingForm(target, request.POST if request.method == "POST" else None)
+        if form.is_bound and form.is_valid():
+            return self._close(request, target, form)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": target.title,
+            "opts": self.opts,
+            "target": target,
+            "carried": target.carried,
+            "button": target.button,
+            "form": form,
+        }
+        answer = render(request, f"{TEMPLATES}/close.html", context, status=400 if form.is_bound else 200)
+        answer.headers["Cache-Control"] = "no-store, private"
+        return answer
+
+    def _close(self, request: HttpRequest, target: Target, form: ClosingForm) -> HttpResponse:
+        command, told = command_of(target, form, request.user.get_username())
+        try:
+            async_to_sync(tell)(command)
+        except AgentSSEError as error:
+            messages.error(request, f"Nothing was closed: {error}")
+        else:
+            LogEntry.objects.create(
+                user_id=cast(int, request.user.pk),
+                content_type_id=ContentType.objects.get_for_model(LiveStreams, for_concrete_model=False).pk,
+                object_id=(command.id)[:100],
+                object_repr=told[:200],
+                action_flag=CHANGE,
+                change_message=form.audit(told),
+            )
+            messages.success(request, f"{told} Every process has been told; it takes less than a second.")
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:django_agent_sse_livestreams_changelist"))

@@ -1,0 +1,59 @@
+"""Numbers, sizes, times and lines as a page shows them: the same for the page that is rendered and for what comes after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+
+WIDTH, HEIGHT = 120, 32
+"""The view box of a sparkline."""
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def number(value: float) -> str:
+    """``1,234``, ``12.5``; at most three digits after the point where it is small."""
+    if value >= 100 or value == int(value):
+        return number_format(round(value), 0, use_l10n=True, force_grouping=True)
+    return number_format(value, 1 if value >= 1 else 2, use_l10n=True)
+
+
+def size(count: float) -> str:
+    """``1.2 MB``, in powers of 1000."""
+    for unit in _UNITS:
+        if count < 999.5 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    digits = 0 if unit == "B" or count >= 99.95 else 1
+    return f"{number_format(count, digits, use_l10n=True)} {unit}"
+
+
+def span(seconds: float) -> str:
+    """``4 s``, ``3 min 12 s``, ``2 h 5 min``, ``4 d 7 h``."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {whole} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
+
+
+def clock(at: float) -> str:
+    """The time of a day; before today with the date."""
+    when = timezone.localtime(datetime.fromtimestamp(at, UTC)) if timezone.get_default_timezone() else datetime.fromtimestamp(at)
+    today = timezone.localtime().date() == when.date()
+    return date_format(when, "H:i:s" if today else "DATE_FORMAT") + ("" if today else date_format(when, " H:i"))
+
+
+def spark(points: Sequence[float]) -> tuple[str, str]:
+    """The ``d`` of a line through these points, and of the area below it."""
+    top = max(points, default=0) or 1
+    step = WIDTH / max(1, len(points) - 1)
+    line = " ".join(f"{place * step:.4g},{HEIGHT - 2 - value / top * (HEIGHT - 5):.4g}" for place, value in enumerate(points))
+    return f"M{line}", f"M0,{HEIGHT} L{line} {WIDTH},{HEIGHT} Z"

@@ -1,0 +1,240 @@
+"""The admin's page of topics, over any event log: what there is, how much it keeps, who reads it; and what staff may do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.contrib import admin
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import URLPattern, URLResolver, include, path, reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from django_agent_sse.eventlog.checked import valid_topic
+from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.records import TopicState
+from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
+from django_agent_sse.guards import permission_required
+from django_agent_sse.hub.board import board
+from django_agent_sse.models import LogTopic
+from django_agent_sse.streams.context import Context
+
+from . import shown
+from .access import admin_required
+from .topic_log import topic_log_router
+from .topic_verbs import VERBS, Verb, do
+
+LISTED = 50
+"""Topics of one page."""
+INTERNAL = "sse."
+"""Topics that begin so are the package's own: not shown unless asked for, and nobody may change them."""
+TEMPLATES = "admin/django_agent_sse/logtopic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A topic as a page shows it; ``readers`` is ``None`` where nobody could tell in time."""
+
+    name: str
+    key: str
+    parts: list[tuple[str, str]]
+    last: str
+    state: TopicState
+    size: str
+    age: str
+    quiet: str
+    readers: int | None
+    internal: bool
+
+
+@admin.register(LogTopic)
+class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """The page "Topics". For those with the permission ``django_agent_sse.view_logtopic``, whatever log keeps the topics.
+
+    ``view_payloads`` lets them see what is in topics; ``publish_logtopic``, ``close_logtopic``, ``trim_logtopic`` and
+    ``delete_logtopic`` do what they say. It is on Django's own admin site. For another:
+    ``site.register(LogTopic, TopicsAdmin)``.
+    """
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
+        guards = [admin_required(self), permission_required("django_agent_sse.view_payloads")]
+        router = topic_log_router(self._topic_of_stream, guards)
+        wrap = self.admin_site.admin_view
+        return [
+            path("", wrap(require_safe(self.changelist_view)), name="django_agent_sse_logtopic_changelist"),
+            path("<str:key>/change/", wrap(require_safe(self.topic_view)), name="django_agent_sse_logtopic_change"),
+            path("<str:key>/do/<slug:verb>/", wrap(require_POST(self.verb_view)), name="django_agent_sse_logtopic_do"),
+            path("<str:key>/log/", include(router.urls)),
+        ]
+
+    # The list
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The page: topics that begin with a prefix."""
+        self._check(request)
+        asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
+        internal = request.GET.get("internal") == "1" or asked["q"].startswith(INTERNAL)
+        found, more, error = _listed(asked["q"], asked["after"], internal)
+        context = {
+            "title": "Topics",
+            "asked": asked,
+            "internal": internal,
+            "found": found,
+            "more": more,
+            "error": error,
+            "limits": _about_the_log(),
+            "local": board.local,
+            **(extra_context or {}),
+        }
+        return self._page(request, "change_list", context)
+
+    # One topic
+
+    def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
+        """The page of one topic."""
+        self._check(request)
+        name, state = _found(key)
+        if not state.exists:
+            raise Http404(f"There is no topic {name}.")
+        return self._page(request, "topic", self._about(request, name, state))
+
+    def _about(self, request: HttpRequest, name: str, state: TopicState) -> dict[str, Any]:
+        return {
+            "title": name,
+            "topic": _row(name, state, _readers(name)),
+            "verbs": [verb for verb in VERBS.values() if self._may(request, verb, name) and verb.fits(state)],
+            "sees": self._sees(request),
+            "src": self._url("log", name),
+            "key": quote(name),
+        }
+
+    def verb_view(self, request: HttpRequest, key: str, verb: str) -> HttpResponse:
+        """Does what was asked for by POST; what cannot be undone is asked for once more before."""
+        self._check(request)
+        name, state = _found(key)
+        asked = VERBS.get(verb)
+        if asked is None or not state.exists:
+            raise Http404(f"There is no {verb!r} of the topic {name}.")
+        if not self._may(request, asked, name):
+            raise PermissionDenied
+        form = asked.form(request.POST)
+        if not form.is_valid():
+            context = {**self._about(request, name, state), "form": form, "wrong": asked.name}
+            return self._page(request, "topic", context, status=400)
+        if asked.warning and not request.POST.get("confirmed"):
+            context = {"title": f"{asked.label}: {name}", "topic": _row(name, state, None), "verb": asked, "form": form}
+            return self._page(request, "confirm", context)
+        exists = do(request, asked, name, form.cleaned_data)
+        return redirect(self._url("change", name) if exists else self._url("changelist"))
+
+    # What all of them need
+
+    def _check(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def _may(self, request: HttpRequest, verb: Verb, name: str) -> bool:
+        return not name.startswith(INTERNAL) and bool(request.user.has_perm(f"django_agent_sse.{verb.permission}"))
+
+    def _sees(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("django_agent_sse.view_payloads"))
+
+    async def _topic_of_stream(self, c: Context, key: str) -> str:
+        return _name_of(key)
+
+    def _url(self, what: str, name: str = "") -> str:
+        args = [quote(name)] if name else []
+        return reverse(f"admin:django_agent_sse_logtopic_{what}", args=args, current_app=self.admin_site.name)
+
+    def _page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+        whole = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        answer = render(request, f"{TEMPLATES}/{page}.html", whole, status=status)
+        answer.headers["Cache-Control"] = "no-store, private"
+        return answer
+
+
+def _listed(prefix: str, after: str, internal: bool) -> tuple[list[Listed], str, str]:
+    """A page of topics, the name after which the next one begins, and why there is none."""
+    log = event_log()
+    try:
+        names = log.topics(prefix, after=after, limit=LISTED + 1)
+        if not internal:
+            names = _skip_internal(prefix, names)
+        found = [(name, log.state(name)) for name in names[:LISTED]]
+    except EventLogError as error:
+        return [], "", str(error)
+    readers = _readers(prefix)
+    rows = [_row(name, state, readers) for name, state in found if state.exists]
+    return rows, names[LISTED - 1] if len(names) > LISTED else "", ""
+
+
+def _skip_internal(prefix: str, names: list[str]) -> list[str]:
+    """The same page without the package's own topics, filled up with what comes after them."""
+    before = [name for name in names if name < INTERNAL]
+    shown_after = [name for name in names if not name.startswith(INTERNAL) and name > INTERNAL]
+    if len(before) + len(shown_after) == len(names):
+        return names
+    rest = event_log().topics(prefix, after=f"{INTERNAL}~", limit=LISTED + 1 - len(before))
+    return before + rest
+
+
+def _readers(prefix: str) -> Mapping[str, int] | None:
+    try:
+        counts, missing = async_to_sync(board.readers)(prefix)
+    except AgentSSEError:
+        return None
+    return None if missing else counts
+
+
+def _row(name: str, state: TopicState, readers: Mapping[str, int] | None) -> Listed:
+    now = datetime.now(UTC).timestamp()
+    *parents, last = name.split(".")
+    paths = ["".join(f"{part}." for part in parents[: depth + 1]) for depth in range(len(parents))]
+    return Listed(
+        name=name,
+        key=quote(name),
+        parts=[(f"{part}.", whole) for part, whole in zip(parents, paths, strict=True)],
+        last=last,
+        state=state,
+        size=shown.size(state.bytes),
+        age=shown.span(max(0.0, now - state.oldest_at)) if state.oldest_at is not None else "–",
+        quiet=f"{shown.span(max(0.0, now - state.newest_at))} ago" if state.newest_at is not None else "–",
+        readers=None if readers is None else readers.get(name, 0),
+        internal=name.startswith(INTERNAL),
+    )
+
+
+def _name_of(key: str) -> str:
+    try:
+        return valid_topic(unquote(key))
+    except TopicNameInvalid as error:
+        raise Http404(str(error)) from error
+
+
+def _found(key: str) -> tuple[str, TopicState]:
+    name = _name_of(key)
+    return name, event_log().state(name)
+
+
+def _about_the_log() -> dict[str, Any]:
+    log = event_log()
+    return {
+        "name": type(log).__name__,
+        "durable": log.durable,
+        "shared": log.crosses_processes,
+        "events": f"{log.limits.max_events:,}",
+        "bytes": shown.size(log.limits.max_bytes),
+        "age": shown.span(log.limits.max_age),
+    }

@@ -1,0 +1,60 @@
+"""Views for whoever watches the server: ``live`` says that this process answers, ``ready`` that it can take streams.
+
+Restart a process that is not *live*; send no requests to one that is not *ready*. A log that is away for a moment makes a process
+unready, and must not have it restarted: all clients would come back at once. Neither asks who calls, and neither tells a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.urls import path
+
+from ..eventlog.current import event_log
+from ..exceptions import AgentSSEError
+from ..hub.monitor import COMMANDS
+from ..hub.registry import registry
+
+logger = logging.getLogger("django_agent_sse.health")
+
+PATIENCE = 2.0
+"""Seconds within which the event log must answer."""
+
+
+async def live(request: HttpRequest) -> HttpResponseBase:
+    """200 while the event loop turns: who asks must have a time-out, for one that hangs does not answer."""
+    return _answer({"status": "live"}, 200)
+
+
+async def ready(request: HttpRequest) -> HttpResponseBase:
+    """200, or 503 with what is in the way: ``closing``, ``draining`` or ``event_log``."""
+    problems = [name for name, true in (("closing", registry.closing), ("draining", registry.draining)) if true]
+    if not await _log_answers():
+        problems.append("event_log")
+    return _answer({"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200)
+
+
+async def _log_answers() -> bool:
+    """Whether the event log can be asked something; why not is logged, and not told."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await event_log().aheads([COMMANDS])
+    except TimeoutError:
+        logger.warning("not ready: the event log has not answered for %g s", PATIENCE)
+    except AgentSSEError as error:
+        logger.warning("not ready: %s", error)
+    else:
+        return True
+    return False
+
+
+def _answer(told: dict[str, object], status: int) -> JsonResponse:
+    return JsonResponse(told, status=status, headers={"Cache-Control": "no-store"})
+
+
+live.login_required = ready.login_required = False  # type: ignore[attr-defined]
+urlpatterns = [path("live/", live, name="sse-live"), path("ready/", ready, name="sse-ready")]
+"""``path("health/", include("django_agent_sse.contrib.health"))``."""

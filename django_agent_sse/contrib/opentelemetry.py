@@ -1,0 +1,107 @@
+"""Metrics for OpenTelemetry: ``instrument()`` once, at start-up. Needs ``django-agent-sse[opentelemetry]``.
+
+Each process tells of itself, as OpenTelemetry has it. Numbers are read when the reader collects; of a stream that is over its
+duration is recorded, once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
+
+from ..metrics import Family, families
+from ..signals import stream_closed
+from ..streams.stream import Stream
+
+SCOPE: Final = "django_agent_sse"
+BUCKETS: Final = (1, 5, 15, 60, 300, 900, 3600, 14400)
+INSTRUMENTS: Final = {
+    "streams_open": ("sse.server.active_streams", "{stream}"),
+    "streams_slow": ("sse.server.slow_streams", "{stream}"),
+    "streams_starting": ("sse.server.starting_streams", "{stream}"),
+    "streams_lingering": ("sse.server.lingering_streams", "{stream}"),
+    "streams_opened": ("sse.server.streams.opened", "{stream}"),
+    "streams_closed": ("sse.server.streams.closed", "{stream}"),
+    "requests_refused": ("sse.server.requests.refused", "{request}"),
+    "events_sent": ("sse.server.events.sent", "{event}"),
+    "bytes_sent": ("sse.server.bytes.sent", "By"),
+    "draining": ("sse.server.draining", "1"),
+    "problem": ("sse.server.problem", "1"),
+}
+"""The names and units of what is observed, by the names of ``metrics.families()``."""
+ATTRIBUTES: Final = {
+    "route": "http.route",
+    "ending": "sse.stream.ending",
+    "reason": "sse.refusal.reason",
+    "problem": "sse.process.problem",
+}
+DURATION: Final = "sse.server.stream.duration"
+HOLDS: Final = 0.5
+"""Seconds for which one look serves all instruments: they are asked one after the other."""
+
+
+class _Looks:
+    """What was read last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at = -HOLDS
+        self._found: dict[str, Family] = {}
+
+    def family(self, name: str) -> Family:
+        with self._lock:
+            if time.monotonic() - self._at >= HOLDS:
+                self._found = {family.name: family for family in families()}
+                self._at = time.monotonic()
+            return self._found[name]
+
+
+def instrument(meter_provider: MeterProvider | None = None) -> None:
+    """Have a meter provider observe the streams of this process. Called again, nothing changes.
+
+    Args:
+        meter_provider: OpenTelemetry's global one where not given; set that before.
+    """
+    provider = get_meter_provider() if meter_provider is None else meter_provider
+    uid = f"{SCOPE}.opentelemetry.{id(provider)}"
+    if uid in _instrumented:
+        return
+    meter, looks = provider.get_meter(SCOPE), _Looks()
+    for family in families():
+        if family.kind == "histogram":
+            continue
+        name, unit = INSTRUMENTS[family.name]
+        create: Any = meter.create_observable_up_down_counter if family.kind == "gauge" else meter.create_observable_counter
+        create(name, callbacks=[_observer(looks, family.name)], unit=unit, description=family.help)
+    duration = meter.create_histogram(
+        DURATION,
+        unit="s",
+        description="How long streams were open that are over.",
+        explicit_bucket_boundaries_advisory=BUCKETS,
+    )
+
+    async def closed(sender: object, *, stream: Stream, ending: str, **told: Any) -> None:
+        duration.record(told["duration"], {ATTRIBUTES["route"]: stream.route, ATTRIBUTES["ending"]: str(ending)})
+
+    stream_closed.connect(closed, weak=False, dispatch_uid=uid)
+    _instrumented[uid] = provider  # kept, so that its id() is nobody else's
+
+
+_instrumented: dict[str, MeterProvider] = {}
+
+
+def _observer(looks: _Looks, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(options: CallbackOptions) -> Iterable[Observation]:
+        family = looks.family(name)
+        keys = [ATTRIBUTES[label] for label in family.labels]
+        return [
+            Observation(value, dict(zip(keys, values, strict=True)))
+            for values, value in family.samples.items()
+            if isinstance(value, int | float)
+        ]
+
+    return observe

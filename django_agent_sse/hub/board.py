@@ -1,0 +1,236 @@
+"""All processes as one picture: read from their reports. Who looks costs the log two reads a second, however many look here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..eventlog.base import EventLog
+from ..eventlog.current import event_log
+from ..eventlog.threads import readers
+from ..exceptions import AgentSSEError
+from .commands import Watch
+from .history import History
+from .measures import Row, Snapshot, decode
+from .measuring import Looker, Question
+from .monitor import LIFE, REPORTS, ROWS, monitor, tell
+from .process import this_process
+
+READ = 0.8
+"""Seconds for which a picture is new enough."""
+STALE = 11.0
+"""Seconds without a report, two of them and a little, after which a process is said to be late."""
+GONE_SHOWN = 60.0
+"""Seconds for which a process that fell out is still told of."""
+ROWS_HOLD = 4.0
+"""Seconds for which rows hold."""
+ASK_AGAIN = 5.0
+PAGE = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One process, and what is thought of it: ``reporting``, ``late``, ``gone`` (it fell out) or ``ended`` (it said so)."""
+
+    snapshot: Snapshot
+    state: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Every process at one moment.
+
+    Attributes:
+        at: When, in seconds since 1970.
+        local: It is this process alone: the log does not cross processes, or reports are switched off.
+        processes: Those that are counted, and those that have just stopped.
+        series: See ``History.series``.
+        rates: ``events`` and ``bytes``, a second.
+        trouble: Why it is not new.
+    """
+
+    at: float
+    local: bool
+    processes: tuple[Seen, ...]
+    series: Mapping[str, list[float]]
+    rates: Mapping[str, float]
+    trouble: str = ""
+
+    @property
+    def counted(self) -> list[Snapshot]:
+        """The processes whose reports hold."""
+        return [seen.snapshot for seen in self.processes if seen.state in ("reporting", "late")]
+
+    def total(self, name: str) -> int:
+        """Over all that are counted."""
+        return sum(snapshot.total(name) for snapshot in self.counted)
+
+
+class Board:
+    """One per process; used from any loop."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._log: EventLog | None = None
+        self._history = History()
+        self._cursors: dict[str, tuple[str, int]] = {}
+        self._answers: dict[tuple[str, Question], tuple[float, list[Row], int]] = {}
+        self._readers: dict[tuple[str, Question], dict[str, int]] = {}
+        self._read_at = 0.0
+        self._looker = Looker()
+        self._asked: dict[Question, float] = {}
+        self._trouble = ""
+
+    async def look(self, within: float = READ) -> Picture:
+        """The picture of this moment, or of so many seconds before."""
+        if time.monotonic() - self._read_at >= within:
+            await asyncio.wrap_future(readers.submit(lambda: self.read(within)))
+        return self.picture()
+
+    def read(self, within: float = READ) -> None:
+        """Read what is new; blocks."""
+        with self._lock:
+            if time.monotonic() - self._read_at < within:
+                return
+            log = event_log()
+            if log is not self._log:
+                self._log, self._cursors, self._history, self._answers = log, {}, History(), {}
+            if self.local:
+                self._history.take(self._looker.snapshot())
+            else:
+                try:
+                    self._take(log, REPORTS)
+                    self._take(log, ROWS)
+                    self._trouble = ""
+                except AgentSSEError as error:
+                    self._trouble = str(error)
+            self._history.forget(time.time())
+            self._read_at = time.monotonic()
+
+    @property
+    def local(self) -> bool:
+        """Whether other processes cannot be seen."""
+        try:
+            return not monitor.reports()
+        except AgentSSEError:
+            return True
+
+    def _take(self, log: EventLog, topic: str) -> None:
+        epoch, cursor = self._cursors.get(topic, ("", 0))
+        while True:
+            page = log.read_after(topic, cursor, PAGE)
+            if page.epoch != epoch:
+                epoch, cursor = page.epoch, 0
+                if page.epoch:
+                    page = log.read_after(topic, 0, PAGE)
+            for record in page.records:
+                cursor = record.offset
+                with contextlib.suppress(ValueError, TypeError):
+                    self._take_report(*decode(record.event.data))
+            self._cursors[topic] = epoch, cursor
+            if not page.records or cursor >= page.top:
+                return
+
+    def _take_report(self, snapshot: Snapshot, more: dict[str, object]) -> None:
+        self._history.take(snapshot)
+        answers = more.get("answers")
+        if isinstance(answers, list):
+            for asked, rows, matched, readers in answers:
+                told = [Row(*row)._replace(topics=tuple(row[2])) for row in rows]
+                question = Question(**asked)
+                self._answers[snapshot.process.id, question] = snapshot.at, told, int(matched)
+                self._readers[snapshot.process.id, question] = readers
+
+    def picture(self) -> Picture:
+        """What was read last."""
+        with self._lock:
+            now, local = time.time(), self.local
+            seen = [_seen(snapshot, now, local) for snapshot in self._history.latest()]
+            shown = [one for one in seen if one.state != "ended" and (one.state != "gone" or one.age < GONE_SHOWN)]
+            counted = [one.snapshot.process.id for one in shown if one.state in ("reporting", "late")]
+            return Picture(
+                at=now,
+                local=local,
+                processes=tuple(sorted(shown, key=lambda one: (one.snapshot.process.host, one.snapshot.process.pid))),
+                series=self._history.series(now),
+                rates={name: sum(self._history.rate(id, name) for id in counted) for name in ("events", "bytes")},
+                trouble=self._trouble,
+            )
+
+    async def ask(self, question: Question) -> None:
+        """Have the rows that fit reported by every process for a while; call it again and again.
+
+        Raises:
+            EventLogError: The log cannot be written.
+        """
+        now = time.monotonic()
+        if self.local or now - self._asked.get(question, -ASK_AGAIN) < ASK_AGAIN:
+            return
+        self._asked = {one: at for one, at in self._asked.items() if now - at < LIFE} | {question: now}
+        await tell(Watch(id=f"{this_process().id}-{hash(question):x}", question=question, until=time.time() + LIFE))
+
+    def rows(self, question: Question) -> tuple[list[Row], int, int]:
+        """The rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
+        if self.local:
+            rows, matched = self._looker.rows(question)
+            return rows, matched, 0
+        picture, found, matched, missing = self.picture(), list[Row](), 0, 0
+        for snapshot in picture.counted:
+            at, rows, count = self._answers.get((snapshot.process.id, question), (0.0, [], 0))
+            if picture.at - at > ROWS_HOLD:
+                missing += not question.process or question.process == snapshot.process.id
+                continue
+            found += rows
+            matched += count
+        return sorted(found, key=_order(question), reverse=question.sort.startswith("-")), matched, missing
+
+    async def readers(self, prefix: str, patience: float = 2.0) -> tuple[dict[str, int], int]:
+        """How many streams of all processes follow each topic that begins so, and how many processes have not answered in time.
+
+        Raises:
+            EventLogError: The log cannot be written.
+        """
+        if self.local:
+            return self._looker.readers(prefix), 0
+        question, deadline = Question(readers=prefix), time.monotonic() + patience
+        while True:
+            await self.look()
+            await self.ask(question)
+            counts, _, missing = self._counted(question)
+            if not missing or time.monotonic() >= deadline:
+                return counts, missing
+            await asyncio.sleep(READ / 4)
+
+    def _counted(self, question: Question) -> tuple[dict[str, int], int, int]:
+        _, matched, missing = self.rows(question)
+        counts: Counter[str] = Counter()
+        for snapshot in self.picture().counted:
+            counts.update(self._readers.get((snapshot.process.id, question), {}))
+        return dict(counts), matched, missing
+
+
+def _order(question: Question):  # type: ignore[no-untyped-def]
+    column = question.sort.lstrip("-")
+    return lambda row: (-row.idle if column == "wrote" else getattr(row, column, row.opened), row.id)
+
+
+def _seen(snapshot: Snapshot, now: float, local: bool) -> Seen:
+    age = max(0.0, now - snapshot.at)
+    if local:
+        return Seen(snapshot=snapshot, state="reporting", age=0.0)
+    state = "ended" if snapshot.last else "reporting" if age < STALE else "late" if age < LIFE else "gone"
+    return Seen(snapshot=snapshot, state=state, age=age)
+
+
+board = Board()
+os.register_at_fork(after_in_child=board._reset)

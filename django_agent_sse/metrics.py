@@ -1,0 +1,126 @@
+"""What is counted, as families of numbers that any system of metrics can take: see ``contrib.prometheus`` and ``.opentelemetry``.
+
+Labels have few values: a route's pattern, the word of an ending, the reason of a refusal. Never a user, a topic, a stream or an
+address. Nothing is counted for it: each look reads what streams hold anyhow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal, TypeAlias
+
+from .hub.measures import RouteCounts, Snapshot
+from .hub.measuring import Looker
+from .hub.tally import DURATIONS
+
+Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
+Labels: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """The value of a histogram.
+
+    Attributes:
+        buckets: Upper bounds in seconds as text, the last one ``+Inf``, each with how many lasted no longer.
+        total: Seconds, of all together.
+    """
+
+    buckets: tuple[tuple[str, int], ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One thing that is counted.
+
+    Attributes:
+        name: Without a prefix and without ``_total``.
+        kind: A ``gauge`` goes up and down, a ``counter`` up from the process's start, a ``histogram`` likewise.
+        help: What it is, in a sentence.
+        labels: The names of the labels.
+        samples: By the values of the labels, in that order.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: Labels
+    samples: Mapping[Labels, float | Durations]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How a family is read from the counts of a route: a number, or numbers by one more label."""
+
+    name: str
+    kind: Kind
+    help: str
+    read: Callable[[RouteCounts], float | Durations | Mapping[str, int]]
+    label: str = ""
+
+
+def _durations(counts: RouteCounts) -> Durations:
+    each = counts.durations or (0,) * (len(DURATIONS) + 1)
+    bounds = [*(f"{bound}.0" for bound in DURATIONS), "+Inf"]
+    return Durations(buckets=tuple(zip(bounds, accumulate(each), strict=True)), total=counts.seconds)
+
+
+_FAMILIES = (
+    _Counted("streams_open", "gauge", "Streams whose response is under way.", lambda of: of.open),
+    _Counted("streams_slow", "gauge", "Open streams whose client takes nothing.", lambda of: of.slow),
+    _Counted("streams_starting", "gauge", "Requests whose stream has not begun.", lambda of: of.starting),
+    _Counted("streams_lingering", "gauge", "Handlers that go on without their client.", lambda of: of.lingering),
+    _Counted("streams_opened", "counter", "Streams that have begun.", lambda of: of.opened),
+    _Counted("streams_closed", "counter", "Streams that are over, by how they ended.", lambda of: of.endings, "ending"),
+    _Counted("requests_refused", "counter", "Requests that got no stream, by why.", lambda of: of.refused, "reason"),
+    _Counted("events_sent", "counter", "Events sent to clients.", lambda of: of.events),
+    _Counted("bytes_sent", "counter", "Bytes sent to clients.", lambda of: of.bytes),
+    _Counted("stream_duration_seconds", "histogram", "How long streams were open that are over.", _durations),
+)
+
+
+def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = False) -> list[Family]:
+    """Everything that is counted.
+
+    Args:
+        snapshots: Of which processes; this one's where not given.
+        by_process: Have a label ``process``, ``host:pid``, first. Numbers of several processes are wrong without it.
+    """
+    these = [_looker.snapshot()] if snapshots is None else [*snapshots]
+    first = ("process",) if by_process else ()
+    found = []
+    for counted in _FAMILIES:
+        samples: dict[Labels, float | Durations] = {}
+        for snapshot in these:
+            for route, counts in snapshot.routes.items():
+                where = (*((snapshot.process.name,) if by_process else ()), route)
+                value = counted.read(counts)
+                if isinstance(value, Mapping):
+                    samples |= {(*where, word): number for word, number in value.items()}
+                else:
+                    samples[where] = value
+        labels = (*first, "route", *([counted.label] if counted.label else []))
+        found.append(Family(name=counted.name, kind=counted.kind, help=counted.help, labels=labels, samples=samples))
+    return [*found, *_of_processes(these, by_process)]
+
+
+def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
+    """What is true of a process, not of a route."""
+    first: Labels = ("process",) if by_process else ()
+    draining: dict[Labels, float | Durations] = {}
+    problems: dict[Labels, float | Durations] = {}
+    for snapshot in snapshots:
+        where = (snapshot.process.name,) if by_process else ()
+        draining[where] = int(snapshot.draining)
+        problems |= {(*where, problem): 1 for problem in snapshot.problems}
+    told = "What the process complains of: bell, poll or heartbeat; see the banner of the monitor."
+    return [
+        Family(name="draining", kind="gauge", help="1 while no new streams are taken.", labels=first, samples=draining),
+        Family(name="problem", kind="gauge", help=told, labels=(*first, "problem"), samples=problems),
+    ]
+
+
+_looker = Looker()

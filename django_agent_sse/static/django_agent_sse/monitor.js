@@ -1,0 +1,167 @@
+// The page of live streams: one event a second, only while somebody looks. Without this script the page is a snapshot.
+
+const page = document.querySelector(".sse-mon[data-events]");
+const find = (name) => page.querySelector(`[data-${name}]`);
+const GONE_FOR_GOOD = 2;
+const AGAIN_MS = 5000;
+const SOON_MS = 1500;
+
+let query = page.dataset.query;
+let source = null;
+let again = null;
+
+function status(word, text) {
+  find("dot").dataset.state = word;
+  const told = find("status");
+  if (told.textContent !== text) told.textContent = text;
+}
+
+function fill(part, values) {
+  for (const cell of part.querySelectorAll("[data-cell]")) {
+    const text = String(values[cell.dataset.cell] ?? "");
+    if (cell.textContent !== text) cell.textContent = text;
+  }
+}
+
+/** Keeps one element for each item, in the order of the items; what is still there stays, with focus and selection. */
+function renew(list, template, items, key, update) {
+  const before = new Map([...list.children].map((element) => [element.dataset.id, element]));
+  let place = list.firstElementChild;
+  for (const item of items) {
+    const id = item[key];
+    let element = before.get(id);
+    before.delete(id);
+    if (!element) {
+      element = template.content.querySelector("tr, .mon-finding").cloneNode(true);
+      element.dataset.id = id;
+    }
+    update(element, item);
+    if (element === place) place = place.nextElementSibling;
+    else list.insertBefore(element, place);
+  }
+  for (const element of before.values()) element.remove();
+}
+
+function state(element, word, text) {
+  const cell = element.querySelector("[data-state]");
+  if (cell.dataset.state !== word) cell.dataset.state = word;
+  if (text && cell.textContent !== text) cell.textContent = text;
+}
+
+function address(element, part, href) {
+  const link = element.querySelector(`[data-${part}]`);
+  if (link && link.getAttribute("href") !== href) link.setAttribute("href", href);
+}
+
+function showRow(element, row) {
+  fill(element, row);
+  element.classList.toggle("mon-you", row.you);
+  state(element, row.state);
+  address(element, "user", `?${new URLSearchParams({ user: row.user_id })}`);
+  address(element, "close", `close/?${new URLSearchParams({ stream: row.id, user: row.user_id, route: row.route })}`);
+}
+
+function showProcess(element, process) {
+  fill(element, process);
+  state(element, process.state, process.state === "gone" ? "stopped reporting" : process.state);
+  const draining = process.state === "draining";
+  address(element, "drain", `close/?process=${process.id}${draining ? "&resume=1" : ""}`);
+  const link = element.querySelector("[data-drain]");
+  if (link) link.textContent = draining ? "Resume…" : "Drain…";
+}
+
+function showFinding(element, finding) {
+  element.className = `mon-finding mon-${finding.level}`;
+  const [title, mend] = [element.querySelector("strong"), element.querySelector("span")];
+  if (title.textContent !== finding.title) title.textContent = finding.title;
+  if (mend.textContent !== finding.mend) mend.textContent = finding.mend;
+}
+
+function showCard(card) {
+  const element = page.querySelector(`[data-card="${card.key}"]`);
+  element.classList.toggle("mon-alarm", Boolean(card.alarm));
+  const value = element.querySelector(".mon-value");
+  if (value.textContent !== card.value) value.textContent = card.value;
+  for (const name of ["line", "area"]) {
+    const path = element.querySelector(`.mon-${name}`);
+    if (path.getAttribute("d") !== card[name]) path.setAttribute("d", card[name]);
+  }
+}
+
+function showOptions(name, all, values) {
+  const select = page.querySelector(`select[name="${name}"]`);
+  const wanted = [["", all], ...values];
+  const key = JSON.stringify(wanted);
+  if (select.dataset.key === key || document.activeElement === select) return;
+  const chosen = select.value;
+  select.dataset.key = key;
+  select.replaceChildren(...wanted.map(([value, text]) => new Option(text, value, false, value === chosen)));
+  if (chosen && !wanted.some(([value]) => value === chosen)) select.add(new Option(chosen, chosen, true, true));
+}
+
+function show(told) {
+  told.cards.forEach(showCard);
+  renew(find("rows"), find("row"), told.rows, "id", showRow);
+  renew(find("processes"), find("process"), told.processes, "id", showProcess);
+  renew(find("findings"), find("finding"), told.findings, "key", showFinding);
+  showOptions("route", "All routes", told.routes.map((route) => [route, route]));
+  showOptions("process", "All processes", told.processes.map((process) => [process.id, process.name]));
+  find("summary").textContent = told.summary;
+  find("empty").hidden = told.rows.length > 0;
+  status("live", `Live, ${told.at}`);
+}
+
+function sleep(word, text) {
+  clearTimeout(again);
+  source?.close();
+  source = null;
+  status(word, text);
+}
+
+function wake() {
+  if (source || document.hidden) return;
+  clearTimeout(again);
+  status("waiting", "Connecting…");
+  source = new EventSource(`${page.dataset.events}?${query}`);
+  source.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("sse.end", (event) => {
+    const stays = event.lastEventId.startsWith("sse.end~");
+    sleep("off", stays ? "Somebody closed this page’s stream. Reload to open another." : "Reconnecting…");
+    if (!stays) again = setTimeout(wake, SOON_MS);
+  });
+  source.addEventListener("error", () => {
+    if (source?.readyState !== GONE_FOR_GOOD) return status("waiting", "Reconnecting…");
+    sleep("off", "Disconnected. Trying again; if you were signed out, reload the page.");
+    again = setTimeout(wake, AGAIN_MS);
+  });
+}
+
+function ask(next) {
+  query = next.toString();
+  history.replaceState(null, "", query ? `?${query}` : location.pathname);
+  sleep("waiting", "Connecting…");
+  wake();
+}
+
+const filters = find("filters");
+const asked = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value && value !== "-opened"));
+let typing = null;
+filters.addEventListener("change", () => ask(asked()));
+filters.addEventListener("input", (event) => {
+  if (event.target.type !== "search") return;
+  clearTimeout(typing);
+  typing = setTimeout(() => ask(asked()), 300);
+});
+filters.addEventListener("submit", (event) => {
+  event.preventDefault();
+  clearTimeout(typing);
+  ask(asked());
+});
+
+document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", "Asleep while hidden") : wake()));
+addEventListener("pagehide", () => sleep("off", "Asleep while hidden"));
+addEventListener("pageshow", wake);
+page.classList.add("mon-renews");
+const [visit] = performance.getEntriesByType("navigation");
+find("http1").hidden = visit?.nextHopProtocol !== "http/1.1";
+wake();

@@ -1,0 +1,136 @@
+"""The health banner: each way in which a deployment can be wrong is said, with the mend; of one that is right, nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
+from django.test import Client, RequestFactory, override_settings
+from django.urls import path
+
+from django_agent_sse.admin import health
+from django_agent_sse.eventlog.poll import LATE, Poll
+from django_agent_sse.eventlog.trouble import Trouble
+from django_agent_sse.hub.board import Picture, Seen
+from django_agent_sse.hub.measures import Snapshot
+from django_agent_sse.hub.process import Process
+
+MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
+DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
+SECRET = "password=planted-secret"
+
+
+def asgi_request() -> HttpRequest:
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "server": ("testserver", 80)}
+    return ASGIRequest(scope, None)
+
+
+def seen(state: str = "reporting", pid: int = 7, age: float = 0.0, **about: Any) -> Seen:
+    process = Process(id=f"p{pid}", host="web-1", pid=pid, since=0.0)
+    return Seen(snapshot=Snapshot(process=process, at=time.time() - age, routes={}, **about), state=state, age=age)
+
+
+def picture(*processes: Seen, local: bool = False) -> Picture:
+    return Picture(at=time.time(), local=local, processes=processes or (seen(),), series={}, rates={})
+
+
+def said(request: HttpRequest, shown: Picture) -> dict[str, health.Finding]:
+    return {one.key.partition("-")[0]: one for one in health.findings(request, shown)}
+
+
+@pytest.fixture(autouse=True)
+def database() -> Any:
+    with override_settings(AGENT_SSE=DATABASE):
+        yield
+
+
+def test_where_all_is_well_it_says_nothing() -> None:
+    assert said(asgi_request(), picture()) == {}
+
+
+def test_wsgi() -> None:
+    found = said(RequestFactory().get("/"), picture())
+    assert "ASGI server" in found["wsgi"].mend
+
+
+@pytest.mark.parametrize(("siblings", "level"), [(1, "info"), (3, "warning")])
+def test_a_memory_log_with_one_process_and_with_several(siblings: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "siblings", lambda: siblings)
+    with override_settings(AGENT_SSE=MEMORY):
+        found = said(asgi_request(), picture(local=True))
+    assert found["memory"].level == level
+    assert "the database or Redis" in found["memory"].mend
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0, 75])
+def test_a_heartbeat_that_is_rarer_than_a_proxys_patience(heartbeat: float | None) -> None:
+    with override_settings(AGENT_SSE={**DATABASE, "HEARTBEAT": heartbeat}):
+        assert "60 s" in said(asgi_request(), picture())["heartbeat"].mend
+
+
+def test_a_route_whose_heartbeat_is() -> None:
+    found = said(asgi_request(), picture(seen(problems={"heartbeat": "prices/: 90 s"})))
+    assert "prices/: 90 s" in found["heartbeat"].title
+
+
+@pytest.mark.parametrize("problem", ["bell", "poll"])
+def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
+    found = said(
+        asgi_request(), picture(seen(problems={problem: "it took 3 s"}), seen(pid=8), seen(pid=9, problems={problem: "x"}))
+    )
+    assert "2 processes (web-1:7, web-1:9)" in found[problem].title
+    assert "it took 3 s" in found[problem].mend
+
+
+@pytest.mark.parametrize("state", ["late", "gone"])
+def test_a_process_that_stopped_reporting(state: str) -> None:
+    found = said(asgi_request(), picture(seen(), seen(state, pid=9, age=17)))
+    assert found["silent"].title == "The process web-1:9 stopped reporting 17 s ago."
+
+
+def test_a_process_that_is_drained() -> None:
+    assert said(asgi_request(), picture(seen(draining=True)))["draining"].level == "info"
+
+
+def test_what_fails_is_told_by_the_kind_of_the_error_and_not_by_its_words() -> None:
+    trouble = Trouble("the layer cannot send", "Nothing is lost.", longest=1.0)
+    assert trouble.now == ""
+    trouble.failed(OSError(SECRET))
+    assert "OSError" in trouble.now
+    assert SECRET not in trouble.now
+    trouble.over()
+    assert trouble.now == ""
+
+
+async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest.MonkeyPatch) -> None:
+    poll = Poll(list)
+    assert poll.trouble == ""
+    monkeypatch.setattr(poll, "_took", LATE + 1)
+    assert "2.0 s" in poll.trouble
+
+
+def test_each_says_a_sentence_and_a_mend() -> None:
+    for one in [
+        *said(RequestFactory().get("/"), picture(seen("gone"), seen(problems={"bell": "b", "poll": "p"}))).values(),
+        health.HTTP1,
+    ]:
+        assert one.title.endswith(".")
+        assert len(one.mend) > 40
+
+
+urlpatterns = [path("admin/", admin.site.urls)]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.urls(__name__)
+def test_under_wsgi_the_page_is_a_snapshot_that_says_so() -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("boss"))
+    html = client.get("/admin/django_agent_sse/livestreams/").content.decode()
+    assert "no stream can be" in html
+    assert "Open streams" in html

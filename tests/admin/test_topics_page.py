@@ -1,0 +1,221 @@
+"""The admin's page of topics, over every event log: what it shows to whom, and what each permission lets somebody do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import AsyncClient, Client, override_settings
+from django.urls import path
+
+from django_agent_sse import Topic
+from django_agent_sse.admin.topics import LISTED
+from django_agent_sse.eventlog.current import event_log, reset
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
+
+urlpatterns = [path("admin/", admin.site.urls)]
+PAGE = "/admin/django_agent_sse/logtopic/"
+SECRET = "planted-secret"
+LOGS = {
+    "memory": "django_agent_sse.eventlog.memory.MemoryEventLog",
+    "database": "django_agent_sse.eventlog.database.DatabaseEventLog",
+}
+
+
+@pytest.fixture(autouse=True, params=LOGS)
+def log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A log with three topics; one holds a secret."""
+    with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": LOGS[request.param]}}):
+        event_log().clear_all()
+        Topic("builds.1").publish_many([SECRET, SECRET], event="stdout")
+        Topic("builds.2").publish({"n": 1}, event="tick")
+        Topic("builds.2").close("failed")
+        Topic("odd/../na?me %#&").publish("x")
+        Topic("sse.monitor.reports").publish(SECRET)
+        yield
+        event_log().clear_all()
+    reset()
+
+
+def person(*permissions: str, name: str = "somebody", **client: Any) -> Client:
+    """Somebody of the staff, who may also see the page."""
+    user = User.objects.create_user(name, is_staff=True)
+    codes = ("view_logtopic", *permissions)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codes))
+    made = Client(**client)
+    made.force_login(user)
+    return made
+
+
+def page(client: Client, path: str = "", status: int = 200, **query: str) -> str:
+    answer = client.get(f"{PAGE}{path}", query)
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def names(html: str) -> list[str]:
+    """The addresses of the listed topics."""
+    return re.findall(r'href="/admin/django_agent_sse/logtopic/([^"/]+)/change/"', html)
+
+
+def post(client: Client, topic: str, verb: str, status: int = 302, **data: str) -> str:
+    answer = client.post(f"{PAGE}{topic}/do/{verb}/", data)
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def test_it_lists_topics_without_the_packages_own_and_browses_by_prefix() -> None:
+    client = person()
+    html = page(client)
+    assert names(html) == ["builds.1", "builds.2", "odd_2F.._2Fna_3Fme%20_25_23_26"]
+    assert "closed: failed" in html
+    assert "?q=builds." in html
+    assert names(page(client, q="builds.2")) == ["builds.2"]
+    assert "sse.monitor.reports" in names(page(client, internal="1"))
+    assert "No topic begins with" in page(client, q="nothing")
+
+
+def test_more_topics_than_a_page_holds_are_all_reached_though_internal_ones_lie_between() -> None:
+    event_log().clear_all()
+    made = sorted([*(f"a{number:03}" for number in range(LISTED - 3)), *(f"t{number:03}" for number in range(LISTED))])
+    for name in (*made, *(f"sse.{number:03}" for number in range(LISTED * 2))):
+        Topic(name).publish("x")
+    client, seen, after = person(), list[str](), ""
+    for _ in range(5):
+        html = page(client, after=after)
+        seen += names(html)
+        more = re.search(r"after=([^\"&]+)", html)
+        if more is None:
+            break
+        after = more[1]
+    assert seen == made
+
+
+def test_what_is_in_a_topic_is_seen_with_the_permission_only() -> None:
+    client = person()
+    assert SECRET not in page(client)
+    html = page(client, "builds.1/change/")
+    assert SECRET not in html
+    assert "those who may see payloads" in html
+    seeing = person("view_payloads", name="seeing")
+    assert SECRET in page(seeing, "builds.1/change/")
+    assert SECRET not in page(seeing)
+
+
+async def test_so_is_its_stream() -> None:
+    from asgiref.sync import sync_to_async
+
+    for permissions, status in (((), 403), (("view_payloads",), 200)):
+        client = AsyncClient()
+        made = await sync_to_async(person)(*permissions, name=f"with-{len(permissions)}")
+        client.cookies = made.cookies
+        for part in ("", "range/", "raw/?follow=0"):
+            answer = await client.get(f"{PAGE}builds.2/log/{part}", headers={"Accept": "text/event-stream"})
+            assert answer.status_code == status, part
+            if status == 403:
+                continue
+            body = answer.content if not answer.streaming else b"".join([chunk async for chunk in answer.streaming_content])
+            assert b"tick" in body, "a named event is a line with its name"
+            assert b'{"n":1}' in body or b'{\\"n\\":1}' in body
+    anonymous = await AsyncClient().get(f"{PAGE}builds.1/log/")
+    assert anonymous.status_code == 401
+
+
+def test_who_may_not_see_the_page_sees_none_of_it() -> None:
+    stranger = Client()
+    stranger.force_login(User.objects.create_user("stranger", is_staff=True))
+    for part in ("", "builds.1/change/"):
+        assert stranger.get(f"{PAGE}{part}").status_code == 403
+        assert "/login/" in Client().get(f"{PAGE}{part}").headers["Location"]
+    assert stranger.post(f"{PAGE}builds.1/do/delete/", {"confirmed": "1"}).status_code == 403
+    assert "/login/" in Client().post(f"{PAGE}builds.1/do/delete/").headers["Location"]
+    assert Topic("builds.1").state().exists
+
+
+GIVEN = {
+    "publish": {"event": "note", "text": SECRET},
+    "trim": {"keep": "1"},
+    "close": {"reason": "done"},
+    "delete": {},
+}
+
+
+@pytest.mark.parametrize("verb", GIVEN)
+def test_each_verb_has_a_permission_of_its_own_and_a_line_in_the_log(verb: str) -> None:
+    others = person(*(f"{other}_logtopic" for other in GIVEN if other != verb), "view_payloads", name="others")
+    assert f'data-verb="{verb}"' not in page(others, "builds.1/change/")
+    post(others, "builds.1", verb, 403, **GIVEN[verb], confirmed="1")
+    assert event_log().state("builds.1").top == 2
+    client = person(f"{verb}_logtopic")
+    assert f'data-verb="{verb}"' in page(client, "builds.1/change/")
+    if verb != "publish":
+        assert "confirmed" in post(client, "builds.1", verb, 200, **GIVEN[verb]), "asked once more"
+        assert LogEntry.objects.count() == 0
+    post(client, "builds.1", verb, **GIVEN[verb], confirmed="1")
+    state = event_log().state("builds.1")
+    done = {"publish": state.top == 3, "trim": state.floor == 1, "close": state.closed == "done", "delete": not state.exists}
+    assert done[verb]
+    (entry,) = LogEntry.objects.all()
+    assert (entry.object_id, entry.user.get_username()) == ("builds.1", "somebody")
+    assert SECRET not in entry.change_message
+    assert (entry.get_admin_url() or "").endswith("/logtopic/builds.1/change/")
+
+
+def test_nobody_changes_the_packages_own_topics_not_even_a_superuser() -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("boss"))
+    assert "data-verb" not in page(client, "sse.monitor.reports/change/")
+    for verb, given in GIVEN.items():
+        post(client, "sse.monitor.reports", verb, 403, **given, confirmed="1")
+    assert event_log().state("sse.monitor.reports").top == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "told"),
+    [
+        ("publish", {"event": "a\nb", "text": "x"}, "event"),
+        ("publish", {"text": ""}, "required"),
+        ("trim", {"keep": "-1"}, "greater"),
+        ("close", {"reason": "ä"}, "ASCII"),
+    ],
+)
+def test_what_cannot_be_is_said_on_the_page(verb: str, given: dict[str, str], told: str) -> None:
+    client = person(f"{verb}_logtopic")
+    html = post(client, "builds.1", verb, 400, **given)
+    assert re.search(rf'class="errornote"[^>]*>[^<]*{told}', html)
+
+
+def test_a_closed_topic_takes_no_event_and_a_repeated_click_does_no_harm() -> None:
+    client = person("publish_logtopic", "close_logtopic", "delete_logtopic")
+    html = page(client, "builds.2/change/")
+    assert re.findall('data-verb="([a-z]+)"', html) == ["delete"]
+    post(client, "builds.2", "publish", text="x")
+    assert "Nothing was done" in page(client)
+    assert event_log().state("builds.2").top == 1
+    assert LogEntry.objects.count() == 0
+    assert client.post(f"{PAGE}nothing/do/delete/", {"confirmed": "1"}).status_code == 404
+
+
+def test_forged_requests_and_other_methods_are_refused() -> None:
+    client = person("delete_logtopic", enforce_csrf_checks=True)
+    assert client.post(f"{PAGE}builds.1/do/delete/", {"confirmed": "1"}).status_code == 403
+    assert client.get(f"{PAGE}builds.1/do/delete/").status_code == 405
+    assert Topic("builds.1").state().exists
+
+
+def test_odd_names_have_pages_and_impossible_ones_none() -> None:
+    client = person()
+    (odd,) = [name for name in names(page(client)) if name.startswith("odd")]
+    assert "odd/../na?me %#&amp;" in page(client, f"{odd}/change/")
+    page(client, "nothing/change/", 404)
+    page(client, "_C3_A4/change/", 404)
+
+
+def test_values_of_topics_stay_out_of_caches() -> None:
+    assert "no-store" in person("view_payloads").get(f"{PAGE}builds.1/change/")["Cache-Control"]

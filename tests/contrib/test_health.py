@@ -1,0 +1,73 @@
+"""Liveness and readiness: what each says when the log is away, when the process is drained, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import AsyncClient, Client
+from django.urls import include, path
+
+from django_agent_sse.contrib import health
+from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.hub.endings import Ending
+from django_agent_sse.hub.registry import registry
+
+pytestmark = pytest.mark.urls(__name__)
+
+urlpatterns = [path("health/", include(health))]
+SECRET = "host=db.internal password=planted-secret"
+
+
+@pytest.fixture(autouse=True)
+def own_registry() -> Iterator[None]:
+    registry.reset()
+    yield
+    registry.reset()
+
+
+async def asked(what: str) -> tuple[int, Any]:
+    answer = await AsyncClient().get(f"/health/{what}/")
+    assert answer["Cache-Control"] == "no-store"
+    return answer.status_code, answer.json()
+
+
+async def test_all_is_well() -> None:
+    assert await asked("live") == (200, {"status": "live"})
+    assert await asked("ready") == (200, {"status": "ready", "problems": []})
+
+
+def test_also_under_wsgi() -> None:
+    assert Client().get("/health/ready/").status_code == 200
+
+
+async def test_a_log_that_is_away_makes_it_unready_but_live_and_says_nothing_of_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(topics: Any) -> Any:
+        raise EventLogUnavailable(SECRET)
+
+    monkeypatch.setattr(event_log(), "aheads", away)
+    assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
+    assert (await asked("live"))[0] == 200
+    assert SECRET in caplog.text
+
+
+async def test_a_log_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(topics: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(event_log(), "aheads", silent)
+    monkeypatch.setattr(health, "PATIENCE", 0.05)
+    assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
+
+
+async def test_a_process_that_is_drained_or_ends_takes_no_requests() -> None:
+    registry.drain(60)
+    assert await asked("ready") == (503, {"status": "not ready", "problems": ["draining"]})
+    registry.drain(0)
+    registry.end_all(Ending.SHUTDOWN)
+    assert await asked("ready") == (503, {"status": "not ready", "problems": ["closing"]})

@@ -1,0 +1,11 @@
+"""The site as servers load it."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.monitor.site.settings")
+
+application = get_asgi_application()

@@ -1,0 +1,164 @@
+"""The page of live streams in Chromium, under a strict policy: live, asleep while hidden, filtered, on a phone, smooth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.chromium import launched
+from tests.live.servers import poll
+
+from .serving import PATIENCE, STAFF, MonitorSite, running_site
+
+STREAMS = 240
+WATCHED_SECONDS = 8
+LISTEN = """document.addEventListener("securitypolicyviolation",
+  (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+window.longest = 0; window.blocked = 0;
+new PerformanceObserver((list) => { for (const task of list.getEntries()) {
+  window.longest = Math.max(window.longest, task.duration); window.blocked += task.duration;
+} }).observe({ type: "longtask" });"""
+HIDE = """(hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorSite]:
+    with running_site(tmp_path_factory.mktemp("browser"), workers=2) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(site: MonitorSite) -> Iterator[None]:
+    yield
+    for client in site.clients:
+        client.close()
+    site.clients.clear()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium: Browser, site: MonitorSite) -> Iterator[Page]:
+    """The page of live streams; what is wrong in its console fails the test."""
+    wrong: list[str] = []
+    context = signed_in(chromium, site)
+    page = context.new_page()
+    page.add_init_script(LISTEN)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.goto(f"{site.url}{STAFF}")
+    live(page)
+    yield page
+    context.close()
+    assert [text for text in wrong if "404" not in text] == []  # the site has no favicon
+
+
+def signed_in(chromium: Browser, site: MonitorSite, **about: Any) -> BrowserContext:
+    name, value = site.cookie_of("admin").split("=", 1)
+    context = chromium.new_context(viewport={"width": 1360, "height": 900}, **about)
+    context.set_default_timeout(PATIENCE * 1000)
+    context.add_cookies([{"name": name, "value": value, "url": site.url}])
+    return context
+
+
+def live(page: Page) -> None:
+    page.locator('[data-dot][data-state="live"]').wait_for()
+
+
+def rows(page: Page, route: str) -> int:
+    return page.locator(f'[data-rows] tr:has([data-cell="route"]:text-is("{route}"))').count()
+
+
+def test_streams_come_and_go_on_the_page_by_themselves(page: Page, site: MonitorSite) -> None:
+    before = time.monotonic()
+    (one, *_) = site.open("answers/", 3)
+    poll("they are there", lambda: rows(page, "answers/") == 3, within=15, every=0.05)
+    print(f"\nthree streams were on the page after {time.monotonic() - before:.1f} s")
+    one.close()
+    site.clients.remove(one)
+    poll("one has left", lambda: rows(page, "answers/") == 2, within=15, every=0.05)
+    expect(page.locator('[data-card="open"] .mon-value')).not_to_have_text("0")
+    expect(page.locator('[data-card="processes"] .mon-value')).to_have_text("2", timeout=20_000)
+    assert page.locator(".mon-card svg path").first.get_attribute("d")
+
+
+def test_filters_hold_while_it_is_live_and_stand_in_its_address(page: Page, site: MonitorSite) -> None:
+    site.open("answers/", 2)
+    site.open("prices/", 2)
+    poll("all are there", lambda: rows(page, "answers/") == rows(page, "prices/") == 2, within=15)
+    page.locator('input[name="text"]').fill("answers")
+    poll("only these", lambda: (rows(page, "answers/"), rows(page, "prices/")) == (2, 0), within=15)
+    assert "text=answers" in page.url
+    page.reload()
+    live(page)
+    assert (rows(page, "answers/"), rows(page, "prices/")) == (2, 0)
+
+
+def test_it_sleeps_while_it_is_hidden(page: Page, site: MonitorSite) -> None:
+    own = "admin/django_agent_sse/livestreams/events/"
+    with site.signed_in("looks") as looks:
+
+        def open_pages() -> int:
+            answer = looks.get(STAFF, params={"route": own}).text
+            return answer.count('data-cell="route">')  # its template has one more
+
+        poll("its stream is open", lambda: open_pages() == 2, within=15)
+        page.evaluate(HIDE, True)
+        expect(page.locator("[data-status]")).to_have_text("Asleep while hidden")
+        poll("its stream is closed", lambda: open_pages() == 1, within=15)
+    page.evaluate(HIDE, False)
+    live(page)
+
+
+def test_without_javascript_it_is_a_snapshot(chromium: Browser, site: MonitorSite) -> None:
+    site.open("answers/", 2)
+    context = signed_in(chromium, site, java_script_enabled=False)
+    page = context.new_page()
+
+    def shown() -> bool:
+        page.goto(f"{site.url}{STAFF}?route=answers/")
+        return rows(page, "answers/") == 2
+
+    poll("both are there", shown, within=15)
+    expect(page.locator("[data-status]")).to_contain_text("Snapshot at")
+    expect(page.get_by_role("link", name="Reload")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "where", [STAFF, "/admin/django_agent_sse/logtopic/", "/admin/django_agent_sse/logtopic/builds.5/change/"]
+)
+def test_it_fits_a_phone(page: Page, site: MonitorSite, where: str) -> None:
+    site.open("publish/5/")
+    site.open("answers/", 3)
+    page.set_viewport_size({"width": 375, "height": 812})
+    page.goto(f"{site.url}{where}")
+    page.wait_for_timeout(1500)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 375
+
+
+def test_it_stays_smooth_with_all_the_rows_that_it_shows(page: Page, site: MonitorSite) -> None:
+    site.open("prices/", STREAMS)
+    poll("they are there", lambda: page.locator("[data-rows] tr").count() >= 100, within=30)
+    page.evaluate("() => { window.longest = 0; window.blocked = 0; }")
+    before = page.locator("[data-status]").text_content()
+    page.wait_for_timeout(WATCHED_SECONDS * 1000)
+    assert page.locator("[data-status]").text_content() != before
+    longest, blocked = page.evaluate("() => [window.longest, window.blocked]")
+    count = page.locator("[data-rows] tr").count()
+    print(
+        f"\n{STREAMS} busy streams, {count} rows that all change each second: the longest task in the page took "
+        f"{longest:.0f} ms, and tasks over 50 ms {blocked / WATCHED_SECONDS / 10:.1f} % of the time"
+    )
+    assert blocked / WATCHED_SECONDS / 1000 < 0.5

@@ -1,0 +1,71 @@
+"""The monitor tells the truth: its counts are the sockets that the operating system shows, also after a kill."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.logs import LOGS
+from tests.ledger.test_ledger import workers_of
+from tests.live.servers import poll
+
+from .clustered import Cluster, running_cluster
+
+LONG = "LONG_PROOFS" in os.environ
+ROUNDS = 20 if LONG else 4
+LIFE = 15.0
+
+
+def churn(site: Cluster) -> None:
+    """Some come, some leave."""
+    site.open(count=random.randint(5, 25))
+    site.leave(random.randint(0, len(site.clients) // 2))
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_counts_are_the_sockets_of_the_operating_system_under_churn_and_after_a_kill(
+    log: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with running_cluster(log, request, tmp_path) as site:
+        seen = []
+        for _ in range(ROUNDS):
+            churn(site)
+            seen.append(site.agreed())
+            assert seen[-1] == len(site.clients)
+        site.open(count=30)
+        before = site.agreed()
+        counts = {one["pid"]: one["open"] for one in site.board()["processes"]}
+        assert len(counts) == 3, "every worker has streams"
+        victim = random.choice([*workers_of(site.parent)])
+        victim.kill()
+        killed = time.monotonic()
+        left = before - counts[victim.pid]
+        poll("it falls out", lambda: site.board(rows=1)["open"] == left, within=LIFE + 3, every=0.2)
+        took = time.monotonic() - killed
+        state = {one["pid"]: one["state"] for one in site.board()["processes"]}
+        assert state[victim.pid] == "gone", "it is said that it stopped reporting"
+        site.clients = [client for client in site.clients if not gone(client)]
+        assert site.agreed() == left == len(site.clients)
+        print(
+            f"\n{log}: open after each round of churn {seen}, as the sockets; a killed worker with {counts[victim.pid]} of "
+            f"{before} streams fell out after {took:.1f} s"
+        )
+        assert took <= LIFE + 2
+
+
+def gone(client: object) -> bool:
+    """Whether the connection was cut."""
+    socket = client.socket  # type: ignore[attr-defined]
+    socket.setblocking(False)
+    try:
+        while data := socket.recv(65536):
+            assert data
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,281 @@
+"""The page of live streams on a site of two processes: who sees and may do what, what is hidden, and what is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.live.client import Client
+from tests.live.servers import poll
+
+from .serving import PATIENCE, STAFF, MonitorSite, running_site
+
+SECRETS = {"id": "id-7Kq2", "data": "data-9Xw4", "query": "token-3Pz8", "payload": "payload-5Mt6"}
+CLOSE = f"{STAFF}close/"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorSite]:
+    with running_site(tmp_path_factory.mktemp("monitor"), workers=2) as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(site: MonitorSite) -> Iterator[None]:
+    yield
+    for client in site.clients:
+        client.close()
+    site.clients.clear()
+
+
+def seen(browser: httpx.Client, rows: int | None = None, **query: str) -> dict[str, Any]:
+    """The next event of the page's stream that has every process's rows; and so many, where a number is given."""
+    deadline = time.monotonic() + PATIENCE
+    with browser.stream("GET", f"{STAFF}events/", params=query, headers={"Accept": "text/event-stream"}) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data:"):
+                told: dict[str, Any] = json.loads(line[5:])
+                if "not answered" not in told["summary"] and rows in (None, len(told["rows"])):
+                    return told
+                assert time.monotonic() < deadline, told
+    raise AssertionError("the stream ended")
+
+
+def token(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found
+    return found[1]
+
+
+def confirmed(browser: httpx.Client, query: dict[str, str], **data: str) -> httpx.Response:
+    """Go through the page that asks, and say yes."""
+    page = browser.get(CLOSE, params=query)
+    assert page.status_code == 200
+    form = {**query, "csrfmiddlewaretoken": token(page.text), "back": "never", "reason": "a test", **data}
+    return browser.post(f"{CLOSE}", data=form, headers={"Referer": f"{browser.base_url}{CLOSE}"})
+
+
+def audit(site: MonitorSite) -> list[tuple[str, str]]:
+    """The admin's log: who, and what."""
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
+        rows = (
+            "SELECT username, change_message FROM django_admin_log JOIN auth_user ON auth_user.id = user_id ORDER BY action_time"
+        )
+        return connection.execute(rows).fetchall()
+
+
+def ended(client: Client) -> bool:
+    try:
+        client.next(0.01)
+    except Exception:
+        return client.complete
+    return bool(client.events[-1].name == "sse.end")
+
+
+# Who may see it
+
+
+def test_an_anonymous_visitor_is_sent_to_log_in_and_the_stream_answers_401(site: MonitorSite) -> None:
+    with httpx.Client(base_url=site.url) as anybody:
+        for address in (STAFF, CLOSE):
+            answer = anybody.get(address)
+            assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (302, "/admin/login/")
+        assert anybody.get(f"{STAFF}events/").status_code == 401
+        assert anybody.post(CLOSE).status_code in (302, 403)
+
+
+def test_staff_without_the_permission_sees_nothing(site: MonitorSite) -> None:
+    with site.signed_in("nothing") as nothing:
+        assert nothing.get(STAFF).status_code == 403
+        assert nothing.get(f"{STAFF}events/").status_code == 403
+        assert nothing.get(CLOSE, params={"route": "answers/"}).status_code == 403
+        assert "livestreams" not in nothing.get("/admin/").text
+
+
+def test_who_may_look_may_not_close(site: MonitorSite) -> None:
+    (client,) = site.open("answers/")
+    with site.signed_in("looks") as looks:
+        page = looks.get(STAFF)
+        assert page.status_code == 200
+        assert seen(looks, 1, route="answers/")["rows"][0]["route"] == "answers/"
+        assert "close/" not in page.text
+        assert looks.get(CLOSE, params={"route": "answers/"}).status_code == 403
+        csrf = token(looks.get("/admin/").text)
+        answer = looks.post(
+            CLOSE, data={"route": "answers/", "scope": "route", "csrfmiddlewaretoken": csrf}, headers={"Referer": site.url}
+        )
+        assert answer.status_code == 403
+    assert not ended(client)
+
+
+def test_nothing_is_closed_without_a_csrf_token_or_by_get_or_half_filled_in(site: MonitorSite) -> None:
+    (client,) = site.open("answers/")
+    with site.signed_in("closes") as closes:
+        query = {"route": "answers/", "scope": "route"}
+        assert closes.post(CLOSE, data=query, headers={"Referer": site.url}).status_code == 403
+        assert closes.get(CLOSE, params=query).status_code == 200
+        assert confirmed(closes, {"route": "answers/"}).status_code == 400, "what to close was not chosen"
+        assert confirmed(closes, {"route": "answers/"}, scope="user").status_code == 400, "nobody offered that"
+        assert confirmed(closes, {"route": "answers/"}, scope="route", back="later", retry="-1").status_code == 400
+        assert closes.put(CLOSE).status_code in (403, 405)
+    time.sleep(0)
+    assert not ended(client)
+    assert audit(site) == []
+
+
+# What it shows
+
+
+def test_the_snapshot_and_the_stream_show_every_column_of_streams_of_both_processes(site: MonitorSite) -> None:
+    with site.signed_in("admin") as admin:
+        session = f"sessionid={admin.cookies['sessionid']}"
+        site.open("answers/?id=answer-42", 8, Cookie=session, User_Agent="curl/8.14.1")
+        told = seen(admin, 8, route="answers/")
+        assert len({row["process"] for row in told["rows"]}) == 2
+        row = told["rows"][0]
+        assert (
+            row.items()
+            >= {
+                "route": "answers/",
+                "topics": "",
+                "user": "admin",
+                "you": True,
+                "events": "1",
+                "last_id": "answer-42",
+                "lag": "0",
+                "agent": "curl/8.14.1",
+                "address": "127.0.0.0/24",
+            }.items()
+        )
+        page = admin.get(STAFF, params={"route": "answers/"}).text
+        assert page.count('<tr data-id="') == 8 + 2 + 2, "rows, processes and the two templates"
+        assert [card["key"] for card in told["cards"]] == ["open", "events", "bytes", "slow", "refused", "errors", "processes"]
+        assert told["cards"][-1]["value"] == "2"
+
+
+def test_a_topic_its_lag_and_its_readers_are_told_and_rows_are_found_by_it(site: MonitorSite) -> None:
+    site.open("publish/7/")
+    site.open("builds/7/log/", 3)
+    with site.signed_in("looks") as looks:
+        told = seen(looks, 3, text="builds.7")
+        assert [row["topics"] for row in told["rows"]] == ["builds.7"] * 3
+        assert all(re.fullmatch(r"\w+\.\d+", row["last_id"]) for row in told["rows"]), "a position is no payload"
+        assert told["summary"].startswith("3 of ")
+        assert seen(looks, 0, text="no such thing")
+        assert seen(looks, 3, route="builds/<int:build>/log/")
+
+
+def test_rows_come_in_the_order_that_is_asked_for(site: MonitorSite) -> None:
+    for _ in range(3):
+        site.open("answers/")
+    with site.signed_in("looks") as looks:
+        newest = [row["id"] for row in seen(looks, 3, route="answers/", sort="-opened")["rows"]]
+        oldest = [row["id"] for row in seen(looks, 3, route="answers/", sort="opened")["rows"]]
+    assert newest == oldest[::-1]
+    assert len(newest) == 3
+
+
+def test_a_client_that_takes_nothing_is_slow_and_failures_are_counted(site: MonitorSite) -> None:
+    site.open("prices/?pause=0&size=200000")
+    site.open("fails/")
+    with site.signed_in("looks") as looks:
+
+        def slow() -> bool:
+            cards = {card["key"]: card["value"] for card in seen(looks)["cards"]}
+            return cards["slow"] == "1" and cards["errors"] != "0"
+
+        poll("it is slow, and an error was counted", slow, within=20, every=0.5)
+        assert [row["route"] for row in seen(looks, 1, state="slow")["rows"]] == ["prices/"]
+
+
+# Secrets
+
+
+def test_payloads_are_never_shown_to_who_has_no_permission_for_them(site: MonitorSite) -> None:
+    query = f"id={SECRETS['id']}&data={SECRETS['data']}&token={SECRETS['query']}"
+    site.open(f"answers/?{query}", User_Agent=f"curl/8.14.1 {SECRETS['payload']}", Authorization=f"Bearer {SECRETS['query']}")
+    with site.signed_in("looks") as looks, site.signed_in("reads") as reads:
+        told = seen(looks, 1, route="answers/")
+        assert [row["last_id"] for row in told["rows"]] == ["hidden"]
+        pages = (
+            json.dumps(told)
+            + looks.get(STAFF).text
+            + looks.get(STAFF, params={"text": SECRETS["id"]})
+            .text.replace(f'value="{SECRETS["id"]}"', "")
+            .replace(f"text={SECRETS['id']}", "")
+        )
+        for name, secret in SECRETS.items():
+            assert secret not in pages, name
+        assert seen(looks, 0, text=SECRETS["id"]), "nor can they be guessed by searching"
+        assert [row["last_id"] for row in seen(reads, 1, route="answers/")["rows"]] == [SECRETS["id"]]
+    for name, secret in SECRETS.items():
+        assert secret not in site.log_file.read_text(), f"{name} in the server's log"
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
+        stored = " ".join(text for (text,) in connection.execute("SELECT payload FROM django_agent_sse_logrow"))
+    for name in ("data", "query", "payload"):
+        assert SECRETS[name] not in stored, f"{name} in the event log"
+
+
+# Closing
+
+
+def test_closing_one_from_the_page_ends_it_wherever_it_is_and_is_written_down(site: MonitorSite) -> None:
+    site.open("answers/", 6)
+    with site.signed_in("closes") as closes:
+        rows = seen(closes, 6, route="answers/")["rows"]
+        for over, row in enumerate(rows[:2], 1):
+            query = {"stream": row["id"], "user": row["user_id"], "route": row["route"]}
+            before = time.monotonic()
+            answer = confirmed(closes, query, scope="stream", reason="it was\nin the way")
+            assert "Closed one stream of answers/" in answer.text
+            poll("one more is over", lambda over=over: sum(map(ended, site.clients)) == over, within=5)
+            print(f"\nclosed after {time.monotonic() - before:.3f} s, with the two pages that ask")
+    who, what = audit(site)[-1]
+    assert who == "closes"
+    assert what == "Closed one stream of answers/. (clients stay away) Reason: it was in the way"
+    assert "as closes asked (it was in the way)" in site.log_file.read_text()
+
+
+def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_page(site: MonitorSite) -> None:
+    with site.signed_in("closes") as closes:
+        theirs = site.open("notifications/", 4, wait=False, Cookie=site.cookie_of("alice"))
+        site.open("answers/", 4)
+        rows = seen(closes, 4, route="notifications/")["rows"]
+        assert {row["user"] for row in rows} == {"alice"}
+        answer = confirmed(closes, {"user": rows[0]["user_id"], "route": "notifications/"}, scope="user")
+        assert "Closed all streams of alice." in answer.text
+        poll("hers are over", lambda: all(map(ended, theirs)), within=5)
+        others = [client for client in site.clients if client not in theirs]
+        assert not any(map(ended, others))
+        confirmed(closes, {"route": "answers/"}, scope="route", back="later", retry="20")
+        poll("all are over", lambda: all(map(ended, others)), within=5)
+        process = seen(closes)["processes"][0]
+        confirmed(closes, {"process": process["id"]}, scope="drain", retry="1")
+        title = f"The process {process['name']} is being drained."
+        poll("it says so", lambda: title in {one["title"] for one in seen(closes)["findings"]}, within=15)
+        poll("so does its row", lambda: "draining" in {one["state"] for one in seen(closes)["processes"]}, within=15)
+        confirmed(closes, {"process": process["id"], "resume": "1"}, scope="resume")
+        poll("it is over", lambda: "draining" not in {one["state"] for one in seen(closes)["processes"]}, within=15)
+    said = [what for _, what in audit(site)[-4:]]
+    assert [what.partition(" (")[0].partition(" Reason")[0] for what in said] == [
+        "Closed all streams of alice.",
+        "Closed all streams of the route answers/.",
+        f"Drained the process {process['name']}.",
+        f"The process {process['name']} takes streams again.",
+    ]
+
+
+def test_a_stream_that_is_over_cannot_be_closed_twice_and_that_is_no_error(site: MonitorSite, tmp_path: Path) -> None:
+    with site.signed_in("closes") as closes:
+        assert "nothing to close" in closes.get(CLOSE).text
+        assert confirmed(closes, {"stream": "nobody.1"}, scope="stream").status_code == 200
