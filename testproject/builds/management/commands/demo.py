@@ -40,7 +40,6 @@ class Command(BaseCommand):
         "The database is a new one that goes at the end, where DATABASE_URL names none; REDIS_URL makes Redis the cache. "
         "Ctrl-C ends it."
     )
-
     requires_system_checks: ClassVar[list[str]] = []  # they would connect to a database before the demo has one; it has its own
 
     def add_arguments(self, parser: CommandParser) -> None:
