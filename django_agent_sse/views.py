@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .exceptions import EventLogUnavailable, PositionGone, RequestBodyError, RouteError, TooManyThreads
+from .exceptions import EventLogUnavailable, PositionGone, QueryInvalid, RequestBodyError, RouteError, TooManyThreads
 from .guards import Guard, check_guards, login_required, run_guards
 from .middleware import build_chain
 from .streams.context import Context
@@ -94,6 +94,10 @@ class SSEView(View):
     async def authorize(self, c: Context) -> bool | HttpResponseBase:
         """One more guard, after ``guards``."""
         return True
+
+    def dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+        """What becomes of the response of a stream, and of that to HEAD; for views that send the stream in another form."""
+        return response
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
@@ -174,7 +178,7 @@ class Answering:
         c = Context(request, kwargs, route=match.route if match else request.path, cache=options.cache)
         try:
             response = await self._stream(view, c, options, kwargs)
-        except RequestBodyError as error:
+        except (RequestBodyError, QueryInvalid) as error:
             return c.json({"error": str(error)}, status=error.status)
         c.apply_headers(response)
         return response
@@ -189,14 +193,15 @@ class Answering:
         if refusal is not None:
             return refusal
         if request.method == "HEAD":
-            return head_response()
+            return view.dressed(head_response())
         if c.ended:
             return ended_response()
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
         runner = Runner(c, options, **self._about(view, c, options))
-        return await self._open(runner, handler)
+        response = await self._open(runner, handler)
+        return view.dressed(response) if isinstance(response, SSEResponse) else response
 
     def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
         control = names_event_stream(c) if options.control_events is None else options.control_events

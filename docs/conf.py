@@ -7,6 +7,7 @@ from django.conf import settings
 from sphinx.application import Sphinx
 
 import django_agent_sse
+from django_agent_sse import logs
 from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, sources, threads, transport
 from django_agent_sse.wire import MAX_RETRY
 
@@ -38,6 +39,7 @@ _NUMBERS = {
     "cleanup_seconds": aside.CLEANUP_SECONDS,
     "kv_key_length": kv.MAX_KEY_LENGTH,
     "last_retry_seconds": farewell.LAST_RETRY / 1000,
+    "max_count": logs.MAX_COUNT,
     "max_id_bytes": last_event_id.MAX_BYTES,
     "max_iterators": sources.MAX_THREADS,
     "max_retry": MAX_RETRY,

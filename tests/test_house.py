@@ -31,6 +31,8 @@ STOREYS = {
     "streams": 4,
     "guards": 5,
     "views": 5,
+    "logs": 5,
+    "logtail": 5,
     "routing": 5,
     "middleware": 5,
     "asgi": 5,

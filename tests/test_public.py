@@ -57,6 +57,7 @@ ERRORS = {
     "RequestBodyError": ("AgentSSEError",),
     "BodyNotJSON": ("RequestBodyError",),
     "BodyTooLarge": ("RequestBodyError",),
+    "QueryInvalid": ("AgentSSEError", ValueError),
     "KVError": ("AgentSSEError",),
     "KVKeyInvalid": ("KVError", ValueError),
     "KVNotEnumerable": ("KVError", NotImplementedError),

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .access import admin_required, admin_view
 from .kv import KeyValueAdmin
+from .live_log import LiveLogAdminMixin, LogStatus
 
-__all__ = ["KeyValueAdmin", "admin_required", "admin_view"]
+__all__ = ["KeyValueAdmin", "LiveLogAdminMixin", "LogStatus", "admin_required", "admin_view"]

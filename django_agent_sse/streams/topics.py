@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from inspect import Parameter, Signature
 from string import Formatter
-from typing import Any
+from typing import Any, TypeVar
 
 from django.http import Http404
 
@@ -17,7 +17,37 @@ from .context import Context
 from .following import Filter, Map, check_follow
 from .stream import Stream
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _FIELD = re.compile(r"[A-Za-z_]\w*")
+
+
+class TopicNames:
+    """Names of topics with ``{fields}`` in them, for what a URL captures.
+
+    Raises:
+        RouteError: A name that no topic can have.
+    """
+
+    __slots__ = ("_templates", "fields")
+
+    def __init__(self, *templates: str) -> None:
+        try:
+            self.fields = sorted({field for template in templates for field in _fields(template)})
+        except TopicNameInvalid as error:
+            raise RouteError(f"topic(): {error}") from error
+        self._templates = templates
+
+    def of(self, values: Mapping[str, object]) -> list[str]:
+        """The names with these values.
+
+        Raises:
+            Http404: One that no topic can have, or that could reach another topic.
+        """
+        parts = {field: _part(values[field]) for field in self.fields}
+        try:
+            return [valid_topic(template.format_map(parts)) for template in self._templates]
+        except TopicNameInvalid as error:
+            raise Http404(str(error)) from error
 
 
 def topic_handler(
@@ -30,22 +60,22 @@ def topic_handler(
     """
     try:
         check_follow(templates, start, filter, map)
-        fields = {field for template in templates for field in _fields(template)}
-    except (FollowError, TopicNameInvalid) as error:
+    except FollowError as error:
         raise RouteError(f"topic(): {error}") from error
+    names = TopicNames(*templates)
 
     async def topic(c: Context, stream: Stream, **values: object) -> None:
-        parts = {field: _part(values[field]) for field in fields}
-        try:
-            names = [valid_topic(template.format_map(parts)) for template in templates]
-        except TopicNameInvalid as error:
-            raise Http404(str(error)) from error
-        await stream.follow(*names, start=start, filter=filter, map=map)
+        await stream.follow(*names.of(values), start=start, filter=filter, map=map)
 
-    taken = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("c", "stream")]
-    named = [Parameter(field, Parameter.KEYWORD_ONLY) for field in sorted(fields)]
-    topic.__signature__ = Signature([*taken, *named])  # type: ignore[attr-defined]  # as for any handler, a check looks at it
-    return topic
+    return taking(topic, names.fields, "c", "stream")
+
+
+def taking(function: _F, fields: Iterable[str], *positional: str) -> _F:
+    """A function whose signature names what it takes of a URL: it is looked at as any handler's is."""
+    taken = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in positional]
+    named = [Parameter(field, Parameter.KEYWORD_ONLY) for field in fields]
+    function.__signature__ = Signature([*taken, *named])  # type: ignore[attr-defined]
+    return function
 
 
 def _fields(template: str) -> list[str]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
 from django import template
+from django.template.context import Context
+from django.templatetags.static import static
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired
+from ..logtail import Tail, log_tail, served_part
 
 register = template.Library()
+
+SCRIPTS = {"log": ("client", "sgr", "lines", "rows"), "element": ("client",)}
+"""What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
+LINES = 100
+"""Lines that stand in a page before its script runs."""
 
 
 @register.simple_tag
@@ -23,3 +37,119 @@ def sse_cursor(*topics: str) -> str:
         raise AsyncRequired(
             "{% sse_cursor %} would hold up the event loop; give the template `await atopic_cursor(…)` from the view"
         ) from error
+
+
+@register.simple_tag(takes_context=True)
+def sse_script(context: Context, *names: str) -> SafeString:
+    """``{% sse_script %}``: the log viewer and its styles; ``{% sse_script "element" %}``: ``<event-stream>`` alone.
+
+    The tags carry the nonce of Django's Content Security Policy (6.0 and later), or of django-csp, where there is one.
+
+    Raises:
+        TemplateSyntaxError: A name that is not in ``SCRIPTS``.
+    """
+    if unknown := [name for name in names if name not in SCRIPTS]:
+        known = ", ".join(f'"{name}"' for name in SCRIPTS)
+        raise template.TemplateSyntaxError(f"{{% sse_script {unknown[0]!r} %}}: there are {known}")
+    nonce = _nonce(context)
+    tags = [_script(name, nonce) for name in names or ("log",)]
+    if "log" in (names or ("log",)):
+        tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("log.css"), nonce))
+    return SafeString("\n".join(tags))
+
+
+@register.simple_tag(takes_context=True)
+def event_stream(context: Context, url: str, **attributes: object) -> SafeString:
+    """``{% event_stream url %}``: the element ``<event-stream src="…">``; keywords become its attributes, ``_`` being ``-``."""
+    return format_html('<event-stream src="{}"{}></event-stream>', url, _attributes(attributes))
+
+
+@register.inclusion_tag("django_agent_sse/log.html", takes_context=True)
+def sse_log(
+    context: Context,
+    topic: str,
+    src: str,
+    *,
+    lines: int = LINES,
+    label: str = "",
+    status: str = "",
+    started: datetime | str | None = None,
+    ended: datetime | str | None = None,
+    exit_code: int | None = None,
+    login: str = "",
+    raw: str | None = None,
+    range: str | None = None,
+    actions: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """``{% sse_log topic src %}``: the viewer ``<sse-log>``, with the last lines in the page for browsers without JavaScript.
+
+    Args:
+        context: The template's.
+        topic: Its name.
+        src: The URL of its stream.
+        lines: How many of the last lines stand in the page; 0 for none.
+        label: What screen readers call the log.
+        status: What is known of the run: ``queued``, ``running``, ``passed``, ``failed`` or a word of yours.
+        started: When it began.
+        ended: When it ended.
+        exit_code: What it ended with.
+        login: The URL of the log-in page, offered to who is signed out.
+        raw: The URL of the text; not needed where ``router.log()`` serves ``src``, and neither is ``range``.
+        range: The URL of the parts.
+        actions: Buttons: each has ``label``, ``url``, which is posted to, ``when`` (``new``, ``running``, ``ended``, or several)
+            and ``hidden``.
+
+    Raises:
+        AsyncRequired: The template is rendered on an event loop.
+    """
+    try:
+        tail = log_tail(topic, lines)
+    except AsyncRequired as error:
+        raise AsyncRequired(
+            "{% sse_log %} reads the log and would hold up the event loop; render the template with "
+            "`await sync_to_async(render)(…)`, or in a plain view"
+        ) from error
+    about = {"status": status or _state(tail), "started": _time(started), "ended": _time(ended), "exit-code": exit_code}
+    urls = {
+        "raw": raw if raw is not None else served_part(src, "raw"),
+        "range": range if range is not None else served_part(src, "range"),
+    }
+    attributes = {"src": src, **urls, "position": tail.position, "label": label, **about, "login": login}
+    return {
+        "attributes": _attributes({name: value for name, value in attributes.items() if value not in (None, "")}),
+        "tail": tail,
+        "raw": urls["raw"],
+        "actions": actions,
+        "csrf_token": context.get("csrf_token"),
+    }
+
+
+def _state(tail: Tail) -> str:
+    if tail.closed is not None:
+        return "" if tail.closed == "completed" else tail.closed
+    return "running" if tail.position and tail.position != "0" else "waiting"
+
+
+def _time(value: datetime | str | None) -> str | None:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _attributes(values: dict[str, Any]) -> SafeString:
+    return format_html_join("", ' {}="{}"', ((name.replace("_", "-"), value) for name, value in values.items()))
+
+
+def _script(name: str, nonce: SafeString) -> SafeString:
+    modules = format_html_join("", ' data-{}="{}"', ((module, _static(f"{module}.js")) for module in SCRIPTS[name]))
+    return format_html('<script type="module" src="{}" data-agent-sse{}{}></script>', _static(f"{name}.js"), modules, nonce)
+
+
+def _static(name: str) -> str:
+    return static(f"django_agent_sse/{name}")
+
+
+def _nonce(context: Context) -> SafeString:
+    """The attribute; a lazy nonce of Django's is false until it is used."""
+    nonce = context.get("csp_nonce")
+    if nonce is None:
+        nonce = getattr(context.get("request"), "csp_nonce", None)
+    return SafeString("") if nonce is None else format_html(' nonce="{}"', str(nonce))

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_agent_sse import KV, Router
-from django_agent_sse.admin import admin_required, admin_view
+from django_agent_sse import KV, Context, Router
+from django_agent_sse.admin import LiveLogAdminMixin, LogStatus, admin_required, admin_view
 
-from . import overview
-from .board import board
-from .log import cache_keys, topic_of
+from . import overview, runs
+from .log import topic_of
 from .models import ApiKey, Build
 from .recipes import all_recipes, grouped
-from .runs import TooManyBuilds, runs
+from .runs import TooManyBuilds
 from .streams import build_logs
 from .streams import overview as overview_stream
 from .triage import NAMESPACE
@@ -37,12 +36,8 @@ _STATE = """<span data-build="{id}"><span class="build-status" data-slot="status
 _Page = Callable[..., Awaitable[HttpResponse]]
 
 
-async def _told(build_id: int) -> None:
-    board.changed(build_id)
-
-
 @admin.register(Build)
-class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """What a build is cannot be edited: it is started, cancelled, run again and deleted."""
 
     list_display = ("state", "name", "started_by", "created_at", "took", "printed", "code")
@@ -53,9 +48,12 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = ("started_by", "cancelled_by", "created_at", "started_at", "ended_at", "exit_code", "lines")
     readonly_fields = fields
     actions = ("cancel_selected",)
+    log_topic = "builds.{pk}"
+    log_actions = {"cancel": "running", "again": "ended"}  # noqa: RUF012
+    change_form_template = "admin/builds/build/change_form.html"
 
     class Media:
-        css = {"all": ["builds/admin.css", "builds/sgr.css"]}  # noqa: RUF012
+        css = {"all": ["builds/admin.css"]}  # noqa: RUF012
 
     def has_change_permission(self, request: HttpRequest, obj: Build | None = None) -> bool:
         """No form: those who may change builds may cancel them, see ``may_cancel``."""
@@ -74,7 +72,7 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="status", ordering="status")
     def state(self, build: Build) -> SafeString:
-        return format_html(_STATE, id=build.pk, status=runs.status(build))
+        return format_html(_STATE, id=build.pk, status=build.status)
 
     @admin.display(description="build", ordering="pk")
     def name(self, build: Build) -> str:
@@ -95,13 +93,14 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return format_html('<span data-build="{}" data-slot="exit">{}</span>', build.pk, text)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"counts": overview.snapshot()["counts"], **(extra_context or {})})
+        runs.recover()
+        return super().changelist_view(request, {"counts": overview.counts(), **(extra_context or {})})
 
     @admin.action(description="Cancel the selected builds", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
         count = 0
         for build in queryset:
-            if async_to_sync(runs.cancel)(build.pk, request.user):
+            if runs.cancel(build.pk, request.user):
                 self._log(request, build, CHANGE, "Cancelled.")
                 count += 1
         self.message_user(request, f"{count} cancelled, {len(queryset) - count} already over.")
@@ -111,12 +110,9 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[URLPattern | URLResolver]:
         router = Router()
         router.sse("overview/", overview_stream, guards=[admin_required(self)], name="builds_build_overview")
-        router.sse("<int:build_id>/log/", build_logs, guards=[admin_required(self)], name="builds_build_log")
         return [
             path("", include(router.urls)),
             path("add/", self._page(self.start_page, "GET", "POST"), name="builds_build_add"),
-            path("<int:build_id>/cancel/", self._page(self.cancel, "POST"), name="builds_build_cancel"),
-            path("<int:build_id>/again/", self._page(self.again, "POST"), name="builds_build_again"),
             *super().get_urls(),
         ]
 
@@ -131,9 +127,15 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         runs.recover()
         build = self.get_object(request, object_id)
-        may = {"may_cancel": self.may_cancel(request), "may_start": self.has_add_permission(request)}
         told = overview.row(build) if build else {}
-        return super().change_view(request, object_id, form_url, {**may, **told, **(extra_context or {})})
+        return super().change_view(request, object_id, form_url, {**told, **(extra_context or {})})
+
+    def get_log_status(self, obj: Build) -> LogStatus:
+        return LogStatus(status=obj.status, started=obj.started_at, ended=obj.ended_at, exit_code=obj.exit_code)
+
+    async def log_stream(self, c: Context, object_id: str) -> Any:
+        """More than the topic: the queue, the progress, the end."""
+        return await build_logs(c, int(object_id))
 
     async def start_page(self, request: HttpRequest) -> HttpResponse:
         """The recipes, each with its button."""
@@ -141,40 +143,32 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method == "POST":
             recipe = all_recipes().get(request.POST.get("recipe", ""))
             if recipe is not None:
-                return await self._started(request, runs.start(recipe, request.user))
+                return await self._started(request, runs.start, recipe, request.user)
             messages.error(request, "There is no such recipe.")
         return await sync_to_async(self._render_start)(request)
 
-    async def cancel(self, request: HttpRequest, build_id: int) -> HttpResponse:
-        """End a build, and go back to it."""
-        build = await self._posted(request, build_id, self.may_cancel)
-        if await runs.cancel(build_id, request.user):
-            await sync_to_async(self._log)(request, build, CHANGE, "Cancelled.")
-            messages.success(request, f"{build} is being cancelled.")
-        else:
+    @admin.action(description="Cancel", permissions=["cancel"])
+    async def cancel(self, request: HttpRequest, build: Build) -> HttpResponseBase | str:
+        """End a build."""
+        if not await sync_to_async(runs.cancel)(build.pk, request.user):
             messages.warning(request, f"{build} was already over.")
-        return redirect(self._url("change", build_id))
+            return redirect(self._url("change", build.pk))
+        await sync_to_async(self._log)(request, build, CHANGE, "Cancelled.")
+        return f"{build} is being cancelled."
 
-    async def again(self, request: HttpRequest, build_id: int) -> HttpResponse:
+    @admin.action(description="Run again", permissions=["add"])
+    async def again(self, request: HttpRequest, build: Build) -> HttpResponse:
         """Start the recipe of a build once more, and go to the new build."""
-        build = await self._posted(request, build_id, self.has_add_permission)
-        return await self._started(request, runs.again(build, request.user))
+        return await self._started(request, runs.again, build, request.user)
 
-    async def _started(self, request: HttpRequest, start: Awaitable[Build]) -> HttpResponse:
+    async def _started(self, request: HttpRequest, start: Callable[..., Build], *arguments: Any) -> HttpResponse:
         try:
-            build = await start
+            build = await sync_to_async(start)(*arguments)
         except (TooManyBuilds, LookupError) as error:
             messages.error(request, str(error))
             return redirect(self._url("changelist"))
         await sync_to_async(self._log)(request, build, ADDITION, "Started.")
         return redirect(self._url("change", build.pk))
-
-    async def _posted(self, request: HttpRequest, build_id: int, allowed: Callable[[HttpRequest], bool]) -> Build:
-        await self._require(request, allowed)
-        build = await Build.objects.filter(pk=build_id).afirst()
-        if build is None:
-            raise Http404(f"There is no build {build_id}.")
-        return build
 
     async def _require(self, request: HttpRequest, allowed: Callable[[HttpRequest], bool]) -> None:
         if not await sync_to_async(allowed)(request):
@@ -193,11 +187,11 @@ class BuildAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # The log goes with its build
 
     def delete_model(self, request: HttpRequest, obj: Build) -> None:
-        topic_of(obj.pk).delete()
-        caches["default"].delete_many([*cache_keys(obj.pk, obj.lines), KV.cache_key(NAMESPACE, str(obj.pk))])
         pk = obj.pk
+        topic_of(pk).delete()
+        caches["default"].delete(KV.cache_key(NAMESPACE, str(pk)))
         super().delete_model(request, obj)
-        async_to_sync(_told)(pk)
+        overview.tell_gone(pk)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
         for build in queryset:

@@ -27,9 +27,9 @@ INSECURE = "insecure.test"
 """A name of this machine that browsers do not take for a secure context."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for all tests here. Not for the session: Playwright's event loop runs meanwhile, and no other can."""
     with launched(f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1") as browser:
         yield browser
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.chromium import launched
 
 from .recipe import HALF
-from .server import PASSWORD, Server, outcome
+from .server import BY_KEY, PASSWORD, Server, outcome
 
 PATIENCE_MS = 15_000
 LIST = "/admin/builds/build/"
@@ -51,7 +52,7 @@ def start(page: Page, server: Server, recipe: str) -> int:
 
 
 def lines(page: Page) -> list[str]:
-    return page.locator(".line .n").all_text_contents()
+    return list(page.locator(".sl-n[data-n]").evaluate_all("all => all.map((one) => one.dataset.n)"))
 
 
 def counted(last: int) -> list[str]:
@@ -61,15 +62,15 @@ def counted(last: int) -> list[str]:
 def test_a_build_is_started_watched_and_reloaded_in_the_middle(browser: Browser, server: Server) -> None:
     with visit(browser, server) as page:
         build = start(page, server, "gated")
-        expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
-        expect(page.locator("#status")).to_have_text("running")
+        expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Running")
         page.reload()
-        expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
         assert lines(page) == counted(HALF)
         server.open_gate(build, "half")
-        expect(page.locator("#lines")).to_have_text(str(2 * HALF), timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text(f"{2 * HALF} lines", timeout=PATIENCE_MS)
         server.open_gate(build, "end")
-        expect(page.locator("#status")).to_have_text("passed", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Passed", timeout=PATIENCE_MS)
         assert lines(page) == counted(2 * HALF)
         page.goto(f"{server.url}{LIST}")
         row = page.locator("#result_list tbody tr").first
@@ -81,13 +82,13 @@ def test_a_build_is_started_watched_and_reloaded_in_the_middle(browser: Browser,
 def test_a_build_is_cancelled_and_run_again(browser: Browser, server: Server) -> None:
     with visit(browser, server) as page:
         build = start(page, server, "waits")
-        expect(page.locator("#lines")).to_have_text("1", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text("1 line", timeout=PATIENCE_MS)
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator(".messagelist")).to_contain_text("is being cancelled")
-        expect(page.locator("#status")).to_have_text("cancelled", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Cancelled", timeout=PATIENCE_MS)
         page.get_by_role("button", name="Run again").click()
         page.wait_for_url(f"**/{build + 1}/change/")
-        expect(page.locator("#lines")).to_have_text("1", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-count")).to_have_text("1 line", timeout=PATIENCE_MS)
         page.goto(f"{server.url}{LIST}")
         page.locator(f"input[name=_selected_action][value='{build + 1}']").check()
         page.locator("select[name=action]").select_option("cancel_selected")
@@ -104,11 +105,11 @@ def test_three_browsers_watch_one_build(browser: Browser, server: Server) -> Non
         for page in (two, three):
             page.goto(f"{server.url}{LIST}{build}/change/")
         for page in (one, two, three):
-            expect(page.locator("#lines")).to_have_text(str(HALF), timeout=PATIENCE_MS)
+            expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines", timeout=PATIENCE_MS)
         server.open_gate(build, "half")
         server.open_gate(build, "end")
         for page in (one, two, three):
-            expect(page.locator("#status")).to_have_text("passed", timeout=PATIENCE_MS)
+            expect(page.locator(".sl-status")).to_have_text("Passed", timeout=PATIENCE_MS)
             assert lines(page) == counted(2 * HALF)
         expect(three.get_by_role("button", name="Cancel")).to_have_count(0)
         expect(three.get_by_role("button", name="Run again")).to_have_count(0)
@@ -140,11 +141,11 @@ def test_a_stream_tells_who_may_not_see_it_and_a_page_sends_to_the_log_in(server
 def test_only_those_with_the_permission_start_and_cancel(server: Server) -> None:
     build = server.start("waits")
     for verb in ("cancel", "again"):
-        assert server.post(f"{LIST}{build}/{verb}/", "viewer").status_code == 403
-        assert server.post(f"{LIST}{build}/{verb}/").status_code == 302, "to the log-in page"
-        assert server.get(f"{LIST}{build}/{verb}/", "admin").status_code == 405
+        assert server.post(f"{LIST}{build}/log/do/{verb}/", "viewer").status_code == 403
+        assert server.post(f"{LIST}{build}/log/do/{verb}/").status_code == 302, "to the log-in page"
+        assert server.get(f"{LIST}{build}/log/do/{verb}/", "admin").status_code == 405
     assert server.post(f"{LIST}add/", "viewer", recipe="waits").status_code == 403
-    assert server.post(f"{LIST}{build}/cancel/", "admin").status_code == 302
+    assert server.post(f"{LIST}{build}/log/do/cancel/", "admin").status_code == 302
     assert outcome(server.whole_log(build))["status"] == "cancelled"
 
 
@@ -158,14 +159,17 @@ def test_a_deleted_build_takes_its_log_with_it(server: Server) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_log_of_a_build_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
-    build = server.finish("passes")
+def test_what_an_agent_said_of_a_build_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
+    build = server.finish("fails")
+    with httpx.stream("GET", f"{server.url}/builds/{build}/triage/stream/", headers=BY_KEY, timeout=30) as answer:
+        said = answer.read().decode()
+    assert "event: complete" in said
     with visit(browser, server, width=width) as page:
         page.goto(f"{server.url}/admin/")
         page.get_by_role("link", name="Key-value store", exact=True).first.click()
-        page.get_by_role("link", name="builds", exact=True).click()
-        page.get_by_label("Containing").fill(f"{build}:logs")
+        page.get_by_role("link", name="triage", exact=True).click()
+        page.get_by_label("Containing").fill(f"{build}")
         page.get_by_role("button", name="Search").click()
-        page.get_by_role("link", name=f"{build}:logs:0", exact=True).click()
-        expect(page.locator(".kv-value pre")).to_contain_text("('stdout', 'two ü €')")
+        page.get_by_role("link", name=f"{build}", exact=True).click()
+        expect(page.locator(".kv-value pre")).to_contain_text("ended with exit code 3")
         assert page.evaluate("document.documentElement.scrollWidth") == WIDTHS[width]["width"]

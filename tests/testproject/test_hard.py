@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from playwright.sync_api import expect
 
@@ -48,13 +47,13 @@ def test_a_hundred_thousand_coloured_lines_in_a_page(server: Server, coloured: i
         server.sign_in(context)
         page = context.new_page()
         page.goto(f"{server.url}/builds/{coloured}/")
-        expect(page.locator("#lines")).to_have_text(f"{LINES:,}", timeout=PATIENCE * 1000)
-        expect(page.locator("#status")).to_have_text("passed")
+        expect(page.locator(".sl-count")).to_have_text(f"{LINES:,} lines", timeout=PATIENCE * 1000)
+        expect(page.locator(".sl-status")).to_have_text("Passed")
         assert page.evaluate("find('line 77777 ')"), "the browser's own find sees it"
-        assert page.locator(".line").nth(1).evaluate("line => line.textContent").startswith("2line 2 colour 2 bright")
-        assert page.locator(".line").nth(1).locator(".bold, .underline, [class*=colour-]").count() == 3
-        page.locator("#log").press("Home")
-        expect(page.locator(".line").first).to_be_in_viewport()
+        assert page.locator(".sl-line").nth(1).evaluate("line => line.textContent").startswith("line 2 colour 2 bright")
+        assert page.locator(".sl-line").nth(1).locator("span span").count() == 3
+        page.locator(".sl-view").press("Home")
+        expect(page.locator(".sl-line").first).to_be_in_viewport()
 
 
 def test_a_line_of_a_mebibyte_arrives_whole(server: Server) -> None:
@@ -79,8 +78,7 @@ def test_what_ignores_sigterm_is_gone_soon_after_it_is_cancelled(server: Server)
     build = server.start("deaf")
     with server.watch(build) as client:
         assert client.next().data == "a child that ignores SIGTERM too"
-        children = psutil.Process(server.process.pid).children()
-        (own,) = (child for child in children if child.cmdline()[-1:] == ["stubborn"])
+        (own,) = (command for command in server.commands() if command.cmdline()[-1:] == ["stubborn"])
         pids = [own.pid, *(child.pid for child in own.children())]
         assert len(pids) == 2
         server.post(f"/builds/{build}/cancel/")

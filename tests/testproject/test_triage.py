@@ -96,7 +96,7 @@ def test_a_build_is_started_fails_and_is_explained(browser: Browser, server: Ser
         page.set_default_timeout(PATIENCE_MS)
         page.goto(server.url)
         page.get_by_role("button", name="Run Test a shop").click()
-        expect(page.locator("#status")).to_have_text("failed", timeout=PATIENCE_MS)
+        expect(page.locator(".sl-status")).to_have_text("Failed", timeout=PATIENCE_MS)
         page.get_by_role("link", name="What went wrong?").click()
         expect(page.get_by_role("heading", name="What failed")).to_be_visible()
         expect(page.locator("#said")).to_have_attribute("aria-busy", "true")
@@ -105,7 +105,7 @@ def test_a_build_is_started_fails_and_is_explained(browser: Browser, server: Ser
         expect(page.locator("#said")).to_contain_text("3 of 9 tests failed")
         assert page.locator("#said h2").all_text_contents() == ["What failed", "Where", "Likely cause"]
         page.locator("#said a").first.click()
-        target = page.locator(".line.target")
+        target = page.locator(".sl-target")
         expect(target).to_contain_text("test_removing_what_is_not_there_changes_nothing ____")
         expect(target).to_be_in_viewport()
 

@@ -1,0 +1,246 @@
+"""The log viewer on the page of any object in the admin, with the buttons that belong to it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from string import Formatter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
+
+from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.exceptions import ConfigurationError, EventLogError
+from django_agent_sse.routing import Router
+from django_agent_sse.streams.context import Context
+
+from .access import admin_required, admin_view
+
+if TYPE_CHECKING:
+    from django.contrib.admin import AdminSite, ModelAdmin
+
+    _Base = ModelAdmin[Any]
+else:
+    _Base = object
+
+PHASES = ("new", "running", "ended")
+"""When a button is shown: before the first line, while the log is open, after its end."""
+_OF_OBJECTS = ("view", "change", "delete")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStatus:
+    """What a model knows of the run behind its log.
+
+    Attributes:
+        status: ``queued``, ``running``, ``passed``, ``failed``, ``cancelled`` or a word of yours; ``""`` where the log tells.
+        started: When it began.
+        ended: When it ended.
+        exit_code: What it ended with.
+    """
+
+    status: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogButton:
+    """A button beside the log."""
+
+    label: str
+    url: str
+    when: str
+    hidden: bool
+
+
+class LiveLogAdminMixin(_Base):
+    """The live log of an object on its page: ``class BuildAdmin(LiveLogAdminMixin, ModelAdmin): log_topic = "builds.{pk}"``.
+
+    Who may view the object in this admin may see its log. Stream, parts and text are served below the object's own URL, as
+    ``admin:<app>_<model>_log``, ``…_log-range`` and ``…_log-raw``.
+
+    Attributes:
+        log_topic: The topic's name, with attributes of the object in it.
+        log_label: What screen readers call the log.
+        log_lines: How many of the last lines stand in the page before its script runs.
+        log_actions: Methods ``(self, request, obj)``, plain or ``async``, that get a button: a list of names, or names with when
+            they are shown, ``{"start": "new", "cancel": "running", "run_again": "ended"}``. ``@admin.action`` gives a label and
+            permissions (``change`` without). They are called by POST, and return text (a message), an object (to go to its
+            page), a response, or nothing.
+        log_stream: A handler ``async (self, c, object_id)`` of your own for the stream, where it tells more than the topic.
+    """
+
+    log_topic: str = ""
+    log_label: str = "Log"
+    log_lines: int = 100
+    log_actions: Mapping[str, str] | Sequence[str] = ()
+    log_stream: ClassVar[Any] = None
+    change_form_template = "admin/django_agent_sse/live_log/change_form.html"
+
+    def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
+        super().__init__(model, admin_site)
+        self._check_live_log()
+
+    # What a model admin may say otherwise
+
+    def get_log_topic(self, obj: Any) -> str:
+        """The topic of an object."""
+        names = {field for _, field, _, _ in Formatter().parse(self.log_topic) if field}
+        return self.log_topic.format(**{name: getattr(obj, name) for name in names})
+
+    def get_log_status(self, obj: Any) -> LogStatus:
+        """What is known of the run of an object, when its page is rendered."""
+        return LogStatus()
+
+    def has_log_action_permission(self, request: HttpRequest, action: str, obj: Any) -> bool:
+        """Whether this button is for this user: any of the permissions of the action will not do, all are asked."""
+        for name in getattr(getattr(self, action), "allowed_permissions", None) or ("change",):
+            check = getattr(self, f"has_{name}_permission")
+            if not (check(request, obj) if name in _OF_OBJECTS else check(request)):
+                return False
+        return True
+
+    # Pages and URLs
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> HttpResponse:
+        obj = kwargs.get("obj")
+        if obj is not None and obj.pk is not None:
+            context["live_log"] = self._live_log(request, obj)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
+        router = Router(guards=[admin_required(self), self._may_see_log])
+        name = self._log_name()
+        if self.log_stream is not None:
+            router.sse("<path:object_id>/log/", self.log_stream, name=name)  # before the topic's own, which it hides
+        router.log("<path:object_id>/log/", self._topic_of_request, name=name)
+        action = admin_view(self.admin_site, self._log_action)
+        return [
+            path("<path:object_id>/log/do/<slug:action>/", action, name=f"{name}-do"),  # type: ignore[arg-type]
+            path("", include(router.urls)),
+            *super().get_urls(),
+        ]
+
+    def _live_log(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        topic = self.get_log_topic(obj)
+        return {
+            "topic": topic,
+            "src": self._log_url("log", obj),
+            "known": self.get_log_status(obj),
+            "label": self.log_label,
+            "lines": self.log_lines,
+            "login": self._login_url(),
+            "actions": self._log_buttons(request, obj, topic),
+        }
+
+    def _log_buttons(self, request: HttpRequest, obj: Any, topic: str) -> list[LogButton]:
+        phase = self._log_phase(obj, topic)
+        return [
+            LogButton(
+                label=self._log_label(action),
+                url=self._log_url("log-do", obj, action),
+                when=when,
+                hidden=phase not in when.split(),
+            )
+            for action, when in self._log_whens().items()
+            if self.has_log_action_permission(request, action, obj)
+        ]
+
+    def _log_phase(self, obj: Any, topic: str) -> str:
+        known = self.get_log_status(obj)
+        if known.ended is not None:
+            return "ended"
+        try:
+            state = event_log().state(topic)
+        except EventLogError:
+            return "running"
+        if state.closed is not None:
+            return "ended"
+        return "running" if state.exists or known.status or known.started else "new"
+
+    def _log_whens(self) -> dict[str, str]:
+        given = self.log_actions
+        return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, " ".join(PHASES))
+
+    def _log_label(self, action: str) -> str:
+        return str(getattr(getattr(self, action), "short_description", None) or action.replace("_", " ").capitalize())
+
+    def _log_name(self) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_log"
+
+    def _log_url(self, what: str, obj: Any, *args: str) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{what}"
+        return reverse(name, args=[quote(obj.pk), *args], current_app=self.admin_site.name)
+
+    def _login_url(self) -> str:
+        try:
+            return reverse("admin:login", current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
+
+    # Requests
+
+    async def _may_see_log(self, c: Context) -> bool | HttpResponseBase:
+        """The guard of one object: 404 where there is none, 403 where its log may not be seen."""
+        try:
+            c.var.log_topic = await sync_to_async(self._topic_to_see)(c.request, str(c.params["object_id"]))
+        except Http404 as error:
+            return c.json({"error": str(error)}, status=404)
+        except PermissionDenied:
+            return False
+        return True
+
+    async def _topic_of_request(self, c: Context, object_id: str) -> str:
+        return str(c.var.log_topic)
+
+    def _topic_to_see(self, request: HttpRequest, object_id: str) -> str:
+        return self.get_log_topic(self._log_object(request, object_id))
+
+    def _log_object(self, request: HttpRequest, object_id: str) -> Any:
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+        if not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        return obj
+
+    async def _log_action(self, request: HttpRequest, object_id: str, action: str) -> HttpResponseBase:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        obj = await sync_to_async(self._log_object)(request, object_id)
+        if action not in self._log_whens():
+            raise Http404(f"There is no action {action!r}.")
+        if not await sync_to_async(self.has_log_action_permission)(request, action, obj):
+            raise PermissionDenied
+        method = getattr(self, action)
+        called = method if inspect.iscoroutinefunction(method) else sync_to_async(method)
+        return await sync_to_async(self._log_answer)(request, obj, await called(request, obj))
+
+    def _log_answer(self, request: HttpRequest, obj: Any, result: object) -> HttpResponseBase:
+        if isinstance(result, HttpResponseBase):
+            return result
+        if isinstance(result, str):
+            messages.success(request, result)
+        return redirect(self._log_url("change", result if isinstance(result, self.model) else obj))
+
+    def _check_live_log(self) -> None:
+        name = type(self).__name__
+        if not self.log_topic and type(self).get_log_topic is LiveLogAdminMixin.get_log_topic:
+            raise ConfigurationError(f'{name} has no log_topic: write log_topic = "{self.opts.model_name}s.{{pk}}"')
+        for action, when in self._log_whens().items():
+            if not callable(getattr(self, action, None)):
+                raise ConfigurationError(f"{name}.log_actions names {action!r}; write `def {action}(self, request, obj)`")
+            if not when.split() or set(when.split()) - set(PHASES):
+                raise ConfigurationError(f"{name}.log_actions[{action!r}] is {when!r}; it is one or more of {', '.join(PHASES)}")

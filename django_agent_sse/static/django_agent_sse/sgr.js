@@ -1,0 +1,264 @@
+/* What a terminal would show of a line: text in runs of one style. Pure: no DOM, and nothing here makes markup.
+
+   Of control sequences only SGR (colours and styles), CR, BS and EL (erase in line) have an effect, the others are dropped. A
+   sequence may be cut anywhere between two calls of write(). Styles go on from line to line, as in a terminal. */
+
+const ESC = "\x1b";
+const LONGEST = 4096; // characters of a control sequence: what is longer is none
+const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/g; // C0 but tab, DEL, C1
+
+/** How a run of text looks. Colours are null, 0 to 15 (the terminal's own), or "#rrggbb". */
+export class Style {
+  constructor(fields = {}) {
+    this.fg = null;
+    this.bg = null;
+    this.bold = this.dim = this.italic = this.underline = this.inverse = false;
+    Object.assign(this, fields);
+  }
+
+  with(fields) {
+    return new Style({ ...this, ...fields });
+  }
+
+  get plain() {
+    return this.fg === null && this.bg === null && !(this.bold || this.dim || this.italic || this.underline || this.inverse);
+  }
+}
+
+export const PLAIN = new Style();
+
+const ON = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 21: "underline" };
+const OFF = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"] };
+const LEVELS = [0, 95, 135, 175, 215, 255]; // of the colour cube of 256 colours
+
+const hex = (...rgb) => `#${rgb.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+
+/** A colour of the 256: the first 16 are the terminal's own. null where there is no such colour. */
+export function indexed(number) {
+  if (!(number >= 0 && number <= 255)) return null;
+  if (number < 16) return number;
+  if (number > 231) return hex(...Array(3).fill(8 + 10 * (number - 232)));
+  const cube = number - 16;
+  return hex(LEVELS[Math.floor(cube / 36)], LEVELS[Math.floor(cube / 6) % 6], LEVELS[cube % 6]);
+}
+
+/** The style after the parameters of an SGR sequence: "1;38;5;208", or with colons "38:2::255:128:0". */
+export function applied(style, parameters) {
+  if (parameters === "" || parameters === "0") return PLAIN;
+  const groups = parameters.split(";").map((group) => group.split(":").map((text) => (text === "" ? 0 : Number(text))));
+  for (let at = 0; at < groups.length; at += 1) {
+    const [code, ...own] = groups[at];
+    if (code === 38 || code === 48) {
+      const [colour, taken] = own.length ? [extended(own, true), 0] : following(groups, at + 1);
+      at += taken;
+      if (colour !== undefined) style = style.with({ [code === 38 ? "fg" : "bg"]: colour });
+    } else {
+      style = simple(style, code, own[0]);
+    }
+  }
+  return style;
+}
+
+function simple(style, code, detail) {
+  if (code === 0) return PLAIN;
+  if (code === 4 && detail === 0) return style.with({ underline: false });
+  if (ON[code]) return style.with({ [ON[code]]: true });
+  if (OFF[code]) return style.with(Object.fromEntries(OFF[code].map((name) => [name, false])));
+  if (code >= 30 && code <= 37) return style.with({ fg: code - 30 });
+  if (code >= 90 && code <= 97) return style.with({ fg: code - 82 });
+  if (code >= 40 && code <= 47) return style.with({ bg: code - 40 });
+  if (code >= 100 && code <= 107) return style.with({ bg: code - 92 });
+  if (code === 39) return style.with({ fg: null });
+  if (code === 49) return style.with({ bg: null });
+  return style;
+}
+
+/* 38;5;n and 38;2;r;g;b: the colour, and how many groups it took. */
+function following(groups, at) {
+  const values = groups.slice(at, at + 4).map((group) => group[0]);
+  return [extended(values, false), values[0] === 5 ? 2 : values[0] === 2 ? 4 : 0];
+}
+
+function extended(values, colons) {
+  if (values[0] === 5) return indexed(values[1]) ?? undefined;
+  if (values[0] !== 2) return undefined;
+  const rgb = colons && values.length > 4 ? values.slice(2, 5) : values.slice(1, 4); // 38:2:<colour space>:r:g:b
+  return rgb.length === 3 && rgb.every((value) => Number.isInteger(value) && value >= 0 && value <= 255) ? hex(...rgb) : undefined;
+}
+
+/** One terminal line at a time: write() what comes, line() where it ends. */
+export class Terminal {
+  #style = PLAIN;
+  #runs = []; // while nothing was overwritten: [{text, style}]
+  #cells = null; // after a CR or BS: [[character, style]]
+  #column = 0;
+  #held = ""; // a control sequence that is not whole yet
+
+  write(chunk) {
+    const text = this.#held + chunk;
+    this.#held = "";
+    let at = 0;
+    while (at < text.length) {
+      SPECIAL.lastIndex = at;
+      const special = SPECIAL.exec(text)?.index ?? text.length;
+      if (special > at) this.#put(text.slice(at, special));
+      if (special === text.length) return this;
+      at = this.#control(text, special);
+      if (at === -1) return this;
+    }
+    return this;
+  }
+
+  /** The runs of the line that ends here, [{text, style}]. What was held of a broken sequence is shown without its introducer. */
+  line() {
+    if (this.#held) {
+      const rest = this.#held.replace(/^(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])/, "");
+      if (rest !== this.#held) this.#put(rest.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, ""));
+      this.#held = "";
+    }
+    const runs = this.#cells ? joined(this.#cells) : this.#runs;
+    this.#runs = [];
+    this.#cells = null;
+    this.#column = 0;
+    return runs;
+  }
+
+  #put(text) {
+    if (!text) return;
+    if (!this.#cells) {
+      const last = this.#runs[this.#runs.length - 1];
+      if (last && last.style === this.#style) last.text += text;
+      else this.#runs.push({ text, style: this.#style });
+      return;
+    }
+    for (const character of text) {
+      while (this.#cells.length < this.#column) this.#cells.push([" ", PLAIN]);
+      this.#cells[this.#column] = [character, this.#style];
+      this.#column += 1;
+    }
+  }
+
+  /* From here on the line is cells: something may be overwritten. */
+  #toCells() {
+    if (this.#cells) return;
+    this.#cells = this.#runs.flatMap(({ text, style }) => Array.from(text, (character) => [character, style]));
+    this.#column = this.#cells.length;
+  }
+
+  /* Handles what begins at `at`; where to go on, or -1 where all of the rest is held. */
+  #control(text, at) {
+    const code = text[at];
+    if (code === "\r") {
+      if (this.#cells || this.#runs.length) {
+        this.#toCells();
+        this.#column = 0;
+      }
+    } else if (code === "\b") {
+      this.#toCells();
+      this.#column = Math.max(0, this.#column - 1);
+    } else if (code === ESC) {
+      return this.#escape(text, at);
+    } else if (code === "\x9b") {
+      return this.#sequence(text, at, at + 1);
+    } else if (/[\x90\x98\x9d-\x9f]/.test(code)) {
+      return this.#string(text, at, at + 1);
+    }
+    return at + 1;
+  }
+
+  #escape(text, at) {
+    const kind = text[at + 1];
+    if (kind === undefined) return this.#hold(text, at);
+    if (kind === "[") return this.#sequence(text, at, at + 2);
+    if ("]PX^_".includes(kind)) return this.#string(text, at, at + 2);
+    let end = at + 1; // intermediates, then one final character: ESC ( B
+    while (end < text.length && text[end] >= " " && text[end] <= "/" && end - at < LONGEST) end += 1;
+    if (end === text.length) return this.#hold(text, at);
+    return text[end] >= "0" && text[end] <= "~" ? end + 1 : end;
+  }
+
+  /* CSI: parameters, intermediates, a final character. */
+  #sequence(text, at, from) {
+    let end = from;
+    while (end < text.length && text[end] >= " " && text[end] <= "?" && end - at < LONGEST) end += 1;
+    if (end === text.length) return this.#hold(text, at);
+    const final = text[end];
+    if (!(final >= "@" && final <= "~")) return end; // broken: the character counts for itself
+    const parameters = text.slice(from, end);
+    if (final === "m" && /^[\d;:]*$/.test(parameters)) this.#style = applied(this.#style, parameters);
+    else if (final === "K") this.#erase(parameters);
+    return end + 1;
+  }
+
+  /* OSC, DCS, SOS, PM, APC: everything up to BEL or ST. */
+  #string(text, at, from) {
+    for (let end = from; end < text.length; end += 1) {
+      if (text[end] === "\x07" || text[end] === "\x9c") return end + 1;
+      if (text[end] === ESC) {
+        if (text[end + 1] === undefined) break;
+        return text[end + 1] === "\\" ? end + 2 : end; // another sequence ends it
+      }
+      if (end - at >= LONGEST) return from; // no terminal waits for ever either: the rest is text
+    }
+    return this.#hold(text, at);
+  }
+
+  #erase(parameters) {
+    if (!this.#cells && (parameters === "" || parameters === "0")) return; // nothing is right of the end
+    this.#toCells();
+    if (parameters === "" || parameters === "0") this.#cells.length = Math.min(this.#cells.length, this.#column);
+    else if (parameters === "2") this.#cells.length = 0;
+    else if (parameters === "1") this.#cells.fill([" ", PLAIN], 0, this.#column + 1);
+  }
+
+  #hold(text, at) {
+    if (text.length - at > LONGEST) return at + 1;
+    this.#held = text.slice(at);
+    return -1;
+  }
+}
+
+function joined(cells) {
+  const runs = [];
+  for (const [character, style] of cells) {
+    const last = runs[runs.length - 1];
+    if (last && last.style === style) last.text += character;
+    else runs.push({ text: character, style });
+  }
+  return runs;
+}
+
+const ADDRESS = /\bhttps?:\/\/[^\s<>"'`\x00-\x1f\x7f-\x9f]+/g;
+
+/** The text in pieces, [{text, href}]: href where it is an http or https address, else undefined. */
+export function linked(text) {
+  if (!text.includes("://")) return [{ text }];
+  const pieces = [];
+  let from = 0;
+  for (const found of text.matchAll(ADDRESS)) {
+    const href = trimmed(found[0]);
+    if (!isAddress(href)) continue;
+    if (found.index > from) pieces.push({ text: text.slice(from, found.index) });
+    pieces.push({ text: href, href });
+    from = found.index + href.length;
+  }
+  if (from < text.length) pieces.push({ text: text.slice(from) });
+  return pieces;
+}
+
+/* Without what ends the sentence around it, and without a bracket that was opened before it. */
+function trimmed(address) {
+  let text = address.replace(/[.,;:!?]+$/, "");
+  for (const [open, close] of ["()", "[]", "{}"]) {
+    while (text.endsWith(close) && text.split(close).length > text.split(open).length) text = text.slice(0, -1);
+  }
+  return text;
+}
+
+function isAddress(text) {
+  try {
+    return ["http:", "https:"].includes(new URL(text).protocol);
+  } catch {
+    return false;
+  }
+}

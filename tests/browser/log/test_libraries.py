@@ -1,0 +1,89 @@
+"""htmx 2 and 4 and Turbo, from npm, on streams of a real server: named events, coming back, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from tests.docs.blocks import DOCS, blocks_of
+from tests.npm import Node
+
+from .cutting import Cutting
+from .serving import LogSite
+
+SCRIPTS = {
+    "htmx 2": ["htmx2/dist/htmx.min.js", "htmx-ext-sse/dist/sse.min.js"],
+    "htmx 4": ["htmx.org/dist/htmx.min.js", "htmx.org/dist/ext/hx-sse.min.js"],
+    "Turbo": ["@hotwired/turbo/dist/turbo.es2017-umd.js"],
+}
+ITEM = {
+    "htmx 2": ("item", "<li>{}</li>"),
+    "htmx 4": ("", "<li>{}</li>"),
+    "Turbo": ("", '<turbo-stream action="append" target="items"><template><li>{}</li></template></turbo-stream>'),
+}
+MARKUP = {block.file: block.text for block in blocks_of(DOCS / "howto/htmx.rst") if block.language == "html"}
+
+
+@pytest.fixture(params=SCRIPTS)
+def library(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def network(site: LogSite) -> Iterator[Cutting]:
+    with Cutting(site.port) as cutting:
+        yield cutting
+
+
+def script(node: Node, path: str) -> Path:
+    """A file of a package; minified where the package has it so."""
+    found = node.modules / path
+    return found if found.exists() else node.modules / path.replace(".min.js", ".js")
+
+
+def sends(path: Path) -> Callable[[Route], None]:
+    """Answers with a script."""
+    return lambda route: route.fulfill(path=path, content_type="text/javascript")
+
+
+def opened(page: Page, network: Cutting, node: Node, library: str, name: str) -> list[str]:
+    """A page with the markup of the documentation, on the log of this name; the requests for its stream."""
+    requests: list[str] = []
+
+    def answer(route: Route) -> None:
+        tags = "".join(f'<script src="/npm/{number}.js"></script>' for number, _ in enumerate(SCRIPTS[library]))
+        markup = MARKUP[library].replace("/orders/log/", f"/logs/{name}/log/")
+        route.fulfill(body=f"<!doctype html><title>x</title>{tags}<body>{markup}</body>", content_type="text/html; charset=utf-8")
+
+    page.on("request", lambda request: requests.append(request.url) if request.url.endswith("/log/") else None)
+    page.route("**/library/", answer)
+    for number, path in enumerate(SCRIPTS[library]):
+        page.route(f"**/npm/{number}.js", sends(script(node, path)))
+    page.goto(f"{network.url}/library/")
+    return requests
+
+
+def test_events_arrive_once_over_a_cut_network_and_the_end_is_the_end(
+    context: BrowserContext, site: LogSite, network: Cutting, node: Node, library: str
+) -> None:
+    name = library.replace(" ", "").lower()
+    event, form = ITEM[library]
+    page = context.new_page()  # these libraries write a cut network to the console as an error
+    site.publish(name, (event, form.format("1")), (event, form.format("2 ü")))
+    requests = opened(page, network, node, library, name)
+    items = page.locator("#items li")
+    expect(items).to_have_text(["1", "2 ü"], timeout=10_000)
+    network.cut()
+    site.publish(name, (event, form.format("3")))
+    expect(items).to_have_text(["1", "2 ü", "3"], timeout=20_000)
+    assert len(requests) >= 2
+    site.publish(name, (event, form.format("4")), ("done", "that is all"), close="completed")
+    expect(items).to_have_text(["1", "2 ü", "3", "4"])
+    page.wait_for_timeout(2_500)  # several times of the retry
+    seen = len(requests)
+    page.wait_for_timeout(2_500)
+    assert len(requests) == seen, "it stays away"
+    expect(items).to_have_count(4)

@@ -1,0 +1,82 @@
+"""How long large logs take. The figures are printed (``-s``); only gross bounds fail a test, machines differ.
+
+Nothing is asked for by its role, and nothing expected: for both Playwright looks at every element of the page.
+"""
+
+from __future__ import annotations
+
+import time
+
+from playwright.sync_api import Page
+
+from .serving import LogSite
+from .viewing import connection, wait_for_lines
+
+LINES = 100_000
+GROSS_SECONDS = 30.0
+GROSS_TASK_MS = 2_000
+WATCH = """new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) (window.tasks ??= []).push(entry.duration);
+}).observe({ entryTypes: ["longtask"] });"""
+
+
+def longest_task(page: Page) -> float:
+    """Milliseconds of the longest task so far that took more than 50; 0 without one."""
+    return float(page.evaluate("() => Math.max(0, ...(window.tasks ?? []))"))
+
+
+def test_a_hundred_thousand_coloured_lines(page: Page, site: LogSite) -> None:
+    lines = [f"\x1b[3{n % 8}mline {n}\x1b[0m of the log, with some \x1b[1mmore\x1b[0m text in it" for n in range(LINES - 1)]
+    site.publish("large", *lines, "the needle in it", close="completed")
+    page.add_init_script(WATCH)
+    begun = time.perf_counter()
+    page.goto(f"{site.url}/logs/large/", wait_until="commit")
+    page.wait_for_selector(".sl-line", state="attached")
+    first = time.perf_counter() - begun
+    page.wait_for_function(
+        "(count) => document.querySelectorAll('.sl-line').length >= count", arg=LINES, timeout=GROSS_SECONDS * 1000
+    )
+    last = time.perf_counter() - begun
+    connection(page, "Ended")
+    longest = longest_task(page)
+    scroll = page.evaluate("""async () => {
+      const view = document.querySelector(".sl-view");
+      const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+      const begun = performance.now();
+      for (let step = 0; step < 100; step += 1) { view.scrollTop = view.scrollHeight * step / 100; await frame(); }
+      return performance.now() - begun;
+    }""")
+    begun = time.perf_counter()
+    page.locator(".sl-query").fill("needle")
+    page.wait_for_function("() => document.querySelector('.sl-found').textContent === '1 of 1'")
+    found = time.perf_counter() - begun
+    native = page.evaluate("""() => {
+      const begun = performance.now();
+      return [window.find("the needle in it", true, false, true), performance.now() - begun];
+    }""")
+    print(
+        f"\n100,000 lines: first {first:.2f} s, last {last:.2f} s, 100 scrolls {scroll / 1000:.2f} s, "
+        f"the browser's find {native[1] / 1000:.2f} s, own search {found:.2f} s, longest task while loading {longest:.0f} ms"
+    )
+    assert native[0] is True
+    assert last < GROSS_SECONDS
+    assert longest < GROSS_TASK_MS
+
+
+def test_two_thousand_lines_a_second_for_ten_seconds(page: Page, site: LogSite) -> None:
+    page.add_init_script(WATCH)
+    page.goto(f"{site.url}/logs/pouring/")
+    connection(page, "Live")
+    site.produce("pouring", 2000, 10)
+    answers: list[float] = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        page.locator(".sl-button.sl-wrap").click()
+        answers.append(time.perf_counter() - begun)
+        page.wait_for_timeout(400)
+    wait_for_lines(page, 20_000)
+    connection(page, "Ended")
+    at_end = page.locator(".sl-view").evaluate("(view) => view.scrollHeight - view.scrollTop - view.clientHeight")
+    print(f"\n2,000 lines/s for 10 s: longest task {longest_task(page):.0f} ms, slowest click {max(answers) * 1000:.0f} ms")
+    assert at_end < 30
+    assert longest_task(page) < GROSS_TASK_MS

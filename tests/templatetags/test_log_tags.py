@@ -1,0 +1,204 @@
+"""``{% sse_log %}``, ``{% sse_script %}`` and ``{% event_stream %}``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html import unescape
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.template import Context, Template, TemplateSyntaxError
+from django.test import override_settings
+
+from django_agent_sse import Event, Router, Topic
+from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.exceptions import AsyncRequired, EventLogUnavailable
+from django_agent_sse.logtail import plain
+from tests.serving import served
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A log without topics, and a route to one of its logs."""
+    event_log().clear_all()
+    router = Router()
+    router.log("builds/<int:id>/log/", "builds.{id}", name="build-log")
+    router.topic("bare/<int:id>/", "builds.{id}", name="bare")
+    with served(router):
+        yield
+    event_log().clear_all()
+
+
+def rendered(tag: str, **context: Any) -> str:
+    return Template(f"{{% load agent_sse %}}{tag}").render(Context(context))
+
+
+def attributes(html: str) -> dict[str, str]:
+    found = re.search(r"<sse-log([^>]*)>", html)
+    assert found
+    return {name: unescape(value) for name, value in re.findall(r' ([\w-]+)="([^"]*)"', found[1])}
+
+
+def written(*lines: object, topic: str = "builds.1") -> Topic:
+    Topic(topic).publish_many(lines)
+    return Topic(topic)
+
+
+def test_the_viewer_knows_where_everything_is_served_and_where_the_page_ends() -> None:
+    topic = written("one", "two")
+    assert attributes(rendered('{% sse_log "builds.1" "/builds/1/log/" label="A & B" login="/in/" %}')) == {
+        "src": "/builds/1/log/",
+        "raw": "/builds/1/log/raw/",
+        "range": "/builds/1/log/range/",
+        "position": f"{topic.state().epoch}.2",
+        "label": "A & B",
+        "status": "running",
+        "login": "/in/",
+    }
+
+
+def test_a_stream_without_parts_has_none() -> None:
+    found = attributes(rendered('{% sse_log "builds.1" "/bare/1/" %}'))
+    assert found == {"src": "/bare/1/", "position": "0", "status": "waiting"}
+
+
+def test_what_is_known_of_the_run_is_told() -> None:
+    html = rendered(
+        '{% sse_log "builds.1" "/bare/1/" status="passed" started=at ended=at exit_code=0 raw="/r/" %}',
+        at=datetime(2026, 11, 25, tzinfo=UTC),
+    )
+    assert attributes(html) == {
+        "src": "/bare/1/",
+        "raw": "/r/",
+        "position": "0",
+        "status": "passed",
+        "started": "2026-11-25T00:00:00+00:00",
+        "ended": "2026-11-25T00:00:00+00:00",
+        "exit-code": "0",
+    }
+
+
+@pytest.mark.parametrize(("reason", "status"), [("completed", None), ("failed", "failed")])
+def test_a_closed_log_says_how_it_ended(reason: str, status: str | None) -> None:
+    written("one").close(reason)
+    assert attributes(rendered('{% sse_log "builds.1" "/bare/1/" %}')).get("status") == status
+
+
+def test_the_last_lines_stand_in_the_page_as_text() -> None:
+    written(
+        *(f"line {n}" for n in range(200)),
+        "\x1b[31m<script>\x1b[0m & more",
+        Event("a\nb", event="stderr"),
+        Event("{}", event="exit"),
+    )
+    html = rendered('{% sse_log "builds.1" "/builds/1/log/" lines=4 %}')
+    assert "<pre>\nline 199\n&lt;script&gt; &amp; more\na\nb\n</pre>" in html
+    assert '<a href="/builds/1/log/raw/">' in html
+    assert "\x1b" not in html
+    assert "line" not in re.sub(
+        r"The last \d+ lines|<sse-log[^>]*>", "", rendered('{% sse_log "builds.1" "/builds/1/log/" lines=0 %}')
+    )
+
+
+def test_buttons_are_forms_with_a_token() -> None:
+    actions = [
+        SimpleNamespace(label="Stop <it>", url="/stop/", when="running", hidden=False),
+        SimpleNamespace(label="Again", url="/again/", when="ended", hidden=True),
+    ]
+    html = rendered('{% sse_log "builds.1" "/builds/1/log/" actions=actions %}', actions=actions, csrf_token="token")
+    assert re.findall(r'<form method="post" action="(\S+)" data-when="(\w+)"( hidden)?>', html) == [
+        ("/stop/", "running", ""),
+        ("/again/", "ended", " hidden"),
+    ]
+    assert html.count('name="csrfmiddlewaretoken" value="token"') == 2
+    assert "Stop &lt;it&gt;" in html
+
+
+def test_a_page_is_rendered_though_the_log_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise EventLogUnavailable("the store is away")
+
+    monkeypatch.setattr(event_log(), "_state", fails)
+    found = attributes(rendered('{% sse_log "builds.1" "/builds/1/log/" %}'))
+    assert (found.get("position"), found["status"]) == (None, "waiting")
+    assert "the store is away" in caplog.text
+
+
+async def test_on_an_event_loop_it_says_what_to_do() -> None:
+    with pytest.raises(AsyncRequired, match="sync_to_async"):
+        rendered('{% sse_log "builds.1" "/builds/1/log/" %}')
+
+
+def test_scripts_carry_the_addresses_of_what_they_import() -> None:
+    html = rendered("{% sse_script %}")
+    names = re.findall(r'(?:src|href|data-\w+)="/?static/(django_agent_sse/[\w.]+)"', html)
+    assert sorted(names) == sorted(
+        f"django_agent_sse/{name}" for name in ("log.css", "log.js", "client.js", "sgr.js", "lines.js", "rows.js")
+    )
+    assert all(finders.find(name) for name in names)
+    assert 'type="module"' in html
+    assert "nonce" not in html
+    assert "log.css" not in rendered('{% sse_script "element" %}')
+    assert 'src="static/django_agent_sse/element.js"' in rendered('{% sse_script "element" %}').replace('"/static', '"static')
+
+
+def test_scripts_have_hashed_names_where_the_storage_makes_them(settings: Any, tmp_path: Any) -> None:
+    storage = {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+    from django.core.management import call_command
+
+    with override_settings(STORAGES={**settings.STORAGES, "staticfiles": storage}, STATIC_ROOT=str(tmp_path)):
+        call_command("collectstatic", verbosity=0, interactive=False)
+        html = rendered("{% sse_script %}")
+    assert len(re.findall(r'="/?static/django_agent_sse/\w+\.[0-9a-f]{12}\.(?:js|css)"', html)) == 6
+
+
+class Lazy:
+    """A nonce of Django's that nobody has used yet: false, and yet there."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "lazy"
+
+
+@pytest.mark.parametrize(
+    ("context", "nonce"),
+    [
+        ({"csp_nonce": Lazy()}, "lazy"),
+        ({"csp_nonce": "django"}, "django"),
+        ({"request": SimpleNamespace(csp_nonce="django-csp")}, "django-csp"),
+    ],
+)
+def test_scripts_and_styles_have_the_nonce_of_the_policy(context: dict[str, Any], nonce: str) -> None:
+    assert rendered("{% sse_script %}", **context).count(f' nonce="{nonce}"') == 2
+
+
+def test_a_script_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TemplateSyntaxError, match='there are "log", "element"'):
+        rendered('{% sse_script "logs" %}')
+
+
+def test_an_element_for_a_stream() -> None:
+    html = rendered('{% event_stream url with_credentials="" share="x" %}', url="/updates/?a=1&b=2")
+    assert html == '<event-stream src="/updates/?a=1&amp;b=2" with-credentials="" share="x"></event-stream>'
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x07", "link"),
+        ("10%\r50%\r100%", "100%"),
+        ("done\r", "done"),
+        ("\x1b(Ba\x00\x9b1mb\tc", "a1mb\tc"),
+    ],
+)
+def test_a_line_without_its_control_sequences(line: str, shown: str) -> None:
+    assert plain(line) == shown

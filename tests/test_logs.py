@@ -1,0 +1,260 @@
+"""``router.log()``: a topic of lines as a stream, in parts as JSON, and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.urls import reverse
+
+from django_agent_sse import Context, Event, Router, Topic, login_required
+from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.exceptions import EventLogUnavailable, RouteError
+from django_agent_sse.logs import MAX_COUNT, part_of_log
+from tests.inprocess import eventually
+from tests.serving import ask, connect, served
+
+pytestmark = pytest.mark.usefixtures("event_log")
+
+
+@pytest.fixture(name="event_log")
+def own_log() -> Any:
+    """A log without topics, before and after."""
+    event_log().clear_all()
+    yield
+    event_log().clear_all()
+
+
+def builds(**about: Any) -> Router:
+    router = Router()
+    router.log("builds/<slug:id>/log/", "builds.{id}", name="build-log", **about)
+    return router
+
+
+async def written(name: str = "builds.1") -> Topic:
+    topic = Topic(name)
+    await topic.apublish_many(
+        [Event("one", event="stdout"), Event("two\n<three>", event="stderr"), "four", Event('{"code":0}', event="exit")]
+    )
+    return topic
+
+
+async def test_the_stream_is_the_topics_own() -> None:
+    topic = await written()
+    await topic.aclose()
+    with served(builds()):
+        answer = await ask("/builds/1/log/")
+    assert answer.data == ["one", "two\n<three>", "four", '{"code":0}']
+
+
+async def test_a_part_has_offsets_ids_times_and_the_state_of_the_topic() -> None:
+    await written()
+    state = await Topic("builds.1").astate()
+    with served(builds()):
+        answer = await ask("/builds/1/log/range/?from=2&count=2")
+    found = answer.json()
+    assert answer.headers["cache-control"] == "no-store"
+    assert {name: found[name] for name in ("epoch", "floor", "top", "closed")} == {
+        "epoch": state.epoch,
+        "floor": 0,
+        "top": 4,
+        "closed": None,
+    }
+    assert [(one["offset"], one["id"], one["event"], one["data"]) for one in found["records"]] == [
+        (2, f"{state.epoch}.2", "stderr", "two\n<three>"),
+        (3, f"{state.epoch}.3", None, "four"),
+    ]
+    assert all(abs(one["at"] - (state.newest_at or 0)) < 60 for one in found["records"])
+
+
+@pytest.mark.parametrize(
+    ("query", "offsets"),
+    [
+        ("", [1, 2, 3, 4]),
+        ("from=-1", [4]),
+        ("from=-99", [1, 2, 3, 4]),
+        ("from=5", []),
+        ("from=4&count=5000", [4]),
+        ("from=9999", []),
+    ],
+)
+async def test_where_a_part_begins(query: str, offsets: list[int]) -> None:
+    await written()
+    with served(builds()):
+        found = (await ask(f"/builds/1/log/range/?{query}")).json()
+    assert [one["offset"] for one in found["records"]] == offsets
+
+
+async def test_a_part_of_what_is_no_longer_kept_begins_with_the_oldest_line_that_is() -> None:
+    topic = await written()
+    await event_log().atrim(topic.name, max_events=2)
+    await topic.aclose("failed")
+    with served(builds()):
+        found = (await ask("/builds/1/log/range/?from=1")).json()
+    assert (found["floor"], found["closed"], [one["offset"] for one in found["records"]]) == (2, "failed", [3, 4])
+
+
+async def test_a_topic_that_does_not_exist_has_no_parts_and_no_epoch() -> None:
+    with served(builds()):
+        assert (await ask("/builds/9/log/range/")).json() == {"epoch": "", "floor": 0, "top": 0, "closed": None, "records": []}
+
+
+@pytest.mark.parametrize(
+    "query", ["from=0", "count=0", "count=-1", f"count={MAX_COUNT + 1}", "from=x", "from=1.5", "from=" + "9" * 30, "from=%C2%B2"]
+)
+async def test_a_part_that_cannot_be_is_refused_with_what_can(query: str) -> None:
+    with served(builds()):
+        answer = await ask(f"/builds/1/log/range/?{query}")
+    assert answer.status == 400
+    assert ("whole number" in answer.json()["error"]) or (str(MAX_COUNT) in answer.json()["error"])
+
+
+async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise EventLogUnavailable("the store is away")
+
+    monkeypatch.setattr(event_log(), "_read_after", fails)
+    with served(builds()):
+        answer = await ask("/builds/1/log/range/")
+    assert (answer.status, answer.headers["retry-after"], answer.json()) == (503, "5", {"error": "the store is away"})
+
+
+async def test_the_text_has_every_line_and_nothing_else() -> None:
+    topic = await written()
+    await topic.aclose()
+    with served(builds()):
+        answer = await ask("/builds/1/log/raw/")
+    assert answer.body == b"one\ntwo\n<three>\nfour\n"
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_text_follows_until_the_topic_is_closed() -> None:
+    topic = await written()
+    with served(builds(), middleware=[]):
+        client = connect("/builds/1/log/raw/")
+        await eventually("the lines", lambda: client.raw == b"one\ntwo\n<three>\nfour\n")
+        await topic.apublish("five ü", event="stdout")
+        await eventually("the next line", lambda: client.raw.endswith("five ü\n".encode()))
+        await topic.aclose()
+        await client.over()
+    assert client.complete
+
+
+async def test_the_text_until_now() -> None:
+    await written()
+    await Topic("builds.2").apublish_many([f"line {n}" for n in range(1000)])
+    with served(builds()):
+        assert (await ask("/builds/1/log/raw/?follow=0")).body == b"one\ntwo\n<three>\nfour\n"
+        assert (await ask("/builds/2/log/raw/?follow=0")).body == "".join(f"line {n}\n" for n in range(1000)).encode()
+        assert (await ask("/builds/3/log/raw/?follow=0")).body == b""
+
+
+async def test_a_download_is_a_file_of_the_topics_name() -> None:
+    await written()
+    with served(builds()):
+        answer = await ask("/builds/1/log/raw/?download=1")
+    assert answer.headers["content-disposition"] == 'attachment; filename="builds.1.log"'
+    assert answer.body.startswith(b"one\n")
+
+
+@pytest.mark.parametrize("query", ["follow=yes", "download=2"])
+async def test_a_flag_is_0_or_1(query: str) -> None:
+    with served(builds()):
+        answer = await ask(f"/builds/1/log/raw/?{query}")
+    assert (answer.status, "neither 0 nor 1" in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("range/", "application/json"), ("raw/", "text/plain; charset=utf-8"), ("", "text/event-stream")]
+)
+async def test_head_tells_the_kind_of_each(part: str, kind: str) -> None:
+    with served(builds()):
+        answer = await ask(f"/builds/1/log/{part}", method="HEAD")
+    assert (answer.status, answer.headers["content-type"], answer.body) == (200, kind, b"")
+
+
+@pytest.mark.parametrize("part", ["", "range/", "raw/"])
+async def test_all_stand_behind_the_same_guards(part: str) -> None:
+    await written()
+    with served(builds(guards=[login_required])):
+        assert (await ask(f"/builds/1/log/{part}")).status == 401
+        assert (await ask(f"/builds/1/log/{part}", method="POST")).status == 405
+
+
+async def test_a_function_that_needs_no_login_opens_all_three_where_the_project_wants_one() -> None:
+    async def inner(c: Context) -> str:
+        return "builds.1"
+
+    @login_not_required
+    async def public(c: Context) -> str:
+        return "builds.1"
+
+    router = Router()
+    router.log("inner/", inner, name="inner")
+    router.log("public/", public, name="public")
+    await (await written()).aclose()
+    sessions, auth = "django.contrib.sessions.middleware.SessionMiddleware", "django.contrib.auth.middleware"
+    chain = [sessions, f"{auth}.AuthenticationMiddleware", f"{auth}.LoginRequiredMiddleware"]
+    with served(router, middleware=chain):
+        for part in ("", "range/", "raw/"):
+            assert (await ask(f"/inner/{part}")).status == 401
+            assert (await ask(f"/public/{part}")).status == 200
+
+
+async def test_a_function_names_the_topic_and_may_refuse() -> None:
+    async def topic_of(c: Context, number: int) -> str:
+        if number == 404:
+            raise Http404("no such build")
+        if number == 403:
+            raise PermissionDenied
+        return f"builds.{number - 1}"
+
+    router = Router()
+    router.log("builds/<int:number>/", topic_of)
+    await written()
+    with served(router):
+        assert (await ask("/builds/2/raw/?follow=0")).body.startswith(b"one\n")
+        assert [one["offset"] for one in (await ask("/builds/2/range/")).json()["records"]] == [1, 2, 3, 4]
+        for part in ("", "raw/", "range/"):
+            assert (await ask(f"/builds/404/{part}")).status == 404
+            assert (await ask(f"/builds/403/{part}")).status == 403
+
+
+def test_each_has_a_name_and_stands_below_the_stream() -> None:
+    with served(builds()):
+        assert [reverse(name, args=["1"]) for name in ("build-log", "build-log-range", "build-log-raw")] == [
+            "/builds/1/log/",
+            "/builds/1/log/range/",
+            "/builds/1/log/raw/",
+        ]
+    assert [part_of_log(path, "raw") for path in ("log", "log/", "/log", "", "/")] == [
+        "log/raw/",
+        "log/raw/",
+        "/log/raw/",
+        "raw/",
+        "raw/",
+    ]
+
+
+@pytest.mark.parametrize("topic", [42, "", "builds.{", lambda c: "builds.1"])
+def test_what_names_no_topic_is_refused_at_import(topic: Any) -> None:
+    with pytest.raises((RouteError, TypeError)):
+        Router().log("log/", topic)
+
+
+def test_an_option_that_does_not_exist_is_refused_at_import() -> None:
+    with pytest.raises(RouteError, match="hartbeat"):
+        Router().log("log/", "builds.1", hartbeat=1)
+
+
+async def test_a_value_of_the_url_reaches_no_other_topic() -> None:
+    await written("builds.1.secret")
+    router = Router()
+    router.log("<path:id>/log/", "builds.{id}")
+    with served(router):
+        for part in ("", "raw/", "range/"):
+            assert (await ask(f"/1.secret/log/{part}")).status == 404
