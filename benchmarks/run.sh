@@ -10,11 +10,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c"
-works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w5
-peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn
+works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w4-50,w5
+peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn,eventstream-db-uvicorn
 if command -v npm >/dev/null; then
     npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
-    peers=$peers,better-sse
+    peers=$peers,better-sse,better-sse-history
 fi
 AGENT_SSE=$(dirname "$here")
 VENV=$(python -c 'import sys; print(sys.prefix)')

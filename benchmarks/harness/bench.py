@@ -83,13 +83,14 @@ def stop(p):
 
 def options(peer):
     """Notes in a peer's script: `# sseload: ARGS` (added to fan-out and idle runs),
-    `# last-event-id: ID` and `# replay: PATH` (for w4), `# no-stream`."""
+    `# last-event-id: ID` and `# replay: PATH` (for w4), `# no-stream`, `# no-replay`."""
     notes = {}
     for line in (PEERS / f"{peer}.sh").read_text().splitlines():
         if line.startswith("# ") and ":" in line:
             key, _, value = line[2:].partition(":")
             notes[key.strip()] = value.strip()
-    return notes.get("sseload", "").split(), "no-stream" in notes, notes.get("last-event-id", "1"), notes.get("replay")
+    lacks = tuple(work for work, note in (("w1", "no-stream"), ("w4", "no-replay")) if note in notes)
+    return notes.get("sseload", "").split(), lacks, notes.get("last-event-id", "1"), notes.get("replay")
 
 
 def run(args):
@@ -97,9 +98,9 @@ def run(args):
     with open(args.out, "a") as out:
         for rnd in range(args.rounds):
             for peer in args.peers.split(","):
-                extra, no_stream, last_id, replay = options(peer)
+                extra, lacks, last_id, replay = options(peer)
                 ours = peer.startswith("agent-sse")  # "as=dict" means something to this package's peers only
-                todo = [w for w in args.work.split(",") if not (no_stream and w.startswith("w1")) and (ours or "dict" not in w)]
+                todo = [w for w in args.work.split(",") if not w.startswith(lacks) and (ours or "dict" not in w)]
                 fresh = [[w] for w in todo if w.startswith("w3")]
                 rest = [w for w in todo if not w.startswith("w3")]
                 for group in ([rest] if rest else []) + fresh:

@@ -92,7 +92,7 @@ def check_reach(log: EventLog) -> None:
     Raises:
         ConfigurationError: With the mend.
     """
-    if not (log.crosses_processes or _serves_here() or _under_test()):
+    if not (log.crosses_processes or _serves_here() or under_test()):
         raise ConfigurationError(
             f"{type(log).__name__} keeps its topics in one process, and this one has not served a request: nobody could follow "
             "what is published here. Publish from the server's own process, or set AGENT_SSE['EVENT_LOG'] to a log that "
@@ -105,7 +105,7 @@ def _serves_here() -> bool:
     return _current.serves or "django.core.asgi" in sys.modules
 
 
-def _under_test() -> bool:
+def under_test() -> bool:
     """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
     utils = sys.modules.get("django.test.utils")
     return utils is not None and hasattr(utils._TestState, "saved_data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 
 import pytest
@@ -15,8 +16,6 @@ from .conftest import INSECURE
 from .listening import events, listen, state, until
 
 SITE = {"middleware": "everything"}
-RATE = 50
-SECONDS = 6
 SHARED = {"share": True, "watchdog": 2000}
 FETCH = "fetch('/_ping/').then((answer) => answer.status)"
 
@@ -36,16 +35,22 @@ def tabs(context: BrowserContext, uvicorn: Server) -> Tabs:
     return opened
 
 
-def produce(uvicorn: Server, topic: str) -> None:
-    """Have the server publish numbered events and close the topic."""
-    assert uvicorn.get(f"topics/produce/{topic}/", rate=RATE, seconds=SECONDS).status == 200
+def talk(uvicorn: Server, topic: str) -> None:
+    """Have the server publish numbers until it is hushed."""
+    assert uvicorn.get(f"client/talk/{topic}/").status == 200
 
 
 def assert_has_everything(page: Page) -> None:
+    """Each number once and in order, and nothing else, up to the end that tells how many there were."""
     assert state(page, "ended") == ["topic_closed", None]
-    got = [int(data.split()[0]) for type, data, _ in events(page) if type == "message"]
-    assert got == [*range(RATE * SECONDS)]
-    assert [type for type, _, _ in events(page) if type not in ("message", "sse.position")] == ["sse.end"]
+    *got, (last, told, _) = events(page)
+    assert last == "sse.end"
+    assert [(type, data) for type, data, _ in got] == [("message", str(n)) for n in range(int(json.loads(told)["closed"]))]
+
+
+def goes_on(page: Page, more: int = 10) -> None:
+    """Wait for further events."""
+    until(page, f"log.events.length > {len(events(page)) + more}")
 
 
 def leader(pages: list[Page]) -> Page:
@@ -74,11 +79,14 @@ def test_seven_tabs_share_one_connection_and_the_site_still_answers(tabs: Tabs, 
     pages = tabs(7)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
+    talk(uvicorn, key)
     for page in pages:
         state(page, "open")
     assert pages[6].evaluate(FETCH) == 200
+    for page in pages:
+        goes_on(page)
     poll("one stream is open", lambda: uvicorn.state()["open_streams"] == before + 1, within=30)
+    uvicorn.open_gate(key)
     for page in pages:
         assert_has_everything(page)
 
@@ -87,12 +95,15 @@ def test_when_the_leader_is_closed_the_others_go_on(tabs: Tabs, uvicorn: Server,
     pages = tabs(4)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
-    for count in (20, 60):
+    talk(uvicorn, key)
+    for _ in range(2):
         first = leader(pages)
-        until(first, f"log.events.length > {count}")
+        goes_on(first)
         pages.remove(first)
         first.close()
+    for page in pages:
+        goes_on(page)
+    uvicorn.open_gate(key)
     for page in pages:
         assert_has_everything(page)
 
@@ -101,12 +112,14 @@ def test_a_leader_that_closes_its_stream_hands_over(tabs: Tabs, uvicorn: Server,
     pages = tabs(3)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
+    talk(uvicorn, key)
     first = leader(pages)
-    until(first, "log.events.length > 20")
+    goes_on(first)
     first.evaluate("log.stream.close()")
     leader([page for page in pages if page is not first])
     first.evaluate("log.stream.reopen()")
+    goes_on(first)
+    uvicorn.open_gate(key)
     for page in pages:
         assert_has_everything(page)
 
@@ -115,12 +128,15 @@ def test_when_the_leader_crashes_the_others_go_on(tabs: Tabs, uvicorn: Server, k
     pages = tabs(3)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
+    talk(uvicorn, key)
     first = leader(pages)
-    until(first, "log.events.length > 20")
+    goes_on(first)
     with first.expect_event("crash"), contextlib.suppress(PlaywrightError):
         first.goto("chrome://crash")
     pages.remove(first)
+    for page in pages:
+        goes_on(page)
+    uvicorn.open_gate(key)
     for page in pages:
         assert_has_everything(page)
 
@@ -129,17 +145,20 @@ def test_a_leader_that_is_frozen_hands_over_and_goes_on_when_it_thaws(tabs: Tabs
     pages = tabs(3)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
+    talk(uvicorn, key)
     first = leader(pages)
-    until(first, "log.events.length > 20")
+    goes_on(first)
     # Headless Chromium freezes no page, so this one is only told that it will be; one that hangs is below.
     first.evaluate("document.dispatchEvent(new Event('freeze'))")
     others = [page for page in pages if page is not first]
     leader(others)
     for page in others:
-        assert_has_everything(page)
+        goes_on(page)
     first.evaluate("document.dispatchEvent(new Event('resume'))")
-    assert_has_everything(first)
+    goes_on(first)
+    uvicorn.open_gate(key)
+    for page in pages:
+        assert_has_everything(page)
 
 
 def test_a_leader_that_hangs_is_replaced(tabs: Tabs, uvicorn: Server, key: str) -> None:
@@ -153,26 +172,33 @@ def test_a_leader_that_hangs_is_replaced(tabs: Tabs, uvicorn: Server, key: str) 
     devtools = first.context.new_cdp_session(first)
     devtools.send("Debugger.enable")
     devtools.send("Debugger.pause")
-    produce(uvicorn, key)
+    talk(uvicorn, key)
     leader(others)
     for page in others:
-        assert_has_everything(page)
+        goes_on(page)
     devtools.send("Debugger.resume")
     devtools.send("Debugger.disable")
-    assert_has_everything(first)
+    until(first, "stream.leads === false")
+    goes_on(first)
+    uvicorn.open_gate(key)
+    for page in pages:
+        assert_has_everything(page)
 
 
 def test_tabs_that_come_late_get_everything_too(tabs: Tabs, uvicorn: Server, key: str) -> None:
     pages = tabs(2)
     for page in pages:
         listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
-    until(pages[0], "log.events.length > 30")
+    talk(uvicorn, key)
+    goes_on(pages[0], 30)
     (late,) = tabs(1)
     listen(late, f"/topics/follow/{key}/", SHARED)
-    until(pages[1], "log.events.length > 100")
+    goes_on(pages[1], 50)
     (later,) = tabs(1)
     listen(later, f"/topics/follow/{key}/", SHARED)
+    goes_on(late)
+    goes_on(later)
+    uvicorn.open_gate(key)
     for page in [*pages, late, later]:
         assert_has_everything(page)
     (after,) = tabs(1)
@@ -190,6 +216,19 @@ def test_a_tab_that_comes_late_to_a_stream_without_ids_is_told(tabs: Tabs, key: 
     gap, following = events(second)[:2]
     assert gap[:2] == ["sse.gap", '{"reason":"shared","asked":null,"missed":null}']
     assert following[0] == "message"
+
+
+def test_tabs_whose_ids_never_agree_each_get_their_own(tabs: Tabs) -> None:
+    pages = tabs(4)
+    for page in pages:
+        listen(page, "/client/private/", SHARED)
+        if page is pages[0]:
+            goes_on(page)
+    for page in pages:
+        goes_on(page)
+        numbers = [int(data) for _, data, _ in events(page)]
+        assert numbers == [*range(1, len(numbers) + 1)]
+        assert len({id.partition(".")[0] for _, _, id in events(page)}) == 1
 
 
 def test_a_refusal_reaches_every_tab(tabs: Tabs, uvicorn: Server, key: str) -> None:
@@ -221,12 +260,15 @@ def test_a_slow_for_await_does_not_hold_up_the_other_tabs(tabs: Tabs, uvicorn: S
     slow = [first, others[0]]
     for page in slow:
         page.evaluate("void (window.done = read())")
-    produce(uvicorn, key)
+    talk(uvicorn, key)
+    goes_on(others[1], 200)
+    assert [page.evaluate("got.length") for page in slow] == [10, 10]
+    uvicorn.open_gate(key)
     assert_has_everything(others[1])
     for page in slow:
         page.evaluate("go()")
         page.evaluate("done")
-        assert page.evaluate("got") == [*range(RATE * SECONDS)]
+        assert page.evaluate("got") == [*range(len(events(others[1])) - 1)]
 
 
 def test_where_the_browser_cannot_share_each_tab_has_its_own(context: BrowserContext, uvicorn: Server, key: str) -> None:
@@ -234,6 +276,8 @@ def test_where_the_browser_cannot_share_each_tab_has_its_own(context: BrowserCon
     page.goto(f"http://{INSECURE}:{uvicorn.port}/_page/")
     assert page.evaluate("[isSecureContext, navigator.locks === undefined]") == [False, True]
     listen(page, f"/topics/follow/{key}/", SHARED)
-    produce(uvicorn, key)
-    assert_has_everything(page)
+    talk(uvicorn, key)
+    goes_on(page)
     assert page.evaluate("log.stream.leads") is None
+    uvicorn.open_gate(key)
+    assert_has_everything(page)

@@ -54,7 +54,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 
 
 def test_every_program_of_a_session_is_known_here() -> None:
-    known = {"python3", "python", "pip", "tox", "django-admin", "curl", "gunicorn", "mkdir", "export", *SERVERS}
+    known = {"python3", "python", "pip", "tox", "django-admin", "curl", "gunicorn", "mkdir", "export", "tail", *SERVERS}
     assert {Path(part[0]).name for command in COMMANDS for part in words(command)} <= known
 
 

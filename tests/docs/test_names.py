@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import BaseCommand, get_commands, load_command_class
 from django.urls import include, path
 
 import django_agent_sse
@@ -31,6 +32,7 @@ API = DOCS / "reference" / "api.rst"
 ROUTES = DOCS / "reference" / "routes.rst"
 SETTINGS = DOCS / "reference" / "settings.rst"
 SIGNALS = DOCS / "reference" / "signals.rst"
+COMMANDS = DOCS / "reference" / "commands.rst"
 CHECKS = DOCS / "reference" / "checks.rst"
 EXCEPTIONS = DOCS / "reference" / "exceptions.rst"
 WIRE = DOCS / "reference" / "wire.rst"
@@ -237,3 +239,30 @@ async def test_the_log_line_has_the_attributes_of_the_reference(greet: None, cap
 
 def digits_out(line: str) -> str:
     return re.sub(r"[\d.]+", "0", line)
+
+
+# Management commands
+
+
+def commands() -> list[str]:
+    return sorted(name for name, app in get_commands().items() if app == "django_agent_sse")
+
+
+def options_of(name: str) -> set[str]:
+    """The options of a command that are its own, as ``--help`` shows them."""
+    parser = load_command_class("django_agent_sse", name).create_parser("manage.py", name)
+    known = {option for action in BaseCommand().create_parser("manage.py", name)._actions for option in action.option_strings}
+    own = [action for action in parser._actions if action.option_strings and not known & {*action.option_strings}]
+    return {option for action in own for option in action.option_strings}
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_option_of_a_command_stands_in_the_reference(name: str) -> None:
+    assert re.search(rf"^``{name} .*``$", text(COMMANDS), re.MULTILINE)
+    table = re.split(r"\n(?=\S)", text(COMMANDS).partition(f"   * - {name}\n")[2])[0]
+    rows = re.findall(r"^   \* - (.*)$", table, re.MULTILINE)
+    assert {word for row in rows for word in re.findall(r"``(-[-\w]*)", row)} == options_of(name)
+
+
+def test_the_how_to_shows_every_command() -> None:
+    assert {*re.findall(r"\bsse_\w+", text(DOCS / "howto" / "commands.rst"))} == {*commands()}

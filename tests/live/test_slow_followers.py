@@ -10,6 +10,7 @@ import re
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -95,13 +96,16 @@ def run(server: Server, topic: str, slow: int) -> tuple[int, float]:
     return grown, lags[int(len(lags) * 0.99)]
 
 
-@pytest.mark.parametrize("server", ["uvicorn"], indirect=True)
-def test_followers_that_stop_reading_cost_no_memory_and_lose_nothing(server: Server) -> None:
+@pytest.mark.parametrize("wrapper", [0, 1], ids=["plain", "wrapped"])
+def test_followers_that_stop_reading_cost_no_memory_and_lose_nothing(start: Callable[..., Server], wrapper: int) -> None:
+    server = start("uvicorn", **SITE, wrapper=wrapper)
     run(server, "warm", 0)
     plain, usual = run(server, "plain", 0)
     slow, others = run(server, "slow", SLOW)
+    kind = "wrapped, " if wrapper else ""
     print(
-        f"\n{FOLLOWERS} followers, {RATE} events/s for {SECONDS:.0f} s: memory grew by {plain / 2**20:.1f} MiB (the log itself), "
-        f"with {SLOW} that stop for {PAUSE:.0f} s by {slow / 2**20:.1f} MiB; p99 {usual:.1f} ms, of the others {others:.1f} ms"
+        f"\n{kind}{FOLLOWERS} followers, {RATE} events/s for {SECONDS:.0f} s: memory grew by {plain / 2**20:.1f} MiB "
+        f"(the log itself), with {SLOW} that stop for {PAUSE:.0f} s by {slow / 2**20:.1f} MiB; "
+        f"p99 {usual:.1f} ms, of the others {others:.1f} ms"
     )
     assert slow <= plain + RING + SLOW * CONNECTION + SLACK

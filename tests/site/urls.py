@@ -23,6 +23,7 @@ urlpatterns = [
     path("_gate/", gates.open_gate),
     path("_page/", blank_page),
     path("answers/", include(answers.router.urls)),
+    path("client/talk/<slug:topic>/", client.talk),
     path("client/", include(client.router.urls)),
     path("data/", include(data.router.urls)),
     path("life/", include(life.router.urls)),

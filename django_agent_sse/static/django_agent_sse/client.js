@@ -8,6 +8,7 @@ const HEALTHY_MS = 10_000; // a connection that was open for so long counts as a
 const ANSWER_MS = 5_000; // how long the leader of a shared connection may take to answer another tab
 const GRACE_MS = 500; // how long a tab that is out of step waits for the leader's replay before it asks the server itself
 const STALL_MS = 1_000; // how long a tab may read too slowly before it gives its part in a shared connection to others
+const TURN_MS = 10_000; // how long a tab that catches up may keep others from it; after that it goes on beside them
 const HELD = 1_000; // events of the leader that a tab keeps while it catches up
 
 const FAULTS = new Set([408, 425, 429]);
@@ -438,7 +439,7 @@ export class EventStream extends EventTarget {
     const headers = new Headers(typeof given === "function" ? await given() : (given ?? {}));
     if (!headers.has("Accept")) headers.set("Accept", "text/event-stream");
     if (this.#lastEventId !== "") headers.set("Last-Event-ID", asHeader(this.#lastEventId));
-    const json = body !== null && typeof body === "object" && [Object.prototype, Array.prototype, null].includes(Object.getPrototypeOf(body));
+    const json = isPlain(body);
     if (json && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
     const credentials = this.#credentials ?? "same-origin";
     return { method, headers, credentials, cache: "no-store", signal, body: json ? JSON.stringify(body) : body };
@@ -533,7 +534,9 @@ export class EventStream extends EventTarget {
   #adopt({ state, reason, status, attempt, delay, retry }) {
     this.#retry = retry;
     if (state === "ended" || state === "error") this.#finish(state, { reason, status });
-    else if (state !== this.state || reason !== this.reason || delay !== this.delay) this.#follow(state, { reason, status, attempt, delay });
+    else if (state !== this.state || reason !== this.reason || delay !== this.delay) {
+      this.#follow(state, { reason, status, attempt, delay });
+    }
   }
 
   #follow(state, about) {
@@ -802,11 +805,11 @@ class Share {
 
   #catchUp() {
     if (this.#left.signal.aborted || this.leads || this.#rides || this.#meet()) return undefined;
-    const met = new Promise((resolve) => {
-      this.#met = resolve;
-    });
     this.#host.drive();
-    return met;
+    return new Promise((resolve) => {
+      this.#met = resolve;
+      setTimeout(resolve, TURN_MS);
+    });
   }
 
   /** Reading pauses. Where that lasts, others need not wait: one of them leads, or catches up. */
@@ -885,6 +888,11 @@ function resolved(url, { subpath, query }) {
     for (const one of [value].flat()) if (one !== undefined && one !== null) whole.searchParams.append(name, one);
   }
   return whole.href;
+}
+
+function isPlain(body) {
+  if (body === null || typeof body !== "object") return false;
+  return [Object.prototype, Array.prototype, null].includes(Object.getPrototypeOf(body));
 }
 
 /** An id as its UTF-8 bytes: header values are byte strings, and an EventSource sends UTF-8. */

@@ -1,0 +1,61 @@
+"""What people type, as values: durations, sizes, counts, topics."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+
+from ..eventlog.checked import valid_topic
+from ..exceptions import TopicNameInvalid
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+)([kmg]?)i?b?", re.IGNORECASE)
+
+
+def topic(text: str) -> str:
+    """A topic's name."""
+    return _named(text, "topic")
+
+
+def reason(text: str) -> str:
+    """Why a topic is closed."""
+    return _named(text, "reason")
+
+
+def _named(text: str, what: str) -> str:
+    try:
+        return valid_topic(text, what)
+    except TopicNameInvalid as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def duration(text: str) -> float:
+    """Seconds of ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or float(found[1]) == 0:
+        raise ArgumentTypeError(f"{text!r} is no duration above 0: write a number with its unit, as in 90s, 15m, 12h, 30d or 2w")
+    return float(found[1]) * SECONDS[found[2].lower()]
+
+
+def size(text: str) -> int:
+    """Bytes of ``500000``, ``64k``, ``10M`` or ``1G``; a ``k`` is 1024."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or int(found[1]) == 0:
+        raise ArgumentTypeError(f"{text!r} is no size above 0: write bytes, as in 500000, or with a unit, as in 64k, 10M or 1G")
+    return int(found[1]) * BYTES[found[2].lower()]
+
+
+def count(text: str) -> int:
+    """A whole number, not below 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is no whole number, 0 or above")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)

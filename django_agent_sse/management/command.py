@@ -1,0 +1,129 @@
+"""What all commands of this package share: help that teaches, and a user's mistake is a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import textwrap
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+
+from ..eventlog.base import EventLog
+from ..eventlog.current import event_log, under_test
+from ..exceptions import AgentSSEError
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 and the number of SIGINT, as of every program that a shell runs."""
+
+
+class SSECommand(BaseCommand):
+    """A command over the event log, or over HTTP.
+
+    Attributes:
+        takes: The arguments, as the first line of ``--help`` shows them behind the options.
+        examples: What ``--help`` ends with: commands to copy, and the exit codes.
+    """
+
+    takes: ClassVar[str] = ""
+    examples: ClassVar[str] = ""
+    requires_system_checks: Sequence[str] = ()  # type: ignore[assignment]  # a command that runs under cron does one thing
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """See Django's."""
+        self.name = subcommand
+        return super().create_parser(
+            *(prog_name, subcommand),
+            formatter_class=_HelpFormatter,
+            usage=f"%(prog)s [options] {self.takes}",
+            epilog=self.examples,
+            **kwargs,
+        )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run it.
+
+        Raises:
+            CommandError: With the sentence of what this package refused.
+        """
+        try:
+            return super().execute(*args, **options)
+        except AgentSSEError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # `| head` has seen enough
+            self._forget_stdout()
+            return None
+
+    def tell(self, text: str) -> None:
+        """Say something about what goes on, on stderr: stdout is for what was asked for."""
+        self.stderr.write(self.style.WARNING(f"{self.name}: {text}"), _as_it_is)
+        self.stderr.flush()
+
+    def _forget_stdout(self) -> None:
+        """Python writes what it still holds at its end, and would complain then."""
+        try:
+            descriptor = self.stdout.fileno()
+        except (AttributeError, OSError, ValueError):
+            return
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, descriptor)
+        os.close(devnull)
+
+
+def shared_log() -> EventLog:
+    """The event log, where a process of a command's own can use it.
+
+    Raises:
+        CommandError: It is one of another process, with the mend.
+        ConfigurationError: ``AGENT_SSE["EVENT_LOG"]`` names none.
+    """
+    log = event_log()
+    if not (log.crosses_processes or under_test()):
+        raise CommandError(
+            f"{type(log).__name__} keeps its topics in the memory of one process: this command, in a process of its own, neither "
+            "sees what the server has nor can add to it. Set AGENT_SSE['EVENT_LOG'] to a log that crosses processes, such as "
+            "{'BACKEND': 'django_agent_sse.eventlog.database.DatabaseEventLog'}. (A server's streams can be followed without: "
+            "sse_tail http://…)"
+        )
+    return log
+
+
+class Backoff:
+    """How long to wait after each failure in a row: doubled each time, up to ``most`` seconds, with jitter of a quarter."""
+
+    def __init__(self, first: float, most: float) -> None:
+        self._first = first
+        self._most = most
+        self.failures = 0
+
+    def next(self, first: float | None = None, at_least: float = 0.0) -> float:
+        """The seconds to wait after one more failure.
+
+        Args:
+            first: Those of the first one, instead of this object's own.
+            at_least: Where somebody asks not to be asked before.
+        """
+        seconds = min(self._most, (self._first if first is None else first) * 2.0**self.failures)
+        self.failures = min(self.failures + 1, 16)
+        return max(seconds * random.uniform(0.75, 1.25), at_least * random.uniform(1.0, 1.25))
+
+    def reset(self) -> None:
+        """It works again."""
+        self.failures = 0
+
+
+def _as_it_is(text: str) -> str:
+    """Instead of the colour of errors."""
+    return text
+
+
+class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    """Django's order of options; examples as they are written, paragraphs as wide as the terminal."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else textwrap.fill(text, width)

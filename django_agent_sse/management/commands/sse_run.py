@@ -1,0 +1,197 @@
+"""``manage.py sse_run``: run a command, and publish what it prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from ...encoding import encode_json
+from ...eventlog.base import EventLog
+from ...exceptions import EventLogUnavailable
+from ...wire.event import Event
+from ..arguments import topic
+from ..child import LINGER, Ended, Signals, Source, run
+from ..command import SSECommand, shared_log
+from ..lines import LineSplitter
+from ..outbox import Outbox
+
+EXIT = "exit"
+REDRAWN_EVERY = 1.0
+"""Seconds between two states of a line that CRs draw again and again."""
+ROOM_FOR_NAME = 16
+"""Bytes of an event that its name may take."""
+_LIKE = "sse_run builds.42 -- make -j4"
+TOPIC_VARIABLE = "SSE_TOPIC"
+
+
+class Command(SSECommand):
+    help = (
+        "Run a command, and publish what it prints to a topic, line by line: events stdout and stderr, one line each, and at the "
+        "end one event exit. Then the topic is closed. Ends with the command's exit code."
+    )
+    takes = "TOPIC -- COMMAND [ARGUMENT ...]"
+    examples = """examples:
+  manage.py sse_run builds.42 -- make -j4
+  manage.py sse_run nightly --replace -- ./backup.sh /var/lib
+                              in cron: forget what the last run has printed
+  manage.py sse_run deploys.7 --keep-open -- ./migrate.sh
+  manage.py sse_run deploys.7 -- ./restart.sh
+                              two commands, one topic
+  manage.py sse_run counts -- sh -c 'ls | wc -l'
+                              a pipeline needs a shell
+
+The last event is exit, as in {"code":0,"signal":null,"seconds":12.3}. The topic
+is closed as completed (code 0), failed (another code), or cancelled (ended after
+a signal that sse_run got, and passed on). The command finds the topic's name in
+$SSE_TOPIC, so that what it starts can publish there too.
+
+exit codes:
+  that of the command, or
+  128 + n  signal n ended the command
+  127      the command was not found
+  126      it cannot be executed
+  1        the topic cannot be published to: the command was not run
+  2        wrong arguments: the command was not run
+"""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """See Django's."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.__class__ = _Parser
+        return parser
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """See Django's."""
+        parser.add_argument("topic", metavar="TOPIC", type=topic, help="the topic's name")
+        parser.add_argument(
+            "--replace",
+            action="store_true",
+            help="forget what the topic has first; else a closed topic is refused, and an open one goes on",
+        )
+        parser.add_argument("--keep-open", action="store_true", help="do not close the topic at the end")
+        parser.add_argument("--quiet", action="store_true", help="do not print here what the command prints")
+
+    def handle(self, *args: Any, topic: str, command: Sequence[str], **options: Any) -> None:
+        """See Django's."""
+        self._quiet = options["quiet"]
+        log = shared_log()
+        if not options["replace"]:
+            self._check(log, topic)
+        signals = Signals()
+        with signals.taken():
+            outbox = Outbox(log, topic, tell=self.tell, fresh=options["replace"])
+            pump = _Pump(outbox, log.limits.max_event_bytes - ROOM_FOR_NAME, self._echo)
+            ended = run(command, _environment(topic), pump.take, signals)
+            self._end(ended, command[0], pump)
+            came = len(signals.received)
+            reason = "completed" if ended.code == 0 else "cancelled" if signals.received else "failed"
+            outbox.finish(None if options["keep_open"] else reason, lambda: len(signals.received) > came)
+        if outbox.lost:
+            self.tell(f"{outbox.lost:,} event{'s' if outbox.lost > 1 else ''} of this command could not be published")
+        if ended.code:
+            sys.exit(ended.code)
+
+    def _check(self, log: EventLog, topic: str) -> None:
+        try:
+            state = log.state(topic)
+        except EventLogUnavailable:
+            return  # the outbox tells, and tries again: a log that is away keeps no backup from being made
+        if state.closed is not None:
+            raise CommandError(
+                f"the topic {topic!r} is closed ({state.closed}): it has the events of an earlier run. --replace forgets them, "
+                "or take another name. The command was not run"
+            )
+
+    def _end(self, ended: Ended, program: str, pump: _Pump) -> None:
+        if ended.refused:
+            text = f"{program}: {ended.refused}"
+            self.tell(text)
+            pump.say("stderr", text)
+        if ended.left_behind:
+            self.tell(
+                f"something that the command started still holds its output: what it prints after {LINGER:g} s is not published"
+            )
+        told = {"code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3)}
+        pump.end(Event(encode_json(told), event=EXIT))
+
+    def _echo(self, source: Source, data: bytes) -> None:
+        """Print what the command printed, as it was."""
+        if self._quiet:
+            return
+        out = self.stdout if source == "stdout" else self.stderr
+        buffer = getattr(out, "buffer", None)
+        try:
+            if buffer is None:
+                out.write(data.decode("utf-8", "replace"), lambda text: text, ending="")
+            else:
+                buffer.write(data)
+                buffer.flush()
+        except (OSError, ValueError):  # nobody reads it any more; those who follow the topic do
+            self._quiet = source == "stdout" or self._quiet
+
+
+class _Pump:
+    """From what a command prints to events."""
+
+    def __init__(self, outbox: Outbox, limit: int, echo: Any) -> None:
+        self._outbox = outbox
+        self._echo = echo
+        self._lock = threading.Lock()
+        self._over = False
+        self._splitters = {"stdout": LineSplitter(limit), "stderr": LineSplitter(limit)}
+        self._redrawn = 0.0
+
+    def take(self, source: Source, data: bytes) -> None:
+        """Echo it, and publish the lines that it completes."""
+        self._echo(source, data)
+        splitter = self._splitters[source]
+        lines = splitter.feed(data)
+        now = time.monotonic()
+        if now - self._redrawn >= REDRAWN_EVERY and (drawn := splitter.redrawn()) is not None:
+            self._redrawn = now
+            lines.append(drawn)
+        self._put([Event(line, event=source) for line in lines])
+
+    def say(self, source: Source, line: str) -> None:
+        """Publish a line that the command did not print."""
+        self._put([Event(line, event=source)])
+
+    def end(self, last: Event) -> None:
+        """Publish lines without an end, and ``last``; nothing that comes later."""
+        rest = [Event(line, event=source) for source, splitter in self._splitters.items() for line in splitter.finish()]
+        self._put([*rest, last])
+        with self._lock:
+            self._over = True
+
+    def _put(self, events: list[Event]) -> None:
+        with self._lock:
+            if events and not self._over:
+                self._outbox.put(events)
+
+
+class _Parser(CommandParser):
+    """What stands behind the first ``--`` is the command, whatever it looks like."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See ``argparse``."""
+        given = list(sys.argv[1:] if args is None else args)
+        split = given.index("--") if "--" in given else len(given)
+        own, command = given[:split], given[split + 1 :]
+        found, unknown = self.parse_known_args(own, namespace)
+        if unknown:
+            self.error(f"{' '.join(unknown)!r}: the command stands behind --, as in {_LIKE}")
+        if not command:
+            self.error(f"there is no command to run: it stands behind --, as in {_LIKE}")
+        found.command = command
+        return found
+
+
+def _environment(topic: str) -> dict[str, str]:
+    """This process's own. Python programs print line by line into a pipe only where they are told to."""
+    return {"PYTHONUNBUFFERED": "1", **os.environ, TOPIC_VARIABLE: topic}

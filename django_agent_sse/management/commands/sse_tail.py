@@ -1,0 +1,185 @@
+"""``manage.py sse_tail``: follow a topic, or the event stream of any server."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from ...eventlog.base import EventLog
+from ...eventlog.position import MAX_ID, Position
+from ..arguments import count
+from ..arguments import topic as valid_topic
+from ..command import SSECommand, shared_log
+from ..following import Start, Tail
+from ..output import Pause, Printer, Received
+from ..remote import RemoteTail
+
+LINES = 10
+"""Events that are shown before what comes, as ``tail`` does."""
+EXIT = "exit"
+"""The name of the event that ``sse_run`` ends with."""
+NEAR = 1000
+"""Topics that are looked through for one with a similar name."""
+
+
+class Command(SSECommand):
+    help = (
+        "Follow a topic of this project, or the event stream of any server over HTTP: print its events as they come, until it is "
+        "closed. Begins with a topic's last 10 events, as tail does. Resumes by itself; what goes on is told on stderr."
+    )
+    takes = "TOPIC|URL"
+    examples = """examples:
+  manage.py sse_tail builds.42
+                              the last 10 events, then what comes
+  manage.py sse_tail builds.42 --from-start
+                              everything that is kept, then what comes
+  manage.py sse_tail builds.42 -n 100 --no-follow
+                              the last 100, and no more
+  manage.py sse_tail builds.42 --after 1500
+                              what follows event 1500
+  manage.py sse_tail builds.42 --json | jq -r .data
+                              for programs
+  manage.py sse_tail builds.42 --exit-code
+                              ends as the command of sse_run did
+  manage.py sse_tail https://example.org/events/ -H 'Authorization: Bearer x'
+
+exit codes:
+  0    the topic or stream is over, or nobody reads the output
+  1    it cannot be followed: stderr says why
+  2    wrong arguments
+  130  Ctrl-C
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """See Django's."""
+        parser.add_argument("target", metavar="TOPIC|URL", help="a topic's name, or an address that begins with http")
+        start = parser.add_mutually_exclusive_group()
+        start.add_argument("-n", "--lines", type=count, metavar="N", help=f"begin with the last N events (default: {LINES})")
+        start.add_argument("--from-start", action="store_true", help="begin with the oldest event that is kept")
+        start.add_argument("--live", action="store_true", help="begin with what comes now; the same as -n 0")
+        start.add_argument(
+            "--after", type=_position, metavar="ID", help="begin behind an event: its id, or for a topic its number (an offset)"
+        )
+        parser.add_argument("--no-follow", action="store_true", help="print what is there, and end; of a URL, one connection")
+        parser.add_argument("--json", action="store_true", help="one object a line: id, event, data, retry, at")
+        parser.add_argument(
+            "--exit-code",
+            action="store_true",
+            help="end with the code of the topic's exit event, which sse_run publishes; without one, 0 where the topic was "
+            "closed as completed, and 1 else",
+        )
+        parser.add_argument(
+            "-H", "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="send a header (URL)"
+        )
+        parser.add_argument("--cookie", type=_cookie, metavar="'NAME=VALUE'", help="send cookies (URL)")
+
+    def handle(self, *args: Any, target: str, **options: Any) -> None:
+        """See Django's."""
+        if target.startswith(("http://", "https://")):
+            self._print(self._remote(target, options), options)
+            return
+        if options["header"] or options["cookie"]:
+            raise CommandError(f"--header and --cookie are sent to a URL, and {target!r} is a topic")
+        try:
+            topic = valid_topic(target)
+        except ArgumentTypeError as error:
+            raise CommandError(str(error)) from error
+        log = shared_log()
+        tail = self._tail(log, topic, options)
+        self._print(tail.batches(follow=not options["no_follow"]), options)
+        if tail.ended is not None:
+            self.tell("the topic was deleted" if tail.deleted else f"the topic is closed: {tail.ended}")
+        if options["exit_code"] and (code := _exit_code(log, topic, tail)):
+            sys.exit(code)
+
+    def _print(self, batches: Iterator[list[Received]], options: dict[str, Any]) -> None:
+        colour = True if options["force_color"] else False if options["no_color"] else None
+        printer = Printer(self.stdout, colour=colour, as_json=options["json"])
+        for batch in batches:
+            printer.show(batch)
+
+    def _remote(self, url: str, options: dict[str, Any]) -> Iterator[list[Received]]:
+        if options["lines"] is not None or options["from_start"] or options["live"]:
+            raise CommandError(
+                "-n, --from-start and --live are for topics: of a URL the server decides where to begin; or --after ID"
+            )
+        if options["exit_code"]:
+            raise CommandError("--exit-code is for topics")
+        headers = dict(options["header"])
+        if options["cookie"]:
+            headers["Cookie"] = options["cookie"]
+        pause = Pause(self.stdout)
+        tail = RemoteTail(url, headers, last_event_id=options["after"] or "", tell=self.tell, pause=pause)
+        return tail.batches(follow=not options["no_follow"])
+
+    def _tail(self, log: EventLog, topic: str, options: dict[str, Any]) -> Tail:
+        state = log.state(topic)
+        start = _start(options)
+        if start.position is not None and start.position.offset > state.top and start.position.epoch in ("", state.epoch):
+            raise CommandError(
+                f"the topic {topic!r} ends at {state.top}, which is before {options['after']}: -n 0 waits for what comes"
+            )
+        if not state.exists:
+            self._unknown(log, topic, follow=not options["no_follow"])
+        tail = Tail(log, topic, tell=self.tell, pause=Pause(self.stdout))
+        tail.begin(start, state)
+        return tail
+
+    def _unknown(self, log: EventLog, topic: str, *, follow: bool) -> None:
+        names = log.topics(limit=NEAR)
+        near = difflib.get_close_matches(topic, names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else "" if names else " There are no topics at all yet."
+        if not follow:
+            raise CommandError(f"there is no topic {topic!r}.{hint}")
+        self.tell(f"there is no topic {topic!r} yet: waiting for its first event.{hint}")
+
+
+def _start(options: dict[str, Any]) -> Start:
+    if options["after"] is not None:
+        return Start("after", position=_of_topic(options["after"]))
+    if options["from_start"]:
+        return Start("oldest")
+    lines = LINES if options["lines"] is None else options["lines"]
+    return Start("live") if options["live"] else Start("last", count=lines)
+
+
+def _of_topic(text: str) -> Position:
+    found = Position.parse(text) or (Position("", int(text)) if text.isascii() and text.isdigit() else None)
+    if found is None:
+        raise CommandError(f"--after {text!r} is no place in a topic: give an event's id, as in FvyLkmab.17, or its number, 17")
+    return found
+
+
+def _position(text: str) -> str:
+    if not text or len(text) > MAX_ID or not text.isprintable():
+        raise ArgumentTypeError(f"{text[:40]!r} is no event's id")
+    return text
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not (name.isascii() and text.isprintable()) or " " in name.strip():
+        raise ArgumentTypeError(f"{text!r} is no header: write 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _cookie(text: str) -> str:
+    if "=" not in text or not text.isprintable():
+        raise ArgumentTypeError(f"{text!r} is no cookie: write 'name=value', and ; between several")
+    return text
+
+
+def _exit_code(log: EventLog, topic: str, tail: Tail) -> int:
+    """That of the topic's last event, where it is the one of ``sse_run``."""
+    last = log.read_after(topic, max(0, log.state(topic).top - 1)).records
+    if tail.ended is not None and last and last[-1].event.event == EXIT:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return int(json.loads(last[-1].event.data)["code"])
+    return 0 if tail.ended == "completed" else 1

@@ -1,0 +1,90 @@
+"""``manage.py sse_topics``: what topics there are."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from ...eventlog.records import TopicState
+from ..command import SSECommand, shared_log
+from ..listing import topics_of
+from ..output import instant
+from ..tables import age, amount, several, table
+
+HEADINGS = ("TOPIC", "STATE", "EVENTS", "BYTES", "OLDEST", "NEWEST", "REASON")
+NUMBERS = frozenset({2, 3, 4, 5})
+
+
+class Command(SSECommand):
+    help = "List the topics: whether each is open, how many events it keeps, from when, and why it was closed."
+    takes = "[PREFIX]"
+    examples = """examples:
+  manage.py sse_topics
+  manage.py sse_topics builds.
+                              those whose names begin with builds.
+  manage.py sse_topics --json | jq -r 'select(.state == "open") | .topic'
+
+exit codes:
+  0    listed, also where there are none
+  1    the event log cannot be read
+  2    wrong arguments
+  130  Ctrl-C
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """See Django's."""
+        parser.add_argument("prefix", metavar="PREFIX", nargs="?", default="", help="only topics whose names begin so")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="one object a line: topic, state, reason, epoch, first, last, events, bytes, oldest_at, newest_at",
+        )
+
+    def handle(self, *args: Any, prefix: str, **options: Any) -> None:
+        """See Django's."""
+        found = topics_of(shared_log(), prefix)
+        if options["json"]:
+            for name, state in found:
+                self.stdout.write(json.dumps(_told(name, state), separators=(",", ":")))
+            return
+        topics = list(found)
+        if not topics:
+            self.stdout.write(f"No topic's name begins with {prefix!r}." if prefix else "There are no topics.")
+            return
+        now = time.time()
+        heading, *lines = table([HEADINGS, *(_row(name, state, now) for name, state in topics)], NUMBERS)
+        self.stdout.write(heading, self.style.MIGRATE_LABEL)
+        for (_, state), line in zip(topics, lines, strict=True):
+            self.stdout.write(line, self.style.SUCCESS if state.closed is None else None)
+        events, bytes_ = (sum(getattr(state, what) for _, state in topics) for what in ("events", "bytes"))
+        self.stdout.write(f"{several(len(topics), 'topic')}, {several(events, 'event')}, {amount(bytes_)}")
+
+
+def _row(name: str, state: TopicState, now: float) -> tuple[str, ...]:
+    return (
+        name,
+        "open" if state.closed is None else "closed",
+        f"{state.events:,}",
+        amount(state.bytes),
+        age(state.oldest_at, now),
+        age(state.newest_at, now),
+        state.closed or "",
+    )
+
+
+def _told(name: str, state: TopicState) -> dict[str, object]:
+    return {
+        "topic": name,
+        "state": "open" if state.closed is None else "closed",
+        "reason": state.closed,
+        "epoch": state.epoch,
+        "first": state.floor + 1 if state.events else None,
+        "last": state.top,
+        "events": state.events,
+        "bytes": state.bytes,
+        "oldest_at": None if state.oldest_at is None else instant(state.oldest_at),
+        "newest_at": None if state.newest_at is None else instant(state.newest_at),
+    }

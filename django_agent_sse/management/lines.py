@@ -1,0 +1,97 @@
+"""From the bytes of a pipe to lines of text that fit into events."""
+
+from __future__ import annotations
+
+_GROWTH = 3
+"""A byte that is no UTF-8 becomes U+FFFD, which takes three."""
+
+
+class LineSplitter:
+    """Cuts output into lines at LF and CRLF, however the reads fall. Linear in what it is fed; holds one line at most.
+
+    What is not UTF-8 becomes U+FFFD. A CR inside a line begins it again, as a terminal shows it: what it overwrites is gone. A
+    line that does not fit goes on as further lines.
+
+    Args:
+        limit: The most bytes of a line, in UTF-8.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = max(limit, _GROWTH + 1)
+        self._rest = b""
+        self._drawn = False
+        self._shown: str | None = None
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that ``data`` completes."""
+        head, newline, rest = (self._rest + data).rpartition(b"\n")
+        lines = self._whole(head) if newline else []
+        if newline:
+            if lines[0] == self._shown:
+                del lines[0]
+            self._drawn, self._shown = False, None
+        if b"\r" in rest:
+            self._drawn = True
+            rest = _latest(rest)
+        self._rest = self._cut(rest, lines)
+        return lines
+
+    def finish(self) -> list[str]:
+        """The last line, where the output did not end with one."""
+        rest, self._rest = self._rest.rstrip(b"\r"), b""
+        lines = self._fitting(rest) if rest else []
+        return [] if lines == [self._shown] else lines
+
+    def redrawn(self) -> str | None:
+        """How the line that is not complete looks now, where CRs draw it, and not as when last asked: a progress bar.
+
+        A line that ends as it was last told is not told again.
+        """
+        rest = self._rest.rstrip(b"\r") if self._drawn else b""
+        if not rest or (text := self._fitting(rest)[0]) == self._shown:
+            return None
+        self._shown = text
+        return text
+
+    def _whole(self, head: bytes) -> list[str]:
+        lines: list[str] = []
+        if b"\r" not in head and len(head) * _GROWTH <= self._limit:
+            return head.decode("utf-8", "replace").split("\n")
+        for line in head.split(b"\n"):
+            if b"\r" in line:
+                line = _latest(line).rstrip(b"\r")
+            lines += self._fitting(line)
+        return lines
+
+    def _cut(self, rest: bytes, lines: list[str]) -> bytes:
+        """Move what can never fit to ``lines``."""
+        while len(rest) > self._limit:
+            stop = _character_start(rest, self._limit)
+            lines += self._fitting(rest[:stop])
+            rest = rest[stop:]
+        return rest
+
+    def _fitting(self, line: bytes) -> list[str]:
+        text = line.decode("utf-8", "replace")
+        if len(line) * _GROWTH <= self._limit or len(encoded := text.encode()) <= self._limit:
+            return [text]
+        pieces = []
+        while len(encoded) > self._limit:
+            stop = _character_start(encoded, self._limit)
+            pieces.append(encoded[:stop].decode())
+            encoded = encoded[stop:]
+        return [*pieces, encoded.decode()]
+
+
+def _latest(line: bytes) -> bytes:
+    """What is behind the last CR; those at the end stay, for what they mean depends on the next byte."""
+    drawn = line.rstrip(b"\r")
+    return drawn[drawn.rfind(b"\r") + 1 :] + (b"\r" if len(drawn) < len(line) else b"")
+
+
+def _character_start(text: bytes, at: int) -> int:
+    """``at``, or up to three bytes before it where it is inside a UTF-8 character."""
+    for start in range(at, at - 4, -1):
+        if text[start] & 0xC0 != 0x80:
+            return start
+    return at

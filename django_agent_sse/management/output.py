@@ -1,0 +1,166 @@
+"""Events as people and programs read them in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Protocol
+
+from ..wire.encoder import split_lines
+from ..wire.event import Event
+
+PLAIN = {None, "", "message", "stdout", "stderr"}
+"""Names of events whose data is a line of text: it stands alone."""
+RESET = "\x1b[0m"
+_RED = "31"
+_PALETTE = ("36", "32", "35", "33", "34", "96", "92", "95")
+"""Cyan, green, magenta, yellow, blue and three bright ones: no red, which is for what went wrong."""
+_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+_UNSAFE = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+class Out(Protocol):
+    """What Django's commands write to."""
+
+    def write(self, msg: str = ..., style_func: None = ..., ending: str | None = ...) -> object:
+        """Write."""
+
+    def flush(self) -> None:
+        """Flush."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One event that came.
+
+    Attributes:
+        id: Where it stands: what ``--after`` takes.
+        event: The event.
+        at: When it was published, or came, in seconds since 1970.
+    """
+
+    id: str
+    event: Event
+    at: float
+
+
+class Printer:
+    """Prints events.
+
+    Args:
+        out: Where to.
+        colour: Whether colours are wanted; by default where ``out`` is a terminal and ``NO_COLOR`` is not set.
+        as_json: One object a line, for programs.
+    """
+
+    def __init__(self, out: Out, *, colour: bool | None = None, as_json: bool = False) -> None:
+        self._out = out
+        self._terminal = out.isatty()
+        self._colour = (self._terminal and not os.environ.get("NO_COLOR")) if colour is None else colour
+        self._as_json = as_json
+
+    def show(self, events: Sequence[Received]) -> None:
+        """Print events, and flush.
+
+        Raises:
+            BrokenPipeError: Nobody reads them any more.
+        """
+        text = "".join(self._line(one) for one in events)
+        try:
+            self._out.write(text, ending="")
+        except UnicodeEncodeError:  # a terminal in another encoding than UTF-8
+            self._out.write(text.encode("ascii", "backslashreplace").decode(), ending="")
+        self._out.flush()
+
+    def _line(self, one: Received) -> str:
+        if self._as_json:
+            return json_line(one)
+        name = one.event.event
+        data = self._safe(one.event.data)
+        if name in PLAIN:
+            return (self._painted(data, _RED) if name == "stderr" else self._closed(data)) + "\n"
+        label = self._safe(str(name)) + ":"
+        first, *rest = split_lines(self._closed(data))
+        lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]
+        return "\n".join(lines) + "\n"
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}{RESET}" if self._colour else text
+
+    def _closed(self, text: str) -> str:
+        """With colours of its own switched off at its end."""
+        return text + RESET if self._colour and "\x1b[" in text and not text.endswith(RESET) else text
+
+    def _safe(self, text: str) -> str:
+        """What cannot move the cursor, rename the window or worse: of control sequences only colours reach a terminal."""
+        if not self._colour:
+            text = _SGR.sub("", text) if self._terminal else text
+        if not self._terminal or text.isprintable():
+            return text
+        return "\n".join(_UNSAFE.sub(_shown, line) for line in split_lines(text))
+
+
+def _shown(found: re.Match[str]) -> str:
+    sequence = found[0]
+    if len(sequence) > 1:
+        return sequence
+    return f"^{chr(ord(sequence) ^ 64)}" if sequence < "\x80" else f"\\x{ord(sequence):02x}"
+
+
+def colour_of(name: str) -> str:
+    """The colour of an event's name: always the same one."""
+    return _PALETTE[sha256(name.encode()).digest()[0] % len(_PALETTE)]
+
+
+def json_line(one: Received) -> str:
+    """One event as an object on a line of its own."""
+    event = one.event
+    told = {"id": one.id, "event": event.event, "data": event.data, "retry": event.retry, "at": instant(one.at)}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def instant(seconds: float) -> str:
+    """A moment as ISO 8601 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Pause:
+    """Waits, as long as somebody reads what is printed."""
+
+    def __init__(self, out: Out) -> None:
+        self._pipe = _pipe_of(out)
+
+    def __call__(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            BrokenPipeError: The reader of a pipe has gone.
+        """
+        if self._pipe is None:
+            time.sleep(seconds)
+        elif self._pipe.poll(max(0, seconds) * 1000):
+            raise BrokenPipeError("nobody reads the output any more")
+
+
+def _pipe_of(out: Out) -> select.poll | None:
+    """What says that the other end of ``out`` was closed, where the system can say so."""
+    descriptor = getattr(out, "fileno", None)
+    try:
+        number = descriptor() if descriptor is not None else None
+    except (OSError, ValueError):
+        return None
+    if number is None or not hasattr(select, "poll") or out.isatty():
+        return None
+    poll = select.poll()
+    poll.register(number, 0)  # errors and hang-ups are always told
+    return poll

@@ -1,0 +1,53 @@
+"""Bytes become lines, however they are cut."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_agent_sse.management.lines import LineSplitter
+
+PIECES = st.lists(
+    st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", "é".encode(), b"\xff", b"", "€".encode()[:2]]), max_size=40
+)
+
+
+def split(data: bytes, cuts: list[int], limit: int = 1000) -> list[str]:
+    """The lines of ``data``, fed in pieces of these sizes."""
+    splitter, lines = LineSplitter(limit), []
+    for size in [*cuts, len(data)]:
+        lines += splitter.feed(data[:size])
+        data = data[size:]
+    return lines + splitter.finish()
+
+
+@given(pieces=PIECES, cuts=st.lists(st.integers(0, 5)))
+def test_the_lines_do_not_depend_on_where_the_bytes_are_cut(pieces: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(pieces)
+    assert split(data, cuts) == split(data, [])
+
+
+@given(pieces=PIECES, cuts=st.lists(st.integers(0, 5)), limit=st.integers(4, 9))
+def test_no_line_is_longer_than_it_may_be_and_nothing_is_lost(pieces: list[bytes], cuts: list[int], limit: int) -> None:
+    data = b"".join(pieces).replace(b"\r", b"")
+    lines = split(data, cuts, limit)
+    assert all(len(line.encode()) <= limit for line in lines)
+    if "\ufffd" not in data.decode("utf-8", "replace"):
+        assert "".join(lines) == data.decode().replace("\n", "")
+
+
+def test_lf_and_crlf_end_lines_and_nothing_else_does() -> None:
+    assert split("a\r\nb\n\nc\u2028d\x0be".encode(), []) == ["a", "b", "", "c\u2028d\x0be"]
+
+
+def test_what_a_cr_overwrites_is_gone() -> None:
+    assert split(b"10%\r20%\r\n\r30%\r40%\ndone", []) == ["20%", "40%", "done"]
+
+
+def test_a_line_that_is_drawn_anew_is_told_once_for_each_state() -> None:
+    splitter = LineSplitter(100)
+    assert (splitter.feed(b"plain"), splitter.redrawn()) == ([], None)
+    assert (splitter.feed(b"\n\r10%"), splitter.redrawn(), splitter.redrawn()) == (["plain"], "10%", None)
+    assert (splitter.feed(b"\r20%\r"), splitter.redrawn()) == ([], "20%")
+    assert splitter.feed(b"\nnext\n") == ["next"], "it ended as it was told"
+    assert (splitter.feed(b"\r30%"), splitter.redrawn(), splitter.feed(b"\r100%\n")) == ([], "30%", ["100%"])

@@ -1,0 +1,111 @@
+"""``manage.py sse_topics``: what topics there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from django_agent_sse import Event, Topic
+from django_agent_sse.management.listing import PAGE
+from django_agent_sse.management.tables import age, amount
+
+from .processes import Project
+
+
+def listed(*words: str) -> str:
+    """What the command prints."""
+    out = StringIO()
+    call_command("sse_topics", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_a_table_shows_each_topic(sse_log: Any) -> None:
+    Topic("builds.1").publish_many(["x" * 1500, "y"])
+    Topic("builds.1").close("failed")
+    Topic("news").publish("hello")
+    heading, closed, opened, total = listed().splitlines()
+    assert heading.split() == ["TOPIC", "STATE", "EVENTS", "BYTES", "OLDEST", "NEWEST", "REASON"]
+    assert re.fullmatch(r"builds\.1  closed +2  1\.5 KiB  +now +now  failed", closed), closed
+    assert re.fullmatch(r"news      open +1      5 B +now +now", opened), opened
+    assert total == "2 topics, 3 events, 1.5 KiB"
+    assert heading.index("REASON") == closed.index("failed")
+
+
+def test_a_prefix_chooses(sse_log: Any) -> None:
+    for name in ("a.1", "a.2", "ab", "b"):
+        Topic(name).publish("x")
+    assert [line.split()[0] for line in listed("a.").splitlines()[1:-1]] == ["a.1", "a.2"]
+    assert listed("c") == "No topic's name begins with 'c'.\n"
+
+
+def test_no_topics_are_no_table(sse_log: Any) -> None:
+    assert listed() == "There are no topics.\n"
+    assert listed("--json") == ""
+
+
+def test_all_pages_are_listed(sse_log: Any) -> None:
+    names = [f"t{number:04}" for number in range(2 * PAGE + 1)]
+    for name in names:
+        Topic(name).publish("x")
+    assert [json.loads(line)["topic"] for line in listed("--json").splitlines()] == names
+
+
+def test_json_tells_everything_exactly(sse_log: Any) -> None:
+    first, second = Topic("t").publish_many([Event("a"), Event("é", event="n")])
+    Topic("t").close("at night")
+    found = json.loads(listed("--json"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found.pop("oldest_at"))
+    assert found.pop("newest_at")
+    assert found == {
+        "topic": "t",
+        "state": "closed",
+        "reason": "at night",
+        "epoch": first.epoch,
+        "first": 1,
+        "last": second.offset,
+        "events": 2,
+        "bytes": 4,
+    }
+
+
+def test_a_topic_without_events_has_no_ages(sse_log: Any) -> None:
+    Topic("t").close()
+    assert re.fullmatch(r"t      closed +0    0 B +- +-  completed", listed().splitlines()[1])
+    assert json.loads(listed("--json"))["first"] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "now"), (0.9, "now"), (-5, "now"), (59, "59 s ago"), (119, "1 min ago"), (7300, "2 h ago"), (200_000, "2 d ago")],
+)
+def test_ages_are_told_in_the_largest_unit(seconds: float, told: str) -> None:
+    assert age(1_000_000 - seconds, 1_000_000) == told
+
+
+def test_amounts_are_told_in_the_largest_unit() -> None:
+    assert [amount(size) for size in (0, 1023, 1024, 1536 * 1024, 5 * 1024**3)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 MiB",
+        "5.0 GiB",
+    ]
+
+
+def test_a_reader_who_has_seen_enough_ends_it_quietly(project: Project) -> None:
+    for name in ("a", "b"):
+        project.run("sse_publish", name, "x", "--quiet")
+    done = project.shell("manage sse_topics | head -1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_the_tables_are_missing_it_says_what_to_run(project: Project) -> None:
+    done = project.run("sse_topics", SITE_DATABASE=str(project.folder / "other.sqlite3"))
+    assert done.returncode == 1
+    assert "run `manage.py migrate`" in done.stderr
+    assert "Traceback" not in done.stderr
