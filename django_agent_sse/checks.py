@@ -22,7 +22,6 @@ from .hub.options import monitor_options
 from .streams.options import StreamOptions
 from .streams.threads import thread_count
 
-
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
     "evicts": partial(checks.Warning, id="django_agent_sse.W007"),

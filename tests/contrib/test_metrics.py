@@ -21,6 +21,7 @@ from django_agent_sse import api_key
 from django_agent_sse.contrib.opentelemetry import instrument
 from django_agent_sse.contrib.prometheus import StreamCollector, metrics_view
 from django_agent_sse.exceptions import RouteError
+from django_agent_sse.hub.measuring import Looker
 from django_agent_sse.hub.tally import tally
 from django_agent_sse.metrics import families
 from tests.inprocess import ROUTE, serve
@@ -29,9 +30,10 @@ SECRET = "planted-secret"
 
 
 @pytest.fixture(autouse=True)
-def from_zero() -> Iterator[None]:
-    """Nothing has been counted."""
+def from_zero(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing has been counted, and nobody has looked: what was once seen of a route never goes down."""
     tally.reset()
+    monkeypatch.setattr("django_agent_sse.metrics._looker", Looker())
     yield
     tally.reset()
 

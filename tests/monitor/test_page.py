@@ -194,7 +194,7 @@ def test_a_client_that_takes_nothing_is_slow_and_failures_are_counted(site: Moni
             cards = {card["key"]: card["value"] for card in seen(looks)["cards"]}
             return cards["slow"] == "1" and cards["errors"] != "0"
 
-        poll("it is slow, and an error was counted", slow, within=20, every=0.5)
+        poll("it is slow, and an error was counted", slow, within=PATIENCE, every=0.5)
         assert [row["route"] for row in seen(looks, 1, state="slow")["rows"]] == ["prices/"]
 
 
@@ -238,7 +238,7 @@ def test_closing_one_from_the_page_ends_it_wherever_it_is_and_is_written_down(si
             before = time.monotonic()
             answer = confirmed(closes, query, scope="stream", reason="it was\nin the way")
             assert "Closed one stream of answers/" in answer.text
-            poll("one more is over", lambda over=over: sum(map(ended, site.clients)) == over, within=5)
+            poll("one more is over", lambda over=over: sum(map(ended, site.clients)) == over, within=PATIENCE)
             print(f"\nclosed after {time.monotonic() - before:.3f} s, with the two pages that ask")
     who, what = audit(site)[-1]
     assert who == "closes"
@@ -254,18 +254,18 @@ def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_pa
         assert {row["user"] for row in rows} == {"alice"}
         answer = confirmed(closes, {"user": rows[0]["user_id"], "route": "notifications/"}, scope="user")
         assert "Closed all streams of alice." in answer.text
-        poll("hers are over", lambda: all(map(ended, theirs)), within=5)
+        poll("hers are over", lambda: all(map(ended, theirs)), within=PATIENCE)
         others = [client for client in site.clients if client not in theirs]
         assert not any(map(ended, others))
         confirmed(closes, {"route": "answers/"}, scope="route", back="later", retry="20")
-        poll("all are over", lambda: all(map(ended, others)), within=5)
+        poll("all are over", lambda: all(map(ended, others)), within=PATIENCE)
         process = seen(closes)["processes"][0]
         confirmed(closes, {"process": process["id"]}, scope="drain", retry="1")
         title = f"The process {process['name']} is being drained."
-        poll("it says so", lambda: title in {one["title"] for one in seen(closes)["findings"]}, within=15)
-        poll("so does its row", lambda: "draining" in {one["state"] for one in seen(closes)["processes"]}, within=15)
+        poll("it says so", lambda: title in {one["title"] for one in seen(closes)["findings"]}, within=PATIENCE)
+        poll("so does its row", lambda: "draining" in {one["state"] for one in seen(closes)["processes"]}, within=PATIENCE)
         confirmed(closes, {"process": process["id"], "resume": "1"}, scope="resume")
-        poll("it is over", lambda: "draining" not in {one["state"] for one in seen(closes)["processes"]}, within=15)
+        poll("it is over", lambda: "draining" not in {one["state"] for one in seen(closes)["processes"]}, within=PATIENCE)
     said = [what for _, what in audit(site)[-4:]]
     assert [what.partition(" (")[0].partition(" Reason")[0] for what in said] == [
         "Closed all streams of alice.",
