@@ -15,7 +15,7 @@ from django.urls import path
 
 from ..eventlog.current import event_log
 from ..exceptions import AgentSSEError
-from ..hub.monitor import COMMANDS
+from ..hub.commands import COMMANDS
 from ..hub.registry import registry
 
 logger = logging.getLogger("django_agent_sse.health")

@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
-from .bell import Doorbell
+from .bell import Doorbell, nobody
 from .checked import size_of, valid_expect, valid_key, valid_topic
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 
@@ -56,9 +56,9 @@ class EventLog(ABC):
                 f"{', '.join(sorted(known.union(self.own_options)))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
-        self.changed: Callable[[str], object] = _nobody
+        self.changed: Callable[[str], object] = nobody
         self.doorbell: Doorbell | None = None
-        self.heard: Callable[[str, Page | None], object] = _nobody
+        self.heard: Callable[[str, Page | None], object] = nobody
 
     @property
     def alias(self) -> str:
@@ -297,7 +297,3 @@ class EventLog(ABC):
             if event.id is not None:
                 raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
         return sized
-
-
-def _nobody(topic: str, page: Page | None = None) -> None:
-    """Tell nobody."""

@@ -32,6 +32,10 @@ class Doorbell(Protocol):
         """Ring no more for it, once as often as it was followed."""
 
 
+def nobody(topic: str, page: Page | None = None) -> None:
+    """Tell nobody."""
+
+
 class LocalBell:
     """Rings on every loop that listens, from any thread; once per loop tick, however often it was rung."""
 
@@ -45,23 +49,28 @@ class LocalBell:
         self._rung: dict[asyncio.AbstractEventLoop, set[str]] = {}
         self._takers: dict[asyncio.AbstractEventLoop, Taker] = {}
         self._offered: dict[asyncio.AbstractEventLoop, list[tuple[str, Page]]] = {}
+        self._only: dict[asyncio.AbstractEventLoop, str] = {}
 
-    def listen(self, listener: Listener, taker: Taker | None = None) -> None:
+    def listen(self, listener: Listener, taker: Taker | None = None, *, only: str | None = None) -> None:
         """Call ``listener`` on the running loop with the topics that were rung for. One listener per loop.
 
         Args:
             listener: What hears.
             taker: Called before it, in the order of the offers, with the log's own records that bells took along; without it,
                 the listener hears of them.
+            only: Wake the loop for this topic, and for no other one.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
             for gone in [other for other in self._listeners if other.is_closed()]:
                 del self._listeners[gone]
-                for of_loop in (self._rung, self._takers, self._offered):
+                for of_loop in (self._rung, self._takers, self._offered, self._only):
                     of_loop.pop(gone, None)
             self._listeners[loop] = listener
             self._takers.pop(loop, None)
+            self._only.pop(loop, None)
+            if only is not None:
+                self._only[loop] = only
             if taker is not None:
                 self._takers[loop] = taker
 
@@ -90,6 +99,8 @@ class LocalBell:
         self.ring(EVERY)
 
     def _ring(self, loop: asyncio.AbstractEventLoop, topic: str) -> None:
+        if topic not in (EVERY, self._only.get(loop, topic)):
+            return
         rung = self._rung.get(loop)
         if rung is not None:
             rung.add(topic)

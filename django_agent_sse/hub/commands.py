@@ -9,9 +9,12 @@ import json
 import logging
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..eventlog.base import EventLog
+from ..eventlog.bell import bell
+from ..eventlog.ringer import ringer
 from ..wire.event import Event
 from .endings import Ending
 from .loops import LoopStreams, OpenStream
@@ -21,6 +24,7 @@ from .registry import registry
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
+COMMANDS = "sse.monitor.commands"
 WAVE = 100
 """Streams that are ended at once; more would hold up the others of the loop."""
 PAUSE = 0.05
@@ -143,3 +147,14 @@ def _end_wave(mine: LoopStreams, streams: list[OpenStream], retry: int | None, s
         stream.end(Ending.KICKED, retry=later)
     if rest := streams[WAVE:]:
         asyncio.get_running_loop().call_later(PAUSE, _end_wave, mine, rest, retry, several)
+
+
+async def hear(log: EventLog, told: Callable[[object], None]) -> Callable[[], None]:
+    """Have ``told`` called on the running loop, which is the caller's own, for commands in a log; what ends that."""
+    bell.listen(told, only=COMMANDS)
+    if (doorbell := log.doorbell) is not None:
+        await doorbell.follow(COMMANDS)
+        return lambda: doorbell.unfollow(COMMANDS)
+    watch = ringer.watch(log, told)
+    watch.add(COMMANDS)
+    return lambda: watch.discard(COMMANDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections import Counter
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..eventlog.current import event_log
 from ..eventlog.ringer import ringer
+from ..exceptions import AgentSSEError
 from .loops import OpenStream
 from .measures import Facts, Measure, RouteCounts, Row, Snapshot, State
 from .process import this_process
@@ -85,7 +88,7 @@ class Looker:
                 slowest[stream.route] = stream.heartbeat
         told = tally.copy()
         routes = {route: self._counts(route, told.get(route), sums.get(route)) for route in sorted({*told, *sums})}
-        problems = {**ringer.troubles()}
+        problems = _troubles()
         if slowest:
             route, seconds = next(iter(slowest.items()))
             problems["heartbeat"] = f"{route}: {f'{seconds:g} s' if seconds else 'none'}"
@@ -185,3 +188,13 @@ def _row(now: float, stream: OpenStream, facts: Facts, measure: Measure) -> Row:
         process=this_process().id,
         state=str(measure.state),
     )
+
+
+def _troubles() -> dict[str, str]:
+    """What keeps news from coming in, by what it is."""
+    problems = {**ringer.troubles()}
+    with contextlib.suppress(AgentSSEError):  # a check says it
+        doorbell = event_log().doorbell
+        if doorbell is not None and doorbell.trouble:
+            problems["bell"] = doorbell.trouble
+    return problems

@@ -23,13 +23,11 @@ from django.core.signals import setting_changed
 
 from ..eventlog.base import EventLog
 from ..eventlog.current import event_log
-from ..eventlog.poll import Heads
-from ..eventlog.ringer import ringer
 from ..eventlog.threads import under_test, writers
 from ..eventlog.trouble import Trouble
 from ..exceptions import AgentSSEError
 from ..wire.event import Event
-from .commands import Close, Command, Drain, Watch, command_of, event_of, obey
+from .commands import COMMANDS, Close, Command, Drain, Watch, command_of, event_of, hear, obey
 from .measures import encode
 from .measuring import Looker, Question
 from .options import monitor_options
@@ -37,7 +35,6 @@ from .registry import open_streams, registry
 
 REPORTS = "sse.monitor.reports"
 ROWS = "sse.monitor.rows"
-COMMANDS = "sse.monitor.commands"
 REPORT = 5.0
 """Seconds between two reports of a process."""
 LIFE = 15.0
@@ -161,15 +158,14 @@ class _Worker:
 
     async def _work(self) -> None:
         log = event_log()
-        watch = ringer.watch(log, self._told)
-        watch.add(COMMANDS)
+        unfollow = await hear(log, self._told)
         try:
             while True:
                 log_now = event_log()
                 if log_now is not log:
-                    watch.discard(COMMANDS)
-                    log, watch = log_now, ringer.watch(log_now, self._told)
-                    watch.add(COMMANDS)
+                    unfollow()
+                    log = log_now
+                    unfollow = await hear(log, self._told)
                     self._epoch, self._news = None, True
                 try:
                     pause = await self._turn(log)
@@ -183,9 +179,9 @@ class _Worker:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), pause)
         finally:
-            watch.discard(COMMANDS)
+            unfollow()
 
-    def _told(self, heads: Heads) -> None:
+    def _told(self, _: object) -> None:
         self._news = True
         self._wake.set()
 
@@ -202,6 +198,7 @@ class _Worker:
         self._questions = {id: one for id, one in self._questions.items() if one.until > wall}
         if ends or now >= self._report_at:
             self._report_at = now + REPORT
+            self._news = self._news or log.doorbell is not None  # which may lose a bell
             await self._append(log, REPORTS, encode(self.looker.snapshot(last=ends)))
         if ends:
             return None

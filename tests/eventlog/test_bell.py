@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from django_agent_sse.eventlog.bell import LocalBell, bell
+from django_agent_sse.eventlog.bell import EVERY, LocalBell, bell
 
 
 @pytest.fixture
@@ -58,6 +58,20 @@ async def test_every_listening_loop_hears(own: LocalBell) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert sorted(heard) == ["here", "here", "there"]
+
+
+async def test_a_loop_that_listens_for_one_topic_is_not_woken_for_others(own: LocalBell) -> None:
+    heard: list[frozenset[str]] = []
+    own.listen(heard.append, only="a")
+    own.ring("b")
+    own.offer("c", None)
+    await asyncio.sleep(0)
+    assert heard == []
+    own.ring("a")
+    await asyncio.sleep(0)
+    own.ring_all()
+    await asyncio.sleep(0)
+    assert heard == [frozenset({"a"}), frozenset({EVERY})]
 
 
 async def test_without_listeners_and_after_a_reset_nobody_hears(own: LocalBell) -> None:
