@@ -15,6 +15,7 @@ from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
+from ..trouble import Trouble
 from . import scripts, wire
 from .doorbell import RedisDoorbell
 from .examination import findings
@@ -71,6 +72,7 @@ class RedisEventLog(EventLog):
             self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
         )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
+        self._unlisted = Trouble("topics cannot be entered in the lists", "They are published to and followed all the same.")
 
     def _place(self, topic: str) -> int:
         return shard_of(topic, self._nodes)
@@ -142,10 +144,23 @@ class RedisEventLog(EventLog):
         ) from cause
 
     def _list(self, topic: str) -> None:
-        """Enter a new topic in the lists, and drop those that are too many."""
-        self._indexes[self._place(topic)].add(topic)
-        for other in surplus(self._indexes, self.limits.max_topics):
-            self._remove(other, remember=False)
+        """Enter a new topic in the lists, and drop those that are too many, on whichever server."""
+
+        def enter() -> None:
+            self._indexes[self._place(topic)].add(topic)
+            for other in surplus(self._indexes, self.limits.max_topics):
+                self._remove(other, remember=False)
+
+        self._afterwards(enter)
+
+    def _afterwards(self, body: Callable[[], object]) -> None:
+        """Do what belongs to a verb that is done already: that it fails must not look as if the verb had."""
+        try:
+            body()
+        except EventLogUnavailable as error:
+            self._unlisted.failed(error)
+        else:
+            self._unlisted.over()
 
     # Read
 
@@ -190,7 +205,7 @@ class RedisEventLog(EventLog):
         if not listed:
             self._list(topic)
         if done:
-            self._indexes[self._place(topic)].close(topic)
+            self._afterwards(partial(self._indexes[self._place(topic)].close, topic))
         return bool(done)
 
     def _delete(self, topic: str) -> bool:
@@ -199,7 +214,7 @@ class RedisEventLog(EventLog):
     def _remove(self, topic: str, *, remember: bool) -> bool:
         args = [self.keys.doorbell(topic), DELETED if remember else 0]
         done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
-        self._indexes[self._place(topic)].discard([topic])
+        self._afterwards(partial(self._indexes[self._place(topic)].discard, [topic]))
         return bool(done)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
