@@ -11,7 +11,6 @@ import os
 import re
 import selectors
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from django_agent_sse.eventlog.redis import RedisEventLog
-from django_agent_sse.eventlog.redis.server import TIMEOUT
 from django_agent_sse.eventlog.redis.server import TIMEOUT
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.wire.event import Event
