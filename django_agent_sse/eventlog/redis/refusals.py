@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+NOTHING = "Nothing was appended"
+"""What every such sentence ends with, where that is certain."""
 _MEANINGS = (
     (
         ("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH ", "Authentication required", "unauthenticated"),
@@ -49,7 +51,7 @@ def explained(error: BaseException | None, named: str) -> str:
     said = f"{type(error).__name__} {text}"  # redis-py strips the code of an error that it has a class for
     for signs, what, mend in _MEANINGS:
         if any(sign in said for sign in signs):
-            return f"the server of {named} {what} ({text}): {mend}. Nothing was appended"
+            return f"the server of {named} {what} ({text}): {mend}. {NOTHING}"
     if "imeout" in text or "imed out" in text:
         return (
             f"the server of {named} did not answer in time ({text}): what was asked may still have been done. Publish with key=, "
@@ -57,4 +59,4 @@ def explained(error: BaseException | None, named: str) -> str:
         )
     if type(error).__name__ == "ResponseError":
         return f"the server of {named} refuses a command of the log ({text}): is it Redis 6.2 or Valkey 7.2, at least?"
-    return f"cannot reach the server of {named} ({text}): is it up, and is that its address? Nothing was appended"
+    return f"cannot reach the server of {named} ({text}): is it up, and is that its address? {NOTHING}"

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import redis
 from django.test import override_settings
 
-from django_agent_sse.eventlog.redis import RedisEventLog
+from django_agent_sse.eventlog.redis import RedisEventLog, scripts
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
 from django_agent_sse.wire.event import Event
 
 from ...valkeys import Valkey, valkey
 
 TOPIC = "builds.42"
+_T = TypeVar("_T")
 URL = r"AGENT_SSE\['EVENT_LOG'\]\['OPTIONS'\]\['url'\]"
 
 
@@ -91,13 +94,29 @@ def test_a_server_without_memory_is_told_and_takes_no_part_of_a_batch(server: Va
     assert (log.state(TOPIC).top, log.state("builds.43").exists) == (1, False)
 
 
+def test_a_batch_that_uses_up_the_memory_is_whole_or_refused(server: Valkey) -> None:
+    """The room that is left is tried out, from too little for the command itself to enough for all of it."""
+    log, client = RedisEventLog(url=server.url), server.client()
+    log.append(TOPIC, Event("1"))
+    said, top = set[str](), 1
+    for room in range(0, 4_000_000, 100_000):
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + room)
+        try:
+            top = log.append(TOPIC, [Event("x" * 100)] * 1000).last
+        except EventLogUnavailable as error:
+            said.add(str(error).partition(" (")[0])
+        client.config_set("maxmemory", 0)
+        state = log.state(TOPIC)
+        assert (state.top, state.events) == (top, top - state.floor), "what runs is not stopped half-way"
+    assert said == {"the server of AGENT_SSE['EVENT_LOG']['OPTIONS']['url'] has no memory left"}
+    assert top > 1
+
+
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("there_before", [True, False])
 def test_a_key_of_another_type_is_told_and_left_as_it_is(
     new_log: Callable[..., RedisEventLog], redis_url: str, which: int, there_before: bool
 ) -> None:
-    import redis
-
     log, client = new_log(), redis.Redis.from_url(redis_url)
     if there_before:
         log.append(TOPIC, Event("1"))
@@ -134,20 +153,122 @@ def test_a_script_of_somebody_else_that_runs_for_long_is_told(server: Valkey) ->
     assert log.append(TOPIC, Event("next")).last == top + 1
 
 
+def test_an_append_that_is_killed_before_it_writes_has_appended_nothing(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RedisEventLog(url=server.url)
+    log.append(TOPIC, Event("1"))
+    server.client().config_set("lua-time-limit", 1)
+    ours, write = scripts.APPEND.text, "local first, at, inlined, total ="
+    assert ours.count(write) == 1
+    monkeypatch.setattr(scripts, "APPEND", scripts.Script("append", ours.replace(write, f"while true do end {write}")))
+    with ended(server) as answers, pytest.raises(EventLogUnavailable, match=f"{URL} was told to end the script.*Nothing was"):
+        log.append(TOPIC, [Event("2"), Event("3")], key="k")
+    monkeypatch.undo()
+    assert "OK" in answers
+    assert log.append(TOPIC, [Event("2"), Event("3")], key="k").first == 2
+
+
+def test_an_append_that_has_begun_to_write_cannot_be_killed_and_is_whole(server: Valkey) -> None:
+    log = RedisEventLog(url=server.url)
+    log.append(TOPIC, Event("1"))
+    server.client().config_set("lua-time-limit", 1)
+    with ended(server) as answers:
+        for _ in range(20):
+            before = until_told(lambda: log.state(TOPIC).top)
+            with contextlib.suppress(EventLogUnavailable):  # killed before the first write, or another question met it
+                log.append(TOPIC, [Event("x")] * 50_000)
+            assert until_told(lambda: log.state(TOPIC).top) in (before, before + 50_000)
+            if any("UNKILLABLE" in answer for answer in answers):
+                return
+    pytest.fail(f"nobody tried to end it in time: {answers}")
+
+
+@contextlib.contextmanager
+def ended(server: Valkey) -> Iterator[set[str]]:
+    """Every script meanwhile is told to end; with what the server says to that."""
+    answers: set[str] = set()
+    over = threading.Event()
+
+    def kill() -> None:
+        client = server.client()
+        while not over.wait(0.001):
+            try:
+                answers.add("OK" if client.script_kill() else "no")
+            except redis.exceptions.ResponseError as error:
+                answers.add(str(error))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        killer.join(20)
+
+
+def until_told(ask: Callable[[], _T]) -> _T:
+    """What the log says, once no script is in the way."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return ask()
+        except EventLogUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_lists_of_another_type_do_not_make_an_append_look_as_if_it_had_failed(
+    new_log: Callable[..., RedisEventLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = new_log()
+    client = log.servers[0].client
+    client.set(log.keys.names, "mine")
+    for number in (1, 2):
+        assert log.append(TOPIC, Event("x")).last == number
+    assert log.close(TOPIC)
+    assert len(caplog.records) == 1
+    assert "cannot be entered in the lists" in caplog.text
+    assert log.keys.prefix in caplog.text or "['prefix']" in caplog.text
+    with pytest.raises(EventLogUnavailable, match=r"\['prefix'\]"):
+        log.topics()
+    client.delete(log.keys.names)
+    log.delete(TOPIC)
+    log.append(TOPIC, Event("x"))
+    assert log.topics() == [TOPIC]
+
+
+def test_a_server_that_is_away_takes_only_its_own_topics_with_it(server: Valkey) -> None:
+    with valkey() as other:
+        log = RedisEventLog(url=[server.url, other.url])
+        topics = [f"builds.{number}" for number in range(40)]
+        gone = {topic for topic in topics if log._place(topic) == 1}
+        assert 0 < len(gone) < len(topics)
+        other.kill()
+        for topic in topics:
+            if topic in gone:
+                with pytest.raises(EventLogUnavailable, match=r"\['url'\]\[1\]"):
+                    log.append(topic, Event("x"))
+            else:
+                assert log.append(topic, Event("x")).last == 1, "new topics too, though they are counted over all servers"
+                assert [record.event.data for record in log.read_after(topic).records] == ["x"]
+
+
 def test_a_server_that_is_killed_amid_batches_has_whole_batches_only(server: Valkey) -> None:
     log = RedisEventLog(url=server.url)
     acknowledged = 0
 
+    begun = threading.Event()
+
     def crash() -> None:
-        time.sleep(0.3)  # the batches run meanwhile
-        server.kill()
+        assert begun.wait(60)
+        server.kill()  # the batches run meanwhile
 
     killer = threading.Thread(target=crash)
     killer.start()
     with pytest.raises(EventLogUnavailable):
         for _ in range(10_000):
             acknowledged = log.append(TOPIC, [Event("x" * 50)] * 1000).last
-    killer.join(20)
+            begun.set()
+    killer.join(60)
     server.start()
     state = RedisEventLog(url=server.url).state(TOPIC)
     assert acknowledged > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 import weakref
@@ -13,8 +14,11 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
+from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.redis import RedisEventLog
+from django_agent_sse.eventlog.redis.log import THREADS
 from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.streams.kv import KV
 from django_agent_sse.wire.event import Event
 
 from ...valkeys import Valkey, valkey
@@ -76,6 +80,25 @@ def test_connections_of_a_log_are_not_those_of_the_cache(server: Valkey) -> None
         taken = caches["default"].client.get_client().connection_pool.get_connection()  # type: ignore[attr-defined]
         assert RedisEventLog().append(TOPIC, Event("1")).last == 1
         taken.disconnect()
+
+
+async def test_however_much_is_asked_a_process_has_few_connections(server: Valkey, settings: Any) -> None:
+    """Those of the log for verbs, one for doorbells, and those of the key-value store: nothing else opens any."""
+    settings.CACHES = cache(server.url)
+    settings.AGENT_SSE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog"}, "THREADS": 4}
+    watched = server.client()
+    before = len(watched.client_list())
+    log, store = event_log(), KV("default")
+    topics = [f"builds.{number}" for number in range(20)]
+    assert isinstance(log, RedisEventLog)
+    for topic in topics * 5:
+        await log.doorbell.follow(topic)
+    await asyncio.gather(
+        *(log.aappend(topic, Event("x")) for topic in topics * 10), *(store.set("builds", f"{n}", n) for n in range(200))
+    )
+    assert 3 <= len(watched.client_list()) - before <= THREADS + 1 + 4
+    for topic in topics * 5:
+        log.doorbell.unfollow(topic)
 
 
 def test_a_log_that_is_replaced_closes_its_connections(server: Valkey) -> None:
