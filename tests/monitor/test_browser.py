@@ -19,7 +19,7 @@ from .serving import PATIENCE, STAFF, MonitorSite, running_site
 LONG = "LONG_PROOFS" in os.environ
 STREAMS = 5_000 if LONG else 240
 BUSY = 200
-WATCHED_SECONDS = 30 if LONG else 8
+WATCHED_SECONDS = 30 if LONG else 4
 ROWS_LIFE = 12 if LONG else 1
 """Seconds after which nobody is told rows any more."""
 expect.set_options(timeout=PATIENCE * 1000)

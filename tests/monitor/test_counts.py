@@ -16,7 +16,7 @@ from tests.live.servers import poll
 from .clustered import Cluster, running_cluster
 
 LONG = "LONG_PROOFS" in os.environ
-ROUNDS = 20 if LONG else 4
+ROUNDS = 20 if LONG else 3
 LIFE = 15.0
 LATE = 2.0 if LONG else 30.0
 """Seconds after that until it is seen: the promise, and what a machine with much else to do may take."""
