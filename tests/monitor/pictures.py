@@ -64,6 +64,7 @@ def main(folder: Path, theme: str) -> None:
                 page.locator(".sl-line").nth(8).wait_for(state="attached")
                 page.wait_for_timeout(800)
                 page.screenshot(path=folder / f"{prefix}topic{name}.png")
+                page.context.close()
         finally:
             traffic.end()
 

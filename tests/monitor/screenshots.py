@@ -127,6 +127,13 @@ def opened(browser: Browser, site: MonitorSite, look: Look, where: str = STAFF) 
 def _pictures(browser: Browser, site: MonitorSite, traffic: Traffic, look: Look, prefix: str) -> None:
     traffic.one_is_slow()
     page = opened(browser, site, look)
+    try:
+        _taken(page, look, prefix)
+    finally:
+        page.context.close()
+
+
+def _taken(page: Page, look: Look, prefix: str) -> None:
     page.locator('[data-dot][data-state="live"]').wait_for()
     page.locator('[data-state="slow"]').first.wait_for()
     page.wait_for_timeout(3500)
