@@ -1,4 +1,4 @@
-"""Takes the pictures of topics: ``python -m tests.monitor.pictures docs/images [unfold]``; needs Chromium."""
+"""Takes the pictures of topics: ``python -m tests.monitor.pictures docs/images [theme]``; needs Chromium."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chromium import launched
 from tests.live.servers import ROOT
 
-from .screenshots import DESK, PHONE, Traffic, opened
+from .screenshots import PHONE, Traffic, looks, opened
 from .serving import running_site
 
 TOPICS = "/admin/django_agent_sse/logtopic/"
@@ -55,18 +55,16 @@ def main(folder: Path, theme: str) -> None:
         try:
             time.sleep(8)
             some_topics(Path(home))
-            for name, scheme, size in (
-                ("", "light", DESK),
-                ("-dark", "dark", DESK),
-                *([("-phone", "light", PHONE)] if theme else []),
-            ):
-                page = opened(browser, site, scheme, size, TOPICS)
+            for look in looks(theme):
+                name = "-phone" if look.size is PHONE else "-dark" if look.scheme == "dark" else ""
+                page = opened(browser, site, look, TOPICS)
                 page.wait_for_timeout(500)
                 page.screenshot(path=folder / f"{prefix}topics{name}.png")
                 page.goto(f"{site.url}{ONE}")
                 page.locator(".sl-line").nth(8).wait_for(state="attached")
                 page.wait_for_timeout(800)
-                page.screenshot(path=folder / f"{prefix}topic{name}.png", full_page=size is PHONE)
+                page.screenshot(path=folder / f"{prefix}topic{name}.png")
+                page.context.close()
         finally:
             traffic.end()
 

@@ -1,4 +1,7 @@
-"""Takes the pictures of the monitor: ``python -m tests.monitor.screenshots docs/images [unfold]``; needs Chromium."""
+"""Takes the pictures of the monitor: ``python -m tests.monitor.screenshots docs/images [theme]``; needs Chromium.
+
+A theme is the word before the name of a picture: ``unfold`` has Unfold around the admin, any other only names another Django.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page
 
@@ -16,6 +22,9 @@ from .serving import STAFF, MonitorSite, running_site
 
 DESK = {"width": 1360, "height": 900}
 PHONE = {"width": 375, "height": 812}
+BEFORE = 120
+"""Seconds of traffic before the first picture, so that its sparklines have something to tell."""
+STAY = 7
 AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Safari/605.1.15",
@@ -48,9 +57,23 @@ class Traffic:
                 self._read(path, **about)
         self._read("publish/41/", User_Agent=AGENTS[3])
         self._read("publish/42/", User_Agent=AGENTS[3])
-        self.site.open("prices/?pause=0&size=60000", wait=True, User_Agent=AGENTS[0])  # takes nothing
+        self.one_is_slow()
         for _ in range(2):
             self.site.open("fails/")
+
+    def one_is_slow(self) -> None:
+        """It takes nothing, for as long as the site bears that."""
+        self.site.open("prices/?pause=0&size=60000", User_Agent=AGENTS[0])
+
+    def go_on(self, seconds: float) -> None:
+        """Some more come and go meanwhile."""
+        until, number = time.monotonic() + seconds, 0
+        while (left := until - time.monotonic()) > 0:
+            number += 1
+            some = self.site.open("prices/?pause=1", 3 + number * 5 % 11, User_Agent=AGENTS[number % 3])
+            time.sleep(min(STAY, left))
+            for client in some:
+                client.close()
 
     def _read(self, path: str, **about: str | None) -> None:
         (client,) = self.site.open(path, wait=False, **about)
@@ -75,15 +98,56 @@ class Traffic:
             thread.join(3)
 
 
-def opened(browser: Browser, site: MonitorSite, scheme: str, size: dict[str, int], where: str = STAFF) -> Page:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How a page is looked at: in light or dark, on a desk or a phone, and how sharply."""
+
+    scheme: Literal["light", "dark"]
+    size: Any
+    sharp: float
+
+
+def looks(theme: str) -> Iterator[Look]:
+    """In light, in dark and on a phone; what only shows another admin's looks need not be as sharp."""
+    for scheme, size in (("light", DESK), ("dark", DESK), ("light", PHONE)):
+        yield Look(scheme=scheme, size=size, sharp=1.25 if theme else 2)  # type: ignore[arg-type]
+
+
+def opened(browser: Browser, site: MonitorSite, look: Look, where: str = STAFF) -> Page:
     """A page of the admin, of a superuser."""
-    page = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(viewport=look.size, color_scheme=look.scheme, device_scale_factor=look.sharp).new_page()
     page.goto(f"{site.url}/admin/login/?next={where}")
     page.locator("input[name=username]").fill("admin")
     page.locator("input[name=password]").fill("secret")
     page.locator("input[name=password]").press("Enter")
     page.locator(".sse-mon").wait_for()
     return page
+
+
+def _pictures(browser: Browser, site: MonitorSite, traffic: Traffic, look: Look, prefix: str) -> None:
+    traffic.one_is_slow()
+    page = opened(browser, site, look)
+    try:
+        _taken(page, look, prefix)
+    finally:
+        page.context.close()
+
+
+def _taken(page: Page, look: Look, prefix: str) -> None:
+    page.locator('[data-dot][data-state="live"]').wait_for()
+    page.locator('[data-state="slow"]').first.wait_for()
+    page.wait_for_timeout(3500)
+    if look.size is PHONE:
+        page.screenshot(path=f"{prefix}phone.png")
+        page.evaluate("document.querySelector('[data-rows]').scrollIntoView()")
+        page.wait_for_timeout(1200)
+        page.screenshot(path=f"{prefix}phone-rows.png")
+        return
+    page.screenshot(path=f"{prefix}{look.scheme}.png")
+    if look.scheme == "light":
+        page.locator('[data-rows] tr:has-text("builds."):has-text("alice") [data-close]').first.click()
+        page.locator(".mon-confirm").wait_for()
+        page.screenshot(path=f"{prefix}close.png")
 
 
 def main(folder: Path, theme: str) -> None:
@@ -98,19 +162,9 @@ def main(folder: Path, theme: str) -> None:
         traffic = Traffic(site)
         traffic.begin()
         try:
-            time.sleep(25)
-            for scheme in ("light", "dark"):
-                page = opened(browser, site, scheme, DESK)
-                page.locator('[data-dot][data-state="live"]').wait_for()
-                page.wait_for_timeout(3500)
-                page.screenshot(path=folder / f"{prefix}{scheme}.png")
-                if scheme == "light":
-                    page.locator("[data-close]").first.click()
-                    page.locator(".mon-confirm").wait_for()
-                    page.screenshot(path=folder / f"{prefix}close.png")
-            page = opened(browser, site, "light", PHONE)
-            page.wait_for_timeout(3500)
-            page.screenshot(path=folder / f"{prefix}phone.png")
+            traffic.go_on(BEFORE)
+            for look in looks(theme):
+                _pictures(browser, site, traffic, look, f"{folder}/{prefix}")
         finally:
             traffic.end()
 

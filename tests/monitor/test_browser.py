@@ -19,7 +19,7 @@ from .serving import PATIENCE, STAFF, MonitorSite, running_site
 LONG = "LONG_PROOFS" in os.environ
 STREAMS = 5_000 if LONG else 240
 BUSY = 200
-WATCHED_SECONDS = 30 if LONG else 8
+WATCHED_SECONDS = 30 if LONG else 4
 ROWS_LIFE = 12 if LONG else 1
 """Seconds after which nobody is told rows any more."""
 expect.set_options(timeout=PATIENCE * 1000)
@@ -29,6 +29,13 @@ window.longest = 0; window.blocked = 0;
 new PerformanceObserver((list) => { for (const task of list.getEntries()) {
   window.longest = Math.max(window.longest, task.duration); window.blocked += task.duration;
 } }).observe({ type: "longtask" });"""
+LISTENS = """() => {
+  window.opened = 0;
+  window.source = new EventSource("/answers/?id=mine");
+  source.onopen = () => opened++;
+}"""
+STOPPED = "() => source.readyState === 2"
+CAME_BACK = "() => source.readyState === 1 && opened === 2"
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -91,13 +98,36 @@ def test_streams_come_and_go_on_the_page_by_themselves(page: Page, site: Monitor
     before = time.monotonic()
     (one, *_) = site.open("answers/", 3)
     poll("they are there", lambda: rows(page, "answers/") == 3, within=PATIENCE, every=0.05)
+    expect(page.get_by_text("This page came over HTTP/1.1.")).to_be_visible()
     print(f"\nthree streams were on the page after {time.monotonic() - before:.1f} s")
     one.close()
     site.clients.remove(one)
     poll("one has left", lambda: rows(page, "answers/") == 2, within=PATIENCE, every=0.05)
     expect(page.locator('[data-card="open"] .mon-value')).not_to_have_text("0")
-    expect(page.locator('[data-card="processes"] .mon-value')).to_have_text("2", timeout=PATIENCE * 1000)
+
+    def both_workers_report() -> bool:
+        site.open("answers/", 4)  # the system says which of the workers gets them
+        return page.locator('[data-card="processes"] .mon-value').text_content() == "2"
+
+    poll("both processes report", both_workers_report, within=PATIENCE, every=1.0)
     assert page.locator(".mon-card svg path").first.get_attribute("d")
+
+
+@pytest.mark.parametrize("back", ["never", "later"])
+def test_a_browser_that_is_sent_away_stays_away_and_one_that_may_comes_back(page: Page, site: MonitorSite, back: str) -> None:
+    page.evaluate(LISTENS)
+    row = page.locator('[data-rows] tr:has([data-cell="last_id"]:text-is("mine"))')
+    row.wait_for()
+    with page.context.expect_page() as other:
+        row.locator("[data-close]").click(modifiers=["Control"])
+    asks = other.value
+    asks.locator('input[name="scope"][value="stream"]').check()
+    asks.locator(f'input[name="back"][value="{back}"]').check()
+    asks.locator('input[name="retry"]').fill("1")
+    asks.locator("form.mon-confirm button, .mon-confirm button").click()
+    asks.get_by_text("Closed one stream of answers/.").wait_for()
+    page.wait_for_function(STOPPED if back == "never" else CAME_BACK)
+    assert page.evaluate("() => opened") == (1 if back == "never" else 2)
 
 
 def test_filters_hold_while_it_is_live_and_stand_in_its_address(page: Page, site: MonitorSite) -> None:

@@ -91,16 +91,18 @@ def over(client: Client) -> bool:
 
 def test_all_streams_of_a_user_in_every_process_are_over_and_nobody_elses(site: Cluster) -> None:
     key, pk = session_of(site)
-    mine = site.open(count=9, headers={"Cookie": f"sessionid={key}"})
-    others = site.open(count=6)
-    found = rows(site)
+    cookie = {"Cookie": f"sessionid={key}"}
+    mine, others, found = site.open(count=3, headers=cookie), site.open(count=6), rows(site)
+    while len({row["process"] for row in found if row["user"]}) == 1:  # the system says which of the workers gets them
+        assert len(mine) < 60, "one worker got all of them"
+        mine += site.open(count=3, headers=cookie)
+        found = rows(site)
     assert sorted({row["user"] for row in found}) == ["", str(pk)]
-    assert len({row["process"] for row in found if row["user"]}) > 1, "in several processes"
     site.ask("_command/", user=pk)
     took, last = ends_within(mine, SOON)
     assert {event.name for event in last} == {"sse.end"}
     assert not [client for client in others if over(client)]
-    print(f"\n9 streams of a user in three processes were over after {took:.3f} s")
+    print(f"\n{len(mine)} streams of a user in several processes were over after {took:.3f} s")
     site.clients = others
 
 

@@ -16,7 +16,7 @@ from tests.live.servers import poll
 from .clustered import Cluster, running_cluster
 
 LONG = "LONG_PROOFS" in os.environ
-ROUNDS = 20 if LONG else 4
+ROUNDS = 20 if LONG else 3
 LIFE = 15.0
 LATE = 2.0 if LONG else 30.0
 """Seconds after that until it is seen: the promise, and what a machine with much else to do may take."""
@@ -38,9 +38,12 @@ def test_counts_are_the_sockets_of_the_operating_system_under_churn_and_after_a_
             churn(site)
             seen.append(site.agreed())
             assert seen[-1] == len(site.clients)
-        site.open(count=30)
-        before = site.agreed()
-        counts = {one["pid"]: one["open"] for one in site.board()["processes"]}
+        for _ in range(20):  # the system says which of the workers gets them
+            site.open(count=10)
+            before = site.agreed()
+            counts = {one["pid"]: one["open"] for one in site.board()["processes"] if one["open"]}
+            if len(counts) == 3:
+                break
         assert len(counts) == 3, "every worker has streams"
         victim = random.choice([*workers_of(site.parent)])
         victim.kill()

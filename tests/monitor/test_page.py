@@ -139,9 +139,13 @@ def test_nothing_is_closed_without_a_csrf_token_or_by_get_or_half_filled_in(site
 def test_the_snapshot_and_the_stream_show_every_column_of_streams_of_both_processes(site: MonitorSite) -> None:
     with site.signed_in("admin") as admin:
         session = f"sessionid={admin.cookies['sessionid']}"
-        site.open("answers/?id=answer-42", 8, Cookie=session, User_Agent="curl/8.14.1")
-        told = seen(admin, 8, route="answers/")
-        assert len({row["process"] for row in told["rows"]}) == 2
+        for _ in range(20):  # the system says which of the workers gets them
+            site.open("answers/?id=answer-42", 4, Cookie=session, User_Agent="curl/8.14.1")
+            told = seen(admin, len(site.clients), route="answers/")
+            if len({row["process"] for row in told["rows"]}) == 2:
+                break
+        else:
+            raise AssertionError("one worker got all of them")
         row = told["rows"][0]
         assert (
             row.items()
@@ -158,7 +162,7 @@ def test_the_snapshot_and_the_stream_show_every_column_of_streams_of_both_proces
             }.items()
         )
         page = admin.get(STAFF, params={"route": "answers/"}).text
-        assert page.count('<tr data-id="') == 8 + 2 + 2, "rows, processes and the two templates"
+        assert page.count('<tr data-id="') == len(site.clients) + 2 + 2, "rows, processes and the two templates"
         assert [card["key"] for card in told["cards"]] == ["open", "events", "bytes", "slow", "refused", "errors", "processes"]
         assert told["cards"][-1]["value"] == "2"
 

@@ -34,14 +34,10 @@ async def look(request: HttpRequest) -> JsonResponse:
             }
             for one in picture.processes
         ],
-        "totals": {
-            name: picture.total(name) for name in ("opened", "endings", "refused", "events", "bytes", "starting", "lingering")
-        },
+        "totals": {name: picture.total(name) for name in TOTALS},
     }
     if request.GET.get("rows"):
-        question = Question(
-            **{name: request.GET[name] for name in ("route", "user", "text", "sort", "state") if name in request.GET}
-        )
+        question = Question(**{name: request.GET[name] for name in FILTERS if name in request.GET})
         await board.ask(question)
         rows, matched, missing = board.rows(question)
         found |= {"rows": [row._asdict() for row in rows], "matched": matched, "missing": missing}
