@@ -10,8 +10,9 @@ const { Lines, spoken, lineRange, pattern, matches } = model;
 const { Rows, make, rangeOf } = dom;
 
 const FRAME = 24; // milliseconds of a frame that go into rows
-const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is scrolled when they are through
+const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is laid out less often
 const BACKLOG_FRAME = 60;
+const BACKLOG_SHOWN = 400; // milliseconds between two of those
 const NEAR_END = 24; // pixels
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
 const PAGE = 5000; // lines of one answer of the range endpoint
@@ -61,7 +62,8 @@ function remembered() {
   }
 }
 
-const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+const numbers = new Intl.NumberFormat("en");
+const plural = (count, word) => `${numbers.format(count)} ${word}${count === 1 ? "" : "s"}`;
 const isEditable = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable]") !== null;
 const json = (text) => {
   try {
@@ -75,6 +77,8 @@ export class SSELog extends HTMLElement {
   #lines = new Lines();
   #pending = []; // what came and is in no row yet
   #taken = 0; // how much of it is
+  #loading = false; // much of what there was before is still to come
+  #shown = -Infinity; // when the view was last laid out
   #frame = null; // takes the next flush back
   #following = true;
   #unseen = 0;
@@ -163,6 +167,12 @@ export class SSELog extends HTMLElement {
     this.$view.classList.toggle("sl-times", this.prefs.times !== "off");
     this.#watchScrolling();
     this.$view.addEventListener("click", (event) => this.#clicked(event));
+    for (const kind of ["pointerover", "focusin"]) {
+      this.$view.addEventListener(kind, ({ target }) => {
+        const number = target.closest?.(".sl-n[data-n]");
+        if (number) this.#rows.link(number);
+      });
+    }
     this.$news.addEventListener("click", () => this.#follow(true));
     this.#showStatus(this.getAttribute("status") || "waiting");
     this.#seekAddress();
@@ -250,20 +260,29 @@ export class SSELog extends HTMLElement {
     let epoch = null;
     let from = 1;
     try {
-      for (;;) {
-        const page = await this.#page(range, from);
+      for (let next = this.#page(range, from); next;) {
+        const page = await next;
+        next = null;
         if (!page || (epoch !== null && page.epoch !== epoch)) return; // refused, or another log by now: the stream says which
         if (epoch === null && page.floor > 0) {
-          this.#push({ skip: page.floor, note: `Lines 1 to ${page.floor.toLocaleString("en")} are no longer kept.` });
+          this.#push({ skip: page.floor, note: `Lines 1 to ${numbers.format(page.floor)} are no longer kept.` });
         }
         epoch = page.epoch;
+        if (page.records.length) {
+          from = page.records[page.records.length - 1].offset + 1;
+          const rest = page.top - from + 1;
+          this.#loading = rest > BACKLOG;
+          if (rest > 0 && !(page.closed === null && from > stop && rest < PAGE / 10)) {
+            next = this.#page(range, from); // while this one becomes rows
+            next.catch(() => {}); // it is told where it is awaited
+          }
+        }
         for (const { id, event, data, at } of page.records) this.#event(event ?? "message", data, id, at);
-        if (!page.records.length) break;
-        from = page.records[page.records.length - 1].offset + 1;
-        if (from > page.top || (page.closed === null && from > stop && page.top - from < PAGE / 10)) break;
       }
     } catch (error) {
       if (error.name !== "AbortError") console.debug("sse-log: the range endpoint failed, the stream goes on", error);
+    } finally {
+      this.#loading = false;
     }
   }
 
@@ -294,7 +313,7 @@ export class SSELog extends HTMLElement {
       const source = name === "stderr" ? "stderr" : "stdout";
       const late = at === null && performance.now() - this.#opened < 1000;
       const offset = late ? Number(/\.(\d+)$/.exec(id ?? "")?.[1]) : null;
-      for (const text of data.split("\n")) this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset });
+      for (const text of data.includes("\n") ? data.split("\n") : [data]) this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset });
       if (this.#status === "waiting" || this.#status === "queued") this.#showStatus("running");
       return;
     }
@@ -353,9 +372,11 @@ export class SSELog extends HTMLElement {
       this.#later();
     }
     this.#rows.settle();
+    const now = performance.now();
+    if ((this.#loading || this.#pending.length - this.#taken > BACKLOG) && now - this.#shown < BACKLOG_SHOWN) return;
+    this.#shown = now;
     this.#showFacts();
     this.#count();
-    if (this.#pending.length - this.#taken > BACKLOG) return;
     this.#seek();
     this.#showFollowing();
   }
@@ -517,8 +538,8 @@ export class SSELog extends HTMLElement {
 
   #count() {
     const { hits, at, expression } = this.#search;
-    const total = hits.length.toLocaleString("en");
-    const text = !this.$query.validity.valid ? "Not a pattern" : !expression ? "" : hits.length ? `${(at + 1).toLocaleString("en")} of ${total}` : "No match";
+    const total = numbers.format(hits.length);
+    const text = !this.$query.validity.valid ? "Not a pattern" : !expression ? "" : hits.length ? `${numbers.format(at + 1)} of ${total}` : "No match";
     if (this.$found.textContent !== text) this.$found.textContent = text;
   }
 
@@ -602,7 +623,7 @@ export class SSELog extends HTMLElement {
     if (elapsed !== null) parts.push(["sl-elapsed", spoken(elapsed)]);
     if (this.#exit !== null) parts.push(["sl-exit", this.#exit < 0 ? `signal ${-this.#exit}` : `exit code ${this.#exit}`]);
     parts.push(["sl-count", plural(this.#lines.next - 1, "line")]);
-    if (this.#lines.errors) parts.push(["sl-errors", `${this.#lines.errors.toLocaleString("en")} on stderr`]);
+    if (this.#lines.errors) parts.push(["sl-errors", `${numbers.format(this.#lines.errors)} on stderr`]);
     const text = parts.map(([, one]) => one).join(" · ");
     if (this.$facts.dataset.text === text) return;
     this.$facts.dataset.text = text;

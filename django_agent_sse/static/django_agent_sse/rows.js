@@ -23,6 +23,7 @@ export class Rows {
   #blocks = new Map(); // the block that fills, of the view (null) and of each group
   #fresh = []; // blocks that are not in the page yet: rows are cheaper outside
   #terminals = {};
+  #spans = new WeakMap(); // by style, an element to copy
 
   /** `tools`: {Terminal, linked, spoken} of sgr.js and lines.js. `anchors`: the rows have ids, "L12". */
   constructor(view, tools, anchors) {
@@ -37,7 +38,7 @@ export class Rows {
   add(line) {
     const row = this.#dress(this.#row.cloneNode(true), line);
     if (line.marker === "close" && !line.plain) row.classList.add("sl-marker");
-    this.#blockOf(line.group).append(row);
+    this.#blockOf(line.group).appendChild(row);
     return row;
   }
 
@@ -88,18 +89,13 @@ export class Rows {
     const [number, text] = row.children;
     const runs = this.#parse(line);
     if (line.number !== null) {
-      if (this.anchors) {
-        row.id = `L${line.number}`;
-        if (number.localName === "a") number.href = `#L${line.number}`;
-      }
-      number.dataset.n = line.number;
-      if (number.localName === "a") number.setAttribute("aria-label", `Line ${line.number}`);
+      if (this.anchors) row.id = `L${line.number}`;
+      number.setAttribute("data-n", line.number);
     }
     if (line.source === "stderr") row.classList.add("sl-stderr");
     if (line.level) row.classList.add(`sl-${line.level}`);
     this.#fill(text, runs, line.plain);
     line.row = row;
-    row.line = line;
     return row;
   }
 
@@ -114,15 +110,26 @@ export class Rows {
   #fill(parent, runs, plain) {
     const links = plain.includes("://");
     for (const { text, style } of runs) {
-      const place = style.plain ? parent : parent.appendChild(styled(style));
+      const place = style.plain ? parent : parent.appendChild(this.#span(style));
       if (!links) {
-        place.append(text);
+        place.appendChild(document.createTextNode(text));
         continue;
       }
       for (const { text: part, href } of this.#linked(text)) {
         place.append(href ? make("a", "sl-link", { href, target: "_blank", rel: "noopener noreferrer nofollow", tabindex: "-1" }, part) : part);
       }
     }
+  }
+
+  #span(style) {
+    let span = this.#spans.get(style);
+    if (!span) this.#spans.set(style, (span = styled(style)));
+    return span.cloneNode(false);
+  }
+
+  /** The number of a line becomes a link when somebody comes near it: a hundred thousand links take their time. */
+  link(number) {
+    if (this.anchors && number.localName === "a" && !number.hasAttribute("href")) number.href = `#L${number.dataset.n}`;
   }
 
   #blockOf(group) {

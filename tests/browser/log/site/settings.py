@@ -72,6 +72,9 @@ TEMPLATES: list[dict[str, Any]] = [
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(HOME / "db.sqlite3"), "OPTIONS": {"timeout": 20}}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {
-    "EVENT_LOG": {"BACKEND": "tests.browser.log.site.durable.JournalEventLog", "OPTIONS": {"MAX_EVENTS": 200_000}},
+    "EVENT_LOG": {
+        "BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog",  # the default
+        "OPTIONS": {"MAX_EVENTS": 200_000, "MAX_BYTES": 64 * 1024 * 1024},
+    },
     "RETRY": 500,
 }
