@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.core.cache import caches
@@ -20,12 +20,11 @@ from django.utils.safestring import SafeString
 from django_agent_sse import KV, Context, Router
 from django_agent_sse.admin import LiveLogAdminMixin, LogStatus, admin_required, admin_view
 
-from . import overview
-from .board import board
-from .log import cache_keys, topic_of
+from . import overview, runs
+from .log import topic_of
 from .models import ApiKey, Build
 from .recipes import all_recipes, grouped
-from .runs import TooManyBuilds, runs
+from .runs import TooManyBuilds
 from .streams import build_logs
 from .streams import overview as overview_stream
 from .triage import NAMESPACE
@@ -35,10 +34,6 @@ _STATE = """<span data-build="{id}"><span class="build-status" data-slot="status
 <span class="step"></span></span></span>"""
 
 _Page = Callable[..., Awaitable[HttpResponse]]
-
-
-async def _told(build_id: int) -> None:
-    board.changed(build_id)
 
 
 @admin.register(Build)
@@ -77,7 +72,7 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="status", ordering="status")
     def state(self, build: Build) -> SafeString:
-        return format_html(_STATE, id=build.pk, status=runs.status(build))
+        return format_html(_STATE, id=build.pk, status=build.status)
 
     @admin.display(description="build", ordering="pk")
     def name(self, build: Build) -> str:
@@ -98,13 +93,14 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         return format_html('<span data-build="{}" data-slot="exit">{}</span>', build.pk, text)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"counts": overview.snapshot()["counts"], **(extra_context or {})})
+        runs.recover()
+        return super().changelist_view(request, {"counts": overview.counts(), **(extra_context or {})})
 
     @admin.action(description="Cancel the selected builds", permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
         count = 0
         for build in queryset:
-            if async_to_sync(runs.cancel)(build.pk, request.user):
+            if runs.cancel(build.pk, request.user):
                 self._log(request, build, CHANGE, "Cancelled.")
                 count += 1
         self.message_user(request, f"{count} cancelled, {len(queryset) - count} already over.")
@@ -135,10 +131,10 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         return super().change_view(request, object_id, form_url, {**told, **(extra_context or {})})
 
     def get_log_status(self, obj: Build) -> LogStatus:
-        return LogStatus(status=runs.status(obj), started=obj.started_at, ended=obj.ended_at, exit_code=obj.exit_code)
+        return LogStatus(status=obj.status, started=obj.started_at, ended=obj.ended_at, exit_code=obj.exit_code)
 
     async def log_stream(self, c: Context, object_id: str) -> Any:
-        """More than the topic: the queue, the progress, the end, and lines whose topic is gone."""
+        """More than the topic: the queue, the progress, the end."""
         return await build_logs(c, int(object_id))
 
     async def start_page(self, request: HttpRequest) -> HttpResponse:
@@ -147,14 +143,14 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method == "POST":
             recipe = all_recipes().get(request.POST.get("recipe", ""))
             if recipe is not None:
-                return await self._started(request, runs.start(recipe, request.user))
+                return await self._started(request, runs.start, recipe, request.user)
             messages.error(request, "There is no such recipe.")
         return await sync_to_async(self._render_start)(request)
 
     @admin.action(description="Cancel", permissions=["cancel"])
     async def cancel(self, request: HttpRequest, build: Build) -> HttpResponseBase | str:
         """End a build."""
-        if not await runs.cancel(build.pk, request.user):
+        if not await sync_to_async(runs.cancel)(build.pk, request.user):
             messages.warning(request, f"{build} was already over.")
             return redirect(self._url("change", build.pk))
         await sync_to_async(self._log)(request, build, CHANGE, "Cancelled.")
@@ -163,11 +159,11 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Run again", permissions=["add"])
     async def again(self, request: HttpRequest, build: Build) -> HttpResponse:
         """Start the recipe of a build once more, and go to the new build."""
-        return await self._started(request, runs.again(build, request.user))
+        return await self._started(request, runs.again, build, request.user)
 
-    async def _started(self, request: HttpRequest, start: Awaitable[Build]) -> HttpResponse:
+    async def _started(self, request: HttpRequest, start: Callable[..., Build], *arguments: Any) -> HttpResponse:
         try:
-            build = await start
+            build = await sync_to_async(start)(*arguments)
         except (TooManyBuilds, LookupError) as error:
             messages.error(request, str(error))
             return redirect(self._url("changelist"))
@@ -191,11 +187,11 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     # The log goes with its build
 
     def delete_model(self, request: HttpRequest, obj: Build) -> None:
-        topic_of(obj.pk).delete()
-        caches["default"].delete_many([*cache_keys(obj.pk, obj.lines), KV.cache_key(NAMESPACE, str(obj.pk))])
         pk = obj.pk
+        topic_of(pk).delete()
+        caches["default"].delete(KV.cache_key(NAMESPACE, str(pk)))
         super().delete_model(request, obj)
-        async_to_sync(_told)(pk)
+        overview.tell_gone(pk)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Build]) -> None:
         for build in queryset:

@@ -188,8 +188,7 @@ def _no_findings(reader: Reader, status: str, exit_code: int | None) -> str:
         return f"Nothing. {passed:,} tests passed." if passed else "Nothing: the build passed."
     told = {
         "cancelled": "Somebody cancelled the build before it was over.",
-        "stopped": "The server ended while the build was running, and ended it too.",
-        "lost": "The server that ran the build was killed. How far it came, nobody recorded.",
+        "lost": "The process that ran the build was killed. How far it came, nobody recorded.",
     }
     if status in told:
         return told[status]

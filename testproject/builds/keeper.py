@@ -1,4 +1,4 @@
-"""Sees to it that no process of a build outlives the server."""
+"""Sees to it that nothing a build has started outlives the process that runs the build."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ PROGRAM = Path(__file__).with_name("keeper_process.py")
 
 
 class Keeper:
-    """A small process beside the server that ends process groups: on request, and all of them when the server is gone.
+    """A small process beside this one that ends process groups: on request, and all of them when this process is gone.
 
-    Neither signal handlers nor ``finally`` blocks can promise that: a server may be killed, restart for new code
-    (``runserver``), or end without them (daphne). The kernel closes its pipes in every case, and that is what the keeper
-    waits for. It sends SIGTERM, two seconds later SIGKILL, and goes.
+    Neither signal handlers nor ``finally`` blocks can promise that: a process may be killed. The kernel closes its pipes in
+    every case, and that is what the keeper waits for. It sends SIGTERM, two seconds later SIGKILL, and goes.
     """
 
     def __init__(self) -> None:

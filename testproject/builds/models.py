@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import shlex
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -20,7 +21,7 @@ def _who(related_name: str) -> models.ForeignKey[Any, Any]:
 
 
 class Build(models.Model):
-    """One run of a recipe. Its log is in the key-value store, see ``builds.log``."""
+    """One run of a recipe, or of a command that somebody gave in a terminal. Its lines are a topic, see ``builds.log``."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -28,13 +29,13 @@ class Build(models.Model):
         RUNNING = "running"
         PASSED = "passed"
         FAILED = "failed"
-        STOPPED = "stopped"
-        """The server ended while the build was running, and ended it too."""
         CANCELLED = "cancelled"
         LOST = "lost"
-        """The server ended without recording the build's end: it was killed, or the machine was."""
+        """The process that ran it ended without recording the build's end: it was killed, or the machine was."""
 
-    recipe = models.CharField(max_length=64)
+    recipe = models.CharField(max_length=64, blank=True)
+    command = models.JSONField(default=list, blank=True, editable=False)
+    """The arguments, where no recipe has them."""
     status = models.CharField(max_length=16, choices=Status, default=Status.QUEUED)
     started_by = _who("started_builds")
     cancelled_by = _who("cancelled_builds")
@@ -43,6 +44,12 @@ class Build(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     exit_code = models.IntegerField(null=True, blank=True, help_text="Negative: the signal that ended the process.")
     lines = models.PositiveIntegerField(default=0)
+    cancelling = models.BooleanField(default=False, editable=False)
+    fraction = models.FloatField(null=True, editable=False)
+    step = models.CharField(max_length=255, blank=True, editable=False)
+    """How far it is while it runs, see ``builds.progress``."""
+    usual = models.FloatField(null=True, editable=False)
+    """Seconds that earlier builds of the recipe took."""
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-pk"]
@@ -55,9 +62,9 @@ class Build(models.Model):
 
     @property
     def label(self) -> str:
-        """The recipe's label, or its name where settings know it no more."""
+        """The recipe's label, or its name where settings know it no more; or the command."""
         recipe = all_recipes().get(self.recipe)
-        return recipe.label if recipe else self.recipe
+        return recipe.label if recipe else self.recipe or shlex.join(self.command)
 
     @property
     def duration(self) -> float | None:

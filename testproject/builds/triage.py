@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_not_required, permission_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
@@ -13,13 +14,13 @@ from django.urls import include, path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from django_agent_sse import KV, Context, Router, Stream
+from django_agent_sse import Context, Router, Stream
 
+from . import runs
 from .access import VIEW, end_with_session, session_or_key
 from .agent import Reader, tokens, triage
-from .log import BuildLog
+from .log import lines_of, topic_of
 from .models import Build
-from .runs import runs
 
 NAMESPACE = "triage"
 THINKING = 0.02
@@ -35,7 +36,7 @@ def triage_page(request: HttpRequest, build_id: int) -> HttpResponse:
     """What went wrong in one build."""
     runs.recover()
     build = get_object_or_404(Build, pk=build_id)
-    return render(request, "builds/triage.html", {"build": build, "status": runs.status(build)})
+    return render(request, "builds/triage.html", {"build": build, "status": build.status})
 
 
 @router.sse("stream/", guards=[session_or_key], name="triage-stream")
@@ -45,10 +46,11 @@ async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitab
 
     It is kept when the last word was sent, and not before: who comes later gets it at once.
     """
+    await sync_to_async(runs.recover)()
     build = await Build.objects.filter(pk=build_id).afirst()
     if build is None:
         return c.json({"error": f"there is no build {build_id}"}, status=404)
-    status = runs.status(build)
+    status = Build.Status(build.status)
     if status in (Build.Status.QUEUED, Build.Status.RUNNING):
         return c.json({"error": f"build {build_id} is {status}: come back when it is over"}, status=409)
     kept = await c.kv.get(NAMESPACE, str(build_id))
@@ -58,7 +60,7 @@ async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitab
         if kept.exists:
             await stream.write_sse(event="token", data=kept.data)
         else:
-            text = triage(await _read(build, c.kv), status, build.exit_code)
+            text = triage(await _read(build), status, build.exit_code)
             await stream.pipe(_spoken(text), event="token")
             await c.kv.set(NAMESPACE, str(build_id), text)
         await stream.write_sse(event="complete", data={"kept": kept.exists})
@@ -66,12 +68,12 @@ async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitab
     return handler
 
 
-async def _read(build: Build, kv: KV) -> Reader:
-    reader = Reader()
-    async for batch in BuildLog.finished(build.pk, kv, build.lines).follow(0):
-        reader.missing += batch.missing
-        for number, (_, text) in enumerate(batch.lines, batch.first):
-            reader.feed(number, text)
+async def _read(build: Build) -> Reader:
+    reader, read = Reader(), 0
+    async for number, text in lines_of(topic_of(build.pk).name):
+        reader.feed(number, text)
+        read += 1
+    reader.missing = build.lines - read
     return reader
 
 

@@ -14,5 +14,6 @@ urlpatterns = [
     path("builds/<int:build_id>/cancel/", views.cancel, name="cancel-build"),
     path("builds/<int:build_id>/again/", views.again, name="again-build"),
     path("builds/<int:build_id>/triage/", include(triage)),
+    path("logs/<str:name>/page/", views.other_log, name="other-log-page"),
     path("", include(router.urls)),
 ]

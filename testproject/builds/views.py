@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Callable
+from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -12,12 +14,12 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from . import overview
+from . import overview, runs
 from .access import VIEW
-from .log import topic_of
+from .log import PREFIX, topic_of
 from .models import Build
 from .recipes import all_recipes, grouped
-from .runs import TooManyBuilds, runs
+from .runs import TooManyBuilds
 
 may_view = permission_required(VIEW, raise_exception=True)
 may_start = permission_required("builds.add_build", raise_exception=True)
@@ -29,6 +31,7 @@ may_cancel = permission_required("builds.change_build", raise_exception=True)
 @may_view
 def index(request: HttpRequest) -> HttpResponse:
     """The recipes with their buttons, and the newest builds."""
+    runs.recover()
     blank = {"id": 0, "status": Build.Status.QUEUED}
     context = {"groups": grouped(), "blank": blank, **overview.snapshot()}
     return render(request, "builds/index.html", context)
@@ -68,7 +71,7 @@ async def start(request: HttpRequest) -> HttpResponse:
     recipe = all_recipes().get(request.POST.get("recipe", ""))
     if recipe is None:
         return HttpResponseBadRequest("There is no such recipe.")
-    return await _started(request, runs.start(recipe, await request.auser()))
+    return await _started(request, runs.start, recipe, await request.auser())
 
 
 @require_POST
@@ -76,7 +79,7 @@ async def start(request: HttpRequest) -> HttpResponse:
 async def cancel(request: HttpRequest, build_id: int) -> HttpResponse:
     """End a build, and go to its page."""
     build = await _build(build_id)
-    if not await runs.cancel(build_id, await request.auser()):
+    if not await sync_to_async(runs.cancel)(build_id, await request.auser()):
         messages.warning(request, f"{build} was already over.")
     return redirect(build)
 
@@ -85,12 +88,21 @@ async def cancel(request: HttpRequest, build_id: int) -> HttpResponse:
 @may_start
 async def again(request: HttpRequest, build_id: int) -> HttpResponse:
     """Start the recipe of a build once more, and go to the new build's page."""
-    return await _started(request, runs.again(await _build(build_id), await request.auser()))
+    return await _started(request, runs.again, await _build(build_id), await request.auser())
 
 
-async def _started(request: HttpRequest, start: Awaitable[Build]) -> HttpResponse:
+@never_cache
+@require_safe
+@may_view
+def other_log(request: HttpRequest, name: str) -> HttpResponse:
+    """A log that somebody else writes, as it arrives."""
+    context = {"topic": f"{PREFIX}{name}", "stream": reverse("other-log", args=[name])}
+    return render(request, "builds/other.html", context)
+
+
+async def _started(request: HttpRequest, start: Callable[..., Build], *arguments: Any) -> HttpResponse:
     try:
-        return redirect(await start)
+        return redirect(await sync_to_async(start)(*arguments))
     except (TooManyBuilds, LookupError) as error:
         messages.error(request, str(error))
         return redirect("index")

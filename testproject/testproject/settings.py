@@ -62,22 +62,28 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE / "db.sqlite3"}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": STATE / "db.sqlite3",
+        # Several processes write: each transaction waits for its turn when it begins, and readers are not in its way.
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL"},
+    },
+}
 if "DATABASE_URL" in os.environ:
     import dj_database_url
 
     DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
 
-# A build runs in the server's own process here, and its topic goes with it.
-AGENT_SSE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
-
-CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        # A log is one entry per 256 lines: room for 2.5 million lines, where Django's default of 300 entries drops parts of one.
-        "OPTIONS": {"MAX_ENTRIES": 10_000},
+# Topics are in the database, the default: builds run in processes of their own, and their logs stay for a year.
+AGENT_SSE = {
+    "EVENT_LOG": {
+        "BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog",
+        "OPTIONS": {"MAX_AGE": 365 * 86_400, "MAX_EVENTS": 1_000_000, "MAX_TOPICS": 100_000},
     },
 }
+
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 if "REDIS_URL" in os.environ:
     CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["REDIS_URL"]}}
 

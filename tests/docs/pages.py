@@ -11,6 +11,8 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver, include, path, reverse
 
+from tests.live.servers import ROOT
+
 from .blocks import Block, blocks_of
 
 URLCONF = "docs_page_urls"
@@ -31,6 +33,7 @@ def is_settings(file: str) -> bool:
 @contextmanager
 def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
     """The page's files as modules, and its addresses as the module ``URLCONF``; all are gone afterwards."""
+    hidden = {name: sys.modules.pop(name) for name in [*sys.modules] if _is_of_testproject(sys.modules[name])}
     before = set(sys.modules)
     modules: dict[str, ModuleType] = {}
     try:
@@ -42,6 +45,12 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
         for name in set(sys.modules) - before:
             if name == URLCONF or getattr(sys.modules[name], "from_docs", False):
                 del sys.modules[name]
+        sys.modules.update(hidden)
+
+
+def _is_of_testproject(module: ModuleType) -> bool:
+    """Whether a module is one of a project that has names like those on our pages, which other tests import."""
+    return (getattr(module, "__file__", None) or "").startswith(f"{ROOT / 'testproject'}/")
 
 
 def _run(block: Block) -> ModuleType:

@@ -13,6 +13,8 @@ from .servers import Server
 
 SITE = {"middleware": "none"}
 REQUESTS = 15
+AT_ONCE = 3.0
+"""Seconds on a busy machine; a heartbeat, which would find it too, comes after fifteen."""
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def test_another_request_is_answered_while_a_handler_writes_for_ever(server: Ser
             assert server.get("_ping/").status == 200
             times.append(time.monotonic() - began)
         assert "finally" not in server.steps(key)
-        assert statistics.median(times) < 0.1
+        assert statistics.median(times) < 0.5
 
 
 def test_a_disconnect_ends_a_handler_that_writes_for_ever(server: Server, key: str) -> None:
@@ -48,5 +50,5 @@ def test_a_disconnect_ends_a_handler_that_writes_for_ever(server: Server, key: s
         left = time.monotonic()
         over = server.recorded(key, "on_end", within=2)
     assert over["ending"] == "client_disconnect"
-    assert over["at"] - left < 1
+    assert over["at"] - left < AT_ONCE
     assert "on_abort" in server.steps(key)

@@ -12,6 +12,8 @@ from .parser import Received
 from .servers import Server
 
 SITE = {"middleware": "whitenoise"}
+AT_ONCE = 3.0
+"""Seconds on a busy machine; a heartbeat, which would find it too, comes after fifteen."""
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,7 @@ def test_a39_a_client_that_leaves_ends_the_handler(server: Server, key: str) -> 
         client.next()
         left = time.monotonic()
     over = server.recorded(key, "finally")
-    assert over["at"] - left < 1
+    assert over["at"] - left < AT_ONCE
     assert server.steps(key)[:3] == ["started", "on_abort", "cancelled"]
 
 

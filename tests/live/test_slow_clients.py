@@ -52,7 +52,7 @@ def pause_until(when: float) -> None:
 
 def test_a_silent_stream_sends_heartbeats(server: Server, key: str) -> None:
     with server.open("life/beats/", key=key) as client:
-        client.head(within=1)
+        client.head()
         first, *_, last = client.wait_for_comments(4, within=8)
         assert last - first > 1
         assert client.parser.raw == b":\n" * len(client.parser.comments)

@@ -16,7 +16,9 @@ from django_agent_sse import Context, Stream
 from django_agent_sse.hub.endings import Ending
 from django_agent_sse.hub.registry import registry
 from django_agent_sse.streams import threads
-from tests.inprocess import Client, eventually, serve
+from tests.inprocess import POLL, Client, eventually, serve
+
+LOOKS = 300
 
 References = list["weakref.ref[Any]"]
 
@@ -30,14 +32,18 @@ def _no_log_keeps_a_traceback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 async def freed(kept: References) -> None:
-    """A turn of the loop or two may pass, but no timer of a second."""
+    """A turn of the loop or two may pass, but no timer of a second. Looks are counted, as each takes long on a busy machine."""
 
     def left() -> list[Any]:
         gc.collect()
         return [reference() for reference in kept if reference() is not None]
 
     assert kept
-    await eventually("everything is freed", lambda: not left(), within=0.5)
+    for _ in range(LOOKS):
+        if not left():
+            return
+        await asyncio.sleep(POLL)
+    raise AssertionError(f"not freed: {left()!r}")
 
 
 async def returns(stream: Stream) -> None:

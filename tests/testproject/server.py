@@ -48,6 +48,7 @@ User.objects.create_user("stranger", password={PASSWORD!r}, is_staff=True)
 
 COMMANDS = {
     "uvicorn": "-m uvicorn --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
+    "two workers": "-m uvicorn --workers 2 --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
     "daphne": "-m daphne -b 127.0.0.1 -p {port} -v 0 testproject.asgi:application",
     "granian": "-m granian --interface asgi --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
     "hypercorn": "-m hypercorn -w 0 -b 127.0.0.1:{port} --log-level warning testproject.asgi:application",
@@ -93,6 +94,24 @@ def alive(pid: int) -> bool:
 def wait_until_gone(pids: list[int], within: float) -> None:
     """Fail where one of them runs after ``within`` seconds."""
     poll(f"the end of {pids}", lambda: not any(map(alive, pids)), within)
+
+
+def runners(state: Path) -> list[psutil.Process]:
+    """The processes that run builds, whoever has started them."""
+    found = []
+    for lock in state.glob("build-*.lock"):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError, ValueError):  # it may end at any moment
+            runner = psutil.Process(int(lock.read_text()))
+            if "run_build" in runner.cmdline():
+                found.append(runner)
+    return found
+
+
+def kill_runners(state: Path) -> None:
+    """End the builds that a server left when it was ended."""
+    for runner in runners(state):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            runner.kill()
 
 
 class Server:
@@ -184,14 +203,39 @@ class Server:
         (folder,) = poll("the build's folder", lambda: list(self.state.glob(f"build-{build}-*")))
         (folder / name).touch()
 
-    def commands(self) -> list[str]:
-        """The command lines of the processes that the server runs, recursively, without the keeper."""
-        lines = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    lines.append(" ".join(child.cmdline()))
-        return [line for line in lines if "keeper_process" not in line]
+    def runners(self) -> list[psutil.Process]:
+        """See ``runners``."""
+        return runners(self.state)
+
+    def commands(self) -> list[psutil.Process]:
+        """What the builds have started themselves, without the keepers."""
+        found = []
+        for runner in self.runners():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in runner.children():
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        if child.status() != psutil.STATUS_ZOMBIE and "keeper_process" not in " ".join(child.cmdline()):
+                            found.append(child)
+        return found
+
+    @contextlib.contextmanager
+    def terminal(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """``manage.py`` with these arguments in a terminal of its own, beside the server."""
+        with subprocess.Popen(
+            [sys.executable, MANAGE, *arguments],
+            cwd=self.state,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End the server, and nothing else, at once."""
@@ -200,7 +244,13 @@ class Server:
             self.process.wait(STOP_SECONDS)
 
     def stop(self) -> None:
-        """End it as a process manager would."""
+        """End it as a process manager would, and then the builds that it leaves."""
+        try:
+            self._stop()
+        finally:
+            kill_runners(self.state)
+
+    def _stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -216,8 +266,9 @@ class Server:
 
 def numbered(events: list[Received]) -> list[tuple[str, str]]:
     """The lines of a log, as (stream, text), checked to be numbered from 1 without gap or repetition, then complete."""
-    *lines, last = events
+    *told, last = events
     assert last.name == "complete"
+    lines = [event for event in told if event.name not in ("status", "progress")]
     assert [number_of(line) for line in lines] == list(range(1, len(lines) + 1))
     assert {line.name for line in lines} <= {"stdout", "stderr"}
     return [(line.name, line.data) for line in lines]

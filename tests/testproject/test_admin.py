@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.chromium import launched
 
 from .recipe import HALF
-from .server import PASSWORD, Server, outcome
+from .server import BY_KEY, PASSWORD, Server, outcome
 
 PATIENCE_MS = 15_000
 LIST = "/admin/builds/build/"
@@ -158,14 +159,17 @@ def test_a_deleted_build_takes_its_log_with_it(server: Server) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_log_of_a_build_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
-    build = server.finish("passes")
+def test_what_an_agent_said_of_a_build_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
+    build = server.finish("fails")
+    with httpx.stream("GET", f"{server.url}/builds/{build}/triage/stream/", headers=BY_KEY, timeout=30) as answer:
+        said = answer.read().decode()
+    assert "event: complete" in said
     with visit(browser, server, width=width) as page:
         page.goto(f"{server.url}/admin/")
         page.get_by_role("link", name="Key-value store", exact=True).first.click()
-        page.get_by_role("link", name="builds", exact=True).click()
-        page.get_by_label("Containing").fill(f"{build}:logs")
+        page.get_by_role("link", name="triage", exact=True).click()
+        page.get_by_label("Containing").fill(f"{build}")
         page.get_by_role("button", name="Search").click()
-        page.get_by_role("link", name=f"{build}:logs:0", exact=True).click()
-        expect(page.locator(".kv-value pre")).to_contain_text("('stdout', 'two ü €')")
+        page.get_by_role("link", name=f"{build}", exact=True).click()
+        expect(page.locator(".kv-value pre")).to_contain_text("ended with exit code 3")
         assert page.evaluate("document.documentElement.scrollWidth") == WIDTHS[width]["width"]

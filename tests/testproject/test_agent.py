@@ -93,7 +93,6 @@ def test_the_errors_of_a_compiler() -> None:
         ("failed", -9, "memory runs out"),
         ("failed", -15, "Signal 15 ended the build"),
         ("cancelled", -15, "Somebody cancelled"),
-        ("stopped", None, "The server ended"),
         ("lost", None, "was killed"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from playwright.sync_api import expect
 
@@ -79,8 +78,7 @@ def test_what_ignores_sigterm_is_gone_soon_after_it_is_cancelled(server: Server)
     build = server.start("deaf")
     with server.watch(build) as client:
         assert client.next().data == "a child that ignores SIGTERM too"
-        children = psutil.Process(server.process.pid).children()
-        (own,) = (child for child in children if child.cmdline()[-1:] == ["stubborn"])
+        (own,) = (command for command in server.commands() if command.cmdline()[-1:] == ["stubborn"])
         pids = [own.pid, *(child.pid for child in own.children())]
         assert len(pids) == 2
         server.post(f"/builds/{build}/cancel/")

@@ -1,4 +1,4 @@
-"""No process of a build outlives the server, whatever ends the server."""
+"""Nothing that a build has started outlives the process that runs the build, whatever ends that."""
 
 from __future__ import annotations
 

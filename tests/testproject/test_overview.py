@@ -120,7 +120,7 @@ def test_the_progress_of_real_tests_is_told(server: Server, overview: Overview) 
     assert len(set(known)) > 2, "it grew while it was watched"
     assert {row["usual"] for row in rows} == {None}, "it never passed before"
     again = server.start("tests")
-    row = overview.until(lambda name, data: name == "build" and data["id"] == again)[-1][1]
+    row = overview.until(lambda name, data: name == "build" and data["id"] == again and data["status"] == "running")[-1][1]
     assert row["usual"] > 0
     server.post(f"/builds/{again}/cancel/")
 

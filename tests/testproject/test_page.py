@@ -12,10 +12,12 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.chromium import launched
 
 from .recipe import HALF, MANY
-from .server import Server
+from .server import Server, wait_until_gone
 
 PATIENCE_MS = 15_000
 SEVERAL_RETRIES_MS = 800
+COMMAND_SECONDS = 10.0
+"""The keeper's two seconds, and a busy machine's."""
 CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'"
 AT_END = """() => {
   const view = document.querySelector(".sl-view");
@@ -111,21 +113,36 @@ def test_a_failure_is_shown_and_stderr_told_apart(page: Page, server: Server) ->
     assert page.locator(".sl-line:not(.sl-stderr) > .sl-t").all_text_contents() == ["collected 1 item"]
 
 
-def test_a_server_that_goes_and_comes_back_without_the_build(browser: Browser, tmp_path: Path) -> None:
+def test_a_server_that_is_killed_and_comes_back_is_no_end_of_a_build(browser: Browser, tmp_path: Path) -> None:
     doomed = Server("uvicorn", tmp_path)
     with browser.new_context() as context:
         doomed.sign_in(context)
         page = context.new_page()
-        press(page, doomed, "gated")
+        build = press(page, doomed, "gated")
         expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines")
         doomed.kill()
+        doomed.open_gate(build, "half")  # half of its lines are printed while there is no server
         expect(page.locator(".sl-connection")).to_contain_text("Reconnecting")
         heir = Server("uvicorn", tmp_path, doomed.port)
         try:
-            expect(page.locator(".sl-status")).to_have_text("Lost")
-            expect(page.locator(".sl-connection")).to_have_text("Ended")
+            expect(page.locator(".sl-count")).to_have_text(f"{2 * HALF} lines")
+            heir.open_gate(build, "end")
+            expect(page.locator(".sl-status")).to_have_text("Passed")
+            assert_numbered(page, 2 * HALF)
         finally:
             heir.stop()
+
+
+def test_a_build_whose_process_is_killed_is_lost(page: Page, server: Server) -> None:
+    press(page, server, "gated")
+    expect(page.locator(".sl-count")).to_have_text(f"{HALF} lines")
+    (runner,), commands = server.runners(), server.commands()
+    assert len(commands) == 1
+    runner.kill()
+    expect(page.locator(".sl-status")).to_have_text("Lost")
+    expect(page.locator(".sl-connection")).to_have_text("Ended")
+    assert_numbered(page, HALF)
+    wait_until_gone([command.pid for command in commands], within=COMMAND_SECONDS)
 
 
 def test_the_end_is_followed_until_the_reader_scrolls_up(page: Page, server: Server) -> None:

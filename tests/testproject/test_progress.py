@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from builds.board import KEPT, Board
 from builds.progress import Meter, Progress
 
 
@@ -49,27 +46,3 @@ def test_what_makes_no_sense_is_no_progress(line: str) -> None:
     meter = Meter()
     assert not meter.feed([line])
     assert meter.progress == Progress()
-
-
-async def test_a_reader_learns_of_each_changed_build_once_however_often_it_changed() -> None:
-    board = Board()
-    for build in (1, 2, 1, 1):
-        board.changed(build)
-    assert await board.wait(0) == [2, 1]
-    assert await board.wait(2) == [1]
-
-
-async def test_readers_wait_for_the_next_change_and_all_are_woken() -> None:
-    board = Board()
-    readers = [asyncio.create_task(board.wait(0)) for _ in range(3)]
-    await asyncio.sleep(0)
-    assert not any(reader.done() for reader in readers)
-    board.changed(7)
-    assert await asyncio.wait_for(asyncio.gather(*readers), 5) == [[7]] * 3
-
-
-async def test_the_board_remembers_a_bounded_number_of_builds() -> None:
-    board = Board()
-    for build in range(2 * KEPT):
-        board.changed(build)
-    assert await board.wait(0) == list(range(KEPT, 2 * KEPT))

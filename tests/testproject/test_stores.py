@@ -11,10 +11,11 @@ import redis
 from playwright.sync_api import expect
 
 from tests.chromium import launched
+from tests.live.client import Client
 from tests.services import running_postgres, running_redis
 
 from .recipe import HALF, MANY
-from .server import Server, environment, migrate, number_of, numbered, outcome
+from .server import BY_KEY, Server, environment, migrate, number_of, numbered, outcome
 
 PATIENCE_MS = 15_000
 
@@ -35,15 +36,13 @@ def server(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     server.stop()
 
 
-def test_builds_are_in_postgresql_and_their_logs_in_redis(server: Server, stores: dict[str, str]) -> None:
+def test_builds_and_their_logs_are_in_postgresql(server: Server, stores: dict[str, str]) -> None:
     build = server.finish("many")
     with psycopg.connect(stores["DATABASE_URL"]) as connection:
         row = connection.execute("SELECT status, lines, exit_code FROM builds_build WHERE id = %s", [build]).fetchone()
+        top = connection.execute("SELECT top FROM django_agent_sse_logtopic WHERE name = %s", [f"builds.{build}"]).fetchone()
     assert row == ("passed", MANY, 0)
-    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
-        chunks = [key for key in client.scan_iter() if f":{build}:logs:".encode() in key]
-        assert len(chunks) == -(-MANY // 256)
-        assert {client.ttl(key) for key in chunks} == {-1}, "they do not expire"
+    assert top == (MANY,)
     assert not (server.state / "db.sqlite3").exists()
 
 
@@ -63,8 +62,17 @@ def test_a_build_is_started_watched_cancelled_and_deleted(server: Server, stores
         server.post(f"/builds/{build}/cancel/")
         assert outcome(client.own_events())["status"] == "cancelled"
     server.post(f"/admin/builds/build/{build}/delete/", post="yes")
-    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
-        assert [key for key in client.scan_iter() if f":{build}:logs:".encode() in key] == []
+    with psycopg.connect(stores["DATABASE_URL"]) as connection:
+        found = connection.execute("SELECT top FROM django_agent_sse_logtopic WHERE name = %s", [f"builds.{build}"]).fetchone()
+    assert found is None
+
+
+def test_what_an_agent_has_said_is_kept_in_redis(server: Server, stores: dict[str, str]) -> None:
+    build = server.finish("fails")
+    with Client(f"{server.url}/builds/{build}/triage/stream/", headers=BY_KEY) as client:
+        assert client.own_events()[-1].name == "complete"
+    with redis.Redis.from_url(stores["REDIS_URL"]) as cache:
+        assert [key for key in cache.scan_iter() if key.endswith(f":triage:{build}".encode())]
 
 
 def test_the_pages_in_a_browser(server: Server) -> None:

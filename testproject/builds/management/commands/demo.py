@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import shlex
 import socket
+import sys
 import tempfile
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -19,11 +22,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.urls import reverse
 
+from builds import runs
 from builds.models import ApiKey
 from builds.recipes import Recipe, all_recipes
 
 PORT = 8000
 USER = "admin"
+STOPPING = 0.5
+"""Seconds that builds get at the end; what they have started is ended in any case."""
 SHOW_STREAMS = 2
 """The verbosity from which on each stream's end is printed."""
 
@@ -76,7 +82,6 @@ class Command(BaseCommand):
         from testproject.asgi import application
 
         from builds.demo_server import HOST, DemoServer
-        from builds.runs import runs
 
         if quiet:  # not before the import above, which sets logging up once more
             logging.getLogger("django_agent_sse").setLevel(logging.WARNING)
@@ -91,7 +96,7 @@ class Command(BaseCommand):
         api_key.save()
 
         async def started() -> None:
-            build = await runs.start(recipe, user)
+            build = await sync_to_async(runs.start)(recipe, user)
             page = origin + build.get_absolute_url()
             log = origin + reverse("build-logs", args=[build.pk])
             admin = origin + reverse("admin:builds_build_change", args=[build.pk])
@@ -100,13 +105,22 @@ class Command(BaseCommand):
                 f"  in a browser   {page}\n"
                 f"  in a terminal  curl -N -H 'X-API-Key: {key}' {log}\n"
                 f"  in the admin   {admin}\n"
-                f"  sign in as     {USER}, password {password}\n\n"
+                f"  sign in as     {USER}, password {password}\n"
+                f"  another build  {_run_build()} -- ls -l\n\n"
                 f"More builds: {origin}/   Ctrl-C ends the demo."
             )
             if open_browser:
                 await asyncio.to_thread(webbrowser.open, page)
 
-        DemoServer(application, started).run(sockets=[listener])
+        try:
+            DemoServer(application, started).run(sockets=[listener])
+        finally:
+            runs.stop_all(STOPPING)
+
+
+def _run_build() -> str:
+    """What starts a build of this demo in another terminal."""
+    return f"TESTPROJECT_STATE={shlex.quote(str(settings.STATE))} {shlex.join([sys.executable, str(runs.MANAGE), 'run_build'])}"
 
 
 def _keep_state_in(folder: Path) -> None:

@@ -75,6 +75,25 @@ function tick(id) {
 
 setInterval(() => { for (const id of known.keys()) tick(id); }, TICK);
 
+/* Logs that others write */
+
+function showElsewhere(names) {
+  const section = document.querySelector("[data-elsewhere]");
+  if (!section) return;
+  section.hidden = !names.length;
+  section.querySelector("ul").replaceChildren(...names.map((name) => {
+    const item = document.createElement("li");
+    const link = document.createElement("a");
+    link.className = "row";
+    link.href = section.dataset.elsewhere.replace("NAME", () => encodeURIComponent(name));
+    const code = document.createElement("code");
+    code.textContent = `builds.${name}`;
+    link.append(code);
+    item.append(link);
+    return item;
+  }));
+}
+
 /* Counts, and what is new on a page whose rows the server chose */
 
 function count(counts) {
@@ -142,6 +161,7 @@ on("builds", ({ counts, builds }) => {
 on("build", (row) => { show(row); tellNew(); });
 on("gone", ({ id }) => remove(id));
 on("counts", count);
+on("elsewhere", showElsewhere);
 on("notice", notify);
 source.addEventListener("sse.end", refused);
 source.addEventListener("error", () => {
