@@ -95,8 +95,8 @@ class SSEView(View):
         """One more guard, after ``guards``."""
         return True
 
-    def dressed(self, response: HttpResponseBase) -> HttpResponseBase:
-        """What becomes of the response of a stream, and of that to HEAD; for views that send the stream in another form."""
+    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+        """What becomes of the response of a stream, and of that to HEAD, in views of ours that send the stream in another form."""
         return response
 
     @classmethod
@@ -193,7 +193,7 @@ class Answering:
         if refusal is not None:
             return refusal
         if request.method == "HEAD":
-            return view.dressed(head_response())
+            return view._dressed(head_response())
         if c.ended:
             return ended_response()
         handler = await self.shape.prepare(c, kwargs, view.handle)
@@ -201,7 +201,7 @@ class Answering:
             return handler
         runner = Runner(c, options, **self._about(view, c, options))
         response = await self._open(runner, handler)
-        return view.dressed(response) if isinstance(response, SSEResponse) else response
+        return view._dressed(response) if isinstance(response, SSEResponse) else response
 
     def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
         control = names_event_stream(c) if options.control_events is None else options.control_events

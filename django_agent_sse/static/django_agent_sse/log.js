@@ -13,8 +13,10 @@ const FRAME = 24; // milliseconds of a frame that go into rows
 const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is laid out less often
 const BACKLOG_FRAME = 60;
 const BACKLOG_SHOWN = 400; // milliseconds between two of those
+const AT_ONCE = 200; // lines at the beginning that are rows at once, however many follow
 const NEAR_END = 24; // pixels
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
+const FIRST_PAGE = 500;
 const PAGE = 5000; // lines of one answer of the range endpoint
 const QUIET = 4000; // milliseconds between two words for screen readers
 const MARKED = 1000; // matches that are painted at a time
@@ -64,7 +66,8 @@ function remembered() {
 
 const numbers = new Intl.NumberFormat("en");
 const plural = (count, word) => `${numbers.format(count)} ${word}${count === 1 ? "" : "s"}`;
-const isEditable = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable]") !== null;
+const TYPED = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
+const isEditable = (target) => target instanceof Element && target.closest(TYPED) !== null; // a checkbox keeps the focus for a moment after its dialog is gone
 const json = (text) => {
   try {
     return JSON.parse(text);
@@ -126,6 +129,7 @@ export class SSELog extends HTMLElement {
       this.#frame = null;
       this.#later();
     }, { signal });
+    window.addEventListener("beforeprint", () => this.#rows.all(), { signal });
     window.addEventListener("pointerup", () => { this.#handled = performance.now(); }, { signal });
     this.#clock = setInterval(() => this.#tick(), 500);
     if (!this.#ended) this.#start();
@@ -162,7 +166,7 @@ export class SSELog extends HTMLElement {
     this.prepend(bar, this.#toolbar(), make("div", "sl-main", {}, this.$view, this.$news), this.$say, this.$keys);
     this.$view.append(this.$before);
     const primary = document.querySelector("sse-log") === this;
-    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken }, primary);
+    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken }, primary, (line) => this.#made(line));
     this.classList.toggle("sl-nowrap", !this.prefs.wrap);
     this.$view.classList.toggle("sl-times", this.prefs.times !== "off");
     this.#watchScrolling();
@@ -260,7 +264,7 @@ export class SSELog extends HTMLElement {
     let epoch = null;
     let from = 1;
     try {
-      for (let next = this.#page(range, from); next;) {
+      for (let next = this.#page(range, from, FIRST_PAGE); next;) {
         const page = await next;
         next = null;
         if (!page || (epoch !== null && page.epoch !== epoch)) return; // refused, or another log by now: the stream says which
@@ -283,6 +287,7 @@ export class SSELog extends HTMLElement {
       if (error.name !== "AbortError") console.debug("sse-log: the range endpoint failed, the stream goes on", error);
     } finally {
       this.#loading = false;
+      if (!this.#leaving.signal.aborted) this.#later();
     }
   }
 
@@ -371,14 +376,20 @@ export class SSELog extends HTMLElement {
     } else {
       this.#later();
     }
-    this.#rows.settle();
     const now = performance.now();
-    if ((this.#loading || this.#pending.length - this.#taken > BACKLOG) && now - this.#shown < BACKLOG_SHOWN) return;
+    const much = this.#isMuch();
+    if (much && now - this.#shown < BACKLOG_SHOWN) return;
     this.#shown = now;
+    this.#rows.settle();
+    if (!much) this.#rows.rest();
     this.#showFacts();
     this.#count();
     this.#seek();
     this.#showFollowing();
+  }
+
+  #isMuch() {
+    return this.#loading || this.#pending.length - this.#taken > BACKLOG;
   }
 
   #show({ skip, note, source, text, at, late }) {
@@ -399,13 +410,23 @@ export class SSELog extends HTMLElement {
       return;
     }
     if (open) this.#rows.open(open, !open.collapsed);
-    else this.#rows.add(line);
+    else this.#rows.add(line, this.count > AT_ONCE && this.#isMuch());
     const shown = open ? open.line : line;
     if (this.#started === null) this.#started = shown.at;
-    if (this.prefs.times !== "off") this.#time(shown);
-    if (this.#target && shown.number >= this.#target.first && shown.number <= this.#target.last) shown.row.classList.add("sl-target");
+    if (open) this.#made(shown);
     if (this.#search.expression) this.#match(shown);
   }
+
+  /* A line has become a row */
+  #made(line) {
+    if (this.prefs.times !== "off") this.#time(line);
+    if (this.#target && line.number >= this.#target.first && line.number <= this.#target.last) line.row.classList.add("sl-target");
+    if (!this.#search.lines.has(line)) return;
+    line.row.classList.add("sl-hit");
+    this.#repaint ??= requestAnimationFrame(() => this.#paint());
+  }
+
+  #repaint = null;
 
   #isSought(group) {
     if (!this.#target) return false;
@@ -473,7 +494,7 @@ export class SSELog extends HTMLElement {
   #seek() {
     if (!this.#sought || !this.#target) return;
     const line = this.#lines.numbered(this.#target.first);
-    if (!line?.row) return;
+    if (!line) return;
     this.#sought = false;
     this.#goTo(line);
     this.#unseen = 0;
@@ -482,8 +503,9 @@ export class SSELog extends HTMLElement {
   #goTo(line) {
     for (let group = line.group; group; group = group.parent) group.details.open = true;
     this.#following = false;
-    line.row.scrollIntoView({ block: "center" });
-    requestAnimationFrame(() => line.row.scrollIntoView({ block: "center" })); // what was laid out on the way was taller or lower
+    const row = this.#rows.row(line);
+    row.scrollIntoView({ block: "center" });
+    requestAnimationFrame(() => row.scrollIntoView({ block: "center" })); // what was laid out on the way was taller or lower
   }
 
   #clicked(event) {
@@ -502,7 +524,7 @@ export class SSELog extends HTMLElement {
 
   #find() {
     const search = this.#search;
-    for (const line of search.lines) line.row.classList.remove("sl-hit");
+    for (const line of search.lines) line.row?.classList.remove("sl-hit");
     this.#search = { expression: null, hits: [], lines: new Set(), at: -1 };
     const pressed = (option) => option.getAttribute("aria-pressed") === "true";
     this.$query.setCustomValidity("");
@@ -512,7 +534,7 @@ export class SSELog extends HTMLElement {
       this.$query.setCustomValidity("This is no regular expression.");
     }
     this.$view.classList.toggle("sl-only-hits", pressed(this.$only) && this.#search.expression !== null);
-    if (this.#search.expression) for (const line of this.#lines.all) if (line.row) this.#match(line);
+    if (this.#search.expression) for (const line of this.#lines.all) this.#match(line);
     if (this.#search.hits.length) this.#step(1);
     this.#count();
     this.#paint();
@@ -521,8 +543,9 @@ export class SSELog extends HTMLElement {
   #match(line) {
     const found = line.plain ? matches(this.#search.expression, line.plain) : [];
     if (!found.length) return;
-    line.row.classList.add("sl-hit");
     this.#search.lines.add(line);
+    if (this.$view.classList.contains("sl-only-hits")) this.#rows.row(line);
+    line.row?.classList.add("sl-hit");
     for (const [from, to] of found) this.#search.hits.push({ line, from, to });
   }
 
@@ -545,10 +568,11 @@ export class SSELog extends HTMLElement {
 
   /* The matches around the current one, without touching the rows */
   #paint() {
+    this.#repaint = null;
     if (!globalThis.Highlight) return;
     const { hits, at } = this.#search;
     const from = Math.max(0, at - MARKED / 2);
-    const ranges = hits.slice(from, from + MARKED).map((hit) => rangeOf(hit.line.row, hit.from, hit.to));
+    const ranges = hits.slice(from, from + MARKED).map(({ line, from, to }) => line.row && rangeOf(line.row, from, to));
     const current = ranges[at - from];
     CSS.highlights.set("sse-log-match", new Highlight(...ranges.filter((range) => range && range !== current)));
     CSS.highlights.set("sse-log-current", new Highlight(...(current ? [current] : [])));
