@@ -96,7 +96,7 @@ class SSEView(View):
         return True
 
     def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
-        """What becomes of the response of a stream, and of that to HEAD, in views of ours that send the stream in another form."""
+        """What becomes of the response of a stream, and of that to HEAD, where a view sends the stream in another form."""
         return response
 
     @classmethod
