@@ -18,6 +18,7 @@ const NEAR_END = 24; // pixels
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
 const FIRST_PAGE = 500;
 const PAGE = 5000; // lines of one answer of the range endpoint
+const CHECK = 60; // seconds after which it is asked whether the reader may still see the log
 const QUIET = 4000; // milliseconds between two words for screen readers
 const MARKED = 1000; // matches that are painted at a time
 const REMEMBERED = "django-agent-sse.log";
@@ -97,6 +98,7 @@ export class SSELog extends HTMLElement {
   #ended = false;
   #exit = null;
   #clock = 0;
+  #checked = 0; // when it was last known that the reader may see the log
   #said = 0;
   #saying = 0;
   #built = false;
@@ -672,6 +674,7 @@ export class SSELog extends HTMLElement {
   #tick() {
     if (this.#state === "reconnecting") this.#showWait();
     this.#showFacts();
+    this.#recheck();
     if (!this.#ended && this.count && this.#state === "open") this.#say(`${this.$status.textContent}, ${plural(this.count, "line")}`, true);
   }
 
@@ -690,7 +693,7 @@ export class SSELog extends HTMLElement {
     if (this.#ended || source !== this.#source) return;
     const { state } = source;
     if (state === "open" && this.#state !== "open") {
-      this.#opened = performance.now();
+      this.#opened = this.#checked = performance.now();
       setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500);
     }
     this.#state = state;
@@ -721,6 +724,15 @@ export class SSELog extends HTMLElement {
     else if (asked === "page") this.#over("error", "The server sent a page instead of a log. ", ...this.#signIn());
     else if (asked === 204 || asked === 200 || asked === null) this.#over("ended", "Ended");
     else this.#over("error", `The server refused (${asked}). Reload to try again.`);
+  }
+
+  /* A session can end while the stream is open: ask at times, unless nobody looks. */
+  async #recheck() {
+    const every = Number(this.getAttribute("check") ?? CHECK);
+    if (!every || this.#state !== "open" || document.hidden || performance.now() - this.#checked < every * 1000) return;
+    this.#checked = performance.now();
+    const status = await this.#ask();
+    if (this.#state === "open" && (status === 401 || status === 403)) this.#refused(status);
   }
 
   async #ask() {
@@ -767,6 +779,7 @@ export class SSELog extends HTMLElement {
     this.#state = state;
     this.#source?.close();
     this.#word(state, ...words);
+    if (state === "error" && this.$before && !this.$before.querySelector("pre")?.textContent.trim()) this.$before.replaceChildren(make("span", "sl-empty", {}, ...words.filter((word) => typeof word === "string")));
     if (!this.#frame) this.#flush();
   }
 

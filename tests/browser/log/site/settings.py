@@ -57,7 +57,7 @@ if django.VERSION >= (6, 0) and not WITH_UNFOLD:
     PROCESSORS.append("django.template.context_processors.csp")
     SECURE_CSP = {
         "default-src": ["'self'"],
-        "script-src": ["<CSP_NONCE_SENTINEL>"],
+        "script-src": [*(["'self'"] if django.VERSION < (6, 1) else []), "<CSP_NONCE_SENTINEL>"],  # 6.0's admin has no nonces
         "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"],
     }
 if WITH_UNFOLD:  # which has inline scripts and styles of its own
