@@ -7,6 +7,7 @@
 export const BLOCK = 500;
 const NEAR = "1500px 0px";
 const IDLE = 6; // milliseconds that must be left of an idle moment for another block
+const BUSY = 300; // milliseconds after which nobody waits for an idle moment any more
 const whenIdle = globalThis.requestIdleCallback?.bind(globalThis) ?? ((call) => setTimeout(() => call({ timeRemaining: () => 2 * IDLE }), 30));
 const FLAGS = ["bold", "dim", "italic", "underline", "inverse"];
 
@@ -85,12 +86,13 @@ export class Rows {
     this.#idling = true;
     whenIdle((left) => {
       this.#idling = false;
+      const until = left.didTimeout ? performance.now() + 2 * IDLE : Infinity; // a page that is never idle gets them too
       for (const block of this.#plain.values()) {
         this.#make(block);
-        if (left.timeRemaining() < IDLE) break;
+        if (until === Infinity ? left.timeRemaining() < IDLE : performance.now() > until) break;
       }
       this.rest();
-    }, { timeout: 1000 });
+    }, { timeout: BUSY });
   }
 
   #make(block) {
