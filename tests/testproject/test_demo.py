@@ -258,6 +258,6 @@ def test_a_port_that_is_none_is_an_error(demo: Callable[..., Demo], port: str, s
 
 
 def test_help_says_what_happens(demo: Callable[..., Demo]) -> None:
-    printed = demo("--help").read_until("--skip-checks")
+    printed = demo("--help").read_until("--force-color")
     for word in ("--port", "--recipe", "--open", "127.0.0.1", "Ctrl-C"):
         assert word in printed
