@@ -75,7 +75,8 @@ def test_a_hundred_thousand_coloured_lines(page: Page, site: LogSite) -> None:
     native = native_find(page, "the needle in it")
     print(
         f"\n100,000 lines: first {first:.2f} s, last {last:.2f} s, 100 scrolls {scroll / 1000:.2f} s, "
-        f"the browser's find {at_once[1] / 1000:.2f} and {native[1] / 1000:.2f} s, own search {found:.2f} s, longest task while loading {longest:.0f} ms, "
+        f"the browser's find {at_once[1] / 1000:.2f} and {native[1] / 1000:.2f} s, own search {found:.2f} s, "
+        f"longest task while loading {longest:.0f} ms, "
         f"all of them rows {coloured:.2f} s"
     )
     assert in_the_page == LINES
