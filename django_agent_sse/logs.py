@@ -39,7 +39,7 @@ _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": 
 class RangeView(SSEView):
     """Parts of a log as JSON."""
 
-    def dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Type"] = "application/json"
         return response
 
@@ -47,7 +47,7 @@ class RangeView(SSEView):
 class RawView(SSEView):
     """The text of a log: what the stream sends, a line for each line. It ends as the stream does."""
 
-    def dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
         for name, value in _TEXT.items():
             response.headers[name] = value
         if isinstance(response, StreamingHttpResponse):

@@ -99,8 +99,8 @@ class SSEView(View):
         """One more guard, after ``guards``."""
         return True
 
-    def dressed(self, response: HttpResponseBase) -> HttpResponseBase:
-        """What becomes of the response of a stream, and of that to HEAD; for views that send the stream in another form."""
+    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+        """What becomes of the response of a stream, and of that to HEAD, where a view sends the stream in another form."""
         return response
 
     @classmethod
@@ -198,7 +198,7 @@ class Answering:
             tally.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
-            return view.dressed(head_response())
+            return view._dressed(head_response())
         if c.ended:
             return ended_response()
         about = self._about(view, c, options)
@@ -208,7 +208,7 @@ class Answering:
         if isinstance(handler, HttpResponseBase):
             return handler
         response = await self._open(Runner(c, options, **about), handler)
-        return view.dressed(response) if isinstance(response, SSEResponse) else response
+        return view._dressed(response) if isinstance(response, SSEResponse) else response
 
     def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
         control = names_event_stream(c) if options.control_events is None else options.control_events

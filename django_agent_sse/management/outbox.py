@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from django.db import connections
-
 from ..eventlog.base import EventLog
 from ..eventlog.checked import size_of
+from ..eventlog.threads import give_connections_back
 from ..exceptions import AgentSSEError, EventLogUnavailable, TopicClosed
 from ..wire.event import Event
 from .command import Backoff
@@ -126,7 +125,7 @@ class Outbox:
                 reason = self._close
                 self._try(lambda: self._log.close(self._topic, reason))
         finally:
-            connections.close_all()  # those of this thread
+            give_connections_back()  # those of this thread
 
     def _next(self) -> list[Event]:
         """The next batch; empty at the end."""

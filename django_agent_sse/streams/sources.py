@@ -16,8 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 
+from ..eventlog.threads import give_connections_back
 from ..exceptions import ConfigurationError, TooManyThreads
 from ..wire import Decoder, Event
 from .threads import in_callers_thread
@@ -144,7 +144,7 @@ def _finish(opened: list[Iterator[Any]]) -> None:
         for iterator in opened:
             _close(iterator)
     finally:
-        connections.close_all()
+        give_connections_back()
 
 
 def _close(iterator: Iterator[Any]) -> None:

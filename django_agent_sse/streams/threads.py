@@ -28,6 +28,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .. import conf
+from ..eventlog.threads import give_connections_back
 from ..exceptions import ConfigurationError
 
 P = ParamSpec("P")
@@ -98,7 +99,7 @@ class Lane(Executor):
 
     def stop(self) -> None:
         """Give the connections back and end the thread, for tests that need a clean process."""
-        self._thread.submit(connections.close_all)
+        self._thread.submit(give_connections_back)
         self._thread.shutdown()
 
     def _watch(self) -> None:
@@ -120,7 +121,7 @@ class Lane(Executor):
         else:
             self._watcher = None
             self._leases.clear()
-            self._thread.submit(connections.close_all)
+            self._thread.submit(give_connections_back)
 
     def _is_leased(self) -> bool:
         return any(mark is not None and stream.progress() == mark for stream, mark in self._leases.items())
@@ -233,7 +234,7 @@ def stream_context(stream: Borrower) -> contextvars.Context:
         if getattr(request_scope, "_executor", None) is None:  # one that was handed in belongs to whoever did
             SyncToAsync.context_to_thread_executor[request_scope] = lane
             if isinstance(own, ThreadPoolExecutor):
-                own.submit(connections.close_all)
+                own.submit(give_connections_back)
                 own.shutdown(wait=False)
     context.run(_enter, lane.scope, None, stream)
     return context

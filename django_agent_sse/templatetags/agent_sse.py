@@ -77,6 +77,7 @@ def sse_log(
     ended: datetime | str | None = None,
     exit_code: int | None = None,
     login: str = "",
+    check: float | None = None,
     raw: str | None = None,
     range: str | None = None,
     actions: Sequence[Any] = (),
@@ -94,6 +95,7 @@ def sse_log(
         ended: When it ended.
         exit_code: What it ended with.
         login: The URL of the log-in page, offered to who is signed out.
+        check: Seconds after which the stream's guards are asked again while it is open; 0 for never.
         raw: The URL of the text; not needed where ``router.log()`` serves ``src``, and neither is ``range``.
         range: The URL of the parts.
         actions: Buttons: each has ``label``, ``url``, which is posted to, ``when`` (``new``, ``running``, ``ended``, or several)
@@ -114,7 +116,7 @@ def sse_log(
         "raw": raw if raw is not None else served_part(src, "raw"),
         "range": range if range is not None else served_part(src, "range"),
     }
-    attributes = {"src": src, **urls, "position": tail.position, "label": label, **about, "login": login}
+    attributes = {"src": src, **urls, "position": tail.position, "label": label, **about, "login": login, "check": check}
     return {
         "attributes": _attributes({name: value for name, value in attributes.items() if value not in (None, "")}),
         "tail": tail,

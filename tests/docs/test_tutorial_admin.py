@@ -16,6 +16,8 @@ from .following import Server, Shell
 
 PATIENCE = 60_000
 """Milliseconds for the whole build of the page, on a busy machine."""
+QUIET = 4_000
+"""Milliseconds, more than a browser waits before it comes back."""
 STEPS = [f"step {number} of 20" for number in range(1, 21)]
 
 
@@ -61,11 +63,12 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
 class Seen:
     """What a browser showed of one build."""
 
-    exit_code_at_first: str = ""
+    status_at_first: str = ""
     before_reload: list[str] = field(default_factory=list)
     windows: list[list[str]] = field(default_factory=list)
-    exit_codes: list[str] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    connections: list[str] = field(default_factory=list)
+    asked_after_the_end: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
@@ -81,40 +84,43 @@ def _watch(followed: Followed, context: BrowserContext) -> Seen:
     seen = Seen()
     page = context.new_page()
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.on("response", lambda answer: answer.url.endswith("/log/") and seen.statuses.append(answer.status))
     page.goto(f"{followed.server.url}/admin/builds/build/")
     page.fill("#id_username", "admin")
     page.fill("#id_password", "ten-minutes")
     page.click("input[type=submit]")
     page.click("input[value='Start a build']")
     wait_for(page, STEPS[2])
-    seen.exit_code_at_first, seen.before_reload = exit_code(page), lines(page)
+    seen.status_at_first, seen.before_reload = page.inner_text(".sl-status"), lines(page)
     page.reload()
     wait_for(page, STEPS[5])
     second = context.new_page()
     second.goto(page.url)
     wait_for(second, STEPS[6])
     followed.server.stop()
+    seen.connections.append(connection(page, "reconnecting"))
     followed.server.start()
     for window in (page, second):
-        wait_for(window, STEPS[-1])
-        window.wait_for_function("document.querySelector('.field-exit_code .readonly').textContent !== 'running'")
+        seen.connections.append(connection(window, "ended"))
+        window.wait_for_function("document.querySelector('.sl-status').textContent !== 'Running'")
         seen.windows.append(lines(window))
-        seen.exit_codes.append(exit_code(window))
-    page.wait_for_function("source.readyState === EventSource.CLOSED")
+        seen.facts.append(f"{window.inner_text('.sl-status')}: {window.inner_text('.sl-facts')}")
+    page.on("request", lambda request: seen.asked_after_the_end.append(request.url))
+    page.wait_for_timeout(QUIET)
     return seen
 
 
 def wait_for(page: Page, line: str) -> None:
-    page.wait_for_function("line => document.getElementById('log')?.textContent.includes(line + '\\n')", arg=line)
+    page.wait_for_function("line => document.querySelector('sse-log')?.text?.split('\\n').includes(line)", arg=line)
+
+
+def connection(page: Page, state: str) -> str:
+    """What the viewer says of its connection, once it is so."""
+    page.wait_for_selector(f".sl-connection[data-state={state}]")
+    return page.inner_text(".sl-connection").partition(" ")[0].rstrip("…")
 
 
 def lines(page: Page) -> list[str]:
-    return page.inner_text("#log").strip("\n").split("\n")
-
-
-def exit_code(page: Page) -> str:
-    return page.inner_text(".field-exit_code .readonly")
+    return str(page.evaluate("document.querySelector('sse-log').text")).split("\n")
 
 
 @pytest.fixture(scope="module")
@@ -153,25 +159,31 @@ def test_the_project_has_no_complaint_by_its_own_checks(followed: Followed) -> N
 
 
 def test_lines_are_seen_before_the_build_is_over(seen: Seen) -> None:
-    assert seen.exit_code_at_first == "running"
+    assert seen.status_at_first == "Running"
     assert seen.before_reload == STEPS[: len(seen.before_reload)]
     assert 3 <= len(seen.before_reload) < len(STEPS)
 
 
 def test_each_line_is_seen_once_in_both_windows_after_a_reload_and_a_restart(seen: Seen) -> None:
     assert seen.windows == [STEPS, STEPS]
-    assert seen.exit_codes == ["0", "0"]
+    assert [fact.startswith("Succeeded: ") and "exit code 0" in fact for fact in seen.facts] == [True, True]
+    assert seen.connections == ["Reconnecting", "Ended", "Ended"]
     assert seen.errors == []
 
 
 def test_the_page_stays_quiet_after_the_end(seen: Seen) -> None:
-    """Before and after the reload, after the restart, and the answer that says that there is nothing more."""
-    assert seen.statuses == [200, 200, 200, 204]
+    assert seen.asked_after_the_end == []
 
 
 def test_curl_prints_what_the_page_says(curled: list[tuple[Command, str]]) -> None:
     assert len(curled) == 4
     assert unlike_the_page(curled) == []
+
+
+def test_the_exit_code_is_kept_by_the_build(followed: Followed, curled: list[tuple[Command, str]]) -> None:
+    code = "from builds.models import Build; print([build.exit_code for build in Build.objects.all()])"
+    printed = typed(followed.shell, f'.venv/bin/python manage.py shell --verbosity 0 -c "{code}"')
+    assert printed == "[0]\n"
 
 
 def test_the_log_of_a_build_that_is_not_there_is_a_404(followed: Followed, curled: list[tuple[Command, str]]) -> None:

@@ -6,17 +6,18 @@ import asyncio
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connections
+from django.db import ConnectionHandler, connections
 from django.test.utils import CaptureQueriesContext, _TestState
 
 from django_agent_sse.eventlog import rows, threads
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.packing import pack, unpack
-from django_agent_sse.eventlog.threads import Threads, readers
+from django_agent_sse.eventlog.threads import Threads, give_connections_back, readers
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable
 from django_agent_sse.models import LogKey, LogRow, LogTopic
 from django_agent_sse.wire.event import Event
@@ -357,6 +358,26 @@ async def test_threads_end_after_the_quiet_time_and_are_made_anew(monkeypatch: p
     failing = own.submit(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failing.result(5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_connection_to_a_database_in_memory_is_closed_too_unless_others_share_it(shared: bool) -> None:
+    def use() -> tuple[bool, bool]:
+        connection = ConnectionHandler({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})["default"]
+        connection.connect()
+        connections["default"] = connection
+        if shared:
+            connection.inc_thread_sharing()
+        try:
+            give_connections_back()
+            return connection.connection is None, connection.is_in_memory_db()  # type: ignore[attr-defined]
+        finally:
+            if connection.connection is not None:
+                connection.connection.close()
+            del connections["default"]
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(use).result(5) == (not shared, True)
 
 
 def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ export class Line {
     this.at = at;
     this.group = group;
     this.level = null; // "error", "warning", "notice", "debug", "command"
+    this.plain = null; // the text as it is read, once it is shown
     this.marker = null; // "open" where it is a group's title, "close" where it only ends one
   }
 }

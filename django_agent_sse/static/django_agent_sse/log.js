@@ -10,11 +10,15 @@ const { Lines, spoken, lineRange, pattern, matches } = model;
 const { Rows, make, rangeOf } = dom;
 
 const FRAME = 24; // milliseconds of a frame that go into rows
-const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is scrolled when they are through
+const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is laid out less often
 const BACKLOG_FRAME = 60;
+const BACKLOG_SHOWN = 400; // milliseconds between two of those
+const AT_ONCE = 200; // lines at the beginning that are rows at once, however many follow
 const NEAR_END = 24; // pixels
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
+const FIRST_PAGE = 500;
 const PAGE = 5000; // lines of one answer of the range endpoint
+const CHECK = 60; // seconds after which it is asked whether the reader may still see the log
 const QUIET = 4000; // milliseconds between two words for screen readers
 const MARKED = 1000; // matches that are painted at a time
 const REMEMBERED = "django-agent-sse.log";
@@ -61,8 +65,10 @@ function remembered() {
   }
 }
 
-const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
-const isEditable = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable]") !== null;
+const numbers = new Intl.NumberFormat("en");
+const plural = (count, word) => `${numbers.format(count)} ${word}${count === 1 ? "" : "s"}`;
+const TYPED = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
+const isEditable = (target) => target instanceof Element && target.closest(TYPED) !== null; // a checkbox keeps the focus for a moment after its dialog is gone
 const json = (text) => {
   try {
     return JSON.parse(text);
@@ -75,6 +81,8 @@ export class SSELog extends HTMLElement {
   #lines = new Lines();
   #pending = []; // what came and is in no row yet
   #taken = 0; // how much of it is
+  #loading = false; // much of what there was before is still to come
+  #shown = -Infinity; // when the view was last laid out
   #frame = null; // takes the next flush back
   #following = true;
   #unseen = 0;
@@ -90,6 +98,7 @@ export class SSELog extends HTMLElement {
   #ended = false;
   #exit = null;
   #clock = 0;
+  #checked = 0; // when it was last known that the reader may see the log
   #said = 0;
   #saying = 0;
   #built = false;
@@ -122,6 +131,7 @@ export class SSELog extends HTMLElement {
       this.#frame = null;
       this.#later();
     }, { signal });
+    window.addEventListener("beforeprint", () => this.#rows.all(), { signal });
     window.addEventListener("pointerup", () => { this.#handled = performance.now(); }, { signal });
     this.#clock = setInterval(() => this.#tick(), 500);
     if (!this.#ended) this.#start();
@@ -158,11 +168,17 @@ export class SSELog extends HTMLElement {
     this.prepend(bar, this.#toolbar(), make("div", "sl-main", {}, this.$view, this.$news), this.$say, this.$keys);
     this.$view.append(this.$before);
     const primary = document.querySelector("sse-log") === this;
-    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken }, primary);
+    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken }, primary, (line) => this.#made(line));
     this.classList.toggle("sl-nowrap", !this.prefs.wrap);
     this.$view.classList.toggle("sl-times", this.prefs.times !== "off");
     this.#watchScrolling();
     this.$view.addEventListener("click", (event) => this.#clicked(event));
+    for (const kind of ["pointerover", "focusin"]) {
+      this.$view.addEventListener(kind, ({ target }) => {
+        const number = target.closest?.(".sl-n[data-n]");
+        if (number) this.#rows.link(number);
+      });
+    }
     this.$news.addEventListener("click", () => this.#follow(true));
     this.#showStatus(this.getAttribute("status") || "waiting");
     this.#seekAddress();
@@ -250,20 +266,30 @@ export class SSELog extends HTMLElement {
     let epoch = null;
     let from = 1;
     try {
-      for (;;) {
-        const page = await this.#page(range, from);
+      for (let next = this.#page(range, from, FIRST_PAGE); next;) {
+        const page = await next;
+        next = null;
         if (!page || (epoch !== null && page.epoch !== epoch)) return; // refused, or another log by now: the stream says which
         if (epoch === null && page.floor > 0) {
-          this.#push({ skip: page.floor, note: `Lines 1 to ${page.floor.toLocaleString("en")} are no longer kept.` });
+          this.#push({ skip: page.floor, note: `Lines 1 to ${numbers.format(page.floor)} are no longer kept.` });
         }
         epoch = page.epoch;
+        if (page.records.length) {
+          from = page.records[page.records.length - 1].offset + 1;
+          const rest = page.top - from + 1;
+          this.#loading = rest > BACKLOG;
+          if (rest > 0 && !(page.closed === null && from > stop && rest < PAGE / 10)) {
+            next = this.#page(range, from); // while this one becomes rows
+            next.catch(() => {}); // it is told where it is awaited
+          }
+        }
         for (const { id, event, data, at } of page.records) this.#event(event ?? "message", data, id, at);
-        if (!page.records.length) break;
-        from = page.records[page.records.length - 1].offset + 1;
-        if (from > page.top || (page.closed === null && from > stop && page.top - from < PAGE / 10)) break;
       }
     } catch (error) {
       if (error.name !== "AbortError") console.debug("sse-log: the range endpoint failed, the stream goes on", error);
+    } finally {
+      this.#loading = false;
+      if (!this.#leaving.signal.aborted) this.#later();
     }
   }
 
@@ -294,7 +320,7 @@ export class SSELog extends HTMLElement {
       const source = name === "stderr" ? "stderr" : "stdout";
       const late = at === null && performance.now() - this.#opened < 1000;
       const offset = late ? Number(/\.(\d+)$/.exec(id ?? "")?.[1]) : null;
-      for (const text of data.split("\n")) this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset });
+      for (const text of data.includes("\n") ? data.split("\n") : [data]) this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset });
       if (this.#status === "waiting" || this.#status === "queued") this.#showStatus("running");
       return;
     }
@@ -352,12 +378,20 @@ export class SSELog extends HTMLElement {
     } else {
       this.#later();
     }
+    const now = performance.now();
+    const much = this.#isMuch();
+    if (much && now - this.#shown < BACKLOG_SHOWN) return;
+    this.#shown = now;
     this.#rows.settle();
+    if (!much) this.#rows.rest();
     this.#showFacts();
     this.#count();
-    if (this.#pending.length - this.#taken > BACKLOG) return;
     this.#seek();
     this.#showFollowing();
+  }
+
+  #isMuch() {
+    return this.#loading || this.#pending.length - this.#taken > BACKLOG;
   }
 
   #show({ skip, note, source, text, at, late }) {
@@ -378,13 +412,23 @@ export class SSELog extends HTMLElement {
       return;
     }
     if (open) this.#rows.open(open, !open.collapsed);
-    else this.#rows.add(line);
+    else this.#rows.add(line, this.count > AT_ONCE && this.#isMuch());
     const shown = open ? open.line : line;
     if (this.#started === null) this.#started = shown.at;
-    if (this.prefs.times !== "off") this.#time(shown);
-    if (this.#target && shown.number >= this.#target.first && shown.number <= this.#target.last) shown.row.classList.add("sl-target");
+    if (open) this.#made(shown);
     if (this.#search.expression) this.#match(shown);
   }
+
+  /* A line has become a row */
+  #made(line) {
+    if (this.prefs.times !== "off") this.#time(line);
+    if (this.#target && line.number >= this.#target.first && line.number <= this.#target.last) line.row.classList.add("sl-target");
+    if (!this.#search.lines.has(line)) return;
+    line.row.classList.add("sl-hit");
+    this.#repaint ??= requestAnimationFrame(() => this.#paint());
+  }
+
+  #repaint = null;
 
   #isSought(group) {
     if (!this.#target) return false;
@@ -452,7 +496,7 @@ export class SSELog extends HTMLElement {
   #seek() {
     if (!this.#sought || !this.#target) return;
     const line = this.#lines.numbered(this.#target.first);
-    if (!line?.row) return;
+    if (!line) return;
     this.#sought = false;
     this.#goTo(line);
     this.#unseen = 0;
@@ -461,8 +505,9 @@ export class SSELog extends HTMLElement {
   #goTo(line) {
     for (let group = line.group; group; group = group.parent) group.details.open = true;
     this.#following = false;
-    line.row.scrollIntoView({ block: "center" });
-    requestAnimationFrame(() => line.row.scrollIntoView({ block: "center" })); // what was laid out on the way was taller or lower
+    const row = this.#rows.row(line);
+    row.scrollIntoView({ block: "center" });
+    requestAnimationFrame(() => row.scrollIntoView({ block: "center" })); // what was laid out on the way was taller or lower
   }
 
   #clicked(event) {
@@ -481,7 +526,7 @@ export class SSELog extends HTMLElement {
 
   #find() {
     const search = this.#search;
-    for (const line of search.lines) line.row.classList.remove("sl-hit");
+    for (const line of search.lines) line.row?.classList.remove("sl-hit");
     this.#search = { expression: null, hits: [], lines: new Set(), at: -1 };
     const pressed = (option) => option.getAttribute("aria-pressed") === "true";
     this.$query.setCustomValidity("");
@@ -491,7 +536,7 @@ export class SSELog extends HTMLElement {
       this.$query.setCustomValidity("This is no regular expression.");
     }
     this.$view.classList.toggle("sl-only-hits", pressed(this.$only) && this.#search.expression !== null);
-    if (this.#search.expression) for (const line of this.#lines.all) if (line.row) this.#match(line);
+    if (this.#search.expression) for (const line of this.#lines.all) this.#match(line);
     if (this.#search.hits.length) this.#step(1);
     this.#count();
     this.#paint();
@@ -500,8 +545,9 @@ export class SSELog extends HTMLElement {
   #match(line) {
     const found = line.plain ? matches(this.#search.expression, line.plain) : [];
     if (!found.length) return;
-    line.row.classList.add("sl-hit");
     this.#search.lines.add(line);
+    if (this.$view.classList.contains("sl-only-hits")) this.#rows.row(line);
+    line.row?.classList.add("sl-hit");
     for (const [from, to] of found) this.#search.hits.push({ line, from, to });
   }
 
@@ -517,17 +563,18 @@ export class SSELog extends HTMLElement {
 
   #count() {
     const { hits, at, expression } = this.#search;
-    const total = hits.length.toLocaleString("en");
-    const text = !this.$query.validity.valid ? "Not a pattern" : !expression ? "" : hits.length ? `${(at + 1).toLocaleString("en")} of ${total}` : "No match";
+    const total = numbers.format(hits.length);
+    const text = !this.$query.validity.valid ? "Not a pattern" : !expression ? "" : hits.length ? `${numbers.format(at + 1)} of ${total}` : "No match";
     if (this.$found.textContent !== text) this.$found.textContent = text;
   }
 
   /* The matches around the current one, without touching the rows */
   #paint() {
+    this.#repaint = null;
     if (!globalThis.Highlight) return;
     const { hits, at } = this.#search;
     const from = Math.max(0, at - MARKED / 2);
-    const ranges = hits.slice(from, from + MARKED).map((hit) => rangeOf(hit.line.row, hit.from, hit.to));
+    const ranges = hits.slice(from, from + MARKED).map(({ line, from, to }) => line.row && rangeOf(line.row, from, to));
     const current = ranges[at - from];
     CSS.highlights.set("sse-log-match", new Highlight(...ranges.filter((range) => range && range !== current)));
     CSS.highlights.set("sse-log-current", new Highlight(...(current ? [current] : [])));
@@ -602,7 +649,7 @@ export class SSELog extends HTMLElement {
     if (elapsed !== null) parts.push(["sl-elapsed", spoken(elapsed)]);
     if (this.#exit !== null) parts.push(["sl-exit", this.#exit < 0 ? `signal ${-this.#exit}` : `exit code ${this.#exit}`]);
     parts.push(["sl-count", plural(this.#lines.next - 1, "line")]);
-    if (this.#lines.errors) parts.push(["sl-errors", `${this.#lines.errors.toLocaleString("en")} on stderr`]);
+    if (this.#lines.errors) parts.push(["sl-errors", `${numbers.format(this.#lines.errors)} on stderr`]);
     const text = parts.map(([, one]) => one).join(" · ");
     if (this.$facts.dataset.text === text) return;
     this.$facts.dataset.text = text;
@@ -627,6 +674,7 @@ export class SSELog extends HTMLElement {
   #tick() {
     if (this.#state === "reconnecting") this.#showWait();
     this.#showFacts();
+    this.#recheck();
     if (!this.#ended && this.count && this.#state === "open") this.#say(`${this.$status.textContent}, ${plural(this.count, "line")}`, true);
   }
 
@@ -645,7 +693,7 @@ export class SSELog extends HTMLElement {
     if (this.#ended || source !== this.#source) return;
     const { state } = source;
     if (state === "open" && this.#state !== "open") {
-      this.#opened = performance.now();
+      this.#opened = this.#checked = performance.now();
       setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500);
     }
     this.#state = state;
@@ -676,6 +724,15 @@ export class SSELog extends HTMLElement {
     else if (asked === "page") this.#over("error", "The server sent a page instead of a log. ", ...this.#signIn());
     else if (asked === 204 || asked === 200 || asked === null) this.#over("ended", "Ended");
     else this.#over("error", `The server refused (${asked}). Reload to try again.`);
+  }
+
+  /* A session can end while the stream is open: ask at times, unless nobody looks. */
+  async #recheck() {
+    const every = Number(this.getAttribute("check") ?? CHECK);
+    if (!every || this.#state !== "open" || document.hidden || performance.now() - this.#checked < every * 1000) return;
+    this.#checked = performance.now();
+    const status = await this.#ask();
+    if (this.#state === "open" && (status === 401 || status === 403)) this.#refused(status);
   }
 
   async #ask() {
@@ -722,6 +779,7 @@ export class SSELog extends HTMLElement {
     this.#state = state;
     this.#source?.close();
     this.#word(state, ...words);
+    if (state === "error" && this.$before && !this.$before.querySelector("pre")?.textContent.trim()) this.$before.replaceChildren(make("span", "sl-empty", {}, ...words.filter((word) => typeof word === "string")));
     if (!this.#frame) this.#flush();
   }
 

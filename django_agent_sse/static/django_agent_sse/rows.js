@@ -1,7 +1,14 @@
 /* Lines as elements: rows in blocks of 500, which the browser lays out only when they are seen (`content-visibility` in log.css),
-   and groups as <details>, so that the browser's own find and its links open them. Text only ever becomes text nodes. */
+   and groups as <details>, so that the browser's own find and its links open them. Text only ever becomes text nodes.
+
+   Where many lines come at once, those of a block are one plain text at first: it can be scrolled, found, selected. They become
+   rows when somebody comes near them, or when the browser has nothing else to do. */
 
 export const BLOCK = 500;
+const NEAR = "1500px 0px";
+const IDLE = 6; // milliseconds that must be left of an idle moment for another block
+const BUSY = 300; // milliseconds after which nobody waits for an idle moment any more
+const whenIdle = globalThis.requestIdleCallback?.bind(globalThis) ?? ((call) => setTimeout(() => call({ timeRemaining: () => 2 * IDLE }), 30));
 const FLAGS = ["bold", "dim", "italic", "underline", "inverse"];
 
 /** An element with a class, attributes and children. */
@@ -21,23 +28,91 @@ export class Rows {
   #row;
   #linked;
   #blocks = new Map(); // the block that fills, of the view (null) and of each group
+  #made; // told of each line that became a row
+  #plain = new Map(); // by element, the blocks with lines that are no rows yet
+  #stale = new Set(); // of these, those whose text is not all there
+  #near; // an IntersectionObserver
+  #idling = false;
   #fresh = []; // blocks that are not in the page yet: rows are cheaper outside
   #terminals = {};
+  #spans = new WeakMap(); // by style, an element to copy
 
-  /** `tools`: {Terminal, linked, spoken} of sgr.js and lines.js. `anchors`: the rows have ids, "L12". */
-  constructor(view, tools, anchors) {
+  /** `tools`: {Terminal, linked, spoken} of sgr.js and lines.js. `anchors`: the rows have ids, "L12". `made`: told of a line's row. */
+  constructor(view, tools, anchors, made = () => {}) {
     this.#view = view;
     this.#tools = tools;
     this.anchors = anchors;
     this.#linked = tools.linked;
+    this.#made = made;
+    this.#near = new IntersectionObserver((seen) => {
+      for (const { isIntersecting, target } of seen) if (isIntersecting) this.#make(this.#plain.get(target));
+    }, { root: view, rootMargin: NEAR });
     this.#row = make("div", "sl-line", {}, make("a", "sl-n", { tabindex: "-1" }), make("span", "sl-t"));
   }
 
-  /** The row of a line, at the end of its group. */
-  add(line) {
+  /** A line at the end of its group: a row at once, or `later`. */
+  add(line, later = false) {
+    this.#parse(line);
+    const block = this.#blockOf(line.group);
+    block.count += 1;
+    if (later) {
+      line.block = block;
+      block.lines.push(line);
+      this.#plain.set(block.element, block);
+      this.#stale.add(block);
+      return;
+    }
+    this.#make(block);
+    block.element.appendChild(this.#rowOf(line));
+  }
+
+  /** The row of a line, which is made where there is none yet. */
+  row(line) {
+    if (!line.row) {
+      this.#attach();
+      this.#make(line.block);
+    }
+    return line.row;
+  }
+
+  /** Every line becomes a row. */
+  all() {
+    for (const block of [...this.#plain.values()]) this.#make(block);
+  }
+
+  /** Call when nothing more is to come for now: what is plain text yet becomes rows, block by block. */
+  rest() {
+    if (this.#idling || !this.#plain.size) return;
+    this.#idling = true;
+    whenIdle((left) => {
+      this.#idling = false;
+      const until = left.didTimeout ? performance.now() + 2 * IDLE : Infinity; // a page that is never idle gets them too
+      for (const block of this.#plain.values()) {
+        this.#make(block);
+        if (until === Infinity ? left.timeRemaining() < IDLE : performance.now() > until) break;
+      }
+      this.rest();
+    }, { timeout: BUSY });
+  }
+
+  #make(block) {
+    if (!block?.lines.length) return;
+    const rows = document.createDocumentFragment();
+    for (const line of block.lines) rows.appendChild(this.#rowOf(line));
+    block.lines = [];
+    block.text?.remove();
+    block.text = null;
+    block.element.appendChild(rows);
+    this.#plain.delete(block.element);
+    this.#stale.delete(block);
+    this.#near.unobserve(block.element);
+  }
+
+  #rowOf(line) {
     const row = this.#dress(this.#row.cloneNode(true), line);
     if (line.marker === "close" && !line.plain) row.classList.add("sl-marker");
-    this.#blockOf(line.group).append(row);
+    line.block = null;
+    this.#made(line);
     return row;
   }
 
@@ -46,6 +121,7 @@ export class Rows {
     const { line } = group;
     const summary = make("summary", "sl-line");
     summary.append(make("span", "sl-n"), make("span", "sl-t")); // no link: it would stand in something that is clicked itself
+    this.#parse(line);
     this.#dress(summary, line);
     summary.append(make("span", "sl-took"));
     group.details = make("details", "sl-group", { open: showOpen }, summary);
@@ -69,37 +145,44 @@ export class Rows {
   /** A word of ours between the lines. */
   note(text, group) {
     const row = make("div", "sl-line sl-note", { role: "note" }, make("span", "sl-n", { "aria-hidden": "true" }), make("span", "sl-t", {}, text));
-    this.#blockOf(group).append(row);
+    const block = this.#blockOf(group);
+    this.#make(block);
+    block.count += 1;
+    block.element.append(row);
     return row;
   }
 
-  /** Call when rows were added: the blocks that fill know how tall they are while nobody looks. */
+  /** Call when lines were added: they come into the page, and the blocks that fill know how tall they are while nobody looks. */
   settle() {
     this.#attach();
-    for (const block of this.#blocks.values()) block.style.setProperty("--sl-rows", block.childElementCount);
+    for (const block of this.#blocks.values()) block.element.style.setProperty("--sl-rows", block.count);
   }
 
   #attach() {
+    for (const block of this.#stale) {
+      if (!block.text) {
+        block.text = make("div", "sl-later", {}, "");
+        block.element.append(block.text);
+        this.#near.observe(block.element);
+      }
+      block.text.textContent = block.lines.filter((line) => line.plain || line.marker !== "close").map((line) => `${line.plain}\n`).join("");
+    }
+    this.#stale.clear();
     for (const [parent, block] of this.#fresh) parent.append(block);
     this.#fresh = [];
   }
 
   #dress(row, line) {
     const [number, text] = row.children;
-    const runs = this.#parse(line);
     if (line.number !== null) {
-      if (this.anchors) {
-        row.id = `L${line.number}`;
-        if (number.localName === "a") number.href = `#L${line.number}`;
-      }
-      number.dataset.n = line.number;
-      if (number.localName === "a") number.setAttribute("aria-label", `Line ${line.number}`);
+      if (this.anchors) row.id = `L${line.number}`;
+      number.setAttribute("data-n", line.number);
     }
     if (line.source === "stderr") row.classList.add("sl-stderr");
     if (line.level) row.classList.add(`sl-${line.level}`);
-    this.#fill(text, runs, line.plain);
+    this.#fill(text, line.runs, line.plain);
+    line.runs = null;
     line.row = row;
-    row.line = line;
     return row;
   }
 
@@ -107,16 +190,16 @@ export class Rows {
     const terminal = (this.#terminals[line.source] ??= new this.#tools.Terminal());
     const runs = terminal.write(line.text).line();
     line.plain = runs.length === 1 ? runs[0].text : runs.map((run) => run.text).join("");
-    line.text = null; // shown: it need not be kept twice
-    return runs;
+    line.runs = runs;
+    line.text = null; // it need not be kept twice
   }
 
   #fill(parent, runs, plain) {
     const links = plain.includes("://");
     for (const { text, style } of runs) {
-      const place = style.plain ? parent : parent.appendChild(styled(style));
+      const place = style.plain ? parent : parent.appendChild(this.#span(style));
       if (!links) {
-        place.append(text);
+        place.appendChild(document.createTextNode(text));
         continue;
       }
       for (const { text: part, href } of this.#linked(text)) {
@@ -125,15 +208,26 @@ export class Rows {
     }
   }
 
+  #span(style) {
+    let span = this.#spans.get(style);
+    if (!span) this.#spans.set(style, (span = styled(style)));
+    return span.cloneNode(false);
+  }
+
+  /** The number of a line becomes a link when somebody comes near it: a hundred thousand links take their time. */
+  link(number) {
+    if (this.anchors && number.localName === "a" && !number.hasAttribute("href")) number.href = `#L${number.dataset.n}`;
+  }
+
   #blockOf(group) {
     let block = this.#blocks.get(group);
-    if (block && block.childElementCount >= BLOCK) {
+    if (block && block.count >= BLOCK) {
       this.#end(group);
       block = undefined;
     }
     if (!block) {
-      block = make("div", "sl-block");
-      this.#fresh.push([group ? group.details : this.#view, block]);
+      block = { element: make("div", "sl-block"), count: 0, lines: [], text: null };
+      this.#fresh.push([group ? group.details : this.#view, block.element]);
       this.#blocks.set(group, block);
     }
     return block;
@@ -142,7 +236,7 @@ export class Rows {
   #end(group) {
     const block = this.#blocks.get(group);
     if (!block) return;
-    block.style.setProperty("--sl-rows", block.childElementCount);
+    block.element.style.setProperty("--sl-rows", block.count);
     this.#blocks.delete(group);
   }
 }

@@ -5,6 +5,7 @@
 
 const ESC = "\x1b";
 const LONGEST = 4096; // characters of a control sequence: what is longer is none
+const KNOWN = 1000; // styles that are remembered by the sequence that led to them
 const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/g; // C0 but tab, DEL, C1
 
 /** How a run of text looks. Colours are null, 0 to 15 (the terminal's own), or "#rrggbb". */
@@ -93,6 +94,8 @@ export class Terminal {
   #cells = null; // after a CR or BS: [[character, style]]
   #column = 0;
   #held = ""; // a control sequence that is not whole yet
+  #known = new Map(); // by style and parameters, the style after them: logs use few, and equal ones are then the same
+  #count = 0;
 
   write(chunk) {
     const text = this.#held + chunk;
@@ -185,9 +188,24 @@ export class Terminal {
     const final = text[end];
     if (!(final >= "@" && final <= "~")) return end; // broken: the character counts for itself
     const parameters = text.slice(from, end);
-    if (final === "m" && /^[\d;:]*$/.test(parameters)) this.#style = applied(this.#style, parameters);
+    if (final === "m" && /^[\d;:]*$/.test(parameters)) this.#style = this.#after(parameters);
     else if (final === "K") this.#erase(parameters);
     return end + 1;
+  }
+
+  #after(parameters) {
+    if (parameters === "" || parameters === "0") return PLAIN;
+    let known = this.#known.get(this.#style);
+    if (!known || this.#count > KNOWN) {
+      if (this.#count > KNOWN) [this.#known, this.#count] = [new Map(), 0];
+      this.#known.set(this.#style, (known = new Map()));
+    }
+    let style = known.get(parameters);
+    if (!style) {
+      known.set(parameters, (style = applied(this.#style, parameters)));
+      this.#count += 1;
+    }
+    return style;
   }
 
   /* OSC, DCS, SOS, PM, APC: everything up to BEL or ST. */

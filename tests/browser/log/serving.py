@@ -24,6 +24,7 @@ from django.core.management import call_command
 call_command("migrate", verbosity=0)
 call_command("collectstatic", verbosity=0, interactive=False)
 User.objects.create_superuser("admin", "admin@example.com", "secret")
+User.objects.create_user("guest", "guest@example.com", "secret")
 User.objects.create_user("staff", "staff@example.com", "secret", is_staff=True)
 for number in range(1, 6):
     Group.objects.create(name=f"Build {number}")

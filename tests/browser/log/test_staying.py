@@ -97,3 +97,15 @@ def test_two_pages_show_the_same(page: Page, site: LogSite) -> None:
         one.goto(f"{site.url}/logs/twice/")
     for one in (page, other):
         is_the_log(one, site, "twice", RATE * 2)
+
+
+def test_a_page_that_the_browser_froze_and_woke_has_every_line(page: Page, site: LogSite) -> None:
+    site.publish("frozen", *(f"line {n}" for n in range(1, 101)))
+    page.goto(f"{site.url}/logs/frozen/")
+    wait_for_lines(page, 100)
+    connection(page, "Live")
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
+    site.publish("frozen", *(f"line {n}" for n in range(101, TOTAL + 1)), ("exit", '{"code": 0}'), close="completed")
+    devtools.send("Page.setWebLifecycleState", {"state": "active"})
+    is_the_log(page, site, "frozen")

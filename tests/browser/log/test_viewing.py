@@ -278,12 +278,39 @@ def test_a_visitor_who_is_not_signed_in_gets_a_message(page: Page, site: LogSite
     assert "/login/?next=%2Fprivate%2Fsecret%2F" in (link.get_attribute("href") or "")
 
 
-def test_a_session_that_ends_says_signed_out(page: Page, site: LogSite) -> None:
-    site.publish("session", "something")
-    page.goto(f"{site.url}/login/?next=/private/session/")
-    page.get_by_label("Username").fill("staff")
+def signed_in(page: Page, site: LogSite, user: str, path: str) -> None:
+    page.goto(f"{site.url}/login/?next={path}")
+    page.get_by_label("Username").fill(user)
     page.get_by_label("Password").fill("secret")
     page.get_by_role("button", name="Sign in").click()
+
+
+def test_who_may_not_see_a_log_is_told_so(page: Page, site: LogSite) -> None:
+    signed_in(page, site, "guest", "/staff/refused/")
+    connection(page, "You may not see this log.")
+    expect(page.locator(".sl-view")).to_have_text("You may not see this log.")
+    assert page.get_by_role("link", name="Sign in again").count() == 0
+
+
+def test_a_log_that_is_not_there_is_told_so(page: Page, site: LogSite) -> None:
+    page.goto(f"{site.url}/missing/nowhere/")
+    connection(page, "There is no such log.")
+
+
+def test_a_session_that_ends_while_the_stream_is_open_says_signed_out(page: Page, site: LogSite) -> None:
+    site.publish("held", "something")
+    signed_in(page, site, "staff", "/held/held/%3Fcheck=1")
+    connection(page, "Live")
+    page.wait_for_timeout(2500)  # two checks that are let in change nothing
+    connection(page, "Live")
+    page.context.clear_cookies()
+    connection(page, re.compile("Signed out"))
+    assert text_of(page) == ["something"]
+
+
+def test_a_session_that_ends_is_seen_when_the_stream_comes_back(page: Page, site: LogSite) -> None:
+    site.publish("session", "something")
+    signed_in(page, site, "staff", "/private/session/")
     connection(page, "Live")
     assert text_of(page) == ["something"]
     page.context.clear_cookies()

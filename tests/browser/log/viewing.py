@@ -10,13 +10,20 @@ PATIENCE_MS = 30_000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def all_rows(page: Page, within: float = PATIENCE_MS) -> None:
+    """Wait until no line is plain text any more."""
+    page.wait_for_function("() => !document.querySelector('.sl-later')", timeout=within)
+
+
 def text_of(page: Page) -> list[str]:
     """The lines in the rows of the page, as a reader sees them."""
+    all_rows(page)
     return list(page.evaluate("[...document.querySelectorAll('.sl-line:not(.sl-note) > .sl-t')].map((one) => one.textContent)"))
 
 
 def numbers_of(page: Page) -> list[int]:
     """The numbers beside them."""
+    all_rows(page)
     return [
         int(n) for n in page.evaluate("[...document.querySelectorAll('.sl-line > .sl-n[data-n]')].map((one) => one.dataset.n)")
     ]

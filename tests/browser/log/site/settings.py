@@ -57,7 +57,7 @@ if django.VERSION >= (6, 0) and not WITH_UNFOLD:
     PROCESSORS.append("django.template.context_processors.csp")
     SECURE_CSP = {
         "default-src": ["'self'"],
-        "script-src": ["<CSP_NONCE_SENTINEL>"],
+        "script-src": [*(["'self'"] if django.VERSION < (6, 1) else []), "<CSP_NONCE_SENTINEL>"],  # 6.0's admin has no nonces
         "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"],
     }
 if WITH_UNFOLD:  # which has inline scripts and styles of its own
@@ -72,6 +72,9 @@ TEMPLATES: list[dict[str, Any]] = [
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(HOME / "db.sqlite3"), "OPTIONS": {"timeout": 20}}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {
-    "EVENT_LOG": {"BACKEND": "tests.browser.log.site.durable.JournalEventLog", "OPTIONS": {"MAX_EVENTS": 200_000}},
+    "EVENT_LOG": {
+        "BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog",  # the default
+        "OPTIONS": {"MAX_EVENTS": 200_000, "MAX_BYTES": 64 * 1024 * 1024},
+    },
     "RETRY": 500,
 }

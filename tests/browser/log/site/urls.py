@@ -7,24 +7,36 @@ import json
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
-from django.urls import include, path
+from django.urls import include, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
-from django_agent_sse import Event, Router, Topic, login_required
+from django_agent_sse import Context, Event, Router, Topic, login_required, staff_required
 from django_agent_sse.eventlog.current import event_log
 
 router = Router()
 router.log("logs/<slug:name>/log/", "logs.{name}", name="log")
 router.log("private/<slug:name>/log/", "logs.{name}", name="private", guards=[login_required], max_duration=2)
+router.log("held/<slug:name>/log/", "logs.{name}", name="held", guards=[login_required])
+router.log("staff/<slug:name>/log/", "logs.{name}", name="staff", guards=[staff_required])
+
+
+async def nothing(c: Context, name: str) -> str:
+    """There is no such log."""
+    raise Http404
+
+
+router.log("missing/<slug:name>/log/", nothing, name="missing")
 
 _tasks: set[asyncio.Task[None]] = set()
 
 
 def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
     """A page with one log, as a project would write it."""
-    return render(request, "logsite/page.html", {"route": route, "name": name, "topic": f"logs.{name}", "about": request.GET})
+    known = {one.name for one in router.urls}
+    src = reverse(route if route in known else "log", args=[name])
+    return render(request, "logsite/page.html", {"src": src, "name": name, "topic": f"logs.{name}", "about": request.GET})
 
 
 @csrf_exempt
