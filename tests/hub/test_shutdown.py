@@ -16,7 +16,7 @@ import pytest
 from django_agent_sse.hub import shutdown
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN = 5.0
+WITHIN = 30.0
 
 PREAMBLE = """
 import asyncio, os, signal, sys, threading, django
