@@ -25,13 +25,15 @@ SECRET = "planted-secret"
 LOGS = {
     "memory": "django_agent_sse.eventlog.memory.MemoryEventLog",
     "database": "django_agent_sse.eventlog.database.DatabaseEventLog",
+    "redis": "django_agent_sse.eventlog.redis.RedisEventLog",
 }
 
 
 @pytest.fixture(autouse=True, params=LOGS)
 def log(request: pytest.FixtureRequest) -> Iterator[None]:
     """A log with three topics; one holds a secret."""
-    with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": LOGS[request.param]}}):
+    options = {"url": request.getfixturevalue("redis_url"), "prefix": "topics-page"} if request.param == "redis" else {}
+    with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": LOGS[request.param], "OPTIONS": options}}):
         event_log().clear_all()
         Topic("builds.1").publish_many([SECRET, SECRET], event="stdout")
         Topic("builds.2").publish({"n": 1}, event="tick")
