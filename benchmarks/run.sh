@@ -11,6 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 redis=
 trap 'test -z "$redis" || kill $redis; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c"
 REDIS_PORT=$(python -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
 export REDIS_PORT
