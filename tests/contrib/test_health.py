@@ -15,10 +15,12 @@ from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.hub.endings import Ending
 from django_agent_sse.hub.registry import registry
+from tests.valkeys import valkey
 
 pytestmark = pytest.mark.urls(__name__)
 
 urlpatterns = [path("health/", include(health))]
+TRIES = 100
 SECRET = "host=db.internal password=planted-secret"
 
 
@@ -63,6 +65,22 @@ async def test_a_log_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(event_log(), "aheads", silent)
     monkeypatch.setattr(health, "PATIENCE", 0.05)
     assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
+
+
+async def test_redis_that_goes_away_and_comes_back(settings: Any) -> None:
+    with valkey() as server:
+        log = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"url": server.url}}
+        settings.AGENT_SSE = {"EVENT_LOG": log}
+        assert (await asked("ready"))[0] == 200
+        server.kill()
+        assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
+        assert (await asked("live"))[0] == 200
+        server.start()
+        for _ in range(TRIES):
+            if (await asked("ready"))[0] == 200:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError("it is ready again soon")
 
 
 async def test_a_process_that_is_drained_or_ends_takes_no_requests() -> None:
