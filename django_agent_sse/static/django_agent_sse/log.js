@@ -81,6 +81,7 @@ export class SSELog extends HTMLElement {
   #lines = new Lines();
   #pending = []; // what came and is in no row yet
   #taken = 0; // how much of it is
+  #closed = null; // why nothing follows what was loaded
   #loading = false; // much of what there was before is still to come
   #shown = -Infinity; // when the view was last laid out
   #frame = null; // takes the next flush back
@@ -258,7 +259,9 @@ export class SSELog extends HTMLElement {
   async #start() {
     const range = this.getAttribute("range");
     if (range && this.#id === null) await this.#replay(range);
-    if (!this.#leaving.signal.aborted && !this.#ended) this.#connect();
+    if (this.#leaving.signal.aborted || this.#ended) return;
+    if (this.#closed === null) this.#connect();
+    else this.#logEnded(this.#closed); // all of it is here, and nothing follows
   }
 
   async #replay(range) {
@@ -277,6 +280,7 @@ export class SSELog extends HTMLElement {
         if (page.records.length) {
           from = page.records[page.records.length - 1].offset + 1;
           const rest = page.top - from + 1;
+          if (rest <= 0) this.#closed = page.closed;
           this.#loading = rest > BACKLOG;
           if (rest > 0 && !(page.closed === null && from > stop && rest < PAGE / 10)) {
             next = this.#page(range, from); // while this one becomes rows
@@ -383,7 +387,7 @@ export class SSELog extends HTMLElement {
     if (much && now - this.#shown < BACKLOG_SHOWN) return;
     this.#shown = now;
     this.#rows.settle();
-    if (!much) this.#rows.rest();
+    if (!much && (this.#ended || ["open", "reconnecting"].includes(this.#state))) this.#rows.rest(); // how it stands comes first
     this.#showFacts();
     this.#count();
     this.#seek();
@@ -697,6 +701,7 @@ export class SSELog extends HTMLElement {
       setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500);
     }
     this.#state = state;
+    this.#later();
     if (state === "open") this.#word("open", "Live");
     else if (state === "reconnecting") this.#showWait();
     else if (state === "connecting") this.#word("connecting", "Connecting…");
@@ -766,11 +771,14 @@ export class SSELog extends HTMLElement {
   #endedAt = null;
 
   async #streamEnded(reason) {
-    const known = this.#outcome ?? (["completed", "topic_closed", "no_content"].includes(reason) ? null : reason);
     const status = this.#outcome === null ? await this.#ask() : 200; // an end without a result: is it the log's, or the session's?
     if (status === 401 || status === 403) return this.#refused(status);
-    this.#outcome = known;
-    return this.#over("ended", "Ended");
+    return this.#logEnded(reason);
+  }
+
+  #logEnded(reason) {
+    this.#outcome ??= ["completed", "topic_closed", "no_content"].includes(reason) ? null : reason;
+    this.#over("ended", "Ended");
   }
 
   #over(state, ...words) {
