@@ -11,6 +11,7 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver, include, path, reverse
 
+from django_agent_sse import stream_closed, stream_opened
 from tests.live.servers import ROOT
 
 from .blocks import Block, blocks_of
@@ -36,6 +37,7 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
     hidden = {name: sys.modules.pop(name) for name in [*sys.modules] if _is_of_testproject(sys.modules[name])}
     before = set(sys.modules)
     modules: dict[str, ModuleType] = {}
+    receivers = [(signal, list(signal.receivers)) for signal in (stream_opened, stream_closed)]
     try:
         for block in _in_order(page):
             modules[block.file] = _run(block)
@@ -46,6 +48,9 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
             if name == URLCONF or getattr(sys.modules[name], "from_docs", False):
                 del sys.modules[name]
         sys.modules.update(hidden)
+        for signal, earlier in receivers:
+            signal.receivers[:] = earlier
+            signal.sender_receivers_cache.clear()
 
 
 def _is_of_testproject(module: ModuleType) -> bool:
