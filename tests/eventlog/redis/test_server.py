@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from django.core.cache import caches
 from django.test import override_settings
 
@@ -21,6 +22,8 @@ from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.streams.kv import KV
 from django_agent_sse.wire.event import Event
 
+from ...inprocess import eventually
+from ...tls import tls_before
 from ...valkeys import Valkey, valkey
 
 TOPIC = "builds.42"
@@ -66,6 +69,27 @@ def test_password_time_outs_and_pool_are_the_caches(server: Valkey) -> None:
     pool = log.servers[0].pool
     assert (pool.max_connections, pool.connection_kwargs["socket_timeout"]) == (7, 3)
     assert pool.connection_kwargs["socket_connect_timeout"] == 2
+
+
+async def test_tls_is_the_caches_for_verbs_and_doorbells(server: Valkey, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    trusting = {"CONNECTION_POOL_KWARGS": {"ssl_ca_certs": str(tmp_path / "authority.pem")}}
+    heard: list[str] = []
+    with tls_before(server.port, authority.issue_cert("localhost", "127.0.0.1")) as port:
+        url = f"rediss://localhost:{port}/0"
+        with override_settings(CACHES=cache(url, **trusting)):
+            log = RedisEventLog()
+        log.heard = lambda topic, page: heard.append(topic)
+        await log.doorbell.follow(TOPIC)
+        assert (await log.aappend(TOPIC, Event("1"))).last == 1
+        await eventually("the doorbell rings", lambda: heard)
+        with override_settings(CACHES=cache(url)):
+            distrustful = RedisEventLog()
+        with pytest.raises(EventLogUnavailable, match="(?i)certificate"):
+            await distrustful.aappend(TOPIC, Event("2"))
+        log.doorbell.unfollow(TOPIC)
+    assert heard == [TOPIC]
 
 
 def test_the_first_of_several_locations_is_the_primary(server: Valkey) -> None:
