@@ -14,7 +14,7 @@ class SiteConfig(AppConfig):
     label = "live_site"
 
     def ready(self) -> None:
-        """Shorten the time after which idle database connections are closed, and the monitor of a process without streams ends."""
+        """Shorten the time after which idle connections are closed, and the monitor of a process without streams ends."""
         if quiet := os.environ.get("SITE_QUIET_SECONDS"):
             from django_agent_sse.eventlog import threads as log_threads
             from django_agent_sse.hub import monitor
