@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import logging
 import random
 import secrets
-import select
 import socket
 import threading
 import time
@@ -26,6 +26,7 @@ from ..records import Page
 from .keys import Keys
 from .retrying import Retrying
 from .server import Lost, Server
+from .waiting import readable
 from .wire import head, plain, rung
 
 CHECK = 30.0
@@ -41,10 +42,12 @@ MANY = 512
 IDLE = 30.0
 """Seconds without a followed topic after which the connection is closed."""
 
+logger = logging.getLogger("django_agent_sse.bell")
+
 _End = tuple[str, int, str]
 
 
-class Starved(Exception):
+class Starved(OSError):
     """The connection stands, and carries nothing."""
 
 
@@ -131,11 +134,13 @@ class Line:
             try:
                 self._connect()
                 self._serve()
-            except (redis.exceptions.RedisError, OSError, Starved) as error:
+            except Exception as error:  # without this thread nobody would hear anything any more
+                if not isinstance(error, redis.exceptions.RedisError | OSError):
+                    logger.exception("reading the doorbells of %s failed; it goes on", self._server.named)
                 self._hang_up()
                 pause = self._retrying.failed(error)
                 self._answer_all()
-                select.select([self._sleeping()], [], [], pause)
+                readable([self._sleeping()], pause)
 
     def _sleeping(self) -> socket.socket:
         assert self._bells is not None
@@ -192,8 +197,7 @@ class Line:
 
     def _sleep(self, connection: Any, seconds: float) -> None:
         bell = self._sleeping()
-        ready, _, _ = select.select([connection._sock, bell], [], [], seconds)  # a test pins this attribute of redis-py's
-        if bell in ready:
+        if bell in readable([connection._sock, bell], seconds):  # a test pins this attribute of redis-py's
             bell.recv(4096)
 
     # What is followed

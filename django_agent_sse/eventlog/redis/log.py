@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,6 +32,8 @@ POSITIONS = 2_592_000.0
 """Seconds after its last event for which a topic's numbers are kept, at least: 30 days."""
 DELETED = 86_400_000
 """Milliseconds for which it is known that somebody deleted a topic, and that it was not lost."""
+CLOCKS = 1.0
+"""Seconds by which this clock and the server's may come apart within one append."""
 THREADS = 8
 """Coroutines that are served at a time: redis-py's connections block a thread each."""
 FOREVER = 9e15
@@ -129,19 +132,20 @@ class RedisEventLog(EventLog):
 
     def _ask_to_append(self, topic: str, keys: list[str], args: list[Any]) -> list[Any]:
         """Append; where the answer is lost, ask whether it was done, by the nonce, and append if it was not."""
-        server = self._where(topic)
-        again = args.copy()
-        again[10] = 1
-        for given in (args, again):
+        server, began, cause = self._where(topic), time.monotonic(), None
+        for _ in range(2):
             try:
-                found: list[Any] = server.run(scripts.APPEND, keys, given)
+                found: list[Any] = server.run(scripts.APPEND, keys, args)
             except Lost as lost:
                 cause = lost.__cause__
-            else:
+                args = [*args[:10], round(1e6 * (time.monotonic() - began + CLOCKS)), *args[11:]]
+                continue
+            if found[0] != b"lost":
                 return found
         raise EventLogUnavailable(
-            f"the connection to the server of {server.named} broke ({cause}) and could not be made again: whether the event was "
-            "appended is not known. Publish with key=, and a second try is safe"
+            f"the connection to the server of {server.named} broke ({cause}) and could not be made again, or the topic is "
+            "trimmed too fast to look there: whether the event was appended is not known. Publish with key=, then a second try "
+            "is safe"
         ) from cause
 
     def _list(self, topic: str) -> None:

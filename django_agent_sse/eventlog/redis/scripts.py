@@ -80,26 +80,35 @@ APPEND = _script(
     """
 -- KEYS: hash, stream, and what stands for the idempotency key, if there is one
 -- ARGV: channel, new epoch, nonce, expected top, window of the key (ms), events, bytes and age (µs) to keep, how long positions
--- are kept (ms), bytes that the doorbell takes along, whether this is a second try; then name, data and retry of each event
+-- are kept (ms), bytes that the doorbell takes along, how long ago the first try began (µs) or 0; then name, data and retry of
+-- each event
 local channel, new, nonce, expect = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local most, room, age, inline = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
 local m = load()
 local function done(epoch, first, last, by) return {'done', epoch, first, last, by, m.listed and 1 or 0} end
 
-if m.epoch and KEYS[3] then
-  local before = redis.call('GET', KEYS[3])
-  if before then
+if KEYS[3] then
+  local before = redis.call('GET', KEYS[3])  -- also where it cannot count: it must be of no other type
+  if before and m.epoch then
     local epoch, first, last, by = string.match(before, '^(%S+) (%S+) (%S+) (%S+)$')
     if epoch == m.epoch or epoch == m.forked then return done(epoch, first, last, by) end
   end
 end
-if m.epoch and ARGV[11] == '1' then  -- the first try's answer was lost: did it append?
-  local first, last
-  for _, entry in ipairs(redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1000)) do
-    local offset, by = string.match(entry[1], '^(%d+)-(%d+)$')
-    if by == nonce then first = offset; last = last or offset elseif last then break end
+local since = now - tonumber(ARGV[11])
+if m.epoch and since < now then  -- the first try's answer was lost: did it append? Then it is among what is no older
+  local last, at = '+', now
+  while at >= since do
+    local chunk = redis.call('XREVRANGE', LOG, last, '-', 'COUNT', 1000)
+    if #chunk == 0 then
+      if m.floor > 0 then return {'lost'} end  -- it may have been, and be gone already
+      break
+    end
+    for _, entry in ipairs(chunk) do
+      local offset, by = string.match(entry[1], '^(%d+)-(%d+)$')
+      if by == nonce then return done(m.epoch, text(tonumber(offset) - (#ARGV - 11) / 3 + 1), offset, nonce) end
+      last, at = '(' .. entry[1], tonumber(entry[2][6])
+    end
   end
-  if last then return done(m.epoch, first, last, nonce) end
 end
 if m.closed then return {'closed', m.closed} end
 if expect ~= '' and tonumber(expect) ~= m.top then return {'conflict', text(m.top)} end

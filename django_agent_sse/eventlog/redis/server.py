@@ -27,7 +27,8 @@ from .scripts import Script
 TIMEOUT = 5.0
 """Seconds that a command or a connect may take, where neither the URL nor the cache says so."""
 PAUSE = 1.0
-"""Seconds, more or less, in which nothing is asked after the server could not be reached: each verb fails at once then."""
+"""Seconds, more or less, in which nothing is asked after the server could not be reached: each verb fails at once then.
+Afterwards one caller tries, and the others fail at once until it knows."""
 WANTED = "AGENT_SSE['EVENT_LOG']['OPTIONS']"
 
 _T = TypeVar("_T")
@@ -64,6 +65,7 @@ class Server:
         self._lock = threading.Lock()
         self._away_until = 0.0
         self._why = ""
+        self._probing = False
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script.
@@ -100,24 +102,46 @@ class Server:
         Raises:
             EventLogUnavailable, Lost: See ``run``.
         """
-        if self._away_until > time.monotonic():
-            raise EventLogUnavailable(f"{self.named} could not be reached a moment ago ({self._why}); nothing was asked of it")
+        probing = self._begin()
         try:
             found = call(self.client)
-        except redis.exceptions.NoScriptError:
-            raise
-        except (redis.exceptions.BusyLoadingError, redis.exceptions.AuthenticationError) as error:
-            raise self.unavailable(error) from error
-        except redis.exceptions.TimeoutError as error:
+        except (
+            redis.exceptions.BusyLoadingError,
+            redis.exceptions.AuthenticationError,
+            redis.exceptions.TimeoutError,
+        ) as error:
             raise self.unavailable(error) from error
         except (redis.exceptions.ConnectionError, OSError) as error:
             if _was_sent(error):
                 raise Lost from error
             raise self.unavailable(error) from error
         except redis.exceptions.RedisError as error:
+            self._why = ""
+            if isinstance(error, redis.exceptions.NoScriptError):
+                raise
             raise EventLogUnavailable(explained(error, self.named)) from error
-        self._away_until = 0.0
-        return found
+        else:
+            self._why = ""
+            return found
+        finally:
+            if probing:
+                self._probing = False
+
+    def _begin(self) -> bool:
+        """Whether this caller is the one that finds out whether the server is back.
+
+        Raises:
+            EventLogUnavailable: It was away a moment ago, or somebody else is finding out.
+        """
+        if not self._why:
+            return False
+        with self._lock:
+            if self.trouble is not None:
+                raise EventLogUnavailable(
+                    f"{self.named} could not be reached a moment ago ({self._why}); nothing was asked of it"
+                )
+            self._probing = bool(self._why)
+            return self._probing
 
     def ends(self, metas: Sequence[str]) -> list[Any]:
         """Epoch, floor, top, reason and nonce in each of these hashes, in one round trip.
@@ -149,7 +173,7 @@ class Server:
     @property
     def trouble(self) -> str | None:
         """Why it is not asked at the moment."""
-        return self._why if self._away_until > time.monotonic() else None
+        return self._why if self._why and (self._probing or self._away_until > time.monotonic()) else None
 
 
 def _was_sent(error: BaseException) -> bool:

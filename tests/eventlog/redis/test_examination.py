@@ -8,7 +8,7 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from django_agent_sse.eventlog.redis import RedisEventLog
+from django_agent_sse.eventlog.redis import RedisEventLog, examination
 
 from ...valkeys import valkey
 
@@ -44,6 +44,12 @@ def test_what_is_lost_in_a_crash_is_told_apart() -> None:
         assert "keeps nothing on disk" in RedisEventLog(url=server.url).examine()[0].about
         server.client().execute_command("ACL", "SETUSER", "default", "-config")
         assert kinds(server.url) == [], "what cannot be told is not guessed"
+
+
+@pytest.mark.parametrize(("version", "found"), [("5.0.14", 1), ("6.0.16", 1), ("6.2.0", 0), ("7.2.4", 0), ("10.0.0", 0)])
+def test_a_server_that_is_too_old_is_told(version: str, found: int) -> None:
+    told = [*examination._unusable("CACHES['default']", {"redis_version": version})]
+    assert [finding.about for finding in told] == [f"the server of CACHES['default'] is Redis {version}"] * found
 
 
 def test_a_replica_is_no_place_for_topics() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from django_agent_sse.eventlog.redis import keys as module
 from django_agent_sse.eventlog.redis.keys import Keys
 
 
@@ -31,3 +35,13 @@ def test_an_idempotency_key_may_be_any_text() -> None:
     odd = ["", "}", "\ud800", "x" * 10_000, "a b", "ä"]
     assert len({keys.once("t", key) for key in odd}) == len(odd)
     assert all(len(keys.once("t", key)) < 100 for key in odd)
+
+
+def test_no_other_module_makes_names() -> None:
+    own = Path(module.__file__)
+    endings = {*re.findall(r":[a-z]+", "".join(re.findall(r'f"([^"]*)"', own.read_text())))}
+    assert {":meta", ":log", ":once", ":bell", ":probe", ":topics"} <= endings
+    others = [path for path in own.parent.glob("*.py") if path != own]
+    assert len(others) > 5
+    named = re.compile(f"[}}\"'](?:{'|'.join(endings)})\\b|\\.prefix\\b")
+    assert {path.name: named.findall(path.read_text()) for path in others} == {path.name: [] for path in others}

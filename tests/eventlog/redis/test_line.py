@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,3 +186,49 @@ def test_what_is_used_of_redis_py_is_there(server: Valkey) -> None:
     connection.connect()
     assert connection._sock.fileno() >= 0
     connection.disconnect()
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """New sockets have numbers above 1023, as in a process with many streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    assert held[-1] > 1023
+    yield
+    for one in held:
+        os.close(one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_it_hears_and_reconnects_in_a_process_with_thousands_of_sockets(
+    many_descriptors: None, lines: Callable[..., Heard], through: Proxy, server: Valkey
+) -> None:
+    heard = lines(TOPIC)
+    assert heard.line._connection._sock.fileno() > 1023
+    log = RedisEventLog(url=server.url)
+    log.append(TOPIC, Event("1"))
+    until("it is heard", lambda: texts(heard) == ["1"])
+    through.cut()
+    until("it is connected again", lambda: heard.line.connections >= 2 and heard.line.up)
+    until("it hears again", lambda: log.append(TOPIC, Event("2")) and "2" in texts(heard))
+
+
+def test_an_error_of_whoever_is_told_ends_nothing(
+    lines: Callable[..., Heard], server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = lines()
+    told, wrong = heard.line._heard, [ZeroDivisionError("deliberate")]
+
+    def tell(topic: str, page: Page | None) -> None:
+        if wrong:
+            raise wrong.pop()
+        told(topic, page)
+
+    heard.line._heard = tell
+    heard.follow(TOPIC)
+    log = RedisEventLog(url=server.url)
+    until("it hears", lambda: log.append(TOPIC, Event("1")) and "1" in texts(heard))
+    heard.line.unfollow(TOPIC)
+    assert "deliberate" in caplog.text
+    assert "it goes on" in caplog.text

@@ -13,6 +13,7 @@ import redis
 from django.test import override_settings
 
 from django_agent_sse.eventlog.redis import RedisEventLog, scripts
+from django_agent_sse.eventlog.redis.server import Lost
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
 from django_agent_sse.wire.event import Event
 
@@ -126,6 +127,23 @@ def test_a_key_of_another_type_is_told_and_left_as_it_is(
     with pytest.raises(EventLogUnavailable, match=r"something else under a key of the log.*\['prefix'\]"):
         log.append(TOPIC, Event("2"))
     assert client.get(key) == b"mine"
+    client.delete(key)
+    assert log.state(TOPIC).top == (1 if there_before and which == 1 else 0), "nothing is half-appended"
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_an_idempotency_key_of_another_type_is_told_and_left_as_it_is(
+    new_log: Callable[..., RedisEventLog], redis_url: str, there_before: bool
+) -> None:
+    log, client = new_log(), redis.Redis.from_url(redis_url)
+    if there_before:
+        log.append(TOPIC, Event("1"))
+    once = log.keys.once(TOPIC, "k")
+    client.rpush(once, "mine")
+    with pytest.raises(EventLogUnavailable, match=r"something else under a key of the log.*\['prefix'\]"):
+        log.append(TOPIC, Event("2"), key="k")
+    assert client.lrange(once, 0, -1) == [b"mine"]
+    assert log.state(TOPIC).top == int(there_before)
 
 
 def test_a_script_of_somebody_else_that_runs_for_long_is_told(server: Valkey) -> None:
@@ -282,24 +300,85 @@ def test_a_batch_beyond_what_one_command_takes_is_refused(log: RedisEventLog) ->
     assert log.append(TOPIC, [Event("")] * 100_000).last == 100_000
 
 
-def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_appended_twice(server: Valkey) -> None:
-    """The connection breaks after the script has run and before its answer is read."""
-    log = RedisEventLog(url=server.url)
-    log.append(TOPIC, Event("1"))
-    asked = log.servers[0].run
-    broken = []
+@contextlib.contextmanager
+def answer_lost(log: RedisEventLog, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """The connection breaks after the script of the next append has run and before its answer is read."""
+    server = log.servers[0]
+    asked, broken = server.run, []
 
     def lossy(script: Any, keys: Any, args: Any) -> Any:
         found = asked(script, keys, args)
         if script.name == "append" and not broken:
             broken.append(found)
-            from django_agent_sse.eventlog.redis.server import Lost
-
+            meanwhile()
             raise Lost from OSError("reset")
         return found
 
-    log.servers[0].run = lossy  # type: ignore[method-assign]
-    appended = log.append(TOPIC, [Event("2"), Event("3")])
+    server.run = lossy  # type: ignore[method-assign]
+    yield
+    server.run = asked  # type: ignore[method-assign]
+    assert broken
+
+
+@pytest.mark.parametrize("count", [1, 2, 3_000])
+def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_appended_twice(server: Valkey, count: int) -> None:
+    log = RedisEventLog(url=server.url)
+    log.append(TOPIC, Event("1"))
+    with answer_lost(log):
+        appended = log.append(TOPIC, [Event("x")] * count)
+    assert (appended.first, appended.last) == (2, 1 + count)
+    assert log.state(TOPIC).top == 1 + count
+    assert [record.nonce for record in log.read_after(TOPIC, 1, 2).records] == [appended.nonce] * min(2, count)
+
+
+def test_an_answer_that_is_lost_is_found_behind_what_others_appended_meanwhile(server: Valkey) -> None:
+    log, other = RedisEventLog(url=server.url), RedisEventLog(url=server.url)
+    log.append(TOPIC, Event("1"))
+    with answer_lost(log, lambda: other.append(TOPIC, [Event("o")] * 4_000)):
+        appended = log.append(TOPIC, [Event("2"), Event("3")])
     assert (appended.first, appended.last) == (2, 3)
-    assert log.state(TOPIC).top == 3
-    assert [record.nonce for record in log.read_after(TOPIC, 1).records] == [appended.nonce] * 2
+    assert log.state(TOPIC).top == 4_003
+
+
+def test_an_answer_that_is_lost_is_not_known_where_the_topic_is_trimmed_meanwhile(server: Valkey) -> None:
+    log, other = (RedisEventLog(url=server.url, MAX_EVENTS=100) for _ in range(2))
+    with (
+        answer_lost(log, lambda: other.append(TOPIC, [Event("o")] * 200)),
+        pytest.raises(EventLogUnavailable, match="is not known.*key="),
+    ):
+        log.append(TOPIC, Event("1"))
+    with answer_lost(log, lambda: other.append(TOPIC, [Event("o")] * 200)):
+        assert log.append(TOPIC, Event("2"), key="k").first == 202
+    assert log.state(TOPIC).top == 402
+
+
+def test_a_server_that_hangs_is_waited_for_by_one_caller_at_a_time(server: Valkey) -> None:
+    wait = 0.5
+    log = RedisEventLog(url=f"{server.url}?socket_timeout={wait}")
+    log.append(TOPIC, Event("1"))
+    server.hold()
+    refused, slow, over = [0], [0], threading.Event()
+
+    def publish() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            with pytest.raises(EventLogUnavailable, match=URL):
+                log.append(TOPIC, Event("lost"), key="same")
+            refused[0] += 1
+            slow[0] += time.monotonic() - began > wait / 2
+            over.wait(0.005)
+
+    with pytest.raises(EventLogUnavailable):
+        log.append(TOPIC, Event("lost"), key="same")
+    publishers = [threading.Thread(target=publish) for _ in range(8)]
+    for publisher in publishers:
+        publisher.start()
+    time.sleep(4)
+    over.set()
+    for publisher in publishers:
+        publisher.join(20)
+    server.release()
+    assert 1 <= slow[0] <= 4 / wait, "one at a time tries it, and there are pauses"
+    assert refused[0] > 50 * slow[0], "the others are told at once"
+    until_told(lambda: log.append(TOPIC, Event("2"), key="same"))
+    assert log.state(TOPIC).top == 2
