@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import threading
@@ -193,9 +194,12 @@ def many_descriptors() -> Iterator[None]:
     """New sockets have numbers above 1023, as in a process with many streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    gc.collect()  # what it would close later would leave low numbers
+    gc.disable()
     held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
     assert held[-1] > 1023
     yield
+    gc.enable()
     for one in held:
         os.close(one)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
