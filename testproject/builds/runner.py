@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from .lines import LineSplitter
 from .log import BuildLog, Source
 from .models import Build
 from .process import ChildProcess
-from .progress import Meter
+from .progress import Meter, Progress
 from .recipes import all_recipes
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class _Run:
         self._echo = echo
         self._log = BuildLog(build.pk)
         self._meter = Meter()
-        self._told = 0.0
+        self._telling: asyncio.Task[None] | None = None
         self._pid: int | None = None
         self._cancelled = False
 
@@ -80,6 +79,7 @@ class _Run:
             logger.exception("build %d could not be run", self._build.pk)
             await self._log.extend("stderr", ["This build could not be run; the log of its process has the reason."])
         await self._log.flush()
+        await self._told_enough()
         await sync_to_async(self._record_end)(None if self._cancelled and self._pid is None else exit_code)
         return exit_code
 
@@ -136,13 +136,25 @@ class _Run:
 
     async def _extend(self, source: Source, lines: Sequence[str]) -> None:
         self._echo(source, lines)
-        if self._meter.feed(lines) and time.monotonic() - self._told >= TOLD_EVERY:
-            self._told = time.monotonic()
-            await sync_to_async(self._tell_progress)()
+        if self._meter.feed(lines) and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._tell_progress())
         await self._log.extend(source, lines)
 
-    def _tell_progress(self) -> None:
-        now = self._meter.progress
+    async def _tell_progress(self) -> None:
+        told = None
+        while told != self._meter.progress:
+            told = self._meter.progress
+            await sync_to_async(self._record_progress)(told)
+            await asyncio.sleep(TOLD_EVERY)
+
+    async def _told_enough(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            (failed,) = await asyncio.gather(self._telling, return_exceptions=True)
+            if isinstance(failed, Exception):
+                logger.error("the progress of build %d could not be told", self._build.pk, exc_info=failed)
+
+    def _record_progress(self, now: Progress) -> None:
         self._build.fraction, self._build.step = now.fraction, now.step or ""
         self._build.save(update_fields=["fraction", "step"])
         overview.tell(self._build)

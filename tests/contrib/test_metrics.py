@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from django_agent_sse import api_key
+from django_agent_sse import api_key, stream_closed
 from django_agent_sse.contrib.opentelemetry import instrument
 from django_agent_sse.contrib.prometheus import StreamCollector, metrics_view
 from django_agent_sse.exceptions import RouteError
@@ -34,8 +34,11 @@ def from_zero(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing has been counted, and nobody has looked: what was once seen of a route never goes down."""
     tally.reset()
     monkeypatch.setattr("django_agent_sse.metrics._looker", Looker())
+    receivers = list(stream_closed.receivers)
     yield
     tally.reset()
+    stream_closed.receivers[:] = receivers
+    stream_closed.sender_receivers_cache.clear()
 
 
 async def three_events(c: Any, stream: Any, number: int) -> None:

@@ -46,6 +46,7 @@ def gated(folder: Path) -> int:
 
 def steps(folder: Path) -> int:
     print("==> 1/4 First")
+    time.sleep(0.1)  # the next step begins before one may be told again
     print("==> 2/4 Second")
     print("half of it [ 50%]")
     gate(folder, "half")
