@@ -21,6 +21,8 @@ from .tally import RouteTally, tally
 
 SLOWEST_HEARTBEAT = 55
 """Seconds: load balancers and nginx close what was silent for 60."""
+_ZERO = time.time() - time.monotonic()
+"""When the loops' clock stood at 0, in seconds since 1970: the same for all reports, so that the order of rows never changes."""
 TOPICS = 200
 """Topics whose readers one question gets at most."""
 ROWS = 100
@@ -176,7 +178,7 @@ def _row(now: float, stream: OpenStream, facts: Facts, measure: Measure) -> Row:
         route=facts.route,
         topics=tuple(stream.topics),
         user=facts.user,
-        opened=round(time.time() - seconds, 3),
+        opened=round(_ZERO + (now if measure.opened is None else measure.opened), 3),
         seconds=round(seconds, 3),
         events=measure.events,
         bytes=measure.bytes,
