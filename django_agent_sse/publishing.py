@@ -122,6 +122,7 @@ class Topic:
             outside_transaction: See ``publish``.
             on_commit: See ``publish``.
         """
+        log.refuse_on_a_loop("publish_many")
         return log.append(self.name, _events(values, event), expect, key, outside_transaction, on_commit)
 
     @overload
@@ -242,6 +243,7 @@ def publish_many(
     on_commit: bool = False,
 ) -> list[Position] | None:
     """Append several events to a topic at once: see ``Topic.publish_many``."""
+    log.refuse_on_a_loop("publish_many")
     return log.append(topic, _events(values, event), expect, key, outside_transaction, on_commit)
 
 
@@ -275,6 +277,7 @@ def close_topic(
     topic: str, reason: str = "completed", *, outside_transaction: bool = False, on_commit: bool = False
 ) -> bool | None:
     """End a topic: see ``Topic.close``."""
+    log.refuse_on_a_loop("close_topic")
     return log.close(topic, reason, outside_transaction, on_commit)
 
 

@@ -145,8 +145,11 @@ def test_a_name_that_no_topic_can_have(name: Any) -> None:
     ("call", "twin"),
     [
         (lambda: publish(NAME, 1), "apublish"),
-        (lambda: publish_many(NAME, [1]), "apublish"),
-        (lambda: close_topic(NAME), "aclose"),
+        (lambda: publish_many(NAME, [1]), "apublish_many"),
+        (lambda: close_topic(NAME), "aclose_topic"),
+        (lambda: Topic(NAME).publish(1), "apublish"),
+        (lambda: Topic(NAME).publish_many([1]), "apublish_many"),
+        (lambda: Topic(NAME).close(), "aclose"),
         (lambda: Topic(NAME).delete(), "adelete"),
         (lambda: Topic(NAME).state(), "astate"),
         (lambda: topic_cursor(NAME), "atopic_cursor"),

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final
 
 from ..eventlog.checked import valid_topic
+from ..eventlog.threads import QUIET_SECONDS, give_connections_back, under_test
 from ..exceptions import AgentSSEError, EventLogUnavailable
 from ..publishing import Topic
 from ..wire.event import Event
@@ -21,7 +22,7 @@ PATIENCE: Final = 5.0
 """Seconds that ``flush()`` and ``close()`` wait for the log."""
 RETRY: Final = 1.0
 """Seconds between two tries while the event log is away."""
-NEVER: Final = ("django_agent_sse", "django.db", "asyncio")
+NEVER: Final = ("django_agent_sse", "django.db", "psycopg", "redis", "asyncio")
 """Loggers of what publishing itself uses: a record of theirs would make another, and that one another."""
 
 
@@ -90,20 +91,33 @@ class TopicHandler(logging.Handler):
         super().close()
 
     def _work(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._waiting or self._closing)
-                batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
-                dropped, self._dropped = self._dropped, 0
-            if not batch:
-                return
-            told = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
-            done = self._publish([*batch, *told])
-            with self._news:
-                for _ in batch if done else ():
-                    self._waiting.popleft()
-                self._dropped += 0 if done else dropped
+        try:
+            while (found := self._next()) is not None:
+                batch, dropped = found
+                told = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
+                done = self._publish([*batch, *told])
+                if under_test():
+                    give_connections_back()  # a runner that drops its database finds nobody in it
+                with self._news:
+                    for _ in batch if done else ():
+                        self._waiting.popleft()
+                    self._dropped += 0 if done else dropped
+                    self._news.notify_all()
+        finally:
+            give_connections_back()
+
+    def _next(self) -> tuple[list[Event], int] | None:
+        """What waits, and how many records were dropped before; ``None`` at the end, or after a quiet time: this thread ends."""
+        with self._news:
+            if not self._waiting and not self._closing:
+                self._news.wait_for(lambda: self._waiting or self._closing, QUIET_SECONDS)
+            if not self._waiting:
+                self._thread = None
                 self._news.notify_all()
+                return None
+            batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
+            dropped, self._dropped = self._dropped, 0
+            return batch, dropped
 
     def _publish(self, events: list[Event]) -> bool:
         """Whether it is over with these: published, or refused for good."""
@@ -112,6 +126,7 @@ class TopicHandler(logging.Handler):
         except EventLogUnavailable:
             if self._closing:
                 return True
+            give_connections_back()  # the next try is on a new one
             time.sleep(RETRY)
             return False
         except AgentSSEError as error:

@@ -165,7 +165,9 @@ class MemoryEventLog(EventLog):
 
     def _close(self, topic: str, reason: str) -> bool:
         with self._lock:
-            found = self._topics_by_name.get(topic) or self._make(topic)
+            found = self._topics_by_name.get(topic)
+            if found is None:
+                found = self._make(topic)
             if found.closed is not None:
                 return False
             found.closed = reason

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.test import override_settings
 
 from django_agent_sse import Topic
 from django_agent_sse.contrib import logging as contrib
 from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog import current
 from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.eventlog.threads import give_connections_back
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 
 NAME = "logs.app"
@@ -85,7 +88,9 @@ async def test_logging_on_an_event_loop_publishes_from_the_thread(
     assert kept(log) == [("warning", "from a coroutine")]
 
 
-@pytest.mark.parametrize("name", ["django_agent_sse", "django_agent_sse.stream", "django.db", "django.db.backends", "asyncio"])
+@pytest.mark.parametrize(
+    "name", ["django_agent_sse", "django_agent_sse.stream", "django.db", "django.db.backends", "psycopg.pool", "redis", "asyncio"]
+)
 def test_what_publishing_itself_logs_is_never_published(log: EventLog, handler: TopicHandler, name: str) -> None:
     assert not handler.filter(logging.LogRecord(name, logging.ERROR, "", 0, "x", None, None))
     assert handler.filter(logging.LogRecord(f"my_{name}", logging.ERROR, "", 0, "x", None, None))
@@ -132,8 +137,33 @@ def test_closing_publishes_what_waits_and_ends_the_thread(log: EventLog) -> None
     logger.removeHandler(handler)
     handler.close()
     assert kept(log) == [("error", "the last")]
-    assert handler._thread is not None
-    assert not handler._thread.is_alive()
+    assert not any(thread.name == f"sse-log-{NAME}" for thread in threading.enumerate())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_thread_ends_when_there_is_nothing_to_log_and_holds_no_database_connection(
+    logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+
+    def spied() -> None:
+        held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
+        give_connections_back()
+        held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
+
+    monkeypatch.setattr(contrib, "give_connections_back", spied)
+    monkeypatch.setattr(contrib, "under_test", lambda: False)
+    monkeypatch.setattr(contrib, "QUIET_SECONDS", 0.1)
+    with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}):
+        for number in range(2):
+            logger.info("%d", number)
+            handler.flush()
+            thread = handler._thread
+            assert thread is not None
+            thread.join(20)
+            assert not thread.is_alive()
+            assert held == [True, False] * (number + 1)
+        assert [text for _, text in kept(current.event_log())] == ["0", "1"]
 
 
 def test_it_is_configured_as_any_handler(log: EventLog) -> None:

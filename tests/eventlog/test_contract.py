@@ -186,6 +186,19 @@ def test_closing_a_topic_that_does_not_exist_makes_it(log: Any) -> None:
     assert log.close(TOPIC)
     state = log.state(TOPIC)
     assert (state.exists, state.closed, state.top) == (True, "completed", 0)
+    assert not log.close(TOPIC, "again")
+    assert log.state(TOPIC) == state
+
+
+def test_closing_a_topic_that_keeps_no_events_ends_that_one(log: Any) -> None:
+    log.append(TOPIC, [Event("one"), Event("two")], key="k")
+    assert log.trim(TOPIC, max_events=0) == 2
+    before = log.state(TOPIC)
+    assert log.close(TOPIC, "done")
+    state = log.state(TOPIC)
+    assert (state.epoch, state.top, state.closed, before.top) == (before.epoch, 2, "done", 2)
+    assert not log.close(TOPIC, "again")
+    assert log.append(TOPIC, [Event("one"), Event("two")], key="k").last == 2
 
 
 def test_a_deleted_topic_begins_anew_in_another_epoch(log: Any) -> None:
