@@ -181,6 +181,7 @@ class Router:
         start: Start = "oldest",
         filter: Filter | None = None,
         map: Map | None = None,
+        offsets: bool = False,
         **about: Any,
     ) -> None:
         """Serve topics as a stream, without a handler: ``router.topic("builds/<int:id>/logs/", "builds.{id}")``.
@@ -191,14 +192,14 @@ class Router:
             path: As for ``sse``.
             topics: 1 to 16 names; ``{id}`` stands for what the URL captured as ``id``.
             name: For ``reverse()``.
-            start: As for ``stream.follow``, and so are ``filter`` and ``map``.
+            start: As for ``stream.follow``, and so are ``filter``, ``map`` and ``offsets``.
             about: ``guards``, ``middleware``, ``on_error`` and the options of ``sse``.
 
         Raises:
             RouteError: At import, for what a route cannot take.
         """
         check_names({key: value for key, value in about.items() if key not in _ABOUT})
-        handler = topic_handler(topics, start, filter, map)
+        handler = topic_handler(topics, start, filter, map, offsets)
         self.sse(path, handler, name=name or "topic", **about)
 
     def log(self, path: str, topic: LogTopic, *, name: str = "log", **about: Any) -> None:

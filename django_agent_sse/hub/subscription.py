@@ -65,8 +65,8 @@ class Subscription:
         self._reopening: asyncio.Task[None] | None = None
         self.finished: dict[str, str] = {}
 
-    async def open(self, asked: str | None, malformed: bool) -> Lost | None:
-        """Begin after the id that the client sent, if it did.
+    async def open(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
+        """Begin after the id that the client sent, if it did; where ``offsets`` are taken, that may be a number of events.
 
         Returns:
             How continuity was lost, where that id cannot be honoured.
@@ -76,7 +76,7 @@ class Subscription:
         """
         await self._open_feeds()
         try:
-            return await self._resume(asked, malformed)
+            return await self._resume(asked, malformed, offsets)
         except BaseException:
             self.close()
             raise
@@ -92,10 +92,11 @@ class Subscription:
                 raise error
         self._followers = [Follower(feed, self._start) for feed in feeds]
 
-    async def _resume(self, asked: str | None, malformed: bool) -> Lost | None:
+    async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
         if asked is None and not malformed:
             return None
-        sent = await self._sent(asked or "")
+        number = offsets and asked is not None and asked.isdecimal()
+        sent = await self._sent(await self._id_of(asked or "") if number else asked or "")
         reasons: set[GapReason] = set() if sent else {"unknown"}
         missed = 0
         for follower, name in zip(self._followers, self._names, strict=True):
@@ -109,6 +110,12 @@ class Subscription:
             return None
         worst = next(reason for reason in _WORST_FIRST if reason in reasons)
         return Lost(worst, asked, missed if worst == "trimmed" else None, self.id)
+
+    async def _id_of(self, offset: str) -> str:
+        """The id of an event by its number in the one topic, as that is now."""
+        feed = self._followers[0].feed
+        await feed.look()
+        return f"{feed.epoch}.{offset}" if feed.epoch else offset
 
     async def _sent(self, asked: str) -> dict[str, Position]:
         """The positions in an id, by the names of topics; empty where it holds none of these topics."""

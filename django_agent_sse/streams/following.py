@@ -49,7 +49,6 @@ class Following:
     __slots__ = ("_done", "_filter", "_hidden", "_map", "_runner", "_subscription", "began", "ended", "idle", "running")
 
     def __init__(self, runner: Runner, topics: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None) -> None:
-        check_follow(topics, start, filter, map)
         self._runner = runner
         self._filter = filter
         self._map = map
@@ -60,7 +59,7 @@ class Following:
         self.ended: Followed | None = None
         self.began = self.running = False
 
-    async def run(self, after: str | None, live: bool) -> Followed | None:
+    async def run(self, after: str | None, live: bool, offsets: bool) -> Followed | None:
         """Follow until the end; ``None`` where that was the stream's.
 
         Raises:
@@ -70,7 +69,7 @@ class Following:
         runner, sent = self._runner, self._runner.context.position
         runner.hold()
         asked = sent.value if sent.value is not None else None if sent.malformed else after
-        lost = await self._subscription.open(asked, sent.malformed)
+        lost = await self._subscription.open(asked, sent.malformed, offsets)
         self.began = self.running = True
         try:
             if lost is not None:
@@ -187,7 +186,7 @@ class Following:
         return frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
 
 
-def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object) -> None:
+def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
     """Refuse what ``follow()`` cannot take.
 
     Raises:
@@ -197,6 +196,8 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
         raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
     if start not in ("oldest", "live"):
         raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
+    if not isinstance(offsets, bool) or (offsets and len(topics) > 1):
+        raise FollowError(f"offsets={offsets!r}: True or False, and True with one topic only, whose events a bare number counts")
     for name, given in (("filter", filter), ("map", map)):
         if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
             raise FollowError(f"{name}={given!r}: a plain function of an Event, which is called for each event of each client")

@@ -12,7 +12,7 @@ from ..hub.endings import Ending
 from ..hub.follower import Start
 from ..wire import Event, comment, frame
 from .aside import Callback
-from .following import Filter, Followed, Following, Map
+from .following import Filter, Followed, Following, Map, check_follow
 from .sources import events_of, items_of, without_line_end
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class Stream:
         after: str | None = None,
         filter: Filter | None = None,
         map: Map | None = None,
+        offsets: bool = False,
     ) -> Followed:
         """Send what the client missed of these topics, then what is published to them, until all of them are closed or deleted.
 
@@ -136,6 +137,8 @@ class Stream:
             after: A position to begin after, for a client without an id: an event's id, or what ``topic_cursor()`` returned.
             filter: Called with each event, for each client; it gets those for which this is true.
             map: Called with each event, for each client: returns an ``Event``, or other data for it, or ``None`` for nothing.
+            offsets: Take a bare number for an id as well: after so many events of the one topic, as it is now. For clients that
+                count events instead of keeping ids; a topic that was made anew meanwhile is not noticed.
 
         Returns:
             Why each topic ended. When the handler returns then, the stream ends as ``topic_closed``.
@@ -151,9 +154,10 @@ class Stream:
             raise FollowError("follow() was called on this stream before; it takes up to 16 topics at once")
         if self._numbered:
             raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
+        check_follow(topics, start, filter, map, offsets)
         self._following = following = Following(self._runner, topics, start, filter, map)
         try:
-            followed = await following.run(after, start == "live")
+            followed = await following.run(after, start == "live", offsets)
         finally:
             if not following.began:
                 self._following = None

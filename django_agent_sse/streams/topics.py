@@ -51,7 +51,7 @@ class TopicNames:
 
 
 def topic_handler(
-    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None
+    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None, offsets: bool
 ) -> Callable[[Context, Stream], Coroutine[Any, Any, None]]:
     """A handler that follows the topics of these names, with what the URL captured in them.
 
@@ -59,13 +59,13 @@ def topic_handler(
         RouteError: A name that no topic can have, or what ``follow()`` cannot take.
     """
     try:
-        check_follow(templates, start, filter, map)
+        check_follow(templates, start, filter, map, offsets)
     except FollowError as error:
         raise RouteError(f"topic(): {error}") from error
     names = TopicNames(*templates)
 
     async def topic(c: Context, stream: Stream, **values: object) -> None:
-        await stream.follow(*names.of(values), start=start, filter=filter, map=map)
+        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets)
 
     return taking(topic, names.fields, "c", "stream")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,19 @@ async def test_the_bell_rung_from_a_thread_wakes_a_follower(feeds: Feeds, log: W
 
     await asyncio.to_thread(publish)
     assert b"data: one\n\n" in await reading
+
+
+async def test_the_timer_comes_every_seven_to_fifteen_seconds_and_lingering_is_thirty(
+    feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (feeds_module.CHECK, feeds_module.LINGER) == (15.0, 30.0)
+    asked: list[float] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(feeds, "_loop", types.SimpleNamespace(call_later=lambda seconds, _: asked.append(seconds)))
+        for _ in range(200):
+            feeds._check_later()
+    assert 7.5 <= min(asked) < 9
+    assert 13.5 < max(asked) <= 15
 
 
 async def test_what_was_published_without_a_bell_is_found_by_the_timer(

@@ -179,22 +179,22 @@ async def test_a_client_that_leaves_ends_following(on_disconnect: str) -> None:
 # Gaps
 
 
+CANNOT_BE_HONOURED = [
+    ("EPOCH.2", "trimmed", 3),
+    ("abcdefgh.4", "epoch", None),
+    ("EPOCH.99", "ahead", None),
+    ("EPOCH.9223372036854775808", "unknown", None),
+    ("nonsense", "unknown", None),
+    ("v1.aaaaaaabcdefgh1", "unknown", None),
+    ("x" * 513, "unknown", None),
+    ("ą" * 100, "unknown", None),
+    ("EPOCH.-1", "unknown", None),
+    ("EPOCH.1\x01", "unknown", None),
+]
+
+
 @pytest.mark.parametrize("start", ["oldest", "live"])
-@pytest.mark.parametrize(
-    ("sent", "reason", "missed"),
-    [
-        ("EPOCH.2", "trimmed", 3),
-        ("abcdefgh.4", "epoch", None),
-        ("EPOCH.99", "ahead", None),
-        ("EPOCH.9223372036854775808", "unknown", None),
-        ("nonsense", "unknown", None),
-        ("v1.aaaaaaabcdefgh1", "unknown", None),
-        ("x" * 513, "unknown", None),
-        ("ą" * 100, "unknown", None),
-        ("EPOCH.-1", "unknown", None),
-        ("EPOCH.1\x01", "unknown", None),
-    ],
-)
+@pytest.mark.parametrize(("sent", "reason", "missed"), CANNOT_BE_HONOURED)
 async def test_an_id_that_cannot_be_honoured_is_one_gap_and_none_on_the_next_return(
     log: Any, start: str, sent: str, reason: str, missed: int | None
 ) -> None:
@@ -211,6 +211,18 @@ async def test_an_id_that_cannot_be_honoured_is_one_gap_and_none_on_the_next_ret
         assert data(await client.take(len(expected))) == expected
         again = site.connect(last_event_id=f"{epoch}.{after}")
         assert data(await again.take(len(expected))) == expected
+
+
+@pytest.mark.parametrize(("sent", "reason"), [(sent, reason) for sent, reason, _ in CANNOT_BE_HONOURED])
+async def test_without_control_events_such_an_id_is_410(log: Any, sent: str, reason: str) -> None:
+    epoch = (await apublish_many("builds.42", [*"12345678"]))[0].epoch
+    log.trim("builds.42", max_events=3)
+    async with following("builds.42") as site:
+        client = site.connect(headers={"accept": "*/*"}, last_event_id=sent.replace("EPOCH", epoch))
+        assert await client.begun() == 410
+        await client.over()
+        assert client.json()["reason"] == reason
+        assert data(await site.connect(headers={"accept": "*/*"}).take(3)) == [*"678"]
 
 
 async def test_without_control_events_a_lost_position_is_410_and_the_next_request_goes_on() -> None:
@@ -270,6 +282,40 @@ async def test_without_control_events_a_later_gap_ends_the_connection(caplog: py
         assert await client.rest() == []
         again = site.connect(last_event_id=str(old))
         assert await again.begun() == 410
+
+
+# Numbers
+
+
+async def test_a_bare_number_is_an_offset_where_the_route_takes_it() -> None:
+    epoch = (await apublish_many("builds.42", [*"1234"]))[0].epoch
+    async with following("builds.42", offsets=True) as site:
+        for sent, expected in (("2", [*"34"]), ("0", [*"1234"]), (f"{epoch}.3", ["4"])):
+            assert data(await site.connect(last_event_id=sent).take(len(expected))) == expected
+        events = await site.connect(last_event_id="3").take(1)
+        assert [event.id for event in events] == [f"{epoch}.4"], "ids are as ever"
+        assert (await gap(site.connect(last_event_id="9")))["reason"] == "ahead"
+        for sent in ("-1", "٤", "1.5", "9" * 30):
+            assert (await gap(site.connect(last_event_id=sent)))["reason"] == "unknown"
+        await Topic("builds.42").adelete()
+    async with following("builds.43", offsets=True) as site:
+        assert (await gap(site.connect(last_event_id="2")))["reason"] == "unknown"
+
+
+async def test_a_bare_number_after_which_events_are_gone_is_a_gap(log: Any) -> None:
+    await apublish_many("builds.42", [*"1234"])
+    log.trim("builds.42", max_events=1)
+    async with following("builds.42", offsets=True) as site:
+        client = site.connect(last_event_id="1")
+        found = await gap(client)
+        assert (found["reason"], found["missed"]) == ("trimmed", 2)
+        assert (await client.event()).data == "4"
+
+
+async def test_elsewhere_a_bare_number_is_no_id() -> None:
+    await apublish_many("builds.42", [*"1234"])
+    async with following("builds.42") as site:
+        assert (await gap(site.connect(last_event_id="2")))["reason"] == "unknown"
 
 
 # Beginning
@@ -356,6 +402,8 @@ async def test_a_filter_that_fails_is_an_error_of_the_handler(caplog: pytest.Log
         ([], {}, "1 to 16 topics, not 0"),
         ([f"t{n}" for n in range(17)], {}, "not 17"),
         (["a"], {"start": "newest"}, "'oldest' begins"),
+        (["a", "b"], {"offsets": True}, "with one topic only"),
+        (["a"], {"offsets": 1}, "True or False"),
         (["a"], {"filter": 1}, "a plain function"),
         (["a"], {"map": asyncio.sleep}, "a plain function"),
     ],
