@@ -70,7 +70,8 @@ def test_what_is_committed_arrives(bell: str, request: pytest.FixtureRequest, re
     with running("uvicorn", tmp_path / "server", **site) as server:
 
         async def publish_here() -> dict[str, int]:
-            answer = await asyncio.to_thread(server.get, f"topics/stamped/{TOPIC}/", count=COUNT, pause=PAUSE, patience=PATIENCE)
+            with server.open(f"topics/stamped/{TOPIC}/", count=COUNT, pause=PAUSE) as client:
+                answer = await asyncio.to_thread(client.answer, PATIENCE)
             return dict(answer.json())
 
         async def publish_elsewhere() -> dict[str, int]:

@@ -186,9 +186,9 @@ class Server:
         self.signal(signal.SIGTERM)
         try:
             self.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as late:
             self.kill()
-            raise AssertionError(f"{self.kind} ignored SIGTERM for {STOP_SECONDS} s:\n{self.log()}") from None
+            raise AssertionError(f"{self.kind} ignored SIGTERM for {STOP_SECONDS} s:\n{self.log()}") from late
 
     def restart(self) -> None:
         """Die, and serve again at the same address: what the process held is lost."""

@@ -21,7 +21,11 @@ from .servers import Server
 LONG = "LONG_PROOFS" in os.environ
 FOLLOWERS, SLOW = (200, 20) if LONG else (40, 4)
 RATE, SECONDS, PAUSE = (2000, 35.0, 30.0) if LONG else (1000, 5.0, 3.0)
+SIZE = 80 if LONG else 2000
+"""Bytes of an event: what comes while some do not read is more than the kernel takes for them."""
 PATIENCE = 180.0
+HELD = RATE * PAUSE / 10
+"""Events that the server has not sent to who does not read, at the end of the pause."""
 RING = 2 * 2**20
 CONNECTION = 256 * 1024
 """A chunk of ours (64 KiB), what the server's transport takes before it says stop (64 KiB), and as much again for copies."""
@@ -55,9 +59,13 @@ class Reader:
         self.ended = self.ended or b"event: sse.end" in whole
 
 
-def follower(server: Server, topic: str) -> Reader:
+def follower(server: Server, topic: str, *, pauses: bool) -> Reader:
     where = urlsplit(server.url)
-    sock = socket.create_connection((where.hostname, where.port), 10)
+    sock = socket.socket()
+    sock.settimeout(10)
+    if pauses:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the kernel's other side still takes up to four megabytes
+    sock.connect((where.hostname, where.port))
     sock.sendall(f"GET /topics/follow/{topic}/ HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
     return Reader(sock)
 
@@ -69,13 +77,13 @@ def resident(server: Server) -> int:
 
 def run(server: Server, topic: str, slow: int) -> tuple[int, float]:
     """Follow, produce, and read to the end, but for ``slow`` that pause; return how memory grew, and the others' p99 in ms."""
-    readers = [follower(server, topic) for _ in range(FOLLOWERS)]
+    readers = [follower(server, topic, pauses=number < slow) for number in range(FOLLOWERS)]
     pausing, reading = readers[:slow], readers[slow:]
     with selectors.DefaultSelector() as selector:
         for reader in reading:
             selector.register(reader.sock, selectors.EVENT_READ, reader)
         before = resident(server)
-        assert server.get(f"topics/produce/{topic}/", rate=RATE, seconds=SECONDS).status == 200
+        assert server.get(f"topics/produce/{topic}/", rate=RATE, seconds=SECONDS, size=SIZE).status == 200
         began, grown = time.monotonic(), 0
         while not all(reader.ended for reader in readers):
             assert time.monotonic() - began < PATIENCE, [reader.seen for reader in readers]
@@ -85,6 +93,8 @@ def run(server: Server, topic: str, slow: int) -> tuple[int, float]:
                     selector.unregister(key.fileobj)
             if pausing and time.monotonic() - began > PAUSE:
                 grown = resident(server) - before
+                behind = server.state()["behind"]
+                assert behind[slow - 1] > HELD > behind[slow], "they have stopped the server, and nobody else has"
                 for reader in pausing:
                     selector.register(reader.sock, selectors.EVENT_READ, reader)
                 pausing = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def _open_streams() -> int:
     return len(open_streams())
 
 
+def _behind() -> list[int]:
+    """How far each stream is behind its topics, the furthest first."""
+    from django_agent_sse.hub.registry import open_streams
+
+    return sorted((stream.measure(time.monotonic()).lag for stream in open_streams()), reverse=True)
+
+
 async def state(request: HttpRequest) -> JsonResponse:
     """``/_state/``: threads, descriptors, tasks, open streams, database connections and queries since it began."""
     return JsonResponse(
@@ -57,6 +65,7 @@ async def state(request: HttpRequest) -> JsonResponse:
             "descriptors": _descriptors(),
             "tasks": sorted(str(task.get_coro().__qualname__) for task in asyncio.all_tasks()),
             "open_streams": _open_streams(),
+            "behind": _behind(),
             "connections_opened": _connections_opened,
             "queries": _queries,
         }

@@ -30,20 +30,20 @@ def stamped(request: HttpRequest, topic: str) -> JsonResponse:
 
 
 async def produce(request: HttpRequest, topic: str) -> JsonResponse:
-    """Publish ``rate`` numbered events a second for so many ``seconds``, then close the topic, unless ``close=0``."""
-    close = request.GET.get("close") != "0"
-    task = asyncio.create_task(_produce(topic, int(request.GET["rate"]), float(request.GET["seconds"]), close))
+    """Publish ``rate`` numbered events of ``size`` a second for so many ``seconds``, then close the topic, unless ``close=0``."""
+    close, size = request.GET.get("close") != "0", int(request.GET.get("size", 80))
+    task = asyncio.create_task(_produce(topic, int(request.GET["rate"]), float(request.GET["seconds"]), close, size))
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return JsonResponse({})
 
 
-async def _produce(topic: str, rate: int, seconds: float, close: bool) -> None:
+async def _produce(topic: str, rate: int, seconds: float, close: bool, size: int) -> None:
     began, sent, count = time.monotonic(), 0, int(rate * seconds)
     while sent < count:
         due = min(count, int((time.monotonic() - began) * rate) + 1)
         now = time.monotonic_ns()
-        await apublish_many(topic, [f"{number} {now} ".ljust(80, "x") for number in range(sent, due)])
+        await apublish_many(topic, [f"{number} {now} ".ljust(size, "x") for number in range(sent, due)])
         sent = due
         await asyncio.sleep(TICK)
     if close:
