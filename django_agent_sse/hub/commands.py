@@ -9,7 +9,6 @@ import json
 import logging
 import random
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,8 +31,6 @@ PAUSE = 0.05
 """Seconds between two waves."""
 JITTER = 0.5
 """With more than one stream, each client's ``retry`` is drawn from this share around what staff asked for."""
-SEEN = 4096
-"""Commands that are remembered as seen: more than are kept in the log."""
 DRAINED_SECONDS = 300.0
 """How long a process that was drained takes no streams, unless it is told otherwise before."""
 
@@ -150,41 +147,6 @@ def _end_wave(mine: LoopStreams, streams: list[OpenStream], retry: int | None, s
         stream.end(Ending.KICKED, retry=later)
     if rest := streams[WAVE:]:
         asyncio.get_running_loop().call_later(PAUSE, _end_wave, mine, rest, retry, several)
-
-
-class Inbox:
-    """The commands in a log that this process has not seen, each once, also where the log begins anew.
-
-    What was there when it first looked is over, but for who watches.
-    """
-
-    def __init__(self) -> None:
-        self._epoch: str | None = None
-        self._cursor = self._over = 0
-        self._seen: deque[str] = deque(maxlen=SEEN)
-
-    async def read(self, log: EventLog) -> tuple[list[Command], bool]:
-        """The next ones, and whether there are more.
-
-        Raises:
-            EventLogError: The log cannot be read; nothing is passed over then.
-        """
-        page = await log.aread_after(COMMANDS, self._cursor)
-        if page.epoch != self._epoch:
-            page = await log.aread_after(COMMANDS, 0)
-            self._over = page.top if self._epoch is None else 0
-            self._epoch = page.epoch
-        found: list[Command] = []
-        for record in page.records:
-            self._cursor = record.offset
-            command = command_of(record.event)
-            if isinstance(command, Watch):
-                found.append(command)  # who goes on watching says so under the same id
-            elif command is not None and command.id not in self._seen:
-                self._seen.append(command.id)
-                if record.offset > self._over:
-                    found.append(command)
-        return found, bool(page.records) and page.records[-1].offset < page.top
 
 
 async def hear(log: EventLog, told: Callable[[object], None]) -> Callable[[], None]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import logging
-import math
 import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,13 +27,11 @@ from ..eventlog.threads import under_test, writers
 from ..eventlog.trouble import Trouble
 from ..exceptions import AgentSSEError
 from ..wire.event import Event
-from .commands import COMMANDS, Close, Command, Drain, Inbox, Watch, event_of, hear, obey
+from .commands import COMMANDS, Close, Command, Drain, Watch, command_of, event_of, hear, obey
 from .measures import encode
 from .measuring import Looker, Question
 from .options import monitor_options
 from .registry import open_streams, registry
-
-logger = logging.getLogger("django_agent_sse.monitor")
 
 REPORTS = "sse.monitor.reports"
 ROWS = "sse.monitor.rows"
@@ -136,9 +133,10 @@ class _Worker:
         self._stopped = False
         self.looker = Looker()
         self._questions: dict[str, Watch] = {}
-        self._inbox = Inbox()
+        self._obeyed: deque[str] = deque(maxlen=256)
+        self._epoch: str | None = None
+        self._cursor = 0
         self._news = True
-        self._read_at = math.inf
         self._report_at = time.monotonic() + random.uniform(0, 1)
         self._rows_at = self._trim_at = 0.0
         self._busy_at = time.monotonic()
@@ -159,20 +157,21 @@ class _Worker:
             runner.run(self._work())
 
     async def _work(self) -> None:
-        log: EventLog | None = None
-        unfollow: Callable[[], None] = _nothing
+        log = event_log()
+        unfollow = await hear(log, self._told)
         try:
             while True:
+                log_now = event_log()
+                if log_now is not log:
+                    unfollow()
+                    log = log_now
+                    unfollow = await hear(log, self._told)
+                    self._epoch, self._news = None, True
                 try:
-                    if (now := event_log()) is not log:
-                        unfollow()
-                        log, unfollow = None, _nothing
-                        unfollow = await hear(now, self._told)
-                        log, self._inbox, self._news = now, Inbox(), True
-                    pause = await self._turn(now)
+                    pause = await self._turn(log)
                     self._trouble.over()
-                except Exception as error:  # without this thread the process would never be seen again
-                    pause = self._failed(error)
+                except AgentSSEError as error:
+                    pause = max(1.0, self._trouble.failed(error))
                 if pause is None:
                     return
                 self._wake.clear()
@@ -182,25 +181,16 @@ class _Worker:
         finally:
             unfollow()
 
-    def _failed(self, error: Exception) -> float | None:
-        """After how many seconds to try again; ``None`` for never: this thread is to end."""
-        if not isinstance(error, AgentSSEError) and not self._trouble.failures:
-            logger.exception("the monitor failed; it goes on")
-        pause = max(1.0, self._trouble.failed(error))
-        self._read_at = time.monotonic() + pause
-        return None if self._stopped else pause
-
     def _told(self, _: object) -> None:
         self._news = True
         self._wake.set()
 
     async def _turn(self, log: EventLog) -> float | None:
         """Do what is due; after how many seconds to come again, ``None`` for never."""
-        now = time.monotonic()
-        if self._news or now >= self._read_at:
-            self._news, self._read_at = False, math.inf
+        if self._news:
+            self._news = False
             await self._read_commands(log)
-            now = time.monotonic()
+        now = time.monotonic()
         if _in_use():
             self._busy_at = now
         ends = self._stopped or (now - self._busy_at >= QUIET and self._over(self))
@@ -244,24 +234,33 @@ class _Worker:
                 await asyncio.wrap_future(writers.submit(partial(log.trim, topic, max_age=age)))
 
     async def _read_commands(self, log: EventLog) -> None:
-        commands, self._news = await self._inbox.read(log)
-        for command in commands:
-            self._take(command)
+        first = self._epoch is None
+        page = await log.aread_after(COMMANDS, self._cursor)
+        if page.epoch != self._epoch:
+            self._cursor = 0
+            page = await log.aread_after(COMMANDS, 0)
+            self._epoch = page.epoch
+        for record in page.records:
+            self._cursor = record.offset
+            command = command_of(record.event)
+            # What was asked before this process looked is over, but for who watches.
+            if command is not None and (isinstance(command, Watch) or not first):
+                self.take(command)
+        if page.records and page.records[-1].offset < page.top:
+            self._news = True
 
-    def _take(self, command: Command) -> None:
+    def take(self, command: Command) -> None:
+        """A command, once."""
         if isinstance(command, Watch):
             if command.id not in self._questions:
                 self._rows_at = 0.0
             self._questions[command.id] = command
             while len(self._questions) > QUESTIONS:
                 del self._questions[next(iter(self._questions))]
-        else:
+        elif command.id not in self._obeyed:
+            self._obeyed.append(command.id)
             obey(command, self.looker)
             self._report_at = 0.0  # what has changed is told at once
-
-
-def _nothing() -> None:
-    """Ends nothing."""
 
 
 def _in_use() -> bool:

@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.eventlog.trouble import Trouble
-from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable
+from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.hub import monitor as monitoring
-from django_agent_sse.hub.commands import COMMANDS, Close, Drain, Inbox, Watch, command_of, event_of, obey
+from django_agent_sse.hub.commands import Close, Drain, Watch, command_of, event_of, obey
 from django_agent_sse.hub.endings import Ending
 from django_agent_sse.hub.history import BUCKET, POINTS, History
 from django_agent_sse.hub.measures import RouteCounts, Snapshot, decode, encode
@@ -160,86 +158,6 @@ def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_ov
     for text in ("{}", "[]", '{"process": 1}', '{"process": {"id": "a"}, "routes": {}}'):
         with pytest.raises(ValueError, match="report|JSON|decode"):
             decode(text)
-
-
-async def test_commands_are_read_once_and_those_from_before_are_over_but_for_who_watches() -> None:
-    log, told = MemoryEventLog(), 300
-    closes = [Close(user=str(number)) for number in range(told)]
-    watch = Watch(question=Question(), until=5.0)
-    await log.aappend(COMMANDS, [*map(event_of, closes), event_of(watch)])
-    inbox = Inbox()
-    assert await all_of(inbox, log) == [watch], "also beyond the first page"
-    later = [Close(user="7"), watch, Drain(process="p")]
-    await log.aappend(COMMANDS, list(map(event_of, later)))
-    assert await all_of(inbox, log) == later
-    assert await all_of(inbox, log) == []
-    await log.adelete(COMMANDS)
-    another = Close(user="8")
-    await log.aappend(COMMANDS, [event_of(closes[0]), event_of(later[0]), event_of(another)])
-    assert await all_of(inbox, log) == [another], "a log that begins anew, or is another one since a failover, repeats nothing"
-
-
-async def all_of(inbox: Inbox, log: MemoryEventLog) -> list[Any]:
-    found, more = [], True
-    for _ in range(10):
-        if more:
-            commands, more = await inbox.read(log)
-            found += commands
-    assert not more
-    return found
-
-
-async def test_a_command_is_not_passed_over_where_the_log_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, inbox = MemoryEventLog(), Inbox()
-    await inbox.read(log)
-    await log.aappend(COMMANDS, event_of(command := Close(user="7")))
-    with monkeypatch.context() as broken:
-        broken.setattr(log, "aread_after", _fails)
-        with pytest.raises(EventLogUnavailable):
-            await inbox.read(log)
-    assert await all_of(inbox, log) == [command]
-
-
-async def _fails(*_: object) -> None:
-    raise EventLogUnavailable("deliberate")
-
-
-@pytest.mark.parametrize("error", [EventLogUnavailable("deliberate"), ZeroDivisionError("deliberate")])
-def test_the_thread_goes_on_whatever_fails_and_reads_again_what_it_could_not(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(monitoring, "under_test", lambda: False)
-    monkeypatch.setattr(MemoryEventLog, "crosses_processes", True)
-    monkeypatch.setattr(Trouble, "failed", lambda *_: 0.0)
-    obeyed, broken, read = list[Close](), [error] * 2, MemoryEventLog.aread_after
-    monkeypatch.setattr(monitoring, "obey", lambda command, _: obeyed.append(command))
-
-    async def reading(self: MemoryEventLog, topic: str, *given: Any) -> Any:
-        if len(reads) >= 2 and broken:
-            raise broken.pop()
-        reads.append(topic)
-        return await read(self, topic, *given)
-
-    reads: list[str] = []
-    monkeypatch.setattr(MemoryEventLog, "aread_after", reading)
-    registry.drain(30)  # in use
-    monitor.begin()
-    wait_for("it has looked", lambda: len(reads) >= 2)
-    command = Close(user="7")
-    event_log().append(COMMANDS, event_of(command))
-    wait_for("it is obeyed", lambda: obeyed)
-    assert obeyed == [command]
-    assert not broken
-    assert monitor.thread is not None
-    assert monitor.thread.is_alive()
-    assert ("it goes on" in caplog.text) is isinstance(error, ZeroDivisionError)
-
-
-def wait_for(what: str, probe: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not probe():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_a_command_for_nobody_here_does_nothing_and_one_that_names_nothing_closes_nothing() -> None:
