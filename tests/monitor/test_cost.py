@@ -19,7 +19,7 @@ from django_agent_sse.eventlog.current import event_log, reset
 from django_agent_sse.hub.board import board
 from django_agent_sse.hub.measures import encode
 from django_agent_sse.hub.measuring import Looker, Question
-from django_agent_sse.hub.monitor import REPORT, REPORTS, ROWS, WATCHED
+from django_agent_sse.hub.reporter import REPORT, REPORTS, ROWS, WATCHED
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 
