@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -88,6 +89,17 @@ def signed_in(chromium: Browser, site: MonitorSite, **about: Any) -> BrowserCont
 
 def live(page: Page) -> None:
     page.locator('[data-dot][data-state="live"]').wait_for()
+
+
+def test_of_http_1_1_it_says_nothing_over_http_2(chromium: Browser, tmp_path: Path) -> None:
+    with running_site(tmp_path, server="hypercorn") as site:
+        context = signed_in(chromium, site, ignore_https_errors=True)
+        page = context.new_page()
+        page.goto(f"{site.url}{STAFF}")
+        live(page)
+        assert page.evaluate("() => performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+        expect(page.get_by_text("This page came over HTTP/1.1.")).to_be_hidden()
+        context.close()
 
 
 def rows(page: Page, route: str) -> int:
