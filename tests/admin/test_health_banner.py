@@ -97,21 +97,20 @@ def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
 
 def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind_of_the_error() -> None:
     """Nobody polls there: what others publish waits, and does not come half a second later."""
-    with valkey() as server:
-        with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": REDIS, "OPTIONS": {"url": server.url}}}):
-            doorbell = event_log().doorbell
-            assert doorbell is not None
-            asyncio.run(doorbell.follow("builds.1"))
-            assert Looker().snapshot().problems == {}
-            server.end()
-            problems = poll("it is noticed", lambda: Looker().snapshot().problems, within=PATIENCE, every=0.02)
-            assert problems == {"doorbell": "ConnectionError"}
-            found = said(asgi_request(), picture(seen(problems=problems)))
-            assert [*found] == ["doorbell"]
-            assert "half a second" not in found["doorbell"].mend
-            assert "(ConnectionError)" in found["doorbell"].mend
-            doorbell.unfollow("builds.1")
-            assert Looker().snapshot().problems == {}, "nobody waits for one any more"
+    with valkey() as server, override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": REDIS, "OPTIONS": {"url": server.url}}}):
+        doorbell = event_log().doorbell
+        assert doorbell is not None
+        asyncio.run(doorbell.follow("builds.1"))
+        assert Looker().snapshot().problems == {}
+        server.end()
+        problems = poll("it is noticed", lambda: Looker().snapshot().problems, within=PATIENCE, every=0.02)
+        assert problems == {"doorbell": "ConnectionError"}
+        found = said(asgi_request(), picture(seen(problems=problems)))
+        assert [*found] == ["doorbell"]
+        assert "half a second" not in found["doorbell"].mend
+        assert "(ConnectionError)" in found["doorbell"].mend
+        doorbell.unfollow("builds.1")
+        assert Looker().snapshot().problems == {}, "nobody waits for one any more"
 
 
 @pytest.mark.parametrize("state", ["late", "gone"])

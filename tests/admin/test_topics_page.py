@@ -270,7 +270,8 @@ def cells(html: str, topic: str) -> dict[str, str]:
     found = re.search(rf"logtopic/{topic}/change/.*?</tr>", html, re.DOTALL)
     assert found
     return {
-        name: re.sub(r"<[^>]+>", " ", cell).strip() for name, cell in re.findall(r'data-label="([^"]+)"[^>]*>(.*?)</td>', found[0])
+        name: re.sub(r"<[^>]+>", " ", cell).strip()
+        for name, cell in re.findall(r'data-label="([^"]+)"[^>]*>(.*?)</td>', found[0])
     }
 
 
@@ -290,7 +291,9 @@ def test_what_a_topic_keeps_is_told_in_events_bytes_and_age() -> None:
 
 
 def test_ages_are_those_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = TopicState(**{**asdict(event_log().state("builds.1")), "oldest_at": time.time() - 7200, "newest_at": time.time() - 90})
+    state = TopicState(
+        **{**asdict(event_log().state("builds.1")), "oldest_at": time.time() - 7200, "newest_at": time.time() - 90}
+    )
     monkeypatch.setattr(event_log(), "state", lambda _: state)
     found = cells(page(person()), "builds.1")
     assert (found["Oldest event"], found["Last event"]) == (shown.span(7200), f"{shown.span(90)} ago")

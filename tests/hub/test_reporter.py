@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -17,7 +18,7 @@ from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.hub import reporter as reporting
 from django_agent_sse.hub.commands import COMMANDS, Close, Command, Watch, event_of
 from django_agent_sse.hub.measuring import Looker, Question
-from django_agent_sse.hub.reporter import REPORTS, Reporter
+from django_agent_sse.hub.reporter import REPORTS, ROWS, Reporter
 
 PATIENCE = 20.0
 MANY = 600
@@ -108,6 +109,22 @@ def test_another_epoch_of_the_commands_brings_no_old_one_back_and_loses_no_new_o
     ask(log, *old, Close(id="before", route="r/"), Close(id="after", route="r/"))
     until("it obeys what is new", lambda: "after" in obeyed)
     assert obeyed == ["before", "after"]
+
+
+def test_rows_travel_only_while_somebody_watches(
+    log: MemoryEventLog, begin: Callable[[], Reporter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "REPORT", 0.05)
+    monkeypatch.setattr(reporting, "WATCHED", 0.05)
+    one = begin()
+    until("it has reported now and then", lambda: log.state(REPORTS).top >= 4)
+    assert not log.state(ROWS).exists, "nobody watches"
+    ask(log, dataclasses.replace(watch("somebody"), until=time.time() + 1))
+    until("rows are told", lambda: log.state(ROWS).top >= 3)
+    until("nobody watches any more", lambda: not asked(one))
+    told, reports = log.state(ROWS).top, log.state(REPORTS).top
+    until("it goes on reporting", lambda: log.state(REPORTS).top >= reports + 4)
+    assert log.state(ROWS).top <= told + 1, "one was under way"
 
 
 def test_the_first_command_that_there_ever_was_is_obeyed(
