@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +20,8 @@ from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
-from django_agent_sse.hub.board import board
+from django_agent_sse.hub.board import Readers, board
+from django_agent_sse.hub.measuring import TOPICS
 from django_agent_sse.models import LogTopic
 from django_agent_sse.streams.context import Context
 
@@ -34,12 +34,14 @@ LISTED = 50
 """Topics of one page."""
 INTERNAL = "sse."
 """Topics that begin so are the package's own: not shown unless asked for, and nobody may change them."""
+UNKNOWN = Readers(missing=1)
+"""Where nobody asked, or nobody could."""
 TEMPLATES = "admin/django_agent_sse/logtopic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A topic as a page shows it; ``readers`` is ``None`` where nobody could tell in time."""
+    """A topic as a page shows it; ``readers`` is ``None`` where that is not known."""
 
     name: str
     key: str
@@ -87,11 +89,13 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
         internal = request.GET.get("internal") == "1" or asked["q"].startswith(INTERNAL)
         found, more, error = _listed(asked["q"], asked["after"], internal)
+        readers = _readers(asked["q"]) if found else UNKNOWN
         context = {
             "title": "Topics",
             "asked": asked,
             "internal": internal,
-            "found": found,
+            "found": (rows := [_row(name, state, readers) for name, state in found]),
+            "unknown": _why_unknown(readers) if any(row.readers is None for row in rows) else "",
             "more": more,
             "error": error,
             "limits": _about_the_log(),
@@ -134,7 +138,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             context = {**self._about(request, name, state), "form": form, "wrong": asked.name}
             return self._page(request, "topic", context, status=400)
         if asked.warning and not request.POST.get("confirmed"):
-            context = {"title": f"{asked.label}: {name}", "topic": _row(name, state, None), "verb": asked, "form": form}
+            context = {"title": f"{asked.label}: {name}", "topic": _row(name, state, UNKNOWN), "verb": asked, "form": form}
             return self._page(request, "confirm", context)
         exists = do(request, asked, name, form.cleaned_data)
         return redirect(self._url("change", name) if exists else self._url("changelist"))
@@ -165,7 +169,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return answer
 
 
-def _listed(prefix: str, after: str, internal: bool) -> tuple[list[Listed], str, str]:
+def _listed(prefix: str, after: str, internal: bool) -> tuple[list[tuple[str, TopicState]], str, str]:
     """A page of topics, the name after which the next one begins, and why there is none."""
     log = event_log()
     try:
@@ -175,9 +179,7 @@ def _listed(prefix: str, after: str, internal: bool) -> tuple[list[Listed], str,
         found = [(name, log.state(name)) for name in names[:LISTED]]
     except EventLogError as error:
         return [], "", str(error)
-    readers = _readers(prefix)
-    rows = [_row(name, state, readers) for name, state in found if state.exists]
-    return rows, names[LISTED - 1] if len(names) > LISTED else "", ""
+    return [one for one in found if one[1].exists], names[LISTED - 1] if len(names) > LISTED else "", ""
 
 
 def _skip_internal(prefix: str, names: list[str]) -> list[str]:
@@ -190,15 +192,24 @@ def _skip_internal(prefix: str, names: list[str]) -> list[str]:
     return before + rest
 
 
-def _readers(prefix: str) -> Mapping[str, int] | None:
+def _readers(prefix: str) -> Readers:
     try:
-        counts, missing = async_to_sync(board.readers)(prefix)
+        return async_to_sync(board.readers)(prefix)
     except AgentSSEError:
-        return None
-    return None if missing else counts
+        return UNKNOWN
 
 
-def _row(name: str, state: TopicState, readers: Mapping[str, int] | None) -> Listed:
+def _why_unknown(readers: Readers) -> str:
+    """Why some numbers of readers are not known, and what to do."""
+    if readers.missing:
+        return "Readers are not known now: not every process has told its own in time. Reload the page."
+    return (
+        f"Each process tells the readers of its {TOPICS} most read topics; where that leaves some out, a dash stands. Browse by "
+        "a longer prefix, or open the topic."
+    )
+
+
+def _row(name: str, state: TopicState, readers: Readers) -> Listed:
     now = datetime.now(UTC).timestamp()
     *parents, last = name.split(".")
     paths = ["".join(f"{part}." for part in parents[: depth + 1]) for depth in range(len(parents))]
@@ -211,7 +222,7 @@ def _row(name: str, state: TopicState, readers: Mapping[str, int] | None) -> Lis
         size=shown.size(state.bytes),
         age=shown.span(max(0.0, now - state.oldest_at)) if state.oldest_at is not None else "–",
         quiet=f"{shown.span(max(0.0, now - state.newest_at))} ago" if state.newest_at is not None else "–",
-        readers=None if readers is None else readers.get(name, 0),
+        readers=readers.of(name),
         internal=name.startswith(INTERNAL),
     )
 

@@ -23,7 +23,7 @@ class Doorbell(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why it does not ring now, where it should."""
+        """Why it does not ring now, where it should: the kind of the error, which anybody may see."""
 
     async def follow(self, topic: str) -> None:
         """Ring for a topic; what is read after this misses nothing. Give it back with ``unfollow``."""

@@ -7,9 +7,9 @@ import contextlib
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..eventlog.base import EventLog
 from ..eventlog.current import event_log
@@ -19,8 +19,9 @@ from .commands import Watch
 from .history import History
 from .measures import Row, Snapshot, decode
 from .measuring import Looker, Question
-from .monitor import LIFE, REPORTS, ROWS, monitor, tell
+from .monitor import monitor, tell
 from .process import this_process
+from .reporter import LIFE, REPORTS, ROWS
 
 READ = 0.8
 """Seconds for which a picture is new enough."""
@@ -73,6 +74,37 @@ class Picture:
         return sum(snapshot.total(name) for snapshot in self.counted)
 
 
+class _Answer(NamedTuple):
+    """What one process said to one question, at a time in seconds since 1970. ``matched`` counts what is not told, too."""
+
+    at: float
+    rows: list[Row]
+    matched: int
+    readers: Mapping[str, int]
+
+
+_NONE = _Answer(0.0, [], 0, {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readers:
+    """How many streams follow topics.
+
+    Attributes:
+        told: Of each process: the counts, and whether these are of all topics that it has readers of.
+        missing: Processes that have not answered in time.
+    """
+
+    told: tuple[tuple[Mapping[str, int], bool], ...] = ()
+    missing: int = 0
+
+    def of(self, topic: str) -> int | None:
+        """Those of one topic; ``None`` where some process may have more than it told of."""
+        if self.missing or any(not whole and topic not in counts for counts, whole in self.told):
+            return None
+        return sum(counts.get(topic, 0) for counts, _ in self.told)
+
+
 class Board:
     """One per process; used from any loop."""
 
@@ -84,8 +116,7 @@ class Board:
         self._log: EventLog | None = None
         self._history = History()
         self._cursors: dict[str, tuple[str, int]] = {}
-        self._answers: dict[tuple[str, Question], tuple[float, list[Row], int]] = {}
-        self._readers: dict[tuple[str, Question], dict[str, int]] = {}
+        self._answers: dict[tuple[str, Question], _Answer] = {}
         self._read_at = 0.0
         self._looker = Looker()
         self._asked: dict[Question, float] = {}
@@ -114,7 +145,8 @@ class Board:
                     self._trouble = ""
                 except AgentSSEError as error:
                     self._trouble = str(error)
-            self._history.forget(time.time())
+            self._history.forget(now := time.time())
+            self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < LIFE}
             self._read_at = time.monotonic()
 
     @property
@@ -147,9 +179,7 @@ class Board:
         if isinstance(answers, list):
             for asked, rows, matched, readers in answers:
                 told = [Row(*row)._replace(topics=tuple(row[2])) for row in rows]
-                question = Question(**asked)
-                self._answers[snapshot.process.id, question] = snapshot.at, told, int(matched)
-                self._readers[snapshot.process.id, question] = readers
+                self._answers[snapshot.process.id, Question(**asked)] = _Answer(snapshot.at, told, int(matched), dict(readers))
 
     def picture(self) -> Picture:
         """What was read last."""
@@ -186,37 +216,36 @@ class Board:
             return rows, matched, 0
         picture, found, matched, missing = self.picture(), list[Row](), 0, 0
         for snapshot in picture.counted:
-            at, rows, count = self._answers.get((snapshot.process.id, question), (0.0, [], 0))
-            if picture.at - at > ROWS_HOLD:
+            answer = self._answers.get((snapshot.process.id, question), _NONE)
+            if picture.at - answer.at > ROWS_HOLD:
                 missing += not question.process or question.process == snapshot.process.id
                 continue
-            found += rows
-            matched += count
+            found += answer.rows
+            matched += answer.matched
         return sorted(found, key=_order(question), reverse=question.sort.startswith("-")), matched, missing
 
-    async def readers(self, prefix: str, patience: float = 2.0) -> tuple[dict[str, int], int]:
-        """How many streams of all processes follow each topic that begins so, and how many processes have not answered in time.
+    async def readers(self, prefix: str, patience: float = 2.0) -> Readers:
+        """How many streams of all processes follow each topic that begins so.
 
         Raises:
             EventLogError: The log cannot be written.
         """
         if self.local:
-            return self._looker.readers(prefix), 0
+            return Readers(told=(_told(*self._looker.readers(prefix)),))
         question, deadline = Question(readers=prefix), time.monotonic() + patience
         while True:
             await self.look()
             await self.ask(question)
-            counts, _, missing = self._counted(question)
+            _, _, missing = self.rows(question)
             if not missing or time.monotonic() >= deadline:
-                return counts, missing
+                ids = [snapshot.process.id for snapshot in self.picture().counted]
+                answers = [answer for id in ids if (answer := self._answers.get((id, question))) is not None]
+                return Readers(told=tuple(_told(answer.readers, answer.matched) for answer in answers), missing=missing)
             await asyncio.sleep(READ / 4)
 
-    def _counted(self, question: Question) -> tuple[dict[str, int], int, int]:
-        _, matched, missing = self.rows(question)
-        counts: Counter[str] = Counter()
-        for snapshot in self.picture().counted:
-            counts.update(self._readers.get((snapshot.process.id, question), {}))
-        return dict(counts), matched, missing
+
+def _told(counts: Mapping[str, int], topics: int) -> tuple[Mapping[str, int], bool]:
+    return counts, len(counts) == topics
 
 
 def _order(question: Question):  # type: ignore[no-untyped-def]

@@ -127,10 +127,10 @@ class Looker:
         first = pick(ROWS, found, key=lambda one: key(one[2], one[3]))
         return [_row(*one) for one in first], len(found)
 
-    def readers(self, prefix: str) -> dict[str, int]:
-        """How many streams follow each topic that begins so, of the ``TOPICS`` with the most."""
+    def readers(self, prefix: str) -> tuple[dict[str, int], int]:
+        """How many streams follow each topic that begins so, of the ``TOPICS`` with the most; and how many topics there are."""
         counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
-        return dict(counts.most_common(TOPICS))
+        return dict(counts.most_common(TOPICS)), len(counts)
 
     def find(self, question: Question) -> list[OpenStream]:
         """Every stream that fits."""
@@ -198,5 +198,5 @@ def _troubles() -> dict[str, str]:
     with contextlib.suppress(AgentSSEError):  # a check says it
         doorbell = event_log().doorbell
         if doorbell is not None and doorbell.trouble:
-            problems["bell"] = doorbell.trouble
+            problems["doorbell"] = doorbell.trouble
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -14,14 +15,21 @@ from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
 from django_agent_sse.admin import health
+from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.poll import LATE, Poll
+from django_agent_sse.eventlog.redis.retrying import Retrying
 from django_agent_sse.eventlog.trouble import Trouble
 from django_agent_sse.hub.board import Picture, Seen
 from django_agent_sse.hub.measures import Snapshot
+from django_agent_sse.hub.measuring import Looker
 from django_agent_sse.hub.process import Process
+from tests.live.servers import poll
+from tests.valkeys import valkey
 
 MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
 DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
+REDIS = "django_agent_sse.eventlog.redis.RedisEventLog"
+PATIENCE = 20.0
 SECRET = "password=planted-secret"
 
 
@@ -78,13 +86,31 @@ def test_a_route_whose_heartbeat_is() -> None:
     assert "prices/: 90 s" in found["heartbeat"].title
 
 
-@pytest.mark.parametrize("problem", ["bell", "poll"])
+@pytest.mark.parametrize("problem", ["bell", "doorbell", "poll"])
 def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
     found = said(
         asgi_request(), picture(seen(problems={problem: "it took 3 s"}), seen(pid=8), seen(pid=9, problems={problem: "x"}))
     )
     assert "2 processes (web-1:7, web-1:9)" in found[problem].title
     assert "it took 3 s" in found[problem].mend
+
+
+def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind_of_the_error() -> None:
+    """Nobody polls there: what others publish waits, and does not come half a second later."""
+    with valkey() as server, override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": REDIS, "OPTIONS": {"url": server.url}}}):
+        doorbell = event_log().doorbell
+        assert doorbell is not None
+        asyncio.run(doorbell.follow("builds.1"))
+        assert Looker().snapshot().problems == {}
+        server.end()
+        problems = poll("it is noticed", lambda: Looker().snapshot().problems, within=PATIENCE, every=0.02)
+        assert problems == {"doorbell": "ConnectionError"}
+        found = said(asgi_request(), picture(seen(problems=problems)))
+        assert [*found] == ["doorbell"]
+        assert "half a second" not in found["doorbell"].mend
+        assert "(ConnectionError)" in found["doorbell"].mend
+        doorbell.unfollow("builds.1")
+        assert Looker().snapshot().problems == {}, "nobody waits for one any more"
 
 
 @pytest.mark.parametrize("state", ["late", "gone"])
@@ -107,11 +133,17 @@ def test_what_fails_is_told_by_the_kind_of_the_error_and_not_by_its_words() -> N
     assert trouble.now == ""
 
 
+def test_so_is_what_a_redis_log_cannot_hear() -> None:
+    trouble = Retrying("CACHES['default']")
+    trouble.failed(OSError(SECRET))
+    assert trouble.why == "OSError"
+
+
 async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest.MonkeyPatch) -> None:
-    poll = Poll(list)
-    assert poll.trouble == ""
-    monkeypatch.setattr(poll, "_took", LATE + 1)
-    assert "2.0 s" in poll.trouble
+    asking = Poll(list)
+    assert asking.trouble == ""
+    monkeypatch.setattr(asking, "_took", LATE + 1)
+    assert "2.0 s" in asking.trouble
 
 
 def test_each_says_a_sentence_and_a_mend() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -14,8 +16,12 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_agent_sse import Topic
+from django_agent_sse.admin import shown
 from django_agent_sse.admin.topics import LISTED
 from django_agent_sse.eventlog.current import event_log, reset
+from django_agent_sse.eventlog.records import TopicState
+from django_agent_sse.hub import measuring
+from django_agent_sse.hub.board import Readers
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
 
@@ -221,3 +227,73 @@ def test_odd_names_have_pages_and_impossible_ones_none() -> None:
 
 def test_values_of_topics_stay_out_of_caches() -> None:
     assert "no-store" in person("view_payloads").get(f"{PAGE}builds.1/change/")["Cache-Control"]
+
+
+class Follower:
+    """Of some topics, as the registry counts them."""
+
+    def __init__(self, *topics: str) -> None:
+        self.topics = topics
+
+
+def readers_of(html: str, topic: str) -> str:
+    found = re.search(rf'logtopic/{topic}/change/.*?data-label="Readers"[^>]*><span[^>]*>([^<]+)<', html, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_readers_that_are_not_known_are_a_dash_and_why_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = person()
+    followers = [Follower("builds.1"), Follower("builds.1", "elsewhere.1")]
+    monkeypatch.setattr(measuring, "open_streams", lambda: followers)
+    html = page(client)
+    assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("2", "0")
+    assert "a dash stands" not in html
+    followers += [Follower(*[f"a.{number}" for number in range(measuring.TOPICS)])] * 3
+    html = page(client)
+    assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("–", "–"), "others are read more: 200 of them"
+    assert f"its {measuring.TOPICS} most read topics" in html
+    html = page(client, q="builds.")
+    assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("2", "0")
+    assert "a dash stands" not in html
+
+
+def test_what_one_process_left_out_is_not_known_of_all() -> None:
+    readers = Readers(told=(({"a": 3, "b": 1}, True), ({"a": 2}, False)))
+    assert (readers.of("a"), readers.of("b"), readers.of("c")) == (5, None, None)
+    assert Readers(told=(({"a": 3}, True),)).of("c") == 0
+    assert Readers(told=(({"a": 3}, True),), missing=1).of("a") is None
+
+
+def cells(html: str, topic: str) -> dict[str, str]:
+    """What stands in a topic's line, by the column's name."""
+    found = re.search(rf"logtopic/{topic}/change/.*?</tr>", html, re.DOTALL)
+    assert found
+    return {
+        name: re.sub(r"<[^>]+>", " ", cell).strip()
+        for name, cell in re.findall(r'data-label="([^"]+)"[^>]*>(.*?)</td>', found[0])
+    }
+
+
+def test_what_a_topic_keeps_is_told_in_events_bytes_and_age() -> None:
+    Topic("builds.3").publish_many(["x" * 1000] * 5)
+    event_log().trim("builds.3", max_events=2)
+    state = event_log().state("builds.3")
+    assert state.oldest_at is not None
+    html = page(person())
+    found = cells(html, "builds.3")
+    assert " ".join(found["Events"].split()) == "2 of 5"
+    assert found["Bytes"] == shown.size(state.bytes)
+    assert 2_000 <= state.bytes < 3_000
+    assert found["Oldest event"] in {shown.span(seconds / 10) for seconds in range(300)}
+    assert found["Last event"] in {f"{shown.span(seconds / 10)} ago" for seconds in range(300)}
+    assert " ".join(cells(html, "builds.1")["Events"].split()) == "2"
+
+
+def test_ages_are_those_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = TopicState(
+        **{**asdict(event_log().state("builds.1")), "oldest_at": time.time() - 7200, "newest_at": time.time() - 90}
+    )
+    monkeypatch.setattr(event_log(), "state", lambda _: state)
+    found = cells(page(person()), "builds.1")
+    assert (found["Oldest event"], found["Last event"]) == (shown.span(7200), f"{shown.span(90)} ago")

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import httpx
+import trustme
 
 from tests.live.client import Client
 from tests.live.servers import ROOT, free_port
@@ -33,9 +34,14 @@ class MonitorSite:
     @contextlib.contextmanager
     def signed_in(self, name: str) -> Iterator[httpx.Client]:
         """A browser of somebody."""
-        with httpx.Client(base_url=self.url, follow_redirects=True, timeout=PATIENCE) as client:
+        with httpx.Client(base_url=self.url, follow_redirects=True, timeout=PATIENCE, verify=self.trusted) as client:
             assert client.get("/login/", params={"name": name}).status_code == 200
             yield client
+
+    @property
+    def trusted(self) -> bool:
+        """Whether anybody trusts its certificate, if it has one."""
+        return self.url.startswith("http:")
 
     def cookie_of(self, name: str) -> str:
         """The session cookie of somebody."""
@@ -61,7 +67,7 @@ class MonitorSite:
 
 @contextlib.contextmanager
 def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **environment: str) -> Iterator[MonitorSite]:
-    """Such a site with a new database, and everything closed afterwards."""
+    """Such a site with a new database, and everything closed afterwards; with hypercorn over TLS, and so HTTP/2."""
     settings = {"DJANGO_SETTINGS_MODULE": "tests.monitor.site.settings", "PYTHONPATH": str(ROOT), "MONITOR_HOME": str(home)}
     whole = {**os.environ, **settings, **environment}
     subprocess.run([sys.executable, "-m", "tests.monitor.site.seed"], cwd=ROOT, env=whole, check=True, timeout=120)
@@ -69,14 +75,20 @@ def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **enviro
     application = "tests.monitor.site.asgi:application"
     commands = {
         "uvicorn": f"uvicorn --host 127.0.0.1 --port {port} --workers {workers} --log-level warning {application}",
+        "hypercorn": f"hypercorn -w 0 -b 127.0.0.1:{port} --certfile {home}/cert.pem --keyfile {home}/key.pem {application}",
         "runserver": f"django runserver --noreload 127.0.0.1:{port}",
     }
     log_file = home / "server.log"
+    scheme = "http"
+    if server == "hypercorn":
+        scheme, certificate = "https", trustme.CA().issue_cert("127.0.0.1")
+        certificate.cert_chain_pems[0].write_to_path(home / "cert.pem")
+        certificate.private_key_pem.write_to_path(home / "key.pem")
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *commands[server].split()], cwd=ROOT, env=whole, stdout=log, stderr=log, start_new_session=True
         )
-    site = MonitorSite(f"http://127.0.0.1:{port}", process, log_file)
+    site = MonitorSite(f"{scheme}://127.0.0.1:{port}", process, log_file)
     try:
         _wait(site)
         yield site
@@ -95,7 +107,7 @@ def _wait(site: MonitorSite) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         with contextlib.suppress(httpx.TransportError):
-            httpx.get(f"{site.url}/admin/login/", timeout=PATIENCE)
+            httpx.get(f"{site.url}/admin/login/", timeout=PATIENCE, verify=site.trusted)
             return
         assert site.process.poll() is None, site.log_file.read_text()[-3000:]
         assert time.monotonic() < deadline, site.log_file.read_text()[-3000:]

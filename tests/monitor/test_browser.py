@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +20,8 @@ from .serving import PATIENCE, STAFF, MonitorSite, running_site
 LONG = "LONG_PROOFS" in os.environ
 STREAMS = 5_000 if LONG else 240
 BUSY = 200
+LONGEST_TASK = 500
+"""Milliseconds for which the page may be deaf to whoever uses it, on a machine that also serves all streams and their clients."""
 WATCHED_SECONDS = 30 if LONG else 4
 ROWS_LIFE = 12 if LONG else 1
 """Seconds after which nobody is told rows any more."""
@@ -88,6 +91,17 @@ def signed_in(chromium: Browser, site: MonitorSite, **about: Any) -> BrowserCont
 
 def live(page: Page) -> None:
     page.locator('[data-dot][data-state="live"]').wait_for()
+
+
+def test_of_http_1_1_it_says_nothing_over_http_2(chromium: Browser, tmp_path: Path) -> None:
+    with running_site(tmp_path, server="hypercorn") as site:
+        context = signed_in(chromium, site, ignore_https_errors=True)
+        page = context.new_page()
+        page.goto(f"{site.url}{STAFF}")
+        live(page)
+        assert page.evaluate("() => performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+        expect(page.get_by_text("This page came over HTTP/1.1.")).to_be_hidden()
+        context.close()
 
 
 def rows(page: Page, route: str) -> int:
@@ -219,3 +233,4 @@ def test_it_stays_smooth_with_all_the_rows_that_it_shows(page: Page, site: Monit
     )
     if LONG:
         assert blocked / WATCHED_SECONDS / 1000 < 0.5
+        assert longest < LONGEST_TASK

@@ -101,6 +101,9 @@ def test_all_streams_of_a_user_in_every_process_are_over_and_nobody_elses(site: 
     site.ask("_command/", user=pk)
     took, last = ends_within(mine, SOON)
     assert {event.name for event in last} == {"sse.end"}
+    for event in (last[0], last[-1]):
+        with Client(f"{site.url}/life/idle/", headers={**cookie, "Last-Event-ID": event.id}) as again:
+            assert again.head()[0] == 204, "it stays away"
     assert not [client for client in others if over(client)]
     print(f"\n{len(mine)} streams of a user in several processes were over after {took:.3f} s")
     site.clients = others
@@ -126,8 +129,8 @@ def test_a_drained_process_ends_its_streams_and_takes_none_until_it_is_told_to(s
     found = rows(site)
     process = found[0]["process"]
     drained = [row for row in found if row["process"] == process]
-    site.ask("_command/", do="drain", process=process, retry=5_000)
     before = time.monotonic()
+    site.ask("_command/", do="drain", process=process, retry=5_000)
     seen: list[int] = []
 
     def all_over() -> bool:
@@ -136,8 +139,10 @@ def test_a_drained_process_ends_its_streams_and_takes_none_until_it_is_told_to(s
 
     with contextlib.suppress(AssertionError):
         poll("they are over", all_over, within=SOON + 5, every=0.01)
+    took = time.monotonic() - before
     assert all_over(), (seen, found, site.log_file.read_text()[-2000:])
-    print(f"\n{len(drained)} streams of a drained process were over after {time.monotonic() - before:.3f} s")
+    print(f"\n{len(drained)} streams of a drained process were over after {took:.3f} s")
+    assert took < SOON
     refused = poll("it refuses", lambda: answer(site) == "sse.overloaded", within=30, every=0.01)
     assert refused
     site.ask("_command/", do="drain", process=process, on=0)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import RequestFactory, override_settings
+from django.db.backends.utils import CursorWrapper
+from django.test import AsyncClient, RequestFactory, override_settings
+from django.urls import path
 
 from django_agent_sse.admin.live_view import Viewer
 from django_agent_sse.contrib.prometheus import StreamCollector
 from django_agent_sse.eventlog.current import event_log, reset
-from django_agent_sse.hub.board import board
+from django_agent_sse.eventlog.threads import readers, writers
+from django_agent_sse.hub.board import Board, board
 from django_agent_sse.hub.measures import encode
 from django_agent_sse.hub.measuring import Looker, Question
-from django_agent_sse.hub.monitor import REPORT, REPORTS, ROWS, WATCHED
+from django_agent_sse.hub.process import Process
+from django_agent_sse.hub.reporter import REPORT, REPORTS, ROWS, WATCHED
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 
@@ -65,13 +74,7 @@ def cpu(work: Callable[[], Any]) -> float:
     return min(took)
 
 
-@pytest.fixture
-def no_reads_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the board reads anew."""
-    monkeypatch.setattr("django_agent_sse.hub.board.READ", 0.0)
-
-
-async def test_the_registry_takes_less_than_two_hundredths_of_a_core(no_reads_saved: None) -> None:
+async def test_the_registry_takes_less_than_two_hundredths_of_a_core() -> None:
     async with serve(idle) as site:
         await opened(site)
         looker, question = Looker(), Question()
@@ -90,24 +93,7 @@ async def test_the_registry_takes_less_than_two_hundredths_of_a_core(no_reads_sa
         assert told < 64_000
         assert quiet < MOST
         assert watched < 5 * MOST
-        first = await page(told=print)
-        assert first < 100_000
         await left(site)
-
-
-async def page(told: Callable[[str], Any]) -> int:
-    """The cost of one event of the page; its bytes."""
-    request = RequestFactory().get("/")
-    request.user = User(pk=1, username="staff")
-    viewer = Viewer(question=Question(), user="1", sees_payloads=False, closes=True)
-    took = []
-    for _ in range(ROUNDS):
-        before = time.process_time()
-        shown = await viewer.look(request)
-        took.append(time.process_time() - before)
-    size = len(json.dumps(shown))
-    told(f"an event of the page takes {min(took) * 1e3:.1f} ms of CPU and {size:,} bytes")
-    return size
 
 
 class Asked(list[str]):
@@ -143,8 +129,108 @@ def test_reports_ask_little_of_the_database(database_log: None) -> None:
     print(f"\na report asks the database {len(writes)} questions each {REPORT:g} s, a look {reads} for each of two topics")
     assert len(writes) <= 4
     assert reads <= 4
-    assert asyncio.run(_local())
 
 
-async def _local() -> bool:
-    return board.local
+# The page, which reads what others report: a log that crosses processes, and a board that is not of this process alone
+
+OTHERS = 2
+"""Processes that report, with 5,000 streams each."""
+EVENT_BYTES = 100_000
+SIGNED_IN = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+urlpatterns = [path("admin/", admin.site.urls)]
+
+
+class Told:
+    """What other processes report, one second after another."""
+
+    def __init__(self) -> None:
+        self._looker = Looker()
+        self._log = event_log()
+
+    def second(self) -> None:
+        question = Question()
+        for pid in range(OTHERS):
+            process = Process(id=f"other-{pid}", host="web-1", pid=pid, since=0.0)
+            now = dataclasses.replace(self._looker.snapshot(), process=process)
+            answers = [[dataclasses.asdict(question), *self._looker.rows(question), {}]]
+            self._log.append_unrung(REPORTS, Event(encode(now)))
+            self._log.append_unrung(ROWS, Event(encode(now, answers=answers)))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Every question to the database, from any thread."""
+    found, execute = Asked(), CursorWrapper.execute
+
+    def told(self: CursorWrapper, sql: str, params: Any = None) -> Any:
+        found.append(sql)
+        return execute(self, sql, params)
+
+    monkeypatch.setattr(CursorWrapper, "execute", told)
+    return found
+
+
+@pytest.fixture
+def lasting_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The log's threads keep their connections, as they do on a server, and give them back at the end."""
+    with monkeypatch.context() as only_here:
+        only_here.setattr("django_agent_sse.eventlog.threads.under_test", lambda: False)
+        yield
+    for threads in (readers, writers):
+        together = threading.Barrier(2)
+        for one in [threads.submit(lambda met=together: met.wait(30)) for _ in range(2)]:
+            one.result(30)
+
+
+async def measured(work: Callable[[], Awaitable[Any]], before: Callable[[], Any], asked: Asked) -> tuple[float, int, Any]:
+    """Seconds of the process's CPU and questions to the database, the median of some rounds; and what came out."""
+    took, questions = [], []
+    for _ in range(ROUNDS):
+        await sync_to_async(before)()
+        asked.clear()
+        began = time.process_time()
+        result = await work()
+        took.append(time.process_time() - began)
+        questions.append(len(asked))
+    return statistics.median(took), int(statistics.median(questions)), result
+
+
+async def test_what_a_page_costs_that_reads_what_other_processes_report(
+    database_log: None, lasting_connections: None, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Board, "local", False)
+    client = AsyncClient()
+    boss = await sync_to_async(User.objects.create_superuser)("boss")
+    await sync_to_async(client.force_login)(boss)
+    viewer = Viewer(question=Question(), user=str(boss.pk), sees_payloads=False, closes=True)
+    request = RequestFactory().get("/")
+    request.user = boss
+    async with serve(idle) as site:
+        await opened(site)
+        board._reset()
+        told = await sync_to_async(Told)()
+        fresh = await measured(lambda: viewer.look(request, within=0.0), told.second, asked)
+        kept = await measured(lambda: viewer.look(request, within=60.0), lambda: None, asked)
+        with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=SIGNED_IN):
+            html = await measured(lambda: client.get("/admin/django_agent_sse/livestreams/"), told.second, asked)
+        await left(site)
+    board._reset()
+    shown = fresh[2]
+    assert len(shown["rows"]) == 100
+    assert shown["cards"][0]["value"] == f"{OTHERS * STREAMS:,}", "of the others, and read from the log"
+    size = len(json.dumps(shown))
+    print(
+        f"\n{OTHERS} processes with {STREAMS:,} streams each: an event of the page takes {fresh[0] * 1e3:.1f} ms of CPU, "
+        f"{fresh[1]} questions to the database and {size:,} bytes; {kept[0] * 1e3:.1f} ms and {kept[1]} questions where another "
+        f"page has just read; the page itself {html[0] * 1e3:.1f} ms, {html[1]} questions and {len(html[2].content):,} bytes"
+    )
+    assert html[2].status_code == 200
+    assert size < EVENT_BYTES
+    assert fresh[1] > 0
+    assert fresh[1] <= 4
+    assert kept[1] == 0
+    assert html[1] <= 12

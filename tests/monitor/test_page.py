@@ -161,6 +161,12 @@ def test_the_snapshot_and_the_stream_show_every_column_of_streams_of_both_proces
                 "address": "127.0.0.0/24",
             }.items()
         )
+        assert row["state"] == "live"
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", row["opened"])
+        assert re.fullmatch(r"\d+ s|\d+ min \d+ s", row["duration"])
+        assert re.fullmatch(r"(\d+ s|\d+ min \d+ s) ago", row["wrote"])
+        assert re.fullmatch(r"\d+ B", row["bytes"])
+        assert row["bytes"] != "0 B"
         page = admin.get(STAFF, params={"route": "answers/"}).text
         assert page.count('<tr data-id="') == len(site.clients) + 2 + 2, "rows, processes and the two templates"
         assert [card["key"] for card in told["cards"]] == ["open", "events", "bytes", "slow", "refused", "errors", "processes"]
@@ -187,6 +193,45 @@ def test_rows_come_in_the_order_that_is_asked_for(site: MonitorSite) -> None:
         oldest = [row["id"] for row in seen(looks, 3, route="answers/", sort="opened")["rows"]]
     assert newest == oldest[::-1]
     assert len(newest) == 3
+
+
+def test_rows_are_those_of_a_user_or_of_a_process_and_in_the_order_of_a_column(site: MonitorSite) -> None:
+    agent = {"User_Agent": "curl/8.14.1"}
+    for name, count in (("alice", 2), ("bob", 3)):
+        site.open("notifications/", count, wait=False, Cookie=site.cookie_of(name), **agent)
+    site.open("answers/", 2, **agent)
+    site.open("prices/?pause=0.05", 1, **agent)
+    with site.signed_in("looks") as looks:
+
+        def in_order(sort: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = seen(looks, 8, text="curl", sort=sort)["rows"]
+            return found
+
+        rows = in_order("route")
+        assert [row["route"] for row in rows] == ["answers/"] * 2 + ["notifications/"] * 5 + ["prices/"]
+        assert {in_order(sort)[0]["route"] for sort in ("-events", "-bytes")} == {"prices/"}
+        users = [row["user_id"] for row in in_order("user")]
+        assert users == sorted(users)
+        alice = next(row["user_id"] for row in rows if row["user"] == "alice")
+        assert {row["user"] for row in seen(looks, 2, user=alice)["rows"]} == {"alice"}
+        told = seen(looks, 8, text="curl")
+        process = next(one for one in told["processes"] if one["name"] == told["rows"][0]["process"])
+        these = {row["id"] for row in told["rows"] if row["process"] == process["name"]}
+        found = seen(looks, len(these), text="curl", process=process["id"])["rows"]
+        assert {row["id"] for row in found} == these
+
+
+def test_the_page_is_told_about_once_a_second(site: MonitorSite) -> None:
+    site.open("answers/")
+    headers = {"Accept": "text/event-stream"}
+    with site.signed_in("looks") as looks, looks.stream("GET", f"{STAFF}events/", headers=headers) as page:
+        began, count = 0.0, 0
+        for line in page.iter_lines():
+            if line.startswith("data:"):
+                began, count = began or time.monotonic(), count + 1
+            if began and time.monotonic() - began >= 5:
+                break
+    assert 3 <= count <= 8
 
 
 def test_a_client_that_takes_nothing_is_slow_and_failures_are_counted(site: MonitorSite) -> None:

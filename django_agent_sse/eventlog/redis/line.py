@@ -89,8 +89,8 @@ class Line:
 
     @property
     def trouble(self) -> str | None:
-        """Why they do not, where they should."""
-        return self._retrying.why
+        """The kind of the error for which they do not, where they should: where anything is followed."""
+        return self._retrying.why if self._followed else None
 
     def follow(self, topic: str) -> Future[None] | None:
         """Have a topic's doorbell; done when nothing that is published from now on can be missed, ``None`` where that is so."""

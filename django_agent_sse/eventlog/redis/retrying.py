@@ -24,14 +24,15 @@ class Retrying:
         self._named = named
         self._failures = 0
         self.why: str | None = None
+        """The kind of the last error, while it fails. Not its words, which may name what only the log may: an address, a user."""
 
     def failed(self, error: BaseException) -> float:
         """It failed once more; return after how many seconds to try again."""
-        self.why = str(error) or type(error).__name__
+        self.why = type(error).__name__
         if not self._failures:
             logger.warning(
-                "the doorbells of %s do not come in now (%s). Streams stay open, and go on when they do; this is said once",
-                *(self._named, self.why),
+                "the doorbells of %s do not come in now (%s: %s). Streams stay open, and go on when they do; this is said once",
+                *(self._named, self.why, error),
             )
         self._failures += 1
         return min(LONGEST, FIRST * 2.0 ** min(self._failures - 1, 16)) * random.uniform(0.5, 1)

@@ -72,4 +72,5 @@ TEMPLATES: list[dict[str, Any]] = [
 DATABASES = {"default": database(os.environ.get("SITE_DATABASE", str(HOME / "db.sqlite3")))}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+CHANNEL_LAYERS: dict[str, Any] = json.loads(os.environ.get("SITE_CHANNEL_LAYERS", "{}"))
 AGENT_SSE: dict[str, Any] = json.loads(os.environ.get("SITE_AGENT_SSE", "{}"))
