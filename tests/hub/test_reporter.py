@@ -103,6 +103,7 @@ def test_another_epoch_of_the_commands_brings_no_old_one_back_and_loses_no_new_o
     old = [Close(id=f"old-{number}", route="r/") for number in range(MANY)]
     ask(log, *old)
     begin()
+    until("it has looked, and reports", lambda: log.state(REPORTS).top)
     ask(log, Close(id="before", route="r/"))
     until("it obeys", lambda: obeyed)
     log.delete(COMMANDS)
