@@ -117,8 +117,8 @@ def _of_processes(picture: Picture) -> Iterator[Finding]:
             title=f"The event log’s own doorbell does not reach {_some(names)}.",
             mend="Nothing is lost, but what other processes publish waits until the connection to the log’s Redis or Valkey "
             "stands again, which is tried every five seconds at least. Who opens a stream meanwhile gets what is there then; "
-            "what staff closes elsewhere may be late, too. Is that server up, and may its user SUBSCRIBE? The process’s log has the "
-            f"whole error. ({detail})",
+            "what staff closes elsewhere may be late, too. Is that server up, and may its user SUBSCRIBE? "
+            f"The process’s log has the whole error. ({detail})",
         )
     if "poll" in told:
         detail, names = told["poll"]
