@@ -17,7 +17,7 @@ class SiteConfig(AppConfig):
         """Shorten the time after which idle connections are closed, and the monitor of a process without streams ends."""
         if quiet := os.environ.get("SITE_QUIET_SECONDS"):
             from django_agent_sse.eventlog import threads as log_threads
-            from django_agent_sse.hub import monitor
+            from django_agent_sse.hub import reporter
             from django_agent_sse.streams import threads
 
-            threads.QUIET_SECONDS = log_threads.QUIET_SECONDS = monitor.QUIET = float(quiet)
+            threads.QUIET_SECONDS = log_threads.QUIET_SECONDS = reporter.QUIET = float(quiet)
