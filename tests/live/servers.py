@@ -120,9 +120,20 @@ class Server:
         with self.open(path, **options) as client:
             return client.answer()
 
-    def state(self) -> dict[str, Any]:
+    def state(self, **query: Any) -> dict[str, Any]:
         """What the process holds, seen from inside; see ``tests.site.state``."""
-        return dict(self.get("_state/").json())
+        return dict(self.get("_state/", **query).json())
+
+    @contextmanager
+    def most_connections(self) -> Iterator[list[int]]:
+        """The most connections to the database that were open at once while the block ran, once it has ended.
+
+        Counted by the process itself when one is opened. PostgreSQL's own list would not do: a sample misses what is short.
+        """
+        most: list[int] = []
+        self.state(count_anew=1)
+        yield most
+        most.append(self.state()["most_connections"])
 
     def open_gate(self, name: str) -> None:
         """Let the handler go on that waits at this gate."""

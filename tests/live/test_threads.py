@@ -40,12 +40,6 @@ def sampled(probe: Callable[[], int]) -> Iterator[list[int]]:
         sampler.join()
 
 
-def lasting(samples: list[int], looks: int = 10) -> int:
-    """The most that so many samples in a row saw: PostgreSQL shows a closed connection for some milliseconds more."""
-    looks = min(looks, len(samples))
-    return max(min(samples[begin : begin + looks]) for begin in range(len(samples) - looks + 1))
-
-
 def open_streams(server: Server, key: str, session_key: str, count: int = STREAMS) -> list[Client]:
     """Open streams that each have used a session and the ORM; all wait at the gate ``key``."""
     clients = []
@@ -121,18 +115,18 @@ def test_connections_are_bounded_by_threads_and_given_back_after_the_quiet_time(
     clients = open_streams(on_postgres, key, database[1])
     poll("the requests' own connections are gone", lambda: connections() <= THREADS)
     poll("so are their threads, under sync-only middleware too", lambda: on_postgres.os_threads() <= MOST_THREADS)
-    with sampled(connections) as samples:
+    with on_postgres.most_connections() as most:
         on_postgres.open_gate(key)
         for client in clients:
             assert client.next().data == "500"
-    assert 1 <= lasting(samples) <= THREADS
+    assert 1 <= most[0] <= THREADS
     quiet_since = time.monotonic()
     poll("no connection is held by 300 open streams", lambda: connections() == 0, within=4 * QUIET)
     assert time.monotonic() - quiet_since > QUIET / 2
-    with sampled(connections) as samples:
+    with on_postgres.most_connections() as most:
         close_all(clients)
         on_postgres.recorded(key, "on_end", count=STREAMS)
-    assert lasting(samples) <= THREADS
+    assert most[0] <= THREADS
     poll("no connection is held by closed streams", lambda: connections() == 0, within=4 * QUIET)
 
 

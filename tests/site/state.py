@@ -14,13 +14,25 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, JsonResponse
 
 _connections_opened = 0
+_open: list[Any] = []
+"""The driver's connections that are open; of drivers that say so, as psycopg does."""
+_most_open = 0
+_counting = threading.Lock()
 _queries = 0
 
 
 def _count_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    global _connections_opened
-    _connections_opened += 1
+    global _connections_opened, _most_open
+    with _counting:
+        _connections_opened += 1
+        _open.append(connection.connection)
+        _most_open = max(_most_open, _still_open())
     connection.execute_wrappers.append(_count_query)
+
+
+def _still_open() -> int:
+    _open[:] = [one for one in _open if not getattr(one, "closed", True)]
+    return len(_open)
 
 
 def _count_query(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
@@ -56,7 +68,14 @@ def _behind() -> list[int]:
 
 
 async def state(request: HttpRequest) -> JsonResponse:
-    """``/_state/``: threads, descriptors, tasks, open streams, database connections and queries since it began."""
+    """``/_state/``: threads, descriptors, tasks, open streams, database connections and queries since it began.
+
+    ``?count_anew`` sets the most connections that were open at once to those that are open now.
+    """
+    global _most_open
+    with _counting:
+        held = _still_open()
+        _most_open = held if "count_anew" in request.GET else _most_open
     return JsonResponse(
         {
             "pid": os.getpid(),
@@ -67,6 +86,8 @@ async def state(request: HttpRequest) -> JsonResponse:
             "open_streams": _open_streams(),
             "behind": _behind(),
             "connections_opened": _connections_opened,
+            "connections": held,
+            "most_connections": _most_open,
             "queries": _queries,
         }
     )

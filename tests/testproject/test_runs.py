@@ -6,6 +6,7 @@ import re
 
 from tests.live.servers import poll
 
+from .recipe import HALF
 from .server import Server, outcome, wait_until_gone
 
 KEEPER_GRACE = 2.0
@@ -58,7 +59,7 @@ def test_a_build_runs_again_as_another_build(server: Server) -> None:
 
 def test_more_builds_than_may_run_wait_their_turn(server: Server) -> None:
     running = [server.start("waits") for _ in range(AT_ONCE)]
-    third, fourth = server.start("passes"), server.start("passes")
+    third, fourth = server.start("gated"), server.start("passes")
     try:
         with server.watch(third) as client, server.watch(fourth) as other:
             for one in (client, other):
@@ -67,9 +68,11 @@ def test_more_builds_than_may_run_wait_their_turn(server: Server) -> None:
             assert outcome(other.own_events()) == {"status": "cancelled", "exit_code": None, "duration": None, "lines": 0}
             poll("as many as may run", lambda: len(server.commands()) == AT_ONCE)
             cancel(server, running[0])
-            events = client.own_events()
+            events = client.take(HALF + 1)  # its lines and its status, which is looked for twice a second
             assert [event.data for event in events if event.name == "status"] == ['{"status":"running"}']
-            assert outcome(events)["status"] == "passed"
+            server.open_gate(third, "half")
+            server.open_gate(third, "end")
+            assert outcome(client.own_events())["status"] == "passed"
     finally:
         cancel(server, *running)
 
