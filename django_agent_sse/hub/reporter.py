@@ -1,6 +1,6 @@
 """The monitor's thread: what it reports of this process, and how it hears commands.
 
-What it costs the event log: one append of about a kilobyte every ``REPORT`` seconds from each process that has open streams, a
+What it costs the event log: one append of some hundred bytes every ``REPORT`` seconds from each process that has open streams, a
 trim a minute, and one more name in the question that the ringer asks for all followed topics. While somebody watches, an append
 with the rows every second besides.
 """
