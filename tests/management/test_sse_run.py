@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -40,6 +43,11 @@ def gone(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def unread(pipe: IO[bytes]) -> int:
+    """Bytes that wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 # What it publishes
@@ -217,6 +225,19 @@ def test_who_prints_for_ever_does_not_keep_it_either(project: Project) -> None:
     done = project.run("sse_run", "t", "--", "sh", "-c", "yes & echo $! >&2")
     assert done.returncode == 0
     poll("its output was closed", lambda: gone(int(done.stderr.split()[0])))
+
+
+def test_it_ends_though_what_is_left_behind_is_being_printed_where_nobody_reads(project: Project) -> None:
+    run = project.start("sse_run", "t", "--", "sh", "-c", "yes & echo $! >&2", stdout=subprocess.PIPE)
+    stuck = run.process.stdout
+    assert stuck is not None
+    with stuck:
+        run.said("\n")
+        left = int(run.err.split()[0])
+        poll("the pipe is full", lambda: (held := unread(stuck)) and not time.sleep(0.5) and held == unread(stuck))
+        run.signal(signal.SIGTERM)
+        assert run.code() == 0, run.err
+    poll("its output was closed", lambda: gone(left))
 
 
 def test_output_that_nobody_reads_keeps_the_command_from_nothing(project: Project) -> None:
