@@ -59,22 +59,22 @@ class Entry:
         self.nonce = record.nonce
         self.frame = frame(event.data, event.event, id, event.retry)
         self._head = len(f"event: {event.event}\n".encode()) if event.event is not None else 0
-        self._tail = self._head + len(f"id: {id}\n")
+        self._tail = len(self.frame) - len(f"id: {id}\n\n")
 
     @property
     def id(self) -> str:
         """The id for who follows this topic alone."""
-        return self.frame[self._head + len("id: ") : self._tail - 1].decode()
+        return self.frame[self._tail + len("id: ") : -2].decode()
 
     def numbered(self, id: str) -> bytes:
         """The frame with another id, which must be one line."""
-        return b"%bid: %b\n%b" % (self.frame[: self._head], id.encode(), self.frame[self._tail :])
+        return b"%bid: %b\n\n" % (self.frame[: self._tail], id.encode())
 
     def with_retry(self, framed: bytes, retry: int) -> bytes:
         """``framed``, which begins with this event's own frame, with a reconnection time in milliseconds, if it has none."""
         if self.event.retry is not None:
             return framed
-        return b"%bretry: %d\n%b" % (framed[: self._tail], retry, framed[self._tail :])
+        return b"%bretry: %d\n%b" % (framed[: self._head], retry, framed[self._head :])
 
 
 class Batch:

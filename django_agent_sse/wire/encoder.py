@@ -1,7 +1,9 @@
 """From values to bytes: the one dialect of ``text/event-stream`` that every client we measured can read.
 
-LF only, fields in the order ``event``, ``id``, ``retry``, ``data``, one space after each colon, one blank line after each event
-and none after a comment: some clients take a comment with a blank line, or a block without data, for an event.
+LF only, fields in the order ``event``, ``retry``, ``data``, ``id``, one space after each colon, one blank line after each event
+and none after a comment: some clients take a comment with a blank line, or a block without data, for an event. The id comes last
+because some clients (@microsoft/fetch-event-source, Datastar) remember an id as soon as its line is there: with the data after it,
+a connection cut in between would lose the event, since they resume after it.
 """
 
 from __future__ import annotations
@@ -22,13 +24,12 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
     head = ""
     if event is not None:
         head = f"event: {valid_line('event', event)}\n"
-    if id is not None:
-        head += f"id: {valid_line('id', id)}\n"
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
+    tail = "\n" if id is None else f"id: {valid_line('id', id)}\n\n"
     lines = "\ndata: ".join(split_lines(data)) if "\n" in data or "\r" in data else data
     try:
-        return f"{head}data: {lines}\n\n".encode()
+        return f"{head}data: {lines}\n{tail}".encode()
     except UnicodeEncodeError:
         check_encodable("data", data)
         raise

@@ -78,7 +78,7 @@ async def test_the_bell_rung_from_a_thread_wakes_a_follower(feeds: Feeds, log: W
         bell.ring("a")
 
     await asyncio.to_thread(publish)
-    assert b"data: one\n\n" in await reading
+    assert b"data: one\nid: " in await reading
 
 
 async def test_the_timer_comes_every_seven_to_fifteen_seconds_and_lingering_is_thirty(

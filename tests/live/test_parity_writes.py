@@ -48,7 +48,7 @@ def test_a25_an_event_is_written_with_its_name_and_id(values: list[Received]) ->
 def test_a26_write_sse_puts_all_lines_in_their_order(uvicorn: Server) -> None:
     with uvicorn.open("parity/lines/", headers={"Accept": "*/*"}) as client:
         client.rest()
-        assert client.parser.raw.lstrip(b":\n") == b"event: update\nid: 7\nretry: 5000\ndata: one\ndata: two\n\n"
+        assert client.parser.raw.lstrip(b":\n") == b"event: update\nretry: 5000\ndata: one\ndata: two\nid: 7\n\n"
 
 
 def test_a27_a_value_that_middleware_set_is_visible(uvicorn: Server) -> None:

