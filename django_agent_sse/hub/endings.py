@@ -33,6 +33,11 @@ class Ending(StrEnum):
         return self not in _REGULAR
 
     @property
+    def complete(self) -> bool:
+        """Whether the client has all there was to come. Where no control event can say otherwise, any other answer is broken off."""
+        return self in _COMPLETE
+
+    @property
     def announced(self) -> bool:
         """Whether the client is told with a last ``sse.end``, after which an EventSource gets 204."""
         return self in _ANNOUNCED
@@ -43,5 +48,6 @@ class Ending(StrEnum):
         return self not in (Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT)
 
 
+_COMPLETE = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED})
 _REGULAR = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.HANDLER_ERROR})
 _ANNOUNCED = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.REVOKED, Ending.KICKED})

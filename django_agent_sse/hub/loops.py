@@ -13,9 +13,10 @@ import logging
 import math
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from .departures import Departures
 from .endings import Ending
 from .measures import Facts, Measure
 
@@ -81,12 +82,14 @@ class LoopStreams:
     Attributes:
         sent: A finished future, ``True``: what a write returns while there is room.
         dropped: A finished future, ``False``: what a write returns when the client has left under ``continue``.
+        departures: The connections whose stream has ended a moment ago.
     """
 
-    __slots__ = ("_buckets", "dropped", "loop", "sent", "streams", "thread")
+    __slots__ = ("_buckets", "departures", "dropped", "loop", "sent", "streams", "thread")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         self.loop = loop
+        self.departures = Departures(loop, is_closing)
         self.thread = threading.get_ident()
         self.streams: set[OpenStream] = set()
         self.sent: asyncio.Future[bool] = loop.create_future()

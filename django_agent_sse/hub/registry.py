@@ -34,7 +34,7 @@ class Registry:
         if mine is None:
             with self._lock:
                 open_loops = {other: its for other, its in self._loops.items() if not other.is_closed()}
-                mine = open_loops[loop] = LoopStreams(loop)
+                mine = open_loops[loop] = LoopStreams(loop, lambda: self.closing)
                 self._loops = open_loops
         return mine
 

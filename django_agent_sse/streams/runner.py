@@ -261,6 +261,11 @@ class Runner(Watched):
         raise late_error(self.ending)
 
     @property
+    def breaks_off(self) -> bool:
+        """Whether the answer must not look finished: it is not whole, and no control event can tell the client."""
+        return not self.control and self.ending is not None and not self.ending.complete
+
+    @property
     def _detached(self) -> bool:
         """Whether the handler goes on without its client."""
         return self.ending is Ending.CLIENT_DISCONNECT and self.options.on_disconnect == "continue"

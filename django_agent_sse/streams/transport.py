@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import django
 from django.core.exceptions import RequestAborted
 
+from ..hub.departures import KERNEL_BYTES, Departure
 from ..hub.endings import Ending
+from ..hub.sockets import addresses_of
 from .direct import Rest, offered_send, send_now
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
 in ``send()``, and which a cancel of the server's task leaves behind."""
+_UNFINISHED: type[BaseException] = RequestAborted if IN_SERVERS_TASK else asyncio.CancelledError
+"""What makes Django return without the end of the body, in silence, as when the client has left."""
 STUCK_SECONDS = 1.0
 """How long a send that waits for the client may hold up an end that somebody asked for."""
 ALMOST = 0.9
@@ -34,6 +39,7 @@ class Transport:
     """
 
     __slots__ = (
+        "_addresses",
         "_breaking",
         "_hurry",
         "_last_sent",
@@ -51,6 +57,7 @@ class Transport:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._send = offered_send(runner.context.request)
+        self._addresses = addresses_of(getattr(runner.context.request, "scope", {}))
         self._rest: Rest | None = None
         self._pouring: asyncio.Task[Any] | None = None
         self._sending_since: float | None = None
@@ -85,6 +92,8 @@ class Transport:
                     if self._rest is not None:
                         await self._finish_send(self._rest)
             await runner.settle()
+            if runner.breaks_off:
+                raise _UNFINISHED
         finally:
             self._sending_since = None
             self.over()
@@ -93,7 +102,7 @@ class Transport:
                 # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
                 # 6.1 it is the other way round.
                 task.uncancel()
-                raise RequestAborted
+                raise _UNFINISHED
 
     def through_others(self) -> None:
         """Somebody else has the content go through their hands: everything must."""
@@ -126,6 +135,7 @@ class Transport:
         runner = self._runner
         runner.end(Ending.CLIENT_DISCONNECT)
         runner.discard()
+        self._depart()
         runner.here.unwatch(self)
         if self._hurry is not None:
             self._hurry.cancel()
@@ -133,6 +143,21 @@ class Transport:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(True)
+
+    def _depart(self) -> None:
+        """Have the connection looked after: Django and the server are not done with it yet."""
+        runner = self._runner
+        if self._addresses is None or self.opened is None or runner.ending is Ending.CLIENT_DISCONNECT:
+            return
+        if self._breaking:
+            departure = Departure.STALLED
+        elif runner.breaks_off:
+            departure = Departure.UNFINISHED
+        elif runner.buffer.bytes > KERNEL_BYTES:
+            departure = Departure.FINISHED
+        else:
+            return
+        runner.here.departures.add(self._addresses, departure, runner.options.send_timeout or math.inf)
 
     def abandon(self) -> None:
         """The response was dropped before it was sent. From any thread."""
