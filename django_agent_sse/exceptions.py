@@ -12,6 +12,7 @@
     │   ├── StreamOverflow      four buffers full of writes that nobody awaited
     │   ├── TooManyThreads      more blocking iterators at a time than may be
     │   ├── HandlerCancelled    a handler awaited something that was cancelled
+    │   ├── CodeExited          a handler, guard or callback raised SystemExit or the like
     │   ├── FollowError         topics followed in a way that one stream cannot
     │   ├── PositionGone        410: the client's position cannot be honoured, and no event may tell it
     │   └── HeadersSent         a header or cookie set after the response had begun
@@ -73,6 +74,11 @@ class TooManyThreads(StreamError):
 
 class HandlerCancelled(StreamError):
     """The handler awaited something that somebody cancelled, and let it pass: an error like any other."""
+
+
+class CodeExited(StreamError):
+    """A handler, guard, factory, callback, filter or map raised what would end the process: ``SystemExit``, as ``argparse`` does,
+    ``KeyboardInterrupt`` or ``GeneratorExit``. It ends that one stream; the original is the ``__cause__``."""
 
 
 class FollowError(StreamError, TypeError):

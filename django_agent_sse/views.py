@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -25,12 +26,13 @@ from .guards import Guard, check_guards, login_required, run_guards
 from .hub.registry import registry
 from .hub.tally import Refusal, tally
 from .middleware import build_chain
+from .streams.containment import contained, ends_process
 from .streams.context import Context
-from .streams.farewell import ErrorStreak
+from .streams.farewell import ErrorStreak, OnError
 from .streams.handlers import Shape
 from .streams.options import NAMES, StreamOptions
 from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
-from .streams.runner import OnError, Runner
+from .streams.runner import Runner
 from .streams.stream import Stream
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -121,7 +123,13 @@ class SSEView(View):
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         assert self.answering is not None, "use as_view()"
-        return await self.answering.answer(self, request, kwargs)
+        task = asyncio.current_task()
+        try:
+            return await self.answering.answer(self, request, kwargs)
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            if ends_process(error, task):
+                raise
+            raise contained(error, f"a guard, factory or middleware of {request.path}") from error
 
 
 class Answering:

@@ -121,6 +121,14 @@ class Client:
         self._unread.clear()
         return events
 
+    async def broken_off(self) -> list[Event]:
+        """What is left of a response that the application leaves unfinished."""
+        await self.over()
+        assert not self.complete, f"the response looks finished: {self.raw[-400:]!r}"
+        events = [*self._unread]
+        self._unread.clear()
+        return events
+
     async def over(self) -> Client:
         """Wait for the application to return; what it raised is raised here."""
         await asyncio.wait_for(asyncio.shield(self.task), PATIENCE)

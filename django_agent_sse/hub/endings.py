@@ -34,7 +34,7 @@ class Ending(StrEnum):
 
     @property
     def complete(self) -> bool:
-        """Whether the client has all there was to come. Where no control event can say otherwise, any other answer is broken off."""
+        """Whether the client has all there was to come. Any other answer is broken off where no control event can say so."""
         return self in _COMPLETE
 
     @property

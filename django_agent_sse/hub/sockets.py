@@ -57,7 +57,7 @@ def find(wanted: Collection[Addresses]) -> dict[Addresses, int]:
     found: dict[Addresses, int] = {}
     for descriptor in _descriptors():
         with _duplicate(descriptor) as sock:
-            if sock is not None and (one := _ends(sock)) in wanted:
+            if sock is not None and (one := _ends(sock)) is not None and one in wanted:
                 found[one] = descriptor
     return found
 
@@ -68,7 +68,9 @@ def unsent(descriptor: int, addresses: Addresses) -> int | None:
         if sock is None or fcntl is None or _ends(sock) != addresses:
             return None
         try:
-            return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+            count: int
+            (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+            return count
         except OSError:
             return None
 

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .containment import contained, ends_process
+
 if TYPE_CHECKING:
     from .runner import Runner
 
@@ -22,14 +24,16 @@ CLEANUP_SECONDS = 5.0
 
 async def run_callbacks(callbacks: Iterable[Callback], moment: str, route: str) -> None:
     """Call each in turn and await what is awaitable; one that fails is logged and stops nobody."""
+    task = asyncio.current_task()
     for callback in callbacks:
         try:
             outcome = callback()
             if inspect.isawaitable(outcome):
                 await outcome
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        except BaseException as error:
+            if ends_process(error, task) or (
+                isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+            ):
                 raise  # it is we who are cancelled, not something that the callback awaited
             logger.exception("an %s callback of %s failed: %r", moment, route, callback, extra={"route": route})
 
@@ -57,9 +61,17 @@ class Aside:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something of the stream's in a task."""
-        task = self._runner.here.loop.create_task(work, context=self._context)
+        task = self._runner.here.loop.create_task(self._contain(work), context=self._context)
         self._tasks |= {task}
         task.add_done_callback(self._task_over)
+
+    async def _contain(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            raise contained(error, f"a receiver of a signal, for {self._runner.route},") from error
 
     def _task_over(self, task: asyncio.Task[Any]) -> None:
         self._tasks = self._tasks - {task} or _NO_TASKS

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -17,13 +18,16 @@ from ..hub.endings import Ending
 from ..hub.tally import tally
 from ..signals import stream_closed
 from ..wire import frame
+from .context import Context
 from .last_event_id import end_id
 from .stream import Stream
 
 if TYPE_CHECKING:
-    from .runner import OnError, Runner
+    from .runner import Runner
 
 logger = logging.getLogger("django_agent_sse.stream")
+
+OnError = Callable[[Context, Stream, BaseException], object]
 
 FIRST_RETRY = 1000
 """Milliseconds: the first reconnection time after an error, where the route has no ``retry`` of its own."""
@@ -106,7 +110,9 @@ async def report(runner: Runner, error: BaseException, on_error: OnError | None)
             outcome = on_error(runner.context, runner.stream, error)
             if inspect.isawaitable(outcome):
                 await outcome
-    except Exception:
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
         logger.exception("on_error of %s failed", runner.route, extra={"route": runner.route})
 
 

@@ -15,6 +15,7 @@ from ..hub.batch import Batch, Entry
 from ..hub.follower import Start
 from ..hub.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
+from .containment import contained
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -112,9 +113,9 @@ class Following:
                 if data:
                     self.idle = self._subscription.rest()
                     return data, count
-        except Exception as error:
+        except BaseException as error:  # a filter's or map's, called where a feed wakes its streams
             if not self._done.done():
-                self._done.set_exception(error)
+                self._done.set_exception(contained(error, f"a filter or map of {self._runner.route}"))
             return _NOTHING
         self.idle = True
         if self._subscription.over and not self._done.done():

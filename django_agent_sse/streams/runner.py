@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from django.http import HttpResponseBase
 
@@ -16,7 +16,9 @@ from ..signals import stream_opened
 from . import farewell
 from .aside import CLEANUP_SECONDS, Aside
 from .buffer import Buffer
+from .containment import contained, ends_process
 from .context import Context
+from .handlers import Handler
 from .options import StreamOptions
 from .stream import Stream, late_error
 from .threads import stream_context
@@ -24,9 +26,6 @@ from .transport import Transport
 from .watched import Watched
 
 logger = logging.getLogger("django_agent_sse.stream")
-
-Handler = Callable[[Stream], Awaitable[object]]
-OnError = Callable[[Context, Stream, BaseException], object]
 
 
 class Runner(Watched):
@@ -76,7 +75,7 @@ class Runner(Watched):
         route: str,
         control: bool,
         streak: farewell.ErrorStreak,
-        on_error: OnError | None = None,
+        on_error: farewell.OnError | None = None,
     ) -> None:
         self.here = registry.here()
         self.context = context
@@ -101,7 +100,7 @@ class Runner(Watched):
         """Start the handler and return when the response may begin, or when there is an ``answer`` instead.
 
         Raises:
-            Exception: What the handler raised before the response began.
+            Exception: What the handler raised before that.
         """
         watch_signals()
         self.here.add(self)
@@ -152,12 +151,12 @@ class Runner(Watched):
                 self._returned(await work)
         except asyncio.CancelledError as error:
             await self._cancelled(error)
-        except Exception as error:
-            await self._fail(error)
         except BaseException as error:
-            self.error = error
-            self.end(Ending.HANDLER_ERROR)
-            raise
+            if ends_process(error, self._task):
+                self.error = error
+                self.end(Ending.HANDLER_ERROR)
+                raise
+            await self._fail(error)
         finally:
             self.handler_over = True
             self.end(Ending.TOPIC_CLOSED if self.stream.followed else Ending.COMPLETED)
@@ -172,9 +171,9 @@ class Runner(Watched):
         if self.context.started:
             logger.error("%s returned a response after the stream had begun; it was dropped", self.route)
             result.close()
-        else:
-            self.answer = result
-            self._never_opened(Ending.COMPLETED)
+            return
+        self.answer = result
+        self._never_opened(Ending.COMPLETED)
 
     async def _cancelled(self, error: asyncio.CancelledError) -> None:
         if not self._task.cancelling():  # nobody cancelled the task: it is an error of the handler's own
@@ -199,7 +198,7 @@ class Runner(Watched):
                 self._heed_cancel()
             self.end(Ending.HANDLER_ERROR)
         else:
-            self._failure = error
+            self._failure = contained(error, f"the handler of {self.route}")
             self._never_opened(Ending.HANDLER_ERROR)
 
     def _never_opened(self, ending: Ending) -> None:

@@ -2,8 +2,8 @@
 
 LF only, fields in the order ``event``, ``retry``, ``data``, ``id``, one space after each colon, one blank line after each event
 and none after a comment: some clients take a comment with a blank line, or a block without data, for an event. The id comes last
-because some clients (@microsoft/fetch-event-source, Datastar) remember an id as soon as its line is there: with the data after it,
-a connection cut in between would lose the event, since they resume after it.
+because some clients (@microsoft/fetch-event-source, Datastar) remember an id as soon as its line is there: with the data after
+it, a connection cut in between would lose the event, since they resume after it.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Ended:
 
 @pytest.fixture
 async def here() -> LoopStreams:
-    return LoopStreams(asyncio.get_running_loop())
+    return LoopStreams(asyncio.get_running_loop(), lambda: False)
 
 
 async def test_many_streams_that_come_together_are_visited_apart(here: LoopStreams) -> None:

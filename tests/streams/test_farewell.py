@@ -168,7 +168,7 @@ async def test_k08_on_error_may_be_a_plain_function_and_is_all_there_is_without_
         stream.write("sorry", event="failed")
 
     async with serve(fails, on_error=on_error, control_events=False) as site:
-        events = await site.connect().rest()
+        events = await site.connect().broken_off()
         assert [(event.event, event.data) for event in events] == [(None, "hello"), ("failed", "sorry")]
 
 

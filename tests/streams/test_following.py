@@ -279,7 +279,7 @@ async def test_without_control_events_a_later_gap_ends_the_connection(caplog: py
         await client.event()
         await Topic("builds.42").adelete()
         await apublish("builds.42", "new")
-        assert await client.rest() == []
+        assert await client.broken_off() == []
         again = site.connect(last_event_id=str(old))
         assert await again.begun() == 410
 
