@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from . import sockets
 from .sockets import Addresses
@@ -21,31 +20,20 @@ KERNEL_BYTES = 16_384
 """A stream that sent less always fits into the kernel's send buffer: no server waits for it (Linux's default, ``tcp_wmem``)."""
 
 
-class Departure(Enum):
-    """What is to become of a connection."""
-
-    FINISHED = "finished"
-    """The answer is whole: the server keeps the connection, if the client takes the rest."""
-    UNFINISHED = "unfinished"
-    """The answer was broken off: closed when the rest has gone out, by us where the server does not."""
-    STALLED = "stalled"
-    """The client was given up: reset at once, so that the kernel gives its memory back."""
-
-
 @dataclass(slots=True)
-class _Leaving:
-    departure: Departure
+class _Departure:
     patience: float
+    unfinished: bool
+    since: float
     descriptor: int | None = None
     unsent: int = -1
-    since: float = 0.0
     closing_since: float | None = None
 
 
 class Departures:
     """The connections of one event loop that are being left."""
 
-    __slots__ = ("_is_closing", "_leaving", "_loop", "_timer")
+    __slots__ = ("_departing", "_is_closing", "_loop", "_stalled", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         """Make an empty one.
@@ -56,20 +44,33 @@ class Departures:
         """
         self._loop = loop
         self._is_closing = is_closing
-        self._leaving: dict[Addresses, _Leaving] = {}
+        self._departing: dict[Addresses, _Departure] = {}
+        self._stalled: set[Addresses] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, addresses: Addresses, departure: Departure, patience: float) -> None:
-        """Look after a connection; call it on the loop.
+    def add(self, addresses: Addresses, patience: float, *, unfinished: bool) -> None:
+        """Look after a connection whose answer is over; call it on the loop.
 
         Args:
             addresses: Which one.
-            departure: How its stream ended.
-            patience: Seconds without progress after which the client is cut off.
+            patience: Seconds without progress after which the client is cut off, though the answer may be whole.
+            unfinished: The answer was broken off: the connection is closed when the rest has gone out, here where the server
+                does not do it.
         """
-        self._leaving[addresses] = _Leaving(departure, patience, since=self._loop.time())
+        self._departing[addresses] = _Departure(patience, unfinished, self._loop.time())
         if self._timer is None:
             self._look_later()
+
+    def reset(self, addresses: Addresses) -> None:
+        """Cut a client off that was given up, before anything that is scheduled from now on runs; call it on the loop."""
+        if not self._stalled:  # one pass over the descriptors for all that are given up together
+            self._loop.call_soon(self._reset_stalled, context=contextvars.Context())
+        self._stalled.add(addresses)
+
+    def _reset_stalled(self) -> None:
+        stalled, self._stalled = self._stalled, set()
+        for addresses, descriptor in sockets.find(stalled).items():
+            sockets.shut(descriptor, addresses, reset=True)
 
     def _look_later(self) -> None:
         self._timer = self._loop.call_later(LOOK_INTERVAL, self._look, context=contextvars.Context())
@@ -78,33 +79,33 @@ class Departures:
         self._timer = None
         self._find_new()
         now, closing = self._loop.time(), self._is_closing()
-        self._leaving = {addresses: one for addresses, one in self._leaving.items() if _stays(addresses, one, now, closing)}
-        if self._leaving:
+        self._departing = {addresses: one for addresses, one in self._departing.items() if _stays(addresses, one, now, closing)}
+        if self._departing:
             self._look_later()
 
     def _find_new(self) -> None:
-        new = [addresses for addresses, one in self._leaving.items() if one.descriptor is None]
+        new = [addresses for addresses, one in self._departing.items() if one.descriptor is None]
         if not new:
             return
         found = sockets.find(frozenset(new))
         for addresses in new:
             if addresses in found:
-                self._leaving[addresses].descriptor = found[addresses]
+                self._departing[addresses].descriptor = found[addresses]
             else:  # the server has closed it, or it cannot be seen
-                del self._leaving[addresses]
+                del self._departing[addresses]
 
 
-def _stays(addresses: Addresses, one: _Leaving, now: float, closing: bool) -> bool:
+def _stays(addresses: Addresses, one: _Departure, now: float, closing: bool) -> bool:
     """Do what is due for a connection; whether to look at it again."""
     assert one.descriptor is not None
     unsent = sockets.unsent(one.descriptor, addresses)
     if unsent is None:
         return False
-    if one.departure is Departure.STALLED or _overdue(one, unsent, now, closing):
+    if _overdue(one, unsent, now, closing):
         sockets.shut(one.descriptor, addresses, reset=True)
         return False
     if unsent == one.unsent == 0:  # twice: what a server had in its own buffer has gone to the kernel in between
-        if one.departure is Departure.UNFINISHED:
+        if one.unfinished:
             sockets.shut(one.descriptor, addresses, reset=False)
         return False
     if unsent != one.unsent:
@@ -112,7 +113,7 @@ def _stays(addresses: Addresses, one: _Leaving, now: float, closing: bool) -> bo
     return True
 
 
-def _overdue(one: _Leaving, unsent: int, now: float, closing: bool) -> bool:
+def _overdue(one: _Departure, unsent: int, now: float, closing: bool) -> bool:
     """Whether a client has had its time."""
     if not unsent:
         return False

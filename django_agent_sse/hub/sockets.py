@@ -92,6 +92,16 @@ def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
+def limit(wanted: Collection[Addresses], seconds: float) -> None:
+    """Have the kernel give up on these clients after so long without progress, also when the process is gone (Linux)."""
+    if not hasattr(socket, "TCP_USER_TIMEOUT") or not wanted:
+        return
+    for addresses, descriptor in find(wanted).items():
+        with _duplicate(descriptor) as sock, contextlib.suppress(OSError):
+            if sock is not None and _ends(sock) == addresses:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
 def listeners(port: int) -> frozenset[int]:
     """The descriptors of TCP sockets that listen on this port."""
     return frozenset(descriptor for descriptor in _descriptors() if listens(descriptor, port))

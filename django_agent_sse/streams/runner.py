@@ -10,8 +10,10 @@ from django.http import HttpResponseBase
 
 from ..exceptions import StreamClosed
 from ..hub.endings import Ending
+from ..hub.recycling import listener_watch
 from ..hub.registry import registry
 from ..hub.shutdown import watch_signals
+from ..hub.sockets import Addresses
 from ..signals import stream_opened
 from . import farewell
 from .aside import CLEANUP_SECONDS, Aside
@@ -103,6 +105,7 @@ class Runner(Watched):
             Exception: What the handler raised before that.
         """
         watch_signals()
+        listener_watch.begin(self.here.loop, getattr(self.context.request, "scope", {}))
         self.here.add(self)
         context = stream_context(self)
         self.aside.enter(context)
@@ -258,6 +261,11 @@ class Runner(Watched):
         if self._detached:
             return self.here.dropped
         raise late_error(self.ending)
+
+    @property
+    def addresses(self) -> Addresses | None:
+        """Its connection, where that can be known."""
+        return self.transport.addresses
 
     @property
     def breaks_off(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.core.exceptions import RequestAborted
 
-from ..hub.departures import KERNEL_BYTES, Departure
+from ..hub.departures import KERNEL_BYTES
 from ..hub.endings import Ending
 from ..hub.sockets import addresses_of
 from .direct import Rest, offered_send, send_now
@@ -33,13 +33,13 @@ class Transport:
     """One client's connection, as far as a Django response can know it. Belongs to one event loop.
 
     Attributes:
+        addresses: Its connection, where that can be known.
         opened: When the response began to be sent (loop time), or ``None``.
         gone: The transport is over.
         slot: Where the loop's clock will come by.
     """
 
     __slots__ = (
-        "_addresses",
         "_breaking",
         "_hurry",
         "_last_sent",
@@ -49,6 +49,7 @@ class Transport:
         "_send",
         "_sending_since",
         "_waiters",
+        "addresses",
         "gone",
         "opened",
         "slot",
@@ -57,7 +58,7 @@ class Transport:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._send = offered_send(runner.context.request)
-        self._addresses = addresses_of(getattr(runner.context.request, "scope", {}))
+        self.addresses = addresses_of(getattr(runner.context.request, "scope", {}))
         self._rest: Rest | None = None
         self._pouring: asyncio.Task[Any] | None = None
         self._sending_since: float | None = None
@@ -147,17 +148,11 @@ class Transport:
     def _depart(self) -> None:
         """Have the connection looked after: Django and the server are not done with it yet."""
         runner = self._runner
-        if self._addresses is None or self.opened is None or runner.ending is Ending.CLIENT_DISCONNECT:
+        if self.addresses is None or self.opened is None or runner.ending is Ending.CLIENT_DISCONNECT:
             return
-        if self._breaking:
-            departure = Departure.STALLED
-        elif runner.breaks_off:
-            departure = Departure.UNFINISHED
-        elif runner.buffer.bytes > KERNEL_BYTES:
-            departure = Departure.FINISHED
-        else:
-            return
-        runner.here.departures.add(self._addresses, departure, runner.options.send_timeout or math.inf)
+        if not self._breaking and (runner.breaks_off or runner.buffer.bytes > KERNEL_BYTES):
+            patience = runner.options.send_timeout or math.inf
+            runner.here.departures.add(self.addresses, patience, unfinished=runner.breaks_off)
 
     def abandon(self) -> None:
         """The response was dropped before it was sent. From any thread."""
@@ -187,6 +182,8 @@ class Transport:
         """Give up on a send that waits for the client. Nothing waits, nothing happens."""
         if self._pouring is not None and self._sending_since is not None and not self._breaking:
             self._breaking = True
+            if self.addresses is not None:  # now: a server that is told first may close it with megabytes in the kernel
+                self._runner.here.departures.reset(self.addresses)
             self._pouring.cancel()
 
     def hurry(self) -> None:

@@ -1,4 +1,4 @@
-"""The four servers as processes, with the flags they have by default, and what a test asks of them."""
+"""The servers as processes, with the flags they have by default, and what a test asks of them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ COMMANDS = {
     "daphne": f"daphne -b 127.0.0.1 -p {{port}} -v 0 {APPLICATION}",
     "granian": f"granian --interface asgi --host 127.0.0.1 --port {{port}} --log-level warning {APPLICATION}",
     "hypercorn": f"hypercorn -w 0 -b 127.0.0.1:{{port}} --log-level warning {APPLICATION}",
+    "gunicorn": f"gunicorn -b 127.0.0.1:{{port}} -k asgi --log-level warning --no-control-socket {APPLICATION}",
     "runserver": "django runserver --noreload 127.0.0.1:{port}",
 }
 """``-w 0`` makes hypercorn serve in the process that gets the signals; ``runserver`` is Django's own, and WSGI."""
 ASGI = ("uvicorn", "daphne", "granian", "hypercorn")
+EVERY = (*ASGI, "gunicorn")
+"""gunicorn's own ASGI worker beside them, where a server's way of ending matters."""
 BLOCKING = ("uvicorn", "granian", "hypercorn")
 """Servers whose ``send()`` waits for a slow client; daphne's never does."""
 

@@ -141,6 +141,19 @@ async def limited(c: Context, stream: Stream) -> None:
         await asyncio.Event().wait()
 
 
+async def apologise(c: Context, stream: Stream, error: BaseException) -> None:
+    """The last event of ``fails``, in a dialect of its own."""
+    await stream.write("sorry", event="failed")
+
+
+@router.sse("fails/", methods=["GET", "POST"], csrf_exempt=True, on_error=apologise)
+async def fails(c: Context, stream: Stream) -> None:
+    """Raise after a first event: ``?exit=1`` what would end the process."""
+    async with watched(c, stream):
+        await stream.write("hello")
+        raise SystemExit(2) if c.query.get("exit") else ValueError("deliberate")
+
+
 @router.sse("stepwise/")
 async def stepwise(c: Context, stream: Stream) -> None:
     """Four events, each written only after the test has seen the one before."""
