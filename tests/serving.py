@@ -59,10 +59,10 @@ def connect(url: str, *, headers: Mapping[str, str] | None = None, application: 
     return Site(application or ASGIHandler()).connect(where, query=query, headers=given, **about)
 
 
-async def ask(url: str, **about: Any) -> Answer:
-    """The whole answer to a request to what is ``served``."""
+async def ask(url: str, *, broken_off: bool = False, **about: Any) -> Answer:
+    """The whole answer to a request to what is ``served``; or one that must be ``broken_off``."""
     client = await connect(url, **about).over()
-    assert client.complete, "the response was cut"
+    assert client.complete is not broken_off, f"the response is {'whole' if broken_off else 'cut'}"
     return Answer(status=client.status, headers=client.headers, body=client.raw)
 
 

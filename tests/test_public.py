@@ -51,6 +51,7 @@ ERRORS = {
     "StreamOverflow": ("StreamError",),
     "TooManyThreads": ("StreamError",),
     "HandlerCancelled": ("StreamError",),
+    "CodeExited": ("StreamError",),
     "FollowError": ("StreamError", TypeError),
     "PositionGone": ("StreamError",),
     "HeadersSent": ("StreamError",),

@@ -26,6 +26,8 @@ class Visited:
 
 
 class Ended:
+    addresses = None
+
     def __init__(self) -> None:
         self.endings: list[Ending] = []
 
