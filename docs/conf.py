@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 
 import django_agent_sse
 from django_agent_sse import logs
+from django_agent_sse.hub import departures
 from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, sources, threads, transport
 from django_agent_sse.wire import MAX_RETRY
 
@@ -37,6 +38,8 @@ html_title = f"django-agent-sse {release}"
 # Numbers that the pages name, from the code.
 _NUMBERS = {
     "cleanup_seconds": aside.CLEANUP_SECONDS,
+    "closing_limit": departures.CLOSING_LIMIT,
+    "closing_timeout": departures.CLOSING_TIMEOUT,
     "kv_key_length": kv.MAX_KEY_LENGTH,
     "last_retry_seconds": farewell.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,
