@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, monitoring, state
-from .routes import answers, client, data, life, parity, topics, verbs
+from .routes import answers, client, data, life, parity, sdk, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -28,6 +28,7 @@ urlpatterns = [
     path("data/", include(data.router.urls)),
     path("life/", include(life.router.urls)),
     path("parity/", include(parity.router.urls)),
+    path("sdk/", include(sdk.router.urls)),
     path("topics/produce/<slug:topic>/", topics.produce),
     path("topics/stamped/<slug:topic>/", topics.stamped),
     path("topics/", include(topics.router.urls)),
