@@ -18,7 +18,7 @@ from ...wire.event import Event
 from ..arguments import topic
 from ..child import LINGER, Ended, Signals, Source, run
 from ..command import SSECommand, shared_log
-from ..lines import LineSplitter
+from ...wire.lines import LineSplitter
 from ..outbox import Outbox
 
 EXIT = "exit"

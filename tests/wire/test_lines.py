@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.management.lines import LineSplitter
+from django_agent_sse.wire.lines import LineSplitter
 
 PIECES = st.lists(
     st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", "é".encode(), b"\xff", b"", "€".encode()[:2]]), max_size=40
@@ -27,13 +27,13 @@ def test_the_lines_do_not_depend_on_where_the_bytes_are_cut(pieces: list[bytes],
     assert split(data, cuts) == split(data, [])
 
 
-@given(pieces=PIECES, cuts=st.lists(st.integers(0, 5)), limit=st.integers(4, 9))
+@given(pieces=PIECES, cuts=st.lists(st.integers(0, 5)), limit=st.integers(7, 12))
 def test_no_line_is_longer_than_it_may_be_and_nothing_is_lost(pieces: list[bytes], cuts: list[int], limit: int) -> None:
     data = b"".join(pieces).replace(b"\r", b"")
     lines = split(data, cuts, limit)
     assert all(len(line.encode()) <= limit for line in lines)
     if "\ufffd" not in data.decode("utf-8", "replace"):
-        assert "".join(lines) == data.decode().replace("\n", "")
+        assert "".join(line.removesuffix("…") for line in lines) == data.decode().replace("\n", "")
 
 
 def test_lf_and_crlf_end_lines_and_nothing_else_does() -> None:
@@ -51,3 +51,8 @@ def test_a_line_that_is_drawn_anew_is_told_once_for_each_state() -> None:
     assert (splitter.feed(b"\r20%\r"), splitter.redrawn()) == ([], "20%")
     assert splitter.feed(b"\nnext\n") == ["next"], "it ended as it was told"
     assert (splitter.feed(b"\r30%"), splitter.redrawn(), splitter.feed(b"\r100%\n")) == ([], "30%", ["100%"])
+
+
+def test_a_line_that_is_too_long_goes_on_behind_a_mark() -> None:
+    assert split(b"x" * 25 + b"\nshort", [], limit=13) == ["xxxxxxxxxx…", "xxxxxxxxxx…", "xxxxx", "short"]
+    assert split(b"x" * 13 + b"\n", [5, 5], limit=13) == ["x" * 13]
