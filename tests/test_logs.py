@@ -130,6 +130,7 @@ async def test_the_text_has_every_line_and_nothing_else() -> None:
     assert answer.body == b"one\ntwo\n<three>\nfour\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (answer.headers["incremental"], answer.headers["x-accel-buffering"]) == ("?1", "no")
 
 
 async def test_the_text_follows_until_the_topic_is_closed() -> None:

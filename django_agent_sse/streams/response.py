@@ -17,6 +17,7 @@ CONTENT_TYPE = "text/event-stream"
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache, no-store, no-transform",
     "X-Accel-Buffering": "no",
+    "Incremental": "?1",  # the standard's way to say the same to any proxy: draft-ietf-httpbis-incremental, approved
     # GZipMiddleware leaves an encoded response alone. In Django 5.2 it makes every chunk a gzip member of its own, of which
     # many clients read the first only, and in 6.0 it sends nothing before the end.
     "Content-Encoding": "identity",
