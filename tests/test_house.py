@@ -30,6 +30,7 @@ STOREYS = {
     "hub": 3,
     "publishing": 3,
     "metrics": 4,
+    "refusals": 4,
     "streams": 4,
     "guards": 5,
     "views": 5,

@@ -21,6 +21,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, 
 
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.exceptions import ConfigurationError, EventLogError
+from django_agent_sse.refusals import error_body
 from django_agent_sse.routing import Router
 from django_agent_sse.streams.context import Context
 
@@ -197,7 +198,7 @@ class LiveLogAdminMixin(_Base):
         try:
             c.var.log_topic = await sync_to_async(self._topic_to_see)(c.request, str(c.params["object_id"]))
         except Http404 as error:
-            return c.json({"error": str(error)}, status=404)
+            return c.json(error_body(404, str(error)), status=404)
         except PermissionDenied:
             return False
         return True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from django.http import HttpResponse, StreamingHttpResponse
 
 from ..encoding import encode_json
+from ..refusals import error_response
 from ..wire import frame
 from .context import Context
 from .farewell import jittered
@@ -85,12 +85,7 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
     if control:
         told = frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
         return HttpResponse(told, content_type=CONTENT_TYPE, headers=HEADERS)
-    return HttpResponse(
-        json.dumps({"error": reason}),
-        status=503,
-        content_type="application/json",
-        headers={"Retry-After": str(max(1, retry // 1000))},
-    )
+    return error_response(503, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 
 def names_event_stream(context: Context) -> bool:
