@@ -43,6 +43,7 @@ STOREYS = {
     "templatetags": 6,
     "management": 6,
     "checks": 6,
+    "server_checks": 6,
     "testing": 6,
     "contrib": 6,
     "apps": 7,
