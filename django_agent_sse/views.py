@@ -24,6 +24,7 @@ from .hub.registry import registry
 from .hub.tally import Refusal, tally
 from .middleware import build_chain
 from .refusals import answer_error, error_body, error_response, wants_html, wsgi_response
+from .safetext import printable
 from .streams.context import Context
 from .streams.farewell import ErrorStreak
 from .streams.handlers import Shape
@@ -184,7 +185,7 @@ class Answering:
             return error_response(405, f"{request.method} is not one of this route's methods: {allow}", {"Allow": allow})
         options = self.options()
         match = request.resolver_match
-        c = Context(request, kwargs, route=match.route if match else request.path, cache=options.cache)
+        c = Context(request, kwargs, route=match.route if match else printable(request.path), cache=options.cache)
         try:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:

@@ -180,6 +180,7 @@ async def test_head_tells_the_kind_of_each(part: str, kind: str) -> None:
     with served(builds()):
         answer = await ask(f"/builds/1/log/{part}", method="HEAD")
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, kind, b"")
+    assert answer.headers["incremental"] == "?1"
 
 
 @pytest.mark.parametrize("part", ["", "range/", "raw/"])
