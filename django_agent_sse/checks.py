@@ -19,6 +19,7 @@ from .eventlog.current import made
 from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
+from .server_checks import no_asgi
 from .streams.options import StreamOptions
 from .streams.threads import thread_count
 
@@ -45,7 +46,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """The settings around it."""
     return [
-        *_no_asgi(),
+        *no_asgi(),
         *_redis_layer_time_out(),
         *_silent_cache(),
         *_dummy_cache(),
@@ -130,16 +131,6 @@ def _event_log() -> Iterator[checks.CheckMessage]:
             f"topics cannot be kept: {problem}",
             hint="The documentation's page topics/delivery has the back ends and their OPTIONS.",
             id="django_agent_sse.E005",
-        )
-
-
-def _no_asgi() -> Iterator[checks.CheckMessage]:
-    if not getattr(settings, "ASGI_APPLICATION", None) and getattr(settings, "WSGI_APPLICATION", None):
-        yield checks.Warning(
-            "WSGI_APPLICATION is set and ASGI_APPLICATION is not: under WSGI a stream would send nothing before its end",
-            hint="Set ASGI_APPLICATION, and run an ASGI server; for runserver, install daphne and put 'daphne' first in "
-            "INSTALLED_APPS.",
-            id="django_agent_sse.W001",
         )
 
 

@@ -96,7 +96,7 @@ class HeadersSent(StreamError):
 
 
 class RequestBodyError(AgentSSEError):
-    """The request's body cannot be used. A route answers it with ``status`` and ``{"error": …}``."""
+    """The request's body cannot be used. A route answers it with ``status`` and JSON that says why."""
 
     status = 400
 
@@ -112,7 +112,7 @@ class BodyTooLarge(RequestBodyError):
 
 
 class QueryInvalid(AgentSSEError, ValueError):
-    """A parameter in the URL's query has a value that the route cannot take. Answered with 400 and ``{"error": …}``."""
+    """A parameter in the URL's query has a value that the route cannot take. Answered with 400 and JSON."""
 
     status = 400
 

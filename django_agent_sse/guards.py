@@ -19,6 +19,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from .exceptions import GuardError, RouteError
+from .refusals import error_body
 from .streams.context import Context
 
 Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]
@@ -231,11 +232,11 @@ def signed_in(user: Any) -> bool:
 
 
 def unauthorized(c: Context, why: str, challenge: str) -> HttpResponse:
-    return c.json({"error": why}, status=401, headers={"WWW-Authenticate": challenge})
+    return c.json(error_body(401, why), status=401, headers={"WWW-Authenticate": challenge})
 
 
 def forbidden(c: Context, why: str) -> HttpResponse:
-    return c.json({"error": why}, status=403)
+    return c.json(error_body(403, why), status=403)
 
 
 def _is_async(function: Any) -> bool:

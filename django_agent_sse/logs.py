@@ -15,6 +15,7 @@ from .eventlog.current import event_log
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
+from .refusals import error_body
 from .streams.context import Context
 from .streams.following import Map
 from .streams.stream import Stream
@@ -126,7 +127,7 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
         after = first - 1 if first > 0 else max(0, (await log.astate(topic)).top + first)
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
-        return c.json({"error": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
+        return c.json(error_body(503, str(error)), status=503, headers={"Retry-After": str(RETRY_AFTER)})
     return c.json(told(page, show), headers={"Cache-Control": "no-store"})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,11 @@ from django.db import connections
 from django.test import override_settings
 
 from django_agent_sse import checks
+from tests.services import free_port
 
 pytestmark = pytest.mark.django_db  # the test database is in memory: W006 is about one in a file
 TAG = "django_agent_sse"
+ROOT = Path(__file__).resolve().parents[1]
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 
@@ -111,6 +115,38 @@ def test_w001_a_project_that_is_set_up_for_wsgi_alone() -> None:
 )
 def test_w001_is_silent_with_an_asgi_application_or_no_application_at_all(asgi: str | None, wsgi: str | None) -> None:
     assert found(ASGI_APPLICATION=asgi, WSGI_APPLICATION=wsgi) == {}
+
+
+def test_w011_a_runserver_of_djangos_own_while_developing() -> None:
+    messages = found(DEBUG=True)
+    assert list(messages) == ["W011"]
+    assert "'daphne' first in INSTALLED_APPS" in str(messages["W011"].hint)
+    assert list(found(DEBUG=True, ASGI_APPLICATION=None, WSGI_APPLICATION="shop.wsgi.application")) == ["W001"], "one is enough"
+
+
+@pytest.mark.parametrize("apps", [[], ["whitenoise.runserver_nostatic"]], ids=["django", "whitenoise"])
+@pytest.mark.parametrize("first", [[], ["daphne"]], ids=["wsgi", "daphne"])
+def test_w011_runserver_says_at_its_start_whether_streams_will_work(tmp_path: Path, first: list[str], apps: list[str]) -> None:
+    (tmp_path / "dev.py").write_text(
+        f"from tests.site.settings import *\nDEBUG = True\nINSTALLED_APPS = [*{first + apps}, *INSTALLED_APPS]\n"
+    )
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "dev",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    words = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{free_port()}"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        said = []
+        for line in server.stdout:
+            said.append(line)
+            if "Quit the server" in line or "Listening on" in line:
+                break
+        server.terminate()
+        server.stdout.read()
+    assert ("django_agent_sse.W011" in "".join(said)) is not bool(first), said
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from django.test import AsyncRequestFactory
 
 from django_agent_sse.exceptions import GuardError, RouteError
 from django_agent_sse.guards import api_key, check_guards, login_required, permission_required, run_guards, staff_required
+from django_agent_sse.refusals import TYPES
 from django_agent_sse.streams.context import Context
 
 
@@ -48,7 +49,9 @@ async def answer_of(guard: Any, c: Context) -> tuple[int, str] | None:
     assert not response.has_header("Location")
     assert response.has_header("WWW-Authenticate") == (response.status_code == 401)
     assert isinstance(response, HttpResponse)
-    return response.status_code, json.loads(response.content)["error"]
+    error = json.loads(response.content)["error"]
+    assert error["type"] == TYPES[response.status_code]
+    return response.status_code, error["message"]
 
 
 # run_guards

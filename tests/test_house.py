@@ -19,6 +19,7 @@ HOME = ROOT / PACKAGE
 STOREYS = {
     "wire": 0,
     "exceptions": 0,
+    "safetext": 0,
     "conf": 1,
     "encoding": 1,
     "fields": 1,
@@ -29,6 +30,7 @@ STOREYS = {
     "hub": 3,
     "publishing": 3,
     "metrics": 4,
+    "refusals": 4,
     "streams": 4,
     "guards": 5,
     "views": 5,
@@ -41,6 +43,7 @@ STOREYS = {
     "templatetags": 6,
     "management": 6,
     "checks": 6,
+    "server_checks": 6,
     "testing": 6,
     "contrib": 6,
     "apps": 7,
@@ -146,7 +149,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("part", ["wire", "exceptions"])
+@pytest.mark.parametrize("part", ["wire", "exceptions", "safetext"])
 def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> None:
     outside = {
         found.target.partition(".")[0] for path in modules() if part_of(path) == part for found in imports_of(path)

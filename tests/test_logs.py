@@ -109,7 +109,7 @@ async def test_a_part_that_cannot_be_is_refused_with_what_can(query: str) -> Non
     with served(builds()):
         answer = await ask(f"/builds/1/log/range/?{query}")
     assert answer.status == 400
-    assert ("whole number" in answer.json()["error"]) or (str(MAX_COUNT) in answer.json()["error"])
+    assert ("whole number" in answer.json()["error"]["message"]) or (str(MAX_COUNT) in answer.json()["error"]["message"])
 
 
 async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,11 @@ async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(event_log(), "_read_after", fails)
     with served(builds()):
         answer = await ask("/builds/1/log/range/")
-    assert (answer.status, answer.headers["retry-after"], answer.json()) == (503, "5", {"error": "the store is away"})
+    assert (answer.status, answer.headers["retry-after"], answer.json()) == (
+        503,
+        "5",
+        {"error": {"type": "overloaded", "message": "the store is away"}},
+    )
 
 
 async def test_the_text_has_every_line_and_nothing_else() -> None:
@@ -130,6 +134,7 @@ async def test_the_text_has_every_line_and_nothing_else() -> None:
     assert answer.body == b"one\ntwo\n<three>\nfour\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (answer.headers["incremental"], answer.headers["x-accel-buffering"]) == ("?1", "no")
 
 
 async def test_the_text_follows_until_the_topic_is_closed() -> None:
@@ -165,7 +170,7 @@ async def test_a_download_is_a_file_of_the_topics_name() -> None:
 async def test_a_flag_is_0_or_1(query: str) -> None:
     with served(builds()):
         answer = await ask(f"/builds/1/log/raw/?{query}")
-    assert (answer.status, "neither 0 nor 1" in answer.json()["error"]) == (400, True)
+    assert (answer.status, "neither 0 nor 1" in answer.json()["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +180,7 @@ async def test_head_tells_the_kind_of_each(part: str, kind: str) -> None:
     with served(builds()):
         answer = await ask(f"/builds/1/log/{part}", method="HEAD")
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, kind, b"")
+    assert answer.headers["incremental"] == "?1"
 
 
 @pytest.mark.parametrize("part", ["", "range/", "raw/"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.admin.utils import quote, unquote
+from django.core.checks import CheckMessage
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -21,10 +22,12 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, 
 
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.exceptions import ConfigurationError, EventLogError
+from django_agent_sse.refusals import error_body
 from django_agent_sse.routing import Router
 from django_agent_sse.streams.context import Context
 
 from .access import admin_required, admin_view
+from .log_page import hidden_log, with_log
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite, ModelAdmin
@@ -87,7 +90,6 @@ class LiveLogAdminMixin(_Base):
     log_lines: int = 100
     log_actions: Mapping[str, str] | Sequence[str] = ()
     log_stream: ClassVar[Any] = None
-    change_form_template = "admin/django_agent_sse/live_log/change_form.html"
 
     def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
         super().__init__(model, admin_site)
@@ -118,7 +120,10 @@ class LiveLogAdminMixin(_Base):
         obj = kwargs.get("obj")
         if obj is not None and obj.pk is not None:
             context["live_log"] = self._live_log(request, obj)
-        return super().render_change_form(request, context, *args, **kwargs)
+        return with_log(super().render_change_form(request, context, *args, **kwargs))
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        return [*super().check(**kwargs), *hidden_log(self, LiveLogAdminMixin)]
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         router = Router(guards=[admin_required(self), self._may_see_log])
@@ -197,7 +202,7 @@ class LiveLogAdminMixin(_Base):
         try:
             c.var.log_topic = await sync_to_async(self._topic_to_see)(c.request, str(c.params["object_id"]))
         except Http404 as error:
-            return c.json({"error": str(error)}, status=404)
+            return c.json(error_body(404, str(error)), status=404)
         except PermissionDenied:
             return False
         return True

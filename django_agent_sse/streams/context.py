@@ -23,7 +23,7 @@ from .logger import RouteLogger
 from .users import anonymous, evaluated
 
 _NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
-_OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "x-accel-buffering"})
+_OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "incremental", "x-accel-buffering"})
 
 
 class Var:

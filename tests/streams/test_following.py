@@ -221,7 +221,7 @@ async def test_without_control_events_such_an_id_is_410(log: Any, sent: str, rea
         client = site.connect(headers={"accept": "*/*"}, last_event_id=sent.replace("EPOCH", epoch))
         assert await client.begun() == 410
         await client.over()
-        assert client.json()["reason"] == reason
+        assert client.json()["error"]["reason"] == reason
         assert data(await site.connect(headers={"accept": "*/*"}).take(3)) == [*"678"]
 
 
@@ -231,8 +231,8 @@ async def test_without_control_events_a_lost_position_is_410_and_the_next_reques
         client = site.connect(headers={"accept": "*/*"}, last_event_id="abcdefgh.1")
         assert await client.begun() == 410
         await client.over()
-        assert client.json()["reason"] == "epoch"
-        assert "begin again without an id" in client.json()["error"]
+        assert client.json()["error"]["reason"] == "epoch"
+        assert "begin again without an id" in client.json()["error"]["message"]
         again = site.connect(headers={"accept": "*/*"})
         assert data(await again.take(2)) == ["one", "two"]
         await Topic("builds.42").adelete()

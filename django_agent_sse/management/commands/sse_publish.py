@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError, CommandParser
 
 from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent
+from ...safetext import printable
 from ...wire.event import Event
 from ..arguments import reason, topic
 from ..batches import batches_of
@@ -130,7 +131,7 @@ exit codes:
     def _append(self, events: Iterable[Event], key: str | None) -> None:
         appended = self._log.append(self._topic, events, key=key)
         if not self._options["quiet"]:
-            self.stdout.write("".join(f"{position}\n" for position in appended), ending="")
+            self.stdout.write("".join(f"{printable(position)}\n" for position in appended), ending="")
             self.stdout.flush()
 
     def _event_of_line(self, text: bytes) -> Event:

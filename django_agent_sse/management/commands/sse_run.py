@@ -17,7 +17,7 @@ from ...exceptions import EventLogUnavailable
 from ...wire.event import Event
 from ..arguments import topic
 from ..child import LINGER, Ended, Signals, Source, run
-from ..command import SSECommand, shared_log
+from ..command import SSECommand, SSEParser, shared_log
 from ..lines import LineSplitter
 from ..outbox import Outbox
 
@@ -175,7 +175,7 @@ class _Pump:
                 self._outbox.put(events)
 
 
-class _Parser(CommandParser):
+class _Parser(SSEParser):
     """What stands behind the first ``--`` is the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

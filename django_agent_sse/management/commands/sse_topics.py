@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from ...eventlog.records import TopicState
+from ...safetext import printable
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
 from ..output import instant
@@ -65,13 +66,13 @@ exit codes:
 
 def _row(name: str, state: TopicState, now: float) -> tuple[str, ...]:
     return (
-        name,
+        printable(name),
         "open" if state.closed is None else "closed",
         f"{state.events:,}",
         amount(state.bytes),
         age(state.oldest_at, now),
         age(state.newest_at, now),
-        state.closed or "",
+        printable(state.closed or ""),
     )
 
 
