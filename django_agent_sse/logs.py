@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from .encoding import SLICE, encode_json, json_slices
 from .eventlog.base import EventLog
 from .eventlog.current import event_log
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
+from .loglines import is_line, line_text
 from .streams.context import Context
 from .streams.following import Map
 from .streams.stream import Stream
@@ -25,8 +29,6 @@ from .wire import Decoder, Event
 LogTopic: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
 
-LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr"})
-"""Events that are lines. What else a log holds, an ``exit`` for one, is no text of it."""
 MAX_COUNT = 5000
 """Lines of one answer with a part of a log."""
 COUNT = 1000
@@ -91,11 +93,6 @@ def part_of_log(path: str, part: str) -> str:
     return f"{path.rstrip('/')}/{part}/".removeprefix("/" if not path.strip("/") else "") if part else path
 
 
-def is_line(event: Event) -> bool:
-    """Whether an event of a log is one of its lines, or several."""
-    return event.event in LINE_EVENTS
-
-
 def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
     if isinstance(topic, str):
         names = TopicNames(topic)
@@ -127,24 +124,28 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
         return c.json({"error": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    return c.json(told(page, show), headers={"Cache-Control": "no-store"})
+    body = await _json_of(page, show)
+    return HttpResponse(body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def told(page: Page, show: Map | None = None) -> dict[str, Any]:
-    """A page as JSON has it: the topic's state, and records."""
+async def _json_of(page: Page, show: Map | None) -> str:
+    """A page as JSON: the topic's state, and records. Other coroutines have their turn while a long event is written."""
     shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
-    records = [
-        {
-            "offset": record.offset,
-            "id": str(Position(page.epoch, record.offset)),
-            "event": event.event,
-            "data": event.data,
-            "at": record.at,
-        }
-        for record, event in shown
-        if isinstance(event, Event)
-    ]
-    return {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed, "records": records}
+    about = {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed}
+    parts = [encode_json(about)[:-1], ',"records":[']
+    comma = ""
+    for record, event in shown:
+        if not isinstance(event, Event):
+            continue
+        head = {"offset": record.offset, "id": str(Position(page.epoch, record.offset)), "event": event.event}
+        parts += [comma, encode_json(head)[:-1], ',"data":']
+        for piece in json_slices(event.data):
+            parts.append(piece)
+            if len(piece) >= SLICE:
+                await asyncio.sleep(0)
+        parts += [',"at":', encode_json(record.at), "}"]
+        comma = ","
+    return "".join([*parts, "]}"])
 
 
 def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
@@ -192,7 +193,12 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    decoder = Decoder()
+    """The lines in the frames of our own stream. Other coroutines have their turn while a long one is read."""
+    decoder = Decoder(max_event_bytes=sys.maxsize)  # what an event may have is the event log's to say
     async for chunk in frames:
-        if lines := "".join(f"{event.data}\n" for event in decoder.feed(chunk) if is_line(event)):
-            yield lines.encode()
+        for start in range(0, len(chunk), SLICE):
+            lines = "".join(f"{line_text(event)}\n" for event in decoder.feed(chunk[start : start + SLICE]) if is_line(event))
+            for place in range(0, len(lines), SLICE):
+                yield lines[place : place + SLICE].encode()
+            if len(chunk) > SLICE:
+                await asyncio.sleep(0)
