@@ -24,6 +24,8 @@ RETRY = 3.0
 """Seconds before the next connection, where the server asks for no other time."""
 LAST_RETRY = 60.0
 """Seconds that this grows to, doubled for each connection in a row that brought nothing."""
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds that a server may ask to be left alone; a larger number is taken for this."""
 STREAM = "text/event-stream"
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _MEANING = {
@@ -180,7 +182,7 @@ class RemoteTail:
 def _object(data: str) -> dict[str, object]:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -200,9 +202,9 @@ def _retry_after(value: str | None) -> float:
     """Seconds, of a number or of a date."""
     if value is None:
         return 0.0
-    if value.strip().isdigit():
-        return float(value)
+    value = value.strip()
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        seconds = float(value[:20]) if value.isdecimal() else (parsedate_to_datetime(value[:100]) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
         return 0.0
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
