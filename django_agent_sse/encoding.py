@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from .exceptions import InvalidEvent
 from .wire.event import Event
 
-SLICE = 1_048_576
+SLICE = 262_144
 """Characters, or bytes, of one step through what is long: a call into C holds up every thread of the process until it returns."""
 _json = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 

@@ -24,12 +24,17 @@ def level_name(number: int) -> str:
 
 
 def line_text(event: Event) -> str:
-    """Return the text of an event that is a line, as text alone shows it.
+    """Return the text of an event that is a line, as text alone shows it: behind its `line_label`."""
+    label = line_label(event.event, event.data)
+    return label + event.data if label else event.data
 
-    Of a warning, an error and a critical record the level stands first, as ``WARNING: …``, unless its first line names it already, as
-    the formats of ``logging`` do.
+
+def line_label(name: str | None, text: str) -> str:
+    """Return what text alone shows before a line.
+
+    Of a warning, an error and a critical record it is the level, as ``WARNING: ``, unless the first line of ``text`` names it
+    already, as formats of ``logging`` do.
     """
-    name, text = event.event, event.data
     if name not in _NAMED or name in text[:_BEGINNING].partition("\n")[0].lower():
-        return text
-    return f"{name.upper()}: {text}"
+        return ""
+    return f"{name.upper()}: "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -18,13 +17,13 @@ from .eventlog.current import event_log
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
-from .loglines import is_line, line_text
+from .loglines import LINE_EVENTS, line_label
 from .streams.context import Context
 from .streams.following import Map
 from .streams.stream import Stream
 from .streams.topics import TopicNames, taking
 from .views import SSEView
-from .wire import Decoder, Event
+from .wire import Event
 
 LogTopic: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
@@ -32,6 +31,8 @@ LogTopic: TypeAlias = str | Callable[..., Awaitable[str]]
 MAX_COUNT = 5000
 """Lines of one answer with a part of a log."""
 COUNT = 1000
+HEAD = 4_096
+"""Bytes of a line in which its level is looked for."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -193,12 +194,30 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines in the frames of our own stream. Other coroutines have their turn while a long one is read."""
-    decoder = Decoder(max_event_bytes=sys.maxsize)  # what an event may have is the event log's to say
+    """The lines in the frames of our own stream: each is whole, its data comes last, and a blank line ends it."""
+    rest = b""
     async for chunk in frames:
-        for start in range(0, len(chunk), SLICE):
-            lines = "".join(f"{line_text(event)}\n" for event in decoder.feed(chunk[start : start + SLICE]) if is_line(event))
-            for place in range(0, len(lines), SLICE):
-                yield lines[place : place + SLICE].encode()
-            if len(chunk) > SLICE:
+        *whole, rest = (rest + chunk).split(b"\n\n")
+        ready: list[bytes] = []
+        for found in whole:
+            place = found.find(b"data: ") if found.startswith(b"data: ") else found.find(b"\ndata: ") + 1
+            name = next(
+                (line[len("event: ") :].decode() for line in found[:place].split(b"\n") if line.startswith(b"event: ")), None
+            )
+            if not found.startswith(b"data: ", place) or name not in LINE_EVENTS:
+                continue
+            start = place + len("data: ")
+            label = line_label(name, found[start : start + HEAD].decode("utf-8", "replace")).encode()
+            if len(found) <= SLICE:
+                ready += (label, found[start:].replace(b"\ndata: ", b"\n"), b"\n")
+                continue
+            yield b"".join([*ready, label])
+            ready = [b"\n"]
+            while start < len(found):  # a long one in steps, between which others have their turn
+                end = found.rfind(b"\n", start + 1, start + SLICE) if len(found) - start > SLICE else len(found)
+                end = start + SLICE if end < 0 else end
+                yield found[start:end].replace(b"\ndata: ", b"\n")
+                start = end
                 await asyncio.sleep(0)
+        if ready:
+            yield b"".join(ready)

@@ -37,12 +37,12 @@ NEVER: Final = ("django_agent_sse", "django.db", "psycopg", "redis", "asyncio")
 class TopicHandler(logging.Handler):
     """Publishes records to a topic: one event each, its text formatted as for any handler.
 
-    An event is named by its record's level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, whichever of them a level of the
-    project's own reaches. These events are lines in the live log.
+    An event is named by its record's level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, the highest that the level
+    reaches. These events are lines in the live log.
 
     ``emit()`` only enqueues: a thread of the handler's own publishes, in batches, so that logging never waits for the event log.
-    While that is away records wait, up to ``capacity`` and 16 MiB; beyond it the newest are dropped, and a ``warning`` event says how
-    many. A record of more than 256 KiB is cut.
+    While that is away records wait, up to ``capacity`` and 16 MiB; beyond it the newest are dropped, and a ``warning`` event
+    says how many. A record of more than 256 KiB is cut.
 
     Args:
         topic: Its name.

@@ -22,7 +22,7 @@ Line = tuple[int, bytes]
 
 
 class _Cutter:
-    """Cuts chunks into lines. Linear in what it is fed; of a line it holds ``longest`` bytes and a chunk, and leaves out the rest."""
+    """Cuts chunks into lines, in linear time. Of a line it holds ``longest`` bytes and a chunk, and drops the rest."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -40,9 +40,9 @@ class _Cutter:
 
 
 def batches_of(source: BinaryIO, longest: int) -> Iterator[list[Line]]:
-    """The lines of ``source`` as they come: those that come within ``BATCH_SECONDS``, up to ``BATCH_LINES`` or ``BATCH_BYTES``, in one batch.
+    """The lines of ``source`` as they come: those that come within ``BATCH_SECONDS`` in one batch, up to ``BATCH_LINES``.
 
-    A line of more than ``longest`` bytes is cut short, to more than that: whoever gets it refuses it.
+    ``BATCH_BYTES`` end a batch too. A line of more than ``longest`` bytes is cut short, to more than that: the caller refuses it.
     """
     chunks: queue.Queue[bytes] = queue.Queue(WAITING)
     threading.Thread(target=_read, args=(source, chunks), name="sse-publish-stdin", daemon=True).start()

@@ -88,7 +88,7 @@ class Printer:
         name = one.event.event
         if name in LINE_EVENTS:
             text = self._safe(line_text(one.event))
-            return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"  # type: ignore[index]
+            return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
         data = self._safe(one.event.data)
         label = self._safe(str(name)) + ":"
         first, *rest = split_lines(self._closed(data))

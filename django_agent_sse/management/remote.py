@@ -204,7 +204,9 @@ def _retry_after(value: str | None) -> float:
         return 0.0
     value = value.strip()
     try:
-        seconds = float(value[:20]) if value.isdecimal() else (parsedate_to_datetime(value[:100]) - datetime.now(UTC)).total_seconds()
+        seconds = (
+            float(value[:20]) if value.isdecimal() else (parsedate_to_datetime(value[:100]) - datetime.now(UTC)).total_seconds()
+        )
     except (ValueError, TypeError, OverflowError):
         return 0.0
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER)

@@ -42,7 +42,7 @@ def _parsed(body: bytes) -> Any:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         if len(text) > MOST_VALUES and _has_too_many(text):
             raise BodyTooLarge(
-                f"the request's body has over {MOST_VALUES:,} values and names: send fewer at a time, or text instead of many numbers"
+                f"the request's body has over {MOST_VALUES:,} values and names: send fewer, or text instead of numbers"
             )
         # A function of Python's for each number, not int itself: between two of them other threads have their turn.
         return json.loads(text, parse_constant=_no_such_constant, parse_int=_int, parse_float=_float)

@@ -30,7 +30,9 @@ def expressions() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.ImportFrom):
-                assert node.module not in {"re", "regex"}, f"{where}: write `import re`, so that this test finds what is used of it"
+                assert node.module not in {"re", "regex"}, (
+                    f"{where}: write `import re`, so that this test finds what is used of it"
+                )
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS):
                 continue
             if isinstance(node.func.value, ast.Name) and node.func.value.id == "re":

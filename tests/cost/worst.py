@@ -71,7 +71,9 @@ WORST: Mapping[str, Use] = {
     r"OPR/(\d{1,9})": Use("search", (repeated("OPR"), repeated("OPR/"))),
     r"SamsungBrowser/(\d{1,9})": Use("search", (repeated("SamsungBrowser"), repeated("SamsungBrowser/"))),
     r"(?:Firefox|FxiOS)/(\d{1,9})": Use("search", (repeated("Firefox/"), repeated("FxiOS"), repeated("F"))),
-    r"(?:Chrome|CriOS|HeadlessChrome)/(\d{1,9})": Use("search", (repeated("HeadlessChrome/"), repeated("Chrome"), repeated("CriOS"))),
+    r"(?:Chrome|CriOS|HeadlessChrome)/(\d{1,9})": Use(
+        "search", (repeated("HeadlessChrome/"), repeated("Chrome"), repeated("CriOS"))
+    ),
     r"Version/(\d{1,9})[^ ]{0,20} (?:Mobile/\S{1,20} )?Safari/": Use(
         "search",
         (
