@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -73,7 +73,7 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
     async def log(c: Context, stream: Stream, **values: object) -> None:
         await stream.follow(await name_of(c, **values), map=show)
 
-    async def part(c: Context, **values: object) -> HttpResponse:
+    async def part(c: Context, **values: object) -> HttpResponseBase:
         return await _part(c, await name_of(c, **values), show)
 
     async def raw(c: Context, stream: Stream, **values: object) -> None:
@@ -111,7 +111,7 @@ def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
 # A part
 
 
-async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
+async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
     first = _number(c.query, "from", 1)
     count = _number(c.query, "count", COUNT)
     if not first or not 1 <= count <= MAX_COUNT:
@@ -125,28 +125,35 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
         return c.json({"error": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    body = await _json_of(page, show)
-    return HttpResponse(body, content_type="application/json", headers={"Cache-Control": "no-store"})
+    about: dict[str, Any] = {"content_type": "application/json", "headers": {"Cache-Control": "no-store"}}
+    if any(len(record.event.data) > SLICE for record in page.records):
+        return StreamingHttpResponse(_in_turns(_json_of(page, show)), **about)
+    return HttpResponse("".join(_json_of(page, show)), **about)
 
 
-async def _json_of(page: Page, show: Map | None) -> str:
-    """A page as JSON: the topic's state, and records. Other coroutines have their turn while a long event is written."""
+async def _in_turns(pieces: Iterable[str]) -> AsyncIterator[bytes]:
+    """Others have their turn between two pieces of what is long, which is never there as a whole."""
+    for piece in pieces:
+        yield piece.encode()
+        if len(piece) >= SLICE:
+            await asyncio.sleep(0)
+
+
+def _json_of(page: Page, show: Map | None) -> Iterator[str]:
+    """A page as JSON: the topic's state, and records."""
     shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
     about = {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed}
-    parts = [encode_json(about)[:-1], ',"records":[']
+    yield f'{encode_json(about)[:-1]},"records":['
     comma = ""
     for record, event in shown:
         if not isinstance(event, Event):
             continue
         head = {"offset": record.offset, "id": str(Position(page.epoch, record.offset)), "event": event.event}
-        parts += [comma, encode_json(head)[:-1], ',"data":']
-        for piece in json_slices(event.data):
-            parts.append(piece)
-            if len(piece) >= SLICE:
-                await asyncio.sleep(0)
-        parts += [',"at":', encode_json(record.at), "}"]
+        yield f'{comma}{encode_json(head)[:-1]},"data":'
+        yield from json_slices(event.data)
+        yield f',"at":{encode_json(record.at)}}}'
         comma = ","
-    return "".join([*parts, "]}"])
+    yield "]}"
 
 
 def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:

@@ -65,7 +65,8 @@ def log_tail(topic: str, count: int) -> Tail:
     """Return the last lines of a topic, of its last ``count`` events; where the log cannot be read, none.
 
     What it costs is bounded, whatever stands in the topic: ``MAX_COUNT`` lines, ``LINE_CHARACTERS`` of each and
-    ``TEXT_CHARACTERS`` of all, the newest first; ``READS`` pages of the log (1 MiB each) and its last event. For a ``count`` of 0 no event is read.
+    ``TEXT_CHARACTERS`` of all, the newest first; ``READS`` pages of the log (1 MiB each) and its last event.
+    A ``count`` of 0 reads no event.
 
     Raises:
         TopicNameInvalid: No topic can have such a name.

@@ -37,7 +37,7 @@ NEVER: Final = ("django_agent_sse", "django.db", "psycopg", "redis", "asyncio")
 class TopicHandler(logging.Handler):
     """Publishes records to a topic: one event each, its text formatted as for any handler.
 
-    An event is named by its record's level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, the highest that the level
+    An event is named by its record's level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, the highest that it
     reaches. These events are lines in the live log.
 
     ``emit()`` only enqueues: a thread of the handler's own publishes, in batches, so that logging never waits for the event log.
