@@ -204,6 +204,8 @@ async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The lines in the frames of our own stream: each is whole, its data comes last, and a blank line ends it."""
     rest = b""
     async for chunk in frames:
+        if len(chunk) > SLICE:
+            await asyncio.sleep(0)
         *whole, rest = (rest + chunk).split(b"\n\n")
         ready: list[bytes] = []
         for found in whole:

@@ -27,7 +27,9 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
     if "\r" in data:
-        data = data.replace("\r\n", "\n").replace("\r", "\n")
+        if "\n" in data:
+            data = data.replace("\r\n", "\n")
+        data = data.replace("\r", "\n")
     lines = data.replace("\n", "\ndata: ") if "\n" in data else data
     try:
         return f"{head}data: {lines}\n\n".encode()
