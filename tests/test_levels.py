@@ -116,7 +116,7 @@ def test_the_topics_page_shows_them_as_they_are() -> None:
 )
 def test_a_level_of_the_projects_own_is_the_highest_that_it_reaches(number: int, name: str) -> None:
     handler = TopicHandler("builds.2")
-    handler.handle(logging.makeLogRecord({"levelno": number, "levelname": "NOTICE", "msg": "x"}))
+    handler.handle(logging.makeLogRecord({"name": "app", "levelno": number, "levelname": "NOTICE", "msg": "x"}))
     handler.close()
     [record] = event_log().read_after("builds.2").records
     assert record.event == Event("x", event=name)
