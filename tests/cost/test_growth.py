@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from django_agent_sse.management.batches import BATCH_BYTES, READ, batches_of
 from django_agent_sse.management.commands.sse_publish import _compact
 from django_agent_sse.management.lines import LineSplitter
 from django_agent_sse.streams.client import LONGEST, client_of, short_agent
+from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
 
 from .test_expressions import check_growth
@@ -32,6 +35,10 @@ OPTIONS = MonitorOptions(reports=False, address="full", user_agent="truncated", 
 
 def headers(text: str) -> tuple[str, str]:
     return client_of({"HTTP_X_FORWARDED_FOR": text, "REMOTE_ADDR": "::1", "HTTP_USER_AGENT": text}, OPTIONS)
+
+
+def accepted(text: str) -> bool:
+    return names_event_stream(Context(RequestFactory().get("/", headers={"Accept": text}), {}, route="/", cache="default"))
 
 
 def split_in(size: int) -> Callable[[str], object]:
@@ -71,6 +78,7 @@ def rung_with(text: str) -> None:
         (frame, ["a", "\n", "\r", "\r\n"], ()),
         (headers, ["1,", ",", "Version/1", "["], ()),
         (short_agent, ["Version/1", "Edg"], ()),
+        (accepted, [",", "a,", ";"], ()),
         (split_in(READ), ["a", "a\r", "\r", "a\n", "\n", "\xff"], ()),
         (split_in(7), ["a", "a\r", "\r", "a\n"], SMALL),
         (decoded_in(READ), ["data: a\n", "data:", "id: a\n\n"], ()),
@@ -78,7 +86,20 @@ def rung_with(text: str) -> None:
         (rung_with, ["a"], SMALL),
         (lambda text: _compact(json.dumps([text])), ['"', "\\", " "], ()),
     ],
-    ids=["plain", "line_text", "frame", "headers", "agent", "lines", "lines by 7", "decoder", "decoder by 7", "doorbell", "json"],
+    ids=[
+        "plain",
+        "line_text",
+        "frame",
+        "headers",
+        "agent",
+        "accept",
+        "lines",
+        "lines by 7",
+        "decoder",
+        "decoder by 7",
+        "doorbell",
+        "json",
+    ],
 )
 def test_time_grows_no_faster_than_what_comes(call: Callable[[str], object], parts: list[str], sizes: tuple[int, ...]) -> None:
     for part in parts:

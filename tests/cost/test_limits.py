@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.test import AsyncRequestFactory, override_settings
+from django.urls import include, path
 
 from django_agent_sse import Context, Event, Stream, Topic
 from django_agent_sse.contrib.logging import LONGEST, WAITING_CHARACTERS, TopicHandler
@@ -18,14 +19,14 @@ from django_agent_sse.eventlog.current import event_log, reset
 from django_agent_sse.exceptions import BodyTooLarge
 from django_agent_sse.logs import MAX_COUNT
 from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, Tail, log_tail
-from django_agent_sse.management.connecting import WAITING, get
+from django_agent_sse.management import connecting
 from django_agent_sse.streams import body as bodies
 from django_agent_sse.streams.body import AT_ONCE, MOST_BYTES, MOST_VALUES
 from tests.live.servers import poll
-from tests.serving import ask_route
+from tests.serving import ask_route, served
 from tests.views.test_answers import routed
 
-from .measuring import WAIT, cost_of
+from .measuring import PING, WAIT, cost_of, get, ping
 
 NAME = "limits.1"
 
@@ -157,6 +158,21 @@ async def test_no_body_holds_up_others(body: bytes) -> None:
     assert (await cost_of(parse)).held < WAIT
 
 
+@pytest.mark.parametrize("framed", ["data: " + "x" * 8_000_000 + "\n\n", "data: x\n" * 500_000 + "\n"])
+async def test_framed_text_is_piped_in_steps(framed: str) -> None:
+    async def pipes(c: Context, stream: Stream) -> None:
+        await stream.pipe_sse(framed)
+
+    with served([path("", include(routed(pipes).urls)), path(PING[1:], ping)]):
+
+        async def piped() -> None:
+            status, size, _, _ = await get("/")
+            assert status == 200
+            assert size > len(framed)
+
+        assert (await cost_of(piped)).held < WAIT
+
+
 # Records of logging
 
 
@@ -232,11 +248,11 @@ def test_a_server_that_sends_faster_than_is_printed_is_held() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=serve)
         server.start()
-        answer = get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {})
+        answer = connecting.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {})
         chunks = answer.chunks(lambda _: None)
         assert next(chunks)
         poll("read ahead", lambda: answer._chunks.full())
-        assert answer._chunks.qsize() == WAITING
+        assert answer._chunks.qsize() == connecting.WAITING
         [reader] = [thread for thread in threading.enumerate() if thread.name == "sse-tail"]
         answer.close()
         for thread in (reader, server):
