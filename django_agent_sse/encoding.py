@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
 from .exceptions import InvalidEvent
 from .wire.event import Event
 
+SLICE = 262_144
+"""Characters, or bytes, of one step through what is long: a call into C holds up every thread of the process until it returns."""
 _json = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -23,6 +28,17 @@ def encode_json(value: object) -> str:
         raise InvalidEvent(
             f"a {type(value).__name__} cannot be written as JSON ({error}); write text, or values that JSON has"
         ) from error
+
+
+def json_slices(text: str) -> Iterator[str]:
+    """Write text as a JSON string, a ``SLICE`` of it at a time."""
+    if len(text) <= SLICE:
+        yield json.dumps(text, ensure_ascii=False)
+        return
+    yield '"'
+    for start in range(0, len(text), SLICE):
+        yield json.dumps(text[start : start + SLICE], ensure_ascii=False)[1:-1]
+    yield '"'
 
 
 def text_of(data: object) -> str:

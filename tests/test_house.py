@@ -34,6 +34,7 @@ STOREYS = {
     "streams": 4,
     "guards": 5,
     "views": 5,
+    "loglines": 1,
     "logs": 5,
     "logtail": 5,
     "routing": 5,

@@ -84,7 +84,7 @@ class Viewer:
             trouble = str(error)
         picture = await board.look(within)
         rows, matched, self.missing = board.rows(self.question)
-        await self._name({row.user for row in rows})
+        await self._name({row.user for row in rows[:ROWS]})
         processes = {seen.snapshot.process.id: seen.snapshot.process.name for seen in picture.processes}
         return {
             "at": shown.clock(picture.at),

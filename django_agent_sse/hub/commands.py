@@ -92,7 +92,7 @@ def event_of(command: Command) -> Event:
 def command_of(event: Event) -> Command | None:
     """What stands in the log; ``None`` where it is none of these, or of another version."""
     kind = _KINDS.get(event.event or "")
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
         told = json.loads(event.data)
         if kind is Watch:
             told["question"] = Question(**told["question"])

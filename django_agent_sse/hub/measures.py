@@ -159,7 +159,7 @@ def decode(text: str) -> tuple[Snapshot, dict[str, Any]]:
         routes = {route: RouteCounts(**counts) for route, counts in told.pop("routes").items()}
         about = {name: told.pop(name) for name in ("problems", "draining", "last") if name in told}
         return Snapshot(process=process, at=float(told.pop("at")), routes=routes, **about), told
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"no report of a process: {error}") from error
 
 

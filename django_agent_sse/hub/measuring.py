@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..eventlog.current import event_log
+from ..eventlog.position import MAX_ID
 from ..eventlog.ringer import ringer
 from ..exceptions import AgentSSEError
 from .loops import OpenStream
@@ -182,7 +183,7 @@ def _row(now: float, stream: OpenStream, facts: Facts, measure: Measure) -> Row:
         seconds=round(seconds, 3),
         events=measure.events,
         bytes=measure.bytes,
-        last_id=stream.last_id,
+        last_id=None if stream.last_id is None else stream.last_id[:MAX_ID],
         lag=measure.lag,
         idle=round(max(0.0, now - measure.wrote), 3) if measure.opened is not None else 0.0,
         address=facts.address,

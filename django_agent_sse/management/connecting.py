@@ -23,6 +23,8 @@ REDIRECTS: Final = 5
 SHORT: Final = 80
 """Characters of what a server says that stand in a message."""
 READ: Final = 65536
+WAITING: Final = 16
+"""Chunks that are read ahead: a server that sends faster than is printed is held by a full connection."""
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and times: a server that has vanished is noticed within a minute, also where it sends no heartbeats."""
 _PORTS = {"http": 80, "https": 443}
@@ -46,7 +48,8 @@ class Answer:
         self.url = url
         self._connection = connection
         self._response = response
-        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(WAITING)
+        self._closed = False
 
     @property
     def said(self) -> str:
@@ -75,16 +78,20 @@ class Answer:
 
     def close(self) -> None:
         """End the connection, also under the thread that reads it."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(queue.Empty):
+            self._chunks.get_nowait()  # the thread may wait for room
         self._response.close()
         self._connection.close()
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError, http.client.HTTPException):  # cut, or closed by `close`
-            while chunk := self._response.read1(READ):
+            while not self._closed and (chunk := self._response.read1(READ)):
                 self._chunks.put(chunk)
-        self._chunks.put(None)
+        if not self._closed:
+            self._chunks.put(None)
 
 
 def split_url(url: str) -> SplitResult:

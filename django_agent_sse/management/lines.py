@@ -18,27 +18,26 @@ class LineSplitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = max(limit, _GROWTH + 1)
-        self._rest = b""
+        self._rest = bytearray()  # without a CR, but for one at its end
         self._drawn = False
         self._shown: str | None = None
 
     def feed(self, data: bytes) -> list[str]:
         """The lines that ``data`` completes."""
-        head, newline, rest = (self._rest + data).rpartition(b"\n")
-        lines = self._whole(head) if newline else []
+        head, newline, rest = data.rpartition(b"\n")
+        lines: list[str] = []
         if newline:
+            lines = self._whole(bytes(self._rest) + head)
             if lines[0] == self._shown:
                 del lines[0]
-            self._drawn, self._shown = False, None
-        if b"\r" in rest:
-            self._drawn = True
-            rest = _latest(rest)
-        self._rest = self._cut(rest, lines)
+            self._rest, self._drawn, self._shown = bytearray(), False, None
+        self._go_on(rest)
+        self._cut(lines)
         return lines
 
     def finish(self) -> list[str]:
         """The last line, where the output did not end with one."""
-        rest, self._rest = self._rest.rstrip(b"\r"), b""
+        rest, self._rest = bytes(self._rest.rstrip(b"\r")), bytearray()
         lines = self._fitting(rest) if rest else []
         return [] if lines == [self._shown] else lines
 
@@ -47,11 +46,22 @@ class LineSplitter:
 
         A line that ends as it was last told is not told again.
         """
-        rest = self._rest.rstrip(b"\r") if self._drawn else b""
+        rest = bytes(self._rest.rstrip(b"\r")) if self._drawn else b""
         if not rest or (text := self._fitting(rest)[0]) == self._shown:
             return None
         self._shown = text
         return text
+
+    def _go_on(self, data: bytes) -> None:
+        """Take what goes on with the line. Only ``data`` is looked at: a line may come a byte at a time."""
+        drawn = data.rstrip(b"\r")
+        if drawn and (b"\r" in drawn or self._rest.endswith(b"\r")):
+            self._rest.clear()
+        if b"\r" in data:
+            self._drawn = True
+        self._rest += drawn[drawn.rfind(b"\r") + 1 :]
+        if len(drawn) < len(data) and not self._rest.endswith(b"\r"):
+            self._rest += b"\r"
 
     def _whole(self, head: bytes) -> list[str]:
         lines: list[str] = []
@@ -59,37 +69,31 @@ class LineSplitter:
             return head.decode("utf-8", "replace").split("\n")
         for line in head.split(b"\n"):
             if b"\r" in line:
-                line = _latest(line).rstrip(b"\r")
+                line = line.rstrip(b"\r")
+                line = line[line.rfind(b"\r") + 1 :]
             lines += self._fitting(line)
         return lines
 
-    def _cut(self, rest: bytes, lines: list[str]) -> bytes:
+    def _cut(self, lines: list[str]) -> None:
         """Move what can never fit to ``lines``."""
-        while len(rest) > self._limit:
-            stop = _character_start(rest, self._limit)
-            lines += self._fitting(rest[:stop])
-            rest = rest[stop:]
-        return rest
+        while len(self._rest) > self._limit:
+            stop = _character_start(self._rest, self._limit)
+            lines += self._fitting(bytes(self._rest[:stop]))
+            del self._rest[:stop]  # of a bytearray that moves nothing
 
     def _fitting(self, line: bytes) -> list[str]:
         text = line.decode("utf-8", "replace")
         if len(line) * _GROWTH <= self._limit or len(encoded := text.encode()) <= self._limit:
             return [text]
-        pieces = []
-        while len(encoded) > self._limit:
-            stop = _character_start(encoded, self._limit)
-            pieces.append(encoded[:stop].decode())
-            encoded = encoded[stop:]
-        return [*pieces, encoded.decode()]
+        pieces, start = [], 0
+        while len(encoded) - start > self._limit:
+            stop = _character_start(encoded, start + self._limit)
+            pieces.append(encoded[start:stop].decode())
+            start = stop
+        return [*pieces, encoded[start:].decode()]
 
 
-def _latest(line: bytes) -> bytes:
-    """What is behind the last CR; those at the end stay, for what they mean depends on the next byte."""
-    drawn = line.rstrip(b"\r")
-    return drawn[drawn.rfind(b"\r") + 1 :] + (b"\r" if len(drawn) < len(line) else b"")
-
-
-def _character_start(text: bytes, at: int) -> int:
+def _character_start(text: bytes | bytearray, at: int) -> int:
     """``at``, or up to three bytes before it where it is inside a UTF-8 character."""
     for start in range(at, at - 4, -1):
         if text[start] & 0xC0 != 0x80:

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol
 
+from ..loglines import LINE_EVENTS, line_text
 from ..safetext import printable
 from ..wire.encoder import split_lines
 from ..wire.event import Event
 
-PLAIN = {None, "", "message", "stdout", "stderr"}
-"""Names of events whose data is a line of text: it stands alone."""
 RESET = "\x1b[0m"
-_RED = "31"
+_LINES = {"stderr": "31", "error": "31", "critical": "31", "warning": "33"}
+"""The colours of lines that are not to be overlooked."""
 _PALETTE = ("36", "32", "35", "33", "34", "96", "92", "95")
 """Cyan, green, magenta, yellow, blue and three bright ones: no red, which is for what went wrong."""
 _SGR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
@@ -89,9 +89,10 @@ class Printer:
         if self._as_json:
             return json_line(one)
         name = one.event.event
+        if name in LINE_EVENTS:
+            text = self._safe(line_text(one.event))
+            return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
         data = self._safe(one.event.data)
-        if name in PLAIN:
-            return (self._painted(data, _RED) if name == "stderr" else self._closed(data)) + "\n"
         label = printable(name) + ":"
         first, *rest = split_lines(self._closed(data))
         lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]

@@ -132,14 +132,17 @@ class Context:
     async def json_body(self, *, limit: int | None = None) -> Any:
         """Read the request's body as JSON; it can be read again.
 
+        A body of more than 64 KiB is parsed in a thread.
+
         Args:
-            limit: The most bytes to read. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where not given.
+            limit: The most bytes to read, 8 MiB at most. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where not given.
 
         Raises:
-            BodyTooLarge: Answered with 413.
+            BodyTooLarge: It has more bytes, or more than 100,000 values and names: Python parses JSON in one step that holds up
+                every other request of the process. Answered with 413.
             BodyNotJSON: Also for NaN and infinities, which JSON does not have. Answered with 400.
         """
-        return read_json(self.request, limit)
+        return await read_json(self.request, limit)
 
     @property
     def user(self) -> Any:

@@ -9,6 +9,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from ..encoding import encode_json
 from ..refusals import error_response
 from ..wire import frame
+from .client import LOOKED_AT
 from .context import Context
 from .farewell import jittered
 from .transport import Transport
@@ -92,5 +93,5 @@ def names_event_stream(context: Context) -> bool:
     """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
     accept = context.header("Accept", "") or ""
     return context.request.method == "GET" and any(
-        part.split(";")[0].strip().lower() == CONTENT_TYPE for part in accept.split(",")
+        part.partition(";")[0].strip().lower() == CONTENT_TYPE for part in accept[:LOOKED_AT].split(",")
     )

@@ -24,6 +24,8 @@ from .threads import in_callers_thread
 
 MAX_THREADS = 64
 """Sync iterators that may run at a time in a process; beyond it a stream is answered as overloaded."""
+FED = 65_536
+"""Bytes of framed text that are read in one step, between which others have their turn."""
 READY = (list, tuple, deque, range, dict, set, frozenset)
 """Iterables that cannot block: no thread is needed."""
 _END = object()
@@ -158,9 +160,13 @@ async def events_of(source: Any) -> AsyncIterator[Event]:
     items = items_of([source] if isinstance(source, str | bytes) else _unlined(source))
     try:
         async for item in items:
-            for event in decoder.feed(item.encode() if isinstance(item, str) else item):
-                if not is_reserved(event):
-                    yield event
+            data = item.encode() if isinstance(item, str) else item
+            for start in range(0, len(data), FED):
+                for event in decoder.feed(data[start : start + FED]):
+                    if not is_reserved(event):
+                        yield event
+                if len(data) > FED:
+                    await asyncio.sleep(0)
         decoder.finish()
     finally:
         await items.aclose()  # type: ignore[attr-defined]

@@ -26,7 +26,11 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
         head += f"id: {valid_line('id', id)}\n"
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
-    lines = "\ndata: ".join(split_lines(data)) if "\n" in data or "\r" in data else data
+    if "\r" in data:
+        if "\n" in data:
+            data = data.replace("\r\n", "\n")
+        data = data.replace("\r", "\n")
+    lines = data.replace("\n", "\ndata: ") if "\n" in data else data
     try:
         return f"{head}data: {lines}\n\n".encode()
     except UnicodeEncodeError:

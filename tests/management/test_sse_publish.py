@@ -140,7 +140,7 @@ def test_batches_hold_so_many_lines_and_no_more() -> None:
     with os.fdopen(writing, "wb") as out:
         out.write(b"x\n" * (BATCH_LINES * 2 + 1))
     with os.fdopen(reading, "rb") as source:
-        batches = list(batches_of(source))
+        batches = list(batches_of(source, 1_000))
     assert max(map(len, batches)) == BATCH_LINES
     assert [number for batch in batches for number, _ in batch] == list(range(1, BATCH_LINES * 2 + 2))
 

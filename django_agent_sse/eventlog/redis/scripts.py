@@ -131,7 +131,7 @@ for i = 12, #ARGV, 3 do
   if retry == '' then redis.call('XADD', LOG, id, 'e', name, 'd', data, 't', at)
   else redis.call('XADD', LOG, id, 'e', name, 'd', data, 't', at, 'r', retry) end
   m.bytes = m.bytes + #data + math.max(0, #name - 1)
-  total = total + #data + #name
+  total = total + #data + #name + 8  -- and what stands before each: many empty events are no small message
   if total <= inline then inlined[#inlined + 1] = #name .. ' ' .. #data .. ' ' .. retry .. '\\n' .. name .. data end
 end
 redis.call('HSET', META, 'e', m.epoch, 's', text(m.top), 'n', nonce, 'f', text(m.floor), 'b', text(m.bytes), 'o', text(m.oldest),

@@ -122,15 +122,16 @@ def _rung(message: bytes) -> Rung:
     first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
     if not count:
         return Rung(None, epoch, top, nonce)
-    records = []
+    records, place = [], 0
     for offset in range(first, top + 1):
-        line, _, rest = rest.partition(b"\n")
-        name_size, data_size, retry = line.split(b" ")
-        end = int(name_size)
-        name, data, rest = rest[:end], rest[end : end + int(data_size)], rest[end + int(data_size) :]
+        begin = rest.index(b"\n", place) + 1
+        name_size, data_size, retry = rest[place : begin - 1].split(b" ")
+        end = begin + int(name_size)
+        place = end + int(data_size)
+        name, data = rest[begin:end], rest[end:place]
         event = Event(data.decode(), event=name[1:].decode() if name else None, retry=int(retry) if retry else None)
         records.append(Record(offset, event, at / 1e6, nonce))
-    if len(records) != count or rest:
+    if len(records) != count or place != len(rest):
         return LOOK
     page = Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
     return Rung(page, epoch, top, nonce)

@@ -19,7 +19,10 @@ from ..batches import batches_of
 from ..command import SSECommand, shared_log
 
 COMPLETED = "completed"
-_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
+SPACES = 4
+"""A line may have so many times the bytes of an event: JSON may have spaces, which go."""
+_SPACE = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++')
+"""A string, or what stands between values. Possessive, and without a string's end too: nothing is looked at twice."""
 
 
 class Command(SSECommand):
@@ -101,11 +104,13 @@ exit codes:
         Raises:
             CommandError: Neither this line nor those behind it can be published.
         """
-        refused = 0
-        for batch in batches_of(source):
+        refused, longest = 0, SPACES * self._log.limits.max_event_bytes
+        for batch in batches_of(source, longest):
             events: list[tuple[int, Event]] = []
             for number, line in batch:
                 try:
+                    if len(line) > longest:
+                        raise CommandError(f"it has over {longest:,} bytes, which no event may have (MAX_EVENT_BYTES)")
                     events.append((number, self._event_of_line(line)))
                 except (CommandError, InvalidEvent) as error:
                     refused += 1
