@@ -1,8 +1,8 @@
 """A runner in the background: what it starts has the signals of a program that was started at a terminal.
 
-Named as a pytest plugin by ``tests/conftest.py``. A shell without job control lets what it starts with ``&`` ignore SIGINT and SIGQUIT,
-``nohup`` SIGHUP, and whatever is ignored stays so in every child: a server or command that a test starts would not hear the signal
-that the test sends. A signal that has a handler is a child's default again, so the runner gets one that does nothing.
+Named as a pytest plugin by ``tests/conftest.py``. A shell without job control makes what it starts with ``&`` ignore SIGINT and
+SIGQUIT, ``nohup`` SIGHUP, and what is ignored stays so in every child: a server or command that a test starts would not hear the
+signal that the test sends it. A signal that has a handler is a child's default again, so the runner gets one that does nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How tests run at the same time, in the processes of pytest-xdist, and how those that measure are alone all the same.
 
-Named as a pytest plugin by ``tests/conftest.py``. What measures time, load or memory is marked with ``pytest.mark.alone``: no other
-test of this checkout runs meanwhile, not even one of another pytest.
+Named as a pytest plugin by ``tests/conftest.py``. What measures time, load or memory is marked with ``pytest.mark.alone``: no
+other test of this checkout runs meanwhile, not even one of another pytest.
 """
 
 from __future__ import annotations
