@@ -18,6 +18,7 @@ import pytest
 from . import together
 from .management.processes import poll
 
+ROOT = together.HERE.parent
 PATIENCE = 30.0
 TESTS = """
 import json, pathlib, time, pytest
@@ -89,7 +90,7 @@ def test_who_waits_to_be_alone_comes_in_before_those_that_come_later(rooms: dict
 
 def test_who_dies_inside_keeps_nobody_out(rooms: dict[str, Path]) -> None:
     words = [sys.executable, "-c", DIES_INSIDE, str(rooms["room"]), str(rooms["door"])]
-    died = subprocess.run(words, cwd=together.HERE.parent, check=False)
+    died = subprocess.run(words, cwd=ROOT, check=False)
     assert died.returncode == -signal.SIGKILL
     assert is_free(rooms["room"])
     assert is_free(rooms["door"])
@@ -106,7 +107,12 @@ def test_in_several_processes_those_that_are_alone_meet_nobody_and_a_failure_is_
     (home / "test_three.py").write_text("import pytest\n\n@pytest.mark.alone\ndef test_that_fails(): assert False\n")
     words = [sys.executable, "-m", "pytest", "-p", "together", "-p", "no:django", "-p", "no:asyncio", "-n2", "--dist=loadfile"]
     done = subprocess.run(
-        words, cwd=home, env={**os.environ, "PYTHONPATH": str(home)}, stdout=subprocess.PIPE, text=True, check=False
+        words,
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "1 failed, 8 passed" in done.stdout.splitlines()[-1]

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ids import ADDRESS
+
 HERE = Path(__file__).parent
 ROOM, DOOR = HERE, HERE.parent
 """Directories to lock: in the room are the tests that run, at the door is the next one that waits to come in."""
@@ -29,6 +31,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In such a process, begin with the longest files, and end with those that have tests which must be alone."""
+    if wrong := [item.nodeid for item in items if ADDRESS.search(item.nodeid)]:
+        raise pytest.UsageError(f"{wrong[0]}: the name has an address of memory; write ids=plain, from tests/ids.py")
     if not hasattr(config, "workerinput"):
         return
     last = {item.path for item in items if is_alone(item)}
