@@ -99,6 +99,7 @@ def processes() -> Iterator[list[Process]]:
         one.out.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_servers_own_handler_is_called_after_ours_and_finally_runs(processes: list[Process], number: signal.Signals) -> None:
     processes.append(
@@ -114,6 +115,7 @@ def test_a_servers_own_handler_is_called_after_ours_and_finally_runs(processes: 
     assert took < 2
 
 
+@pytest.mark.alone
 def test_the_default_action_waits_for_the_streams_and_then_kills(processes: list[Process]) -> None:
     processes.append(
         Process("""
@@ -130,6 +132,7 @@ def test_the_default_action_waits_for_the_streams_and_then_kills(processes: list
     assert took < 2
 
 
+@pytest.mark.alone
 def test_the_default_action_does_not_wait_for_ever(processes: list[Process]) -> None:
     processes.append(
         Process("""
