@@ -32,6 +32,10 @@ def test_with_others(number):
 def test_alone(number):
     stay("alone")
 
+def test_that_prints_what_has_no_utf8():
+    print("caf\\udce9")
+    assert "caf\\udce9" == "na\\udcefve"
+
 def stay(how):
     came = time.monotonic()
     time.sleep(0.1)
@@ -115,7 +119,7 @@ def test_in_several_processes_those_that_are_alone_meet_nobody_and_a_failure_is_
         check=False,
     )
     assert done.returncode == 1
-    assert "1 failed, 8 passed" in done.stdout.splitlines()[-1]
+    assert "3 failed, 8 passed" in done.stdout.splitlines()[-1]
     stays = [json.loads(line) for line in (home / "stays").read_text().splitlines()]
     assert len(stays) == 8
     both = list(combinations(sorted(stays, key=lambda stay: stay[1]), 2))

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.ids import ADDRESS
 HERE = Path(__file__).parent
 ROOM, DOOR = HERE, HERE.parent
 """Directories to lock: in the room are the tests that run, at the door is the next one that waits to come in."""
-FIRST = ("browser", "testproject", "live", "monitor")
+FIRST = ("ledger", "browser", "docs", "testproject", "live", "monitor", "management")
 """Where the longest files are. Begun first, they keep no process waiting for the others at the end."""
 
 
@@ -51,6 +52,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Begin a test when it may."""
     with in_turn(alone=is_alone(item)):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[Any]:
+    """Send a report from one process to the other, whatever a test has printed: execnet gives all up at a lone surrogate."""
+    return sendable((yield))
+
+
+def sendable(value: Any) -> Any:
+    """Data with text that has a UTF-8 form."""
+    if isinstance(value, dict):
+        return {sendable(name): sendable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(sendable, value))
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def is_alone(item: pytest.Item) -> bool:
