@@ -26,8 +26,8 @@ FIRST = ("ledger", "browser", "docs", "testproject", "live", "monitor", "managem
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What ``-n auto`` means: one process more than there are CPUs, as many tests wait for a server or a browser."""
-    return len(os.sched_getaffinity(0)) + 1
+    """What ``-n auto`` means: one process more than there are CPUs, as many tests wait for a server or a browser; at most six."""
+    return min((os.cpu_count() or 1) + 1, 6)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
