@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.services", "tests.npm"]
+pytest_plugins = ["tests.background", "tests.together", "tests.services", "tests.npm"]

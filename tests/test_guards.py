@@ -23,6 +23,7 @@ from django_agent_sse.exceptions import GuardError, RouteError
 from django_agent_sse.guards import api_key, check_guards, login_required, permission_required, run_guards, staff_required
 from django_agent_sse.refusals import TYPES
 from django_agent_sse.streams.context import Context
+from tests.ids import plain
 
 
 async def context_for(user: Any = None, **headers: str) -> Context:
@@ -100,7 +101,7 @@ async def test_a_forgotten_return_does_not_open_a_door() -> None:
         await run_guards(check_guards([forgetful]), await context_for())
 
 
-@pytest.mark.parametrize("verdict", [1, 0, "yes", "", [], object()], ids=repr)
+@pytest.mark.parametrize("verdict", [1, 0, "yes", "", [], object()], ids=plain)
 async def test_a_verdict_that_is_neither_yes_nor_no_is_refused(verdict: object) -> None:
     async def vague(c: Context) -> Any:
         return verdict
@@ -193,7 +194,7 @@ async def generator(c: Context) -> Any:
         (True, "True cannot be called"),
         ("login_required", "'login_required' cannot be called"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_c05_what_is_no_guard_is_refused_at_import_with_the_mend(wrong: Any, mend: str) -> None:
     with pytest.raises(RouteError, match=mend):
@@ -382,7 +383,7 @@ class OwnerObject:
 
 
 @pytest.mark.parametrize(
-    "lookup", [owner_async, owner_sync, OwnerObject(), lambda key: owner_async(key), functools.partial(owner_async)], ids=str
+    "lookup", [owner_async, owner_sync, OwnerObject(), lambda key: owner_async(key), functools.partial(owner_async)], ids=plain
 )
 async def test_a_function_may_look_the_owner_up(lookup: Any) -> None:
     c = await context_for(X_API_Key="secret")

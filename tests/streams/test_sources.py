@@ -14,6 +14,7 @@ from django_agent_sse import Context, Stream
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.streams import sources
 from django_agent_sse.wire import Event
+from tests.ids import plain
 from tests.inprocess import Client, serve
 
 
@@ -77,7 +78,7 @@ async def test_k04_an_async_iterator_with_a_name() -> None:
     assert await piped(agen("a", {"b": 1}, None, 3), event="token") == ["a", '{"b":1}', "null", "3"]
 
 
-@pytest.mark.parametrize("source", [["a", "b"], ("a", "b"), {"a": 1, "b": 2}, (x for x in "ab"), iter(["a", "b"])], ids=str)
+@pytest.mark.parametrize("source", [["a", "b"], ("a", "b"), {"a": 1, "b": 2}, (x for x in "ab"), iter(["a", "b"])], ids=plain)
 async def test_k04_a_sync_iterable(source: Any) -> None:
     assert await piped(source) == ["a", "b"]
 

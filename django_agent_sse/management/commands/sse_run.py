@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from io import RawIOBase
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -130,10 +131,19 @@ exit codes:
             if buffer is None:
                 out.write(data.decode("utf-8", "replace"), lambda text: text, ending="")
             else:
-                buffer.write(data)
-                buffer.flush()
+                _write(getattr(buffer, "raw", buffer), data)
         except (OSError, ValueError):  # nobody reads it any more; those who follow the topic do
             self._quiet = source == "stdout" or self._quiet
+
+
+def _write(raw: RawIOBase, data: bytes) -> None:
+    """Write past the buffer: Python aborts at its end where a thread that waits for a reader holds the buffer's lock."""
+    rest = memoryview(data)
+    while rest:
+        written = raw.write(rest)
+        if written is None:
+            raise BlockingIOError("nobody reads")
+        rest = rest[written:]
 
 
 class _Pump:
