@@ -157,7 +157,7 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
 @pytest.mark.parametrize(
     ("names", "homes"),
     [
-        ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "admin/"}),
+        ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "eventlog/notes.py", "admin/"}),
         ({"redis", "django_redis", "valkey"}, {"eventlog/redis/"}),
         ({"channels", "channels_redis"}, {"eventlog/layer.py"}),
         ({"prometheus_client"}, {"contrib/prometheus.py"}),

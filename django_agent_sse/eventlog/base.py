@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
@@ -12,6 +12,7 @@ from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
 from .bell import Doorbell, nobody
 from .checked import size_of, valid_expect, valid_key, valid_topic
+from .eviction import Evicting
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
@@ -22,7 +23,7 @@ PAGE_BYTES = 1_048_576
 _T = TypeVar("_T")
 
 
-class EventLog(ABC):
+class EventLog(Evicting):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
     A back end writes the bodies, whose names begin with ``_``; they are synchronous, and get what was checked here.

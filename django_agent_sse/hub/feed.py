@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import Any
 
@@ -34,6 +34,10 @@ RETRY = 1.0
 """Seconds after which, more or less, a page is asked for again that the log could not give."""
 
 
+def _nothing(topic: str) -> None:
+    """Tell nobody."""
+
+
 class Feed:
     """The state of a topic as far as this loop knows it, never ahead of the log.
 
@@ -50,8 +54,10 @@ class Feed:
         shared: What followers at an offset get next, made by the first who asked since anything changed.
     """
 
-    def __init__(self, topic: str, log: EventLog) -> None:
+    def __init__(self, topic: str, log: EventLog, found: Callable[[str], object] = _nothing) -> None:
+        """Know nothing yet; ``found`` is called with the topic's name whenever there is one, or another one, in the log."""
         self.topic = topic
+        self._found = found
         self.epoch = self.nonce = self.forked = ""
         self.floor = self.top = 0
         self.closed: str | None = None
@@ -149,6 +155,8 @@ class Feed:
         self._forget()
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
         self.forked, self.vanished = page.forked, page.vanished
+        if page.epoch:
+            self._found(self.topic)
         self.top, self.nonce = (0, "") if fresh or not page.top else (page.top, page.nonce)
         more = bool(page.epoch) and self._take(page)
         self.wake()
