@@ -19,8 +19,6 @@ from .eventlog.current import made
 from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
-from .streams.options import StreamOptions
-from .streams.threads import thread_count
 
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
@@ -88,14 +86,23 @@ def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks
 
 
 def _setting_errors() -> Iterator[checks.CheckMessage]:
+    given = getattr(settings, "AGENT_SSE", {})
+    wrong = conf.wrong_values(given) if isinstance(given, Mapping) else {}
+    if (threads := wrong.pop("THREADS", None)) is not None:
+        yield checks.Error(
+            threads,
+            hint="It is the number of threads, and of database connections, that all streams of a process share.",
+            id="django_agent_sse.E003",
+        )
+        if not (wrong or conf.unknown_keys(given)):
+            return
     try:
         cache = conf.current()["CACHE"]
-        if isinstance(cache, str) and cache in settings.CACHES:
-            StreamOptions.of({})
         monitor_options()
     except AgentSSEError as error:
+        told = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
         yield checks.Error(
-            f"AGENT_SSE cannot be used: {error}",
+            f"AGENT_SSE cannot be used: {told or error}",
             hint="The documentation's page reference/settings names every key, its default and its unit.",
             id="django_agent_sse.E001",
         )
@@ -105,14 +112,6 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
             f"AGENT_SSE['CACHE'] is {cache!r}, which CACHES does not define",
             hint=f"Name one of {', '.join(settings.CACHES)}.",
             id="django_agent_sse.E002",
-        )
-    try:
-        thread_count()
-    except AgentSSEError as error:
-        yield checks.Error(
-            str(error),
-            hint="It is the number of threads, and of database connections, that all streams of a process share.",
-            id="django_agent_sse.E003",
         )
     yield from _event_log()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from .exceptions import ConfigurationError
+from .wire import MAX_RETRY
 
 DEFAULTS: Mapping[str, Any] = {
     "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
@@ -30,12 +32,69 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a setting may be: a test, and the same in words."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+def one_of(*choices: object) -> Rule:
+    """Any of these."""
+    return Rule(
+        lambda value: any(type(value) is type(choice) and value == choice for choice in choices), " or ".join(map(repr, choices))
+    )
+
+
+def _seconds(optional: bool = False) -> Rule:
+    def holds(value: Any) -> bool:
+        if value is None:
+            return optional
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+    return Rule(holds, f"a number of seconds{' or None' if optional else ''}")
+
+
+def _whole(lowest: int, optional: bool = False) -> Rule:
+    def holds(value: Any) -> bool:
+        if value is None:
+            return optional
+        return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= MAX_RETRY
+
+    return Rule(holds, f"a whole number from {lowest} to {MAX_RETRY}{' or None' if optional else ''}")
+
+
+RULES: Mapping[str, Rule] = {
+    "HEARTBEAT": _seconds(optional=True),
+    "RETRY": _whole(0, optional=True),
+    "MAX_DURATION": _seconds(optional=True),
+    "ON_DISCONNECT": one_of("cancel", "continue"),
+    "BUFFER_BYTES": _whole(1),
+    "BUFFER_EVENTS": _whole(1),
+    "SEND_TIMEOUT": _seconds(optional=True),
+    "COMMIT_AFTER": _seconds(),
+    "CLOSE_GRACE": _seconds(),
+    "THREADS": _whole(1),
+}
+"""Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
+
+
 _instead: dict[str, Any] = {}
 
 
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:
     """One sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
     return [f"AGENT_SSE[{key!r}] does not exist{_nearest(key)}" for key in given if key not in DEFAULTS]
+
+
+def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
+    """By key, one sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
+    return {
+        key: f"AGENT_SSE[{key!r}] must be {rule.expected}, not {given[key]!r}"
+        for key, rule in RULES.items()
+        if key in given and not rule.holds(given[key])
+    }
 
 
 def _nearest(key: object) -> str:
@@ -48,12 +107,12 @@ def current() -> Mapping[str, Any]:
     """Every value in force: the same object until the settings change.
 
     Raises:
-        ConfigurationError: ``AGENT_SSE`` is no dict, or holds a key that does not exist.
+        ConfigurationError: ``AGENT_SSE`` is no dict, or holds a key that does not exist, or a value that it cannot have.
     """
     given = getattr(settings, "AGENT_SSE", {})
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"AGENT_SSE must be a dict, not {type(given).__name__}")
-    if problems := unknown_keys(given):
+    if problems := [*unknown_keys(given), *wrong_values(given).values()]:
         raise ConfigurationError("; ".join(problems))
     return {**DEFAULTS, **_instead, **given}
 

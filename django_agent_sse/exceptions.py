@@ -4,6 +4,7 @@
 
     AgentSSEError
     ├── ConfigurationError      AGENT_SSE, INSTALLED_APPS or the server is set up wrongly
+    ├── ArgumentInvalid         a function was given something of a kind that it cannot take
     ├── RouteError              a handler, guard or option that a route cannot take
     ├── GuardError              a guard returned neither True, False nor a response
     ├── InvalidEvent            a value that cannot stand in an event stream
@@ -41,6 +42,10 @@ class AgentSSEError(Exception):
 
 class ConfigurationError(AgentSSEError):
     """The project is set up in a way that cannot work; the message names the setting."""
+
+
+class ArgumentInvalid(AgentSSEError, TypeError):
+    """A function was given something of a kind that it cannot take; the message says what it takes. Nothing was done."""
 
 
 class RouteError(AgentSSEError, TypeError):

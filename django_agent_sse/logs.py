@@ -79,10 +79,11 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
         vars(handler)["login_required"] = public
+    called = f"router.log({topic!r})" if isinstance(topic, str) else f"router.log({getattr(topic, '__qualname__', topic)})"
     return {
-        "": taking(log, fields, "c", "stream"),
-        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c"))}),
-        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream"))}),
+        "": taking(log, fields, "c", "stream", called=called),
+        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c", called=called))}),
+        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream", called=called))}),
     }
 
 

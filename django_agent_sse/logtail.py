@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Sequence
@@ -12,8 +11,9 @@ from urllib.parse import urlsplit
 from django.urls import Resolver404, get_script_prefix, resolve
 
 from .eventlog.current import event_log
+from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
-from .exceptions import AsyncRequired, EventLogUnavailable
+from .exceptions import EventLogUnavailable
 from .logs import is_line, part_of_log
 
 logger = logging.getLogger("django_agent_sse.log")
@@ -56,12 +56,7 @@ def log_tail(topic: str, count: int) -> Tail:
         TopicNameInvalid: No topic can have such a name.
         AsyncRequired: An event loop runs here.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise AsyncRequired("log_tail() would hold up the event loop that runs here")
+    refuse_on_a_loop("log_tail", twin=False)
     log = event_log()
     try:
         page = log.read_after(topic, max(0, log.state(topic).top - count), max(1, count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -20,7 +21,15 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .exceptions import EventLogUnavailable, PositionGone, QueryInvalid, RequestBodyError, RouteError, TooManyThreads
+from .exceptions import (
+    ConfigurationError,
+    EventLogUnavailable,
+    PositionGone,
+    QueryInvalid,
+    RequestBodyError,
+    RouteError,
+    TooManyThreads,
+)
 from .guards import Guard, check_guards, login_required, run_guards
 from .hub.registry import registry
 from .hub.tally import Refusal, tally
@@ -146,7 +155,8 @@ class Answering:
             raise RouteError(f"on_error is called with (c, stream, exception); {view.on_error!r} is not callable")
         self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not INHERIT}
         self._read: tuple[Mapping[str, Any], StreamOptions] | None = None
-        self.options()
+        with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
+            self.options()
 
     def options(self) -> StreamOptions:
         """The options in force: read anew when the settings change."""
@@ -243,14 +253,15 @@ def listed(what: str, given: Any) -> tuple[Any, ...]:
     Raises:
         RouteError: One of them was given instead of a list, or text, which would be a list of letters.
     """
-    if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
         shown = getattr(given, "__name__", None) or repr(given)
         raise RouteError(f"{what} must be given as a list: {what}=[{shown}]")
     return tuple(given)
 
 
 def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
-    if isinstance(methods, str) or not methods:
+    wrong = isinstance(methods, str | bytes | Mapping) or not isinstance(methods, Collection) or not methods
+    if wrong or not all(isinstance(method, str) and method.isalpha() for method in methods):
         raise RouteError(f"methods must be a list such as ['GET', 'POST'], not {methods!r}")
     upper = [method.upper() for method in methods]
     return tuple(dict.fromkeys([*upper, *(["HEAD"] if "GET" in upper else []), "OPTIONS"]))

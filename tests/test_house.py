@@ -177,6 +177,13 @@ def test_some_modules_are_imported_in_one_place_only(names: set[str], homes: set
     ] == []
 
 
+def test_every_folder_of_the_package_is_one() -> None:
+    """Else ``find_packages()`` and freezers pass over it."""
+    folders = {path.parent for path in HOME.rglob("*.py")}
+    assert len(folders) > 10
+    assert [folder.relative_to(HOME).as_posix() for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
 def test_there_is_no_module_for_odds_and_ends() -> None:
     assert [path for path in modules() if path.stem in {"utils", "util", "helpers", "misc", "common"}] == []
 

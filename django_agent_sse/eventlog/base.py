@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
+from ..encoding import only_events
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
 from .bell import Doorbell, nobody
@@ -247,10 +248,6 @@ class EventLog(Evicting):
         """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
         call()
 
-    @abstractmethod
-    async def _run(self, body: Callable[[], _T]) -> _T:
-        """Run a body without blocking the event loop."""
-
     async def _run_read(self, body: Callable[[], _T]) -> _T:
         """Run a body that only reads. The hub does, in tasks that belong to no request and to no stream."""
         return await self._run(body)
@@ -288,7 +285,7 @@ class EventLog(Evicting):
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
         """The events with their sizes, checked."""
         most = self.limits.max_event_bytes
-        sized = [(event, size_of(event)) for event in ([events] if isinstance(events, Event) else events)]
+        sized = [(event, size_of(event)) for event in only_events(events)]
         for number, (event, size) in enumerate(sized):
             if size > most:
                 raise EventTooLarge(

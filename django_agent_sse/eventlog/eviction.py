@@ -63,7 +63,8 @@ class Evicting(ABC):
             self._when_visible(partial(evictions.count, topic, most))
 
     @abstractmethod
-    async def _run(self, body: Callable[[], _T]) -> _T: ...
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        """Run a body without blocking the event loop."""
 
     @abstractmethod
     def _ring(self, topic: str) -> Callable[[], object]: ...

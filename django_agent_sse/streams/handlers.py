@@ -38,6 +38,7 @@ class Shape:
         if not callable(handler):
             raise RouteError(f"{handler!r} is not callable; {SHAPES}")
         self.name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        self._hint = getattr(handler, "sse_hint", SHAPES)
         _refuse_decorated(handler, self.name)
         self._is_generator = _any_of((inspect.isgeneratorfunction, inspect.isasyncgenfunction), handler)
         self._is_async = _any_of((inspect.iscoroutinefunction,), handler)
@@ -85,7 +86,7 @@ class Shape:
         missing = [one.name for one in self._named if one.name not in url_kwargs and one.default is one.empty]
         if len(others) > 1 or missing:
             captured = ", ".join(sorted(url_kwargs)) or "nothing"
-            raise RouteError(f"{self.name} takes {', '.join(others + missing)}, but the URL captures {captured}; {SHAPES}")
+            raise RouteError(f"{self.name} takes {', '.join(others + missing)}, but the URL captures {captured}; {self._hint}")
         if others and self._is_generator:
             self._refuse_generator(others[0])
         if others and self._positional[1].name != others[0]:

@@ -101,6 +101,8 @@ class KV:
         Returns:
             The values of the keys that exist, in the order asked for.
         """
+        if isinstance(keys, str) or not isinstance(keys, Iterable):
+            raise KVKeyInvalid(f"get_many() takes a list of keys, not {type(keys).__name__}: write get_many({ns!r}, [key])")
         wanted = {self.cache_key(ns, key): key for key in keys}
         if not wanted:
             return {}
