@@ -79,6 +79,44 @@ RULES: Mapping[str, Rule] = {
 }
 """Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 
+SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")
+"""A key that holds one of these has a value that is shown to nobody."""
+SHOWN = 300
+
+
+def shown(value: object) -> str:
+    """The ``repr()`` of a value of a setting, for messages: without passwords, whether they have keys or stand in URLs."""
+    text = _shown(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _shown(value: object, depth: int = 4) -> str:
+    if isinstance(value, Mapping) and depth:
+        pairs = (f"{key!r}: {repr('***') if _is_secret(key) else _shown(found, depth - 1)}" for key, found in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple | set | frozenset) and depth:
+        items = ", ".join(_shown(found, depth - 1) for found in value)
+        return f"[{items}]" if isinstance(value, list) else f"({items})"
+    if isinstance(value, bytes):
+        return f"b{_shown(value.decode(errors='replace'))}"
+    if isinstance(value, str):
+        return repr(_without_secrets(value))
+    return repr(value) if value is None or isinstance(value, bool | int | float) else f"<{type(value).__qualname__}>"
+
+
+def _is_secret(key: object) -> bool:
+    return any(word in str(key).lower() for word in SECRETS)
+
+
+def _without_secrets(text: str) -> str:
+    """A URL, or what should have been one, without user, password and query. What is no URL has no @ and stays."""
+    before, at, after = text.rpartition("@")
+    if at:
+        scheme, slashes, _ = before.partition("://")
+        text = f"{scheme if slashes else ''}{slashes}***@{after}"
+    address, mark, query = text.partition("?")
+    return f"{address}?***" if mark and "=" in query else text
+
 
 _instead: dict[str, Any] = {}
 
@@ -91,7 +129,7 @@ def unknown_keys(given: Mapping[str, Any]) -> list[str]:
 def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
     """By key, one sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
     return {
-        key: f"AGENT_SSE[{key!r}] must be {rule.expected}, not {given[key]!r}"
+        key: f"AGENT_SSE[{key!r}] must be {rule.expected}, not {shown(given[key])}"
         for key, rule in RULES.items()
         if key in given and not rule.holds(given[key])
     }

@@ -35,6 +35,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class AgentSSEError(Exception):
     """Base of every error that django-agent-sse raises on purpose."""
@@ -171,4 +173,12 @@ class AsyncRequired(EventLogError, RuntimeError):
 
 
 class EventLogUnavailable(EventLogError):
-    """The store behind the log cannot be reached, or failed. The message says which and what to look at."""
+    """The store behind the log cannot be reached, or failed. The message says which and what to look at.
+
+    Attributes:
+        kind: ``store``; ``tables`` where its tables were not made yet; ``topic`` where only this topic cannot be read.
+    """
+
+    def __init__(self, message: str = "", kind: Literal["store", "tables", "topic"] = "store") -> None:
+        super().__init__(message)
+        self.kind = kind

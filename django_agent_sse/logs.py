@@ -14,6 +14,7 @@ from .eventlog.base import EventLog
 from .eventlog.current import event_log
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
+from .eventlog.trouble import outage
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
 from .streams.context import Context
 from .streams.following import Map
@@ -30,6 +31,8 @@ LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr"})
 MAX_COUNT = 5000
 """Lines of one answer with a part of a log."""
 COUNT = 1000
+UNREADABLE = "the event log cannot be read now"
+"""All that a client is told of it: what is wrong, at which address, stands in the project's log."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -127,7 +130,9 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
         after = first - 1 if first > 0 else max(0, (await log.astate(topic)).top + first)
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
-        return c.json({"error": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
+        outage.failed(error, [topic])
+        return c.json({"error": UNREADABLE}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
+    outage.over([topic])
     return c.json(told(page, show), headers={"Cache-Control": "no-store"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from django.urls import Resolver404, get_script_prefix, resolve
 from .eventlog.current import event_log
 from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
+from .eventlog.trouble import outage
 from .exceptions import EventLogUnavailable
 from .logs import is_line, part_of_log
-
-logger = logging.getLogger("django_agent_sse.log")
 
 _CONTROLS = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
@@ -60,9 +58,10 @@ def log_tail(topic: str, count: int) -> Tail:
     log = event_log()
     try:
         page = log.read_after(topic, max(0, log.state(topic).top - count), max(1, count))
-    except EventLogUnavailable:
-        logger.exception("the last lines of %s cannot be shown", topic)
+    except EventLogUnavailable as error:
+        outage.failed(error, [topic])
         return Tail()
+    outage.over([topic])
     last = page.records[-1].offset if page.records else page.top
     lines = [plain(line) for record in page.records if is_line(record.event) for line in record.event.data.split("\n")]
     return Tail(lines=lines[-count:] if count else (), top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)

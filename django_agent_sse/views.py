@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
+from .eventlog.trouble import outage
 from .exceptions import (
     ConfigurationError,
     EventLogUnavailable,
@@ -41,8 +41,6 @@ from .streams.options import NAMES, StreamOptions
 from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.runner import OnError, Runner
 from .streams.stream import Stream
-
-logger = logging.getLogger("django_agent_sse.stream")
 
 
 class _Inherit:
@@ -232,8 +230,8 @@ class Answering:
         except PositionGone as error:
             tally.refused(runner.route, Refusal.GONE)
             return runner.context.json({"error": str(error), "reason": error.reason}, status=410)
-        except EventLogUnavailable:
-            logger.exception("the event log cannot be read for %s", runner.route)
+        except EventLogUnavailable as error:
+            outage.failed(error, runner.stream.topics)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
         except Exception:
             tally.refused(runner.route, Refusal.ERROR)

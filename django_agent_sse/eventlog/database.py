@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import connections, transaction
 
+from .. import conf
 from ..exceptions import ConfigurationError, EventLogUnavailable, PositionConflict, TopicClosed, TransactionRefused
 from .base import EventLog
 from .eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
@@ -43,7 +44,9 @@ class DatabaseEventLog(EventLog):
         alias = options.pop("ALIAS", None)
         super().__init__(**options)
         if alias is not None and not isinstance(alias, str):
-            raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {alias!r}; it is a name in DATABASES")
+            raise ConfigurationError(
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it is a name in DATABASES"
+            )
         self._named: str | None = alias
         self._now: Callable[[], float] = time.time
 
@@ -56,7 +59,7 @@ class DatabaseEventLog(EventLog):
         """What keeps this log from working in this project, a sentence each."""
         alias = self.alias
         if alias not in connections:
-            return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {alias!r}, DATABASES has {', '.join(connections)}"]
+            return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}, DATABASES has {', '.join(connections)}"]
         if connections.settings[alias]["ENGINE"] == "django.db.backends.dummy":
             return [f"DATABASES[{alias!r}] names no ENGINE: name one, or keep topics elsewhere with AGENT_SSE['EVENT_LOG']"]
         return []

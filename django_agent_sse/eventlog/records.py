@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from .. import conf
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .position import Position
@@ -35,10 +36,10 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 option = name.upper()
                 raise ConfigurationError(
-                    f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {value!r}; it must be a number above 0"
+                    f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {conf.shown(value)}; it must be a number above 0"
                 )
 
 

@@ -278,5 +278,6 @@ def _broken(topic: Found, last: int, what: str) -> EventLogUnavailable:
     return EventLogUnavailable(
         f"the topic {topic.name!r} is damaged: its row in {LogRow._meta.db_table} with topic_id={topic.pk} and last={last} "
         f"{what}. Restore it, or give up what is older: event_log().trim({topic.name!r}, max_events={topic.top - last}), or the "
-        f"whole topic: Topic({topic.name!r}).delete()"
+        f"whole topic: Topic({topic.name!r}).delete()",
+        "topic",
     )

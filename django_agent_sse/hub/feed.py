@@ -8,7 +8,6 @@ follower changes from "history" to "live", and nothing that could fall between t
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
@@ -17,11 +16,10 @@ from typing import Any
 
 from ..eventlog import records
 from ..eventlog.base import EventLog
-from ..exceptions import EventLogError
+from ..eventlog.trouble import outage
+from ..exceptions import EventLogError, EventLogUnavailable
 from .batch import Batch, Entry, Page, Waiter
 from .budget import budget
-
-logger = logging.getLogger("django_agent_sse.hub")
 
 RING_EVENTS = 512
 RING_BYTES = 2_097_152
@@ -107,7 +105,9 @@ class Feed:
         error = None if task.cancelled() else task.exception()
         self.behind = error is not None
         if error is not None:
-            logger.warning("the topic %r cannot be read now: %s", self.topic, error)
+            outage.failed(error, [self.topic])
+        elif not task.cancelled():
+            outage.over([self.topic])
 
     def offer(self, page: records.Page) -> None:
         """Take the log's own records, which a bell has brought, if they provably are the next ones; look, if they are not.
@@ -236,9 +236,11 @@ class Feed:
             if found.epoch != epoch or not found.records or found.records[0].offset != start + 1:
                 await self.look()  # so that epoch and floor explain it to those who wait
                 if self.epoch == epoch and self.floor <= start < self.top:
-                    raise EventLogError("it has no events where it says that there are some")
+                    raise EventLogUnavailable(
+                        f"the topic {self.topic!r} has no events after {start}, where it says that there are some", "topic"
+                    )
         except EventLogError as error:
-            logger.warning("events after %d of the topic %r cannot be read now: %s", start, self.topic, error)
+            outage.failed(error, [self.topic])
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
             found = records.Page()
         same = found.epoch == self.epoch == epoch

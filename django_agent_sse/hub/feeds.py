@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 from collections import Counter
@@ -16,11 +15,9 @@ from ..eventlog.eviction import NOTE_EVERY, is_internal
 from ..eventlog.poll import Heads
 from ..eventlog.records import Head, Page
 from ..eventlog.ringer import Ringer, ringer
-from ..eventlog.trouble import Trouble
+from ..eventlog.trouble import Trouble, outage
 from ..exceptions import EventLogError
 from .feed import Feed
-
-logger = logging.getLogger("django_agent_sse.hub")
 
 LINGER = 30.0
 """Seconds that a feed is kept without followers: who reconnects finds its ring."""
@@ -55,7 +52,7 @@ class Feeds:
         self._to_note: set[str] = set()
         self._note_at = self._loop.time() + NOTE_EVERY
         self._note_trouble = Trouble(
-            "followed topics cannot be noted", "They may be evicted (MAX_TOPICS) while they are followed."
+            "followed topics cannot be noted", "They may be evicted (MAX_TOPICS) though they are followed."
         )
         bell.listen(self._rung, self._offered)
 
@@ -166,11 +163,11 @@ class Feeds:
             self._noting = self._loop.create_task(self._note_all())
 
     async def _note_all(self) -> None:
-        topics, self._to_note = self._to_note, set()
+        topics, self._to_note = sorted(self._to_note), set()
         try:
-            await self.log.anote_followed(sorted(topics))
+            await self.log.anote_followed(topics)
         except Exception as error:
-            self._note_trouble.failed(error)
+            self._note_trouble.failed(error, quietly=outage.lasts)
         else:
             self._note_trouble.over()
         self._loop.call_later(NOTE_PAUSE, self._noted)
@@ -184,8 +181,9 @@ class Feeds:
         try:
             heads = await self.log.aheads(topics)
         except EventLogError as error:
-            logger.warning("the followed topics cannot be looked at now: %s", error)
+            outage.failed(error, topics)
         else:
+            outage.over(topics)
             self._compare({topic: heads.get(topic) for topic in topics})
 
     def _compare(self, heads: Heads) -> None:

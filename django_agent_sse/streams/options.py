@@ -64,10 +64,10 @@ class StreamOptions:
         for name, value in given.items():
             rule = _OWN.get(name) or conf.RULES.get(name.upper())
             if rule is not None and not rule.holds(value):
-                raise RouteError(f"{name} must be {rule.expected}, not {value!r}")
+                raise RouteError(f"{name} must be {rule.expected}, not {conf.shown(value)}")
         options = cls(**{**project, **given})
         if not isinstance(options.cache, str) or options.cache not in settings.CACHES:
-            about = f"one of CACHES ({', '.join(settings.CACHES)}), not {options.cache!r}"
+            about = f"one of CACHES ({', '.join(settings.CACHES)}), not {conf.shown(options.cache)}"
             if "cache" in given:
                 raise RouteError(f"cache must be {about}")
             raise ConfigurationError(f"AGENT_SSE['CACHE'] must be {about}")
