@@ -16,12 +16,11 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from . import conf
 from .eventlog.current import made
+from .eventlog.eviction import INTERNAL, is_internal
 from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
 from .server_checks import no_asgi
-from .streams.options import StreamOptions
-from .streams.threads import thread_count
 
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
@@ -36,6 +35,7 @@ def register() -> None:
     checks.register(check_deployment, "django_agent_sse")
     checks.register(check_routes, "django_agent_sse")
     checks.register(check_store, "django_agent_sse", deploy=True)
+    checks.register(check_topics, checks.Tags.database)  # by our own tag it would run in a plain check
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -51,8 +51,15 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         *_silent_cache(),
         *_dummy_cache(),
         *_slow_heartbeat(),
-        *_deferred_transactions(),
+        *(_deferred_transactions() if _follows_topics() else []),
     ]
+
+
+def check_topics(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """What matters once there are topics: their database is asked, and so only with ``check --database`` and ``migrate``."""
+    return list(_deferred_transactions()) if not _follows_topics() and _has_topics(databases or ()) else []
 
 
 def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -69,6 +76,33 @@ def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     return list(_misfits(get_resolver(), frozenset()))
+
+
+def _endpoints(resolver: URLResolver) -> Iterator[Any]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _endpoints(pattern)
+        elif answering := getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+            yield answering
+
+
+def _follows_topics() -> bool:
+    """Whether the project uses topics, as far as its settings and routes say: a fresh one need not hear of their database."""
+    given = getattr(settings, "AGENT_SSE", {})
+    if isinstance(given, Mapping) and "EVENT_LOG" in given:
+        return True
+    return bool(getattr(settings, "ROOT_URLCONF", None)) and any(one.shape.follows for one in _endpoints(get_resolver()))
+
+
+def _has_topics(databases: Sequence[str]) -> bool:
+    """Whether anybody has published to the log, if that is in one of these databases."""
+    try:
+        log = made(conf.setting("EVENT_LOG"))
+        if not log.transactional or log.alias not in databases:
+            return False
+        return any(not is_internal(name) for name in [*log.topics(limit=1), *log.topics(after=f"{INTERNAL}~", limit=1)])
+    except AgentSSEError:  # no tables yet
+        return False
 
 
 def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks.CheckMessage]:
@@ -89,31 +123,32 @@ def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks
 
 
 def _setting_errors() -> Iterator[checks.CheckMessage]:
+    given = getattr(settings, "AGENT_SSE", {})
+    wrong = conf.wrong_values(given) if isinstance(given, Mapping) else {}
+    if (threads := wrong.pop("THREADS", None)) is not None:
+        yield checks.Error(
+            threads,
+            hint="It is the number of threads, and of database connections, that all streams of a process share.",
+            id="django_agent_sse.E003",
+        )
+        if not (wrong or conf.unknown_keys(given)):
+            return
     try:
         cache = conf.current()["CACHE"]
-        if isinstance(cache, str) and cache in settings.CACHES:
-            StreamOptions.of({})
         monitor_options()
     except AgentSSEError as error:
+        told = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
         yield checks.Error(
-            f"AGENT_SSE cannot be used: {error}",
+            f"AGENT_SSE cannot be used: {told or error}",
             hint="The documentation's page reference/settings names every key, its default and its unit.",
             id="django_agent_sse.E001",
         )
         return
     if not isinstance(cache, str) or cache not in settings.CACHES:
         yield checks.Error(
-            f"AGENT_SSE['CACHE'] is {cache!r}, which CACHES does not define",
+            f"AGENT_SSE['CACHE'] is {conf.shown(cache)}, which CACHES does not define",
             hint=f"Name one of {', '.join(settings.CACHES)}.",
             id="django_agent_sse.E002",
-        )
-    try:
-        thread_count()
-    except AgentSSEError as error:
-        yield checks.Error(
-            str(error),
-            hint="It is the number of threads, and of database connections, that all streams of a process share.",
-            id="django_agent_sse.E003",
         )
     yield from _event_log()
 
@@ -191,8 +226,8 @@ def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
         return
     if not heartbeat or (isinstance(heartbeat, int | float) and heartbeat > SLOWEST_HEARTBEAT):
         yield checks.Warning(
-            f"AGENT_SSE['HEARTBEAT'] is {heartbeat!r}: proxies and load balancers close a connection after 60 s of silence, and "
-            "a client that vanished is never noticed",
+            f"AGENT_SSE['HEARTBEAT'] is {conf.shown(heartbeat)}: proxies and load balancers close a connection after 60 s of "
+            "silence, and a client that vanished is never noticed",
             hint="Leave it at 15.",
             id="django_agent_sse.W005",
         )

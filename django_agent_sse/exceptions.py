@@ -4,6 +4,7 @@
 
     AgentSSEError
     ├── ConfigurationError      AGENT_SSE, INSTALLED_APPS or the server is set up wrongly
+    ├── ArgumentInvalid         a function was given something of a kind that it cannot take
     ├── RouteError              a handler, guard or option that a route cannot take
     ├── GuardError              a guard returned neither True, False nor a response
     ├── InvalidEvent            a value that cannot stand in an event stream
@@ -34,6 +35,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class AgentSSEError(Exception):
     """Base of every error that django-agent-sse raises on purpose."""
@@ -41,6 +44,10 @@ class AgentSSEError(Exception):
 
 class ConfigurationError(AgentSSEError):
     """The project is set up in a way that cannot work; the message names the setting."""
+
+
+class ArgumentInvalid(AgentSSEError, TypeError):
+    """A function was given something of a kind that it cannot take; the message says what it takes. Nothing was done."""
 
 
 class RouteError(AgentSSEError, TypeError):
@@ -166,4 +173,12 @@ class AsyncRequired(EventLogError, RuntimeError):
 
 
 class EventLogUnavailable(EventLogError):
-    """The store behind the log cannot be reached, or failed. The message says which and what to look at."""
+    """The store behind the log cannot be reached, or failed. The message says which and what to look at.
+
+    Attributes:
+        kind: ``store``; ``tables`` where its tables were not made yet; ``topic`` where only this topic cannot be read.
+    """
+
+    def __init__(self, message: str = "", kind: Literal["store", "tables", "topic"] = "store") -> None:
+        super().__init__(message)
+        self.kind = kind

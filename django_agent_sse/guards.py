@@ -183,6 +183,11 @@ def _lookup(keys: KeyLookup) -> Callable[[str], Awaitable[object]]:
 
 
 def _comparison(keys: str | Iterable[str] | Mapping[str, object]) -> Callable[[str], Awaitable[object]]:
+    if not isinstance(keys, Iterable):
+        raise RouteError(
+            f"api_key() takes a key, a list of keys, a dict of keys and owners, or a function, not {type(keys).__name__}: "
+            "is a setting missing?"
+        )
     owners = keys if isinstance(keys, Mapping) else dict.fromkeys([keys] if isinstance(keys, str) else keys, True)
     for key in owners:
         if not isinstance(key, str) or not key or key != key.strip():

@@ -16,6 +16,7 @@ from .eventlog.base import EventLog
 from .eventlog.current import event_log
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
+from .eventlog.trouble import outage
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
 from .loglines import LINE_EVENTS, line_label
 from .refusals import error_body
@@ -34,6 +35,8 @@ MAX_COUNT = 5000
 COUNT = 1000
 HEAD = 4_096
 """Bytes of a line in which its level is looked for."""
+UNREADABLE = "the event log cannot be read now"
+"""All that a client is told of it: what is wrong, at which address, stands in the project's log."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -83,10 +86,11 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
         vars(handler)["login_required"] = public
+    called = f"router.log({topic!r})" if isinstance(topic, str) else f"router.log({getattr(topic, '__qualname__', topic)})"
     return {
-        "": taking(log, fields, "c", "stream"),
-        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c"))}),
-        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream"))}),
+        "": taking(log, fields, "c", "stream", called=called),
+        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c", called=called))}),
+        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream", called=called))}),
     }
 
 
@@ -125,7 +129,9 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
         after = first - 1 if first > 0 else max(0, (await log.astate(topic)).top + first)
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
-        return c.json(error_body(503, str(error)), status=503, headers={"Retry-After": str(RETRY_AFTER)})
+        outage.failed(error, [topic])
+        return c.json(error_body(503, UNREADABLE), status=503, headers={"Retry-After": str(RETRY_AFTER)})
+    outage.over([topic])
     about: dict[str, Any] = {"content_type": "application/json", "headers": {"Cache-Control": "no-store"}}
     if any(len(record.event.data) > SLICE for record in page.records):
         return StreamingHttpResponse(_in_turns(_json_of(page, show)), **about)

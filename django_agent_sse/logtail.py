@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,14 +11,14 @@ from django.urls import Resolver404, get_script_prefix, resolve
 
 from .eventlog.base import EventLog
 from .eventlog.current import event_log
+from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
 from .eventlog.records import Page
-from .exceptions import AsyncRequired, EventLogUnavailable
+from .eventlog.trouble import outage
+from .exceptions import EventLogUnavailable
 from .loglines import is_line, line_text
 from .logs import MAX_COUNT, part_of_log
 from .wire import Event
-
-logger = logging.getLogger("django_agent_sse.log")
 
 LINE_CHARACTERS = 4_096
 """Characters of a line that stand in the page; of a longer one it says how many it has."""
@@ -72,19 +70,15 @@ def log_tail(topic: str, count: int) -> Tail:
         TopicNameInvalid: No topic can have such a name.
         AsyncRequired: An event loop runs here.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise AsyncRequired("log_tail() would hold up the event loop that runs here")
+    refuse_on_a_loop("log_tail", twin=False)
     count = min(max(count, 0), MAX_COUNT)
     log = event_log()
     try:
         page = _last_page(log, topic, count)
-    except EventLogUnavailable:
-        logger.exception("the last lines of %s cannot be shown", topic)
+    except EventLogUnavailable as error:
+        outage.failed(error, [topic])
         return Tail()
+    outage.over([topic])
     last = page.records[-1].offset if page.records else page.top
     lines = _last_lines((record.event for record in reversed(page.records)), count)
     return Tail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +18,16 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .exceptions import EventLogUnavailable, PositionGone, QueryInvalid, RequestBodyError, RouteError, TooManyThreads
+from .eventlog.trouble import outage
+from .exceptions import (
+    ConfigurationError,
+    EventLogUnavailable,
+    PositionGone,
+    QueryInvalid,
+    RequestBodyError,
+    RouteError,
+    TooManyThreads,
+)
 from .guards import Guard, check_guards, login_required, run_guards
 from .hub.registry import registry
 from .hub.tally import Refusal, tally
@@ -32,8 +41,6 @@ from .streams.options import NAMES, StreamOptions
 from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.runner import OnError, Runner
 from .streams.stream import Stream
-
-logger = logging.getLogger("django_agent_sse.stream")
 
 
 class _Inherit:
@@ -146,7 +153,8 @@ class Answering:
             raise RouteError(f"on_error is called with (c, stream, exception); {view.on_error!r} is not callable")
         self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not INHERIT}
         self._read: tuple[Mapping[str, Any], StreamOptions] | None = None
-        self.options()
+        with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
+            self.options()
 
     def options(self) -> StreamOptions:
         """The options in force: read anew when the settings change."""
@@ -228,8 +236,8 @@ class Answering:
         except PositionGone as error:
             tally.refused(runner.route, Refusal.GONE)
             return runner.context.json(error_body(410, str(error), reason=error.reason), status=410)
-        except EventLogUnavailable:
-            logger.exception("the event log cannot be read for %s", runner.route)
+        except EventLogUnavailable as error:
+            outage.failed(error, runner.stream.topics)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
         except Exception:
             tally.refused(runner.route, Refusal.ERROR)
@@ -249,14 +257,15 @@ def listed(what: str, given: Any) -> tuple[Any, ...]:
     Raises:
         RouteError: One of them was given instead of a list, or text, which would be a list of letters.
     """
-    if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
         shown = getattr(given, "__name__", None) or repr(given)
         raise RouteError(f"{what} must be given as a list: {what}=[{shown}]")
     return tuple(given)
 
 
 def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
-    if isinstance(methods, str) or not methods:
+    wrong = isinstance(methods, str | bytes | Mapping) or not isinstance(methods, Collection) or not methods
+    if wrong or not all(isinstance(method, str) and method.isalpha() for method in methods):
         raise RouteError(f"methods must be a list such as ['GET', 'POST'], not {methods!r}")
     upper = [method.upper() for method in methods]
     return tuple(dict.fromkeys([*upper, *(["HEAD"] if "GET" in upper else []), "OPTIONS"]))

@@ -161,7 +161,7 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
 @pytest.mark.parametrize(
     ("names", "homes"),
     [
-        ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "admin/"}),
+        ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "eventlog/notes.py", "admin/"}),
         ({"redis", "django_redis", "valkey"}, {"eventlog/redis/"}),
         ({"channels", "channels_redis"}, {"eventlog/layer.py"}),
         ({"prometheus_client"}, {"contrib/prometheus.py"}),
@@ -179,6 +179,13 @@ def test_some_modules_are_imported_in_one_place_only(names: set[str], homes: set
     assert [
         one for one in importers if not any(one == home or (home.endswith("/") and one.startswith(home)) for home in homes)
     ] == []
+
+
+def test_every_folder_of_the_package_is_one() -> None:
+    """Else ``find_packages()`` and freezers pass over it."""
+    folders = {path.parent for path in HOME.rglob("*.py")}
+    assert len(folders) > 10
+    assert [folder.relative_to(HOME).as_posix() for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_there_is_no_module_for_odds_and_ends() -> None:

@@ -43,6 +43,7 @@ PUBLIC = {
 ERRORS = {
     "AgentSSEError": (Exception,),
     "ConfigurationError": ("AgentSSEError",),
+    "ArgumentInvalid": ("AgentSSEError", TypeError),
     "RouteError": ("AgentSSEError", TypeError),
     "GuardError": ("AgentSSEError",),
     "InvalidEvent": ("AgentSSEError", ValueError),

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from django_agent_sse import conf
 from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import Picture
 from django_agent_sse.hub.measuring import SLOWEST_HEARTBEAT
@@ -65,7 +66,7 @@ def _of_the_log(picture: Picture) -> Iterator[Finding]:
     try:
         crosses, name = event_log().crosses_processes, type(event_log()).__name__
     except AgentSSEError as error:
-        yield Finding(key="log", title="There is no event log.", mend=str(error))
+        yield Finding(key="log", title="There is no event log.", mend=public_words(error))
         return
     others = siblings() - 1
     if crosses:

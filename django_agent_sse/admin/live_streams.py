@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
+from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import board
 from django_agent_sse.hub.measures import State
@@ -179,7 +180,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         try:
             async_to_sync(tell)(command)
         except AgentSSEError as error:
-            messages.error(request, f"Nothing was closed: {error}")
+            messages.error(request, f"Nothing was closed: {public_words(error)}")
         else:
             LogEntry.objects.create(
                 user_id=cast(int, request.user.pk),

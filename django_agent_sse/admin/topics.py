@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_agent_sse.eventlog.checked import valid_topic
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.records import TopicState
+from django_agent_sse.eventlog.trouble import outage, public_words
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
 from django_agent_sse.hub.board import Readers, board
@@ -178,7 +179,8 @@ def _listed(prefix: str, after: str, internal: bool) -> tuple[list[tuple[str, To
             names = _skip_internal(prefix, names)
         found = [(name, log.state(name)) for name in names[:LISTED]]
     except EventLogError as error:
-        return [], "", str(error)
+        outage.failed(error, ())
+        return [], "", public_words(error)
     return [one for one in found if one[1].exists], names[LISTED - 1] if len(names) > LISTED else "", ""
 
 

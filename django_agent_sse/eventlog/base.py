@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
+from ..encoding import only_events
 from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
 from ..wire.event import Event
 from .bell import Doorbell, nobody
 from .checked import size_of, valid_expect, valid_key, valid_topic
+from .eviction import Evicting
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
@@ -22,7 +24,7 @@ PAGE_BYTES = 1_048_576
 _T = TypeVar("_T")
 
 
-class EventLog(ABC):
+class EventLog(Evicting):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
     A back end writes the bodies, whose names begin with ``_``; they are synchronous, and get what was checked here.
@@ -246,10 +248,6 @@ class EventLog(ABC):
         """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
         call()
 
-    @abstractmethod
-    async def _run(self, body: Callable[[], _T]) -> _T:
-        """Run a body without blocking the event loop."""
-
     async def _run_read(self, body: Callable[[], _T]) -> _T:
         """Run a body that only reads. The hub does, in tasks that belong to no request and to no stream."""
         return await self._run(body)
@@ -287,7 +285,7 @@ class EventLog(ABC):
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
         """The events with their sizes, checked."""
         most = self.limits.max_event_bytes
-        sized = [(event, size_of(event)) for event in ([events] if isinstance(events, Event) else events)]
+        sized = [(event, size_of(event)) for event in only_events(events)]
         for number, (event, size) in enumerate(sized):
             if size > most:
                 raise EventTooLarge(

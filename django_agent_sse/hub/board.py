@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ..eventlog.base import EventLog
 from ..eventlog.current import event_log
 from ..eventlog.threads import readers
+from ..eventlog.trouble import public_words
 from ..exceptions import AgentSSEError
 from .commands import Watch
 from .history import History
@@ -144,7 +145,7 @@ class Board:
                     self._take(log, ROWS)
                     self._trouble = ""
                 except AgentSSEError as error:
-                    self._trouble = str(error)
+                    self._trouble = public_words(error)
             self._history.forget(now := time.time())
             self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < LIFE}
             self._read_at = time.monotonic()

@@ -24,7 +24,7 @@ from ..eventlog.current import event_log
 from ..eventlog.records import Page
 from ..eventlog.threads import writers
 from ..eventlog.trouble import Trouble
-from ..exceptions import AgentSSEError
+from ..exceptions import AgentSSEError, EventLogUnavailable
 from ..wire.event import Event
 from .commands import COMMANDS, Command, Watch, command_of, hear, obey
 from .measures import encode
@@ -114,7 +114,10 @@ class Reporter:
         try:
             pause = await self._turn(await self._log_now())
         except AgentSSEError as error:
-            pause = max(1.0, self._trouble.failed(error))
+            # Without its tables nobody uses topics; who does is told.
+            pause = max(
+                1.0, self._trouble.failed(error, quietly=isinstance(error, EventLogUnavailable) and error.kind == "tables")
+            )
         except Exception:
             if not self._broken:
                 logger.exception("the monitor has failed, and goes on; streams are not affected. This is said once")

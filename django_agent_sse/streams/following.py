@@ -194,6 +194,8 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
     """
     if not 0 < len(topics) <= MAX_TOPICS:
         raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
+    if wrong := next((type(topic).__name__ for topic in topics if not isinstance(topic, str)), None):
+        raise FollowError(f"follow() takes names of topics, not {wrong}: write follow(*names) where you have a list")
     if start not in ("oldest", "live"):
         raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
     if not isinstance(offsets, bool) or (offsets and len(topics) > 1):

@@ -101,6 +101,8 @@ class KV:
         Returns:
             The values of the keys that exist, in the order asked for.
         """
+        if isinstance(keys, str) or not isinstance(keys, Iterable):
+            raise KVKeyInvalid(f"get_many() takes a list of keys, not {type(keys).__name__}: write get_many({ns!r}, [key])")
         wanted = {self.cache_key(ns, key): key for key in keys}
         if not wanted:
             return {}
@@ -232,7 +234,7 @@ def _way_to(alias: str) -> _Way:
         backend = caches.settings[alias]["BACKEND"]
     except KeyError:
         raise ConfigurationError(
-            f"CACHES has no {alias!r}, only {', '.join(caches.settings)}: mend AGENT_SSE['CACHE'] or the route's cache="
+            f"CACHES has no {conf.shown(alias)}, only {', '.join(caches.settings)}: mend AGENT_SSE['CACHE'] or the route's cache="
         ) from None
     return _way_to_backend(backend)
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from ..encoding import is_one_value
 from ..eventlog.threads import give_connections_back
-from ..exceptions import ConfigurationError, TooManyThreads
+from ..exceptions import ArgumentInvalid, TooManyThreads
 from ..wire import Decoder, Event
 from .threads import in_callers_thread
 
@@ -67,7 +69,13 @@ os.register_at_fork(after_in_child=iterator_threads.reset)
 
 
 async def items_of(source: Any) -> AsyncIterator[Any]:
-    """The items of anything that ``stream.pipe`` takes; closes the source, also when cancelled."""
+    """The items of anything that ``stream.pipe`` takes; closes the source, also when cancelled.
+
+    Raises:
+        ArgumentInvalid: It is nothing that has items.
+    """
+    if (is_one_value(source) and not isinstance(source, Mapping)) or isinstance(source, type):
+        raise _not_piped(source, "write() sends one value, as one event")
     if hasattr(source, "readline"):
         inner = _lines_of(source)
     elif hasattr(source, "__aiter__"):
@@ -76,18 +84,29 @@ async def items_of(source: Any) -> AsyncIterator[Any]:
         for item in source:
             yield item
         return
-    elif hasattr(source, "__iter__") and not isinstance(source, str | bytes):
+    elif hasattr(source, "__iter__"):
         inner = in_thread(source)
     else:
-        raise ConfigurationError(
-            f"a {type(source).__name__} cannot be piped; give an async or sync iterator, or a file; write() sends one value"
-        )
+        raise _not_piped(source, "")
     try:
         async for item in inner:
             yield item
     finally:
         if hasattr(inner, "aclose"):
             await inner.aclose()
+
+
+def _not_piped(source: Any, hint: str) -> ArgumentInvalid:
+    name = getattr(source, "__name__", "")
+    if inspect.iscoroutine(source):
+        source.close()  # else Python warns that nobody awaited it
+        hint = f"await it first: pipe(await {name}(…))"
+    elif inspect.isroutine(source):
+        hint = f"call it: pipe({name}(…))"
+    return ArgumentInvalid(
+        f"{type(source).__name__} cannot be piped: pipe() takes an async or sync iterator or iterable, each item of which is an "
+        f"event, or a file, each line of which is one; {hint or 'write() sends one value, as one event'}"
+    )
 
 
 async def _lines_of(source: Any) -> AsyncIterator[Any]:

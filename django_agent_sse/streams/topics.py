@@ -67,14 +67,24 @@ def topic_handler(
     async def topic(c: Context, stream: Stream, **values: object) -> None:
         await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets)
 
-    return taking(topic, names.fields, "c", "stream")
+    called = f"router.topic({', '.join([repr(template) for template in templates])})"
+    return taking(topic, names.fields, "c", "stream", called=called)
 
 
-def taking(function: _F, fields: Iterable[str], *positional: str) -> _F:
-    """A function whose signature names what it takes of a URL: it is looked at as any handler's is."""
+def taking(function: _F, fields: Iterable[str], *positional: str, called: str) -> _F:
+    """A function whose signature names what it takes of a URL: it is looked at as any handler's is.
+
+    Args:
+        function: It.
+        fields: What it takes of the URL.
+        positional: What it takes before that.
+        called: Its name in messages: what stands in the project's code.
+    """
     taken = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in positional]
     named = [Parameter(field, Parameter.KEYWORD_ONLY) for field in fields]
     function.__signature__ = Signature([*taken, *named])  # type: ignore[attr-defined]
+    function.__qualname__ = called
+    vars(function)["sse_hint"] = "each {field} of a topic's name is something that the route's path captures, as <int:id>"
     return function
 
 

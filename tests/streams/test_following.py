@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from django_agent_sse import Context, Event, Stream, Topic, aclose_topic, apublish, apublish_many, atopic_cursor
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import current, memory
 from django_agent_sse.exceptions import EventLogUnavailable, FollowError, StreamClosed
 from django_agent_sse.hub import feed as feed_module
 from django_agent_sse.hub.endings import Ending
@@ -41,6 +42,12 @@ async def following(*topics: str, about: Any = None, **how: Any) -> AsyncIterato
 
     async with serve(handler, retry=None, **(about or {})) as site:
         yield site
+
+
+@contextlib.contextmanager
+def log_of(**options: Any) -> Iterator[None]:
+    with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": MEMORY, "OPTIONS": options}}):
+        yield
 
 
 def data(events: list[Event]) -> list[str]:
@@ -136,6 +143,49 @@ async def test_a_deleted_topic_ends_with_that_word() -> None:
         await Topic("builds.42").adelete()
         (end,) = await client.rest()
         assert (end.event, end.data) == ("sse.end", '{"reason":"deleted"}')
+
+
+async def test_a_topic_that_is_followed_is_not_evicted() -> None:
+    with log_of(MAX_TOPICS=3):
+        await apublish("quiet", "one")
+        async with following("quiet") as site:
+            client = site.connect()
+            await client.event()
+            for number in range(20):
+                await apublish(f"noise.{number}", "x")
+            position = await apublish("quiet", "two")
+            event = await client.event()
+            assert (event.event, event.data, event.id, position.offset) == (None, "two", str(position), 2)
+
+
+async def test_a_topic_that_is_made_while_it_is_followed_is_not_evicted_either() -> None:
+    with log_of(MAX_TOPICS=3):
+        async with following("quiet") as site:
+            client = site.connect()
+            await client.begun()
+            await apublish("quiet", "one")
+            await client.event()
+            for number in range(20):
+                await apublish(f"noise.{number}", "x")
+            assert (await apublish("quiet", "two")).offset == 2
+            assert (await client.event()).data == "two"
+
+
+async def test_a_topic_that_is_evicted_all_the_same_is_one_gap_and_following_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "FOLLOWED_FOR", -1.0)  # as where nothing could be noted
+    with log_of(MAX_TOPICS=3):
+        old = await apublish("quiet", "one")
+        async with following("quiet") as site:
+            client = site.connect()
+            await client.event()
+            for number in range(4):
+                await apublish(f"noise.{number}", "x")
+            assert await gap(client) == {"reason": "epoch", "asked": str(old), "missed": None, "id": "0"}
+            new = await apublish("quiet", "two")
+            event = await client.event()
+            assert (event.data, event.id, new.offset) == ("two", str(new), 1)
+            await aclose_topic("quiet")
+            assert [event.event for event in await client.rest()] == ["sse.end"], "one gap, and no other"
 
 
 async def test_closing_the_stream_ends_following() -> None:
