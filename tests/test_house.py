@@ -19,6 +19,7 @@ HOME = ROOT / PACKAGE
 STOREYS = {
     "wire": 0,
     "exceptions": 0,
+    "safetext": 0,
     "conf": 1,
     "encoding": 1,
     "fields": 1,
@@ -146,7 +147,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("part", ["wire", "exceptions"])
+@pytest.mark.parametrize("part", ["wire", "exceptions", "safetext"])
 def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> None:
     outside = {
         found.target.partition(".")[0] for path in modules() if part_of(path) == part for found in imports_of(path)
