@@ -13,14 +13,22 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.template import Engine
 from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .exceptions import EventLogUnavailable, PositionGone, QueryInvalid, RequestBodyError, RouteError, TooManyThreads
+from .exceptions import (
+    EventLogUnavailable,
+    PositionGone,
+    QueryInvalid,
+    RequestBodyError,
+    RouteError,
+    TooManyThreads,
+    TopicNameInvalid,
+)
 from .guards import Guard, check_guards, login_required, run_guards
 from .hub.registry import registry
 from .hub.tally import Refusal, tally
@@ -184,6 +192,9 @@ class Answering:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:
             return c.json({"error": str(error)}, status=error.status)
+        except TopicNameInvalid as error:  # most likely of what the client sent; the log tells who wrote it himself
+            logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
+            raise Http404(str(error)) from error
         c.apply_headers(response)
         return response
 
@@ -225,6 +236,9 @@ class Answering:
         except EventLogUnavailable:
             logger.exception("the event log cannot be read for %s", runner.route)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
+        except (Http404, TopicNameInvalid):
+            tally.refused(runner.route, Refusal.NOT_FOUND)
+            raise
         except Exception:
             tally.refused(runner.route, Refusal.ERROR)
             raise

@@ -20,6 +20,7 @@ from asgiref.sync import sync_to_async
 from ..eventlog.threads import give_connections_back
 from ..exceptions import ConfigurationError, TooManyThreads
 from ..wire import Decoder, Event
+from ..wire.event import is_reserved
 from .threads import in_callers_thread
 
 MAX_THREADS = 64
@@ -159,16 +160,16 @@ async def events_of(source: Any) -> AsyncIterator[Event]:
     try:
         async for item in items:
             for event in decoder.feed(item.encode() if isinstance(item, str) else item):
-                if not is_reserved(event):
+                if not speaks_for_its_stream(event):
                     yield event
         decoder.finish()
     finally:
         await items.aclose()  # type: ignore[attr-defined]
 
 
-def is_reserved(event: Event) -> bool:
-    """Whether an event speaks for the stream that carried it."""
-    return (event.event or "").startswith("sse.") or (event.id or "").startswith("sse.")
+def speaks_for_its_stream(event: Event) -> bool:
+    """Whether an event, or its id, means the stream that carried it, and nobody whom it is passed on to."""
+    return is_reserved(event.event or "") or is_reserved(event.id or "")
 
 
 def _unlined(source: Any) -> Any:
