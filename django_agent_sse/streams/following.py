@@ -195,6 +195,8 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
     """
     if not 0 < len(topics) <= MAX_TOPICS:
         raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
+    if strangers := [topic for topic in topics if not isinstance(topic, str)]:
+        raise FollowError(f"a topic's name is a str, not {type(strangers[0]).__name__}: follow({strangers[0]!r:.80})")
     if start not in ("oldest", "live"):
         raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
     if not isinstance(offsets, bool) or (offsets and len(topics) > 1):
