@@ -116,17 +116,18 @@ def command_of(event: Event) -> Command:
         raise CommandRefused(f"it has {len(event.data):,} characters, more than any command")
     try:
         kind, at, told = _signer().unsign_object(event.data)
-    except signing.BadSignature:
-        raise CommandRefused("it is not signed with this process's SECRET_KEY, or one of its SECRET_KEY_FALLBACKS") from None
-    if (age := time.time() - at) > LIFE or age < -LIFE:
-        when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
-        raise CommandRefused(f"it was signed {when}: it was copied, or the clocks of machines differ")
-    try:
+        age = time.time() - at
         if kind == "watch":
             told["question"] = Question(**told["question"])
-        return _KINDS[kind](**told)
-    except (TypeError, KeyError) as error:
+        command = _KINDS[kind](**told)
+    except signing.BadSignature:
+        raise CommandRefused("it is not signed with this process's SECRET_KEY, or one of its SECRET_KEY_FALLBACKS") from None
+    except (TypeError, ValueError, KeyError) as error:
         raise CommandRefused(f"another version of the package has written it ({printable(error)})") from error
+    if not -LIFE <= age <= LIFE:
+        when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
+        raise CommandRefused(f"it was signed {when}: it was copied, or the clocks of machines differ")
+    return command
 
 
 def _signer() -> signing.Signer:
