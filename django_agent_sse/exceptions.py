@@ -31,6 +31,7 @@
         ├── TransactionRefused  asked to leave a transaction that cannot be left
         ├── AsyncRequired       a plain verb under a running event loop; the message names its twin
         └── EventLogUnavailable the log cannot be reached; nothing was appended
+            └── EventUnreadable something else has written to the log's store
 """
 
 from __future__ import annotations
@@ -182,3 +183,15 @@ class EventLogUnavailable(EventLogError):
     def __init__(self, message: str = "", kind: Literal["store", "tables", "topic"] = "store") -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class EventUnreadable(EventLogUnavailable):
+    """What stands in the store for an event, or for several, was not written by this package, or was damaged.
+
+    Attributes:
+        offset: The last of them: what comes after it can be read.
+    """
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message, "topic")
+        self.offset = offset

@@ -110,7 +110,16 @@ def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
     if not inspect.iscoroutinefunction(topic):
         raise RouteError(f"log(): the topic is a name such as 'builds.{{id}}', or `async def topic(c, …)`, not {topic!r}")
     _, *fields = inspect.signature(topic).parameters
-    return topic, fields
+
+    async def told_by(c: Context, **values: object) -> str:
+        name: object = await topic(c, **values)
+        if not isinstance(name, str):
+            raise RouteError(
+                f"log(): {getattr(topic, '__qualname__', topic)} returned a {type(name).__name__}; it returns a name"
+            )
+        return name
+
+    return told_by, fields
 
 
 # A part

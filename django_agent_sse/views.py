@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views import View
@@ -27,6 +28,7 @@ from .exceptions import (
     RequestBodyError,
     RouteError,
     TooManyThreads,
+    TopicNameInvalid,
 )
 from .guards import Guard, check_guards, login_required, run_guards
 from .hub.registry import registry
@@ -41,6 +43,9 @@ from .streams.options import NAMES, StreamOptions
 from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.runner import OnError, Runner
 from .streams.stream import Stream
+
+
+logger = logging.getLogger("django_agent_sse.stream")
 
 
 class _Inherit:
@@ -198,6 +203,9 @@ class Answering:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:
             return c.json(error_body(error.status, str(error)), status=error.status)
+        except TopicNameInvalid as error:  # most likely of what the client sent; the log tells who wrote it himself
+            logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
+            raise Http404(str(error)) from error
         c.apply_headers(response)
         return response
 
@@ -239,6 +247,9 @@ class Answering:
         except EventLogUnavailable as error:
             outage.failed(error, runner.stream.topics)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
+        except (Http404, TopicNameInvalid):
+            tally.refused(runner.route, Refusal.NOT_FOUND)
+            raise
         except Exception:
             tally.refused(runner.route, Refusal.ERROR)
             raise

@@ -38,6 +38,7 @@ PUBLIC = {
     "stream_closed",
     "stream_opened",
     "topic_cursor",
+    "topic_name",
 }
 
 ERRORS = {
@@ -70,6 +71,7 @@ ERRORS = {
     "AsyncRequired": ("EventLogError", RuntimeError),
     "TransactionRefused": ("EventLogError",),
     "EventLogUnavailable": ("EventLogError",),
+    "EventUnreadable": ("EventLogUnavailable",),
 }
 
 CLASSES = ["Context", "KV", "Router", "SSEView", "Stream", "Topic"]

@@ -121,6 +121,14 @@ def _of_processes(picture: Picture) -> Iterator[Finding]:
             "what staff closes elsewhere may be late, too. Is that server up, and may its user SUBSCRIBE? "
             f"The process’s log has the whole error. ({detail})",
         )
+    if "commands" in told:
+        detail, names = told["commands"]
+        yield Finding(
+            key="commands",
+            title=f"Commands that nobody may give stood in the event log, and were not obeyed by {_some(names)}.",
+            mend="All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. "
+            f"If they do, somebody else writes to the log’s database or Redis: see to who can. ({detail} so far)",
+        )
     if "poll" in told:
         detail, names = told["poll"]
         yield Finding(

@@ -12,7 +12,7 @@ from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
 
-from django_agent_sse.eventlog.checked import valid_topic
+from django_agent_sse.eventlog.checked import valid_reason
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.trouble import public_words
@@ -44,7 +44,7 @@ class CloseForm(forms.Form):
 
     def clean_reason(self) -> str:
         try:
-            return valid_topic(self.cleaned_data["reason"], "reason")
+            return valid_reason(self.cleaned_data["reason"])
         except TopicNameInvalid as error:
             raise forms.ValidationError(str(error)) from error
 

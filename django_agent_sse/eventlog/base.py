@@ -9,11 +9,12 @@ from typing import Any, ClassVar, TypeVar
 from django.db import DEFAULT_DB_ALIAS
 
 from ..encoding import only_events
-from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
+from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .bell import Doorbell, nobody
-from .checked import size_of, valid_expect, valid_key, valid_topic
+from .checked import sized, valid_expect, valid_key, valid_reason, valid_topic
 from .eviction import Evicting
+from .internal import without_internal
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
@@ -143,11 +144,11 @@ class EventLog(Evicting):
 
     def heads(self, topics: Iterable[str]) -> dict[str, Head]:
         """Where these topics are, in one question to the store; those that do not exist are missing."""
-        return self._heads([*topics])
+        return self._heads([*map(valid_topic, topics)])
 
     async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
         """See ``heads``."""
-        names = [*topics]
+        names = [*map(valid_topic, topics)]
         return await self._run_read(lambda: self._heads(names))
 
     def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
@@ -166,7 +167,7 @@ class EventLog(Evicting):
 
     def closing(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> Callable[[], bool]:
         """``close`` in two steps, as ``appending``."""
-        name, why = valid_topic(topic), valid_topic(reason, "reason")
+        name, why = valid_topic(topic), valid_reason(reason)
         return lambda: self._changing(name, lambda: self._close(name, why), outside_transaction)
 
     def delete(self, topic: str) -> bool:
@@ -203,12 +204,12 @@ class EventLog(Evicting):
         await self._run(lambda: self._changing(name, lambda: self._fork(name, epoch)))
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
-        """A page of the names that begin so, sorted: those after ``after``."""
-        return self._topics(prefix, after, limit)
+        """A page of the names that begin so, sorted: those after ``after``. The package's own topics are not among them."""
+        return without_internal(self._topics, prefix, after, limit)
 
     async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """See ``topics``."""
-        return await self._run(lambda: self._topics(prefix, after, limit))
+        return await self._run(lambda: without_internal(self._topics, prefix, after, limit))
 
     def clear_all(self) -> None:
         """Forget every topic. For tests."""
@@ -284,14 +285,4 @@ class EventLog(Evicting):
 
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
         """The events with their sizes, checked."""
-        most = self.limits.max_event_bytes
-        sized = [(event, size_of(event)) for event in only_events(events)]
-        for number, (event, size) in enumerate(sized):
-            if size > most:
-                raise EventTooLarge(
-                    f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
-                    "AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES']. Nothing was appended"
-                )
-            if event.id is not None:
-                raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
-        return sized
+        return sized(only_events(events), self.limits.max_event_bytes)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from django.db import connections, router
 from django.db.models import Case, F, Q, QuerySet, Subquery, Value, When
 
-from ..exceptions import EventLogUnavailable
+from ..exceptions import EventLogUnavailable, EventUnreadable
 from ..models import LogKey, LogRow, LogTopic
 from ..wire.event import Event
 from .base import PAGE_BYTES
@@ -177,7 +177,13 @@ class Rows:
             first = last - count + 1
             if first > offset + 1:
                 break
-            for event in self._unpacked(topic, last, count, payload)[offset + 1 - first :]:
+            try:
+                events = self._unpacked(topic, last, count, payload)
+            except EventUnreadable:
+                if found:
+                    break  # what comes before it can be read
+                raise
+            for event in events[offset + 1 - first :]:
                 left -= size_of(event)
                 if found and (left < 0 or len(found) >= limit):
                     return found
@@ -274,10 +280,10 @@ def _digest(key: str) -> str:
     return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _broken(topic: Found, last: int, what: str) -> EventLogUnavailable:
-    return EventLogUnavailable(
+def _broken(topic: Found, last: int, what: str) -> EventUnreadable:
+    return EventUnreadable(
         f"the topic {topic.name!r} is damaged: its row in {LogRow._meta.db_table} with topic_id={topic.pk} and last={last} "
         f"{what}. Restore it, or give up what is older: event_log().trim({topic.name!r}, max_events={topic.top - last}), or the "
         f"whole topic: Topic({topic.name!r}).delete()",
-        "topic",
+        last,
     )

@@ -15,6 +15,7 @@ from ..hub.batch import Batch, Entry
 from ..hub.follower import Start
 from ..hub.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
+from ..wire.encoder import control_frame
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -179,11 +180,11 @@ class Following:
                 lost.reason,
             )
         told = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
-        return frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
+        return control_frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
 
     def _position(self) -> bytes:
         self._hidden = 0
-        return frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
+        return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
 
 
 def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:

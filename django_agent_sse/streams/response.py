@@ -8,7 +8,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 from ..encoding import encode_json
 from ..refusals import error_response
-from ..wire import frame
+from ..wire.encoder import control_frame
 from .client import LOOKED_AT
 from .context import Context
 from .farewell import jittered
@@ -84,7 +84,7 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
     """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event."""
     retry = jittered(OVERLOADED_RETRY)
     if control:
-        told = frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+        told = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
         return HttpResponse(told, content_type=CONTENT_TYPE, headers=HEADERS)
     return error_response(503, reason, {"Retry-After": str(max(1, retry // 1000))})
 

@@ -22,6 +22,7 @@ from ..encoding import is_one_value
 from ..eventlog.threads import give_connections_back
 from ..exceptions import ArgumentInvalid, TooManyThreads
 from ..wire import Decoder, Event
+from ..wire.event import is_reserved
 from .threads import in_callers_thread
 
 MAX_THREADS = 64
@@ -182,7 +183,7 @@ async def events_of(source: Any) -> AsyncIterator[Event]:
             data = item.encode() if isinstance(item, str) else item
             for start in range(0, len(data), FED):
                 for event in decoder.feed(data[start : start + FED]):
-                    if not is_reserved(event):
+                    if not speaks_for_its_stream(event):
                         yield event
                 if len(data) > FED:
                     await asyncio.sleep(0)
@@ -191,9 +192,9 @@ async def events_of(source: Any) -> AsyncIterator[Event]:
         await items.aclose()  # type: ignore[attr-defined]
 
 
-def is_reserved(event: Event) -> bool:
-    """Whether an event speaks for the stream that carried it."""
-    return (event.event or "").startswith("sse.") or (event.id or "").startswith("sse.")
+def speaks_for_its_stream(event: Event) -> bool:
+    """Whether an event, or its id, means the stream that carried it, and nobody whom it is passed on to."""
+    return is_reserved(event.event or "") or is_reserved(event.id or "")
 
 
 def _unlined(source: Any) -> Any:

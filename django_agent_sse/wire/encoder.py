@@ -6,7 +6,7 @@ and none after a comment: some clients take a comment with a blank line, or a bl
 
 from __future__ import annotations
 
-from .event import Event, check_encodable, plain_str, valid_line, valid_retry
+from .event import Event, check_encodable, plain_str, valid_line, valid_name, valid_retry
 
 
 def frame(data: str, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -21,9 +21,9 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
         data = plain_str("data", data)
     head = ""
     if event is not None:
-        head = f"event: {valid_line('event', event)}\n"
+        head = f"event: {valid_name('event', event)}\n"
     if id is not None:
-        head += f"id: {valid_line('id', id)}\n"
+        head += f"id: {valid_name('id', id)}\n"
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
     if "\r" in data:
@@ -36,6 +36,14 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
     except UnicodeEncodeError:
         check_encodable("data", data)
         raise
+
+
+def control_frame(data: str, event: str, id: str | None = None, retry: int | None = None) -> bytes:
+    """Return the bytes of an event of the stream itself, whose name and id may be reserved: the package's own door."""
+    head = f"event: {valid_line('event', event)}\n"
+    if id is not None:
+        head += f"id: {valid_line('id', id)}\n"
+    return head.encode() + frame(data, retry=retry)
 
 
 def encode(event: Event) -> bytes:

@@ -115,7 +115,8 @@ async def test_a_closed_topic_ends_the_stream_and_who_comes_back_gets_204() -> N
         await aclose_topic("builds.42", "passed")
         event, end = await client.rest()
         assert event.data == "done"
-        assert end == Event('{"reason":"topic_closed","closed":"passed"}', event="sse.end", id=f"sse.end~{position}")
+        assert (end.event, end.data) == ("sse.end", '{"reason":"topic_closed","closed":"passed"}')
+        assert end.id == f"sse.end~{position}"
         assert returned == [Followed({"builds.42": "passed"})]
         assert returned[0].reason == "passed"
         assert await site.connect(last_event_id=end.id).begun() == 204
@@ -376,9 +377,8 @@ async def test_live_begins_with_the_next_event_and_says_where_that_is() -> None:
     async with following("builds.42", start="live") as site:
         client = site.connect()
         event = await client.event()
-        assert event == Event(
-            json.dumps({"position": str(position)}, separators=(",", ":")), event="sse.position", id=str(position)
-        )
+        assert (event.event, event.id) == ("sse.position", str(position))
+        assert event.data == json.dumps({"position": str(position)}, separators=(",", ":"))
         client.leave()
         await apublish("builds.42", "while it was away")
         again = site.connect(last_event_id=event.id)

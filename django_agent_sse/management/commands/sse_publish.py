@@ -14,7 +14,7 @@ from django.core.management.base import CommandError, CommandParser
 from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent
 from ...safetext import printable
 from ...wire.event import Event
-from ..arguments import reason, topic
+from ..arguments import event_name, reason, topic
 from ..batches import batches_of
 from ..command import SSECommand, shared_log
 
@@ -58,7 +58,7 @@ exit codes:
         parser.add_argument(
             "data", metavar="DATA", nargs="?", help="the event's data; - or nothing: each line of standard input is an event"
         )
-        parser.add_argument("--event", metavar="NAME", help="the events' name")
+        parser.add_argument("--event", metavar="NAME", type=event_name, help="the events' name")
         parser.add_argument("--json", action="store_true", help="the data must be JSON, and is published without its spaces")
         parser.add_argument(
             "--key",
