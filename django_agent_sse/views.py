@@ -44,7 +44,6 @@ from .streams.response import SSEResponse, ended_response, head_response, names_
 from .streams.runner import OnError, Runner
 from .streams.stream import Stream
 
-
 logger = logging.getLogger("django_agent_sse.stream")
 
 

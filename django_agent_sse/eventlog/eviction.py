@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+from ..wire.event import RESERVED
+
 logger = logging.getLogger("django_agent_sse.eventlog")
 
-INTERNAL = "sse."
-"""Topics of this package begin so. They are never evicted, and take no room from the project's."""
 FOLLOWED_FOR = 180.0
 """Seconds for which a topic is kept after a process has noted that it is followed there."""
 NOTE_EVERY = 60.0
@@ -137,5 +137,5 @@ atexit.register(evictions.tell)  # a command that ends at once has its line too
 
 
 def is_internal(topic: str) -> bool:
-    """Whether a topic is this package's own."""
-    return topic.startswith(INTERNAL)
+    """Whether a topic is this package's own: never evicted, and it takes no room from the project's."""
+    return topic.startswith(RESERVED)

@@ -11,10 +11,9 @@ from django.db.models import Case, F, Q, QuerySet, Subquery, Value, When
 
 from ..exceptions import EventLogUnavailable, EventUnreadable
 from ..models import LogKey, LogRow, LogTopic
-from ..wire.event import Event
+from ..wire.event import RESERVED, Event
 from .base import PAGE_BYTES
 from .checked import size_of
-from .eviction import INTERNAL
 from .notes import DELETED, FOLLOWED, Notes, portions
 from .packing import pack, unpack
 from .position import new_epoch
@@ -113,7 +112,7 @@ class Rows:
 
         The new one stays, and so do this package's own and those that are followed.
         """
-        ours = Q(name__gte=INTERNAL, name__lt=f"{INTERNAL}\x7f")
+        ours = Q(name__gte=RESERVED, name__lt=f"{RESERVED}\x7f")
         surplus = self._topics.exclude(ours).count() - most
         if surplus <= 0:
             return []
