@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from types import CodeType
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.db import connections
-from django.urls import URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 
 from . import conf
@@ -19,6 +22,7 @@ from .eventlog.current import made
 from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
+from .streams.kv_sharing import is_per_process
 from .streams.options import StreamOptions
 from .streams.threads import thread_count
 
@@ -35,6 +39,7 @@ def register() -> None:
     checks.register(check_deployment, "django_agent_sse")
     checks.register(check_routes, "django_agent_sse")
     checks.register(check_store, "django_agent_sse", deploy=True)
+    checks.register(check_shared_values, "django_agent_sse", deploy=True)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -68,6 +73,54 @@ def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     return list(_misfits(get_resolver(), frozenset()))
+
+
+def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """The caches behind ``c.kv``, of the routes whose code names it: with ``--deploy``, where several processes are the rule."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    users: dict[str, list[str]] = defaultdict(list)
+    for pattern in _streams(get_resolver()):
+        try:
+            alias = pattern.callback.view_initkwargs["answering"].options().cache  # type: ignore[attr-defined]
+        except AgentSSEError:  # E001 and E002 say it
+            continue
+        if is_per_process(alias) and _uses_kv(pattern):
+            users[alias].append(str(pattern.pattern))
+    return [_not_shared(alias, routes) for alias, routes in users.items()]
+
+
+def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:
+    more = f" and {len(routes) - 3} more" if len(routes) > 3 else ""
+    return checks.Warning(
+        f"c.kv of the routes {', '.join(map(repr, routes[:3]))}{more} keeps its values in CACHES[{alias!r}], "
+        f"{settings.CACHES[alias]['BACKEND'].rpartition('.')[2]}, which each process has of its own: they never see what a task, "
+        "a command or another worker has stored",
+        hint="Point AGENT_SSE['CACHE'], or the route's option cache, at a cache that processes share (Redis, Memcached, the "
+        "database, files), or publish to a topic instead. Silence this where one process does everything.",
+        id="django_agent_sse.W009",
+    )
+
+
+def _streams(resolver: URLResolver) -> Iterator[URLPattern]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _streams(pattern)
+        elif getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+            yield pattern
+
+
+def _uses_kv(pattern: URLPattern) -> bool:
+    """Whether the code of the route's handler or of one of its guards names ``kv``; what they call is not looked into."""
+    view: Any = pattern.callback
+    functions = (view.view_class.handle, view.view_class.authorize, *view.view_initkwargs["answering"].guards)
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions)
+    return any("kv" in _names(code) for code in codes if code is not None)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks.CheckMessage]:
