@@ -26,12 +26,11 @@ from .middleware import ACTS_AS_STAFF
 
 HASTE = 100
 """How many times faster the clock of a handler's ``stream.sleep`` runs here."""
-WAIT_FOR_NEWS = {"docs/howto/progress.rst"}
-"""Pages whose streams tell where things stand, and then wait for what nobody does here."""
 WAIT_FOR_PUBLISHERS = {
     "docs/topics/topics.rst",
     "docs/howto/testing.rst",
     "docs/howto/tasks.rst",
+    "docs/howto/progress.rst",
     "docs/howto/live-log.rst",
     "docs/howto/htmx.rst",
 }
@@ -42,7 +41,10 @@ FAILS_ON_PURPOSE = {"docs/howto/errors.rst"}
 
 WITH_PYTHON = [page for page in RUN_HERE if any(block.language == "python" for block in blocks_of(page))]
 SETTINGS = [block for page in RUN_HERE for block in blocks_of(page) if pages.is_settings(block.file)]
-CURLS = [command for page in RUN_HERE for command in commands_of(page) if command.text.startswith("curl ")]
+FOLLOWED_ELSEWHERE = {"docs/howto/progress.rst", "docs/howto/clients.rst"}
+"""Pages whose sessions are about what another process does meanwhile: tests of their own follow them."""
+HERE = [page for page in RUN_HERE if name_of(page) not in FOLLOWED_ELSEWHERE]
+CURLS = [command for page in HERE for command in commands_of(page) if command.text.startswith("curl ")]
 
 
 def eventsources(page: Path) -> list[str]:
@@ -95,16 +97,12 @@ def test_every_block_names_its_file(page: Path) -> None:
 async def test_every_route_of_a_page_answers(page: Path, modules: dict[str, ModuleType], caplog: Any) -> None:
     with caplog.at_level(logging.ERROR, "django_agent_sse"):
         for method, address in pages.routes():
-            until = bool if name_of(page) in WAIT_FOR_PUBLISHERS else _begun if name_of(page) in WAIT_FOR_NEWS else _seen
+            until = bool if name_of(page) in WAIT_FOR_PUBLISHERS else _seen
             if address.endswith("/raw/"):
                 address += "?follow=0"  # a text that is followed has no first byte before its first line
             answer = await asking.ask(method, address, headers=ACTS_AS_STAFF, body=b"{}", until=until)
             assert answer.status < 500, (address, answer)
     assert name_of(page) in FAILS_ON_PURPOSE or not caplog.records
-
-
-def _begun(body: str) -> bool:
-    return "\n\n" in body
 
 
 def _seen(body: str) -> bool:
