@@ -72,8 +72,8 @@ class Shell:
 
 
 def prepares(command: Command) -> bool:
-    """Whether a command makes the virtual environment, which is there already."""
-    return command.text.startswith(("python3 -m venv ", ".venv/bin/pip "))
+    """Whether a command makes the virtual environment, which is there already, with what is installed in it."""
+    return command.text.startswith(("python3 -m venv ", ".venv/bin/pip ", "pip "))
 
 
 class Server:
