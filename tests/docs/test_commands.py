@@ -126,3 +126,8 @@ def test_the_index_has_every_page() -> None:
     assert listed == {
         page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES if page.suffix == ".rst" and page != index
     }
+
+
+def test_each_picture_is_on_a_page() -> None:
+    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", page.read_text(encoding="utf-8"))}
+    assert shown == {path.name for path in (DOCS / "images").iterdir()}

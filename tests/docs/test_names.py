@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission
 from django.core.management import BaseCommand, get_commands, load_command_class
 from django.urls import include, path
 
@@ -266,3 +268,17 @@ def test_every_option_of_a_command_stands_in_the_reference(name: str) -> None:
 
 def test_the_how_to_shows_every_command() -> None:
     assert {*re.findall(r"\bsse_\w+", text(DOCS / "howto" / "commands.rst"))} == {*commands()}
+
+
+# Permissions
+
+
+@pytest.mark.django_db
+def test_the_permissions_of_the_monitor_are_listed_as_the_admin_shows_them() -> None:
+    """As in the box of permissions of a user or a group: the app's name, the model's, the permission's."""
+    page = text(DOCS / "howto" / "monitor.rst")
+    rows = re.findall(r"^   \* - ([^\n]+ \| [^\n]+)\n     - ``(\w+)``", page, re.MULTILINE)
+    granted = Permission.objects.filter(content_type__app_label="django_agent_sse").exclude(content_type__model="keyvaluestore")
+    app = apps.get_app_config("django_agent_sse").verbose_name
+    assert {(f"{app} | {label}", name) for label, name in rows} == {(str(one), one.codename) for one in granted}
+    assert f"lists under *{app}*" in page
