@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.checks import run_checks
 from django.urls import resolve
@@ -139,6 +140,23 @@ async def test_accepted_sockets_have_the_time_outs_of_the_listening_one(page: Pa
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) == "docs/howto/guards.rst"], ids=name_of)
+async def test_the_guard_of_the_page_that_sets_a_user_does_so(page: Path, modules: dict[str, ModuleType]) -> None:
+    """The guard after it asks that user for a permission, and the handler greets it."""
+    await User.objects.acreate(pk=7, username="ada", is_superuser=True)
+
+    async def asked(token: str) -> asking.Answer:
+        return await asking.ask("GET", "/tasks/", headers={"authorization": f"Bearer {token}"})
+
+    assert (await asked("t-91c4")).body.endswith("data: tasks of ada\n\n")
+    assert (await asked("guessed")).status == 401
+    await User.objects.filter(pk=7).aupdate(is_superuser=False)
+    assert (await asked("t-91c4")).status == 403
+    await User.objects.filter(pk=7).aupdate(is_active=False)
+    assert (await asked("t-91c4")).status == 401
 
 
 @pytest.mark.parametrize("page", WITH_EVENTSOURCE, ids=name_of)
