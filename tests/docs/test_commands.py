@@ -76,8 +76,13 @@ def test_pip_is_asked_for_extras_that_exist(command: Command, part: list[str]) -
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for requirement in part[2:]:
         name, _, extras = requirement.rstrip("]").partition("[")
-        assert name in ("tox", "uvicorn", "daphne", f"./{project['name']}")
+        assert name in ("tox", "uvicorn", "daphne", "channels-redis", f"./{project['name']}")
         assert {extra for extra in extras.split(",") if extra} <= set(project["optional-dependencies"])
+
+
+def test_no_session_installs_what_has_no_release() -> None:
+    """A clone is installed, as the README says; by ``pip``, which the test above knows."""
+    assert [command.text for command in COMMANDS if "pip install" in command.text and "python -m pip" in command.text] == []
 
 
 @starting("django-admin")

@@ -270,6 +270,27 @@ def test_the_how_to_shows_every_command() -> None:
     assert {*re.findall(r"\bsse_\w+", text(DOCS / "howto" / "commands.rst"))} == {*commands()}
 
 
+# Errors that are built-in errors too
+
+
+def test_the_built_in_bases_of_an_error_stand_in_the_reference() -> None:
+    (paragraph,) = re.findall(r"^Some are a built-in error too\. (.*?)\n\n", text(EXCEPTIONS), re.MULTILINE | re.DOTALL)
+    said = set()
+    for sentence in paragraph.split(";"):
+        (base,) = re.findall(r"``(\w+)``", sentence)
+        said |= {(name, base) for name in re.findall(r"(?<!`)`(\w+)`(?!`)", sentence)}
+    classes = [one for one in vars(exceptions).values() if inspect.isclass(one) and issubclass(one, exceptions.AgentSSEError)]
+    own = {(one.__name__, base.__name__) for one in classes for base in one.__bases__ if base.__module__ == "builtins"}
+    assert said == own - {("AgentSSEError", "Exception")}
+
+
+def test_the_number_of_options_with_a_default_for_the_project_is_the_one_on_the_page() -> None:
+    options = [name for name in values(ROUTES) if name in NAMES]
+    words = ("nine", "ten", "eleven", "twelve", "thirteen")
+    assert f"The first {words[len(PROJECT_WIDE) - 9]} have a" in text(ROUTES)
+    assert set(options[: len(PROJECT_WIDE)]) == set(PROJECT_WIDE)
+
+
 # Permissions
 
 
