@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth import decorators, get_user_model
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.contrib.contenttypes.models import ContentType
@@ -22,10 +23,24 @@ from django.utils.functional import SimpleLazyObject
 
 from django_agent_sse import Router, Stream
 from django_agent_sse.exceptions import AgentSSEError, GuardError, RouteError
-from django_agent_sse.guards import api_key, check_guards, login_required, permission_required, run_guards, staff_required
+from django_agent_sse.guards import (
+    api_key,
+    check_guards,
+    login_required,
+    permission_required,
+    run_guards,
+    signed_in,
+    staff_required,
+)
 from django_agent_sse.hub.registry import open_streams
 from django_agent_sse.streams.context import Context
-from tests.serving import ask_route
+from tests.serving import ask, ask_route, served
+
+SESSIONS = (
+    "sessions.middleware.SessionMiddleware",
+    "auth.middleware.AuthenticationMiddleware",
+    "auth.middleware.LoginRequiredMiddleware",
+)
 
 
 async def context_for(user: Any = None, **headers: str) -> Context:
@@ -517,3 +532,19 @@ async def test_a_loaded_lazy_user_is_unwrapped() -> None:
     assert lazy.username == "ada"
     c.user = lazy
     assert type(c.user) is get_user_model()
+
+
+async def test_where_a_log_in_is_required_a_handler_that_needs_none_leaves_it_to_its_guard() -> None:
+    async def token_required(c: Context) -> bool:
+        c.user = member(is_active=True) if c.header("X-Token") else None
+        return signed_in(c.user)
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write(c.user.get_username())
+
+    router = Router()
+    router.sse("open/", token_required, login_not_required(handler), name="open")
+    middleware = [f"django.contrib.{name}" for name in SESSIONS]
+    with served(router, middleware=middleware):
+        assert (await ask("/open/", headers={"X-Token": "t"})).data == ["ada"]
+        assert (await ask("/open/")).status == 403
