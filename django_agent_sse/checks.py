@@ -181,7 +181,7 @@ def _event_log() -> Iterator[checks.CheckMessage]:
     for problem in problems:
         yield checks.Error(
             f"topics cannot be kept: {problem}",
-            hint="The documentation's page topics/delivery has the back ends and their OPTIONS.",
+            hint="The documentation's page reference/settings has the back ends and their OPTIONS.",
             id="django_agent_sse.E005",
         )
 

@@ -270,6 +270,15 @@ def test_the_how_to_shows_every_command() -> None:
     assert {*re.findall(r"\bsse_\w+", text(DOCS / "howto" / "commands.rst"))} == {*commands()}
 
 
+# Pages that messages name
+
+
+def test_a_message_names_a_page_that_exists() -> None:
+    named = re.findall(r"documentation's page ([\w/-]+)", sources())
+    assert len(named) >= 3
+    assert [page for page in named if not (DOCS / f"{page}.rst").exists()] == []
+
+
 # Errors that are built-in errors too
 
 
