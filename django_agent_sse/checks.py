@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from types import CodeType
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.db import connections
-from django.urls import URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 
 from . import conf
@@ -21,6 +24,7 @@ from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
 from .server_checks import no_asgi
+from .streams.kv_sharing import is_per_process
 from .wire.event import RESERVED
 
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
@@ -37,6 +41,7 @@ def register() -> None:
     checks.register(check_routes, "django_agent_sse")
     checks.register(check_store, "django_agent_sse", deploy=True)
     checks.register(check_topics, checks.Tags.database)  # by our own tag it would run in a plain check
+    checks.register(check_shared_values, "django_agent_sse", deploy=True)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -79,20 +84,12 @@ def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     return list(_misfits(get_resolver(), frozenset()))
 
 
-def _endpoints(resolver: URLResolver) -> Iterator[Any]:
-    for pattern in resolver.url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _endpoints(pattern)
-        elif answering := getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
-            yield answering
-
-
 def _follows_topics() -> bool:
     """Whether the project uses topics, as far as its settings and routes say: a fresh one need not hear of their database."""
     given = getattr(settings, "AGENT_SSE", {})
     if isinstance(given, Mapping) and "EVENT_LOG" in given:
         return True
-    return bool(getattr(settings, "ROOT_URLCONF", None)) and any(one.shape.follows for one in _endpoints(get_resolver()))
+    return bool(getattr(settings, "ROOT_URLCONF", None)) and any(_endpoint(one).shape.follows for one in _streams(get_resolver()))
 
 
 def _has_topics(databases: Sequence[str]) -> bool:
@@ -104,6 +101,58 @@ def _has_topics(databases: Sequence[str]) -> bool:
         return any(not is_internal(name) for name in [*log.topics(limit=1), *log.topics(after=f"{RESERVED}~", limit=1)])
     except AgentSSEError:  # no tables yet
         return False
+
+
+def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """The caches behind ``c.kv``, of the routes whose code names it: with ``--deploy``, where several processes are the rule."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    users: dict[str, list[str]] = defaultdict(list)
+    for pattern in _streams(get_resolver()):
+        try:
+            alias = _endpoint(pattern).options().cache
+        except AgentSSEError:  # E001 and E002 say it
+            continue
+        if is_per_process(alias) and _uses_kv(pattern):
+            users[alias].append(str(pattern.pattern))
+    return [_not_shared(alias, routes) for alias, routes in users.items()]
+
+
+def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:
+    more = f" and {len(routes) - 3} more" if len(routes) > 3 else ""
+    return checks.Warning(
+        f"c.kv of the routes {', '.join(map(repr, routes[:3]))}{more} keeps its values in CACHES[{alias!r}], "
+        f"{settings.CACHES[alias]['BACKEND'].rpartition('.')[2]}, which each process has of its own: they never see what a task, "
+        "a command or another worker has stored",
+        hint="Point AGENT_SSE['CACHE'], or the route's option cache, at a cache that processes share (Redis, Memcached, the "
+        "database, files), or publish to a topic instead. Silence this where one process does everything.",
+        id="django_agent_sse.W009",
+    )
+
+
+def _streams(resolver: URLResolver) -> Iterator[URLPattern]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _streams(pattern)
+        elif getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+            yield pattern
+
+
+def _endpoint(pattern: URLPattern) -> Any:
+    return pattern.callback.view_initkwargs["answering"]  # type: ignore[attr-defined]
+
+
+def _uses_kv(pattern: URLPattern) -> bool:
+    """Whether the code of the route's handler or of one of its guards names ``kv``; what they call is not looked into."""
+    view: Any = pattern.callback
+    functions = (view.view_class.handle, view.view_class.authorize, *_endpoint(pattern).guards)
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions)
+    return any("kv" in _names(code) for code in codes if code is not None)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks.CheckMessage]:
@@ -165,7 +214,7 @@ def _event_log() -> Iterator[checks.CheckMessage]:
     for problem in problems:
         yield checks.Error(
             f"topics cannot be kept: {problem}",
-            hint="The documentation's page topics/delivery has the back ends and their OPTIONS.",
+            hint="The documentation's page reference/settings has the back ends and their OPTIONS.",
             id="django_agent_sse.E005",
         )
 

@@ -51,7 +51,8 @@ STOREYS = {
 }
 STRANGERS = {("hub", "publishing"), ("publishing", "hub")}
 """On one storey, and yet they meet in the log only."""
-MAX_LINES = 300
+MAX_LINES = 380
+"""About 300 are wanted: a module is cut where its idea ends, not where a limit bites."""
 MAX_FUNCTION = 60
 LONG_FUNCTION = 25
 

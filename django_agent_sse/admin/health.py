@@ -33,7 +33,7 @@ HTTP1 = Finding(
     key="http1",
     title="This page came over HTTP/1.1.",
     mend="A browser opens six connections to a host over HTTP/1.1, and each stream holds one: with a few tabs the next page "
-    "waits for ever. Serve browsers over HTTP/2: in nginx “http2 on;” with TLS.",
+    "waits for ever. Serve browsers over HTTP/2: in nginx “listen 443 ssl http2;”.",
     level="info",
 )
 """Only a browser knows; the page's script shows it."""

@@ -32,6 +32,7 @@ from django_agent_sse import conf
 from django_agent_sse.exceptions import ConfigurationError, KVError, KVKeyInvalid
 
 from .kv_keys import keys_beginning, remove
+from .kv_sharing import note_absence
 
 PREFIX = "sse.kv:"
 MAX_KEY_LENGTH = 200
@@ -93,7 +94,10 @@ class KV:
         """Look one key up."""
         cache_key = self.cache_key(ns, key)
         data = await self._call(lambda cache: cache.get(cache_key, _MISSING))
-        return _ABSENT if data is _MISSING else KVResult(exists=True, data=data)
+        if data is not _MISSING:
+            return KVResult(exists=True, data=data)
+        note_absence(self.alias, ns, key)
+        return _ABSENT
 
     async def get_many(self, ns: str, keys: Iterable[str]) -> dict[str, Any]:
         """Look several keys up in one round trip.
@@ -107,6 +111,8 @@ class KV:
         if not wanted:
             return {}
         found = await self._call(lambda cache: cache.get_many(list(wanted)))
+        for cache_key in wanted.keys() - found.keys():
+            note_absence(self.alias, ns, wanted[cache_key])
         return {key: found[cache_key] for cache_key, key in wanted.items() if cache_key in found}
 
     async def set(self, ns: str, key: str, value: Any, *, ttl: float | None = None) -> None:

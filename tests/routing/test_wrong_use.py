@@ -12,6 +12,7 @@ from django.contrib.auth import decorators
 from django_agent_sse import Context, Router, SSEView, Stream, api_key, staff_required
 from django_agent_sse.checks import check_routes
 from django_agent_sse.exceptions import RouteError
+from tests.ids import plain
 from tests.serving import ask_route, served
 
 ran: list[str] = []
@@ -129,21 +130,21 @@ def test_an_attribute_that_a_view_does_not_have_is_refused_by_name() -> None:
         Fine.as_view(heartbeat="often")
 
 
-@pytest.mark.parametrize("methods", ["GET", b"GET", {"GET": 1}, 5, [5], [""], []], ids=repr)
+@pytest.mark.parametrize("methods", ["GET", b"GET", {"GET": 1}, 5, [5], [""], []], ids=plain)
 def test_methods_are_given_as_a_list(methods: Any) -> None:
     with pytest.raises(RouteError, match="methods must be a list"):
         Router().sse("", fine, methods=methods)
 
 
 @pytest.mark.parametrize("what", ["guards", "middleware"])
-@pytest.mark.parametrize("given", ["x", b"x", {"a": 1}, None, 5, staff_required], ids=repr)
+@pytest.mark.parametrize("given", ["x", b"x", {"a": 1}, None, 5, staff_required], ids=plain)
 def test_guards_and_middleware_are_given_as_lists(what: str, given: Any) -> None:
     for refused in (lambda: Router(**{what: given}), lambda: Router().sse("", fine, **{what: given})):
         with pytest.raises(RouteError, match=f"{what} must be given as a list"):
             refused()
 
 
-@pytest.mark.parametrize("keys", [None, 5, [None], b"key", [], "", " "], ids=repr)
+@pytest.mark.parametrize("keys", [None, 5, [None], b"key", [], "", " "], ids=plain)
 def test_keys_that_are_none(keys: Any) -> None:
     with pytest.raises(RouteError, match="api_key"):
         api_key(keys)
