@@ -18,6 +18,7 @@ Topics:
 - ``publish``, ``publish_many``, ``close_topic`` and their twins ``apublish``, ``apublish_many``, ``aclose_topic``
 - ``Topic``: the same verbs for one name
 - ``topic_cursor``, ``atopic_cursor``: where topics end now
+- ``topic_name``: a name with values from outside in it
 
 Guards:
 
@@ -61,6 +62,7 @@ _HOMES = {
     "stream_closed": "signals",
     "stream_opened": "signals",
     "topic_cursor": "eventlog.cursor",
+    "topic_name": "eventlog.naming",
 }
 
 __all__ = [
@@ -86,10 +88,12 @@ __all__ = [
     "stream_closed",
     "stream_opened",
     "topic_cursor",
+    "topic_name",
 ]
 
 if TYPE_CHECKING:
     from .eventlog.cursor import atopic_cursor, topic_cursor
+    from .eventlog.naming import topic_name
     from .guards import api_key, login_required, permission_required, staff_required
     from .hub.endings import Ending
     from .publishing import Topic, aclose_topic, apublish, apublish_many, close_topic, publish, publish_many

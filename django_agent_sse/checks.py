@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from types import CodeType
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.db import connections
-from django.urls import URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 
 from . import conf
 from .eventlog.current import made
+from .eventlog.eviction import is_internal
 from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
-from .streams.options import StreamOptions
-from .streams.threads import thread_count
+from .server_checks import no_asgi
+from .streams.kv_sharing import is_per_process
+from .wire.event import RESERVED
 
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
@@ -35,6 +40,8 @@ def register() -> None:
     checks.register(check_deployment, "django_agent_sse")
     checks.register(check_routes, "django_agent_sse")
     checks.register(check_store, "django_agent_sse", deploy=True)
+    checks.register(check_topics, checks.Tags.database)  # by our own tag it would run in a plain check
+    checks.register(check_shared_values, "django_agent_sse", deploy=True)
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -45,13 +52,20 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """The settings around it."""
     return [
-        *_no_asgi(),
+        *no_asgi(),
         *_redis_layer_time_out(),
         *_silent_cache(),
         *_dummy_cache(),
         *_slow_heartbeat(),
-        *_deferred_transactions(),
+        *(_deferred_transactions() if _follows_topics() else []),
     ]
+
+
+def check_topics(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """What matters once there are topics: their database is asked, and so only with ``check --database`` and ``migrate``."""
+    return list(_deferred_transactions()) if not _follows_topics() and _has_topics(databases or ()) else []
 
 
 def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -68,6 +82,77 @@ def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     return list(_misfits(get_resolver(), frozenset()))
+
+
+def _follows_topics() -> bool:
+    """Whether the project uses topics, as far as its settings and routes say: a fresh one need not hear of their database."""
+    given = getattr(settings, "AGENT_SSE", {})
+    if isinstance(given, Mapping) and "EVENT_LOG" in given:
+        return True
+    return bool(getattr(settings, "ROOT_URLCONF", None)) and any(_endpoint(one).shape.follows for one in _streams(get_resolver()))
+
+
+def _has_topics(databases: Sequence[str]) -> bool:
+    """Whether anybody has published to the log, if that is in one of these databases."""
+    try:
+        log = made(conf.setting("EVENT_LOG"))
+        if not log.transactional or log.alias not in databases:
+            return False
+        return any(not is_internal(name) for name in [*log.topics(limit=1), *log.topics(after=f"{RESERVED}~", limit=1)])
+    except AgentSSEError:  # no tables yet
+        return False
+
+
+def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """The caches behind ``c.kv``, of the routes whose code names it: with ``--deploy``, where several processes are the rule."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    users: dict[str, list[str]] = defaultdict(list)
+    for pattern in _streams(get_resolver()):
+        try:
+            alias = _endpoint(pattern).options().cache
+        except AgentSSEError:  # E001 and E002 say it
+            continue
+        if is_per_process(alias) and _uses_kv(pattern):
+            users[alias].append(str(pattern.pattern))
+    return [_not_shared(alias, routes) for alias, routes in users.items()]
+
+
+def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:
+    more = f" and {len(routes) - 3} more" if len(routes) > 3 else ""
+    return checks.Warning(
+        f"c.kv of the routes {', '.join(map(repr, routes[:3]))}{more} keeps its values in CACHES[{alias!r}], "
+        f"{settings.CACHES[alias]['BACKEND'].rpartition('.')[2]}, which each process has of its own: they never see what a task, "
+        "a command or another worker has stored",
+        hint="Point AGENT_SSE['CACHE'], or the route's option cache, at a cache that processes share (Redis, Memcached, the "
+        "database, files), or publish to a topic instead. Silence this where one process does everything.",
+        id="django_agent_sse.W009",
+    )
+
+
+def _streams(resolver: URLResolver) -> Iterator[URLPattern]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _streams(pattern)
+        elif getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+            yield pattern
+
+
+def _endpoint(pattern: URLPattern) -> Any:
+    return pattern.callback.view_initkwargs["answering"]  # type: ignore[attr-defined]
+
+
+def _uses_kv(pattern: URLPattern) -> bool:
+    """Whether the code of the route's handler or of one of its guards names ``kv``; what they call is not looked into."""
+    view: Any = pattern.callback
+    functions = (view.view_class.handle, view.view_class.authorize, *_endpoint(pattern).guards)
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions)
+    return any("kv" in _names(code) for code in codes if code is not None)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks.CheckMessage]:
@@ -88,31 +173,32 @@ def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks
 
 
 def _setting_errors() -> Iterator[checks.CheckMessage]:
+    given = getattr(settings, "AGENT_SSE", {})
+    wrong = conf.wrong_values(given) if isinstance(given, Mapping) else {}
+    if (threads := wrong.pop("THREADS", None)) is not None:
+        yield checks.Error(
+            threads,
+            hint="It is the number of threads, and of database connections, that all streams of a process share.",
+            id="django_agent_sse.E003",
+        )
+        if not (wrong or conf.unknown_keys(given)):
+            return
     try:
         cache = conf.current()["CACHE"]
-        if isinstance(cache, str) and cache in settings.CACHES:
-            StreamOptions.of({})
         monitor_options()
     except AgentSSEError as error:
+        told = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
         yield checks.Error(
-            f"AGENT_SSE cannot be used: {error}",
+            f"AGENT_SSE cannot be used: {told or error}",
             hint="The documentation's page reference/settings names every key, its default and its unit.",
             id="django_agent_sse.E001",
         )
         return
     if not isinstance(cache, str) or cache not in settings.CACHES:
         yield checks.Error(
-            f"AGENT_SSE['CACHE'] is {cache!r}, which CACHES does not define",
+            f"AGENT_SSE['CACHE'] is {conf.shown(cache)}, which CACHES does not define",
             hint=f"Name one of {', '.join(settings.CACHES)}.",
             id="django_agent_sse.E002",
-        )
-    try:
-        thread_count()
-    except AgentSSEError as error:
-        yield checks.Error(
-            str(error),
-            hint="It is the number of threads, and of database connections, that all streams of a process share.",
-            id="django_agent_sse.E003",
         )
     yield from _event_log()
 
@@ -128,18 +214,8 @@ def _event_log() -> Iterator[checks.CheckMessage]:
     for problem in problems:
         yield checks.Error(
             f"topics cannot be kept: {problem}",
-            hint="The documentation's page topics/delivery has the back ends and their OPTIONS.",
+            hint="The documentation's page reference/settings has the back ends and their OPTIONS.",
             id="django_agent_sse.E005",
-        )
-
-
-def _no_asgi() -> Iterator[checks.CheckMessage]:
-    if not getattr(settings, "ASGI_APPLICATION", None) and getattr(settings, "WSGI_APPLICATION", None):
-        yield checks.Warning(
-            "WSGI_APPLICATION is set and ASGI_APPLICATION is not: under WSGI a stream would send nothing before its end",
-            hint="Set ASGI_APPLICATION, and run an ASGI server; for runserver, install daphne and put 'daphne' first in "
-            "INSTALLED_APPS.",
-            id="django_agent_sse.W001",
         )
 
 
@@ -200,8 +276,8 @@ def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
         return
     if not heartbeat or (isinstance(heartbeat, int | float) and heartbeat > SLOWEST_HEARTBEAT):
         yield checks.Warning(
-            f"AGENT_SSE['HEARTBEAT'] is {heartbeat!r}: proxies and load balancers close a connection after 60 s of silence, and "
-            "a client that vanished is never noticed",
+            f"AGENT_SSE['HEARTBEAT'] is {conf.shown(heartbeat)}: proxies and load balancers close a connection after 60 s of "
+            "silence, and a client that vanished is never noticed",
             hint="Leave it at 15.",
             id="django_agent_sse.W005",
         )

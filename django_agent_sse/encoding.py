@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.functional import Promise
 
-from .exceptions import InvalidEvent
+from .exceptions import ArgumentInvalid, InvalidEvent
 from .wire.event import Event
 
-_json = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+SLICE = 262_144
+"""Characters, or bytes, of one step through what is long: a call into C holds up every thread of the process until it returns."""
+_ONE = (str, bytes, bytearray, memoryview, Mapping, Event, Promise)
+
+
+class _Encoder(DjangoJSONEncoder):
+    """Django's, and for objects that say themselves what they hold; it is asked for what JSON does not have, at any depth."""
+
+    def default(self, o: Any) -> Any:
+        """See ``json.JSONEncoder``."""
+        kind = type(o)
+        if callable(getattr(kind, "model_dump", None)):  # a Pydantic model, known by what it can do: nothing is imported
+            return o.model_dump(mode="json")
+        if dataclasses.is_dataclass(kind):
+            return {field.name: getattr(o, field.name) for field in dataclasses.fields(kind)}
+        if hasattr(kind, "__attrs_attrs__"):
+            return {field.name: getattr(o, field.name) for field in kind.__attrs_attrs__}
+        return o.value if isinstance(o, Enum) else super().default(o)
+
+
+_json = _Encoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def encode_json(value: object) -> str:
     """Write a value as compact JSON: what ``stream.write`` sends for everything but text.
+
+    Beside what JSON has, that takes dates, decimals, UUIDs, enumerations (their values), dataclasses, attrs classes and Pydantic
+    models (``model_dump(mode="json")``), also inside of lists and dicts.
 
     Raises:
         InvalidEvent: ``value`` has no JSON form (NaN and infinities have none, RFC 8259 section 6).
@@ -21,8 +50,20 @@ def encode_json(value: object) -> str:
         return _json.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"a {type(value).__name__} cannot be written as JSON ({error}); write text, or values that JSON has"
+            f"data of the type {type(value).__name__} cannot be written as JSON ({error}); write text, values that JSON has, "
+            "dataclasses or Pydantic models"
         ) from error
+
+
+def json_slices(text: str) -> Iterator[str]:
+    """Write text as a JSON string, a ``SLICE`` of it at a time."""
+    if len(text) <= SLICE:
+        yield json.dumps(text, ensure_ascii=False)
+        return
+    yield '"'
+    for start in range(0, len(text), SLICE):
+        yield json.dumps(text[start : start + SLICE], ensure_ascii=False)[1:-1]
+    yield '"'
 
 
 def text_of(data: object) -> str:
@@ -54,3 +95,36 @@ def event_of(value: object, event: str | None = None, retry: int | None = None) 
             raise InvalidEvent("an Event carries its own event and retry; give it alone")
         return value
     return Event(text_of(value), event=event, retry=retry)
+
+
+def each_of(values: object, verb: str) -> Iterable[Any]:
+    """Return ``values``, from which one event each is made.
+
+    Raises:
+        ArgumentInvalid: It is one value, or none: text would be letters, a dict its keys.
+    """
+    if is_one_value(values) or not isinstance(values, Iterable):
+        raise ArgumentInvalid(
+            f"{verb}() takes a list, or another iterable, with one value for each event, not data of the type "
+            f"{type(values).__name__}: write [value] for a single one. Nothing was done"
+        )
+    return values
+
+
+def is_one_value(value: object) -> bool:
+    """Whether a value is the data of one event, though Python may iterate over it."""
+    return isinstance(value, _ONE) or hasattr(type(value), "model_dump")
+
+
+def only_events(events: object) -> list[Event]:
+    """One event, or several, as a list.
+
+    Raises:
+        ArgumentInvalid: Something is no ``Event``.
+    """
+    found = [events] if isinstance(events, Event) else [*each_of(events, "append")]
+    if wrong := next((type(event).__name__ for event in found if not isinstance(event, Event)), None):
+        raise ArgumentInvalid(
+            f"an event log takes Events, not {wrong}: publish_many() makes them of values. Nothing was appended"
+        )
+    return found

@@ -4,6 +4,7 @@
 
     AgentSSEError
     ├── ConfigurationError      AGENT_SSE, INSTALLED_APPS or the server is set up wrongly
+    ├── ArgumentInvalid         a function was given something of a kind that it cannot take
     ├── RouteError              a handler, guard or option that a route cannot take
     ├── GuardError              a guard returned neither True, False nor a response
     ├── InvalidEvent            a value that cannot stand in an event stream
@@ -31,9 +32,12 @@
         ├── TransactionRefused  asked to leave a transaction that cannot be left
         ├── AsyncRequired       a plain verb under a running event loop; the message names its twin
         └── EventLogUnavailable the log cannot be reached; nothing was appended
+            └── EventUnreadable something else has written to the log's store
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class AgentSSEError(Exception):
@@ -42,6 +46,10 @@ class AgentSSEError(Exception):
 
 class ConfigurationError(AgentSSEError):
     """The project is set up in a way that cannot work; the message names the setting."""
+
+
+class ArgumentInvalid(AgentSSEError, TypeError):
+    """A function was given something of a kind that it cannot take; the message says what it takes. Nothing was done."""
 
 
 class RouteError(AgentSSEError, TypeError):
@@ -102,7 +110,7 @@ class HeadersSent(StreamError):
 
 
 class RequestBodyError(AgentSSEError):
-    """The request's body cannot be used. A route answers it with ``status`` and ``{"error": …}``."""
+    """The request's body cannot be used. A route answers it with ``status`` and JSON that says why."""
 
     status = 400
 
@@ -118,7 +126,7 @@ class BodyTooLarge(RequestBodyError):
 
 
 class QueryInvalid(AgentSSEError, ValueError):
-    """A parameter in the URL's query has a value that the route cannot take. Answered with 400 and ``{"error": …}``."""
+    """A parameter in the URL's query has a value that the route cannot take. Answered with 400 and JSON."""
 
     status = 400
 
@@ -172,4 +180,24 @@ class AsyncRequired(EventLogError, RuntimeError):
 
 
 class EventLogUnavailable(EventLogError):
-    """The store behind the log cannot be reached, or failed. The message says which and what to look at."""
+    """The store behind the log cannot be reached, or failed. The message says which and what to look at.
+
+    Attributes:
+        kind: ``store``; ``tables`` where its tables were not made yet; ``topic`` where only this topic cannot be read.
+    """
+
+    def __init__(self, message: str = "", kind: Literal["store", "tables", "topic"] = "store") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class EventUnreadable(EventLogUnavailable):
+    """What stands in the store for an event, or for several, was not written by this package, or was damaged.
+
+    Attributes:
+        offset: The last of them: what comes after it can be read.
+    """
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message, "topic")
+        self.offset = offset

@@ -19,6 +19,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from .exceptions import GuardError, RouteError
+from .refusals import error_body
 from .streams.context import Context
 
 Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]
@@ -182,6 +183,11 @@ def _lookup(keys: KeyLookup) -> Callable[[str], Awaitable[object]]:
 
 
 def _comparison(keys: str | Iterable[str] | Mapping[str, object]) -> Callable[[str], Awaitable[object]]:
+    if not isinstance(keys, Iterable):
+        raise RouteError(
+            f"api_key() takes a key, a list of keys, a dict of keys and owners, or a function, not {type(keys).__name__}: "
+            "is a setting missing?"
+        )
     owners = keys if isinstance(keys, Mapping) else dict.fromkeys([keys] if isinstance(keys, str) else keys, True)
     for key in owners:
         if not isinstance(key, str) or not key or key != key.strip():
@@ -231,11 +237,11 @@ def signed_in(user: Any) -> bool:
 
 
 def unauthorized(c: Context, why: str, challenge: str) -> HttpResponse:
-    return c.json({"error": why}, status=401, headers={"WWW-Authenticate": challenge})
+    return c.json(error_body(401, why), status=401, headers={"WWW-Authenticate": challenge})
 
 
 def forbidden(c: Context, why: str) -> HttpResponse:
-    return c.json({"error": why}, status=403)
+    return c.json(error_body(403, why), status=403)
 
 
 def _is_async(function: Any) -> bool:

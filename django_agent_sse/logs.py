@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from .encoding import SLICE, encode_json, json_slices
 from .eventlog.base import EventLog
 from .eventlog.current import event_log
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
+from .eventlog.trouble import outage
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
+from .loglines import LINE_EVENTS, line_label
+from .refusals import error_body
 from .streams.context import Context
 from .streams.following import Map
 from .streams.stream import Stream
 from .streams.topics import TopicNames, taking
 from .views import SSEView
-from .wire import Decoder, Event
+from .wire import Event
 
 LogTopic: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
 
-LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr"})
-"""Events that are lines. What else a log holds, an ``exit`` for one, is no text of it."""
 MAX_COUNT = 5000
 """Lines of one answer with a part of a log."""
 COUNT = 1000
+HEAD = 4_096
+"""Bytes of a line in which its level is looked for."""
+UNREADABLE = "the event log cannot be read now"
+"""All that a client is told of it: what is wrong, at which address, stands in the project's log."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -70,7 +77,7 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
     async def log(c: Context, stream: Stream, **values: object) -> None:
         await stream.follow(await name_of(c, **values), map=show)
 
-    async def part(c: Context, **values: object) -> HttpResponse:
+    async def part(c: Context, **values: object) -> HttpResponseBase:
         return await _part(c, await name_of(c, **values), show)
 
     async def raw(c: Context, stream: Stream, **values: object) -> None:
@@ -79,21 +86,17 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
         vars(handler)["login_required"] = public
+    called = f"router.log({topic!r})" if isinstance(topic, str) else f"router.log({getattr(topic, '__qualname__', topic)})"
     return {
-        "": taking(log, fields, "c", "stream"),
-        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c"))}),
-        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream"))}),
+        "": taking(log, fields, "c", "stream", called=called),
+        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c", called=called))}),
+        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream", called=called))}),
     }
 
 
 def part_of_log(path: str, part: str) -> str:
     """The path, or URL, of ``range`` or ``raw`` of a log that is served at ``path``; ``path`` itself for no part."""
     return f"{path.rstrip('/')}/{part}/".removeprefix("/" if not path.strip("/") else "") if part else path
-
-
-def is_line(event: Event) -> bool:
-    """Whether an event of a log is one of its lines, or several."""
-    return event.event in LINE_EVENTS
 
 
 def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
@@ -107,13 +110,22 @@ def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
     if not inspect.iscoroutinefunction(topic):
         raise RouteError(f"log(): the topic is a name such as 'builds.{{id}}', or `async def topic(c, …)`, not {topic!r}")
     _, *fields = inspect.signature(topic).parameters
-    return topic, fields
+
+    async def told_by(c: Context, **values: object) -> str:
+        name: object = await topic(c, **values)
+        if not isinstance(name, str):
+            raise RouteError(
+                f"log(): {getattr(topic, '__qualname__', topic)} returned a {type(name).__name__}; it returns a name"
+            )
+        return name
+
+    return told_by, fields
 
 
 # A part
 
 
-async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
+async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
     first = _number(c.query, "from", 1)
     count = _number(c.query, "count", COUNT)
     if not first or not 1 <= count <= MAX_COUNT:
@@ -126,25 +138,38 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponse:
         after = first - 1 if first > 0 else max(0, (await log.astate(topic)).top + first)
         page = await log.aread_after(topic, after, count)
     except EventLogUnavailable as error:
-        return c.json({"error": str(error)}, status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    return c.json(told(page, show), headers={"Cache-Control": "no-store"})
+        outage.failed(error, [topic])
+        return c.json(error_body(503, UNREADABLE), status=503, headers={"Retry-After": str(RETRY_AFTER)})
+    outage.over([topic])
+    about: dict[str, Any] = {"content_type": "application/json", "headers": {"Cache-Control": "no-store"}}
+    if any(len(record.event.data) > SLICE for record in page.records):
+        return StreamingHttpResponse(_in_turns(_json_of(page, show)), **about)
+    return HttpResponse("".join(_json_of(page, show)), **about)
 
 
-def told(page: Page, show: Map | None = None) -> dict[str, Any]:
-    """A page as JSON has it: the topic's state, and records."""
+async def _in_turns(pieces: Iterable[str]) -> AsyncIterator[bytes]:
+    """Others have their turn between two pieces of what is long, which is never there as a whole."""
+    for piece in pieces:
+        yield piece.encode()
+        if len(piece) >= SLICE:
+            await asyncio.sleep(0)
+
+
+def _json_of(page: Page, show: Map | None) -> Iterator[str]:
+    """A page as JSON: the topic's state, and records."""
     shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
-    records = [
-        {
-            "offset": record.offset,
-            "id": str(Position(page.epoch, record.offset)),
-            "event": event.event,
-            "data": event.data,
-            "at": record.at,
-        }
-        for record, event in shown
-        if isinstance(event, Event)
-    ]
-    return {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed, "records": records}
+    about = {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed}
+    yield f'{encode_json(about)[:-1]},"records":['
+    comma = ""
+    for record, event in shown:
+        if not isinstance(event, Event):
+            continue
+        head = {"offset": record.offset, "id": str(Position(page.epoch, record.offset)), "event": event.event}
+        yield f'{comma}{encode_json(head)[:-1]},"data":'
+        yield from json_slices(event.data)
+        yield f',"at":{encode_json(record.at)}}}'
+        comma = ","
+    yield "]}"
 
 
 def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
@@ -192,7 +217,32 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    decoder = Decoder()
+    """The lines in the frames of our own stream: each is whole, its data comes last, and a blank line ends it."""
+    rest = b""
     async for chunk in frames:
-        if lines := "".join(f"{event.data}\n" for event in decoder.feed(chunk) if is_line(event)):
-            yield lines.encode()
+        if len(chunk) > SLICE:
+            await asyncio.sleep(0)
+        *whole, rest = (rest + chunk).split(b"\n\n")
+        ready: list[bytes] = []
+        for found in whole:
+            place = found.find(b"data: ") if found.startswith(b"data: ") else found.find(b"\ndata: ") + 1
+            name = next(
+                (line[len("event: ") :].decode() for line in found[:place].split(b"\n") if line.startswith(b"event: ")), None
+            )
+            if not found.startswith(b"data: ", place) or name not in LINE_EVENTS:
+                continue
+            start = place + len("data: ")
+            label = line_label(name, found[start : start + HEAD].decode("utf-8", "replace")).encode()
+            if len(found) <= SLICE:
+                ready += (label, found[start:].replace(b"\ndata: ", b"\n"), b"\n")
+                continue
+            yield b"".join([*ready, label])
+            ready = [b"\n"]
+            while start < len(found):  # a long one in steps, between which others have their turn
+                end = found.rfind(b"\n", start + 1, start + SLICE) if len(found) - start > SLICE else len(found)
+                end = start + SLICE if end < 0 else end
+                yield found[start:end].replace(b"\ndata: ", b"\n")
+                start = end
+                await asyncio.sleep(0)
+        if ready:
+            yield b"".join(ready)

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.urls import Resolver404, get_script_prefix, resolve
 
+from .eventlog.base import EventLog
 from .eventlog.current import event_log
+from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
-from .exceptions import AsyncRequired, EventLogUnavailable
-from .logs import is_line, part_of_log
+from .eventlog.records import Page
+from .eventlog.trouble import outage
+from .exceptions import EventLogUnavailable
+from .loglines import is_line, line_text
+from .logs import MAX_COUNT, part_of_log
+from .wire import Event
 
-logger = logging.getLogger("django_agent_sse.log")
+LINE_CHARACTERS = 4_096
+"""Characters of a line that stand in the page; of a longer one it says how many it has."""
+TEXT_CHARACTERS = 262_144
+"""Characters of all lines that do."""
+READS = 3
+"""Pages of the log that are read at most before its last event alone is."""
+_CUT = 4 * LINE_CHARACTERS
+"""What a line is cut to before control sequences are looked for in it."""
 
 _CONTROLS = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
+    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # CSI
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
     r"|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,32 +60,70 @@ class Tail:
 
 
 def log_tail(topic: str, count: int) -> Tail:
-    """The last events of a topic that are lines, of ``count`` at most; where the log cannot be read, none.
+    """Return the last lines of a topic, of its last ``count`` events; where the log cannot be read, none.
+
+    What it costs is bounded, whatever stands in the topic: ``MAX_COUNT`` lines, ``LINE_CHARACTERS`` of each and
+    ``TEXT_CHARACTERS`` of all, the newest first; ``READS`` pages of the log (1 MiB each) and its last event.
+    A ``count`` of 0 reads no event.
 
     Raises:
         TopicNameInvalid: No topic can have such a name.
         AsyncRequired: An event loop runs here.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        raise AsyncRequired("log_tail() would hold up the event loop that runs here")
+    refuse_on_a_loop("log_tail", twin=False)
+    count = min(max(count, 0), MAX_COUNT)
     log = event_log()
     try:
-        page = log.read_after(topic, max(0, log.state(topic).top - count), max(1, count))
-    except EventLogUnavailable:
-        logger.exception("the last lines of %s cannot be shown", topic)
+        page = _last_page(log, topic, count)
+    except EventLogUnavailable as error:
+        outage.failed(error, [topic])
         return Tail()
+    outage.over([topic])
     last = page.records[-1].offset if page.records else page.top
-    lines = [plain(line) for record in page.records if is_line(record.event) for line in record.event.data.split("\n")]
-    return Tail(lines=lines[-count:] if count else (), top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)
+    lines = _last_lines((record.event for record in reversed(page.records)), count)
+    return Tail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)
+
+
+def _last_page(log: EventLog, topic: str, count: int) -> Page:
+    """The topic's last events; fewer than ``count`` where they do not fit into a page of the log."""
+    state = log.state(topic)
+    if not count or not state.top:
+        return Page(epoch=state.epoch, floor=state.floor, top=state.top, closed=state.closed)
+    for _ in range(READS):
+        page = log.read_after(topic, max(0, state.top - count), count)
+        if not page.records or page.records[-1].offset >= state.top:
+            return page
+        count = max(1, len(page.records) // 2)  # they were cut by their size: the last ones may be as large
+    return log.read_after(topic, state.top - 1, 1)
+
+
+def _last_lines(events: Iterable[Event], count: int) -> list[str]:
+    """The last lines, in their order, of events that come newest first."""
+    lines: list[str] = []
+    room = TEXT_CHARACTERS
+    for event in filter(is_line, events):
+        text = line_text(event)
+        end = len(text)
+        while end >= 0:
+            start = text.rfind("\n", 0, end) + 1
+            line = plain(text[start:end])
+            room -= len(line)
+            if len(lines) == count or room < 0:
+                return lines[::-1]
+            lines.append(line)
+            end = start - 1
+    return lines[::-1]
 
 
 def plain(line: str) -> str:
-    """A line without its control sequences, and without what a carriage return overwrote."""
-    return _CONTROLS.sub("", _OVERWRITTEN.sub("", line))
+    """Return a line without its control sequences, and without what a carriage return overwrote; cut where it is too long."""
+    drawn = line.rstrip("\r")
+    begin = drawn.rfind("\r") + 1
+    length = len(drawn) - begin
+    shown = _CONTROLS.sub("", drawn[begin : begin + _CUT])
+    if length <= _CUT and len(shown) <= LINE_CHARACTERS:
+        return shown
+    return f"{shown[:LINE_CHARACTERS]}… [cut: the line has {length:,} characters]"
 
 
 def served_part(src: str, part: str) -> str:

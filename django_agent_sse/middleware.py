@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.conf import settings
 from django.core.exceptions import MiddlewareNotUsed
-from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from .exceptions import RouteError
+from .refusals import answering, as_async, exception_hooks
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 Middleware: TypeAlias = "str | Callable[..., Any]"
@@ -47,7 +48,7 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
     if not middleware:
         return get_response
     view = _View(get_response)
-    handler: Callable[[HttpRequest], Any] = convert_exception_to_response(view.respond)
+    handler: Callable[[HttpRequest], Any] = answering(view.respond)
     is_async = True
     for entry in reversed(middleware):
         factory = _factory(entry)
@@ -61,7 +62,7 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
         if not callable(layer):
             raise RouteError(f"middleware {_name(entry)} made {layer!r} instead of something that answers a request")
         view.add(layer)
-        handler, is_async = convert_exception_to_response(layer), wants_async
+        handler, is_async = answering(layer), wants_async
     top = handler if is_async else sync_to_async(handler)
     return _checking(top, ", ".join(_name(entry) for entry in middleware))
 
@@ -78,11 +79,11 @@ class _View:
     def add(self, layer: object) -> None:
         """Take a layer's hooks; layers come from the innermost to the outermost."""
         if hook := getattr(layer, "process_view", None):
-            self._view_hooks.insert(0, _as_async(hook))
+            self._view_hooks.insert(0, as_async(hook))
         if hook := getattr(layer, "process_template_response", None):
-            self._template_hooks.append(_as_async(hook))
+            self._template_hooks.append(as_async(hook))
         if hook := getattr(layer, "process_exception", None):
-            self._exception_hooks.append(_as_async(hook))
+            self._exception_hooks.append(as_async(hook))
 
     async def respond(self, request: HttpRequest) -> HttpResponseBase:
         response = await self._ask_view_hooks(request)
@@ -105,13 +106,13 @@ class _View:
             response = await hook(request, response)
             if response is None:
                 raise RouteError("a process_template_response of the route's middleware returned None; return the response")
-        return await self._or_handled(request, _as_async(response.render)())
+        return await self._or_handled(request, as_async(response.render)())
 
     async def _or_handled(self, request: HttpRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         try:
             return await answer
         except Exception as error:
-            for hook in self._exception_hooks:
+            for hook in (*self._exception_hooks, *exception_hooks(tuple(settings.MIDDLEWARE))):
                 if response := await hook(request, error):
                     return cast(HttpResponseBase, response)
             raise
@@ -141,10 +142,6 @@ def _wants_async(factory: object, below_is_async: bool) -> bool:
             f"middleware {_name(factory)} sets both sync_capable and async_capable to False: one of them must be True"
         )
     return can_async if below_is_async or not can_sync else False
-
-
-def _as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    return function if iscoroutinefunction(function) else sync_to_async(function)
 
 
 def _checking(top: Callable[[HttpRequest], Awaitable[Any]], names: str) -> GetResponse:

@@ -140,3 +140,28 @@ class LogKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.topic_id}: {self.digest}"
+
+
+class TopicNote(models.Model):
+    """Something about a name of a topic that is no part of the topic: that somebody follows it, or that it was deleted.
+
+    A table of its own: noting it waits for no transaction that holds the topic's row, and outlives that row.
+
+    Attributes:
+        kind: What: see ``eventlog.notes``.
+        at: When, in seconds since 1970.
+    """
+
+    name = ExactField(max_length=200)
+    kind = models.CharField(max_length=8)
+    at = models.FloatField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "note about a topic"
+        verbose_name_plural = "notes about topics"
+        constraints = (models.UniqueConstraint(fields=("name", "kind"), name="agent_sse_note_name"),)
+        indexes = (models.Index(fields=("kind", "at"), name="agent_sse_note_at"),)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}"

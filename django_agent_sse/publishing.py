@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Unpack, overload
 
-from .encoding import event_of
+from .encoding import each_of, event_of
 from .eventlog import now_or_later as log
 from .eventlog.checked import valid_topic
 from .eventlog.current import event_log
@@ -297,4 +297,4 @@ async def aclose_topic(
 
 
 def _events(values: Iterable[object], name: str | None) -> list[Event]:
-    return [value if isinstance(value, Event) else event_of(value, name) for value in values]
+    return [value if isinstance(value, Event) else event_of(value, name) for value in each_of(values, "publish_many")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ _ABOUT = ("methods", "guards", "middleware", "csrf_exempt", "on_error")
 H = TypeVar("H", bound=Callable[..., Any])
 Pattern = URLPattern | URLResolver
 
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 _COLON_PARAMETER = re.compile(r"(?:^|/):(\w+)")
 
 
@@ -191,7 +193,7 @@ class Router:
         Args:
             path: As for ``sse``.
             topics: 1 to 16 names; ``{id}`` stands for what the URL captured as ``id``.
-            name: For ``reverse()``.
+            name: For ``reverse()``; where not given it is made of the first topic's name: ``builds.{id}`` is ``builds-id``.
             start: As for ``stream.follow``, and so are ``filter``, ``map`` and ``offsets``.
             about: ``guards``, ``middleware``, ``on_error`` and the options of ``sse``.
 
@@ -200,9 +202,9 @@ class Router:
         """
         check_names({key: value for key, value in about.items() if key not in _ABOUT})
         handler = topic_handler(topics, start, filter, map, offsets)
-        self.sse(path, handler, name=name or "topic", **about)
+        self.sse(path, handler, name=name or self._free_name(_NOT_IN_NAMES.sub("-", topics[0]).strip("-") or "topic"), **about)
 
-    def log(self, path: str, topic: LogTopic, *, name: str = "log", **about: Any) -> None:
+    def log(self, path: str, topic: LogTopic, *, name: str | None = None, **about: Any) -> None:
         """Serve a topic of lines in three ways, behind the same guards: what ``{% sse_log %}`` and a terminal want.
 
         ``path`` is the stream, ``name``; below it stand ``range/``, parts of the log as JSON, ``name-range``, and ``raw/``, its
@@ -212,16 +214,23 @@ class Router:
             path: As for ``sse``.
             topic: A name as for ``topic``, or ``async (c, …) -> name`` that takes what the URL captured by name. It may raise
                 ``Http404`` and ``PermissionDenied``.
-            name: For ``reverse()``.
+            name: For ``reverse()``; where not given ``log``, and ``log-2`` and so on for further ones.
             about: As for ``topic``.
 
         Raises:
             RouteError: At import, for what a route cannot take.
         """
         check_names({key: value for key, value in about.items() if key not in _ABOUT})
+        name = name or self._free_name("log")
         for part, view in log_views(topic).items():
             options = {**about, **({"control_events": False} if part == "raw" else {})}
             self.sse(part_of_log(path, part), view, name=f"{name}-{part}" if part else name, **options)
+
+    def _free_name(self, name: str) -> str:
+        """``name``, or the first of ``name-2``, ``name-3`` and so on that no route of this router has."""
+        taken = {entry.name for entry in self._entries if isinstance(entry, _Route)}
+        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        return next(free for free in names if free not in taken)
 
     def include(self, other: Router, prefix: str = "") -> None:
         """Serve another router's routes under ``prefix``, inside this one's guards, middleware and options.

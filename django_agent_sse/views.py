@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.template import Engine
 from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .exceptions import EventLogUnavailable, PositionGone, QueryInvalid, RequestBodyError, RouteError, TooManyThreads
+from .eventlog.trouble import outage
+from .exceptions import (
+    ConfigurationError,
+    EventLogUnavailable,
+    PositionGone,
+    QueryInvalid,
+    RequestBodyError,
+    RouteError,
+    TooManyThreads,
+    TopicNameInvalid,
+)
 from .guards import Guard, check_guards, login_required, run_guards
 from .hub.registry import registry
 from .hub.tally import Refusal, tally
 from .middleware import build_chain
+from .refusals import answer_error, error_body, error_response, wants_html, wsgi_response
+from .safetext import printable
 from .streams.containment import contained, ends_process
 from .streams.context import Context
 from .streams.farewell import ErrorStreak, OnError
@@ -154,7 +165,8 @@ class Answering:
             raise RouteError(f"on_error is called with (c, stream, exception); {view.on_error!r} is not callable")
         self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not INHERIT}
         self._read: tuple[Mapping[str, Any], StreamOptions] | None = None
-        self.options()
+        with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
+            self.options()
 
     def options(self) -> StreamOptions:
         """The options in force: read anew when the settings change."""
@@ -166,9 +178,14 @@ class Answering:
     async def answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         """Answer one request: middleware, guards, and then the stream."""
         if not isinstance(request, ASGIRequest):
-            return _wsgi_response()
+            return wsgi_response(request)
         if not self._middleware:
-            return await self._answer(view, request, kwargs)
+            try:
+                return await self._answer(view, request, kwargs)
+            except Exception as error:
+                if wants_html(request) or settings.DEBUG_PROPAGATE_EXCEPTIONS:
+                    raise
+                return await answer_error(request, error)
         request.sse_call = (view, kwargs)  # type: ignore[attr-defined]
         return await self._chain(request)
 
@@ -184,14 +201,18 @@ class Answering:
         if request.method == "OPTIONS":
             return HttpResponse(headers={"Allow": ", ".join(self.methods)})
         if request.method not in self.methods:
-            return HttpResponseNotAllowed(self.methods)
+            allow = ", ".join(self.methods)
+            return error_response(405, f"{request.method} is not one of this route's methods: {allow}", {"Allow": allow})
         options = self.options()
         match = request.resolver_match
-        c = Context(request, kwargs, route=match.route if match else request.path, cache=options.cache)
+        c = Context(request, kwargs, route=match.route if match else printable(request.path), cache=options.cache)
         try:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:
-            return c.json({"error": str(error)}, status=error.status)
+            return c.json(error_body(error.status, str(error)), status=error.status)
+        except TopicNameInvalid as error:  # most likely of what the client sent; the log tells who wrote it himself
+            logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
+            raise Http404(str(error)) from error
         c.apply_headers(response)
         return response
 
@@ -229,10 +250,13 @@ class Answering:
             return self._overloaded(runner.route, runner.control, str(error))
         except PositionGone as error:
             tally.refused(runner.route, Refusal.GONE)
-            return runner.context.json({"error": str(error), "reason": error.reason}, status=410)
-        except EventLogUnavailable:
-            logger.exception("the event log cannot be read for %s", runner.route)
+            return runner.context.json(error_body(410, str(error), reason=error.reason), status=410)
+        except EventLogUnavailable as error:
+            outage.failed(error, runner.stream.topics)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
+        except (Http404, TopicNameInvalid):
+            tally.refused(runner.route, Refusal.NOT_FOUND)
+            raise
         except Exception:
             tally.refused(runner.route, Refusal.ERROR)
             raise
@@ -251,14 +275,15 @@ def listed(what: str, given: Any) -> tuple[Any, ...]:
     Raises:
         RouteError: One of them was given instead of a list, or text, which would be a list of letters.
     """
-    if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
         shown = getattr(given, "__name__", None) or repr(given)
         raise RouteError(f"{what} must be given as a list: {what}=[{shown}]")
     return tuple(given)
 
 
 def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
-    if isinstance(methods, str) or not methods:
+    wrong = isinstance(methods, str | bytes | Mapping) or not isinstance(methods, Collection) or not methods
+    if wrong or not all(isinstance(method, str) and method.isalpha() for method in methods):
         raise RouteError(f"methods must be a list such as ['GET', 'POST'], not {methods!r}")
     upper = [method.upper() for method in methods]
     return tuple(dict.fromkeys([*upper, *(["HEAD"] if "GET" in upper else []), "OPTIONS"]))
@@ -273,16 +298,3 @@ def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
 
     classes = (import_string(one) if isinstance(one, str) else one for one in middleware)
     return any(isinstance(one, type) and issubclass(one, LoginRequiredMiddleware) for one in classes)
-
-
-def _wsgi_response() -> HttpResponse:
-    """Under WSGI a stream would send nothing before its end."""
-    engine = Engine(dirs=[str(Path(__file__).with_name("templates"))])  # not the project's, which may have none
-    page = engine.render_to_string("django_agent_sse/wsgi.html", {"asgi": _asgi_module()})
-    return HttpResponse(page, status=500)
-
-
-def _asgi_module() -> str:
-    path = getattr(settings, "ASGI_APPLICATION", None) or f"{settings.ROOT_URLCONF.rpartition('.')[0]}.asgi.application"
-    module, _, name = path.rpartition(".")
-    return f"{module}:{name}"

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 import django_agent_sse
 from django_agent_sse import logs
 from django_agent_sse.hub import departures
-from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, sources, threads, transport
+from django_agent_sse.streams import aside, buffer, farewell, iterators, kv, last_event_id, threads, transport
 from django_agent_sse.wire import MAX_RETRY
 
 CONTRIB = ("admin", "auth", "contenttypes", "messages", "sessions")
@@ -44,7 +44,7 @@ _NUMBERS = {
     "last_retry_seconds": farewell.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,
     "max_id_bytes": last_event_id.MAX_BYTES,
-    "max_iterators": sources.MAX_THREADS,
+    "max_iterators": iterators.MAX_THREADS,
     "max_retry": MAX_RETRY,
     "overflow": buffer.OVERFLOW,
     "quiet_seconds": threads.QUIET_SECONDS,

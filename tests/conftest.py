@@ -2,4 +2,19 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.services", "tests.npm"]
+from collections.abc import Iterator
+
+import pytest
+
+from django_agent_sse.eventlog.eviction import evictions
+from django_agent_sse.eventlog.trouble import outage
+
+pytest_plugins = ["tests.background", "tests.together", "tests.services", "tests.npm"]
+
+
+@pytest.fixture(autouse=True)
+def _each_says_its_own() -> Iterator[None]:
+    """What one test has evicted is not logged a second later, in another one, and an outage in one is new to the next."""
+    yield
+    evictions.reset()
+    outage.reset()

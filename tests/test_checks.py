@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +15,16 @@ from django.core.checks import CheckMessage, Error, Warning, run_checks
 from django.db import connections
 from django.test import override_settings
 
-from django_agent_sse import checks
+from django_agent_sse import Context, Event, Router, Stream, checks
+from django_agent_sse.conf import other_default
+from django_agent_sse.eventlog.current import made
+from tests.eventlog.conftest import database
+from tests.services import free_port
+from tests.serving import served
 
 pytestmark = pytest.mark.django_db  # the test database is in memory: W006 is about one in a file
 TAG = "django_agent_sse"
+ROOT = Path(__file__).resolve().parents[1]
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 CORE_LAYER = "channels_redis.core.RedisChannelLayer"
 
@@ -111,6 +121,38 @@ def test_w001_a_project_that_is_set_up_for_wsgi_alone() -> None:
 )
 def test_w001_is_silent_with_an_asgi_application_or_no_application_at_all(asgi: str | None, wsgi: str | None) -> None:
     assert found(ASGI_APPLICATION=asgi, WSGI_APPLICATION=wsgi) == {}
+
+
+def test_w011_a_runserver_of_djangos_own_while_developing() -> None:
+    messages = found(DEBUG=True)
+    assert list(messages) == ["W011"]
+    assert "'daphne' first in INSTALLED_APPS" in str(messages["W011"].hint)
+    assert list(found(DEBUG=True, ASGI_APPLICATION=None, WSGI_APPLICATION="shop.wsgi.application")) == ["W001"], "one is enough"
+
+
+@pytest.mark.parametrize("apps", [[], ["whitenoise.runserver_nostatic"]], ids=["django", "whitenoise"])
+@pytest.mark.parametrize("first", [[], ["daphne"]], ids=["wsgi", "daphne"])
+def test_w011_runserver_says_at_its_start_whether_streams_will_work(tmp_path: Path, first: list[str], apps: list[str]) -> None:
+    (tmp_path / "dev.py").write_text(
+        f"from tests.site.settings import *\nDEBUG = True\nINSTALLED_APPS = [*{first + apps}, *INSTALLED_APPS]\n"
+    )
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "dev",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    words = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{free_port()}"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        said = []
+        for line in server.stdout:
+            said.append(line)
+            if "Quit the server" in line or "Listening on" in line:
+                break
+        server.terminate()
+        server.stdout.read()
+    assert ("django_agent_sse.W011" in "".join(said)) is not bool(first), said
 
 
 @pytest.mark.parametrize(
@@ -250,6 +292,120 @@ def test_w006_is_silent_for_others(monkeypatch: pytest.MonkeyPatch, entry: dict[
     with_database(monkeypatch, **entry)
     assert found(AGENT_SSE=DATABASE_LOG) == {}
     del connections["topics"]
+
+
+async def follower(c: Context, stream: Stream) -> None:
+    await stream.follow("news")
+
+
+def factory(c: Context) -> Any:
+    async def handler(stream: Stream) -> None:
+        await stream.follow("news")
+
+    return handler
+
+
+async def plain(c: Context, stream: Stream) -> None:
+    await stream.write("one")
+
+
+def fresh(route: Callable[[Router], object], alias: str) -> set[str]:
+    """The ids for a project that says nothing of its log, which is in a database file, and has one route."""
+    router = Router()
+    route(router)
+    with served(router), override_settings(AGENT_SSE={}), other_default("EVENT_LOG", log_in(alias)):
+        return {message.id or "" for message in run_checks(tags=[TAG])}
+
+
+def log_in(alias: str) -> Any:
+    return {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": alias}}
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path, django_db_blocker: Any) -> Iterator[str]:
+    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    with django_db_blocker.unblock(), database("topics", entry) as alias:
+        yield alias
+
+
+@pytest.mark.parametrize(
+    ("route", "warned"),
+    [
+        (lambda router: router.sse("", plain), False),
+        (lambda router: router.topic("", "news"), True),
+        (lambda router: router.log("", "news"), True),
+        (lambda router: router.sse("", follower), True),
+        (lambda router: router.sse("", factory), True),
+    ],
+    ids=["plain", "topic", "log", "follow", "follow in a factory"],
+)
+def test_w006_is_said_where_routes_use_topics(route: Any, warned: bool, sqlite_file: str) -> None:
+    assert ("django_agent_sse.W006" in fresh(route, sqlite_file)) is warned
+
+
+def test_w006_is_said_where_there_are_topics_but_only_to_who_asks_the_database(sqlite_file: str) -> None:
+    log = made(log_in(sqlite_file))
+
+    def ids(**how: Any) -> list[str]:
+        with override_settings(AGENT_SSE={}), other_default("EVENT_LOG", log_in(sqlite_file)):
+            return [name for message in run_checks(**how) if (name := message.id or "").startswith(TAG)]
+
+    with served(Router()):
+        log.append("sse.monitor.reports", Event("x"))
+        assert ids(databases=[sqlite_file]) == []
+        log.append("news", Event("x"))
+        assert ids() == []
+        assert ids(databases=["default"]) == []
+        assert ids(databases=[sqlite_file]) == ["django_agent_sse.W006"]
+
+
+PASSWORDS = ("p4Xy", "p4Xy/w0rD9", "p4Xy:q8Zt@w0rD9#?")
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    "given",
+    [
+        "redis://:{}@cache.internal:6379/0",
+        {"BACKEND": "redis://user:{}@cache.internal:6379/0"},
+        {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": "redis://:{}@cache.internal:6379/0"},
+        {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTION": {"url": "redis://:{}@cache.internal:6379/0"}},
+        {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"url": "redis:/:{}@cache.internal:6379/0"}},
+        {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"url": "redis://:{}@cache.internal:port/0"}},
+        {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"cache": "redis://:{}@cache.internal/0"}},
+        {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"prefix": "redis://:{}@cache.internal/0"}},
+        {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": "postgres://u:{}@db.internal/0"}},
+        {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": ["{}@db.internal"]}},
+        {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {"MAX_EVENTS": "redis://:{}@cache/0"}},
+        {"BACKEND": 1, "PASSWORD": "{}", "OPTIONS": {"password": "{}", "url": b"redis://:{}@cache/0"}},
+        ["redis://:{}@cache.internal:6379/0", ("{}@host",)],
+    ],
+    ids=repr,
+)
+def test_no_password_is_in_what_is_said_of_an_event_log(given: Any, password: str) -> None:
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(map(filled, value))
+        if isinstance(value, bytes):
+            return value.replace(b"{}", password.encode())
+        return value.replace("{}", password) if isinstance(value, str) else value
+
+    messages = found(AGENT_SSE={"EVENT_LOG": filled(given)})
+    if "#" in password and ":port" in str(given):
+        assert not messages, "a URL that ends at the #, with a host before it"
+        return
+    assert list(messages) == ["E005"]
+    told = f"{messages['E005'].msg} {messages['E005'].hint}"
+    assert not [part for part in re.findall(r"\w+", password) if part in told], told
+
+
+@pytest.mark.parametrize("key", ["CACHE", "HEARTBEAT", "THREADS", "MONITOR", "ON_DISCONNECT"])
+def test_no_password_is_in_what_is_said_of_other_settings(key: str) -> None:
+    for message in found(AGENT_SSE={key: "redis://:p4Xy/w0rD9@cache.internal"}).values():
+        assert "p4Xy" not in message.msg
+        assert "w0rD9" not in message.msg
 
 
 def test_e005_a_log_in_a_database_that_is_not_there() -> None:

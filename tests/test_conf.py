@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
+import enum
 import uuid
 from collections import UserDict
 from typing import Any
 
+import attrs
+import pydantic
 import pytest
 from django.test import override_settings
 from django.utils.translation import gettext_lazy
 
 from django_agent_sse import Context, Router, Stream, conf, encoding
 from django_agent_sse.exceptions import ConfigurationError, InvalidEvent
+from tests.ids import plain
 from tests.serving import ask, served
 
 DEFAULTS = {
@@ -77,12 +82,38 @@ def test_the_merged_settings_are_one_object_until_they_change() -> None:
         ({"RETRIES": 1, "THREAD": 1}, r"RETRIES.*RETRY.*THREAD.*THREADS"),
         (["RETRY"], r"AGENT_SSE must be a dict, not list"),
         (None, r"AGENT_SSE must be a dict, not NoneType"),
+        ({"THREADS": "4"}, r"AGENT_SSE\['THREADS'\] must be a whole number from 1 to \d+, not '4'"),
+        ({"HEARTBEAT": "15"}, r"AGENT_SSE\['HEARTBEAT'\] must be a number of seconds or None, not '15'"),
+        ({"MAX_DURATION": -1}, r"AGENT_SSE\['MAX_DURATION'\] must be a number of seconds or None, not -1"),
+        ({"SEND_TIMEOUT": [30]}, r"AGENT_SSE\['SEND_TIMEOUT'\] must be"),
+        ({"COMMIT_AFTER": None}, r"AGENT_SSE\['COMMIT_AFTER'\] must be a number of seconds, not None"),
+        ({"CLOSE_GRACE": True}, r"AGENT_SSE\['CLOSE_GRACE'\] must be"),
+        ({"RETRY": "3000"}, r"AGENT_SSE\['RETRY'\] must be a whole number from 0 to \d+ or None, not '3000'"),
+        ({"BUFFER_BYTES": 0}, r"AGENT_SSE\['BUFFER_BYTES'\] must be a whole number from 1"),
+        ({"BUFFER_EVENTS": 1.5, "THREADS": 0}, r"BUFFER_EVENTS.*THREADS"),
+        ({"ON_DISCONNECT": "stop"}, r"AGENT_SSE\['ON_DISCONNECT'\] must be 'cancel' or 'continue', not 'stop'"),
     ],
     ids=repr,
 )
 def test_what_cannot_be_meant_is_refused_with_the_mend(given: Any, mend: str) -> None:
     with override_settings(AGENT_SSE=given), pytest.raises(ConfigurationError, match=mend):
         conf.setting("RETRY")
+
+
+@pytest.mark.parametrize("given", [{"THREADS": "4"}, {"HEARTBEAT": "15"}, {"CACHE": ["default"]}, {"CACHE": None}], ids=repr)
+async def test_a_route_imports_with_settings_that_are_wrong_and_its_requests_say_what_is(
+    given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(c: Context, stream: Stream) -> None: ...
+
+    with override_settings(AGENT_SSE=given):
+        router = Router()
+        router.sse("", handler)
+        with served(router):
+            assert (await ask("/")).status == 500
+    error = next(record.exc_info[1] for record in caplog.records if record.exc_info)
+    assert isinstance(error, ConfigurationError)
+    assert f"AGENT_SSE['{next(iter(given))}'] must be" in str(error)
 
 
 async def test_changed_settings_take_effect_on_routes_that_exist() -> None:
@@ -138,7 +169,99 @@ def test_values_are_written_as_compact_json_in_utf_8(value: object, text: str) -
     assert encoding.encode_json(value) == text
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), {(1, 2): 3}], ids=repr)
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.StrEnum):
+    HIGH = "high"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    at: dt.date
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Path:
+    points: list[Point]
+    colour: Colour
+    by_name: dict[str, Point]
+
+
+@attrs.define
+class Step:
+    name: str
+    path: Path | None = None
+
+
+class Author(pydantic.BaseModel):
+    name: str
+    born: dt.date
+    tags: set[str] = set()
+
+
+class Book(pydantic.BaseModel):
+    authors: list[Author]
+    price: decimal.Decimal
+
+
+DAY = dt.date(2026, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Point(1, DAY), '{"x":1,"at":"2026-01-02"}'),
+        (
+            Path([Point(1, DAY)], Colour.RED, {"a": Point(2, DAY)}),
+            '{"points":[{"x":1,"at":"2026-01-02"}],"colour":"red","by_name":{"a":{"x":2,"at":"2026-01-02"}}}',
+        ),
+        (Author(name="Ann", born=DAY), '{"name":"Ann","born":"2026-01-02","tags":[]}'),
+        (
+            [{"book": Book(authors=[Author(name="Ann", born=DAY, tags={"x"})], price=decimal.Decimal("1.10"))}],
+            '[{"book":{"authors":[{"name":"Ann","born":"2026-01-02","tags":["x"]}],"price":"1.10"}}]',
+        ),
+        (Step("a", Path([], Colour.RED, {})), '{"name":"a","path":{"points":[],"colour":"red","by_name":{}}}'),
+        (pydantic.RootModel[list[int]]([1, 2]), "[1,2]"),
+        (Colour.RED, '"red"'),
+        ([Level.HIGH, {"colour": Colour.RED}], '["high",{"colour":"red"}]'),
+    ],
+)
+def test_objects_that_say_what_they_hold_are_json(value: object, text: str) -> None:
+    assert encoding.encode_json(value) == encoding.text_of(value) == text
+
+
+def test_an_enumeration_of_texts_is_its_text() -> None:
+    assert encoding.event_of(Level.HIGH).data == "high"
+    assert type(encoding.event_of(Level.HIGH).data) is str
+
+
+def test_a_dataclass_that_holds_itself_or_what_has_no_form_is_refused() -> None:
+    point = Point(1, DAY)
+    for inside in (point, object(), Point):
+        point.x = inside  # type: ignore[assignment]
+        with pytest.raises(InvalidEvent, match="data of the type Point cannot be written as JSON"):
+            encoding.encode_json(point)
+
+
+async def test_models_are_written_and_piped() -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write(Author(name="Ann", born=DAY), event="author")
+        await stream.pipe([Point(1, DAY), Author(name="Bob", born=DAY)])
+
+    router = Router()
+    router.sse("", handler)
+    with served(router):
+        assert (await ask("/")).data == [
+            '{"name":"Ann","born":"2026-01-02","tags":[]}',
+            '{"x":1,"at":"2026-01-02"}',
+            '{"name":"Bob","born":"2026-01-02","tags":[]}',
+        ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), {(1, 2): 3}], ids=plain)
 def test_what_has_no_json_form_is_refused(value: object) -> None:
     with pytest.raises(InvalidEvent, match="cannot be written as JSON"):
         encoding.encode_json(value)

@@ -12,16 +12,37 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth import decorators, get_user_model
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncRequestFactory
+from django.utils.functional import SimpleLazyObject
 
-from django_agent_sse.exceptions import GuardError, RouteError
-from django_agent_sse.guards import api_key, check_guards, login_required, permission_required, run_guards, staff_required
+from django_agent_sse import Router, Stream
+from django_agent_sse.exceptions import AgentSSEError, GuardError, RouteError
+from django_agent_sse.guards import (
+    api_key,
+    check_guards,
+    login_required,
+    permission_required,
+    run_guards,
+    signed_in,
+    staff_required,
+)
+from django_agent_sse.hub.registry import open_streams
+from django_agent_sse.refusals import TYPES
 from django_agent_sse.streams.context import Context
+from tests.ids import plain
+from tests.serving import ask, ask_route, served
+
+SESSIONS = (
+    "sessions.middleware.SessionMiddleware",
+    "auth.middleware.AuthenticationMiddleware",
+    "auth.middleware.LoginRequiredMiddleware",
+)
 
 
 async def context_for(user: Any = None, **headers: str) -> Context:
@@ -48,7 +69,9 @@ async def answer_of(guard: Any, c: Context) -> tuple[int, str] | None:
     assert not response.has_header("Location")
     assert response.has_header("WWW-Authenticate") == (response.status_code == 401)
     assert isinstance(response, HttpResponse)
-    return response.status_code, json.loads(response.content)["error"]
+    error = json.loads(response.content)["error"]
+    assert error["type"] == TYPES[response.status_code]
+    return response.status_code, error["message"]
 
 
 # run_guards
@@ -97,7 +120,7 @@ async def test_a_forgotten_return_does_not_open_a_door() -> None:
         await run_guards(check_guards([forgetful]), await context_for())
 
 
-@pytest.mark.parametrize("verdict", [1, 0, "yes", "", [], object()], ids=repr)
+@pytest.mark.parametrize("verdict", [1, 0, "yes", "", [], object()], ids=plain)
 async def test_a_verdict_that_is_neither_yes_nor_no_is_refused(verdict: object) -> None:
     async def vague(c: Context) -> Any:
         return verdict
@@ -190,7 +213,7 @@ async def generator(c: Context) -> Any:
         (True, "True cannot be called"),
         ("login_required", "'login_required' cannot be called"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_c05_what_is_no_guard_is_refused_at_import_with_the_mend(wrong: Any, mend: str) -> None:
     with pytest.raises(RouteError, match=mend):
@@ -379,7 +402,7 @@ class OwnerObject:
 
 
 @pytest.mark.parametrize(
-    "lookup", [owner_async, owner_sync, OwnerObject(), lambda key: owner_async(key), functools.partial(owner_async)], ids=str
+    "lookup", [owner_async, owner_sync, OwnerObject(), lambda key: owner_async(key), functools.partial(owner_async)], ids=plain
 )
 async def test_a_function_may_look_the_owner_up(lookup: Any) -> None:
     c = await context_for(X_API_Key="secret")
@@ -443,3 +466,89 @@ async def test_a_refusal_carries_what_guards_have_set() -> None:
     response = await run_guards(check_guards([counting, login_required]), await context_for())
     assert response is not None
     assert (response.status_code, response["X-Seen"]) == (401, "1")
+
+
+# A user of the guard's own
+
+
+async def test_a_user_that_a_guard_sets_is_the_user_for_everything_after_it() -> None:
+    """For later guards, for the handler, for what asks the request, and for the page that shows open streams."""
+    seen: dict[str, Any] = {}
+
+    async def token_required(c: Context) -> bool:
+        c.user = member(is_active=True, is_staff=True)
+        return True
+
+    async def handler(c: Context, stream: Stream) -> None:
+        request: Any = c.request
+        (running,) = open_streams()
+        seen.update(user=c.user, request=request.user, auser=await request.auser(), var=c.var.user)
+        seen.update(pk=c.user_pk, shown=running.facts().user)
+        await stream.write("in")
+
+    router = Router()
+    router.sse("", token_required, staff_required, handler)
+    assert (await ask_route(router, "/")).data == ["in"]
+    user = seen["user"]
+    assert user.username == "ada"
+    assert all(seen[name] is user for name in ("request", "auser", "var"))
+    assert (seen["pk"], seen["shown"]) == (1, "1")
+
+
+async def test_a_slim_stream_keeps_the_key_of_a_user_that_a_guard_set() -> None:
+    c = await context_for()
+    c.user = member()
+    c.release()
+    assert c.user_pk == 1
+    with pytest.raises(AgentSSEError, match="this stream is slim"):
+        c.user = member()
+
+
+async def test_nobody_can_be_set_as_the_user_too() -> None:
+    c = await context_for(member())
+    assert await answer_of(login_required, c) is None
+    c.user = None
+    assert type(c.user) is AnonymousUser
+    assert await answer_of(login_required, c) == (401, "authentication required")
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("ada", r"set to str 'ada', which has no is_authenticated: set a user of the project"),
+        (7, "set to int 7, which has no is_authenticated"),
+        (AnonymousUser, "set to type .*AnonymousUser.*, which has no is_authenticated"),
+        (SimpleLazyObject(lambda: pytest.fail("it was loaded")), r"a lazy user that is not loaded, .* await the user first"),
+    ],
+    ids=["a name", "a key", "a class", "a lazy user"],
+)
+async def test_what_is_not_a_user_cannot_be_set(value: Any, why: str) -> None:
+    c = await context_for(member())
+    with pytest.raises(GuardError, match=why):
+        c.user = value
+    assert c.user.username == "ada"
+    assert c.request.user is c.user
+
+
+async def test_a_loaded_lazy_user_is_unwrapped() -> None:
+    c = await context_for()
+    lazy: Any = SimpleLazyObject(member)
+    assert lazy.username == "ada"
+    c.user = lazy
+    assert type(c.user) is get_user_model()
+
+
+async def test_where_a_log_in_is_required_a_handler_that_needs_none_leaves_it_to_its_guard() -> None:
+    async def token_required(c: Context) -> bool:
+        c.user = member(is_active=True) if c.header("X-Token") else None
+        return signed_in(c.user)
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write(c.user.get_username())
+
+    router = Router()
+    router.sse("open/", token_required, login_not_required(handler), name="open")
+    middleware = [f"django.contrib.{name}" for name in SESSIONS]
+    with served(router, middleware=middleware):
+        assert (await ask("/open/", headers={"X-Token": "t"})).data == ["ada"]
+        assert (await ask("/open/")).status == 403

@@ -19,6 +19,7 @@ HOME = ROOT / PACKAGE
 STOREYS = {
     "wire": 0,
     "exceptions": 0,
+    "safetext": 0,
     "conf": 1,
     "encoding": 1,
     "fields": 1,
@@ -29,9 +30,11 @@ STOREYS = {
     "hub": 3,
     "publishing": 3,
     "metrics": 4,
+    "refusals": 4,
     "streams": 4,
     "guards": 5,
     "views": 5,
+    "loglines": 1,
     "logs": 5,
     "logtail": 5,
     "routing": 5,
@@ -41,6 +44,7 @@ STOREYS = {
     "templatetags": 6,
     "management": 6,
     "checks": 6,
+    "server_checks": 6,
     "testing": 6,
     "contrib": 6,
     "apps": 7,
@@ -147,7 +151,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("part", ["wire", "exceptions"])
+@pytest.mark.parametrize("part", ["wire", "exceptions", "safetext"])
 def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> None:
     outside = {
         found.target.partition(".")[0] for path in modules() if part_of(path) == part for found in imports_of(path)
@@ -158,7 +162,7 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
 @pytest.mark.parametrize(
     ("names", "homes"),
     [
-        ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "admin/"}),
+        ({f"{PACKAGE}.models"}, {"eventlog/rows.py", "eventlog/notes.py", "admin/"}),
         ({"redis", "django_redis", "valkey"}, {"eventlog/redis/"}),
         ({"channels", "channels_redis"}, {"eventlog/layer.py"}),
         ({"prometheus_client"}, {"contrib/prometheus.py"}),
@@ -176,6 +180,13 @@ def test_some_modules_are_imported_in_one_place_only(names: set[str], homes: set
     assert [
         one for one in importers if not any(one == home or (home.endswith("/") and one.startswith(home)) for home in homes)
     ] == []
+
+
+def test_every_folder_of_the_package_is_one() -> None:
+    """Else ``find_packages()`` and freezers pass over it."""
+    folders = {path.parent for path in HOME.rglob("*.py")}
+    assert len(folders) > 10
+    assert [folder.relative_to(HOME).as_posix() for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_there_is_no_module_for_odds_and_ends() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
@@ -14,6 +16,7 @@ from django_agent_sse import Context, Event, Router, Topic, login_required
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.exceptions import EventLogUnavailable, RouteError
 from django_agent_sse.logs import MAX_COUNT, part_of_log
+from django_agent_sse.logtail import Tail, log_tail
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
 
@@ -109,7 +112,7 @@ async def test_a_part_that_cannot_be_is_refused_with_what_can(query: str) -> Non
     with served(builds()):
         answer = await ask(f"/builds/1/log/range/?{query}")
     assert answer.status == 400
-    assert ("whole number" in answer.json()["error"]) or (str(MAX_COUNT) in answer.json()["error"])
+    assert ("whole number" in answer.json()["error"]["message"]) or (str(MAX_COUNT) in answer.json()["error"]["message"])
 
 
 async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +122,43 @@ async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(event_log(), "_read_after", fails)
     with served(builds()):
         answer = await ask("/builds/1/log/range/")
-    assert (answer.status, answer.headers["retry-after"], answer.json()) == (503, "5", {"error": "the store is away"})
+    assert (answer.status, answer.headers["retry-after"], answer.json()) == (
+        503,
+        "5",
+        {"error": {"type": "overloaded", "message": "the event log cannot be read now"}},
+    )
+
+
+async def test_an_outage_is_said_once_by_every_door_and_counted_and_no_client_gets_its_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise EventLogUnavailable("DATABASES['default'] at 10.1.2.3 cannot be reached")
+
+    parts = ("", "range/", "raw/", "raw/?follow=0", "raw/?download=1")
+    log = event_log()
+    topic = Topic("builds.1")
+    await topic.apublish("x")
+    with served(builds()):
+        with monkeypatch.context() as away:
+            for verb in ("_read_after", "_state", "_heads"):
+                away.setattr(log, verb, fails)
+            for _ in range(5):
+                for part in parts:
+                    for accept in ("text/event-stream", "*/*"):
+                        answer = await ask(f"/builds/1/log/{part}", headers={"accept": accept})
+                        assert b"10.1.2.3" not in answer.body
+                        assert b"DATABASES" not in answer.body
+                        assert answer.status == 503 or b"sse.overloaded" in answer.body
+                assert await sync_to_async(log_tail)("builds.1", 10) == Tail()
+        said = [record for record in caplog.records if record.name.startswith("django_agent_sse")]
+        assert [(record.levelname, record.exc_info) for record in said] == [("WARNING", None)], "one line, no traceback"
+        assert "the event log cannot be read now (EventLogUnavailable: DATABASES['default'] at 10.1.2.3" in said[0].getMessage()
+        assert (await ask("/builds/1/log/range/")).status == 200
+        assert (await ask("/builds/1/log/raw/?follow=0")).body == b"x\n"
+    (over,) = [record.getMessage() for record in caplog.records if record.name.startswith("django_agent_sse")][1:]
+    assert re.fullmatch(r"works again after \d+ failures: the event log cannot be read", over)
+    assert int(over.split()[3]) >= 55
 
 
 async def test_the_text_has_every_line_and_nothing_else() -> None:
@@ -130,6 +169,7 @@ async def test_the_text_has_every_line_and_nothing_else() -> None:
     assert answer.body == b"one\ntwo\n<three>\nfour\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (answer.headers["incremental"], answer.headers["x-accel-buffering"]) == ("?1", "no")
 
 
 async def test_the_text_follows_until_the_topic_is_closed() -> None:
@@ -165,7 +205,7 @@ async def test_a_download_is_a_file_of_the_topics_name() -> None:
 async def test_a_flag_is_0_or_1(query: str) -> None:
     with served(builds()):
         answer = await ask(f"/builds/1/log/raw/?{query}")
-    assert (answer.status, "neither 0 nor 1" in answer.json()["error"]) == (400, True)
+    assert (answer.status, "neither 0 nor 1" in answer.json()["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +215,7 @@ async def test_head_tells_the_kind_of_each(part: str, kind: str) -> None:
     with served(builds()):
         answer = await ask(f"/builds/1/log/{part}", method="HEAD")
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, kind, b"")
+    assert answer.headers["incremental"] == "?1"
 
 
 @pytest.mark.parametrize("part", ["", "range/", "raw/"])

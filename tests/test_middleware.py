@@ -23,6 +23,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from django_agent_sse.exceptions import RouteError
 from django_agent_sse.middleware import build_chain
+from tests.ids import plain
 
 Trace = list[Any]
 
@@ -140,7 +141,7 @@ async def test_c05_middleware_runs_in_order_around_the_view() -> None:
         (f"{__name__}.Mixin", ["mixin request", "view", "mixin response"]),
         (f"{__name__}.sync_function", ["sync in", "view", "sync out"]),
     ],
-    ids=str,
+    ids=plain,
 )
 async def test_c05_every_kind_of_middleware(middleware: Any, seen: Trace) -> None:
     response, trace = await ask(middleware)
@@ -413,7 +414,7 @@ def factory_of_nothing(get_response: Any) -> None:
         (Nothing, "one of them must be True"),
         (factory_of_nothing, "factory_of_nothing made None instead"),
     ],
-    ids=str,
+    ids=plain,
 )
 def test_what_is_no_middleware_is_refused_with_the_mend(wrong: Any, mend: str) -> None:
     with pytest.raises(RouteError, match=mend):

@@ -38,11 +38,13 @@ PUBLIC = {
     "stream_closed",
     "stream_opened",
     "topic_cursor",
+    "topic_name",
 }
 
 ERRORS = {
     "AgentSSEError": (Exception,),
     "ConfigurationError": ("AgentSSEError",),
+    "ArgumentInvalid": ("AgentSSEError", TypeError),
     "RouteError": ("AgentSSEError", TypeError),
     "GuardError": ("AgentSSEError",),
     "InvalidEvent": ("AgentSSEError", ValueError),
@@ -70,6 +72,7 @@ ERRORS = {
     "AsyncRequired": ("EventLogError", RuntimeError),
     "TransactionRefused": ("EventLogError",),
     "EventLogUnavailable": ("EventLogError",),
+    "EventUnreadable": ("EventLogUnavailable",),
 }
 
 CLASSES = ["Context", "KV", "Router", "SSEView", "Stream", "Topic"]

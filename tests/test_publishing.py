@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.template import Context as TemplateContext
 from django.template import Template
 from django.test.utils import _TestState
@@ -30,6 +31,7 @@ from django_agent_sse import (
 from django_agent_sse.eventlog import current
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import (
+    ArgumentInvalid,
     AsyncRequired,
     ConfigurationError,
     EventTooLarge,
@@ -39,6 +41,7 @@ from django_agent_sse.exceptions import (
     TopicClosed,
     TopicNameInvalid,
 )
+from django_agent_sse.logtail import log_tail
 from tests.serving import ask, connect, served
 
 NAME = "builds.42"
@@ -161,6 +164,58 @@ async def test_a_plain_verb_under_a_running_loop_names_its_twin(call: Any, twin:
     assert not (await Topic(NAME).astate()).exists
     await asyncio.to_thread(publish, NAME, "a thread has no loop")
     assert (await Topic(NAME).astate()).events == 1
+
+
+@pytest.mark.parametrize(
+    "values", ["hello", b"hello", bytearray(b"h"), {"a": 1}, None, 42, Event("one"), gettext_lazy("Yes")], ids=repr
+)
+async def test_many_values_are_given_as_many(values: Any, log: EventLog) -> None:
+    for call in (lambda: Topic(NAME).apublish_many(values), lambda: apublish_many(NAME, values)):
+        with pytest.raises(ArgumentInvalid, match=r"publish_many\(\) takes a list.*write \[value\] for a single one"):
+            await call()
+    with pytest.raises(ArgumentInvalid, match="publish_many"):
+        await sync_to_async(publish_many)(NAME, values)
+    assert not log.state(NAME).exists
+
+
+@pytest.mark.parametrize("values", [["a", "b"], ("a", "b"), iter("ab"), (text for text in "ab"), {"a": 1, "b": 2}.keys()])
+def test_any_iterable_of_values_will_do(values: Any, log: EventLog) -> None:
+    publish_many(NAME, values)
+    assert [event.data for event in kept(log)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("events", ["hello", ["hello"], None, {"a": 1}, [Event("x"), None]], ids=repr)
+def test_a_log_takes_events_only(events: Any, log: EventLog) -> None:
+    with pytest.raises(ArgumentInvalid):
+        log.append(NAME, events)
+    assert not log.state(NAME).exists
+
+
+@pytest.mark.parametrize("names", [(), tuple("abcdefghijklmnopq"), (["a", "b"],), (None,)], ids=repr)
+async def test_a_cursor_is_of_one_to_sixteen_names(names: Any) -> None:
+    with pytest.raises(ArgumentInvalid, match=r"topic_cursor\(\) takes"):
+        await atopic_cursor(*names)
+    with pytest.raises(ArgumentInvalid, match=r"topic_cursor\(\) takes"):
+        await sync_to_async(topic_cursor)(*names)
+    assert len(await atopic_cursor(*"abcdefghijklmnop")) < 512
+
+
+async def test_djangos_own_switch_allows_plain_verbs_under_a_loop(monkeypatch: pytest.MonkeyPatch, log: EventLog) -> None:
+    """As where Playwright's sync API runs one around a test."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    topic = Topic(NAME)
+    publish(NAME, "one")
+    publish_many(NAME, ["two", "three"])
+    topic.publish("four")
+    assert topic.state().top == 4
+    assert topic_cursor(NAME).endswith(".4")
+    assert log_tail(NAME, 2).lines == ["three", "four"]
+    assert Template("{% load agent_sse %}{% sse_cursor name %}").render(TemplateContext({"name": NAME})).endswith(".4")
+    assert close_topic(NAME)
+    assert topic.delete()
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "")
+    with pytest.raises(AsyncRequired):
+        publish(NAME, "one")
 
 
 def test_cursors_of_topics_that_are_there_and_not() -> None:
@@ -302,11 +357,11 @@ async def test_a_value_that_could_reach_another_topic_is_not_found(value: str) -
     [
         ((), {}, "1 to 16 topics"),
         (("ü",), {}, "printable ASCII"),
-        (("a.{}",), {}, "by its name alone"),
-        (("a.{id!r}",), {}, "by its name alone"),
-        (("a.{id:>3}",), {}, "by its name alone"),
-        (("a.{id.real}",), {}, "by its name alone"),
-        (("a.{id",), {}, "no name with"),
+        (("a.{}",), {}, "by the field's name alone"),
+        (("a.{id!r}",), {}, "by the field's name alone"),
+        (("a.{id:>3}",), {}, "by the field's name alone"),
+        (("a.{id.real}",), {}, "by the field's name alone"),
+        (("a.{id",), {}, "no topic's name with"),
         (("a",), {"start": "now"}, "'oldest' begins"),
         (("a",), {"heartbeats": 1}, "did you mean 'heartbeat'"),
     ],

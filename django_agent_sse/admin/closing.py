@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 
+from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import board
 from django_agent_sse.hub.commands import Close, Drain
+from django_agent_sse.hub.measuring import Question
+from django_agent_sse.safetext import printable
 
 from .live_view import names_of
 
 SCOPES = ("stream", "user", "route", "drain", "resume")
+LONGEST = 2000
+"""Characters of an id, a route or a user."""
 LONGEST_RETRY = 3600
 """Seconds after which a client may be told to come back, at most."""
+
+
+class NothingThere(Exception):
+    """What somebody wants to close does not exist, in the words of the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +40,42 @@ class Target:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Target:
         """From a query or a form."""
-        values = {name: str(given.get(name, ""))[:300] for name in ("stream", "user", "route", "process")}
+        values = {name: str(given.get(name, ""))[:LONGEST] for name in ("stream", "user", "route", "process")}
         return cls(**values, resume=bool(given.get("resume")))
+
+    async def found(self) -> Target:
+        """The same as the processes tell it: whose a stream is, and of which route, is never taken from an address.
+
+        Raises:
+            NothingThere: No process knows of it.
+        """
+        try:
+            picture = await board.look()
+            running = {seen.process.id for seen in picture.counted}
+            if self.process:
+                if self.process not in running:
+                    raise NothingThere("There is no such process: it has ended, or stopped reporting.")
+                return Target(process=self.process, resume=self.resume)
+            if self.stream:
+                return await self._found_stream(running)
+            user = self.user if self.user and (await board.answers(Question(user=self.user)))[1] else ""
+        except AgentSSEError as error:
+            raise NothingThere(f"Nobody can be asked now: {error}") from error
+        route = self.route if any(self.route in one.routes for one in picture.counted) else ""
+        if not (user or route):
+            raise NothingThere("There is no such stream, or nobody has one open there: it may be over.")
+        return Target(user=user, route=route)
+
+    async def _found_stream(self, running: Container[str]) -> Target:
+        process = self.stream.partition(".")[0]
+        if process not in running:
+            raise NothingThere("There is no such stream: its process has ended.")
+        rows, _, missing = await board.answers(Question(stream=self.stream, process=process))
+        if missing:
+            raise NothingThere("The process of this stream has not answered in time. Try again.")
+        if not rows:
+            raise NothingThere("There is no such stream: it is over.")
+        return Target(stream=rows[0].id, user=rows[0].user, route=rows[0].route)
 
     @property
     def title(self) -> str:
@@ -96,7 +139,7 @@ class ClosingForm(forms.Form):
 
     def clean_reason(self) -> str:
         """On one line: it goes into a log."""
-        return " ".join(self.cleaned_data["reason"].split())
+        return printable(" ".join(self.cleaned_data["reason"].split()))
 
     @property
     def milliseconds(self) -> int | None:

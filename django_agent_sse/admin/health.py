@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from django_agent_sse import conf
 from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import Picture
 from django_agent_sse.hub.measuring import SLOWEST_HEARTBEAT
@@ -32,7 +33,7 @@ HTTP1 = Finding(
     key="http1",
     title="This page came over HTTP/1.1.",
     mend="A browser opens six connections to a host over HTTP/1.1, and each stream holds one: with a few tabs the next page "
-    "waits for ever. Serve browsers over HTTP/2: in nginx “http2 on;” with TLS.",
+    "waits for ever. Serve browsers over HTTP/2: in nginx “listen 443 ssl http2;”.",
     level="info",
 )
 """Only a browser knows; the page's script shows it."""
@@ -65,7 +66,7 @@ def _of_the_log(picture: Picture) -> Iterator[Finding]:
     try:
         crosses, name = event_log().crosses_processes, type(event_log()).__name__
     except AgentSSEError as error:
-        yield Finding(key="log", title="There is no event log.", mend=str(error))
+        yield Finding(key="log", title="There is no event log.", mend=public_words(error))
         return
     others = siblings() - 1
     if crosses:
@@ -119,6 +120,14 @@ def _of_processes(picture: Picture) -> Iterator[Finding]:
             "stands again, which is tried every five seconds at least. Who opens a stream meanwhile gets what is there then; "
             "what staff closes elsewhere may be late, too. Is that server up, and may its user SUBSCRIBE? "
             f"The process’s log has the whole error. ({detail})",
+        )
+    if "commands" in told:
+        detail, names = told["commands"]
+        yield Finding(
+            key="commands",
+            title=f"Commands that nobody may give stood in the event log, and were not obeyed by {_some(names)}.",
+            mend="All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. "
+            f"If they do, somebody else writes to the log’s database or Redis: see to who can. ({detail} so far)",
         )
     if "poll" in told:
         detail, names = told["poll"]

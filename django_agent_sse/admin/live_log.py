@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.admin.utils import quote, unquote
+from django.core.checks import CheckMessage
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -19,12 +20,17 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
 
+from django_agent_sse.eventlog.checked import valid_topic
 from django_agent_sse.eventlog.current import event_log
-from django_agent_sse.exceptions import ConfigurationError, EventLogError
+from django_agent_sse.eventlog.naming import fields_of, filled
+from django_agent_sse.exceptions import ConfigurationError, EventLogError, RouteError, TopicNameInvalid
+from django_agent_sse.refusals import error_body
 from django_agent_sse.routing import Router
+from django_agent_sse.safetext import printable
 from django_agent_sse.streams.context import Context
 
 from .access import admin_required, admin_view
+from .log_page import hidden_log, with_log
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite, ModelAdmin
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     _Base = ModelAdmin[Any]
 else:
     _Base = object
+
+logger = logging.getLogger("django_agent_sse.log")
 
 PHASES = ("new", "running", "ended")
 """When a button is shown: before the first line, while the log is open, after its end."""
@@ -72,7 +80,8 @@ class LiveLogAdminMixin(_Base):
     ``admin:<app>_<model>_log``, ``…_log-range`` and ``…_log-raw``.
 
     Attributes:
-        log_topic: The topic's name, with attributes of the object in it.
+        log_topic: The topic's name, with attributes of the object in it. Their values may hold no ``.``, and nothing but
+            printable ASCII: the page of an object with another one says so in place of its log.
         log_label: What screen readers call the log.
         log_lines: How many of the last lines stand in the page before its script runs.
         log_actions: Methods ``(self, request, obj)``, plain or ``async``, that get a button: a list of names, or names with when
@@ -87,7 +96,6 @@ class LiveLogAdminMixin(_Base):
     log_lines: int = 100
     log_actions: Mapping[str, str] | Sequence[str] = ()
     log_stream: ClassVar[Any] = None
-    change_form_template = "admin/django_agent_sse/live_log/change_form.html"
 
     def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
         super().__init__(model, admin_site)
@@ -96,9 +104,17 @@ class LiveLogAdminMixin(_Base):
     # What a model admin may say otherwise
 
     def get_log_topic(self, obj: Any) -> str:
-        """The topic of an object."""
-        names = {field for _, field, _, _ in Formatter().parse(self.log_topic) if field}
-        return self.log_topic.format(**{name: getattr(obj, name) for name in names})
+        """The topic of an object.
+
+        Raises:
+            TopicNameInvalid: An attribute in ``log_topic`` is not there, or cannot stand in a topic's name: its page says so
+                where the log would be, and its log is a 404. One of your own may raise it, too.
+        """
+        try:
+            values = {name: getattr(obj, name) for name in fields_of(self.log_topic)}
+        except AttributeError as error:
+            raise TopicNameInvalid(f"log_topic is {self.log_topic!r}, and {error}") from error
+        return filled(self.log_topic, values)
 
     def get_log_status(self, obj: Any) -> LogStatus:
         """What is known of the run of an object, when its page is rendered."""
@@ -118,7 +134,10 @@ class LiveLogAdminMixin(_Base):
         obj = kwargs.get("obj")
         if obj is not None and obj.pk is not None:
             context["live_log"] = self._live_log(request, obj)
-        return super().render_change_form(request, context, *args, **kwargs)
+        return with_log(super().render_change_form(request, context, *args, **kwargs))
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        return [*super().check(**kwargs), *hidden_log(self, LiveLogAdminMixin)]
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         router = Router(guards=[admin_required(self), self._may_see_log])
@@ -134,7 +153,11 @@ class LiveLogAdminMixin(_Base):
         ]
 
     def _live_log(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        topic = self.get_log_topic(obj)
+        try:
+            topic = valid_topic(self.get_log_topic(obj))
+        except TopicNameInvalid as error:
+            logger.warning("%s %s has no log: %s", self.opts.label, printable(obj.pk), error)
+            return {"label": self.log_label, "nothing": str(error)}
         return {
             "topic": topic,
             "src": self._log_url("log", obj),
@@ -197,7 +220,7 @@ class LiveLogAdminMixin(_Base):
         try:
             c.var.log_topic = await sync_to_async(self._topic_to_see)(c.request, str(c.params["object_id"]))
         except Http404 as error:
-            return c.json({"error": str(error)}, status=404)
+            return c.json(error_body(404, str(error)), status=404)
         except PermissionDenied:
             return False
         return True
@@ -206,7 +229,10 @@ class LiveLogAdminMixin(_Base):
         return str(c.var.log_topic)
 
     def _topic_to_see(self, request: HttpRequest, object_id: str) -> str:
-        return self.get_log_topic(self._log_object(request, object_id))
+        try:
+            return valid_topic(self.get_log_topic(self._log_object(request, object_id)))
+        except TopicNameInvalid as error:
+            raise Http404(f"There is no log: {error}") from error
 
     def _log_object(self, request: HttpRequest, object_id: str) -> Any:
         obj = self.get_object(request, unquote(object_id))
@@ -239,6 +265,10 @@ class LiveLogAdminMixin(_Base):
         name = type(self).__name__
         if not self.log_topic and type(self).get_log_topic is LiveLogAdminMixin.get_log_topic:
             raise ConfigurationError(f'{name} has no log_topic: write log_topic = "{self.opts.model_name}s.{{pk}}"')
+        try:
+            fields_of(self.log_topic or "none")
+        except RouteError as error:
+            raise ConfigurationError(f"{name}.log_topic: {error}") from error
         for action, when in self._log_whens().items():
             if not callable(getattr(self, action, None)):
                 raise ConfigurationError(f"{name}.log_actions names {action!r}; write `def {action}(self, request, obj)`")

@@ -14,8 +14,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
+from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.hub.board import board
 from django_agent_sse.hub.measures import State
 from django_agent_sse.hub.monitor import tell
 from django_agent_sse.models import LiveStreams
@@ -25,7 +25,7 @@ from django_agent_sse.views import SSEView
 
 from . import health
 from .access import admin_required, admin_view
-from .closing import ClosingForm, Target, command_of
+from .closing import ClosingForm, NothingThere, Target, command_of
 from .live_view import Viewer, question_of
 
 EVERY = 1.0
@@ -156,21 +156,20 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
-        async_to_sync(board.look)()
-        target = Target.of(request.POST if request.method == "POST" else request.GET)
+        asked = Target.of(request.POST if request.method == "POST" else request.GET)
+        try:
+            target = async_to_sync(asked.found)()
+        except NothingThere as error:
+            return self._close_page(request, {"title": asked.title, "nothing": str(error)}, 404)
         form = ClosingForm(target, request.POST if request.method == "POST" else None)
         if form.is_bound and form.is_valid():
             return self._close(request, target, form)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": target.title,
-            "opts": self.opts,
-            "target": target,
-            "carried": target.carried,
-            "button": target.button,
-            "form": form,
-        }
-        answer = render(request, f"{TEMPLATES}/close.html", context, status=400 if form.is_bound else 200)
+        context = {"title": target.title, "target": target, "carried": target.carried, "button": target.button, "form": form}
+        return self._close_page(request, context, 400 if form.is_bound else 200)
+
+    def _close_page(self, request: HttpRequest, context: dict[str, Any], status: int) -> HttpResponse:
+        whole = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        answer = render(request, f"{TEMPLATES}/close.html", whole, status=status)
         answer.headers["Cache-Control"] = "no-store, private"
         return answer
 
@@ -179,7 +178,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         try:
             async_to_sync(tell)(command)
         except AgentSSEError as error:
-            messages.error(request, f"Nothing was closed: {error}")
+            messages.error(request, f"Nothing was closed: {public_words(error)}")
         else:
             LogEntry.objects.create(
                 user_id=cast(int, request.user.pk),

@@ -13,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest, QueryDict
 
 from django_agent_sse.eventlog.position import Position
+from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.eventlog.vector import parse_vector
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.hub.board import READ, Picture, Seen, board
@@ -81,10 +82,10 @@ class Viewer:
         try:
             await board.ask(self.question)
         except AgentSSEError as error:
-            trouble = str(error)
+            trouble = public_words(error)
         picture = await board.look(within)
         rows, matched, self.missing = board.rows(self.question)
-        await self._name({row.user for row in rows})
+        await self._name({row.user for row in rows[:ROWS]})
         processes = {seen.snapshot.process.id: seen.snapshot.process.name for seen in picture.processes}
         return {
             "at": shown.clock(picture.at),

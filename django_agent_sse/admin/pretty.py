@@ -13,13 +13,14 @@ SMALL = 2_000
 """Items, at any depth, of a value that is shown whole. Of a larger one each part shows its beginning."""
 WIDTH = 100
 
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+_TEXTS = (str, bytes, bytearray)
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 
 def pretty(value: Any) -> tuple[str, bool]:
     """The value as text, and whether there is more of it than that. Raises nothing."""
-    if type(value) is str:
-        text, cut = value[:SHOWN], len(value) > SHOWN
+    if isinstance(value, str):
+        text, cut = str(value[:SHOWN]), len(value) > SHOWN
     else:
         text, cut = _text(value)
     return text[:SHOWN].encode("utf-8", "backslashreplace").decode(), cut or len(text) > SHOWN
@@ -28,9 +29,9 @@ def pretty(value: Any) -> tuple[str, bool]:
 def kind(value: Any) -> str:
     """The name of its type, and how large it is."""
     name = type(value).__qualname__
-    if type(value) in (str, bytes, bytearray):
-        return f"{name}, {len(value):,} {'characters' if type(value) is str else 'bytes'}"
-    return f"{name}, {len(value):,} items" if type(value) in _CONTAINERS else name
+    if isinstance(value, _TEXTS):
+        return f"{name}, {len(value):,} {'characters' if isinstance(value, str) else 'bytes'}"
+    return f"{name}, {len(value):,} items" if isinstance(value, _CONTAINERS) else name
 
 
 def _text(value: Any) -> tuple[str, bool]:
@@ -47,19 +48,37 @@ def _is_small(value: Any) -> bool:
     left, waiting = SMALL, deque([value])
     while waiting and left > 0:
         one = waiting.popleft()
-        if type(one) in (str, bytes, bytearray):
+        if isinstance(one, _TEXTS):
             left -= 1 + len(one) // WIDTH
-        elif type(one) in _CONTAINERS:
+        elif isinstance(one, _CONTAINERS):
             left -= 1 + len(one)
             if left > 0:
-                waiting.extend([*one.keys(), *one.values()] if type(one) is dict else one)
+                waiting.extend([*one.keys(), *one.values()] if isinstance(one, dict) else one)
         else:
             left -= 1
+            if left > 0 and isinstance(inside := getattr(one, "__dict__", None), dict):
+                waiting.append(inside)
     return left > 0
 
 
+class _Shortener(reprlib.Repr):
+    """Shows the beginnings of a large value's parts. Of a large object it shows the type: its ``repr()`` would make all of it."""
+
+    def repr1(self, x: Any, level: int) -> str:
+        for kind in (str, bytes, bytearray, dict, list, tuple, set, frozenset, deque):
+            if isinstance(x, kind):
+                return self._beginning(kind, x, level)
+        return super().repr1(x, level) if _is_small(x) else f"<{type(x).__qualname__}>"
+
+    def _beginning(self, kind: type, x: Any, level: int) -> str:
+        if kind in _TEXTS:
+            return super().repr1(kind(x[: self.maxstring]), level)
+        shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
+        return shown
+
+
 def _shortener() -> reprlib.Repr:
-    short = reprlib.Repr()
+    short = _Shortener()
     short.maxlevel = 6
     short.maxdict = short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = 50
     short.maxstring = short.maxother = 1_000

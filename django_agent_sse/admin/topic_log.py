@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from django_agent_sse.logs import is_line, log_views, part_of_log
+from django_agent_sse.loglines import LEVELS, is_line
+from django_agent_sse.logs import log_views, part_of_log
 from django_agent_sse.routing import Router
 from django_agent_sse.wire import Event
 
@@ -18,7 +19,7 @@ AGAIN = 300.0
 def as_line(event: Event) -> Event:
     """What the viewer shows of an event."""
     if is_line(event):
-        return event if event.event in ("stdout", "stderr") else Event(event.data, event="stdout")
+        return event if event.event in ("stdout", "stderr", *LEVELS) else Event(event.data, event="stdout")
     return Event(NAMED.format(name=event.event, data=event.data), event="stdout")
 
 

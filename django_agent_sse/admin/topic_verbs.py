@@ -12,9 +12,10 @@ from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
 
-from django_agent_sse.eventlog.checked import valid_topic
+from django_agent_sse.eventlog.checked import valid_reason
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.records import TopicState
+from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.exceptions import AgentSSEError, TopicNameInvalid
 from django_agent_sse.models import LogTopic
 from django_agent_sse.publishing import Topic
@@ -43,7 +44,7 @@ class CloseForm(forms.Form):
 
     def clean_reason(self) -> str:
         try:
-            return valid_topic(self.cleaned_data["reason"], "reason")
+            return valid_reason(self.cleaned_data["reason"])
         except TopicNameInvalid as error:
             raise forms.ValidationError(str(error)) from error
 
@@ -160,7 +161,7 @@ def do(request: HttpRequest, verb: Verb, name: str, given: dict[str, Any]) -> bo
     try:
         told = verb.body(name, given)
     except AgentSSEError as error:
-        messages.error(request, f"Nothing was done: {error}")
+        messages.error(request, f"Nothing was done: {public_words(error)}")
         return True
     LogEntry.objects.create(
         user_id=str(request.user.pk),

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_agent_sse.eventlog.checked import valid_topic
 from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.eventlog.records import TopicState
+from django_agent_sse.eventlog.trouble import outage, public_words
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
 from django_agent_sse.hub.board import Readers, board
@@ -32,8 +33,6 @@ from .topic_verbs import VERBS, Verb, do
 
 LISTED = 50
 """Topics of one page."""
-INTERNAL = "sse."
-"""Topics that begin so are the package's own: not shown unless asked for, and nobody may change them."""
 UNKNOWN = Readers(missing=1)
 """Where nobody asked, or nobody could."""
 TEMPLATES = "admin/django_agent_sse/logtopic"
@@ -52,7 +51,6 @@ class Listed:
     age: str
     quiet: str
     readers: int | None
-    internal: bool
 
 
 @admin.register(LogTopic)
@@ -87,13 +85,11 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """The page: topics that begin with a prefix."""
         self._check(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
-        internal = request.GET.get("internal") == "1" or asked["q"].startswith(INTERNAL)
-        found, more, error = _listed(asked["q"], asked["after"], internal)
+        found, more, error = _listed(asked["q"], asked["after"])
         readers = _readers(asked["q"]) if found else UNKNOWN
         context = {
             "title": "Topics",
             "asked": asked,
-            "internal": internal,
             "found": (rows := [_row(name, state, readers) for name, state in found]),
             "unknown": _why_unknown(readers) if any(row.readers is None for row in rows) else "",
             "more": more,
@@ -118,7 +114,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return {
             "title": name,
             "topic": _row(name, state, _readers(name)),
-            "verbs": [verb for verb in VERBS.values() if self._may(request, verb, name) and verb.fits(state)],
+            "verbs": [verb for verb in VERBS.values() if self._may(request, verb) and verb.fits(state)],
             "sees": self._sees(request),
             "src": self._url("log", name),
             "key": quote(name),
@@ -131,7 +127,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         asked = VERBS.get(verb)
         if asked is None or not state.exists:
             raise Http404(f"There is no {verb!r} of the topic {name}.")
-        if not self._may(request, asked, name):
+        if not self._may(request, asked):
             raise PermissionDenied
         form = asked.form(request.POST)
         if not form.is_valid():
@@ -149,8 +145,8 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
 
-    def _may(self, request: HttpRequest, verb: Verb, name: str) -> bool:
-        return not name.startswith(INTERNAL) and bool(request.user.has_perm(f"django_agent_sse.{verb.permission}"))
+    def _may(self, request: HttpRequest, verb: Verb) -> bool:
+        return bool(request.user.has_perm(f"django_agent_sse.{verb.permission}"))
 
     def _sees(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("django_agent_sse.view_payloads"))
@@ -169,27 +165,16 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return answer
 
 
-def _listed(prefix: str, after: str, internal: bool) -> tuple[list[tuple[str, TopicState]], str, str]:
+def _listed(prefix: str, after: str) -> tuple[list[tuple[str, TopicState]], str, str]:
     """A page of topics, the name after which the next one begins, and why there is none."""
     log = event_log()
     try:
         names = log.topics(prefix, after=after, limit=LISTED + 1)
-        if not internal:
-            names = _skip_internal(prefix, names)
         found = [(name, log.state(name)) for name in names[:LISTED]]
     except EventLogError as error:
-        return [], "", str(error)
+        outage.failed(error, ())
+        return [], "", public_words(error)
     return [one for one in found if one[1].exists], names[LISTED - 1] if len(names) > LISTED else "", ""
-
-
-def _skip_internal(prefix: str, names: list[str]) -> list[str]:
-    """The same page without the package's own topics, filled up with what comes after them."""
-    before = [name for name in names if name < INTERNAL]
-    shown_after = [name for name in names if not name.startswith(INTERNAL) and name > INTERNAL]
-    if len(before) + len(shown_after) == len(names):
-        return names
-    rest = event_log().topics(prefix, after=f"{INTERNAL}~", limit=LISTED + 1 - len(before))
-    return before + rest
 
 
 def _readers(prefix: str) -> Readers:
@@ -223,7 +208,6 @@ def _row(name: str, state: TopicState, readers: Readers) -> Listed:
         age=shown.span(max(0.0, now - state.oldest_at)) if state.oldest_at is not None else "–",
         quiet=f"{shown.span(max(0.0, now - state.newest_at))} ago" if state.newest_at is not None else "–",
         readers=readers.of(name),
-        internal=name.startswith(INTERNAL),
     )
 
 

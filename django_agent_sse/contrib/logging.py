@@ -8,16 +8,24 @@ import threading
 import time
 import weakref
 from collections import deque
+from itertools import islice
 from typing import Final
 
-from ..eventlog.checked import valid_topic
+from ..eventlog.checked import size_of, valid_topic
+from ..eventlog.current import event_log
 from ..eventlog.threads import QUIET_SECONDS, give_connections_back, under_test
-from ..exceptions import AgentSSEError, EventLogUnavailable
+from ..exceptions import AgentSSEError, EventLogUnavailable, EventTooLarge
+from ..loglines import level_name
 from ..publishing import Topic
 from ..wire.event import Event
 
 BATCH: Final = 256
 """Records that are published at once."""
+BATCH_CHARACTERS: Final = 262_144
+LONGEST: Final = 262_144
+"""Characters of one record; a longer one is cut, and says how many it has."""
+WAITING_CHARACTERS: Final = 16_777_216
+"""Characters of all records that wait."""
 PATIENCE: Final = 5.0
 """Seconds that ``flush()`` and ``close()`` wait for the log."""
 RETRY: Final = 1.0
@@ -27,10 +35,14 @@ NEVER: Final = ("django_agent_sse", "django.db", "psycopg", "redis", "asyncio")
 
 
 class TopicHandler(logging.Handler):
-    """Publishes records to a topic: one event each, named by its level in small letters, its text formatted as for any handler.
+    """Publishes records to a topic: one event each, its text formatted as for any handler.
+
+    An event is named by its record's level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, the highest that it
+    reaches. These events are lines in the live log.
 
     ``emit()`` only enqueues: a thread of the handler's own publishes, in batches, so that logging never waits for the event log.
-    While that is away records wait, up to ``capacity``; beyond it the newest are dropped, and a ``warning`` event says how many.
+    While that is away records wait, up to ``capacity`` and 16 MiB; beyond it the newest are dropped, and a ``warning`` event
+    says how many. A record of more than 256 KiB is cut.
 
     Args:
         topic: Its name.
@@ -52,7 +64,7 @@ class TopicHandler(logging.Handler):
 
     def _reset(self) -> None:
         self._waiting: deque[Event] = deque()
-        self._dropped = 0
+        self._characters = self._dropped = 0
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -60,16 +72,18 @@ class TopicHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Enqueue one record."""
         try:
-            text = self.format(record).encode(errors="backslashreplace").decode()
-            event = Event(text, event=record.levelname.lower().replace("\n", " "))
+            text = _cut(self.format(record), LONGEST).encode(errors="backslashreplace").decode()
+            event = Event(text, event=level_name(record.levelno))
         except Exception:
             self.handleError(record)
             return
         with self._news:
-            if len(self._waiting) >= self._capacity or self._closing:
+            full = len(self._waiting) >= self._capacity or self._characters >= WAITING_CHARACTERS
+            if full or self._closing:
                 self._dropped += 1
                 return
             self._waiting.append(event)
+            self._characters += len(text)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=f"sse-log-{self._topic.name}", daemon=True)
                 self._thread.start()
@@ -100,7 +114,7 @@ class TopicHandler(logging.Handler):
                     give_connections_back()  # a runner that drops its database finds nobody in it
                 with self._news:
                     for _ in batch if done else ():
-                        self._waiting.popleft()
+                        self._characters -= len(self._waiting.popleft().data)
                     self._dropped += 0 if done else dropped
                     self._news.notify_all()
         finally:
@@ -115,14 +129,22 @@ class TopicHandler(logging.Handler):
                 self._thread = None
                 self._news.notify_all()
                 return None
-            batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
+            batch, room = list[Event](), BATCH_CHARACTERS
+            for event in islice(self._waiting, BATCH):
+                room -= len(event.data)
+                if room < 0 and batch:
+                    break
+                batch.append(event)
             dropped, self._dropped = self._dropped, 0
             return batch, dropped
 
     def _publish(self, events: list[Event]) -> bool:
         """Whether it is over with these: published, or refused for good."""
         try:
-            self._topic.publish_many(events)
+            try:
+                self._topic.publish_many(events)
+            except EventTooLarge:
+                self._topic.publish_many(_fitting(events))
         except EventLogUnavailable:
             if self._closing:
                 return True
@@ -139,6 +161,22 @@ class TopicHandler(logging.Handler):
 def _reset(handler: TopicHandler | None) -> None:
     if handler is not None:
         handler._reset()
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}… [cut: the record has {len(text):,} characters]"
+
+
+def _fitting(events: list[Event]) -> list[Event]:
+    """These events, each cut to what the log takes: one that is too large must not keep the others out."""
+    most = event_log().limits.max_event_bytes
+    return [event if size_of(event) <= most else Event(_shortened(event, most), event=event.event) for event in events]
+
+
+def _shortened(event: Event, most: int) -> str:
+    mark = f"… [cut: the record has {len(event.data):,} characters]"
+    room = max(0, most - len(mark.encode()) - len(event.event or ""))
+    return event.data.encode()[:room].decode(errors="ignore") + mark
 
 
 def _is_no_own(record: logging.LogRecord) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
-from ..exceptions import ConfigurationError, EventTooLarge, InvalidEvent
+from ..encoding import only_events
+from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .bell import Doorbell, nobody
-from .checked import size_of, valid_expect, valid_key, valid_topic
+from .checked import sized, valid_expect, valid_key, valid_reason, valid_topic
+from .eviction import Evicting
+from .internal import without_internal
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 
 PAGE_EVENTS = 256
@@ -22,7 +25,7 @@ PAGE_BYTES = 1_048_576
 _T = TypeVar("_T")
 
 
-class EventLog(ABC):
+class EventLog(Evicting):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
     A back end writes the bodies, whose names begin with ``_``; they are synchronous, and get what was checked here.
@@ -141,11 +144,11 @@ class EventLog(ABC):
 
     def heads(self, topics: Iterable[str]) -> dict[str, Head]:
         """Where these topics are, in one question to the store; those that do not exist are missing."""
-        return self._heads([*topics])
+        return self._heads([*map(valid_topic, topics)])
 
     async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
         """See ``heads``."""
-        names = [*topics]
+        names = [*map(valid_topic, topics)]
         return await self._run_read(lambda: self._heads(names))
 
     def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
@@ -164,7 +167,7 @@ class EventLog(ABC):
 
     def closing(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> Callable[[], bool]:
         """``close`` in two steps, as ``appending``."""
-        name, why = valid_topic(topic), valid_topic(reason, "reason")
+        name, why = valid_topic(topic), valid_reason(reason)
         return lambda: self._changing(name, lambda: self._close(name, why), outside_transaction)
 
     def delete(self, topic: str) -> bool:
@@ -201,12 +204,12 @@ class EventLog(ABC):
         await self._run(lambda: self._changing(name, lambda: self._fork(name, epoch)))
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
-        """A page of the names that begin so, sorted: those after ``after``."""
-        return self._topics(prefix, after, limit)
+        """A page of the names that begin so, sorted: those after ``after``. The package's own topics are not among them."""
+        return without_internal(self._topics, prefix, after, limit)
 
     async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """See ``topics``."""
-        return await self._run(lambda: self._topics(prefix, after, limit))
+        return await self._run(lambda: without_internal(self._topics, prefix, after, limit))
 
     def clear_all(self) -> None:
         """Forget every topic. For tests."""
@@ -246,10 +249,6 @@ class EventLog(ABC):
         """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
         call()
 
-    @abstractmethod
-    async def _run(self, body: Callable[[], _T]) -> _T:
-        """Run a body without blocking the event loop."""
-
     async def _run_read(self, body: Callable[[], _T]) -> _T:
         """Run a body that only reads. The hub does, in tasks that belong to no request and to no stream."""
         return await self._run(body)
@@ -286,14 +285,4 @@ class EventLog(ABC):
 
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
         """The events with their sizes, checked."""
-        most = self.limits.max_event_bytes
-        sized = [(event, size_of(event)) for event in ([events] if isinstance(events, Event) else events)]
-        for number, (event, size) in enumerate(sized):
-            if size > most:
-                raise EventTooLarge(
-                    f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
-                    "AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES']. Nothing was appended"
-                )
-            if event.id is not None:
-                raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
-        return sized
+        return sized(only_events(events), self.limits.max_event_bytes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..exceptions import InvalidEvent, TopicNameInvalid
-from ..wire.event import Event
+from collections.abc import Iterable
+
+from ..exceptions import EventTooLarge, InvalidEvent, TopicNameInvalid
+from ..wire.event import RESERVED, Event, is_reserved, valid_name
 
 MAX_NAME = 200
 """Characters of a topic's name."""
@@ -17,19 +19,65 @@ def size_of(event: Event) -> int:
     return (len(data) if data.isascii() else len(data.encode())) + (len(name) if name.isascii() else len(name.encode()))
 
 
-def valid_topic(name: str, what: str = "topic") -> str:
-    """Return ``name``.
+class InternalTopic(str):
+    """A topic of the package's own, whose name is reserved. Only one that is passed as this is let through ``valid_topic``."""
+
+    __slots__ = ()
+
+
+def valid_topic(name: str) -> str:
+    """Return ``name`` as a plain ``str``: what every verb of a log, and so every way to a topic, begins with.
 
     Raises:
-        TopicNameInvalid: It is no ``str``, empty, longer than ``MAX_NAME``, or not printable ASCII.
+        TopicNameInvalid: It is no ``str``, empty, longer than ``MAX_NAME``, not printable ASCII, or reserved.
     """
+    text = _printable(name, "topic")
+    if (text[:1] in " sS") and is_reserved(text) and not isinstance(name, InternalTopic):
+        raise TopicNameInvalid(
+            f"the topic {text[:40]!r} begins with {RESERVED!r}, which is reserved for the package's own: choose another name"
+        )
+    return text
+
+
+def valid_reason(reason: str) -> str:
+    """Return what a topic is closed with, as a plain ``str``.
+
+    Raises:
+        TopicNameInvalid: It breaks the rules for the characters and the length of a topic's name.
+    """
+    return _printable(reason, "reason")
+
+
+def _printable(name: str, what: str) -> str:
     if not isinstance(name, str):
         raise TopicNameInvalid(f"a {what} is a str, not {type(name).__name__}")
-    if not name or len(name) > MAX_NAME:
-        raise TopicNameInvalid(f"the {what} has {len(name)} characters; 1 to {MAX_NAME} are allowed: {name[:40]!r}")
-    if not (name.isascii() and name.isprintable()):
-        raise TopicNameInvalid(f"the {what} {name[:40]!r} holds something else than printable ASCII: use an id or a slug in it")
-    return name
+    text = name if type(name) is str else str.__str__(name)
+    if not text or len(text) > MAX_NAME:
+        raise TopicNameInvalid(f"the {what} has {len(text)} characters; 1 to {MAX_NAME} are allowed: {text[:40]!r}")
+    if not (text.isascii() and text.isprintable()):
+        raise TopicNameInvalid(f"the {what} {text[:40]!r} holds something else than printable ASCII: use an id or a slug in it")
+    return text
+
+
+def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
+    """Return events that a log takes, with their sizes.
+
+    Raises:
+        InvalidEvent: One has an id, or a name that is reserved, as what a decoder has read of another stream may have.
+        EventTooLarge: One has more than ``most`` bytes.
+    """
+    found = [(event, size_of(event)) for event in events]
+    for number, (event, size) in enumerate(found):
+        if size > most:
+            raise EventTooLarge(
+                f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
+                "AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES']. Nothing was appended"
+            )
+        if event.id is not None:
+            raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
+        if event.event is not None:
+            valid_name("event", event.event)
+    return found
 
 
 def valid_key(key: str | None) -> str | None:

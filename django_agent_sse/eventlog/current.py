@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from ..exceptions import ConfigurationError
 from .base import EventLog
 from .bell import bell
 from .ringer import ringer
+from .trouble import outage
+
+_NAMES = re.compile(r"\w+(\.\w+)+")
 
 
 class _Current:
@@ -61,6 +65,7 @@ def reset() -> None:
     serves = _current.serves
     _current.reset()
     _current.serves = serves
+    outage.reset()
     bell.ring_all()
 
 
@@ -72,19 +77,20 @@ def made(given: object) -> EventLog:
     """
     if not isinstance(given, Mapping) or not isinstance(given.get("BACKEND"), str) or given.keys() - {"BACKEND", "OPTIONS"}:
         raise ConfigurationError(
-            f"AGENT_SSE['EVENT_LOG'] is {given!r}; it is a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
+            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it is a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
         )
     try:
         backend: Any = import_string(given["BACKEND"])
     except RuntimeError as error:  # its tables need the app
         raise ConfigurationError(f"{given['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
-    except ImportError as error:
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {error}") from error
+    except (ImportError, ValueError) as error:
+        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is no path of a class"
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {why}") from error
     if not (isinstance(backend, type) and issubclass(backend, EventLog)):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {given['BACKEND']!r}, which is no EventLog")
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is no EventLog")
     options = given.get("OPTIONS", {})
-    if not isinstance(options, Mapping):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {options!r}; it is a dict")
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it is a dict of names and values")
     return backend(**options)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from ..exceptions import AsyncRequired
+from ..exceptions import ArgumentInvalid
 from .current import event_log
+from .now_or_later import refuse_on_a_loop
 from .position import Position
 from .records import TopicState
-from .vector import short_name, vector_id
+from .vector import MAX_TOPICS, short_name, vector_id
 
 
 def topic_cursor(*topics: str) -> str:
@@ -17,22 +16,29 @@ def topic_cursor(*topics: str) -> str:
     Take it before you query what the page shows: what happens in between is then told twice, and never lost.
 
     Raises:
+        ArgumentInvalid: Not 1 to 16 names.
         TopicNameInvalid: No topic can have such a name.
         EventLogUnavailable: The log cannot be read.
         AsyncRequired: An event loop runs here.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        log = event_log()
-        return _id({topic: log.state(topic) for topic in topics})
-    raise AsyncRequired("topic_cursor() would hold up the event loop that runs here; write `await atopic_cursor(…)`")
+    _check(topics)
+    refuse_on_a_loop("topic_cursor")
+    log = event_log()
+    return _id({topic: log.state(topic) for topic in topics})
 
 
 async def atopic_cursor(*topics: str) -> str:
     """See ``topic_cursor``."""
+    _check(topics)
     log = event_log()
     return _id({topic: await log.astate(topic) for topic in topics})
+
+
+def _check(topics: tuple[object, ...]) -> None:
+    if not 0 < len(topics) <= MAX_TOPICS:
+        raise ArgumentInvalid(f"topic_cursor() takes 1 to {MAX_TOPICS} topics, as follow() does, not {len(topics)}")
+    if wrong := next((type(topic).__name__ for topic in topics if not isinstance(topic, str)), None):
+        raise ArgumentInvalid(f"topic_cursor() takes names, not {wrong}: write topic_cursor(*names) where you have a list")
 
 
 def _id(states: dict[str, TopicState]) -> str:

@@ -9,8 +9,11 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import connections, transaction
 
+from .. import conf
 from ..exceptions import ConfigurationError, EventLogUnavailable, PositionConflict, TopicClosed, TransactionRefused
 from .base import EventLog
+from .eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
+from .notes import DELETED, FOLLOWED
 from .records import Appended, Head, Page, TopicState
 from .retention import floor_of, is_worth_it
 from .rows import Found, Rows, Sized
@@ -41,7 +44,9 @@ class DatabaseEventLog(EventLog):
         alias = options.pop("ALIAS", None)
         super().__init__(**options)
         if alias is not None and not isinstance(alias, str):
-            raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {alias!r}; it is a name in DATABASES")
+            raise ConfigurationError(
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it is a name in DATABASES"
+            )
         self._named: str | None = alias
         self._now: Callable[[], float] = time.time
 
@@ -54,7 +59,7 @@ class DatabaseEventLog(EventLog):
         """What keeps this log from working in this project, a sentence each."""
         alias = self.alias
         if alias not in connections:
-            return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {alias!r}, DATABASES has {', '.join(connections)}"]
+            return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}, DATABASES has {', '.join(connections)}"]
         if connections.settings[alias]["ENGINE"] == "django.db.backends.dummy":
             return [f"DATABASES[{alias!r}] names no ENGINE: name one, or keep topics elsewhere with AGENT_SSE['EVENT_LOG']"]
         return []
@@ -66,6 +71,9 @@ class DatabaseEventLog(EventLog):
 
     async def _run_read(self, body: Callable[[], _T]) -> _T:
         return await where_waited_for(body, readers)
+
+    async def _run_note(self, body: Callable[[], _T]) -> _T:
+        return await where_waited_for(body, writers)
 
     def _when_visible(self, call: Callable[[], object]) -> None:
         alias = self.alias
@@ -133,8 +141,12 @@ class DatabaseEventLog(EventLog):
         if expect is not None and expect != top:
             raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: somebody else appended", top)
         if topic is None:
-            rows.make(name, now)
-            rows.make_room(self.limits.max_topics)
+            self._make_new(rows, name, now)
+
+    def _make_new(self, rows: Rows, name: str, now: float) -> None:
+        rows.make(name, now)
+        most = self.limits.max_topics
+        self._evicted(rows.make_room(most, name, now - FOLLOWED_FOR), most)
 
     def _remember(self, rows: Rows, topic: Found, key: str, appended: Appended, now: float) -> None:
         rows.remember(topic, key, appended, now)
@@ -159,7 +171,7 @@ class DatabaseEventLog(EventLog):
         for _ in range(ATTEMPTS):
             topic = rows.find(name)
             if topic is None:
-                return Page()
+                return Page(vanished=not rows.notes.since(DELETED, self._now() - DELETED_FOR).filter(name=name).exists())
             floor = self._kept_after(rows, topic)
             after = max(offset, floor)
             records = rows.records(topic, after, limit) if after < topic.top and limit > 0 else []
@@ -212,8 +224,7 @@ class DatabaseEventLog(EventLog):
                 return True
             if rows.find(name) is not None:
                 return False
-            rows.make(name, self._now())
-            rows.make_room(self.limits.max_topics)
+            self._make_new(rows, name, self._now())
         raise _restless(name)
 
     def _delete(self, topic: str) -> bool:
@@ -223,7 +234,14 @@ class DatabaseEventLog(EventLog):
         topic = rows.lock(name)
         if topic is not None:
             rows.delete(topic)
+            rows.notes.put(DELETED, [name], self._now(), DELETED_FOR)
         return topic is not None
+
+    def _note_followed(self, topics: list[str]) -> None:
+        now = self._now()
+        missing = self._read(lambda rows: rows.notes.missing(FOLLOWED, topics, now - NOTE_EVERY / 2))
+        if missing:  # no other process has noted them just now
+            self._write(lambda rows: rows.notes.put(FOLLOWED, missing, now, FOLLOWED_FOR))
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         return self._write(lambda rows: self._trimmed(rows, topic, max_events, max_bytes, max_age))

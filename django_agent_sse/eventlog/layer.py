@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
 import secrets
 import threading
 import time
@@ -18,7 +19,9 @@ from typing import Any
 
 from django.conf import settings
 
-from .trouble import Trouble, logger
+from .trouble import BELL, Trouble
+
+logger = logging.getLogger(BELL)
 
 ALIAS = "default"
 """The entry of ``CHANNEL_LAYERS`` that is used."""

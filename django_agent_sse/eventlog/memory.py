@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ..exceptions import PositionConflict, TopicClosed
 from ..wire.event import Event
 from .base import PAGE_BYTES, EventLog
+from .eviction import DELETED_FOR, FOLLOWED_FOR, is_internal
 from .position import new_epoch
 from .records import Appended, Head, Page, Record, TopicState
 
@@ -26,11 +27,12 @@ SLACK = 64
 class _Topic:
     """One topic. Its records are ``records[gone:]``, the first of which has the offset ``floor + 1``."""
 
-    __slots__ = ("bytes", "closed", "epoch", "floor", "gone", "keys", "records", "sizes", "top")
+    __slots__ = ("bytes", "closed", "epoch", "floor", "followed_at", "gone", "keys", "records", "sizes", "top")
 
     def __init__(self) -> None:
         self.epoch = new_epoch()
         self.floor = self.top = self.gone = self.bytes = 0
+        self.followed_at = 0.0
         self.closed: str | None = None
         self.records: list[Record] = []
         self.sizes: list[int] = []
@@ -74,6 +76,8 @@ class MemoryEventLog(EventLog):
         super().__init__(**options)
         self._lock = threading.Lock()
         self._topics_by_name: OrderedDict[str, _Topic] = OrderedDict()  # the latest appended to last
+        self._deleted_at: OrderedDict[str, float] = OrderedDict()
+        self._gone: list[str] = []
         self._now: Callable[[], float] = time.time
 
     async def _run(self, body: Callable[[], _T]) -> _T:
@@ -97,7 +101,8 @@ class MemoryEventLog(EventLog):
                 found.keys[key] = now, appended
             self._topics_by_name.move_to_end(topic)
             self._retain(found, now)
-            return appended
+        self._tell_evicted()
+        return appended
 
     def _repeated(self, topic: _Topic, key: str) -> Appended | None:
         oldest = self._now() - self.limits.key_window
@@ -107,12 +112,34 @@ class MemoryEventLog(EventLog):
         return found[1] if found is not None else None
 
     def _make(self, name: str) -> _Topic:
-        topics = self._topics_by_name
-        if len(topics) >= self.limits.max_topics:
-            closed = next((other for other, topic in topics.items() if topic.closed is not None), None)
-            del topics[closed if closed is not None else next(iter(topics))]
-        topic = topics[name] = _Topic()
+        topic = self._topics_by_name[name] = _Topic()
+        self._deleted_at.pop(name, None)
+        self._make_room(name)
         return topic
+
+    def _make_room(self, new: str) -> None:
+        """Drop topics beyond ``MAX_TOPICS``, but for the new one and those that are followed."""
+        topics, most = self._topics_by_name, self.limits.max_topics
+        if len(topics) <= most:
+            return
+        surplus = sum(not is_internal(name) for name in topics) - most
+        since = self._now() - FOLLOWED_FOR
+        idle = [name for name, topic in topics.items() if topic.followed_at <= since and name != new and not is_internal(name)]
+        for name in sorted(idle, key=lambda name: topics[name].closed is None)[: max(0, int(surplus))]:
+            del topics[name]
+            self._gone.append(name)
+
+    def _tell_evicted(self) -> None:
+        """Without the lock: whoever is told may look at the log at once."""
+        if self._gone:
+            gone, self._gone = self._gone, []
+            self._evicted(gone, self.limits.max_topics)
+
+    def _note_followed(self, topics: list[str]) -> None:
+        with self._lock:
+            for name in topics:
+                if (topic := self._topics_by_name.get(name)) is not None:
+                    topic.followed_at = self._now()
 
     def _retain(self, topic: _Topic, now: float) -> None:
         limits = self.limits
@@ -131,7 +158,7 @@ class MemoryEventLog(EventLog):
         with self._lock:
             found = self._found(topic)
             if found is None:
-                return Page()
+                return Page(vanished=topic not in self._deleted_at)
             begin = found.gone + max(0, offset - found.floor)
             end, room = begin, PAGE_BYTES
             last = min(len(found.records), begin + limit)
@@ -171,11 +198,22 @@ class MemoryEventLog(EventLog):
             if found.closed is not None:
                 return False
             found.closed = reason
-            return True
+        self._tell_evicted()
+        return True
 
     def _delete(self, topic: str) -> bool:
         with self._lock:
-            return self._topics_by_name.pop(topic, None) is not None
+            found = self._topics_by_name.pop(topic, None) is not None
+            if found:
+                self._remember_deleted(topic)
+            return found
+
+    def _remember_deleted(self, name: str) -> None:
+        now, deleted = self._now(), self._deleted_at
+        deleted[name] = now
+        deleted.move_to_end(name)
+        while len(deleted) > max(1, self.limits.max_topics) or next(iter(deleted.values())) <= now - DELETED_FOR:
+            deleted.popitem(last=False)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         with self._lock:
@@ -194,3 +232,4 @@ class MemoryEventLog(EventLog):
     def _clear_all(self) -> None:
         with self._lock:
             self._topics_by_name.clear()
+            self._deleted_at.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import TypedDict, TypeVar
 
@@ -61,8 +62,12 @@ async def adone(prepare: Callable[[EventLog], Callable[[], _T]], *, on_commit: b
     return await log.arun(call)
 
 
-def refuse_on_a_loop(verb: str) -> None:
-    """Refuse a plain verb where an event loop runs.
+def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
+    """Refuse a plain verb where an event loop runs, unless ``DJANGO_ALLOW_ASYNC_UNSAFE`` allows it, as it allows the ORM.
+
+    Args:
+        verb: Its name.
+        twin: Whether there is one with an ``a``, for coroutines.
 
     Raises:
         AsyncRequired: One does.
@@ -71,7 +76,9 @@ def refuse_on_a_loop(verb: str) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise AsyncRequired(f"{verb}() would hold up the event loop that runs here; write `await a{verb}(…)`. Nothing was done")
+    if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+        instead = f"write `await a{verb}(…)`" if twin else f"write `await sync_to_async({verb})(…)`"
+        raise AsyncRequired(f"{verb}() would hold up the event loop that runs here; {instead}. Nothing was done")
 
 
 def append(

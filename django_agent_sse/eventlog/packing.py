@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from ..exceptions import InvalidEvent
-from ..wire.event import Event
+from ..wire.event import Event, stored
 
 
 def pack(events: Iterable[Event]) -> str:
@@ -34,10 +34,10 @@ def _item(event: Event) -> object:
 
 def _event(item: object) -> Event:
     if isinstance(item, str):
-        return Event(item)
+        return stored(item)
     if not isinstance(item, list) or not 2 <= len(item) <= 3:
         raise ValueError(f"{item!r:.80} is no event")
     try:
-        return Event(item[0], event=item[1], retry=item[2] if len(item) == 3 else None)
+        return stored(item[0], item[1], item[2] if len(item) == 3 else None)
     except InvalidEvent as error:
         raise ValueError(str(error)) from error

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from .base import EventLog
 from .records import Head
-from .trouble import Trouble
+from .trouble import Trouble, outage
 
 SLOWEST = 0.5
 """Seconds between two questions while nothing changes."""
@@ -106,11 +106,7 @@ class Poll:
         self._pause = SLOWEST
         self._asked_at = 0.0
         self._took = 0.0
-        self._trouble = Trouble(
-            "the followed topics cannot be looked at",
-            "Streams stay open, and go on when that works again. See AGENT_SSE['EVENT_LOG'].",
-            longest=5.0,
-        )
+        self._trouble = Trouble("the followed topics cannot be looked at", "", longest=5.0, logger=None)  # `outage` says it
 
     @property
     def trouble(self) -> str:
@@ -151,9 +147,11 @@ class Poll:
                 heads = await log.aheads(sorted(topics))
             except Exception as error:
                 self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
+                outage.failed(error, topics)
                 return max(SLOWEST, self._trouble.failed(error))
             finally:
                 self._asked_at, self._took = 0.0, time.monotonic() - began
+            outage.over(topics)
             news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, told)
         self._trouble.over()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from .. import conf
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .position import Position
@@ -20,7 +21,8 @@ class Limits:
         max_events: Events of one topic; the oldest go first.
         max_bytes: Bytes of one topic's events.
         max_age: Seconds that an event is kept.
-        max_topics: Topics; the one that was longest without an event goes, a closed one before an open one.
+        max_topics: Topics; the one that was longest without an event goes, a closed one before an open one. Those that somebody
+            follows stay, and so does what begins with ``sse.``.
         key_window: Seconds in which a repeated ``key`` is recognised.
     """
 
@@ -34,10 +36,10 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 option = name.upper()
                 raise ConfigurationError(
-                    f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {value!r}; it must be a number above 0"
+                    f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {conf.shown(value)}; it must be a number above 0"
                 )
 
 
@@ -71,7 +73,7 @@ class Page:
         nonce: That of the event at ``top``, where the log has nonces and knows it.
         before: That of the event at the cursor, where it is kept: the reader's own, or its history is another one.
         forked: The epoch before this one, if the log changed it since it had lost what it had acknowledged.
-        vanished: There is no topic, and nobody deleted it: the store lost it, or forgot it for its age.
+        vanished: There is no topic, and nobody deleted it: it was evicted, the store lost it, or it was never there.
     """
 
     epoch: str = ""

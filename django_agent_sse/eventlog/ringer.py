@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures.thread  # noqa: F401  its end is registered before ours, and so comes after it
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -21,7 +22,9 @@ from .base import EventLog
 from .bell import LocalBell, bell
 from .layer import LayerBell, Outbox, layer_configured
 from .poll import Heads, Poll, Watch
-from .trouble import logger
+from .trouble import BELL
+
+logger = logging.getLogger(BELL)
 
 FLUSH = 1.0
 """Seconds that the end of the process waits for bells that are not sent yet, and again for the thread."""

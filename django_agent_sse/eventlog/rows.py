@@ -7,13 +7,14 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from django.db import connections, router
-from django.db.models import Case, F, QuerySet, Subquery, Value, When
+from django.db.models import Case, F, Q, QuerySet, Subquery, Value, When
 
-from ..exceptions import EventLogUnavailable
+from ..exceptions import EventLogUnavailable, EventUnreadable
 from ..models import LogKey, LogRow, LogTopic
-from ..wire.event import Event
+from ..wire.event import RESERVED, Event
 from .base import PAGE_BYTES
 from .checked import size_of
+from .notes import DELETED, FOLLOWED, Notes, portions
 from .packing import pack, unpack
 from .position import new_epoch
 from .records import Appended, Head, Record
@@ -21,7 +22,6 @@ from .records import Appended, Head, Record
 ROW_EVENTS = 256
 ROW_BYTES = 262_144
 """An append of more becomes several rows: a reader who needs one event of it does not read all of them."""
-_MOST_NAMES = 10_000
 
 Sized = list[tuple[Event, int]]
 
@@ -55,6 +55,7 @@ class Rows:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
+        self.notes = Notes(alias)
 
     @staticmethod
     def database() -> str:
@@ -106,23 +107,34 @@ class Rows:
         self._keys(topic)._raw_delete(self._alias)
         self._topics.filter(pk=topic.pk)._raw_delete(self._alias)
 
-    def make_room(self, most: float) -> None:
-        """Delete topics beyond ``most``: closed ones first, then those longest without an event."""
-        surplus = self._topics.count() - most
+    def make_room(self, most: float, new: str, followed_since: float) -> list[str]:
+        """Delete topics beyond ``most``, and return their names: closed ones first, then those longest without an event.
+
+        The new one stays, and so do this package's own and those that are followed.
+        """
+        ours = Q(name__gte=RESERVED, name__lt=f"{RESERVED}\x7f")
+        surplus = self._topics.exclude(ours).count() - most
         if surplus <= 0:
-            return
-        victims = self._topics.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
+            return []
+        followed = self.notes.since(FOLLOWED, followed_since).values("name")
+        victims = self._topics.exclude(ours).exclude(name=new).exclude(name__in=followed)
+        victims = victims.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
         if connections[self._alias].features.has_select_for_update_skip_locked:
             victims = victims.select_for_update(skip_locked=True)  # one that is being written to is none
-        for victim in [Found(*found) for found in victims.values_list(*Found._fields)[: int(surplus)]]:
+        gone = [Found(*found) for found in victims.values_list(*Found._fields)[: int(surplus)]]
+        for victim in gone:
             self.delete(victim)
+        names = [victim.name for victim in gone]
+        self.notes.forget(DELETED, names)
+        return names
 
     def heads(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
         """Where topics are, and when they were last appended to: one query for as many as the database takes."""
-        most = connections[self._alias].features.max_query_params or _MOST_NAMES
-        for start in range(0, len(names), most):
-            some = self._topics.filter(name__in=names[start : start + most])
-            for name, epoch, floor, top, closed, at in some.values_list("name", "epoch", "floor", "top", "closed", "appended_at"):
+        for some in portions(self._alias, names):
+            found = self._topics.filter(name__in=some)
+            for name, epoch, floor, top, closed, at in found.values_list(
+                "name", "epoch", "floor", "top", "closed", "appended_at"
+            ):
                 yield name, Head(epoch, floor, top, closed or None), at
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
@@ -134,6 +146,7 @@ class Rows:
         """Delete everything."""
         for model in (LogRow, LogKey, LogTopic):
             model._default_manager.using(self._alias).all()._raw_delete(self._alias)
+        self.notes.clear()
 
     # Events
 
@@ -163,7 +176,13 @@ class Rows:
             first = last - count + 1
             if first > offset + 1:
                 break
-            for event in self._unpacked(topic, last, count, payload)[offset + 1 - first :]:
+            try:
+                events = self._unpacked(topic, last, count, payload)
+            except EventUnreadable:
+                if found:
+                    break  # what comes before it can be read
+                raise
+            for event in events[offset + 1 - first :]:
                 left -= size_of(event)
                 if found and (left < 0 or len(found) >= limit):
                     return found
@@ -260,9 +279,10 @@ def _digest(key: str) -> str:
     return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _broken(topic: Found, last: int, what: str) -> EventLogUnavailable:
-    return EventLogUnavailable(
+def _broken(topic: Found, last: int, what: str) -> EventUnreadable:
+    return EventUnreadable(
         f"the topic {topic.name!r} is damaged: its row in {LogRow._meta.db_table} with topic_id={topic.pk} and last={last} "
         f"{what}. Restore it, or give up what is older: event_log().trim({topic.name!r}, max_events={topic.top - last}), or the "
-        f"whole topic: Topic({topic.name!r}).delete()"
+        f"whole topic: Topic({topic.name!r}).delete()",
+        last,
     )

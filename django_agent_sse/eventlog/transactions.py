@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.utils.connection import ConnectionDoesNotExist
 
+from .. import conf
 from ..exceptions import ConfigurationError, EventLogUnavailable
 
 PATIENCE = 20.0
@@ -143,20 +144,26 @@ def explained(alias: str, outcome: str) -> Iterator[None]:
     except TransactionManagementError:
         raise  # the caller's own: after an error, its block takes no more queries
     except ConnectionDoesNotExist as error:
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']: DATABASES has no {alias!r}. {outcome}") from error
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']: DATABASES has no {conf.shown(alias)}. {outcome}") from error
     except ImproperlyConfigured as error:
         raise ConfigurationError(
             f"topics are kept in DATABASES[{alias!r}], which cannot be used: {error} Or keep them elsewhere: "
             f"AGENT_SSE['EVENT_LOG']. {outcome}"
         ) from error
     except Error as error:
-        raise EventLogUnavailable(f"{_what(alias, error)} {outcome}. The database said: {_first_line(error)}") from error
+        told = f"{_what(alias, error)} {outcome}. The database said: {_first_line(error)}"
+        raise EventLogUnavailable(told, "tables" if _is_missing(error) else "store") from error
+
+
+def _is_missing(error: Error) -> bool:
+    """Whether the tables were not made yet, or not all of them."""
+    return _code(error) in _MISSING or "no such table" in str(error) or "no such column" in str(error)
 
 
 def _what(alias: str, error: Error) -> str:
-    code, text = _code(error), str(error)
+    code = _code(error)
     where = f"DATABASES[{alias!r}]"
-    if code in _MISSING or "no such table" in text or "no such column" in text:
+    if _is_missing(error):
         database = "" if alias == "default" else f" --database {alias}"
         return f"the tables of the event log are not in {where}, or are old: run `manage.py migrate{database}`."
     if code in _READ_ONLY:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ..eventlog.base import EventLog
 from ..eventlog.current import event_log
 from ..eventlog.threads import readers
-from ..exceptions import AgentSSEError
+from ..eventlog.trouble import public_words
+from ..exceptions import AgentSSEError, EventUnreadable
+from ..safetext import printable
+from .answers import NONE, Answer, answers_of
 from .commands import Watch
 from .history import History
 from .measures import Row, Snapshot, decode
@@ -22,6 +24,8 @@ from .measuring import Looker, Question
 from .monitor import monitor, tell
 from .process import this_process
 from .reporter import LIFE, REPORTS, ROWS
+
+logger = logging.getLogger("django_agent_sse.monitor")
 
 READ = 0.8
 """Seconds for which a picture is new enough."""
@@ -33,6 +37,10 @@ ROWS_HOLD = 4.0
 """Seconds for which rows hold."""
 ASK_AGAIN = 5.0
 PAGE = 256
+MOST = 20_000
+"""Reports that are read at most where one begins to look: those of 300 processes, for as long as reports are kept."""
+AHEAD = 3600.0
+"""Seconds that another machine's clock may be before this one's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +82,6 @@ class Picture:
         return sum(snapshot.total(name) for snapshot in self.counted)
 
 
-class _Answer(NamedTuple):
-    """What one process said to one question, at a time in seconds since 1970. ``matched`` counts what is not told, too."""
-
-    at: float
-    rows: list[Row]
-    matched: int
-    readers: Mapping[str, int]
-
-
-_NONE = _Answer(0.0, [], 0, {})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readers:
     """How many streams follow topics.
@@ -106,7 +102,11 @@ class Readers:
 
 
 class Board:
-    """One per process; used from any loop."""
+    """One per process; used from any loop.
+
+    Attributes:
+        skipped: Events of the monitor's topics that were no reports.
+    """
 
     def __init__(self) -> None:
         self._reset()
@@ -116,11 +116,12 @@ class Board:
         self._log: EventLog | None = None
         self._history = History()
         self._cursors: dict[str, tuple[str, int]] = {}
-        self._answers: dict[tuple[str, Question], _Answer] = {}
+        self._answers: dict[tuple[str, Question], Answer] = {}
         self._read_at = 0.0
         self._looker = Looker()
         self._asked: dict[Question, float] = {}
         self._trouble = ""
+        self.skipped = 0
 
     async def look(self, within: float = READ) -> Picture:
         """The picture of this moment, or of so many seconds before."""
@@ -144,7 +145,9 @@ class Board:
                     self._take(log, ROWS)
                     self._trouble = ""
                 except AgentSSEError as error:
-                    self._trouble = str(error)
+                    self._trouble = public_words(error)
+                except Exception as error:  # whatever is the matter with the log: the page lives, and says it
+                    self._trouble = printable(error, 500)
             self._history.forget(now := time.time())
             self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < LIFE}
             self._read_at = time.monotonic()
@@ -160,26 +163,43 @@ class Board:
     def _take(self, log: EventLog, topic: str) -> None:
         epoch, cursor = self._cursors.get(topic, ("", 0))
         while True:
-            page = log.read_after(topic, cursor, PAGE)
+            try:
+                page = log.read_after(topic, cursor, PAGE)
+            except EventUnreadable as error:
+                self._skip(topic, error.offset, error)
+                epoch, cursor = self._cursors[topic] = log.state(topic).epoch, max(cursor + 1, error.offset)
+                continue
             if page.epoch != epoch:
-                epoch, cursor = page.epoch, 0
+                epoch, cursor = page.epoch, max(0, page.top - MOST)
                 if page.epoch:
-                    page = log.read_after(topic, 0, PAGE)
+                    continue
             for record in page.records:
                 cursor = record.offset
-                with contextlib.suppress(ValueError, TypeError):
-                    self._take_report(*decode(record.event.data))
+                try:
+                    self._take_report(record.event.data)
+                except Exception as error:  # whatever stands there: the page lives
+                    self._skip(topic, cursor, error)
             self._cursors[topic] = epoch, cursor
             if not page.records or cursor >= page.top:
                 return
 
-    def _take_report(self, snapshot: Snapshot, more: dict[str, object]) -> None:
+    def _take_report(self, text: str) -> None:
+        snapshot, more = decode(text)
+        if snapshot.at > time.time() + AHEAD:
+            raise ValueError("it tells of the future")
+        answers = [*answers_of(snapshot, more.get("answers", []))]
         self._history.take(snapshot)
-        answers = more.get("answers")
-        if isinstance(answers, list):
-            for asked, rows, matched, readers in answers:
-                told = [Row(*row)._replace(topics=tuple(row[2])) for row in rows]
-                self._answers[snapshot.process.id, Question(**asked)] = _Answer(snapshot.at, told, int(matched), dict(readers))
+        for question, answer in answers:
+            self._answers[snapshot.process.id, question] = answer
+
+    def _skip(self, topic: str, offset: int, error: Exception) -> None:
+        """Leave a report alone; the log says it of the first one."""
+        if not self.skipped:
+            logger.warning(
+                "event %d of %s is no report of a process, and is skipped: %s. Who can write to the event log? This is said once",
+                *(offset, topic, printable(error)),
+            )
+        self.skipped += 1
 
     def picture(self) -> Picture:
         """What was read last."""
@@ -216,13 +236,28 @@ class Board:
             return rows, matched, 0
         picture, found, matched, missing = self.picture(), list[Row](), 0, 0
         for snapshot in picture.counted:
-            answer = self._answers.get((snapshot.process.id, question), _NONE)
+            answer = self._answers.get((snapshot.process.id, question), NONE)
             if picture.at - answer.at > ROWS_HOLD:
                 missing += not question.process or question.process == snapshot.process.id
                 continue
             found += answer.rows
             matched += answer.matched
         return sorted(found, key=_order(question), reverse=question.sort.startswith("-")), matched, missing
+
+    async def answers(self, question: Question, patience: float = 2.0) -> tuple[list[Row], int, int]:
+        """What ``rows`` tells once every process has answered, or when that has taken too long.
+
+        Raises:
+            EventLogError: The log cannot be written.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            await self.look()
+            await self.ask(question)
+            rows, matched, missing = self.rows(question)
+            if not missing or time.monotonic() >= deadline:
+                return rows, matched, missing
+            await asyncio.sleep(READ / 4)
 
     async def readers(self, prefix: str, patience: float = 2.0) -> Readers:
         """How many streams of all processes follow each topic that begins so.
@@ -232,16 +267,11 @@ class Board:
         """
         if self.local:
             return Readers(told=(_told(*self._looker.readers(prefix)),))
-        question, deadline = Question(readers=prefix), time.monotonic() + patience
-        while True:
-            await self.look()
-            await self.ask(question)
-            _, _, missing = self.rows(question)
-            if not missing or time.monotonic() >= deadline:
-                ids = [snapshot.process.id for snapshot in self.picture().counted]
-                answers = [answer for id in ids if (answer := self._answers.get((id, question))) is not None]
-                return Readers(told=tuple(_told(answer.readers, answer.matched) for answer in answers), missing=missing)
-            await asyncio.sleep(READ / 4)
+        question = Question(readers=prefix)
+        _, _, missing = await self.answers(question, patience)
+        ids = [snapshot.process.id for snapshot in self.picture().counted]
+        answers = [answer for id in ids if (answer := self._answers.get((id, question))) is not None]
+        return Readers(told=tuple(_told(answer.readers, answer.matched) for answer in answers), missing=missing)
 
 
 def _told(counts: Mapping[str, int], topics: int) -> tuple[Mapping[str, int], bool]:

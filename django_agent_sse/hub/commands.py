@@ -1,21 +1,29 @@
-"""What staff asks of all processes: to see rows, to close streams, to drain. Events of one topic, obeyed by whom they are for."""
+"""What staff asks of all processes: to see rows, to close streams, to drain. Events of one topic, obeyed by whom they are for.
+
+Each is signed with the project's ``SECRET_KEY``, so that whoever can write to the log cannot command anything, and says when that
+was: a copy of an old one is not obeyed again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import random
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from django.core import signing
+
 from ..eventlog.base import EventLog
 from ..eventlog.bell import bell
+from ..eventlog.checked import InternalTopic
 from ..eventlog.ringer import ringer
-from ..wire.event import Event
+from ..safetext import printable
+from ..wire.event import MAX_RETRY, Event
 from .endings import Ending
 from .loops import LoopStreams, OpenStream
 from .measuring import Looker, Question, id_of
@@ -24,7 +32,11 @@ from .registry import registry
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
-COMMANDS = "sse.monitor.commands"
+COMMANDS = InternalTopic("sse.monitor.commands")
+LIFE = 120.0
+"""Seconds for which a command holds after it was signed, by clocks that may be as far apart."""
+MAX_BYTES = 16_384
+"""Bytes of a signed command; what is larger is none."""
 WAVE = 100
 """Streams that are ended at once; more would hold up the others of the loop."""
 PAUSE = 0.05
@@ -84,20 +96,42 @@ Command = Watch | Close | Drain
 _KINDS: dict[str, type[Watch] | type[Close] | type[Drain]] = {"watch": Watch, "close": Close, "drain": Drain}
 
 
+class CommandRefused(ValueError):
+    """What stands in the log among commands is none that may be obeyed."""
+
+
 def event_of(command: Command) -> Event:
-    """As it stands in the log."""
-    return Event(json.dumps(dataclasses.asdict(command)), event=type(command).__name__.lower())
+    """As it stands in the log: signed now."""
+    kind = type(command).__name__.lower()
+    return Event(_signer().sign_object([kind, time.time(), dataclasses.asdict(command)]), event=kind)
 
 
-def command_of(event: Event) -> Command | None:
-    """What stands in the log; ``None`` where it is none of these, or of another version."""
-    kind = _KINDS.get(event.event or "")
-    with contextlib.suppress(TypeError, ValueError):
-        told = json.loads(event.data)
-        if kind is Watch:
+def command_of(event: Event) -> Command:
+    """What stands in the log.
+
+    Raises:
+        CommandRefused: It is not signed, or not lately, or of another version.
+    """
+    if len(event.data) > MAX_BYTES:
+        raise CommandRefused(f"it has {len(event.data):,} characters, more than any command")
+    try:
+        kind, at, told = _signer().unsign_object(event.data)
+        age = time.time() - at
+        if kind == "watch":
             told["question"] = Question(**told["question"])
-        return kind(**told) if kind is not None else None
-    return None
+        command = _KINDS[kind](**told)
+    except signing.BadSignature:
+        raise CommandRefused("it is not signed with this process's SECRET_KEY, or one of its SECRET_KEY_FALLBACKS") from None
+    except (TypeError, ValueError, KeyError) as error:
+        raise CommandRefused(f"another version of the package has written it ({printable(error)})") from error
+    if not -LIFE <= age <= LIFE:
+        when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
+        raise CommandRefused(f"it was signed {when}: it was copied, or the clocks of machines differ")
+    return command
+
+
+def _signer() -> signing.Signer:
+    return signing.Signer(salt=f"django_agent_sse.{COMMANDS}")
 
 
 def obey(command: Close | Drain, looker: Looker) -> int:
@@ -111,9 +145,8 @@ def obey(command: Close | Drain, looker: Looker) -> int:
         streams = _meant(command, looker)
     if streams or isinstance(command, Drain):
         told = "%s: %d streams are ended here, as %s asked (%s)"
-        logger.warning(
-            told, type(command).__name__.lower(), len(streams), command.by or "somebody", command.reason or "no reason"
-        )
+        by, reason = printable(command.by, 150) or "somebody", printable(command.reason) or "no reason"
+        logger.warning(told, type(command).__name__.lower(), len(streams), by, reason)
     _end(streams, command.retry)
     return len(streams)
 
@@ -144,7 +177,7 @@ def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
 def _end_wave(mine: LoopStreams, streams: list[OpenStream], retry: int | None, several: bool) -> None:
     for stream in streams[:WAVE]:
         later = int(retry * random.uniform(1 - JITTER, 1 + JITTER)) if retry is not None and several else retry
-        stream.end(Ending.KICKED, retry=later)
+        stream.end(Ending.KICKED, retry=None if later is None else min(later, MAX_RETRY))
     if rest := streams[WAVE:]:
         asyncio.get_running_loop().call_later(PAUSE, _end_wave, mine, rest, retry, several)
 

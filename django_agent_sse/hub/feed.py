@@ -8,20 +8,18 @@ follower changes from "history" to "live", and nothing that could fall between t
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import OrderedDict, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import Any
 
 from ..eventlog import records
 from ..eventlog.base import EventLog
-from ..exceptions import EventLogError
+from ..eventlog.trouble import outage
+from ..exceptions import EventLogError, EventLogUnavailable
 from .batch import Batch, Entry, Page, Waiter
 from .budget import budget
-
-logger = logging.getLogger("django_agent_sse.hub")
 
 RING_EVENTS = 512
 RING_BYTES = 2_097_152
@@ -32,6 +30,10 @@ PAGES = 8
 """Pages that a feed keeps for others who are behind."""
 RETRY = 1.0
 """Seconds after which, more or less, a page is asked for again that the log could not give."""
+
+
+def _nothing(topic: str) -> None:
+    """Tell nobody."""
 
 
 class Feed:
@@ -50,8 +52,10 @@ class Feed:
         shared: What followers at an offset get next, made by the first who asked since anything changed.
     """
 
-    def __init__(self, topic: str, log: EventLog) -> None:
+    def __init__(self, topic: str, log: EventLog, found: Callable[[str], object] = _nothing) -> None:
+        """Know nothing yet; ``found`` is called with the topic's name whenever there is one, or another one, in the log."""
         self.topic = topic
+        self._found = found
         self.epoch = self.nonce = self.forked = ""
         self.floor = self.top = 0
         self.closed: str | None = None
@@ -101,7 +105,9 @@ class Feed:
         error = None if task.cancelled() else task.exception()
         self.behind = error is not None
         if error is not None:
-            logger.warning("the topic %r cannot be read now: %s", self.topic, error)
+            outage.failed(error, [self.topic])
+        elif not task.cancelled():
+            outage.over([self.topic])
 
     def offer(self, page: records.Page) -> None:
         """Take the log's own records, which a bell has brought, if they provably are the next ones; look, if they are not.
@@ -149,6 +155,8 @@ class Feed:
         self._forget()
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
         self.forked, self.vanished = page.forked, page.vanished
+        if page.epoch:
+            self._found(self.topic)
         self.top, self.nonce = (0, "") if fresh or not page.top else (page.top, page.nonce)
         more = bool(page.epoch) and self._take(page)
         self.wake()
@@ -228,9 +236,11 @@ class Feed:
             if found.epoch != epoch or not found.records or found.records[0].offset != start + 1:
                 await self.look()  # so that epoch and floor explain it to those who wait
                 if self.epoch == epoch and self.floor <= start < self.top:
-                    raise EventLogError("it has no events where it says that there are some")
+                    raise EventLogUnavailable(
+                        f"the topic {self.topic!r} has no events after {start}, where it says that there are some", "topic"
+                    )
         except EventLogError as error:
-            logger.warning("events after %d of the topic %r cannot be read now: %s", start, self.topic, error)
+            outage.failed(error, [self.topic])
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
             found = records.Page()
         same = found.epoch == self.epoch == epoch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 from collections import Counter
@@ -12,19 +11,22 @@ from ..eventlog.base import EventLog
 from ..eventlog.bell import EVERY, LocalBell, bell
 from ..eventlog.checked import valid_topic
 from ..eventlog.current import event_log
+from ..eventlog.eviction import NOTE_EVERY, is_internal
 from ..eventlog.poll import Heads
 from ..eventlog.records import Head, Page
 from ..eventlog.ringer import Ringer, ringer
+from ..eventlog.trouble import Trouble, outage
 from ..exceptions import EventLogError
 from .feed import Feed
-
-logger = logging.getLogger("django_agent_sse.hub")
 
 LINGER = 30.0
 """Seconds that a feed is kept without followers: who reconnects finds its ring."""
 CHECK = 15.0
 """Seconds between two looks at every followed topic, whether or not a bell rang; less by up to a half, by chance, so that
 processes do not look all at once. A bell that was lost costs no more than this."""
+
+NOTE_PAUSE = 0.25
+"""Seconds between two writes of which topics are followed, at least: those that are opened meanwhile are written together."""
 
 
 class Feeds:
@@ -46,6 +48,12 @@ class Feeds:
         self._hearing: dict[str, asyncio.Task[None]] = {}
         self._check: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
+        self._to_note: set[str] = set()
+        self._note_at = self._loop.time() + NOTE_EVERY
+        self._note_trouble = Trouble(
+            "followed topics cannot be noted", "They may be evicted (MAX_TOPICS) though they are followed."
+        )
         bell.listen(self._rung, self._offered)
 
     def __len__(self) -> int:
@@ -60,7 +68,7 @@ class Feeds:
         """
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = Feed(valid_topic(topic), self.log)
+            feed = self._feeds[topic] = Feed(valid_topic(topic), self.log, self._note)
             if self.log.doorbell is not None:
                 self._hearing[topic] = self._loop.create_task(self.log.doorbell.follow(topic))
         self._followers[topic] += 1
@@ -100,8 +108,9 @@ class Feeds:
         self._followers.clear()
         self._lingering.clear()
         self._check = None
-        if self._asking is not None and not self._loop.is_closed():
-            self._asking.cancel()
+        for task in (self._asking, self._noting):
+            if task is not None and not self._loop.is_closed():
+                task.cancel()
 
     def _drop(self, topic: str) -> None:
         self._lingering.pop(topic, None)
@@ -136,18 +145,45 @@ class Feeds:
                     feed.nudge()
         elif self._followers:
             self._asking = self._loop.create_task(self._ask([*self._followers]))
+        if self._loop.time() >= self._note_at:
+            self._note_at = self._loop.time() + NOTE_EVERY
+            self._note(*(topic for topic in self._followers if self._feeds[topic].epoch))
         if self._feeds:
             self._check_later()
         else:
             self._check = None
+
+    def _note(self, *topics: str) -> None:
+        """Have the log know that these are followed, so that they are not evicted: soon, and many at once."""
+        if not self.log.crosses_processes:
+            self.log.note_followed(topics)
+            return
+        self._to_note.update(topic for topic in topics if not is_internal(topic))
+        if self._to_note and self._noting is None:
+            self._noting = self._loop.create_task(self._note_all())
+
+    async def _note_all(self) -> None:
+        topics, self._to_note = sorted(self._to_note), set()
+        try:
+            await self.log.anote_followed(topics)
+        except Exception as error:
+            self._note_trouble.failed(error, quietly=outage.lasts)
+        else:
+            self._note_trouble.over()
+        self._loop.call_later(NOTE_PAUSE, self._noted)
+
+    def _noted(self) -> None:
+        self._noting = None
+        self._note()
 
     async def _ask(self, topics: list[str]) -> None:
         """Look at all of them with one question."""
         try:
             heads = await self.log.aheads(topics)
         except EventLogError as error:
-            logger.warning("the followed topics cannot be looked at now: %s", error)
+            outage.failed(error, topics)
         else:
+            outage.over(topics)
             self._compare({topic: heads.get(topic) for topic in topics})
 
     def _compare(self, heads: Heads) -> None:

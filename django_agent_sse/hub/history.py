@@ -10,6 +10,8 @@ from .measures import Snapshot
 BUCKET = 5.0
 """Seconds of one point."""
 POINTS = 60
+PROCESSES = 2_000
+"""Processes whose past is kept at most."""
 GAUGES = ("open", "slow")
 COUNTERS = ("events", "bytes", "refused", "errors")
 HELD = 2
@@ -37,7 +39,13 @@ class History:
         self._pasts: dict[str, _Past] = {}
 
     def take(self, snapshot: Snapshot) -> None:
-        """One more."""
+        """One more.
+
+        Raises:
+            ValueError: It is of more processes than are kept.
+        """
+        if len(self._pasts) >= PROCESSES and snapshot.process.id not in self._pasts:
+            raise ValueError(f"more than {PROCESSES:,} processes have told of themselves")
         past = self._pasts.setdefault(snapshot.process.id, _Past())
         before = past.recent[-1] if past.recent else None
         if before is not None and snapshot.at <= before.at:
@@ -95,8 +103,3 @@ class History:
         last = recent[-1]
         first = next(one for one in reversed(recent) if one is recent[0] or last.at - one.at >= RECENT)
         return max(0.0, last.total(name) - first.total(name)) / max(last.at - first.at, 0.001)
-
-
-def _held(past: _Past, bucket: int) -> tuple[int, ...] | None:
-    """The gauges at that time: those of the bucket, or of one shortly before it."""
-    return next((past.gauges[bucket - back] for back in range(HELD + 1) if bucket - back in past.gauges), None)

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from . import fields
 from .process import Process
 
+ROUTES = 10_000
+"""Routes that one report tells of at most; and so on for the rest of it."""
+KINDS = PROBLEMS = 50
 SLOW_SECONDS = 1.0
 """A send that has waited for the client for so long makes the stream a slow one."""
 
@@ -148,19 +152,54 @@ def encode(snapshot: Snapshot, **more: Any) -> str:
 
 
 def decode(text: str) -> tuple[Snapshot, dict[str, Any]]:
-    """What ``encode`` made.
+    """What ``encode`` made, and what else it was given, which nobody has looked at yet.
 
     Raises:
         ValueError: It was another version of the package, or somebody else.
     """
+    told = fields.parsed(text)
     try:
-        told = json.loads(text)
-        process = Process(**told.pop("process"))
-        routes = {route: RouteCounts(**counts) for route, counts in told.pop("routes").items()}
-        about = {name: told.pop(name) for name in ("problems", "draining", "last") if name in told}
-        return Snapshot(process=process, at=float(told.pop("at")), routes=routes, **about), told
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"no report of a process: {error}") from error
+        process = _process(told.pop("process"))
+        routes = {route: _counts(counts) for route, counts in fields.mapping(told.pop("routes"), ROUTES).items()}
+        at = fields.moment(told.pop("at"))
+    except KeyError as error:
+        raise ValueError(f"no report of a process: {error} is missing") from error
+    problems = fields.mapping(told.pop("problems", {}), PROBLEMS)
+    return Snapshot(
+        process=process,
+        at=at,
+        routes=routes,
+        problems={key: fields.text(detail, 2000) for key, detail in problems.items()},
+        draining=fields.flag(told.pop("draining", False)),
+        last=fields.flag(told.pop("last", False)),
+    ), told
+
+
+def _process(value: object) -> Process:
+    told = fields.mapping(value, 4)
+    return Process(
+        id=fields.text(told["id"], 60),
+        host=fields.text(told["host"], 100),
+        pid=fields.count(told["pid"]),
+        since=fields.moment(told["since"]),
+    )
+
+
+def _counts(value: object) -> RouteCounts:
+    told = fields.mapping(value, len(RouteCounts.__slots__))
+    found: dict[str, Any] = {}
+    for name, given in told.items():
+        if name in ("endings", "refused"):
+            found[name] = {key: fields.count(one) for key, one in fields.mapping(given, KINDS).items()}
+        elif name == "durations":
+            found[name] = tuple(fields.count(one) for one in fields.listed(given, KINDS))
+        elif name == "seconds":
+            found[name] = fields.number(given)
+        elif name in RouteCounts.__slots__:
+            found[name] = fields.count(given)
+        else:
+            raise ValueError("a route has no such count")
+    return RouteCounts(**found)
 
 
 def _without_zeros(counts: RouteCounts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..eventlog.current import event_log
+from ..eventlog.position import MAX_ID
 from ..eventlog.ringer import ringer
 from ..exceptions import AgentSSEError
 from .loops import OpenStream
@@ -25,6 +26,8 @@ _ZERO = time.time() - time.monotonic()
 """When the loops' clock stood at 0, in seconds since 1970: the same for all reports, so that the order of rows never changes."""
 TOPICS = 200
 """Topics whose readers one question gets at most."""
+LONGEST_ID = 512
+"""Characters of a stream's last id that are told: a position has fewer, what a handler writes as an id any number."""
 ROWS = 100
 """Rows of one process that one question gets at most."""
 
@@ -34,7 +37,7 @@ class Question:
     """Which streams somebody wants to see, and in which order.
 
     Attributes:
-        route: Of this route only; so are ``user``, ``process`` (an id) and ``state``. Empty: of all.
+        route: Of this route only; so are ``user``, ``process`` (an id), ``state`` and ``stream`` (an id). Empty: of all.
         text: What the route, a topic, the user, the address or the user agent contains.
         readers: Not rows, but how many streams follow each topic that begins so.
         sort: A column; with a leading ``-`` the largest first.
@@ -44,6 +47,7 @@ class Question:
     user: str = ""
     process: str = ""
     state: str = ""
+    stream: str = ""
     text: str = ""
     readers: str | None = None
     sort: str = "-opened"
@@ -153,6 +157,8 @@ def measured() -> Iterator[tuple[float, OpenStream, Measure]]:
 
 def fits(question: Question, now: float, stream: OpenStream, facts: Facts, measure: Measure) -> bool:
     """Whether somebody asked for this stream."""
+    if question.stream and id_of(stream) != question.stream:
+        return False
     if question.route and facts.route != question.route:
         return False
     if question.user and facts.user != question.user:
@@ -182,7 +188,7 @@ def _row(now: float, stream: OpenStream, facts: Facts, measure: Measure) -> Row:
         seconds=round(seconds, 3),
         events=measure.events,
         bytes=measure.bytes,
-        last_id=stream.last_id,
+        last_id=None if stream.last_id is None else stream.last_id[:MAX_ID],
         lag=measure.lag,
         idle=round(max(0.0, now - measure.wrote), 3) if measure.opened is not None else 0.0,
         address=facts.address,

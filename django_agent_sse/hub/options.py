@@ -58,7 +58,7 @@ _made: tuple[Any, MonitorOptions] | None = None
 def _options(given: Any) -> MonitorOptions:
     known = [name.upper() for name in MonitorOptions.__slots__]
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {given!r}; it is a dict with any of {', '.join(known)}")
+        raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(given)}; it is a dict with any of {', '.join(known)}")
     for name in given:
         if name not in known:
             near = get_close_matches(str(name).upper(), known, n=1)
@@ -68,4 +68,4 @@ def _options(given: Any) -> MonitorOptions:
 
 
 def _wrong(name: str, value: object, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] is {value!r}; it is {expected}")
+    return ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] is {conf.shown(value)}; it is {expected}")

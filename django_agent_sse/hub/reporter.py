@@ -20,21 +20,23 @@ from functools import partial
 from typing import Any
 
 from ..eventlog.base import EventLog
+from ..eventlog.checked import InternalTopic
 from ..eventlog.current import event_log
-from ..eventlog.records import Page
+from ..eventlog.records import Page, TopicState
 from ..eventlog.threads import writers
 from ..eventlog.trouble import Trouble
-from ..exceptions import AgentSSEError
+from ..exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
+from ..safetext import printable
 from ..wire.event import Event
-from .commands import COMMANDS, Command, Watch, command_of, hear, obey
-from .measures import encode
+from .commands import COMMANDS, Command, CommandRefused, Watch, command_of, hear, obey
+from .measures import Snapshot, encode
 from .measuring import Looker, Question
 from .registry import open_streams, registry
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
-REPORTS = "sse.monitor.reports"
-ROWS = "sse.monitor.rows"
+REPORTS = InternalTopic("sse.monitor.reports")
+ROWS = InternalTopic("sse.monitor.rows")
 REPORT = 5.0
 """Seconds between two reports of a process."""
 LIFE = 15.0
@@ -84,6 +86,7 @@ class Reporter:
             "Streams are not affected; the admin's page does not show this process. See AGENT_SSE['MONITOR'].",
         )
         self._broken = False
+        self._refused = 0
 
     def stop(self, seconds: float) -> None:
         self._stopped = True
@@ -114,7 +117,10 @@ class Reporter:
         try:
             pause = await self._turn(await self._log_now())
         except AgentSSEError as error:
-            pause = max(1.0, self._trouble.failed(error))
+            # Without its tables nobody uses topics; who does is told.
+            pause = max(
+                1.0, self._trouble.failed(error, quietly=isinstance(error, EventLogUnavailable) and error.kind == "tables")
+            )
         except Exception:
             if not self._broken:
                 logger.exception("the monitor has failed, and goes on; streams are not affected. This is said once")
@@ -160,7 +166,7 @@ class Reporter:
         if ends or now >= self._report_at:
             self._report_at = now + REPORT
             self._news = self._news or log.doorbell is not None  # which may lose a bell
-            await self._append(log, REPORTS, encode(self.looker.snapshot(last=ends)))
+            await self._append(log, REPORTS, encode(self._snapshot(last=ends)))
         if ends:
             return None
         if self._questions and now >= self._rows_at:
@@ -179,7 +185,13 @@ class Reporter:
             if watch.question not in answers:
                 answers[watch.question] = self._answer(watch.question)
         told = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
-        return encode(self.looker.snapshot(), answers=told)
+        return encode(self._snapshot(), answers=told)
+
+    def _snapshot(self, *, last: bool = False) -> Snapshot:
+        found = self.looker.snapshot(last=last)
+        if not self._refused:
+            return found
+        return dataclasses.replace(found, problems={**found.problems, "commands": f"{self._refused:,}"})
 
     def _answer(self, question: Question) -> list[Any]:
         if question.readers is None:
@@ -200,23 +212,37 @@ class Reporter:
                 await asyncio.wrap_future(writers.submit(partial(log.trim, topic, max_age=age)))
 
     async def _read_commands(self, log: EventLog) -> None:
-        page = await log.aread_after(COMMANDS, self._cursor)
+        try:
+            page = await log.aread_after(COMMANDS, self._cursor)
+        except EventUnreadable as error:
+            if (state := await log.astate(COMMANDS)).epoch != self._epoch:
+                self._begin_at(state)
+            self._refuse(error.offset, error)
+            self._cursor, self._news = max(self._cursor + 1, error.offset), True
+            return
         if page.epoch != self._epoch:
             if self._cursor:
                 page = await log.aread_after(COMMANDS, 0)
             self._begin_at(page)
         for record in page.records:
-            self._cursor, command = record.offset, command_of(record.event)
-            if isinstance(command, Watch) or (record.offset > self._over_before and record.at >= self._too_old):
+            self._cursor = record.offset
+            news = record.offset > self._over_before and record.at >= self._too_old
+            try:
+                command = command_of(record.event)
+            except CommandRefused as error:
+                if news:
+                    self._refuse(record.offset, error)
+                continue
+            if isinstance(command, Watch) or news:
                 self.take(command)
-            elif command is not None:
+            else:
                 self._obeyed.append(command.id)
         if page.records and page.records[-1].offset < page.top:
             self._news = True
         else:
             self._read_at = time.time()
 
-    def _begin_at(self, page: Page) -> None:
+    def _begin_at(self, page: Page | TopicState) -> None:
         """What was asked before this process looked for the first time is over, but for who watches.
 
         Another epoch may hold what was read in the one before: after a failover, a part of it. That is known by its id, or by
@@ -226,10 +252,19 @@ class Reporter:
         self._too_old = self._read_at - FRESH if self._epoch is not None else 0.0
         self._epoch, self._cursor = page.epoch, 0
 
-    def take(self, command: Command | None) -> None:
+    def _refuse(self, offset: int, error: Exception) -> None:
+        """Leave a command alone; the log says it of the first one, the reports of how many there were."""
+        if not self._refused:
+            logger.warning(
+                "event %d of the monitor's commands is not obeyed: %s. Who can write to the event log? This is said once; the "
+                "page of live streams counts more of them",
+                *(offset, printable(error)),
+            )
+        self._refused += 1
+        self._report_at = min(self._report_at, time.monotonic() + WATCHED)
+
+    def take(self, command: Command) -> None:
         """A command, once."""
-        if command is None:
-            return
         if isinstance(command, Watch):
             if command.id not in self._questions:
                 self._rows_at = 0.0

@@ -53,12 +53,15 @@ _installed: dict[int, _Chained] = {}
 
 
 def watch_signals() -> None:
-    """Chain the handlers where they are not in force; only the main thread can, elsewhere this does nothing."""
+    """Chain the handlers where they are not in force; only the main thread can, elsewhere this does nothing.
+
+    What is ignored stays so: it does not end the process, and so not its streams.
+    """
     if threading.get_ident() != threading.main_thread().ident:
         return
     for number in SIGNALS:
         current = signal.getsignal(number)
-        if current is not _installed.get(number):
+        if current is not signal.SIG_IGN and current is not _installed.get(number):
             chained = _installed[number] = _Chained(current)
             signal.signal(number, chained)
 

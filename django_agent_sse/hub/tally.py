@@ -24,6 +24,8 @@ class Refusal(StrEnum):
     """Too many threads were busy, the log could not be read, or the process is being drained."""
     GONE = "gone"
     """The client's position could not be honoured (410)."""
+    NOT_FOUND = "not_found"
+    """The handler found nothing there, or no topic can have the name that was made of what the client sent (404)."""
     ERROR = "error"
     """The handler raised before the response had begun."""
 

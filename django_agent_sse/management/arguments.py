@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 
-from ..eventlog.checked import valid_topic
-from ..exceptions import TopicNameInvalid
+from ..eventlog.checked import valid_reason, valid_topic
+from ..exceptions import InvalidEvent, TopicNameInvalid
+from ..wire.event import valid_name
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -16,18 +18,23 @@ _SIZE = re.compile(r"(\d+)([kmg]?)i?b?", re.IGNORECASE)
 
 def topic(text: str) -> str:
     """A topic's name."""
-    return _named(text, "topic")
+    return _checked(valid_topic, text)
 
 
 def reason(text: str) -> str:
     """Why a topic is closed."""
-    return _named(text, "reason")
+    return _checked(valid_reason, text)
 
 
-def _named(text: str, what: str) -> str:
+def event_name(text: str) -> str:
+    """The name of an event."""
+    return _checked(lambda name: valid_name("event", name), text)
+
+
+def _checked(check: Callable[[str], str], text: str) -> str:
     try:
-        return valid_topic(text, what)
-    except TopicNameInvalid as error:
+        return check(text)
+    except (TopicNameInvalid, InvalidEvent) as error:
         raise ArgumentTypeError(str(error)) from error
 
 

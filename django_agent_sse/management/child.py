@@ -147,12 +147,13 @@ class _Reader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        number = self._pipe.fileno()
-        while data := os.read(number, READ):
-            self.read += len(data)
-            self.taking = True
-            self._take(self._source, data)
-            self.taking = False
+        with self._pipe:
+            number = self._pipe.fileno()
+            while data := os.read(number, READ):
+                self.read += len(data)
+                self.taking = True
+                self._take(self._source, data)
+                self.taking = False
 
 
 def _joined(readers: Sequence[_Reader], signals: Signals) -> bool:

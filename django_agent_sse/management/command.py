@@ -15,7 +15,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ..eventlog.base import EventLog
 from ..eventlog.current import event_log, under_test
 from ..exceptions import AgentSSEError
+from ..safetext import printable
 
+LONGEST = 2000
+"""Characters of one sentence on stderr, or of a line about one thing, at most."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as of every program that a shell runs."""
 
@@ -35,23 +38,29 @@ class SSECommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """See Django's."""
         self.name = subcommand
-        return super().create_parser(
+        parser = super().create_parser(
             *(prog_name, subcommand),
             formatter_class=_HelpFormatter,
             usage=f"%(prog)s [options] {self.takes}",
             epilog=self.examples,
             **kwargs,
         )
+        parser.__class__ = SSEParser
+        return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run it.
 
         Raises:
-            CommandError: With the sentence of what this package refused.
+            CommandError: With the sentence of what was refused, safe for a terminal.
         """
         try:
             return super().execute(*args, **options)
+        except CommandError as error:
+            error.args = (printable(error, LONGEST),)
+            raise
         except AgentSSEError as error:
+            error.args = (printable(error, LONGEST),)  # --traceback shows it too
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
@@ -60,8 +69,11 @@ class SSECommand(BaseCommand):
             return None
 
     def tell(self, text: str) -> None:
-        """Say something about what goes on, on stderr: stdout is for what was asked for."""
-        self.stderr.write(self.style.WARNING(f"{self.name}: {text}"), _as_it_is)
+        """Say something about what goes on, on stderr: stdout is for what was asked for.
+
+        Whatever a stream, a server or a log put into ``text``, a terminal gets one line without control characters.
+        """
+        self.stderr.write(self.style.WARNING(printable(f"{self.name}: {text}", LONGEST)), _as_it_is)
         self.stderr.flush()
 
     def _forget_stdout(self) -> None:
@@ -120,6 +132,14 @@ class Backoff:
 def _as_it_is(text: str) -> str:
     """Instead of the colour of errors."""
     return text
+
+
+class SSEParser(CommandParser):
+    """Refuses arguments in one line without control characters: a script may have got them from anywhere."""
+
+    def error(self, message: str) -> Any:
+        """See ``argparse``."""
+        return super().error(printable(message, LONGEST))
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):

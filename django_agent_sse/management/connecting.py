@@ -11,16 +11,22 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from django.core.management.base import CommandError
+from django.utils.encoding import iri_to_uri
+
+from ..safetext import printable
 
 CONNECT_SECONDS: Final = 30.0
 REDIRECTS: Final = 5
+SHORT: Final = 80
+"""Characters of what a server says that stand in a message."""
 READ: Final = 65536
+WAITING: Final = 16
+"""Chunks that are read ahead: a server that sends faster than is printed is held by a full connection."""
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and times: a server that has vanished is noticed within a minute, also where it sends no heartbeats."""
-_CREDENTIALS = {"authorization", "cookie"}
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -42,7 +48,13 @@ class Answer:
         self.url = url
         self._connection = connection
         self._response = response
-        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(WAITING)
+        self._closed = False
+
+    @property
+    def said(self) -> str:
+        """Its status and reason, in a few words that a terminal can show."""
+        return printable(f"{self.status} {self.reason}".strip(), SHORT)
 
     def start(self) -> str:
         """The first kilobyte of a body that is no stream."""
@@ -66,16 +78,20 @@ class Answer:
 
     def close(self) -> None:
         """End the connection, also under the thread that reads it."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(queue.Empty):
+            self._chunks.get_nowait()  # the thread may wait for room
         self._response.close()
         self._connection.close()
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError, http.client.HTTPException):  # cut, or closed by `close`
-            while chunk := self._response.read1(READ):
+            while not self._closed and (chunk := self._response.read1(READ)):
                 self._chunks.put(chunk)
-        self._chunks.put(None)
+        if not self._closed:
+            self._chunks.put(None)
 
 
 def split_url(url: str) -> SplitResult:
@@ -91,37 +107,89 @@ def split_url(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise CommandError(f"{url!r} is no address to ask: it looks like http://127.0.0.1:8000/events/")
+        raise CommandError(f"{printable(url)!r} is no address to ask: it looks like http://127.0.0.1:8000/events/")
     return parts
 
 
-def get(url: str, headers: Mapping[str, str]) -> Answer:
+def get(url: str, headers: Mapping[str, str], given: Mapping[str, str], tell: Callable[[str], object]) -> Answer:
     """Ask for a stream, through redirects. The answer has no body yet.
+
+    Args:
+        url: Where; without a user's name, see ``split_user``.
+        headers: What anybody may be sent.
+        given: What is for the server at ``url`` only, and for no other scheme, host or port that it redirects to.
+        tell: Called with a sentence where ``given`` is held back.
 
     Raises:
         OSError, http.client.HTTPException: The server cannot be reached, or does not speak HTTP.
-        CommandError: It leads nowhere.
+        CommandError: It leads nowhere, or from https to http.
     """
     for _ in range(REDIRECTS + 1):
         parts = split_url(url)
-        connection = _connection(parts)
-        try:
-            connection.connect()
-            _keep_alive(connection.sock)
-            connection.request("GET", _target(parts), headers=_with_user(parts, headers))
-            answer = Answer(connection, url)
-        except BaseException:
-            connection.close()
-            raise
+        named = {name.lower() for name in given}
+        sent = {**{name: value for name, value in headers.items() if name.lower() not in named}, **given}
+        answer = _asked(parts, url, sent)
         where = answer.headers.get("Location")
         if answer.status not in (301, 302, 303, 307, 308) or where is None:
             return answer
         answer.close()
-        there = urljoin(url, where)
-        if _origin(there) != _origin(url):  # credentials are for those whom they were given to
-            headers = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
+        there = _redirected(url, where)
+        if _origin(there) != _origin(url):
+            if given:
+                names = ", ".join(sorted(given))
+                tell(f"the server redirects to {_named(there)}, which is another one: it is not sent what you gave ({names})")
+            given = {}
         url = there
-    raise CommandError(f"the server redirects more than {REDIRECTS} times, at last to {url}")
+    raise CommandError(f"the server redirects more than {REDIRECTS} times, at last to {printable(url)}")
+
+
+def split_user(url: str) -> tuple[str, dict[str, str]]:
+    """An address without the name and password in it, which then stand in no message; and the header that sends them."""
+    parts = split_url(url)
+    if parts.username is None:
+        return url, {}
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return _without_user(parts), {"Authorization": "Basic " + b64encode(user.encode()).decode()}
+
+
+def _asked(parts: SplitResult, url: str, headers: Mapping[str, str]) -> Answer:
+    connection = _connection(parts)
+    try:
+        connection.connect()
+        _keep_alive(connection.sock)
+        connection.request("GET", _target(parts), headers=dict(headers))
+        return Answer(connection, url)
+    except UnicodeError as error:  # a host that no name server could be asked for
+        connection.close()
+        raise CommandError(f"{printable(url)!r} is no address to ask: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _redirected(url: str, where: str) -> str:
+    """The address that a server sends on to, without a name and password: it chooses nobody's credentials."""
+    try:
+        there = urljoin(url, where)
+    except ValueError as error:
+        raise CommandError(f"the server redirects to {printable(where)!r}, which is no address") from error
+    parts = split_url(there)
+    if urlsplit(url).scheme == "https" and parts.scheme == "http":
+        raise CommandError(
+            f"the server redirects from https to {_named(there)}, where everybody on the way could read and change the stream. "
+            "If you mean it, give that address yourself"
+        )
+    return _without_user(parts)
+
+
+def _without_user(parts: SplitResult) -> str:
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _named(url: str) -> str:
+    """The origin of an address, for a message."""
+    parts = urlsplit(url)
+    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
 
 
 def _connection(parts: SplitResult) -> http.client.HTTPConnection:
@@ -143,15 +211,7 @@ def _keep_alive(sock: Any) -> None:
 
 def _target(parts: SplitResult) -> str:
     path = parts.path or "/"
-    return f"{path}?{parts.query}" if parts.query else path
-
-
-def _with_user(parts: SplitResult, headers: Mapping[str, str]) -> dict[str, str]:
-    given = dict(headers)
-    if parts.username is not None and not any(name.lower() == "authorization" for name in given):
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        given["Authorization"] = "Basic " + b64encode(user.encode()).decode()
-    return given
+    return iri_to_uri(f"{path}?{parts.query}" if parts.query else path) or "/"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..eventlog.base import EventLog
+from ..eventlog.internal import internal_topics
 from ..eventlog.records import TopicState
 
 PAGE = 200
 
 
-def topics_of(log: EventLog, prefix: str = "") -> Iterator[tuple[str, TopicState]]:
-    """The topics whose names begin so, sorted, with their states; they are asked for page by page."""
+def topics_of(log: EventLog, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, TopicState]]:
+    """The topics whose names begin so, sorted, with their states; they are asked for page by page.
+
+    Args:
+        log: Where they are.
+        prefix: What their names begin with.
+        internal: The package's own instead of all others.
+    """
+    names = (name for name in internal_topics(log) if name.startswith(prefix)) if internal else _names(log, prefix)
+    for name in names:
+        state = log.state(name)
+        if state.exists:  # it may have gone meanwhile
+            yield name, state
+
+
+def _names(log: EventLog, prefix: str) -> Iterator[str]:
     after = ""
     while names := log.topics(prefix, after=after, limit=PAGE):
-        for name in names:
-            state = log.state(name)
-            if state.exists:  # it may have gone meanwhile
-                yield name, state
+        yield from names
         after = names[-1]

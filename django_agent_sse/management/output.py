@@ -13,17 +13,20 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol
 
+from ..loglines import LINE_EVENTS, line_text
+from ..safetext import printable
 from ..wire.encoder import split_lines
 from ..wire.event import Event
 
-PLAIN = {None, "", "message", "stdout", "stderr"}
-"""Names of events whose data is a line of text: it stands alone."""
 RESET = "\x1b[0m"
-_RED = "31"
+_LINES = {"stderr": "31", "error": "31", "critical": "31", "warning": "33"}
+"""The colours of lines that are not to be overlooked."""
 _PALETTE = ("36", "32", "35", "33", "34", "96", "92", "95")
 """Cyan, green, magenta, yellow, blue and three bright ones: no red, which is for what went wrong."""
-_SGR = re.compile(r"\x1b\[[0-9;:]*m")
-_UNSAFE = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_SGR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
+_KEPT = re.compile(rf"({_SGR.pattern}|\t)")
+_BEYOND_ASCII = re.compile("[^ -~]+")
+_LONGEST_ESCAPE = len(r"\U000e0001")
 
 
 class Out(Protocol):
@@ -86,10 +89,11 @@ class Printer:
         if self._as_json:
             return json_line(one)
         name = one.event.event
+        if name in LINE_EVENTS:
+            text = self._safe(line_text(one.event))
+            return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
         data = self._safe(one.event.data)
-        if name in PLAIN:
-            return (self._painted(data, _RED) if name == "stderr" else self._closed(data)) + "\n"
-        label = self._safe(str(name)) + ":"
+        label = printable(name) + ":"
         first, *rest = split_lines(self._closed(data))
         lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]
         return "\n".join(lines) + "\n"
@@ -102,19 +106,21 @@ class Printer:
         return text + RESET if self._colour and "\x1b[" in text and not text.endswith(RESET) else text
 
     def _safe(self, text: str) -> str:
-        """What cannot move the cursor, rename the window or worse: of control sequences only colours reach a terminal."""
-        if not self._colour:
-            text = _SGR.sub("", text) if self._terminal else text
+        """What cannot move the cursor, rename the window or worse: of control sequences only colours reach a terminal.
+
+        A file or another program gets the text as it is.
+        """
         if not self._terminal or text.isprintable():
             return text
-        return "\n".join(_UNSAFE.sub(_shown, line) for line in split_lines(text))
+        if not self._colour:
+            text = _SGR.sub("", text)
+        return "\n".join(map(_shown, split_lines(text)))
 
 
-def _shown(found: re.Match[str]) -> str:
-    sequence = found[0]
-    if len(sequence) > 1:
-        return sequence
-    return f"^{chr(ord(sequence) ^ 64)}" if sequence < "\x80" else f"\\x{ord(sequence):02x}"
+def _shown(line: str) -> str:
+    """A line in which tabs and colours are the only controls; ``re.split`` puts them at the odd places."""
+    parts = _KEPT.split(line)
+    return "".join(part if at % 2 else printable(part, _LONGEST_ESCAPE * len(part)) for at, part in enumerate(parts))
 
 
 def colour_of(name: str) -> str:
@@ -126,7 +132,15 @@ def json_line(one: Received) -> str:
     """One event as an object on a line of its own."""
     event = one.event
     told = {"id": one.id, "event": event.event, "data": event.data, "retry": event.retry, "at": instant(one.at)}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return _BEYOND_ASCII.sub(_json_escaped, json.dumps(told, ensure_ascii=False, separators=(",", ":"))) + "\n"
+
+
+def _json_escaped(found: re.Match[str]) -> str:
+    """Characters that a terminal acts on or does not show, as JSON spells them; the value stays the same."""
+    text = found[0]
+    if printable(text, len(text)) == text:
+        return text
+    return "".join(one if printable(one) == one else json.dumps(one)[1:-1] for one in text)
 
 
 def instant(seconds: float) -> str:

@@ -14,10 +14,11 @@ from email.utils import parsedate_to_datetime
 from django.core.management.base import CommandError
 
 from ..exceptions import InvalidEvent
+from ..safetext import printable
 from ..wire.decoder import Decoder
 from ..wire.event import Event
 from .command import Backoff
-from .connecting import Answer, get
+from .connecting import SHORT, Answer, get, split_user
 from .output import Received
 
 RETRY = 3.0
@@ -25,6 +26,9 @@ RETRY = 3.0
 LAST_RETRY = 60.0
 """Seconds that this grows to, doubled for each connection in a row that brought nothing."""
 STREAM = "text/event-stream"
+HEADERS = {"Accept": STREAM, "Accept-Encoding": "identity", "Cache-Control": "no-store"}
+LONGEST_WAIT = 86_400.0
+"""Seconds that a server can make us wait."""
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _MEANING = {
     400: "the server does not understand the request",
@@ -42,7 +46,7 @@ class RemoteTail:
 
     Args:
         url: Where it is.
-        headers: What to send besides those of every ``EventSource``.
+        headers: What to send besides those of every ``EventSource``, to the server at ``url`` and to nobody whom it redirects to.
         last_event_id: Where to begin; ``""`` lets the server decide.
         tell: Called with a sentence about what goes on.
         pause: Called with seconds to wait.
@@ -57,8 +61,9 @@ class RemoteTail:
         tell: Callable[[str], object],
         pause: Callable[[float], object],
     ) -> None:
-        self._url = url
-        self._headers = {"Accept": STREAM, "Accept-Encoding": "identity", "Cache-Control": "no-store", **headers}
+        self._url, user = split_user(url)
+        has_user = any(name.lower() == "authorization" for name in headers)
+        self._given = _latin({**({} if has_user else user), **headers})
         self._tell = tell
         self._pause = pause
         self._decoder = Decoder()
@@ -99,11 +104,11 @@ class RemoteTail:
     def _connect(self) -> tuple[Answer | None, float | None]:
         """A stream; or how long the server wants to be left alone; or neither, which is its end."""
         last = self._decoder.last_event_id
-        headers = {**self._headers, **({"Last-Event-ID": last} if last else {})}
+        headers = {**HEADERS, **({"Last-Event-ID": last} if last else {})}
         try:
-            answer = get(self._url, _latin(headers))
+            answer = get(self._url, _latin(headers), self._given, self._tell)
         except ssl.SSLCertVerificationError as error:
-            raise CommandError(f"the certificate of {self._url} is not trusted: {error.verify_message}") from error
+            raise CommandError(f"the certificate of {self._url} is not trusted: {printable(error.verify_message)}") from error
         except (OSError, http.client.HTTPException) as error:
             if not self._connected:
                 raise CommandError(f"{self._url} cannot be reached: {_why(error)}. Is the server running?") from error
@@ -127,15 +132,17 @@ class RemoteTail:
             self._tell("the server says that nothing will follow (204)")
             return None
         if status in _TRY_AGAIN:
-            self._tell(f"the server cannot answer now ({status} {answer.reason})")
+            self._tell(f"the server cannot answer now ({answer.said})")
             return _retry_after(answer.headers.get("Retry-After"))
         if status != 200:
             said = _MEANING.get(status, "the server refuses")
-            raise CommandError(f"{status} {answer.reason}: {said}. ({answer.url})")
-        kind = answer.headers.get_content_type()
+            raise CommandError(f"{answer.said}: {said}. ({printable(answer.url)})")
+        kind = printable(answer.headers.get_content_type(), SHORT)
         if kind != STREAM:
-            begins = answer.start().strip()[:80]
-            raise CommandError(f"{answer.url} is no event stream: it answers with {kind}, which begins with {begins!r}")
+            begins = answer.start().strip()[:SHORT]
+            raise CommandError(
+                f"{printable(answer.url)} is no event stream: it answers with {kind}, which begins with {begins!r}"
+            )
         return None
 
     def _events(self, answer: Answer) -> Iterator[list[Received]]:
@@ -162,17 +169,17 @@ class RemoteTail:
 
     def _control(self, name: str, data: str) -> None:
         told = _object(data)
-        reason = told.get("reason", "")
+        reason = printable(told.get("reason", ""))
         if name == "sse.end":
             self._ended = True
-            closed = f" ({told['closed']})" if "closed" in told else ""
+            closed = f" ({printable(told['closed'])})" if "closed" in told else ""
             self._tell(f"the stream is over: {reason}{closed}")
         elif name == "sse.gap":
             missed = told.get("missed")
-            lost = "" if missed is None else f"; {missed:,} events are missing" if isinstance(missed, int) else ""
+            lost = f"; {missed:,} events are missing" if isinstance(missed, int) else ""
             self._tell(f"here is a gap ({reason}){lost}")
         elif name == "sse.error":
-            self._tell(f"the server failed: {told.get('message', data)}")
+            self._tell(f"the server failed: {printable(told.get('message', data))}")
         elif name == "sse.overloaded":
             self._tell("the server is overloaded")
 
@@ -180,7 +187,7 @@ class RemoteTail:
 def _object(data: str) -> dict[str, object]:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -193,16 +200,15 @@ def _latin(headers: Mapping[str, str]) -> dict[str, str]:
 def _why(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return "its host is not known"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds, of a number or of a date."""
-    if value is None:
-        return 0.0
-    if value.strip().isdigit():
-        return float(value)
+    """Seconds, of a number or of a date; a day at most."""
+    text = (value or "").strip()
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        if text.isascii() and text.isdigit():
+            return min(float(text), LONGEST_WAIT)
+        return min(max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()), LONGEST_WAIT)
+    except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0

@@ -1,7 +1,8 @@
-"""A request's body as JSON, within a limit."""
+"""A request's body as JSON, within limits."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from io import BytesIO
 from typing import Any, NoReturn
@@ -11,8 +12,16 @@ from django.http import HttpRequest
 
 from django_agent_sse.exceptions import BodyNotJSON, BodyTooLarge
 
+MOST_BYTES = 8_388_608
+"""Bytes of a body that is parsed at all: a tenth of a second, in which nothing else of the process may go on."""
+MOST_VALUES = 100_000
+"""Values and names of one body. Bytes alone do not bound what parsing costs: ``[[],[],…]`` takes fifty times as long as text."""
+AT_ONCE = 65_536
+"""Bytes that are parsed on the event loop; it takes a few milliseconds."""
+_SEPARATORS = ",:[{"
 
-def read_json(request: HttpRequest, limit: int | None) -> Any:
+
+async def read_json(request: HttpRequest, limit: int | None) -> Any:
     """Read and parse the body; ``request.body`` still works afterwards.
 
     Args:
@@ -20,28 +29,59 @@ def read_json(request: HttpRequest, limit: int | None) -> Any:
         limit: The most bytes to read. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where ``None``.
 
     Raises:
-        BodyTooLarge: It has more bytes, whether it says so (``Content-Length``) or not.
+        BodyTooLarge: It has more bytes, whether it says so (``Content-Length``) or not, or more than ``MOST_VALUES``.
         BodyNotJSON: It does not parse, holds NaN or an infinity, is nested too deeply, or is empty.
     """
-    body = _read(request, settings.DATA_UPLOAD_MAX_MEMORY_SIZE if limit is None else limit)
+    asked = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if limit is None else limit
+    body = _read(request, MOST_BYTES if asked is None else min(asked, MOST_BYTES))
+    return _parsed(body) if len(body) <= AT_ONCE else await asyncio.to_thread(_parsed, body)
+
+
+def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_no_such_constant)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        if len(text) > MOST_VALUES and _has_too_many(text):
+            raise BodyTooLarge(
+                f"the request's body has over {MOST_VALUES:,} values and names: send fewer, or text instead of numbers"
+            )
+        # A function of Python's for each number, not int itself: between two of them other threads have their turn.
+        return json.loads(text, parse_constant=_no_such_constant, parse_int=_int, parse_float=_float)
     except (ValueError, RecursionError) as error:
         raise BodyNotJSON(f"the request's body is not JSON: {error}" if body else "the request has no body; send JSON") from error
 
 
-def _read(request: HttpRequest, limit: int | None) -> bytes:
+def _has_too_many(text: str) -> bool:
+    """Whether there are more values and names than may be. What stands in strings does not count."""
+    if _separators(text) <= MOST_VALUES:
+        return False
+    text = text.replace("\\\\", "").replace('\\"', "")
+    return text.count('"') > 2 * MOST_VALUES or sum(map(_separators, text.split('"')[::2])) > MOST_VALUES
+
+
+def _separators(text: str) -> int:
+    return sum(map(text.count, _SEPARATORS))
+
+
+def _int(digits: str) -> int:
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    return float(digits)
+
+
+def _read(request: HttpRequest, limit: int) -> bytes:
     """At most ``limit`` bytes, left behind as ``request.body`` leaves them, whatever ``DATA_UPLOAD_MAX_MEMORY_SIZE`` says."""
     if hasattr(request, "_body") or getattr(request, "_read_started", False):
         body: bytes = request.body
-        if limit is not None and len(body) > limit:
+        if len(body) > limit:
             _too_large(limit)
         return body
     declared = request.META.get("CONTENT_LENGTH") or ""
-    if limit is not None and declared.isdecimal() and int(declared) > limit:
+    if declared.isdecimal() and (len(declared) > len(str(limit)) + 20 or int(declared) > limit):
         _too_large(limit)
-    body = request.read() if limit is None else request.read(limit + 1)
-    if limit is not None and len(body) > limit:
+    body = request.read(limit + 1)
+    if len(body) > limit:
         _too_large(limit)
     request._stream.close()
     request._body, request._stream = body, BytesIO(body)

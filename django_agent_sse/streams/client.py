@@ -11,13 +11,15 @@ from ..hub.options import MonitorOptions
 
 LONGEST = 200
 """Characters of a user agent that are kept."""
+LOOKED_AT = 1_000
+"""Characters of a header that are looked at; browsers send fewer than 300."""
 _BROWSERS = (
-    ("Edge", re.compile(r"Edg(?:A|iOS)?/(\d+)")),
-    ("Opera", re.compile(r"OPR/(\d+)")),
-    ("Samsung Internet", re.compile(r"SamsungBrowser/(\d+)")),
-    ("Firefox", re.compile(r"(?:Firefox|FxiOS)/(\d+)")),
-    ("Chrome", re.compile(r"(?:Chrome|CriOS|HeadlessChrome)/(\d+)")),
-    ("Safari", re.compile(r"Version/(\d+)[^ ]* (?:Mobile/\S+ )?Safari/")),
+    ("Edge", re.compile(r"Edg(?:A|iOS)?/(\d{1,9})")),
+    ("Opera", re.compile(r"OPR/(\d{1,9})")),
+    ("Samsung Internet", re.compile(r"SamsungBrowser/(\d{1,9})")),
+    ("Firefox", re.compile(r"(?:Firefox|FxiOS)/(\d{1,9})")),
+    ("Chrome", re.compile(r"(?:Chrome|CriOS|HeadlessChrome)/(\d{1,9})")),
+    ("Safari", re.compile(r"Version/(\d{1,9})[^ ]{0,20} (?:Mobile/\S{1,20} )?Safari/")),
 )
 _SYSTEMS = (
     ("iPhone", "iPhone"),
@@ -39,10 +41,11 @@ def client_of(meta: Mapping[str, Any], options: MonitorOptions) -> tuple[str, st
 def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
     if options.address == "off":
         return ""
-    hops = [*map(str.strip, meta.get("HTTP_X_FORWARDED_FOR", "").split(",")), str(meta.get("REMOTE_ADDR") or "")]
-    found = hops[-1 - options.proxies] if options.proxies < len(hops) else hops[-1]
+    remote = str(meta.get("REMOTE_ADDR") or "")
+    hops = [*meta.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", options.proxies), remote]
+    found = hops[-1 - options.proxies] if options.proxies < len(hops) else remote
     try:
-        address = ipaddress.ip_address(found.strip("[]"))
+        address = ipaddress.ip_address(found[-LOOKED_AT:].strip().strip("[]"))
     except ValueError:  # a Unix socket has none, and what a client writes may be anything
         return ""
     if options.address == "full":
@@ -53,7 +56,7 @@ def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
 
 
 def _agent(meta: Mapping[str, Any], options: MonitorOptions) -> str:
-    agent = str(meta.get("HTTP_USER_AGENT") or "")
+    agent = str(meta.get("HTTP_USER_AGENT") or "")[:LOOKED_AT]
     if options.user_agent == "off" or not agent:
         return ""
     return agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
@@ -61,6 +64,7 @@ def _agent(meta: Mapping[str, Any], options: MonitorOptions) -> str:
 
 def short_agent(agent: str) -> str:
     """``Chrome 156, Linux`` of a browser, ``curl/8.5`` of another program; nothing else that the header may hold."""
+    agent = agent[:LOOKED_AT]
     system = next((name for part, name in _SYSTEMS if part in agent), "")
     for name, pattern in _BROWSERS:
         if found := pattern.search(agent):

@@ -20,10 +20,10 @@ from .client import client_of
 from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
-from .users import anonymous, evaluated
+from .users import anonymous, evaluated, set_user
 
 _NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
-_OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "x-accel-buffering"})
+_OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "incremental", "x-accel-buffering"})
 
 
 class Var:
@@ -132,29 +132,38 @@ class Context:
     async def json_body(self, *, limit: int | None = None) -> Any:
         """Read the request's body as JSON; it can be read again.
 
+        A body of more than 64 KiB is parsed in a thread.
+
         Args:
-            limit: The most bytes to read. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where not given.
+            limit: The most bytes to read, 8 MiB at most. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where not given.
 
         Raises:
-            BodyTooLarge: Answered with 413.
+            BodyTooLarge: It has more bytes, or more than 100,000 values and names: Python parses JSON in one step that holds up
+                every other request of the process. Answered with 413.
             BodyNotJSON: Also for NaN and infinities, which JSON does not have. Answered with 400.
         """
-        return read_json(self.request, limit)
+        return await read_json(self.request, limit)
 
     @property
     def user(self) -> Any:
         """The request's user, loaded before the guards ran; without ``AuthenticationMiddleware`` an ``AnonymousUser``.
 
-        ``None`` where ``django.contrib.auth`` is not installed. A user that a guard sets on ``c.request`` is seen here.
+        ``None`` where ``django.contrib.auth`` is not installed. A guard that authenticates by itself sets it: ``c.user = …`` is
+        also ``request.user``, for the guards after it, the handler and the monitor; ``None`` stands for nobody.
 
         Raises:
             AgentSSEError: ``load_user`` was not awaited, or the stream is slim and has let its request go.
+            GuardError: What was set is not a user, or is a lazy one that was not loaded.
         """
         if self._user is empty:
             raise AgentSSEError("c.user is not loaded: await c.load_user() first (a route does so before its guards)")
         if self._request is None:
             _released("c.user", "; c.user_pk is still there")
         return getattr(self._request, "user", self._user)
+
+    @user.setter
+    def user(self, user: Any) -> None:
+        self._user = set_user(self.request, user)
 
     @property
     def user_pk(self) -> Any:
@@ -175,7 +184,7 @@ class Context:
         return client_of(request.META, options) if request is not None else self._client or ("", "")
 
     async def load_user(self) -> None:
-        """Make ``user`` an ordinary attribute: afterwards neither it nor ``request.user`` queries a database.
+        """Load ``user``: afterwards neither it nor ``request.user`` queries a database.
 
         A request without a session cookie costs no query and no thread.
         """

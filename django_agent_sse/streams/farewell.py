@@ -17,7 +17,7 @@ from ..exceptions import HandlerCancelled
 from ..hub.endings import Ending
 from ..hub.tally import tally
 from ..signals import stream_closed
-from ..wire import frame
+from ..wire.encoder import control_frame
 from .context import Context
 from .last_event_id import end_id
 from .stream import Stream
@@ -65,10 +65,10 @@ def last_event(runner: Runner, ending: Ending, retry: int | None) -> bytes:
     if ending is Ending.HANDLER_ERROR:
         last_id = end_id(runner.stream.last_event_id) if runner.options.final_on_error else None
         told: dict[str, Any] = {"reason": ending, "message": _message(runner.error)}
-        return frame(encode_json(told), "sse.error", last_id, runner.streak.next_retry(runner.options.retry))
+        return control_frame(encode_json(told), "sse.error", last_id, runner.streak.next_retry(runner.options.retry))
     if ending.announced:
         last_id = None if retry is not None else end_id(runner.stream.last_event_id)
-        return frame(encode_json(_reason(runner, ending)), "sse.end", last_id, retry)
+        return control_frame(encode_json(_reason(runner, ending)), "sse.end", last_id, retry)
     return b""
 
 

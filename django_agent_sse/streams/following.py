@@ -15,6 +15,7 @@ from ..hub.batch import Batch, Entry
 from ..hub.follower import Start
 from ..hub.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
+from ..wire.encoder import control_frame
 from .containment import contained
 
 if TYPE_CHECKING:
@@ -180,11 +181,11 @@ class Following:
                 lost.reason,
             )
         told = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
-        return frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
+        return control_frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
 
     def _position(self) -> bytes:
         self._hidden = 0
-        return frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
+        return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
 
 
 def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
@@ -195,6 +196,8 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
     """
     if not 0 < len(topics) <= MAX_TOPICS:
         raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
+    if wrong := next((type(topic).__name__ for topic in topics if not isinstance(topic, str)), None):
+        raise FollowError(f"follow() takes names of topics, not {wrong}: write follow(*names) where you have a list")
     if start not in ("oldest", "live"):
         raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
     if not isinstance(offsets, bool) or (offsets and len(topics) > 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from types import CodeType
 from typing import Any
 
 from django.http import HttpResponseBase
@@ -38,6 +39,8 @@ class Shape:
         if not callable(handler):
             raise RouteError(f"{handler!r} is not callable; {SHAPES}")
         self.name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+        self._handler = handler
+        self._hint: str | None = getattr(handler, "sse_hint", None)
         _refuse_decorated(handler, self.name)
         self._is_generator = _any_of((inspect.isgeneratorfunction, inspect.isasyncgenfunction), handler)
         self._is_async = _any_of((inspect.iscoroutinefunction,), handler)
@@ -48,6 +51,11 @@ class Shape:
         self._takes_stream = functools.cache(self._look_for_stream)
         if not self._positional:
             raise RouteError(f"{self.name} takes no arguments; {SHAPES}")
+
+    @property
+    def follows(self) -> bool:
+        """Whether it follows topics, as far as its code says: it is a route of a topic, or names ``follow``."""
+        return self._hint is not None or _names(getattr(inspect.unwrap(self._handler), "__code__", None), "follow")
 
     def check_early(self, url_kwargs: frozenset[str]) -> None:
         """Refuse what is certainly wrong, though an ``include()`` around the route may capture more than ``url_kwargs``.
@@ -85,7 +93,8 @@ class Shape:
         missing = [one.name for one in self._named if one.name not in url_kwargs and one.default is one.empty]
         if len(others) > 1 or missing:
             captured = ", ".join(sorted(url_kwargs)) or "nothing"
-            raise RouteError(f"{self.name} takes {', '.join(others + missing)}, but the URL captures {captured}; {SHAPES}")
+            taken = ", ".join(missing if self._hint else others + missing)
+            raise RouteError(f"{self.name} takes {taken}, but the URL captures {captured}; {self._hint or SHAPES}")
         if others and self._is_generator:
             self._refuse_generator(others[0])
         if others and self._positional[1].name != others[0]:
@@ -144,6 +153,11 @@ def _any_of(tests: tuple[Callable[[Any], bool], ...], handler: Any) -> bool:
     if not inspect.isroutine(inner) and not isinstance(inner, functools.partial):
         inner = type(inner).__call__
     return any(test(inner) for test in tests)
+
+
+def _names(code: Any, name: str) -> bool:
+    """Whether a function, or one inside of it, uses an attribute or a global of this name."""
+    return isinstance(code, CodeType) and (name in code.co_names or any(_names(inner, name) for inner in code.co_consts))
 
 
 def _refuse_decorated(handler: Any, name: str) -> None:

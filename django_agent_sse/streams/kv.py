@@ -32,6 +32,7 @@ from django_agent_sse import conf
 from django_agent_sse.exceptions import ConfigurationError, KVError, KVKeyInvalid
 
 from .kv_keys import keys_beginning, remove
+from .kv_sharing import note_absence
 
 PREFIX = "sse.kv:"
 MAX_KEY_LENGTH = 200
@@ -93,7 +94,10 @@ class KV:
         """Look one key up."""
         cache_key = self.cache_key(ns, key)
         data = await self._call(lambda cache: cache.get(cache_key, _MISSING))
-        return _ABSENT if data is _MISSING else KVResult(exists=True, data=data)
+        if data is not _MISSING:
+            return KVResult(exists=True, data=data)
+        note_absence(self.alias, ns, key)
+        return _ABSENT
 
     async def get_many(self, ns: str, keys: Iterable[str]) -> dict[str, Any]:
         """Look several keys up in one round trip.
@@ -101,10 +105,14 @@ class KV:
         Returns:
             The values of the keys that exist, in the order asked for.
         """
+        if isinstance(keys, str) or not isinstance(keys, Iterable):
+            raise KVKeyInvalid(f"get_many() takes a list of keys, not {type(keys).__name__}: write get_many({ns!r}, [key])")
         wanted = {self.cache_key(ns, key): key for key in keys}
         if not wanted:
             return {}
         found = await self._call(lambda cache: cache.get_many(list(wanted)))
+        for cache_key in wanted.keys() - found.keys():
+            note_absence(self.alias, ns, wanted[cache_key])
         return {key: found[cache_key] for cache_key, key in wanted.items() if cache_key in found}
 
     async def set(self, ns: str, key: str, value: Any, *, ttl: float | None = None) -> None:
@@ -232,7 +240,7 @@ def _way_to(alias: str) -> _Way:
         backend = caches.settings[alias]["BACKEND"]
     except KeyError:
         raise ConfigurationError(
-            f"CACHES has no {alias!r}, only {', '.join(caches.settings)}: mend AGENT_SSE['CACHE'] or the route's cache="
+            f"CACHES has no {conf.shown(alias)}, only {', '.join(caches.settings)}: mend AGENT_SSE['CACHE'] or the route's cache="
         ) from None
     return _way_to_backend(backend)
 

@@ -11,20 +11,11 @@ from typing import Any, Literal
 from django.conf import settings
 
 from .. import conf
-from ..exceptions import RouteError
-from ..wire import MAX_RETRY
+from ..conf import one_of
+from ..exceptions import ConfigurationError, RouteError
 
-_SECONDS = {"heartbeat": True, "max_duration": True, "send_timeout": True, "commit_after": False, "close_grace": False}
-"""Options in seconds, and whether they may be ``None``."""
-_WHOLE = {"buffer_bytes": 1, "buffer_events": 1, "retry": 0}
-"""Options that are whole numbers, and the lowest."""
-
-_CHOICES: Mapping[str, tuple[object, ...]] = {
-    "on_disconnect": ("cancel", "continue"),
-    "control_events": (None, True, False),
-    "final_on_error": (True, False),
-    "slim": (True, False),
-}
+_OWN = {"control_events": one_of(None, True, False), "final_on_error": one_of(True, False), "slim": one_of(True, False)}
+"""What the options of a route that are no settings may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +58,19 @@ class StreamOptions:
 
         Raises:
             RouteError: A value that the option cannot take.
+            ConfigurationError: ``AGENT_SSE`` has one that the setting cannot have.
         """
         project = {name: conf.setting(name.upper()) for name in PROJECT_WIDE}
+        for name, value in given.items():
+            rule = _OWN.get(name) or conf.RULES.get(name.upper())
+            if rule is not None and not rule.holds(value):
+                raise RouteError(f"{name} must be {rule.expected}, not {conf.shown(value)}")
         options = cls(**{**project, **given})
-        for name, optional in _SECONDS.items():
-            _check_seconds(name, getattr(options, name), optional)
-        for name, lowest in _WHOLE.items():
-            _check_whole(name, getattr(options, name), lowest)
-        for name, choices in _CHOICES.items():
-            if not any(type(choice) is type(getattr(options, name)) and choice == getattr(options, name) for choice in choices):
-                raise RouteError(f"{name} must be {' or '.join(map(repr, choices))}, not {getattr(options, name)!r}")
-        if options.cache not in settings.CACHES:
-            raise RouteError(f"cache must be one of CACHES ({', '.join(settings.CACHES)}), not {options.cache!r}")
+        if not isinstance(options.cache, str) or options.cache not in settings.CACHES:
+            about = f"one of CACHES ({', '.join(settings.CACHES)}), not {conf.shown(options.cache)}"
+            if "cache" in given:
+                raise RouteError(f"cache must be {about}")
+            raise ConfigurationError(f"AGENT_SSE['CACHE'] must be {about}")
         return options
 
     @property
@@ -103,17 +95,3 @@ def check_names(given: Mapping[str, Any]) -> None:
             near = get_close_matches(name, NAMES, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
             raise RouteError(f"a stream has no option {name!r}; {hint}")
-
-
-def _check_seconds(name: str, value: object, optional: bool) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise RouteError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
-
-
-def _check_whole(name: str, value: object, lowest: int) -> None:
-    if value is None and name == "retry":
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MAX_RETRY:
-        raise RouteError(f"{name} must be a whole number from {lowest} to {MAX_RETRY}, not {value!r}")

@@ -70,7 +70,9 @@ async def chunks_of(source: Any, *, lined: bool = False) -> AsyncGenerator[bytes
 
 async def _of_process(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> AsyncGenerator[bytes, None]:
     if process.stdout is None:
-        raise ArgumentInvalid("the output of this process is not piped; start it with stdout=PIPE, and stderr=STDOUT for its errors")
+        raise ArgumentInvalid(
+            "the output of this process is not piped: start it with stdout=PIPE, and with stderr=STDOUT for its errors"
+        )
     whole = False
     async with contextlib.aclosing(chunks_of(process.stdout)) as chunks:
         try:
@@ -150,7 +152,7 @@ async def _over(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> 
     if isinstance(process, asyncio.subprocess.Process):
         await process.wait()
         return
-    while process.poll() is None:
+    while process.poll() is None:  # noqa: ASYNC110  # a Popen has nothing to wait for
         await asyncio.sleep(0.01)
 
 

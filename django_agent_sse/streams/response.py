@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from django.http import HttpResponse, StreamingHttpResponse
 
 from ..encoding import encode_json
-from ..wire import frame
+from ..refusals import error_response
+from ..wire.encoder import control_frame
+from .client import LOOKED_AT
 from .context import Context
 from .farewell import jittered
 from .transport import Transport
@@ -17,6 +18,7 @@ CONTENT_TYPE = "text/event-stream"
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache, no-store, no-transform",
     "X-Accel-Buffering": "no",
+    "Incremental": "?1",  # the standard's way to say the same to any proxy: draft-ietf-httpbis-incremental, approved
     # GZipMiddleware leaves an encoded response alone. In Django 5.2 it makes every chunk a gzip member of its own, of which
     # many clients read the first only, and in 6.0 it sends nothing before the end.
     "Content-Encoding": "identity",
@@ -82,19 +84,14 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
     """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event."""
     retry = jittered(OVERLOADED_RETRY)
     if control:
-        told = frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+        told = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
         return HttpResponse(told, content_type=CONTENT_TYPE, headers=HEADERS)
-    return HttpResponse(
-        json.dumps({"error": reason}),
-        status=503,
-        content_type="application/json",
-        headers={"Retry-After": str(max(1, retry // 1000))},
-    )
+    return error_response(503, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 
 def names_event_stream(context: Context) -> bool:
     """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
     accept = context.header("Accept", "") or ""
     return context.request.method == "GET" and any(
-        part.split(";")[0].strip().lower() == CONTENT_TYPE for part in accept.split(",")
+        part.partition(";")[0].strip().lower() == CONTENT_TYPE for part in accept[:LOOKED_AT].split(",")
     )

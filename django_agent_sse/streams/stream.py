@@ -45,9 +45,9 @@ class Stream:
         Args:
             value: An ``Event``, or its data: text as it is, ``bytes`` as UTF-8 text, an awaitable's result,
                 anything else as JSON (``None`` is ``null``).
-            event: The event's name.
-            id: The event's id, which a client sends back when it reconnects. ``sse.`` begins ids of the dialect.
-            retry: The client's new reconnection time, in milliseconds.
+            event: The event's name. Names and ids that begin with ``sse.`` are the stream's own, and refused.
+            id: The event's id, which a client sends back when it reconnects.
+            retry: The client's new reconnection time, in milliseconds, up to an hour.
 
         Returns:
             An awaitable: ``True`` once there is room again; ``False`` where the client has left under
@@ -273,8 +273,6 @@ class Stream:
         if self._first and retry is None:
             retry = self._runner.options.retry
         framed = frame(text, event, id, retry)
-        if id is not None and id.startswith("sse."):
-            raise InvalidEvent(f"ids that begin with 'sse.' are the dialect's own; {id[:40]!r} cannot be written")
         if id is not None and self._following is not None:
             raise InvalidEvent(f"this stream follows topics, whose positions are its ids; {id[:40]!r} cannot be written")
         waiting = self._buffer.put(framed)

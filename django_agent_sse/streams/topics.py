@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from inspect import Parameter, Signature
-from string import Formatter
+from keyword import iskeyword
 from typing import Any, TypeVar
 
-from django.http import Http404
-
-from ..eventlog.checked import valid_topic
-from ..exceptions import FollowError, RouteError, TopicNameInvalid
+from ..eventlog.naming import fields_of, filled
+from ..exceptions import FollowError, RouteError
 from ..hub.follower import Start
 from .context import Context
 from .following import Filter, Map, check_follow
 from .stream import Stream
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_FIELD = re.compile(r"[A-Za-z_]\w*")
 
 
 class TopicNames:
@@ -31,23 +27,17 @@ class TopicNames:
     __slots__ = ("_templates", "fields")
 
     def __init__(self, *templates: str) -> None:
-        try:
-            self.fields = sorted({field for template in templates for field in _fields(template)})
-        except TopicNameInvalid as error:
-            raise RouteError(f"topic(): {error}") from error
+        self.fields = sorted({field for template in templates for field in fields_of(template)})
         self._templates = templates
 
     def of(self, values: Mapping[str, object]) -> list[str]:
         """The names with these values.
 
         Raises:
-            Http404: One that no topic can have, or that could reach another topic.
+            TopicNameInvalid: One that no topic can have, or that could reach another topic. It is answered with 404.
         """
-        parts = {field: _part(values[field]) for field in self.fields}
-        try:
-            return [valid_topic(template.format_map(parts)) for template in self._templates]
-        except TopicNameInvalid as error:
-            raise Http404(str(error)) from error
+        parts = {field: values[field] for field in self.fields}
+        return [filled(template, parts) for template in self._templates]
 
 
 def topic_handler(
@@ -67,31 +57,31 @@ def topic_handler(
     async def topic(c: Context, stream: Stream, **values: object) -> None:
         await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets)
 
-    return taking(topic, names.fields, "c", "stream")
+    called = f"router.topic({', '.join([repr(template) for template in templates])})"
+    return taking(topic, names.fields, "c", "stream", called=called)
 
 
-def taking(function: _F, fields: Iterable[str], *positional: str) -> _F:
-    """A function whose signature names what it takes of a URL: it is looked at as any handler's is."""
+def taking(function: _F, fields: Iterable[str], *positional: str, called: str) -> _F:
+    """A function whose signature names what it takes of a URL: it is looked at as any handler's is.
+
+    Args:
+        function: It.
+        fields: What it takes of the URL.
+        positional: What it takes before that.
+        called: Its name in messages: what stands in the project's code.
+
+    Raises:
+        RouteError: A field that has the name of what a handler is called with, or no name that a parameter can have.
+    """
     taken = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in positional]
-    named = [Parameter(field, Parameter.KEYWORD_ONLY) for field in fields]
-    function.__signature__ = Signature([*taken, *named])  # type: ignore[attr-defined]
+    for field in fields:
+        if field in ("c", "stream") or iskeyword(field):
+            raise RouteError(
+                f"a topic's name holds {{{field}}}, and {field!r} is taken: capture it by another name in the path, as "
+                f"<{field}_id>, and write {{{field}_id}}"
+            )
+        taken.append(Parameter(field, Parameter.KEYWORD_ONLY))
+    function.__signature__ = Signature(taken)  # type: ignore[attr-defined]
+    function.__qualname__ = called
+    vars(function)["sse_hint"] = "each {field} of a topic's name is something that the route's path captures, as <int:id>"
     return function
-
-
-def _fields(template: str) -> list[str]:
-    valid_topic(template)
-    try:
-        parts = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template) if field is not None]
-    except ValueError as error:
-        raise RouteError(f"topic(): {template!r} is no name with {{fields}}: {error}") from error
-    for field, spec, conversion in parts:
-        if not _FIELD.fullmatch(field) or spec or conversion:
-            raise RouteError(f"topic(): {template!r} holds {{{field}}}; what the URL captures stands there by its name alone")
-    return [field for field, _, _ in parts]
-
-
-def _part(value: object) -> str:
-    text = str(value)
-    if not text or "." in text:
-        raise Http404(f"{text!r} cannot stand in a topic's name")
-    return text

@@ -12,6 +12,7 @@ from ..hub.measures import SLOW_SECONDS, Facts, Measure, State
 from ..hub.monitor import monitor
 from ..hub.options import monitor_options
 from ..hub.tally import tally
+from ..safetext import printable
 
 if TYPE_CHECKING:
     from ..hub.endings import Ending
@@ -74,7 +75,7 @@ class Watched:
 
     def facts(self) -> Facts:
         address, agent = self.context.client(monitor_options())
-        return Facts(self.route, _user_id(self.context), address, agent, self.options.heartbeat)
+        return Facts(self.route, printable(_user_id(self.context), 2000), address, printable(agent), self.options.heartbeat)
 
 
 def _user_id(context: Context) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from django import template
+from django.http import Http404
 from django.template.context import Context
 from django.templatetags.static import static
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ..eventlog.cursor import topic_cursor
-from ..exceptions import AsyncRequired
+from ..exceptions import AsyncRequired, TopicNameInvalid
 from ..logtail import Tail, log_tail, served_part
 
+logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
 SCRIPTS = {"log": ("client", "sgr", "lines", "rows"), "element": ("client",)}
@@ -28,11 +31,15 @@ LINES = 100
 def sse_cursor(*topics: str) -> str:
     """``{% sse_cursor "builds.42" %}``: where these topics end now, for ``?last_event_id=`` of the stream's URL.
 
+    A name that no topic can have is a 404.
+
     Raises:
         AsyncRequired: The template is rendered on an event loop.
     """
     try:
         return topic_cursor(*topics)
+    except TopicNameInvalid as error:
+        raise Http404(str(error)) from error
     except AsyncRequired as error:
         raise AsyncRequired(
             "{% sse_cursor %} would hold up the event loop; give the template `await atopic_cursor(…)` from the view"
@@ -84,6 +91,8 @@ def sse_log(
 ) -> dict[str, Any]:
     """``{% sse_log topic src %}``: the viewer ``<sse-log>``, with the last lines in the page for browsers without JavaScript.
 
+    Of a name that no topic can have there is a sentence instead, and a line in the log.
+
     Args:
         context: The template's.
         topic: Its name.
@@ -106,6 +115,9 @@ def sse_log(
     """
     try:
         tail = log_tail(topic, lines)
+    except TopicNameInvalid as error:  # the page is about something that is there, though it can have no log
+        logger.warning("{%% sse_log %%} shows no log: %s", error)
+        return {"nothing": str(error)}
     except AsyncRequired as error:
         raise AsyncRequired(
             "{% sse_log %} reads the log and would hold up the event loop; render the template with "

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import AgentSSEError
+from ..exceptions import AgentSSEError, ArgumentInvalid
 from ..wire import Decoder, Event
 from .run import Run, scope
 
@@ -76,7 +76,13 @@ class ClientStream:
         return [await self.event(timeout) for _ in range(count)]
 
     async def until(self, found: Callable[[Event], object], timeout: float | None = None) -> Event:
-        """The next event for which this is true; those before it are skipped. ``timeout`` is for all of it."""
+        """The next event for which this is true; those before it are skipped. ``timeout`` is for all of it.
+
+        Raises:
+            ArgumentInvalid: ``found`` is no function.
+        """
+        if not callable(found):
+            raise ArgumentInvalid(f"until() takes a function of an event, not {found!r}: until(lambda event: event.event == …)")
         matches: list[Event] = []
 
         def there() -> bool:

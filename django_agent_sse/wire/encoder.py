@@ -8,7 +8,7 @@ it, a connection cut in between would lose the event, since they resume after it
 
 from __future__ import annotations
 
-from .event import Event, check_encodable, plain_str, valid_line, valid_retry
+from .event import Event, check_encodable, plain_str, valid_line, valid_name, valid_retry
 
 
 def frame(data: str, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -23,16 +23,26 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
         data = plain_str("data", data)
     head = ""
     if event is not None:
-        head = f"event: {valid_line('event', event)}\n"
+        head = f"event: {valid_name('event', event)}\n"
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
-    tail = "\n" if id is None else f"id: {valid_line('id', id)}\n\n"
-    lines = "\ndata: ".join(split_lines(data)) if "\n" in data or "\r" in data else data
+    tail = "\n" if id is None else f"id: {valid_name('id', id)}\n\n"
+    if "\r" in data:
+        if "\n" in data:
+            data = data.replace("\r\n", "\n")
+        data = data.replace("\r", "\n")
+    lines = data.replace("\n", "\ndata: ") if "\n" in data else data
     try:
         return f"{head}data: {lines}\n{tail}".encode()
     except UnicodeEncodeError:
         check_encodable("data", data)
         raise
+
+
+def control_frame(data: str, event: str, id: str | None = None, retry: int | None = None) -> bytes:
+    """Return the bytes of an event of the stream itself, whose name and id may be reserved: the package's own door."""
+    framed = f"event: {valid_line('event', event)}\n".encode() + frame(data, retry=retry)
+    return framed if id is None else b"%bid: %b\n\n" % (framed[:-1], valid_line("id", id).encode())
 
 
 def encode(event: Event) -> bytes:

@@ -11,12 +11,15 @@ from typing import Any
 
 from ..exceptions import InvalidEvent
 
-MAX_RETRY = 2_147_483_647
-"""The longest ``retry`` in milliseconds, 24.8 days.
+MAX_RETRY = 3_600_000
+"""The longest ``retry`` in milliseconds, one hour.
 
-The standard names no limit, but clients that are not the browser's own wait with ``setTimeout``, whose delay is a signed 32-bit
-number (Node.js documentation, "Timers": a larger one is set to 1): they would reconnect in a busy loop.
+The standard names no limit, and a client that has taken a ``retry`` keeps it: one event with a long one would silence every
+client that loses its connection for as long. (Beyond 2147483647 the timers of clients that are not the browser's own overflow,
+and they reconnect in a busy loop.) Who is to stay away for longer is sent away by the end of the stream.
 """
+RESERVED = "sse."
+"""Event names and ids that begin so speak for the stream itself, and topics that do are the package's own."""
 
 _FORBIDDEN = {"\r": "a carriage return", "\n": "a line feed", "\0": "a NUL"}
 _SHOWN = 60
@@ -35,8 +38,8 @@ class Event:
         retry: How long the client waits before it reconnects, in milliseconds, 0 to ``MAX_RETRY``.
 
     Raises:
-        InvalidEvent: A field is of another type, ``event`` or ``id`` holds CR, LF or NUL, ``retry`` is out of range, or a text
-            cannot be encoded as UTF-8 (a lone surrogate).
+        InvalidEvent: A field is of another type, ``event`` or ``id`` holds CR, LF or NUL or begins with ``sse.``, ``retry`` is
+            out of range, or a text cannot be encoded as UTF-8 (a lone surrogate).
     """
 
     data: str
@@ -48,8 +51,8 @@ class Event:
         _fill(
             self,
             valid_data(data),
-            None if event is None else valid_line("event", event),
-            None if id is None else valid_line("id", id),
+            None if event is None else valid_name("event", event),
+            None if id is None else valid_name("id", id),
             None if retry is None else valid_retry(retry),
         )
 
@@ -70,6 +73,41 @@ def decoded(data: str, event: str | None, id: str | None, retry: int | None) -> 
     made = object.__new__(Event)
     _fill(made, data, event, id, retry)
     return made
+
+
+def stored(data: str, event: str | None = None, retry: int | None = None) -> Event:
+    """Return the ``Event`` that a log keeps, which anything may have written: an older version, another program.
+
+    A reserved name gets a ``_`` before it, so that it reaches clients and speaks for nobody; a ``retry`` is cut to ``MAX_RETRY``.
+
+    Raises:
+        InvalidEvent: It is none: a part is of another type, or cannot be framed.
+    """
+    if event is not None and is_reserved(event):
+        event = f"_{event}"
+    return Event(data, event=event, retry=min(retry, MAX_RETRY) if isinstance(retry, int) else retry)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name begins with ``RESERVED``, also for a reader that takes off spaces or does not look at case."""
+    return name.lstrip()[: len(RESERVED)].lower() == RESERVED
+
+
+def valid_name(field: str, value: object) -> str:
+    """Return ``value`` as ``valid_line`` does.
+
+    Raises:
+        InvalidEvent: As there, and where it is reserved.
+    """
+    if type(value) is str and value.isprintable() and (value[:1] not in " sS" or "." not in value):
+        return value  # nearly every name, at no more than the cost of looking
+    text = valid_line(field, value)
+    if is_reserved(text):
+        raise InvalidEvent(
+            f"the {field} {text[:_SHOWN]!r} begins with {RESERVED!r}, which is reserved for what the stream says of itself "
+            f"({RESERVED}end, {RESERVED}gap and so on): choose another one, such as {text.lstrip()[len(RESERVED) :][:_SHOWN]!r}."
+        )
+    return text
 
 
 def valid_data(value: object) -> str:
@@ -114,8 +152,8 @@ def valid_retry(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidEvent(f"retry must be an int, in milliseconds, not {type(value).__name__}.")
     if not 0 <= value <= MAX_RETRY:
-        fault = "negative" if value < 0 else "too long: clients' timers would overflow and fire at once"
-        raise InvalidEvent(f"retry is {fault}. Give milliseconds from 0 to {MAX_RETRY} (24.8 days).")
+        fault = "negative" if value < 0 else "too long: clients would stay away for all that time after a lost connection"
+        raise InvalidEvent(f"retry is {fault}. Give milliseconds from 0 to {MAX_RETRY} (one hour).")
     return int(value)
 
 

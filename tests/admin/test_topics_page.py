@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
@@ -18,10 +19,13 @@ from django.urls import path
 from django_agent_sse import Topic
 from django_agent_sse.admin import shown
 from django_agent_sse.admin.topics import LISTED
+from django_agent_sse.eventlog.checked import InternalTopic
 from django_agent_sse.eventlog.current import event_log, reset
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.hub import measuring
 from django_agent_sse.hub.board import Readers
+from django_agent_sse.hub.reporter import REPORTS
+from django_agent_sse.wire import Event
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
 
@@ -45,7 +49,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[None]:
         Topic("builds.2").publish({"n": 1}, event="tick")
         Topic("builds.2").close("failed")
         Topic("odd/../na?me %#&").publish("x")
-        Topic("sse.monitor.reports").publish(SECRET)
+        event_log().append_unrung(REPORTS, Event(SECRET))
         yield
         event_log().clear_all()
     reset()
@@ -85,15 +89,15 @@ def test_it_lists_topics_without_the_packages_own_and_browses_by_prefix() -> Non
     assert "closed: failed" in html
     assert "?q=builds." in html
     assert names(page(client, q="builds.2")) == ["builds.2"]
-    assert "sse.monitor.reports" in names(page(client, internal="1"))
+    assert not names(page(client, q="sse.", internal="1"))
     assert "No topic begins with" in page(client, q="nothing")
 
 
 def test_more_topics_than_a_page_holds_are_all_reached_though_internal_ones_lie_between() -> None:
     event_log().clear_all()
     made = sorted([*(f"a{number:03}" for number in range(LISTED - 3)), *(f"t{number:03}" for number in range(LISTED))])
-    for name in (*made, *(f"sse.{number:03}" for number in range(LISTED * 2))):
-        Topic(name).publish("x")
+    for name in (*made, *(InternalTopic(f"sse.{number:03}") for number in range(LISTED * 2))):
+        event_log().append_unrung(name, Event("x"))
     client, seen, after = person(), list[str](), ""
     for _ in range(5):
         html = page(client, after=after)
@@ -175,13 +179,17 @@ def test_each_verb_has_a_permission_of_its_own_and_a_line_in_the_log(verb: str) 
     assert (entry.get_admin_url() or "").endswith("/logtopic/builds.1/change/")
 
 
-def test_nobody_changes_the_packages_own_topics_not_even_a_superuser() -> None:
+async def test_nobody_opens_or_changes_the_packages_own_topics_not_even_a_superuser() -> None:
     client = Client()
-    client.force_login(User.objects.create_superuser("boss"))
-    assert "data-verb" not in page(client, "sse.monitor.reports/change/")
+    await sync_to_async(client.force_login)(boss := await sync_to_async(User.objects.create_superuser)("boss"))
+    for part in ("change/", "log/", "log/range/", "log/raw/"):
+        streaming = AsyncClient()
+        await streaming.aforce_login(boss)
+        answer = await streaming.get(f"{PAGE}sse.monitor.reports/{part}", {"download": "1"})
+        assert answer.status_code == 404, part
     for verb, given in GIVEN.items():
-        post(client, "sse.monitor.reports", verb, 403, **given, confirmed="1")
-    assert event_log().state("sse.monitor.reports").top == 1
+        await sync_to_async(post)(client, "sse.monitor.reports", verb, 404, **given, confirmed="1")
+    assert (await event_log().astate(REPORTS)).top == 1
 
 
 @pytest.mark.parametrize(

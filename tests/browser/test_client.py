@@ -143,6 +143,7 @@ def test_a_page_that_is_put_to_sleep_lets_go_and_goes_on_when_it_wakes(page: Pag
 def test_a_network_that_is_back_ends_the_wait(page: Page) -> None:
     listen(page, "/client/numbers/?to=5", {"reconnect": {"baseDelay": 3_600_000, "jitter": 0}})
     page.context.set_offline(True)
+    page.wait_for_function("fetch('/_page/').then(() => false, () => true)")  # it is not at once
     listen(page, "/client/numbers/?to=5", {"reconnect": {"baseDelay": 3_600_000, "jitter": 0}}, name="off")
     until(page, "stream.delay === 3600000", name="off")
     page.context.set_offline(False)

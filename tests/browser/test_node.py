@@ -46,6 +46,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("unit", UNITS)
 def test_units(node: Node, cases: Path, unit: str) -> None:
     node.run("--test", unit, environment={"CASES": str(cases), "STATIC": str(STATIC)})

@@ -96,6 +96,7 @@ def test_what_publishing_itself_logs_is_never_published(log: EventLog, handler: 
     assert handler.filter(logging.LogRecord(f"my_{name}", logging.ERROR, "", 0, "x", None, None))
 
 
+@pytest.mark.alone
 def test_what_waits_is_bounded_and_the_dropped_are_counted(
     log: EventLog, logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

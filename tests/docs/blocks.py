@@ -19,8 +19,9 @@ README = ROOT / "README.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted(path for path in DOCS.rglob("*.rst") if "_build" not in path.parts))
 FOLLOWED = DOCS / "tutorial-admin.rst"
 NOTIFICATIONS = DOCS / "howto" / "notifications.rst"
-RUN_HERE = tuple(page for page in PAGES if page not in (FOLLOWED, NOTIFICATIONS))
-"""The other two make a Django app, with models and templates: each is followed in a project of its own, not in this process."""
+TOKENS = DOCS / "howto" / "tokens.rst"
+RUN_HERE = tuple(page for page in PAGES if page not in (FOLLOWED, NOTIFICATIONS, TOKENS))
+"""The others have apps with models: each is followed in a project of its own, not in this process."""
 
 _DIRECTIVE = re.compile(
     r"^(?P<indent> *)\.\. code-block:: (?P<language>[\w+]+)\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)+)", re.MULTILINE

@@ -1,4 +1,4 @@
-"""A page followed as a reader would: its files in a fresh folder, its commands in a shell, its server as a process."""
+"""A page followed as a reader would: its files in a fresh project, its commands in a shell, its server as a process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from tests.services import free_port
 
-from .blocks import Block, Command, commands_in
+from .blocks import Block, Command, commands_in, prints
 
 ADDRESS = "127.0.0.1:8000"
 START_SECONDS = 30.0
@@ -26,6 +29,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._written: set[str] = set()
         self.address = f"127.0.0.1:{free_port()}"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTHON"))}
         path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])  # as in an activated environment
@@ -33,10 +37,18 @@ class Shell:
         (folder / ".venv").symlink_to(sys.prefix)
 
     def write(self, block: Block) -> None:
-        """Write a file; settings go to the end of those that are there, so that they take the place of the same names."""
+        """Write a file; a later block of it goes to its end, as settings do, so that they take the place of the same names."""
         file = self.folder / block.file
-        before = file.read_text(encoding="utf-8") + "\n" if file.name == "settings.py" else ""
+        before = file.read_text(encoding="utf-8") + "\n" if file.name == "settings.py" or block.file in self._written else ""
+        self._written.add(block.file)
         file.write_text(before + block.text, encoding="utf-8")
+
+    def manage(self, *arguments: str) -> str:
+        """Run ``manage.py``, beside what the page says; return what it printed."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, check=True, timeout=COMMAND_SECONDS, stdout=subprocess.PIPE, text=True
+        ).stdout
 
     def run(self, block: Block) -> list[tuple[Command, str]]:
         """Run the commands of a block in one shell; return what each printed.
@@ -60,8 +72,8 @@ class Shell:
 
 
 def prepares(command: Command) -> bool:
-    """Whether a command makes the virtual environment, which is there already."""
-    return command.text.startswith(("python3 -m venv ", ".venv/bin/pip "))
+    """Whether a command makes the virtual environment, which is there already, with what is installed in it."""
+    return command.text.startswith(("python3 -m venv ", ".venv/bin/pip ", "pip "))
 
 
 class Server:
@@ -69,7 +81,9 @@ class Server:
 
     def __init__(self, shell: Shell, command: Command) -> None:
         self._shell = shell
-        self._words = [*command.text.split(), shell.address]
+        host, _, port = shell.address.partition(":")
+        address = ["--host", host, "--port", port] if "uvicorn" in command.text else [shell.address]
+        self._words = [*command.text.split(), *address]
         self._log = shell.folder / "server.log"
         self.url = f"http://{shell.address}"
         self.start()
@@ -111,3 +125,69 @@ class Server:
     def printed(self) -> str:
         """What it printed, in all its runs."""
         return self._log.read_text(errors="replace").replace(self._shell.address, ADDRESS)
+
+
+@dataclass(slots=True)
+class Project:
+    """A project in which a page was followed up to its server, which runs.
+
+    Attributes:
+        printed: What the commands of the page have printed so far.
+    """
+
+    shell: Shell
+    server: Server
+    printed: list[tuple[Command, str]] = field(default_factory=list)
+
+    @property
+    def unlike_the_page(self) -> list[tuple[str, str, str]]:
+        """The commands that printed something else than the page says: what it says, and what they printed."""
+        return [
+            (command.text, command.output, text)
+            for command, text in self.printed
+            if command.output and not prints(command, text.strip())
+        ]
+
+    def run(self, block: Block) -> None:
+        """Run the commands of one more block."""
+        self.printed += self.shell.run(block)
+
+
+@contextmanager
+def followed(
+    folder: Path,
+    blocks: Sequence[Block],
+    command: str,
+    *,
+    new: bool = True,
+    settings: str = "",
+    before: Callable[[Path], None] = lambda folder: None,
+) -> Iterator[Project]:
+    """Write the files and run the commands of these blocks, in order, and then the server.
+
+    Args:
+        folder: An empty one.
+        blocks: Of one page. Its blocks that are neither Python of a named file nor a session are left out.
+        command: What starts the server.
+        new: Begin with a new project; a tutorial makes its own.
+        settings: More lines at the end of the project's settings.
+        before: Called with the folder before the server starts.
+    """
+    shell = Shell(folder)
+    if new:
+        subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", "."], cwd=folder, check=True, timeout=60)
+    printed: list[tuple[Command, str]] = []
+    for block in blocks:
+        if block.file:
+            shell.write(block)
+        elif block.language == "console":
+            printed += shell.run(block)
+    if settings:
+        with (folder / "mysite" / "settings.py").open("a") as file:
+            file.write(settings)
+    before(folder)
+    server = Server(shell, Command(block=blocks[0], text=command, output=""))
+    try:
+        yield Project(shell, server, printed)
+    finally:
+        server.stop()

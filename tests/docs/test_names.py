@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission
 from django.core.management import BaseCommand, get_commands, load_command_class
 from django.urls import include, path
 
@@ -149,7 +151,7 @@ def test_every_control_event_stands_in_the_wire_dialect() -> None:
 
 
 def test_every_system_check_has_its_mend() -> None:
-    ids = set(re.findall(r'id="(django_agent_sse\.[EWIC]\d{3})"', text(PACKAGE / "checks.py")))
+    ids = set(re.findall(r'id="(django_agent_sse\.[EWIC]\d{3})"', sources()))
     sections = dict(re.findall(r"^(django_agent_sse\.\w\d{3})\n-+\n(.*?)(?=^\.\. _|\Z)", text(CHECKS), re.MULTILINE | re.DOTALL))
     assert set(sections) == ids
     assert all("**Mend:**" in section for section in sections.values())
@@ -266,3 +268,47 @@ def test_every_option_of_a_command_stands_in_the_reference(name: str) -> None:
 
 def test_the_how_to_shows_every_command() -> None:
     assert {*re.findall(r"\bsse_\w+", text(DOCS / "howto" / "commands.rst"))} == {*commands()}
+
+
+# Pages that messages name
+
+
+def test_a_message_names_a_page_that_exists() -> None:
+    named = re.findall(r"documentation's page ([\w/-]+)", sources())
+    assert len(named) >= 3
+    assert [page for page in named if not (DOCS / f"{page}.rst").exists()] == []
+
+
+# Errors that are built-in errors too
+
+
+def test_the_built_in_bases_of_an_error_stand_in_the_reference() -> None:
+    (paragraph,) = re.findall(r"^Some are a built-in error too\. (.*?)\n\n", text(EXCEPTIONS), re.MULTILINE | re.DOTALL)
+    said = set()
+    for sentence in paragraph.split(";"):
+        (base,) = re.findall(r"``(\w+)``", sentence)
+        said |= {(name, base) for name in re.findall(r"(?<!`)`(\w+)`(?!`)", sentence)}
+    classes = [one for one in vars(exceptions).values() if inspect.isclass(one) and issubclass(one, exceptions.AgentSSEError)]
+    own = {(one.__name__, base.__name__) for one in classes for base in one.__bases__ if base.__module__ == "builtins"}
+    assert said == own - {("AgentSSEError", "Exception")}
+
+
+def test_the_number_of_options_with_a_default_for_the_project_is_the_one_on_the_page() -> None:
+    options = [name for name in values(ROUTES) if name in NAMES]
+    words = ("nine", "ten", "eleven", "twelve", "thirteen")
+    assert f"The first {words[len(PROJECT_WIDE) - 9]} have a" in text(ROUTES)
+    assert set(options[: len(PROJECT_WIDE)]) == set(PROJECT_WIDE)
+
+
+# Permissions
+
+
+@pytest.mark.django_db
+def test_the_permissions_of_the_monitor_are_listed_as_the_admin_shows_them() -> None:
+    """As in the box of permissions of a user or a group: the app's name, the model's, the permission's."""
+    page = text(DOCS / "howto" / "monitor.rst")
+    rows = re.findall(r"^   \* - ([^\n]+ \| [^\n]+)\n     - ``(\w+)``", page, re.MULTILINE)
+    granted = Permission.objects.filter(content_type__app_label="django_agent_sse").exclude(content_type__model="keyvaluestore")
+    app = apps.get_app_config("django_agent_sse").verbose_name
+    assert {(f"{app} | {label}", name) for label, name in rows} == {(str(one), one.codename) for one in granted}
+    assert f"lists under *{app}*" in page

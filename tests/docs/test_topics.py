@@ -31,7 +31,9 @@ def project(settings: Any) -> Iterator[None]:
 async def test_a_build_reads_as_the_page_says() -> None:
     (shown,) = [block.text for block in blocks_of(PAGE) if "event: step" in block.text]
     with pages.imported(PAGE):
-        assert (await asking.ask("GET", "/builds/42/run/", headers=ACTS_AS_STAFF)).status == 204
+        assert (await asking.ask("GET", "/builds/42/run/", headers=ACTS_AS_STAFF)).status == 405, "nobody starts it by looking"
+        token = {"cookie": f"csrftoken={'a' * 32}", "x-csrftoken": "a" * 32}
+        assert (await asking.ask("POST", "/builds/42/run/", headers={**ACTS_AS_STAFF, **token})).status == 204
         got = await asking.ask("GET", "/builds/42/logs/", headers={**ACTS_AS_STAFF, "Accept": "text/event-stream"})
     body = re.sub(r"[A-Za-z]{8}\.(\d)", r"kQzTbWpa.\1", got.body).removeprefix(":\n")
     assert body.strip() == shown.strip()

@@ -47,11 +47,11 @@ class SharedEventLog(MemoryEventLog):
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             content = file.read()
-            self._topics_by_name = pickle.loads(content) if content else OrderedDict()
+            self._topics_by_name, self._deleted_at = pickle.loads(content) if content else (OrderedDict(), OrderedDict())
             yield
             if change:
                 file.truncate(0)
-                file.write(pickle.dumps(self._topics_by_name))
+                file.write(pickle.dumps((self._topics_by_name, self._deleted_at)))
 
     def _append(self, *about: Any) -> Appended:
         with self._topics_of_file(change=True):
@@ -74,6 +74,10 @@ class SharedEventLog(MemoryEventLog):
     def _delete(self, topic: str) -> bool:
         with self._topics_of_file(change=True):
             return super()._delete(topic)
+
+    def _note_followed(self, topics: list[str]) -> None:
+        with self._topics_of_file(change=True):
+            super()._note_followed(topics)
 
     def _state(self, topic: str) -> TopicState:
         with self._topics_of_file():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from django_agent_sse.eventlog.base import PAGE_BYTES, PAGE_EVENTS, EventLog
 from django_agent_sse.eventlog.checked import MAX_KEY, MAX_NAME
+from django_agent_sse.eventlog.eviction import evictions
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.records import Appended
 from django_agent_sse.exceptions import (
@@ -26,6 +27,8 @@ from django_agent_sse.exceptions import (
     TopicNameInvalid,
 )
 from django_agent_sse.wire.event import Event
+
+from .conftest import Door
 
 TOPIC = "builds.42"
 MEBIBYTE = 1_048_576
@@ -152,7 +155,6 @@ def test_a_repeated_key_is_answered_even_when_the_topic_is_closed(log: Any) -> N
 def test_a_key_is_forgotten_after_its_window(open_log: Callable[..., Any]) -> None:
     log = open_log(KEY_WINDOW=0.05)
     log.append(TOPIC, Event("one"), key="k")
-    time.sleep(0.06)  # the window itself
     assert log.append(TOPIC, Event("two"), key="k").first == 2
 
 
@@ -244,7 +246,6 @@ def test_only_so_many_bytes_are_kept_but_the_newest_event_always(open_log: Calla
 def test_what_is_too_old_is_not_read_any_more(open_log: Callable[..., Any]) -> None:
     log = open_log(MAX_AGE=0.05)
     log.append(TOPIC, events("one", "two"))
-    time.sleep(0.06)  # the age itself
     page = log.read_after(TOPIC)
     assert (texts(page), page.floor, page.top) == ([], 2, 2)
     assert log.append(TOPIC, Event("three")).first == 3
@@ -273,6 +274,73 @@ def test_the_number_of_topics_is_bounded_and_closed_ones_go_first(open_log: Call
     log.append("a", Event("again"))
     log.append("e", Event("e"))
     assert log.topics() == ["a", "d", "e"], "c was longest without an event"
+
+
+def test_topics_that_are_followed_are_not_evicted_and_the_log_grows_beyond_its_limit(open_log: Callable[..., Any]) -> None:
+    log = open_log(MAX_TOPICS=3)
+    for name in ("a", "b", "c"):
+        log.append(name, Event(name))
+    log.close("b")
+    log.note_followed(["a", "b", "none"])
+    log.append("d", Event("d"))
+    assert log.topics() == ["a", "b", "d"], "c was the first that nobody follows, though b is closed and a older"
+    log.note_followed(["d"])
+    log.append("e", Event("e"))
+    assert log.topics() == ["a", "b", "d", "e"], "all others are followed: the new one has its place"
+    log.append("f", Event("f"))
+    assert log.topics() == ["a", "b", "d", "f"], "and makes room for the next"
+    log.close("g")
+    assert log.topics() == ["a", "b", "d", "g"]
+
+
+def test_a_topic_that_was_followed_long_ago_may_be_evicted(open_log: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("memory", "database", "redis.index"):
+        monkeypatch.setattr(f"django_agent_sse.eventlog.{module}.FOLLOWED_FOR", -1.0)
+    log = open_log(MAX_TOPICS=2)
+    for name in ("a", "b"):
+        log.append(name, Event(name))
+    log.note_followed(["a", "b"])
+    log.append("c", Event("c"))
+    assert len(log.topics()) == 2
+    assert "c" in log.topics()
+
+
+def test_the_topics_of_the_package_are_never_evicted_and_take_no_room(open_log: Callable[..., Any]) -> None:
+    log = open_log(MAX_TOPICS=2)
+    log.append("sse.monitor.rows", Event("first"))
+    log.close("sse.monitor.over")
+    for name in ("a", "b", "c"):
+        log.append(name, Event(name))
+    assert log.topics() == ["b", "c", "sse.monitor.over", "sse.monitor.rows"]
+
+
+def test_an_evicted_topic_has_vanished_and_a_deleted_one_has_not(open_log: Callable[..., Any]) -> None:
+    log = open_log(MAX_TOPICS=1)
+    log.append("a", Event("a"))
+    log.append("b", Event("b"))
+    assert log.read_after("a").vanished
+    log.delete("b")
+    assert not log.read_after("b").vanished, "somebody deleted it"
+    log.append("b", Event("again"))
+    log.append("c", Event("c"))
+    assert log.topics() == ["c"]
+    assert log.read_after("b").vanished, "that it was deleted once says nothing of this one"
+
+
+def test_whoever_follows_an_evicted_topic_is_told_and_so_is_the_project(
+    open_log: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log(MAX_TOPICS=2)
+    rung: list[str] = []
+    inner = log.log if isinstance(log, Door) else log
+    inner.changed = rung.append
+    for number in range(12):
+        log.append(f"t.{number:02}", Event("x"))
+    assert not caplog.records, "it is said by the burst"
+    assert {f"t.{number:02}" for number in range(10)} <= {topic for n, topic in enumerate(rung) if topic in rung[:n]}
+    evictions.tell()
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "django_agent_sse.eventlog"]
+    assert told.startswith("MAX_TOPICS (2) is reached: evicted 10 topics to make room for new ones ('t.00', 't.01', 't.02', …)")
 
 
 def test_the_state_counts_what_is_kept(log: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -119,15 +120,15 @@ def can_mount() -> bool:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
+def small_disk() -> Iterator[Path]:
+    """A file system of two megabytes. Not in ``tmp_path``, which every pytest that begins closes to other users."""
+    place = Path(tempfile.mkdtemp(prefix="sse-disk-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", place], check=True)
     try:
         yield place
     finally:
         subprocess.run(["umount", "-l", place], check=True)
+        place.rmdir()
 
 
 @pytest.fixture
@@ -142,8 +143,6 @@ def full_sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any
 def full_postgres(request: pytest.FixtureRequest, postgres: dict[str, Any], postgres_url: str) -> dict[str, Any]:
     """With its tables on a small disk."""
     disk: Path = request.getfixturevalue("small_disk")
-    for parent in (disk, *disk.parents[:3]):
-        parent.chmod(0o755)
     shutil.chown(disk, "nobody")
     name = f"small_{os.getpid()}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:

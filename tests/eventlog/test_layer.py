@@ -111,6 +111,7 @@ async def test_a_ring_is_heard_by_another_process_that_follows(
         assert "c" not in here.heard, "nobody here follows it"
 
 
+@pytest.mark.alone  # the end of a script waits for a second
 @BACKENDS
 async def test_the_ring_of_a_script_that_ends_at_once_is_not_lost(
     backend: str, redis_url: str, process: Callable[[], Process], no_poll: None, tmp_path: Path

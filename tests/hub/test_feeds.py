@@ -216,7 +216,7 @@ async def test_a_question_of_the_timer_that_fails_is_asked_again(
     log.fails = True
     log.append("a", Event("one"))
     async with asyncio.timeout(PATIENCE):
-        while "cannot be looked at" not in caplog.text:  # noqa: ASYNC110  a timer of the loop does
+        while "cannot be read" not in caplog.text:  # noqa: ASYNC110  a timer of the loop does
             await asyncio.sleep(0.005)
     log.fails = False
     assert await texts_until(follower, 1) == ["one"]

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.hub import monitor as monitoring
-from django_agent_sse.hub.commands import Close, Drain, Watch, command_of, event_of, obey
+from django_agent_sse.hub.commands import Close, CommandRefused, Drain, Watch, command_of, event_of, obey
 from django_agent_sse.hub.endings import Ending
 from django_agent_sse.hub.history import BUCKET, POINTS, History
 from django_agent_sse.hub.measures import RouteCounts, Snapshot, decode, encode
@@ -140,7 +140,7 @@ def test_a_user_agent_that_is_no_product_is_not_shown() -> None:
 
 def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_over() -> None:
     for command in (
-        Watch(question=Question(text="x", readers="b."), until=5.0),
+        Watch(question=Question(text="x", readers="b.", stream="p.1"), until=5.0),
         Close(user="7", retry=5, reason="r", by="me"),
         Drain(process="p", on=False),
     ):
@@ -151,12 +151,13 @@ def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_ov
         Event('{"colour": 1}', event="close"),
         Event("x"),
     ):
-        assert command_of(event) is None
+        with pytest.raises(CommandRefused, match="not signed"):
+            command_of(event)
     told = snapshot(1.5, open=3, endings={"kicked": 2})
     found, more = decode(encode(told, answers=[]))
     assert (found.at, found.total("open"), found.total("endings"), more) == (1.5, 3, 2, {"answers": []})
     for text in ("{}", "[]", '{"process": 1}', '{"process": {"id": "a"}, "routes": {}}'):
-        with pytest.raises(ValueError, match="report|JSON|decode"):
+        with pytest.raises(ValueError, match="report|JSON|decode|object"):
             decode(text)
 
 

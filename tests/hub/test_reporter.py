@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +193,54 @@ def test_it_ends_when_it_is_told_to_though_the_log_is_away(
     monkeypatch.setattr(log, "append_unrung", away)
     one.stop(PATIENCE)
     assert not one.thread.is_alive()
+
+
+UNMIGRATED = """
+import asyncio, logging, sys
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django_agent_sse"], ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}},
+)
+django.setup()
+logging.getLogger("django_agent_sse").addHandler(logging.StreamHandler(sys.stdout))
+from django_agent_sse import Router
+from django_agent_sse.hub.monitor import monitor
+from django_agent_sse.testing import SSEClient
+
+async def plain(c, stream):
+    await stream.write("one")
+    await stream.wait_closed()
+
+router = Router()
+router.sse("plain/", plain)
+router.topic("news/", "news")
+urlpatterns = router.urls
+
+async def main():
+    async with asyncio.timeout(60), SSEClient() as client:
+        stream = await client.open("/plain/")
+        await stream.event()
+        while monitor._worker._trouble.failures < 2:
+            await asyncio.sleep(0.02)
+        print("-- follows")
+        for _ in range(5):
+            await (await client.open("/news/")).rest()
+        await stream.disconnect()
+
+asyncio.run(main())
+monitor.stop()
+"""
+
+
+def test_without_its_tables_nothing_is_said_before_somebody_follows_and_then_once_with_what_to_do(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNMIGRATED, str(tmp_path / "db.sqlite3")], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    before, _, after = done.stdout.partition("-- follows\n")
+    assert before == ""
+    assert [line for line in after.splitlines() if "the event log cannot be read now" in line] == after.splitlines()[:1]
+    assert "run `manage.py migrate`" in after
+    assert "migrate" not in after.partition("\n")[2]

@@ -55,12 +55,14 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.out = self.process.stdout
+        self.into, self.out = self.process.stdin, self.process.stdout
         self.until_ready()
 
     def until_ready(self) -> None:
@@ -93,9 +95,11 @@ def processes() -> Iterator[list[Process]]:
     for one in started:
         one.process.kill()
         one.process.wait()
+        one.into.close()
         one.out.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_servers_own_handler_is_called_after_ours_and_finally_runs(processes: list[Process], number: signal.Signals) -> None:
     processes.append(
@@ -111,6 +115,7 @@ def test_a_servers_own_handler_is_called_after_ours_and_finally_runs(processes: 
     assert took < 2
 
 
+@pytest.mark.alone
 def test_the_default_action_waits_for_the_streams_and_then_kills(processes: list[Process]) -> None:
     processes.append(
         Process("""
@@ -127,6 +132,7 @@ def test_the_default_action_waits_for_the_streams_and_then_kills(processes: list
     assert took < 2
 
 
+@pytest.mark.alone
 def test_the_default_action_does_not_wait_for_ever(processes: list[Process]) -> None:
     processes.append(
         Process("""
@@ -147,18 +153,22 @@ def test_the_default_action_does_not_wait_for_ever(processes: list[Process]) -> 
     assert 0.2 < took < 3
 
 
-def test_an_ignored_signal_ends_the_streams_and_not_the_process(processes: list[Process]) -> None:
+def test_an_ignored_signal_ends_neither_the_process_nor_its_streams(processes: list[Process]) -> None:
     processes.append(
         Process("""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        asyncio.run(main())
-        say("alive")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        async def asks(c, stream):
+            await stream.write("hello")
+            await asyncio.to_thread(sys.stdin.readline)
+            say(stream.ending, registry.closing)
+        asyncio.run(main(asks))
         """)
     )
-    said, status, _ = processes[0].end()
-    assert said[-1] == "alive"
-    assert "finally" in said
-    assert status == 0
+    processes[0].process.send_signal(signal.SIGINT)
+    processes[0].into.write("go on\n")
+    processes[0].into.flush()
+    assert processes[0].rest() == ["None False", "client over"]
+    assert processes[0].process.wait() == 0
 
 
 def test_sigint_under_asyncio_run_is_a_keyboard_interrupt_after_the_streams(processes: list[Process]) -> None:

@@ -28,7 +28,8 @@ COMMANDS = {
     "daphne": f"daphne -b 127.0.0.1 -p {{port}} -v 0 {APPLICATION}",
     "granian": f"granian --interface asgi --host 127.0.0.1 --port {{port}} --log-level warning {APPLICATION}",
     "hypercorn": f"hypercorn -w 0 -b 127.0.0.1:{{port}} --log-level warning {APPLICATION}",
-    "gunicorn": f"gunicorn -b 127.0.0.1:{{port}} -k asgi --log-level warning --no-control-socket {APPLICATION}",
+    "gunicorn": f"gunicorn -k asgi -b 127.0.0.1:{{port}} --no-control-socket --log-level warning {APPLICATION}",
+    "gunicorn with uvicorn": f"gunicorn -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{{port}} --log-level warning {APPLICATION}",
     "runserver": "django runserver --noreload 127.0.0.1:{port}",
 }
 """``-w 0`` makes hypercorn serve in the process that gets the signals; ``runserver`` is Django's own, and WSGI."""

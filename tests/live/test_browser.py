@@ -123,6 +123,7 @@ def test_the_browser_stays_closed_after_204(page: Page, uvicorn: Server, key: st
     assert len(requests) == 1
 
 
+@pytest.mark.alone
 def test_leaving_the_page_is_a_disconnect(page: Page, uvicorn: Server, key: str) -> None:
     listen(page, f"/life/idle/?key={key}")
     got(page, 1)

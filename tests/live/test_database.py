@@ -46,6 +46,7 @@ def connect(server: Server, key: str) -> float:
     return took
 
 
+@pytest.mark.alone
 def test_two_hundred_connects_at_once_behind_whitenoise_take_less_than_two_seconds(server: Server, key: str) -> None:
     """The best of three: what else runs on the machine can only add to it."""
     took: list[float] = []

@@ -25,6 +25,7 @@ def leave(client: Client, how: str) -> float:
     return left
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 @pytest.mark.parametrize("route", ["idle", "busy"])
 def test_a_disconnect_is_seen_and_the_handler_cleaned_up(server: Server, key: str, route: str, how: str) -> None:
@@ -39,6 +40,7 @@ def test_a_disconnect_is_seen_and_the_handler_cleaned_up(server: Server, key: st
     assert entries["finally"] < WITHIN
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_disconnect_before_the_response_began_ends_the_handler(server: Server, key: str, how: str) -> None:
     client = server.open("life/silent/", key=key)
@@ -50,6 +52,7 @@ def test_a_disconnect_before_the_response_began_ends_the_handler(server: Server,
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("middleware", ["default", "wrapping"])
 @pytest.mark.parametrize("kind", BLOCKING)
 def test_a_client_that_leaves_while_a_send_waits_for_it_is_cleaned_up_after(
@@ -68,6 +71,7 @@ def test_a_client_that_leaves_while_a_send_waits_for_it_is_cleaned_up_after(
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.alone
 def test_wait_closed_returns_when_the_client_has_left(server: Server, key: str) -> None:
     with server.open("life/waits-and-continues/", key=key) as client:
         client.next()

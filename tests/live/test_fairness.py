@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from .servers import Server
 
+pytestmark = pytest.mark.alone
 SITE = {"middleware": "none"}
 REQUESTS = 15
 AT_ONCE = 3.0

@@ -57,5 +57,6 @@ def test_the_response_tells_caches_and_proxies_to_keep_away(server: Server, key:
         _, headers = client.head()
     assert headers["cache-control"] == "no-cache, no-store, no-transform"
     assert headers["x-accel-buffering"] == "no"
+    assert headers["incremental"] == "?1"
     assert "content-length" not in headers
     assert "etag" not in headers

@@ -59,6 +59,7 @@ def test_a_silent_stream_sends_heartbeats(server: Server, key: str) -> None:
         assert client.events == []
 
 
+@pytest.mark.alone
 def test_a_stream_that_is_over_after_a_time_lets_the_client_come_back(server: Server, key: str) -> None:
     with server.open("life/limited/", key=key) as client:
         client.next()
@@ -70,6 +71,7 @@ def test_a_stream_that_is_over_after_a_time_lets_the_client_come_back(server: Se
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ASGI)
 def test_the_first_bytes_come_at_once_on_every_server(start: Callable[..., Server], key: str, kind: str) -> None:
     server = start(kind, middleware="none")

@@ -140,7 +140,7 @@ def test_batches_hold_so_many_lines_and_no_more() -> None:
     with os.fdopen(writing, "wb") as out:
         out.write(b"x\n" * (BATCH_LINES * 2 + 1))
     with os.fdopen(reading, "rb") as source:
-        batches = list(batches_of(source))
+        batches = list(batches_of(source, 1_000))
     assert max(map(len, batches)) == BATCH_LINES
     assert [number for batch in batches for number, _ in batch] == list(range(1, BATCH_LINES * 2 + 2))
 
@@ -175,13 +175,25 @@ def test_a_topic_that_was_closed_before_keeps_its_reason(project: Project) -> No
     [
         (["caf\u00e9", "x"], 2, "printable ASCII"),
         (["n" * 201, "x"], 2, "201 characters"),
-        (["n", "x", "--event", "a\nb"], 1, "event 'a\\nb' holds a line feed"),
+        (["n", "x", "--event", "a\nb"], 2, "event 'a\\nb' holds a line feed"),
+        (["sse.monitor.commands", "x"], 2, "reserved"),
+        (["n", "x", "--event", "sse.end"], 2, "reserved"),
         (["n", "x", "--key", "k" * 201], 1, "a str of 1 to 200 characters"),
         (["n", "x", "--close=caf\u00e9"], 2, "printable ASCII"),
         (["n", "x" * 100_000, "--event", "e" * 120_000], 0, ""),
         ([], 2, "the following arguments are required: TOPIC"),
     ],
-    ids=["no ASCII", "too long", "line feed", "long key", "reason", "large", "nothing"],
+    ids=[
+        "no ASCII",
+        "too long",
+        "line feed",
+        "topic of the package",
+        "event of the package",
+        "long key",
+        "reason",
+        "large",
+        "nothing",
+    ],
 )
 def test_a_mistake_is_a_sentence(project: Project, words: list[str], code: int, said: str) -> None:
     done = project.run("sse_publish", *words)

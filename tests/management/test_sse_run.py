@@ -184,6 +184,21 @@ def test_a_signal_reaches_the_command_once_also_where_a_terminal_sends_it(projec
     assert project.state("t")["reason"] == "cancelled"
 
 
+def test_what_it_was_started_to_ignore_is_not_passed_on_and_cancels_nothing(project: Project) -> None:
+    """As ``nohup`` starts it, and a shell without job control with ``&``."""
+    command = project.argv("sse_run", "t", "--", *script(COUNTS_SIGNALS))
+    run = project.start(argv=["sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh", *command], stdin=-1)
+    run.printed("ready\n")
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        os.killpg(run.process.pid, number)
+    assert run.process.stdin
+    run.process.stdin.write(b"go on\n")
+    run.process.stdin.close()
+    assert run.code() == 7
+    assert project.lines("t") == ["ready", "go on"]
+    assert project.state("t")["reason"] == "failed"
+
+
 def test_who_is_told_to_end_ends_with_its_command_and_what_that_started(project: Project) -> None:
     run = project.start("sse_run", "t", "--", "sh", "-c", "sleep 300 & echo $! $$; wait")
     poll("both are there", lambda: len(run.out.split()) == 2)

@@ -134,8 +134,9 @@ def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.Monkey
 
 
 def test_what_could_take_a_terminal_over_is_shown_and_not_done() -> None:
-    assert shown("a\x1b]0;title\x07b\x1b[2Jc\rd\te\x9bf", colour=True) == "a^[]0;title^Gb^[[2Jc\nd\te\\x9bf\n"
-    assert shown("x", "a\x1b[2J", colour=False) == "a^[[2J: x\n"
+    assert shown("a\x1b]0;title\x07b\x1b[2Jc\rd\te\x9bf", colour=True) == "a\\x1b]0;title\\x07b\\x1b[2Jc\nd\te\\x9bf\n"
+    assert shown("a\u202eb\u200bc", colour=True) == "a\\u202eb\\u200bc\n"
+    assert shown("x", "a\x1b[2J\x1b[31m", colour=False) == "a\\x1b[2J\\x1b[31m: x\n"
 
 
 def test_into_a_file_everything_goes_as_it_is(sse_log: Any) -> None:

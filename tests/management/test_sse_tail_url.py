@@ -11,13 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from django.core.management import CommandError, call_command
 
 from django_agent_sse.management import remote
 from tests.services import free_port
+from tests.tls import tls_before
 
 from .processes import PATIENCE, Project, Running, poll
 
@@ -190,21 +193,94 @@ def _noting(real: Callable[..., float], waits: list[float]) -> Callable[..., flo
 
 def test_a_date_is_a_pause_too() -> None:
     assert remote._retry_after("Fri, 31 Dec 1999 23:59:59 GMT") == 0
-    assert remote._retry_after("Fri, 31 Dec 2999 23:59:59 GMT") > 1e9
+    for hours in ("Fri, 31 Dec 2999 23:59:59 GMT", "9" * 400):
+        assert remote._retry_after(hours) == remote.LONGEST_WAIT
+    for nonsense in (None, "", "²", "Fri, 31 Dec 99999 23:59:59 GMT"):
+        assert remote._retry_after(nonsense) == 0
     assert remote._retry_after("7") == 7
     assert remote._retry_after("soon") == 0
 
 
-def test_redirects_are_followed_and_credentials_stay_with_whom_they_are_for(server: Server) -> None:
+GIVEN = ("-H", "Authorization: s3cret", "-H", "X-Api-Key: s3cret", "--cookie", "session=s3cret")
+
+
+def test_a_redirect_on_the_same_origin_keeps_what_was_given(server: Server) -> None:
+    tailed(server, (307, {"Location": "/there?x=1"}, b""), GONE, words=GIVEN)
+    assert [path for path, _ in server.asked] == ["/", "/there?x=1"]
+    assert all(
+        headers[name].endswith("s3cret") for _, headers in server.asked for name in ("authorization", "x-api-key", "cookie")
+    )
+
+
+@pytest.mark.parametrize("user", ["", "ada:s3cret@"], ids=["headers", "with a user in the address"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_nothing_that_was_given_goes_to_another_origin_nor_comes_back_from_there(server: Server, status: int, user: str) -> None:
+    words = GIVEN if not user else GIVEN[2:]
+    with contextlib.closing(Server()) as other:
+        other.replies = [(status, {"Location": server.url + "back"}, b"")]
+        server.replies = [(status, {"Location": other.url}, b""), GONE]
+        err = StringIO()
+        address = server.url.replace("//", f"//{user}")
+        call_command("sse_tail", address, *words, "--after", "7", stdout=StringIO(), stderr=err)
+        ((_, there),) = other.asked
+    assert there.keys() == {"host", "accept", "accept-encoding", "cache-control", "last-event-id"}
+    assert "s3cret" not in repr(there)
+    assert there["last-event-id"] == "7"
+    assert server.asked[1][0] == "/back"
+    assert "s3cret" not in repr(server.asked[1]), "the other server could have chosen the address"
+    origin = other.url.removesuffix("/")
+    assert f"redirects to {origin}, which is another one: it is not sent what you gave (Authorization, Cookie" in err.getvalue()
+    assert "s3cret" not in err.getvalue()
+
+
+def test_a_server_chooses_nobodys_credentials(server: Server) -> None:
     with contextlib.closing(Server()) as other:
         other.replies = [GONE]
-        here: Reply = (307, {"Location": "/there?x=1"}, b"")
-        tailed(server, here, (302, {"Location": other.url}, b""), words=("-H", "Authorization: s3cret", "-H", "X-A: 1"))
-        assert [path for path, _ in server.asked] == ["/", "/there?x=1"]
-        assert server.asked[1][1]["authorization"] == "s3cret"
-        ((_, headers),) = other.asked
-        assert "authorization" not in headers
-        assert headers["x-a"] == "1"
+        tailed(server, (302, {"Location": other.url.replace("//", "//admin:admin@")}, b""))
+        assert "authorization" not in other.asked[0][1]
+
+
+def test_a_redirect_from_https_to_http_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with (
+        contextlib.closing(Server()) as other,
+        tls_before(int(server.url[:-1].rpartition(":")[2]), authority.issue_cert("127.0.0.1")) as port,
+    ):
+        server.replies = [(302, {"Location": other.url.replace("//", "//a:b@")}, b"")]
+        said = f"redirects from https to {other.url.removesuffix('/')}, where everybody on the way could read"
+        with pytest.raises(CommandError, match=said):
+            call_command("sse_tail", f"https://127.0.0.1:{port}/", *GIVEN, stdout=StringIO(), stderr=StringIO())
+        assert server.asked[0][1]["x-api-key"] == "s3cret"
+        assert other.asked == []
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("//[bad/", "is no address"),
+        ("ftp://127.0.0.1/", "is no address"),
+        ("http://" + "a" * 70 + ".example/", "is no address"),
+        ("javascript:alert(1)", "is no address"),
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_told(server: Server, where: str, said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        tailed(server, (302, {"Location": where}, b""))
+
+
+def test_a_path_beyond_ascii_is_asked_for_as_browsers_do(server: Server) -> None:
+    server.replies = [GONE]
+    call_command("sse_tail", server.url + "größe/?q=ü&x=%20", stdout=StringIO(), stderr=StringIO())
+    assert server.asked[0][0] == "/gr%C3%B6%C3%9Fe/?q=%C3%BC&x=%20"
+
+
+def test_the_password_in_an_address_stands_in_no_message(server: Server) -> None:
+    server.replies = [(403, {}, b"")]
+    with pytest.raises(CommandError) as refused:
+        call_command("sse_tail", server.url.replace("//", "//ada:s3cret@"), stdout=StringIO(), stderr=StringIO())
+    assert "s3cret" not in str(refused.value)
 
 
 def test_a_circle_of_redirects_is_left(server: Server) -> None:

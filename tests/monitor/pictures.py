@@ -1,4 +1,4 @@
-"""Takes the pictures of topics: ``python -m tests.monitor.pictures docs/images [theme]``; needs Chromium."""
+"""Takes the pictures of a topic: ``python -m tests.monitor.pictures docs/images``; needs Chromium."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 from tests.chromium import launched
 from tests.live.servers import ROOT
 
-from .screenshots import PHONE, Traffic, looks, opened
+from .screenshots import DARK, LIGHT, Traffic, opened
 from .serving import running_site
 
-TOPICS = "/admin/django_agent_sse/logtopic/"
-ONE = f"{TOPICS}builds.41/change/"
+TOPIC = "/admin/django_agent_sse/logtopic/builds.41/change/"
 
 
 def some_topics(home: Path) -> None:
@@ -41,33 +40,29 @@ def some_topics(home: Path) -> None:
     )
 
 
-def main(folder: Path, theme: str) -> None:
-    """Take them all."""
+def main(folder: Path) -> None:
+    """Take them."""
     folder.mkdir(parents=True, exist_ok=True)
-    prefix = f"monitor-{theme}-" if theme else "monitor-"
     with (
         tempfile.TemporaryDirectory() as home,
         launched() as browser,
-        running_site(Path(home), workers=2, MONITOR_UNFOLD="1" if theme == "unfold" else "0") as site,
+        running_site(Path(home), workers=2) as site,
     ):
         traffic = Traffic(site)
         traffic.begin()
         try:
             time.sleep(8)
             some_topics(Path(home))
-            for look in looks(theme):
-                name = "-phone" if look.size is PHONE else "-dark" if look.scheme == "dark" else ""
-                page = opened(browser, site, look, TOPICS)
-                page.wait_for_timeout(500)
-                page.screenshot(path=folder / f"{prefix}topics{name}.png")
-                page.goto(f"{site.url}{ONE}")
+            for name, look in {"topic": LIGHT, "topic-dark": DARK}.items():
+                page = opened(browser, site, look)
+                page.goto(f"{site.url}{TOPIC}")
                 page.locator(".sl-line").nth(8).wait_for(state="attached")
                 page.wait_for_timeout(800)
-                page.screenshot(path=folder / f"{prefix}topic{name}.png")
+                page.screenshot(path=folder / f"monitor-{name}.png")
                 page.context.close()
         finally:
             traffic.end()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")
+    main(Path(sys.argv[1]))

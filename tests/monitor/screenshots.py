@@ -1,6 +1,6 @@
-"""Takes the pictures of the monitor: ``python -m tests.monitor.screenshots docs/images [theme]``; needs Chromium.
+"""Takes the pictures of the monitor: ``python -m tests.monitor.screenshots docs/images [unfold]``; needs Chromium.
 
-A theme is the word before the name of a picture: ``unfold`` has Unfold around the admin, any other only names another Django.
+In light, in dark, on a phone, and the page that asks before it closes; with Unfold around the admin one, in light.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,10 +106,10 @@ class Look:
     sharp: float
 
 
-def looks(theme: str) -> Iterator[Look]:
-    """In light, in dark and on a phone; what only shows another admin's looks need not be as sharp."""
-    for scheme, size in (("light", DESK), ("dark", DESK), ("light", PHONE)):
-        yield Look(scheme=scheme, size=size, sharp=1.25 if theme else 2)  # type: ignore[arg-type]
+LIGHT = Look(scheme="light", size=DESK, sharp=2)
+DARK = Look(scheme="dark", size=DESK, sharp=2)
+ON_A_PHONE = Look(scheme="light", size=PHONE, sharp=2)
+IN_UNFOLD = Look(scheme="light", size=DESK, sharp=1.25)
 
 
 def opened(browser: Browser, site: MonitorSite, look: Look, where: str = STAFF) -> Page:
@@ -124,50 +123,40 @@ def opened(browser: Browser, site: MonitorSite, look: Look, where: str = STAFF) 
     return page
 
 
-def _pictures(browser: Browser, site: MonitorSite, traffic: Traffic, look: Look, prefix: str) -> None:
+def _picture(browser: Browser, site: MonitorSite, traffic: Traffic, look: Look, path: Path) -> None:
     traffic.one_is_slow()
     page = opened(browser, site, look)
     try:
-        _taken(page, look, prefix)
+        page.locator('[data-dot][data-state="live"]').wait_for()
+        page.locator('[data-state="slow"]').first.wait_for()
+        page.wait_for_timeout(3500)
+        page.screenshot(path=path)
+        if look is LIGHT:
+            page.locator('[data-rows] tr:has-text("builds."):has-text("alice") [data-close]').first.click()
+            page.locator(".mon-confirm").wait_for()
+            page.screenshot(path=path.with_name("monitor-close.png"))
     finally:
         page.context.close()
 
 
-def _taken(page: Page, look: Look, prefix: str) -> None:
-    page.locator('[data-dot][data-state="live"]').wait_for()
-    page.locator('[data-state="slow"]').first.wait_for()
-    page.wait_for_timeout(3500)
-    if look.size is PHONE:
-        page.screenshot(path=f"{prefix}phone.png")
-        page.evaluate("document.querySelector('[data-rows]').scrollIntoView()")
-        page.wait_for_timeout(1200)
-        page.screenshot(path=f"{prefix}phone-rows.png")
-        return
-    page.screenshot(path=f"{prefix}{look.scheme}.png")
-    if look.scheme == "light":
-        page.locator('[data-rows] tr:has-text("builds."):has-text("alice") [data-close]').first.click()
-        page.locator(".mon-confirm").wait_for()
-        page.screenshot(path=f"{prefix}close.png")
-
-
-def main(folder: Path, theme: str) -> None:
+def main(folder: Path, *, unfold: bool) -> None:
     """Take them all."""
     folder.mkdir(parents=True, exist_ok=True)
-    prefix = f"monitor-{theme}-" if theme else "monitor-"
+    pictures = {"unfold-light": IN_UNFOLD} if unfold else {"light": LIGHT, "dark": DARK, "phone": ON_A_PHONE}
     with (
         tempfile.TemporaryDirectory() as home,
         launched() as browser,
-        running_site(Path(home), workers=2, MONITOR_UNFOLD="1" if theme == "unfold" else "0") as site,
+        running_site(Path(home), workers=2, MONITOR_UNFOLD=str(int(unfold))) as site,
     ):
         traffic = Traffic(site)
         traffic.begin()
         try:
             traffic.go_on(BEFORE)
-            for look in looks(theme):
-                _pictures(browser, site, traffic, look, f"{folder}/{prefix}")
+            for name, look in pictures.items():
+                _picture(browser, site, traffic, look, folder / f"monitor-{name}.png")
         finally:
             traffic.end()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")
+    main(Path(sys.argv[1]), unfold=sys.argv[2:] == ["unfold"])

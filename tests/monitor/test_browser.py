@@ -211,6 +211,7 @@ def cpu(site: MonitorSite, page: Page, seconds: int) -> float:
     return (used() - before) / seconds
 
 
+@pytest.mark.alone
 def test_it_stays_smooth_with_all_the_rows_that_it_shows(page: Page, site: MonitorSite) -> None:
     page.goto("about:blank")
     site.open("prices/?pause=600", STREAMS - BUSY)

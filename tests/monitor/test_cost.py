@@ -32,6 +32,7 @@ from django_agent_sse.hub.reporter import REPORT, REPORTS, ROWS, WATCHED
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 
+pytestmark = pytest.mark.alone
 STREAMS = 5_000
 AT_ONCE = 250
 ROUNDS = 7

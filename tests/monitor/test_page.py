@@ -8,7 +8,6 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -324,7 +323,33 @@ def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_pa
     ]
 
 
-def test_a_stream_that_is_over_cannot_be_closed_twice_and_that_is_no_error(site: MonitorSite, tmp_path: Path) -> None:
+def test_what_is_not_there_cannot_be_closed_and_nobody_is_named_for_it(site: MonitorSite) -> None:
+    site.open("answers/", 1)
     with site.signed_in("closes") as closes:
-        assert "nothing to close" in closes.get(CLOSE).text
-        assert confirmed(closes, {"stream": "nobody.1"}, scope="stream").status_code == 200
+        (row,) = seen(closes, 1, route="answers/")["rows"]
+        process, done, form = (
+            row["id"].partition(".")[0],
+            len(audit(site)),
+            token(closes.get(CLOSE, params={"route": "answers/"}).text),
+        )
+        for query, told in (
+            ({}, "no such stream"),
+            ({"stream": "nobody.1"}, "no such stream"),
+            ({"stream": f"{process}.987654321"}, "no such stream"),
+            ({"user": "1"}, "no such stream"),
+            ({"route": "nowhere/"}, "no such stream"),
+            ({"process": "nobody"}, "no such process"),
+        ):
+            page = closes.get(CLOSE, params=query)
+            answer = closes.post(
+                CLOSE, data={**query, "scope": "stream", "csrfmiddlewaretoken": form}, headers={"Referer": CLOSE}
+            )
+            for found in (page, answer):
+                assert found.status_code == 404, query
+                assert told in found.text
+                assert "<fieldset>" not in found.text
+                assert not any(name in found.text for name in ("alice", "has been told"))
+        assert len(audit(site)) == done, "nothing was done"
+        forged = closes.get(CLOSE, params={"stream": row["id"], "user": "1", "route": "notifications/"}).text
+        assert re.findall(r'name="(stream|user|route)" value="([^"]*)"', forged) == [("stream", row["id"]), ("route", "answers/")]
+    assert not any(map(ended, site.clients))

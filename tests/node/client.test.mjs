@@ -419,7 +419,7 @@ served("a slow for await makes the server wait, and loses nothing", [(request, r
   response.sent = () => number;
   more();
 }], async ({ connect, seen }) => {
-  const stream = connect("/", { buffer: 8, watchdog: 200, autoConnect: false });
+  const stream = connect("/", { buffer: 8, watchdog: 1_000, autoConnect: false });
   let heard = 0;
   stream.addEventListener("message", () => (heard += 1));
   const numbers = [];
@@ -427,7 +427,7 @@ served("a slow for await makes the server wait, and loses nothing", [(request, r
     if (type !== "message") continue;
     numbers.push(parseInt(data, 10));
     if (numbers.length === 3) {
-      await new Promise((resolve) => setTimeout(resolve, 600));
+      await new Promise((resolve) => setTimeout(resolve, 2_000));
       assert.ok(heard <= 12, `paused after ${heard} events`);
       assert.ok(seen[0].response.sent() < 20_000, "the server waits");
       assert.equal(stream.state, "open", "the watchdog does not count the time that nobody reads");

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.contrib.auth import decorators
 
-from django_agent_sse import Context, Router, SSEView, Stream
+from django_agent_sse import Context, Router, SSEView, Stream, api_key, staff_required
+from django_agent_sse.checks import check_routes
 from django_agent_sse.exceptions import RouteError
-from tests.serving import ask_route
+from tests.ids import plain
+from tests.serving import ask_route, served
 
 ran: list[str] = []
 
@@ -126,6 +128,58 @@ def test_an_attribute_that_a_view_does_not_have_is_refused_by_name() -> None:
         Fine.as_view(heartbeet=1)
     with pytest.raises(RouteError, match="heartbeat must be"):
         Fine.as_view(heartbeat="often")
+
+
+@pytest.mark.parametrize("methods", ["GET", b"GET", {"GET": 1}, 5, [5], [""], []], ids=plain)
+def test_methods_are_given_as_a_list(methods: Any) -> None:
+    with pytest.raises(RouteError, match="methods must be a list"):
+        Router().sse("", fine, methods=methods)
+
+
+@pytest.mark.parametrize("what", ["guards", "middleware"])
+@pytest.mark.parametrize("given", ["x", b"x", {"a": 1}, None, 5, staff_required], ids=plain)
+def test_guards_and_middleware_are_given_as_lists(what: str, given: Any) -> None:
+    for refused in (lambda: Router(**{what: given}), lambda: Router().sse("", fine, **{what: given})):
+        with pytest.raises(RouteError, match=f"{what} must be given as a list"):
+            refused()
+
+
+@pytest.mark.parametrize("keys", [None, 5, [None], b"key", [], "", " "], ids=plain)
+def test_keys_that_are_none(keys: Any) -> None:
+    with pytest.raises(RouteError, match="api_key"):
+        api_key(keys)
+
+
+def test_routes_of_topics_without_a_name_have_one_each() -> None:
+    router = Router()
+    for path, topics in (("a/<int:id>/", ["builds.{id}"]), ("b/", ["news"]), ("c/", ["news", "more"]), ("d/<slug:x>/", ["{x}"])):
+        router.topic(path, *topics)
+    router.topic("e/", "news", name="own")
+    router.log("f/", "lines")
+    router.log("g/", "lines")
+    assert [pattern.name for pattern in router.urls] == [
+        *("builds-id", "news", "news-2", "x", "own"),
+        *("log", "log-range", "log-raw", "log-2", "log-2-range", "log-2-raw"),
+    ]
+
+
+def test_a_list_of_topics_is_no_topic() -> None:
+    with pytest.raises(RouteError, match=r"follow\(\) takes names of topics, not list: write follow\(\*names\)"):
+        Router().topic("", ["a", "b"])  # type: ignore[arg-type]
+
+
+def test_e004_names_a_route_as_it_was_written() -> None:
+    router = Router()
+    router.topic("builds/", "builds.{id}")
+    router.log("log/", "lines.{id}")
+    with served(router):
+        messages = [message.msg for message in check_routes(None)]
+    assert len(messages) == 4
+    assert messages[0] == (
+        "the route builds/ cannot be served: router.topic('builds.{id}') takes id, but the URL captures nothing; each {field} of "
+        "a topic's name is something that the route's path captures, as <int:id>"
+    )
+    assert all("router.log('lines.{id}') takes id" in message for message in messages[1:])
 
 
 # At the first request, failing closed

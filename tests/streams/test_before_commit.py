@@ -49,7 +49,7 @@ async def test_an_error_before_the_response_begins_is_djangos_to_answer(error: s
     async with serve(handler, commit_after=60) as site:
         client = await site.connect().over()
         assert client.status == status
-        assert client.headers["content-type"].startswith("text/html")
+        assert client.headers["content-type"] == "application/json"
         assert b"secret" not in client.raw
         ((ending, raised),) = await eventually("on_end has run", lambda: told)
         assert ending is Ending.HANDLER_ERROR

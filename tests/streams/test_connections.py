@@ -63,6 +63,7 @@ def test_a_lane_gives_its_connection_back_after_the_quiet_time(alias: str) -> No
     asyncio.run(main())
 
 
+@pytest.mark.alone
 def test_a_lane_that_is_used_all_the_time_keeps_its_connection(alias: str) -> None:
     seen: set[int] = set()
 

@@ -184,7 +184,16 @@ def test_without_headers_a_response_is_left_alone() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Content-Type", "content-encoding", "Content-Length", "Connection", "Transfer-Encoding", "X-Accel-Buffering", "Keep-Alive"],
+    [
+        "Content-Type",
+        "content-encoding",
+        "Content-Length",
+        "Connection",
+        "Transfer-Encoding",
+        "Incremental",
+        "X-Accel-Buffering",
+        "Keep-Alive",
+    ],
 )
 def test_headers_of_the_stream_and_the_server_are_refused(name: str) -> None:
     with pytest.raises(StreamError, match=f"{name} is set by the stream or the server"):

@@ -11,7 +11,7 @@ import pytest
 
 from django_agent_sse import Context, Stream
 from django_agent_sse.streams import aside, runner, sources
-from django_agent_sse.streams.sources import iterator_threads
+from django_agent_sse.streams.iterators import iterator_threads
 from tests.inprocess import PATIENCE, eventually, serve
 
 
@@ -129,7 +129,7 @@ async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_over
         plain = await site.connect(headers={"accept": "*/*"}).over()
         assert plain.status == 503
         assert 5 <= int(plain.headers["retry-after"]) <= 15
-        assert "sync generators" in plain.json()["error"]
+        assert "sync generators" in plain.json()["error"]["message"]
     async with serve(count) as site:
         assert len(await site.connect().rest()) == 2
 

@@ -26,6 +26,7 @@ OWN = {
     "content-type": "text/event-stream",
     "cache-control": "no-cache, no-store, no-transform",
     "x-accel-buffering": "no",
+    "incremental": "?1",
     "content-encoding": "identity",
 }
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.exceptions import ArgumentInvalid
 from django_agent_sse.streams import sources
 from django_agent_sse.wire import Event
+from tests.ids import plain
 from tests.inprocess import Client, serve
 
 
@@ -77,7 +78,7 @@ async def test_k04_an_async_iterator_with_a_name() -> None:
     assert await piped(agen("a", {"b": 1}, None, 3), event="token") == ["a", '{"b":1}', "null", "3"]
 
 
-@pytest.mark.parametrize("source", [["a", "b"], ("a", "b"), {"a": 1, "b": 2}, (x for x in "ab"), iter(["a", "b"])], ids=str)
+@pytest.mark.parametrize("source", [["a", "b"], ("a", "b"), {"a": 1, "b": 2}, (x for x in "ab"), iter(["a", "b"])], ids=plain)
 async def test_k04_a_sync_iterable(source: Any) -> None:
     assert await piped(source) == ["a", "b"]
 
@@ -104,10 +105,33 @@ async def test_events_keep_their_own_name() -> None:
     assert [(event.event, event.id, event.data) for event in events] == [("own", "1", "a"), ("given", None, "b")]
 
 
-@pytest.mark.parametrize("source", ["text", b"bytes", 42, None])
-async def test_what_cannot_be_piped_says_what_can(source: Any) -> None:
-    with pytest.raises(AgentSSEError, match="cannot be piped"):
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+async def later() -> list[int]:
+    return [1]
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("text", "write() sends one value"),
+        (b"bytes", "write() sends one value"),
+        (memoryview(b"bytes"), "write() sends one value"),
+        (42, "write() sends one value"),
+        (None, "write() sends one value"),
+        (Event("one"), "write() sends one value"),
+        (list, "write() sends one value"),
+        (numbers, "call it: pipe(numbers(…))"),
+        (later(), "await it first: pipe(await later(…))"),
+    ],
+    ids=repr,
+)
+async def test_what_cannot_be_piped_says_what_can(source: Any, hint: str) -> None:
+    with pytest.raises(ArgumentInvalid, match=r"cannot be piped: pipe\(\) takes an async or sync iterator") as raised:
         await anext(aiter(sources.items_of(source)))
+    assert hint in str(raised.value)
 
 
 # Framed text

@@ -228,7 +228,7 @@ warnings.simplefilter("ignore")
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 import django
 django.setup()
-from django_agent_sse.streams.sources import iterator_threads
+from django_agent_sse.streams.iterators import iterator_threads
 from django_agent_sse.streams.threads import next_lane
 from django_agent_sse.hub.registry import registry
 lane = next_lane()

@@ -123,6 +123,7 @@ async def test_wait_closed_returns_with_the_transport_and_not_with_the_handler()
         await eventually("the handler is over", lambda: seen == ["closed", "handler over"])
 
 
+@pytest.mark.alone
 async def test_a_handler_that_never_awaits_anything_else_is_fair_and_sees_a_disconnect() -> None:
     diary = Diary()
 
@@ -148,6 +149,7 @@ async def test_a_handler_that_never_awaits_anything_else_is_fair_and_sees_a_disc
     assert diary == ["on_abort", "cancelled", "finally", "on_end"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("busy", [False, True])
 async def test_a_disconnect_is_seen_at_once(busy: bool) -> None:
     left: list[float] = []

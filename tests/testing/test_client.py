@@ -12,6 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, aclose_topic, apublish, apublish_many, login_required
+from django_agent_sse.exceptions import ArgumentInvalid
 from django_agent_sse.hub.registry import registry
 from django_agent_sse.testing import PublishedLog, SSEClient, StreamTimeout
 from tests.serving import served
@@ -91,6 +92,13 @@ async def test_events_and_the_rest() -> None:
         assert stream.ended
         again = await stream.reconnect()
         assert (again.status, again.body) == (204, b"")
+
+
+async def test_until_takes_a_function() -> None:
+    async with SSEClient() as client:
+        stream = await client.open("/three/")
+        with pytest.raises(ArgumentInvalid, match=r"until\(\) takes a function of an event, not 'notice'"):
+            await stream.until("notice")  # type: ignore[arg-type]
 
 
 async def test_until_skips_what_comes_before() -> None:

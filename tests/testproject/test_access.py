@@ -45,7 +45,7 @@ def test_a_stream_answers_401_and_403_and_never_redirects(server: Server, finish
     stream = f"/builds/{finished}/logs/"
     answers = {who: server.get(stream, who) for who in (None, "stranger", "viewer")}
     assert {who: answer.status_code for who, answer in answers.items()} == {None: 401, "stranger": 403, "viewer": 200}
-    assert answers[None].json() == {"error": "authentication required"}
+    assert answers[None].json() == {"error": {"type": "unauthorized", "message": "authentication required"}}
 
 
 def test_the_pages_tell_who_may_not_and_offer_nothing_that_one_may_not_do(server: Server, finished: int) -> None:
@@ -80,7 +80,7 @@ def test_a_key_that_nobody_has_or_whose_owner_may_not_see_builds_is_refused(serv
     for header, value in ((header, value) for header, values in sent.items() for value in values):
         answer = httpx.get(f"{server.url}/builds/{finished}/logs/", headers={header: value.encode()})
         assert answer.status_code == 401, value
-        assert answer.json()["error"].startswith("API key ")
+        assert answer.json()["error"]["message"].startswith("API key ")
 
 
 def test_a_wrong_key_is_no_way_around_a_session_and_a_key_needs_none(server: Server, finished: int) -> None:

@@ -71,7 +71,7 @@ def test_curl_signs_in_and_watches_a_build_in_the_admin(server: Server, tmp_path
 
     build = server.start("gated")
     stream = f"{server.url}/admin/builds/build/{build}/log/"
-    assert json.loads(curl(stream)) == {"error": "authentication required"}
+    assert json.loads(curl(stream)) == {"error": {"type": "unauthorized", "message": "authentication required"}}
     curl(f"{server.url}/admin/login/")
     token = next(line.split()[-1] for line in Path(jar).read_text().splitlines() if "csrftoken" in line)
     form = [

@@ -17,6 +17,7 @@ STREAM_HEADERS = {
     "content-type": "text/event-stream",
     "cache-control": "no-cache, no-store, no-transform",
     "x-accel-buffering": "no",
+    "incremental": "?1",
     "content-encoding": "identity",
 }
 

@@ -142,7 +142,12 @@ async def test_that_middleware_on_one_route_does_not_fail_open() -> None:
 # WSGI
 
 
-def test_wsgi_gets_a_500_page_that_names_a_command_with_the_projects_application() -> None:
+ACCEPTS = ("text/html,application/xhtml+xml,*/*;q=0.8", "*/*", "text/event-stream")
+
+
+def test_wsgi_gets_a_500_and_the_log_the_reason_that_names_a_command_with_the_projects_application(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     asked = []
 
     async def guard(c: Context) -> bool:
@@ -151,13 +156,22 @@ def test_wsgi_gets_a_500_page_that_names_a_command_with_the_projects_application
 
     guarded = Router(guards=[guard])
     guarded.sse("", hello)
-    with served(guarded, ASGI_APPLICATION="shop.asgi.application"):
-        response = Client().get("/")
-    assert response.status_code == 500
-    assert response["Content-Type"].startswith("text/html")
-    assert "uvicorn shop.asgi:application" in response.text
-    assert "daphne" in response.text
+    with served(guarded, ASGI_APPLICATION="shop.asgi.application"), caplog.at_level("WARNING"):
+        page, program, stream = (Client().get("/", headers={"Accept": accept}) for accept in ACCEPTS)
+    assert {page.status_code, program.status_code, stream.status_code} == {500}
+    assert page["Content-Type"].startswith("text/html")
+    for response in (page, program, stream):
+        assert "uvicorn shop.asgi:application" in response.text
+        assert "daphne" in response.text
+    for response in (program, stream):
+        assert response["Content-Type"] == "application/json"
+        assert response.json()["error"]["type"] == "internal_server_error"
+        assert response.json()["error"]["message"].startswith("this project is served by WSGI, and streams need ASGI")
     assert asked == []
+    assert [(record.levelname, record.name) for record in caplog.records] == [("ERROR", "django_agent_sse.stream")] * 3
+    said = caplog.records[0].getMessage()
+    assert said.startswith("/ cannot be streamed: this project is served by WSGI, and streams need ASGI")
+    assert "`uvicorn shop.asgi:application`" in said
 
 
 def test_without_asgi_application_the_page_guesses_it_from_the_urlconf(settings: Any) -> None:
@@ -197,7 +211,10 @@ async def test_the_async_client_reads_a_stream_to_its_end() -> None:
 async def test_the_async_client_gets_refusals_as_they_are() -> None:
     with served(router, middleware=[SIGN_IN, LOGIN_REQUIRED]):
         response = await AsyncClient().get("/hello/")
-        assert (response.status_code, response.json()) == (401, {"error": "authentication required"})
+        assert (response.status_code, response.json()) == (
+            401,
+            {"error": {"type": "unauthorized", "message": "authentication required"}},
+        )
 
 
 @pytest.mark.parametrize("way", ["close", "drop", "stop reading"])

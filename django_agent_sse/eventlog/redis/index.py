@@ -1,4 +1,4 @@
-"""The lists of topics on one server: their names, the closed ones, and which was longest without an event.
+"""The lists of topics on one server: their names, the closed ones, and which was longest without an event or a follower.
 
 A topic is entered when it is made. That is a second command, after the first event, since the lists are no part of any topic;
 what dies in between is entered by the next event.
@@ -6,10 +6,12 @@ what dies in between is entered by the next event.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..eviction import FOLLOWED_FOR, is_internal
 from . import scripts
 from .keys import Keys
 from .server import Server
@@ -29,14 +31,15 @@ class Index:
         self._keys = keys
 
     def add(self, topic: str) -> None:
-        """Enter a topic."""
-        now = time.time_ns() // 1000
-        self._pipe(("zadd", self._keys.names, {topic: 0}), ("zadd", self._keys.recent, {topic: now}))
+        """Enter a topic; the package's own only among the names, for they are never evicted."""
+        recent = [] if is_internal(topic) else [("zadd", self._keys.recent, {topic: _now()})]
+        self._pipe(("zadd", self._keys.names, {topic: 0}), *recent)
         self._server.sure(scripts.LISTED, self._keys.topic(topic), [])
 
     def close(self, topic: str) -> None:
         """Enter it among the closed ones."""
-        self._pipe(("zadd", self._keys.closed, {topic: time.time_ns() // 1000}))
+        if not is_internal(topic):
+            self._pipe(("zadd", self._keys.closed, {topic: _now()}))
 
     def discard(self, topics: Sequence[str]) -> None:
         """Strike topics out."""
@@ -63,26 +66,38 @@ class Index:
         return int(count)
 
     def first_closed(self) -> tuple[float, str] | None:
-        """The topic that has been closed for the longest time, and since when (µs)."""
-        (found,) = self._pipe(("zrange", self._keys.closed, 0, 0, False, True))
-        return (found[0][1], plain(found[0][0])) if found else None
+        """The topic that has been closed for the longest time, and since when (µs); none that is followed."""
+        return self._lowest(self._keys.closed, lambda score, at: score)
 
     def longest_silent(self) -> tuple[float, str] | None:
-        """The topic whose last event is the oldest, and when that was (µs).
+        """The topic whose last event is the oldest, and when that was (µs); none that is followed."""
+        return self._lowest(self._keys.recent, lambda score, at: at or score)
 
-        It has the lowest score, once the lowest score is true: scores are set right when they are looked at.
+    def _lowest(self, key: str, since: Callable[[float, float], float]) -> tuple[float, str] | None:
+        """The first of a list.
+
+        It has the lowest score, once the lowest score is true: scores are set right when they are looked at. That of a topic
+        which is followed is the moment at which it may be evicted, so that those which may not stand at the end.
         """
         for _ in range(ROUNDS):
-            (lowest,) = self._pipe(("zrange", self._keys.recent, 0, STEP - 1, False, True))
+            (lowest,) = self._pipe(("zrange", key, 0, STEP - 1, False, True))
             names = [plain(name) for name, _ in lowest]
             if not names:
                 return None
-            times = self._pipe(*(("hget", self._keys.topic(name)[0], "t") for name in names))
-            wrong = {name: int(at) for name, (_, score), at in zip(names, lowest, times, strict=True) if at and int(at) != score}
+            if any(map(is_internal, names)):  # from before they were left out
+                self._pipe(("zrem", key, *filter(is_internal, names)))
+                continue
+            times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r") for name in names))
+            wrong = {}
+            for name, (_, score), (at, followed) in zip(names, lowest, times, strict=True):
+                kept_until = float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0
+                if (right := max(since(score, float(at or 0)), kept_until)) != score:
+                    wrong[name] = right
             if names[0] not in wrong:
-                break
-            self._pipe(("zadd", self._keys.recent, wrong))
-        return lowest[0][1], names[0]
+                first: float = lowest[0][1]
+                return (first, names[0]) if first <= _now() else None
+            self._pipe(("zadd", key, wrong))
+        return None
 
     def _existing(self, names: list[str]) -> list[str]:
         there = [bool(answer) for answer in self._ask_existing(names)]
@@ -110,10 +125,18 @@ class Index:
         return self._server.twice(lambda: self._server.ask(call)) if commands else []
 
 
-def surplus(indexes: Sequence[Index], most: int) -> Iterator[str]:
-    """The topics that must go so that ``most`` are left on all servers: closed ones first, then the longest without an event."""
-    for _ in range(sum(index.count() for index in indexes) - most):
+def surplus(indexes: Sequence[Index], most: int, new: str) -> Iterator[str]:
+    """The topics that must go so that ``most`` are left on all servers: closed ones first, then the longest without an event.
+
+    They are fewer where all others are followed; the new one stays.
+    """
+    for _ in range(math.ceil(sum(index.count() for index in indexes) - most)):
         found = [one for index in indexes if (one := index.first_closed())]
         found = found or [one for index in indexes if (one := index.longest_silent())]
-        if found:
-            yield min(found)[1]
+        if not found or (victim := min(found)[1]) == new:
+            return
+        yield victim
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 
+from ... import conf
 from ...exceptions import ConfigurationError
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -25,7 +26,8 @@ class Keys:
     def __post_init__(self) -> None:
         if not isinstance(self.prefix, str) or not _PREFIX.fullmatch(self.prefix):
             raise ConfigurationError(
-                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['prefix'] is {self.prefix!r}; it is 1 to 100 letters, digits and _ . : -"
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['prefix'] is {conf.shown(self.prefix)}; it is 1 to 100 letters, digits "
+                "and _ . : -"
             )
 
     def topic(self, topic: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict, TopicClosed
 from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
+from ..eviction import DELETED_FOR
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
 from ..trouble import Trouble
@@ -30,8 +31,8 @@ BATCH = 100_000
 """Events of one append: the server takes a command of a million words."""
 POSITIONS = 2_592_000.0
 """Seconds after its last event for which a topic's numbers are kept, at least: 30 days."""
-DELETED = 86_400_000
-"""Milliseconds for which it is known that somebody deleted a topic, and that it was not lost."""
+NOTED = 500
+"""Topics of one note that they are followed."""
 CLOCKS = 1.0
 """Seconds by which this clock and the server's may come apart within one append."""
 THREADS = 8
@@ -151,8 +152,15 @@ class RedisEventLog(EventLog):
     def _list(self, topic: str) -> None:
         """Enter a new topic in the lists, and drop those that are too many, on whichever server."""
         self._indexes[self._place(topic)].add(topic)
-        for other in surplus(self._indexes, self.limits.max_topics):
+        for other in surplus(self._indexes, self.limits.max_topics, topic):
             self._remove(other, remember=False)
+            self._evicted([other], self.limits.max_topics)
+
+    def _note_followed(self, topics: list[str]) -> None:
+        for place, server in enumerate(self.servers):
+            metas = [self.keys.topic(topic)[0] for topic in topics if self._place(topic) == place]
+            for start in range(0, len(metas), NOTED):
+                server.sure(scripts.FOLLOWED, metas[start : start + NOTED], [])
 
     def _afterwards(self, body: Callable[[], object]) -> None:
         """Do what belongs to a verb that is done already: that it fails must not look as if the verb had."""
@@ -216,7 +224,7 @@ class RedisEventLog(EventLog):
         return self._remove(topic, remember=True)
 
     def _remove(self, topic: str, *, remember: bool) -> bool:
-        args = [self.keys.doorbell(topic), DELETED if remember else 0]
+        args = [self.keys.doorbell(topic), round(1000 * DELETED_FOR) if remember else 0]
         done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
         self._afterwards(partial(self._indexes[self._place(topic)].discard, [topic]))
         return bool(done)

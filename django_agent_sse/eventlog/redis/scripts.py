@@ -5,8 +5,9 @@ replica) it refuses before the first write; after that nothing can fail. Effects
 
 The hash of a topic: ``e`` epoch, ``s`` top, ``n`` nonce of the top, ``f`` floor, ``b`` bytes, ``o`` when the oldest kept event
 was appended and ``t`` when the newest was (µs), ``c`` why it is closed, ``p`` the epoch before a fork, ``i`` whether the topic is
-in the lists, ``x`` that it was deleted. An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:`` and
-the name, or nothing), ``d`` data, ``t`` (µs) and, where there is one, ``r`` retry.
+in the lists, ``x`` that it was deleted, ``r`` when somebody was last known to follow it (µs). An entry of the stream has the id
+``<offset>-<nonce>`` and the fields ``e`` (``:`` and the name, or nothing), ``d`` data, ``t`` (µs) and, where there is one, ``r``
+retry.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ for i = 12, #ARGV, 3 do
   if retry == '' then redis.call('XADD', LOG, id, 'e', name, 'd', data, 't', at)
   else redis.call('XADD', LOG, id, 'e', name, 'd', data, 't', at, 'r', retry) end
   m.bytes = m.bytes + #data + math.max(0, #name - 1)
-  total = total + #data + #name
+  total = total + #data + #name + 8  -- and what stands before each: many empty events are no small message
   if total <= inline then inlined[#inlined + 1] = #name .. ' ' .. #data .. ' ' .. retry .. '\\n' .. name .. data end
 end
 redis.call('HSET', META, 'e', m.epoch, 's', text(m.top), 'n', nonce, 'f', text(m.floor), 'b', text(m.bytes), 'o', text(m.oldest),
@@ -257,6 +258,17 @@ LISTED = _script(
     "listed",
     """
 if redis.call('HEXISTS', META, 'e') == 1 then return redis.call('HSET', META, 'i', '1') end
+return 0
+""",
+)
+
+FOLLOWED = _script(
+    "followed",
+    """
+-- KEYS: hashes of several topics
+for _, key in ipairs(KEYS) do
+  if redis.call('HEXISTS', key, 'e') == 1 then redis.call('HSET', key, 'r', text(now)) end
+end
 return 0
 """,
 )

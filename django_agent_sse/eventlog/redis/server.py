@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
 from .refusals import explained
 from .scripts import Script
@@ -191,7 +192,7 @@ def servers(cache: str | None, url: str | Sequence[str] | None) -> list[Server]:
     if url is None:
         return [of_cache(cache)] if cache is not None else []
     urls = [*url] if isinstance(url, list | tuple) else [url]
-    if not urls or len({*urls}) < len(urls):
+    if not urls or any(one in urls[:place] for place, one in enumerate(urls)):
         raise ConfigurationError(f"{WANTED}['url'] is {len(urls)} URLs, some twice; each server stands there once")
     return [of_url(one, f"{WANTED}['url']" + (f"[{place}]" if len(urls) > 1 else "")) for place, one in enumerate(urls)]
 
@@ -202,19 +203,19 @@ def of_url(url: object, named: str) -> Server:
         raise ConfigurationError(f"{named} is a {type(url).__name__}; it is a text like 'redis://127.0.0.1:6379/0'")
     try:
         pool = redis.ConnectionPool.from_url(url, protocol=2)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):  # whose words may be a part of the password
         raise ConfigurationError(
-            f"{named} cannot be read: {error}. It looks like 'redis://user:password@host:6379/0', 'rediss://…' with TLS, or "
-            "'unix:///path.sock?db=0'"
-        ) from error
+            f"{named} cannot be read: {conf.shown(url)}. It looks like 'redis://user:password@host:6379/0', 'rediss://…' with "
+            "TLS, or 'unix:///path.sock?db=0'; what a password has of / ? # @ : % is written as %2F and so on"
+        ) from None
     return Server(pool, named, _node(pool))
 
 
 def of_cache(alias: str) -> Server:
     """The server of a django-redis alias, with its URL, TLS, password, Sentinel and pool options."""
-    named = f"CACHES[{alias!r}]"
-    if alias not in settings.CACHES:
-        raise ConfigurationError(f"{WANTED}['cache'] is {alias!r}, which CACHES does not define")
+    named = f"CACHES[{conf.shown(alias)}]"
+    if not isinstance(alias, str) or alias not in settings.CACHES:
+        raise ConfigurationError(f"{WANTED}['cache'] is {conf.shown(alias)}, which CACHES does not define")
     backend = settings.CACHES[alias].get("BACKEND", "")
     if not backend.startswith("django_redis."):
         raise ConfigurationError(
@@ -226,7 +227,8 @@ def of_cache(alias: str) -> Server:
         factory, location = client.connection_factory, client._server[0]  # the first is the primary
         pool = factory.get_connection_pool({**factory.make_connection_params(location), "protocol": 2})
     except (ImproperlyConfigured, ValueError, TypeError, ImportError) as error:
-        raise ConfigurationError(f"{named} cannot be used: {error}") from error
+        place = conf.shown(settings.CACHES[alias].get("LOCATION"))
+        raise ConfigurationError(f"{named} cannot be used ({type(error).__name__}): look at its LOCATION, {place}") from None
     return Server(pool, named, _node(pool))
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TypeAlias
 
-from ...exceptions import EventLogUnavailable
-from ...wire.event import Event
+from ...exceptions import EventUnreadable
+from ...wire.event import Event, stored
 from ..records import Head, Page, Record
 
 Text: TypeAlias = bytes | str
@@ -47,17 +47,18 @@ def record(entry: Sequence[object]) -> Record:
     """An entry of a stream.
 
     Raises:
-        EventLogUnavailable: This package has not written it.
+        EventUnreadable: This package has not written it.
     """
     id, fields = entry
+    offset, _, nonce = plain(id).partition("-")  # type: ignore[arg-type]
     try:
-        offset, _, nonce = plain(id).partition("-")  # type: ignore[arg-type]
         _, name, _, data, _, at, *rest = map(plain, fields)  # type: ignore[call-overload]
         retry = int(rest[1]) if rest else None
-        event = Event(data, event=name[1:] if name else None, retry=retry)
+        event = stored(data, name[1:] if name else None, retry)
         return Record(int(offset), event, int(at) / 1e6, letters(int(nonce)))
     except (TypeError, ValueError) as error:
-        raise EventLogUnavailable(f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}") from error
+        told = f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}"
+        raise EventUnreadable(told, int(offset)) from error
 
 
 def head(found: Sequence[Text]) -> tuple[Head, str, str]:
@@ -78,11 +79,24 @@ def page(found: Sequence[object]) -> Page:
         floor=floor,
         top=top,
         closed=closed,
-        records=tuple(map(record, entries)),  # type: ignore[call-overload]
+        records=_readable(entries),  # type: ignore[arg-type]
         nonce=nonce,
         before=letters(int(before)) if before else "",  # type: ignore[call-overload]
         forked=forked,
     )
+
+
+def _readable(entries: Sequence[Sequence[object]]) -> tuple[Record, ...]:
+    """The entries up to one that cannot be read; it is an error where it is the first."""
+    found: list[Record] = []
+    for entry in entries:
+        try:
+            found.append(record(entry))
+        except EventUnreadable:
+            if found:
+                break
+            raise
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +136,16 @@ def _rung(message: bytes) -> Rung:
     first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
     if not count:
         return Rung(None, epoch, top, nonce)
-    records = []
+    records, place = [], 0
     for offset in range(first, top + 1):
-        line, _, rest = rest.partition(b"\n")
-        name_size, data_size, retry = line.split(b" ")
-        end = int(name_size)
-        name, data, rest = rest[:end], rest[end : end + int(data_size)], rest[end + int(data_size) :]
-        event = Event(data.decode(), event=name[1:].decode() if name else None, retry=int(retry) if retry else None)
+        begin = rest.index(b"\n", place) + 1
+        name_size, data_size, retry = rest[place : begin - 1].split(b" ")
+        end = begin + int(name_size)
+        place = end + int(data_size)
+        name, data = rest[begin:end], rest[end:place]
+        event = stored(data.decode(), name[1:].decode() if name else None, int(retry) if retry else None)
         records.append(Record(offset, event, at / 1e6, nonce))
-    if len(records) != count or rest:
+    if len(records) != count or place != len(rest):
         return LOOK
     page = Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
     return Rung(page, epoch, top, nonce)

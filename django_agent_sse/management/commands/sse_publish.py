@@ -12,13 +12,17 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError, CommandParser
 
 from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent
+from ...safetext import printable
 from ...wire.event import Event
-from ..arguments import reason, topic
+from ..arguments import event_name, reason, topic
 from ..batches import batches_of
 from ..command import SSECommand, shared_log
 
 COMPLETED = "completed"
-_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
+SPACES = 4
+"""A line may have so many times the bytes of an event: JSON may have spaces, which go."""
+_SPACE = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++')
+"""A string, or what stands between values. Possessive, and without a string's end too: nothing is looked at twice."""
 
 
 class Command(SSECommand):
@@ -54,7 +58,7 @@ exit codes:
         parser.add_argument(
             "data", metavar="DATA", nargs="?", help="the event's data; - or nothing: each line of standard input is an event"
         )
-        parser.add_argument("--event", metavar="NAME", help="the events' name")
+        parser.add_argument("--event", metavar="NAME", type=event_name, help="the events' name")
         parser.add_argument("--json", action="store_true", help="the data must be JSON, and is published without its spaces")
         parser.add_argument(
             "--key",
@@ -100,11 +104,13 @@ exit codes:
         Raises:
             CommandError: Neither this line nor those behind it can be published.
         """
-        refused = 0
-        for batch in batches_of(source):
+        refused, longest = 0, SPACES * self._log.limits.max_event_bytes
+        for batch in batches_of(source, longest):
             events: list[tuple[int, Event]] = []
             for number, line in batch:
                 try:
+                    if len(line) > longest:
+                        raise CommandError(f"it has over {longest:,} bytes, which no event may have (MAX_EVENT_BYTES)")
                     events.append((number, self._event_of_line(line)))
                 except (CommandError, InvalidEvent) as error:
                     refused += 1
@@ -130,7 +136,7 @@ exit codes:
     def _append(self, events: Iterable[Event], key: str | None) -> None:
         appended = self._log.append(self._topic, events, key=key)
         if not self._options["quiet"]:
-            self.stdout.write("".join(f"{position}\n" for position in appended), ending="")
+            self.stdout.write("".join(f"{printable(position)}\n" for position in appended), ending="")
             self.stdout.flush()
 
     def _event_of_line(self, text: bytes) -> Event:

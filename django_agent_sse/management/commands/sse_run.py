@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from io import RawIOBase
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -15,10 +16,10 @@ from ...encoding import encode_json
 from ...eventlog.base import EventLog
 from ...exceptions import EventLogUnavailable
 from ...wire.event import Event
+from ...wire.lines import LineSplitter
 from ..arguments import topic
 from ..child import LINGER, Ended, Signals, Source, run
-from ..command import SSECommand, shared_log
-from ...wire.lines import LineSplitter
+from ..command import SSECommand, SSEParser, shared_log
 from ..outbox import Outbox
 
 EXIT = "exit"
@@ -130,10 +131,19 @@ exit codes:
             if buffer is None:
                 out.write(data.decode("utf-8", "replace"), lambda text: text, ending="")
             else:
-                buffer.write(data)
-                buffer.flush()
+                _write(getattr(buffer, "raw", buffer), data)
         except (OSError, ValueError):  # nobody reads it any more; those who follow the topic do
             self._quiet = source == "stdout" or self._quiet
+
+
+def _write(raw: RawIOBase, data: bytes) -> None:
+    """Write past the buffer: Python aborts at its end where a thread that waits for a reader holds the buffer's lock."""
+    rest = memoryview(data)
+    while rest:
+        written = raw.write(rest)
+        if written is None:
+            raise BlockingIOError("nobody reads")
+        rest = rest[written:]
 
 
 class _Pump:
@@ -175,7 +185,7 @@ class _Pump:
                 self._outbox.put(events)
 
 
-class _Parser(CommandParser):
+class _Parser(SSEParser):
     """What stands behind the first ``--`` is the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -180,6 +180,7 @@ def _exit_code(log: EventLog, topic: str, tail: Tail) -> int:
     """That of the topic's last event, where it is the one of ``sse_run``."""
     last = log.read_after(topic, max(0, log.state(topic).top - 1)).records
     if tail.ended is not None and last and last[-1].event.event == EXIT:
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            return int(json.loads(last[-1].event.data)["code"])
+        with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            code = int(json.loads(last[-1].event.data)["code"])
+            return code if 0 <= code <= 255 else 1  # the system would take 256 for 0
     return 0 if tail.ended == "completed" else 1

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from ...eventlog.records import TopicState
+from ...safetext import printable
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
 from ..output import instant
@@ -38,6 +39,11 @@ exit codes:
         """See Django's."""
         parser.add_argument("prefix", metavar="PREFIX", nargs="?", default="", help="only topics whose names begin so")
         parser.add_argument(
+            "--internal",
+            action="store_true",
+            help="the package's own topics instead, which no other command and no page shows (sse.monitor.reports and so on)",
+        )
+        parser.add_argument(
             "--json",
             action="store_true",
             help="one object a line: topic, state, reason, epoch, first, last, events, bytes, oldest_at, newest_at",
@@ -45,7 +51,7 @@ exit codes:
 
     def handle(self, *args: Any, prefix: str, **options: Any) -> None:
         """See Django's."""
-        found = topics_of(shared_log(), prefix)
+        found = topics_of(shared_log(), prefix, internal=options["internal"])
         if options["json"]:
             for name, state in found:
                 self.stdout.write(json.dumps(_told(name, state), separators=(",", ":")))
@@ -65,13 +71,13 @@ exit codes:
 
 def _row(name: str, state: TopicState, now: float) -> tuple[str, ...]:
     return (
-        name,
+        printable(name),
         "open" if state.closed is None else "closed",
         f"{state.events:,}",
         amount(state.bytes),
         age(state.oldest_at, now),
         age(state.newest_at, now),
-        state.closed or "",
+        printable(state.closed or ""),
     )
 
 

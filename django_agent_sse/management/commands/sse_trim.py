@@ -13,6 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from ...eventlog.base import EventLog
 from ...eventlog.checked import size_of
 from ...eventlog.records import TopicState
+from ...safetext import printable
 from ..arguments import count, duration, size, topic
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
@@ -106,7 +107,7 @@ exit codes:
             else:
                 dropped = log.trim(name, max_events=bounds.max_events, max_bytes=bounds.max_bytes, max_age=bounds.max_age)
             if dropped:
-                self.stdout.write(f"{name}: {several(dropped, 'event')}")
+                self.stdout.write(f"{printable(name)}: {several(dropped, 'event')}")
             total += dropped
             topics += dropped > 0
         self.stdout.write(f"{several(total, 'event')} of {several(topics, 'topic')} {_done(total, 'dropped', dry)}")
@@ -122,13 +123,14 @@ exit codes:
         total = topics = size = 0
         for name, state in doomed:
             if dry or log.delete(name):
-                self.stdout.write(f"{name}: {several(state.events, 'event')}, {amount(state.bytes)}")
+                self.stdout.write(f"{printable(name)}: {several(state.events, 'event')}, {amount(state.bytes)}")
                 total, topics, size = total + state.events, topics + 1, size + state.bytes
         with_events = f"{several(topics, 'topic')} with {several(total, 'event')} ({amount(size)})"
         self.stdout.write(f"{with_events} {_done(topics, 'forgotten', dry)}")
 
     def _ask(self, names: list[str]) -> None:
-        what = f"{several(len(names), 'topic')}, from {names[0]} to {names[-1]}" if len(names) > 1 else names[0]
+        first, last = printable(names[0]), printable(names[-1])
+        what = f"{several(len(names), 'topic')}, from {first} to {last}" if len(names) > 1 else first
         if sys.stdin is None or not sys.stdin.isatty():
             raise CommandError(f"this forgets {what}, whatever their age: say --no-input if you mean it, or give --max-age")
         self.stderr.write(f"This forgets {what}. Type 'yes' to go on: ", self.style.WARNING, ending="")

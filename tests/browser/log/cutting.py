@@ -15,6 +15,7 @@ class Cutting:
 
     Attributes:
         refusing: New connections are closed at once.
+        heads: What clients asked, from the request line to the end of the headers.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,6 +24,7 @@ class Cutting:
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.refusing = False
+        self.heads: list[str] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._run(self._accept)
 
@@ -68,6 +70,8 @@ class Cutting:
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if data.startswith(b"GET "):
+                    self.heads.append(data.partition(b"\r\n\r\n")[0].decode("latin-1"))
                 target.sendall(data)
         for one in (source, target):
             with contextlib.suppress(OSError):

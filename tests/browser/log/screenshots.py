@@ -64,11 +64,6 @@ def main(folder: Path) -> None:
             page = opened(browser, site, 1, "light", PHONE)
             page.locator("sse-log").scroll_into_view_if_needed()
             page.screenshot(path=folder / "live-log-phone.png")
-            page = opened(browser, site, 1, "light", DESK)
-            page.locator(".sl-view").focus()
-            page.keyboard.press("?")
-            page.wait_for_timeout(300)
-            page.locator("sse-log").screenshot(path=folder / "live-log-keys.png")
         finally:
             site.kill()
 

@@ -49,13 +49,14 @@ def sends(path: Path) -> Callable[[Route], None]:
     return lambda route: route.fulfill(path=path, content_type="text/javascript")
 
 
-def opened(page: Page, network: Cutting, node: Node, library: str, name: str) -> list[str]:
+def opened(page: Page, network: Cutting, node: Node, library: str, name: str, *, without: str = "") -> list[str]:
     """A page with the markup of the documentation, on the log of this name; the requests for its stream."""
     requests: list[str] = []
+    assert without in MARKUP[library]
 
     def answer(route: Route) -> None:
         tags = "".join(f'<script src="/npm/{number}.js"></script>' for number, _ in enumerate(SCRIPTS[library]))
-        markup = MARKUP[library].replace("/orders/log/", f"/logs/{name}/log/")
+        markup = MARKUP[library].replace("/orders/log/", f"/logs/{name}/log/").replace(without, "")
         route.fulfill(body=f"<!doctype html><title>x</title>{tags}<body>{markup}</body>", content_type="text/html; charset=utf-8")
 
     page.on("request", lambda request: requests.append(request.url) if request.url.endswith("/log/") else None)
@@ -80,10 +81,39 @@ def test_events_arrive_once_over_a_cut_network_and_the_end_is_the_end(
     site.publish(name, (event, form.format("3")))
     expect(items).to_have_text(["1", "2 ü", "3"], timeout=20_000)
     assert len(requests) >= 2
-    site.publish(name, (event, form.format("4")), ("done", "that is all"), close="completed")
+    site.publish(name, (event, form.format("4")), close="completed")
     expect(items).to_have_text(["1", "2 ü", "3", "4"])
     page.wait_for_timeout(2_500)  # several times of the retry
     seen = len(requests)
     page.wait_for_timeout(2_500)
     assert len(requests) == seen, "it stays away"
     expect(items).to_have_count(4)
+
+
+def test_htmx_2_swaps_the_whole_topic_in_again_without_its_close(
+    context: BrowserContext, site: LogSite, network: Cutting, node: Node
+) -> None:
+    """What the page warns of: a new ``EventSource`` has no last id."""
+    event, form = ITEM["htmx 2"]
+    page = context.new_page()
+    site.publish("unclosed2", (event, form.format("1")), (event, form.format("2")), close="completed")
+    requests = opened(page, network, node, "htmx 2", "unclosed2", without=' sse-close="sse.end"')
+    page.wait_for_function("document.querySelectorAll('#items li').length >= 4", timeout=20_000)
+    texts = page.locator("#items li").all_text_contents()[:4]
+    assert texts == ["1", "2", "1", "2"]
+    assert len(requests) >= 3
+
+
+def test_htmx_4_asks_again_and_again_without_its_close(
+    context: BrowserContext, site: LogSite, network: Cutting, node: Node
+) -> None:
+    _, form = ITEM["htmx 4"]
+    page = context.new_page()
+    site.publish("unclosed4", ("", form.format("1")), ("", form.format("2")), close="completed")
+    statuses: list[int] = []
+    page.on("response", lambda response: statuses.append(response.status) if response.url.endswith("/log/") else None)
+    opened(page, network, node, "htmx 4", "unclosed4", without=' hx-sse:close="sse.end"')
+    with page.expect_response(lambda response: response.url.endswith("/log/") and len(statuses) >= 3, timeout=20_000):
+        pass
+    assert (statuses[0], {*statuses[1:]}) == (200, {204})
+    assert page.locator("#items li").all_text_contents() == ["1", "2"]

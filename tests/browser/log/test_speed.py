@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from playwright.sync_api import Page
 
 from .serving import LogSite
 from .viewing import connection, wait_for_lines
 
+pytestmark = pytest.mark.alone
 LINES = 100_000
 GROSS_SECONDS = 30.0
 GROSS_TASK_MS = 2_000

@@ -186,6 +186,7 @@ def test_the_rights_that_the_documentation_names_are_enough(server: Valkey) -> N
         log.append(topic, [Event("1"), Event("2")], key="k")
     assert log.append(TOPIC, [Event("1")], key="k").last == 2
     assert log.topics() == ["b", TOPIC]
+    log.note_followed([TOPIC])
     assert len(log.read_after(TOPIC).records) == 2
     assert log.trim(TOPIC, max_events=1) == 1
     assert log.heads([TOPIC])[TOPIC].floor == 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from django_agent_sse.eventlog.records import Page
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis.wire import INLINE, LOOK, NONCES, letters, rung
-from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.wire.event import Event
 
 TOPIC = "builds.42"
@@ -81,5 +81,7 @@ def test_an_entry_of_somebody_else_is_told(new_log: Callable[..., RedisEventLog]
     meta, stream = log.keys.topic(TOPIC)
     client.xadd(stream, {"e": "", "d": "2", "t": "yesterday"}, id="2-1")
     client.hset(meta, "s", "2")
-    with pytest.raises(EventLogUnavailable, match="was written by something else"):
-        log.read_after(TOPIC)
+    with pytest.raises(EventUnreadable, match="was written by something else") as found:
+        log.read_after(TOPIC, 1)
+    assert found.value.offset == 2
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["1"], "what comes before it can be read"

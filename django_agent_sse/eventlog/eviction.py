@@ -1,0 +1,141 @@
+"""Room for new topics: which of the old ones go, which stay, and how that is told."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
+from ..wire.event import RESERVED
+
+logger = logging.getLogger("django_agent_sse.eventlog")
+
+FOLLOWED_FOR = 180.0
+"""Seconds for which a topic is kept after a process has noted that it is followed there."""
+NOTE_EVERY = 60.0
+"""Seconds between two notes of a topic that goes on being followed: twice may fail before a topic is at risk."""
+DELETED_FOR = 86_400.0
+"""Seconds for which it is known that somebody deleted a topic. A topic that is gone for no known reason was lost or evicted."""
+FIRST_REPORT = 1.0
+"""Seconds after the first eviction until it is logged, with all that came since."""
+NEXT_REPORT = 60.0
+"""Seconds between two such lines, at least."""
+SHOWN = 3
+
+_T = TypeVar("_T")
+
+
+class Evicting(ABC):
+    """What an event log has to do with ``MAX_TOPICS``, and the same on every one.
+
+    A topic beyond ``MAX_TOPICS`` is evicted: closed ones first, then the one that was longest without an event. Those that
+    somebody follows, in any process, stay, and the log grows beyond its limit where all others are followed. An eviction is no
+    deletion: who follows such a topic all the same gets a gap and goes on.
+    """
+
+    def note_followed(self, topics: Iterable[str]) -> None:
+        """Note that these topics are followed now: they are not evicted for ``FOLLOWED_FOR`` seconds."""
+        self._note_followed([*topics])
+
+    async def anote_followed(self, topics: Iterable[str]) -> None:
+        """See ``note_followed``."""
+        names = [*topics]
+        await self._run_note(lambda: self._note_followed(names))
+
+    def _note_followed(self, topics: list[str]) -> None:
+        """Need no note: a log that evicts nothing."""
+        return
+
+    async def _run_note(self, body: Callable[[], _T]) -> _T:
+        """Run a body that writes, for the hub: in tasks that belong to no request and to no stream."""
+        return await self._run(body)
+
+    def _evicted(self, topics: Iterable[str], most: float) -> None:
+        """Tell, once it cannot be undone, who follows these topics all the same, and the project's log."""
+        for topic in topics:
+            self._when_visible(self._ring(topic))
+            self._when_visible(partial(evictions.count, topic, most))
+
+    @abstractmethod
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        """Run a body without blocking the event loop."""
+
+    @abstractmethod
+    def _ring(self, topic: str) -> Callable[[], object]: ...
+
+    @abstractmethod
+    def _when_visible(self, call: Callable[[], object]) -> None: ...
+
+
+class Evictions:
+    """Logs evictions by the burst: one line, with a count, however many there are."""
+
+    def __init__(self) -> None:
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """Begin anew, as after a fork, which copies no timer."""
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._told_at = -NEXT_REPORT
+        self._count = 0
+        self._first: list[str] = []
+        self._most = 0.0
+
+    def count(self, topic: str, most: float) -> None:
+        """Count one more."""
+        with self._lock:
+            self._count += 1
+            self._most = most
+            if len(self._first) < SHOWN:
+                self._first.append(topic)
+            if self._timer is None:
+                wait = max(FIRST_REPORT, NEXT_REPORT - (time.monotonic() - self._told_at))
+                self._timer = threading.Timer(wait, self.tell)
+                self._timer.daemon = True
+                try:
+                    self._timer.start()
+                except RuntimeError:  # the interpreter ends
+                    self._timer = None
+
+    def reset(self) -> None:
+        """Forget what was counted, without a line. For tests."""
+        timer = self._timer
+        self._forget()
+        if timer is not None:
+            timer.cancel()
+
+    def tell(self) -> None:
+        """Log what was counted."""
+        with self._lock:
+            count, first, self._count, self._first = self._count, self._first, 0, []
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._told_at = time.monotonic()
+        if count:
+            names = ", ".join(map(repr, first)) + (", …" if count > len(first) else "")
+            logger.warning(
+                "MAX_TOPICS (%d) is reached: evicted %d %s to make room for new ones (%s). Their events are gone; whoever "
+                "follows them is told (sse.gap). Delete topics that are no longer needed, or raise MAX_TOPICS",
+                self._most,
+                count,
+                "topic" if count == 1 else "topics",
+                names,
+            )
+
+
+evictions = Evictions()
+atexit.register(evictions.tell)  # a command that ends at once has its line too
+
+
+def is_internal(topic: str) -> bool:
+    """Whether a topic is this package's own: never evicted, and it takes no room from the project's."""
+    return topic.startswith(RESERVED)

@@ -1,0 +1,50 @@
+"""The package's own topics in an event log: nobody comes upon them by their names; who means them says so here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ..exceptions import TopicNameInvalid
+from ..wire.event import RESERVED
+from .checked import InternalTopic, valid_topic
+
+if TYPE_CHECKING:
+    from .base import EventLog
+
+PAGE = 200
+_AFTER_RESERVED = f"{RESERVED}\x7f"
+"""Sorts after every topic's name that begins with ``RESERVED``, and before all others that come after these."""
+
+
+def without_internal(read: Callable[[str, str, int], list[str]], prefix: str, after: str, limit: int) -> list[str]:
+    """Return a page of names, filled up where some were left out: reserved ones, and what others wrote that is no name.
+
+    Args:
+        read: ``(prefix, after, limit)``: asks the store, which knows of no reserved names.
+        prefix: See ``EventLog.topics``, as for ``after`` and ``limit``.
+    """
+    found: list[str] = []
+    while len(found) < limit:
+        names = read(prefix, after, limit - len(found))
+        if not names:
+            break
+        found += filter(_valid, names)
+        after = _AFTER_RESERVED if names[-1].startswith(RESERVED) else names[-1]
+    return found
+
+
+def internal_topics(log: EventLog) -> Iterator[InternalTopic]:
+    """Yield the package's own topics in a log, sorted; and those that others have written there under such names."""
+    after = ""
+    while names := log._topics(RESERVED, after, PAGE):
+        yield from filter(_valid, map(InternalTopic, names))
+        after = names[-1]
+
+
+def _valid(name: str) -> bool:
+    try:
+        valid_topic(name)
+    except TopicNameInvalid:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What anybody sends has a cost, which grows no faster than it does and has a limit."""

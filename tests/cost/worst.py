@@ -1,0 +1,108 @@
+"""The worst inputs of every regular expression of the package: what makes it look furthest, and fail last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Build = Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How the package uses an expression, and what is worst for that.
+
+    Args:
+        method: Of ``re.Pattern``.
+        inputs: Each makes a text of about so many characters.
+    """
+
+    method: Literal["search", "match", "fullmatch", "sub"]
+    inputs: tuple[Build, ...]
+
+
+def repeated(part: str, *, before: str = "", after: str = "") -> Build:
+    """``part`` again and again."""
+    return lambda size: before + part * (size // len(part)) + after
+
+
+def halves(first: str, second: str, *, before: str = "", after: str = "") -> Build:
+    """One part again and again, and then another one."""
+    return lambda size: before + first * (size // 2 // len(first)) + second * (size // 2 // len(second)) + after
+
+
+WORST: Mapping[str, Use] = {
+    # logtail
+    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]": Use(
+        "sub",
+        (
+            repeated("\x1b["),
+            repeated("\x1b[0"),
+            repeated("0", before="\x1b[", after="\n"),
+            halves("0", " ", before="\x1b[", after="\n"),
+            repeated("\x1b]"),
+            repeated("x", before="\x1b]"),
+            repeated("\x1b"),
+            repeated(" ", before="\x1b", after="\n"),
+            repeated("\x00"),
+            repeated("\r"),
+            repeated("x"),
+        ),
+    ),
+    # logs
+    r"-?[0-9]{1,19}": Use("fullmatch", (repeated("9"), repeated("-"))),
+    r"[^A-Za-z0-9._-]+": Use("sub", (repeated(" "), repeated(" a"), repeated("a"))),
+    # routing
+    r"(?:^|/):(\w+)": Use("search", (repeated("/"), repeated("/:"), repeated(":"), repeated("a", before=":"), repeated("/a:"))),
+    # guards, eventlog, streams
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+": Use("fullmatch", (repeated("a", after=" "), repeated(" "))),
+    r"[A-Za-z0-9_.:-]{1,100}": Use("fullmatch", (repeated("a"), repeated("a", after=" "))),
+    r"([0-9a-z]{6})(?:([A-Za-z]{8})([0-9a-z]{1,13})([A-Z]{6})?)?": Use("fullmatch", (repeated("a"), repeated("a0"))),
+    r"([A-Za-z]{8})\.(0|[1-9][0-9]{0,18})(?:\.([A-Z]{6}))?": Use(
+        "fullmatch", (repeated("a"), repeated("1", before="abcdefgh."), repeated("A", before="abcdefgh.1."))
+    ),
+    r"[A-Za-z_]\w*": Use("fullmatch", (repeated("a", after="-"), repeated("a"))),
+    "([%_!])": Use("sub", (repeated("%"), repeated("a"))),
+    r"([\\*?\[\]^-])": Use("sub", (repeated("*"), repeated("a"))),
+    # streams.client
+    r"Edg(?:A|iOS)?/(\d{1,9})": Use("search", (repeated("Edg"), repeated("EdgiOS"), repeated("Edg/"))),
+    r"OPR/(\d{1,9})": Use("search", (repeated("OPR"), repeated("OPR/"))),
+    r"SamsungBrowser/(\d{1,9})": Use("search", (repeated("SamsungBrowser"), repeated("SamsungBrowser/"))),
+    r"(?:Firefox|FxiOS)/(\d{1,9})": Use("search", (repeated("Firefox/"), repeated("FxiOS"), repeated("F"))),
+    r"(?:Chrome|CriOS|HeadlessChrome)/(\d{1,9})": Use(
+        "search", (repeated("HeadlessChrome/"), repeated("Chrome"), repeated("CriOS"))
+    ),
+    r"Version/(\d{1,9})[^ ]{0,20} (?:Mobile/\S{1,20} )?Safari/": Use(
+        "search",
+        (
+            repeated("Version/1"),
+            repeated("Version/1 "),
+            repeated("Version/1 Mobile/1"),
+            repeated("Version/1 Mobile/1 "),
+            repeated("1", before="Version/"),
+            repeated("Version/111111111111111111111111111111 Mobile/11111111111111111111 "),
+        ),
+    ),
+    r"[A-Za-z][\w.-]{0,39}(?:/\d[\w.]{0,19})?": Use("match", (repeated("a"), repeated("a/"), repeated("1", before="a/"))),
+    # management
+    r"\x1b\[[0-9;:]*m": Use("sub", (repeated("\x1b["), repeated("\x1b[0"), repeated("0;", before="\x1b["), repeated("\x1b[0m"))),
+    r"\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x9f]": Use(
+        "sub", (repeated("\x1b["), repeated("\x1b[0"), repeated("0;", before="\x1b["), repeated("\x00"))
+    ),
+    r"(\d+(?:\.\d+)?)([smhdw])": Use("fullmatch", (repeated("1"), halves("1", "1", after="."), repeated("1", before="1."))),
+    r"(\d+)([kmg]?)i?b?": Use("fullmatch", (repeated("1", after="x"), repeated("1", after="kibx"))),
+    r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++': Use(
+        "sub",
+        (
+            repeated('"'),
+            repeated('\\"', before='"'),
+            repeated("\\", before='"'),
+            repeated('"a'),
+            repeated("a", before='"'),
+            repeated(" ", after="x"),
+            repeated(" x"),
+        ),
+    ),
+}

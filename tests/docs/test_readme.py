@@ -1,0 +1,66 @@
+"""The README followed in a fresh project: its route, its settings, its tables, its server, and its command."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import httpx_sse
+import pytest
+
+from .blocks import README, blocks_of
+from .following import Project, followed
+
+PATIENCE = 30
+BLOCKS = blocks_of(README)
+ROUTE, SETTINGS = (block for block in BLOCKS if block.file)
+(COMMAND,) = (block for block in BLOCKS if "sse_run" in block.text and block.language == "console")
+(TABLES,) = (block for block in BLOCKS if "migrate" in block.text)
+(SERVING,) = (block for block in BLOCKS if "uvicorn mysite" in block.text)
+SIGN_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.create_user("ann", is_staff=True))
+print(client.cookies["sessionid"].value)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "Makefile").write_text("test:\n\t@echo compiling; sleep 1; echo done\n")
+    with followed(folder, [ROUTE, SETTINGS, TABLES], SERVING.text.removeprefix("$ ").strip()) as project:
+        yield project
+
+
+def test_it_streams_a_command_to_staff_and_a_page_that_is_opened_starts_nothing(project: Project) -> None:
+    address = f"{project.server.url}/builds/42/log/"
+    assert httpx.get(address).status_code == 401
+    cookies = {"sessionid": project.shell.manage("shell", "--verbosity", "0", "-c", SIGN_IN).strip()}
+    watching, events = threading.Event(), []
+
+    def watch(client: httpx.Client) -> None:
+        with httpx_sse.connect_sse(client, "GET", address) as source:
+            watching.set()
+            events.extend((event.event, event.data) for event in source.iter_sse())
+
+    with httpx.Client(cookies=cookies, timeout=PATIENCE) as client:
+        readers = [threading.Thread(target=watch, args=[client]) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        assert watching.wait(PATIENCE)
+        assert project.shell.manage("sse_topics", "builds.").startswith("No topic's name begins"), (
+            "the pages have started nothing"
+        )
+        project.run(COMMAND)
+        for reader in readers:
+            reader.join(PATIENCE)
+    lines = [data for event, data in events if event == "stdout"]
+    assert sorted(lines) == ["compiling"] * 2 + ["done"] * 2
+    assert [event for event, _ in events].count("sse.end") == 2
+
+
+def test_its_sessions_print_what_it_says(project: Project) -> None:
+    assert project.unlike_the_page == []

@@ -1,0 +1,75 @@
+"""A newcomer follows the first tutorial from its first line to its last, with a real server and a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import takewhile
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.chromium import launched
+
+from .blocks import DOCS, blocks_of, commands_in
+from .following import Project, followed
+
+PATIENCE = 60_000
+"""Milliseconds for the whole count of ten seconds, on a busy machine."""
+BLOCKS = blocks_of(DOCS / "tutorial.rst")
+BEFORE = list(takewhile(lambda block: "uvicorn mysite" not in block.text, BLOCKS))
+SERVING = BLOCKS[len(BEFORE)]
+AFTER = BLOCKS[len(BEFORE) + 1 :]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with followed(tmp_path_factory.mktemp("first"), BEFORE, commands_in(SERVING)[0].text, new=False) as project:
+        yield project
+
+
+def test_every_block_is_a_file_or_a_session() -> None:
+    assert [str(block) for block in BLOCKS if bool(block.file) == (block.language == "console")] == []
+
+
+def test_the_sessions_print_what_the_page_says(project: Project) -> None:
+    for block in AFTER:
+        project.run(block)
+    assert [command.text.partition(" ")[0] for command, _ in project.printed] == [
+        ".venv/bin/django-admin",
+        ".venv/bin/python",
+        "curl",
+        "curl",
+    ]
+    assert project.unlike_the_page == []
+
+
+def test_the_checks_find_no_error_and_the_log_is_silent(project: Project) -> None:
+    project.shell.manage("check", "--fail-level", "ERROR")
+    printed = project.server.printed()
+    assert "WARNING" not in printed, printed
+    assert "Traceback" not in printed, printed
+
+
+def test_the_page_counts_on_after_a_restart_and_stays_quiet_after_the_end(project: Project) -> None:
+    """The last of this module: it restarts the server."""
+    with launched() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        asked: list[int] = []
+        page.on("response", lambda response: asked.append(response.status) if "resumable" in response.url else None)
+        page.goto(f"{project.server.url}/")
+        count = page.locator("#count")
+        expect(count).to_have_text("8", timeout=PATIENCE)
+        page.evaluate(
+            """() => {
+                window.shown = [];
+                const note = () => window.shown.push(document.getElementById("count").textContent);
+                new MutationObserver(note).observe(document.getElementById("count"), { childList: true });
+            }"""
+        )
+        project.server.stop()
+        project.server.start()
+        with page.expect_response(lambda response: response.status == 204):
+            expect(count).to_have_text("lift-off", timeout=PATIENCE)
+        assert page.evaluate("window.shown") == [*map(str, range(7, 0, -1)), "lift-off"], "each number once, none again"
+        assert asked == [200, 200, 204]

@@ -1,0 +1,250 @@
+"""The output of files, pipes and processes: lines of any length, bars as they are drawn, and an end with the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, create_subprocess_exec
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_agent_sse import Context, Stream
+from django_agent_sse.exceptions import ArgumentInvalid
+from django_agent_sse.streams import outputs
+from django_agent_sse.streams.outputs import MAX_LINE_BYTES, chunks_of, lines_of
+from tests.inprocess import Client, Site, eventually, serve
+
+Start = Callable[..., Awaitable[Any]]
+
+
+async def asynchronous(*command: str, **how: Any) -> asyncio.subprocess.Process:
+    return await create_subprocess_exec(*command, stdout=PIPE, **how)
+
+
+async def plain(*command: str, **how: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=PIPE, **how)
+
+
+async def text(*command: str, **how: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=PIPE, text=True, **how)
+
+
+every_process = pytest.mark.parametrize("start", [asynchronous, plain, text], ids=lambda start: start.__name__)
+
+
+def python(code: str) -> tuple[str, ...]:
+    return sys.executable, "-u", "-c", code
+
+
+async def lines(source: Any) -> list[str]:
+    return [line async for line in lines_of(source)]
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process is over, though nobody may have waited for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+# Lines
+
+
+@every_process
+async def test_lines_of_any_length_come_whole_and_beyond_the_limit_with_a_mark(start: Start) -> None:
+    code = f"print('short'); print('x' * 70_000); print('y' * {MAX_LINE_BYTES + 10}); print('last', end='')"
+    process = await start(*python(code))
+    short, long, cut, rest, last = await lines(process)
+    assert (short, long, last) == ("short", "x" * 70_000, "last")
+    assert (len(cut.encode()), cut[-1], set(cut[:-1]), set(rest)) == (MAX_LINE_BYTES, "…", {"y"}, {"y"})
+    assert len(cut[:-1]) + len(rest) == MAX_LINE_BYTES + 10
+    (process.wait() if isinstance(process, subprocess.Popen) else await process.wait())
+
+
+@pytest.mark.parametrize("start", [asynchronous, plain], ids=lambda start: start.__name__)
+async def test_a_bar_of_carriage_returns_arrives_as_it_is_drawn(start: Start, tmp_path: Path) -> None:
+    code = f"""
+import pathlib, sys, time
+for step in range(3):
+    sys.stdout.write(f"\\r{{step}}0%")
+    sys.stdout.flush()
+    while not pathlib.Path({str(tmp_path)!r}, str(step)).exists():
+        time.sleep(0.01)
+print("\\rdone")
+"""
+    process = await start(*python(code))
+    seen = []
+    async for line in lines_of(process):
+        (tmp_path / str(len(seen))).touch()
+        seen.append(line)
+    assert seen == ["00%", "10%", "20%", "done"]
+    (process.wait() if isinstance(process, subprocess.Popen) else await process.wait())
+
+
+async def test_what_is_no_utf8_is_shown_and_nothing_stops() -> None:
+    assert await lines(io.BytesIO(b"a\xffb\n\xe2\x82")) == ["a\ufffdb", "\ufffd"]
+    assert await lines(io.StringIO("lone \ud800\n")) == ["lone ?"]
+
+
+class Lines:
+    """A file of another kind, whose lines come without their ends."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+
+    def readline(self) -> str:
+        raise AssertionError("it is iterated")
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __iter__(self) -> Any:
+        return iter(self.lines)
+
+
+class AsyncLines(Lines):
+    async def __aiter__(self) -> AsyncIterator[str]:  # type: ignore[override]
+        for line in self.lines:
+            yield line
+
+    __iter__ = None  # type: ignore[assignment]
+
+
+async def test_files_of_other_kinds_keep_their_lines() -> None:
+    assert await lines(file := Lines("a", "b\n", "", "c")) == ["a", "b", "", "c"]
+    assert file.closed
+    assert await lines(AsyncLines("a", "b\n", "", "c")) == ["a", "b", "", "c"]
+
+
+async def test_a_raw_file_is_read_as_it_comes(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"one\ntwo\n")
+    raw = (tmp_path / "log").open("rb", buffering=0)
+    assert await lines(raw) == ["one", "two"]
+    assert raw.closed
+
+
+async def test_chunks_are_the_bytes_as_they_are() -> None:
+    assert (
+        b"".join([chunk async for chunk in chunks_of(io.BytesIO(b"data: a\r\n\r\ndata: b\n\n"))]) == b"data: a\r\n\r\ndata: b\n\n"
+    )
+
+
+async def test_a_process_without_a_pipe_says_how_to_start_it() -> None:
+    process = await create_subprocess_exec("true")
+    with pytest.raises(ArgumentInvalid, match="stdout=PIPE"):
+        await lines(process)
+    await process.wait()
+
+
+# The end
+
+
+ENDINGS: dict[str, Callable[[Site, Client], Any]] = {
+    "client_disconnect": lambda site, client: client.leave(),
+    "handler_error": lambda site, client: None,
+    "max_duration": lambda site, client: None,
+    "completed": lambda site, client: None,
+}
+ENDLESS = "import time\nprint('begun')\nwhile True: time.sleep(0.05); print('still')"
+
+
+@every_process
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_process_is_ended_with_the_stream_whatever_the_ending(ending: str, start: Start) -> None:
+    started: list[Any] = []
+
+    async def handler(c: Context, stream: Stream) -> None:
+        started.append(await start(*python(ENDLESS)))
+        if ending in ("handler_error", "completed"):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stream.pipe(started[0]))
+                while stream.last_event_id is None and not site.clients[0].chunks:
+                    await asyncio.sleep(0.01)
+                if ending == "completed":
+                    stream.close()
+                else:
+                    raise ValueError("deliberate")
+        else:
+            await stream.pipe(started[0])
+
+    about = {"max_duration": 0.3} if ending == "max_duration" else {"close_grace": 0.1}
+    async with serve(handler, **about) as site:
+        client = site.connect()
+        assert (await client.event()).data == "begun"
+        ENDINGS[ending](site, client)
+        await client.over()
+        await eventually("it is over", lambda: is_gone(started[0].pid))
+    _reap(started[0])
+
+
+async def test_the_pipe_of_a_process_ends_it_too() -> None:
+    started: list[Any] = []
+
+    async def handler(c: Context, stream: Stream) -> None:
+        started.append(await asynchronous(*python("import time\nprint('begun')\ntime.sleep(60)")))
+        await stream.pipe(started[0].stdout)
+
+    async with serve(handler) as site:
+        client = site.connect()
+        await client.event()
+        client.leave()
+        await client.over()
+        await eventually("it is over", lambda: is_gone(started[0].pid))
+        await started[0].wait()
+
+
+@pytest.mark.parametrize("start", [asynchronous, plain], ids=lambda start: start.__name__)
+async def test_a_process_that_leads_a_group_goes_with_its_children(start: Start) -> None:
+    process = await start("sh", "-c", "sleep 60 & echo $!; wait", start_new_session=True)
+    reading = lines_of(process)
+    child = int(await anext(reading))
+    await reading.aclose()
+    await eventually("both are over", lambda: is_gone(process.pid) and is_gone(child))
+    _reap(process)
+
+
+@pytest.mark.parametrize("start", [asynchronous, plain], ids=lambda start: start.__name__)
+async def test_who_is_deaf_to_sigterm_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "END_TIMEOUT", 0.1)
+    process = await start(*python("import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('begun')\ntime.sleep(60)"))
+    reading = lines_of(process)
+    await anext(reading)
+    await reading.aclose()
+    assert process.returncode == -9
+    _reap(process)
+
+
+async def test_a_process_that_was_read_to_its_end_is_left_alone(tmp_path: Path) -> None:
+    code = f"import os, pathlib, time\nos.close(1)\ntime.sleep(0.2)\npathlib.Path({str(tmp_path / 'worked')!r}).touch()"
+    process = await asynchronous(*python(code))
+    assert await lines(process) == []
+    assert await process.wait() == 0
+    assert (tmp_path / "worked").exists()
+
+
+def _reap(process: Any) -> None:
+    if isinstance(process, subprocess.Popen):
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_private_names_of_asyncio_that_are_used_here() -> None:
+    """A ``StreamReader`` does not give its transport away, and a pipe's protocol knows its process as ``proc``."""
+
+    async def look() -> None:
+        process = await asynchronous("true")
+        assert process.stdout is not None
+        protocol = process.stdout._transport.get_protocol()  # type: ignore[attr-defined]
+        assert protocol.proc.get_pid() == process.pid
+        await process.wait()
+
+    asyncio.run(look())
+    assert os.name == "posix"
