@@ -29,8 +29,9 @@ from .streams.context import Context
 from .streams.farewell import ErrorStreak
 from .streams.handlers import Shape
 from .streams.options import NAMES, StreamOptions
-from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
+from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.runner import OnError, Runner
+from .streams.session_tag import SESSION_HEADER, session_tag
 from .streams.stream import Stream
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -184,6 +185,8 @@ class Answering:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:
             return c.json({"error": str(error)}, status=error.status)
+        if response.headers.get("Content-Type") == CONTENT_TYPE:
+            response.headers[SESSION_HEADER] = session_tag(c)
         c.apply_headers(response)
         return response
 
