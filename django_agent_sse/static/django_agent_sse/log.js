@@ -339,7 +339,7 @@ export class SSELog extends HTMLElement {
     }
     const told = Object(json(data) ?? {});
     if (END_EVENTS.includes(name)) this.#exited(told, at);
-    else if (name === "status" && told.status) this.#showStatus(word(told.status));
+    else if (name === "status" && word(told.status)) this.#showStatus(word(told.status));
     else if (name === "progress") this.#showProgress(told);
     else if (name === "missing" && isSpan(told)) this.#push({ skip: told.last - told.first + 1, note: `Lines ${told.first} to ${told.last} are no longer kept.` });
     else if (name === "sse.gap") this.#gap(told);
@@ -773,7 +773,7 @@ export class SSELog extends HTMLElement {
     this.#exit = Number.isInteger(code) ? code : null;
     const seconds = told.seconds ?? told.duration;
     if (Number.isFinite(seconds)) this.#seconds = seconds;
-    this.#outcome = told.status ? word(told.status) : code === null ? null : code === 0 ? "succeeded" : "failed";
+    this.#outcome = word(told.status) || (this.#exit === null ? null : this.#exit === 0 ? "succeeded" : "failed");
     this.#endedAt = at ?? Date.now() / 1000;
   }
 
