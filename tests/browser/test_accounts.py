@@ -90,9 +90,7 @@ def test_who_signs_in_next_gets_his_own_and_the_pages_of_the_first_are_told(
 
 
 @pytest.mark.parametrize("path", PATHS, ids=IDS)
-def test_a_signed_out_page_gets_nothing_of_who_was_signed_in(
-    both: Callable[[str], list[Page]], tabs: Tabs, path: str
-) -> None:
+def test_a_signed_out_page_gets_nothing_of_who_was_signed_in(both: Callable[[str], list[Page]], tabs: Tabs, path: str) -> None:
     pages = both(path)
     (third,) = tabs(1)
     go(third, "/client/out/")

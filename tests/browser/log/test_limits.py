@@ -16,7 +16,12 @@ from .viewing import connection, numbers_of, text_of, wait_for_lines
 MIB = 2**20
 LONGEST_TASK_MS = 2_000
 SIZES = [1, 8, 64] if "LONG_PROOFS" in os.environ else [1, 8]
-DEEPEST = "Math.max(...[...document.querySelectorAll('.sl-line')].map((one) => { let n = 0; for (let at = one; at = at.parentElement.closest('details'); ) n += 1; return n; }))"
+DEPTHS = """[...document.querySelectorAll(".sl-line")].map((one) => {
+  let depth = 0;
+  for (let at = one.parentElement.closest("details"); at; at = at.parentElement.closest("details")) depth += 1;
+  return [one.querySelector(".sl-t").textContent, depth];
+})"""
+"""Of each line its text, and how many groups it stands in."""
 
 
 def test_sections_in_sections_are_groups_to_a_depth_and_flat_beyond(page: Page, site: LogSite) -> None:
@@ -28,7 +33,7 @@ def test_sections_in_sections_are_groups_to_a_depth_and_flat_beyond(page: Page, 
     assert text_of(page) == [*(f"title {n}" for n in range(nested)), "the innermost"]
     assert numbers_of(page) == [*range(1, nested + 2)]
     assert page.locator("details").count() == 16
-    assert page.evaluate(DEEPEST) == 16
+    assert max(depth for _, depth in page.evaluate(DEPTHS)) == 16
     expect(page.get_by_text("the innermost", exact=True)).to_be_visible()
 
 
@@ -39,11 +44,7 @@ def test_sections_too_deep_to_be_groups_end_without_ending_others(page: Page, si
     site.publish("same", *lines, "still in ten", close="failed")
     page.goto(f"{site.url}/logs/same/")
     connection(page, "Ended")
-    groups = page.evaluate(
-        "[...document.querySelectorAll('.sl-line')].filter((one) => one.textContent === 'still in ten').map((one) => {"
-        " let n = 0; for (let at = one; at = at.parentElement.closest('details'); ) n += 1; return n; })"
-    )
-    assert groups == [10]
+    assert dict(page.evaluate(DEPTHS))["still in ten"] == 10
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -143,13 +144,13 @@ def test_the_levels_of_pythons_logging_are_lines_that_say_their_level(page: Page
     site.publish("levels", *((level, f"text {level}") for level in levels[:3]))
     wait_for_lines(page, 3)
     page.reload()  # what there was comes from the parts, what follows from the stream
-    site.publish("levels", ("error", "Traceback\n  in it"), ("critical", "text critical"), "::warning::of a build", close="failed")
+    site.publish(
+        "levels", ("error", "Traceback\n  in it"), ("critical", "text critical"), "::warning::of a build", close="failed"
+    )
     connection(page, "Ended")
     assert text_of(page) == ["text debug", "text info", "text warning", "Traceback", "  in it", "text critical", "of a build"]
-    told = page.evaluate(
-        "[...document.querySelectorAll('.sl-line > .sl-t')].map((one) => [getComputedStyle(one, '::before').content.replaceAll('\"', ''),"
-        " one.parentElement.className.replace('sl-line sl-', '')])"
-    )
+    told = page.evaluate("""[...document.querySelectorAll(".sl-line > .sl-t")].map((one) =>
+      [getComputedStyle(one, "::before").content.replaceAll('"', ""), one.parentElement.className.replace("sl-line sl-", "")])""")
     assert told == [
         *([level, level] for level in levels[:4]),
         ["none", "error"],
