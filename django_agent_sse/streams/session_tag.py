@@ -12,7 +12,7 @@ from django.conf import settings
 from .context import Context
 
 SESSION_HEADER = "Agent-SSE-Session"
-"""Stands on each event stream, and on the answer to HEAD: ``<account>.<session>``. A guard may set another with ``c.set_header()``."""
+"""On each event stream, and on the answer to HEAD: ``<account>.<session>``. A guard may set another with ``c.set_header()``."""
 
 _SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 
@@ -20,8 +20,8 @@ _SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 def session_tag(c: Context) -> str:
     """The account, and the session of it, that a request belongs to. Costs no query, and tells nothing but that two are the same.
 
-    The account is the user; all who are not signed in have one. The session is its key, and the ``Authorization`` header. A session
-    that is kept in its cookie has no key: what stands for it there is another text after each change.
+    The account is the user; all who are not signed in have one. The session is its key, and the ``Authorization`` header. A
+    session that is kept in its cookie has no key: what stands for it there is another text after each change.
     """
     session: Any = getattr(c.request, "session", None)
     key = getattr(session, "session_key", None) or ""

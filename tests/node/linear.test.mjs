@@ -16,6 +16,8 @@ const SIZES = [10_000, 100_000, 1_000_000];
 const MOST = 4; // times more than linear: for ten times as much that is 40 times as long, and 100 is quadratic
 const FLOOR = 5; // milliseconds below which nothing is compared
 const AGAIN = 4;
+const ABSURD = 50; // characters in a millisecond: what is slower need not be measured with more
+const CERTAIN = 2_000; // milliseconds of a run that no noise explains
 
 const times = (text, size) => text.repeat(Math.ceil(size / text.length)).slice(0, size);
 const all = (...texts) => texts.map((text) => (size) => times(text, size));
@@ -68,11 +70,12 @@ function grown(work, input, sizes = SIZES) {
   for (const [place, size] of sizes.entries()) {
     const text = input(size);
     all.push(took(work, text));
+    if (all[place] * ABSURD > size && took(work, text) * ABSURD > size) return [false, all];
     if (!place) continue;
     const most = (MOST * size) / sizes[place - 1];
     const before = input(sizes[place - 1]);
     const isMuch = () => all[place] > most * Math.max(all[place - 1], FLOOR);
-    for (let again = 0; again < AGAIN && isMuch(); again += 1) {
+    for (let again = 0; again < AGAIN && isMuch() && all[place] < CERTAIN; again += 1) {
       all[place - 1] = Math.min(all[place - 1], took(work, before));
       all[place] = Math.min(all[place], took(work, text));
     }
