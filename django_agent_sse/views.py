@@ -42,8 +42,9 @@ from .streams.context import Context
 from .streams.farewell import ErrorStreak, OnError
 from .streams.handlers import Shape
 from .streams.options import NAMES, StreamOptions
-from .streams.response import SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
+from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.runner import Runner
+from .streams.session_tag import SESSION_HEADER, session_tag
 from .streams.stream import Stream
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -213,6 +214,8 @@ class Answering:
         except TopicNameInvalid as error:  # most likely of what the client sent; the log tells who wrote it himself
             logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
             raise Http404(str(error)) from error
+        if response.headers.get("Content-Type") == CONTENT_TYPE:
+            response.headers[SESSION_HEADER] = session_tag(c)
         c.apply_headers(response)
         return response
 

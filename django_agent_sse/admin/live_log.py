@@ -52,7 +52,7 @@ class LogStatus:
 
     Attributes:
         status: ``queued``, ``running``, ``passed``, ``failed``, ``cancelled`` or a word of yours; ``""`` where the log tells.
-        started: When it began.
+        started: When it began; a time without a zone is one of the server's.
         ended: When it ended.
         exit_code: What it ended with.
     """

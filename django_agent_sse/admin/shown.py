@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
 
@@ -46,8 +47,9 @@ def span(seconds: float) -> str:
 
 def clock(at: float) -> str:
     """The time of a day; before today with the date."""
-    when = timezone.localtime(datetime.fromtimestamp(at, UTC)) if timezone.get_default_timezone() else datetime.fromtimestamp(at)
-    today = timezone.localtime().date() == when.date()
+    zone = timezone.get_current_timezone() if settings.TIME_ZONE else None  # the system's
+    when = datetime.fromtimestamp(at, UTC).astimezone(zone)
+    today = datetime.now(UTC).astimezone(zone).date() == when.date()
     return date_format(when, "H:i:s" if today else "DATE_FORMAT") + ("" if today else date_format(when, " H:i"))
 
 

@@ -8,9 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.http import Http404
 from django.template.context import Context
 from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -100,7 +103,7 @@ def sse_log(
         lines: How many of the last lines stand in the page; 0 for none.
         label: What screen readers call the log.
         status: What is known of the run: ``queued``, ``running``, ``passed``, ``failed`` or a word of yours.
-        started: When it began.
+        started: When it began; a time without a zone is one of the server's.
         ended: When it ended.
         exit_code: What it ended with.
         login: The URL of the log-in page, offered to who is signed out.
@@ -145,7 +148,20 @@ def _state(tail: Tail) -> str:
 
 
 def _time(value: datetime | str | None) -> str | None:
-    return value.isoformat() if isinstance(value, datetime) else value
+    """A time as a browser in any zone reads it: one without a zone is the server's, as everywhere in Django."""
+    when = _parsed(value) if isinstance(value, str) else value
+    if not isinstance(when, datetime):
+        return value  # type: ignore[return-value]  # the viewer passes over what is no time
+    if timezone.is_naive(when):
+        when = timezone.make_aware(when, timezone.get_default_timezone()) if settings.TIME_ZONE else when.astimezone()
+    return when.isoformat()
+
+
+def _parsed(text: str) -> datetime | None:
+    try:
+        return parse_datetime(text)
+    except ValueError:  # 31 February
+        return None
 
 
 def _attributes(values: dict[str, Any]) -> SafeString:

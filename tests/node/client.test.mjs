@@ -445,3 +445,34 @@ served("two loops each get everything", [open(`data: 1\n\ndata: 2\n\n${END}`)], 
   };
   assert.deepEqual(await Promise.all([read(), read()]), [3, 3]);
 });
+
+// What a server may ask for
+
+for (const [name, answer] of Object.entries({
+  "a retry of 24.8 days": () => new Response("retry: 2147483647\ndata: x\n\n", { headers: STREAM }),
+  "a retry within sse.overloaded": () => new Response('event: sse.overloaded\nretry: 2147483647\ndata: {"reason":"busy"}\n\n', { headers: STREAM }),
+  "a retry that no timer takes": () => new Response("retry: 99999999999999999999\ndata: x\n\n", { headers: STREAM }),
+  "Retry-After of a year": () => new Response("", { status: 503, headers: { "Retry-After": "31536000" } }),
+  "Retry-After in the year 9999": () => new Response("", { status: 503, headers: { "Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT" } }),
+})) {
+  test(`${name} keeps the client away for an hour, not longer`, async () => {
+    const stream = new EventStream("http://a.test/", { fetch: async () => answer(), reconnect: { jitter: 0 } });
+    const { delay } = await first(stream, "statechange", (event) => event.state === "reconnecting");
+    stream.close();
+    assert.equal(delay, 3_600_000);
+  });
+}
+
+test("an id of a mebibyte is sent back", async () => {
+  const id = "é".repeat(2 ** 19);
+  const sent = [];
+  const fetch = async (url, { headers }) => {
+    sent.push(headers.get("Last-Event-ID"));
+    return new Response(`id: ${id}\ndata: x\n\n`, { headers: STREAM });
+  };
+  const stream = new EventStream("http://a.test/", { fetch, reconnect: { baseDelay: 1, jitter: 0 } });
+  await first(stream, "open");
+  await first(stream, "open");
+  stream.close();
+  assert.equal(Buffer.from(sent[1], "latin1").toString(), id);
+});

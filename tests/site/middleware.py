@@ -1,11 +1,13 @@
-"""Middleware of the kind that projects write: sync only, plain functions."""
+"""Middleware of the kind that projects write: plain functions, most of them sync only."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
-from django.utils.decorators import sync_only_middleware
+from django.utils.cache import patch_vary_headers
+from django.utils.decorators import async_only_middleware, sync_only_middleware
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -35,6 +37,21 @@ def wrap_content(get_response: GetResponse) -> GetResponse:
         response = get_response(request)
         if response.streaming:
             response.streaming_content = passed_on(response.streaming_content)  # type: ignore[attr-defined]
+        return response
+
+    return middleware
+
+
+@async_only_middleware
+def cors(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Let pages of every origin read what this site answers, but send no header of their own."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = await get_response(request)
+        if origin := request.headers.get("Origin"):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "Agent-SSE-Session"
+            patch_vary_headers(response, ["Origin"])
         return response
 
     return middleware

@@ -43,6 +43,7 @@ MIDDLEWARE_SETS = {
     "default": [SECURITY, *STARTPROJECT],
     "whitenoise": [SECURITY, WHITENOISE, *STARTPROJECT, STAMP],
     "wrapping": [SECURITY, *STARTPROJECT, "tests.site.middleware.wrap_content"],
+    "cors": ["tests.site.middleware.cors", SECURITY, *STARTPROJECT],
     "everything": [
         SECURITY,
         WHITENOISE,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import aside, runner, sources
+from django_agent_sse.streams import aside, runner
 from django_agent_sse.streams.iterators import iterator_threads
 from tests.inprocess import PATIENCE, eventually, serve
 
@@ -118,7 +118,7 @@ def count_sync(c: Context) -> Iterator[int]:
 
 
 async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_overloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_THREADS", 0)
+    monkeypatch.setattr(iterators, "MAX_THREADS", 0)
     async with serve(count_sync) as site:
         client = site.connect()
         (event,) = await client.rest()
@@ -135,7 +135,7 @@ async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_over
 
 
 async def test_an_overload_in_the_middle_of_a_stream_is_an_error_of_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_THREADS", 0)
+    monkeypatch.setattr(iterators, "MAX_THREADS", 0)
 
     async def handler(c: Context, stream: Stream) -> None:
         await stream.write("begun")

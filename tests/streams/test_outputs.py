@@ -162,17 +162,15 @@ async def test_a_process_is_ended_with_the_stream_whatever_the_ending(ending: st
 
     async def handler(c: Context, stream: Stream) -> None:
         started.append(await start(*python(ENDLESS)))
-        if ending in ("handler_error", "completed"):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(stream.pipe(started[0]))
-                while stream.last_event_id is None and not site.clients[0].chunks:
-                    await asyncio.sleep(0.01)
-                if ending == "completed":
-                    stream.close()
-                else:
-                    raise ValueError("deliberate")
-        else:
+        if ending in ("client_disconnect", "max_duration"):
             await stream.pipe(started[0])
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stream.pipe(started[0]))
+            await eventually("the first line is out", lambda: site.clients[0].chunks)
+            if ending == "handler_error":
+                raise ValueError("deliberate")
+            stream.close()
 
     about = {"max_duration": 0.3} if ending == "max_duration" else {"close_grace": 0.1}
     async with serve(handler, **about) as site:

@@ -53,6 +53,7 @@ async def test_the_headers_are_exactly_these_and_never_hop_by_hop(method: str) -
         client = await site.connect(method=method).over()
         headers = client.headers
         headers.pop("content-length", None)
+        assert len(headers.pop("agent-sse-session")) == 33
         assert headers == OWN
 
 

@@ -126,7 +126,7 @@ async def later() -> list[int]:
         (numbers, "call it: pipe(numbers(…))"),
         (later(), "await it first: pipe(await later(…))"),
     ],
-    ids=repr,
+    ids=plain,
 )
 async def test_what_cannot_be_piped_says_what_can(source: Any, hint: str) -> None:
     with pytest.raises(ArgumentInvalid, match=r"cannot be piped: pipe\(\) takes an async or sync iterator") as raised:

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import override_settings
+from django.utils import timezone
 
 from django_agent_sse import Event, Router, Topic
 from django_agent_sse.eventlog.current import event_log
@@ -80,6 +82,30 @@ def test_what_is_known_of_the_run_is_told() -> None:
         "ended": "2026-11-25T00:00:00+00:00",
         "exit-code": "0",
     }
+
+
+ZONES = {
+    "the server's zone": (True, "Europe/Berlin", datetime(2026, 1, 1, 12), "2026-01-01T12:00:00+01:00"),
+    "a project without zones": (False, "Europe/Berlin", datetime(2026, 7, 1, 12), "2026-07-01T12:00:00+02:00"),
+    "the system's zone": (False, None, datetime(2026, 1, 1, 12), datetime(2026, 1, 1, 12).astimezone().isoformat()),
+    "a time with a zone": (False, "Europe/Berlin", datetime(2026, 1, 1, 12, tzinfo=UTC), "2026-01-01T12:00:00+00:00"),
+    "an hour that came twice": (True, "Europe/Berlin", datetime(2026, 10, 25, 2, 30, fold=1), "2026-10-25T02:30:00+01:00"),
+    "text": (False, "Asia/Tokyo", "2026-01-01 12:00:00", "2026-01-01T12:00:00+09:00"),
+    "text with a zone": (False, "Asia/Tokyo", "2026-01-01T12:00:00Z", "2026-01-01T12:00:00+00:00"),
+    "text that is no time": (False, "Asia/Tokyo", "2026-02-31T12:00:00", "2026-02-31T12:00:00"),
+}
+
+
+@pytest.mark.parametrize(("use_tz", "zone", "at", "told"), ZONES.values(), ids=ZONES)
+def test_a_time_is_told_with_its_zone(use_tz: bool, zone: str | None, at: object, told: str) -> None:
+    with override_settings(USE_TZ=use_tz):
+        timezone.get_default_timezone.cache_clear()
+        settings.TIME_ZONE = zone  # plainly: override_settings() would change the zone of this process
+        try:
+            found = attributes(rendered('{% sse_log "builds.1" "/bare/1/" started=at ended=at %}', at=at))
+        finally:
+            timezone.get_default_timezone.cache_clear()
+    assert (found["started"], found["ended"]) == (told, told)
 
 
 @pytest.mark.parametrize(("reason", "status"), [("completed", None), ("failed", "failed")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -56,7 +57,9 @@ def routed(handler: Any = noted, **about: Any) -> Router:
 
 async def test_a_stream_has_exactly_its_headers() -> None:
     answer = await ask_route(routed())
-    assert (answer.status, answer.headers) == (200, STREAM_HEADERS)
+    told = {**answer.headers}
+    assert re.fullmatch(r"[\w-]{16}\.[\w-]{16}", told.pop("agent-sse-session"))
+    assert (answer.status, told) == (200, STREAM_HEADERS)
 
 
 # Methods

@@ -22,6 +22,8 @@ export type Reason =
   | "forbidden"
   | "not_found"
   | "gone"
+  | "session_changed"
+  | "too_large"
   | "content_type"
   | "completed"
   | "topic_closed"
@@ -42,7 +44,7 @@ export interface Reconnect {
   baseDelay?: number;
   /** Each further wait is so many times longer. Default 2. */
   factor?: number;
-  /** The longest wait, unless the server asks for a longer one. Default 30,000. */
+  /** The longest wait, unless the server asks for a longer one, an hour at most. Default 30,000. */
   maxDelay?: number;
   /** Up to so much is added at random. Default 250. */
   jitter?: number;
@@ -69,7 +71,8 @@ export interface EventStreamOptions {
   query?: Query;
   /** Whether and when to come back. Default true for GET, false for other methods, which are not sent twice. */
   reconnect?: boolean | Reconnect;
-  /** Share one connection with the other tabs of this origin: those with the same address, or with this name. Default false. */
+  /** Share one connection with the tabs of this origin that are of the same session: those with the same address, or with this name.
+      Default false. */
   share?: boolean | string;
   /** Closes the stream for good when it aborts. */
   signal?: AbortSignal;
@@ -141,7 +144,7 @@ export class EventStream extends EventTarget implements AsyncIterable<MessageEve
   readonly delay: number | null;
   /** The error in the state `error`, otherwise null. */
   readonly error: StreamError | null;
-  /** Whether this tab holds the shared connection; null where it has its own. */
+  /** Whether this tab holds the shared connection; null where it has its own, or has not yet joined. */
   readonly leads: boolean | null;
 
   onopen: ((this: EventStream, event: Event) => unknown) | null;
@@ -173,7 +176,7 @@ export class EventStream extends EventTarget implements AsyncIterable<MessageEve
   [Symbol.asyncIterator](): AsyncIterableIterator<MessageEvent<string>>;
 }
 
-/** Reads an event stream by the algorithm of the HTML standard. */
+/** Reads an event stream by the algorithm of the HTML standard; throws a RangeError for an event of more than 2^27 characters. */
 export class Parser {
   constructor(lastEventId?: string);
   lastEventId: string;

@@ -3,7 +3,11 @@
 One file without imports, so that it can be served under a hashed name. The contract is in client.d.ts. */
 
 const END_ID = "sse.end~";
+const SESSION = "Agent-SSE-Session"; // the response header that says whose stream it is: "<account>.<session>"
+const LAST_ID = "last_event_id"; // the query parameter that the server takes instead of the header
 const LONGEST_TIMER = 2 ** 31 - 1;
+const LONGEST_RETRY = 3_600_000; // the longest wait in milliseconds that a server may ask for
+const LONGEST_EVENT = 2 ** 27; // characters of one event
 const HEALTHY_MS = 10_000; // a connection that was open for so long counts as a success, though it brought nothing
 const ANSWER_MS = 5_000; // how long the leader of a shared connection may take to answer another tab
 const GRACE_MS = 500; // how long a tab that is out of step waits for the leader's replay before it asks the server itself
@@ -75,6 +79,7 @@ export class Parser {
       if (data !== "") yield { type: type || "message", data: data.slice(0, -1), lastEventId: this.#id };
     }
     this.#rest += text.slice(start);
+    if (this.#rest.length + this.#data.length > LONGEST_EVENT) throw new TooLarge();
   }
 
   #field(line) {
@@ -85,6 +90,12 @@ export class Parser {
     else if (name === "event") this.#type = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
     else if (name === "retry" && /^[0-9]+$/.test(value)) this.retry = Math.min(Number(value), LONGEST_TIMER);
+  }
+}
+
+class TooLarge extends RangeError {
+  constructor() {
+    super(`an event has more than ${LONGEST_EVENT} characters; publish smaller ones`);
   }
 }
 
@@ -119,6 +130,10 @@ export class EventStream extends EventTarget {
   #retry = null;
   #driver = null; // aborts this tab's own connection, while it has one
   #share = null;
+  #shares = false; // it is to be shared with those who are the same to the server
+  #tag = null; // who that is, as the server has said last
+  #own = ""; // the headers that the server was asked with then
+  #doubting = false;
   #error = null;
   #failures = 0;
   #received = 0;
@@ -202,7 +217,9 @@ export class EventStream extends EventTarget {
 
   /** Connect anew, now: after the last id, or from the beginning where the stream had ended. */
   reopen({ lastEventId } = {}) {
-    const over = this.state === "ended" || (this.state === "error" && this.reason === "gone");
+    const changed = this.reason === "session_changed";
+    const over = this.state === "ended" || (this.state === "error" && (this.reason === "gone" || changed));
+    if (changed) this.#tag = null;
     this.#stop();
     this.#lastEventId = lastEventId ?? (over ? "" : withoutEnd(this.#lastEventId));
     this.#error = null;
@@ -252,34 +269,14 @@ export class EventStream extends EventTarget {
     this.#listen();
     this.#to(state, { reason });
     if (this.state !== state) return;
-    const shared = this.#options.share && globalThis.navigator?.locks && globalThis.BroadcastChannel;
-    if (!shared) return this.#drive();
-    this.#share = new Share(this.#options.share === true ? `${this.#credentials ?? ""} ${this.#url}` : this.#options.share, {
-      silence: this.#options.watchdog,
-      id: () => this.#lastEventId,
-      about: () => ({ ...this.#about, retry: this.#retry, received: this.#received > 0 }),
-      take: (event, retry) => {
-        this.#retry = retry ?? this.#retry;
-        return this.#take(event);
-      },
-      adopt: (about) => this.#adopt(about),
-      crowded: () => this.#crowded(),
-      room: (signal) => this.#room(signal),
-      drive: () => this.#drive(),
-      park: () => this.#park(),
-      alone: () => {
-        this.#share?.leave();
-        this.#share = null;
-        this.#drive();
-      },
-    });
-    return this.#share.join();
+    const { share } = this.#options;
+    this.#shares = Boolean(share && globalThis.navigator?.locks && globalThis.BroadcastChannel && globalThis.crypto?.subtle);
+    return this.#drive();
   }
 
   #stop() {
     this.#park();
-    this.#share?.leave();
-    this.#share = null;
+    this.#leave();
     this.#listening?.abort();
     this.#listening = null;
   }
@@ -320,8 +317,7 @@ export class EventStream extends EventTarget {
     const freeze = ({ persisted = true }) => {
       if (!persisted || this.state === "idle") return;
       this.#park();
-      this.#share?.leave();
-      this.#share = null;
+      this.#leave();
       this.#to("reconnecting", { reason: "suspended" });
     };
     const thaw = () => {
@@ -354,8 +350,8 @@ export class EventStream extends EventTarget {
   async #run(signal) {
     await null; // what follows `new EventStream(…)` may add listeners first
     while (!signal.aborted) {
-      const outcome = await this.#attempt(signal);
-      if (signal.aborted) return;
+      const outcome = await (this.#shares && this.#share === null ? this.#knock(signal) : this.#attempt(signal));
+      if (signal.aborted || outcome === null) return;
       if (!outcome.state && this.#backoff) {
         await this.#retryLater(outcome, signal);
       } else if (outcome.state) {
@@ -408,18 +404,25 @@ export class EventStream extends EventTarget {
     const unwatch = this.#watch();
     let opened = null;
     try {
-      const request = await this.#request(attempt.signal).catch((cause) => ({ cause }));
-      if (request.cause) return { reason: "headers", cause: request.cause };
-      const response = await (this.#options.fetch ?? globalThis.fetch)(this.#url, request);
+      const headers = await this.#headers().catch((cause) => ({ cause }));
+      if (headers.cause) return { reason: "headers", cause: headers.cause };
+      if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
+      const response = await this.#fetch(this.#resuming(headers), this.#request(headers, attempt.signal));
       const verdict = judged(response);
       if (verdict !== null) return verdict;
       attempt.signal.throwIfAborted();
+      const tag = response.headers.get(SESSION);
+      if (this.#tag !== null && tag !== this.#tag) {
+        if (tag !== null && accountOf(tag) !== accountOf(this.#tag)) return { state: "error", reason: "session_changed" };
+        this.#leave(); // this one is for this tab alone
+      }
       opened = Date.now();
       if (this.state === "open") this.#share?.tell(); // from a leader that is no more
       else this.#opened(response.status);
       attempt.signal.throwIfAborted();
       return await this.#read(response.body.getReader(), attempt.signal);
     } catch (cause) {
+      if (cause instanceof TooLarge) return { state: "error", reason: "too_large", cause };
       return silent ? { reason: "silence" } : { reason: "network", cause };
     } finally {
       if (opened !== null && Date.now() - opened >= HEALTHY_MS) this.#failures = 0;
@@ -434,15 +437,32 @@ export class EventStream extends EventTarget {
     if (this.state === "open") this.dispatchEvent(new Event("open"));
   }
 
-  async #request(signal) {
-    const { headers: given, method, body } = this.#options;
+  /** The headers of the page's own, made anew. */
+  async #headers() {
+    const { headers: given, body } = this.#options;
     const headers = new Headers(typeof given === "function" ? await given() : (given ?? {}));
     if (!headers.has("Accept")) headers.set("Accept", "text/event-stream");
-    if (this.#lastEventId !== "") headers.set("Last-Event-ID", asHeader(this.#lastEventId));
-    const json = isPlain(body);
-    if (json && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
+    if (isPlain(body) && !headers.has("Content-Type")) headers.set("Content-Type", "application/json");
+    return headers;
+  }
+
+  /** Put the last id into these headers, or for another origin into the address that is returned: there a header needs a preflight. */
+  #resuming(headers) {
+    const address = new URL(this.#url);
+    if (this.#lastEventId === "") return address.href;
+    if (!globalThis.location || address.origin === globalThis.location.origin) headers.set("Last-Event-ID", asHeader(this.#lastEventId));
+    else address.searchParams.set(LAST_ID, this.#lastEventId);
+    return address.href;
+  }
+
+  #request(headers, signal, method = this.#options.method) {
+    const body = method === "HEAD" ? undefined : this.#options.body;
     const credentials = this.#credentials ?? "same-origin";
-    return { method, headers, credentials, cache: "no-store", signal, body: json ? JSON.stringify(body) : body };
+    return { method, headers, credentials, cache: "no-store", signal, body: isPlain(body) ? JSON.stringify(body) : body };
+  }
+
+  get #fetch() {
+    return this.#options.fetch ?? globalThis.fetch.bind(globalThis);
   }
 
   get #credentials() {
@@ -456,7 +476,7 @@ export class EventStream extends EventTarget {
       const { done, value } = await reader.read();
       if (done) return { reason: "cut" };
       for (const event of parser.feed(value)) {
-        this.#retry = parser.retry ?? this.#retry;
+        this.#heed(parser.retry);
         const outcome = this.#take(event);
         this.#share?.told(event);
         if (outcome !== null) return outcome;
@@ -466,9 +486,94 @@ export class EventStream extends EventTarget {
         }
         signal.throwIfAborted();
       }
-      this.#retry = parser.retry ?? this.#retry;
+      this.#heed(parser.retry);
       this.#lastEventId = parser.lastEventId;
     }
+  }
+
+  #heed(retry) {
+    if (retry !== null) this.#retry = Math.min(retry, LONGEST_RETRY);
+  }
+
+  // Sharing it
+
+  /** Ask the server who this tab is, and join the tabs that are the same; null where that is done. Otherwise it is an attempt. */
+  async #knock(signal) {
+    const found = await this.#ask(signal);
+    const { share } = this.#options;
+    const name = share === true ? `${this.#credentials ?? ""} ${this.#url}` : share;
+    const group = found?.tag && (await digested(JSON.stringify([name, found.tag, found.own])));
+    if (signal.aborted) return null;
+    const before = this.#tag;
+    if (before === null && found !== null) comes(name, found.tag);
+    if (!group) return this.#attempt(signal);
+    if (before !== null && accountOf(before) !== accountOf(found.tag)) return { state: "error", reason: "session_changed" };
+    this.#tag = found.tag;
+    this.#own = found.own;
+    this.#driver = null;
+    this.#share = new Share(name, group, this.#host());
+    this.#share.join(found.tag);
+    return null;
+  }
+
+  /** Who this tab is to the server by now: {tag, own}, by its cookies and its headers, through the guards; the tag is null for who is
+      refused. Null where there is no answer. */
+  async #ask(signal) {
+    const { watchdog } = this.#options;
+    const within = watchdog > 0 ? AbortSignal.any([signal, AbortSignal.timeout(watchdog)]) : signal;
+    try {
+      const headers = await this.#headers();
+      const own = said(headers);
+      const { ok, headers: told } = await this.#fetch(this.#url, this.#request(headers, within, "HEAD"));
+      return { tag: ok ? told.get(SESSION) : null, own };
+    } catch {
+      return null;
+    }
+  }
+
+  /** Another tab is somebody else: the cookies of this browser have changed, maybe under this tab too. */
+  async #doubt() {
+    const share = this.#share;
+    if (this.#doubting || share === null) return;
+    this.#doubting = true;
+    const found = await this.#ask(share.signal);
+    this.#doubting = false;
+    if (share !== this.#share || found?.tag === this.#tag) return;
+    this.#park();
+    this.#leave();
+    this.#drive(); // as whoever it is by now
+  }
+
+  #leave() {
+    this.#share?.leave();
+    this.#share = null;
+  }
+
+  #goAlone() {
+    this.#shares = false;
+    this.#leave();
+  }
+
+  #host() {
+    return {
+      silence: this.#options.watchdog,
+      id: () => this.#lastEventId,
+      about: () => ({ ...this.#about, retry: this.#retry, received: this.#received > 0 }),
+      take: (event, retry) => {
+        this.#retry = retry ?? this.#retry;
+        return this.#take(event);
+      },
+      adopt: (about) => this.#adopt(about),
+      crowded: () => this.#crowded(),
+      room: (signal) => this.#room(signal),
+      doubt: () => this.#doubt(),
+      drive: () => this.#drive(),
+      park: () => this.#park(),
+      alone: () => {
+        this.#goAlone();
+        this.#drive();
+      },
+    };
   }
 
   // The watchdog
@@ -578,6 +683,7 @@ export class EventStream extends EventTarget {
 /** What one `for await` reads from. */
 class Iteration {
   #queue = [];
+  #first = 0; // of those in the queue that were not taken yet
   #waiting = [];
   #over = false;
   #error = null;
@@ -590,7 +696,7 @@ class Iteration {
   }
 
   get size() {
-    return this.#queue.length;
+    return this.#queue.length - this.#first;
   }
 
   push(event) {
@@ -613,15 +719,27 @@ class Iteration {
 
   next() {
     return new Promise((resolve, reject) => {
-      if (this.#queue.length > 0) resolve({ done: false, value: this.#queue.shift() });
+      if (this.size > 0) resolve({ done: false, value: this.#shift() });
       else if (this.#over) this.#last(resolve, reject);
       else this.#waiting.push({ resolve, reject });
       this.#taken();
     });
   }
 
+  /* shift() of an array moves all that follows, where that is much. */
+  #shift() {
+    const event = this.#queue[this.#first];
+    this.#queue[this.#first] = undefined;
+    this.#first += 1;
+    if (this.#first * 2 >= this.#queue.length) {
+      this.#queue.splice(0, this.#first);
+      this.#first = 0;
+    }
+    return event;
+  }
+
   async return(value) {
-    this.#queue.length = 0;
+    this.#queue.length = this.#first = 0;
     this.#left();
     this.end(null);
     return { done: true, value };
@@ -632,8 +750,9 @@ class Iteration {
   }
 }
 
-/* One connection for all tabs of an origin. The tab that holds the lock leads: it has the connection, and posts each event with the
-id before it. A tab takes an event only where that id is its own last one. One that is out of step (it joined late, was frozen, reads
+/* One connection for the tabs of an origin that are the same to the server: each has asked it with its own cookies and headers, and a
+group's name is made of the answer. So nobody gets what another session was given. A tab that comes says at the door who it is; those
+who are not the same ask again. The tab that holds the lock leads: it has the connection, and posts each event with the id before it. A tab takes an event only where that id is its own last one. One that is out of step (it joined late, was frozen, reads
 too slowly) asks the server on a connection of its own, one tab at a time, until it meets the leader; so nothing is lost or doubled.
 Whatever is posted may be late, missing or from a leader that is no more: only ids are believed. */
 class Share {
@@ -641,6 +760,7 @@ class Share {
   #name;
   #turn;
   #host;
+  #door;
   #channel;
   #left = new AbortController();
   #request = null; // aborts the pending request for the lock
@@ -657,13 +777,22 @@ class Share {
   #watch = null;
   #met = () => {};
 
-  constructor(name, host) {
-    this.#name = `django-agent-sse ${name}`;
-    this.#turn = `django-agent-sse catching up ${name}`;
+  constructor(name, group, host) {
+    this.#door = doorOf(name);
+    this.#name = `django-agent-sse ${group}`;
+    this.#turn = `django-agent-sse catching up ${group}`;
     this.#host = host;
   }
 
-  join() {
+  /** Aborts when this tab leaves. */
+  get signal() {
+    return this.#left.signal;
+  }
+
+  join(tag) {
+    const door = new BroadcastChannel(this.#door);
+    door.onmessage = ({ data }) => data !== tag && !this.signal.aborted && this.#host.doubt();
+    this.signal.addEventListener("abort", () => door.close());
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#hear(data);
     this.#queue(false);
@@ -713,6 +842,9 @@ class Share {
     if (request.signal.aborted || this.#left.signal.aborted) return;
     if (failed && failed.name !== "AbortError") return void this.#host.alone(); // locks are there, but not for this document
     this.leads = false; // another tab has taken the lock, since this one did not answer; or this one has given it up
+    this.#heard = Date.now();
+    this.#asked = false;
+    this.#listen(this.#host.silence);
     this.#host.park();
     this.#fallBehind();
     this.#queue(false);
@@ -721,6 +853,7 @@ class Share {
   #lead() {
     this.leads = true;
     this.#rides = false;
+    clearTimeout(this.#watch);
     this.#told = this.#host.id();
     this.#held.length = 0;
     this.#met();
@@ -877,17 +1010,23 @@ function retryAfter(response) {
   const value = response.headers.get("Retry-After");
   if (value === null) return undefined;
   const wait = /^\s*\d+\s*$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
+  return Number.isFinite(wait) ? Math.min(Math.max(0, wait), LONGEST_RETRY) : undefined;
 }
 
 function resolved(url, { subpath, query }) {
   const whole = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
-  if (subpath) whole.pathname = `${whole.pathname.replace(/\/+$/, "")}/${subpath.replace(/^\/+/, "")}`;
+  if (subpath) whole.pathname = `${withoutSlashes(whole.pathname)}/${subpath.replace(/^\/+/, "")}`;
   const pairs = query && (Symbol.iterator in query ? [...query] : Object.entries(query));
   for (const [name, value] of pairs ?? []) {
     for (const one of [value].flat()) if (one !== undefined && one !== null) whole.searchParams.append(name, one);
   }
   return whole.href;
+}
+
+function withoutSlashes(path) {
+  let end = path.length;
+  while (path[end - 1] === "/") end -= 1;
+  return path.slice(0, end);
 }
 
 function isPlain(body) {
@@ -897,7 +1036,32 @@ function isPlain(body) {
 
 /** An id as its UTF-8 bytes: header values are byte strings, and an EventSource sends UTF-8. */
 function asHeader(id) {
-  return String.fromCharCode(...new TextEncoder().encode(id));
+  return Array.from(new TextEncoder().encode(id), (byte) => String.fromCharCode(byte)).join("");
+}
+
+/** Headers as one text. */
+function said(headers) {
+  return JSON.stringify([...headers]);
+}
+
+function doorOf(name) {
+  return `django-agent-sse door ${name}`;
+}
+
+/** Say at the door who comes. Who only asks again says nothing: others would, in turn. */
+function comes(name, tag) {
+  const door = new BroadcastChannel(doorOf(name));
+  door.postMessage(tag);
+  door.close();
+}
+
+function accountOf(tag) {
+  return tag.split(".")[0];
+}
+
+async function digested(text) {
+  const bytes = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function withoutEnd(id) {

@@ -3,9 +3,13 @@
    The markers of three systems are understood as they are: GitHub (`::group::`, `##[group]`), GitLab (`section_start:`) and
    Buildkite (`--- `, `+++ `, `~~~ `). Every line that comes keeps its number, also where it is only a marker. */
 
+export const SHOWN = 20_000; // characters of a line that are shown at once
+export const DEEPEST = 16; // groups in groups: what is nested deeper is shown flat
+const MARKERS = 64; // sections that one line begins and ends: what follows is text
+const SEQUENCE = 64; // characters before a cut in which a control sequence may have begun
 const CONTROLS = /\x1b\[[\d;:?]*[@-~]/g;
 const GITHUB = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z )?(?:::|##\[)(group|endgroup|error|warning|notice|debug|command)(?:\]| [^:]*::|::)(.*)$/s;
-const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]*\])?\r?(?:\x1b\[0?K)?/g;
+const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]{0,200}\])?\r?(?:\x1b\[0?K)?/g;
 const BUILDKITE = /^(---|\+\+\+|~~~) (\S.*)$/s;
 const DIFF = /^(?:---|\+\+\+) (?:a\/|b\/|"?[ab]\/|\/dev\/null|.*\t\d{4}-)/; // a file's name in a patch, not a group's
 const LEVELS = { error: "error", warning: "warning", notice: "notice", debug: "debug", command: "command" };
@@ -18,7 +22,10 @@ export class Line {
     this.text = text; // to show: without the marker, with its control sequences
     this.at = at;
     this.group = group;
-    this.level = null; // "error", "warning", "notice", "debug", "command"
+    this.level = null; // "critical", "error", "warning", "notice", "info", "debug", "command"
+    this.label = null; // the level where it is said before the text
+    this.rest = ""; // what is not shown of it at once
+    this.over = false; // that was written over by what is shown
     this.plain = null; // the text as it is read, once it is shown
     this.marker = null; // "open" where it is a group's title, "close" where it only ends one
   }
@@ -47,6 +54,9 @@ export class Group {
 
 export class Lines {
   #byNumber = new Map();
+  #depth = 0;
+  #flat = new Map(); // by name, how many sections are open that are too deep to be groups
+  #level = null;
 
   constructor() {
     this.all = [];
@@ -72,18 +82,25 @@ export class Lines {
     return found;
   }
 
-  /** Take one line as it was printed; what changed, in order: {open: group}, {line}, {close: group}. */
-  add(source, raw, at = null) {
+  /** Take one line as it was printed; what changed, in order: {open: group}, {line}, {close: group}. `level` is said before it. */
+  add(source, raw, at = null, level = null, label = level) {
     const changes = [];
     const number = this.next;
+    const { shown, rest, over } = parted(raw);
     this.next += 1;
+    this.#level = { level, label };
     if (source === "stderr") this.errors += 1;
-    if (raw.includes("section_") && this.#gitlab(changes, number, source, raw, at)) return changes;
+    this.#read(changes, number, source, shown, at);
+    if (rest) Object.assign(this.all[this.all.length - 1], { rest, over });
+    return changes;
+  }
+
+  #read(changes, number, source, raw, at) {
+    if (raw.includes("section_") && this.#gitlab(changes, number, source, raw, at)) return;
     const marker = raw.charCodeAt(0) === 0x1b ? raw.replace(CONTROLS, "") : raw;
     if (!this.#github(changes, number, source, marker, at) && !this.#buildkite(changes, number, source, marker, at)) {
       this.#line(changes, number, source, raw, at);
     }
-    return changes;
   }
 
   /** Lines that are not there: the numbers go on after them. */
@@ -100,15 +117,22 @@ export class Lines {
   }
 
   #line(changes, number, source, text, at, fields) {
-    const line = Object.assign(new Line(number, source, text, at, this.group), fields);
+    const line = Object.assign(new Line(number, source, text, at, this.group), this.#level, fields);
     for (let group = this.group; group; group = group.parent) group.count += 1;
     this.#keep(line);
     changes.push({ line });
     return line;
   }
 
+  /* The group, or null where it would be too deep. */
   #open(changes, kind, name, number, source, title, at, began = at) {
-    const line = new Line(number, source, title, at, null);
+    if (this.#depth >= DEEPEST) {
+      if (kind === "gitlab") this.#flat.set(name, (this.#flat.get(name) ?? 0) + 1);
+      this.#line(changes, number, source, title, at);
+      return null;
+    }
+    this.#depth += 1;
+    const line = Object.assign(new Line(number, source, title, at, null), { level: this.#level.level });
     const group = new Group(kind, name, line, began);
     group.parent = this.group;
     line.marker = "open";
@@ -129,6 +153,8 @@ export class Lines {
     group.ended = at;
     group.over = true;
     this.group = group.parent;
+    this.#depth -= 1;
+    this.#flat.clear();
     if (group.failed && this.group) this.group.failed = true;
     changes.push({ close: group });
   }
@@ -147,7 +173,7 @@ export class Lines {
       if (ends) this.#close(changes, at);
     } else {
       if (word === "error") for (let group = this.group; group; group = group.parent) group.failed = true;
-      this.#line(changes, number, source, rest, at, { level: LEVELS[word] });
+      this.#line(changes, number, source, rest, at, { level: LEVELS[word], label: LEVELS[word] });
     }
     return true;
   }
@@ -164,14 +190,14 @@ export class Lines {
     if (!found || DIFF.test(text)) return false;
     while (this.group && this.group.kind !== "gitlab") this.#close(changes, at);
     const group = this.#open(changes, "buildkite", found[2], number, source, found[2], at);
-    group.keepOpen = found[1] === "+++";
-    group.collapsed = found[1] === "~~~";
+    if (group) Object.assign(group, { keepOpen: found[1] === "+++", collapsed: found[1] === "~~~" });
     return true;
   }
 
   /* One line may end sections and begin another. */
   #gitlab(changes, number, source, raw, at) {
-    const found = [...raw.matchAll(GITLAB)];
+    const found = [];
+    for (const marker of raw.matchAll(GITLAB)) if (found.push(marker) === MARKERS) break;
     if (!found.length) return false;
     const before = raw.slice(0, found[0].index);
     let taken = false; // the number is one line's only
@@ -190,7 +216,7 @@ export class Lines {
         }
       } else {
         const group = this.#open(changes, "gitlab", name, taken ? null : number, source, rest.replace(CONTROLS, "").trim() ? rest : name, at, Number(seconds));
-        group.collapsed = /\bcollapsed=true\b/.test(options ?? "");
+        if (group) group.collapsed = /\bcollapsed=true\b/.test(options ?? "");
         taken = true;
       }
     });
@@ -199,11 +225,37 @@ export class Lines {
   }
 
   #endSection(changes, name, seconds) {
+    const flat = this.#flat.get(name) ?? 0;
+    if (flat) return void this.#flat.set(name, flat - 1);
     let group = this.group;
     while (group && !(group.kind === "gitlab" && group.name === name)) group = group.parent;
     if (!group) return;
     while (this.group !== group.parent) this.#close(changes, seconds);
   }
+}
+
+/** Where to cut a text after so many characters: in no pair of surrogates, and before a control sequence that may go on. */
+export function cutAt(text, most = SHOWN) {
+  if (text.length <= most) return text.length;
+  const escape = text.lastIndexOf("\x1b", most - 1);
+  if (escape > 0 && most - escape < SEQUENCE) return escape;
+  return /[\ud800-\udbff]/.test(text[most - 1]) ? most - 1 : most;
+}
+
+/* What is shown of a line: its beginning, or of one that was written over again and again, a progress bar for one, its end. */
+function parted(raw) {
+  if (raw.length <= SHOWN) return { shown: raw, rest: "", over: false };
+  const last = raw.indexOf("\r", raw.length - SHOWN) + 1;
+  const over = last > 0 && last < raw.length;
+  const at = over ? last : cutAt(raw);
+  return over ? { shown: raw.slice(at), rest: raw.slice(0, at), over } : { shown: raw.slice(0, at), rest: raw.slice(at), over };
+}
+
+const UNSEEN = /\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
+
+/** The text of a line, also what is not shown of it yet. */
+export function whole({ plain, rest, over }) {
+  return over || !rest ? (plain ?? "") : plain + rest.replace(UNSEEN, "");
 }
 
 /** The seconds as people say them: "3.2 s", "1 min 05 s", "2 h 07 min". */

@@ -6,7 +6,7 @@
 const tag = document.querySelector("script[data-agent-sse][data-rows]") ?? document.querySelector("script[data-agent-sse]");
 const load = (name) => import(new URL(tag?.dataset[name] ?? `./${name}.js`, tag?.dataset[name] ? document.baseURI : import.meta.url).href);
 const [sgr, model, dom, client] = await Promise.all(["sgr", "lines", "rows", "client"].map(load));
-const { Lines, spoken, lineRange, pattern, matches } = model;
+const { Lines, SHOWN, cutAt, spoken, lineRange, pattern, matches, whole } = model;
 const { Rows, make, rangeOf } = dom;
 
 const FRAME = 24; // milliseconds of a frame that go into rows
@@ -21,9 +21,11 @@ const PAGE = 5000; // lines of one answer of the range endpoint
 const CHECK = 60; // seconds after which it is asked whether the reader may still see the log
 const QUIET = 4000; // milliseconds between two words for screen readers
 const MARKED = 1000; // matches that are painted at a time
+const WORD = 200; // characters of a status or a step
 const REMEMBERED = "django-agent-sse.log";
 
-const LINE_EVENTS = ["message", "log", "stdout", "stderr"];
+const LEVELS = ["debug", "info", "warning", "error", "critical"]; // of Python's logging, as contrib.logging.TopicHandler names its events
+const LINE_EVENTS = ["message", "log", "stdout", "stderr", ...LEVELS];
 const END_EVENTS = ["exit", "complete"];
 const TONES = {
   good: ["passed", "succeeded", "success", "completed", "ok", "done"],
@@ -77,6 +79,11 @@ const json = (text) => {
   }
 };
 
+/* What may stand in the header: text or a number, and not too much of it. */
+const word = (value) => (["string", "number"].includes(typeof value) ? String(value).slice(0, WORD) : "");
+const isSpan = ({ first, last }) => Number.isSafeInteger(first) && Number.isSafeInteger(last) && 0 < first && first <= last;
+const secondsOf = (text) => (Number.isNaN(Date.parse(text ?? "")) ? null : Date.parse(text) / 1000);
+
 export class SSELog extends HTMLElement {
   #lines = new Lines();
   #pending = []; // what came and is in no row yet
@@ -112,7 +119,7 @@ export class SSELog extends HTMLElement {
 
   /** The text as it is shown, a line each. */
   get text() {
-    return this.#lines.all.map((line) => line.plain ?? "").join("\n");
+    return this.#lines.all.map(whole).join("\n");
   }
 
   /** "connecting", "open", "reconnecting", "ended" or "error", as the connection is. */
@@ -151,7 +158,7 @@ export class SSELog extends HTMLElement {
   #build() {
     this.#built = true;
     this.prefs = remembered();
-    this.#started = this.getAttribute("started") ? Date.parse(this.getAttribute("started")) / 1000 : null;
+    this.#started = secondsOf(this.getAttribute("started"));
     if (this.getAttribute("exit-code")) this.#exit = Number(this.getAttribute("exit-code"));
     const label = this.getAttribute("label") || "Log";
     const actions = this.querySelector(":scope > .sse-log-actions");
@@ -169,7 +176,7 @@ export class SSELog extends HTMLElement {
     this.prepend(bar, this.#toolbar(), make("div", "sl-main", {}, this.$view, this.$news), this.$say, this.$keys);
     this.$view.append(this.$before);
     const primary = document.querySelector("sse-log") === this;
-    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken }, primary, (line) => this.#made(line));
+    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken, cutAt, raw: this.getAttribute("raw") }, primary, (line) => this.#made(line));
     this.classList.toggle("sl-nowrap", !this.prefs.wrap);
     this.$view.classList.toggle("sl-times", this.prefs.times !== "off");
     this.#watchScrolling();
@@ -308,8 +315,7 @@ export class SSELog extends HTMLElement {
   #connect() {
     const options = { credentials: "same-origin", lastEventId: this.#id ?? "" };
     const source = (this.#source = new client.EventStream(new URL(this.getAttribute("src"), document.baseURI).href, options));
-    const told = [...LINE_EVENTS, ...END_EVENTS, "status", "progress", "missing", "sse.gap"];
-    for (const name of told) source.addEventListener(name, ({ data, lastEventId }) => this.#event(name, data, lastEventId, null));
+    source.addEventListener("*", ({ type, data, lastEventId }) => this.#event(type, data, lastEventId, null));
     source.addEventListener("statechange", ({ delay }) => {
       this.#retryAt = Date.now() + (delay ?? 0);
       this.#connection(source);
@@ -319,25 +325,28 @@ export class SSELog extends HTMLElement {
 
   /* `at` is null for what comes by the stream: it was published now, but for what had to be caught up with. */
   #event(name, data, id, at) {
+    if (name.startsWith("sse.") && name !== "sse.gap") return;
     if (id) this.#id = id;
     if (LINE_EVENTS.includes(name)) {
       const source = name === "stderr" ? "stderr" : "stdout";
       const late = at === null && performance.now() - this.#opened < 1000;
       const offset = late ? Number(/\.(\d+)$/.exec(id ?? "")?.[1]) : null;
-      for (const text of data.includes("\n") ? data.split("\n") : [data]) this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset });
+      const level = LEVELS.includes(name) ? name : null;
+      const texts = data.includes("\n") ? data.split("\n") : [data];
+      texts.forEach((text, index) => this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset, level, label: index ? null : level }));
       if (this.#status === "waiting" || this.#status === "queued") this.#showStatus("running");
       return;
     }
-    const told = json(data) ?? {};
+    const told = Object(json(data) ?? {});
     if (END_EVENTS.includes(name)) this.#exited(told, at);
-    else if (name === "status" && told.status) this.#showStatus(String(told.status));
+    else if (name === "status" && word(told.status)) this.#showStatus(word(told.status));
     else if (name === "progress") this.#showProgress(told);
-    else if (name === "missing") this.#push({ skip: told.last - told.first + 1, note: `Lines ${told.first} to ${told.last} are no longer kept.` });
+    else if (name === "missing" && isSpan(told)) this.#push({ skip: told.last - told.first + 1, note: `Lines ${told.first} to ${told.last} are no longer kept.` });
     else if (name === "sse.gap") this.#gap(told);
   }
 
   #gap({ reason, missed }) {
-    const lost = Number.isInteger(missed) ? missed : null;
+    const lost = Number.isSafeInteger(missed) && missed >= 0 ? missed : null;
     const texts = {
       trimmed: lost === null ? "Some lines are missing here: they are no longer kept." : `${plural(lost, "line")} ${lost === 1 ? "is" : "are"} missing here, no longer kept.`,
       epoch: "The log was begun anew here. What came before is gone.",
@@ -370,9 +379,10 @@ export class SSELog extends HTMLElement {
     }
     const before = this.#taken;
     while (this.#taken < this.#pending.length) {
-      this.#show(this.#pending[this.#taken]);
+      const entry = this.#pending[this.#taken];
+      this.#show(entry);
       this.#taken += 1;
-      if ((this.#taken & 63) === 0 && performance.now() > until) break;
+      if (((this.#taken & 63) === 0 || entry.text?.length > SHOWN / 20) && performance.now() > until) break;
     }
     this.#unseen += this.#taken - before;
     if (this.#taken === this.#pending.length) {
@@ -398,13 +408,13 @@ export class SSELog extends HTMLElement {
     return this.#loading || this.#pending.length - this.#taken > BACKLOG;
   }
 
-  #show({ skip, note, source, text, at, late }) {
+  #show({ skip, note, source, text, at, late, level, label }) {
     if (note !== undefined) {
       this.#lines.skip(skip);
       this.#rows.note(note, this.#lines.group);
       return;
     }
-    for (const change of this.#lines.add(source, text, at)) this.#apply(change);
+    for (const change of this.#lines.add(source, text, at, level, label)) this.#apply(change);
     const line = this.#lines.all[this.#lines.all.length - 1];
     if (late) this.#late.push([late, line]);
   }
@@ -663,8 +673,7 @@ export class SSELog extends HTMLElement {
   #elapsed() {
     if (this.#seconds !== null) return this.#seconds;
     if (this.#started === null) return null;
-    const ended = this.getAttribute("ended");
-    const until = ended ? Date.parse(ended) / 1000 : this.#ended ? this.#lastAt() : Date.now() / 1000;
+    const until = secondsOf(this.getAttribute("ended")) ?? (this.#ended ? this.#lastAt() : Date.now() / 1000);
     return Math.max(0, until - this.#started);
   }
 
@@ -685,10 +694,11 @@ export class SSELog extends HTMLElement {
   #showProgress({ fraction = null, step = "" }) {
     const bar = this.$progress.firstChild;
     this.$progress.hidden = this.#ended;
-    if (typeof fraction === "number") bar.value = fraction;
+    const known = Number.isFinite(fraction);
+    if (known) bar.value = fraction;
     else bar.removeAttribute("value");
-    bar.title = typeof fraction === "number" ? `${Math.round(fraction * 100)} %` : "";
-    this.$progress.lastChild.textContent = step ?? "";
+    bar.title = known ? `${Math.round(fraction * 100)} %` : "";
+    this.$progress.lastChild.textContent = word(step);
   }
 
   /* The connection, in words */
@@ -762,8 +772,8 @@ export class SSELog extends HTMLElement {
     const code = told.code ?? told.exit_code ?? null;
     this.#exit = Number.isInteger(code) ? code : null;
     const seconds = told.seconds ?? told.duration;
-    if (typeof seconds === "number") this.#seconds = seconds;
-    this.#outcome = told.status ? String(told.status) : code === null ? null : code === 0 ? "succeeded" : "failed";
+    if (Number.isFinite(seconds)) this.#seconds = seconds;
+    this.#outcome = word(told.status) || (this.#exit === null ? null : this.#exit === 0 ? "succeeded" : "failed");
     this.#endedAt = at ?? Date.now() / 1000;
   }
 
@@ -852,7 +862,7 @@ export class SSELog extends HTMLElement {
 
   #chosen() {
     const lines = this.#target ? this.#lines.between(this.#target) : this.#lines.all;
-    return lines.map((line) => line.plain ?? "").join("\n");
+    return lines.map(whole).join("\n");
   }
 
   async #copy() {

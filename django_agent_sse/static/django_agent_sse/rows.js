@@ -5,10 +5,12 @@
    rows when somebody comes near them, or when the browser has nothing else to do. */
 
 export const BLOCK = 500;
+const BLOCK_CHARACTERS = 200_000; // a block that has more is full: it is laid out at once
 const NEAR = "1500px 0px";
 const IDLE = 6; // milliseconds that must be left of an idle moment for another block
 const BUSY = 300; // milliseconds after which nobody waits for an idle moment any more
 const whenIdle = globalThis.requestIdleCallback?.bind(globalThis) ?? ((call) => setTimeout(() => call({ timeRemaining: () => 2 * IDLE }), 30));
+const numbers = new Intl.NumberFormat("en");
 const FLAGS = ["bold", "dim", "italic", "underline", "inverse"];
 
 /** An element with a class, attributes and children. */
@@ -37,7 +39,7 @@ export class Rows {
   #terminals = {};
   #spans = new WeakMap(); // by style, an element to copy
 
-  /** `tools`: {Terminal, linked, spoken} of sgr.js and lines.js. `anchors`: the rows have ids, "L12". `made`: told of a line's row. */
+  /** `tools`: {Terminal, linked, spoken, cutAt} of sgr.js and lines.js, and {raw}, the address of the whole text, or null. `anchors`: the rows have ids, "L12". `made`: told of a line's row. */
   constructor(view, tools, anchors, made = () => {}) {
     this.#view = view;
     this.#tools = tools;
@@ -55,7 +57,8 @@ export class Rows {
     this.#parse(line);
     const block = this.#blockOf(line.group);
     block.count += 1;
-    if (later) {
+    block.characters += line.plain.length;
+    if (later && !line.rest) {
       line.block = block;
       block.lines.push(line);
       this.#plain.set(block.element, block);
@@ -182,8 +185,39 @@ export class Rows {
     if (line.level) row.classList.add(`sl-${line.level}`);
     this.#fill(text, line.runs, line.plain);
     line.runs = null;
+    if (line.label && row.localName !== "summary") text.dataset.level = line.label;
+    if (line.rest) this.#markRest(line, text);
     line.row = row;
     return row;
+  }
+
+  /* How much more there is of a long line, a button for the next part of it, and the text of the log where that is served. */
+  #markRest(line, text) {
+    const said = make("span");
+    const next = make("button", "sl-next", { type: "button" }, "Show more");
+    const mark = make("span", "sl-cut", { role: "note" }, said, next);
+    if (this.#tools.raw) mark.append(make("a", "", { href: this.#tools.raw, target: "_blank", rel: "noopener" }, "Raw text"));
+    const count = () => {
+      said.textContent = `⋯ ${numbers.format(line.rest.length)} more characters${line.over ? ", written over" : ""} `;
+    };
+    next.addEventListener("click", () => {
+      mark.before(this.#part(line));
+      if (line.rest) count();
+      else mark.remove();
+    });
+    count();
+    text.append(mark);
+  }
+
+  #part(line) {
+    const at = this.#tools.cutAt(line.rest);
+    const runs = new this.#tools.Terminal().write(line.rest.slice(0, at)).line();
+    const plain = runs.map((run) => run.text).join("");
+    const part = make("span", "sl-part");
+    this.#fill(part, runs, plain);
+    line.rest = line.rest.slice(at);
+    line.plain += plain;
+    return part;
   }
 
   #parse(line) {
@@ -192,6 +226,7 @@ export class Rows {
     line.plain = runs.length === 1 ? runs[0].text : runs.map((run) => run.text).join("");
     line.runs = runs;
     line.text = null; // it need not be kept twice
+    if (line.rest && !line.over) this.#terminals[line.source] = null; // what follows is not coloured by half a line
   }
 
   #fill(parent, runs, plain) {
@@ -221,12 +256,12 @@ export class Rows {
 
   #blockOf(group) {
     let block = this.#blocks.get(group);
-    if (block && block.count >= BLOCK) {
+    if (block && (block.count >= BLOCK || block.characters >= BLOCK_CHARACTERS)) {
       this.#end(group);
       block = undefined;
     }
     if (!block) {
-      block = { element: make("div", "sl-block"), count: 0, lines: [], text: null };
+      block = { element: make("div", "sl-block"), count: 0, characters: 0, lines: [], text: null };
       this.#fresh.push([group ? group.details : this.#view, block.element]);
       this.#blocks.set(group, block);
     }

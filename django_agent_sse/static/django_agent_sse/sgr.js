@@ -27,6 +27,7 @@ export class Style {
 }
 
 export const PLAIN = new Style();
+const BLANK = [" ", PLAIN];
 
 const ON = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 21: "underline" };
 const OFF = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"] };
@@ -91,8 +92,10 @@ function extended(values, colons) {
 export class Terminal {
   #style = PLAIN;
   #runs = []; // while nothing was overwritten: [{text, style}]
-  #cells = null; // after a CR or BS: [[character, style]]
+  #cells = null; // after a CR or BS: [[character, style]], with holes where nothing was written
+  #blank = 0; // so many cells at the beginning hold nothing but what EL has put there
   #column = 0;
+  #seen = 0; // up to here the text holds no end of a string
   #held = ""; // a control sequence that is not whole yet
   #known = new Map(); // by style and parameters, the style after them: logs use few, and equal ones are then the same
   #count = 0;
@@ -100,6 +103,7 @@ export class Terminal {
   write(chunk) {
     const text = this.#held + chunk;
     this.#held = "";
+    this.#seen = 0;
     let at = 0;
     while (at < text.length) {
       SPECIAL.lastIndex = at;
@@ -122,7 +126,7 @@ export class Terminal {
     const runs = this.#cells ? joined(this.#cells) : this.#runs;
     this.#runs = [];
     this.#cells = null;
-    this.#column = 0;
+    this.#blank = this.#column = 0;
     return runs;
   }
 
@@ -134,8 +138,8 @@ export class Terminal {
       else this.#runs.push({ text, style: this.#style });
       return;
     }
+    this.#blank = Math.min(this.#blank, this.#column);
     for (const character of text) {
-      while (this.#cells.length < this.#column) this.#cells.push([" ", PLAIN]);
       this.#cells[this.#column] = [character, this.#style];
       this.#column += 1;
     }
@@ -210,13 +214,16 @@ export class Terminal {
 
   /* OSC, DCS, SOS, PM, APC: everything up to BEL or ST. */
   #string(text, at, from) {
-    for (let end = from; end < text.length; end += 1) {
+    for (let end = Math.max(from, this.#seen); end < text.length; end += 1) {
       if (text[end] === "\x07" || text[end] === "\x9c") return end + 1;
       if (text[end] === ESC) {
         if (text[end + 1] === undefined) break;
         return text[end + 1] === "\\" ? end + 2 : end; // another sequence ends it
       }
-      if (end - at >= LONGEST) return from; // no terminal waits for ever either: the rest is text
+      if (end - at >= LONGEST) {
+        this.#seen = end; // who begins within it need not look there again
+        return from; // no terminal waits for ever either: the rest is text
+      }
     }
     return this.#hold(text, at);
   }
@@ -226,7 +233,11 @@ export class Terminal {
     this.#toCells();
     if (parameters === "" || parameters === "0") this.#cells.length = Math.min(this.#cells.length, this.#column);
     else if (parameters === "2") this.#cells.length = 0;
-    else if (parameters === "1") this.#cells.fill([" ", PLAIN], 0, this.#column + 1);
+    else if (parameters === "1") {
+      const end = Math.min(this.#column + 1, this.#cells.length);
+      if (end > this.#blank) this.#cells.fill(BLANK, this.#blank, end);
+      this.#blank = Math.max(this.#blank, end);
+    }
   }
 
   #hold(text, at) {
@@ -238,7 +249,7 @@ export class Terminal {
 
 function joined(cells) {
   const runs = [];
-  for (const [character, style] of cells) {
+  for (const [character, style] of Array.from(cells, (cell) => cell ?? BLANK)) {
     const last = runs[runs.length - 1];
     if (last && last.style === style) last.text += character;
     else runs.push({ text: character, style });
@@ -246,6 +257,7 @@ function joined(cells) {
   return runs;
 }
 
+const PAIRS = { "(": ")", "[": "]", "{": "}" };
 const ADDRESS = /\bhttps?:\/\/[^\s<>"'`\x00-\x1f\x7f-\x9f]+/g;
 
 /** The text in pieces, [{text, href}]: href where it is an http or https address, else undefined. */
@@ -266,11 +278,18 @@ export function linked(text) {
 
 /* Without what ends the sentence around it, and without a bracket that was opened before it. */
 function trimmed(address) {
-  let text = address.replace(/[.,;:!?]+$/, "");
-  for (const [open, close] of ["()", "[]", "{}"]) {
-    while (text.endsWith(close) && text.split(close).length > text.split(open).length) text = text.slice(0, -1);
+  const open = Object.fromEntries(Array.from(")]}", (close) => [close, 0])); // of each kind, how many more are opened than closed
+  for (const character of address) {
+    if (character in PAIRS) open[PAIRS[character]] += 1;
+    else if (character in open) open[character] -= 1;
   }
-  return text;
+  let end = address.length;
+  for (; end > 0; end -= 1) {
+    const last = address[end - 1];
+    if (open[last] < 0) open[last] += 1;
+    else if (!".,;:!?".includes(last)) break;
+  }
+  return address.slice(0, end);
 }
 
 function isAddress(text) {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from .demo import building
 from .serving import LogSite
@@ -89,3 +91,22 @@ if sys.version_info >= (3, 12):  # Unfold wants it
         assert page.evaluate("() => getComputedStyle(document.querySelector('sse-log')).colorScheme") == (
             "dark" if dark else "light"
         )
+
+
+def test_a_run_took_as_long_as_it_did_wherever_the_browser_is(chromium: Browser, tmp_path: Path) -> None:
+    site = LogSite(tmp_path, LOGSITE_USE_TZ="0")
+    context = chromium.new_context(timezone_id="America/New_York")
+    try:
+        page = context.new_page()
+        signed_in(page, site, "auth/group/1/change/")
+        connection(page, "Live")
+        assert page.evaluate("new Date('2026-01-01T12:00').getTimezoneOffset()") == 300
+        expect(page.locator(".sl-elapsed")).to_have_text(re.compile("^1 min [0-4][0-9] s$"))
+        page.goto(f"{site.url}/logs/zones/?started=2026-01-01T12:00:00")
+        assert page.locator("sse-log").get_attribute("started") == "2026-01-01T12:00:00+01:00"
+        page.goto(f"{site.url}/logs/zones/?started=yesterday")
+        connection(page, "Live")
+        expect(page.locator(".sl-facts")).to_have_text("0 lines")
+    finally:
+        context.close()
+        site.kill()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+from django.contrib.auth import get_user_model, login, logout
 from django.http import HttpRequest, JsonResponse
 
-from django_agent_sse import Context, Router, Stream, aclose_topic, apublish_many
+from django_agent_sse import Context, Router, Stream, aclose_topic, apublish_many, login_required, publish
 from tests.site.gates import passed
 from tests.site.watch import notes, watched
 
@@ -50,6 +51,68 @@ async def private(c: Context, stream: Stream) -> None:
         number += 1
         await stream.write(number, id=f"{mine}.{number}")
         await asyncio.sleep(TICK)
+
+
+def name_of(c: Context) -> str:
+    """Who asks; somebody who is not signed in is "nobody"."""
+    return c.user.get_username() or "nobody"
+
+
+@router.sse("mine/")
+async def mine(c: Context, stream: Stream) -> None:
+    """Events without ids, which say whose they are."""
+    while True:
+        await stream.write(f"for {name_of(c)}")
+        await asyncio.sleep(TICK)
+
+
+@router.sse("inbox/")
+async def inbox(c: Context, stream: Stream) -> None:
+    """The topic of who asks."""
+    await stream.follow(f"inbox.{name_of(c)}")
+
+
+@router.sse("members/", guards=[login_required])
+async def members(c: Context, stream: Stream) -> None:
+    """The same, for those who are signed in."""
+    await stream.follow(f"inbox.{name_of(c)}")
+
+
+async def first_user_or_token(c: Context) -> bool:
+    """A guard that looks at who asks, and at a header of the page's own."""
+    return name_of(c) == "user-000" or c.header("X-Token") == "right"
+
+
+@router.sse("first/", guards=[first_user_or_token])
+async def first(c: Context, stream: Stream) -> None:
+    """Events without ids for those whom the guard lets in."""
+    while True:
+        await stream.write(f"for {name_of(c)}")
+        await asyncio.sleep(TICK)
+
+
+def tell(request: HttpRequest, name: str) -> JsonResponse:
+    """Put one event into somebody's inbox."""
+    publish(f"inbox.{name}", f"for {name}")
+    return JsonResponse({})
+
+
+def sign_in(request: HttpRequest, name: str) -> JsonResponse:
+    """Be that user from now on."""
+    login(request, get_user_model().objects.get(username=name), backend="django.contrib.auth.backends.ModelBackend")
+    return JsonResponse({})
+
+
+def sign_out(request: HttpRequest) -> JsonResponse:
+    """Be nobody from now on."""
+    logout(request)
+    return JsonResponse({})
+
+
+def new_session_key(request: HttpRequest) -> JsonResponse:
+    """Stay signed in under another key, as after a change of the password."""
+    request.session.cycle_key()
+    return JsonResponse({})
 
 
 async def talk(request: HttpRequest, topic: str) -> JsonResponse:

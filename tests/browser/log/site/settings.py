@@ -14,7 +14,8 @@ WITH_UNFOLD = os.environ.get("LOGSITE_UNFOLD") == "1"
 SECRET_KEY = "a test site signs nothing of value"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
-USE_TZ = True
+USE_TZ = os.environ.get("LOGSITE_USE_TZ") != "0"
+TIME_ZONE = "Europe/Berlin"
 ROOT_URLCONF = "tests.browser.log.site.urls"
 ASGI_APPLICATION = "tests.browser.log.site.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -69,12 +70,13 @@ TEMPLATES: list[dict[str, Any]] = [
         "OPTIONS": {"context_processors": PROCESSORS},
     }
 ]
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # tests publish long lines
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(HOME / "db.sqlite3"), "OPTIONS": {"timeout": 20}}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {
     "EVENT_LOG": {
         "BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog",  # the default
-        "OPTIONS": {"MAX_EVENTS": 200_000, "MAX_BYTES": 64 * 1024 * 1024},
+        "OPTIONS": {"MAX_EVENTS": 200_000, "MAX_BYTES": 80 * 1024 * 1024, "MAX_EVENT_BYTES": 80 * 1024 * 1024},
     },
     "RETRY": 500,
 }
