@@ -87,12 +87,12 @@ class Stream:
     async def pipe(self, source: Any, *, event: str | None = None) -> int:
         """Send each item of an async or sync iterator, or each line of a file, pipe or process; wait for the client in between.
 
-        A blocking iterator or file runs on a thread of its own while it is piped. Lines may be of any length: beyond 1 MiB they go
-        on as further events, after a ``…``. A line that carriage returns draw anew is sent each time that some of it comes.
+        A blocking iterator or file runs on a thread of its own while it is piped. Lines may be of any length: beyond 1 MiB they
+        go on as further events, after a ``…``. A line that carriage returns draw anew is sent each time that some of it comes.
 
         The source ends with the stream, whatever the ending: an iterator and a file are closed, a process gets SIGTERM, and
-        SIGKILL 2 s later; with its group, where it leads one (``start_new_session=True``). Its pipe alone (``process.stdout``) ends
-        it too.
+        SIGKILL 2 s later; with its group, where it leads one (``start_new_session=True``). Its pipe alone (``process.stdout``)
+        ends it too.
 
         Returns:
             How many events were sent.
