@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import aside, runner
+from django_agent_sse.streams import aside, iterators, runner
 from django_agent_sse.streams.iterators import iterator_threads
 from tests.inprocess import PATIENCE, eventually, serve
 
