@@ -102,7 +102,7 @@ def test_heartbeats_keep_the_watchdog_quiet(page: Page, uvicorn: Server, key: st
 
 def test_a_post_stream_ends_with_its_response(page: Page) -> None:
     listen(page, "/answers/posts/", {"method": "POST", "body": {"prompt": "hé"}})
-    assert state(page, "ended") == ["cut", None]
+    assert state(page, "ended") == ["finished", None]
     assert events(page) == [["message", '{"prompt":"hé"}', ""]]
 
 

@@ -134,7 +134,7 @@ served("whatever cuts a stream, it goes on after the last id", [
   await first(stream, "message", ({ data }) => data === "c");
   assert.deepEqual(seen.map(({ headers }) => headers["last-event-id"]), [undefined, "1", "2", "2", "2", "2", "3"]);
   assert.deepEqual(got, [["message", "a", "1"], ["message", "b", "2"], ["message", "c", "3"]]);
-  assert.deepEqual(faults, ["network null", "cut null", "cut null", "status 500", "overloaded 429", "cut null"]);
+  assert.deepEqual(faults, ["network null", "finished null", "finished null", "status 500", "overloaded 429", "finished null"]);
 });
 
 served("a server that is away is a fault", [open("data: x\n\n")], async ({ connect }) => {
@@ -314,7 +314,7 @@ served("a POST is not sent twice: its end is the end, what breaks it an error", 
   const options = { method: "POST", reconnect: undefined };
   const one = connect("/", options);
   await state(one, "ended");
-  assert.equal(one.reason, "cut");
+  assert.equal(one.reason, "finished");
   const other = connect("/", options);
   await state(other, "error");
   assert.equal(other.reason, "network");

@@ -12,7 +12,7 @@ export type Reason =
   | "suspended"
   | "resumed"
   | "network"
-  | "cut"
+  | "finished"
   | "silence"
   | "headers"
   | "overloaded"

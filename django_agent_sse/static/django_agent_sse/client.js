@@ -357,7 +357,7 @@ export class EventStream extends EventTarget {
       } else if (outcome.state) {
         this.#finish(outcome.state, outcome);
       } else {
-        this.#finish(outcome.reason === "cut" ? "ended" : "error", outcome);
+        this.#finish(outcome.reason === "finished" ? "ended" : "error", outcome);
       }
     }
   }
@@ -474,7 +474,7 @@ export class EventStream extends EventTarget {
     for (;;) {
       this.#heard = Date.now();
       const { done, value } = await reader.read();
-      if (done) return { reason: "cut" };
+      if (done) return { reason: "finished" }; // a body that is broken off is rejected instead: "network"
       for (const event of parser.feed(value)) {
         this.#heed(parser.retry);
         const outcome = this.#take(event);
