@@ -20,6 +20,7 @@ STOREYS = {
     "wire": 0,
     "exceptions": 0,
     "conf": 1,
+    "connections": 1,
     "encoding": 1,
     "fields": 1,
     "signals": 1,

@@ -24,6 +24,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "control_events": (None, True, False),
     "final_on_error": (True, False),
     "slim": (True, False),
+    "pinned": (True, False),
 }
 
 
@@ -45,6 +46,7 @@ class StreamOptions:
         control_events: Send ``sse.end``, ``sse.error`` and so on; ``None``: to a GET whose Accept names text/event-stream.
         final_on_error: A handler's error is final: a client that reconnects after it gets 204.
         slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
+        pinned: Keep the request's thread and its database connections, as middleware left them, for as long as the stream lives.
     """
 
     heartbeat: float | None
@@ -60,6 +62,7 @@ class StreamOptions:
     control_events: bool | None = None
     final_on_error: bool = False
     slim: bool = False
+    pinned: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> StreamOptions:
