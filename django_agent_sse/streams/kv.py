@@ -249,7 +249,7 @@ def _way_to_backend(path: str) -> _Way:
 
 
 class _Pool:
-    """At most ``MOST_THREADS`` threads for caches, and not more than ``THREADS``, made when first needed and anew in a forked child.
+    """At most ``MOST_THREADS`` threads for caches, and not more than ``THREADS``; made when first needed, anew in a forked child.
 
     A thread of it keeps a context of its own, so Django's per-context cache objects, and their connections, live as long as it.
     """

@@ -29,8 +29,9 @@ QUIET_SECONDS = 30.0
 RESTING_SECONDS = 0.05
 """For so long a user that rests keeps its thread and its connections, unless others want them."""
 AT_ONCE = 4
-"""So many threads are made as soon as there is work for them; more when somebody has waited ``GROW_SECONDS``."""
-GROW_SECONDS = 0.02
+"""So many threads are made as soon as there is work for them; more when the line does not move, or moves slowly."""
+SLOW_SECONDS = 0.25
+"""A line whose first has waited for so long moves slowly: there is one more thread each time, as often."""
 LONG_WAIT = 5.0
 """Who waits longer in line than this is written to the log, once in ``SAY_AGAIN`` seconds."""
 SAY_AGAIN = 60.0
@@ -44,14 +45,16 @@ class WorkerPool:
         name: What the threads are called.
         most: Asked for the most threads.
         setting: Which setting says so, for the log.
+        patience: A line that has not moved for so many seconds does not: who waits in it gets a thread, if there may be more.
         cleans_pooled: See ``OwnConnections``.
     """
 
-    def __init__(self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool) -> None:
+    def __init__(self, name: str, most: Callable[[], int], setting: str, *, patience: float, cleans_pooled: bool) -> None:
         self.name = name
         self.cleans_pooled = cleans_pooled
         self._most = most
         self._setting = setting
+        self._patience = patience
         self._numbers = count()
         self.forget()
         os.register_at_fork(after_in_child=self.forget)
@@ -64,7 +67,7 @@ class WorkerPool:
         self._resting: dict[WorkerThread, None] = {}
         self._held: set[WorkerThread] = set()
         self._line: dict[Lease, float] = {}
-        self._look_at = self._said_at = 0.0
+        self._look_at = self._said_at = self._moved_at = self._grown_at = 0.0
 
     @property
     def size(self) -> int:
@@ -151,7 +154,7 @@ class WorkerPool:
         now = time.monotonic()
         if now < self._look_at:
             return
-        pause = GROW_SECONDS if len(self._workers) < self._most() else LOOK_SECONDS
+        pause = self._patience if len(self._workers) < self._most() else LOOK_SECONDS
         self._look_at = now + pause
         with contextlib.suppress(RuntimeError):  # no loop runs here: who gets free looks too
             asyncio.get_running_loop().call_later(pause, self._look, context=contextvars.Context())  # not that of some request
@@ -161,9 +164,8 @@ class WorkerPool:
         now = time.monotonic()
         self._look_at = 0.0
         with self._lock:
-            room = self._most() - len(self._workers)
-            for lease, since in list(islice(self._line.items(), max(room, 0))):
-                if now - since >= GROW_SECONDS / 2 and self._start(lease) is not None:
+            for lease in list(islice(self._line, self._more(now))):
+                if self._start(lease) is not None:
                     del self._line[lease]
             since = next(iter(self._line.values()), now)
             held, size = len(self._held), len(self._workers)
@@ -179,6 +181,17 @@ class WorkerPool:
             )
         if self._line:
             self._look_later()
+
+    def _more(self, now: float) -> int:
+        """How many threads to make now. More of them do not make a line shorter that waits for the processor."""
+        since = next(iter(self._line.values()), now)
+        room = max(self._most() - len(self._workers), 0)
+        if now - max(since, self._moved_at) >= self._patience * 0.9:
+            return room
+        if now - max(since, self._grown_at) >= SLOW_SECONDS:
+            self._grown_at = now
+            return min(room, 1)
+        return 0
 
     # On the threads
 
@@ -218,6 +231,7 @@ class WorkerPool:
                     lease = next(iter(self._line))
                     del self._line[lease]
                     worker.holder, lease.worker = lease, worker
+                    self._moved_at = time.monotonic()
                 else:
                     self._idle.append(worker)
         while True:
