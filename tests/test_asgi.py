@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -156,6 +157,100 @@ async def test_sync_middleware_runs_on_the_requests_thread_and_the_handlers_sync
     assert before.data.startswith(POOL)
     assert later.data.startswith("sse-stream")
     assert end.event == "sse.end"
+
+
+local = threading.local()
+
+
+@sync_only_middleware
+def current_user(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """As projects write it: the user in a ``threading.local``, for whatever runs in the request."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        local.user = request.GET["user"]
+        try:
+            return get_response(request)
+        finally:
+            local.user = None
+
+    return middleware
+
+
+def slow_part() -> str:
+    before = local.user
+    time.sleep(0.05)
+    assert local.user == before
+    return str(before)
+
+
+async def test_fifty_requests_at_once_each_find_their_own_user_in_a_thread_local() -> None:
+    async def view(request: HttpRequest) -> HttpResponse:
+        first = await sync_to_async(slow_part)()
+        await asyncio.sleep(0.01)
+        return HttpResponse(f"{first} {await sync_to_async(slow_part)()}")
+
+    with served([path("", view)], middleware=[f"{__name__}.current_user"]):
+        application = asgi.wrap(ASGIHandler(), match=lambda scope: True)
+        clients = [connect(f"/?user={number}", application=application) for number in range(50)]
+        for number, client in enumerate(clients):
+            await client.over()
+            assert client.raw == f"{number} {number}".encode()
+
+
+async def test_slow_guards_of_strangers_hold_up_neither_other_requests_nor_open_streams() -> None:
+    release = threading.Event()
+
+    async def guard(c: Context) -> bool:
+        if "key" in c.query:
+            await sync_to_async(release.wait)(PATIENCE)
+        return "key" not in c.query
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        await stream.write("open")
+        while True:
+            await stream.write(await sync_to_async(time.monotonic)())
+            await asyncio.sleep(0.01)
+
+    async with serve(handler, around=asgi.wrap, guards=[guard]) as site:
+        opened = site.connect()
+        await opened.event()
+        guessing = [site.connect(query=f"key={number}") for number in range(24)]
+        began = time.monotonic()
+        assert (await site.connect().event()).data == "open"
+        assert time.monotonic() - began < 1
+        await opened.take(len(opened._unread) + 3)
+        assert not any(client.status for client in guessing)
+        release.set()
+        for client in guessing:
+            assert await client.begun() == 403
+
+
+async def test_beyond_its_threads_a_request_waits_and_streams_do_not(settings: Any) -> None:
+    settings.AGENT_SSE = {"REQUEST_THREADS": 2}
+    release = threading.Event()
+
+    async def guard(c: Context) -> bool:
+        if "key" in c.query:
+            await sync_to_async(release.wait)(PATIENCE)
+        return True
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        await stream.open()
+        while True:
+            await stream.write(await sync_to_async(threading.current_thread)() is not threading.current_thread())
+            await asyncio.sleep(0.01)
+
+    async with serve(handler, settings={"AGENT_SSE": settings.AGENT_SSE}, around=asgi.wrap, guards=[guard]) as site:
+        opened = site.connect()
+        await opened.event()
+        for number in range(2):
+            site.connect(query=f"key={number}")
+        waits = site.connect()
+        await eventually("it waits in line", lambda: threads.request_pool.waiting)
+        await opened.take(len(opened._unread) + 3)
+        assert waits.status is None
+        release.set()
+        await waits.event()
 
 
 async def test_other_views_work_inside_too() -> None:
