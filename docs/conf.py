@@ -7,7 +7,7 @@ from django.conf import settings
 from sphinx.application import Sphinx
 
 import django_agent_sse
-from django_agent_sse import conf, logs
+from django_agent_sse import logs
 from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, transport, workers
 from django_agent_sse.wire import MAX_RETRY
 
@@ -41,7 +41,6 @@ _NUMBERS = {
     "last_retry_seconds": farewell.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,
     "max_id_bytes": last_event_id.MAX_BYTES,
-    "max_iterators": conf.DEFAULTS["PINNED_THREADS"],
     "max_retry": MAX_RETRY,
     "overflow": buffer.OVERFLOW,
     "quiet_seconds": workers.QUIET_SECONDS,

@@ -27,7 +27,7 @@ class Threads:
 
     def __init__(self, name: str, most: int) -> None:
         self._name = name
-        self._most = most
+        self.most = most
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
 
@@ -41,7 +41,7 @@ class Threads:
         future: Future[_T] = Future()
         with self._news:
             self._work.append((future, work))
-            if len(self._work) > self._idle and self._threads < self._most:
+            if len(self._work) > self._idle and self._threads < self.most:
                 self._threads += 1
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
             self._news.notify()

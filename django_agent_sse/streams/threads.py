@@ -24,6 +24,8 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..connections.own import give_connections_back
+from ..eventlog.current import event_log
+from ..eventlog.threads import readers, writers
 from ..exceptions import ConfigurationError
 from .context import Context
 from .leases import Lease, Prepare
@@ -56,6 +58,16 @@ def reset() -> None:
     """End the threads of both pools and close their connections; the next stream makes new ones."""
     stream_pool.stop()
     request_pool.stop()
+
+
+def most_connections(alias: str) -> int:
+    """The most connections to a database that the streams of a process hold at once, with the event log's own where it is there.
+
+    Those of requests that are answered, and of threads that streams keep for their life (``PINNED_THREADS``), come on top.
+    """
+    log = event_log()
+    own = readers.most + writers.most if log.transactional and log.alias == alias else 0
+    return thread_count() + own
 
 
 def request_lease() -> Lease:
