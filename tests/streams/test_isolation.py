@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections, transaction
@@ -22,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse import Context, Stream, asgi
-from django_agent_sse.streams import workers
+from django_agent_sse.streams import threads, workers
 from django_agent_sse.streams.leases import Lease
+from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import Site, eventually, serve
@@ -394,3 +396,71 @@ def test_whatever_streams_do_each_has_exactly_its_own_rows(table: str, scripts: 
     finally:
         workers.RESTING_SECONDS = before
     assert all_rows() == sorted((model.name, number) for model in models for number in model.committed)
+
+
+# Pinned
+
+
+async def test_a_pinned_stream_works_under_a_sync_middleware_before_it_has_begun(tenants: str) -> None:
+    """Its thread waits for the view then, and runs what the handler asks for all the same."""
+
+    async def handler(c: Context, stream: Stream) -> None:
+        first = await sync_to_async(reading)()
+        await stream.write(first)
+        await asyncio.sleep(0.05)
+        await stream.write(await sync_to_async(reading)())
+
+    site_settings = {"MIDDLEWARE": [f"{__name__}.tenant_middleware"]}
+    async with serve(handler, settings=site_settings, pinned=True, commit_after=60) as site:
+        first, second, _ = await site.connect(query="tenant=tenant_7").rest()
+    assert read_json(first.data) == read_json(second.data) == ["tenant_7"] * 5
+
+
+@pytest.mark.parametrize("around", [lambda application: application, asgi.wrap], ids=["plain", "wrap"])
+async def test_pinned_streams_are_counted_and_one_too_many_is_answered_as_overloaded(
+    alias: str, postgres_url: str, around: Any
+) -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write(await sync_to_async(asked)(ALIAS, "SELECT 1"))
+        await stream.wait_closed()
+
+    async with serve(handler, settings={"AGENT_SSE": {"PINNED_THREADS": 2}}, around=around, pinned=True) as site:
+        clients = [site.connect() for _ in range(2)]
+        for client in clients:
+            assert (await client.event()).data == "1"
+        assert (await site.connect().event()).event == "sse.overloaded"
+        assert lifelong.taken == 2
+        clients[0].leave()
+        await eventually("its thread is given back", lambda: lifelong.taken == 1)
+        assert (await site.connect().event()).data == "1"
+    await eventually("all are given back", lambda: lifelong.taken == 0)
+    threads.reset()  # what requests have had is kept for a while
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        sql = "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        await eventually("their connections are closed", lambda: server.execute(sql).fetchone()[0])  # type: ignore[index]
+
+
+async def test_an_error_of_on_connection_is_the_handlers(alias: str) -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        try:
+            await sync_to_async(reading)()
+        except LookupError as error:
+            await stream.write(str(error))
+
+    def refuses(connection: Any, c: Context) -> None:
+        raise LookupError(f"no tenant for {c.params['number']}")
+
+    async with serve(handler, settings={"AGENT_SSE": {"ON_CONNECTION": refuses}}) as site:
+        assert (await site.connect().event()).data == "no tenant for 7"
+
+
+async def test_a_sync_generators_connections_are_prepared_too(alias: str) -> None:
+    def handler(c: Context) -> Iterator[str]:
+        for _ in range(3):
+            yield getattr(connections[ALIAS], "tenant", "nobody")
+
+    def names(connection: Any, c: Context) -> None:
+        connection.tenant = c.params["number"]
+
+    async with serve(handler, settings={"AGENT_SSE": {"ON_CONNECTION": names}}) as site:
+        assert [event.data for event in await site.connect().take(3)] == ["7"] * 3
