@@ -48,9 +48,9 @@ def thread_count(name: str = "THREADS") -> int:
     return found
 
 
-stream_pool = WorkerPool("sse-stream", thread_count, "THREADS", patience=0.02, cleans_pooled=True)
+stream_pool = WorkerPool("sse-stream", thread_count, "THREADS", cleans_pooled=True)
 request_pool = WorkerPool(
-    "sse-request", functools.partial(thread_count, "REQUEST_THREADS"), "REQUEST_THREADS", patience=0.1, cleans_pooled=False
+    "sse-request", functools.partial(thread_count, "REQUEST_THREADS"), "REQUEST_THREADS", cleans_pooled=False
 )
 
 

@@ -30,6 +30,8 @@ RESTING_SECONDS = 0.05
 """For so long a user that rests keeps its thread and its connections, unless others want them."""
 AT_ONCE = 4
 """So many threads are made as soon as there is work for them; more when the line does not move, or moves slowly."""
+GROW_SECONDS = 0.1
+"""A line that has not moved for so long does not: who waits in it gets a thread, as long as there may be more."""
 SLOW_SECONDS = 0.25
 """A line whose first has waited for so long moves slowly: there is one more thread each time, as often."""
 LONG_WAIT = 5.0
@@ -45,16 +47,14 @@ class WorkerPool:
         name: What the threads are called.
         most: Asked for the most threads.
         setting: Which setting says so, for the log.
-        patience: A line that has not moved for so many seconds does not: who waits in it gets a thread, if there may be more.
         cleans_pooled: See ``OwnConnections``.
     """
 
-    def __init__(self, name: str, most: Callable[[], int], setting: str, *, patience: float, cleans_pooled: bool) -> None:
+    def __init__(self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool) -> None:
         self.name = name
         self.cleans_pooled = cleans_pooled
         self._most = most
         self._setting = setting
-        self._patience = patience
         self._numbers = count()
         self.forget()
         os.register_at_fork(after_in_child=self.forget)
@@ -154,7 +154,7 @@ class WorkerPool:
         now = time.monotonic()
         if now < self._look_at:
             return
-        pause = self._patience if len(self._workers) < self._most() else LOOK_SECONDS
+        pause = GROW_SECONDS if len(self._workers) < self._most() else LOOK_SECONDS
         self._look_at = now + pause
         with contextlib.suppress(RuntimeError):  # no loop runs here: who gets free looks too
             asyncio.get_running_loop().call_later(pause, self._look, context=contextvars.Context())  # not that of some request
@@ -186,7 +186,7 @@ class WorkerPool:
         """How many threads to make now. More of them do not make a line shorter that waits for the processor."""
         since = next(iter(self._line.values()), now)
         room = max(self._most() - len(self._workers), 0)
-        if now - max(since, self._moved_at) >= self._patience * 0.9:
+        if now - max(since, self._moved_at) >= GROW_SECONDS * 0.9:
             return room
         if now - max(since, self._grown_at) >= SLOW_SECONDS:
             self._grown_at = now

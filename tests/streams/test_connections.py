@@ -312,7 +312,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
         blocked = [lease.submit(wait) for lease in busy]
         waiting = [Lease(stream_pool) for _ in range(5)]
         results = [lease.submit(order.append, number) for number, lease in enumerate(waiting)]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(workers.GROW_SECONDS * 3)
         assert (stream_pool.size, stream_pool.waiting) == (2, 5)
         with override_settings(AGENT_SSE={"THREADS": 1}):
             gate.set()
@@ -355,7 +355,7 @@ async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(
         futures = [Lease(stream_pool).submit(gate.wait, 5) for _ in range(20)]
         assert stream_pool.size == workers.AT_ONCE
         await eventually("it has grown", lambda: stream_pool.size == 9)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(workers.GROW_SECONDS * 3)
         assert (stream_pool.size, stream_pool.waiting) == (9, 11)
         gate.set()
         for future in futures:
