@@ -25,6 +25,11 @@ _CHANGES_BY_ITSELF = frozenset(
 """Attributes of a psycopg connection that are not a setting of its user's, or that Django sets whenever it connects."""
 _OPEN = (True, 1, 2, 3)
 """libpq's states of a transaction that is open: a command runs, it waits for one, it has failed. Not: idle (0), broken (4)."""
+_RESET = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+)
+"""What PostgreSQL documents ``DISCARD ALL`` to be, which cannot share a round trip with the time zone that Django sets."""
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -91,7 +96,7 @@ class Kept:
             # A cursor that somebody has kept would run in the next user's session.
             if not alone or _settings_of(self.raw) != self._settings:
                 return False
-            _discard_all(self.raw)
+            _reset(connection, self.raw)
         except Exception:
             logger.debug("a connection to %r cannot be reset, and is closed", connection.alias, exc_info=True)
             return False
@@ -137,10 +142,11 @@ def can_be_reset(connection: BaseDatabaseWrapper, raw: Any) -> bool:
 
 def set_up_pooled(connection: BaseDatabaseWrapper, raw: Any) -> None:
     """Reset a connection of Django's pool, and set what Django sets only when the pool makes one: time zone and role."""
-    _discard_all(raw)
+    _reset(connection, raw)
     connection._configure_connection(raw)  # type: ignore[attr-defined]
 
 
-def _discard_all(raw: Any) -> None:
+def _reset(connection: BaseDatabaseWrapper, raw: Any) -> None:
     raw.autocommit = True
-    raw.execute("DISCARD ALL")
+    zone = (connection.timezone_name or "").replace("'", "''")
+    raw.execute(f"{_RESET}; SET TIME ZONE '{zone}'" if zone else _RESET)
