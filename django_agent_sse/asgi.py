@@ -1,9 +1,9 @@
 """An optional wrapper around the project's ASGI application.
 
-Without it a request for a stream keeps a thread of its own until the stream begins; with it that thread is one of the
-``THREADS`` shared ones from the start, which makes connecting cheaper. Directly around Django's application, on uvicorn, it also
-makes each delivery to a follower cheaper: see ``streams/direct.py``. And it turns a cancel by the server into a disconnect: on
-Django 5.2 the stream would run on as an orphan.
+Without it Django makes a thread for each request for a stream, and joins it; with it that thread is lent to the request by a pool
+of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application, on uvicorn,
+it also makes each delivery to a follower cheaper: see ``streams/direct.py``. And it turns a cancel by the server into a
+disconnect: on Django 5.2 the stream would run on as an orphan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIHandler
 
 from .exceptions import ConfigurationError
 from .streams.direct import Scope, offering
-from .streams.threads import next_lane
+from .streams.threads import request_lease
 from .streams.transport import IN_SERVERS_TASK
 
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -29,7 +29,7 @@ def names_event_stream(scope: Scope) -> bool:
 
 
 def wrap(application: Application, *, match: Callable[[Scope], bool] = names_event_stream) -> Application:
-    """Serve requests for streams on the shared threads from their first moment.
+    """Serve requests for streams on threads that are used again; each has one to itself until it is answered.
 
     ::
 
@@ -37,13 +37,13 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
 
     Args:
         application: Django's, or what is around it.
-        match: Which requests. Sync views among them would share the few threads too, so not all by default.
+        match: Which requests. Others would take the same ``REQUEST_THREADS``, so not all by default.
 
     Raises:
         ConfigurationError: asgiref is older than 3.13.
     """
     try:
-        ThreadSensitiveContext(executor=next_lane())
+        ThreadSensitiveContext(executor=request_lease())
     except TypeError as error:
         raise ConfigurationError("django_agent_sse.asgi.wrap() needs asgiref 3.13 or newer; pip install -U asgiref") from error
 
@@ -54,10 +54,15 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
             return await application(scope, receive, send)
         if innermost:
             scope = offering(scope, send)
-        async with ThreadSensitiveContext(executor=next_lane()):
-            if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
-                return await application(scope, receive, send)
-            return await _cancel_as_disconnect(application, scope, receive, send)
+        lease = request_lease()
+        try:
+            async with ThreadSensitiveContext(executor=lease):
+                if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
+                    return await application(scope, receive, send)
+                return await _cancel_as_disconnect(application, scope, receive, send)
+        finally:
+            if not lease.pinned:
+                lease.end()
 
     return wrapped
 

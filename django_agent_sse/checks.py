@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import CodeType
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 from django.db import connections
@@ -25,7 +25,11 @@ from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
 from .server_checks import no_asgi
 from .streams.kv_sharing import is_per_process
+from .streams.threads import most_connections, on_connection
 from .wire.event import RESERVED
+
+TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
+"""Packages that keep the tenant on a database connection: names of apps, and beginnings of engines."""
 
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
@@ -58,6 +62,8 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         *_dummy_cache(),
         *_slow_heartbeat(),
         *(_deferred_transactions() if _follows_topics() else []),
+        *_small_pools(),
+        *_silent_tenants(),
     ]
 
 
@@ -175,14 +181,15 @@ def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks
 def _setting_errors() -> Iterator[checks.CheckMessage]:
     given = getattr(settings, "AGENT_SSE", {})
     wrong = conf.wrong_values(given) if isinstance(given, Mapping) else {}
-    if (threads := wrong.pop("THREADS", None)) is not None:
+    threads = [wrong.pop(name) for name in ("THREADS", "REQUEST_THREADS", "PINNED_THREADS") if name in wrong]
+    for told in threads:
         yield checks.Error(
-            threads,
-            hint="It is the number of threads, and of database connections, that all streams of a process share.",
+            told,
+            hint="It is the most threads, and so the most connections to each database, that a process has for them.",
             id="django_agent_sse.E003",
         )
-        if not (wrong or conf.unknown_keys(given)):
-            return
+    if threads and not (wrong or conf.unknown_keys(given)):
+        return
     try:
         cache = conf.current()["CACHE"]
         monitor_options()
@@ -200,7 +207,19 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
             hint=f"Name one of {', '.join(settings.CACHES)}.",
             id="django_agent_sse.E002",
         )
+    yield from _on_connection()
     yield from _event_log()
+
+
+def _on_connection() -> Iterator[checks.CheckMessage]:
+    try:
+        on_connection()
+    except AgentSSEError as error:
+        yield checks.Error(
+            str(error),
+            hint='Write def on_connection(connection, c): …, and name it: "myproject.tenants.on_connection".',
+            id="django_agent_sse.E007",
+        )
 
 
 def _event_log() -> Iterator[checks.CheckMessage]:
@@ -298,6 +317,43 @@ def _deferred_transactions() -> Iterator[checks.CheckMessage]:
             hint=f"Set DATABASES[{log.alias!r}]['OPTIONS'] = {{'transaction_mode': 'IMMEDIATE'}}.",
             id="django_agent_sse.W006",
         )
+
+
+def _silent_tenants() -> Iterator[checks.CheckMessage]:
+    engines = [connections.settings[alias]["ENGINE"].partition(".")[0] for alias in connections]
+    found = [name for name in TENANTS if name in engines or apps.is_installed(name)]
+    try:
+        silent = found and on_connection() is None
+    except AgentSSEError:  # E001 and E007 say it
+        return
+    if silent:
+        yield checks.Warning(
+            f"{found[0]} keeps the tenant on the database connection, and streams do not keep their request's: they read "
+            "without a tenant",
+            hint="Name a function (connection, c) as AGENT_SSE['ON_CONNECTION'] that sets it, as connection.set_tenant("
+            "c.request.tenant) does; or serve such routes with pinned=True.",
+            id="django_agent_sse.W013",
+        )
+
+
+def _small_pools() -> Iterator[checks.CheckMessage]:
+    for alias in connections:
+        pool = connections.settings[alias].get("OPTIONS", {}).get("pool")
+        if not pool:
+            continue
+        options = pool if isinstance(pool, Mapping) else {}
+        size = options.get("max_size") or options.get("min_size", 4)
+        try:
+            wanted = most_connections(alias)
+        except AgentSSEError:  # E001, E003 and E005 say it
+            return
+        if size < wanted:
+            yield checks.Warning(
+                f"DATABASES[{alias!r}] has a pool of {size} connections, and streams with the log may use {wanted} at once: "
+                "requests would wait",
+                hint=f"Raise OPTIONS['pool']['max_size'] above {wanted}, or lower AGENT_SSE['THREADS'].",
+                id="django_agent_sse.W012",
+            )
 
 
 def _major(package: str) -> int:

@@ -27,7 +27,10 @@ DEFAULTS: Mapping[str, Any] = {
     "SEND_TIMEOUT": 30,
     "COMMIT_AFTER": 0.25,
     "CLOSE_GRACE": 5,
-    "THREADS": 4,
+    "THREADS": 16,
+    "REQUEST_THREADS": 64,
+    "PINNED_THREADS": 64,
+    "ON_CONNECTION": None,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 
@@ -76,6 +79,8 @@ RULES: Mapping[str, Rule] = {
     "COMMIT_AFTER": _seconds(),
     "CLOSE_GRACE": _seconds(),
     "THREADS": _whole(1),
+    "REQUEST_THREADS": _whole(1),
+    "PINNED_THREADS": _whole(1),
 }
 """Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 

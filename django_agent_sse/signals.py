@@ -1,7 +1,7 @@
 """Signals of a stream's life.
 
 Receivers may be sync or async. They are called with ``asend_robust``: one that fails is logged and stops nobody,
-and a sync one runs on one of the process's shared threads, never on a thread of its own.
+and a sync one runs on the stream's thread, never on one of its own.
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ class SSEView(View):
     control_events: bool | None = INHERIT
     final_on_error: bool = INHERIT
     slim: bool = INHERIT
+    pinned: bool = INHERIT
 
     serves_drained: ClassVar[bool] = False
     """Whether a process that is being drained takes streams of this view all the same: the monitor's own."""

@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 import django_agent_sse
 from django_agent_sse import logs
 from django_agent_sse.hub import departures
-from django_agent_sse.streams import aside, buffer, farewell, iterators, kv, last_event_id, threads, transport
+from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, transport, workers
 from django_agent_sse.wire import MAX_RETRY
 
 CONTRIB = ("admin", "auth", "contenttypes", "messages", "sessions")
@@ -44,10 +44,9 @@ _NUMBERS = {
     "last_retry_seconds": farewell.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,
     "max_id_bytes": last_event_id.MAX_BYTES,
-    "max_iterators": iterators.MAX_THREADS,
     "max_retry": MAX_RETRY,
     "overflow": buffer.OVERFLOW,
-    "quiet_seconds": threads.QUIET_SECONDS,
+    "quiet_seconds": workers.QUIET_SECONDS,
     "stuck_seconds": transport.STUCK_SECONDS,
 }
 rst_prolog = "\n".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,14 +15,14 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.decorators import sync_only_middleware
 
-from django_agent_sse import Context, Router, Stream, asgi, conf
+from django_agent_sse import Context, Router, Stream, asgi
 from django_agent_sse.exceptions import ConfigurationError
-from django_agent_sse.streams import threads
+from django_agent_sse.streams import threads, workers
 from tests.inprocess import PATIENCE, Client, Diary, eventually, serve
 from tests.serving import connect, served
 
 EVENT_SOURCE = {"accept": "text/event-stream"}
-LANE = "sse-lane"
+POOL = "sse-request"
 
 
 @pytest.fixture(autouse=True)
@@ -61,23 +62,23 @@ def http(accept: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "text/html, text/event-stream;q=0.9", "Text/Event-Stream"])
-async def test_a_request_that_names_the_type_runs_on_a_shared_thread(accept: str) -> None:
+async def test_a_request_that_names_the_type_runs_on_a_thread_of_the_pool(accept: str) -> None:
     (sent,) = await run(asgi.wrap(thread_name), http(accept))
-    assert sent["thread"].startswith(LANE)
+    assert sent["thread"].startswith(POOL)
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html", "", None])
 async def test_any_other_request_goes_through_as_it_is(accept: str | None) -> None:
     (sent,) = await run(asgi.wrap(thread_name), http(accept))
-    assert not sent["thread"].startswith(LANE)
+    assert not sent["thread"].startswith(POOL)
 
 
 async def test_match_decides_otherwise() -> None:
     application = asgi.wrap(thread_name, match=lambda scope: scope["path"].startswith("/streams/"))
     (inside,) = await run(application, {**http("*/*"), "path": "/streams/1/"})
     (outside,) = await run(application, {**http("text/event-stream"), "path": "/"})
-    assert inside["thread"].startswith(LANE)
-    assert not outside["thread"].startswith(LANE)
+    assert inside["thread"].startswith(POOL)
+    assert not outside["thread"].startswith(POOL)
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
@@ -112,14 +113,25 @@ def test_an_asgiref_without_executors_is_refused_with_the_mend(monkeypatch: pyte
 # Threads
 
 
-async def test_concurrent_requests_share_the_threads_and_leave_no_other() -> None:
-    before = {thread.name for thread in threading.enumerate()}
+async def test_requests_one_after_another_use_the_same_thread_again() -> None:
     application = asgi.wrap(thread_name)
-    answers = await asyncio.gather(*(run(application, http("text/event-stream")) for _ in range(20)))
-    names = {sent["thread"] for (sent,) in answers}
-    assert len(names) == conf.setting("THREADS")
-    started = {thread.name for thread in threading.enumerate()} - before
-    assert all(name.startswith(LANE) for name in started)
+    names = [sent["thread"] for _ in range(20) for sent in await run(application, http("text/event-stream"))]
+    assert len(set(names)) <= workers.AT_ONCE
+    assert names[0].startswith(POOL)
+
+
+async def test_requests_at_the_same_time_have_a_thread_each() -> None:
+    met = threading.Barrier(20)
+
+    def meet() -> str:
+        met.wait(PATIENCE)
+        return threading.current_thread().name
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({"thread": await sync_to_async(meet)()})
+
+    answers = await asyncio.gather(*(run(asgi.wrap(application), http("text/event-stream")) for _ in range(20)))
+    assert len({sent["thread"] for (sent,) in answers}) == 20
 
 
 @sync_only_middleware
@@ -131,7 +143,7 @@ def note_thread(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable
     return middleware
 
 
-async def test_sync_middleware_and_the_handlers_sync_code_run_on_one_shared_thread() -> None:
+async def test_sync_middleware_runs_on_the_requests_thread_and_the_handlers_sync_code_on_the_streams() -> None:
     async def handler(c: Context, stream: Stream) -> None:
         await stream.write(c.request.seen)  # type: ignore[attr-defined]
         later = await sync_to_async(threading.current_thread)()
@@ -142,9 +154,103 @@ async def test_sync_middleware_and_the_handlers_sync_code_run_on_one_shared_thre
     with served(router):
         client = await connect("/", headers=EVENT_SOURCE, application=asgi.wrap(ASGIHandler())).over()
     before, later, end = await client.rest()
-    assert before.data == later.data
-    assert before.data.startswith(LANE)
+    assert before.data.startswith(POOL)
+    assert later.data.startswith("sse-stream")
     assert end.event == "sse.end"
+
+
+local = threading.local()
+
+
+@sync_only_middleware
+def current_user(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """As projects write it: the user in a ``threading.local``, for whatever runs in the request."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        local.user = request.GET["user"]
+        try:
+            return get_response(request)
+        finally:
+            local.user = None
+
+    return middleware
+
+
+def slow_part() -> str:
+    before = local.user
+    time.sleep(0.05)
+    assert local.user == before
+    return str(before)
+
+
+async def test_fifty_requests_at_once_each_find_their_own_user_in_a_thread_local() -> None:
+    async def view(request: HttpRequest) -> HttpResponse:
+        first = await sync_to_async(slow_part)()
+        await asyncio.sleep(0.01)
+        return HttpResponse(f"{first} {await sync_to_async(slow_part)()}")
+
+    with served([path("", view)], middleware=[f"{__name__}.current_user"]):
+        application = asgi.wrap(ASGIHandler(), match=lambda scope: True)
+        clients = [connect(f"/?user={number}", application=application) for number in range(50)]
+        for number, client in enumerate(clients):
+            await client.over()
+            assert client.raw == f"{number} {number}".encode()
+
+
+async def test_slow_guards_of_strangers_hold_up_neither_other_requests_nor_open_streams() -> None:
+    release = threading.Event()
+
+    async def guard(c: Context) -> bool:
+        if "key" in c.query:
+            await sync_to_async(release.wait)(PATIENCE)
+        return "key" not in c.query
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        await stream.write("open")
+        while True:
+            await stream.write(await sync_to_async(time.monotonic)())
+            await asyncio.sleep(0.01)
+
+    async with serve(handler, around=asgi.wrap, guards=[guard]) as site:
+        opened = site.connect()
+        await opened.event()
+        guessing = [site.connect(query=f"key={number}") for number in range(24)]
+        began = time.monotonic()
+        assert (await site.connect().event()).data == "open"
+        assert time.monotonic() - began < 1
+        await opened.take(len(opened._unread) + 3)
+        assert not any(client.status for client in guessing)
+        release.set()
+        for client in guessing:
+            assert await client.begun() == 403
+
+
+async def test_beyond_its_threads_a_request_waits_and_streams_do_not(settings: Any) -> None:
+    settings.AGENT_SSE = {"REQUEST_THREADS": 2}
+    release = threading.Event()
+
+    async def guard(c: Context) -> bool:
+        if "key" in c.query:
+            await sync_to_async(release.wait)(PATIENCE)
+        return True
+
+    async def handler(c: Context, stream: Stream, number: int) -> None:
+        await stream.open()
+        while True:
+            await stream.write(await sync_to_async(threading.current_thread)() is not threading.current_thread())
+            await asyncio.sleep(0.01)
+
+    async with serve(handler, settings={"AGENT_SSE": settings.AGENT_SSE}, around=asgi.wrap, guards=[guard]) as site:
+        opened = site.connect()
+        await opened.event()
+        for number in range(2):
+            site.connect(query=f"key={number}")
+        waits = site.connect()
+        await eventually("it waits in line", lambda: threads.request_pool.waiting)
+        await opened.take(len(opened._unread) + 3)
+        assert waits.status is None
+        release.set()
+        await waits.event()
 
 
 async def test_other_views_work_inside_too() -> None:
@@ -153,7 +259,7 @@ async def test_other_views_work_inside_too() -> None:
 
     with served([path("", sync_view)]):
         client = await connect("/", application=asgi.wrap(ASGIHandler(), match=lambda scope: True)).over()
-    assert client.raw.startswith(LANE.encode())
+    assert client.raw.startswith(POOL.encode())
 
 
 # A server that cancels

@@ -83,11 +83,75 @@ def test_e002_is_silent_for_a_cache_that_is() -> None:
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, "4", 2.5, None], ids=repr)
-def test_e003_a_number_of_threads_that_is_none(threads: Any) -> None:
-    messages = found(AGENT_SSE={"THREADS": threads})
+@pytest.mark.parametrize("name", ["THREADS", "REQUEST_THREADS", "PINNED_THREADS"])
+def test_e003_a_number_of_threads_that_is_none(name: str, threads: Any) -> None:
+    messages = found(AGENT_SSE={name: threads})
     assert list(messages) == ["E003"]
     assert isinstance(messages["E003"], Error)
-    assert "THREADS" in messages["E003"].msg
+    assert f"AGENT_SSE['{name}']" in messages["E003"].msg
+
+
+async def on_connection_async(connection: Any, c: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("no.such.function", "cannot be imported"),
+        (f"{__name__}.TAG", "not 'tests.test_checks.TAG'"),
+        (on_connection_async, "not async"),
+        (42, "not 42"),
+    ],
+)
+def test_e007_an_on_connection_that_cannot_be_called(given: Any, says: str) -> None:
+    messages = found(AGENT_SSE={"ON_CONNECTION": given})
+    assert list(messages) == ["E007"]
+    assert isinstance(messages["E007"], Error)
+    assert says in messages["E007"].msg
+
+
+@pytest.mark.parametrize("given", [None, "tests.test_checks.found", lambda connection, c: None])
+def test_e007_is_silent_for_a_function(given: Any) -> None:
+    assert found(AGENT_SSE={"ON_CONNECTION": given}) == {}
+
+
+def pooled(monkeypatch: pytest.MonkeyPatch, pool: Any) -> None:
+    monkeypatch.setitem(connections.databases, "topics", {**connections.databases["default"], "OPTIONS": {"pool": pool}})
+
+
+@pytest.mark.parametrize(("pool", "size"), [(True, 4), ({}, None), ({"min_size": 2}, 2), ({"max_size": 15}, 15)])
+def test_w009_a_pool_that_streams_could_take_whole(monkeypatch: pytest.MonkeyPatch, pool: Any, size: int | None) -> None:
+    pooled(monkeypatch, pool)
+    messages = found()
+    assert list(messages) == ([] if size is None else ["W012"])
+    if size is not None:
+        assert isinstance(messages["W012"], Warning)
+        assert f"DATABASES['topics'] has a pool of {size} connections" in messages["W012"].msg
+        assert "16 at once" in messages["W012"].msg
+
+
+def test_w009_counts_the_event_logs_own_threads_and_is_silent_for_a_larger_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    pooled(monkeypatch, {"max_size": 6})
+    monkeypatch.setattr(checks, "_deferred_transactions", list)
+    log = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": "topics"}}
+    assert list(found(AGENT_SSE={"THREADS": 3, "EVENT_LOG": log})) == ["W012"]
+    assert list(found(AGENT_SSE={"THREADS": 3})) == []
+    assert list(found(AGENT_SSE={"THREADS": 2, "EVENT_LOG": log})) == []
+
+
+@pytest.mark.parametrize("engine", ["django_tenants.postgresql_backend", "tenant_schemas.postgresql_backend"])
+def test_w010_an_engine_that_keeps_the_tenant_on_the_connection(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    monkeypatch.setitem(connections.databases, "topics", {**connections.databases["default"], "ENGINE": engine})
+    messages = found()
+    assert list(messages) == ["W013"]
+    assert isinstance(messages["W013"], Warning)
+    assert engine.partition(".")[0] in messages["W013"].msg
+    assert found(AGENT_SSE={"ON_CONNECTION": "tests.test_checks.found"}) == {}
+
+
+def test_w010_an_app_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.apps, "is_installed", lambda name: name == "django_rls")
+    assert list(found()) == ["W013"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ DEFAULTS = {
     "SEND_TIMEOUT": 30,
     "COMMIT_AFTER": 0.25,
     "CLOSE_GRACE": 5,
-    "THREADS": 4,
+    "THREADS": 16,
+    "REQUEST_THREADS": 64,
+    "PINNED_THREADS": 64,
+    "ON_CONNECTION": None,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 

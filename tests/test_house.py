@@ -21,6 +21,7 @@ STOREYS = {
     "exceptions": 0,
     "safetext": 0,
     "conf": 1,
+    "connections": 1,
     "encoding": 1,
     "fields": 1,
     "signals": 1,

@@ -192,7 +192,7 @@ async def test_a_sync_receiver_runs_on_a_shared_thread_and_makes_none_per_stream
         told.append(threading.current_thread())
 
     def shared(thread: threading.Thread) -> bool:
-        return thread.name.startswith("sse-lane")
+        return thread.name.startswith("sse-stream")
 
     listen(stream_opened, note)
     listen(stream_closed, note)

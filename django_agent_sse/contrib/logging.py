@@ -11,9 +11,10 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
+from ..connections.own import OwnConnections, give_connections_back
 from ..eventlog.checked import size_of, valid_topic
 from ..eventlog.current import event_log
-from ..eventlog.threads import QUIET_SECONDS, give_connections_back, under_test
+from ..eventlog.threads import QUIET_SECONDS, under_test
 from ..exceptions import AgentSSEError, EventLogUnavailable, EventTooLarge
 from ..loglines import level_name
 from ..publishing import Topic
@@ -105,11 +106,14 @@ class TopicHandler(logging.Handler):
         super().close()
 
     def _work(self) -> None:
+        connections = OwnConnections()
+        connections.enter()
         try:
             while (found := self._next()) is not None:
                 batch, dropped = found
                 told = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
                 done = self._publish([*batch, *told])
+                connections.give_pooled_back()
                 if under_test():
                     give_connections_back()  # a runner that drops its database finds nobody in it
                 with self._news:

@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
-from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..connections.own import OwnConnections, give_connections_back
 
 QUIET_SECONDS = 30.0
 """A thread that had nothing to do for so long gives its database connections back, and ends."""
@@ -27,7 +27,7 @@ class Threads:
 
     def __init__(self, name: str, most: int) -> None:
         self._name = name
-        self._most = most
+        self.most = most
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
 
@@ -41,16 +41,19 @@ class Threads:
         future: Future[_T] = Future()
         with self._news:
             self._work.append((future, work))
-            if len(self._work) > self._idle and self._threads < self._most:
+            if len(self._work) > self._idle and self._threads < self.most:
                 self._threads += 1
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
             self._news.notify()
         return future
 
     def _run(self) -> None:
+        connections = OwnConnections()
+        connections.enter()
         while (found := self._next()) is not None:
             _do(*found)
             del found  # what it holds is not kept until there is more
+            connections.give_pooled_back()
             if under_test():
                 give_connections_back()  # a runner that drops its database finds nobody in it
         give_connections_back()
@@ -75,18 +78,6 @@ def _do(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(work())
     except BaseException as error:
         future.set_exception(error)
-
-
-def give_connections_back() -> None:
-    """Close the database connections of this thread, which then holds none.
-
-    Django leaves one to an SQLite database in memory open, as the test's own must be: the database lives as long as its last
-    connection. A thread that ended with one would leave it to the collector, with a ``ResourceWarning`` in somebody's test.
-    """
-    for connection in connections.all(initialized_only=True):
-        connection.close()
-        if connection.connection is not None and not (connection.in_atomic_block or connection.allow_thread_sharing):
-            BaseDatabaseWrapper.close(connection)
 
 
 async def where_called(body: Callable[[], _T], otherwise: Threads) -> _T:

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ..connections.own import give_connections_back
 from ..eventlog.base import EventLog
 from ..eventlog.checked import size_of
-from ..eventlog.threads import give_connections_back
 from ..exceptions import AgentSSEError, EventLogUnavailable, TopicClosed
 from ..wire.event import Event
 from .command import Backoff

@@ -108,6 +108,7 @@ class Aside:
         """Wait for the tasks, then run what was deferred to the end."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._runner.threads.cut()
         await run_callbacks(self._ends, "on_end", self._runner.route)
         self._over = True
 

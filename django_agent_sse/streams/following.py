@@ -79,7 +79,7 @@ class Following:
             elif live and asked is None and runner.control:
                 runner.buffer.put_aside(self._position())
             runner.buffer.drain(self)
-            runner.verb()
+            runner.commit()
             return await self._done
         finally:
             runner.stream.note_id(self.id)

@@ -35,6 +35,7 @@ from .kv_keys import keys_beginning, remove
 from .kv_sharing import note_absence
 
 PREFIX = "sse.kv:"
+MOST_THREADS = 4
 MAX_KEY_LENGTH = 200
 """Of the whole cache key: memcached takes 250, and ``KEY_PREFIX`` and the version want their part."""
 
@@ -256,7 +257,7 @@ def _way_to_backend(path: str) -> _Way:
 
 
 class _Pool:
-    """At most ``THREADS`` threads for caches, made when first needed and anew in a forked child.
+    """At most ``MOST_THREADS`` threads for caches, and not more than ``THREADS``; made when first needed, anew in a forked child.
 
     A thread of it keeps a context of its own, so Django's per-context cache objects, and their connections, live as long as it.
     """
@@ -271,7 +272,7 @@ class _Pool:
         self._size = 0
 
     def executor(self) -> ThreadPoolExecutor:
-        size: int = conf.setting("THREADS")
+        size: int = min(conf.setting("THREADS"), MOST_THREADS)
         with self._lock:
             if self._executor is None or size != self._size:
                 if self._executor is not None:

@@ -14,7 +14,12 @@ from .. import conf
 from ..conf import one_of
 from ..exceptions import ConfigurationError, RouteError
 
-_OWN = {"control_events": one_of(None, True, False), "final_on_error": one_of(True, False), "slim": one_of(True, False)}
+_OWN = {
+    "control_events": one_of(None, True, False),
+    "final_on_error": one_of(True, False),
+    "slim": one_of(True, False),
+    "pinned": one_of(True, False),
+}
 """What the options of a route that are no settings may be."""
 
 
@@ -36,6 +41,7 @@ class StreamOptions:
         control_events: Send ``sse.end``, ``sse.error`` and so on; ``None``: to a GET whose Accept names text/event-stream.
         final_on_error: A handler's error is final: a client that reconnects after it gets 204.
         slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
+        pinned: Keep the request's thread and its database connections, as middleware left them, for as long as the stream lives.
     """
 
     heartbeat: float | None
@@ -51,6 +57,7 @@ class StreamOptions:
     control_events: bool | None = None
     final_on_error: bool = False
     slim: bool = False
+    pinned: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> StreamOptions:

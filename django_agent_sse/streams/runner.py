@@ -39,6 +39,7 @@ class Runner(Watched):
         ending: How the stream ended; set once, by ``end()``.
         error: What the handler raised.
         handler_over: The handler and its ``finally`` blocks are over.
+        threads: Where its sync code runs, from ``begin()`` on.
         left_behind: The handler did not heed its cancellation, and nobody waits for it any more.
     """
 
@@ -50,7 +51,6 @@ class Runner(Watched):
         "_on_error",
         "_started",
         "_task",
-        "_verbs",
         "answer",
         "aside",
         "buffer",
@@ -66,6 +66,7 @@ class Runner(Watched):
         "route",
         "streak",
         "stream",
+        "threads",
         "transport",
     )
 
@@ -95,7 +96,6 @@ class Runner(Watched):
         self.error: BaseException | None = None
         self._failure: BaseException | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._verbs = 0
         self._started = self.handler_over = self.left_behind = False
 
     async def begin(self, handler: Handler) -> None:
@@ -105,11 +105,12 @@ class Runner(Watched):
             Exception: What the handler raised before that.
         """
         watch_signals()
+        context, self.threads = stream_context(self.context, pinned=self.options.pinned)
         listener_watch.begin(self.here.loop, getattr(self.context.request, "scope", {}))
         self.here.add(self)
-        context = stream_context(self)
         self.aside.enter(context)
         self._task = self.here.loop.create_task(self._run(handler), context=context)
+        self._task.add_done_callback(self.threads.end)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
         self._last_resort = self.here.loop.call_later(self.options.commit_after, self.commit)
@@ -133,11 +134,6 @@ class Runner(Watched):
     def hold(self) -> None:
         """Let the response wait for the next verb, however long that takes: it may turn out to be another one."""
         self._last_resort.cancel()
-
-    def verb(self) -> None:
-        """A verb that sends nothing: it begins the response, and ends a lease on a connection."""
-        self._verbs += 1
-        self.commit()
 
     def transport_opened(self) -> None:
         """The response is being sent."""
@@ -306,7 +302,3 @@ class Runner(Watched):
         """After an abort, wait for callbacks and the handler's ``finally`` blocks."""
         if self.ending is not None and self.ending.aborts and not self._detached:
             await self.aside.settle()
-
-    def progress(self) -> int | None:
-        """A number that each verb of the stream changes; ``None`` once it is over (see ``threads.Borrower``)."""
-        return None if self.handler_over else self.buffer.events + self.buffer.waiting + self._verbs

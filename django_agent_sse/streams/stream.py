@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..encoding import text_of
@@ -172,16 +173,16 @@ class Stream:
 
     async def sleep(self, seconds: float) -> None:
         """Pause the handler; the response has begun by then."""
-        self._runner.verb()
+        self._runner.commit()
         await asyncio.sleep(seconds)
 
     async def open(self) -> None:
         """Begin the response, so that the client knows that it is connected, before there is anything to say."""
-        self._runner.verb()
+        self._runner.commit()
 
     async def wait_closed(self) -> None:
         """Return when the transport is over; never waits for the handler."""
-        self._runner.verb()
+        self._runner.commit()
         await self._runner.transport.wait_gone()
 
     def close(self) -> None:
@@ -204,6 +205,10 @@ class Stream:
         """
         self._runner.aside.add_end(callback)
         return callback
+
+    def connection(self) -> AbstractAsyncContextManager[None]:
+        """Keep one thread and its connections meanwhile, as an open transaction or ``aiterator()`` does by itself."""
+        return self._runner.threads.held()
 
     @property
     def closed(self) -> bool:

@@ -1,9 +1,9 @@
-"""Nothing pinned: the few threads that all streams of a process share.
+"""Nothing pinned, nothing shared: where the sync code of requests and streams runs.
 
-Django's ASGI handler gives every request a thread of its own for sync code and keeps it, with its database connection,
-until the response ends; a stream would hold both for hours. So when a stream starts, the request's executor in
-asgiref is replaced by a facade over ``THREADS`` one-thread executors whose ``shutdown()`` does nothing. Taking
-the executor away is not enough: the next ORM call would make another, and so does Django's ``response.close()``.
+Django's ASGI handler gives every request a thread of its own for sync code and keeps it, with its database connection, until the
+response ends; a stream would hold both for hours. So when a stream starts, the request's executor in asgiref is replaced by a
+``Lease``: an executor that has a thread, and its connections, only while there is work. Taking the executor away is not enough:
+the next ORM call would make another, and so does Django's ``response.close()``.
 
 The names of asgiref that are used here are pinned by ``tests/streams/test_threads.py``.
 """
@@ -11,196 +11,210 @@ The names of asgiref that are used here are pinned by ``tests/streams/test_threa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
-import itertools
-import os
-import threading
-import time
-import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
-from django.db import connections
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, iscoroutinefunction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
+from django.utils.module_loading import import_string
 
 from .. import conf
-from ..eventlog.threads import give_connections_back
+from ..connections.own import give_connections_back
+from ..eventlog.current import event_log
+from ..eventlog.threads import readers, writers
+from ..exceptions import ConfigurationError
+from .context import Context
+from .leases import Lease, Prepare
+from .lifelong import lifelong
+from .workers import WorkerPool
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-QUIET_SECONDS = 30.0
-"""A shared thread that ran nothing for so long gives its database connections back."""
-RESTED_SECONDS = 1.0
-"""After a pause of so long ``CONN_HEALTH_CHECKS`` looks at a connection again, as it does for each request."""
+
+def thread_count(name: str = "THREADS") -> int:
+    """One of the settings that say how many threads there may be.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 1.
+    """
+    count: int = conf.setting(name)
+    return count
 
 
-class Borrower(Protocol):
-    """Who used a database connection of a lane: a stream, which holds a lease on it until its next verb."""
-
-    def progress(self) -> int | None:
-        """A number that each of the stream's verbs changes; ``None`` once the stream is over."""
-
-
-borrower: contextvars.ContextVar[Borrower | None] = contextvars.ContextVar("django_agent_sse.borrower", default=None)
-"""The stream whose handler runs in this context."""
+stream_pool = WorkerPool("sse-stream", thread_count, "THREADS", cleans_pooled=True)
+request_pool = WorkerPool(
+    "sse-request", functools.partial(thread_count, "REQUEST_THREADS"), "REQUEST_THREADS", cleans_pooled=False
+)
 
 
-class Lane(Executor):
-    """One shared thread, as the executor of many requests and streams.
+def reset() -> None:
+    """End the threads of both pools and close their connections; the next stream makes new ones."""
+    stream_pool.stop()
+    request_pool.stop()
 
-    It is false, so that asgiref, which shuts down what is true, does not start a joining thread for every stream that
-    ends; and its ``shutdown()`` does nothing.
+
+def most_connections(alias: str) -> int:
+    """The most connections to a database that the streams of a process hold at once, with the event log's own where it is there.
+
+    Those of requests that are answered, and of threads that streams keep for their life (``PINNED_THREADS``), come on top.
+    """
+    log = event_log()
+    own = readers.most + writers.most if log.transactional and log.alias == alias else 0
+    return thread_count() + own
+
+
+def request_lease() -> Lease:
+    """A thread and connections for one request from its first call on, until it is answered."""
+    return Lease(request_pool, keeps=True)
+
+
+OnConnection = Callable[[BaseDatabaseWrapper, Context], object]
+
+
+def on_connection() -> OnConnection | None:
+    """What ``AGENT_SSE["ON_CONNECTION"]`` names.
+
+    Raises:
+        ConfigurationError: It cannot be imported, or is not a plain function of a connection and a context.
+    """
+    given = conf.setting("ON_CONNECTION")
+    try:
+        found = import_string(given) if isinstance(given, str) else given
+    except ImportError as error:
+        raise ConfigurationError(f"AGENT_SSE['ON_CONNECTION'] is {given!r}, which cannot be imported: {error}") from error
+    if found is not None and (not callable(found) or iscoroutinefunction(found)):
+        raise ConfigurationError(
+            f"AGENT_SSE['ON_CONNECTION'] must be, or name, a function (connection, c) that is not async, or None; not {given!r}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def preparing(c: Context) -> Prepare | None:
+    """``ON_CONNECTION`` for one stream."""
+    found = on_connection()
+    return None if found is None else lambda connection: found(connection, c)
+
+
+current: contextvars.ContextVar[StreamThreads | None] = contextvars.ContextVar("django_agent_sse.threads", default=None)
+"""The threads of the stream whose handler runs in this context."""
+
+
+class StreamThreads:
+    """Where the sync code of one stream runs.
+
+    Args:
+        lease: Its thread; ``None`` where that is the caller's, as under a test case.
+        prepare: What is done with each connection that the stream takes.
     """
 
-    def __init__(self, number: int) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sse-lane-{number}")
-        self.scope = ThreadSensitiveContext()
-        SyncToAsync.context_to_thread_executor[self.scope] = self
-        self._leases: weakref.WeakKeyDictionary[Borrower, int | None] = weakref.WeakKeyDictionary()
-        self._last_used = 0.0
-        self._watcher: asyncio.AbstractEventLoop | None = None
-        self._failed = False
+    __slots__ = ("_lease", "prepare")
+
+    def __init__(self, lease: Lease | Pinned | None, prepare: Prepare | None) -> None:
+        self._lease = lease
+        self.prepare = prepare
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Keep one thread and its connections meanwhile. Waits until there is one."""
+        lease = self._lease
+        if lease is None:
+            yield
+            return
+        lease.hold()
+        try:
+            await asyncio.get_running_loop().run_in_executor(lease, _nothing)
+            yield
+        finally:
+            lease.let_go()
+
+    def cut(self) -> None:
+        """The handler is over: what it left open is let go, so that nothing that comes after it is part of that."""
+        if self._lease is not None:
+            self._lease.cut()
+
+    def end(self, _: object = None) -> None:
+        """The stream is over."""
+        if self._lease is not None:
+            self._lease.end()
+
+
+def _nothing() -> None:
+    """Need a thread."""
+
+
+class _Afterwards(Executor):
+    """Where what is left of requests runs once their streams have begun: each call on a thread, and with connections, of its own.
+
+    Not on the stream's: ``close_old_connections()``, which is a part of each request's end, closes what is in a transaction too,
+    and a stream's handler may go on without its client.
+    """
 
     def __bool__(self) -> bool:
         return False
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run ``fn`` on the thread, and note the lease of the stream that asked."""
-        stream = borrower.get()
-        if stream is not None:
-            self._leases[stream] = stream.progress()
-        now = time.monotonic()
-        rested = now - self._last_used > RESTED_SECONDS
-        self._last_used = now
-        if self._watcher is None or self._watcher.is_closed():
-            self._watch()
-        return self._thread.submit(self._run, rested, functools.partial(fn, *args, **kwargs))
-
-    def _run(self, rested: bool, work: Callable[[], R]) -> R:
-        """Do ``work`` with connections that are fit; they are looked at after a pause and after an error, not each time."""
-        _on_a_lane.here = True
-        if rested or self._failed:
-            self._failed = False
-            _mend_connections(rested)
-        try:
-            return work()
-        except BaseException:
-            self._failed = True
-            raise
+        """Run ``fn``."""
+        lease = Lease(stream_pool)
+        lease.end()
+        return lease.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing: other streams use the thread."""
-
-    def stop(self) -> None:
-        """Give the connections back and end the thread, for tests that need a clean process."""
-        self._thread.submit(give_connections_back)
-        self._thread.shutdown()
-
-    def _watch(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        self._watcher = loop
-        self._look_later(loop, QUIET_SECONDS)
-
-    def _look_later(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        # In a context of its own: the caller's would keep the stream that happens to be the first for as long.
-        loop.call_later(seconds, self._look, loop, context=contextvars.Context())
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        rest = self._last_used + QUIET_SECONDS - time.monotonic()
-        if rest > 0 or self._is_leased():
-            self._look_later(loop, max(rest, QUIET_SECONDS / 10))
-        else:
-            self._watcher = None
-            self._leases.clear()
-            self._thread.submit(give_connections_back)
-
-    def _is_leased(self) -> bool:
-        return any(mark is not None and stream.progress() == mark for stream, mark in self._leases.items())
+        """Nothing is kept."""
 
 
-_on_a_lane = threading.local()
+_afterwards = _Afterwards()
 
 
-def _keep(connection: BaseDatabaseWrapper, **_: object) -> None:
-    """Let a new connection of a lane grow as old as it may.
+class Pinned(Executor):
+    """The request's own thread, kept for the stream's life: what plain Django does.
 
-    Each request's end calls ``close_old_connections()`` on the lane; without an age there is nothing old for it, and the
-    cursor of another stream stays whole. The lane closes its connections itself, when it is quiet.
-    """
-    if getattr(_on_a_lane, "here", False):
-        connection.close_at = None
-
-
-connection_created.connect(_keep, dispatch_uid="django_agent_sse.lanes")
-
-
-def _mend_connections(rested: bool) -> None:
-    """Close what broke, and have what rested looked at, as ``close_old_connections()`` would."""
-    for connection in connections.all(initialized_only=True):
-        if rested:
-            connection.health_check_done = False  # type: ignore[attr-defined]
-        if connection.errors_occurred and not connection.in_atomic_block and connection.connection is not None:
-            if connection.is_usable():
-                connection.errors_occurred = False
-            else:
-                connection.close()
-
-
-class _Lanes:
-    """The lanes of this process."""
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        self._lock = threading.Lock()
-        self._lanes: tuple[Lane, ...] = ()
-        self._turn = itertools.count()
-
-    def next(self) -> Lane:
-        if not self._lanes:
-            with self._lock:
-                if not self._lanes:
-                    self._lanes = tuple(Lane(number) for number in range(thread_count()))
-        return self._lanes[next(self._turn) % len(self._lanes)]
-
-    def stop(self) -> None:
-        lanes = self._lanes
-        self.forget()
-        for lane in lanes:
-            lane.stop()
-
-
-_lanes = _Lanes()
-os.register_at_fork(after_in_child=_lanes.forget)
-
-
-def thread_count() -> int:
-    """How many threads the process's streams share: ``AGENT_SSE["THREADS"]``.
+    Args:
+        thread: The thread.
+        bridge: The executor of a sync middleware that waits on that thread for the view; its own way to run things there.
 
     Raises:
-        ConfigurationError: It cannot be that.
+        TooManyThreads: ``PINNED_THREADS`` of them are kept.
     """
-    count: int = conf.setting("THREADS")
-    return count
 
+    def __init__(self, thread: Lease | ThreadPoolExecutor, bridge: Executor | None) -> None:
+        self._bridge = bridge
+        self._thread: Lease | ThreadPoolExecutor = thread
+        self._ended = False
 
-def next_lane() -> Lane:
-    """The shared thread whose turn it is."""
-    return _lanes.next()
+    def __bool__(self) -> bool:
+        return False
 
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run ``fn`` on the thread; after the stream's end on any one."""
+        if self._ended:
+            return _afterwards.submit(fn, *args, **kwargs)
+        if self._bridge is not None:
+            try:
+                return self._bridge.submit(fn, *args, **kwargs)
+            except RuntimeError:  # the middleware is through
+                self._bridge = None
+        return self._thread.submit(fn, *args, **kwargs)
 
-def reset() -> None:
-    """End the shared threads and their connections; the next stream makes new ones."""
-    _lanes.stop()
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing; see ``end``."""
+
+    def hold(self) -> None:
+        """Nothing: all is kept."""
+
+    let_go = cut = hold
+
+    def end(self) -> None:
+        """Close the connections and end the thread."""
+        if not self._ended:
+            self._ended = True
+            self._thread.submit(give_connections_back)
+            self._thread.end() if isinstance(self._thread, Lease) else self._thread.shutdown(wait=False)
+            lifelong.give_back()
 
 
 def in_callers_thread() -> bool:
@@ -208,7 +222,7 @@ def in_callers_thread() -> bool:
     return bool(getattr(AsyncToSync.executors, "current", None))
 
 
-def stream_context(stream: Borrower) -> contextvars.Context:
+def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, StreamThreads]:
     """Take the request's thread and connections back, and return the context for the stream's task.
 
     The context is a copy of the caller's with a thread-sensitive scope that outlives the request, and without the
@@ -216,30 +230,51 @@ def stream_context(stream: Borrower) -> contextvars.Context:
 
     Where the caller is no server (a test case, a test client), sync code stays on the caller's own thread, so
     that a test's transaction is seen.
+
+    Args:
+        c: The stream's.
+        pinned: Keep the request's thread, and its connections as they are, for the stream's life.
+
+    Raises:
+        ConfigurationError: A setting cannot be used.
+        TooManyThreads: ``PINNED_THREADS`` are kept already.
     """
     context = contextvars.copy_context()
+    prepare = preparing(c)
     request_scope = SyncToAsync.thread_sensitive_context.get(None)
     caller = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
     if request_scope is None or caller is not None:
-        context.run(_enter, None, caller, stream)
-        return context
+        threads = StreamThreads(None, prepare)
+        context.run(_enter, None, caller, threads)
+        return context, threads
     own = SyncToAsync.context_to_thread_executor.get(request_scope)
-    if isinstance(own, Lane):
-        lane = own
-    else:
-        lane = next_lane()
-        if getattr(request_scope, "_executor", None) is None:  # one that was handed in belongs to whoever did
-            SyncToAsync.context_to_thread_executor[request_scope] = lane
-            if isinstance(own, ThreadPoolExecutor):
-                own.submit(give_connections_back)
-                own.shutdown(wait=False)
-    context.run(_enter, lane.scope, None, stream)
-    return context
+    lease = _pin(own) if pinned else Lease(stream_pool, prepare)
+    if getattr(request_scope, "_executor", None) is None:  # one that was handed in belongs to whoever did
+        SyncToAsync.context_to_thread_executor[request_scope] = _afterwards
+        if isinstance(own, ThreadPoolExecutor) and not pinned:
+            own.submit(give_connections_back)
+            own.shutdown(wait=False)
+    elif isinstance(own, Lease) and not pinned:
+        own.release()
+    scope = ThreadSensitiveContext()
+    SyncToAsync.context_to_thread_executor[scope] = lease
+    threads = StreamThreads(lease, prepare)
+    context.run(_enter, scope, None, threads)
+    return context, threads
 
 
-def _enter(scope: ThreadSensitiveContext | None, caller: Any, stream: Borrower) -> None:
+def _pin(own: Executor | None) -> Pinned:
+    lifelong.take()
+    if isinstance(own, Lease) and own.leave_pool():
+        own.pinned = True
+    elif not isinstance(own, ThreadPoolExecutor):
+        own = ThreadPoolExecutor(1, thread_name_prefix="sse-pinned")
+    return Pinned(own, getattr(AsyncToSync.executors, "current", None))
+
+
+def _enter(scope: ThreadSensitiveContext | None, caller: Any, threads: StreamThreads) -> None:
     if scope is not None:
         SyncToAsync.thread_sensitive_context.set(scope)
     if getattr(AsyncToSync.executors, "current", None) is not caller:
         AsyncToSync.executors.current = caller
-    borrower.set(stream)
+    current.set(threads)

@@ -69,7 +69,10 @@ def with_httpx_sse(url: str) -> list[int]:
     for _ in range(5):
         headers = {"Last-Event-ID": last} if last else {}
         try:
-            with httpx.Client(timeout=20, verify=False) as client, httpx_sse.connect_sse(client, "GET", url, headers=headers) as source:
+            with (
+                httpx.Client(timeout=20, verify=False) as client,
+                httpx_sse.connect_sse(client, "GET", url, headers=headers) as source,
+            ):
                 for event in source.iter_sse():
                     last = event.id or last
                     if event.event == "sse.end":

@@ -18,6 +18,6 @@ class SiteConfig(AppConfig):
         if quiet := os.environ.get("SITE_QUIET_SECONDS"):
             from django_agent_sse.eventlog import threads as log_threads
             from django_agent_sse.hub import reporter
-            from django_agent_sse.streams import threads
+            from django_agent_sse.streams import workers
 
-            threads.QUIET_SECONDS = log_threads.QUIET_SECONDS = reporter.QUIET = float(quiet)
+            workers.QUIET_SECONDS = log_threads.QUIET_SECONDS = reporter.QUIET = float(quiet)

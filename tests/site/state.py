@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, JsonResponse
 
 _connections_opened = 0
-_open: list[Any] = []
-"""The driver's connections that are open; of drivers that say so, as psycopg does."""
+_open: list[weakref.ref[Any]] = []
+"""The driver's connections that are open; of drivers that say so, as psycopg does. Whoever else holds one has it closed early."""
 _most_open = 0
 _counting = threading.Lock()
 _queries = 0
@@ -25,13 +26,15 @@ def _count_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
     global _connections_opened, _most_open
     with _counting:
         _connections_opened += 1
-        _open.append(connection.connection)
+        if hasattr(connection.connection, "closed"):
+            _open.append(weakref.ref(connection.connection))
         _most_open = max(_most_open, _still_open())
     connection.execute_wrappers.append(_count_query)
 
 
 def _still_open() -> int:
-    _open[:] = [one for one in _open if not getattr(one, "closed", True)]
+    alive = {id(raw): known for known in _open if not getattr(raw := known(), "closed", True)}
+    _open[:] = alive.values()
     return len(_open)
 
 

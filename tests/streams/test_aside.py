@@ -256,8 +256,8 @@ async def test_signals_reach_receivers_on_shared_threads_and_survive_one_that_fa
     opened, closed = [step for step in signals if step != "async"]
     assert opened[:3] == ("opened", Stream, False)
     assert closed[:3] == ("closed", Stream, True)
-    assert opened[3].startswith("sse-lane-")
-    assert closed[3].startswith("sse-lane-")
+    assert opened[3].startswith("sse-stream-")
+    assert closed[3].startswith("sse-stream-")
     told = closed[4]
     del told["signal"]
     assert told.keys() == {"ending", "duration", "events", "bytes"}

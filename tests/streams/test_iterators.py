@@ -9,16 +9,24 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse import Context, Stream
-from django_agent_sse.streams import aside, iterators, runner
-from django_agent_sse.streams.iterators import iterator_threads
+from django_agent_sse import Context, Stream, conf
+from django_agent_sse.streams import aside, runner
+from django_agent_sse.streams.lifelong import lifelong
 from tests.inprocess import PATIENCE, eventually, serve
 
 
 @pytest.fixture(autouse=True)
 def _every_thread_is_given_back() -> Iterator[None]:
     yield
-    assert iterator_threads.taken == 0
+    assert lifelong.taken == 0
+
+
+@pytest.fixture
+def exhausted() -> Iterator[None]:
+    """All threads are taken that may be kept."""
+    lifelong.taken = conf.setting("PINNED_THREADS")
+    yield
+    lifelong.taken = 0
 
 
 async def test_a_sync_generator_runs_item_by_item_on_one_thread_of_its_own_in_the_callers_context() -> None:
@@ -101,10 +109,10 @@ async def test_a_sync_generator_that_blocks_too_long_is_left_behind_and_closed_w
             await eventually("the generator blocks", blocked.is_set)
             client.leave()
             await client.over()
-            assert iterator_threads.taken == 1, "a thread that is still blocked was given back"
+            assert lifelong.taken == 1, "a thread that is still blocked was given back"
             gate.set()
             await eventually("the generator is closed", lambda: closed)
-            await eventually("the thread is given back", lambda: iterator_threads.taken == 0)
+            await eventually("the thread is given back", lambda: lifelong.taken == 0)
     finally:
         gate.set()
 
@@ -117,8 +125,7 @@ def count_sync(c: Context) -> Iterator[int]:
     yield from range(3)
 
 
-async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_overloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iterators, "MAX_THREADS", 0)
+async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_overloaded(exhausted: None) -> None:
     async with serve(count_sync) as site:
         client = site.connect()
         (event,) = await client.rest()
@@ -134,8 +141,7 @@ async def test_a_sync_generator_beyond_the_threads_there_are_is_answered_as_over
         assert len(await site.connect().rest()) == 2
 
 
-async def test_an_overload_in_the_middle_of_a_stream_is_an_error_of_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iterators, "MAX_THREADS", 0)
+async def test_an_overload_in_the_middle_of_a_stream_is_an_error_of_the_handler(exhausted: None) -> None:
 
     async def handler(c: Context, stream: Stream) -> None:
         await stream.write("begun")

@@ -29,6 +29,7 @@ def test_the_defaults_are_the_projects() -> None:
         "control_events": None,
         "final_on_error": False,
         "slim": False,
+        "pinned": False,
     }
 
 
@@ -41,7 +42,7 @@ def test_a_route_overrides_the_project() -> None:
 
 
 def test_only_the_routes_own_options_are_not_in_the_settings() -> None:
-    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim"}
+    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned"}
 
 
 def wrong() -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Nothing pinned: the few threads and connections that all streams of a process share, and asgiref's names behind them."""
+"""Nothing pinned, nothing shared: which threads the sync code of streams runs on, and asgiref's names behind that."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, async
 from django.utils.decorators import sync_only_middleware
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import threads
-from django_agent_sse.streams.threads import Lane, next_lane
+from django_agent_sse.streams import threads, workers
 from tests.inprocess import eventually, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +29,7 @@ def thread_name() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_lanes() -> Iterator[None]:
+def _fresh_threads() -> Iterator[None]:
     threads.reset()
     yield
     threads.reset()
@@ -118,21 +117,18 @@ async def named(c: Context, stream: Stream) -> None:
     await stream.wait_closed()
 
 
-async def test_each_stream_keeps_to_one_shared_thread_and_the_requests_own_ends() -> None:
+async def test_the_requests_own_threads_end_and_streams_have_a_few_while_they_work() -> None:
     before = set(threading.enumerate())
     async with serve(named) as site:
         clients = [site.connect() for _ in range(20)]
-        names = set()
-        for client in clients:
-            first, second = await client.take(2)
-            assert first.data == second.data
-            names.add(first.data)
-        assert {name.rpartition("_")[0] for name in names} == {f"sse-lane-{number}" for number in range(4)}
+        names = {event.data for client in clients for event in await client.take(2)}
+        assert {name.rpartition("-")[0] for name in names} == {"sse-stream"}
+        assert len(names) <= workers.AT_ONCE
 
         def others() -> list[str]:
-            return [one.name for one in set(threading.enumerate()) - before if not one.name.startswith("sse-lane")]
+            return [one.name for one in set(threading.enumerate()) - before if not one.name.startswith("sse-stream")]
 
-        await eventually("only the shared threads are left", lambda: not others())
+        await eventually("only the streams' threads are left", lambda: not others())
         for client in clients:
             client.leave()
         for client in clients:
@@ -161,8 +157,7 @@ async def test_sync_code_works_before_and_after_the_commit_under_a_sync_middlewa
 
     async with serve(handler, settings={"MIDDLEWARE": [f"{__name__}.sync_middleware"]}) as site:
         names = {event.data for event in await site.connect().take(3)}
-        assert len(names) == 1
-        assert names.pop().startswith("sse-lane-")
+        assert {name.rpartition("-")[0] for name in names} == {"sse-stream"}
 
 
 async def test_a_context_variable_of_the_request_is_seen_and_one_of_the_handlers_stays_its_own() -> None:
@@ -186,40 +181,26 @@ async def test_a_context_variable_of_the_request_is_seen_and_one_of_the_handlers
     assert variable.get() == "unset"
 
 
-async def test_threads_says_how_many_lanes_there_are(settings: Any) -> None:
-    settings.AGENT_SSE = {"THREADS": 2}
-    assert len({next_lane() for _ in range(9)}) == 2
+# The request's end
 
 
-# Lanes
+async def test_what_middleware_left_on_the_requests_thread_is_closed_when_the_stream_begins() -> None:
+    """The thread of Django's own executor ends as soon as the middleware that ran on it is through."""
+    seen: list[threading.Thread] = []
 
+    def look(get_response: Any) -> Any:
+        def middleware(request: Any) -> Any:
+            seen.append(threading.current_thread())
+            return get_response(request)
 
-async def test_a_lane_is_false_and_does_not_shut_down() -> None:
-    lane = next_lane()
-    assert not lane
-    lane.shutdown()
-    assert lane.submit(thread_name).result().startswith("sse-lane-")
+        return middleware
 
-
-async def test_reset_ends_the_threads_and_the_next_stream_makes_new_ones() -> None:
-    lane = next_lane()
-    name = lane.submit(thread_name).result()
-    threads.reset()
-    assert name not in {one.name for one in threading.enumerate()}
-    assert next_lane() is not lane
-    assert next_lane().submit(thread_name).result().startswith("sse-lane-")
-
-
-async def test_what_fails_on_a_lane_fails_for_the_caller_only() -> None:
-    lane = next_lane()
-
-    def fails() -> None:
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        lane.submit(fails).result()
-    assert lane.submit(lambda: "next").result() == "next"
-    assert isinstance(lane, Lane)
+    look.sync_capable, look.async_capable = True, False  # type: ignore[attr-defined]
+    globals()["looking"] = look
+    async with serve(named, settings={"MIDDLEWARE": [f"{__name__}.looking"]}) as site:
+        await site.connect().take(2)
+        (thread,) = seen
+        await eventually("it has ended", lambda: not thread.is_alive())
 
 
 FORK = """
@@ -228,21 +209,23 @@ warnings.simplefilter("ignore")
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 import django
 django.setup()
-from django_agent_sse.streams.iterators import iterator_threads
-from django_agent_sse.streams.threads import next_lane
+from django_agent_sse.streams.leases import Lease
+from django_agent_sse.streams.lifelong import lifelong
+from django_agent_sse.streams.threads import stream_pool
 from django_agent_sse.hub.registry import registry
-lane = next_lane()
-lane.submit(lambda: None).result()
-iterator_threads.take()
-locked = [threads._lock for threads in (iterator_threads, registry)]
+lease = Lease(stream_pool)
+lease.submit(lambda: None).result()
+lifelong.take()
+locked = [threads._lock for threads in (lifelong, registry, stream_pool)]
 for lock in locked:
     lock.acquire()
 pid = os.fork()
 if pid == 0:
-    assert next_lane() is not lane
-    assert next_lane().submit(os.getpid).result(2) == os.getpid()
-    assert iterator_threads.taken == 0
-    iterator_threads.give_back(iterator_threads.take())
+    assert stream_pool.size == 0
+    assert Lease(stream_pool).submit(os.getpid).result(2) == os.getpid()
+    assert lifelong.taken == 0
+    lifelong.take()
+    lifelong.give_back()
     registry.loops()
     os._exit(7)
 os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

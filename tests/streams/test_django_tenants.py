@@ -1,0 +1,32 @@
+"""The real django-tenants: a project of its own in a process of its own, since its engine must be the default database's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = "20" if os.environ.get("LONG_PROOFS") else "1"
+
+
+@pytest.mark.parametrize("wrapped", ["", "wrap"], ids=["plain", "wrap"])
+@pytest.mark.parametrize("way", ["on_connection", "pinned", "nothing"])
+def test_no_stream_reads_as_another_tenant(postgres_url: str, way: str, wrapped: str) -> None:
+    host = postgres_url.partition("host=")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.streams.tenants_project", host, way, wrapped, SECONDS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["wrong"] == []
+    assert told["tenants"] == 8
+    assert told["readings"] > 50
