@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ from .handlers import Handler
 from .options import StreamOptions
 from .stream import Stream, late_error
 from .threads import stream_context
-from .transport import Transport
+from .transport import OPENING_INTERVAL, Transport
 from .watched import Watched
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -124,6 +125,8 @@ class Runner(Watched):
             self._last_resort.cancel()
         if self._failure is not None:
             raise self._failure
+        if self.answer is None:
+            self.here.loop.call_later(OPENING_INTERVAL, self.transport.await_opening, context=contextvars.Context())
 
     def commit(self) -> None:
         """Let the response begin: with the first event, or with a comment."""

@@ -110,13 +110,23 @@ class StreamThreads:
     Args:
         lease: Its thread; ``None`` where that is the caller's, as under a test case.
         prepare: What is done with each connection that the stream takes.
+        request_scope: That of the request; ``None`` where there is none.
     """
 
-    __slots__ = ("_lease", "prepare")
+    __slots__ = ("_lease", "_request_scope", "prepare")
 
-    def __init__(self, lease: Lease | Pinned | None, prepare: Prepare | None) -> None:
+    def __init__(
+        self, lease: Lease | Pinned | None, prepare: Prepare | None, request_scope: ThreadSensitiveContext | None = None
+    ) -> None:
         self._lease = lease
+        self._request_scope = request_scope
         self.prepare = prepare
+
+    @property
+    def request_is_over(self) -> bool:
+        """Whether Django's handler is done with the request: asgiref has forgotten its scope."""
+        scope = self._request_scope
+        return scope is not None and scope not in SyncToAsync.context_to_thread_executor
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -258,7 +268,7 @@ def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, St
         own.release()
     scope = ThreadSensitiveContext()
     SyncToAsync.context_to_thread_executor[scope] = lease
-    threads = StreamThreads(lease, prepare)
+    threads = StreamThreads(lease, prepare, request_scope)
     context.run(_enter, scope, None, threads)
     return context, threads
 

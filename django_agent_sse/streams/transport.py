@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ _UNFINISHED: type[BaseException] = RequestAborted if IN_SERVERS_TASK else asynci
 """What makes Django return without the end of the body, in silence, as when the client has left."""
 STUCK_SECONDS = 1.0
 """How long a send that waits for the client may hold up an end that somebody asked for."""
+OPENING_INTERVAL = 0.25
+"""Seconds between two looks whether a response that was made is being sent."""
 ALMOST = 0.9
 """A heartbeat goes out when this share of its interval has passed in silence: the clock visits only now and then."""
 
@@ -153,6 +156,15 @@ class Transport:
         if not self._breaking and (runner.breaks_off or runner.buffer.bytes > KERNEL_BYTES):
             patience = runner.options.send_timeout or math.inf
             runner.here.departures.add(self.addresses, patience, unfinished=runner.breaks_off)
+
+    def await_opening(self) -> None:
+        """Look whether the response is sent at all: a client that leaves while a middleware has it leaves it to the collector."""
+        if self.opened is not None or self.gone:
+            return
+        if self._runner.threads.request_is_over:
+            self.over()
+        else:
+            self._runner.here.loop.call_later(OPENING_INTERVAL, self.await_opening, context=contextvars.Context())
 
     def abandon(self) -> None:
         """The response was dropped before it was sent. From any thread."""

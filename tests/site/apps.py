@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from django.apps import AppConfig
 
 
 class SiteConfig(AppConfig):
-    """Applies ``SITE_QUIET_SECONDS``."""
+    """Applies ``SITE_QUIET_SECONDS`` and ``SITE_COLLECT``."""
 
     name = "tests.site"
     label = "live_site"
 
     def ready(self) -> None:
-        """Shorten the time after which idle connections are closed, and the monitor of a process without streams ends."""
+        """Turn the collector off; shorten the time after which connections are closed and a monitor without streams ends."""
+        if os.environ.get("SITE_COLLECT") == "0":
+            gc.disable()
         if quiet := os.environ.get("SITE_QUIET_SECONDS"):
             from django_agent_sse.eventlog import threads as log_threads
             from django_agent_sse.hub import reporter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -52,6 +53,19 @@ def cors(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], 
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = "Agent-SSE-Session"
             patch_vary_headers(response, ["Origin"])
+        return response
+
+    return middleware
+
+
+@sync_only_middleware
+def slow_way_out(get_response: GetResponse) -> GetResponse:
+    """Take 0.3 s with the response: a client may leave meanwhile."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if "slow" in request.GET:
+            time.sleep(0.3)
         return response
 
     return middleware

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
 
 from django_agent_sse import Context, Router, Stream
 from django_agent_sse.exceptions import AgentSSEError
 from tests.site.gates import passed
-from tests.site.watch import watched
+from tests.site.watch import notes, watched
 
 router = Router(app_name="life")
 
@@ -112,6 +114,31 @@ async def forever(c: Context, stream: Stream) -> None:
         while True:
             number += 1
             await stream.write(number)
+
+
+@router.sse("generates/")
+async def generates(c: Context) -> AsyncIterator[str]:
+    """An async generator that stays after its first event."""
+    note = notes(c)
+    note("started")
+    try:
+        yield "hello"
+        await asyncio.Event().wait()
+    finally:
+        note("finally")
+
+
+@router.sse("iterates/")
+def iterates(c: Context) -> Iterator[str]:
+    """A sync generator that stays: it holds a thread."""
+    note = notes(c)
+    note("started")
+    try:
+        while True:
+            yield "hello"
+            time.sleep(0.05)
+    finally:
+        note("finally")
 
 
 @router.sse("flood/")
