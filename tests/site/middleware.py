@@ -9,6 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import async_only_middleware, sync_only_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -58,14 +59,10 @@ def cors(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], 
     return middleware
 
 
-@sync_only_middleware
-def slow_way_out(get_response: GetResponse) -> GetResponse:
-    """Take 0.3 s with the response: a client may leave meanwhile."""
+class SlowWayOut(MiddlewareMixin):
+    """Take 0.3 s with the response, as a project's own class does: a client may leave meanwhile."""
 
-    def middleware(request: HttpRequest) -> HttpResponseBase:
-        response = get_response(request)
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if "slow" in request.GET:
             time.sleep(0.3)
         return response
-
-    return middleware

@@ -13,8 +13,8 @@ What a live test varies comes from the environment, set by ``tests.live.servers`
 ``SITE_DEBUG``
     ``1`` for ``DEBUG = True``.
 
-``SITE_JOURNAL``, ``SITE_QUIET_SECONDS``, ``SITE_COLLECT`` (0: no garbage collector) and ``SITE_WRAPPER`` are read by ``journal.py``,
-``apps.py`` and ``asgi.py``.
+``SITE_JOURNAL``, ``SITE_QUIET_SECONDS``, ``SITE_COLLECT`` (0: no garbage collector) and ``SITE_WRAPPER`` are read by
+``journal.py``, ``apps.py`` and ``asgi.py``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MIDDLEWARE_SETS = {
     "default": [SECURITY, *STARTPROJECT],
     "whitenoise": [SECURITY, WHITENOISE, *STARTPROJECT, STAMP],
     "wrapping": [SECURITY, *STARTPROJECT, "tests.site.middleware.wrap_content"],
-    "slow": [SECURITY, *STARTPROJECT, "tests.site.middleware.slow_way_out"],
+    "slow": [SECURITY, *STARTPROJECT, "tests.site.middleware.SlowWayOut"],
     "cors": ["tests.site.middleware.cors", SECURITY, *STARTPROJECT],
     "everything": [
         SECURITY,
