@@ -98,6 +98,16 @@ def test_slow_clients_are_cut_off_and_the_kernel_has_its_memory_back(server: Ser
 
 
 @pytest.mark.parametrize("kind", EVERY)
+def test_kicked_clients_that_never_read_are_cut_off_too(start: Callable[..., Server], key: str, kind: str) -> None:
+    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 3})
+    stalled(server, key)
+    server.get("_command/", route="life/flood/")
+    for number in range(STALLED):
+        assert server.recorded(f"{key}-{number}", "on_end", within=15)["ending"] in ("kicked", "completed")
+    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0, within=KERNEL_WITHIN)
+
+
+@pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("seconds", [0.3, 30.0], ids=["after slow_client", "before it"])
 def test_clients_that_never_read_keep_no_server_from_ending(
     start: Callable[..., Server], key: str, kind: str, seconds: float
