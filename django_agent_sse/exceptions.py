@@ -11,7 +11,7 @@
     ├── StreamError
     │   ├── StreamClosed        written to after the stream's end
     │   ├── StreamOverflow      four buffers full of writes that nobody awaited
-    │   ├── TooManyThreads      more blocking iterators at a time than may be
+    │   ├── TooManyThreads      more streams keep a thread for their life than may
     │   ├── HandlerCancelled    a handler awaited something that was cancelled
     │   ├── CodeExited          a handler, guard or callback raised SystemExit or the like
     │   ├── FollowError         topics followed in a way that one stream cannot
@@ -77,7 +77,7 @@ class StreamOverflow(StreamError):
 
 
 class TooManyThreads(StreamError):
-    """As many blocking iterators run as may. Before the response has begun, it is answered as overloaded."""
+    """As many streams keep a thread for their life as may. Before the response has begun, it is answered as overloaded."""
 
 
 class HandlerCancelled(StreamError):

@@ -2,7 +2,7 @@
 
 Django keeps connections by thread. One of our threads meets one stream after another, and what a stream did to a connection
 (``SET ROLE``, a tenant, an open cursor, an attribute on Django's wrapper) no other one may meet. So between two users of a thread
-its wrappers go, and with them the connections: a PostgreSQL connection is reset in one round trip, as ``DISCARD ALL`` does, and
+its wrappers go, and with them the connections: a PostgreSQL connection is reset in one round trip, as by ``DISCARD ALL``, and
 given to the next wrapper as Django's own pool would do it; any other one is closed.
 
 What is used of Django beyond its documentation is pinned by ``tests/connections/``.
