@@ -33,7 +33,7 @@ class _Departure:
 class Departures:
     """The connections of one event loop that are being left."""
 
-    __slots__ = ("_departing", "_is_closing", "_loop", "_stalled", "_timer")
+    __slots__ = ("_departing", "_is_closing", "_limited", "_loop", "_stalled", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         """Make an empty one.
@@ -46,6 +46,7 @@ class Departures:
         self._is_closing = is_closing
         self._departing: dict[Addresses, _Departure] = {}
         self._stalled: set[Addresses] = set()
+        self._limited: set[Addresses] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, addresses: Addresses, patience: float, *, unfinished: bool) -> None:
@@ -66,6 +67,16 @@ class Departures:
         if not self._stalled:  # one pass over the descriptors for all that are given up together
             self._loop.call_soon(self._reset_stalled, context=contextvars.Context())
         self._stalled.add(addresses)
+
+    def limit(self, addresses: Addresses) -> None:
+        """Have the kernel give a client ``CLOSING_LIMIT`` seconds without progress, before anything scheduled from now on runs."""
+        if not self._limited:
+            self._loop.call_soon(self._limit_all, context=contextvars.Context())
+        self._limited.add(addresses)
+
+    def _limit_all(self) -> None:
+        limited, self._limited = self._limited, set()
+        sockets.limit(limited, CLOSING_LIMIT)
 
     def _reset_stalled(self) -> None:
         stalled, self._stalled = self._stalled, set()

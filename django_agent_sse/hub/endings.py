@@ -43,11 +43,17 @@ class Ending(StrEnum):
         return self in _ANNOUNCED
 
     @property
+    def hurries(self) -> bool:
+        """Whether somebody asked for it, so that a client which takes nothing more is not waited for."""
+        return self in _ASKED_FOR
+
+    @property
     def flushes(self) -> bool:
         """Whether what is queued is still sent."""
         return self not in (Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT)
 
 
 _COMPLETE = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED})
+_ASKED_FOR = frozenset({Ending.SHUTDOWN, Ending.KICKED, Ending.REVOKED})
 _REGULAR = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.HANDLER_ERROR})
 _ANNOUNCED = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.REVOKED, Ending.KICKED})

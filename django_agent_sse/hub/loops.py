@@ -16,8 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from . import sockets
-from .departures import CLOSING_LIMIT, Departures
+from .departures import Departures
 from .endings import Ending
 from .measures import Facts, Measure
 
@@ -41,10 +40,6 @@ class OpenStream(Protocol):
     number: int
     """Another one for each stream of the process."""
     route: str
-
-    @property
-    def addresses(self) -> sockets.Addresses | None:
-        """Its connection, where that can be known."""
 
     @property
     def heartbeat(self) -> float | None:
@@ -127,8 +122,6 @@ class LoopStreams:
 
     def end_all(self, ending: Ending) -> None:
         """End every stream of this loop; call it on the loop."""
-        if ending is Ending.SHUTDOWN:  # what the server closes with the rest unsent is the kernel's alone
-            sockets.limit({stream.addresses for stream in self.streams if stream.addresses}, CLOSING_LIMIT)
         for stream in tuple(self.streams):
             stream.end(ending)
 

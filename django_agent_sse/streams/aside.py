@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .containment import contained, ends_process
+from .containment import ends_process
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -61,17 +61,9 @@ class Aside:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something of the stream's in a task."""
-        task = self._runner.here.loop.create_task(self._contain(work), context=self._context)
+        task = self._runner.here.loop.create_task(work, context=self._context)
         self._tasks |= {task}
         task.add_done_callback(self._task_over)
-
-    async def _contain(self, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            raise contained(error, f"a receiver of a signal, for {self._runner.route},") from error
 
     def _task_over(self, task: asyncio.Task[Any]) -> None:
         self._tasks = self._tasks - {task} or _NO_TASKS

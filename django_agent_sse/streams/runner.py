@@ -14,7 +14,6 @@ from ..hub.endings import Ending
 from ..hub.recycling import listener_watch
 from ..hub.registry import registry
 from ..hub.shutdown import watch_signals
-from ..hub.sockets import Addresses
 from ..signals import stream_opened
 from . import farewell
 from .aside import CLEANUP_SECONDS, Aside
@@ -232,6 +231,8 @@ class Runner(Watched):
             return False
         self.ending = ending
         self.context.started = True
+        if ending.hurries:  # before the rest goes out, and the server may close what is the kernel's alone then
+            self.transport.limit()
         self.buffer.finish(farewell.last_event(self, ending, retry))
         if ending.aborts:
             self._abort(ending)
@@ -245,7 +246,7 @@ class Runner(Watched):
         self.aside.abort()
         if not self._detached:
             self._cancel_handler()
-        if ending in (Ending.SHUTDOWN, Ending.KICKED, Ending.REVOKED):
+        if ending.hurries:
             self.transport.hurry()
 
     def discard(self) -> bool:
@@ -260,11 +261,6 @@ class Runner(Watched):
         if self._detached:
             return self.here.dropped
         raise late_error(self.ending)
-
-    @property
-    def addresses(self) -> Addresses | None:
-        """Its connection, where that can be known."""
-        return self.transport.addresses
 
     @property
     def breaks_off(self) -> bool:

@@ -36,13 +36,13 @@ class Transport:
     """One client's connection, as far as a Django response can know it. Belongs to one event loop.
 
     Attributes:
-        addresses: Its connection, where that can be known.
         opened: When the response began to be sent (loop time), or ``None``.
         gone: The transport is over.
         slot: Where the loop's clock will come by.
     """
 
     __slots__ = (
+        "_addresses",
         "_breaking",
         "_hurry",
         "_last_sent",
@@ -52,7 +52,6 @@ class Transport:
         "_send",
         "_sending_since",
         "_waiters",
-        "addresses",
         "gone",
         "opened",
         "slot",
@@ -61,7 +60,7 @@ class Transport:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._send = offered_send(runner.context.request)
-        self.addresses = addresses_of(getattr(runner.context.request, "scope", {}))
+        self._addresses = addresses_of(getattr(runner.context.request, "scope", {}))
         self._rest: Rest | None = None
         self._pouring: asyncio.Task[Any] | None = None
         self._sending_since: float | None = None
@@ -151,11 +150,11 @@ class Transport:
     def _depart(self) -> None:
         """Have the connection looked after: Django and the server are not done with it yet."""
         runner = self._runner
-        if self.addresses is None or self.opened is None or runner.ending is Ending.CLIENT_DISCONNECT:
+        if self._addresses is None or self.opened is None or runner.ending is Ending.CLIENT_DISCONNECT:
             return
         if not self._breaking and (runner.breaks_off or runner.buffer.bytes > KERNEL_BYTES):
             patience = runner.options.send_timeout or math.inf
-            runner.here.departures.add(self.addresses, patience, unfinished=runner.breaks_off)
+            runner.here.departures.add(self._addresses, patience, unfinished=runner.breaks_off)
 
     def await_opening(self) -> None:
         """Look whether the response is sent at all: a client that leaves while a middleware has it leaves it to the collector."""
@@ -194,9 +193,14 @@ class Transport:
         """Give up on a send that waits for the client. Nothing waits, nothing happens."""
         if self._pouring is not None and self._sending_since is not None and not self._breaking:
             self._breaking = True
-            if self.addresses is not None:  # now: a server that is told first may close it with megabytes in the kernel
-                self._runner.here.departures.reset(self.addresses)
+            if self._addresses is not None:  # now: a server that is told first may close it with megabytes in the kernel
+                self._runner.here.departures.reset(self._addresses)
             self._pouring.cancel()
+
+    def limit(self) -> None:
+        """Have the kernel give up on a client that takes nothing more, also when the server has closed the connection."""
+        if not self.gone and self._addresses is not None:
+            self._runner.here.departures.limit(self._addresses)
 
     def hurry(self) -> None:
         """Give up on the client if it has not taken the rest within ``STUCK_SECONDS``."""

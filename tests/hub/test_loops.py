@@ -26,8 +26,6 @@ class Visited:
 
 
 class Ended:
-    addresses = None
-
     def __init__(self) -> None:
         self.endings: list[Ending] = []
 

@@ -50,7 +50,7 @@ def is_gone(pid: int) -> bool:
     """Whether a process is over, though nobody may have waited for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
