@@ -63,7 +63,8 @@ WORST: Mapping[str, Use] = {
     ),
     r"(\x1b\[[0-9;:]{0,60}m|\t)": Use("sub", (repeated("\t"), repeated("\x1b["), repeated("\x1b[0"), repeated("\x1b[0m"))),
     "[^ -~]+": Use("sub", (repeated("é"), repeated("é "), repeated(" "))),
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]": Use(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]": Use(
         "sub", (repeated("\x00"), repeated("a"), repeated("\U000e0001"))
     ),
     # guards, eventlog, streams
