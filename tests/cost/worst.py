@@ -105,10 +105,6 @@ WORST: Mapping[str, Use] = {
     ),
     r"[A-Za-z][\w.-]{0,39}(?:/\d[\w.]{0,19})?": Use("match", (repeated("a"), repeated("a/"), repeated("1", before="a/"))),
     # management
-    r"\x1b\[[0-9;:]*m": Use("sub", (repeated("\x1b["), repeated("\x1b[0"), repeated("0;", before="\x1b["), repeated("\x1b[0m"))),
-    r"\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x9f]": Use(
-        "sub", (repeated("\x1b["), repeated("\x1b[0"), repeated("0;", before="\x1b["), repeated("\x00"))
-    ),
     r"(\d+(?:\.\d+)?)([smhdw])": Use("fullmatch", (repeated("1"), halves("1", "1", after="."), repeated("1", before="1."))),
     r"(\d+)([kmg]?)i?b?": Use("fullmatch", (repeated("1", after="x"), repeated("1", after="kibx"))),
     r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++': Use(
