@@ -262,7 +262,7 @@ def test_a_server_that_sends_faster_than_is_printed_is_held() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=serve)
         server.start()
-        answer = connecting.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {})
+        answer = connecting.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, {}, print)
         chunks = answer.chunks(lambda _: None)
         assert next(chunks)
         poll("read ahead", lambda: answer._chunks.full())
