@@ -136,7 +136,7 @@ class KVError(AgentSSEError):
 
 
 class KVKeyInvalid(KVError, ValueError):
-    """A namespace or key is empty or too long for a cache key."""
+    """A namespace or key is empty or too long for a cache key. Before the response has begun it is answered with 404."""
 
 
 class KVNotEnumerable(KVError, NotImplementedError):

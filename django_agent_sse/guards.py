@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hmac import compare_digest
 from typing import Any, TypeAlias
@@ -21,14 +20,13 @@ from django.http.response import HttpResponseBase
 from .exceptions import GuardError, RouteError
 from .refusals import error_body
 from .streams.context import Context
+from .streams.headers import HEADER_NAME
 
 Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]
 KeyLookup: TypeAlias = Callable[[str], Any]
 
 SESSION_CHALLENGE = 'Session realm="django"'
 API_KEY_CHALLENGE = 'ApiKey realm="django"'
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110, section 5.6.2
 
 
 async def login_required(c: Context) -> bool | HttpResponseBase:
@@ -87,7 +85,7 @@ def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, hea
     Raises:
         RouteError: There is no key, a key is empty or has white space around it, or ``header`` is no name of a header.
     """
-    if not isinstance(header, str) or not _HEADER_NAME.fullmatch(header):
+    if not isinstance(header, str) or not HEADER_NAME.fullmatch(header):
         raise RouteError(f"api_key(header={header!r}): that is not the name of a header")
     owner_of = _lookup(keys) if callable(keys) else _comparison(keys)
 

@@ -48,6 +48,8 @@ MESSAGES: Final[Mapping[int, str]] = {
 """What ``message`` is where an exception is the reason: its own words are for ``DEBUG`` only."""
 JSON: Final = "application/json"
 _WORDS = 1000
+ACCEPT_LOOKED_AT: Final = 1_000
+"""Characters of an ``Accept`` header that are looked at; those of browsers have fewer than 300."""
 
 
 def error_body(status: int, message: str, **more: object) -> dict[str, object]:
@@ -60,10 +62,15 @@ def error_response(status: int, message: str, headers: Mapping[str, str] | None 
     return HttpResponse(encode_json(error_body(status, message)), status=status, content_type=JSON, headers=dict(headers or {}))
 
 
+def accepts(request: HttpRequest, *types: str) -> bool:
+    """Whether the ``Accept`` header names one of these media types; of a long one the beginning is looked at."""
+    accept: str = request.META.get("HTTP_ACCEPT", "")[:ACCEPT_LOOKED_AT]
+    return any(part.partition(";")[0].strip().lower() in types for part in accept.split(","))
+
+
 def wants_html(request: HttpRequest) -> bool:
-    """Whether the ``Accept`` header names HTML, as that of a browser's address bar does; ``*/*`` names nothing."""
-    accept = request.headers.get("Accept", "")
-    return any(part.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml") for part in accept.split(","))
+    """Whether HTML is asked for by name, as a browser's address bar does; ``*/*`` names nothing."""
+    return accepts(request, "text/html", "application/xhtml+xml")
 
 
 def answering(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:

@@ -24,6 +24,7 @@ from .eventlog.trouble import outage
 from .exceptions import (
     ConfigurationError,
     EventLogUnavailable,
+    KVKeyInvalid,
     PositionGone,
     QueryInvalid,
     RequestBodyError,
@@ -48,6 +49,9 @@ from .streams.session_tag import SESSION_HEADER, session_tag
 from .streams.stream import Stream
 
 logger = logging.getLogger("django_agent_sse.stream")
+
+NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
+"""What is raised for a topic or a key that cannot exist, as for one that does not: where a client named it, that is a 404."""
 
 
 class _Inherit:
@@ -212,7 +216,7 @@ class Answering:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:
             return c.json(error_body(error.status, str(error)), status=error.status)
-        except TopicNameInvalid as error:  # most likely of what the client sent; the log tells who wrote it himself
+        except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
             logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
             raise Http404(str(error)) from error
         if response.headers.get("Content-Type") == CONTENT_TYPE:
@@ -258,7 +262,7 @@ class Answering:
         except EventLogUnavailable as error:
             outage.failed(error, runner.stream.topics)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
-        except (Http404, TopicNameInvalid):
+        except (Http404, *NAMES_NOBODY_HAS):
             tally.refused(runner.route, Refusal.NOT_FOUND)
             raise
         except Exception:

@@ -86,6 +86,25 @@ async def test_a_value_from_outside_that_cannot_stand_in_a_name_is_not_found(
     assert all(record.getMessage().isprintable() for record in told)
 
 
+@pytest.mark.parametrize("key", ["", "x" * 5000, "%00" * 80])
+async def test_a_key_of_the_store_that_cannot_exist_is_not_found_either(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    router = Router()
+
+    @router.sse("handler/")
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write((await c.kv.get("logs", c.query["key"])).data)
+
+    async def guard(c: Context) -> bool:
+        return (await c.kv.get("keys", c.query["key"])).exists
+
+    router.topic("guard/", "t", guards=[guard])
+    with served(router):
+        for place in ("/handler/", "/guard/"):
+            assert (await ask(f"{place}?key={key}")).status == 404
+    assert [record.levelno for record in caplog.records if record.name == "django_agent_sse.stream"] == [logging.WARNING] * 2
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
 async def test_it_is_a_warning_that_says_what_was_wrong_and_no_error_of_the_route(caplog: pytest.LogCaptureFixture) -> None:
     with served(router_with_every_form()):
         assert (await ask("/topic/a.b/")).status == 404
@@ -108,8 +127,12 @@ async def test_a_mistake_of_the_developer_is_no_404() -> None:
     async def number(c: Context, stream: Stream) -> None:
         await stream.follow(42)  # type: ignore[arg-type]
 
+    @router.sse("key/")
+    async def key(c: Context, stream: Stream) -> None:
+        await c.kv.get("logs", 42)  # type: ignore[arg-type]
+
     with served(router):
-        assert [(await ask(place)).status for place in ("/none/", "/none/range/", "/number/")] == [500, 500, 500]
+        assert [(await ask(place)).status for place in ("/none/", "/none/range/", "/number/", "/key/")] == [500] * 4
 
 
 def test_topic_name_puts_values_into_a_name() -> None:

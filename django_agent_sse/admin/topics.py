@@ -117,7 +117,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "verbs": [verb for verb in VERBS.values() if self._may(request, verb) and verb.fits(state)],
             "sees": self._sees(request),
             "src": self._url("log", name),
-            "key": quote(name),
+            "key": _key_of(name),
         }
 
     def verb_view(self, request: HttpRequest, key: str, verb: str) -> HttpResponse:
@@ -155,7 +155,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return _name_of(key)
 
     def _url(self, what: str, name: str = "") -> str:
-        args = [quote(name)] if name else []
+        args = [_key_of(name)] if name else []
         return reverse(f"admin:django_agent_sse_logtopic_{what}", args=args, current_app=self.admin_site.name)
 
     def _page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
@@ -200,7 +200,7 @@ def _row(name: str, state: TopicState, readers: Readers) -> Listed:
     paths = ["".join(f"{part}." for part in parents[: depth + 1]) for depth in range(len(parents))]
     return Listed(
         name=name,
-        key=quote(name),
+        key=_key_of(name),
         parts=[(f"{part}.", whole) for part, whole in zip(parents, paths, strict=True)],
         last=last,
         state=state,
@@ -211,9 +211,18 @@ def _row(name: str, state: TopicState, readers: Readers) -> Listed:
     )
 
 
+_FOLDERS = {"_2E": ".", "_2E_2E": ".."}
+"""Topics whose names a browser would take for a folder where they stand in an address, by what stands there."""
+
+
+def _key_of(name: str) -> str:
+    """What stands for a topic in an address."""
+    return name.replace(".", "_2E") if name in _FOLDERS.values() else quote(name)
+
+
 def _name_of(key: str) -> str:
     try:
-        return valid_topic(unquote(key))
+        return valid_topic(_FOLDERS.get(key) or unquote(key))
     except TopicNameInvalid as error:
         raise Http404(str(error)) from error
 

@@ -35,8 +35,8 @@ logger = logging.getLogger("django_agent_sse.monitor")
 COMMANDS = InternalTopic("sse.monitor.commands")
 LIFE = 120.0
 """Seconds for which a command holds after it was signed, by clocks that may be as far apart."""
-MAX_BYTES = 16_384
-"""Bytes of a signed command; what is larger is none."""
+MAX_BYTES = 65_536
+"""Bytes of a signed command; what is larger is none. What the admin's pages ask for, whatever is typed there, has fewer."""
 WAVE = 100
 """Streams that are ended at once; more would hold up the others of the loop."""
 PAUSE = 0.05

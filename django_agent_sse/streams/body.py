@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 from io import BytesIO
 from typing import Any, NoReturn
 
@@ -19,6 +21,9 @@ MOST_VALUES = 100_000
 AT_ONCE = 65_536
 """Bytes that are parsed on the event loop; it takes a few milliseconds."""
 _SEPARATORS = ",:[{"
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Of a surrogate pair, as JSON spells it; no encoding can write one alone."""
+_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 async def read_json(request: HttpRequest, limit: int | None) -> Any:
@@ -30,7 +35,8 @@ async def read_json(request: HttpRequest, limit: int | None) -> Any:
 
     Raises:
         BodyTooLarge: It has more bytes, whether it says so (``Content-Length``) or not, or more than ``MOST_VALUES``.
-        BodyNotJSON: It does not parse, holds NaN or an infinity, is nested too deeply, or is empty.
+        BodyNotJSON: It does not parse, holds NaN, a number that is too large for Python, or half of a character, is nested too
+            deeply, or is empty.
     """
     asked = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if limit is None else limit
     body = _read(request, MOST_BYTES if asked is None else min(asked, MOST_BYTES))
@@ -39,11 +45,13 @@ async def read_json(request: HttpRequest, limit: int | None) -> Any:
 
 def _parsed(body: bytes) -> Any:
     try:
-        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        text = body.decode(json.detect_encoding(body))
         if len(text) > MOST_VALUES and _has_too_many(text):
             raise BodyTooLarge(
                 f"the request's body has over {MOST_VALUES:,} values and names: send fewer, or text instead of numbers"
             )
+        if _has_half(text):
+            raise ValueError("it holds one half of a surrogate pair without the other, which is no character")
         # A function of Python's for each number, not int itself: between two of them other threads have their turn.
         return json.loads(text, parse_constant=_no_such_constant, parse_int=_int, parse_float=_float)
     except (ValueError, RecursionError) as error:
@@ -58,6 +66,11 @@ def _has_too_many(text: str) -> bool:
     return text.count('"') > 2 * MOST_VALUES or sum(map(_separators, text.split('"')[::2])) > MOST_VALUES
 
 
+def _has_half(text: str) -> bool:
+    """Whether a character in it is spelled by half."""
+    return bool(_HALF.search(text)) and bool(_HALF.search(_PAIR.sub("", text.replace("\\\\", "/"))))
+
+
 def _separators(text: str) -> int:
     return sum(map(text.count, _SEPARATORS))
 
@@ -67,7 +80,10 @@ def _int(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    return float(digits)
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is too large a number")
+    return number
 
 
 def _read(request: HttpRequest, limit: int) -> bytes:

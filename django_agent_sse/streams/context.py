@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
-from wsgiref.util import is_hop_by_hop
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import HttpHeaders
 from django.http.response import HttpResponseBase
 from django.utils.functional import LazyObject, empty
 
-from django_agent_sse.exceptions import AgentSSEError, HeadersSent, StreamError
+from django_agent_sse.exceptions import AgentSSEError, HeadersSent
 
 from ..encoding import encode_json
 from ..hub.options import MonitorOptions, monitor_options
 from .body import read_json
 from .client import client_of
+from .headers import check_cookie, check_free, check_header
 from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
 from .users import anonymous, evaluated, set_user
 
 _NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
-_OWNED_BY_THE_STREAM = frozenset({"content-type", "content-encoding", "content-length", "incremental", "x-accel-buffering"})
 
 
 class Var:
@@ -248,12 +247,12 @@ class Context:
 
         Raises:
             HeadersSent: The response has begun.
-            StreamError: The header is one that the stream or the server sets itself.
+            StreamError: The header is one that the stream or the server sets itself, or the name or value is none that HTTP has.
             BadHeaderError: The name or value holds a line break (Django's own error).
         """
         bag = self._headers_bag("set_header")
-        if name.lower() in _OWNED_BY_THE_STREAM or is_hop_by_hop(name):
-            raise StreamError(f"{name} is set by the stream or the server; an answer takes it as c.json(…, headers={{…}})")
+        check_header(name, value)
+        check_free(name)
         bag.headers[name] = value
 
     def set_cookie(self, key: str, value: str = "", **options: Any) -> None:
@@ -261,7 +260,9 @@ class Context:
 
         Raises:
             HeadersSent: The response has begun.
+            StreamError: An option, such as ``path``, holds a control character or ``;``.
         """
+        check_cookie(options)
         self._headers_bag("set_cookie").set_cookie(key, value, **options)
 
     def apply_headers(self, response: HttpResponseBase) -> None:
@@ -283,6 +284,7 @@ class Context:
         response = HttpResponse(body, content_type=content_type, status=status)
         self.apply_headers(response)
         for name, value in (headers or {}).items():
+            check_header(name, value)
             response.headers[name] = value
         return response
 

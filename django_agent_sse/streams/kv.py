@@ -29,7 +29,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.utils.module_loading import import_string
 
 from django_agent_sse import conf
-from django_agent_sse.exceptions import ConfigurationError, KVError, KVKeyInvalid
+from django_agent_sse.exceptions import ArgumentInvalid, ConfigurationError, KVError, KVKeyInvalid
 
 from .kv_keys import keys_beginning, remove
 from .kv_sharing import note_absence
@@ -63,7 +63,8 @@ class KV:
     hides it (django-redis with ``IGNORE_EXCEPTIONS``). A cache may drop entries to make room: local memory, files and the
     database keep 300 unless ``OPTIONS["MAX_ENTRIES"]`` says more.
 
-    Every method raises ``KVKeyInvalid`` for a namespace or key that no cache can hold, and ``ConfigurationError`` for an alias
+    Every method raises ``KVKeyInvalid`` for a namespace or key that no cache can hold, ``ArgumentInvalid`` for one that is no
+    ``str``, and ``ConfigurationError`` for an alias
     that ``CACHES`` does not have.
     """
 
@@ -82,7 +83,8 @@ class KV:
         ``sse.kv:<namespace>:<key>``, both percent-encoded and so reversible; the namespace holds no raw ``:``.
 
         Raises:
-            KVKeyInvalid: One of them is no ``str``, is empty, holds a lone surrogate, or both together are too long.
+            KVKeyInvalid: One of them is empty or holds a lone surrogate, or both together are too long.
+            ArgumentInvalid: One of them is no ``str``.
         """
         whole = f"{PREFIX}{_quoted(ns, 'namespace', '')}:{_quoted(key, 'key', ':/')}"
         if len(whole) > MAX_KEY_LENGTH:
@@ -107,7 +109,7 @@ class KV:
             The values of the keys that exist, in the order asked for.
         """
         if isinstance(keys, str) or not isinstance(keys, Iterable):
-            raise KVKeyInvalid(f"get_many() takes a list of keys, not {type(keys).__name__}: write get_many({ns!r}, [key])")
+            raise ArgumentInvalid(f"get_many() takes a list of keys, not {type(keys).__name__}: write get_many({ns!r}, [key])")
         wanted = {self.cache_key(ns, key): key for key in keys}
         if not wanted:
             return {}
@@ -215,7 +217,7 @@ def _first(keys: Iterable[str], limit: int | None) -> Iterable[str]:
 
 def _quoted(text: object, what: str, safe: str) -> str:
     if not isinstance(text, str):
-        raise KVKeyInvalid(f"a {what} is a str, not {type(text).__name__}: write str({text!r})")
+        raise ArgumentInvalid(f"a {what} is a str, not {type(text).__name__}: write str({text!r})")
     if not text:
         raise KVKeyInvalid(f"the {what} is empty")
     try:

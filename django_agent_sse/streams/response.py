@@ -7,9 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from django.http import HttpResponse, StreamingHttpResponse
 
 from ..encoding import encode_json
-from ..refusals import error_response
+from ..refusals import accepts, error_response
 from ..wire.encoder import control_frame
-from .client import LOOKED_AT
 from .context import Context
 from .farewell import jittered
 from .transport import Transport
@@ -91,7 +90,4 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
 
 def names_event_stream(context: Context) -> bool:
     """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
-    accept = context.header("Accept", "") or ""
-    return context.request.method == "GET" and any(
-        part.partition(";")[0].strip().lower() == CONTENT_TYPE for part in accept[:LOOKED_AT].split(",")
-    )
+    return context.request.method == "GET" and accepts(context.request, CONTENT_TYPE)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -231,6 +232,20 @@ def test_odd_names_have_pages_and_impossible_ones_none() -> None:
     assert "odd/../na?me %#&amp;" in page(client, f"{odd}/change/")
     page(client, "nothing/change/", 404)
     page(client, "_C3_A4/change/", 404)
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "_2E", "_2E_2E"])
+def test_a_topic_that_is_named_like_a_folder_has_a_page_and_can_be_deleted(name: str) -> None:
+    """Browsers resolve ``/../`` in an address: what is named so could be seen, published to and deleted by nobody."""
+    client = person("delete_logtopic", "view_payloads")
+    before = names(page(client))
+    Topic(name).publish(f"this is {name}")
+    (key,) = {*names(page(client))} - {*before}
+    address = f"{PAGE}{key}/change/"
+    assert urljoin("http://testserver/", address) == f"http://testserver{address}"
+    assert f"<title>{name} | " in page(client, f"{key}/change/")
+    post(client, key, "delete", confirmed="1")
+    assert not event_log().state(name).exists
 
 
 def test_values_of_topics_stay_out_of_caches() -> None:

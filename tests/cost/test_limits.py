@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.http import Http404
 from django.test import AsyncRequestFactory, override_settings
 from django.urls import include, path
 
@@ -23,7 +24,7 @@ from django_agent_sse.management import connecting
 from django_agent_sse.streams import body as bodies
 from django_agent_sse.streams.body import AT_ONCE, MOST_BYTES, MOST_VALUES
 from tests.live.servers import poll
-from tests.serving import ask_route, served
+from tests.serving import ask, ask_route, served
 from tests.views.test_answers import routed
 
 from .measuring import PING, WAIT, cost_of, get, ping
@@ -133,7 +134,7 @@ async def test_the_route_answers_413_before_it_begins() -> None:
 
     answer = await ask_route(routed(reads, methods=["POST"]), method="POST", body=LISTS)
     assert answer.status == 413
-    assert "100,000 values" in answer.json()["error"]
+    assert "100,000 values" in answer.json()["error"]["message"]
 
 
 @pytest.mark.urls("tests.cost.urls")
@@ -156,6 +157,19 @@ async def test_no_body_holds_up_others(body: bytes) -> None:
             assert body is LISTS
 
     assert (await cost_of(parse)).held < WAIT
+
+
+@pytest.mark.parametrize("part", [",", "text/htm,", ";", " ,"])
+async def test_no_accept_header_of_a_request_that_is_refused_holds_up_others(part: str) -> None:
+    async def missing(c: Context, stream: Stream) -> None:
+        raise Http404
+
+    async def asks() -> None:
+        answer = await ask("/", headers={"Accept": part * (1_000_000 // len(part))})
+        assert (answer.status, answer.json()["error"]["type"]) == (404, "not_found")
+
+    with served([path("", include(routed(missing).urls)), path(PING[1:], ping)]):
+        assert (await cost_of(asks)).held < WAIT
 
 
 @pytest.mark.parametrize("framed", ["data: " + "x" * 8_000_000 + "\n\n", "data: x\n" * 500_000 + "\n"])
@@ -248,7 +262,7 @@ def test_a_server_that_sends_faster_than_is_printed_is_held() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=serve)
         server.start()
-        answer = connecting.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {})
+        answer = connecting.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, {}, print)
         chunks = answer.chunks(lambda _: None)
         assert next(chunks)
         poll("read ahead", lambda: answer._chunks.full())

@@ -56,8 +56,26 @@ WORST: Mapping[str, Use] = {
     r"[^A-Za-z0-9._-]+": Use("sub", (repeated(" "), repeated(" a"), repeated("a"))),
     # routing
     r"(?:^|/):(\w+)": Use("search", (repeated("/"), repeated("/:"), repeated(":"), repeated("a", before=":"), repeated("/a:"))),
+    r"[^A-Za-z0-9_]+": Use("sub", (repeated("-"), repeated("a-"), repeated("a"))),
+    # management.output, safetext
+    r"\x1b\[[0-9;:]{0,60}m": Use(
+        "sub", (repeated("\x1b["), repeated("0", before="\x1b["), repeated("\x1b[0"), repeated("\x1b[0m"))
+    ),
+    r"(\x1b\[[0-9;:]{0,60}m|\t)": Use("sub", (repeated("\t"), repeated("\x1b["), repeated("\x1b[0"), repeated("\x1b[0m"))),
+    "[^ -~]+": Use("sub", (repeated("é"), repeated("é "), repeated(" "))),
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]": Use(
+        "sub", (repeated("\x00"), repeated("a"), repeated("\U000e0001"))
+    ),
     # guards, eventlog, streams
+    r"\w+(\.\w+)+": Use("fullmatch", (repeated("a"), repeated("a."), repeated("a", after="-"))),
     r"[!#$%&'*+.^_`|~0-9A-Za-z-]+": Use("fullmatch", (repeated("a", after=" "), repeated(" "))),
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]": Use("search", (repeated("a"), repeated("\t"))),
+    r"[\x00-\x1f\x7f;]": Use("search", (repeated("a"), repeated(" "))),
+    r"\\u[dD][89a-fA-F]": Use("search", (repeated("\\"), repeated("\\u"), repeated("\\ud"), repeated("\\ud7"))),
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}": Use(
+        "sub", (repeated("\\ud83d"), repeated("\\ud83d\\ude0"), repeated("\\ud83d\\ude00"), repeated("\\"))
+    ),
     r"[A-Za-z0-9_.:-]{1,100}": Use("fullmatch", (repeated("a"), repeated("a", after=" "))),
     r"([0-9a-z]{6})(?:([A-Za-z]{8})([0-9a-z]{1,13})([A-Z]{6})?)?": Use("fullmatch", (repeated("a"), repeated("a0"))),
     r"([A-Za-z]{8})\.(0|[1-9][0-9]{0,18})(?:\.([A-Z]{6}))?": Use(
@@ -87,10 +105,6 @@ WORST: Mapping[str, Use] = {
     ),
     r"[A-Za-z][\w.-]{0,39}(?:/\d[\w.]{0,19})?": Use("match", (repeated("a"), repeated("a/"), repeated("1", before="a/"))),
     # management
-    r"\x1b\[[0-9;:]*m": Use("sub", (repeated("\x1b["), repeated("\x1b[0"), repeated("0;", before="\x1b["), repeated("\x1b[0m"))),
-    r"\x1b\[[0-9;:]*m|[\x00-\x08\x0a-\x1f\x7f-\x9f]": Use(
-        "sub", (repeated("\x1b["), repeated("\x1b[0"), repeated("0;", before="\x1b["), repeated("\x00"))
-    ),
     r"(\d+(?:\.\d+)?)([smhdw])": Use("fullmatch", (repeated("1"), halves("1", "1", after="."), repeated("1", before="1."))),
     r"(\d+)([kmg]?)i?b?": Use("fullmatch", (repeated("1", after="x"), repeated("1", after="kibx"))),
     r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++': Use(

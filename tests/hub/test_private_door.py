@@ -14,11 +14,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.signing import Signer
+from django.http import QueryDict
 from django.test import Client, override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse.admin import live_streams
+from django_agent_sse.admin.closing import ClosingForm, Target
+from django_agent_sse.admin.live_view import question_of
 from django_agent_sse.eventlog.current import event_log, reset
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
@@ -72,6 +75,19 @@ def test_a_command_travels_and_what_anybody_changes_in_it_is_noticed(command: Co
         other = "A" if event.data[place] != "A" else "B"
         with pytest.raises(CommandRefused, match="not signed"):
             command_of(Event(event.data[:place] + other + event.data[place + 1 :]))
+
+
+def test_whatever_staff_types_is_a_command_and_no_alarm() -> None:
+    """What is refused for its size says in the log that somebody writes to it who should not, and it says so once only."""
+    wide = "\U0001f600" * 5000
+    typed = Target.of({"user": wide, "route": wide, "stream": wide, "process": wide})
+    person = {"reason": ClosingForm.base_fields["reason"].clean(wide[:200]), "by": wide[:150]}
+    questions = [Question(user=typed.user), Question(stream=typed.stream, process="p" * 60)]
+    query = QueryDict(mutable=True)
+    query.update(dict.fromkeys(("route", "user", "process", "text"), wide))
+    told = [Watch(question=question, until=1.0) for question in [*questions, question_of(query)]]
+    for command in [*told, *(Close(retry=1, **{name: getattr(typed, name)}, **person) for name in ("user", "route", "stream"))]:
+        assert command_of(event_of(command)) == command
 
 
 FORGED: dict[str, Event] = {

@@ -76,6 +76,28 @@ async def test_a_body_that_is_no_json_is_a_400(body: bytes) -> None:
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize("body", [b"1e999", b'{"a": [-1e999]}', b"1e" + b"9" * 60_000])
+async def test_a_number_that_python_has_as_an_infinity_is_a_400(body: bytes) -> None:
+    with pytest.raises(BodyNotJSON, match="is too large a number") as refused:
+        await posted(body).json_body()
+    assert len(str(refused.value)) < 200
+
+
+HALVES = [r'"\ud800"', r'{"\uDFFF": 1}', r'"\ude00\ud83d"', r'"\ud83d\\\ude00"', r'"\ud83d\ud83d\ude00\ude00"', '"\ud800"']
+
+
+@pytest.mark.parametrize("text", HALVES)
+async def test_half_a_character_is_a_400(text: str) -> None:
+    """Else what a handler makes of it could not be sent, and anybody could make it fail."""
+    with pytest.raises(BodyNotJSON, match="surrogate|utf-8"):
+        await posted(text.encode("utf-8", "surrogatepass")).json_body()
+
+
+async def test_pairs_and_what_looks_like_one_are_text() -> None:
+    body = rb'["\ud83d\ude00\uD83D\uDE00", "\\ud800", "1.7e308", 1.7e308]'
+    assert await posted(body).json_body() == ["\U0001f600\U0001f600", r"\ud800", "1.7e308", 1.7e308]
+
+
 async def test_a_body_over_the_limit_is_a_413_whether_it_says_so_or_not() -> None:
     for meta in ({}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "3"}, {"CONTENT_LENGTH": "10,10"}):
         c = posted(b'"12345678"')
@@ -204,6 +226,31 @@ def test_headers_of_the_stream_and_the_server_are_refused(name: str) -> None:
 def test_a_line_break_in_a_header_is_refused_at_once(name: str, value: str) -> None:
     with pytest.raises(BadHeaderError):
         context_of().set_header(name, value)
+
+
+@pytest.mark.parametrize("name", ["", "X A", "X:A", "X-Ä", "X\0", "(X)"])
+def test_what_is_no_name_of_a_header_is_refused_at_once(name: str) -> None:
+    with pytest.raises(StreamError, match="is not the name of a header"):
+        context_of().set_header(name, "x")
+    with pytest.raises(StreamError, match="is not the name of a header"):
+        context_of().json({}, headers={name: "x"})
+
+
+@pytest.mark.parametrize("control", [chr(code) for code in (0, 1, 8, 11, 12, 27, 31, 127)])
+def test_a_control_character_in_a_header_is_refused_at_once(control: str) -> None:
+    """A server that is sent one cuts the connection, without an answer."""
+    with pytest.raises(StreamError, match="holds no control characters"):
+        context_of().set_header("X-A", f"a{control}b")
+    with pytest.raises(StreamError, match="holds no control characters"):
+        context_of().text("", headers={"X-A": control})
+    context_of().set_header("X-A", "a\tb")
+
+
+@pytest.mark.parametrize("option", ["path", "domain"])
+@pytest.mark.parametrize("end", ["\r\nSet-Cookie: b=1", "; Secure", "\0"])
+def test_an_option_of_a_cookie_begins_no_other_one_and_no_header(option: str, end: str) -> None:
+    with pytest.raises(StreamError, match=f"the cookie's {option} holds"):
+        context_of().set_cookie("a", "1", **{option: f"x{end}"})
 
 
 def test_c04_after_the_start_headers_and_cookies_raise() -> None:

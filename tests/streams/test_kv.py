@@ -22,7 +22,7 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.exceptions import ConfigurationError, KVError, KVKeyInvalid
+from django_agent_sse.exceptions import ArgumentInvalid, ConfigurationError, KVError, KVKeyInvalid
 from django_agent_sse.streams import kv as kv_module
 from django_agent_sse.streams.kv import KV, KVResult
 from tests.services import running_redis
@@ -201,8 +201,6 @@ def test_a_cache_key_can_be_read_back(ns: str, key: str) -> None:
     [
         ("", "k", "namespace is empty"),
         ("ns", "", "key is empty"),
-        ("ns", 42, r"write str\(42\)"),
-        (None, "k", "a namespace is a str, not NoneType"),
         ("ns", "\ud800", "no valid Unicode"),
         ("ns", "k" * 191, "201 characters, 200 fit"),
         ("ns", "ü" * 40, "hash the key"),
@@ -212,6 +210,16 @@ async def test_a_key_that_no_cache_can_hold_is_refused(settings: Any, ns: Any, k
     store = use_cache(settings, LOCAL)
     for call in (store.get(ns, key), store.set(ns, key, 1), store.delete(ns, key), store.get_many(ns, [key])):
         with pytest.raises(KVKeyInvalid, match=says):
+            await call
+
+
+@pytest.mark.parametrize(
+    ("ns", "key", "says"), [("ns", 42, r"write str\(42\)"), (None, "k", "a namespace is a str, not NoneType")]
+)
+async def test_a_key_of_another_type_is_a_mistake_in_the_code(settings: Any, ns: Any, key: Any, says: str) -> None:
+    store = use_cache(settings, LOCAL)
+    for call in (store.get(ns, key), store.set(ns, key, 1), store.delete(ns, key), store.get_many(ns, [key])):
+        with pytest.raises(ArgumentInvalid, match=says):
             await call
 
 

@@ -1,0 +1,53 @@
+"""Headers and cookies that a project sets: what no server can send is refused where it is set, not by a cut connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from wsgiref.util import is_hop_by_hop
+
+from ..exceptions import StreamError
+from ..safetext import printable
+
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token of RFC 9110, section 5.6.2."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Without the tab, which a value may hold, and line breaks, which Django refuses with an error of its own."""
+_NOT_IN_COOKIES: Final = re.compile(r"[\x00-\x1f\x7f;]")
+_OWNED_BY_THE_STREAM: Final = frozenset(
+    {"content-type", "content-encoding", "content-length", "incremental", "x-accel-buffering"}
+)
+
+
+def check_header(name: str, value: object) -> None:
+    """Refuse a header that HTTP cannot carry. What holds a line break is left to Django.
+
+    Raises:
+        StreamError: The name is no token, or the value holds a control character.
+    """
+    if not HEADER_NAME.fullmatch(name) and not {"\r", "\n"} & {*name}:
+        raise StreamError(f"'{printable(name, 40)}' is not the name of a header: write letters, digits and '-'")
+    if found := _CONTROL.search(str(value)):
+        raise StreamError(f"the value of {name} holds {found[0]!r}: a header holds no control characters; quote() or drop them")
+
+
+def check_free(name: str) -> None:
+    """Refuse a header that is not the project's to set.
+
+    Raises:
+        StreamError: The stream or the server sets it.
+    """
+    if name.lower() in _OWNED_BY_THE_STREAM or is_hop_by_hop(name):
+        raise StreamError(f"{name} is set by the stream or the server; an answer takes it as c.json(…, headers={{…}})")
+
+
+def check_cookie(options: Mapping[str, object]) -> None:
+    """Refuse what would end a cookie's option and begin another one, or another header: Python writes them as they are.
+
+    Raises:
+        StreamError: Such an option.
+    """
+    for option, value in options.items():
+        if isinstance(value, str) and (found := _NOT_IN_COOKIES.search(value)):
+            raise StreamError(f"the cookie's {option} holds {found[0]!r}, which would begin another option or header")
