@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from .. import conf
 from ..exceptions import ConfigurationError
-from ..wire.event import Event
+from ..wire.event import MAX_EVENT_BYTES, Event
 from .position import Position
 
 
@@ -17,7 +17,7 @@ class Limits:
     """How much a log keeps: its ``OPTIONS``, in small letters.
 
     Attributes:
-        max_event_bytes: The largest event, data and name in UTF-8.
+        max_event_bytes: The largest event, data and name in UTF-8; ``wire.MAX_EVENT_BYTES`` at most.
         max_events: Events of one topic; the oldest go first.
         max_bytes: Bytes of one topic's events.
         max_age: Seconds that an event is kept.
@@ -41,6 +41,12 @@ class Limits:
                 raise ConfigurationError(
                     f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {conf.shown(value)}; it must be a number above 0"
                 )
+        if self.max_event_bytes > MAX_EVENT_BYTES:
+            raise ConfigurationError(
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES'] is {conf.shown(self.max_event_bytes)}; it must be "
+                f"{MAX_EVENT_BYTES} (16 MiB) at most, for no stream carries a larger event: store what is larger elsewhere, and "
+                "publish where"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ and none after a comment: some clients take a comment with a blank line, or a bl
 
 from __future__ import annotations
 
-from .event import Event, check_encodable, plain_str, valid_line, valid_name, valid_retry
+from .event import FITS, Event, check_encodable, check_size, plain_str, valid_line, valid_name, valid_retry
 
 
 def frame(data: str, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -19,6 +19,8 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
     """
     if type(data) is not str:
         data = plain_str("data", data)
+    if len(data) > FITS:
+        check_size("data", data)
     head = ""
     if event is not None:
         head = f"event: {valid_name('event', event)}\n"
@@ -58,8 +60,11 @@ def comment(text: str = "") -> bytes:
 
     Raises:
         InvalidEvent: ``text`` is no ``str``, or holds a lone surrogate.
+        EventTooLarge: It takes more than an event may.
     """
     text = plain_str("comment", text)
+    if len(text) > FITS:
+        check_size("comment", text)
     check_encodable("comment", text)
     return "".join(f": {line}\n" if line else ":\n" for line in split_lines(text)).encode()
 
