@@ -28,11 +28,13 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
         head += f"id: {valid_name('id', id)}\n"
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
+    end = "\n"
     if "\r" in data:
         if "\n" in data:
-            data = data.replace("\r\n", "\n")
-        data = data.replace("\r", "\n")
-    lines = data.replace("\n", "\ndata: ") if "\n" in data else data
+            data = data.replace("\r\n", "\n").replace("\r", "\n")
+        else:
+            end = "\r"  # all of them: one copy less
+    lines = data.replace(end, "\ndata: ") if end in data else data
     try:
         return f"{head}data: {lines}\n\n".encode()
     except UnicodeEncodeError:
