@@ -96,7 +96,10 @@ def test_e003_a_number_of_threads_that_is_none(threads: Any) -> None:
         ({"BACKEND": "no.such.Log"}, "cannot be imported"),
         ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {"MAX_EVENTS": 0}}, "MAX_EVENTS"),
         *(
-            ({"BACKEND": f"django_agent_sse.eventlog.{log}", "OPTIONS": {"MAX_EVENT_BYTES": 8 * 2**20 + 1}}, "8388608 (8 MiB) at most")
+            (
+                {"BACKEND": f"django_agent_sse.eventlog.{log}", "OPTIONS": {"MAX_EVENT_BYTES": 8 * 2**20 + 1}},
+                "8388608 (8 MiB) at most",
+            )
             for log in ("memory.MemoryEventLog", "database.DatabaseEventLog", "redis.RedisEventLog")
         ),
     ],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from json.decoder import scanstring
 
 from ..encoding import SLICE, json_slices
 from ..exceptions import InvalidEvent
 from ..wire.event import Event, stored
+
+GIVE_WAY = 0.001
+"""Seconds after each ``SLICE`` of a large event in which other threads have their turn: the event loop takes many short ones."""
 
 
 def pack(events: Iterable[Event]) -> str:
@@ -17,7 +21,7 @@ def pack(events: Iterable[Event]) -> str:
     if len(found) == 1 and len(found[0].data) > SLICE:
         [event] = found
         head, tail = _json([_item(Event("", event=event.event, retry=event.retry))]).split('""', 1)
-        return "".join([head, *json_slices(event.data), tail])
+        return "".join([head, *_giving_way(json_slices(event.data)), tail])
     return _json([_item(event) for event in found])
 
 
@@ -36,6 +40,12 @@ def unpack(text: str) -> list[Event]:
     return [_event(item) for item in items]
 
 
+def _giving_way(slices: Iterable[str]) -> Iterator[str]:
+    for piece in slices:
+        yield piece
+        time.sleep(GIVE_WAY)
+
+
 def _json(items: list[object]) -> str:
     return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
 
@@ -50,6 +60,7 @@ def _first(text: str) -> tuple[str | None, str]:
         slice = text[at : _whole_escapes(text, at, at + SLICE)]
         piece, end = scanstring(f'{slice}"', 0)
         pieces.append(piece)
+        time.sleep(GIVE_WAY)
         at += min(end, len(slice))
         if end <= len(slice):
             return "".join(pieces), f'{text[:begin]}"{text[at:]}'

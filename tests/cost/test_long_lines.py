@@ -274,7 +274,9 @@ async def test_a_line_that_a_handler_writes_has_the_same_bound() -> None:
     router.sse("write/", writes)
     answer = await ask_route(router, "/write/")
     decoder = Decoder()
-    events = [event for start in range(0, len(answer.body), 65_536) for event in decoder.feed(answer.body[start : start + 65_536])]
+    events = [
+        event for start in range(0, len(answer.body), 65_536) for event in decoder.feed(answer.body[start : start + 65_536])
+    ]
     assert [len(event.data) for event in events] == [MAX_EVENT_BYTES, 5]
 
 
