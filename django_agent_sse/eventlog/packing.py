@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]
 
 from ..encoding import SLICE, json_slices
 from ..exceptions import InvalidEvent
@@ -68,7 +68,7 @@ def _first(text: str) -> tuple[str | None, str]:
 
 
 def _whole_escapes(text: str, begin: int, end: int) -> int:
-    """``end``, or up to five characters before it where that is inside an escape such as ``\\u0000``; none is cut by ``begin``."""
+    """``end``, or up to five characters before it where that is inside an escape; none is cut by ``begin``."""
     for start in range(end - 5, end):
         if text[start : start + 1] == "\\":
             before = text[begin:start]

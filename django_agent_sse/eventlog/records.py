@@ -13,7 +13,7 @@ from .position import Position
 
 MOST_EVENT_BYTES = 8 * 1024 * 1024
 """The most that ``MAX_EVENT_BYTES`` may be: half of what a stream carries. An event is written to a database, read from it and
-framed in steps that hold up the whole process: those of so much take less than a fifth of a second, whatever the event is made of.
+framed in steps that hold up the whole process.
 """
 
 

@@ -68,13 +68,13 @@ class Entry:
 
     def numbered(self, id: str) -> bytes:
         """The frame with another id, which must be one line."""
-        return b"%bid: %b\n%b" % (self.frame[: self._head], id.encode(), memoryview(self.frame)[self._tail :])
+        return b"".join((self.frame[: self._head], f"id: {id}\n".encode(), memoryview(self.frame)[self._tail :]))
 
     def with_retry(self, framed: bytes, retry: int) -> bytes:
         """``framed``, which begins with this event's own frame, with a reconnection time in milliseconds, if it has none."""
         if self.event.retry is not None:
             return framed
-        return b"%bretry: %d\n%b" % (framed[: self._tail], retry, memoryview(framed)[self._tail :])
+        return b"".join((framed[: self._tail], b"retry: %d\n" % retry, memoryview(framed)[self._tail :]))
 
 
 class Batch:

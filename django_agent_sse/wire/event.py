@@ -199,8 +199,7 @@ def check_encodable(field: str, text: str) -> None:
 
 
 def check_size(field: str, text: str) -> None:
-    """Raise ``EventTooLarge`` if ``text`` takes more than ``MAX_EVENT_BYTES`` in a stream. Of what has too many characters at once
-    nothing is looked at."""
+    """Raise ``EventTooLarge`` if it takes more than ``MAX_EVENT_BYTES`` in a stream; too many characters are only counted."""
     size = len(text)
     if size <= MAX_EVENT_BYTES:
         size += FIELD_BYTES * _line_ends(text)

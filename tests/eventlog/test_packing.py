@@ -52,5 +52,5 @@ def test_no_escape_is_cut_wherever_it_falls(data: str, before: int) -> None:
 @pytest.mark.parametrize("cut", [1, 2, 3, 30, -1, -2, -3])
 def test_what_is_damaged_is_a_value_error(cut: int) -> None:
     packed = pack([Event("\0" * SLICE, event="tick")])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"Expecting|does not end|delimiter|char "):
         unpack(packed[:cut])

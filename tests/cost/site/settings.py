@@ -1,4 +1,4 @@
-"""``LINES_HOME`` has its files; ``LINES_LOG`` is the event log as JSON, ``LINES_DATABASE`` the address of a PostgreSQL, if any."""
+"""``LINES_HOME`` has its files; ``LINES_LOG`` is the event log as JSON, ``LINES_DATABASE`` a PostgreSQL, if any."""
 
 from __future__ import annotations
 
