@@ -167,8 +167,8 @@ class PositionConflict(EventLogError):
         self.top = top
 
 
-class EventTooLarge(EventLogError):
-    """One event is larger than the log takes; store it elsewhere, and publish where."""
+class EventTooLarge(EventLogError, InvalidEvent):
+    """One event is larger than the log takes, or than any stream carries; store it elsewhere, and publish where."""
 
 
 class TransactionRefused(EventLogError):

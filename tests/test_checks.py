@@ -159,6 +159,13 @@ def test_w010_an_app_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"BACKEND": "no.such.Log"}, "cannot be imported"),
         ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {"MAX_EVENTS": 0}}, "MAX_EVENTS"),
+        *(
+            (
+                {"BACKEND": f"django_agent_sse.eventlog.{log}", "OPTIONS": {"MAX_EVENT_BYTES": 8 * 2**20 + 1}},
+                "8388608 (8 MiB) at most",
+            )
+            for log in ("memory.MemoryEventLog", "database.DatabaseEventLog", "redis.RedisEventLog")
+        ),
     ],
 )
 def test_an_event_log_that_cannot_be_used(given: Any, says: str) -> None:

@@ -9,6 +9,7 @@ from django_agent_sse.loglines import LEVELS, is_line
 from django_agent_sse.logs import log_views, part_of_log
 from django_agent_sse.routing import Router
 from django_agent_sse.wire import Event
+from django_agent_sse.wire.event import FITS
 
 NAMED = "\x1b[36m{name}\x1b[0m {data}"
 """The name in a colour of the terminal, which the viewer knows."""
@@ -20,7 +21,10 @@ def as_line(event: Event) -> Event:
     """What the viewer shows of an event."""
     if is_line(event):
         return event if event.event in ("stdout", "stderr", *LEVELS) else Event(event.data, event="stdout")
-    return Event(NAMED.format(name=event.event, data=event.data), event="stdout")
+    data = event.data
+    if len(data) > FITS // 2:  # with the name, and its colour, it might be too large for a stream
+        data = f"{data[: FITS // 2]}… [cut: the event has {len(data):,} characters]"
+    return Event(NAMED.format(name=event.event, data=data), event="stdout")
 
 
 def topic_log_router(topic: Callable[..., Awaitable[str]], guards: Sequence[Any]) -> Router:

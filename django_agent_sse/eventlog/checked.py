@@ -71,7 +71,7 @@ def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
         if size > most:
             raise EventTooLarge(
                 f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
-                "AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES']. Nothing was appended"
+                "AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES'], up to 8 MiB. Nothing was appended"
             )
         if event.id is not None:
             raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")

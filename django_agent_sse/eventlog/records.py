@@ -11,13 +11,18 @@ from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .position import Position
 
+MOST_EVENT_BYTES = 8 * 1024 * 1024
+"""The most that ``MAX_EVENT_BYTES`` may be: half of what a stream carries. An event is written to a database, read from it and
+framed in steps that hold up the whole process.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much a log keeps: its ``OPTIONS``, in small letters.
 
     Attributes:
-        max_event_bytes: The largest event, data and name in UTF-8.
+        max_event_bytes: The largest event, data and name in UTF-8; ``MOST_EVENT_BYTES`` at most.
         max_events: Events of one topic; the oldest go first.
         max_bytes: Bytes of one topic's events.
         max_age: Seconds that an event is kept.
@@ -41,6 +46,12 @@ class Limits:
                 raise ConfigurationError(
                     f"AGENT_SSE['EVENT_LOG']['OPTIONS'][{option!r}] is {conf.shown(value)}; it must be a number above 0"
                 )
+        if self.max_event_bytes > MOST_EVENT_BYTES:
+            raise ConfigurationError(
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['MAX_EVENT_BYTES'] is {conf.shown(self.max_event_bytes)}; it must be "
+                f"{MOST_EVENT_BYTES} (8 MiB) at most, for a larger event would hold up every other request: store what is larger "
+                "elsewhere, and publish where"
+            )
 
 
 @dataclass(frozen=True, slots=True)

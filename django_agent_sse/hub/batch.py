@@ -68,13 +68,13 @@ class Entry:
 
     def numbered(self, id: str) -> bytes:
         """The frame with another id, which must be one line."""
-        return b"%bid: %b\n\n" % (self.frame[: self._tail], id.encode())
+        return b"".join((memoryview(self.frame)[: self._tail], f"id: {id}\n\n".encode()))
 
     def with_retry(self, framed: bytes, retry: int) -> bytes:
         """``framed``, which begins with this event's own frame, with a reconnection time in milliseconds, if it has none."""
         if self.event.retry is not None:
             return framed
-        return b"%bretry: %d\n%b" % (framed[: self._head], retry, framed[self._head :])
+        return b"".join((framed[: self._head], b"retry: %d\n" % retry, memoryview(framed)[self._head :]))
 
 
 class Batch:

@@ -69,7 +69,7 @@ class Departures:
         self._stalled.add(addresses)
 
     def limit(self, addresses: Addresses) -> None:
-        """Have the kernel give a client ``CLOSING_LIMIT`` seconds without progress, before anything scheduled from now on runs."""
+        """Have the kernel give a client ``CLOSING_LIMIT`` seconds without progress, before anything that is scheduled later."""
         if not self._limited:
             self._loop.call_soon(self._limit_all, context=contextvars.Context())
         self._limited.add(addresses)

@@ -201,11 +201,12 @@ class Feed:
             if batch is None:
                 batch = self.shared[offset] = Batch.of(islice(self._ring, offset - first, None))
             return batch
-        start = offset - offset % PAGE
-        page = self._pages.get(start)
-        if page is not None and page.entries and page.entries[-1].offset <= offset:
-            start = offset  # the aligned page was cut by its bytes, or has grown since: read on from here
+        start, page = offset, self._pages.get(offset)  # alone enough: where memory is short, the aligned one is gone by now
+        if page is None:
+            start = offset - offset % PAGE
             page = self._pages.get(start)
+            if page is not None and page.entries and page.entries[-1].offset <= offset:
+                start, page = offset, None  # that one was cut by its bytes, or has grown since: read on from here
         if page is not None and page.covers(offset):
             return page.after(offset)
         if page is None or page.entries is not None:

@@ -3,6 +3,7 @@
 The value:
 
 - ``Event``: one message, immutable and valid from birth
+- ``MAX_EVENT_BYTES``: the largest one, and what a ``Decoder`` holds for one by default
 - ``MAX_RETRY``: the longest ``retry``, in milliseconds
 
 Writing:
@@ -15,15 +16,14 @@ Writing:
 Reading:
 
 - ``Decoder``: the standard's algorithm for bytes cut at any place
-- ``MAX_EVENT_BYTES``: what it holds for one event by default
 
 Everything that is refused is refused with ``django_agent_sse.exceptions.InvalidEvent``.
 """
 
 from __future__ import annotations
 
-from .decoder import MAX_EVENT_BYTES, Decoder
+from .decoder import Decoder
 from .encoder import comment, encode, frame, split_lines
-from .event import MAX_RETRY, Event
+from .event import MAX_EVENT_BYTES, MAX_RETRY, Event
 
 __all__ = ["MAX_EVENT_BYTES", "MAX_RETRY", "Decoder", "Event", "comment", "encode", "frame", "split_lines"]

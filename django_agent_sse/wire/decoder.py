@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from ..exceptions import InvalidEvent
-from .event import MAX_RETRY, Event, decoded
-
-MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""What a ``Decoder`` holds for one event, by default.
-
-Room for the largest messages in use: LaunchDarkly's contract tests for clients send 10 MiB, and agents send images as base64.
-"""
+from .event import FIELD_BYTES, MAX_EVENT_BYTES, MAX_RETRY, Event, decoded
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -25,8 +19,8 @@ class Decoder:
     ``MAX_RETRY`` counts as ``MAX_RETRY``.
 
     Args:
-        max_event_bytes: The most bytes that one event's data, with the line that is being read, may take. Comments between
-            events do not add up.
+        max_event_bytes: The most bytes that one event's data, with the line that is being read, may take; the name of the line's
+            field does not count. Comments between events do not add up.
 
     Attributes:
         last_event_id: The last event id, ``""`` before any: what to send as ``Last-Event-ID`` when reconnecting.
@@ -42,6 +36,7 @@ class Decoder:
         "_line",
         "_over_limit",
         "_retry",
+        "_room",
         "_started",
         "last_event_id",
         "retry",
@@ -62,6 +57,7 @@ class Decoder:
         self.last_event_id = ""
         self.retry = None
         self._limit = max_event_bytes
+        self._room = max_event_bytes + FIELD_BYTES
         self._start()
 
     def feed(self, chunk: bytes) -> list[Event]:
@@ -77,12 +73,12 @@ class Decoder:
                 if not line:
                     if (event := self._dispatch()) is not None:
                         events.append(event)
-                elif len(self._data) + len(line) > self._limit:
+                elif len(self._data) + len(line) > self._room:
                     self._over_limit = True
                     break
                 else:
                     self._take_field(line)
-            if len(self._data) + len(self._line) > self._limit:
+            if len(self._data) + len(self._line) > self._room:
                 self._over_limit = True
         if self._over_limit and not events:
             raise self._refusal()

@@ -8,7 +8,7 @@ it, a connection cut in between would lose the event, since they resume after it
 
 from __future__ import annotations
 
-from .event import Event, check_encodable, plain_str, valid_line, valid_name, valid_retry
+from .event import FITS, Event, check_encodable, check_size, plain_str, valid_line, valid_name, valid_retry
 
 
 def frame(data: str, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -21,17 +21,21 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
     """
     if type(data) is not str:
         data = plain_str("data", data)
+    if len(data) > FITS:
+        check_size("data", data)
     head = ""
     if event is not None:
         head = f"event: {valid_name('event', event)}\n"
     if retry is not None:
         head += f"retry: {valid_retry(retry)}\n"
     tail = "\n" if id is None else f"id: {valid_name('id', id)}\n\n"
+    end = "\n"
     if "\r" in data:
         if "\n" in data:
-            data = data.replace("\r\n", "\n")
-        data = data.replace("\r", "\n")
-    lines = data.replace("\n", "\ndata: ") if "\n" in data else data
+            data = data.replace("\r\n", "\n").replace("\r", "\n")
+        else:
+            end = "\r"  # all of them: one copy less
+    lines = data.replace(end, "\ndata: ") if end in data else data
     try:
         return f"{head}data: {lines}\n{tail}".encode()
     except UnicodeEncodeError:
@@ -57,8 +61,11 @@ def comment(text: str = "") -> bytes:
 
     Raises:
         InvalidEvent: ``text`` is no ``str``, or holds a lone surrogate.
+        EventTooLarge: It takes more than an event may.
     """
     text = plain_str("comment", text)
+    if len(text) > FITS:
+        check_size("comment", text)
     check_encodable("comment", text)
     return "".join(f": {line}\n" if line else ":\n" for line in split_lines(text)).encode()
 

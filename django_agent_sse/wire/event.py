@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..exceptions import InvalidEvent
+from ..exceptions import EventTooLarge, InvalidEvent
 
 MAX_RETRY = 3_600_000
 """The longest ``retry`` in milliseconds, one hour.
@@ -18,6 +18,15 @@ The standard names no limit, and a client that has taken a ``retry`` keeps it: o
 client that loses its connection for as long. (Beyond 2147483647 the timers of clients that are not the browser's own overflow,
 and they reconnect in a busy loop.) Who is to stay away for longer is sent away by the end of the stream.
 """
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""The largest event: its data in UTF-8, with ``data: `` before each further line. A ``Decoder`` holds so much for one by default.
+
+Room for the largest messages in use: LaunchDarkly's contract tests for clients send 10 MiB, and agents send images as base64.
+Each event is framed, stored and read in steps in which nothing else of the process goes on: so much of it holds up nobody.
+"""
+FIELD_BYTES = len("data: ")
+FITS = MAX_EVENT_BYTES // (FIELD_BYTES + 1)
+"""Characters that fit, whatever they are: a line end takes seven bytes, and no other character more than four."""
 RESERVED = "sse."
 """Event names and ids that begin so speak for the stream itself, and topics that do are the package's own."""
 
@@ -40,6 +49,7 @@ class Event:
     Raises:
         InvalidEvent: A field is of another type, ``event`` or ``id`` holds CR, LF or NUL or begins with ``sse.``, ``retry`` is
             out of range, or a text cannot be encoded as UTF-8 (a lone surrogate).
+        EventTooLarge: The data takes more than ``MAX_EVENT_BYTES`` in a stream.
     """
 
     data: str
@@ -99,7 +109,7 @@ def valid_name(field: str, value: object) -> str:
     Raises:
         InvalidEvent: As there, and where it is reserved.
     """
-    if type(value) is str and value.isprintable() and (value[:1] not in " sS" or "." not in value):
+    if type(value) is str and len(value) <= FITS and value.isprintable() and (value[:1] not in " sS" or "." not in value):
         return value  # nearly every name, at no more than the cost of looking
     text = valid_line(field, value)
     if is_reserved(text):
@@ -115,8 +125,11 @@ def valid_data(value: object) -> str:
 
     Raises:
         InvalidEvent: It is no ``str``, or holds a lone surrogate.
+        EventTooLarge: It takes more than ``MAX_EVENT_BYTES``.
     """
     text = plain_str("data", value)
+    if len(text) > FITS:
+        check_size("data", text)
     if not text.isascii():
         check_encodable("data", text)
     return text
@@ -127,8 +140,11 @@ def valid_line(field: str, value: object) -> str:
 
     Raises:
         InvalidEvent: It is no ``str``, or holds CR, LF, NUL or a lone surrogate.
+        EventTooLarge: It takes more than ``MAX_EVENT_BYTES``.
     """
     text = plain_str(field, value)
+    if len(text) > FITS:
+        check_size(field, text)
     # Controls and surrogates are never printable, so most names and ids pass at this one fast test.
     if text.isprintable():
         return text
@@ -180,6 +196,27 @@ def check_encodable(field: str, text: str) -> None:
             'cannot encode. Read the text with errors="replace" where it comes from, or clean it: '
             'text.encode(errors="replace").decode().'
         ) from None
+
+
+def check_size(field: str, text: str) -> None:
+    """Raise ``EventTooLarge`` if it takes more than ``MAX_EVENT_BYTES`` in a stream; too many characters are only counted."""
+    size = len(text)
+    if size <= MAX_EVENT_BYTES:
+        size += FIELD_BYTES * _line_ends(text)
+    if size <= MAX_EVENT_BYTES and not text.isascii():
+        size += len(text.encode(errors="surrogatepass")) - len(text)
+    if size > MAX_EVENT_BYTES:
+        raise EventTooLarge(
+            f"{field} has {len(text):,} characters and takes {size:,} bytes or more in the stream, where each further line has "
+            f"{FIELD_BYTES} of its own; {MAX_EVENT_BYTES:,} fit, and no option takes more: store it elsewhere and send where, or "
+            "send it in several events. Nothing was written"
+        )
+
+
+def _line_ends(text: str) -> int:
+    if "\r" in text:
+        return text.count("\n") + text.count("\r") - text.count("\r\n")
+    return text.count("\n") if "\n" in text else 0
 
 
 def _mend(field: str, value: Any) -> str:

@@ -162,6 +162,18 @@ async def test_a_ring_is_bounded_by_events_and_by_bytes(log: Watched) -> None:
 # Gaps and ends
 
 
+async def test_large_events_are_read_one_by_one_where_memory_is_short(log: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{number}{'x' * 600_000}" for number in range(8)]
+    publish(log, *texts)
+    feed = await opened(log)
+    monkeypatch.setattr(feeds.budget, "limit", 0)
+    before = log.reads
+    async with asyncio.timeout(PATIENCE):
+        assert await texts_until(Follower(feed), len(texts)) == texts
+    assert log.reads - before <= 3 * len(texts), "each is read, and the page that leads to it, but not again and again"
+    assert len(feed._pages) == 1
+
+
 async def test_what_was_trimmed_is_one_gap_with_the_number_of_lost_events(log: Watched) -> None:
     publish(log, *numbers(1, 10))
     feed = await opened(log)

@@ -204,7 +204,7 @@ def test_an_event_over_the_limit_is_refused_however_it_is_cut(flood, size):
 
 def test_events_before_the_one_over_the_limit_are_not_lost():
     decoder = Decoder(max_event_bytes=100)
-    assert decoder.feed(b"data: a\n\ndata: b\n\ndata: " + b"x" * 100 + b"\n\ndata: c\n\n") == [Event("a"), Event("b")]
+    assert decoder.feed(b"data: a\n\ndata: b\n\ndata: " + b"x" * 101 + b"\n\ndata: c\n\n") == [Event("a"), Event("b")]
     with pytest.raises(InvalidEvent):
         decoder.feed(b"")
 

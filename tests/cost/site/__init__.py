@@ -1,0 +1,1 @@
+"""A site of one process whose lines are long, to be measured from outside."""
