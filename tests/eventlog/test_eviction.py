@@ -83,8 +83,7 @@ async def test_notes_are_repeated_while_a_topic_is_followed_and_that_they_fail_i
     monkeypatch.setattr(feeds_module, "NOTE_PAUSE", 0.0)
     feeds._note_at = 0.0
     await log.aappend("quiet", Event("1"))
-    await log.aappend("sse.own", Event("1"))
-    followers = [Follower(await feeds.open(topic)) for topic in ("quiet", "sse.own", "none")]
+    followers = [Follower(await feeds.open(topic)) for topic in ("quiet", "none")]
     assert await texts_until(followers[0], 1) == ["1"]
     await eventually("it is noted again and again", lambda: len(noted) > 4)
     feeds.close()
