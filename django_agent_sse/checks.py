@@ -19,14 +19,12 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from . import conf
 from .eventlog.current import made
-from .eventlog.eviction import is_internal
 from .exceptions import AgentSSEError, RouteError
 from .hub.measuring import SLOWEST_HEARTBEAT
 from .hub.options import monitor_options
 from .server_checks import no_asgi
 from .streams.kv_sharing import is_per_process
 from .streams.threads import most_connections, on_connection
-from .wire.event import RESERVED
 
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
 """Packages that keep the tenant on a database connection: names of apps, and beginnings of engines."""
@@ -104,7 +102,7 @@ def _has_topics(databases: Sequence[str]) -> bool:
         log = made(conf.setting("EVENT_LOG"))
         if not log.transactional or log.alias not in databases:
             return False
-        return any(not is_internal(name) for name in [*log.topics(limit=1), *log.topics(after=f"{RESERVED}~", limit=1)])
+        return bool(log.topics(limit=1))
     except AgentSSEError:  # no tables yet
         return False
 

@@ -17,6 +17,7 @@ from django.test import override_settings
 
 from django_agent_sse import Context, Event, Router, Stream, checks
 from django_agent_sse.conf import other_default
+from django_agent_sse.eventlog.checked import InternalTopic
 from django_agent_sse.eventlog.current import made
 from tests.eventlog.conftest import database
 from tests.services import free_port
@@ -422,7 +423,7 @@ def test_w006_is_said_where_there_are_topics_but_only_to_who_asks_the_database(s
             return [name for message in run_checks(**how) if (name := message.id or "").startswith(TAG)]
 
     with served(Router()):
-        log.append("sse.monitor.reports", Event("x"))
+        log.append(InternalTopic("sse.monitor.reports"), Event("x"))
         assert ids(databases=[sqlite_file]) == []
         log.append("news", Event("x"))
         assert ids() == []

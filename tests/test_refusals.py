@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from types import ModuleType
@@ -227,9 +228,11 @@ async def test_djangos_test_client_raises_what_the_view_raised_unless_told_not_t
         assert (await AsyncClient().get("/", headers={"Accept": accept})).status_code == 404
 
 
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")  # Django 5.2 leaves the request's body open then
 async def test_who_wants_exceptions_to_propagate_gets_them() -> None:
     with served(raising(RuntimeError("deliberate")), DEBUG_PROPAGATE_EXCEPTIONS=True), pytest.raises(RuntimeError):
         await connect("/").over()
+    gc.collect()
 
 
 # The project's own handlers

@@ -113,6 +113,8 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "EventLog.astate": lambda name: log_of().astate(name),
     "EventLog.heads": lambda name: log_of().heads([name]),
     "EventLog.aheads": lambda name: log_of().aheads(["a", name]),
+    "EventLog.note_followed": lambda name: log_of().note_followed(["a", name]),
+    "EventLog.anote_followed": lambda name: log_of().anote_followed([name]),
     "EventLog.close": lambda name: log_of().close(name),
     "EventLog.aclose": lambda name: log_of().aclose(name),
     "EventLog.closing": lambda name: log_of().closing(name),

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..wire.event import RESERVED
+from .checked import valid_topic
 
 logger = logging.getLogger("django_agent_sse.eventlog")
 
@@ -41,11 +42,11 @@ class Evicting(ABC):
 
     def note_followed(self, topics: Iterable[str]) -> None:
         """Note that these topics are followed now: they are not evicted for ``FOLLOWED_FOR`` seconds."""
-        self._note_followed([*topics])
+        self._note_followed([*map(valid_topic, topics)])
 
     async def anote_followed(self, topics: Iterable[str]) -> None:
         """See ``note_followed``."""
-        names = [*topics]
+        names = [*map(valid_topic, topics)]
         await self._run_note(lambda: self._note_followed(names))
 
     def _note_followed(self, topics: list[str]) -> None:

@@ -94,11 +94,15 @@ class LayerBell:
         outbox: What to send.
         followed: The topics that are followed in this process, at this moment.
         heard: Called with those of them that another process has rung for.
+
+    Attributes:
+        loaded: The layer's modules are imported, which takes long beside what a message takes; or cannot be.
     """
 
     def __init__(self, outbox: Outbox, followed: Callable[[], set[str]], heard: Callable[[set[str]], object]) -> None:
         self.wake_sender = asyncio.Event()
         self.wake_receiver = asyncio.Event()
+        self.loaded = threading.Event()
         self._outbox = outbox
         self._followed = followed
         self._heard = heard
@@ -214,7 +218,10 @@ class LayerBell:
 
     def _layer(self) -> Any:
         if self._made is None:
-            from channels.layers import channel_layers
+            try:
+                from channels.layers import channel_layers
 
-            self._made = channel_layers.make_backend(ALIAS)
+                self._made = channel_layers.make_backend(ALIAS)
+            finally:
+                self.loaded.set()
         return self._made

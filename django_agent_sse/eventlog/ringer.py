@@ -28,6 +28,8 @@ logger = logging.getLogger(BELL)
 
 FLUSH = 1.0
 """Seconds that the end of the process waits for bells that are not sent yet, and again for the thread."""
+LOAD = 10.0
+"""Seconds before that for importing the layer, which a short script's end would else overtake: work, that waits for nobody."""
 JOIN = 5.0
 """Seconds that ``reset()`` waits for the thread."""
 
@@ -153,6 +155,8 @@ class Ringer:
 
     def end(self) -> None:
         """At the end of the process."""
+        if (worker := self._worker) is not None and not self.flush(0):
+            worker.wait_loaded(LOAD)
         self.flush()
         self.stop(FLUSH)
 
@@ -179,6 +183,11 @@ class _Worker:
     def troubles(self) -> dict[str, str]:
         found = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
         return {name: told for name, told in found.items() if told}
+
+    def wait_loaded(self, seconds: float) -> None:
+        """Wait until the layer's modules are imported, for so long at most."""
+        if self._layer is not None and self.thread.is_alive():
+            self._layer.loaded.wait(seconds)
 
     def wake(self) -> None:
         self._call(self._look)

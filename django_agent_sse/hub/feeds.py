@@ -11,7 +11,7 @@ from ..eventlog.base import EventLog
 from ..eventlog.bell import EVERY, LocalBell, bell
 from ..eventlog.checked import valid_topic
 from ..eventlog.current import event_log
-from ..eventlog.eviction import NOTE_EVERY, is_internal
+from ..eventlog.eviction import NOTE_EVERY
 from ..eventlog.poll import Heads
 from ..eventlog.records import Head, Page
 from ..eventlog.ringer import Ringer, ringer
@@ -158,7 +158,7 @@ class Feeds:
         if not self.log.crosses_processes:
             self.log.note_followed(topics)
             return
-        self._to_note.update(topic for topic in topics if not is_internal(topic))
+        self._to_note.update(topics)
         if self._to_note and self._noting is None:
             self._noting = self._loop.create_task(self._note_all())
 

@@ -93,7 +93,7 @@ def stored(data: str, event: str | None = None, retry: int | None = None) -> Eve
     Raises:
         InvalidEvent: It is none: a part is of another type, or cannot be framed.
     """
-    if event is not None and is_reserved(event):
+    if isinstance(event, str) and is_reserved(event):
         event = f"_{event}"
     return Event(data, event=event, retry=min(retry, MAX_RETRY) if isinstance(retry, int) else retry)
 

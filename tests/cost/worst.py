@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from django_agent_sse.safetext import _UNSAFE
+
 Build = Callable[[int], str]
 
 
@@ -18,7 +20,7 @@ class Use:
         inputs: Each makes a text of about so many characters.
     """
 
-    method: Literal["search", "match", "fullmatch", "sub"]
+    method: Literal["search", "match", "fullmatch", "split", "sub"]
     inputs: tuple[Build, ...]
 
 
@@ -31,6 +33,8 @@ def halves(first: str, second: str, *, before: str = "", after: str = "") -> Bui
     """One part again and again, and then another one."""
     return lambda size: before + first * (size // 2 // len(first)) + second * (size // 2 // len(second)) + after
 
+
+_LONG = "\x1b[" + "0;" * 30
 
 WORST: Mapping[str, Use] = {
     # logtail
@@ -55,20 +59,10 @@ WORST: Mapping[str, Use] = {
     r"-?[0-9]{1,19}": Use("fullmatch", (repeated("9"), repeated("-"))),
     r"[^A-Za-z0-9._-]+": Use("sub", (repeated(" "), repeated(" a"), repeated("a"))),
     # routing
+    r"[^A-Za-z0-9_]+": Use("sub", (repeated("-"), repeated("-a"), repeated("a"))),
     r"(?:^|/):(\w+)": Use("search", (repeated("/"), repeated("/:"), repeated(":"), repeated("a", before=":"), repeated("/a:"))),
-    r"[^A-Za-z0-9_]+": Use("sub", (repeated("-"), repeated("a-"), repeated("a"))),
-    # management.output, safetext
-    r"\x1b\[[0-9;:]{0,60}m": Use(
-        "sub", (repeated("\x1b["), repeated("0", before="\x1b["), repeated("\x1b[0"), repeated("\x1b[0m"))
-    ),
-    r"(\x1b\[[0-9;:]{0,60}m|\t)": Use("sub", (repeated("\t"), repeated("\x1b["), repeated("\x1b[0"), repeated("\x1b[0m"))),
-    "[^ -~]+": Use("sub", (repeated("é"), repeated("é "), repeated(" "))),
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]": Use(
-        "sub", (repeated("\x00"), repeated("a"), repeated("\U000e0001"))
-    ),
     # guards, eventlog, streams
-    r"\w+(\.\w+)+": Use("fullmatch", (repeated("a"), repeated("a."), repeated("a", after="-"))),
+    r"\w+(\.\w+)+": Use("fullmatch", (repeated("a"), repeated("a."), repeated("a.a", after="-"), repeated("."))),
     r"[!#$%&'*+.^_`|~0-9A-Za-z-]+": Use("fullmatch", (repeated("a", after=" "), repeated(" "))),
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]": Use("search", (repeated("a"), repeated("\t"))),
     r"[\x00-\x1f\x7f;]": Use("search", (repeated("a"), repeated(" "))),
@@ -105,6 +99,23 @@ WORST: Mapping[str, Use] = {
     ),
     r"[A-Za-z][\w.-]{0,39}(?:/\d[\w.]{0,19})?": Use("match", (repeated("a"), repeated("a/"), repeated("1", before="a/"))),
     # management
+    r"\x1b\[[0-9;:]{0,60}m": Use(
+        "sub",
+        (
+            repeated("\x1b["),
+            repeated("\x1b[0"),
+            repeated("0;", before="\x1b["),
+            repeated("\x1b[" + "0;" * 30),
+            repeated("\x1b[0m"),
+        ),
+    ),
+    r"(\x1b\[[0-9;:]{0,60}m|\t)": Use(
+        "split",
+        (repeated("\x1b["), repeated("0;", before="\x1b["), repeated(_LONG), repeated("\x1b[0m"), repeated("\t")),
+    ),
+    "[^ -~]+": Use("sub", (repeated("\n"), repeated("\na"), repeated("a"))),
+    # safetext
+    _UNSAFE.pattern: Use("sub", (repeated("\n"), repeated("\U000e0001a"), repeated("a"))),
     r"(\d+(?:\.\d+)?)([smhdw])": Use("fullmatch", (repeated("1"), halves("1", "1", after="."), repeated("1", before="1."))),
     r"(\d+)([kmg]?)i?b?": Use("fullmatch", (repeated("1", after="x"), repeated("1", after="kibx"))),
     r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++': Use(

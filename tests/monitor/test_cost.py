@@ -157,7 +157,9 @@ class Told:
         for pid in range(OTHERS):
             process = Process(id=f"other-{pid}", host="web-1", pid=pid, since=0.0)
             now = dataclasses.replace(self._looker.snapshot(), process=process)
-            answers = [[dataclasses.asdict(question), *self._looker.rows(question), {}]]
+            rows, matched = self._looker.rows(question)
+            own = [row._replace(process=process.id, id=f"{process.id}.{number}") for number, row in enumerate(rows)]
+            answers = [[dataclasses.asdict(question), own, matched, {}]]
             self._log.append_unrung(REPORTS, Event(encode(now)))
             self._log.append_unrung(ROWS, Event(encode(now, answers=answers)))
 

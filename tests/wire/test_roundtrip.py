@@ -41,11 +41,16 @@ def made(attempt):
         return None
 
 
+def is_ours(name):
+    return name.strip().lower().startswith("sse.")
+
+
 def is_refused_rightly(attempt):
     lines = [value for value in (attempt["event"], attempt["id"]) if value is not None]
     texts = [attempt["data"], *lines]
     return (
         any(character in line for line in lines for character in "\r\n\0")
+        or any(map(is_ours, lines))
         or any(0xD800 <= ord(character) <= 0xDFFF for value in texts for character in value)
         or not 0 <= (attempt["retry"] or 0) <= MAX_RETRY
     )
@@ -56,11 +61,12 @@ valid_text = st.lists(
     max_size=8,
 ).map("".join)
 one_line = valid_text.map(lambda value: value.replace("\r", "").replace("\n", "").replace("\0", ""))
+names = one_line.filter(lambda value: not is_ours(value))
 events = st.builds(
     Event,
     valid_text,
-    event=st.one_of(st.none(), one_line),
-    id=st.one_of(st.none(), one_line),
+    event=st.one_of(st.none(), names),
+    id=st.one_of(st.none(), names),
     retry=st.one_of(st.none(), st.integers(0, MAX_RETRY)),
 )
 blocks = st.one_of(events, st.builds(comment, one_line))
@@ -83,6 +89,8 @@ def written(parts) -> bytes:
 @settings(wire)
 @given(attempts())
 @example({"data": "", "event": "", "id": "", "retry": 0})
+@example({"data": "", "event": " SSE.", "id": None, "retry": None})
+@example({"data": "", "event": None, "id": "sse.end", "retry": None})
 def test_what_was_made_comes_back_equal_and_the_rest_was_refused(attempt):
     event = made(attempt)
     if event is None:

@@ -89,7 +89,7 @@ export class Parser {
     if (name === "data") this.#data += `${value}\n`;
     else if (name === "event") this.#type = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
-    else if (name === "retry" && /^[0-9]+$/.test(value)) this.retry = Math.min(Number(value), LONGEST_TIMER);
+    else if (name === "retry" && /^[0-9]+$/.test(value)) this.retry = Math.min(Number(value), LONGEST_RETRY);
   }
 }
 
@@ -492,7 +492,7 @@ export class EventStream extends EventTarget {
   }
 
   #heed(retry) {
-    if (retry !== null) this.#retry = Math.min(retry, LONGEST_RETRY);
+    if (retry !== null) this.#retry = retry;
   }
 
   // Sharing it
