@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.test import RequestFactory
-from django_agent_sse.management.lines import LineSplitter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from django_agent_sse.streams.client import LONGEST, client_of, short_agent
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
+from django_agent_sse.wire.lines import LineSplitter
 
 from .test_expressions import check_growth
 from .worst import halves, repeated

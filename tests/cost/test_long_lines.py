@@ -17,7 +17,6 @@ from django.core.management import CommandError, call_command
 from django.template import Context, Template
 from django.test import override_settings
 from django.urls import include, path
-from django_agent_sse.management.lines import LineSplitter
 
 from django_agent_sse import Event, Router, Stream, Topic
 from django_agent_sse.admin.topic_log import topic_log_router
@@ -28,6 +27,7 @@ from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.exceptions import EventTooLarge
 from django_agent_sse.logtail import LINE_CHARACTERS
 from django_agent_sse.wire import MAX_EVENT_BYTES, Decoder, comment, frame
+from django_agent_sse.wire.lines import LineSplitter
 from tests.serving import ask_route, served
 
 from .measuring import PING, WAIT, cost_of, get, ping
