@@ -109,11 +109,12 @@ def test_in_several_processes_those_that_are_alone_meet_nobody_and_a_failure_is_
     for name in ("test_one.py", "test_two.py"):
         (home / name).write_text(TESTS)
     (home / "test_three.py").write_text("import pytest\n\n@pytest.mark.alone\ndef test_that_fails(): assert False\n")
+    outside = {name: value for name, value in os.environ.items() if name != together.INSIDE_NAME}
     words = [sys.executable, "-m", "pytest", "-p", "together", "-p", "no:django", "-p", "no:asyncio", "-n2", "--dist=loadfile"]
     done = subprocess.run(
         words,
         cwd=home,
-        env={**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}"},
+        env={**outside, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -125,3 +126,14 @@ def test_in_several_processes_those_that_are_alone_meet_nobody_and_a_failure_is_
     both = list(combinations(sorted(stays, key=lambda stay: stay[1]), 2))
     met = {frozenset((first[0], second[0])) for first, second in both if second[1] < first[2]}
     assert met <= {frozenset({"with others"})}
+
+
+def test_a_pytest_that_a_test_runs_does_not_wait_for_who_waits_for_that_test(tmp_path: Path) -> None:
+    home = tmp_path / "tests"
+    home.mkdir()
+    shutil.copy(together.__file__, home)
+    (home / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
+    (home / "test_it.py").write_text("def test_it(): pass\n")
+    words = [sys.executable, "-m", "pytest", "-p", "together", "-p", "no:django", "-p", "no:asyncio"]
+    with together.locked(tmp_path, fcntl.LOCK_EX):  # the copy's door: somebody who must be alone stands there
+        subprocess.run(words, cwd=home, env={**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}"}, timeout=60, check=True)

@@ -20,6 +20,9 @@ from tests.ids import ADDRESS
 HERE = Path(__file__).parent
 ROOM, DOOR = HERE, HERE.parent
 """Directories to lock: in the room are the tests that run, at the door is the next one that waits to come in."""
+INSIDE_NAME = "DJANGO_AGENT_SSE_TESTS_INSIDE_A_TEST"
+INSIDE = INSIDE_NAME in os.environ
+"""Whether a test runs this pytest, as a build of the test project does: it has that test's turn, and waits for no other."""
 FIRST = ("ledger", "browser", "docs", "testproject", "live", "monitor", "management")
 """Where the longest files are. Begun first, they keep no process waiting for the others at the end."""
 
@@ -50,7 +53,10 @@ def _rank(path: Path, last: set[Path]) -> int:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Begin a test when it may."""
+    if INSIDE:
+        return (yield)
     with in_turn(alone=is_alone(item)):
+        os.environ[INSIDE_NAME] = "1"
         return (yield)
 
 
