@@ -217,7 +217,7 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines in the frames of our own stream: each is whole, its data comes last, and a blank line ends it."""
+    """The lines in the frames of our own stream: each is whole, the id comes after its data, and a blank line ends it."""
     rest = b""
     async for chunk in frames:
         if len(chunk) > SLICE:
@@ -232,14 +232,16 @@ async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             if not found.startswith(b"data: ", place) or name not in LINE_EVENTS:
                 continue
             start = place + len("data: ")
-            label = line_label(name, found[start : start + HEAD].decode("utf-8", "replace")).encode()
+            last = found.rfind(b"\n") + 1
+            stop = last - 1 if found.startswith(b"id: ", last) else len(found)
+            label = line_label(name, found[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
             if len(found) <= SLICE:
-                ready += (label, found[start:].replace(b"\ndata: ", b"\n"), b"\n")
+                ready += (label, found[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
                 continue
             yield b"".join([*ready, label])
             ready = [b"\n"]
-            while start < len(found):  # a long one in steps, between which others have their turn
-                end = found.rfind(b"\n", start + 1, start + SLICE) if len(found) - start > SLICE else len(found)
+            while start < stop:  # a long one in steps, between which others have their turn
+                end = found.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
                 end = start + SLICE if end < 0 else end
                 yield found[start:end].replace(b"\ndata: ", b"\n")
                 start = end

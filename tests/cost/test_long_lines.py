@@ -27,7 +27,7 @@ from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.exceptions import EventTooLarge
 from django_agent_sse.logtail import LINE_CHARACTERS
 from django_agent_sse.wire import MAX_EVENT_BYTES, Decoder, comment, frame
-from django_agent_sse.wire.lines import LineSplitter
+from django_agent_sse.wire.lines import GOES_ON, LineSplitter
 from tests.serving import ask_route, served
 
 from .measuring import PING, WAIT, cost_of, get, ping
@@ -256,7 +256,8 @@ async def test_records_of_logging_are_cut_and_a_programs_line_is_split() -> None
     assert record.event.data == "x" * LONGEST + f"… [cut: the record has {TOO_LARGE:,} characters]"
     lines = LineSplitter(MOST_EVENT_BYTES)
     pieces = [piece for _ in range(64) for piece in lines.feed(b"x" * 1_000_000)] + lines.finish()
-    assert [len(piece) for piece in pieces] == [MOST_EVENT_BYTES] * 7 + [TOO_LARGE - 7 * MOST_EVENT_BYTES]
+    rest = TOO_LARGE - 7 * (MOST_EVENT_BYTES - len(GOES_ON.encode()))
+    assert [len(piece.encode()) for piece in pieces] == [MOST_EVENT_BYTES] * 7 + [rest]
 
 
 async def test_a_line_that_a_handler_writes_has_the_same_bound() -> None:
