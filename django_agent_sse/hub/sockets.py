@@ -4,8 +4,9 @@ ASGI gives an application no hold on its connection, and three things need one: 
 the kernel, and keeps uvicorn, hypercorn and granian from ending; daphne leaves a connection open when its application leaves
 an answer unfinished; and a server that recycles a worker says so by nothing but closing its listening socket.
 
-A descriptor may be closed and used anew by another thread at any time, so each look is at a duplicate of its own. Behind a
-Unix socket, or where a proxy's headers have taken the place of the client's address, nothing is found, and nothing done.
+A descriptor may be closed and used anew by another thread at any time, so what is done to a connection is done to a duplicate
+that was looked at once more. Behind a Unix socket, or where a proxy's headers have taken the place of the client's address,
+nothing is found, and nothing done.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -56,7 +58,7 @@ def find(wanted: Collection[Addresses]) -> dict[Addresses, int]:
     """The descriptors of these connections, in one pass over all that are open."""
     found: dict[Addresses, int] = {}
     for descriptor in _descriptors():
-        with _duplicate(descriptor) as sock:
+        with _looked_at(descriptor) as sock:
             if sock is not None and (one := _ends(sock)) is not None and one in wanted:
                 found[one] = descriptor
     return found
@@ -64,7 +66,7 @@ def find(wanted: Collection[Addresses]) -> dict[Addresses, int]:
 
 def unsent(descriptor: int, addresses: Addresses) -> int | None:
     """Bytes that the client has not acknowledged; ``None`` where this is no longer that connection, or nobody can tell."""
-    with _duplicate(descriptor) as sock:
+    with _looked_at(descriptor) as sock:
         if sock is None or fcntl is None or _ends(sock) != addresses:
             return None
         try:
@@ -83,10 +85,8 @@ def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
         addresses: It must still be that connection.
         reset: Drop what the client has not taken. Else it goes out first, as far as the kernel has it.
     """
-    with _duplicate(descriptor) as sock:
-        if sock is None or _ends(sock) != addresses:
-            return
-        with contextlib.suppress(OSError):
+    with _held(descriptor, addresses) as sock, contextlib.suppress(OSError):
+        if sock is not None:
             if reset:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             sock.shutdown(socket.SHUT_RDWR)
@@ -97,8 +97,8 @@ def limit(wanted: Collection[Addresses], seconds: float) -> None:
     if not hasattr(socket, "TCP_USER_TIMEOUT") or not wanted:
         return
     for addresses, descriptor in find(wanted).items():
-        with _duplicate(descriptor) as sock, contextlib.suppress(OSError):
-            if sock is not None and _ends(sock) == addresses:
+        with _held(descriptor, addresses) as sock, contextlib.suppress(OSError):
+            if sock is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
@@ -109,7 +109,7 @@ def listeners(port: int) -> frozenset[int]:
 
 def listens(descriptor: int, port: int) -> bool:
     """Whether this is a TCP socket that listens on this port."""
-    with _duplicate(descriptor) as sock, contextlib.suppress(OSError):
+    with _looked_at(descriptor) as sock, contextlib.suppress(OSError):
         return sock is not None and _accepts(sock) and sock.getsockname()[1] == port
     return False
 
@@ -122,22 +122,48 @@ def _descriptors() -> list[int]:
 
 
 @contextlib.contextmanager
-def _duplicate(descriptor: int) -> Iterator[socket.socket | None]:
-    """A TCP socket of its own over the same connection; ``None`` where the descriptor is something else."""
-    try:
-        duplicate = os.dup(descriptor)
-    except OSError:
+def _looked_at(descriptor: int) -> Iterator[socket.socket | None]:
+    """The TCP socket that a descriptor is, to ask it something; ``None`` where it is something else. It stays open.
+
+    Nothing but a socket is ever duplicated or closed here: closing any descriptor of a file, a duplicate too, gives up the
+    locks that the process has on that file, and SQLite's would be among them.
+    """
+    if socket.getdefaulttimeout() is not None:  # Python would make each socket that it looks at a non-blocking one
         yield None
         return
     try:
-        sock = socket.socket(fileno=duplicate)
-    except OSError:  # not a socket
-        os.close(duplicate)
+        sock = socket.socket(fileno=descriptor)
+    except OSError:  # not a socket, or closed by now
         yield None
         return
-    with sock:
+    try:
         is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
         yield sock if is_tcp else None
+    finally:
+        sock.detach()
+
+
+@contextlib.contextmanager
+def _held(descriptor: int, addresses: Addresses) -> Iterator[socket.socket | None]:
+    """A duplicate of this connection, to do something to it; ``None`` where the descriptor is no longer that connection.
+
+    Another thread may close the descriptor at any time, and get it again for another connection.
+    """
+    with _looked_at(descriptor) as looked_at:
+        is_it = looked_at is not None and _ends(looked_at) == addresses
+    if not is_it:
+        yield None
+        return
+    try:
+        duplicate = os.dup(descriptor)
+        is_socket = stat.S_ISSOCK(os.fstat(duplicate).st_mode)
+    except OSError:
+        is_socket = False
+    if not is_socket:  # it became a file in between: the duplicate is better left open than closed
+        yield None
+        return
+    with socket.socket(fileno=duplicate) as sock:
+        yield sock if _ends(sock) == addresses else None
 
 
 def _ends(sock: socket.socket) -> Addresses | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import math
 import os
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +111,30 @@ def test_looking_leaves_no_descriptor_behind(connection: Connection) -> None:
     sockets.unsent(connection.server.fileno(), connection.addresses)
     sockets.listeners(connection.addresses.server_port)
     assert len(os.listdir(sockets.DESCRIPTORS)) == before
+
+
+def test_looking_gives_up_no_lock_of_the_process(connection: Connection, tmp_path: Path) -> None:
+    """Closing any descriptor of a file would: another process could write to a database that this one is writing to."""
+    code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with (tmp_path / "database").open("w+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        sockets.find({connection.addresses})
+        sockets.limit({connection.addresses}, 1)
+        sockets.listeners(connection.addresses.server_port)
+        assert sockets.unsent(file.fileno(), connection.addresses) is None
+        sockets.shut(file.fileno(), connection.addresses, reset=True)
+        other = subprocess.run([sys.executable, "-c", code, file.name], capture_output=True, check=False)
+    assert b"BlockingIOError" in other.stderr
+
+
+def test_looking_changes_no_socket_where_a_default_timeout_is_set(connection: Connection) -> None:
+    connection.server.setblocking(True)
+    socket.setdefaulttimeout(5)
+    try:
+        assert sockets.find({connection.addresses}) == {}
+    finally:
+        socket.setdefaulttimeout(None)
+    assert os.get_blocking(connection.server.fileno())
 
 
 async def test_a_client_that_was_given_up_is_reset_at_once(connection: Connection, leaving: Departures) -> None:
