@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,7 @@ class DemoServer(uvicorn.Server):
             )
         )
         self._call = started
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -42,6 +44,11 @@ class DemoServer(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Streams whose end no event can tell are broken off on purpose, and uvicorn has a line for each."""
+    return "without completing response" not in record.getMessage()
 
 
 def bind(port: int) -> socket.socket:

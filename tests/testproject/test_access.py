@@ -67,7 +67,7 @@ def test_curl_watches_a_running_build_with_a_key(server: Server, header: str) ->
         assert curl.stdout is not None
         lines = (line for line in iter(curl.stdout.readline, "") if line != ":\n")
         assert next(lines) == "event: stdout\n"
-        assert next(lines).endswith(".1\n")
+        assert next(line for line in lines if line.startswith("id: ")).endswith(".1\n")
         for gate in ("half", "end"):
             server.open_gate(build, gate)
         rest = curl.stdout.read()

@@ -188,9 +188,8 @@ def test_ctrl_c_ends_it_soon_with_streams_open(
         assert watcher.stdout is not None
         lines = (line for line in iter(watcher.stdout.readline, "") if line != ":\n")
         assert next(lines) == "event: stdout\n"
+        child = int(next(line for line in lines if line.startswith("data: ")).removeprefix("data: "))
         assert next(lines).endswith(".1\n")
-        watcher.stdout.readline()
-        child = int(watcher.stdout.readline().removeprefix("data: "))
     with one.browser() as browser:
         browser.get(page)  # and keeps its connection
         assert one.interrupt(times) < SOON
