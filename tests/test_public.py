@@ -68,7 +68,7 @@ ERRORS = {
     "TopicNameInvalid": ("EventLogError", ValueError),
     "TopicClosed": ("EventLogError",),
     "PositionConflict": ("EventLogError",),
-    "EventTooLarge": ("EventLogError",),
+    "EventTooLarge": ("EventLogError", "InvalidEvent"),
     "AsyncRequired": ("EventLogError", RuntimeError),
     "TransactionRefused": ("EventLogError",),
     "EventLogUnavailable": ("EventLogError",),

@@ -118,7 +118,7 @@ async def test_a_stream_is_open_before_it_is_over(seen: Seen) -> None:
 
 
 async def test_the_ending_is_the_streams(seen: Seen) -> None:
-    await ask("/fails/")
+    await ask("/fails/", broken_off=True)
     await eventually("it is closed", lambda: len(seen) == 2)
     closed = seen[1][1]
     assert closed["ending"] is closed["stream"].ending is Ending.HANDLER_ERROR

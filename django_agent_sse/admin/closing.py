@@ -21,6 +21,8 @@ LONGEST = 2000
 """Characters of an id, a route or a user."""
 LONGEST_RETRY = 3600
 """Seconds after which a client may be told to come back, at most."""
+ANSWER_TIMEOUT = 5.0
+"""Seconds that processes get to say what they hold."""
 
 
 class NothingThere(Exception):
@@ -58,7 +60,7 @@ class Target:
                 return Target(process=self.process, resume=self.resume)
             if self.stream:
                 return await self._found_stream(running)
-            user = self.user if self.user and (await board.answers(Question(user=self.user)))[1] else ""
+            user = await self._found_user()
         except AgentSSEError as error:
             raise NothingThere(f"Nobody can be asked now: {error}") from error
         route = self.route if any(self.route in one.routes for one in picture.counted) else ""
@@ -66,11 +68,19 @@ class Target:
             raise NothingThere("There is no such stream, or nobody has one open there: it may be over.")
         return Target(user=user, route=route)
 
+    async def _found_user(self) -> str:
+        if not self.user:
+            return ""
+        _, matched, missing = await board.answers(Question(user=self.user), ANSWER_TIMEOUT)
+        if missing and not matched:
+            raise NothingThere("Not every process has answered in time. Try again.")
+        return self.user if matched else ""
+
     async def _found_stream(self, running: Container[str]) -> Target:
         process = self.stream.partition(".")[0]
         if process not in running:
             raise NothingThere("There is no such stream: its process has ended.")
-        rows, _, missing = await board.answers(Question(stream=self.stream, process=process))
+        rows, _, missing = await board.answers(Question(stream=self.stream, process=process), ANSWER_TIMEOUT)
         if missing:
             raise NothingThere("The process of this stream has not answered in time. Try again.")
         if not rows:

@@ -26,6 +26,8 @@ _UNFINISHED: type[BaseException] = RequestAborted if IN_SERVERS_TASK else asynci
 """What makes Django return without the end of the body, in silence, as when the client has left."""
 STUCK_SECONDS = 1.0
 """How long a send that waits for the client may hold up an end that somebody asked for."""
+RESET_SECONDS = 0.5
+"""How long a server gets to see that a connection was reset under it."""
 OPENING_INTERVAL = 0.25
 """Seconds between two looks whether a response that was made is being sent."""
 ALMOST = 0.9
@@ -44,6 +46,7 @@ class Transport:
     __slots__ = (
         "_addresses",
         "_breaking",
+        "_cancelled",
         "_hurry",
         "_last_sent",
         "_pouring",
@@ -66,7 +69,7 @@ class Transport:
         self._sending_since: float | None = None
         self._last_sent = 0.0
         self._waiters: tuple[asyncio.Future[bool], ...] = ()
-        self._breaking = False
+        self._breaking = self._cancelled = False
         self._hurry: asyncio.TimerHandle | None = None
         self.opened: float | None = None
         self.gone = False
@@ -101,7 +104,7 @@ class Transport:
             self._sending_since = None
             self.over()
             await runner.settle()
-            if self._breaking and IN_SERVERS_TASK and (task := asyncio.current_task()):
+            if self._cancelled and IN_SERVERS_TASK and (task := asyncio.current_task()):
                 # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
                 # 6.1 it is the other way round.
                 task.uncancel()
@@ -193,8 +196,16 @@ class Transport:
         """Give up on a send that waits for the client. Nothing waits, nothing happens."""
         if self._pouring is not None and self._sending_since is not None and not self._breaking:
             self._breaking = True
-            if self._addresses is not None:  # now: a server that is told first may close it with megabytes in the kernel
-                self._runner.here.departures.reset(self._addresses)
+            if self._addresses is None:
+                self._cancel_send()
+                return
+            # The server sees that and ends its own send(), as when the client leaves. A cancel beside it would meet Django's own.
+            self._runner.here.departures.reset(self._addresses)
+            self._runner.here.loop.call_later(RESET_SECONDS, self._cancel_send, context=contextvars.Context())
+
+    def _cancel_send(self) -> None:
+        if self._pouring is not None and self._sending_since is not None:
+            self._cancelled = True
             self._pouring.cancel()
 
     def limit(self) -> None:

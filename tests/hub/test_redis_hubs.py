@@ -130,12 +130,14 @@ async def test_more_streams_ask_the_server_for_nothing_more(redis_url: str, comm
         for hub in hubs:
             await asyncio.gather(*map(hub.add, topics))
         await publish_all(hubs, topics)
+        await until("it is noted what is followed", lambda: not any(hub.feeds._noting or hub.feeds._to_note for hub in hubs))
         with commands.counted() as few:
             await publish_all(hubs, topics)
         for hub in hubs:
             hub.streams += [Stream(Follower(await hub.feeds.open(topic), "live")) for topic in topics for _ in range(9)]
             for stream in hub.streams:
                 stream.wake()
+        await until("it is noted what is followed", lambda: not any(hub.feeds._noting or hub.feeds._to_note for hub in hubs))
         with commands.counted() as many:
             await publish_all(hubs, topics)
         connections = [sum(line.connections for line in hub.log.doorbell.lines) for hub in hubs]  # type: ignore[union-attr]
