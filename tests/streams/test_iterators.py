@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +18,16 @@ from tests.inprocess import PATIENCE, eventually, serve
 
 @pytest.fixture(autouse=True)
 def _every_thread_is_given_back() -> Iterator[None]:
+    _wait_until_all_are_given_back()  # those of other tests in this process
     yield
+    _wait_until_all_are_given_back()
+
+
+def _wait_until_all_are_given_back() -> None:
+    """A thread gives itself back when its last work is over, which its stream may have seen a moment before."""
+    deadline = time.monotonic() + PATIENCE
+    while lifelong.taken and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert lifelong.taken == 0
 
 
