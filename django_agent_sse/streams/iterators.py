@@ -15,6 +15,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from ..connections.own import OwnConnections
+from .containment import contained
 from .lifelong import lifelong
 from .threads import current, in_callers_thread
 
@@ -48,6 +49,10 @@ async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
             opened.append(iter(source))
         try:
             return next(opened[0], _END)
+        except Exception:
+            raise
+        except BaseException as error:  # a GeneratorExit that comes out of a thread leaves asyncio's generators half-closed
+            raise contained(error, "an iterator that is piped") from error
         finally:
             connections.give_pooled_back()
 

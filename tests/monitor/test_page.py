@@ -21,6 +21,8 @@ from .serving import PATIENCE, STAFF, MonitorSite, running_site
 SECRETS = {"id": "id-7Kq2", "data": "data-9Xw4", "query": "token-3Pz8", "payload": "payload-5Mt6"}
 CLOSE = f"{STAFF}close/"
 
+pytestmark = pytest.mark.alone  # several processes tell each other things within seconds
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorSite]:

@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django_agent_sse import Context, Stream, apublish
 from django_agent_sse.exceptions import CodeExited
 from django_agent_sse.streams.containment import contained, ends_process
+from django_agent_sse.streams.lifelong import lifelong
 from tests.inprocess import eventually, serve
 
 pytestmark = pytest.mark.usefixtures("sse_log")
@@ -74,6 +75,7 @@ async def test_generators_of_both_kinds_that_exit_end_their_own_stream(error: Ba
     for handler in (asynchronous, plain):
         async with serve(handler) as site:
             assert [event.event for event in await site.connect().rest()] == [None, "sse.error"]
+    await eventually("its thread is given back", lambda: lifelong.taken == 0)
 
 
 @each_error
