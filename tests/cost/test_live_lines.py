@@ -274,7 +274,8 @@ def test_others_are_answered_while_a_long_line_goes_through_the_server(site: tup
         before = NOISE
         for size in sizes(way, kind):
             name = f"way-{list(WAYS).index(way)}-{kind}-{size}"
-            there.publish(name, kind, size)
+            if way != "stream.write()":  # which sends its own line, and may send a longer one than a log takes
+                there.publish(name, kind, size)
             seconds, waited, peak, tries = measured(there, partial(WAYS[way], there, name, kind, size))
             shown = f"{seconds:7.2f} s {waited * 1000:9.0f} ms {peak / MIB:5.0f} MiB {tries:6}"
             print(f"{log:10} {way:26} {kind:8} {size / MIB:5.0f} {shown}")
