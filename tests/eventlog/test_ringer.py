@@ -29,6 +29,7 @@ from .shared import SharedEventLog
 
 @pytest_asyncio.fixture
 async def ringer() -> AsyncIterator[Ringer]:
+    ringer_module.ringer.reset()  # the process's own, which another test may have used
     made = Ringer(LocalBell())
     yield made
     made.reset()

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from django_agent_sse.conf import DEFAULTS
+
 from .client import Client
 from .conftest import seed
 from .servers import Server, poll
 
 STREAMS = 300
-MOST_THREADS = 24
-"""16 of streams, and what the server, the event loop and the event log have."""
+MOST_THREADS = DEFAULTS["THREADS"] + 8
+"""Those of streams, and what the server, the event loop and the event log have."""
 THREADS = 3
 REQUEST_THREADS = 8
 QUIET = 1.0

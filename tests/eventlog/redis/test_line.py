@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -173,8 +172,11 @@ def test_the_thread_and_the_connection_end_some_time_after_the_last_topic(
     heard = lines()
     heard.follow(TOPIC)
     heard.line.unfollow(TOPIC)
+    thread = heard.line._thread
+    assert thread is not None
     until("the thread has ended", lambda: heard.line._thread is None)
-    assert not any(thread.name == "django_agent_sse.redis.line" and thread.is_alive() for thread in threading.enumerate())
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
     heard.follow(TOPIC)
     RedisEventLog(url=server.url).append(TOPIC, Event("1"))
     until("it begins again", lambda: texts(heard) == ["1"])
