@@ -60,7 +60,7 @@ def tables() -> list[str]:
 
 def measure(batch: int) -> None:
     """Append and read back ``EVENTS`` lines."""
-    from django_agent_sse.eventlog.current import event_log
+    from django_agent_sse.eventlog.backend import event_log
     from django_agent_sse.wire.event import Event
 
     log, topic = event_log(), f"batch-{batch}"
@@ -85,7 +85,7 @@ def measure(batch: int) -> None:
 
 def measure_redis() -> None:
     """Print what only Redis can tell: a topic with one event, the server's own time, many topics, eight threads at once."""
-    from django_agent_sse.eventlog.current import event_log
+    from django_agent_sse.eventlog.backend import event_log
     from django_agent_sse.wire.event import Event
 
     log, client, line = event_log(), redis_client(), Event("x" * 80)

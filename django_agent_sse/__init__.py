@@ -41,23 +41,23 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Context": "streams.context",
-    "Ending": "hub.endings",
+    "Ending": "streams.endings",
     "Event": "wire",
     "KV": "streams.kv",
     "Router": "routing",
     "SSEView": "views",
     "Stream": "streams.stream",
-    "Topic": "publishing",
-    "aclose_topic": "publishing",
+    "Topic": "topics.publish",
+    "aclose_topic": "topics.publish",
     "api_key": "guards",
-    "apublish": "publishing",
-    "apublish_many": "publishing",
+    "apublish": "topics.publish",
+    "apublish_many": "topics.publish",
     "atopic_cursor": "eventlog.cursor",
-    "close_topic": "publishing",
+    "close_topic": "topics.publish",
     "login_required": "guards",
     "permission_required": "guards",
-    "publish": "publishing",
-    "publish_many": "publishing",
+    "publish": "topics.publish",
+    "publish_many": "topics.publish",
     "staff_required": "guards",
     "stream_closed": "signals",
     "stream_opened": "signals",
@@ -95,13 +95,13 @@ if TYPE_CHECKING:
     from .eventlog.cursor import atopic_cursor, topic_cursor
     from .eventlog.naming import topic_name
     from .guards import api_key, login_required, permission_required, staff_required
-    from .hub.endings import Ending
-    from .publishing import Topic, aclose_topic, apublish, apublish_many, close_topic, publish, publish_many
     from .routing import Router
     from .signals import stream_closed, stream_opened
     from .streams.context import Context
+    from .streams.endings import Ending
     from .streams.kv import KV
     from .streams.stream import Stream
+    from .topics.publish import Topic, aclose_topic, apublish, apublish_many, close_topic, publish, publish_many
     from .views import SSEView
     from .wire import Event
 

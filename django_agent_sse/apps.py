@@ -14,7 +14,7 @@ class AgentSSEConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks
-        from .eventlog import current  # noqa: F401  it notes that this process serves requests, from the first one on
+        from .checks import project
+        from .eventlog import backend  # noqa: F401  it notes that this process serves requests, from the first one on
 
-        checks.register()
+        project.register()

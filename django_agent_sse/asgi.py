@@ -16,7 +16,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.core.handlers.asgi import ASGIHandler
 
 from .exceptions import ConfigurationError
-from .streams.direct import Scope, offering
+from .streams.fast_send import Scope, offering
 from .streams.threads import request_lease
 from .streams.transport import IN_SERVERS_TASK
 

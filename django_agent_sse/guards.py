@@ -18,8 +18,8 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from .exceptions import GuardError, RouteError
-from .refusals import error_body
 from .streams.context import Context
+from .streams.error_responses import error_body
 from .streams.headers import HEADER_NAME
 
 Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]

@@ -12,20 +12,20 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from .encoding import SLICE, encode_json, json_slices
+from .eventlog.backend import event_log
 from .eventlog.base import EventLog
-from .eventlog.current import event_log
+from .eventlog.failure_log import outage
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
-from .eventlog.trouble import outage
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
-from .loglines import LINE_EVENTS, line_label
-from .refusals import error_body
 from .streams.context import Context
-from .streams.following import Map
+from .streams.error_responses import error_body
 from .streams.stream import Stream
-from .streams.topics import TopicNames, taking
+from .streams.topic_handler import TopicNames, taking
+from .streams.topic_source import Map
 from .views import SSEView
 from .wire import Event
+from .wire.log_lines import LINE_EVENTS, line_label
 
 LogTopic: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""

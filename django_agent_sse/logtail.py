@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 from django.urls import Resolver404, get_script_prefix, resolve
 
+from .eventlog.backend import event_log
 from .eventlog.base import EventLog
-from .eventlog.current import event_log
+from .eventlog.failure_log import outage
 from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
 from .eventlog.records import Page
-from .eventlog.trouble import outage
 from .exceptions import EventLogUnavailable
-from .loglines import is_line, line_text
 from .logs import MAX_COUNT, part_of_log
 from .wire import Event
+from .wire.log_lines import is_line, line_text
 
 LINE_CHARACTERS = 4_096
 """Characters of a line that stand in the page; of a longer one it says how many it has."""

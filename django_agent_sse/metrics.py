@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-from .hub.measures import RouteCounts, Snapshot
-from .hub.measuring import Looker
-from .hub.tally import DURATIONS
+from .contrib.monitor.inspector import Looker
+from .contrib.monitor.stats import RouteCounts, Snapshot
+from .streams.counters import DURATIONS
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 Labels: TypeAlias = tuple[str, ...]

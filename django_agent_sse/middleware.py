@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from .exceptions import RouteError
-from .refusals import answering, as_async, exception_hooks
+from .streams.error_responses import answering, as_async, exception_hooks
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 Middleware: TypeAlias = "str | Callable[..., Any]"

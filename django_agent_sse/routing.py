@@ -11,12 +11,12 @@ from typing import Any, TypeVar, overload
 from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
-from .hub.follower import Start
 from .logs import LogTopic, log_views, part_of_log
-from .streams.following import Filter, Map
 from .streams.handlers import Shape
 from .streams.options import check_names
-from .streams.topics import topic_handler
+from .streams.topic_handler import topic_handler
+from .streams.topic_source import Filter, Map
+from .topics.follower import Start
 from .views import INHERIT, SSEView, listed
 
 _ABOUT = ("methods", "guards", "middleware", "csrf_exempt", "on_error")

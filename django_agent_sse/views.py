@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .eventlog.trouble import outage
+from .eventlog.failure_log import outage
 from .exceptions import (
     ConfigurationError,
     EventLogUnavailable,
@@ -33,20 +33,20 @@ from .exceptions import (
     TopicNameInvalid,
 )
 from .guards import Guard, check_guards, login_required, run_guards
-from .hub.registry import registry
-from .hub.tally import Refusal, tally
 from .middleware import build_chain
-from .refusals import answer_error, error_body, error_response, wants_html, wsgi_response
-from .safetext import printable
+from .runtime.safe_text import printable
 from .streams.containment import contained, ends_process
 from .streams.context import Context
-from .streams.farewell import ErrorStreak, OnError
+from .streams.counters import Refusal, tally
+from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import Shape
+from .streams.messages import ErrorStreak, OnError
 from .streams.options import NAMES, StreamOptions
+from .streams.registry import registry
 from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
-from .streams.runner import Runner
 from .streams.session_tag import SESSION_HEADER, session_tag
 from .streams.stream import Stream
+from .streams.supervisor import Runner
 
 logger = logging.getLogger("django_agent_sse.stream")
 

@@ -8,8 +8,8 @@ from sphinx.application import Sphinx
 
 import django_agent_sse
 from django_agent_sse import logs
-from django_agent_sse.hub import departures
-from django_agent_sse.streams import aside, buffer, farewell, kv, last_event_id, transport, workers
+from django_agent_sse.runtime import worker_threads
+from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, messages, transport
 from django_agent_sse.wire import MAX_RETRY
 
 CONTRIB = ("admin", "auth", "contenttypes", "messages", "sessions")
@@ -37,16 +37,16 @@ html_title = f"django-agent-sse {release}"
 
 # Numbers that the pages name, from the code.
 _NUMBERS = {
-    "cleanup_seconds": aside.CLEANUP_SECONDS,
+    "cleanup_seconds": callbacks.CLEANUP_SECONDS,
     "closing_limit": departures.CLOSING_LIMIT,
     "closing_timeout": departures.CLOSING_TIMEOUT,
     "kv_key_length": kv.MAX_KEY_LENGTH,
-    "last_retry_seconds": farewell.LAST_RETRY / 1000,
+    "last_retry_seconds": messages.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,
     "max_id_bytes": last_event_id.MAX_BYTES,
     "max_retry": MAX_RETRY,
     "overflow": buffer.OVERFLOW,
-    "quiet_seconds": workers.QUIET_SECONDS,
+    "quiet_seconds": worker_threads.QUIET_SECONDS,
     "stuck_seconds": transport.STUCK_SECONDS,
 }
 rst_prolog = "\n".join(

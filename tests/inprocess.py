@@ -22,8 +22,8 @@ from django.urls import include, path
 
 from django_agent_sse import Router, Stream
 from django_agent_sse.asgi import wrap
-from django_agent_sse.hub.registry import registry
-from django_agent_sse.streams.runner import Runner
+from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.supervisor import Runner
 from django_agent_sse.wire import Decoder, Event
 
 PATIENCE = 5.0

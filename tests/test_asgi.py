@@ -17,7 +17,8 @@ from django.utils.decorators import sync_only_middleware
 
 from django_agent_sse import Context, Router, Stream, asgi
 from django_agent_sse.exceptions import ConfigurationError
-from django_agent_sse.streams import threads, workers
+from django_agent_sse.runtime import worker_threads
+from django_agent_sse.streams import threads
 from tests.inprocess import PATIENCE, Client, Diary, eventually, serve
 from tests.serving import connect, served
 
@@ -116,7 +117,7 @@ def test_an_asgiref_without_executors_is_refused_with_the_mend(monkeypatch: pyte
 async def test_requests_one_after_another_use_the_same_thread_again() -> None:
     application = asgi.wrap(thread_name)
     names = [sent["thread"] for _ in range(20) for sent in await run(application, http("text/event-stream"))]
-    assert len(set(names)) <= workers.AT_ONCE
+    assert len(set(names)) <= worker_threads.AT_ONCE
     assert names[0].startswith(POOL)
 
 

@@ -15,10 +15,11 @@ from django.core.checks import CheckMessage, Error, Warning, run_checks
 from django.db import connections
 from django.test import override_settings
 
-from django_agent_sse import Context, Event, Router, Stream, checks
+from django_agent_sse import Context, Event, Router, Stream
+from django_agent_sse.checks import project
 from django_agent_sse.conf import other_default
-from django_agent_sse.eventlog.checked import InternalTopic
-from django_agent_sse.eventlog.current import made
+from django_agent_sse.eventlog.backend import made
+from django_agent_sse.eventlog.validation import InternalTopic
 from tests.eventlog.conftest import database
 from tests.services import free_port
 from tests.serving import served
@@ -133,7 +134,7 @@ def test_w009_a_pool_that_streams_could_take_whole(monkeypatch: pytest.MonkeyPat
 
 def test_w009_counts_the_event_logs_own_threads_and_is_silent_for_a_larger_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     pooled(monkeypatch, {"max_size": 6})
-    monkeypatch.setattr(checks, "_deferred_transactions", list)
+    monkeypatch.setattr(project, "_deferred_transactions", list)
     log = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": "topics"}}
     assert list(found(AGENT_SSE={"THREADS": 3, "EVENT_LOG": log})) == ["W012"]
     assert list(found(AGENT_SSE={"THREADS": 3})) == []
@@ -151,7 +152,7 @@ def test_w010_an_engine_that_keeps_the_tenant_on_the_connection(monkeypatch: pyt
 
 
 def test_w010_an_app_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.apps, "is_installed", lambda name: name == "django_rls")
+    monkeypatch.setattr(project.apps, "is_installed", lambda name: name == "django_rls")
     assert list(found()) == ["W013"]
 
 
@@ -240,7 +241,7 @@ def test_w011_runserver_says_at_its_start_whether_streams_will_work(tmp_path: Pa
     ids=repr,
 )
 def test_w002_a_core_layer_under_the_time_out_of_redis_py_8(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
-    monkeypatch.setattr(checks, "version", lambda package: "8.0.1")
+    monkeypatch.setattr(project, "version", lambda package: "8.0.1")
     messages = found(CHANNEL_LAYERS=layer(**config))
     assert list(messages) == ["W002"]
     assert isinstance(messages["W002"], Warning)
@@ -257,12 +258,12 @@ def test_w002_a_core_layer_under_the_time_out_of_redis_py_8(monkeypatch: pytest.
     ids=repr,
 )
 def test_w002_is_silent_where_every_host_waits_longer(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
-    monkeypatch.setattr(checks, "version", lambda package: "8.0.1")
+    monkeypatch.setattr(project, "version", lambda package: "8.0.1")
     assert found(CHANNEL_LAYERS=layer(**config)) == {}
 
 
 def test_w002_is_silent_for_other_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "version", lambda package: "8.0.1")
+    monkeypatch.setattr(project, "version", lambda package: "8.0.1")
     others = {
         "a": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
         "b": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://localhost"]}},
@@ -272,15 +273,15 @@ def test_w002_is_silent_for_other_layers(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("installed", ["7.4.0", "", "unknown"])
 def test_w002_is_silent_with_an_older_redis_py(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
-    monkeypatch.setattr(checks, "version", lambda package: installed)
+    monkeypatch.setattr(project, "version", lambda package: installed)
     assert found(CHANNEL_LAYERS=layer()) == {}
 
 
 def test_w002_is_silent_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(package: str) -> str:
-        raise checks.PackageNotFoundError(package)
+        raise project.PackageNotFoundError(package)
 
-    monkeypatch.setattr(checks, "version", missing)
+    monkeypatch.setattr(project, "version", missing)
     assert found(CHANNEL_LAYERS=layer()) == {}
 
 

@@ -32,9 +32,9 @@ from django_agent_sse.guards import (
     signed_in,
     staff_required,
 )
-from django_agent_sse.hub.registry import open_streams
-from django_agent_sse.refusals import TYPES
 from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.error_responses import TYPES
+from django_agent_sse.streams.registry import open_streams
 from tests.ids import plain
 from tests.serving import ask, ask_route, served
 

@@ -14,9 +14,9 @@ from django.core.management import call_command
 from django_agent_sse import Event, Router
 from django_agent_sse.admin.topic_log import as_line
 from django_agent_sse.contrib.logging import TopicHandler
-from django_agent_sse.eventlog.current import event_log
-from django_agent_sse.loglines import LEVELS, is_line, level_name, line_text
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.logtail import log_tail
+from django_agent_sse.wire.log_lines import LEVELS, is_line, level_name, line_text
 from tests.serving import ask, served
 
 NAME = "builds.1"

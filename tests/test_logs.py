@@ -13,7 +13,7 @@ from django.http import Http404
 from django.urls import reverse
 
 from django_agent_sse import Context, Event, Router, Topic, login_required
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import EventLogUnavailable, RouteError
 from django_agent_sse.logs import MAX_COUNT, part_of_log
 from django_agent_sse.logtail import Tail, log_tail

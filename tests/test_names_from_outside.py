@@ -18,9 +18,9 @@ from django.urls import path
 
 from django_agent_sse import Context, Router, Stream, topic_name
 from django_agent_sse.admin import LiveLogAdminMixin
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from django_agent_sse.exceptions import ConfigurationError, RouteError, TopicNameInvalid
-from django_agent_sse.hub.tally import tally
+from django_agent_sse.streams.counters import tally
 from tests.serving import ask, served
 
 OUTSIDE = ["a.b", ".", "ü", "a\nb", "\x1b[2J", "\x7f", "\u202e", "x" * 201, "東京"]
@@ -28,10 +28,10 @@ OUTSIDE = ["a.b", ".", "ü", "a\nb", "\x1b[2J", "\x7f", "\u202e", "x" * 201, "�
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[None]:
-    current.reset()
+    backend.reset()
     tally.reset()
     yield
-    current.reset()
+    backend.reset()
     tally.reset()
 
 

@@ -13,18 +13,18 @@ from django.core.management import CommandError, call_command, get_commands, loa
 from django.http import Http404
 from django.template import Context as TemplateContext
 from django.template import Template
+from django_agent_sse.eventlog.database.serialization import unpack
 
 import django_agent_sse
 from django_agent_sse import Context, Event, Router, Stream, Topic, publish, topic_name
-from django_agent_sse.admin.topic_verbs import PublishForm
+from django_agent_sse.admin.topic_actions import PublishForm
 from django_agent_sse.contrib.logging import TopicHandler
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.checked import InternalTopic
 from django_agent_sse.eventlog.internal import internal_topics
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.eventlog.packing import unpack
-from django_agent_sse.eventlog.redis import wire as redis_wire
+from django_agent_sse.eventlog.redis import codec as redis_wire
+from django_agent_sse.eventlog.validation import InternalTopic
 from django_agent_sse.exceptions import InvalidEvent, RouteError, TopicNameInvalid
 from django_agent_sse.testing.log import PublishedLog
 from django_agent_sse.wire import MAX_RETRY, Decoder, encode, frame
@@ -38,9 +38,9 @@ LOOKALIKES = ["sse", "sse-end", "ssex.y", "builds.sse.end", "asse.x", "sse_monit
 @pytest.fixture(autouse=True)
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventLog]:
     monkeypatch.setattr(MemoryEventLog, "crosses_processes", True)  # so that commands take it
-    current.reset()
-    yield current.event_log()
-    current.reset()
+    backend.reset()
+    yield backend.event_log()
+    backend.reset()
 
 
 # Topics: every door, found by the names of what it takes
@@ -70,7 +70,7 @@ async def through(door: Callable[[str], Any], name: str) -> Any:
 
 
 def log_of() -> EventLog:
-    return current.event_log()
+    return backend.event_log()
 
 
 async def followed(name: str) -> None:
@@ -178,8 +178,8 @@ async def test_a_reserved_topic_is_refused_at_every_door(door: str, name: str, c
     else:
         with pytest.raises(REFUSALS, match="reserved"):
             await through(TOPIC_DOORS[door], name)
-    assert current.event_log().topics() == []
-    assert [*internal_topics(current.event_log())] == []
+    assert backend.event_log().topics() == []
+    assert [*internal_topics(backend.event_log())] == []
     assert not [record for record in caplog.records if record.exc_info]
 
 

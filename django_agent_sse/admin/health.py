@@ -9,14 +9,14 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
 from django_agent_sse import conf
-from django_agent_sse.eventlog.current import event_log
-from django_agent_sse.eventlog.trouble import public_words
+from django_agent_sse.contrib.monitor.cluster import Picture
+from django_agent_sse.contrib.monitor.inspector import SLOWEST_HEARTBEAT
+from django_agent_sse.contrib.monitor.process import siblings
+from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.eventlog.failure_log import public_words
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.hub.board import Picture
-from django_agent_sse.hub.measuring import SLOWEST_HEARTBEAT
-from django_agent_sse.hub.process import siblings
 
-from .shown import span
+from .formatting import span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

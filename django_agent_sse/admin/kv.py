@@ -18,7 +18,7 @@ from django_agent_sse.exceptions import KVError, KVNotEnumerable
 from django_agent_sse.models import KeyValueStore
 from django_agent_sse.streams.kv import KV
 
-from .pretty import kind, pretty
+from .safe_repr import kind, pretty
 
 LISTED = 200
 """Namespaces and keys that a page lists at most."""

@@ -20,14 +20,14 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
 
-from django_agent_sse.eventlog.checked import valid_topic
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.naming import fields_of, filled
+from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import ConfigurationError, EventLogError, RouteError, TopicNameInvalid
-from django_agent_sse.refusals import error_body
 from django_agent_sse.routing import Router
-from django_agent_sse.safetext import printable
+from django_agent_sse.runtime.safe_text import printable
 from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.error_responses import error_body
 
 from .access import admin_required, admin_view
 from .log_page import hidden_log, with_log

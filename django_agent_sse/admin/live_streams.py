@@ -14,10 +14,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
-from django_agent_sse.eventlog.trouble import public_words
+from django_agent_sse.contrib.monitor.service import tell
+from django_agent_sse.contrib.monitor.stats import State
+from django_agent_sse.eventlog.failure_log import public_words
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.hub.measures import State
-from django_agent_sse.hub.monitor import tell
 from django_agent_sse.models import LiveStreams
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.stream import Stream
@@ -25,7 +25,7 @@ from django_agent_sse.views import SSEView
 
 from . import health
 from .access import admin_required, admin_view
-from .closing import ClosingForm, NothingThere, Target, command_of
+from .close_form import ClosingForm, NothingThere, Target, command_of
 from .live_view import Viewer, question_of
 
 EVERY = 1.0

@@ -12,15 +12,15 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, QueryDict
 
+from django_agent_sse.contrib.monitor.cluster import READ, Picture, Seen, board
+from django_agent_sse.contrib.monitor.inspector import ROWS, SORTS, Question
+from django_agent_sse.contrib.monitor.stats import Row, State
+from django_agent_sse.eventlog.failure_log import public_words
 from django_agent_sse.eventlog.position import Position
-from django_agent_sse.eventlog.trouble import public_words
 from django_agent_sse.eventlog.vector import parse_vector
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.hub.board import READ, Picture, Seen, board
-from django_agent_sse.hub.measures import Row, State
-from django_agent_sse.hub.measuring import ROWS, SORTS, Question
 
-from . import health, shown
+from . import formatting, health
 
 CARDS = (
     ("open", "Open streams", "open"),
@@ -88,7 +88,7 @@ class Viewer:
         await self._name({row.user for row in rows[:ROWS]})
         processes = {seen.snapshot.process.id: seen.snapshot.process.name for seen in picture.processes}
         return {
-            "at": shown.clock(picture.at),
+            "at": formatting.clock(picture.at),
             "cards": self._cards(picture),
             "rows": [self._row(row, processes) for row in rows[:ROWS]],
             "summary": _summary(min(len(rows), ROWS), matched, picture.total("open"), self.missing),
@@ -100,17 +100,17 @@ class Viewer:
 
     def _cards(self, picture: Picture) -> list[dict[str, str]]:
         values = {
-            "open": shown.number(picture.total("open")),
-            "events": shown.number(picture.rates["events"]),
-            "bytes": shown.size(picture.rates["bytes"]),
-            "slow": shown.number(picture.total("slow")),
-            "refused": shown.number(sum(picture.series["refused"])),
-            "errors": shown.number(sum(picture.series["errors"])),
-            "processes": shown.number(len(picture.counted)),
+            "open": formatting.number(picture.total("open")),
+            "events": formatting.number(picture.rates["events"]),
+            "bytes": formatting.size(picture.rates["bytes"]),
+            "slow": formatting.number(picture.total("slow")),
+            "refused": formatting.number(sum(picture.series["refused"])),
+            "errors": formatting.number(sum(picture.series["errors"])),
+            "processes": formatting.number(len(picture.counted)),
         }
         cards = []
         for key, label, series in CARDS:
-            line, area = shown.spark(picture.series[series])
+            line, area = formatting.spark(picture.series[series])
             alarm = "1" if key in ("slow", "errors", "refused") and values[key] != "0" else ""
             cards.append({"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": alarm})
         return cards
@@ -123,13 +123,13 @@ class Viewer:
             "topics": ", ".join(row.topics),
             "user": self._names.get(row.user, row.user) if row.user else "anonymous",
             "user_id": row.user,
-            "opened": shown.clock(row.opened),
-            "duration": shown.span(row.seconds),
-            "events": shown.number(row.events),
-            "bytes": shown.size(row.bytes),
+            "opened": formatting.clock(row.opened),
+            "duration": formatting.span(row.seconds),
+            "events": formatting.number(row.events),
+            "bytes": formatting.size(row.bytes),
             "last_id": self._id(row.last_id),
-            "lag": shown.number(row.lag),
-            "wrote": f"{shown.span(row.idle)} ago",
+            "lag": formatting.number(row.lag),
+            "wrote": f"{formatting.span(row.idle)} ago",
             "address": row.address,
             "agent": row.agent,
             "process": processes.get(row.process, row.process),
@@ -165,7 +165,11 @@ def names_of(users: Iterable[str]) -> dict[str, str]:
 
 
 def _summary(listed: int, matched: int, total: int, missing: int) -> str:
-    told = f"{shown.number(matched)} of {shown.number(total)} streams" if matched != total else f"{shown.number(total)} streams"
+    told = (
+        f"{formatting.number(matched)} of {formatting.number(total)} streams"
+        if matched != total
+        else f"{formatting.number(total)} streams"
+    )
     if listed < matched:
         told += f", the first {listed} are shown: search, or filter"
     return f"{told}; {missing} {'process has' if missing == 1 else 'processes have'} not answered yet" if missing else told
@@ -176,11 +180,11 @@ def _process(seen: Seen) -> dict[str, Any]:
     return {
         "id": snapshot.process.id,
         "name": snapshot.process.name,
-        "since": shown.clock(snapshot.process.since),
-        "open": shown.number(snapshot.total("open")) if seen.state != "gone" else "–",
-        "slow": shown.number(snapshot.total("slow")) if seen.state != "gone" else "–",
-        "opened": shown.number(snapshot.total("opened")),
-        "reported": f"{shown.span(seen.age)} ago",
+        "since": formatting.clock(snapshot.process.since),
+        "open": formatting.number(snapshot.total("open")) if seen.state != "gone" else "–",
+        "slow": formatting.number(snapshot.total("slow")) if seen.state != "gone" else "–",
+        "opened": formatting.number(snapshot.total("opened")),
+        "reported": f"{formatting.span(seen.age)} ago",
         "state": "draining" if snapshot.draining and seen.state == "reporting" else seen.state,
     }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from django_agent_sse.loglines import LEVELS, is_line
 from django_agent_sse.logs import log_views, part_of_log
 from django_agent_sse.routing import Router
 from django_agent_sse.wire import Event
 from django_agent_sse.wire.event import FITS
+from django_agent_sse.wire.log_lines import LEVELS, is_line
 
 NAMED = "\x1b[36m{name}\x1b[0m {data}"
 """The name in a colour of the terminal, which the viewer knows."""

@@ -15,21 +15,21 @@ from django.shortcuts import redirect, render
 from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from django_agent_sse.eventlog.checked import valid_topic
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.contrib.monitor.cluster import Readers, board
+from django_agent_sse.contrib.monitor.inspector import TOPICS
+from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.eventlog.failure_log import outage, public_words
 from django_agent_sse.eventlog.records import TopicState
-from django_agent_sse.eventlog.trouble import outage, public_words
+from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
-from django_agent_sse.hub.board import Readers, board
-from django_agent_sse.hub.measuring import TOPICS
 from django_agent_sse.models import LogTopic
 from django_agent_sse.streams.context import Context
 
-from . import shown
+from . import formatting
 from .access import admin_required
+from .topic_actions import VERBS, Verb, do
 from .topic_log import topic_log_router
-from .topic_verbs import VERBS, Verb, do
 
 LISTED = 50
 """Topics of one page."""
@@ -204,9 +204,9 @@ def _row(name: str, state: TopicState, readers: Readers) -> Listed:
         parts=[(f"{part}.", whole) for part, whole in zip(parents, paths, strict=True)],
         last=last,
         state=state,
-        size=shown.size(state.bytes),
-        age=shown.span(max(0.0, now - state.oldest_at)) if state.oldest_at is not None else "–",
-        quiet=f"{shown.span(max(0.0, now - state.newest_at))} ago" if state.newest_at is not None else "–",
+        size=formatting.size(state.bytes),
+        age=formatting.span(max(0.0, now - state.oldest_at)) if state.oldest_at is not None else "–",
+        quiet=f"{formatting.span(max(0.0, now - state.newest_at))} ago" if state.newest_at is not None else "–",
         readers=readers.of(name),
     )
 
@@ -239,6 +239,6 @@ def _about_the_log() -> dict[str, Any]:
         "durable": log.durable,
         "shared": log.crosses_processes,
         "events": f"{log.limits.max_events:,}",
-        "bytes": shown.size(log.limits.max_bytes),
-        "age": shown.span(log.limits.max_age),
+        "bytes": formatting.size(log.limits.max_bytes),
+        "age": formatting.span(log.limits.max_age),
     }

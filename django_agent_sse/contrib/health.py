@@ -13,10 +13,10 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
 
-from ..eventlog.current import event_log
+from ..eventlog.backend import event_log
 from ..exceptions import AgentSSEError
-from ..hub.commands import COMMANDS
-from ..hub.registry import registry
+from ..streams.registry import registry
+from .monitor.commands import COMMANDS
 
 logger = logging.getLogger("django_agent_sse.health")
 

@@ -11,14 +11,14 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from ..connections.own import OwnConnections, give_connections_back
-from ..eventlog.checked import size_of, valid_topic
-from ..eventlog.current import event_log
-from ..eventlog.threads import QUIET_SECONDS, under_test
+from ..eventlog.backend import event_log
+from ..eventlog.validation import size_of, valid_topic
 from ..exceptions import AgentSSEError, EventLogUnavailable, EventTooLarge
-from ..loglines import level_name
-from ..publishing import Topic
+from ..runtime.connections import OwnConnections, give_connections_back
+from ..runtime.pools import QUIET_SECONDS, under_test
+from ..topics.publish import Topic
 from ..wire.event import Event
+from ..wire.log_lines import level_name
 
 BATCH: Final = 256
 """Records that are published at once."""

@@ -12,12 +12,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..guards import Guard, check_guards, run_guards
-from ..hub.board import board
-from ..hub.measures import Snapshot
-from ..hub.measuring import Looker
-from ..hub.process import this_process
 from ..metrics import Durations, Family, families
 from ..streams.context import Context
+from .monitor.cluster import board
+from .monitor.inspector import Looker
+from .monitor.process import this_process
+from .monitor.stats import Snapshot
 
 PREFIX = "django_agent_sse_"
 

@@ -11,11 +11,11 @@ from django.db import DEFAULT_DB_ALIAS
 from ..encoding import only_events
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
-from .bell import Doorbell, nobody
-from .checked import sized, valid_expect, valid_key, valid_reason, valid_topic
 from .eviction import Evicting
 from .internal import without_internal
+from .notify.local import Doorbell, nobody
 from .records import Appended, Finding, Head, Limits, Page, TopicState
+from .validation import sized, valid_expect, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
 """Events that are read at once where nobody says otherwise."""

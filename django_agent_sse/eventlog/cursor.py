@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..exceptions import ArgumentInvalid
-from .current import event_log
+from .backend import event_log
 from .now_or_later import refuse_on_a_loop
 from .position import Position
 from .records import TopicState

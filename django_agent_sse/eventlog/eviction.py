@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..wire.event import RESERVED
-from .checked import valid_topic
+from .validation import valid_topic
 
 logger = logging.getLogger("django_agent_sse.eventlog")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..exceptions import TopicNameInvalid
 from ..wire.event import RESERVED
-from .checked import InternalTopic, valid_topic
+from .validation import InternalTopic, valid_topic
 
 if TYPE_CHECKING:
     from .base import EventLog

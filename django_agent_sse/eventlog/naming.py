@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from string import Formatter
 
 from ..exceptions import RouteError, TopicNameInvalid
-from ..safetext import printable
-from .checked import MAX_NAME, valid_topic
+from ..runtime.safe_text import printable
+from .validation import MAX_NAME, valid_topic
 
 _FIELD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 

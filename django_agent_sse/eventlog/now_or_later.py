@@ -12,8 +12,8 @@ from django.db import connections, transaction
 
 from ..exceptions import AsyncRequired, TransactionRefused
 from ..wire.event import Event
+from .backend import check_reach, event_log
 from .base import EventLog
-from .current import check_reach, event_log
 from .position import Position
 from .records import Appended
 

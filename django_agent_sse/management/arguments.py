@@ -6,7 +6,7 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
-from ..eventlog.checked import valid_reason, valid_topic
+from ..eventlog.validation import valid_reason, valid_topic
 from ..exceptions import InvalidEvent, TopicNameInvalid
 from ..wire.event import valid_name
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
+from ..eventlog.backend import event_log, under_test
 from ..eventlog.base import EventLog
-from ..eventlog.current import event_log, under_test
 from ..exceptions import AgentSSEError
-from ..safetext import printable
+from ..runtime.safe_text import printable
 
 LONGEST = 2000
 """Characters of one sentence on stderr, or of a line about one thing, at most."""

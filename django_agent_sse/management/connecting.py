@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 from django.core.management.base import CommandError
 from django.utils.encoding import iri_to_uri
 
-from ..safetext import printable
+from ..runtime.safe_text import printable
 
 CONNECT_SECONDS: Final = 30.0
 REDIRECTS: Final = 5

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol
 
-from ..loglines import LINE_EVENTS, line_text
-from ..safetext import printable
+from ..runtime.safe_text import printable
 from ..wire.encoder import split_lines
 from ..wire.event import Event
+from ..wire.log_lines import LINE_EVENTS, line_text
 
 RESET = "\x1b[0m"
 _LINES = {"stderr": "31", "error": "31", "critical": "31", "warning": "33"}

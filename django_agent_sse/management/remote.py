@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from django.core.management.base import CommandError
 
 from ..exceptions import InvalidEvent
-from ..safetext import printable
+from ..runtime.safe_text import printable
 from ..wire.decoder import Decoder
 from ..wire.event import Event
 from .command import Backoff

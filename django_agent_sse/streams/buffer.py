@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..exceptions import StreamOverflow
-from ..hub.loops import LoopStreams
 from ..wire import comment
+from .loop_state import LoopStreams
 
 
 class Source(Protocol):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..hub.options import MonitorOptions
+from ..contrib.monitor.options import MonitorOptions
 
 LONGEST = 200
 """Characters of a user agent that are kept."""

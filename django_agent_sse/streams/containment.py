@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from ..exceptions import CodeExited
-from ..hub.registry import registry
+from .registry import registry
 
 
 def contained(error: BaseException, code: str) -> Exception:

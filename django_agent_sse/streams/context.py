@@ -12,8 +12,8 @@ from django.utils.functional import LazyObject, empty
 
 from django_agent_sse.exceptions import AgentSSEError, HeadersSent
 
+from ..contrib.monitor.options import MonitorOptions, monitor_options
 from ..encoding import encode_json
-from ..hub.options import MonitorOptions, monitor_options
 from .body import read_json
 from .client import client_of
 from .headers import check_cookie, check_free, check_header

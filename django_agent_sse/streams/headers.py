@@ -8,7 +8,7 @@ from typing import Final
 from wsgiref.util import is_hop_by_hop
 
 from ..exceptions import StreamError
-from ..safetext import printable
+from ..runtime.safe_text import printable
 
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token of RFC 9110, section 5.6.2."""

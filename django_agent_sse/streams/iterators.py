@@ -14,7 +14,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..connections.own import OwnConnections
+from ..runtime.connections import OwnConnections
 from .containment import contained
 from .lifelong import lifelong
 from .threads import current, in_callers_thread

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from django.http import HttpResponse, StreamingHttpResponse
 
 from ..encoding import encode_json
-from ..refusals import accepts, error_response
 from ..wire.encoder import control_frame
 from .context import Context
-from .farewell import jittered
+from .error_responses import accepts, error_response
+from .messages import jittered
 from .transport import Transport
 
 CONTENT_TYPE = "text/event-stream"

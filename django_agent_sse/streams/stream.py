@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoding import text_of
 from ..exceptions import FollowError, InvalidEvent, StreamClosed
-from ..hub.endings import Ending
-from ..hub.follower import Start
+from ..topics.follower import Start
 from ..wire import Event, comment, frame
-from .aside import Callback
-from .following import Filter, Followed, Following, Map, check_follow
+from .callbacks import Callback
+from .endings import Ending
 from .sources import events_of, items_of, without_line_end
+from .topic_source import Filter, Followed, Following, Map, check_follow
 
 if TYPE_CHECKING:
-    from .runner import Runner
+    from .supervisor import Runner
 
 
 class Stream:

@@ -23,14 +23,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
 
 from .. import conf
-from ..connections.own import give_connections_back
-from ..eventlog.current import event_log
-from ..eventlog.threads import readers, writers
+from ..eventlog.backend import event_log
 from ..exceptions import ConfigurationError
+from ..runtime.connection_holds import Lease, Prepare
+from ..runtime.connections import give_connections_back
+from ..runtime.pools import readers, writers
+from ..runtime.worker_threads import WorkerPool
 from .context import Context
-from .leases import Lease, Prepare
 from .lifelong import lifelong
-from .workers import WorkerPool
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.core.exceptions import RequestAborted
 
-from ..hub.departures import KERNEL_BYTES
-from ..hub.endings import Ending
-from ..hub.sockets import addresses_of
-from .direct import Rest, offered_send, send_now
+from .departures import KERNEL_BYTES
+from .endings import Ending
+from .fast_send import Rest, offered_send, send_now
+from .sockets import addresses_of
 
 if TYPE_CHECKING:
-    from .runner import Runner
+    from .supervisor import Runner
 
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel

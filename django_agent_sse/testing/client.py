@@ -12,9 +12,9 @@ from typing import Any
 from django.core.handlers.asgi import ASGIHandler
 from django.test import AsyncClient
 
-from ..hub.endings import Ending
-from ..hub.loops import OpenStream
-from ..hub.registry import registry
+from ..streams.endings import Ending
+from ..streams.loop_state import OpenStream
+from ..streams.registry import registry
 from .stream import ClientStream, StreamTimeout
 
 TIMEOUT = 5.0

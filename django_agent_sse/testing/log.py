@@ -10,7 +10,7 @@ from django.conf import settings
 from django.test import override_settings
 
 from .. import conf
-from ..eventlog import current
+from ..eventlog import backend
 from ..eventlog.base import EventLog
 from ..wire.event import Event
 
@@ -25,7 +25,7 @@ class PublishedLog:
 
     @property
     def _log(self) -> EventLog:
-        return current.event_log()
+        return backend.event_log()
 
     def published(self, topic: str) -> list[Event]:
         """The events that a topic has, as they were published; none where it does not exist."""
@@ -58,7 +58,7 @@ def fresh_log() -> Iterator[PublishedLog]:
         conf.other_default("EVENT_LOG", MEMORY),
         override_settings(AGENT_SSE={**getattr(settings, "AGENT_SSE", {}), "EVENT_LOG": MEMORY}),
     ):
-        current.reset()
+        backend.reset()
         yield PublishedLog()
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
 from django_agent_sse import Event, Topic
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 
 PREFIX = "builds."
 BATCH = 0.05

@@ -9,7 +9,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from django_agent_sse import Event, Topic
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 
 from .log import PREFIX
 from .models import Build

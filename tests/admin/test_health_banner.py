@@ -15,14 +15,14 @@ from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
 from django_agent_sse.admin import health
-from django_agent_sse.eventlog.current import event_log
-from django_agent_sse.eventlog.poll import LATE, Poll
-from django_agent_sse.eventlog.redis.retrying import Retrying
-from django_agent_sse.eventlog.trouble import Trouble
-from django_agent_sse.hub.board import Picture, Seen
-from django_agent_sse.hub.measures import Snapshot
-from django_agent_sse.hub.measuring import Looker
-from django_agent_sse.hub.process import Process
+from django_agent_sse.contrib.monitor.cluster import Picture, Seen
+from django_agent_sse.contrib.monitor.inspector import Looker
+from django_agent_sse.contrib.monitor.process import Process
+from django_agent_sse.contrib.monitor.stats import Snapshot
+from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.eventlog.failure_log import Trouble
+from django_agent_sse.eventlog.notify.poll import LATE, Poll
+from django_agent_sse.runtime.backoff import Retrying
 from tests.live.servers import poll
 from tests.valkeys import valkey
 

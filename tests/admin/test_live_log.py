@@ -17,7 +17,7 @@ from django.urls import path
 
 from django_agent_sse import Context, Stream, Topic
 from django_agent_sse.admin import LiveLogAdminMixin, LogStatus
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import ConfigurationError
 
 pytestmark = pytest.mark.django_db

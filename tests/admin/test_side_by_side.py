@@ -19,7 +19,7 @@ from django_object_actions import DjangoObjectActions
 from import_export.admin import ExportActionMixin, ImportExportMixin
 
 from django_agent_sse.admin import KeyValueAdmin, LiveLogAdminMixin, LiveStreamsAdmin, TopicsAdmin
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 
 pytestmark = [
     pytest.mark.django_db,

@@ -18,14 +18,14 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_agent_sse import Topic
-from django_agent_sse.admin import shown
+from django_agent_sse.admin import formatting
 from django_agent_sse.admin.topics import LISTED
-from django_agent_sse.eventlog.checked import InternalTopic
-from django_agent_sse.eventlog.current import event_log, reset
+from django_agent_sse.contrib.monitor import inspector
+from django_agent_sse.contrib.monitor.cluster import Readers
+from django_agent_sse.contrib.monitor.reporter import REPORTS
+from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.records import TopicState
-from django_agent_sse.hub import measuring
-from django_agent_sse.hub.board import Readers
-from django_agent_sse.hub.reporter import REPORTS
+from django_agent_sse.eventlog.validation import InternalTopic
 from django_agent_sse.wire import Event
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
@@ -268,14 +268,14 @@ def readers_of(html: str, topic: str) -> str:
 def test_readers_that_are_not_known_are_a_dash_and_why_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     client = person()
     followers = [Follower("builds.1"), Follower("builds.1", "elsewhere.1")]
-    monkeypatch.setattr(measuring, "open_streams", lambda: followers)
+    monkeypatch.setattr(inspector, "open_streams", lambda: followers)
     html = page(client)
     assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("2", "0")
     assert "a dash stands" not in html
-    followers += [Follower(*[f"a.{number}" for number in range(measuring.TOPICS)])] * 3
+    followers += [Follower(*[f"a.{number}" for number in range(inspector.TOPICS)])] * 3
     html = page(client)
     assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("–", "–"), "others are read more: 200 of them"
-    assert f"its {measuring.TOPICS} most read topics" in html
+    assert f"its {inspector.TOPICS} most read topics" in html
     html = page(client, q="builds.")
     assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("2", "0")
     assert "a dash stands" not in html
@@ -306,10 +306,10 @@ def test_what_a_topic_keeps_is_told_in_events_bytes_and_age() -> None:
     html = page(person())
     found = cells(html, "builds.3")
     assert " ".join(found["Events"].split()) == "2 of 5"
-    assert found["Bytes"] == shown.size(state.bytes)
+    assert found["Bytes"] == formatting.size(state.bytes)
     assert 2_000 <= state.bytes < 3_000
-    assert found["Oldest event"] in {shown.span(seconds / 10) for seconds in range(300)}
-    assert found["Last event"] in {f"{shown.span(seconds / 10)} ago" for seconds in range(300)}
+    assert found["Oldest event"] in {formatting.span(seconds / 10) for seconds in range(300)}
+    assert found["Last event"] in {f"{formatting.span(seconds / 10)} ago" for seconds in range(300)}
     assert " ".join(cells(html, "builds.1")["Events"].split()) == "2"
 
 
@@ -319,4 +319,4 @@ def test_ages_are_those_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(event_log(), "state", lambda _: state)
     found = cells(page(person()), "builds.1")
-    assert (found["Oldest event"], found["Last event"]) == (shown.span(7200), f"{shown.span(90)} ago")
+    assert (found["Oldest event"], found["Last event"]) == (formatting.span(7200), f"{formatting.span(90)} ago")

@@ -11,10 +11,10 @@ from django.test import AsyncClient, Client
 from django.urls import include, path
 
 from django_agent_sse.contrib import health
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import EventLogUnavailable
-from django_agent_sse.hub.endings import Ending
-from django_agent_sse.hub.registry import registry
+from django_agent_sse.streams.endings import Ending
+from django_agent_sse.streams.registry import registry
 from tests.valkeys import valkey
 
 pytestmark = pytest.mark.urls(__name__)

@@ -19,19 +19,19 @@ from django.test import override_settings
 from django_agent_sse import Topic
 from django_agent_sse.contrib import logging as contrib
 from django_agent_sse.contrib.logging import TopicHandler
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.threads import give_connections_back
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
+from django_agent_sse.runtime.pools import give_connections_back
 
 NAME = "logs.app"
 
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[EventLog]:
-    current.reset()
-    yield current.event_log()
-    current.reset()
+    backend.reset()
+    yield backend.event_log()
+    backend.reset()
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_the_thread_ends_when_there_is_nothing_to_log_and_holds_no_database_conn
             thread.join(20)
             assert not thread.is_alive()
             assert held == [True, False] * (number + 1)
-        assert [text for _, text in kept(current.event_log())] == ["0", "1"]
+        assert [text for _, text in kept(backend.event_log())] == ["0", "1"]
 
 
 def test_it_is_configured_as_any_handler(log: EventLog) -> None:
@@ -196,7 +196,7 @@ def test_after_a_fork_the_child_has_a_thread_of_its_own(log: EventLog, logger: l
         try:
             logger.info("in the child")
             handler.flush()
-            found = current.event_log().read_after(NAME).records
+            found = backend.event_log().read_after(NAME).records
             os._exit(0 if [record.event.data for record in found] == ["in the child"] else 1)
         finally:
             os._exit(2)

@@ -18,12 +18,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from django_agent_sse import api_key, stream_closed
+from django_agent_sse.contrib.monitor.inspector import Looker
 from django_agent_sse.contrib.opentelemetry import instrument
 from django_agent_sse.contrib.prometheus import StreamCollector, metrics_view
 from django_agent_sse.exceptions import RouteError
-from django_agent_sse.hub.measuring import Looker
-from django_agent_sse.hub.tally import tally
 from django_agent_sse.metrics import families
+from django_agent_sse.streams.counters import tally
 from tests.inprocess import ROUTE, serve
 
 SECRET = "planted-secret"
@@ -171,7 +171,7 @@ import sys, django
 from django.conf import settings
 settings.configure(INSTALLED_APPS=["django_agent_sse"])
 django.setup()
-import django_agent_sse.views, django_agent_sse.metrics, django_agent_sse.hub.board
+import django_agent_sse.views, django_agent_sse.metrics, django_agent_sse.contrib.monitor.cluster
 print([name for name in sys.modules if name.startswith(("prometheus", "opentelemetry"))])
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -13,10 +13,9 @@ from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.admin.pretty import SHOWN, pretty
-from django_agent_sse.eventlog.redis.wire import rung
-from django_agent_sse.hub.options import MonitorOptions
-from django_agent_sse.loglines import line_text
+from django_agent_sse.admin.safe_repr import SHOWN, pretty
+from django_agent_sse.contrib.monitor.options import MonitorOptions
+from django_agent_sse.eventlog.redis.codec import rung
 from django_agent_sse.logtail import LINE_CHARACTERS, plain
 from django_agent_sse.management.batches import BATCH_BYTES, READ, batches_of
 from django_agent_sse.management.commands.sse_publish import _compact
@@ -25,6 +24,7 @@ from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
 from django_agent_sse.wire.lines import LineSplitter
+from django_agent_sse.wire.log_lines import line_text
 
 from .test_expressions import check_growth
 from .worst import halves, repeated

@@ -15,8 +15,8 @@ from django.urls import include, path
 
 from django_agent_sse import Context, Event, Stream, Topic
 from django_agent_sse.contrib.logging import LONGEST, WAITING_CHARACTERS, TopicHandler
+from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.base import PAGE_BYTES
-from django_agent_sse.eventlog.current import event_log, reset
 from django_agent_sse.exceptions import BodyTooLarge
 from django_agent_sse.logs import MAX_COUNT
 from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, Tail, log_tail

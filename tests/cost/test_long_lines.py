@@ -19,10 +19,10 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Event, Router, Stream, Topic
+from django_agent_sse.admin.topic_actions import PublishForm
 from django_agent_sse.admin.topic_log import topic_log_router
-from django_agent_sse.admin.topic_verbs import PublishForm
 from django_agent_sse.contrib.logging import LONGEST, TopicHandler
-from django_agent_sse.eventlog.current import event_log, reset
+from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.exceptions import EventTooLarge
 from django_agent_sse.logtail import LINE_CHARACTERS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from django_agent_sse.safetext import _UNSAFE
+from django_agent_sse.runtime.safe_text import _UNSAFE
 
 Build = Callable[[int], str]
 

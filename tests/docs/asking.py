@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.core.handlers.asgi import ASGIHandler
 
-from django_agent_sse.hub.registry import open_streams
+from django_agent_sse.streams.registry import open_streams
 
 PATIENCE = 10.0
 

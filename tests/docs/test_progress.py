@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 from django_agent_sse import Topic
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from tests.chromium import launched
 
 from . import pages
@@ -88,7 +88,7 @@ def test_a_fresh_project_says_nothing_in_its_log(project: Project) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_work_that_fails_closes_its_topic_with_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    current.reset()
+    backend.reset()
     with pages.imported(PAGE) as modules:
         work = modules["mysite/work.py"]
 
@@ -99,4 +99,4 @@ def test_work_that_fails_closes_its_topic_with_that(monkeypatch: pytest.MonkeyPa
         with pytest.raises(KeyboardInterrupt):
             work.export("43", range(10))
         assert Topic("progress.43").state().closed == "failed"
-    current.reset()
+    backend.reset()

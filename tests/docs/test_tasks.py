@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from django_agent_sse import Topic
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 
 from . import pages
 from .blocks import DOCS
@@ -21,14 +21,14 @@ PAGE = DOCS / "howto" / "tasks.rst"
 def modules() -> Iterator[dict[str, Any]]:
     app = Celery("mysite", set_as_current=True)
     app.conf.task_always_eager = app.conf.task_eager_propagates = True
-    current.reset()
+    backend.reset()
     with pages.imported(PAGE) as found:
         yield found
-    current.reset()
+    backend.reset()
 
 
 def events(topic: str) -> list[str]:
-    return [record.event.data for record in current.event_log().read_after(topic).records]
+    return [record.event.data for record in backend.event_log().read_after(topic).records]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from tests.site import settings as site
 
 from . import asking, pages
@@ -22,9 +22,9 @@ PAGE = DOCS / "topics" / "topics.rst"
 def project(settings: Any) -> Iterator[None]:
     settings.ROOT_URLCONF = pages.URLCONF
     settings.MIDDLEWARE = [*site.MIDDLEWARE_SETS["default"], "tests.docs.middleware.acting"]
-    current.reset()
+    backend.reset()
     yield
-    current.reset()
+    backend.reset()
 
 
 @pytest.mark.django_db(transaction=True)

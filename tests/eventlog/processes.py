@@ -22,8 +22,8 @@ given = json.loads(sys.argv[1])
 settings.configure(INSTALLED_APPS=["django_agent_sse"], DATABASES={}, **given)
 django.setup()
 from django_agent_sse import apublish, close_topic, publish
-from django_agent_sse.eventlog.current import event_log
-from django_agent_sse.eventlog.ringer import ringer
+from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.eventlog.notify.notifier import ringer
 """
 
 

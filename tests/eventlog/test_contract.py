@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse.eventlog.base import PAGE_BYTES, PAGE_EVENTS, EventLog
-from django_agent_sse.eventlog.checked import MAX_KEY, MAX_NAME, InternalTopic
 from django_agent_sse.eventlog.eviction import evictions
 from django_agent_sse.eventlog.internal import internal_topics
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.records import Appended
+from django_agent_sse.eventlog.validation import MAX_KEY, MAX_NAME, InternalTopic
 from django_agent_sse.exceptions import (
     ConfigurationError,
     EventTooLarge,

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.bell import LocalBell
-from django_agent_sse.eventlog.ringer import Ringer
-from django_agent_sse.hub import feeds as feeds_module
-from django_agent_sse.hub.feeds import Feeds
-from django_agent_sse.hub.follower import Finished, Follower, Gap
+from django_agent_sse.eventlog.notify.local import LocalBell
+from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.topics import feeds as feeds_module
+from django_agent_sse.topics.feeds import Feeds
+from django_agent_sse.topics.follower import Finished, Follower, Gap
 from django_agent_sse.wire import Event
-from tests.hub.reading import read, texts_until
 from tests.inprocess import eventually
+from tests.topics.reading import read, texts_until
 
 from .shared import SharedEventLog
 

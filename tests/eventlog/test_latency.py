@@ -13,8 +13,8 @@ from typing import Any
 
 from django.test import override_settings
 
-from django_agent_sse.eventlog.bell import LocalBell
-from django_agent_sse.eventlog.ringer import Ringer
+from django_agent_sse.eventlog.notify.local import LocalBell
+from django_agent_sse.eventlog.notify.notifier import Ringer
 
 from .layers import through
 from .processes import PATIENCE, ROOT, arguments, shared

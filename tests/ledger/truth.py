@@ -11,7 +11,7 @@ import django
 def close_and_read(topics: list[str]) -> dict[str, list[str]]:
     """The data of every event of each topic, in order."""
     from django_agent_sse import close_topic
-    from django_agent_sse.eventlog.current import event_log
+    from django_agent_sse.eventlog.backend import event_log
 
     log = event_log()
     found: dict[str, list[str]] = {}

@@ -270,7 +270,7 @@ def test_a_log_of_another_process_is_refused_with_the_mend(new_project: Callable
 
 
 def test_it_looks_soon_after_something_came_and_seldom_when_nothing_does(sse_log: Any) -> None:
-    from django_agent_sse.eventlog.current import event_log
+    from django_agent_sse.eventlog.backend import event_log
 
     log = event_log()
     log.append("t", Event("1"))

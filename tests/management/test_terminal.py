@@ -22,8 +22,8 @@ import trustme
 from django.core.management import load_command_class
 
 from django_agent_sse import Event, Topic
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.current import event_log
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.management import remote
 from tests.tls import tls_before

@@ -21,15 +21,15 @@ from django.test import AsyncClient, RequestFactory, override_settings
 from django.urls import path
 
 from django_agent_sse.admin.live_view import Viewer
+from django_agent_sse.contrib.monitor.cluster import Board, board
+from django_agent_sse.contrib.monitor.inspector import Looker, Question
+from django_agent_sse.contrib.monitor.process import Process
+from django_agent_sse.contrib.monitor.reporter import REPORT, REPORTS, ROWS, WATCHED
+from django_agent_sse.contrib.monitor.stats import encode
 from django_agent_sse.contrib.prometheus import StreamCollector
-from django_agent_sse.eventlog.current import event_log, reset
-from django_agent_sse.eventlog.threads import readers, writers
-from django_agent_sse.hub.board import Board, board
-from django_agent_sse.hub.measures import encode
-from django_agent_sse.hub.measuring import Looker, Question
-from django_agent_sse.hub.process import Process
-from django_agent_sse.hub.reporter import REPORT, REPORTS, ROWS, WATCHED
-from django_agent_sse.hub.tally import tally
+from django_agent_sse.eventlog.backend import event_log, reset
+from django_agent_sse.runtime.pools import readers, writers
+from django_agent_sse.streams.counters import tally
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 
@@ -183,7 +183,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 def lasting_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The log's threads keep their connections, as they do on a server, and give them back at the end."""
     with monkeypatch.context() as only_here:
-        only_here.setattr("django_agent_sse.eventlog.threads.under_test", lambda: False)
+        only_here.setattr("django_agent_sse.runtime.pools.under_test", lambda: False)
         yield
     for threads in (readers, writers):
         together = threading.Barrier(2)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse.hub.commands import Close, obey
-from django_agent_sse.hub.measures import Snapshot
-from django_agent_sse.hub.measuring import Looker
-from django_agent_sse.hub.tally import tally
+from django_agent_sse.contrib.monitor.commands import Close, obey
+from django_agent_sse.contrib.monitor.inspector import Looker
+from django_agent_sse.contrib.monitor.stats import Snapshot
+from django_agent_sse.streams.counters import tally
 from tests.inprocess import Client, Site, eventually, serve
 
 CONNECTS = 10_000 if "LONG_PROOFS" in os.environ else 1_000

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth import decorators
 
 from django_agent_sse import Context, Router, SSEView, Stream, api_key, staff_required
-from django_agent_sse.checks import check_routes
+from django_agent_sse.checks.project import check_routes
 from django_agent_sse.exceptions import RouteError
 from tests.ids import plain
 from tests.serving import ask_route, served

@@ -19,8 +19,8 @@ class SiteConfig(AppConfig):
         if os.environ.get("SITE_COLLECT") == "0":
             gc.disable()
         if quiet := os.environ.get("SITE_QUIET_SECONDS"):
-            from django_agent_sse.eventlog import threads as log_threads
-            from django_agent_sse.hub import reporter
-            from django_agent_sse.streams import workers
+            from django_agent_sse.contrib.monitor import reporter
+            from django_agent_sse.runtime import pools as log_threads
+            from django_agent_sse.runtime import worker_threads
 
-            workers.QUIET_SECONDS = log_threads.QUIET_SECONDS = reporter.QUIET = float(quiet)
+            worker_threads.QUIET_SECONDS = log_threads.QUIET_SECONDS = reporter.QUIET = float(quiet)

@@ -7,10 +7,10 @@ import os
 
 from django.http import HttpRequest, JsonResponse
 
-from django_agent_sse.hub.board import board
-from django_agent_sse.hub.commands import Close, Drain
-from django_agent_sse.hub.measuring import Question
-from django_agent_sse.hub.monitor import tell
+from django_agent_sse.contrib.monitor.cluster import board
+from django_agent_sse.contrib.monitor.commands import Close, Drain
+from django_agent_sse.contrib.monitor.inspector import Question
+from django_agent_sse.contrib.monitor.service import tell
 
 TOTALS = ("opened", "endings", "refused", "events", "bytes", "starting", "lingering")
 FILTERS = ("route", "user", "process", "text", "sort", "state")

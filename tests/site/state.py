@@ -58,14 +58,14 @@ def _descriptors() -> list[str]:
 
 
 def _open_streams() -> int:
-    from django_agent_sse.hub.registry import open_streams
+    from django_agent_sse.streams.registry import open_streams
 
     return len(open_streams())
 
 
 def _behind() -> list[int]:
     """How far each stream is behind its topics, the furthest first."""
-    from django_agent_sse.hub.registry import open_streams
+    from django_agent_sse.streams.registry import open_streams
 
     return sorted((stream.measure(time.monotonic()).lag for stream in open_streams()), reverse=True)
 

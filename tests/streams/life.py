@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.hub.endings import Ending
+from django_agent_sse.streams.endings import Ending
 from tests.inprocess import Diary, eventually
 
 REGULAR = ["finally", "on_end"]

@@ -12,8 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.hub.endings import Ending
-from django_agent_sse.hub.registry import registry
+from django_agent_sse.streams.endings import Ending
+from django_agent_sse.streams.registry import registry
 from tests.inprocess import Diary, eventually, serve
 
 

@@ -8,8 +8,8 @@ import gc
 import pytest
 
 from django_agent_sse.exceptions import StreamClosed, StreamOverflow
-from django_agent_sse.hub.registry import registry
 from django_agent_sse.streams.buffer import OVERFLOW, Buffer
+from django_agent_sse.streams.registry import registry
 
 
 def made(max_bytes: int = 1000, max_frames: int = 4) -> Buffer:

@@ -20,8 +20,8 @@ from django.db import connections, transaction
 from django.test import TestCase, override_settings
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import workers
-from django_agent_sse.streams.leases import Lease
+from django_agent_sse.runtime import worker_threads
+from django_agent_sse.runtime.connection_holds import Lease
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually, serve
@@ -116,7 +116,7 @@ async def test_calls_of_a_burst_find_the_same_connection(alias: str) -> None:
 
 
 async def test_a_stream_that_rests_gives_way_at_once_when_others_wait(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "RESTING_SECONDS", 60)
+    monkeypatch.setattr(worker_threads, "RESTING_SECONDS", 60)
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = Lease(stream_pool), Lease(stream_pool)
         assert first.submit(query).result(5) == 42
@@ -168,7 +168,7 @@ async def test_an_open_transaction_is_kept_across_awaits_and_rolled_back_where_t
     async with serve(handler) as site:
         client = site.connect()
         await client.take(2)
-        await asyncio.sleep(workers.RESTING_SECONDS * 3)
+        await asyncio.sleep(worker_threads.RESTING_SECONDS * 3)
         assert held() == 1
         client.leave()
         await client.over()
@@ -232,7 +232,7 @@ async def test_aiterator_keeps_its_connection_through_pauses_and_no_longer(alias
     async with serve(handler) as site:
         client = site.connect()
         await client.take(2)
-        await asyncio.sleep(workers.RESTING_SECONDS * 3)
+        await asyncio.sleep(worker_threads.RESTING_SECONDS * 3)
         assert held() == 1
         gates["pause"].set()
         await client.event()
@@ -287,7 +287,7 @@ async def test_connection_holds_the_same_one_whatever_is_done_with_it(alias: str
     async def body(stream: Stream) -> int:
         async with stream.connection():
             first = await sync_to_async(connection_id)()
-            await asyncio.sleep(workers.RESTING_SECONDS * 3)
+            await asyncio.sleep(worker_threads.RESTING_SECONDS * 3)
             assert held() == 1
             return int(first == await sync_to_async(connection_id)())
 
@@ -312,7 +312,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
         blocked = [lease.submit(wait) for lease in busy]
         waiting = [Lease(stream_pool) for _ in range(5)]
         results = [lease.submit(order.append, number) for number, lease in enumerate(waiting)]
-        await asyncio.sleep(workers.GROW_SECONDS * 3)
+        await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
         assert (stream_pool.size, stream_pool.waiting) == (2, 5)
         with override_settings(AGENT_SSE={"THREADS": 1}):
             gate.set()
@@ -353,9 +353,9 @@ async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 9}):
         futures = [Lease(stream_pool).submit(gate.wait, 5) for _ in range(20)]
-        assert stream_pool.size == workers.AT_ONCE
+        assert stream_pool.size == worker_threads.AT_ONCE
         await eventually("it has grown", lambda: stream_pool.size == 9)
-        await asyncio.sleep(workers.GROW_SECONDS * 3)
+        await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
         assert (stream_pool.size, stream_pool.waiting) == (9, 11)
         gate.set()
         for future in futures:
@@ -365,8 +365,8 @@ async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(
 async def test_a_long_wait_in_line_is_told_to_the_log_once(
     alias: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(workers, "LONG_WAIT", 0.05)
-    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(worker_threads, "LONG_WAIT", 0.05)
+    monkeypatch.setattr(worker_threads, "LOOK_SECONDS", 0.02)
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = Lease(stream_pool), Lease(stream_pool)
         first.submit(transaction.atomic(using=ALIAS).__enter__).result(5)
@@ -381,7 +381,7 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
 
 
 async def test_a_thread_that_has_nothing_to_do_ends(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(worker_threads, "QUIET_SECONDS", 0.05)
     lease = Lease(stream_pool)
     name = lease.submit(thread_name).result(5)
     await eventually("it has ended", lambda: name not in {thread.name for thread in threading.enumerate()})

@@ -194,7 +194,7 @@ async def test_ctrl_c_during_a_shutdown_and_an_abandoned_coroutine_are_not_the_c
     assert not ends_process(KeyboardInterrupt(), task)
     assert not ends_process(GeneratorExit(), task)
     assert ends_process(GeneratorExit(), None), "nobody can finish what is collected outside of its task"
-    from django_agent_sse.hub.registry import registry
+    from django_agent_sse.streams.registry import registry
 
     monkeypatch.setattr(type(registry), "closing", True)
     assert ends_process(KeyboardInterrupt(), task)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.hub.endings import Ending
-from django_agent_sse.hub.registry import registry
 from django_agent_sse.signals import stream_closed
+from django_agent_sse.streams.endings import Ending
+from django_agent_sse.streams.registry import registry
 from django_agent_sse.wire import Event
 from tests.inprocess import Client, Site, serve
 

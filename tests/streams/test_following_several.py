@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from django_agent_sse import Event, aclose_topic, apublish, apublish_many
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.vector import MAX_TOPICS, parse_vector, short_name, vector_id
 from tests.inprocess import Client, Site, send_directly
 
-from .test_following import data, following, gap
+from .test_topic_source import data, following, gap
 
 NAMES = [f"builds.{number}" for number in range(MAX_TOPICS)]
 
@@ -27,9 +27,9 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[None]:
-    current.reset()
+    backend.reset()
     yield
-    current.reset()
+    backend.reset()
 
 
 async def seen_cut_after_every_event(site: Site, total: int) -> list[Event]:
@@ -145,7 +145,7 @@ async def test_several_topics_that_were_trimmed_are_one_gap_and_none_on_the_next
         await apublish_many(name, [f"{name}={n}" for n in range(5)])
     async with following(*NAMES) as site:
         first = (await site.connect().event()).id
-        log = current.event_log()
+        log = backend.event_log()
         for name in NAMES[:4]:
             log.trim(name, max_events=2)
         told = await gap(client := site.connect(last_event_id=vector_id({short_name(n): Position("", 0) for n in NAMES})))

@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse import Context, Stream, asgi
-from django_agent_sse.streams import threads, workers
-from django_agent_sse.streams.leases import Lease
+from django_agent_sse.runtime import worker_threads
+from django_agent_sse.runtime.connection_holds import Lease
+from django_agent_sse.streams import threads
 from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
@@ -112,7 +113,7 @@ async def read_on(c: Context, stream: Stream) -> None:
     chance = random.Random(c.query["tenant"])
     while True:
         await stream.write(await sync_to_async(reading)())
-        await asyncio.sleep(chance.choice((0, 0.001, workers.RESTING_SECONDS, 0.1)))
+        await asyncio.sleep(chance.choice((0, 0.001, worker_threads.RESTING_SECONDS, 0.1)))
 
 
 async def read_under_load(site: Site, expected: Callable[[str], list[str]]) -> int:
@@ -161,8 +162,8 @@ async def test_where_the_handler_sets_it_once_itself_others_do_not_read_it(tenan
             await sync_to_async(lambda: enter_tenant(connections[ALIAS], name))()
             for _ in range(5):
                 await stream.write(await sync_to_async(reading)())
-                await asyncio.sleep(workers.RESTING_SECONDS)
-        await asyncio.sleep(workers.RESTING_SECONDS * 3)
+                await asyncio.sleep(worker_threads.RESTING_SECONDS)
+        await asyncio.sleep(worker_threads.RESTING_SECONDS * 3)
         await stream.write(await sync_to_async(reading)())
 
     async with serve(handler) as site:
@@ -389,12 +390,12 @@ def test_whatever_streams_do_each_has_exactly_its_own_rows(table: str, scripts: 
         return models
 
     asked(table, "DELETE FROM entries")
-    before, workers.RESTING_SECONDS = workers.RESTING_SECONDS, 0.001
+    before, worker_threads.RESTING_SECONDS = worker_threads.RESTING_SECONDS, 0.001
     try:
         with override_settings(AGENT_SSE={"THREADS": len(scripts)}):
             models = asyncio.run(main())
     finally:
-        workers.RESTING_SECONDS = before
+        worker_threads.RESTING_SECONDS = before
     assert all_rows() == sorted((model.name, number) for model in models for number in model.committed)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Stream, conf
-from django_agent_sse.streams import aside, runner
+from django_agent_sse.streams import callbacks, supervisor
 from django_agent_sse.streams.lifelong import lifelong
 from tests.inprocess import PATIENCE, eventually, serve
 
@@ -93,8 +93,8 @@ async def test_a_sync_generator_is_closed_on_its_thread_when_the_client_leaves()
 async def test_a_sync_generator_that_blocks_too_long_is_left_behind_and_closed_when_it_can_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner, "CLEANUP_SECONDS", 0.05)
-    monkeypatch.setattr(aside, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(callbacks, "CLEANUP_SECONDS", 0.05)
     gate, blocked = threading.Event(), threading.Event()
     closed: list[str] = []
 

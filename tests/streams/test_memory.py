@@ -13,9 +13,9 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.hub.endings import Ending
-from django_agent_sse.hub.registry import registry
 from django_agent_sse.streams import threads
+from django_agent_sse.streams.endings import Ending
+from django_agent_sse.streams.registry import registry
 from tests.inprocess import POLL, Client, eventually, serve
 
 LOOKS = 300

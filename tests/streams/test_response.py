@@ -18,7 +18,7 @@ from django.utils.decorators import async_only_middleware
 from django_agent_sse import Context, Stream
 from django_agent_sse.asgi import wrap
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.hub.endings import Ending
+from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.response import names_event_stream
 from tests.inprocess import PATIENCE, Diary, eventually, serve
 

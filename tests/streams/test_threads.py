@@ -18,7 +18,8 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, async
 from django.utils.decorators import sync_only_middleware
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import threads, workers
+from django_agent_sse.runtime import worker_threads
+from django_agent_sse.streams import threads
 from tests.inprocess import eventually, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +124,7 @@ async def test_the_requests_own_threads_end_and_streams_have_a_few_while_they_wo
         clients = [site.connect() for _ in range(20)]
         names = {event.data for client in clients for event in await client.take(2)}
         assert {name.rpartition("-")[0] for name in names} == {"sse-stream"}
-        assert len(names) <= workers.AT_ONCE
+        assert len(names) <= worker_threads.AT_ONCE
 
         def others() -> list[str]:
             return [one.name for one in set(threading.enumerate()) - before if not one.name.startswith("sse-stream")]
@@ -209,10 +210,10 @@ warnings.simplefilter("ignore")
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 import django
 django.setup()
-from django_agent_sse.streams.leases import Lease
+from django_agent_sse.runtime.connection_holds import Lease
 from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool
-from django_agent_sse.hub.registry import registry
+from django_agent_sse.streams.registry import registry
 lease = Lease(stream_pool)
 lease.submit(lambda: None).result()
 lifelong.take()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.hub.endings import Ending
+from django_agent_sse.streams.endings import Ending
 from tests.inprocess import Diary, eventually, serve
 
 

@@ -17,7 +17,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_agent_sse import Event, Router, Topic
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import AsyncRequired, EventLogUnavailable
 from django_agent_sse.logtail import plain
 from tests.serving import served

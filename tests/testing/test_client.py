@@ -13,7 +13,7 @@ from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, aclose_topic, apublish, apublish_many, login_required
 from django_agent_sse.exceptions import ArgumentInvalid
-from django_agent_sse.hub.registry import registry
+from django_agent_sse.streams.registry import registry
 from django_agent_sse.testing import PublishedLog, SSEClient, StreamTimeout
 from tests.serving import served
 

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import TestCase
 
 from django_agent_sse import Router, Topic, apublish, close_topic, publish, publish_many
-from django_agent_sse.eventlog import current
+from django_agent_sse.eventlog import backend
 from django_agent_sse.testing import PublishedLog, SSEClient, SSETestMixin, fresh_log
 from tests.serving import served
 
@@ -49,8 +49,8 @@ def test_the_log_before_and_after_is_another() -> None:
     with fresh_log() as log:
         publish("a", 1)
         assert log.topics == ["a"]
-        inside = current.event_log()
-    assert current.event_log() is not inside
+        inside = backend.event_log()
+    assert backend.event_log() is not inside
     assert not Topic("a").state().exists
 
 

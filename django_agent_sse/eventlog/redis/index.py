@@ -13,9 +13,9 @@ from typing import Any
 
 from ..eviction import FOLLOWED_FOR, is_internal
 from . import scripts
+from .codec import plain
 from .keys import Keys
 from .server import Server
-from .wire import plain
 
 STEP = 64
 """Topics that are looked at together."""

@@ -15,16 +15,16 @@ from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
 from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..eviction import DELETED_FOR
+from ..failure_log import Trouble
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
-from ..trouble import Trouble
-from . import scripts, wire
-from .doorbell import RedisDoorbell
-from .examination import findings
+from . import codec, scripts
+from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
-from .refusals import NOTHING
+from .notifications import RedisDoorbell
 from .server import WANTED, Lost, Server, servers
+from .server_checks import findings
 from .shards import shard_of
 
 BATCH = 100_000
@@ -104,7 +104,7 @@ class RedisEventLog(EventLog):
         keys = [*self.keys.topic(topic), *([self.keys.once(topic, key)] if key is not None else [])]
         found = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
         if found[0] == b"closed":
-            why = wire.plain(found[1])
+            why = codec.plain(found[1])
             raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
         if found[0] == b"conflict":
             top = int(found[1])
@@ -112,23 +112,23 @@ class RedisEventLog(EventLog):
         _, epoch, first, last, nonce, listed = found
         if not listed and int(first) <= int(last):
             self._afterwards(partial(self._list, topic))
-        return Appended(wire.plain(epoch), int(first), int(last), wire.letters(int(nonce)))
+        return Appended(codec.plain(epoch), int(first), int(last), codec.letters(int(nonce)))
 
     def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
         limits = self.limits
         return [
             self.keys.doorbell(topic),
             new_epoch(),
-            secrets.randbelow(wire.NONCES),
+            secrets.randbelow(codec.NONCES),
             "" if expect is None else expect,
             max(1, round(1000 * limits.key_window)),
             limits.max_events,
             limits.max_bytes,
             round(1e6 * limits.max_age),
             self._positions,
-            wire.INLINE,
+            codec.INLINE,
             0,
-            *wire.arguments(events),
+            *codec.arguments(events),
         ]
 
     def _ask_to_append(self, topic: str, keys: list[str], args: list[Any]) -> list[Any]:
@@ -175,13 +175,13 @@ class RedisEventLog(EventLog):
 
     def _read_after(self, topic: str, offset: int, limit: int) -> Page:
         args = [offset, limit, PAGE_BYTES, round(1e6 * self.limits.max_age)]
-        return wire.page(self._where(topic).sure(scripts.READ, self.keys.topic(topic), args))
+        return codec.page(self._where(topic).sure(scripts.READ, self.keys.topic(topic), args))
 
     def _state(self, topic: str) -> TopicState:
         found = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
         if not found:
             return TopicState()
-        (epoch, floor, top, closed), nonce, _ = wire.head(found[0])
+        (epoch, floor, top, closed), nonce, _ = codec.head(found[0])
         size, oldest, newest = (int(value) for value in found[1:])
         kept = top - floor
         return TopicState(
@@ -203,7 +203,7 @@ class RedisEventLog(EventLog):
             metas = [self.keys.topic(topic)[0] for topic in mine]
             for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
                 if values[0] is not None:
-                    found[topic] = wire.head([*values, b""])[0]
+                    found[topic] = codec.head([*values, b""])[0]
         return found
 
     # Ends

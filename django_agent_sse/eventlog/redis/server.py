@@ -22,7 +22,7 @@ from redis.retry import Retry
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
-from .refusals import explained
+from .error_messages import explained
 from .scripts import Script
 
 TIMEOUT = 5.0

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from django.core.management.base import CommandError, CommandParser
 
 from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent
-from ...safetext import printable
+from ...runtime.safe_text import printable
 from ...wire.event import Event
 from ..arguments import event_name, reason, topic
 from ..batches import batches_of

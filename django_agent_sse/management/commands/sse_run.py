@@ -18,9 +18,9 @@ from ...exceptions import EventLogUnavailable
 from ...wire.event import Event
 from ...wire.lines import LineSplitter
 from ..arguments import topic
-from ..child import LINGER, Ended, Signals, Source, run
+from ..buffered_publisher import Outbox
 from ..command import SSECommand, SSEParser, shared_log
-from ..outbox import Outbox
+from ..subprocess_runner import LINGER, Ended, Signals, Source, run
 
 EXIT = "exit"
 REDRAWN_EVERY = 1.0

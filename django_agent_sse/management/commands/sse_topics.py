@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from ...eventlog.records import TopicState
-from ...safetext import printable
+from ...runtime.safe_text import printable
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
 from ..output import instant

@@ -11,9 +11,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from ...eventlog.base import EventLog
-from ...eventlog.checked import size_of
 from ...eventlog.records import TopicState
-from ...safetext import printable
+from ...eventlog.validation import size_of
+from ...runtime.safe_text import printable
 from ..arguments import count, duration, size, topic
 from ..command import SSECommand, shared_log
 from ..listing import topics_of

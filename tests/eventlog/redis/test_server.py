@@ -15,7 +15,7 @@ import trustme
 from django.core.cache import caches
 from django.test import override_settings
 
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis.log import THREADS
 from django_agent_sse.exceptions import EventLogUnavailable

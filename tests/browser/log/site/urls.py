@@ -13,7 +13,7 @@ from django.urls import include, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 from django_agent_sse import Context, Event, Router, Topic, login_required, staff_required
-from django_agent_sse.eventlog.current import event_log
+from django_agent_sse.eventlog.backend import event_log
 
 router = Router()
 router.log("logs/<slug:name>/log/", "logs.{name}", name="log")

@@ -1,0 +1,1 @@
+"""System checks: what is known not to work in a project, with a hint."""

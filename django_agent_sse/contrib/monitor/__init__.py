@@ -1,0 +1,1 @@
+"""The monitor: all open streams of all processes."""

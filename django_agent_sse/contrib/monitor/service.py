@@ -1,0 +1,113 @@
+"""Tells other processes what this one has open, and obeys staff. One thread, made by the first stream, off the path of events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+
+from django.core.signals import setting_changed
+
+from ...eventlog.backend import event_log
+from ...exceptions import AgentSSEError
+from ...runtime.pools import under_test, writers
+from .commands import COMMANDS, Close, Command, Drain, event_of, obey
+from .inspector import Looker
+from .options import monitor_options
+from .reporter import Reporter, in_use
+
+
+class Monitor:
+    """One per process. ``begin()`` is all that a stream calls."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._worker: Reporter | None = None
+        self._off = False
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, while there is one."""
+        worker = self._worker
+        return worker.thread if worker is not None else None
+
+    def begin(self) -> None:
+        """A stream has opened: see that it is reported. Never raises, asks nothing of the log."""
+        if self._worker is None and not self._off:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._worker is not None:
+                return
+            self._off = True
+            with contextlib.suppress(AgentSSEError):  # a check says it
+                self._off = not self.reports()
+            if self._off:
+                return
+            worker = Reporter(self._over)
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
+                worker.thread.start()
+                self._worker = worker
+
+    def reports(self) -> bool:
+        """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it.
+
+        Raises:
+            AgentSSEError: The settings cannot be used.
+        """
+        if under_test() or not monitor_options().reports:
+            return False
+        log = event_log()
+        return log.crosses_processes and not log.check()
+
+    def _over(self, worker: Reporter) -> bool:
+        """Whether the thread may end; the next stream starts another one."""
+        with self._lock:
+            if self._worker is worker and in_use():
+                return False
+            if self._worker is worker:
+                self._worker = None
+            return True
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End the thread, which says that this process reports no more."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+            self._off = False
+        if worker is not None:
+            worker.stop(seconds)
+
+    def forked(self) -> None:
+        """In the child there is no thread, and nothing has been reported."""
+        self._abandoned = self._worker
+        self._begin()
+
+
+monitor = Monitor()
+os.register_at_fork(after_in_child=monitor.forked)
+
+
+async def tell(command: Command) -> None:
+    """Have a command obeyed by every process that it is for; where the log does not reach them, by this one.
+
+    Raises:
+        EventLogError: The log could not take it.
+    """
+    log = event_log()
+    if log.crosses_processes and monitor_options().reports:
+        await asyncio.wrap_future(writers.submit(lambda: log.append(COMMANDS, event_of(command))))
+    if isinstance(command, Close | Drain) and not monitor.thread:
+        obey(command, Looker())
+
+
+def _changed(*, setting: str, **_: object) -> None:
+    if setting == "AGENT_SSE":
+        monitor.stop()
+
+
+setting_changed.connect(_changed, dispatch_uid="django_agent_sse.contrib.monitor.service")

@@ -1,0 +1,59 @@
+"""What a database remembers about names of topics beside the topics: who is followed, and what was deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db import connections
+from django.db.models import QuerySet
+
+from ...models import TopicNote
+
+FOLLOWED = "followed"
+DELETED = "deleted"
+_MOST_NAMES = 10_000
+
+
+class Notes:
+    """The table of notes in one database."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+
+    def since(self, kind: str, at: float) -> QuerySet[TopicNote]:
+        """The notes that are newer than that."""
+        return TopicNote._default_manager.using(self._alias).filter(kind=kind, at__gt=at)
+
+    def put(self, kind: str, names: list[str], now: float, lasts: float) -> None:
+        """Note something about names, and forget such notes that are older than ``lasts`` seconds."""
+        target = connections[self._alias].features.supports_update_conflicts_with_target
+        TopicNote._default_manager.using(self._alias).bulk_create(
+            [TopicNote(name=name, kind=kind, at=now) for name in sorted(names)],  # in one order: no two processes lock each other
+            update_conflicts=True,
+            update_fields=["at"],
+            unique_fields=["name", "kind"] if target else None,
+        )
+        TopicNote._default_manager.using(self._alias).filter(kind=kind, at__lte=now - lasts)._raw_delete(self._alias)
+
+    def missing(self, kind: str, names: list[str], since: float) -> list[str]:
+        """Those of these names about which nothing was noted since then."""
+        noted = self.since(kind, since)
+        found = {
+            name for some in portions(self._alias, names) for name in noted.filter(name__in=some).values_list("name", flat=True)
+        }
+        return [name for name in names if name not in found]
+
+    def forget(self, kind: str, names: list[str]) -> None:
+        """Remove the notes about these names."""
+        for some in portions(self._alias, names):
+            TopicNote._default_manager.using(self._alias).filter(kind=kind, name__in=some)._raw_delete(self._alias)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        TopicNote._default_manager.using(self._alias).all()._raw_delete(self._alias)
+
+
+def portions(alias: str, names: list[str]) -> Iterator[list[str]]:
+    """As many names at once as a query of the database takes, with a few values beside them."""
+    most = (connections[alias].features.max_query_params or _MOST_NAMES) - 2
+    return (names[start : start + most] for start in range(0, len(names), most))

@@ -1,0 +1,190 @@
+"""The database behind the log: the caller's transaction or one of our own, and errors that say what to do."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+from django.utils.connection import ConnectionDoesNotExist
+
+from ... import conf
+from ...exceptions import ConfigurationError, EventLogUnavailable
+
+PATIENCE = 20.0
+"""Seconds for which a transaction of our own is tried again while others are in its way."""
+LONGEST_PAUSE = 0.25
+
+_SQLITE_LOCKED = {5, 6}
+_SQLITE_READ_ONLY = 8
+_SQLITE_FULL = {10, 13}
+"""The second is "full"; the first, an error of input or output, is what SQLite makes of some full disks."""
+_LOCKED = {"40001", "40P01", "55P03", 1205, 1213, *_SQLITE_LOCKED}
+"""Serialization failures, deadlocks and time-outs of locks: codes of PostgreSQL, numbers of MySQL, primary codes of SQLite."""
+_MISSING = {"42P01", "42703", 1146, 1054}
+_READ_ONLY = {"25006", 1290, 1792, 1836, _SQLITE_READ_ONLY}
+_FULL = {"53100", 1021, 1114, *_SQLITE_FULL}
+
+_T = TypeVar("_T")
+
+
+def is_open(alias: str) -> bool:
+    """Whether this thread has a transaction open there."""
+    connection = connections[alias]
+    return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
+
+
+def written(alias: str, body: Callable[[], _T]) -> _T:
+    """Do ``body``, whose first statement writes, in the caller's transaction, or in one of its own.
+
+    One of its own is tried again where others were in its way, or where the connection turned out to be lost before its end.
+
+    Raises:
+        EventLogUnavailable: The database failed. Nothing was appended; a transaction of the caller's can only roll back.
+        ConfigurationError: There is no such database.
+    """
+    with explained(alias, "Nothing was changed"):
+        if not is_open(alias):
+            return _tried(alias, lambda: _in_one(alias, body))
+        try:
+            return body()
+        except Error:
+            if connections[alias].in_atomic_block:
+                transaction.set_rollback(True, using=alias)  # half an append must not be committed
+            raise
+
+
+def read(alias: str, body: Callable[[], _T]) -> _T:
+    """Do ``body``, which reads and can begin anew.
+
+    Raises:
+        EventLogUnavailable: The database failed.
+        ConfigurationError: There is no such database.
+    """
+    with explained(alias, "Nothing was read"):
+        return body() if is_open(alias) else _tried(alias, body)
+
+
+class _AtCommit(Exception):
+    """The transaction failed when it was to be committed: where the connection broke, nobody knows how it ended."""
+
+
+def _in_one(alias: str, body: Callable[[], _T]) -> _T:
+    done = False
+    try:
+        with transaction.atomic(using=alias):
+            result = body()
+            done = True
+        return result
+    except Error as error:
+        if done:
+            raise _AtCommit from error
+        raise
+
+
+def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
+    until = time.monotonic() + PATIENCE
+    pause, mended = 0.001, False
+    while True:
+        before = connections[alias].connection
+        try:
+            return attempt()
+        except (Error, _AtCommit) as raised:
+            at_commit = isinstance(raised, _AtCommit)
+            error = raised.__cause__ if at_commit else raised
+            assert isinstance(error, Error)
+            lost = before is not None and _is_lost(connections[alias], before)
+            again = is_locked(error) or (lost and not mended and not at_commit)
+            mended = mended or lost
+            if not again or time.monotonic() > until:
+                raise error from error.__cause__
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _is_lost(connection: BaseDatabaseWrapper, before: object) -> bool:
+    """Whether the connection that there was is gone, as when the server was started anew; the next use then makes another."""
+    if connection.connection is not before:
+        return True  # Django has closed what it could not roll back
+    if connection.is_usable():
+        return False
+    connection.close()
+    return True
+
+
+def _code(error: BaseException) -> str | int | None:
+    """What the driver says that happened."""
+    cause = error.__cause__
+    sqlite: int | None = getattr(cause, "sqlite_errorcode", None)
+    if sqlite is not None:
+        return sqlite & 0xFF
+    state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if state is not None:
+        return state
+    number = cause.args[0] if cause is not None and cause.args else None
+    return number if isinstance(number, int) and number > 255 else None
+
+
+def is_locked(error: Error) -> bool:
+    """Whether others were in the way, so that it may go well another time."""
+    return _code(error) in _LOCKED
+
+
+@contextmanager
+def explained(alias: str, outcome: str) -> Iterator[None]:
+    """Turn what a database raises into what a publisher can act on."""
+    try:
+        yield
+    except TransactionManagementError:
+        raise  # the caller's own: after an error, its block takes no more queries
+    except ConnectionDoesNotExist as error:
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']: DATABASES has no {conf.shown(alias)}. {outcome}") from error
+    except ImproperlyConfigured as error:
+        raise ConfigurationError(
+            f"topics are kept in DATABASES[{alias!r}], which cannot be used: {error} Or keep them elsewhere: "
+            f"AGENT_SSE['EVENT_LOG']. {outcome}"
+        ) from error
+    except Error as error:
+        told = f"{_what(alias, error)} {outcome}. The database said: {_first_line(error)}"
+        raise EventLogUnavailable(told, "tables" if _is_missing(error) else "store") from error
+
+
+def _is_missing(error: Error) -> bool:
+    """Whether the tables were not made yet, or not all of them."""
+    return _code(error) in _MISSING or "no such table" in str(error) or "no such column" in str(error)
+
+
+def _what(alias: str, error: Error) -> str:
+    code = _code(error)
+    where = f"DATABASES[{alias!r}]"
+    if _is_missing(error):
+        database = "" if alias == "default" else f" --database {alias}"
+        return f"the tables of the event log are not in {where}, or are old: run `manage.py migrate{database}`."
+    if code in _READ_ONLY:
+        return f"{where} is read-only: name another one, as AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] or by a router."
+    if code in _FULL:
+        return f"the disk of {where} is full: free some of it; `Topic(…).delete()` and shorter retention make room in the tables."
+    if code in _LOCKED:
+        return f"others held {where} for too long{_mend_lock(alias)}."
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return f"{where} cannot be reached, or gave up: is the server up, and are its host and password right?"
+    return f"{where} refused what the event log asked of it." if isinstance(error, DatabaseError) else f"{where} failed."
+
+
+def _mend_lock(alias: str) -> str:
+    if connections[alias].vendor != "sqlite":
+        return ": try again; shorter transactions help"
+    return (
+        f": set DATABASES[{alias!r}]['OPTIONS']['transaction_mode'] = 'IMMEDIATE', so that a transaction waits for its turn when "
+        "it begins, and not where it first writes, when it is too late"
+    )
+
+
+def _first_line(error: Error) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

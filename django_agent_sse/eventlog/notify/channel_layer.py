@@ -1,0 +1,227 @@
+"""The bell through a channel layer: tells other processes at once that topics have more. It carries names, no events.
+
+Nothing depends on it: the poll finds what no bell told of. So whatever goes wrong here is said once, and tried again. The layer
+is one of our own with the project's configuration: in the core layer of ``channels_redis`` one event loop can receive, and that
+is for consumers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from ..failure_log import BELL, Trouble
+
+logger = logging.getLogger(BELL)
+
+ALIAS = "default"
+"""The entry of ``CHANNEL_LAYERS`` that is used."""
+GROUP = "django_agent_sse.bell"
+IN_MEMORY = "channels.layers.InMemoryChannelLayer"
+
+GAP = 0.005
+"""Seconds between two messages of a process; what is published meanwhile goes into one."""
+NAMES = 256
+"""Topics of one message."""
+QUEUED = 10_000
+"""Topics that wait to be told of while the layer is down; of more, the poll tells."""
+RENEW = 15.0
+"""Seconds after which the group is joined again: a Redis that was emptied has forgotten it."""
+LEAVE = 60.0
+"""Seconds without anything followed after which the group is left."""
+PATIENCE = 5.0
+"""Seconds that the layer may take for a message or to join."""
+QUIET = 1.0
+"""Seconds after which a time-out of ``receive()`` says that nothing came, and not that the layer is down."""
+
+
+def layer_configured() -> bool:
+    """Whether there is a channel layer that reaches other processes. Imports nothing."""
+    layers = getattr(settings, "CHANNEL_LAYERS", None)
+    entry = layers.get(ALIAS) if isinstance(layers, Mapping) else None
+    if not isinstance(entry, Mapping) or entry.get("BACKEND") == IN_MEMORY:
+        return False
+    return importlib.util.find_spec("channels") is not None
+
+
+class Outbox:
+    """The names that other processes are to be told of: put in by any thread, taken out by the ringer's."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._names: set[str] = set()
+        self._sending = False
+
+    def put(self, topic: str) -> bool:
+        """Queue a name; whether the sender must be woken for it."""
+        with self._changed:
+            if len(self._names) < QUEUED:
+                self._names.add(topic)
+            return len(self._names) == 1
+
+    def take(self) -> list[str]:
+        """Some names, until ``sent()`` under way."""
+        with self._changed:
+            names = [self._names.pop() for _ in range(min(NAMES, len(self._names)))]
+            self._sending = bool(names)
+            return names
+
+    def sent(self) -> None:
+        """Those that were taken are sent, or given up."""
+        with self._changed:
+            self._sending = False
+            self._changed.notify_all()
+
+    def wait_empty(self, seconds: float) -> bool:
+        """Wait until everything is sent, for so long at most; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._names or self._sending), seconds)
+
+
+class LayerBell:
+    """Sends and receives in the ringer's thread, on its loop.
+
+    Args:
+        outbox: What to send.
+        followed: The topics that are followed in this process, at this moment.
+        heard: Called with those of them that another process has rung for.
+
+    Attributes:
+        loaded: The layer's modules are imported, which takes long beside what a message takes; or cannot be.
+    """
+
+    def __init__(self, outbox: Outbox, followed: Callable[[], set[str]], heard: Callable[[set[str]], object]) -> None:
+        self.wake_sender = asyncio.Event()
+        self.wake_receiver = asyncio.Event()
+        self.loaded = threading.Event()
+        self._outbox = outbox
+        self._followed = followed
+        self._heard = heard
+        self._me = secrets.token_hex(8)
+        self._made: Any = None
+        late = "Followers in other processes see what is published up to half a second later."
+        self._sending = Trouble(f"bells cannot be sent through CHANNEL_LAYERS[{ALIAS!r}]", late)
+        self._receiving = Trouble(
+            f"bells cannot be received through CHANNEL_LAYERS[{ALIAS!r}]",
+            "What other processes publish is seen up to half a second later.",
+        )
+        self._hinted = False
+
+    @property
+    def trouble(self) -> str:
+        """What does not work now; empty where all does."""
+        return self._sending.now or self._receiving.now
+
+    async def send(self) -> None:
+        """Send for ever what is queued."""
+        while True:
+            self.wake_sender.clear()
+            if not (names := self._outbox.take()):
+                await self.wake_sender.wait()
+                continue
+            pause = GAP
+            try:
+                await self._in_time(self._layer().group_send(GROUP, self._message(names)))
+                self._sending.over()
+            except Exception as error:
+                pause = self._sending.failed(error)
+            finally:
+                self._outbox.sent()
+            await asyncio.sleep(pause)
+
+    async def receive(self) -> None:
+        """Be in the group while anything is followed, for ever, and pass on what comes."""
+        while True:
+            self.wake_receiver.clear()
+            if not self._followed():
+                await self.wake_receiver.wait()
+                continue
+            try:
+                await self._listen(self._layer())
+            except Exception as error:
+                await asyncio.sleep(self._receiving.failed(error))
+
+    async def _listen(self, layer: Any) -> None:
+        """Join, receive until nothing was followed for a while, leave."""
+        channel = await self._join(layer)
+        receiving: asyncio.Future[Any] | None = None
+        began = renewed = needed = time.monotonic()
+        try:
+            while needed > time.monotonic() - LEAVE:
+                if receiving is None:
+                    began, receiving = time.monotonic(), asyncio.ensure_future(layer.receive(channel))
+                # Not cancelled by a time-out: a channel of the pub/sub layer ends with the one who is cancelled waiting for it.
+                done, _ = await asyncio.wait({receiving}, timeout=RENEW)
+                if done:
+                    self._take(receiving, began)
+                    receiving = None
+                self._receiving.over()
+                if time.monotonic() - renewed >= RENEW:
+                    await self._in_time(layer.group_add(GROUP, channel))
+                    renewed = time.monotonic()
+                if self._followed():
+                    needed = time.monotonic()
+        finally:
+            if receiving is not None:
+                receiving.cancel()
+                await asyncio.wait({receiving}, timeout=QUIET)
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(QUIET):
+                    await layer.group_discard(GROUP, channel)
+
+    async def _join(self, layer: Any) -> str:
+        # The pub/sub layer keeps a queue for each channel that it could not make: first see whether it is up.
+        await self._in_time(layer.group_send(GROUP, self._message([])))
+        channel: str = await self._in_time(layer.new_channel())
+        await self._in_time(layer.group_add(GROUP, channel))
+        return channel
+
+    async def _in_time(self, work: Awaitable[Any]) -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return await work
+
+    def _take(self, receiving: asyncio.Future[Any], began: float) -> None:
+        """What ``receive()`` returned: messages of anybody who reaches the layer."""
+        try:
+            message = receiving.result()
+        except Exception as error:
+            if "Timeout" not in type(error).__name__ or time.monotonic() - began < QUIET:
+                raise
+            self._hint(error)
+            return
+        names = message.get("topics") if isinstance(message, Mapping) and message.get("from") != self._me else None
+        if isinstance(names, list | tuple):
+            followed = self._followed()
+            if mine := {name for name in names if isinstance(name, str) and name in followed}:
+                self._heard(mine)
+
+    def _hint(self, error: Exception) -> None:
+        if not self._hinted:
+            self._hinted = True
+            logger.warning(
+                "CHANNEL_LAYERS[%r] gives up waiting when nothing comes (%s: %s): redis-py 8 does after 5 s. Write its host as "
+                '{"address": "redis://…", "socket_timeout": None}, or use channels_redis.pubsub.RedisPubSubChannelLayer',
+                *(ALIAS, type(error).__name__, error),
+            )
+
+    def _message(self, names: list[str]) -> dict[str, Any]:
+        return {"type": GROUP, "from": self._me, "topics": names}
+
+    def _layer(self) -> Any:
+        if self._made is None:
+            try:
+                from channels.layers import channel_layers
+
+                self._made = channel_layers.make_backend(ALIAS)
+            finally:
+                self.loaded.set()
+        return self._made

@@ -1,0 +1,175 @@
+"""The poll: asks a log that other processes write to where the followed topics are, for all event loops of this one at once.
+
+Nobody needs to ring for it, so it is what makes a bell that is lost, late or broken cost latency only. It runs in the ringer's
+thread, and sleeps while nothing is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from ..base import EventLog
+from ..failure_log import Trouble, outage
+from ..records import Head
+
+SLOWEST = 0.5
+"""Seconds between two questions while nothing changes."""
+FASTEST = 0.025
+"""Seconds to the next question after something changed that no bell had told of."""
+LATE = 1.0
+"""An answer that takes so many seconds is late."""
+SLOWER = 1.5
+"""Each question that finds nothing new makes the pause so much longer."""
+
+Heads = Mapping[str, Head | None]
+"""Where topics are, by name; ``None`` for those that do not exist."""
+
+
+class Watch:
+    """The topics of one log that one event loop follows, and whom to tell where they are.
+
+    Args:
+        log: Where they are kept.
+        loop: Whose.
+        tell: Called on that loop with the heads that changed, and with each topic's once after it was added.
+        followed: Called with this whenever a topic was added.
+        idle: Called with this when nothing is followed any more.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[Heads], object],
+        followed: Callable[[Watch], object],
+        idle: Callable[[Watch], object],
+    ) -> None:
+        self.log = log
+        self.loop = loop
+        self._tell = tell
+        self._followed = followed
+        self._idle = idle
+        self._lock = threading.Lock()
+        self._topics: set[str] = set()
+
+    def add(self, topic: str) -> None:
+        """Follow a topic: read it after that, not before."""
+        with self._lock:
+            self._topics.add(topic)
+        self._followed(self)
+
+    def discard(self, topic: str) -> None:
+        """Follow it no more."""
+        with self._lock:
+            self._topics.discard(topic)
+            idle = not self._topics
+        if idle:
+            self._idle(self)
+
+    def clear(self) -> None:
+        """Follow nothing."""
+        with self._lock:
+            self._topics.clear()
+        self._idle(self)
+
+    def topics(self) -> set[str]:
+        """What is followed at this moment."""
+        with self._lock:
+            return set() if self.loop.is_closed() else set(self._topics)
+
+    def tell(self, heads: Heads) -> None:
+        """Pass on, from any thread, what this loop follows."""
+        mine = self.topics()
+        told = {topic: head for topic, head in heads.items() if topic in mine}
+        if told:
+            with contextlib.suppress(RuntimeError):  # the loop closed in between
+                self.loop.call_soon_threadsafe(self._tell, told)
+
+
+class Poll:
+    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds.
+
+    Args:
+        watches: All watches of the process, at this moment.
+    """
+
+    def __init__(self, watches: Callable[[], Iterable[Watch]]) -> None:
+        self.wake = asyncio.Event()
+        self.asks = False
+        self._watches = watches
+        self._seen: dict[EventLog, dict[str, Head | None]] = {}
+        self._told: set[str] = set()
+        self._pause = SLOWEST
+        self._asked_at = 0.0
+        self._took = 0.0
+        self._trouble = Trouble("the followed topics cannot be looked at", "", longest=5.0, logger=None)  # `outage` says it
+
+    @property
+    def trouble(self) -> str:
+        """What does not work now, or lags; empty where all is well. From any thread."""
+        if self._trouble.now:
+            return self._trouble.now
+        since = time.monotonic() - self._asked_at if self._asked_at else 0.0
+        slowest = max(since, self._took)
+        return f"the log took {slowest:.1f} s to say where the followed topics are" if slowest > LATE else ""
+
+    def told(self, topic: str) -> None:
+        """A bell rang for a topic, in any thread: its change is no reason to hurry."""
+        if self.asks:
+            self._told.add(topic)
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            self.wake.clear()
+            pause = await self.look()
+            if pause is None:
+                await self.wake.wait()
+            else:
+                await asyncio.sleep(pause)
+
+    async def look(self) -> float | None:
+        """Ask once; after how many seconds to ask again, ``None`` where nothing is followed and nothing was asked."""
+        followed = self._followed()
+        self._seen = {log: seen for log, seen in self._seen.items() if log in followed}
+        told, self._told = self._told, set()
+        self.asks = bool(followed)
+        if not followed:
+            return None
+        news = False
+        for log, topics in followed.items():  # one, but for the moments when it is replaced
+            self._asked_at = began = time.monotonic()
+            try:
+                heads = await log.aheads(sorted(topics))
+            except Exception as error:
+                self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
+                outage.failed(error, topics)
+                return max(SLOWEST, self._trouble.failed(error))
+            finally:
+                self._asked_at, self._took = 0.0, time.monotonic() - began
+            outage.over(topics)
+            news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, told)
+        self._trouble.over()
+        self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)
+        return self._pause
+
+    def _followed(self) -> dict[EventLog, set[str]]:
+        followed: dict[EventLog, set[str]] = {}
+        for watch in self._watches():
+            if topics := watch.topics():
+                followed.setdefault(watch.log, set()).update(topics)
+        return followed
+
+    def _compare(self, log: EventLog, heads: dict[str, Head | None], told: set[str]) -> bool:
+        """Tell who follows what changed; whether there was a change that nobody had told of."""
+        seen = self._seen.get(log, {})
+        self._seen[log] = heads
+        changed = {topic: head for topic, head in heads.items() if topic not in seen or seen[topic] != head}
+        for watch in self._watches():
+            if watch.log is log:
+                watch.tell(changed)
+        return any(topic in seen and topic not in told for topic in changed)

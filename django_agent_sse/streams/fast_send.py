@@ -1,0 +1,85 @@
+"""The way past the task: what a topic brings is handed to the server at once, and the response's task sleeps on.
+
+Waking a task for each chunk of each client costs more than the rest of a delivery. Only ``asgi.wrap()`` knows the server's
+``send()``, and only uvicorn's is known to return without waiting while its client reads. Where it waits after all, the task is
+woken, and goes on where the call has got to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from typing import Any, Final, Protocol
+
+from ..topics.batch import CHUNK_BYTES
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+
+_KEY: Final = "django_agent_sse.send"
+
+
+class Rest(Awaitable[None], Protocol):
+    """What is left of a send that waits for its client."""
+
+    def close(self) -> None:
+        """Give it up."""
+
+
+def offering(scope: Scope, send: Send) -> Scope:
+    """The scope with the server's ``send()`` noted for streams, if it is one that may be called from outside the task."""
+    known = (getattr(send, "__module__", None) or "").startswith("uvicorn.")
+    return {**scope, _KEY: send} if known else scope
+
+
+def offered_send(request: object) -> Send | None:
+    """The server's ``send()`` for this request, if it was noted."""
+    scope: Scope = getattr(request, "scope", {})
+    return scope.get(_KEY)
+
+
+def send_now(send: Send, chunk: bytes) -> Rest | None:
+    """Send a part of the body; ``None`` when that is done, else what is left to be awaited.
+
+    Args:
+        send: The server's.
+        chunk: What Django would hand over in one piece. More than that goes piece by piece, each after the one before was
+            taken, for a client that does not read must not be given all of it.
+    """
+    if len(chunk) > CHUNK_BYTES:
+        return _send_pieces(send, chunk)
+    sending = send({"type": "http.response.body", "body": chunk, "more_body": True})
+    try:
+        return _Suspended(sending, sending.send(None))
+    except StopIteration:
+        return None
+
+
+async def _send_pieces(send: Send, chunk: bytes) -> None:
+    for start in range(0, len(chunk), CHUNK_BYTES):
+        await send({"type": "http.response.body", "body": chunk[start : start + CHUNK_BYTES], "more_body": True})
+
+
+class _Suspended:
+    """A coroutine that was begun outside the task that finishes it."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        coroutine, waits_for = self._coroutine, self._waits_for
+        try:
+            while True:
+                try:
+                    yield waits_for
+                except BaseException as error:  # the task was cancelled: it is the coroutine that must learn of it
+                    waits_for = coroutine.throw(error)
+                else:
+                    waits_for = coroutine.send(None)
+        except StopIteration:
+            return
+
+    def close(self) -> None:
+        self._coroutine.close()

@@ -1,0 +1,207 @@
+"""``stream.follow()``: topics on a stream. It has no queue: the transport pulls what is ready, when the client takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..encoding import encode_json, text_of
+from ..eventlog.vector import MAX_TOPICS
+from ..exceptions import FollowError, PositionGone
+from ..topics.batch import Batch, Entry
+from ..topics.follower import Start
+from ..topics.subscription import Lost, Part, Subscription
+from ..wire import Event, frame
+from ..wire.encoder import control_frame
+from .containment import contained
+
+if TYPE_CHECKING:
+    from .supervisor import Runner
+
+Filter = Callable[[Event], object]
+Map = Callable[[Event], object]
+
+POSITION_EVERY = 100
+"""Hidden events after which a client is told where it is: so many, at most, are looked at again when it comes back."""
+_NOTHING = b"", 0
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How following ended.
+
+    Attributes:
+        reasons: By topic, in the order of their ends: what it was closed with, or ``deleted``.
+    """
+
+    reasons: Mapping[str, str]
+
+    @property
+    def reason(self) -> str:
+        """That of the topic that ended last."""
+        return [*self.reasons.values()][-1]
+
+
+class Following:
+    """What a stream follows, until all of it has ended."""
+
+    __slots__ = ("_done", "_filter", "_hidden", "_map", "_runner", "_subscription", "began", "ended", "idle", "running")
+
+    def __init__(self, runner: Runner, topics: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None) -> None:
+        self._runner = runner
+        self._filter = filter
+        self._map = map
+        self._hidden = 0
+        self.idle = False
+        self._subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
+        self._done: asyncio.Future[Followed | None] = runner.here.loop.create_future()
+        self.ended: Followed | None = None
+        self.began = self.running = False
+
+    async def run(self, after: str | None, live: bool, offsets: bool) -> Followed | None:
+        """Follow until the end; ``None`` where that was the stream's.
+
+        Raises:
+            PositionGone: Continuity was lost, and the client gets no control events.
+            EventLogError: The log cannot be read; the response has not begun.
+        """
+        runner, sent = self._runner, self._runner.context.position
+        runner.hold()
+        asked = sent.value if sent.value is not None else None if sent.malformed else after
+        lost = await self._subscription.open(asked, sent.malformed, offsets)
+        self.began = self.running = True
+        try:
+            if lost is not None:
+                runner.buffer.put_aside(self._gap(lost))
+            elif live and asked is None and runner.control:
+                runner.buffer.put_aside(self._position())
+            runner.buffer.drain(self)
+            runner.commit()
+            return await self._done
+        finally:
+            runner.stream.note_id(self.id)
+            self.running = False
+            runner.buffer.drain(None)
+            self._subscription.close()
+
+    @property
+    def id(self) -> str:
+        """The client's position after everything that was pulled."""
+        return self._subscription.id
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Their names."""
+        return self._subscription.topics
+
+    @property
+    def behind(self) -> int:
+        """Events that were not pulled yet."""
+        return self._subscription.behind
+
+    def pull(self) -> tuple[bytes, int]:
+        """See ``Source``."""
+        if self.idle:
+            return _NOTHING
+        try:
+            while (found := self._subscription.pull()) is not None:
+                if isinstance(found, Lost):
+                    return self._gap(found), 0
+                data, count = self._framed(found)
+                if data:
+                    self.idle = self._subscription.rest()
+                    return data, count
+        except BaseException as error:  # a filter's or map's, called where a feed wakes its streams
+            if not self._done.done():
+                self._done.set_exception(contained(error, f"a filter or map of {self._runner.route}"))
+            return _NOTHING
+        self.idle = True
+        if self._subscription.over and not self._done.done():
+            self.ended = Followed(self._subscription.finished)
+            self._done.set_result(self.ended)
+        return _NOTHING
+
+    def _woken(self) -> None:
+        self.idle = False
+        self._runner.buffer.wake()
+
+    def stop(self) -> None:
+        """See ``Source``."""
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _framed(self, found: Batch | Part) -> tuple[bytes, int]:
+        """The bytes for this client, and how many events they are."""
+        if type(found) is Batch:
+            if self._filter is None and self._map is None:
+                first = self._runner.stream.first_retry()
+                data = found.data if first is None else found.entries[0].with_retry(found.data, first)
+                return data, len(found.entries)
+            return self._framed_each((entry, entry.id) for entry in found.entries)
+        assert isinstance(found, Part)
+        return self._framed_each((entry, found.id_of(entry)) for entry in found.batch.entries)
+
+    def _framed_each(self, numbered: Iterable[tuple[Entry, str]]) -> tuple[bytes, int]:
+        frames: list[bytes] = []
+        for entry, id in numbered:
+            event = self._shown(entry.event)
+            if event is None:
+                self._hidden += 1
+                continue
+            first = self._runner.stream.first_retry()
+            if event is entry.event and first is None:
+                frames.append(entry.numbered(id))
+            else:
+                frames.append(frame(event.data, event.event, id, event.retry if first is None else first))
+            self._hidden = 0
+        count = len(frames)
+        if self._hidden >= POSITION_EVERY and self._runner.control:
+            frames.append(self._position())
+        return b"".join(frames), count
+
+    def _shown(self, event: Event) -> Event | None:
+        """What this client sees of an event; ``None`` for nothing."""
+        if self._filter is not None and not self._filter(event):
+            return None
+        if self._map is None:
+            return event
+        shown: Any = self._map(event)
+        if shown is None or type(shown) is Event:
+            return shown
+        return Event(text_of(shown), event=event.event, retry=event.retry)
+
+    def _gap(self, lost: Lost) -> bytes:
+        if not self._runner.control:
+            raise PositionGone(
+                f"the position that the client asked for cannot be honoured ({lost.reason}), and no control event may tell it: "
+                "begin again without an id",
+                lost.reason,
+            )
+        told = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
+        return control_frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
+
+    def _position(self) -> bytes:
+        self._hidden = 0
+        return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
+
+
+def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
+    """Refuse what ``follow()`` cannot take.
+
+    Raises:
+        FollowError: With what it takes.
+    """
+    if not 0 < len(topics) <= MAX_TOPICS:
+        raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
+    if wrong := next((type(topic).__name__ for topic in topics if not isinstance(topic, str)), None):
+        raise FollowError(f"follow() takes names of topics, not {wrong}: write follow(*names) where you have a list")
+    if start not in ("oldest", "live"):
+        raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
+    if not isinstance(offsets, bool) or (offsets and len(topics) > 1):
+        raise FollowError(f"offsets={offsets!r}: True or False, and True with one topic only, whose events a bare number counts")
+    for name, given in (("filter", filter), ("map", map)):
+        if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+            raise FollowError(f"{name}={given!r}: a plain function of an Event, which is called for each event of each client")

@@ -1,0 +1,1 @@
+"""The fan-out of one process, and publishing: they meet in the event log."""

@@ -1,0 +1,222 @@
+"""The feeds of one event loop: opened by the first follower, rung by the bell, kept a while after the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+
+from ..eventlog.backend import event_log
+from ..eventlog.base import EventLog
+from ..eventlog.eviction import NOTE_EVERY
+from ..eventlog.failure_log import Trouble, outage
+from ..eventlog.notify.local import EVERY, LocalBell, bell
+from ..eventlog.notify.notifier import Ringer, ringer
+from ..eventlog.notify.poll import Heads
+from ..eventlog.records import Head, Page
+from ..eventlog.validation import valid_topic
+from ..exceptions import EventLogError
+from .feed import Feed
+
+LINGER = 30.0
+"""Seconds that a feed is kept without followers: who reconnects finds its ring."""
+CHECK = 15.0
+"""Seconds between two looks at every followed topic, whether or not a bell rang; less by up to a half, by chance, so that
+processes do not look all at once. A bell that was lost costs no more than this."""
+
+NOTE_PAUSE = 0.25
+"""Seconds between two writes of which topics are followed, at least: those that are opened meanwhile are written together."""
+
+
+class Feeds:
+    """The followed topics of the running loop.
+
+    Args:
+        log: Where they are kept.
+        bell: What says that there is more; this loop listens from now on.
+        ringer: What asks for news where other processes write to the log.
+    """
+
+    def __init__(self, log: EventLog, bell: LocalBell, ringer: Ringer = ringer) -> None:
+        self.log = log
+        self._watch = ringer.watch(log, self._compare)
+        self._loop = asyncio.get_running_loop()
+        self._feeds: dict[str, Feed] = {}
+        self._followers: Counter[str] = Counter()
+        self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._hearing: dict[str, asyncio.Task[None]] = {}
+        self._check: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
+        self._to_note: set[str] = set()
+        self._note_at = self._loop.time() + NOTE_EVERY
+        self._note_trouble = Trouble(
+            "followed topics cannot be noted", "They may be evicted (MAX_TOPICS) though they are followed."
+        )
+        bell.listen(self._rung, self._offered)
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    async def open(self, topic: str) -> Feed:
+        """The feed of a topic, which has looked at the log; give it back with ``release``.
+
+        Raises:
+            TopicNameInvalid: No topic has such a name.
+            EventLogError: The log cannot be read; there is nothing to give back.
+        """
+        feed = self._feeds.get(topic)
+        if feed is None:
+            feed = self._feeds[topic] = Feed(valid_topic(topic), self.log, self._note)
+            if self.log.doorbell is not None:
+                self._hearing[topic] = self._loop.create_task(self.log.doorbell.follow(topic))
+        self._followers[topic] += 1
+        self._watch.add(topic)
+        if (lingering := self._lingering.pop(topic, None)) is not None:
+            lingering.cancel()
+        if self._check is None:
+            self._check_later()
+        try:
+            if (hearing := self._hearing.get(topic)) is not None:
+                await asyncio.shield(hearing)
+            await feed.look()  # also where it lingered, so that nobody begins behind what was published before
+        except (EventLogError, asyncio.CancelledError):
+            self.release(feed)
+            raise
+        return feed
+
+    def release(self, feed: Feed) -> None:
+        """A follower has left."""
+        topic = feed.topic
+        if feed.retired:
+            return
+        self._followers[topic] -= 1
+        if self._followers[topic] <= 0:
+            del self._followers[topic]
+            self._watch.discard(topic)
+            self._lingering[topic] = self._loop.call_later(LINGER, self._drop, topic)
+
+    def close(self) -> None:
+        """Forget every feed, and every timer."""
+        self._watch.clear()
+        for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
+            timer.cancel()
+        for topic, feed in self._feeds.items():
+            self._retire(topic, feed)
+        self._feeds.clear()
+        self._followers.clear()
+        self._lingering.clear()
+        self._check = None
+        for task in (self._asking, self._noting):
+            if task is not None and not self._loop.is_closed():
+                task.cancel()
+
+    def _drop(self, topic: str) -> None:
+        self._lingering.pop(topic, None)
+        self._retire(topic, self._feeds.pop(topic))
+
+    def _retire(self, topic: str, feed: Feed) -> None:
+        feed.retire()
+        if self._hearing.pop(topic, None) is not None and self.log.doorbell is not None:
+            self.log.doorbell.unfollow(topic)
+
+    def _rung(self, topics: frozenset[str]) -> None:
+        if EVERY in topics:
+            self.close()  # who follows opens it anew, in whatever log there is now
+        for topic in topics:
+            if (feed := self._feeds.get(topic)) is not None:
+                feed.nudge()
+
+    def _offered(self, pages: list[tuple[str, Page]]) -> None:
+        for topic, page in pages:
+            if (feed := self._feeds.get(topic)) is not None:
+                feed.offer(page)
+
+    def _check_later(self) -> None:
+        self._check = self._loop.call_later(CHECK * random.uniform(0.5, 1), self._look)
+
+    def _look(self) -> None:
+        for topic in self._followers:
+            self._feeds[topic].tidy()
+        if self.log.doorbell is not None:  # it sees to what was missed, but for what could not be read then
+            for feed in self._feeds.values():
+                if feed.behind:
+                    feed.nudge()
+        elif self._followers:
+            self._asking = self._loop.create_task(self._ask([*self._followers]))
+        if self._loop.time() >= self._note_at:
+            self._note_at = self._loop.time() + NOTE_EVERY
+            self._note(*(topic for topic in self._followers if self._feeds[topic].epoch))
+        if self._feeds:
+            self._check_later()
+        else:
+            self._check = None
+
+    def _note(self, *topics: str) -> None:
+        """Have the log know that these are followed, so that they are not evicted: soon, and many at once."""
+        if not self.log.crosses_processes:
+            self.log.note_followed(topics)
+            return
+        self._to_note.update(topics)
+        if self._to_note and self._noting is None:
+            self._noting = self._loop.create_task(self._note_all())
+
+    async def _note_all(self) -> None:
+        topics, self._to_note = sorted(self._to_note), set()
+        try:
+            await self.log.anote_followed(topics)
+        except Exception as error:
+            self._note_trouble.failed(error, quietly=outage.lasts)
+        else:
+            self._note_trouble.over()
+        self._loop.call_later(NOTE_PAUSE, self._noted)
+
+    def _noted(self) -> None:
+        self._noting = None
+        self._note()
+
+    async def _ask(self, topics: list[str]) -> None:
+        """Look at all of them with one question."""
+        try:
+            heads = await self.log.aheads(topics)
+        except EventLogError as error:
+            outage.failed(error, topics)
+        else:
+            outage.over(topics)
+            self._compare({topic: heads.get(topic) for topic in topics})
+
+    def _compare(self, heads: Heads) -> None:
+        for topic, head in heads.items():
+            feed = self._feeds.get(topic)
+            if feed is not None and _behind(feed, head):
+                feed.nudge()
+
+
+def _behind(feed: Feed, head: Head | None) -> bool:
+    """Whether the log has something that the feed has not seen; it may well have seen more than the head shows."""
+    if head is None:
+        return bool(feed.epoch)
+    more = head.top > feed.top or head.floor > feed.floor or (head.closed is not None and feed.closed is None)
+    return more or head.epoch != feed.epoch
+
+
+_by_loop: dict[asyncio.AbstractEventLoop, Feeds] = {}
+os.register_at_fork(after_in_child=_by_loop.clear)
+
+
+def feeds_here() -> Feeds:
+    """The feeds of the running loop, in the log of this process.
+
+    Raises:
+        ConfigurationError: See ``event_log``.
+    """
+    loop, log = asyncio.get_running_loop(), event_log()
+    found = _by_loop.get(loop)
+    if found is not None and found.log is log:
+        return found
+    for other in [other for other in _by_loop if other.is_closed() or other is loop]:
+        if (old := _by_loop.pop(other, None)) is not None:
+            old.close()
+    made = _by_loop[loop] = Feeds(log, bell)
+    return made

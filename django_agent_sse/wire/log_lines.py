@@ -1,0 +1,40 @@
+"""Which events of a topic are lines of a log, and how they read as text."""
+
+from __future__ import annotations
+
+from .event import Event
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+"""The levels of Python's ``logging``, by the names that their events have."""
+LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr", *LEVELS})
+"""Events that are lines. What else a log holds, an ``exit`` for one, is no text of it."""
+_NAMED = frozenset(name for name, number in LEVELS.items() if number >= LEVELS["warning"])
+_BEGINNING = 400
+"""Characters of a line in which its level may stand already: formats put it first."""
+
+
+def is_line(event: Event) -> bool:
+    """Whether an event of a log is one of its lines, or several."""
+    return event.event in LINE_EVENTS
+
+
+def level_name(number: int) -> str:
+    """Return the name of the highest of ``LEVELS`` that a level reaches; what is below all of them is ``debug``."""
+    return max((name for name in LEVELS if LEVELS[name] <= number), key=LEVELS.__getitem__, default="debug")
+
+
+def line_text(event: Event) -> str:
+    """Return the text of an event that is a line, as text alone shows it: behind its `line_label`."""
+    label = line_label(event.event, event.data)
+    return label + event.data if label else event.data
+
+
+def line_label(name: str | None, text: str) -> str:
+    """Return what text alone shows before a line.
+
+    Of a warning, an error and a critical record it is the level, as ``WARNING: ``, unless the first line of ``text`` names it
+    already, as formats of ``logging`` do.
+    """
+    if name not in _NAMED or name in text[:_BEGINNING].partition("\n")[0].lower():
+        return ""
+    return f"{name.upper()}: "

@@ -1,0 +1,365 @@
+"""The log in a database and the transactions of who publishes: what is rolled back was never published."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+from django.test import TestCase, TransactionTestCase
+
+from django_agent_sse import (
+    Router,
+    Topic,
+    aclose_topic,
+    apublish,
+    apublish_many,
+    close_topic,
+    publish,
+    publish_many,
+)
+from django_agent_sse.eventlog import backend
+from django_agent_sse.eventlog.database import DatabaseEventLog
+from django_agent_sse.exceptions import (
+    EventLogUnavailable,
+    InvalidEvent,
+    PositionConflict,
+    TopicClosed,
+    TransactionRefused,
+)
+from django_agent_sse.testing import SSEClient, SSETestMixin
+from django_agent_sse.wire.event import Event
+from tests.serving import served
+
+TOPIC = "builds.42"
+MEMORY = {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}
+DATABASE = "django_agent_sse.eventlog.database.DatabaseEventLog"
+
+
+class Stop(Exception):
+    """Ends a block of a test."""
+
+
+@pytest.fixture
+def rung() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def log(alias: str, rung: list[str]) -> DatabaseEventLog:
+    made = DatabaseEventLog(ALIAS=alias)
+    made.changed = rung.append
+    return made
+
+
+@pytest.fixture
+def project(alias: str, settings: Any) -> Iterator[str]:
+    """The log of the process in each of the databases, for ``publish()``."""
+    settings.AGENT_SSE = {"EVENT_LOG": {"BACKEND": DATABASE, "OPTIONS": {"ALIAS": alias}}}
+    backend.reset()
+    yield alias
+    settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
+    backend.reset()
+
+
+def seen_by_others(log: DatabaseEventLog, topic: str = TOPIC) -> list[str]:
+    """What another connection reads."""
+    found: list[list[str]] = []
+
+    def read() -> None:
+        try:
+            found.append([record.event.data for record in log.read_after(topic).records])
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join(30)
+    return found[0]
+
+
+def atomic(log: DatabaseEventLog, **about: Any) -> Any:
+    return transaction.atomic(using=log.alias, **about)
+
+
+# Joining
+
+
+def test_a_rollback_publishes_nothing_and_rings_no_bell(log: DatabaseEventLog, rung: list[str]) -> None:
+    log.append(TOPIC, Event("before"))
+    rung.clear()
+    with pytest.raises(Stop), atomic(log):
+        log.append(TOPIC, Event("lost"))
+        log.append("new", Event("lost"), key="k")
+        log.close("ended")
+        raise Stop
+    assert rung == []
+    assert log.topics() == [TOPIC]
+    assert log.append(TOPIC, Event("after")).first == 2, "the number was not used up"
+    assert log.append("new", Event("x"), key="k").first == 1, "nor the key"
+
+
+def test_a_commit_publishes_in_order_and_rings_then(log: DatabaseEventLog, rung: list[str]) -> None:
+    with atomic(log):
+        log.append(TOPIC, Event("one"))
+        log.append(TOPIC, [Event("two"), Event("three")])
+        assert [record.event.data for record in log.read_after(TOPIC).records] == ["one", "two", "three"], "it sees its own"
+        assert seen_by_others(log) == []
+        log.close(TOPIC)
+        assert rung == []
+    assert rung == [TOPIC] * 3
+    assert seen_by_others(log) == ["one", "two", "three"]
+    assert log.state(TOPIC).closed == "completed"
+
+
+def test_an_inner_block_that_is_rolled_back_takes_only_its_own_with_it(log: DatabaseEventLog, rung: list[str]) -> None:
+    with atomic(log):
+        log.append(TOPIC, Event("one"))
+        with pytest.raises(Stop), atomic(log):
+            log.append(TOPIC, Event("lost"))
+            log.append("other", Event("lost"))
+            raise Stop
+        with atomic(log):
+            log.append(TOPIC, Event("two"))
+    assert rung == [TOPIC] * 2
+    assert seen_by_others(log) == ["one", "two"]
+    assert log.topics() == [TOPIC]
+
+
+def test_what_is_refused_leaves_the_callers_transaction_whole(log: DatabaseEventLog) -> None:
+    log.append("closed", Event("x"))
+    log.close("closed")
+    with atomic(log):
+        log.append(TOPIC, Event("one"))
+        with pytest.raises(TopicClosed):
+            log.append("closed", Event("x"))
+        with pytest.raises(PositionConflict):
+            log.append(TOPIC, Event("x"), expect=7)
+        with pytest.raises(PositionConflict):
+            log.append("new", Event("x"), expect=7)
+        with pytest.raises(InvalidEvent):
+            log.append(TOPIC, Event("x"), key="")
+        assert log.append(TOPIC, Event("two"), key="k") == log.append(TOPIC, Event("two"), key="k")
+    assert seen_by_others(log) == ["one", "two"]
+    assert log.topics() == [TOPIC, "closed"]
+
+
+def test_a_database_error_inside_a_transaction_lets_it_only_roll_back(
+    log: DatabaseEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the caller goes on: an append of which only half was done is never committed."""
+    log.append(TOPIC, Event("one"))
+    with atomic(log):
+        log.append(TOPIC, Event("lost"))
+        with monkeypatch.context() as broken, pytest.raises(EventLogUnavailable, match="migrate"):
+            broken.setattr("django_agent_sse.models.LogRow._meta.db_table", "nowhere")
+            log.append(TOPIC, Event("half"))
+        assert transaction.get_rollback(using=log.alias)
+    assert seen_by_others(log) == ["one"]
+    assert log.append(TOPIC, Event("two")).first == 2
+
+
+@pytest.mark.parametrize("alias", ["postgres"], indirect=True)
+def test_appends_of_several_transactions_are_contiguous_in_the_order_of_their_commits(log: DatabaseEventLog) -> None:
+    """The second waits for the first, whose number would otherwise come later than its own. (SQLite has one writer anyway.)"""
+    log.append(TOPIC, Event("zero"))
+    done: list[int] = []
+
+    def second() -> None:
+        try:
+            done.append(log.append(TOPIC, Event("second")).first)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=second)
+    with atomic(log):
+        log.append(TOPIC, Event("first"))
+        thread.start()
+        thread.join(0.3)
+        assert done == []
+        assert log.append("another", Event("x")).first == 1, "other topics are free"
+    thread.join(30)
+    assert done == [3]
+    assert seen_by_others(log) == ["zero", "first", "second"]
+
+
+def test_in_manual_transactions_it_joins_too(log: DatabaseEventLog) -> None:
+    log.append(TOPIC, Event("one"))
+    transaction.set_autocommit(False, using=log.alias)
+    try:
+        log.append(TOPIC, Event("lost"))
+        transaction.rollback(using=log.alias)
+        log.append(TOPIC, Event("two"))
+        transaction.commit(using=log.alias)
+    finally:
+        transaction.set_autocommit(True, using=log.alias)
+    assert seen_by_others(log) == ["one", "two"]
+
+
+# Outside of it
+
+
+@pytest.mark.parametrize("alias", ["postgres"], indirect=True)
+def test_outside_its_transaction_a_publisher_is_seen_at_once_whatever_becomes_of_it(
+    log: DatabaseEventLog, rung: list[str]
+) -> None:
+    with pytest.raises(Stop), atomic(log):
+        log.append("inside", Event("lost"))
+        assert log.append(TOPIC, Event("progress"), outside_transaction=True).first == 1
+        assert log.close("ended", outside_transaction=True)
+        assert seen_by_others(log) == ["progress"]
+        assert rung == [TOPIC, "ended"]
+        with pytest.raises(TransactionRefused, match=r"wait for ever.*'inside'.*Nothing was appended"):
+            log.append("inside", Event("x"), outside_transaction=True)
+        with pytest.raises(TopicClosed):
+            log.append("ended", Event("x"), outside_transaction=True)
+        raise Stop
+    assert log.topics() == [TOPIC, "ended"]
+
+
+@pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
+def test_on_sqlite_that_is_refused_with_the_mend(log: DatabaseEventLog) -> None:
+    with atomic(log), pytest.raises(TransactionRefused, match=r"SQLite has one writer.*PostgreSQL\. Nothing was appended"):
+        log.append(TOPIC, Event("x"), outside_transaction=True)
+    assert log.append(TOPIC, Event("x"), outside_transaction=True).first == 1, "there is no transaction to be outside of"
+
+
+# By publish()
+
+
+def test_publish_on_commit_appends_then_and_returns_nothing(project: str) -> None:
+    with transaction.atomic(using=project):
+        assert publish(TOPIC, "one", on_commit=True) is None
+        assert publish_many(TOPIC, ["two", "three"], on_commit=True) is None
+        assert Topic(TOPIC).publish("four", on_commit=True) is None
+        assert close_topic(TOPIC, on_commit=True) is None
+        assert not Topic(TOPIC).state().exists
+    state = Topic(TOPIC).state()
+    assert (state.top, state.closed) == (4, "completed")
+    with pytest.raises(TopicClosed):
+        publish(TOPIC, "without a transaction it is now, and raises", on_commit=True)
+
+
+def test_what_cannot_be_published_is_refused_before_the_commit(project: str) -> None:
+    with transaction.atomic(using=project):
+        with pytest.raises(InvalidEvent):
+            publish(TOPIC, object(), on_commit=True)
+        with pytest.raises(InvalidEvent):
+            publish(TOPIC, "x", key="", on_commit=True)
+        with pytest.raises(TransactionRefused, match="ask for one"):
+            publish(TOPIC, "x", on_commit=True, outside_transaction=True)
+        with pytest.raises(TransactionRefused, match="ask for one"):
+            close_topic(TOPIC, on_commit=True, outside_transaction=True)
+    assert not Topic(TOPIC).state().exists
+
+
+def test_a_failure_after_the_commit_is_logged_and_others_go_on(project: str, caplog: Any) -> None:
+    close_topic(TOPIC)
+    with transaction.atomic(using=project):
+        publish(TOPIC, "late", on_commit=True)
+        publish("other", "x", on_commit=True)
+    assert "is closed" in caplog.text
+    assert Topic("other").state().top == 1
+
+
+@pytest.mark.parametrize("alias", ["postgres"], indirect=True)
+def test_publish_outside_the_transaction(project: str) -> None:
+    with pytest.raises(Stop), transaction.atomic(using=project):
+        assert publish(TOPIC, "one", outside_transaction=True).offset == 1
+        assert [position.offset for position in publish_many(TOPIC, ["two"], outside_transaction=True)] == [2]
+        assert close_topic(TOPIC, outside_transaction=True)
+        raise Stop
+    assert Topic(TOPIC).state().top == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_a_log_that_is_in_no_database_on_commit_is_that_of_the_default_one(settings: Any) -> None:
+    settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
+    backend.reset()
+    with transaction.atomic():
+        publish(TOPIC, "at once")
+        assert publish(TOPIC, "committed", on_commit=True) is None
+        assert Topic(TOPIC).publish("too", outside_transaction=True).offset == 2
+    with pytest.raises(Stop), transaction.atomic():
+        publish(TOPIC, "lost", on_commit=True)
+        raise Stop
+    found = backend.event_log().read_after(TOPIC).records
+    assert [record.event.data for record in found] == ["at once", "too", "committed"]
+    backend.reset()
+
+
+# Tests of users
+
+
+def use_the_database() -> dict[str, Any]:
+    return {"EVENT_LOG": {"BACKEND": DATABASE}}
+
+
+router = Router()
+router.topic("builds/<int:id>/", "builds.{id}")
+
+
+class WithTheFixture(SSETestMixin, TestCase):
+    """The default is the database here; the fixture keeps topics in memory, which no transaction hides."""
+
+    async def test_a_follower_sees_what_the_tests_transaction_publishes(self) -> None:
+        with self.settings(AGENT_SSE={"HEARTBEAT": 5}), served(router):
+            async with SSEClient() as client:
+                stream = await client.open("/builds/42/")
+                await apublish("builds.42", "one")
+                assert (await stream.event()).data == "one"
+            assert [event.data for event in self.sse_log.published("builds.42")] == ["one"]
+
+
+class OnTheDatabaseItself(TransactionTestCase):
+    """Without the fixture: what a test commits is followed, through the test's own connection."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(self.settings(AGENT_SSE=use_the_database()))
+        backend.reset()
+        self.addCleanup(backend.reset)
+
+    async def test_a_follower_gets_what_was_and_what_comes(self) -> None:
+        await apublish("builds.42", "one")
+        with served(router):
+            async with SSEClient() as client:
+                stream = await client.open("/builds/42/")
+                assert (await stream.event()).data == "one"
+                await apublish_many("builds.42", ["two", "three"])
+                assert [(await stream.event()).data for _ in range(2)] == ["two", "three"]
+                await aclose_topic("builds.42", "passed")
+                assert (await stream.event()).event == "sse.end"
+
+    def test_a_test_that_publishes_and_reads(self) -> None:
+        with transaction.atomic():
+            publish(TOPIC, "one")
+        assert Topic(TOPIC).state().top == 1
+
+
+class InATestCase(TestCase):
+    """And without committing: what was published is read by the test, and by a stream that begins afterwards."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(self.settings(AGENT_SSE=use_the_database()))
+        backend.reset()
+        self.addCleanup(backend.reset)
+
+    async def test_a_stream_reads_through_the_tests_connection(self) -> None:
+        await apublish("builds.42", "one")
+        await aclose_topic("builds.42")
+        with served(router):
+            async with SSEClient() as client:
+                stream = await client.open("/builds/42/")
+                assert (await stream.event()).data == "one"
+
+    def test_bells_ring_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
+        rung: list[str] = []
+        backend.event_log().changed = rung.append
+        with self.captureOnCommitCallbacks(execute=True):
+            publish(TOPIC, "one")
+            assert rung == []
+        assert rung == [TOPIC]

@@ -1,0 +1,89 @@
+"""The bell: who listens is told once per tick, on its own loop, from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from django_agent_sse.eventlog.notify.local import EVERY, LocalBell, bell
+
+
+@pytest.fixture
+def own() -> LocalBell:
+    return LocalBell()
+
+
+async def test_many_rings_of_a_tick_are_told_once(own: LocalBell) -> None:
+    heard: list[frozenset[str]] = []
+    own.listen(heard.append)
+    for _ in range(100):
+        own.ring("a")
+    own.ring("b")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == [{"a", "b"}]
+    own.ring("a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == [{"a", "b"}, {"a"}]
+
+
+async def test_a_ring_from_a_thread_is_heard_on_the_loop(own: LocalBell) -> None:
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Future[tuple[frozenset[str], int]] = loop.create_future()
+    own.listen(lambda topics: heard.set_result((topics, threading.get_ident())))
+    await asyncio.to_thread(own.ring, "a")
+    assert await asyncio.wait_for(heard, 5) == ({"a"}, threading.get_ident())
+
+
+async def test_every_listening_loop_hears(own: LocalBell) -> None:
+    heard: list[str] = []
+    own.listen(lambda topics: heard.append("here"))
+
+    async def elsewhere(ready: threading.Event, stop: asyncio.Event) -> None:
+        own.listen(lambda topics: (heard.append("there"), stop.set()))  # type: ignore[func-returns-value]
+        ready.set()
+        await asyncio.wait_for(stop.wait(), 5)
+
+    ready = threading.Event()
+    other = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(elsewhere(ready, asyncio.Event()))))
+    assert await asyncio.to_thread(ready.wait, 5)
+    own.ring("a")
+    await other
+    await asyncio.sleep(0)
+    assert sorted(heard) == ["here", "there"]
+    own.ring("a")  # the other loop is closed by now
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sorted(heard) == ["here", "here", "there"]
+
+
+async def test_a_loop_that_listens_for_one_topic_is_not_woken_for_others(own: LocalBell) -> None:
+    heard: list[frozenset[str]] = []
+    own.listen(heard.append, only="a")
+    own.ring("b")
+    own.offer("c", None)
+    await asyncio.sleep(0)
+    assert heard == []
+    own.ring("a")
+    await asyncio.sleep(0)
+    own.ring_all()
+    await asyncio.sleep(0)
+    assert heard == [frozenset({"a"}), frozenset({EVERY})]
+
+
+async def test_without_listeners_and_after_a_reset_nobody_hears(own: LocalBell) -> None:
+    own.ring("a")
+    heard: list[frozenset[str]] = []
+    own.listen(heard.append)
+    own.ring("b")
+    own.reset()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert heard == []
+
+
+def test_the_process_has_one() -> None:
+    assert isinstance(bell, LocalBell)

@@ -1,0 +1,249 @@
+"""The ringer: one thread per process, made when it is needed, that other loops and other processes are heard by."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import pytest_asyncio
+from django.test import override_settings
+
+from django_agent_sse.eventlog import backend
+from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.eventlog.notify import notifier as ringer_module
+from django_agent_sse.eventlog.notify.local import LocalBell, bell
+from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.eventlog.notify.poll import Heads
+from django_agent_sse.wire.event import Event
+from tests.inprocess import eventually
+
+from ..processes import PATIENCE, run, shared
+from ..shared import SharedEventLog
+
+
+@pytest_asyncio.fixture
+async def ringer() -> AsyncIterator[Ringer]:
+    ringer_module.ringer.reset()  # the process's own, which another test may have used
+    made = Ringer(LocalBell())
+    yield made
+    made.reset()
+    assert made.thread is None
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> SharedEventLog:
+    return SharedEventLog(str(tmp_path / "log"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> SharedEventLog:
+    """The log as another process has it."""
+    return SharedEventLog(str(tmp_path / "log"))
+
+
+def threads() -> int:
+    return sum(thread.name == "django_agent_sse.ringer" for thread in threading.enumerate())
+
+
+async def next_of(told: asyncio.Queue[Heads]) -> Heads:
+    return await asyncio.wait_for(told.get(), PATIENCE)
+
+
+async def test_it_finds_what_another_process_publishes(ringer: Ringer, log: SharedEventLog, elsewhere: SharedEventLog) -> None:
+    told: asyncio.Queue[Heads] = asyncio.Queue()
+    ringer.watch(log, told.put_nowait).add("a")
+    assert await next_of(told) == {"a": None}
+    appended = await elsewhere.aappend("a", Event("1"))
+    assert await next_of(told) == {"a": (appended.epoch, 0, 1, None)}
+    assert threads() == 1
+
+
+async def test_many_loops_share_one_thread_and_one_question(
+    ringer: Ringer, log: SharedEventLog, elsewhere: SharedEventLog
+) -> None:
+    heard: list[tuple[str, Heads]] = []
+    follow = threading.Barrier(4, timeout=PATIENCE)
+    done = threading.Event()
+
+    async def loop_of(name: str) -> None:
+        ringer.watch(log, lambda heads: heard.append((name, heads))).add(name)
+        await asyncio.to_thread(follow.wait)
+        await asyncio.to_thread(done.wait, PATIENCE)
+
+    loops = [threading.Thread(target=lambda name=name: asyncio.run(loop_of(name))) for name in ("a", "b", "c")]
+    for thread in loops:
+        thread.start()
+    try:
+        await asyncio.to_thread(follow.wait)
+        await eventually("all are asked for at once", lambda: ["a", "b", "c"] in log.asked, PATIENCE)
+        await eventually("each was told", lambda: len(heard) >= 3, PATIENCE)
+        heard.clear()
+        elsewhere.append("b", Event("1"))
+        await eventually("one is told", lambda: heard, PATIENCE)
+        assert [(name, [*heads]) for name, heads in heard] == [("b", ["b"])]
+        assert threads() == 1
+    finally:
+        done.set()
+        for thread in loops:
+            await asyncio.to_thread(thread.join, PATIENCE)
+    before = len(log.asked)
+    ringer.watch(log, lambda _: None).add("d")
+    await eventually("it goes on for the loops that live", lambda: ["d"] in log.asked[before:], PATIENCE)
+
+
+async def test_while_nothing_is_followed_the_thread_sleeps(ringer: Ringer, log: SharedEventLog) -> None:
+    watch = ringer.watch(log, lambda _: None)
+    assert ringer.thread is None
+    watch.add("a")
+    await eventually("it asks", lambda: log.asked, PATIENCE)
+    watch.discard("a")
+    thread = ringer.thread
+    assert thread is not None
+    assert ringer.watches() == []
+    worker = ringer._worker
+    assert worker is not None
+    await eventually("it sleeps", lambda: not worker.poll.asks, PATIENCE)
+    asked, used = len(log.asked), os.times()
+    await asyncio.sleep(1.2)
+    assert len(log.asked) == asked
+    assert os.times().user - used.user < 1
+    assert not worker._loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
+    watch.add("b")
+    await eventually("it wakes", lambda: ["b"] in log.asked, PATIENCE)
+    assert ringer.thread is thread
+
+
+async def test_a_log_of_one_process_needs_no_thread(ringer: Ringer) -> None:
+    ringer.watch(MemoryEventLog(), lambda _: None).add("a")
+    assert ringer.thread is None
+    assert ringer.watches() == []
+
+
+async def test_who_only_publishes_needs_no_thread_where_there_is_no_channel_layer(ringer: Ringer) -> None:
+    for number in range(100):
+        ringer.changed(f"topic.{number}")
+    assert ringer.thread is None
+    with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}):
+        ringer.reset()
+        ringer.changed("a")
+        assert ringer.thread is None, "it reaches no other process"
+    with override_settings(CHANNEL_LAYERS={"other": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}):
+        ringer.reset()
+        ringer.changed("a")
+        assert ringer.thread is None, "only the entry 'default' is used"
+    assert ringer.flush()
+
+
+async def test_a_change_here_rings_here(ringer: Ringer) -> None:
+    heard: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+    ringer._bell.listen(heard.set_result)
+    await asyncio.to_thread(ringer.changed, "a")
+    assert await asyncio.wait_for(heard, PATIENCE) == {"a"}
+
+
+async def test_after_a_reset_it_begins_anew(ringer: Ringer, log: SharedEventLog) -> None:
+    watch = ringer.watch(log, lambda _: None)
+    watch.add("a")
+    await eventually("it asks", lambda: log.asked, PATIENCE)
+    first = ringer.thread
+    assert first is not None
+    ringer.reset()
+    assert not first.is_alive()
+    assert ringer.followed() == set()
+    log.asked.clear()
+    watch.add("b")
+    await eventually("it asks again", lambda: ["a", "b"] in log.asked, PATIENCE)
+    assert ringer.thread is not first
+
+
+async def test_after_a_restart_it_goes_on(ringer: Ringer, log: SharedEventLog) -> None:
+    ringer.watch(log, lambda _: None).add("a")
+    await eventually("it asks", lambda: log.asked, PATIENCE)
+    first = ringer.thread
+    ringer.restart()
+    log.asked.clear()
+    await eventually("it asks again", lambda: ["a"] in log.asked, PATIENCE)
+    assert ringer.thread is not first
+    assert threads() == 1
+
+
+async def test_where_no_thread_can_be_had_publishing_goes_on(
+    ringer: Ringer, log: SharedEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ringer_module.threading.Thread, "start", refuse)
+    watch = ringer.watch(log, lambda _: None)
+    watch.add("a")
+    assert ringer.thread is None
+    assert "can't start new thread" in caplog.text
+    monkeypatch.undo()
+    watch.add("b")
+    await eventually("it asks", lambda: ["a", "b"] in log.asked, PATIENCE)
+
+
+def test_the_log_of_the_process_rings_here_or_everywhere(tmp_path: Path) -> None:
+    assert backend.event_log().changed == bell.ring
+    with override_settings(AGENT_SSE=shared(tmp_path / "log")):
+        assert backend.event_log().changed == ringer_module.ringer.changed
+
+
+async def test_a_process_that_follows_ends_like_any_other(tmp_path: Path) -> None:
+    code = """
+    async def main():
+        ringer.watch(event_log(), lambda heads: told.set()).add("a")
+        await asyncio.wait_for(asyncio.to_thread(told.wait), 30)
+    told = threading.Event()
+    asyncio.run(main())
+    publish("a", "1")
+    print(threading.active_count(), ringer.thread.name)
+    """
+    began = time.monotonic()
+    count, _, name = (await run(code, AGENT_SSE=shared(tmp_path / "log"))).strip().partition(" ")
+    assert name == "django_agent_sse.ringer"
+    assert int(count) <= 4, "this one, that one, and an executor's"
+    assert time.monotonic() - began < PATIENCE
+
+
+async def test_after_a_fork_parent_and_child_have_a_thread_each(tmp_path: Path) -> None:
+    code = """
+    async def follow(topic, count):
+        seen, news = [], asyncio.Event()
+        def tell(heads):
+            seen.append(heads)
+            news.set()
+        watch = ringer.watch(event_log(), tell)
+        watch.add(topic)
+        async with asyncio.timeout(30):
+            while not any(heads[topic] and heads[topic].top >= count for heads in seen):
+                news.clear()
+                await news.wait()
+        watch.clear()
+
+    publish("a", "1")
+    asyncio.run(follow("a", 1))
+    mine = ringer.thread
+    child = os.fork()
+    if not child:
+        assert ringer.thread is None and ringer.watches() == []
+        publish("a", "2")
+        asyncio.run(follow("a", 2))
+        assert ringer.thread is not mine
+        ringer.reset()
+        os._exit(0)
+    asyncio.run(follow("a", 2))
+    assert os.waitpid(child, 0)[1] == 0
+    assert ringer.thread is mine and mine.is_alive()
+    publish("a", "3")
+    asyncio.run(follow("a", 3))
+    print("fine")
+    """
+    fork_is_meant = "import warnings; warnings.simplefilter('ignore')\n"
+    assert await run(fork_is_meant + dedent(code), AGENT_SSE=shared(tmp_path / "log")) == "fine\n"

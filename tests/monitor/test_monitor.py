@@ -1,0 +1,202 @@
+"""The monitor's parts by themselves: lazily begun, fork-safe, patient with other versions, never in a stream's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_agent_sse.contrib.monitor import service as monitoring
+from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, Watch, command_of, event_of, obey
+from django_agent_sse.contrib.monitor.history import BUCKET, POINTS, History
+from django_agent_sse.contrib.monitor.inspector import Looker, Question
+from django_agent_sse.contrib.monitor.options import monitor_options
+from django_agent_sse.contrib.monitor.process import Process, this_process
+from django_agent_sse.contrib.monitor.service import monitor
+from django_agent_sse.contrib.monitor.stats import RouteCounts, Snapshot, decode, encode
+from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.exceptions import ConfigurationError
+from django_agent_sse.streams.client import client_of
+from django_agent_sse.streams.counters import Refusal, tally
+from django_agent_sse.streams.endings import Ending
+from django_agent_sse.streams.registry import registry
+from django_agent_sse.wire import Event
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:148.0) Gecko/20100101 Firefox/148.0"
+
+
+@pytest.fixture(autouse=True)
+def from_zero() -> Iterator[None]:
+    tally.reset()
+    yield
+    tally.reset()
+    registry.drain(0)
+    monitor.stop()
+
+
+def snapshot(at: float, *, id: str = "a", last: bool = False, **counts: Any) -> Snapshot:
+    process = Process(id=id, host="web", pid=1, since=0.0)
+    return Snapshot(process=process, at=at, routes={"r/": RouteCounts(**counts)}, last=last)
+
+
+# Where it runs
+
+
+def test_there_is_no_thread_before_a_stream_nor_where_nobody_else_reads_the_log() -> None:
+    assert monitor.thread is None
+    monitor.begin()
+    assert monitor.thread is None, "this process alone is shown, without any reports"
+
+
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "under_test", lambda: False)
+    monkeypatch.setattr(MemoryEventLog, "crosses_processes", True)
+    assert monitor.reports()
+    with override_settings(AGENT_SSE={"EVENT_LOG": _memory(), "MONITOR": {"REPORTS": False}}):
+        assert not monitor.reports()
+
+
+def test_settings_that_cannot_be_used_are_not_in_a_streams_way() -> None:
+    with override_settings(AGENT_SSE={"MONITOR": {"ADRESS": "off"}}):
+        monitor.begin()
+        assert monitor.thread is None
+
+
+def test_a_child_is_another_process_that_has_counted_nothing() -> None:
+    tally.opened("r/")
+    mine, (reading, writing) = this_process().id, os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are other threads is what is tried
+        child = os.fork()
+    if child == 0:
+        told = [this_process().id, len(tally.copy()), monitor.thread is None, len(registry.loops())]
+        os.write(writing, json.dumps(told).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        theirs, counted, threadless, loops = json.loads(told.read())
+    os.waitpid(child, 0)
+    assert theirs != mine
+    assert (counted, threadless, loops) == (0, True, 0)
+
+
+# Options, and what is collected of a client
+
+
+def _memory() -> dict[str, Any]:
+    return {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"ADRESS": "off"}, "did you mean 'ADDRESS'"),
+        ({"ADDRESS": "no"}, "'truncated' or 'full' or 'off'"),
+        ({"REPORTS": 1}, "True or False"),
+        ({"PROXIES": -1}, "whole number"),
+        ("off", "it is a dict"),
+    ],
+)
+def test_what_the_options_cannot_be_is_said(given: Any, told: str) -> None:
+    with override_settings(AGENT_SSE={"MONITOR": given}), pytest.raises(ConfigurationError, match=told):
+        monitor_options()
+
+
+@pytest.mark.parametrize(
+    ("options", "meta", "seen"),
+    [
+        ({}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.0/24", "Firefox 148, Linux")),
+        ({}, {"REMOTE_ADDR": "2001:db8:1:2::9"}, ("2001:db8:1::/48", "Firefox 148, Linux")),
+        ({}, {"REMOTE_ADDR": "::ffff:203.0.113.77"}, ("203.0.113.0/24", "Firefox 148, Linux")),
+        ({"ADDRESS": "full", "USER_AGENT": "full"}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.77", FIREFOX)),
+        ({"ADDRESS": "off", "USER_AGENT": "off"}, {"REMOTE_ADDR": "203.0.113.77"}, ("", "")),
+        ({}, {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.9"}, ("10.0.0.0/24", "Firefox 148, Linux")),
+        (
+            {"PROXIES": 1, "ADDRESS": "full", "USER_AGENT": "off"},
+            {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "6.6.6.6, 198.51.100.9"},
+            ("198.51.100.9", ""),
+        ),
+        ({"ADDRESS": "full"}, {"REMOTE_ADDR": "<script>"}, ("", "Firefox 148, Linux")),
+    ],
+)
+def test_a_client_is_shown_as_far_as_the_project_wants(options: Any, meta: Any, seen: tuple[str, str]) -> None:
+    with override_settings(AGENT_SSE={"MONITOR": options}):
+        assert client_of({"HTTP_USER_AGENT": FIREFOX, **meta}, monitor_options()) == seen
+
+
+def test_a_user_agent_that_is_no_product_is_not_shown() -> None:
+    assert client_of({"HTTP_USER_AGENT": "token=secret-7 x"}, monitor_options())[1] == "token"
+    assert client_of({"HTTP_USER_AGENT": "<b>"}, monitor_options())[1] == ""
+
+
+# What travels
+
+
+def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_over() -> None:
+    for command in (
+        Watch(question=Question(text="x", readers="b.", stream="p.1"), until=5.0),
+        Close(user="7", retry=5, reason="r", by="me"),
+        Drain(process="p", on=False),
+    ):
+        assert command_of(event_of(command)) == command
+    for event in (
+        Event("{}", event="close2"),
+        Event("no json", event="close"),
+        Event('{"colour": 1}', event="close"),
+        Event("x"),
+    ):
+        with pytest.raises(CommandRefused, match="not signed"):
+            command_of(event)
+    told = snapshot(1.5, open=3, endings={"kicked": 2})
+    found, more = decode(encode(told, answers=[]))
+    assert (found.at, found.total("open"), found.total("endings"), more) == (1.5, 3, 2, {"answers": []})
+    for text in ("{}", "[]", '{"process": 1}', '{"process": {"id": "a"}, "routes": {}}'):
+        with pytest.raises(ValueError, match="report|JSON|decode|object"):
+            decode(text)
+
+
+def test_a_command_for_nobody_here_does_nothing_and_one_that_names_nothing_closes_nothing() -> None:
+    looker = Looker()
+    assert obey(Close(), looker) == 0
+    assert obey(Close(stream="other.7"), looker) == 0
+    assert obey(Close(process="other"), looker) == 0
+    assert obey(Drain(process="other"), looker) == 0
+    assert not registry.draining
+    obey(Drain(process=this_process().id), looker)
+    assert registry.draining
+    obey(Drain(process=this_process().id, on=False), looker)
+    assert not registry.draining
+
+
+# What is drawn
+
+
+def test_history_has_gauges_as_they_were_and_counters_by_the_second() -> None:
+    history, now = History(), 1_000 * BUCKET + 1
+    for back, events in ((3, 0), (2, 10), (1, 60), (0, 60)):
+        history.take(snapshot(now - back * BUCKET, open=back + 1, events=events))
+    series = history.series(now + BUCKET)  # what is drawn ends one point before now, which not all have told of
+    assert series["open"][-4:] == [4, 3, 2, 1]
+    assert series["events"][-3:] == [2, 10, 0]
+    assert series["processes"][-5:] == [0, 1, 1, 1, 1]
+    assert len(series["open"]) == POINTS
+    history.take(snapshot(now + 1, open=0, last=True))
+    assert history.series(now + 2 * BUCKET)["processes"][-1] == 0
+    history.forget(now + (POINTS + 5) * BUCKET)
+    assert history.latest() == []
+
+
+def test_what_a_route_counts_is_counted_once_and_errors_are_of_both_kinds() -> None:
+    tally.opened("r/")
+    tally.closed("r/", Ending.HANDLER_ERROR, events=2, bytes=9, seconds=7.0)
+    tally.refused("r/", Refusal.ERROR)
+    counts = Looker().snapshot().routes["r/"]
+    assert (counts.errors, counts.events, counts.bytes, counts.opened) == (2, 2, 9, 1)
+    assert counts.durations == (0, 0, 1, 0, 0, 0, 0, 0, 0)
+    assert time.time() - Looker().snapshot().at < 5
