@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from .docs.test_commands import environments
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [
@@ -22,17 +23,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def loaded(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text())
-
-
-def environments() -> set[str]:
-    """What `tox run -e` takes."""
-    tox = configparser.ConfigParser(interpolation=None)
-    tox.read(ROOT / "tox.ini")
-    found = {section.partition(":")[2] for section in tox.sections() if section.startswith("testenv:")}
-    for line in tox["tox"]["env_list"].split():
-        python, _, djangos = line.partition("-django")
-        found |= {f"{python}-django{one}" for one in djangos.strip("{}").split(",")} if djangos else {line}
-    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
