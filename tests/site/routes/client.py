@@ -17,6 +17,8 @@ TICK = 0.02
 talking: set[asyncio.Task[None]] = set()
 
 
+@router.sse("short/", retry=20, max_duration=0.2)
+@router.sse("short-and-broken/", retry=20, max_duration=0.2, control_events=False)
 @router.sse("numbers/", retry=100)
 async def numbers(c: Context, stream: Stream) -> None:
     """The numbers up to ``?to=``, each with itself as its id, one in 10 ms; as the data that ``?data=`` says, and ``?event=``."""
