@@ -131,8 +131,8 @@ def _event(item: object) -> Event:
         return stored(item)
     if not isinstance(item, list) or not 2 <= len(item) <= 4:
         raise ValueError(f"{item!r:.80} is no event")
-    data, event, retry, encoding = (*item, None, None)[:4]
+    data = item[0] if len(item) < 4 else _decoded(item[0], item[3])
     try:
-        return stored(data if encoding is None else _decoded(data, encoding), event, retry)
+        return stored(data, item[1], item[2] if len(item) > 2 else None)
     except InvalidEvent as error:
         raise ValueError(str(error)) from error

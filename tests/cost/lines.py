@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 KINDS = {"letters": "x", "quotes": '"', "slashes": "\\", "nul": "\0", "returns": "x" * 79 + "\r", "dense": "x\r"}
-"""In JSON quotes take two bytes, backslashes two, of which PostgreSQL's driver makes four, and NULs six. To a client each CR ends a
-line.
+"""In JSON NULs take six bytes, quotes and backslashes two; PostgreSQL's driver makes four of a backslash's. To a client each CR
+ends a line.
 """
 
 
