@@ -105,7 +105,11 @@ class WorkerPool:
         """Somebody has cancelled a call: who has no other one leaves the line."""
         if future.cancelled():
             with self._lock:
-                if lease in self._line and lease.calls and all(call.future.cancelled() for call in lease.calls):
+                if lease not in self._line or lease.calls is None:
+                    return
+                while lease.calls and lease.calls[0].future.cancelled():
+                    lease.calls.popleft()
+                if not lease.calls:
                     del self._line[lease]
                     lease.calls = None
 
