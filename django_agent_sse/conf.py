@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
 from .exceptions import ConfigurationError
+from .runtime.suggestions import suggest
 from .wire import MAX_RETRY
 
 DEFAULTS: Mapping[str, Any] = {
@@ -128,7 +128,7 @@ _instead: dict[str, Any] = {}
 
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:
     """One sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
-    return [f"AGENT_SSE[{key!r}] does not exist{_nearest(key)}" for key in given if key not in DEFAULTS]
+    return [f"AGENT_SSE[{key!r}] does not exist; {suggest(key, DEFAULTS)}" for key in given if key not in DEFAULTS]
 
 
 def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
@@ -138,11 +138,6 @@ def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
         for key, rule in RULES.items()
         if key in given and not rule.holds(given[key])
     }
-
-
-def _nearest(key: object) -> str:
-    near = get_close_matches(str(key), DEFAULTS, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from django.conf import settings
@@ -13,6 +12,7 @@ from django.conf import settings
 from .. import conf
 from ..conf import one_of
 from ..exceptions import ConfigurationError, RouteError
+from ..runtime.suggestions import suggest
 
 _OWN = {
     "control_events": one_of(None, True, False),
@@ -99,6 +99,4 @@ def check_names(given: Mapping[str, Any]) -> None:
     """
     for name in given:
         if name not in NAMES:
-            near = get_close_matches(name, NAMES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
-            raise RouteError(f"a stream has no option {name!r}; {hint}")
+            raise RouteError(f"a stream has no option {name!r}; {suggest(name, NAMES)}")
