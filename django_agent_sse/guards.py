@@ -23,6 +23,7 @@ from .streams.error_responses import error_body
 from .streams.headers import HEADER_NAME
 
 Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]
+"""The type of a guard, for annotations."""
 KeyLookup: TypeAlias = Callable[[str], Any]
 
 SESSION_CHALLENGE = 'Session realm="django"'

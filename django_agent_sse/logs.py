@@ -46,7 +46,7 @@ _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": 
 class RangeView(SSEView):
     """Parts of a log as JSON."""
 
-    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Type"] = "application/json"
         return response
 
@@ -54,7 +54,7 @@ class RangeView(SSEView):
 class RawView(SSEView):
     """The text of a log: what the stream sends, a line for each line. It ends as the stream does."""
 
-    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         for name, value in _TEXT.items():
             response.headers[name] = value
         if isinstance(response, StreamingHttpResponse):

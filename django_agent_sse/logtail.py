@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 
 from django.urls import Resolver404, get_script_prefix, resolve
 
-from .eventlog.backend import event_log
+from .eventlog.backend import event_log, refuse_on_a_loop
 from .eventlog.base import EventLog
 from .eventlog.failure_log import outage
-from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable

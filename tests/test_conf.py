@@ -80,7 +80,7 @@ def test_the_merged_settings_are_one_object_until_they_change() -> None:
     [
         ({"HEARTBEET": 1}, r"AGENT_SSE\['HEARTBEET'\] does not exist; did you mean 'HEARTBEAT'\?"),
         ({"heartbeat": 1}, r"AGENT_SSE\['heartbeat'\] does not exist.*HEARTBEAT"),
-        ({"XYZZY": 1}, r"does not exist; there are EVENT_LOG, CACHE, .*THREADS"),
+        ({"XYZZY": 1}, r"does not exist; there are EVENT_LOG, HEARTBEAT, .*THREADS"),
         ({1: 1}, r"AGENT_SSE\[1\] does not exist"),
         ({"RETRIES": 1, "THREAD": 1}, r"RETRIES.*RETRY.*THREAD.*THREADS"),
         (["RETRY"], r"AGENT_SSE must be a dict, not list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
@@ -13,7 +14,8 @@ from django.core.signals import request_started, setting_changed
 from django.utils.module_loading import import_string
 
 from .. import conf
-from ..exceptions import ConfigurationError
+from ..exceptions import AsyncRequired, ConfigurationError
+from ..runtime.pools import under_test
 from .base import EventLog
 from .failure_log import outage
 from .notify.local import bell
@@ -40,8 +42,8 @@ class _Current:
                 if self._log is None:
                     made_now = made(conf.setting("EVENT_LOG"))
                     asked = made_now.crosses_processes and made_now.doorbell is None
-                    made_now.changed = ringer.changed if asked else bell.ring
-                    made_now.heard = bell.offer
+                    made_now.on_change = ringer.changed if asked else bell.ring
+                    made_now.on_notify = bell.offer
                     self._log = made_now
                 log = self._log
         return log
@@ -94,29 +96,44 @@ def made(given: object) -> EventLog:
     return backend(**options)
 
 
-def check_reach(log: EventLog) -> None:
-    """Refuse to append where nobody could ever read it: to a log of this process's own, in a process that serves nothing.
+def log_to_publish_to() -> EventLog:
+    """Return the log of this process, unless nobody could ever read what it appends there.
 
     Raises:
-        ConfigurationError: With the mend.
+        ConfigurationError: It keeps its topics in this process, which serves nothing; the message says what to do.
     """
+    log = event_log()
     if not (log.crosses_processes or _serves_here() or under_test()):
         raise ConfigurationError(
             f"{type(log).__name__} keeps its topics in one process, and this one has not served a request: nobody could follow "
             "what is published here. Publish from the server's own process, or set AGENT_SSE['EVENT_LOG'] to a log that "
             "crosses processes. Nothing was appended"
         )
+    return log
+
+
+def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
+    """Refuse a plain verb where an event loop runs, unless ``DJANGO_ALLOW_ASYNC_UNSAFE`` allows it, as it allows the ORM.
+
+    Args:
+        verb: Its name.
+        twin: Whether there is one with an ``a``, for coroutines.
+
+    Raises:
+        AsyncRequired: One does.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+        instead = f"write `await a{verb}(…)`" if twin else f"write `await sync_to_async({verb})(…)`"
+        raise AsyncRequired(f"{verb}() would hold up the event loop that runs here; {instead}. Nothing was done")
 
 
 def _serves_here() -> bool:
     """Whether this process is a server: it had a request, or has made an ASGI application, as before it has its first one."""
     return _current.serves or "django.core.asgi" in sys.modules
-
-
-def under_test() -> bool:
-    """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 def _serves(**_: object) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
@@ -12,16 +13,17 @@ from ..encoding import only_events
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .eviction import Evicting
-from .internal import without_internal
+from .internal import internal_names, without_internal
 from .notify.local import Doorbell, nobody
 from .records import Appended, Finding, Head, Limits, Page, TopicState
-from .validation import sized, valid_expect, valid_key, valid_reason, valid_topic
+from .validation import InternalTopic, sized, valid_expect, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
 """Events that are read at once where nobody says otherwise."""
 PAGE_BYTES = 1_048_576
 """Bytes that are read at once; one event always is, however large."""
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -34,10 +36,10 @@ class EventLog(Evicting):
         crosses_processes: What one process appends, others read.
         durable: It survives the end of every process.
         transactional: An append is part of the caller's database transaction.
-        changed: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
+        on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
             the process, it rings the bell.
         doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
-        heard: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
+        on_notify: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -59,13 +61,13 @@ class EventLog(Evicting):
                 f"{', '.join(sorted(known.union(self.own_options)))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
-        self.changed: Callable[[str], object] = nobody
+        self.on_change: Callable[[str], object] = nobody
         self.doorbell: Doorbell | None = None
-        self.heard: Callable[[str, Page | None], object] = nobody
+        self.on_notify: Callable[[str, Page | None], object] = nobody
 
     @property
     def alias(self) -> str:
-        """The database whose transactions ``on_commit`` waits for."""
+        """The database that a transactional log writes to."""
         return DEFAULT_DB_ALIAS
 
     def append(
@@ -93,7 +95,8 @@ class EventLog(Evicting):
             TransactionRefused: A transaction is open that cannot be left.
             EventLogUnavailable: The store failed.
         """
-        return self.appending(topic, events, expect=expect, key=key, outside_transaction=outside_transaction)()
+        checked = self._checked(topic, events, expect, key)
+        return self._change(outside_transaction, self._append, *checked)
 
     async def aappend(
         self,
@@ -105,20 +108,8 @@ class EventLog(Evicting):
         outside_transaction: bool = False,
     ) -> Appended:
         """See ``append``."""
-        return await self._run(self.appending(topic, events, expect=expect, key=key, outside_transaction=outside_transaction))
-
-    def appending(
-        self,
-        topic: str,
-        events: Event | Iterable[Event],
-        *,
-        expect: int | None = None,
-        key: str | None = None,
-        outside_transaction: bool = False,
-    ) -> Callable[[], Appended]:
-        """``append`` in two steps: check now, and append when what is returned is called."""
-        checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
-        return lambda: self._changing(topic, lambda: self._append(*checked), outside_transaction)
+        checked = self._checked(topic, events, expect, key)
+        return await self._run(partial(self._change, outside_transaction, self._append, *checked))
 
     def append_unrung(self, topic: str, event: Event) -> None:
         """Append one event without ringing, for readers who look on a timer. Outside of any transaction."""
@@ -130,8 +121,7 @@ class EventLog(Evicting):
 
     async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
         """See ``read_after``."""
-        name = valid_topic(topic)
-        return await self._run_read(lambda: self._read_after(name, offset, limit))
+        return await self._run_read(partial(self._read_after, valid_topic(topic), offset, limit))
 
     def state(self, topic: str) -> TopicState:
         """What is known of a topic; of one that does not exist, that."""
@@ -139,8 +129,7 @@ class EventLog(Evicting):
 
     async def astate(self, topic: str) -> TopicState:
         """See ``state``."""
-        name = valid_topic(topic)
-        return await self._run_read(lambda: self._state(name))
+        return await self._run_read(partial(self._state, valid_topic(topic)))
 
     def heads(self, topics: Iterable[str]) -> dict[str, Head]:
         """Where these topics are, in one question to the store; those that do not exist are missing."""
@@ -148,8 +137,7 @@ class EventLog(Evicting):
 
     async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
         """See ``heads``."""
-        names = [*map(valid_topic, topics)]
-        return await self._run_read(lambda: self._heads(names))
+        return await self._run_read(partial(self._heads, [*map(valid_topic, topics)]))
 
     def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """Take no more events; whether it was open. Closing one that does not exist makes it, so that who waits for it learns.
@@ -159,26 +147,20 @@ class EventLog(Evicting):
             reason: What followers are told; one printable ASCII word or sentence like a topic's name.
             outside_transaction: See ``append``.
         """
-        return self.closing(topic, reason, outside_transaction=outside_transaction)()
+        return self._change(outside_transaction, self._close, valid_topic(topic), valid_reason(reason))
 
     async def aclose(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """See ``close``."""
-        return await self._run(self.closing(topic, reason, outside_transaction=outside_transaction))
-
-    def closing(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> Callable[[], bool]:
-        """``close`` in two steps, as ``appending``."""
         name, why = valid_topic(topic), valid_reason(reason)
-        return lambda: self._changing(name, lambda: self._close(name, why), outside_transaction)
+        return await self._run(partial(self._change, outside_transaction, self._close, name, why))
 
     def delete(self, topic: str) -> bool:
         """Forget a topic with its events; whether there was one. The next append begins another epoch, at offset 1."""
-        name = valid_topic(topic)
-        return self._changing(name, lambda: self._delete(name))
+        return self._change(False, self._delete, valid_topic(topic))
 
     async def adelete(self, topic: str) -> bool:
         """See ``delete``."""
-        name = valid_topic(topic)
-        return await self._run(lambda: self._changing(name, lambda: self._delete(name)))
+        return await self._run(partial(self._change, False, self._delete, valid_topic(topic)))
 
     def trim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
@@ -190,18 +172,15 @@ class EventLog(Evicting):
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
     ) -> int:
         """See ``trim``."""
-        name = valid_topic(topic)
-        return await self._run(lambda: self._trim(name, max_events, max_bytes, max_age))
+        return await self._run(partial(self._trim, valid_topic(topic), max_events, max_bytes, max_age))
 
     def fork(self, topic: str, epoch: str) -> None:
         """Begin another epoch, with the events that there are: the log has lost what it had acknowledged in this one."""
-        name = valid_topic(topic)
-        self._changing(name, lambda: self._fork(name, epoch))
+        self._change(False, self._fork, valid_topic(topic), epoch)
 
     async def afork(self, topic: str, epoch: str) -> None:
         """See ``fork``."""
-        name = valid_topic(topic)
-        await self._run(lambda: self._changing(name, lambda: self._fork(name, epoch)))
+        await self._run(partial(self._change, False, self._fork, valid_topic(topic), epoch))
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """A page of the names that begin so, sorted: those after ``after``. The package's own topics are not among them."""
@@ -209,7 +188,11 @@ class EventLog(Evicting):
 
     async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """See ``topics``."""
-        return await self._run(lambda: without_internal(self._topics, prefix, after, limit))
+        return await self._run(partial(without_internal, self._topics, prefix, after, limit))
+
+    def internal_topics(self) -> Iterator[InternalTopic]:
+        """Yield the package's own topics, sorted; and those that others have written here under such names."""
+        return internal_names(self._topics)
 
     def clear_all(self) -> None:
         """Forget every topic. For tests."""
@@ -227,19 +210,19 @@ class EventLog(Evicting):
         """Ask the store, which may be on another machine, what it is, and what that means for the log."""
         return []
 
-    async def arun(self, call: Callable[[], _T]) -> _T:
-        """Call what ``appending`` or ``closing`` returned, without blocking the event loop."""
-        return await self._run(call)
-
-    def _changing(self, topic: str, body: Callable[[], _T], outside_transaction: bool = False) -> _T:
+    def _change(
+        self, outside_transaction: bool, body: Callable[Concatenate[str, _P], _T], topic: str, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Call one of the bodies that change a topic, and notify its followers."""
         if outside_transaction:
-            return self._outside(topic, lambda: self._changing(topic, body))
-        result = body()
-        self._when_visible(self._ring(topic))
+            return self._outside(topic, partial(self._change, False, body, topic, *args, **kwargs))
+        result = body(topic, *args, **kwargs)
+        self._notify(topic)
         return result
 
-    def _ring(self, topic: str) -> Callable[[], object]:
-        return lambda: self.changed(topic)
+    def _notify(self, topic: str) -> None:
+        """Call ``on_change`` once others can read the change: at once, or when the caller's transaction commits."""
+        self.on_change(topic)
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
         """Call where no transaction of the caller's is open: here, where the log knows of none."""
@@ -283,6 +266,12 @@ class EventLog(Evicting):
     @abstractmethod
     def _clear_all(self) -> None: ...
 
+    def _checked(
+        self, topic: str, events: Event | Iterable[Event], expect: int | None, key: str | None
+    ) -> tuple[str, list[tuple[Event, int]], int | None, str | None]:
+        """Return the arguments of ``_append``."""
+        return valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
+
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
-        """The events with their sizes, checked."""
+        """Return the events, checked, with their sizes."""
         return sized(only_events(events), self.limits.max_event_bytes)

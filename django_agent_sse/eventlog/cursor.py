@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..exceptions import ArgumentInvalid
-from .backend import event_log
-from .now_or_later import refuse_on_a_loop
+from .backend import event_log, refuse_on_a_loop
 from .position import Position
 from .records import TopicState
 from .vector import MAX_TOPICS, short_name, vector_id

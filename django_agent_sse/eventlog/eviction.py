@@ -47,7 +47,7 @@ class Evicting(ABC):
     async def anote_followed(self, topics: Iterable[str]) -> None:
         """See ``note_followed``."""
         names = [*map(valid_topic, topics)]
-        await self._run_note(lambda: self._note_followed(names))
+        await self._run_note(partial(self._note_followed, names))
 
     def _note_followed(self, topics: list[str]) -> None:
         """Need no note: a log that evicts nothing."""
@@ -60,7 +60,7 @@ class Evicting(ABC):
     def _evicted(self, topics: Iterable[str], most: float) -> None:
         """Tell, once it cannot be undone, who follows these topics all the same, and the project's log."""
         for topic in topics:
-            self._when_visible(self._ring(topic))
+            self._notify(topic)
             self._when_visible(partial(evictions.count, topic, most))
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Evicting(ABC):
         """Run a body without blocking the event loop."""
 
     @abstractmethod
-    def _ring(self, topic: str) -> Callable[[], object]: ...
+    def _notify(self, topic: str) -> None: ...
 
     @abstractmethod
     def _when_visible(self, call: Callable[[], object]) -> None: ...

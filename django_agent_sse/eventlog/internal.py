@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from ..exceptions import TopicNameInvalid
 from ..wire.event import RESERVED
 from .validation import InternalTopic, valid_topic
-
-if TYPE_CHECKING:
-    from .base import EventLog
 
 PAGE = 200
 _AFTER_RESERVED = f"{RESERVED}\x7f"
@@ -34,10 +30,14 @@ def without_internal(read: Callable[[str, str, int], list[str]], prefix: str, af
     return found
 
 
-def internal_topics(log: EventLog) -> Iterator[InternalTopic]:
-    """Yield the package's own topics in a log, sorted; and those that others have written there under such names."""
+def internal_names(read: Callable[[str, str, int], list[str]]) -> Iterator[InternalTopic]:
+    """Yield the package's own topics, sorted; and those that others have written under such names.
+
+    Args:
+        read: See ``without_internal``.
+    """
     after = ""
-    while names := log._topics(RESERVED, after, PAGE):
+    while names := read(RESERVED, after, PAGE):
         yield from filter(_valid, map(InternalTopic, names))
         after = names[-1]
 

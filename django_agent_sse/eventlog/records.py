@@ -143,6 +143,11 @@ class Appended:
     last: int
     nonce: str = ""
 
+    @property
+    def first_position(self) -> Position:
+        """The position of the first event."""
+        return Position(self.epoch, self.first, self.nonce)
+
     def __len__(self) -> int:
         return self.last - self.first + 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import HttpHeaders
@@ -21,6 +21,10 @@ from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
 from .users import anonymous, evaluated, set_user
+
+if TYPE_CHECKING:
+    # Of django-stubs: the project's own user model where its mypy plugin is used. Django itself has no such name.
+    from django.contrib.auth.models import _AnyUser
 
 _NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
 
@@ -144,7 +148,7 @@ class Context:
         return await read_json(self.request, limit)
 
     @property
-    def user(self) -> Any:
+    def user(self) -> _AnyUser:
         """The request's user, loaded before the guards ran; without ``AuthenticationMiddleware`` an ``AnonymousUser``.
 
         ``None`` where ``django.contrib.auth`` is not installed. A guard that authenticates by itself sets it: ``c.user = …`` is
@@ -158,7 +162,8 @@ class Context:
             raise AgentSSEError("c.user is not loaded: await c.load_user() first (a route does so before its guards)")
         if self._request is None:
             _released("c.user", "; c.user_pk is still there")
-        return getattr(self._request, "user", self._user)
+        user: _AnyUser = getattr(self._request, "user", self._user)
+        return user
 
     @user.setter
     def user(self, user: Any) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from django.db import connections, transaction
 
@@ -25,6 +24,7 @@ ATTEMPTS = 10
 KEYS_EVERY = 64
 """Appends with a key after which old keys are looked for."""
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -91,28 +91,28 @@ class DatabaseEventLog(EventLog):
                 "outside_transaction=True needs a second connection that writes, and SQLite has one writer, this transaction: "
                 "publish before or after it, or use PostgreSQL. Nothing was appended"
             )
-        if any(isinstance(hook, _Ring) and hook.topic == topic for _, hook, *_ in connections[alias].run_on_commit):
+        if any(isinstance(hook, _Notification) and hook.topic == topic for _, hook, *_ in connections[alias].run_on_commit):
             raise TransactionRefused(
                 f"outside_transaction=True would wait for ever: this transaction has itself published to {topic!r}, and holds "
                 "its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
             )
         return writers.submit(call).result()
 
-    def _ring(self, topic: str) -> Callable[[], object]:
-        return _Ring(topic, self.changed)
+    def _notify(self, topic: str) -> None:
+        self._when_visible(_Notification(topic, self.on_change))
 
-    def _write(self, body: Callable[[Rows], _T]) -> _T:
+    def _write(self, body: Callable[Concatenate[Rows, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
-        return written(alias, partial(body, Rows(alias)))
+        return written(alias, body, Rows(alias), *args, **kwargs)
 
-    def _read(self, body: Callable[[Rows], _T]) -> _T:
+    def _read(self, body: Callable[Concatenate[Rows, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
-        return read(alias, partial(body, Rows(alias)))
+        return read(alias, body, Rows(alias), *args, **kwargs)
 
     # Verbs
 
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None) -> Appended:
-        return self._write(lambda rows: self._appended(rows, topic, events, expect, key))
+        return self._write(self._appended, topic, events, expect, key)
 
     def _appended(self, rows: Rows, name: str, events: Sized, expect: int | None, key: str | None) -> Appended:
         now = self._now()
@@ -164,7 +164,7 @@ class DatabaseEventLog(EventLog):
         return floor_of(rows, topic, self.limits.max_events, None, self._now() - self.limits.max_age)
 
     def _read_after(self, topic: str, offset: int, limit: int) -> Page:
-        return self._read(lambda rows: self._page(rows, topic, offset, limit))
+        return self._read(self._page, topic, offset, limit)
 
     def _page(self, rows: Rows, name: str, offset: int, limit: int) -> Page:
         before: Found | None = None
@@ -183,7 +183,7 @@ class DatabaseEventLog(EventLog):
         raise _restless(name)
 
     def _state(self, topic: str) -> TopicState:
-        return self._read(lambda rows: self._stated(rows, topic))
+        return self._read(self._stated, topic)
 
     def _stated(self, rows: Rows, name: str) -> TopicState:
         topic = rows.find(name)
@@ -207,7 +207,10 @@ class DatabaseEventLog(EventLog):
         )
 
     def _heads(self, topics: list[str]) -> dict[str, Head]:
-        return self._read(lambda rows: {name: self._head(head, at) for name, head, at in rows.heads(topics)})
+        return self._read(self._current_heads, topics)
+
+    def _current_heads(self, rows: Rows, topics: list[str]) -> dict[str, Head]:
+        return {name: self._head(head, at) for name, head, at in rows.heads(topics)}
 
     def _head(self, head: Head, appended_at: float) -> Head:
         """Without what is too much, and without anything where all is too old."""
@@ -216,7 +219,7 @@ class DatabaseEventLog(EventLog):
         return head._replace(floor=int(max(head.floor, head.top - self.limits.max_events)))
 
     def _close(self, topic: str, reason: str) -> bool:
-        return self._write(lambda rows: self._closed(rows, topic, reason))
+        return self._write(self._closed, topic, reason)
 
     def _closed(self, rows: Rows, name: str, reason: str) -> bool:
         for _ in range(ATTEMPTS):
@@ -228,7 +231,7 @@ class DatabaseEventLog(EventLog):
         raise _restless(name)
 
     def _delete(self, topic: str) -> bool:
-        return self._write(lambda rows: self._deleted(rows, topic))
+        return self._write(self._deleted, topic)
 
     def _deleted(self, rows: Rows, name: str) -> bool:
         topic = rows.lock(name)
@@ -239,12 +242,12 @@ class DatabaseEventLog(EventLog):
 
     def _note_followed(self, topics: list[str]) -> None:
         now = self._now()
-        missing = self._read(lambda rows: rows.notes.missing(FOLLOWED, topics, now - NOTE_EVERY / 2))
+        missing = self._read(_unnoted, topics, now - NOTE_EVERY / 2)
         if missing:  # no other process has noted them just now
-            self._write(lambda rows: rows.notes.put(FOLLOWED, missing, now, FOLLOWED_FOR))
+            self._write(_note_followed, missing, now)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
-        return self._write(lambda rows: self._trimmed(rows, topic, max_events, max_bytes, max_age))
+        return self._write(self._trimmed, topic, max_events, max_bytes, max_age)
 
     def _trimmed(self, rows: Rows, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         topic = rows.lock(name)
@@ -260,23 +263,31 @@ class DatabaseEventLog(EventLog):
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         if prefix and not (prefix.isascii() and prefix.isprintable()):
             return []
-        return self._read(lambda rows: rows.names(prefix, after, limit))
+        return self._read(Rows.names, prefix, after, limit)
 
     def _clear_all(self) -> None:
-        self._write(lambda rows: rows.clear())
+        self._write(Rows.clear)
 
 
-class _Ring:
-    """Rings for a topic at the commit; until then it tells that the transaction holds the topic's lock."""
+class _Notification:
+    """Notifies at the commit; until then it tells that the transaction holds the topic's lock."""
 
-    __slots__ = ("_changed", "topic")
+    __slots__ = ("_on_change", "topic")
 
-    def __init__(self, topic: str, changed: Callable[[str], object]) -> None:
+    def __init__(self, topic: str, on_change: Callable[[str], object]) -> None:
         self.topic = topic
-        self._changed = changed
+        self._on_change = on_change
 
     def __call__(self) -> None:
-        self._changed(self.topic)
+        self._on_change(self.topic)
+
+
+def _unnoted(rows: Rows, topics: list[str], since: float) -> list[str]:
+    return rows.notes.missing(FOLLOWED, topics, since)
+
+
+def _note_followed(rows: Rows, topics: list[str], now: float) -> None:
+    rows.notes.put(FOLLOWED, topics, now, FOLLOWED_FOR)
 
 
 def _restless(name: str) -> EventLogUnavailable:

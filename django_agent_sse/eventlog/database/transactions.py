@@ -6,7 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections, transaction
@@ -31,6 +32,7 @@ _MISSING = {"42P01", "42703", 1146, 1054}
 _READ_ONLY = {"25006", 1290, 1792, 1836, _SQLITE_READ_ONLY}
 _FULL = {"53100", 1021, 1114, *_SQLITE_FULL}
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -40,7 +42,7 @@ def is_open(alias: str) -> bool:
     return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
 
 
-def written(alias: str, body: Callable[[], _T]) -> _T:
+def written(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Do ``body``, whose first statement writes, in the caller's transaction, or in one of its own.
 
     One of its own is tried again where others were in its way, or where the connection turned out to be lost before its end.
@@ -51,16 +53,16 @@ def written(alias: str, body: Callable[[], _T]) -> _T:
     """
     with explained(alias, "Nothing was changed"):
         if not is_open(alias):
-            return _tried(alias, lambda: _in_one(alias, body))
+            return _tried(alias, partial(_in_one, alias, body, *args, **kwargs))
         try:
-            return body()
+            return body(*args, **kwargs)
         except Error:
             if connections[alias].in_atomic_block:
                 transaction.set_rollback(True, using=alias)  # half an append must not be committed
             raise
 
 
-def read(alias: str, body: Callable[[], _T]) -> _T:
+def read(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Do ``body``, which reads and can begin anew.
 
     Raises:
@@ -68,18 +70,18 @@ def read(alias: str, body: Callable[[], _T]) -> _T:
         ConfigurationError: There is no such database.
     """
     with explained(alias, "Nothing was read"):
-        return body() if is_open(alias) else _tried(alias, body)
+        return body(*args, **kwargs) if is_open(alias) else _tried(alias, partial(body, *args, **kwargs))
 
 
 class _AtCommit(Exception):
     """The transaction failed when it was to be committed: where the connection broke, nobody knows how it ended."""
 
 
-def _in_one(alias: str, body: Callable[[], _T]) -> _T:
+def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     done = False
     try:
         with transaction.atomic(using=alias):
-            result = body()
+            result = body(*args, **kwargs)
             done = True
         return result
     except Error as error:

@@ -74,7 +74,7 @@ class RedisEventLog(EventLog):
         self._indexes = [Index(server, self.keys) for server in self.servers]
         self._executor = ThreadPoolExecutor(THREADS, "django_agent_sse.redis")
         self.doorbell = self._rings = RedisDoorbell(
-            self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
+            self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
         )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
         self._unlisted = Trouble("topics cannot be entered in the lists", "They are published to and followed all the same.")
@@ -85,9 +85,10 @@ class RedisEventLog(EventLog):
     def _where(self, topic: str) -> Server:
         return self.servers[self._place(topic)]
 
-    def _ring(self, topic: str) -> Callable[[], object]:
-        """Ring here, unless the doorbell does, and brings the event along."""
-        return lambda: self._rings.hears(topic) or self.changed(topic)
+    def _notify(self, topic: str) -> None:
+        """Notify here, unless the server does, and brings the event along."""
+        if not self._rings.hears(topic):
+            self.on_change(topic)
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def rung() -> list[str]:
 @pytest.fixture
 def log(alias: str, rung: list[str]) -> DatabaseEventLog:
     made = DatabaseEventLog(ALIAS=alias)
-    made.changed = rung.append
+    made.on_change = rung.append
     return made
 
 
@@ -229,39 +230,42 @@ def test_on_sqlite_that_is_refused_with_the_mend(log: DatabaseEventLog) -> None:
 # By publish()
 
 
-def test_publish_on_commit_appends_then_and_returns_nothing(project: str) -> None:
+def test_django_publishes_at_the_commit(project: str) -> None:
     with transaction.atomic(using=project):
-        assert publish(TOPIC, "one", on_commit=True) is None
-        assert publish_many(TOPIC, ["two", "three"], on_commit=True) is None
-        assert Topic(TOPIC).publish("four", on_commit=True) is None
-        assert close_topic(TOPIC, on_commit=True) is None
+        transaction.on_commit(partial(publish, TOPIC, "one"), using=project)
+        transaction.on_commit(partial(publish_many, TOPIC, ["two", "three"], event="log"), using=project)
+        transaction.on_commit(partial(Topic(TOPIC).publish, "four"), using=project)
+        transaction.on_commit(partial(close_topic, TOPIC), using=project)
         assert not Topic(TOPIC).state().exists
     state = Topic(TOPIC).state()
     assert (state.top, state.closed) == (4, "completed")
-    with pytest.raises(TopicClosed):
-        publish(TOPIC, "without a transaction it is now, and raises", on_commit=True)
-
-
-def test_what_cannot_be_published_is_refused_before_the_commit(project: str) -> None:
-    with transaction.atomic(using=project):
-        with pytest.raises(InvalidEvent):
-            publish(TOPIC, object(), on_commit=True)
-        with pytest.raises(InvalidEvent):
-            publish(TOPIC, "x", key="", on_commit=True)
-        with pytest.raises(TransactionRefused, match="ask for one"):
-            publish(TOPIC, "x", on_commit=True, outside_transaction=True)
-        with pytest.raises(TransactionRefused, match="ask for one"):
-            close_topic(TOPIC, on_commit=True, outside_transaction=True)
-    assert not Topic(TOPIC).state().exists
 
 
 def test_a_failure_after_the_commit_is_logged_and_others_go_on(project: str, caplog: Any) -> None:
     close_topic(TOPIC)
     with transaction.atomic(using=project):
-        publish(TOPIC, "late", on_commit=True)
-        publish("other", "x", on_commit=True)
+        transaction.on_commit(partial(publish, TOPIC, "late"), using=project, robust=True)
+        transaction.on_commit(partial(publish, "other", "x"), using=project)
     assert "is closed" in caplog.text
     assert Topic("other").state().top == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(publish, TOPIC, "x"),
+        partial(publish_many, TOPIC, ["x"]),
+        partial(close_topic, TOPIC),
+        partial(Topic(TOPIC).publish, "x"),
+        partial(Topic(TOPIC).publish_many, ["x"]),
+        partial(Topic(TOPIC).close),
+    ],
+)
+@pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
+def test_on_commit_is_no_argument_of_ours(call: Any, project: str) -> None:
+    with pytest.raises(TypeError, match="on_commit"):
+        call(on_commit=True)
+    assert not Topic(TOPIC).state().exists
 
 
 @pytest.mark.parametrize("alias", ["postgres"], indirect=True)
@@ -275,15 +279,15 @@ def test_publish_outside_the_transaction(project: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_with_a_log_that_is_in_no_database_on_commit_is_that_of_the_default_one(settings: Any) -> None:
+def test_a_log_that_is_in_no_database_appends_at_once_or_at_the_commit(settings: Any) -> None:
     settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
     backend.reset()
     with transaction.atomic():
         publish(TOPIC, "at once")
-        assert publish(TOPIC, "committed", on_commit=True) is None
+        transaction.on_commit(partial(publish, TOPIC, "committed"))
         assert Topic(TOPIC).publish("too", outside_transaction=True).offset == 2
     with pytest.raises(Stop), transaction.atomic():
-        publish(TOPIC, "lost", on_commit=True)
+        transaction.on_commit(partial(publish, TOPIC, "lost"))
         raise Stop
     found = backend.event_log().read_after(TOPIC).records
     assert [record.event.data for record in found] == ["at once", "too", "committed"]
@@ -358,7 +362,7 @@ class InATestCase(TestCase):
 
     def test_bells_ring_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
         rung: list[str] = []
-        backend.event_log().changed = rung.append
+        backend.event_log().on_change = rung.append
         with self.captureOnCommitCallbacks(execute=True):
             publish(TOPIC, "one")
             assert rung == []

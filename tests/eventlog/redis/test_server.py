@@ -80,7 +80,7 @@ async def test_tls_is_the_caches_for_verbs_and_doorbells(server: Valkey, tmp_pat
         url = f"rediss://localhost:{port}/0"
         with override_settings(CACHES=cache(url, **trusting)):
             log = RedisEventLog()
-        log.heard = lambda topic, page: heard.append(topic)
+        log.on_notify = lambda topic, page: heard.append(topic)
         await log.doorbell.follow(TOPIC)
         assert (await log.aappend(TOPIC, Event("1"))).last == 1
         await eventually("the doorbell rings", lambda: heard)
