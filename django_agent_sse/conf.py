@@ -25,7 +25,7 @@ class Rule:
 
 
 def one_of(*choices: object) -> Rule:
-    """Any of these."""
+    """Return the rule for one of these values."""
     return Rule(
         lambda value: any(type(value) is type(choice) and value == choice for choice in choices), " or ".join(map(repr, choices))
     )
@@ -113,12 +113,12 @@ RULES: Mapping[str, Rule] = {
 """Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 
 SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")
-"""A key that holds one of these has a value that is shown to nobody."""
+"""The value of a key that contains one of these is never shown."""
 SHOWN = 300
 
 
 def shown(value: object) -> str:
-    """The ``repr()`` of a value of a setting, for messages: without passwords, whether they have keys or stand in URLs."""
+    """Return the ``repr()`` of a setting's value for messages, without passwords, in dicts and in URLs."""
     text = _shown(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
@@ -142,7 +142,7 @@ def _is_secret(key: object) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    """A URL, or what should have been one, without user, password and query. What is no URL has no @ and stays."""
+    """Return a URL without user, password and query. Text without an @ stays as it is, apart from a query."""
     before, at, after = text.rpartition("@")
     if at:
         scheme, slashes, _ = before.partition("://")
@@ -155,12 +155,12 @@ _instead: dict[str, Any] = {}
 
 
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:
-    """One sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
+    """Return a sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
     return [f"AGENT_SSE[{key!r}] does not exist; {suggest(key, DEFAULTS)}" for key in given if key not in DEFAULTS]
 
 
 def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
-    """By key, one sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
+    """Return, by key, a sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
     return {
         key: f"AGENT_SSE[{key!r}] must be {rule.expected}, not {shown(given[key])}"
         for key, rule in RULES.items()
@@ -170,10 +170,10 @@ def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
 
 @functools.cache
 def current() -> Mapping[str, Any]:
-    """Every value in force: the same object until the settings change.
+    """Return all values in force: the same object until the settings change.
 
     Raises:
-        ConfigurationError: ``AGENT_SSE`` is no dict, or holds a key that does not exist, or a value that it cannot have.
+        ConfigurationError: ``AGENT_SSE`` is not a dict, or holds a key that does not exist, or a value that it cannot have.
     """
     given = getattr(settings, "AGENT_SSE", {})
     if not isinstance(given, Mapping):
@@ -184,13 +184,13 @@ def current() -> Mapping[str, Any]:
 
 
 def setting(name: str) -> Any:
-    """One value of ``AGENT_SSE``, or its default."""
+    """Return one value of ``AGENT_SSE``, or its default."""
     return current()[name]
 
 
 @contextmanager
 def other_default(name: str, value: Any) -> Iterator[None]:
-    """Have another default meanwhile, for tests."""
+    """Replace a default for a while, for tests."""
     before = dict(_instead)
     _instead[name] = value
     current.cache_clear()

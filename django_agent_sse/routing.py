@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
 from .guards import Guard
-from .logs import LogTopic, log_views, part_of_log
+from .logs import LogTopicName, log_views, part_of_log
 from .streams.context import Context
 from .streams.handlers import Shape
 from .streams.messages import OnError
@@ -62,7 +62,7 @@ _COLON_PARAMETER = re.compile(r"(?:^|/):(\w+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Defaults:
-    """What a router gives to all its routes."""
+    """The defaults of a router for all its routes."""
 
     guards: tuple[Any, ...] = ()
     middleware: tuple[Any, ...] = ()
@@ -70,7 +70,7 @@ class _Defaults:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def over(self, outer: _Defaults) -> _Defaults:
-        """These inside an outer router's: its guards and middleware come first, its options yield."""
+        """Return these defaults inside an outer router's, whose guards and middleware come first and whose options yield."""
         return _Defaults(
             guards=(*outer.guards, *self.guards),
             middleware=(*outer.middleware, *self.middleware),
@@ -89,7 +89,7 @@ class _Route:
     own: _Defaults
 
     def pattern(self, router: _Defaults) -> URLPattern:
-        """The URL pattern: what the route says holds before what its view says, and that before the router."""
+        """Return the URL pattern. The route's options hold before its view's, and those before the router's."""
         view, own = self.view, self.own
         options = {name: value for name, value in router.options.items() if getattr(view, name) is UNSET}
         on_error = own.on_error or (router.on_error if view.on_error is None else None)
@@ -221,7 +221,7 @@ class Router:
         handler = topic_handler(topics, start, filter, map, offsets)
         self.sse(path, handler, name=name or self._free_name(_NOT_IN_NAMES.sub("-", topics[0]).strip("-") or "topic"), **about)
 
-    def log(self, path: str, topic: LogTopic, *, name: str | None = None, **about: Unpack[RouteKeywords]) -> None:
+    def log(self, path: str, topic: LogTopicName, *, name: str | None = None, **about: Unpack[RouteKeywords]) -> None:
         """Serve a topic of lines in three ways, behind the same guards: what ``{% sse_log %}`` and a terminal want.
 
         ``path`` is the stream, ``name``; below it stand ``range/``, parts of the log as JSON, ``name-range``, and ``raw/``, its
@@ -244,7 +244,7 @@ class Router:
             self.sse(part_of_log(path, part), view, name=f"{name}-{part}" if part else name, **options)
 
     def _free_name(self, name: str) -> str:
-        """``name``, or the first of ``name-2``, ``name-3`` and so on that no route of this router has."""
+        """Return ``name``, or the first of ``name-2``, ``name-3`` and so on that is free in this router."""
         taken = {entry.name for entry in self._entries if isinstance(entry, _Route)}
         names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
         return next(free for free in names if free not in taken)
@@ -253,7 +253,7 @@ class Router:
         """Serve another router's routes under ``prefix``, inside this one's guards, middleware and options.
 
         Raises:
-            RouteError: It is no router, or this one is among its own.
+            RouteError: It is not a router, or this one is among its own.
         """
         if not isinstance(other, Router):
             raise RouteError(f"include() takes a Router, not {other!r}; other URLs stand beside router.urls in urlpatterns")
@@ -295,7 +295,7 @@ class Router:
 
 def _view_of(handler: Any) -> type[SSEView]:
     if not callable(handler):
-        raise RouteError(f"sse() takes a path, guards and a handler; {handler!r} is no handler")
+        raise RouteError(f"sse() takes a path, guards and a handler; {handler!r} is not a handler")
     body = {"handle": staticmethod(handler), "__module__": getattr(handler, "__module__", __name__), "__doc__": handler.__doc__}
     return type(_name_of(handler), (SSEView,), body)
 

@@ -52,7 +52,7 @@ from .streams.supervisor import Runner
 logger = logging.getLogger("django_agent_sse.stream")
 
 NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
-"""What is raised for a topic or a key that cannot exist, as for one that does not: where a client named it, that is a 404."""
+"""Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
 
 
 class _Unset:
@@ -108,7 +108,7 @@ class SSEView(View):
     pinned: Switch = UNSET
 
     serves_drained: ClassVar[bool] = False
-    """Whether a process that is being drained takes streams of this view all the same: the monitor's own."""
+    """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
     endpoint: ClassVar[RouteEndpoint | None] = None
     """What ``as_view()`` worked out; not for use."""
 
@@ -125,7 +125,7 @@ class SSEView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
-        """The view for a URLconf.
+        """Return the view for a URLconf.
 
         Raises:
             RouteError: A handler, guard, method or option that a route cannot take.
@@ -135,7 +135,7 @@ class SSEView(View):
         markcoroutinefunction(view)
         if endpoint.csrf_exempt:
             view.csrf_exempt = True  # type: ignore[attr-defined]
-        view.login_required = False  # type: ignore[attr-defined]  # asked here: a redirect is no answer to an EventSource
+        view.login_required = False  # type: ignore[attr-defined]  # asked here: an EventSource cannot use a redirect to a login page
         view._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
         return view
 
@@ -151,7 +151,7 @@ class SSEView(View):
 
 
 class RouteEndpoint:
-    """Everything about a route that is the same for each of its requests."""
+    """A route, checked: what is the same for each of its requests."""
 
     def __init__(self, view: SSEView) -> None:
         handle = getattr(view, "handle", None)
@@ -176,7 +176,7 @@ class RouteEndpoint:
             self.options()
 
     def options(self) -> StreamOptions:
-        """The options in force: read anew when the settings change."""
+        """Return the options in force; they are read again when the settings change."""
         current = conf.current()
         if self._read is None or self._read[0] is not current:
             self._read = current, StreamOptions.of(self._given)
@@ -279,7 +279,7 @@ class RouteEndpoint:
 
 
 def as_tuple(what: str, given: Any) -> tuple[Any, ...]:
-    """Guards or middleware as a tuple.
+    """Return guards or middleware as a tuple.
 
     Raises:
         RouteError: One of them was given instead of a list, or text, which would be a list of letters.
@@ -300,7 +300,7 @@ def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
 
 @functools.cache
 def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
-    """Whether ``LoginRequiredMiddleware`` is among these: a stream then answers 401 itself, where it is not public."""
+    """Return whether ``LoginRequiredMiddleware`` is among these: a stream that is not public then answers 401 itself."""
     if not apps.is_installed("django.contrib.auth"):
         return False
     from django.contrib.auth.middleware import LoginRequiredMiddleware  # imports the models of an app that not all have

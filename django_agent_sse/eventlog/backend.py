@@ -24,8 +24,8 @@ from .notify.notifier import ringer
 _NAMES = re.compile(r"\w+(\.\w+)+")
 
 
-class _Current:
-    """Holds the log. Made when it is first used, and anew after ``reset()``, a change of the setting, and a fork."""
+class _ProcessLog:
+    """Holds the log, which is made on first use, and again after ``reset()``, a change of the setting or a fork."""
 
     def __init__(self) -> None:
         self.reset()
@@ -40,42 +40,43 @@ class _Current:
         if log is None:
             with self._lock:
                 if self._log is None:
-                    made_now = made(conf.setting("EVENT_LOG"))
-                    asked = made_now.crosses_processes and made_now.doorbell is None
-                    made_now.on_change = ringer.changed if asked else bell.ring
-                    made_now.on_notify = bell.offer
-                    self._log = made_now
+                    log = build_log(conf.setting("EVENT_LOG"))
+                    # Where a log cannot notify other processes itself, the notifier does. Both callbacks are set here only.
+                    asked = log.crosses_processes and log.doorbell is None
+                    log.on_change = ringer.changed if asked else bell.ring
+                    log.on_notify = bell.offer
+                    self._log = log
                 log = self._log
         return log
 
 
-_current = _Current()
-os.register_at_fork(after_in_child=_current.reset)  # what two processes would write to a copy of one memory would not agree
+_process_log = _ProcessLog()
+os.register_at_fork(after_in_child=_process_log.reset)  # what two processes would write to a copy of one memory would not agree
 
 
 def event_log() -> EventLog:
-    """The log of this process.
+    """Return the event log of this process.
 
     Raises:
         ConfigurationError: ``AGENT_SSE["EVENT_LOG"]`` names none, or gives it options that it does not take.
     """
-    return _current.get()
+    return _process_log.get()
 
 
 def reset() -> None:
-    """Forget the log of this process; the next use makes another. Streams that follow topics go on in it, after a gap."""
-    serves = _current.serves
-    _current.reset()
-    _current.serves = serves
+    """Forget the log of this process; the next use makes another one. Streams that follow topics go on there, after a gap."""
+    serves = _process_log.serves
+    _process_log.reset()
+    _process_log.serves = serves
     outage.reset()
     bell.ring_all()
 
 
-def made(given: object) -> EventLog:
-    """A log from a value of ``AGENT_SSE["EVENT_LOG"]``.
+def build_log(given: object) -> EventLog:
+    """Return a new log, as a value of ``AGENT_SSE["EVENT_LOG"]`` describes it.
 
     Raises:
-        ConfigurationError: It is no such value.
+        ConfigurationError: The value is not a description of a log.
     """
     if not isinstance(given, Mapping) or not isinstance(given.get("BACKEND"), str) or given.keys() - {"BACKEND", "OPTIONS"}:
         raise ConfigurationError(
@@ -86,10 +87,10 @@ def made(given: object) -> EventLog:
     except RuntimeError as error:  # its tables need the app
         raise ConfigurationError(f"{given['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
     except (ImportError, ValueError) as error:
-        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is no path of a class"
+        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is not the dotted path of a class"
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {why}") from error
     if not (isinstance(backend, type) and issubclass(backend, EventLog)):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is no EventLog")
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is not an EventLog")
     options = given.get("OPTIONS", {})
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it is a dict of names and values")
@@ -113,14 +114,14 @@ def log_to_publish_to() -> EventLog:
 
 
 def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
-    """Refuse a plain verb where an event loop runs, unless ``DJANGO_ALLOW_ASYNC_UNSAFE`` allows it, as it allows the ORM.
+    """Refuse a sync call where an event loop runs, unless ``DJANGO_ALLOW_ASYNC_UNSAFE`` allows it, as it allows the ORM.
 
     Args:
-        verb: Its name.
-        twin: Whether there is one with an ``a``, for coroutines.
+        verb: The name of the function.
+        twin: Whether it has an async twin, whose name begins with an ``a``.
 
     Raises:
-        AsyncRequired: One does.
+        AsyncRequired: An event loop runs here.
     """
     try:
         asyncio.get_running_loop()
@@ -132,12 +133,12 @@ def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
 
 
 def _serves_here() -> bool:
-    """Whether this process is a server: it had a request, or has made an ASGI application, as before it has its first one."""
-    return _current.serves or "django.core.asgi" in sys.modules
+    """Return whether this process is a server: it had a request, or it has made an ASGI application and will get one."""
+    return _process_log.serves or "django.core.asgi" in sys.modules
 
 
 def _serves(**_: object) -> None:
-    _current.serves = True
+    _process_log.serves = True
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""The contract of every event log: what is checked for all of them, and both doors to one body."""
+"""The contract of every event log: arguments are checked here, and each sync and async pair of verbs has one body."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .records import Appended, Finding, Head, Limits, Page, TopicState
 from .validation import InternalTopic, sized, valid_expect, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
-"""Events that are read at once where nobody says otherwise."""
+"""Events of one read, by default."""
 PAGE_BYTES = 1_048_576
-"""Bytes that are read at once; one event always is, however large."""
+"""Bytes of one read at most; one event is always read, however large."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,14 +30,14 @@ _T = TypeVar("_T")
 class EventLog(Evicting):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
-    A back end writes the bodies, whose names begin with ``_``; they are synchronous, and get what was checked here.
+    A back end implements the bodies, whose names begin with ``_``. They are synchronous, and their arguments were checked here.
 
     Attributes:
         crosses_processes: What one process appends, others read.
         durable: It survives the end of every process.
         transactional: An append is part of the caller's database transaction.
         on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
-            the process, it rings the bell.
+            the process, it notifies.
         doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
         on_notify: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
     """
@@ -112,11 +112,11 @@ class EventLog(Evicting):
         return await self._run(partial(self._change, outside_transaction, self._append, *checked))
 
     def append_unrung(self, topic: str, event: Event) -> None:
-        """Append one event without ringing, for readers who look on a timer. Outside of any transaction."""
+        """Append one event without a notification, for readers that look on a timer. Not for use inside a transaction."""
         self._append(valid_topic(topic), self._sized(event), None, None)
 
     def read_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
-        """Read up to ``limit`` events after ``offset``, and the topic's state, at one moment; ``PAGE_BYTES`` may end it."""
+        """Return up to ``limit`` events after ``offset``, up to ``PAGE_BYTES``, and the topic's state at the same moment."""
         return self._read_after(valid_topic(topic), offset, limit)
 
     async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
@@ -124,23 +124,25 @@ class EventLog(Evicting):
         return await self._run_read(partial(self._read_after, valid_topic(topic), offset, limit))
 
     def state(self, topic: str) -> TopicState:
-        """What is known of a topic; of one that does not exist, that."""
+        """Return what is known of a topic, also of one that does not exist."""
         return self._state(valid_topic(topic))
 
     async def astate(self, topic: str) -> TopicState:
         """See ``state``."""
         return await self._run_read(partial(self._state, valid_topic(topic)))
 
-    def heads(self, topics: Iterable[str]) -> dict[str, Head]:
-        """Where these topics are, in one question to the store; those that do not exist are missing."""
-        return self._heads([*map(valid_topic, topics)])
+    def summaries(self, topics: Iterable[str]) -> dict[str, Head]:
+        """Return where these topics are, by one query of the store; those that do not exist are missing."""
+        return self._summaries([*map(valid_topic, topics)])
 
-    async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
-        """See ``heads``."""
-        return await self._run_read(partial(self._heads, [*map(valid_topic, topics)]))
+    async def asummaries(self, topics: Iterable[str]) -> dict[str, Head]:
+        """See ``summaries``."""
+        return await self._run_read(partial(self._summaries, [*map(valid_topic, topics)]))
 
     def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
-        """Take no more events; whether it was open. Closing one that does not exist makes it, so that who waits for it learns.
+        """Close a topic, so that it takes no more events. Return whether it was open.
+
+        One that does not exist is made first, so that its followers, who wait for it, end too.
 
         Args:
             topic: Its name.
@@ -155,7 +157,7 @@ class EventLog(Evicting):
         return await self._run(partial(self._change, outside_transaction, self._close, name, why))
 
     def delete(self, topic: str) -> bool:
-        """Forget a topic with its events; whether there was one. The next append begins another epoch, at offset 1."""
+        """Delete a topic with its events. Return whether there was one. The next append begins another epoch, at offset 1."""
         return self._change(False, self._delete, valid_topic(topic))
 
     async def adelete(self, topic: str) -> bool:
@@ -165,7 +167,7 @@ class EventLog(Evicting):
     def trim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
     ) -> int:
-        """Drop the oldest events beyond these bounds; return how many. The topic's own limits hold without being asked for."""
+        """Drop the oldest events beyond these bounds, and return how many. The log's own limits are applied anyway."""
         return self._trim(valid_topic(topic), max_events, max_bytes, max_age)
 
     async def atrim(
@@ -175,7 +177,7 @@ class EventLog(Evicting):
         return await self._run(partial(self._trim, valid_topic(topic), max_events, max_bytes, max_age))
 
     def fork(self, topic: str, epoch: str) -> None:
-        """Begin another epoch, with the events that there are: the log has lost what it had acknowledged in this one."""
+        """Begin another epoch with the events that are left, after the log has lost some that it had acknowledged."""
         self._change(False, self._fork, valid_topic(topic), epoch)
 
     async def afork(self, topic: str, epoch: str) -> None:
@@ -183,7 +185,7 @@ class EventLog(Evicting):
         await self._run(partial(self._change, False, self._fork, valid_topic(topic), epoch))
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
-        """A page of the names that begin so, sorted: those after ``after``. The package's own topics are not among them."""
+        """Return a page of the sorted names with a prefix: those after ``after``. The package's own topics are left out."""
         return without_internal(self._topics, prefix, after, limit)
 
     async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
@@ -203,11 +205,11 @@ class EventLog(Evicting):
         await self._run(self._clear_all)
 
     def check(self) -> list[str]:
-        """What keeps this log from working in this project, a sentence each; nothing is asked of the store for it."""
+        """Return what keeps this log from working in this project, a sentence each, without asking the store."""
         return []
 
     def examine(self) -> list[Finding]:
-        """Ask the store, which may be on another machine, what it is, and what that means for the log."""
+        """Ask the store about itself, and return what bears on what the log promises. It may be on another machine."""
         return []
 
     def _change(
@@ -225,15 +227,15 @@ class EventLog(Evicting):
         self.on_change(topic)
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
-        """Call where no transaction of the caller's is open: here, where the log knows of none."""
+        """Call outside of the caller's transaction; a log without transactions calls at once."""
         return call()
 
     def _when_visible(self, call: Callable[[], object]) -> None:
-        """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
+        """Call once others can read what this thread has just changed: at once, or when its transaction commits."""
         call()
 
     async def _run_read(self, body: Callable[[], _T]) -> _T:
-        """Run a body that only reads. The hub does, in tasks that belong to no request and to no stream."""
+        """Run a body that only reads, for feeds: in tasks that belong to no request and no stream."""
         return await self._run(body)
 
     @abstractmethod
@@ -246,7 +248,7 @@ class EventLog(Evicting):
     def _state(self, topic: str) -> TopicState: ...
 
     @abstractmethod
-    def _heads(self, topics: list[str]) -> dict[str, Head]: ...
+    def _summaries(self, topics: list[str]) -> dict[str, Head]: ...
 
     @abstractmethod
     def _close(self, topic: str, reason: str) -> bool: ...

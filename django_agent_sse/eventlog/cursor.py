@@ -10,7 +10,7 @@ from .vector import MAX_TOPICS, short_name, vector_id
 
 
 def topic_cursor(*topics: str) -> str:
-    """The id of the place after everything that these topics have now, for ``?last_event_id=`` or ``follow(…, after=…)``.
+    """Return the id of the place after everything that these topics have now, for ``?last_event_id=`` or ``follow(…, after=…)``.
 
     Take it before you query what the page shows: what happens in between is then told twice, and never lost.
 

@@ -1,4 +1,4 @@
-"""The package's own topics in an event log: nobody comes upon them by their names; who means them says so here."""
+"""The package's own topics in an event log: hidden from lists of topics, and listed here for those who ask for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AFTER_RESERVED = f"{RESERVED}\x7f"
 
 
 def without_internal(read: Callable[[str, str, int], list[str]], prefix: str, after: str, limit: int) -> list[str]:
-    """Return a page of names, filled up where some were left out: reserved ones, and what others wrote that is no name.
+    """Return a page of names without reserved and invalid ones, as long as if those were not there.
 
     Args:
         read: ``(prefix, after, limit)``: asks the store, which knows of no reserved names.

@@ -126,7 +126,7 @@ class Context:
         return self.request.GET
 
     def header(self, name: str, default: str | None = None) -> str | None:
-        """A request header, by its name in any case."""
+        """Return a request header, by its name in any case."""
         key = name.upper().replace("-", "_")
         # request.headers would copy all of them, and the copy would stay for as long as the stream.
         found: str | None = self.request.META.get(key if key in _NOT_PREFIXED else f"HTTP_{key}", default)
@@ -178,7 +178,7 @@ class Context:
 
     @property
     def user_label(self) -> str:
-        """``app.model`` of the user in small letters; ``""`` where there is no model, or the user was let go."""
+        """``app.model`` of the user in lower case; ``""`` where there is no model, or the user was let go."""
         user = self._user if self._request is None else getattr(self._request, "user", None)
         return getattr(getattr(user, "_meta", None), "label_lower", "")
 
@@ -240,11 +240,11 @@ class Context:
         return self._logger
 
     def json(self, obj: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """A JSON answer instead of a stream; ``headers`` come after those of ``set_header``."""
+        """Return a JSON answer instead of a stream; ``headers`` come after those of ``set_header``."""
         return self._answer(encode_json(obj), "application/json", status, headers)
 
     def text(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """A plain text answer instead of a stream; ``headers`` come after those of ``set_header``."""
+        """Return a plain text answer instead of a stream; ``headers`` come after those of ``set_header``."""
         return self._answer(text, "text/plain; charset=utf-8", status, headers)
 
     def set_header(self, name: str, value: str) -> None:

@@ -56,7 +56,7 @@ class StreamOptions(StreamDefaults):
 
     @property
     def visit_interval(self) -> float | None:
-        """How often the clock must look at a stream; ``None``: never."""
+        """Seconds between two looks of the clock at a stream; ``None`` for no looks."""
         times = [time for time in (self.heartbeat, self.max_duration, self.send_timeout) if time]
         return min(times, default=None)
 

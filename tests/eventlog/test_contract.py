@@ -321,13 +321,13 @@ def test_an_evicted_topic_has_vanished_and_a_deleted_one_has_not(open_log: Calla
     log = open_log(MAX_TOPICS=1)
     log.append("a", Event("a"))
     log.append("b", Event("b"))
-    assert log.read_after("a").vanished
+    assert log.read_after("a").lost
     log.delete("b")
-    assert not log.read_after("b").vanished, "somebody deleted it"
+    assert not log.read_after("b").lost, "somebody deleted it"
     log.append("b", Event("again"))
     log.append("c", Event("c"))
     assert log.topics() == ["c"]
-    assert log.read_after("b").vanished, "that it was deleted once says nothing of this one"
+    assert log.read_after("b").lost, "that it was deleted once says nothing of this one"
 
 
 def test_whoever_follows_an_evicted_topic_is_told_and_so_is_the_project(
@@ -486,8 +486,8 @@ def test_heads_tell_where_many_topics_are_and_leave_out_those_that_do_not_exist(
     log.trim(TOPIC, max_events=1)
     log.close("builds.7", "failed")
     state, closed = log.state(TOPIC), log.state("builds.7")
-    assert log.heads([TOPIC, "builds.7", "builds.8"]) == {
+    assert log.summaries([TOPIC, "builds.7", "builds.8"]) == {
         TOPIC: (state.epoch, 2, 3, None),
         "builds.7": (closed.epoch, 0, 0, "failed"),
     }
-    assert log.heads([]) == {}
+    assert log.summaries([]) == {}

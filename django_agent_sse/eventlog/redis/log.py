@@ -197,7 +197,7 @@ class RedisEventLog(EventLog):
             nonce=nonce,
         )
 
-    def _heads(self, topics: list[str]) -> dict[str, Head]:
+    def _summaries(self, topics: list[str]) -> dict[str, Head]:
         found: dict[str, Head] = {}
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]

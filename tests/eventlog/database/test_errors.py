@@ -73,7 +73,7 @@ def test_without_the_migration_every_verb_names_it(entry: dict[str, Any]) -> Non
             with pytest.raises(EventLogUnavailable, match=mend):
                 getattr(log, verb)(TOPIC)
         with pytest.raises(EventLogUnavailable, match=mend):
-            log.heads([TOPIC])
+            log.summaries([TOPIC])
         with pytest.raises(EventLogUnavailable, match=mend):
             log.topics()
 

@@ -189,7 +189,7 @@ def test_the_rights_that_the_documentation_names_are_enough(server: Valkey) -> N
     log.note_followed([TOPIC])
     assert len(log.read_after(TOPIC).records) == 2
     assert log.trim(TOPIC, max_events=1) == 1
-    assert log.heads([TOPIC])[TOPIC].floor == 1
+    assert log.summaries([TOPIC])[TOPIC].floor == 1
     epoch = log.state(TOPIC).epoch
     log.fork(TOPIC, epoch)
     assert log.state(TOPIC).epoch != epoch
