@@ -24,15 +24,15 @@ from .streams.topic_source import Filter, Map
 from .topics.follower import Start
 from .views import UNSET, SSEView, as_tuple
 
-Made: TypeAlias = Callable[[Stream], Awaitable[object] | AsyncIterator[object] | Iterator[object]] | HttpResponseBase
-"""What a factory returns: a handler of the stream, or an answer instead of one."""
+_Items: TypeAlias = AsyncIterator[object] | Iterator[object]
+Made: TypeAlias = Callable[[Stream], Awaitable[object] | _Items] | _Items | HttpResponseBase
+"""What a factory returns: a handler of the stream, what is sent, or an answer instead of a stream."""
 RouteHandler: TypeAlias = (
     Callable[Concatenate[Context, Stream, ...], Awaitable[object]]
-    | Callable[Concatenate[Context, ...], AsyncIterator[object] | Iterator[object]]
     | Callable[Concatenate[Context, ...], Made | Awaitable[Made]]
     | type[SSEView]
 )
-"""What ``router.sse()`` serves: ``async (c, stream, …)``, an async or sync generator ``(c, …)``, a factory ``(c, …)``, a view."""
+"""What ``router.sse()`` serves: ``async (c, stream, …)``; a factory or a generator ``(c, …)``; a view."""
 H = TypeVar("H", bound=RouteHandler)
 Pattern = URLPattern | URLResolver
 

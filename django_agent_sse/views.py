@@ -109,7 +109,7 @@ class SSEView(View):
 
     serves_drained: ClassVar[bool] = False
     """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
-    endpoint: ClassVar[RouteEndpoint | None] = None
+    _endpoint: ClassVar[RouteEndpoint | None] = None
     """What ``as_view()`` worked out; not for use."""
 
     handle: Callable[..., Any]
@@ -131,7 +131,7 @@ class SSEView(View):
             RouteError: A handler, guard, method or option that a route cannot take.
         """
         endpoint = RouteEndpoint(cls(**initkwargs))
-        view = super().as_view(**initkwargs, endpoint=endpoint)
+        view = super().as_view(**initkwargs, _endpoint=endpoint)
         markcoroutinefunction(view)
         if endpoint.csrf_exempt:
             view.csrf_exempt = True  # type: ignore[attr-defined]
@@ -140,10 +140,10 @@ class SSEView(View):
         return view
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
-        assert self.endpoint is not None, "use as_view()"
+        assert self._endpoint is not None, "use as_view()"
         task = asyncio.current_task()
         try:
-            return await self.endpoint.answer(self, request, kwargs)
+            return await self._endpoint.answer(self, request, kwargs)
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             if ends_process(error, task):
                 raise

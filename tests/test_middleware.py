@@ -409,7 +409,7 @@ def factory_of_nothing(get_response: Any) -> None:
     [
         ("nowhere.Middleware", "'nowhere.Middleware' cannot be imported"),
         ("django.middleware.gzip.Nope", "cannot be imported"),
-        (5, "5 is no middleware class, factory or dotted path"),
+        (5, "5 is not a middleware class, factory or dotted path"),
         (async_guard, r"async_guard is an async function; a guard goes into guards=\[…\]"),
         (Nothing, "one of them must be True"),
         (factory_of_nothing, "factory_of_nothing made None instead"),

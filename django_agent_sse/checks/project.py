@@ -138,12 +138,12 @@ def _streams(resolver: URLResolver) -> Iterator[URLPattern]:
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
             yield from _streams(pattern)
-        elif getattr(pattern.callback, "view_initkwargs", {}).get("endpoint"):
+        elif getattr(pattern.callback, "view_initkwargs", {}).get("_endpoint"):
             yield pattern
 
 
 def _endpoint(pattern: URLPattern) -> Any:
-    return pattern.callback.view_initkwargs["endpoint"]  # type: ignore[attr-defined]
+    return pattern.callback.view_initkwargs["_endpoint"]  # type: ignore[attr-defined]
 
 
 def _uses_kv(pattern: URLPattern) -> bool:
@@ -165,7 +165,7 @@ def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks
         names = captured.union(pattern.pattern.regex.groupindex, given)
         if isinstance(pattern, URLResolver):
             yield from _misfits(pattern, names)
-        elif endpoint := getattr(pattern.callback, "view_initkwargs", {}).get("endpoint"):
+        elif endpoint := getattr(pattern.callback, "view_initkwargs", {}).get("_endpoint"):
             try:
                 endpoint.shape.check(names)
             except RouteError as error:

@@ -85,6 +85,20 @@ def sync_generator(c: Context, name: str) -> Iterator[dict[str, str]]:
     yield {"name": name}
 
 
+@router.sse("made/")
+async def made(c: Context) -> AsyncIterator[Event]:
+    return async_generator(c)
+
+
+class Greeter:
+    async def __call__(self, c: Context, stream: Stream) -> None:
+        await stream.write("hello")
+
+
+router.sse("object/", Greeter())
+router.sse("partial/", partial(direct, build_id=1))
+
+
 @router.sse("view/")
 class Log(SSEView):
     guards = [staff_required, owner_only]
