@@ -1,4 +1,4 @@
-"""``AGENT_SSE``: merged over defaults, read when used, refused with the mend; and JSON as it is written."""
+"""``AGENT_SSE``: merged over defaults, read when used, refused with the hint; and JSON as it is written."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_merged_settings_are_one_object_until_they_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "mend"),
+    ("given", "hint"),
     [
         ({"HEARTBEET": 1}, r"AGENT_SSE\['HEARTBEET'\] does not exist; did you mean 'HEARTBEAT'\?"),
         ({"heartbeat": 1}, r"AGENT_SSE\['heartbeat'\] does not exist.*HEARTBEAT"),
@@ -98,8 +98,8 @@ def test_the_merged_settings_are_one_object_until_they_change() -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_meant_is_refused_with_the_mend(given: Any, mend: str) -> None:
-    with override_settings(AGENT_SSE=given), pytest.raises(ConfigurationError, match=mend):
+def test_what_cannot_be_meant_is_refused_with_a_hint(given: Any, hint: str) -> None:
+    with override_settings(AGENT_SSE=given), pytest.raises(ConfigurationError, match=hint):
         conf.setting("RETRY")
 
 

@@ -405,7 +405,7 @@ def factory_of_nothing(get_response: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "mend"),
+    ("wrong", "hint"),
     [
         ("nowhere.Middleware", "'nowhere.Middleware' cannot be imported"),
         ("django.middleware.gzip.Nope", "cannot be imported"),
@@ -416,8 +416,8 @@ def factory_of_nothing(get_response: Any) -> None:
     ],
     ids=plain,
 )
-def test_what_is_no_middleware_is_refused_with_the_mend(wrong: Any, mend: str) -> None:
-    with pytest.raises(RouteError, match=mend):
+def test_what_is_no_middleware_is_refused_with_a_hint(wrong: Any, hint: str) -> None:
+    with pytest.raises(RouteError, match=hint):
         build_chain(view, [wrong])
 
 

@@ -177,12 +177,12 @@ class Context:
         return getattr(self.user, "pk", None)
 
     @property
-    def user_label(self) -> str:
+    def _user_label(self) -> str:
         """``app.model`` of the user in lower case; ``""`` where there is no model, or the user was let go."""
         user = self._user if self._request is None else getattr(self._request, "user", None)
         return getattr(getattr(user, "_meta", None), "label_lower", "")
 
-    def client(self, options: MonitorOptions) -> tuple[str, str]:
+    def _describe_client(self, options: MonitorOptions) -> tuple[str, str]:
         """The client's address and user agent, as the monitor may show them."""
         request = self._request
         return client_of(request.META, options) if request is not None else self._client or ("", "")
@@ -211,15 +211,15 @@ class Context:
     @property
     def last_event_id(self) -> str | None:
         """The last id that the client got, without ``sse.end~``; ``None`` when it sent none that can be used."""
-        return self.position.value
+        return self._position.value
 
     @property
     def ended(self) -> bool:
         """The client had the whole stream already and came back only because an ``EventSource`` always does."""
-        return self.position.ended
+        return self._position.ended
 
     @property
-    def position(self) -> LastEventId:
+    def _position(self) -> LastEventId:
         """What the client sent as its last id, and whether it can be used."""
         if self._last_event_id is None:
             self._last_event_id = LastEventId.of(self.request)
@@ -280,7 +280,7 @@ class Context:
     def release(self) -> None:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
-            _ = self.position
+            _ = self._position
             self._client = client_of(self._request.META, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None

@@ -221,7 +221,7 @@ def test_outside_its_transaction_a_publisher_is_seen_at_once_whatever_becomes_of
 
 
 @pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
-def test_on_sqlite_that_is_refused_with_the_mend(log: DatabaseEventLog) -> None:
+def test_on_sqlite_that_is_refused_with_a_hint(log: DatabaseEventLog) -> None:
     with atomic(log), pytest.raises(TransactionRefused, match=r"SQLite has one writer.*PostgreSQL\. Nothing was appended"):
         log.append(TOPIC, Event("x"), outside_transaction=True)
     assert log.append(TOPIC, Event("x"), outside_transaction=True).first == 1, "there is no transaction to be outside of"
