@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -228,6 +230,38 @@ def test_on_sqlite_that_is_refused_with_a_hint(log: DatabaseEventLog) -> None:
 
 
 # By publish()
+
+
+def functions_of(call: Callable[[], object]) -> list[tuple[str, str]]:
+    """The package's functions that a call runs in this thread: file and name of each, in their order."""
+    seen: list[tuple[str, str]] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        home, inside, file = frame.f_code.co_filename.rpartition("/django_agent_sse/")
+        if event == "call" and inside and "/tests/" not in home:
+            seen.append((file, frame.f_code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return seen
+
+
+@pytest.mark.parametrize("backend_of", [DATABASE, MEMORY["BACKEND"]], ids=["database", "memory"])
+def test_publishing_is_a_straight_line_that_an_editor_can_follow(project: str, backend_of: str, settings: Any) -> None:
+    """No function on it is one that was made on the way, where "go to definition" would stop."""
+    if backend_of == MEMORY["BACKEND"]:
+        settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
+    publish(TOPIC, "one")
+    path = functions_of(lambda: publish(TOPIC, "two"))
+    names = [name for _, name in path if "<genexpr>" not in name]
+    assert [name for name in names if "<lambda>" in name or "<locals>" in name] == []
+    straight = ["publish", "Topic.publish", "EventLog.append", f"{backend_of.rpartition('.')[2]}._append"]
+    assert [name for name in names if name in straight] == straight
+    assert len({file for file, _ in path}) <= 15
 
 
 def test_django_publishes_at_the_commit(project: str) -> None:
