@@ -80,7 +80,7 @@ def build_log(given: object) -> EventLog:
     """
     if not isinstance(given, Mapping) or not isinstance(given.get("BACKEND"), str) or given.keys() - {"BACKEND", "OPTIONS"}:
         raise ConfigurationError(
-            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it is a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
+            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it must be a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
         )
     try:
         backend: Any = import_string(given["BACKEND"])
@@ -93,7 +93,9 @@ def build_log(given: object) -> EventLog:
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is not an EventLog")
     options = given.get("OPTIONS", {})
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it is a dict of names and values")
+        raise ConfigurationError(
+            f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it must be a dict of names and values"
+        )
     return backend(**options)
 
 

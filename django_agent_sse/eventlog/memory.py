@@ -92,7 +92,7 @@ class MemoryEventLog(EventLog):
                 raise TopicClosed(f"the topic {topic!r} is closed ({found.closed}); delete() it, or publish to another name")
             top = found.top if found is not None else 0
             if expect is not None and expect != top:
-                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
+                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
             if found is None:
                 found = self._make(topic)
             now = self._now()

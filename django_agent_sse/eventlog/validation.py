@@ -55,7 +55,7 @@ def _printable(name: str, what: str) -> str:
     if not text or len(text) > MAX_NAME:
         raise TopicNameInvalid(f"the {what} has {len(text)} characters; 1 to {MAX_NAME} are allowed: {text[:40]!r}")
     if not (text.isascii() and text.isprintable()):
-        raise TopicNameInvalid(f"the {what} {text[:40]!r} holds something else than printable ASCII: use an id or a slug in it")
+        raise TopicNameInvalid(f"the {what} {text[:40]!r} holds characters other than printable ASCII: use an id or a slug in it")
     return text
 
 

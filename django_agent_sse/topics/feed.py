@@ -240,7 +240,7 @@ class Feed:
                 await self.refresh()  # so that epoch and floor explain it to those who wait: trimmed, deleted, made anew
                 if self.epoch == epoch and self.floor <= start < self.top:
                     raise EventLogUnavailable(
-                        f"the topic {self.topic!r} has no events after {start}, where it says that there are some", "topic"
+                        f"the topic {self.topic!r} has no events after {start}, though its top is after them", "topic"
                     )
         except EventLogError as error:
             # The page stays empty, and those who wait ask again. With jitter, so that feeds do not come back all at once.

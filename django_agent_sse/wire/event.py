@@ -183,7 +183,7 @@ def plain_str(field: str, value: object) -> str:
         return value
     if isinstance(value, str):
         return str.__str__(value)
-    raise InvalidEvent(f"{field} must be a str, not {type(value).__name__}. {_mend(field, value)}")
+    raise InvalidEvent(f"{field} must be a str, not {type(value).__name__}. {_fix(field, value)}")
 
 
 def check_encodable(field: str, text: str) -> None:
@@ -219,7 +219,7 @@ def _line_ends(text: str) -> int:
     return text.count("\n") if "\n" in text else 0
 
 
-def _mend(field: str, value: Any) -> str:
+def _fix(field: str, value: Any) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         return "Decode the bytes first."
     if field != "data":

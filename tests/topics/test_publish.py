@@ -303,8 +303,8 @@ print(publish("a", 1).offset)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("memory", "it is a dict"),
-        ({}, "it is a dict"),
+        ("memory", "it must be a dict"),
+        ({}, "it must be a dict"),
         ({"BACKEND": "no.such.Log"}, "cannot be imported"),
         ({"BACKEND": "django.http.HttpResponse"}, "not an EventLog"),
         ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {"MAX_EVENT": 5}}, "'MAX_EVENT'"),

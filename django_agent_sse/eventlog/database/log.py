@@ -45,7 +45,7 @@ class DatabaseEventLog(EventLog):
         super().__init__(**options)
         if alias is not None and not isinstance(alias, str):
             raise ConfigurationError(
-                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it is a name in DATABASES"
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it must be a name in DATABASES"
             )
         self._named: str | None = alias
         self._now: Callable[[], float] = time.time
@@ -142,7 +142,7 @@ class DatabaseEventLog(EventLog):
             raise TopicClosed(f"the topic {name!r} is closed ({topic.closed}); delete() it, or publish to another name")
         top = 0 if topic is None else topic.top
         if expect is not None and expect != top:
-            raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: somebody else appended", top)
+            raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: another publisher has appended", top)
         if topic is None:
             self._make_new(store, name, now)
 

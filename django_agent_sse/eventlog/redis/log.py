@@ -109,7 +109,7 @@ class RedisEventLog(EventLog):
             raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
         if found[0] == b"conflict":
             top = int(found[1])
-            raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
+            raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
         _, epoch, first, last, nonce, listed = found
         if not listed and int(first) <= int(last):
             self._afterwards(partial(self._list, topic))
