@@ -19,10 +19,12 @@ Topics:
 - ``Topic``: the same verbs for one name
 - ``topic_cursor``, ``atopic_cursor``: where topics end now
 - ``topic_name``: a name with values from outside in it
+- ``event_log``: the event log of this process
 
 Guards:
 
 - ``login_required``, ``staff_required``, ``permission_required``, ``api_key``
+- ``Guard``: the type of one, for annotations
 
 Signals:
 
@@ -43,6 +45,7 @@ _HOMES = {
     "Context": "streams.context",
     "Ending": "streams.endings",
     "Event": "wire",
+    "Guard": "guards",
     "KV": "streams.kv",
     "Router": "routing",
     "SSEView": "views",
@@ -54,6 +57,7 @@ _HOMES = {
     "apublish_many": "topics.publish",
     "atopic_cursor": "eventlog.cursor",
     "close_topic": "topics.publish",
+    "event_log": "eventlog.backend",
     "login_required": "guards",
     "permission_required": "guards",
     "publish": "topics.publish",
@@ -70,6 +74,7 @@ __all__ = [
     "Context",
     "Ending",
     "Event",
+    "Guard",
     "Router",
     "SSEView",
     "Stream",
@@ -80,6 +85,7 @@ __all__ = [
     "apublish_many",
     "atopic_cursor",
     "close_topic",
+    "event_log",
     "login_required",
     "permission_required",
     "publish",
@@ -92,9 +98,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .eventlog.backend import event_log
     from .eventlog.cursor import atopic_cursor, topic_cursor
     from .eventlog.naming import topic_name
-    from .guards import api_key, login_required, permission_required, staff_required
+    from .guards import Guard, api_key, login_required, permission_required, staff_required
     from .routing import Router
     from .signals import stream_closed, stream_opened
     from .streams.context import Context

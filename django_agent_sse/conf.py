@@ -5,46 +5,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
 from .exceptions import ConfigurationError
+from .runtime.suggestions import suggest
 from .wire import MAX_RETRY
-
-DEFAULTS: Mapping[str, Any] = {
-    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
-    "CACHE": "default",
-    "HEARTBEAT": 15,
-    "RETRY": 3000,
-    "MAX_DURATION": None,
-    "ON_DISCONNECT": "cancel",
-    "BUFFER_BYTES": 65536,
-    "BUFFER_EVENTS": 256,
-    "SEND_TIMEOUT": 30,
-    "COMMIT_AFTER": 0.25,
-    "CLOSE_GRACE": 5,
-    "THREADS": 16,
-    "REQUEST_THREADS": 64,
-    "PINNED_THREADS": 64,
-    "ON_CONNECTION": None,
-    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a setting may be: a test, and the same in words."""
+    """What a value may be: a test, and the same in words."""
 
     holds: Callable[[Any], bool]
     expected: str
 
 
 def one_of(*choices: object) -> Rule:
-    """Any of these."""
+    """Return the rule for one of these values."""
     return Rule(
         lambda value: any(type(value) is type(choice) and value == choice for choice in choices), " or ".join(map(repr, choices))
     )
@@ -68,29 +49,76 @@ def _whole(lowest: int, optional: bool = False) -> Rule:
     return Rule(holds, f"a whole number from {lowest} to {MAX_RETRY}{' or None' if optional else ''}")
 
 
-RULES: Mapping[str, Rule] = {
-    "HEARTBEAT": _seconds(optional=True),
-    "RETRY": _whole(0, optional=True),
-    "MAX_DURATION": _seconds(optional=True),
-    "ON_DISCONNECT": one_of("cancel", "continue"),
-    "BUFFER_BYTES": _whole(1),
-    "BUFFER_EVENTS": _whole(1),
-    "SEND_TIMEOUT": _seconds(optional=True),
-    "COMMIT_AFTER": _seconds(),
-    "CLOSE_GRACE": _seconds(),
-    "THREADS": _whole(1),
-    "REQUEST_THREADS": _whole(1),
-    "PINNED_THREADS": _whole(1),
+Seconds: TypeAlias = Annotated[float, _seconds()]
+SecondsOrNone: TypeAlias = Annotated[float | None, _seconds(optional=True)]
+MillisecondsOrNone: TypeAlias = Annotated[int | None, _whole(0, optional=True)]
+Count: TypeAlias = Annotated[int, _whole(1)]
+OnDisconnect: TypeAlias = Annotated[Literal["cancel", "continue"], one_of("cancel", "continue")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDefaults:
+    """The options of a stream that have a default for the whole project, in ``AGENT_SSE`` by their names in capitals.
+
+    Each is declared here and nowhere else: ``DEFAULTS`` and ``RULES`` are made of this class. Times are in seconds, ``retry`` in
+    milliseconds.
+
+    Attributes:
+        heartbeat: Silence after which a comment is sent; ``None`` or 0 for none.
+        retry: The reconnection time that the first event of a stream tells the client; ``None`` for none.
+        max_duration: After so long a stream ends (``max_duration``) and the client reconnects; ``None`` for never.
+        on_disconnect: ``"cancel"`` the handler when the client leaves, or let it ``"continue"``.
+        buffer_bytes: Bytes that wait for the client before an awaited write waits too.
+        buffer_events: Events, likewise.
+        send_timeout: A client that takes nothing for so long is ``slow_client``; ``None`` for never.
+        commit_after: How long a handler may take to its first verb before the response begins without it.
+        close_grace: How long a handler's code may run on after ``close()``.
+        cache: The alias in ``CACHES`` behind ``c.kv``.
+    """
+
+    heartbeat: SecondsOrNone = 15
+    retry: MillisecondsOrNone = 3000
+    max_duration: SecondsOrNone = None
+    on_disconnect: OnDisconnect = "cancel"
+    buffer_bytes: Count = 65536
+    buffer_events: Count = 256
+    send_timeout: SecondsOrNone = 30
+    commit_after: Seconds = 0.25
+    close_grace: Seconds = 5
+    cache: str = "default"
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {}},
+    **{field.name.upper(): field.default for field in fields(StreamDefaults)},
+    "THREADS": 16,
+    "REQUEST_THREADS": 64,
+    "PINNED_THREADS": 64,
+    "ON_CONNECTION": None,
+    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
-"""Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
+
+
+def rules_of(options: type) -> dict[str, Rule]:
+    """Return the rules in the annotations of a class, by the names of its attributes."""
+    hints = get_type_hints(options, include_extras=True)
+    found = {name: next((about for about in get_args(hint) if isinstance(about, Rule)), None) for name, hint in hints.items()}
+    return {name: rule for name, rule in found.items() if rule is not None}
+
+
+RULES: Mapping[str, Rule] = {
+    **{name.upper(): rule for name, rule in rules_of(StreamDefaults).items()},
+    **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _whole(1)),
+}
+"""Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 
 SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")
-"""A key that holds one of these has a value that is shown to nobody."""
+"""The value of a key that contains one of these is never shown."""
 SHOWN = 300
 
 
 def shown(value: object) -> str:
-    """The ``repr()`` of a value of a setting, for messages: without passwords, whether they have keys or stand in URLs."""
+    """Return the ``repr()`` of a setting's value for messages, without passwords, in dicts and in URLs."""
     text = _shown(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
@@ -114,7 +142,7 @@ def _is_secret(key: object) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    """A URL, or what should have been one, without user, password and query. What is no URL has no @ and stays."""
+    """Return a URL without user, password and query. Text without an @ stays as it is, apart from a query."""
     before, at, after = text.rpartition("@")
     if at:
         scheme, slashes, _ = before.partition("://")
@@ -127,12 +155,12 @@ _instead: dict[str, Any] = {}
 
 
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:
-    """One sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
-    return [f"AGENT_SSE[{key!r}] does not exist{_nearest(key)}" for key in given if key not in DEFAULTS]
+    """Return a sentence for each key of ``AGENT_SSE`` that does not exist, with the nearest one that does."""
+    return [f"AGENT_SSE[{key!r}] does not exist; {suggest(key, DEFAULTS)}" for key in given if key not in DEFAULTS]
 
 
 def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
-    """By key, one sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
+    """Return, by key, a sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
     return {
         key: f"AGENT_SSE[{key!r}] must be {rule.expected}, not {shown(given[key])}"
         for key, rule in RULES.items()
@@ -140,17 +168,12 @@ def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _nearest(key: object) -> str:
-    near = get_close_matches(str(key), DEFAULTS, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(DEFAULTS)}"
-
-
 @functools.cache
 def current() -> Mapping[str, Any]:
-    """Every value in force: the same object until the settings change.
+    """Return all values in force: the same object until the settings change.
 
     Raises:
-        ConfigurationError: ``AGENT_SSE`` is no dict, or holds a key that does not exist, or a value that it cannot have.
+        ConfigurationError: ``AGENT_SSE`` is not a dict, or holds a key that does not exist, or a value that it cannot have.
     """
     given = getattr(settings, "AGENT_SSE", {})
     if not isinstance(given, Mapping):
@@ -161,13 +184,13 @@ def current() -> Mapping[str, Any]:
 
 
 def setting(name: str) -> Any:
-    """One value of ``AGENT_SSE``, or its default."""
+    """Return one value of ``AGENT_SSE``, or its default."""
     return current()[name]
 
 
 @contextmanager
 def other_default(name: str, value: Any) -> Iterator[None]:
-    """Have another default meanwhile, for tests."""
+    """Replace a default for a while, for tests."""
     before = dict(_instead)
     _instead[name] = value
     current.cache_clear()

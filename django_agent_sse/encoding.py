@@ -15,12 +15,12 @@ from .exceptions import ArgumentInvalid, InvalidEvent
 from .wire.event import Event
 
 SLICE = 262_144
-"""Characters, or bytes, of one step through what is long: a call into C holds up every thread of the process until it returns."""
+"""Characters or bytes of one step through long data: a call into C holds the GIL, and with it every thread, until it returns."""
 _ONE = (str, bytes, bytearray, memoryview, Mapping, Event, Promise)
 
 
 class _Encoder(DjangoJSONEncoder):
-    """Django's, and for objects that say themselves what they hold; it is asked for what JSON does not have, at any depth."""
+    """Django's encoder, and dataclasses, attrs classes, Pydantic models and enumerations."""
 
     def default(self, o: Any) -> Any:
         """See ``json.JSONEncoder``."""
@@ -67,7 +67,7 @@ def json_slices(text: str) -> Iterator[str]:
 
 
 def text_of(data: object) -> str:
-    """The text of an event's data: text as it is, ``bytes`` as UTF-8 text, anything else as JSON (``None`` is ``null``).
+    """Return the text of an event's data: text as it is, ``bytes`` as UTF-8 text, anything else as JSON (``None`` is ``null``).
 
     Raises:
         InvalidEvent: It has no such form.
@@ -85,7 +85,7 @@ def text_of(data: object) -> str:
 
 
 def event_of(value: object, event: str | None = None, retry: int | None = None) -> Event:
-    """An event from its data, or an ``Event`` as it is.
+    """Return an event made of its data, or an ``Event`` as it is.
 
     Raises:
         InvalidEvent: It cannot stand in an event stream.
@@ -98,10 +98,10 @@ def event_of(value: object, event: str | None = None, retry: int | None = None) 
 
 
 def each_of(values: object, verb: str) -> Iterable[Any]:
-    """Return ``values``, from which one event each is made.
+    """Return an iterable of values, each for one event.
 
     Raises:
-        ArgumentInvalid: It is one value, or none: text would be letters, a dict its keys.
+        ArgumentInvalid: It is a single value: text would become its letters, a dict its keys.
     """
     if is_one_value(values) or not isinstance(values, Iterable):
         raise ArgumentInvalid(
@@ -112,15 +112,15 @@ def each_of(values: object, verb: str) -> Iterable[Any]:
 
 
 def is_one_value(value: object) -> bool:
-    """Whether a value is the data of one event, though Python may iterate over it."""
+    """Return whether a value is the data of one event, though Python may iterate over it."""
     return isinstance(value, _ONE) or hasattr(type(value), "model_dump")
 
 
 def only_events(events: object) -> list[Event]:
-    """One event, or several, as a list.
+    """Return one event, or several, as a list.
 
     Raises:
-        ArgumentInvalid: Something is no ``Event``.
+        ArgumentInvalid: Something is not an ``Event``.
     """
     found = [events] if isinstance(events, Event) else [*each_of(events, "append")]
     if wrong := next((type(event).__name__ for event in found if not isinstance(event, Event)), None):

@@ -172,7 +172,7 @@ class EventTooLarge(EventLogError, InvalidEvent):
 
 
 class TransactionRefused(EventLogError):
-    """``outside_transaction`` or ``on_commit`` was asked for where that cannot be; the message says why."""
+    """``outside_transaction`` was asked for where that cannot be; the message says why."""
 
 
 class AsyncRequired(EventLogError, RuntimeError):

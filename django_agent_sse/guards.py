@@ -23,6 +23,7 @@ from .streams.error_responses import error_body
 from .streams.headers import HEADER_NAME
 
 Guard: TypeAlias = Callable[[Context], Awaitable["bool | HttpResponseBase"]]
+"""The type of a guard, for annotations."""
 KeyLookup: TypeAlias = Callable[[str], Any]
 
 SESSION_CHALLENGE = 'Session realm="django"'
@@ -103,10 +104,10 @@ def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, hea
 
 
 def check_guards(guards: Iterable[object]) -> tuple[Guard, ...]:
-    """Refuse what cannot guard a route while its URLconf is imported, and say what to write instead.
+    """Return the guards of a route, checked while its URLconf is imported.
 
     Raises:
-        RouteError: Something in ``guards`` is no ``async (c)``.
+        RouteError: Something in ``guards`` is not ``async (c)``.
     """
     if callable(guards) or isinstance(guards, (str, Mapping)) or not isinstance(guards, Iterable):
         raise RouteError(f"guards={_name(guards)}: guards are given as a list: guards=[{_name(guards)}]")
@@ -206,7 +207,7 @@ def _comparison(keys: str | Iterable[str] | Mapping[str, object]) -> Callable[[s
 
 
 def _digest(key: str) -> bytes:
-    """Of one length for every key, so that a comparison tells nothing of a key's length."""
+    """Return a digest, as long for every key, so that the time of a comparison tells nothing about a key's length."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -27,7 +27,7 @@ from .views import SSEView
 from .wire import Event
 from .wire.log_lines import LINE_EVENTS, line_label
 
-LogTopic: TypeAlias = str | Callable[..., Awaitable[str]]
+LogTopicName: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
 
 MAX_COUNT = 5000
@@ -36,7 +36,7 @@ COUNT = 1000
 HEAD = 4_096
 """Bytes of a line in which its level is looked for."""
 UNREADABLE = "the event log cannot be read now"
-"""All that a client is told of it: what is wrong, at which address, stands in the project's log."""
+"""All that a client is told: the reason, which may name addresses, is in the project's log."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -46,7 +46,7 @@ _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": 
 class RangeView(SSEView):
     """Parts of a log as JSON."""
 
-    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Type"] = "application/json"
         return response
 
@@ -54,7 +54,7 @@ class RangeView(SSEView):
 class RawView(SSEView):
     """The text of a log: what the stream sends, a line for each line. It ends as the stream does."""
 
-    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
+    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         for name, value in _TEXT.items():
             response.headers[name] = value
         if isinstance(response, StreamingHttpResponse):
@@ -62,8 +62,8 @@ class RawView(SSEView):
         return response
 
 
-def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
-    """What a route serves of a log, by the last part of its path: a handler, and views.
+def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
+    """Return what serves a log, by the last part of the path: a handler for the stream, and two views.
 
     Args:
         topic: Which log.
@@ -95,11 +95,11 @@ def log_views(topic: LogTopic, show: Map | None = None) -> dict[str, Any]:
 
 
 def part_of_log(path: str, part: str) -> str:
-    """The path, or URL, of ``range`` or ``raw`` of a log that is served at ``path``; ``path`` itself for no part."""
+    """Return the path or URL of ``range`` or ``raw`` of a log at ``path``; ``path`` itself for ``""``."""
     return f"{path.rstrip('/')}/{part}/".removeprefix("/" if not path.strip("/") else "") if part else path
 
 
-def _named(topic: LogTopic) -> tuple[Callable[..., Awaitable[str]], list[str]]:
+def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str]]:
     if isinstance(topic, str):
         names = TopicNames(topic)
 
@@ -148,7 +148,7 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
 
 
 async def _in_turns(pieces: Iterable[str]) -> AsyncIterator[bytes]:
-    """Others have their turn between two pieces of what is long, which is never there as a whole."""
+    """Yield pieces as bytes, and let other tasks run after each long one."""
     for piece in pieces:
         yield piece.encode()
         if len(piece) >= SLICE:
@@ -156,7 +156,7 @@ async def _in_turns(pieces: Iterable[str]) -> AsyncIterator[bytes]:
 
 
 def _json_of(page: Page, show: Map | None) -> Iterator[str]:
-    """A page as JSON: the topic's state, and records."""
+    """Yield the pieces of a page as JSON: the topic's state, and its records."""
     shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
     about = {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed}
     yield f'{encode_json(about)[:-1]},"records":['
@@ -177,7 +177,7 @@ def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
     if text == "":
         return otherwise
     if not re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) or abs(int(text)) > MAX_OFFSET:
-        raise QueryInvalid(f"{name}={text[:40]!r} is no whole number")
+        raise QueryInvalid(f"{name}={text[:40]!r} is not a whole number")
     return int(text)
 
 
@@ -205,7 +205,7 @@ def _flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
 
 
 async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
-    """What a topic holds now."""
+    """Yield the events that a topic holds now, and end there."""
     page = await log.aread_after(topic)
     epoch, top = page.epoch, page.top
     while page.records and page.epoch == epoch:
@@ -217,7 +217,7 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines in the frames of our own stream: each is whole, the id comes after its data, and a blank line ends it."""
+    """Yield the lines in the frames of our own stream. The id of a frame is its last line, and a blank line ends it."""
     rest = b""
     async for chunk in frames:
         if len(chunk) > SLICE:

@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 
 from django.urls import Resolver404, get_script_prefix, resolve
 
-from .eventlog.backend import event_log
+from .eventlog.backend import event_log, refuse_on_a_loop
 from .eventlog.base import EventLog
 from .eventlog.failure_log import outage
-from .eventlog.now_or_later import refuse_on_a_loop
 from .eventlog.position import Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable
@@ -25,9 +24,9 @@ LINE_CHARACTERS = 4_096
 TEXT_CHARACTERS = 262_144
 """Characters of all lines that do."""
 READS = 3
-"""Pages of the log that are read at most before its last event alone is."""
+"""Pages of the log that are read at most; then its last event alone is."""
 _CUT = 4 * LINE_CHARACTERS
-"""What a line is cut to before control sequences are looked for in it."""
+"""Characters of a line in which control sequences are looked for."""
 
 _CONTROLS = re.compile(
     r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # CSI
@@ -38,7 +37,7 @@ _CONTROLS = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tail:
+class LogTail:
     """The last lines of a topic.
 
     Attributes:
@@ -55,11 +54,11 @@ class Tail:
 
     @property
     def text(self) -> str:
-        """The lines, each with its end."""
+        """The lines as one text."""
         return "".join(f"{line}\n" for line in self.lines)
 
 
-def log_tail(topic: str, count: int) -> Tail:
+def log_tail(topic: str, count: int) -> LogTail:
     """Return the last lines of a topic, of its last ``count`` events; where the log cannot be read, none.
 
     What it costs is bounded, whatever stands in the topic: ``MAX_COUNT`` lines, ``LINE_CHARACTERS`` of each and
@@ -77,15 +76,15 @@ def log_tail(topic: str, count: int) -> Tail:
         page = _last_page(log, topic, count)
     except EventLogUnavailable as error:
         outage.failed(error, [topic])
-        return Tail()
+        return LogTail()
     outage.over([topic])
     last = page.records[-1].offset if page.records else page.top
     lines = _last_lines((record.event for record in reversed(page.records)), count)
-    return Tail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)
+    return LogTail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)
 
 
 def _last_page(log: EventLog, topic: str, count: int) -> Page:
-    """The topic's last events; fewer than ``count`` where they do not fit into a page of the log."""
+    """Return the topic's last events; fewer than ``count`` where they do not fit into a page of the log."""
     state = log.state(topic)
     if not count or not state.top:
         return Page(epoch=state.epoch, floor=state.floor, top=state.top, closed=state.closed)
@@ -98,7 +97,7 @@ def _last_page(log: EventLog, topic: str, count: int) -> Page:
 
 
 def _last_lines(events: Iterable[Event], count: int) -> list[str]:
-    """The last lines, in their order, of events that come newest first."""
+    """Return the last lines, in their order, of events that come newest first."""
     lines: list[str] = []
     room = TEXT_CHARACTERS
     for event in filter(is_line, events):
@@ -127,7 +126,7 @@ def plain(line: str) -> str:
 
 
 def served_part(src: str, part: str) -> str:
-    """The URL of a part of the log that is streamed at ``src``; ``""`` where the project serves none there."""
+    """Return the URL of a part of the log that is streamed at ``src``; ``""`` where the project does not serve it."""
     path = urlsplit(src).path
     try:
         resolve("/" + part_of_log(path, part).removeprefix(get_script_prefix()))

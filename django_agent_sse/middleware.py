@@ -41,7 +41,7 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
         ``get_response`` itself when there is no middleware, so that its exceptions reach Django's own handler.
 
     Raises:
-        RouteError: Something in ``middleware`` cannot be imported or is no middleware.
+        RouteError: Something in ``middleware`` cannot be imported or is not a middleware.
     """
     if isinstance(middleware, str) or callable(middleware):
         raise RouteError(f"middleware={_name(middleware)}: middleware is given as a list: middleware=[{_name(middleware)}]")
@@ -126,7 +126,7 @@ def _factory(entry: Middleware) -> Callable[..., Any]:
         except ImportError as error:
             raise RouteError(f"middleware {entry!r} cannot be imported: {error}") from error
     if not callable(factory):
-        raise RouteError(f"middleware {_name(entry)} is no middleware class, factory or dotted path")
+        raise RouteError(f"middleware {_name(entry)} is not a middleware class, factory or dotted path")
     if iscoroutinefunction(factory):
         raise RouteError(
             f"{_name(entry)} is an async function; a guard goes into guards=[…], a middleware factory is a plain function"
@@ -135,7 +135,7 @@ def _factory(entry: Middleware) -> Callable[..., Any]:
 
 
 def _wants_async(factory: object, below_is_async: bool) -> bool:
-    """Whether a middleware runs async here: as the layer below does where it can, because each change costs a thread hop."""
+    """Return whether a middleware runs async here: as the layer below does if it can, since each change costs a thread hop."""
     can_sync, can_async = getattr(factory, "sync_capable", True), getattr(factory, "async_capable", False)
     if not can_sync and not can_async:
         raise RouteError(

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, overload
+from typing import Any, Concatenate, Protocol, TypeAlias, TypeVar, Unpack, overload
 
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
-from .logs import LogTopic, log_views, part_of_log
+from .guards import Guard
+from .logs import LogTopicName, log_views, part_of_log
+from .streams.context import Context
 from .streams.handlers import Shape
-from .streams.options import check_names
+from .streams.messages import OnError
+from .streams.options import StreamKeywords, check_names
+from .streams.stream import Stream
 from .streams.topic_handler import topic_handler
 from .streams.topic_source import Filter, Map
 from .topics.follower import Start
-from .views import INHERIT, SSEView, listed
+from .views import UNSET, SSEView, as_tuple
 
-_ABOUT = ("methods", "guards", "middleware", "csrf_exempt", "on_error")
-H = TypeVar("H", bound=Callable[..., Any])
+_Items: TypeAlias = AsyncIterator[object] | Iterator[object]
+Made: TypeAlias = Callable[[Stream], Awaitable[object] | _Items] | _Items | HttpResponseBase
+"""What a factory returns: a handler of the stream, what is sent, or an answer instead of a stream."""
+RouteHandler: TypeAlias = (
+    Callable[Concatenate[Context, Stream, ...], Awaitable[object]]
+    | Callable[Concatenate[Context, ...], Made | Awaitable[Made]]
+    | type[SSEView]
+)
+"""What ``router.sse()`` serves: ``async (c, stream, …)``; a factory or a generator ``(c, …)``; a view."""
+H = TypeVar("H", bound=RouteHandler)
 Pattern = URLPattern | URLResolver
+
+
+class RouteKeywords(StreamKeywords, total=False):
+    """The keyword arguments of ``router.topic()`` and ``router.log()`` that are those of ``router.sse()``."""
+
+    methods: Collection[str] | None
+    guards: Sequence[Guard]
+    middleware: Sequence[str | Callable[..., Any]]
+    csrf_exempt: bool
+    on_error: OnError | None
+
+
+class HandlerDecorator(Protocol):
+    """What ``router.sse(path, …)`` is: it returns the handler unchanged."""
+
+    def __call__(self, handler: H, /) -> H:
+        """Serve ``handler``."""
+
+
+_ROUTE_ONLY = RouteKeywords.__annotations__.keys() - StreamKeywords.__annotations__.keys()
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 _COLON_PARAMETER = re.compile(r"(?:^|/):(\w+)")
@@ -29,7 +62,7 @@ _COLON_PARAMETER = re.compile(r"(?:^|/):(\w+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Defaults:
-    """What a router gives to all its routes."""
+    """The defaults of a router for all its routes."""
 
     guards: tuple[Any, ...] = ()
     middleware: tuple[Any, ...] = ()
@@ -37,7 +70,7 @@ class _Defaults:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def over(self, outer: _Defaults) -> _Defaults:
-        """These inside an outer router's: its guards and middleware come first, its options yield."""
+        """Return these defaults inside an outer router's, whose guards and middleware come first and whose options yield."""
         return _Defaults(
             guards=(*outer.guards, *self.guards),
             middleware=(*outer.middleware, *self.middleware),
@@ -56,14 +89,14 @@ class _Route:
     own: _Defaults
 
     def pattern(self, router: _Defaults) -> URLPattern:
-        """The URL pattern: what the route says holds before what its view says, and that before the router."""
+        """Return the URL pattern. The route's options hold before its view's, and those before the router's."""
         view, own = self.view, self.own
-        options = {name: value for name, value in router.options.items() if getattr(view, name) is INHERIT}
+        options = {name: value for name, value in router.options.items() if getattr(view, name) is UNSET}
         on_error = own.on_error or (router.on_error if view.on_error is None else None)
         about = {"methods": self.methods, "on_error": on_error, "csrf_exempt": self.csrf_exempt or None}
         made = view.as_view(
-            guards=(*router.guards, *own.guards, *listed("guards", view.guards)),
-            middleware=(*router.middleware, *own.middleware, *listed("middleware", view.middleware)),
+            guards=(*router.guards, *own.guards, *as_tuple("guards", view.guards)),
+            middleware=(*router.middleware, *own.middleware, *as_tuple("middleware", view.middleware)),
             **{name: value for name, value in about.items() if value is not None},
             **{**options, **own.options},
         )
@@ -88,55 +121,39 @@ class Router:
         self,
         app_name: str | None = None,
         *,
-        guards: Sequence[Any] = (),
-        middleware: Sequence[Any] = (),
-        on_error: Any = None,
-        **options: Any,
+        guards: Sequence[Guard] = (),
+        middleware: Sequence[str | Callable[..., Any]] = (),
+        on_error: OnError | None = None,
+        **options: Unpack[StreamKeywords],
     ) -> None:
         check_names(options)
         self.app_name = app_name
         self._defaults = _Defaults(
-            guards=listed("guards", guards), middleware=listed("middleware", middleware), on_error=on_error, options=options
+            guards=as_tuple("guards", guards), middleware=as_tuple("middleware", middleware), on_error=on_error, options=options
         )
         self._entries: list[_Route | tuple[str, Router]] = []
 
     @overload
-    def sse(
-        self,
-        path: str,
-        *,
-        name: str | None = None,
-        methods: Collection[str] | None = None,
-        guards: Sequence[Any] = (),
-        middleware: Sequence[Any] = (),
-        csrf_exempt: bool = False,
-        on_error: Any = None,
-        **options: Any,
-    ) -> Callable[[H], H]: ...
+    def sse(self, path: str, *, name: str | None = None, **options: Unpack[RouteKeywords]) -> HandlerDecorator: ...
     @overload
     def sse(
         self,
         path: str,
-        *guards_and_handler: Any,
+        *guards_and_handler: *tuple[*tuple[Guard, ...], H],
         name: str | None = None,
-        methods: Collection[str] | None = None,
-        guards: Sequence[Any] = (),
-        middleware: Sequence[Any] = (),
-        csrf_exempt: bool = False,
-        on_error: Any = None,
-        **options: Any,
-    ) -> Any: ...
-    def sse(
+        **options: Unpack[RouteKeywords],
+    ) -> H: ...
+    def sse(  # type: ignore[misc]  # mypy does not see that *Any takes a tuple whose last item differs from the others
         self,
         path: str,
         *guards_and_handler: Any,
         name: str | None = None,
         methods: Collection[str] | None = None,
-        guards: Sequence[Any] = (),
-        middleware: Sequence[Any] = (),
+        guards: Sequence[Guard] = (),
+        middleware: Sequence[str | Callable[..., Any]] = (),
         csrf_exempt: bool = False,
-        on_error: Any = None,
-        **options: Any,
+        on_error: OnError | None = None,
+        **options: Unpack[StreamKeywords],
     ) -> Any:
         """Serve a handler as a stream: as a decorator, or as a call ``sse(path, guard, …, handler)``.
 
@@ -160,10 +177,10 @@ class Router:
         check_names(options)
         path = _checked_path(path)
 
-        def add(handler: H, *positional_guards: Any) -> H:
+        def add(handler: Any, *positional_guards: Any) -> Any:
             own = _Defaults(
-                guards=(*positional_guards, *listed("guards", guards)),
-                middleware=listed("middleware", middleware),
+                guards=(*positional_guards, *as_tuple("guards", guards)),
+                middleware=as_tuple("middleware", middleware),
                 on_error=on_error,
                 options=options,
             )
@@ -184,7 +201,7 @@ class Router:
         filter: Filter | None = None,
         map: Map | None = None,
         offsets: bool = False,
-        **about: Any,
+        **about: Unpack[RouteKeywords],
     ) -> None:
         """Serve topics as a stream, without a handler: ``router.topic("builds/<int:id>/logs/", "builds.{id}")``.
 
@@ -200,11 +217,11 @@ class Router:
         Raises:
             RouteError: At import, for what a route cannot take.
         """
-        check_names({key: value for key, value in about.items() if key not in _ABOUT})
+        check_names({key: value for key, value in about.items() if key not in _ROUTE_ONLY})
         handler = topic_handler(topics, start, filter, map, offsets)
         self.sse(path, handler, name=name or self._free_name(_NOT_IN_NAMES.sub("-", topics[0]).strip("-") or "topic"), **about)
 
-    def log(self, path: str, topic: LogTopic, *, name: str | None = None, **about: Any) -> None:
+    def log(self, path: str, topic: LogTopicName, *, name: str | None = None, **about: Unpack[RouteKeywords]) -> None:
         """Serve a topic of lines in three ways, behind the same guards: what ``{% sse_log %}`` and a terminal want.
 
         ``path`` is the stream, ``name``; below it stand ``range/``, parts of the log as JSON, ``name-range``, and ``raw/``, its
@@ -220,14 +237,14 @@ class Router:
         Raises:
             RouteError: At import, for what a route cannot take.
         """
-        check_names({key: value for key, value in about.items() if key not in _ABOUT})
+        check_names({key: value for key, value in about.items() if key not in _ROUTE_ONLY})
         name = name or self._free_name("log")
         for part, view in log_views(topic).items():
-            options = {**about, **({"control_events": False} if part == "raw" else {})}
+            options: RouteKeywords = {**about, "control_events": False} if part == "raw" else about
             self.sse(part_of_log(path, part), view, name=f"{name}-{part}" if part else name, **options)
 
     def _free_name(self, name: str) -> str:
-        """``name``, or the first of ``name-2``, ``name-3`` and so on that no route of this router has."""
+        """Return ``name``, or the first of ``name-2``, ``name-3`` and so on that is free in this router."""
         taken = {entry.name for entry in self._entries if isinstance(entry, _Route)}
         names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
         return next(free for free in names if free not in taken)
@@ -236,7 +253,7 @@ class Router:
         """Serve another router's routes under ``prefix``, inside this one's guards, middleware and options.
 
         Raises:
-            RouteError: It is no router, or this one is among its own.
+            RouteError: It is not a router, or this one is among its own.
         """
         if not isinstance(other, Router):
             raise RouteError(f"include() takes a Router, not {other!r}; other URLs stand beside router.urls in urlpatterns")
@@ -278,7 +295,7 @@ class Router:
 
 def _view_of(handler: Any) -> type[SSEView]:
     if not callable(handler):
-        raise RouteError(f"sse() takes a path, guards and a handler; {handler!r} is no handler")
+        raise RouteError(f"sse() takes a path, guards and a handler; {handler!r} is not a handler")
     body = {"handle": staticmethod(handler), "__module__": getattr(handler, "__module__", __name__), "__doc__": handler.__doc__}
     return type(_name_of(handler), (SSEView,), body)
 

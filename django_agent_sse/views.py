@@ -20,6 +20,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
+from .conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
 from .eventlog.failure_log import outage
 from .exceptions import (
     ConfigurationError,
@@ -41,7 +42,7 @@ from .streams.counters import Refusal, tally
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import Shape
 from .streams.messages import ErrorStreak, OnError
-from .streams.options import NAMES, StreamOptions
+from .streams.options import NAMES, StreamOptions, Switch, SwitchOrNone
 from .streams.registry import registry
 from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.session_tag import SESSION_HEADER, session_tag
@@ -51,17 +52,17 @@ from .streams.supervisor import Runner
 logger = logging.getLogger("django_agent_sse.stream")
 
 NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
-"""What is raised for a topic or a key that cannot exist, as for one that does not: where a client named it, that is a 404."""
+"""Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
 
 
-class _Inherit:
-    """What an option of a view is where it says nothing: the project's value."""
+class _Unset:
+    """The value of an option of a view that was not set: the project's value holds."""
 
     def __repr__(self) -> str:
         return "<the project's setting>"
 
 
-INHERIT: Any = _Inherit()
+UNSET: Any = _Unset()
 
 
 class _EveryAlias(set[str]):
@@ -91,24 +92,24 @@ class SSEView(View):
     csrf_exempt: bool = False
     on_error: OnError | None = None
 
-    heartbeat: float | None = INHERIT
-    retry: int | None = INHERIT
-    max_duration: float | None = INHERIT
-    on_disconnect: str = INHERIT
-    buffer_bytes: int = INHERIT
-    buffer_events: int = INHERIT
-    send_timeout: float | None = INHERIT
-    commit_after: float = INHERIT
-    close_grace: float = INHERIT
-    cache: str = INHERIT
-    control_events: bool | None = INHERIT
-    final_on_error: bool = INHERIT
-    slim: bool = INHERIT
-    pinned: bool = INHERIT
+    heartbeat: SecondsOrNone = UNSET
+    retry: MillisecondsOrNone = UNSET
+    max_duration: SecondsOrNone = UNSET
+    on_disconnect: OnDisconnect = UNSET
+    buffer_bytes: Count = UNSET
+    buffer_events: Count = UNSET
+    send_timeout: SecondsOrNone = UNSET
+    commit_after: Seconds = UNSET
+    close_grace: Seconds = UNSET
+    cache: str = UNSET
+    control_events: SwitchOrNone = UNSET
+    final_on_error: Switch = UNSET
+    slim: Switch = UNSET
+    pinned: Switch = UNSET
 
     serves_drained: ClassVar[bool] = False
-    """Whether a process that is being drained takes streams of this view all the same: the monitor's own."""
-    answering: ClassVar[Answering | None] = None
+    """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
+    _endpoint: ClassVar[RouteEndpoint | None] = None
     """What ``as_view()`` worked out; not for use."""
 
     handle: Callable[..., Any]
@@ -118,39 +119,39 @@ class SSEView(View):
         """One more guard, after ``guards``."""
         return True
 
-    def _dressed(self, response: HttpResponseBase) -> HttpResponseBase:
-        """What becomes of the response of a stream, and of that to HEAD, where a view sends the stream in another form."""
+    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
+        """Return what is sent instead of the response of a stream, and of that to HEAD: a view may send another form of it."""
         return response
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
-        """The view for a URLconf.
+        """Return the view for a URLconf.
 
         Raises:
             RouteError: A handler, guard, method or option that a route cannot take.
         """
-        answering = Answering(cls(**initkwargs))
-        view = super().as_view(**initkwargs, answering=answering)
+        endpoint = RouteEndpoint(cls(**initkwargs))
+        view = super().as_view(**initkwargs, _endpoint=endpoint)
         markcoroutinefunction(view)
-        if answering.csrf_exempt:
+        if endpoint.csrf_exempt:
             view.csrf_exempt = True  # type: ignore[attr-defined]
-        view.login_required = False  # type: ignore[attr-defined]  # asked here: a redirect is no answer to an EventSource
+        view.login_required = False  # type: ignore[attr-defined]  # asked here: an EventSource cannot use a redirect to a login page
         view._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
         return view
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
-        assert self.answering is not None, "use as_view()"
+        assert self._endpoint is not None, "use as_view()"
         task = asyncio.current_task()
         try:
-            return await self.answering.answer(self, request, kwargs)
+            return await self._endpoint.answer(self, request, kwargs)
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             if ends_process(error, task):
                 raise
             raise contained(error, f"a guard, factory or middleware of {request.path}") from error
 
 
-class Answering:
-    """Everything about a route that is the same for each of its requests."""
+class RouteEndpoint:
+    """A route, checked: what is the same for each of its requests."""
 
     def __init__(self, view: SSEView) -> None:
         handle = getattr(view, "handle", None)
@@ -163,19 +164,19 @@ class Answering:
             self.shape.check_early(frozenset())
         self.methods = _checked_methods(view.methods)
         self.csrf_exempt = view.csrf_exempt
-        self.guards = check_guards(listed("guards", view.guards))
+        self.guards = check_guards(as_tuple("guards", view.guards))
         self.streak = ErrorStreak()
         self._public = getattr(handle, "login_required", getattr(view.dispatch, "login_required", True)) is False
-        self._middleware = listed("middleware", view.middleware)
+        self._middleware = as_tuple("middleware", view.middleware)
         if view.on_error is not None and not callable(view.on_error):
             raise RouteError(f"on_error is called with (c, stream, exception); {view.on_error!r} is not callable")
-        self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not INHERIT}
+        self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not UNSET}
         self._read: tuple[Mapping[str, Any], StreamOptions] | None = None
         with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
             self.options()
 
     def options(self) -> StreamOptions:
-        """The options in force: read anew when the settings change."""
+        """Return the options in force; they are read again when the settings change."""
         current = conf.current()
         if self._read is None or self._read[0] is not current:
             self._read = current, StreamOptions.of(self._given)
@@ -235,7 +236,7 @@ class Answering:
             tally.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
-            return view._dressed(head_response())
+            return view._wrap_response(head_response())
         if c.ended:
             return ended_response()
         about = self._about(view, c, options)
@@ -245,7 +246,7 @@ class Answering:
         if isinstance(handler, HttpResponseBase):
             return handler
         response = await self._open(Runner(c, options, **about), handler)
-        return view._dressed(response) if isinstance(response, SSEResponse) else response
+        return view._wrap_response(response) if isinstance(response, SSEResponse) else response
 
     def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
         control = names_event_stream(c) if options.control_events is None else options.control_events
@@ -277,8 +278,8 @@ class Answering:
         return overloaded_response(control, reason)
 
 
-def listed(what: str, given: Any) -> tuple[Any, ...]:
-    """Guards or middleware as a tuple.
+def as_tuple(what: str, given: Any) -> tuple[Any, ...]:
+    """Return guards or middleware as a tuple.
 
     Raises:
         RouteError: One of them was given instead of a list, or text, which would be a list of letters.
@@ -299,7 +300,7 @@ def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
 
 @functools.cache
 def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
-    """Whether ``LoginRequiredMiddleware`` is among these: a stream then answers 401 itself, where it is not public."""
+    """Return whether ``LoginRequiredMiddleware`` is among these: a stream that is not public then answers 401 itself."""
     if not apps.is_installed("django.contrib.auth"):
         return False
     from django.contrib.auth.middleware import LoginRequiredMiddleware  # imports the models of an app that not all have

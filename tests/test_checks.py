@@ -18,7 +18,7 @@ from django.test import override_settings
 from django_agent_sse import Context, Event, Router, Stream
 from django_agent_sse.checks import project
 from django_agent_sse.conf import other_default
-from django_agent_sse.eventlog.backend import made
+from django_agent_sse.eventlog.backend import build_log
 from django_agent_sse.eventlog.validation import InternalTopic
 from tests.eventlog.conftest import database
 from tests.services import free_port
@@ -417,7 +417,7 @@ def test_w006_is_said_where_routes_use_topics(route: Any, warned: bool, sqlite_f
 
 
 def test_w006_is_said_where_there_are_topics_but_only_to_who_asks_the_database(sqlite_file: str) -> None:
-    log = made(log_in(sqlite_file))
+    log = build_log(log_in(sqlite_file))
 
     def ids(**how: Any) -> list[str]:
         with override_settings(AGENT_SSE={}), other_default("EVENT_LOG", log_in(sqlite_file)):

@@ -1,4 +1,4 @@
-"""``AGENT_SSE``: merged over defaults, read when used, refused with the mend; and JSON as it is written."""
+"""``AGENT_SSE``: merged over defaults, read when used, refused with the hint; and JSON as it is written."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def test_the_merged_settings_are_one_object_until_they_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "mend"),
+    ("given", "hint"),
     [
         ({"HEARTBEET": 1}, r"AGENT_SSE\['HEARTBEET'\] does not exist; did you mean 'HEARTBEAT'\?"),
         ({"heartbeat": 1}, r"AGENT_SSE\['heartbeat'\] does not exist.*HEARTBEAT"),
-        ({"XYZZY": 1}, r"does not exist; there are EVENT_LOG, CACHE, .*THREADS"),
+        ({"XYZZY": 1}, r"does not exist; there are EVENT_LOG, HEARTBEAT, .*THREADS"),
         ({1: 1}, r"AGENT_SSE\[1\] does not exist"),
         ({"RETRIES": 1, "THREAD": 1}, r"RETRIES.*RETRY.*THREAD.*THREADS"),
         (["RETRY"], r"AGENT_SSE must be a dict, not list"),
@@ -98,8 +98,8 @@ def test_the_merged_settings_are_one_object_until_they_change() -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_meant_is_refused_with_the_mend(given: Any, mend: str) -> None:
-    with override_settings(AGENT_SSE=given), pytest.raises(ConfigurationError, match=mend):
+def test_what_cannot_be_meant_is_refused_with_a_hint(given: Any, hint: str) -> None:
+    with override_settings(AGENT_SSE=given), pytest.raises(ConfigurationError, match=hint):
         conf.setting("RETRY")
 
 

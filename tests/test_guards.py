@@ -192,7 +192,7 @@ async def generator(c: Context) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "mend"),
+    ("wrong", "hint"),
     [
         (sync_guard, r"guard sync_guard is not async; write async def sync_guard\(c\)"),
         (lambda c: True, r"is not async; write async def"),
@@ -215,8 +215,8 @@ async def generator(c: Context) -> Any:
     ],
     ids=plain,
 )
-def test_c05_what_is_no_guard_is_refused_at_import_with_the_mend(wrong: Any, mend: str) -> None:
-    with pytest.raises(RouteError, match=mend):
+def test_c05_what_is_no_guard_is_refused_at_import_with_a_hint(wrong: Any, hint: str) -> None:
+    with pytest.raises(RouteError, match=hint):
         check_guards([wrong])
 
 

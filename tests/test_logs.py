@@ -16,7 +16,7 @@ from django_agent_sse import Context, Event, Router, Topic, login_required
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import EventLogUnavailable, RouteError
 from django_agent_sse.logs import MAX_COUNT, part_of_log
-from django_agent_sse.logtail import Tail, log_tail
+from django_agent_sse.logtail import LogTail, log_tail
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
 
@@ -141,7 +141,7 @@ async def test_an_outage_is_said_once_by_every_door_and_counted_and_no_client_ge
     await topic.apublish("x")
     with served(builds()):
         with monkeypatch.context() as away:
-            for verb in ("_read_after", "_state", "_heads"):
+            for verb in ("_read_after", "_state", "_summaries"):
                 away.setattr(log, verb, fails)
             for _ in range(5):
                 for part in parts:
@@ -150,7 +150,7 @@ async def test_an_outage_is_said_once_by_every_door_and_counted_and_no_client_ge
                         assert b"10.1.2.3" not in answer.body
                         assert b"DATABASES" not in answer.body
                         assert answer.status == 503 or b"sse.overloaded" in answer.body
-                assert await sync_to_async(log_tail)("builds.1", 10) == Tail()
+                assert await sync_to_async(log_tail)("builds.1", 10) == LogTail()
         said = [record for record in caplog.records if record.name.startswith("django_agent_sse")]
         assert [(record.levelname, record.exc_info) for record in said] == [("WARNING", None)], "one line, no traceback"
         assert "the event log cannot be read now (EventLogUnavailable: DATABASES['default'] at 10.1.2.3" in said[0].getMessage()

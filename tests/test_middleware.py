@@ -405,19 +405,19 @@ def factory_of_nothing(get_response: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "mend"),
+    ("wrong", "hint"),
     [
         ("nowhere.Middleware", "'nowhere.Middleware' cannot be imported"),
         ("django.middleware.gzip.Nope", "cannot be imported"),
-        (5, "5 is no middleware class, factory or dotted path"),
+        (5, "5 is not a middleware class, factory or dotted path"),
         (async_guard, r"async_guard is an async function; a guard goes into guards=\[…\]"),
         (Nothing, "one of them must be True"),
         (factory_of_nothing, "factory_of_nothing made None instead"),
     ],
     ids=plain,
 )
-def test_what_is_no_middleware_is_refused_with_the_mend(wrong: Any, mend: str) -> None:
-    with pytest.raises(RouteError, match=mend):
+def test_what_is_no_middleware_is_refused_with_a_hint(wrong: Any, hint: str) -> None:
+    with pytest.raises(RouteError, match=hint):
         build_chain(view, [wrong])
 
 

@@ -13,12 +13,13 @@ import pytest
 from django.dispatch import Signal
 
 import django_agent_sse
-from django_agent_sse import exceptions
+from django_agent_sse import exceptions, guards
 
 PUBLIC = {
     "Context",
     "Ending",
     "Event",
+    "Guard",
     "KV",
     "Router",
     "SSEView",
@@ -30,6 +31,7 @@ PUBLIC = {
     "apublish_many",
     "atopic_cursor",
     "close_topic",
+    "event_log",
     "login_required",
     "permission_required",
     "publish",
@@ -82,11 +84,11 @@ def documented_variables(module: Any) -> set[str]:
     """Names that an assignment with a docstring right below it makes."""
     body = ast.parse(Path(module.__file__).read_text()).body
     return {
-        target.id
+        name.id
         for assignment, text in pairwise(body)
-        if isinstance(assignment, ast.Assign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-        for target in assignment.targets
-        if isinstance(target, ast.Name)
+        if isinstance(assignment, ast.Assign | ast.AnnAssign) and isinstance(text, ast.Expr)
+        for name in ast.walk(assignment)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
     }
 
 
@@ -100,6 +102,8 @@ def test_each_is_there_and_documented(name: str) -> None:
     found = getattr(django_agent_sse, name)
     if isinstance(found, Signal):
         assert name in documented_variables(django_agent_sse.signals)
+    elif name == "Guard":
+        assert name in documented_variables(guards)
     else:
         assert found.__name__ == name
         assert (found.__doc__ or "").strip()

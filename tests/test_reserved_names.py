@@ -21,7 +21,6 @@ from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.database.serialization import unpack
-from django_agent_sse.eventlog.internal import internal_topics
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.redis import codec as redis_wire
 from django_agent_sse.eventlog.validation import InternalTopic
@@ -105,19 +104,17 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "Router.log": lambda name: Router().log("x/", name),
     "EventLog.append": lambda name: log_of().append(name, E),
     "EventLog.aappend": lambda name: log_of().aappend(name, E),
-    "EventLog.appending": lambda name: log_of().appending(name, E),
     "EventLog.append_unrung": lambda name: log_of().append_unrung(name, E),
     "EventLog.read_after": lambda name: log_of().read_after(name),
     "EventLog.aread_after": lambda name: log_of().aread_after(name),
     "EventLog.state": lambda name: log_of().state(name),
     "EventLog.astate": lambda name: log_of().astate(name),
-    "EventLog.heads": lambda name: log_of().heads([name]),
-    "EventLog.aheads": lambda name: log_of().aheads(["a", name]),
+    "EventLog.summaries": lambda name: log_of().summaries([name]),
+    "EventLog.asummaries": lambda name: log_of().asummaries(["a", name]),
     "EventLog.note_followed": lambda name: log_of().note_followed(["a", name]),
     "EventLog.anote_followed": lambda name: log_of().anote_followed([name]),
     "EventLog.close": lambda name: log_of().close(name),
     "EventLog.aclose": lambda name: log_of().aclose(name),
-    "EventLog.closing": lambda name: log_of().closing(name),
     "EventLog.delete": lambda name: log_of().delete(name),
     "EventLog.adelete": lambda name: log_of().adelete(name),
     "EventLog.trim": lambda name: log_of().trim(name, max_events=1),
@@ -179,7 +176,7 @@ async def test_a_reserved_topic_is_refused_at_every_door(door: str, name: str, c
         with pytest.raises(REFUSALS, match="reserved"):
             await through(TOPIC_DOORS[door], name)
     assert backend.event_log().topics() == []
-    assert [*internal_topics(backend.event_log())] == []
+    assert [*backend.event_log().internal_topics()] == []
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -341,7 +338,7 @@ def test_a_topic_with_such_a_name_from_before_is_reached_by_its_door_only(log: E
     assert log.topics("sse") == ["sse/"]
     assert log.topics("sse.") == []
     assert PublishedLog().topics == ["a", "sse/", "z"]
-    assert [*internal_topics(log)] == ["sse.monitor.rows"]
+    assert [*log.internal_topics()] == ["sse.monitor.rows"]
     assert log.state(InternalTopic("sse.monitor.rows")).top == 1
     for name, call in TOPIC_DOORS.items():
         if name.startswith("EventLog.") and not name.startswith("EventLog.a"):
@@ -359,4 +356,4 @@ def test_sse_topics_lists_the_packages_own_for_who_asks_for_them(log: EventLog, 
     assert "builds.1" not in (own := capsys.readouterr().out)
     assert "sse.monitor.rows" in own
     call_command("sse_trim", "--all", "--delete", "--no-input")
-    assert [*internal_topics(log)] == ["sse.monitor.rows"]
+    assert [*log.internal_topics()] == ["sse.monitor.rows"]

@@ -20,7 +20,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from .. import conf
 from ..contrib.monitor.inspector import SLOWEST_HEARTBEAT
 from ..contrib.monitor.options import monitor_options
-from ..eventlog.backend import made
+from ..eventlog.backend import build_log
 from ..exceptions import AgentSSEError, RouteError
 from ..streams.kv_sharing import is_per_process
 from ..streams.threads import most_connections, on_connection
@@ -75,10 +75,10 @@ def check_topics(
 def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """The server that keeps topics: it is asked, and so only with ``--deploy``."""
     try:
-        found = made(conf.setting("EVENT_LOG")).examine()
+        found = build_log(conf.setting("EVENT_LOG")).examine()
     except AgentSSEError:  # E001 and E005 say it
         return []
-    return [_FINDINGS[finding.kind](finding.about, hint=finding.mend) for finding in found]
+    return [_FINDINGS[finding.kind](finding.about, hint=finding.hint) for finding in found]
 
 
 def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -99,7 +99,7 @@ def _follows_topics() -> bool:
 def _has_topics(databases: Sequence[str]) -> bool:
     """Whether anybody has published to the log, if that is in one of these databases."""
     try:
-        log = made(conf.setting("EVENT_LOG"))
+        log = build_log(conf.setting("EVENT_LOG"))
         if not log.transactional or log.alias not in databases:
             return False
         return bool(log.topics(limit=1))
@@ -138,12 +138,12 @@ def _streams(resolver: URLResolver) -> Iterator[URLPattern]:
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
             yield from _streams(pattern)
-        elif getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+        elif getattr(pattern.callback, "view_initkwargs", {}).get("_endpoint"):
             yield pattern
 
 
 def _endpoint(pattern: URLPattern) -> Any:
-    return pattern.callback.view_initkwargs["answering"]  # type: ignore[attr-defined]
+    return pattern.callback.view_initkwargs["_endpoint"]  # type: ignore[attr-defined]
 
 
 def _uses_kv(pattern: URLPattern) -> bool:
@@ -165,9 +165,9 @@ def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks
         names = captured.union(pattern.pattern.regex.groupindex, given)
         if isinstance(pattern, URLResolver):
             yield from _misfits(pattern, names)
-        elif answering := getattr(pattern.callback, "view_initkwargs", {}).get("answering"):
+        elif endpoint := getattr(pattern.callback, "view_initkwargs", {}).get("_endpoint"):
             try:
-                answering.shape.check(names)
+                endpoint.shape.check(names)
             except RouteError as error:
                 yield checks.Error(
                     f"the route {pattern.pattern} cannot be served: {error}",
@@ -225,7 +225,7 @@ def _event_log() -> Iterator[checks.CheckMessage]:
     if no_database and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
         return  # a project without a database, which has asked for no log: publish() would tell it
     try:
-        problems = made(conf.setting("EVENT_LOG")).check()
+        problems = build_log(conf.setting("EVENT_LOG")).check()
     except AgentSSEError as error:
         problems = [str(error)]
     for problem in problems:
@@ -302,7 +302,7 @@ def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
 
 def _deferred_transactions() -> Iterator[checks.CheckMessage]:
     try:
-        log = made(conf.setting("EVENT_LOG"))
+        log = build_log(conf.setting("EVENT_LOG"))
         connection = connections[log.alias] if log.transactional else None
     except (AgentSSEError, ConnectionDoesNotExist):  # E001 and E005 say it
         return

@@ -41,7 +41,7 @@ async def _log_answers() -> bool:
     """Whether the event log can be asked something; why not is logged, and not told."""
     try:
         async with asyncio.timeout(PATIENCE):
-            await event_log().aheads([COMMANDS])
+            await event_log().asummaries([COMMANDS])
     except TimeoutError:
         logger.warning("not ready: the event log has not answered for %g s", PATIENCE)
     except AgentSSEError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
@@ -13,7 +14,8 @@ from django.core.signals import request_started, setting_changed
 from django.utils.module_loading import import_string
 
 from .. import conf
-from ..exceptions import ConfigurationError
+from ..exceptions import AsyncRequired, ConfigurationError
+from ..runtime.pools import under_test
 from .base import EventLog
 from .failure_log import outage
 from .notify.local import bell
@@ -22,8 +24,8 @@ from .notify.notifier import ringer
 _NAMES = re.compile(r"\w+(\.\w+)+")
 
 
-class _Current:
-    """Holds the log. Made when it is first used, and anew after ``reset()``, a change of the setting, and a fork."""
+class _ProcessLog:
+    """Holds the log, which is made on first use, and again after ``reset()``, a change of the setting or a fork."""
 
     def __init__(self) -> None:
         self.reset()
@@ -38,89 +40,107 @@ class _Current:
         if log is None:
             with self._lock:
                 if self._log is None:
-                    made_now = made(conf.setting("EVENT_LOG"))
-                    asked = made_now.crosses_processes and made_now.doorbell is None
-                    made_now.changed = ringer.changed if asked else bell.ring
-                    made_now.heard = bell.offer
-                    self._log = made_now
+                    log = build_log(conf.setting("EVENT_LOG"))
+                    # Where a log cannot notify other processes itself, the notifier does. Both callbacks are set here only.
+                    asked = log.crosses_processes and log.doorbell is None
+                    log.on_change = ringer.changed if asked else bell.ring
+                    log.on_notify = bell.offer
+                    self._log = log
                 log = self._log
         return log
 
 
-_current = _Current()
-os.register_at_fork(after_in_child=_current.reset)  # what two processes would write to a copy of one memory would not agree
+_process_log = _ProcessLog()
+os.register_at_fork(after_in_child=_process_log.reset)  # what two processes would write to a copy of one memory would not agree
 
 
 def event_log() -> EventLog:
-    """The log of this process.
+    """Return the event log of this process.
 
     Raises:
         ConfigurationError: ``AGENT_SSE["EVENT_LOG"]`` names none, or gives it options that it does not take.
     """
-    return _current.get()
+    return _process_log.get()
 
 
 def reset() -> None:
-    """Forget the log of this process; the next use makes another. Streams that follow topics go on in it, after a gap."""
-    serves = _current.serves
-    _current.reset()
-    _current.serves = serves
+    """Forget the log of this process; the next use makes another one. Streams that follow topics go on there, after a gap."""
+    serves = _process_log.serves
+    _process_log.reset()
+    _process_log.serves = serves
     outage.reset()
     bell.ring_all()
 
 
-def made(given: object) -> EventLog:
-    """A log from a value of ``AGENT_SSE["EVENT_LOG"]``.
+def build_log(given: object) -> EventLog:
+    """Return a new log, as a value of ``AGENT_SSE["EVENT_LOG"]`` describes it.
 
     Raises:
-        ConfigurationError: It is no such value.
+        ConfigurationError: The value is not a description of a log.
     """
     if not isinstance(given, Mapping) or not isinstance(given.get("BACKEND"), str) or given.keys() - {"BACKEND", "OPTIONS"}:
         raise ConfigurationError(
-            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it is a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
+            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it must be a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
         )
     try:
         backend: Any = import_string(given["BACKEND"])
     except RuntimeError as error:  # its tables need the app
         raise ConfigurationError(f"{given['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
     except (ImportError, ValueError) as error:
-        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is no path of a class"
+        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is not the dotted path of a class"
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {why}") from error
     if not (isinstance(backend, type) and issubclass(backend, EventLog)):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is no EventLog")
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is not an EventLog")
     options = given.get("OPTIONS", {})
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it is a dict of names and values")
+        raise ConfigurationError(
+            f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it must be a dict of names and values"
+        )
     return backend(**options)
 
 
-def check_reach(log: EventLog) -> None:
-    """Refuse to append where nobody could ever read it: to a log of this process's own, in a process that serves nothing.
+def log_to_publish_to() -> EventLog:
+    """Return the log of this process, unless nobody could ever read what it appends there.
 
     Raises:
-        ConfigurationError: With the mend.
+        ConfigurationError: It keeps its topics in this process, which serves nothing; the message says what to do.
     """
+    log = event_log()
     if not (log.crosses_processes or _serves_here() or under_test()):
         raise ConfigurationError(
             f"{type(log).__name__} keeps its topics in one process, and this one has not served a request: nobody could follow "
             "what is published here. Publish from the server's own process, or set AGENT_SSE['EVENT_LOG'] to a log that "
             "crosses processes. Nothing was appended"
         )
+    return log
+
+
+def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
+    """Refuse a sync call where an event loop runs, unless ``DJANGO_ALLOW_ASYNC_UNSAFE`` allows it, as it allows the ORM.
+
+    Args:
+        verb: The name of the function.
+        twin: Whether it has an async twin, whose name begins with an ``a``.
+
+    Raises:
+        AsyncRequired: An event loop runs here.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+        instead = f"write `await a{verb}(…)`" if twin else f"write `await sync_to_async({verb})(…)`"
+        raise AsyncRequired(f"{verb}() would hold up the event loop that runs here; {instead}. Nothing was done")
 
 
 def _serves_here() -> bool:
-    """Whether this process is a server: it had a request, or has made an ASGI application, as before it has its first one."""
-    return _current.serves or "django.core.asgi" in sys.modules
-
-
-def under_test() -> bool:
-    """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
+    """Return whether this process is a server: it had a request, or it has made an ASGI application and will get one."""
+    return _process_log.serves or "django.core.asgi" in sys.modules
 
 
 def _serves(**_: object) -> None:
-    _current.serves = True
+    _process_log.serves = True
 
 
 def _forget(*, setting: str, **_: object) -> None:

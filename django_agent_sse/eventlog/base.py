@@ -1,10 +1,11 @@
-"""The contract of every event log: what is checked for all of them, and both doors to one body."""
+"""The contract of every event log: arguments are checked here, and each sync and async pair of verbs has one body."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
@@ -12,32 +13,33 @@ from ..encoding import only_events
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .eviction import Evicting
-from .internal import without_internal
+from .internal import internal_names, without_internal
 from .notify.local import Doorbell, nobody
 from .records import Appended, Finding, Head, Limits, Page, TopicState
-from .validation import sized, valid_expect, valid_key, valid_reason, valid_topic
+from .validation import InternalTopic, sized, valid_expect, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
-"""Events that are read at once where nobody says otherwise."""
+"""Events of one read, by default."""
 PAGE_BYTES = 1_048_576
-"""Bytes that are read at once; one event always is, however large."""
+"""Bytes of one read at most; one event is always read, however large."""
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 class EventLog(Evicting):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
-    A back end writes the bodies, whose names begin with ``_``; they are synchronous, and get what was checked here.
+    A back end implements the bodies, whose names begin with ``_``. They are synchronous, and their arguments were checked here.
 
     Attributes:
         crosses_processes: What one process appends, others read.
         durable: It survives the end of every process.
         transactional: An append is part of the caller's database transaction.
-        changed: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
-            the process, it rings the bell.
+        on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
+            the process, it notifies.
         doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
-        heard: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
+        on_notify: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -59,13 +61,13 @@ class EventLog(Evicting):
                 f"{', '.join(sorted(known.union(self.own_options)))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
-        self.changed: Callable[[str], object] = nobody
+        self.on_change: Callable[[str], object] = nobody
         self.doorbell: Doorbell | None = None
-        self.heard: Callable[[str, Page | None], object] = nobody
+        self.on_notify: Callable[[str, Page | None], object] = nobody
 
     @property
     def alias(self) -> str:
-        """The database whose transactions ``on_commit`` waits for."""
+        """The database that a transactional log writes to."""
         return DEFAULT_DB_ALIAS
 
     def append(
@@ -93,7 +95,8 @@ class EventLog(Evicting):
             TransactionRefused: A transaction is open that cannot be left.
             EventLogUnavailable: The store failed.
         """
-        return self.appending(topic, events, expect=expect, key=key, outside_transaction=outside_transaction)()
+        checked = self._checked(topic, events, expect, key)
+        return self._change(outside_transaction, self._append, *checked)
 
     async def aappend(
         self,
@@ -105,111 +108,93 @@ class EventLog(Evicting):
         outside_transaction: bool = False,
     ) -> Appended:
         """See ``append``."""
-        return await self._run(self.appending(topic, events, expect=expect, key=key, outside_transaction=outside_transaction))
-
-    def appending(
-        self,
-        topic: str,
-        events: Event | Iterable[Event],
-        *,
-        expect: int | None = None,
-        key: str | None = None,
-        outside_transaction: bool = False,
-    ) -> Callable[[], Appended]:
-        """``append`` in two steps: check now, and append when what is returned is called."""
-        checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
-        return lambda: self._changing(topic, lambda: self._append(*checked), outside_transaction)
+        checked = self._checked(topic, events, expect, key)
+        return await self._run(partial(self._change, outside_transaction, self._append, *checked))
 
     def append_unrung(self, topic: str, event: Event) -> None:
-        """Append one event without ringing, for readers who look on a timer. Outside of any transaction."""
+        """Append one event without a notification, for readers that look on a timer. Not for use inside a transaction."""
         self._append(valid_topic(topic), self._sized(event), None, None)
 
     def read_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
-        """Read up to ``limit`` events after ``offset``, and the topic's state, at one moment; ``PAGE_BYTES`` may end it."""
+        """Return up to ``limit`` events after ``offset``, up to ``PAGE_BYTES``, and the topic's state at the same moment."""
         return self._read_after(valid_topic(topic), offset, limit)
 
     async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
         """See ``read_after``."""
-        name = valid_topic(topic)
-        return await self._run_read(lambda: self._read_after(name, offset, limit))
+        return await self._run_read(partial(self._read_after, valid_topic(topic), offset, limit))
 
     def state(self, topic: str) -> TopicState:
-        """What is known of a topic; of one that does not exist, that."""
+        """Return what is known of a topic, also of one that does not exist."""
         return self._state(valid_topic(topic))
 
     async def astate(self, topic: str) -> TopicState:
         """See ``state``."""
-        name = valid_topic(topic)
-        return await self._run_read(lambda: self._state(name))
+        return await self._run_read(partial(self._state, valid_topic(topic)))
 
-    def heads(self, topics: Iterable[str]) -> dict[str, Head]:
-        """Where these topics are, in one question to the store; those that do not exist are missing."""
-        return self._heads([*map(valid_topic, topics)])
+    def summaries(self, topics: Iterable[str]) -> dict[str, Head]:
+        """Return where these topics are, by one query of the store; those that do not exist are missing."""
+        return self._summaries([*map(valid_topic, topics)])
 
-    async def aheads(self, topics: Iterable[str]) -> dict[str, Head]:
-        """See ``heads``."""
-        names = [*map(valid_topic, topics)]
-        return await self._run_read(lambda: self._heads(names))
+    async def asummaries(self, topics: Iterable[str]) -> dict[str, Head]:
+        """See ``summaries``."""
+        return await self._run_read(partial(self._summaries, [*map(valid_topic, topics)]))
 
     def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
-        """Take no more events; whether it was open. Closing one that does not exist makes it, so that who waits for it learns.
+        """Close a topic, so that it takes no more events. Return whether it was open.
+
+        One that does not exist is made first, so that its followers, who wait for it, end too.
 
         Args:
             topic: Its name.
             reason: What followers are told; one printable ASCII word or sentence like a topic's name.
             outside_transaction: See ``append``.
         """
-        return self.closing(topic, reason, outside_transaction=outside_transaction)()
+        return self._change(outside_transaction, self._close, valid_topic(topic), valid_reason(reason))
 
     async def aclose(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """See ``close``."""
-        return await self._run(self.closing(topic, reason, outside_transaction=outside_transaction))
-
-    def closing(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> Callable[[], bool]:
-        """``close`` in two steps, as ``appending``."""
         name, why = valid_topic(topic), valid_reason(reason)
-        return lambda: self._changing(name, lambda: self._close(name, why), outside_transaction)
+        return await self._run(partial(self._change, outside_transaction, self._close, name, why))
 
     def delete(self, topic: str) -> bool:
-        """Forget a topic with its events; whether there was one. The next append begins another epoch, at offset 1."""
-        name = valid_topic(topic)
-        return self._changing(name, lambda: self._delete(name))
+        """Delete a topic with its events. Return whether there was one. The next append begins another epoch, at offset 1."""
+        return self._change(False, self._delete, valid_topic(topic))
 
     async def adelete(self, topic: str) -> bool:
         """See ``delete``."""
-        name = valid_topic(topic)
-        return await self._run(lambda: self._changing(name, lambda: self._delete(name)))
+        return await self._run(partial(self._change, False, self._delete, valid_topic(topic)))
 
     def trim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
     ) -> int:
-        """Drop the oldest events beyond these bounds; return how many. The topic's own limits hold without being asked for."""
+        """Drop the oldest events beyond these bounds, and return how many. The log's own limits are applied anyway."""
         return self._trim(valid_topic(topic), max_events, max_bytes, max_age)
 
     async def atrim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
     ) -> int:
         """See ``trim``."""
-        name = valid_topic(topic)
-        return await self._run(lambda: self._trim(name, max_events, max_bytes, max_age))
+        return await self._run(partial(self._trim, valid_topic(topic), max_events, max_bytes, max_age))
 
     def fork(self, topic: str, epoch: str) -> None:
-        """Begin another epoch, with the events that there are: the log has lost what it had acknowledged in this one."""
-        name = valid_topic(topic)
-        self._changing(name, lambda: self._fork(name, epoch))
+        """Begin another epoch with the events that are left, after the log has lost some that it had acknowledged."""
+        self._change(False, self._fork, valid_topic(topic), epoch)
 
     async def afork(self, topic: str, epoch: str) -> None:
         """See ``fork``."""
-        name = valid_topic(topic)
-        await self._run(lambda: self._changing(name, lambda: self._fork(name, epoch)))
+        await self._run(partial(self._change, False, self._fork, valid_topic(topic), epoch))
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
-        """A page of the names that begin so, sorted: those after ``after``. The package's own topics are not among them."""
+        """Return a page of the sorted names with a prefix: those after ``after``. The package's own topics are left out."""
         return without_internal(self._topics, prefix, after, limit)
 
     async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """See ``topics``."""
-        return await self._run(lambda: without_internal(self._topics, prefix, after, limit))
+        return await self._run(partial(without_internal, self._topics, prefix, after, limit))
+
+    def internal_topics(self) -> Iterator[InternalTopic]:
+        """Yield the package's own topics, sorted; and those that others have written here under such names."""
+        return internal_names(self._topics)
 
     def clear_all(self) -> None:
         """Forget every topic. For tests."""
@@ -220,37 +205,37 @@ class EventLog(Evicting):
         await self._run(self._clear_all)
 
     def check(self) -> list[str]:
-        """What keeps this log from working in this project, a sentence each; nothing is asked of the store for it."""
+        """Return what keeps this log from working in this project, a sentence each, without asking the store."""
         return []
 
     def examine(self) -> list[Finding]:
-        """Ask the store, which may be on another machine, what it is, and what that means for the log."""
+        """Ask the store about itself, and return what bears on what the log promises. It may be on another machine."""
         return []
 
-    async def arun(self, call: Callable[[], _T]) -> _T:
-        """Call what ``appending`` or ``closing`` returned, without blocking the event loop."""
-        return await self._run(call)
-
-    def _changing(self, topic: str, body: Callable[[], _T], outside_transaction: bool = False) -> _T:
+    def _change(
+        self, outside_transaction: bool, body: Callable[Concatenate[str, _P], _T], topic: str, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Call one of the bodies that change a topic, and notify its followers."""
         if outside_transaction:
-            return self._outside(topic, lambda: self._changing(topic, body))
-        result = body()
-        self._when_visible(self._ring(topic))
+            return self._outside(topic, partial(self._change, False, body, topic, *args, **kwargs))
+        result = body(topic, *args, **kwargs)
+        self._notify(topic)
         return result
 
-    def _ring(self, topic: str) -> Callable[[], object]:
-        return lambda: self.changed(topic)
+    def _notify(self, topic: str) -> None:
+        """Call ``on_change`` once others can read the change: at once, or when the caller's transaction commits."""
+        self.on_change(topic)
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
-        """Call where no transaction of the caller's is open: here, where the log knows of none."""
+        """Call outside of the caller's transaction; a log without transactions calls at once."""
         return call()
 
     def _when_visible(self, call: Callable[[], object]) -> None:
-        """Call once what this thread has just changed can be read by others: at once, or when its transaction commits."""
+        """Call once others can read what this thread has just changed: at once, or when its transaction commits."""
         call()
 
     async def _run_read(self, body: Callable[[], _T]) -> _T:
-        """Run a body that only reads. The hub does, in tasks that belong to no request and to no stream."""
+        """Run a body that only reads, for feeds: in tasks that belong to no request and no stream."""
         return await self._run(body)
 
     @abstractmethod
@@ -263,7 +248,7 @@ class EventLog(Evicting):
     def _state(self, topic: str) -> TopicState: ...
 
     @abstractmethod
-    def _heads(self, topics: list[str]) -> dict[str, Head]: ...
+    def _summaries(self, topics: list[str]) -> dict[str, Head]: ...
 
     @abstractmethod
     def _close(self, topic: str, reason: str) -> bool: ...
@@ -283,6 +268,12 @@ class EventLog(Evicting):
     @abstractmethod
     def _clear_all(self) -> None: ...
 
+    def _checked(
+        self, topic: str, events: Event | Iterable[Event], expect: int | None, key: str | None
+    ) -> tuple[str, list[tuple[Event, int]], int | None, str | None]:
+        """Return the arguments of ``_append``."""
+        return valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
+
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
-        """The events with their sizes, checked."""
+        """Return the events, checked, with their sizes."""
         return sized(only_events(events), self.limits.max_event_bytes)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from ..exceptions import ArgumentInvalid
-from .backend import event_log
-from .now_or_later import refuse_on_a_loop
+from .backend import event_log, refuse_on_a_loop
 from .position import Position
 from .records import TopicState
 from .vector import MAX_TOPICS, short_name, vector_id
 
 
 def topic_cursor(*topics: str) -> str:
-    """The id of the place after everything that these topics have now, for ``?last_event_id=`` or ``follow(…, after=…)``.
+    """Return the id of the place after everything that these topics have now, for ``?last_event_id=`` or ``follow(…, after=…)``.
 
     Take it before you query what the page shows: what happens in between is then told twice, and never lost.
 

@@ -1,4 +1,4 @@
-"""Room for new topics: which of the old ones go, which stay, and how that is told."""
+"""Eviction of topics beyond ``MAX_TOPICS``: which of them go, which stay, and how it is reported."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _T = TypeVar("_T")
 
 
 class Evicting(ABC):
-    """What an event log has to do with ``MAX_TOPICS``, and the same on every one.
+    """The part of an event log that has to do with ``MAX_TOPICS``: the same for all of them.
 
     A topic beyond ``MAX_TOPICS`` is evicted: closed ones first, then the one that was longest without an event. Those that
-    somebody follows, in any process, stay, and the log grows beyond its limit where all others are followed. An eviction is no
-    deletion: who follows such a topic all the same gets a gap and goes on.
+    somebody follows, in any process, stay, and the log grows beyond its limit where all others are followed. An eviction is not a
+    deletion: whoever follows such a topic all the same gets a gap and goes on.
     """
 
     def note_followed(self, topics: Iterable[str]) -> None:
@@ -47,20 +47,20 @@ class Evicting(ABC):
     async def anote_followed(self, topics: Iterable[str]) -> None:
         """See ``note_followed``."""
         names = [*map(valid_topic, topics)]
-        await self._run_note(lambda: self._note_followed(names))
+        await self._run_note(partial(self._note_followed, names))
 
     def _note_followed(self, topics: list[str]) -> None:
-        """Need no note: a log that evicts nothing."""
+        """Do nothing: for logs that evict nothing."""
         return
 
     async def _run_note(self, body: Callable[[], _T]) -> _T:
-        """Run a body that writes, for the hub: in tasks that belong to no request and to no stream."""
+        """Run a body that writes, for feeds: in tasks that belong to no request and no stream."""
         return await self._run(body)
 
     def _evicted(self, topics: Iterable[str], most: float) -> None:
-        """Tell, once it cannot be undone, who follows these topics all the same, and the project's log."""
+        """Notify followers of evicted topics, and count them for the project's log, once the eviction cannot be undone."""
         for topic in topics:
-            self._when_visible(self._ring(topic))
+            self._notify(topic)
             self._when_visible(partial(evictions.count, topic, most))
 
     @abstractmethod
@@ -68,21 +68,21 @@ class Evicting(ABC):
         """Run a body without blocking the event loop."""
 
     @abstractmethod
-    def _ring(self, topic: str) -> Callable[[], object]: ...
+    def _notify(self, topic: str) -> None: ...
 
     @abstractmethod
     def _when_visible(self, call: Callable[[], object]) -> None: ...
 
 
 class Evictions:
-    """Logs evictions by the burst: one line, with a count, however many there are."""
+    """Logs evictions: one line with a count for each burst of them."""
 
     def __init__(self) -> None:
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """Begin anew, as after a fork, which copies no timer."""
+        """Start over, as after a fork, which copies no timer."""
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._told_at = -NEXT_REPORT
@@ -91,7 +91,7 @@ class Evictions:
         self._most = 0.0
 
     def count(self, topic: str, most: float) -> None:
-        """Count one more."""
+        """Count an evicted topic."""
         with self._lock:
             self._count += 1
             self._most = most
@@ -107,7 +107,7 @@ class Evictions:
                     self._timer = None
 
     def reset(self) -> None:
-        """Forget what was counted, without a line. For tests."""
+        """Forget what was counted without logging it. For tests."""
         timer = self._timer
         self._forget()
         if timer is not None:
@@ -138,5 +138,5 @@ atexit.register(evictions.tell)  # a command that ends at once has its line too
 
 
 def is_internal(topic: str) -> bool:
-    """Whether a topic is this package's own: never evicted, and it takes no room from the project's."""
+    """Return whether a topic is the package's own, which is not evicted and does not count towards ``MAX_TOPICS``."""
     return topic.startswith(RESERVED)

@@ -1,16 +1,12 @@
-"""The package's own topics in an event log: nobody comes upon them by their names; who means them says so here."""
+"""The package's own topics in an event log: hidden from lists of topics, and listed here for those who ask for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from ..exceptions import TopicNameInvalid
 from ..wire.event import RESERVED
 from .validation import InternalTopic, valid_topic
-
-if TYPE_CHECKING:
-    from .base import EventLog
 
 PAGE = 200
 _AFTER_RESERVED = f"{RESERVED}\x7f"
@@ -18,7 +14,7 @@ _AFTER_RESERVED = f"{RESERVED}\x7f"
 
 
 def without_internal(read: Callable[[str, str, int], list[str]], prefix: str, after: str, limit: int) -> list[str]:
-    """Return a page of names, filled up where some were left out: reserved ones, and what others wrote that is no name.
+    """Return a page of names without reserved and invalid ones, as long as if those were not there.
 
     Args:
         read: ``(prefix, after, limit)``: asks the store, which knows of no reserved names.
@@ -34,10 +30,14 @@ def without_internal(read: Callable[[str, str, int], list[str]], prefix: str, af
     return found
 
 
-def internal_topics(log: EventLog) -> Iterator[InternalTopic]:
-    """Yield the package's own topics in a log, sorted; and those that others have written there under such names."""
+def internal_names(read: Callable[[str, str, int], list[str]]) -> Iterator[InternalTopic]:
+    """Yield the package's own topics, sorted; and those that others have written under such names.
+
+    Args:
+        read: See ``without_internal``.
+    """
     after = ""
-    while names := log._topics(RESERVED, after, PAGE):
+    while names := read(RESERVED, after, PAGE):
         yield from filter(_valid, map(InternalTopic, names))
         after = names[-1]
 

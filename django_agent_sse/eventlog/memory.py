@@ -1,4 +1,4 @@
-"""The event log of one process: fast, gone with it. For tests, for ``runserver``, and for sites of one process."""
+"""The event log of one process: fast, and gone with the process. For tests, for ``runserver``, and for sites of one process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _at = attrgetter("at")
 
 SLACK = 64
-"""Dropped records are cut off a topic's list when they are so many, and as many as the kept ones: a cut moves the rest."""
+"""Dropped records are cut off a topic's list once there are so many of them, and as many as kept ones: a cut moves the rest."""
 
 
 class _Topic:
@@ -60,7 +60,7 @@ class _Topic:
             self.gone = 0
 
     def surplus(self, max_events: float, max_bytes: float, oldest: float) -> int:
-        """How many of the oldest records are beyond these bounds; the newest one stays whatever its size."""
+        """Return how many of the oldest records are beyond these bounds. The newest one stays, whatever its size."""
         count = max(0, len(self) - int(min(max_events, len(self))))
         left = self.bytes - sum(self.sizes[self.gone : self.gone + count])
         while left > max_bytes and count < len(self) - 1:
@@ -70,7 +70,7 @@ class _Topic:
 
 
 class MemoryEventLog(EventLog):
-    """Topics in this process's memory. Any thread may use it; no verb waits for anything but another thread's."""
+    """Topics in this process's memory. Thread-safe; a verb waits for nothing but another thread's verb."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -92,7 +92,7 @@ class MemoryEventLog(EventLog):
                 raise TopicClosed(f"the topic {topic!r} is closed ({found.closed}); delete() it, or publish to another name")
             top = found.top if found is not None else 0
             if expect is not None and expect != top:
-                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
+                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
             if found is None:
                 found = self._make(topic)
             now = self._now()
@@ -130,7 +130,7 @@ class MemoryEventLog(EventLog):
             self._gone.append(name)
 
     def _tell_evicted(self) -> None:
-        """Without the lock: whoever is told may look at the log at once."""
+        """Report evictions. Call without the lock: whoever is told may read the log at once."""
         if self._gone:
             gone, self._gone = self._gone, []
             self._evicted(gone, self.limits.max_topics)
@@ -148,7 +148,7 @@ class MemoryEventLog(EventLog):
             topic.drop(surplus)
 
     def _found(self, name: str) -> _Topic | None:
-        """The topic, without what has become too old."""
+        """Return the topic, without the events that have become too old."""
         topic = self._topics_by_name.get(name)
         if topic is not None:
             self._retain(topic, self._now())
@@ -158,14 +158,14 @@ class MemoryEventLog(EventLog):
         with self._lock:
             found = self._found(topic)
             if found is None:
-                return Page(vanished=topic not in self._deleted_at)
+                return Page(lost=topic not in self._deleted_at)
             begin = found.gone + max(0, offset - found.floor)
             end, room = begin, PAGE_BYTES
             last = min(len(found.records), begin + limit)
             while end < last and (room >= found.sizes[end] or end == begin):
                 room -= found.sizes[end]
                 end += 1
-            records = tuple(found.records[begin:end])
+            records = tuple(found.records[begin:end])  # a copy: the list goes on growing outside of the lock
             return Page(epoch=found.epoch, floor=found.floor, top=found.top, closed=found.closed, records=records)
 
     def _state(self, topic: str) -> TopicState:
@@ -185,7 +185,7 @@ class MemoryEventLog(EventLog):
                 newest_at=found.records[-1].at if kept else None,
             )
 
-    def _heads(self, topics: list[str]) -> dict[str, Head]:
+    def _summaries(self, topics: list[str]) -> dict[str, Head]:
         with self._lock:
             found = [(name, topic) for name in topics if (topic := self._found(name)) is not None]
             return {name: Head(topic.epoch, topic.floor, topic.top, topic.closed) for name, topic in found}

@@ -1,4 +1,4 @@
-"""Topics' names with values in them that come from outside: one rule, for URLs, handlers, the admin and everybody else."""
+"""Topics' names with values from outside in them: one rule for URLs, handlers and the admin."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def fields_of(template: str) -> list[str]:
     """Return what stands in ``{}`` in a name.
 
     Raises:
-        RouteError: It is no name with ``{fields}``.
+        RouteError: It is not a name with ``{fields}``.
     """
     try:
         valid_topic(template)
         parts = [(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template) if field is not None]
     except (TopicNameInvalid, ValueError) as error:
-        raise RouteError(f"{template!r} is no topic's name with {{fields}}: {error}") from error
+        raise RouteError(f"{template!r} is not a topic's name with {{fields}}: {error}") from error
     for field, spec, conversion in parts:
         if not _FIELD.fullmatch(field) or spec or conversion:
             raise RouteError(

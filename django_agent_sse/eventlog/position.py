@@ -8,9 +8,9 @@ import string
 from dataclasses import dataclass
 
 MAX_ID = 512
-"""Characters of an id that are looked at. Every id of this package is shorter."""
+"""The longest id that is parsed. Every id of this package is shorter."""
 MAX_OFFSET = 2**63 - 1
-"""As far as the column of a database counts."""
+"""The largest offset that a column of a database can hold."""
 EPOCH_LENGTH = 8
 """Letters of an epoch: 5e13 of them, so that no two incarnations of a topic share one."""
 
@@ -53,5 +53,5 @@ class Position:
 
 
 def new_epoch() -> str:
-    """A random epoch."""
+    """Return a random epoch."""
     return "".join(secrets.choice(string.ascii_letters) for _ in range(EPOCH_LENGTH))

@@ -1,4 +1,4 @@
-"""What an event log takes and gives: limits, records, pages, states."""
+"""The values that event logs take and return: limits, records, pages, states."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Page:
         nonce: That of the event at ``top``, where the log has nonces and knows it.
         before: That of the event at the cursor, where it is kept: the reader's own, or its history is another one.
         forked: The epoch before this one, if the log changed it since it had lost what it had acknowledged.
-        vanished: There is no topic, and nobody deleted it: it was evicted, the store lost it, or it was never there.
+        lost: There is no topic, and nobody deleted it: it was evicted, the store lost it, or it was never there.
     """
 
     epoch: str = ""
@@ -95,11 +95,11 @@ class Page:
     nonce: str = ""
     before: str = ""
     forked: str = ""
-    vanished: bool = False
+    lost: bool = False
 
 
 class Head(NamedTuple):
-    """Where a topic is, without its events: what many topics are asked for at once. The fields are those of `Page`."""
+    """A topic's epoch, range and end, without its events: asked of many topics at once. The fields are those of `Page`."""
 
     epoch: str
     floor: int
@@ -130,7 +130,7 @@ class TopicState:
 
     @property
     def exists(self) -> bool:
-        """Whether there is such a topic."""
+        """Whether the topic exists."""
         return bool(self.epoch)
 
 
@@ -142,6 +142,11 @@ class Appended:
     first: int
     last: int
     nonce: str = ""
+
+    @property
+    def first_position(self) -> Position:
+        """The position of the first event."""
+        return Position(self.epoch, self.first, self.nonce)
 
     def __len__(self) -> int:
         return self.last - self.first + 1
@@ -157,9 +162,9 @@ class Finding:
     Attributes:
         kind: ``unusable``: topics cannot be kept there. ``evicts``: it may drop them. ``forgets``: a restart may.
         about: What is so, and what that means: a sentence without its full stop.
-        mend: What to do.
+        hint: What to do.
     """
 
     kind: Literal["unusable", "evicts", "forgets"]
     about: str
-    mend: str
+    hint: str

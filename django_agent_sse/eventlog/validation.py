@@ -1,4 +1,4 @@
-"""What callers of an event log may pass: names, keys, expectations."""
+"""Checks of the arguments of an event log: topics' names, events, keys, expected offsets."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ MAX_KEY = 200
 
 
 def size_of(event: Event) -> int:
-    """The bytes that count: data and name in UTF-8."""
+    """Return the size of an event as limits count it: its data and its name in UTF-8."""
     data, name = event.data, event.event or ""
     return (len(data) if data.isascii() else len(data.encode())) + (len(name) if name.isascii() else len(name.encode()))
 
 
 class InternalTopic(str):
-    """A topic of the package's own, whose name is reserved. Only one that is passed as this is let through ``valid_topic``."""
+    """A topic of the package's own, whose name is reserved. ``valid_topic`` accepts reserved names of this type only."""
 
     __slots__ = ()
 
 
 def valid_topic(name: str) -> str:
-    """Return ``name`` as a plain ``str``: what every verb of a log, and so every way to a topic, begins with.
+    """Return a valid topic's name as a plain ``str``. Every verb of a log begins with this.
 
     Raises:
-        TopicNameInvalid: It is no ``str``, empty, longer than ``MAX_NAME``, not printable ASCII, or reserved.
+        TopicNameInvalid: It is not a ``str``, or is empty, longer than ``MAX_NAME``, not printable ASCII, or reserved.
     """
     text = _printable(name, "topic")
     if (text[:1] in " sS") and is_reserved(text) and not isinstance(name, InternalTopic):
@@ -40,7 +40,7 @@ def valid_topic(name: str) -> str:
 
 
 def valid_reason(reason: str) -> str:
-    """Return what a topic is closed with, as a plain ``str``.
+    """Return a valid reason for closing a topic as a plain ``str``.
 
     Raises:
         TopicNameInvalid: It breaks the rules for the characters and the length of a topic's name.
@@ -55,12 +55,12 @@ def _printable(name: str, what: str) -> str:
     if not text or len(text) > MAX_NAME:
         raise TopicNameInvalid(f"the {what} has {len(text)} characters; 1 to {MAX_NAME} are allowed: {text[:40]!r}")
     if not (text.isascii() and text.isprintable()):
-        raise TopicNameInvalid(f"the {what} {text[:40]!r} holds something else than printable ASCII: use an id or a slug in it")
+        raise TopicNameInvalid(f"the {what} {text[:40]!r} holds characters other than printable ASCII: use an id or a slug in it")
     return text
 
 
 def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
-    """Return events that a log takes, with their sizes.
+    """Return events with their sizes, if the log can keep them.
 
     Raises:
         InvalidEvent: One has an id, or a name that is reserved, as what a decoder has read of another stream may have.
@@ -81,7 +81,7 @@ def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
 
 
 def valid_key(key: str | None) -> str | None:
-    """Return ``key``.
+    """Return a valid idempotency key, or ``None``.
 
     Raises:
         InvalidEvent: It is neither ``None`` nor a ``str`` of 1 to ``MAX_KEY`` characters.
@@ -92,7 +92,7 @@ def valid_key(key: str | None) -> str | None:
 
 
 def valid_expect(expect: int | None) -> int | None:
-    """Return ``expect``.
+    """Return a valid expected offset, or ``None``.
 
     Raises:
         InvalidEvent: It is neither ``None`` nor an offset.

@@ -10,7 +10,7 @@ from typing import Final
 from .position import EPOCH_LENGTH, MAX_ID, MAX_OFFSET, NONCE_LENGTH, Position
 
 MAX_TOPICS: Final = 16
-"""Topics of one id, which is at most 498 characters long then: it stays below ``MAX_ID``, also behind ``sse.end~``.
+"""Topics of one id, which is at most 498 characters long then: it stays below ``MAX_ID``, also after ``sse.end~``.
 
 With nonces that holds up to offsets of ten digits (3e15: a million events a second, for a century), without to all of them."""
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -20,12 +20,12 @@ _PART = re.compile(rf"([0-9a-z]{{{_HASH}}})(?:([A-Za-z]{{{EPOCH_LENGTH}}})([0-9a
 
 
 def short_name(topic: str) -> str:
-    """What stands for a topic in an id: 31 bits of SHA-256. A name may say more than a client should know."""
+    """Return 31 bits of a name's SHA-256, which stand for it in ids: the name may say more than a client should know."""
     return _digits(int.from_bytes(sha256(topic.encode()).digest()[:8]))[-_HASH:].rjust(_HASH, "0")
 
 
 def vector_id(positions: Mapping[str, Position]) -> str:
-    """The id of these positions, by topic's `short_name`; the order is that of the names."""
+    """Return the id of these positions, which are given by topics' `short_name`; sorted, so that there is one id only."""
     return ".".join([_MARK, *(name + vector_part(positions[name]) for name in sorted(positions))])
 
 
@@ -45,7 +45,7 @@ def parse_vector(text: str) -> dict[str, Position] | None:
 
 
 def vector_part(position: Position) -> str:
-    """What stands in the id behind a topic's name."""
+    """Return what stands in an id after a topic's name."""
     return position.epoch + _digits(position.offset) + position.nonce if position.epoch else ""
 
 

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from ..eventlog.backend import event_log, under_test
+from ..eventlog.backend import event_log
 from ..eventlog.base import EventLog
 from ..exceptions import AgentSSEError
+from ..runtime.pools import under_test
 from ..runtime.safe_text import printable
 
 LONGEST = 2000

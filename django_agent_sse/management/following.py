@@ -117,7 +117,7 @@ class Tail:
         seconds = SOON
         while True:
             self._pause(seconds)
-            head = self._asked(lambda: self._log.heads([self._topic])).get(self._topic)
+            head = self._asked(lambda: self._log.summaries([self._topic])).get(self._topic)
             if (head and (head.epoch, head.top, head.closed)) != seen:
                 return
             seconds = min(IDLE, seconds * GROWTH)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..eventlog.base import EventLog
-from ..eventlog.internal import internal_topics
 from ..eventlog.records import TopicState
 
 PAGE = 200
@@ -19,7 +18,7 @@ def topics_of(log: EventLog, prefix: str = "", *, internal: bool = False) -> Ite
         prefix: What their names begin with.
         internal: The package's own instead of all others.
     """
-    names = (name for name in internal_topics(log) if name.startswith(prefix)) if internal else _names(log, prefix)
+    names = (name for name in log.internal_topics() if name.startswith(prefix)) if internal else _names(log, prefix)
     for name in names:
         state = log.state(name)
         if state.exists:  # it may have gone meanwhile

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import HttpHeaders
@@ -21,6 +21,10 @@ from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
 from .users import anonymous, evaluated, set_user
+
+if TYPE_CHECKING:
+    # Of django-stubs: the project's own user model where its mypy plugin is used. Django itself has no such name.
+    from django.contrib.auth.models import _AnyUser
 
 _NOT_PREFIXED = HttpHeaders.UNPREFIXED_HEADERS
 
@@ -122,7 +126,7 @@ class Context:
         return self.request.GET
 
     def header(self, name: str, default: str | None = None) -> str | None:
-        """A request header, by its name in any case."""
+        """Return a request header, by its name in any case."""
         key = name.upper().replace("-", "_")
         # request.headers would copy all of them, and the copy would stay for as long as the stream.
         found: str | None = self.request.META.get(key if key in _NOT_PREFIXED else f"HTTP_{key}", default)
@@ -144,7 +148,7 @@ class Context:
         return await read_json(self.request, limit)
 
     @property
-    def user(self) -> Any:
+    def user(self) -> _AnyUser:
         """The request's user, loaded before the guards ran; without ``AuthenticationMiddleware`` an ``AnonymousUser``.
 
         ``None`` where ``django.contrib.auth`` is not installed. A guard that authenticates by itself sets it: ``c.user = …`` is
@@ -158,7 +162,8 @@ class Context:
             raise AgentSSEError("c.user is not loaded: await c.load_user() first (a route does so before its guards)")
         if self._request is None:
             _released("c.user", "; c.user_pk is still there")
-        return getattr(self._request, "user", self._user)
+        user: _AnyUser = getattr(self._request, "user", self._user)
+        return user
 
     @user.setter
     def user(self, user: Any) -> None:
@@ -172,12 +177,12 @@ class Context:
         return getattr(self.user, "pk", None)
 
     @property
-    def user_label(self) -> str:
-        """``app.model`` of the user in small letters; ``""`` where there is no model, or the user was let go."""
+    def _user_label(self) -> str:
+        """``app.model`` of the user in lower case; ``""`` where there is no model, or the user was let go."""
         user = self._user if self._request is None else getattr(self._request, "user", None)
         return getattr(getattr(user, "_meta", None), "label_lower", "")
 
-    def client(self, options: MonitorOptions) -> tuple[str, str]:
+    def _describe_client(self, options: MonitorOptions) -> tuple[str, str]:
         """The client's address and user agent, as the monitor may show them."""
         request = self._request
         return client_of(request.META, options) if request is not None else self._client or ("", "")
@@ -206,15 +211,15 @@ class Context:
     @property
     def last_event_id(self) -> str | None:
         """The last id that the client got, without ``sse.end~``; ``None`` when it sent none that can be used."""
-        return self.position.value
+        return self._position.value
 
     @property
     def ended(self) -> bool:
         """The client had the whole stream already and came back only because an ``EventSource`` always does."""
-        return self.position.ended
+        return self._position.ended
 
     @property
-    def position(self) -> LastEventId:
+    def _position(self) -> LastEventId:
         """What the client sent as its last id, and whether it can be used."""
         if self._last_event_id is None:
             self._last_event_id = LastEventId.of(self.request)
@@ -235,11 +240,11 @@ class Context:
         return self._logger
 
     def json(self, obj: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """A JSON answer instead of a stream; ``headers`` come after those of ``set_header``."""
+        """Return a JSON answer instead of a stream; ``headers`` come after those of ``set_header``."""
         return self._answer(encode_json(obj), "application/json", status, headers)
 
     def text(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """A plain text answer instead of a stream; ``headers`` come after those of ``set_header``."""
+        """Return a plain text answer instead of a stream; ``headers`` come after those of ``set_header``."""
         return self._answer(text, "text/plain; charset=utf-8", status, headers)
 
     def set_header(self, name: str, value: str) -> None:
@@ -275,7 +280,7 @@ class Context:
     def release(self) -> None:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
-            _ = self.position
+            _ = self._position
             self._client = client_of(self._request.META, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None

@@ -1,67 +1,41 @@
-"""The options of a route: the project's ``AGENT_SSE``, overridden per router, route and view."""
+"""The options of a stream: the project's ``AGENT_SSE``, overridden per router, route and view."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 from django.conf import settings
 
 from .. import conf
-from ..conf import one_of
+from ..conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone, StreamDefaults, one_of, rules_of
 from ..exceptions import ConfigurationError, RouteError
+from ..runtime.suggestions import suggest
 
-_OWN = {
-    "control_events": one_of(None, True, False),
-    "final_on_error": one_of(True, False),
-    "slim": one_of(True, False),
-    "pinned": one_of(True, False),
-}
-"""What the options of a route that are no settings may be."""
+Switch: TypeAlias = Annotated[bool, one_of(True, False)]
+SwitchOrNone: TypeAlias = Annotated[bool | None, one_of(None, True, False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOptions:
-    """How the streams of one route behave. Times in seconds, ``retry`` in milliseconds.
+class StreamOptions(StreamDefaults):
+    """How the streams of one route behave: what ``StreamDefaults`` has, and what has no default for the whole project.
 
     Attributes:
-        heartbeat: Silence after which a comment is sent; ``None`` or 0 for none.
-        retry: The reconnection time that the first event of a stream tells the client; ``None`` for none.
-        max_duration: After so long a stream ends (``max_duration``) and the client reconnects; ``None`` for never.
-        on_disconnect: ``"cancel"`` the handler when the client leaves, or let it ``"continue"``.
-        buffer_bytes: Bytes that wait for the client before an awaited write waits too.
-        buffer_events: Events, likewise.
-        send_timeout: A client that takes nothing for so long is ``slow_client``; ``None`` for never.
-        commit_after: How long a handler may take to its first verb before the response begins without it.
-        close_grace: How long a handler's code may run on after ``close()``.
-        cache: The alias in ``CACHES`` behind ``c.kv``.
         control_events: Send ``sse.end``, ``sse.error`` and so on; ``None``: to a GET whose Accept names text/event-stream.
         final_on_error: A handler's error is final: a client that reconnects after it gets 204.
         slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
         pinned: Keep the request's thread and its database connections, as middleware left them, for as long as the stream lives.
     """
 
-    heartbeat: float | None
-    retry: int | None
-    max_duration: float | None
-    on_disconnect: Literal["cancel", "continue"]
-    buffer_bytes: int
-    buffer_events: int
-    send_timeout: float | None
-    commit_after: float
-    close_grace: float
-    cache: str
-    control_events: bool | None = None
-    final_on_error: bool = False
-    slim: bool = False
-    pinned: bool = False
+    control_events: SwitchOrNone = None
+    final_on_error: Switch = False
+    slim: Switch = False
+    pinned: Switch = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> StreamOptions:
-        """The project's options with ``given`` over them.
+        """Return the project's options with ``given`` over them.
 
         Raises:
             RouteError: A value that the option cannot take.
@@ -69,7 +43,7 @@ class StreamOptions:
         """
         project = {name: conf.setting(name.upper()) for name in PROJECT_WIDE}
         for name, value in given.items():
-            rule = _OWN.get(name) or conf.RULES.get(name.upper())
+            rule = _RULES.get(name)
             if rule is not None and not rule.holds(value):
                 raise RouteError(f"{name} must be {rule.expected}, not {conf.shown(value)}")
         options = cls(**{**project, **given})
@@ -82,13 +56,33 @@ class StreamOptions:
 
     @property
     def visit_interval(self) -> float | None:
-        """How often the clock must look at a stream; ``None``: never."""
+        """Seconds between two looks of the clock at a stream; ``None`` for no looks."""
         times = [time for time in (self.heartbeat, self.max_duration, self.send_timeout) if time]
         return min(times, default=None)
 
 
-NAMES = tuple(field.name for field in dataclasses.fields(StreamOptions))
-PROJECT_WIDE = tuple(field.name for field in dataclasses.fields(StreamOptions) if field.default is dataclasses.MISSING)
+class StreamKeywords(TypedDict, total=False):
+    """``StreamOptions`` as keyword arguments, for editors and type checkers: no tool can read them out of the class."""
+
+    heartbeat: SecondsOrNone
+    retry: MillisecondsOrNone
+    max_duration: SecondsOrNone
+    on_disconnect: OnDisconnect
+    buffer_bytes: Count
+    buffer_events: Count
+    send_timeout: SecondsOrNone
+    commit_after: Seconds
+    close_grace: Seconds
+    cache: str
+    control_events: SwitchOrNone
+    final_on_error: Switch
+    slim: Switch
+    pinned: Switch
+
+
+NAMES = tuple(field.name for field in fields(StreamOptions))
+PROJECT_WIDE = tuple(field.name for field in fields(StreamDefaults))
+_RULES = rules_of(StreamOptions)
 
 
 def check_names(given: Mapping[str, Any]) -> None:
@@ -99,6 +93,4 @@ def check_names(given: Mapping[str, Any]) -> None:
     """
     for name in given:
         if name not in NAMES:
-            near = get_close_matches(name, NAMES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
-            raise RouteError(f"a stream has no option {name!r}; {hint}")
+            raise RouteError(f"a stream has no option {name!r}; {suggest(name, NAMES)}")

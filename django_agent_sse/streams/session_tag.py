@@ -28,7 +28,7 @@ def session_tag(c: Context) -> str:
     if key and type(session).__module__ == _SIGNED_COOKIES:
         key = ""
     sent = f"{key}\n{c.header('Authorization', '')}"
-    account = f"{c.user_label}\n{c.user_pk}\n"
+    account = f"{c._user_label}\n{c.user_pk}\n"
     secret = _key(settings.SECRET_KEY)
     return f"{_digest(secret, account)}.{_digest(secret, account + sent)}"
 

@@ -74,7 +74,7 @@ class Watched:
         return Measure(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
 
     def facts(self) -> Facts:
-        address, agent = self.context.client(monitor_options())
+        address, agent = self.context._describe_client(monitor_options())
         return Facts(self.route, printable(_user_id(self.context), 2000), address, printable(agent), self.options.heartbeat)
 
 
@@ -86,5 +86,5 @@ def _user_id(context: Context) -> str:
         return ""
     if key is None:
         return ""
-    label = context.user_label
+    label = context._user_label
     return str(key) if label in ("", settings.AUTH_USER_MODEL.lower()) else f"{label}:{key}"

@@ -68,7 +68,7 @@ class Following:
             PositionGone: Continuity was lost, and the client gets no control events.
             EventLogError: The log cannot be read; the response has not begun.
         """
-        runner, sent = self._runner, self._runner.context.position
+        runner, sent = self._runner, self._runner.context._position
         runner.hold()
         asked = sent.value if sent.value is not None else None if sent.malformed else after
         lost = await self._subscription.open(asked, sent.malformed, offsets)

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
-from ..logtail import Tail, log_tail, served_part
+from ..logtail import LogTail, log_tail, served_part
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
@@ -141,7 +141,7 @@ def sse_log(
     }
 
 
-def _state(tail: Tail) -> str:
+def _state(tail: LogTail) -> str:
     if tail.closed is not None:
         return "" if tail.closed == "completed" else tail.closed
     return "running" if tail.position and tail.position != "0" else "waiting"

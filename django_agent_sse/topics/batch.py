@@ -13,14 +13,14 @@ from ..wire.encoder import frame
 
 
 class Waiter(Protocol):
-    """Who waits for a feed."""
+    """What a feed wakes."""
 
     def wake(self) -> None:
-        """Look again; called on the loop, must not raise."""
+        """Look again. Called on the event loop; must not raise."""
 
 
 class Turn:
-    """Waits for a feed, in a coroutine."""
+    """A waiter for coroutines."""
 
     def __init__(self) -> None:
         self._come = asyncio.Event()
@@ -46,7 +46,7 @@ class Entry:
         event: What was published.
         offset: Its number in the topic.
         nonce: See `Record`.
-        frame: The bytes for who follows this topic alone.
+        frame: The bytes for a connection that follows this topic alone.
     """
 
     __slots__ = ("_head", "_tail", "event", "frame", "nonce", "offset")
@@ -63,15 +63,15 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """The id for who follows this topic alone."""
+        """The id for a connection that follows this topic alone."""
         return self.frame[self._tail + len("id: ") : -2].decode()
 
     def numbered(self, id: str) -> bytes:
-        """The frame with another id, which must be one line."""
+        """Return the frame with another id, which must be one line."""
         return b"".join((memoryview(self.frame)[: self._tail], f"id: {id}\n\n".encode()))
 
     def with_retry(self, framed: bytes, retry: int) -> bytes:
-        """``framed``, which begins with this event's own frame, with a reconnection time in milliseconds, if it has none."""
+        """Return ``framed``, which begins with this event's frame, with a reconnection time in milliseconds if it has none."""
         if self.event.retry is not None:
             return framed
         return b"".join((framed[: self._head], b"retry: %d\n" % retry, memoryview(framed)[self._head :]))
@@ -96,7 +96,7 @@ class Batch:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Batch:
-        """The first of these, up to ``CHUNK_BYTES``; one at least."""
+        """Return a batch of the first of these, up to ``CHUNK_BYTES``; of one at least."""
         room, taken = CHUNK_BYTES, list[Entry]()
         for entry in entries:
             room -= len(entry.frame)
@@ -107,14 +107,14 @@ class Batch:
 
     @property
     def data(self) -> bytes:
-        """The frames, joined when they are first wanted."""
+        """The frames as one chunk, joined when it is first wanted."""
         if self._data is None:
             self._data = b"".join([entry.frame for entry in self.entries])
         return self._data
 
 
-class Page:
-    """Events that were read from the log for all who are behind together.
+class SharedPage:
+    """Events that were read from the log once, for all followers that need them.
 
     Attributes:
         entries: ``None`` while they are being read.
@@ -131,16 +131,16 @@ class Page:
         self._batches: dict[int, Batch] = {}
 
     def fill(self, entries: list[Entry]) -> None:
-        """What was read."""
+        """Take what was read."""
         self.entries = entries
         self.bytes = sum(len(entry.frame) for entry in entries)
 
     def covers(self, offset: int) -> bool:
-        """Whether the event after ``offset`` is here."""
+        """Return whether the event after ``offset`` is here."""
         return bool(self.entries) and self.entries[0].offset <= offset + 1 <= self.entries[-1].offset  # type: ignore[index]
 
     def after(self, offset: int) -> Batch:
-        """The events after ``offset``, which must be covered."""
+        """Return the events after ``offset``, which must be covered."""
         self.used = True
         batch = self._batches.get(offset)
         if batch is None:

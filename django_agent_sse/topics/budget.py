@@ -14,7 +14,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def grow(self, by: int) -> None:
-        """Count, from any loop's thread."""
+        """Add ``by`` bytes, or take them off. Thread-safe."""
         with self._lock:
             self.used += by
 

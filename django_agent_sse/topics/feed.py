@@ -1,8 +1,8 @@
 """One topic on one event loop: what its followers have in common.
 
-The newest events stand in a ring, each encoded once. Who is behind the ring reads pages of the log, aligned so that those who are
-behind together share them. Ring and pages are only two ways to get the events after a cursor: there is no moment at which a
-follower changes from "history" to "live", and nothing that could fall between the two.
+The newest events stand in a ring, each encoded once. A follower that is behind the ring reads pages of the log. They begin at
+fixed offsets, so that others at about the same place share them. Ring and pages are only two ways to get the events after a
+cursor: there is no moment at which a follower changes from "history" to "live", and nothing that could fall between the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..eventlog import records
 from ..eventlog.base import EventLog
 from ..eventlog.failure_log import outage
 from ..exceptions import EventLogError, EventLogUnavailable
-from .batch import Batch, Entry, Page, Waiter
+from .batch import Batch, Entry, SharedPage, Waiter
 from .budget import budget
 
 RING_EVENTS = 512
@@ -27,13 +27,13 @@ RING_BYTES = 2_097_152
 PAGE = 256
 """Events of an aligned page: the offsets 1 to 256, 257 to 512, …"""
 PAGES = 8
-"""Pages that a feed keeps for others who are behind."""
+"""Pages that a feed keeps for other followers that are behind."""
 RETRY = 1.0
-"""Seconds after which, more or less, a page is asked for again that the log could not give."""
+"""Seconds, more or less, after which a page that the log could not give is asked for again."""
 
 
 def _nothing(topic: str) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 class Feed:
@@ -46,89 +46,91 @@ class Feed:
         closed: Why the topic was closed, once every event before that has been seen.
         nonce: Of the event at ``top``, where the log has nonces and it is known.
         forked: The epoch before this one, if the log had lost what it had acknowledged in that.
-        vanished: There is no topic, and nobody deleted it.
-        behind: The last look has failed.
-        retired: The log was replaced: who follows must open the topic anew.
+        lost: There is no topic, and nobody deleted it.
+        stale: The last refresh has failed.
+        obsolete: The log was replaced: followers must open the topic anew.
         shared: What followers at an offset get next, made by the first who asked since anything changed.
     """
 
     def __init__(self, topic: str, log: EventLog, found: Callable[[str], object] = _nothing) -> None:
-        """Know nothing yet; ``found`` is called with the topic's name whenever there is one, or another one, in the log."""
+        """Know nothing yet. ``found`` is called with the topic's name whenever the log has it, or another one of that name."""
         self.topic = topic
         self._found = found
         self.epoch = self.nonce = self.forked = ""
         self.floor = self.top = 0
         self.closed: str | None = None
-        self.retired = self.vanished = self.behind = False
+        self.obsolete = self.lost = self.stale = False
         self._log = log
         self._ring: deque[Entry] = deque()
         self._ring_bytes = 0
         self.shared: dict[int, Batch] = {}
-        self._pages: OrderedDict[int, Page] = OrderedDict()
+        self._pages: OrderedDict[int, SharedPage] = OrderedDict()
         self._waiting: set[Waiter] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._again = False
         self._reading: set[asyncio.Task[None]] = set()
 
-    async def look(self) -> None:
-        """Read what the log has beyond ``top``; returns when nothing was missing at some moment after the call.
+    async def refresh(self) -> None:
+        """Read what the log has after ``top``. On return, nothing was missing at some moment after the call.
 
         Raises:
             EventLogError: The log cannot be read.
         """
-        self.nudge()
-        assert self._looking is not None
-        await asyncio.shield(self._looking)
+        self.request_refresh()
+        assert self._refreshing is not None
+        await asyncio.shield(self._refreshing)
 
-    def nudge(self) -> None:
-        """Have the log read soon: the bell rang, or it is time to look. Many nudges are one."""
+    def request_refresh(self) -> None:
+        """Have the log read soon: a notification came, or it is time. Several requests become one read."""
         self._again = True
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look())
-            self._looking.add_done_callback(self._looked)
+        if self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+            self._refreshing.add_done_callback(self._refreshed)
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         while self._again:
-            self._again = False
+            self._again = False  # before the read: a notification that comes during it asks for one more
             epoch, top, nonce = self.epoch, self.top, self.nonce
             page = await self._log.aread_after(self.topic, top, PAGE)
+            # A failover may have lost events that were acknowledged, and others may stand at their offsets by now. The epoch is
+            # the same then. Only the nonce of the last event seen here tells, and the log is given another epoch for everybody.
             if nonce and page.epoch == epoch and (page.top < top or page.before not in ("", nonce)):
                 await self._log.afork(self.topic, epoch)
                 self._again = True
-            elif page.epoch == self.epoch and page.top < self.top:  # meanwhile a bell has brought more
+            elif page.epoch == self.epoch and page.top < self.top:  # meanwhile a notification has brought more
                 self.floor = max(self.floor, page.floor)
             elif self._take(page):
                 self._again = True
 
-    def _looked(self, task: asyncio.Task[None]) -> None:
-        self._looking = None
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
         error = None if task.cancelled() else task.exception()
-        self.behind = error is not None
+        self.stale = error is not None
         if error is not None:
             outage.failed(error, [self.topic])
         elif not task.cancelled():
             outage.over([self.topic])
 
     def offer(self, page: records.Page) -> None:
-        """Take the log's own records, which a bell has brought, if they provably are the next ones; look, if they are not.
+        """Take records that came with a notification, if they provably are the next ones; else refresh.
 
-        What comes twice or late is recognised by its numbers; what does not fit to the event before it, by its nonce.
+        Offsets tell what comes twice or late. The nonce tells what does not continue the event before it.
         """
         first, last = page.records[0], page.records[-1]
-        if self.retired:
+        if self.obsolete:
             return
         if page.epoch == self.epoch and first.offset == self.top + 1 and page.before == self.nonce:
             self._take(page)
         elif page.epoch != self.epoch or last.offset > self.top or self._held(last.offset) not in ("", last.nonce):
-            self.nudge()
+            self.request_refresh()
 
     def _held(self, offset: int) -> str:
-        """The nonce of an event in the ring; ``""`` for another one."""
+        """Return the nonce of an event in the ring; ``""`` for any other event."""
         place = offset - (self.top - len(self._ring)) - 1
         return self._ring[place].nonce if 0 <= place < len(self._ring) else ""
 
     def _take(self, page: records.Page) -> bool:
-        """Take over what was read after ``top``; whether the log has more."""
+        """Take over what was read after ``top``. Return whether the log has more."""
         if page.epoch != self.epoch:
             return self._begin(page)
         changed = page.floor != self.floor
@@ -138,7 +140,7 @@ class Feed:
             self.top = self.floor
             self.nonce = page.nonce if page.top == self.top else ""
         for record in page.records:
-            if record.offset == self.top + 1:
+            if record.offset == self.top + 1:  # a notification may have brought the first of them meanwhile
                 self._add(record)
                 changed = True
         more = self.top < page.top
@@ -150,11 +152,11 @@ class Feed:
         return more
 
     def _begin(self, page: records.Page) -> bool:
-        """Another incarnation, or none any more. A short one goes into the ring as a whole; of a longer one pages are read."""
+        """Begin with another incarnation of the topic, or none. A short one fits into the ring; of others pages are read."""
         fresh = bool(page.records) and page.records[0].offset == 1 and page.records[-1].offset == page.top
         self._forget()
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
-        self.forked, self.vanished = page.forked, page.vanished
+        self.forked, self.lost = page.forked, page.lost
         if page.epoch:
             self._found(self.topic)
         self.top, self.nonce = (0, "") if fresh or not page.top else (page.top, page.nonce)
@@ -181,27 +183,27 @@ class Feed:
         self._waiting.add(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Do not wake it."""
+        """Wake ``waiter`` no more."""
         self._waiting.discard(waiter)
         for page in self._pages.values():
             page.waiting.discard(waiter)
 
     def wake(self) -> None:
-        """Let everybody look who waits."""
+        """Wake every waiter."""
         self.shared.clear()
-        waiting, self._waiting = self._waiting, set()
+        waiting, self._waiting = self._waiting, set()  # whoever is woken may wait again at once, and is not woken twice
         for waiter in waiting:
             waiter.wake()
 
     def after(self, offset: int, waiter: Waiter) -> Batch | None:
-        """The events after ``offset``, which is below ``top``; ``None`` where they are read first, and ``waiter`` woken then."""
+        """Return the events after ``offset``, which is below ``top``; or ``None``, and wake ``waiter`` once they are read."""
         first = self.top - len(self._ring)
         if offset >= first:
             batch = self.shared.get(offset)
             if batch is None:
                 batch = self.shared[offset] = Batch.of(islice(self._ring, offset - first, None))
             return batch
-        start, page = offset, self._pages.get(offset)  # alone enough: where memory is short, the aligned one is gone by now
+        start, page = offset, self._pages.get(offset)  # asked for first: where memory is short, the aligned page is gone by now
         if page is None:
             start = offset - offset % PAGE
             page = self._pages.get(start)
@@ -216,31 +218,32 @@ class Feed:
 
     # Pages
 
-    def _read(self, start: int) -> Page:
+    def _read(self, start: int) -> SharedPage:
         self._drop(start)
-        page = self._pages[start] = Page()
+        page = self._pages[start] = SharedPage()
         while len(self._pages) > PAGES and self._drop_oldest():
             pass
         self._spawn(self._fetch(start, page))
         return page
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """In a task of the feed's own: a reader that is cancelled does not cancel the read."""
+        """Run in a task of the feed's own: a follower that is cancelled does not cancel a read that others wait for."""
         task = asyncio.get_running_loop().create_task(work)
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
-    async def _fetch(self, start: int, page: Page) -> None:
+    async def _fetch(self, start: int, page: SharedPage) -> None:
         epoch = self.epoch
         try:
             found = await self._log.aread_after(self.topic, start, PAGE - start % PAGE)
             if found.epoch != epoch or not found.records or found.records[0].offset != start + 1:
-                await self.look()  # so that epoch and floor explain it to those who wait
+                await self.refresh()  # so that epoch and floor explain it to those who wait: trimmed, deleted, made anew
                 if self.epoch == epoch and self.floor <= start < self.top:
                     raise EventLogUnavailable(
-                        f"the topic {self.topic!r} has no events after {start}, where it says that there are some", "topic"
+                        f"the topic {self.topic!r} has no events after {start}, though its top is after them", "topic"
                     )
         except EventLogError as error:
+            # The page stays empty, and those who wait ask again. With jitter, so that feeds do not come back all at once.
             outage.failed(error, [self.topic])
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
             found = records.Page()
@@ -264,7 +267,7 @@ class Feed:
             page.used = False
 
     def _drop_oldest(self, but: int = -1) -> bool:
-        """Drop the oldest page that is not being read; whether there was one."""
+        """Drop the oldest page that is not being read. Return whether there was one."""
         oldest = next((start for start, page in self._pages.items() if start != but and page.entries is not None), None)
         if oldest is not None:
             self._drop(oldest)
@@ -277,17 +280,17 @@ class Feed:
 
     # The end
 
-    def retire(self) -> None:
-        """The log was replaced, or nobody follows it any more: give the memory back, and tell those who are still there."""
-        self.retired = True
-        for task in (self._looking, *self._reading):
+    def close(self) -> None:
+        """Give the memory back and wake the followers: the log was replaced, or the topic has no followers any more."""
+        self.obsolete = True
+        for task in (self._refreshing, *self._reading):
             if task is not None and not task.get_loop().is_closed():
                 task.cancel()
         self._forget()
         self.wake()
 
     def _forget(self) -> None:
-        """Forget the events. Those who wait for a page wait for a change of the feed instead."""
+        """Forget the events. Whatever waits for a page waits for a change of the feed instead."""
         self._ring.clear()
         self._grow(-self._ring_bytes)
         self.shared.clear()

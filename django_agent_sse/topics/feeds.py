@@ -1,4 +1,4 @@
-"""The feeds of one event loop: opened by the first follower, rung by the bell, kept a while after the last one."""
+"""The feeds of one event loop: opened by the first follower, refreshed when notified, kept a while after the last one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .feed import Feed
 LINGER = 30.0
 """Seconds that a feed is kept without followers: who reconnects finds its ring."""
 CHECK = 15.0
-"""Seconds between two looks at every followed topic, whether or not a bell rang; less by up to a half, by chance, so that
-processes do not look all at once. A bell that was lost costs no more than this."""
+"""Seconds between two looks at every followed topic, whether or not a notification came; less by up to a half, by chance, so that
+processes do not look all at once. A lost notification costs no more than this."""
 
 NOTE_PAUSE = 0.25
 """Seconds between two writes of which topics are followed, at least: those that are opened meanwhile are written together."""
@@ -60,7 +60,7 @@ class Feeds:
         return len(self._feeds)
 
     async def open(self, topic: str) -> Feed:
-        """The feed of a topic, which has looked at the log; give it back with ``release``.
+        """Return the feed of a topic, as up to date as the log; give it back with ``release``.
 
         Raises:
             TopicNameInvalid: No topic has such a name.
@@ -80,16 +80,16 @@ class Feeds:
         try:
             if (hearing := self._hearing.get(topic)) is not None:
                 await asyncio.shield(hearing)
-            await feed.look()  # also where it lingered, so that nobody begins behind what was published before
+            await feed.refresh()  # also where it lingered, so that nobody begins behind what was published before
         except (EventLogError, asyncio.CancelledError):
             self.release(feed)
             raise
         return feed
 
     def release(self, feed: Feed) -> None:
-        """A follower has left."""
+        """Give a feed back."""
         topic = feed.topic
-        if feed.retired:
+        if feed.obsolete:
             return
         self._followers[topic] -= 1
         if self._followers[topic] <= 0:
@@ -103,7 +103,7 @@ class Feeds:
         for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
             timer.cancel()
         for topic, feed in self._feeds.items():
-            self._retire(topic, feed)
+            self._close(topic, feed)
         self._feeds.clear()
         self._followers.clear()
         self._lingering.clear()
@@ -114,10 +114,10 @@ class Feeds:
 
     def _drop(self, topic: str) -> None:
         self._lingering.pop(topic, None)
-        self._retire(topic, self._feeds.pop(topic))
+        self._close(topic, self._feeds.pop(topic))
 
-    def _retire(self, topic: str, feed: Feed) -> None:
-        feed.retire()
+    def _close(self, topic: str, feed: Feed) -> None:
+        feed.close()
         if self._hearing.pop(topic, None) is not None and self.log.doorbell is not None:
             self.log.doorbell.unfollow(topic)
 
@@ -126,7 +126,7 @@ class Feeds:
             self.close()  # who follows opens it anew, in whatever log there is now
         for topic in topics:
             if (feed := self._feeds.get(topic)) is not None:
-                feed.nudge()
+                feed.request_refresh()
 
     def _offered(self, pages: list[tuple[str, Page]]) -> None:
         for topic, page in pages:
@@ -134,15 +134,15 @@ class Feeds:
                 feed.offer(page)
 
     def _check_later(self) -> None:
-        self._check = self._loop.call_later(CHECK * random.uniform(0.5, 1), self._look)
+        self._check = self._loop.call_later(CHECK * random.uniform(0.5, 1), self._check_now)
 
-    def _look(self) -> None:
+    def _check_now(self) -> None:
         for topic in self._followers:
             self._feeds[topic].tidy()
         if self.log.doorbell is not None:  # it sees to what was missed, but for what could not be read then
             for feed in self._feeds.values():
-                if feed.behind:
-                    feed.nudge()
+                if feed.stale:
+                    feed.request_refresh()
         elif self._followers:
             self._asking = self._loop.create_task(self._ask([*self._followers]))
         if self._loop.time() >= self._note_at:
@@ -154,7 +154,7 @@ class Feeds:
             self._check = None
 
     def _note(self, *topics: str) -> None:
-        """Have the log know that these are followed, so that they are not evicted: soon, and many at once."""
+        """Tell the log that these topics are followed, so that they are not evicted: soon, and many at once."""
         if not self.log.crosses_processes:
             self.log.note_followed(topics)
             return
@@ -177,9 +177,9 @@ class Feeds:
         self._note()
 
     async def _ask(self, topics: list[str]) -> None:
-        """Look at all of them with one question."""
+        """Compare all of them with the log, by one query."""
         try:
-            heads = await self.log.aheads(topics)
+            heads = await self.log.asummaries(topics)
         except EventLogError as error:
             outage.failed(error, topics)
         else:
@@ -189,12 +189,12 @@ class Feeds:
     def _compare(self, heads: Heads) -> None:
         for topic, head in heads.items():
             feed = self._feeds.get(topic)
-            if feed is not None and _behind(feed, head):
-                feed.nudge()
+            if feed is not None and _is_stale(feed, head):
+                feed.request_refresh()
 
 
-def _behind(feed: Feed, head: Head | None) -> bool:
-    """Whether the log has something that the feed has not seen; it may well have seen more than the head shows."""
+def _is_stale(feed: Feed, head: Head | None) -> bool:
+    """Return whether the log has what the feed has not seen. The feed may have seen more than ``head``, which is older."""
     if head is None:
         return bool(feed.epoch)
     more = head.top > feed.top or head.floor > feed.floor or (head.closed is not None and feed.closed is None)
@@ -206,7 +206,7 @@ os.register_at_fork(after_in_child=_by_loop.clear)
 
 
 def feeds_here() -> Feeds:
-    """The feeds of the running loop, in the log of this process.
+    """Return the feeds of the running loop, in the log of this process.
 
     Raises:
         ConfigurationError: See ``event_log``.

@@ -68,13 +68,13 @@ class Follower:
 
     @property
     def at_top(self) -> bool:
-        """Whether everything was read, and there may be more."""
+        """Whether everything was read, and more may come."""
         feed = self.feed
-        return self._offset == feed.top and self.epoch == feed.epoch and feed.closed is None and not feed.retired
+        return self._offset == feed.top and self.epoch == feed.epoch and feed.closed is None and not feed.obsolete
 
     @property
     def behind(self) -> int:
-        """How many events that the feed has seen were not read."""
+        """The number of events that the feed has seen and this follower has not read."""
         return max(0, self.feed.top - self._offset) if self.epoch == self.feed.epoch else self.feed.top
 
     async def resume(self, sent: Position | None) -> GapReason | None:
@@ -84,8 +84,9 @@ class Follower:
             EventLogError: The log cannot be read.
         """
         feed = self.feed
+        # What a client has seen may be newer than this feed: it got it from another process, which was notified sooner.
         if sent is not None and ((sent.epoch and sent.epoch != feed.epoch) or sent.offset > feed.top):
-            await feed.look()  # another process may know more
+            await feed.refresh()  # another process may know more
         self.epoch, self._offset, self._nonce = feed.epoch, self._beginning, ""
         if sent is None:
             return "unknown"
@@ -95,7 +96,7 @@ class Follower:
             self._offset = feed.floor
             return "fork" if sent.epoch == feed.forked else "epoch"
         elif sent.offset > feed.top and not sent.nonce:
-            return "ahead"
+            return "ahead"  # made up; with a nonce it was there, and the log has lost it: that is a fork, below
         elif sent.nonce and await nonce_at(feed, sent.offset) not in (sent.nonce, ""):
             self._offset = feed.floor
             return "fork"
@@ -104,14 +105,14 @@ class Follower:
         return None
 
     def skip(self) -> int:
-        """Go on with the oldest event that is kept; how many are lost by that."""
+        """Go on with the oldest event that is kept. Return how many are skipped by that."""
         lost = max(0, self.feed.floor - self._offset)
         if lost:
             self._offset, self._nonce = self.feed.floor, ""
         return lost
 
     def pull_shared(self) -> Batch | None:
-        """What comes next, if another one at the same place has just pulled it."""
+        """Return what comes next, if another follower at the same place has just pulled it."""
         batch = self.feed.shared.get(self._offset)
         if batch is None or self.epoch != self.feed.epoch:
             return None
@@ -119,7 +120,7 @@ class Follower:
         return batch
 
     def pull(self, waiter: Waiter) -> Batch | Gap | Finished | None:
-        """What comes next; ``None`` where that must be waited for: ``waiter`` is woken once, when it should ask again."""
+        """Return what comes next; or ``None``, and wake ``waiter`` once when it should ask again."""
         feed, offset = self.feed, self._offset
         if feed.epoch != self.epoch:
             before, self.epoch = self.epoch, feed.epoch
@@ -141,16 +142,16 @@ class Follower:
 
     def _other_epoch(self, before: Position) -> Gap | Finished:
         feed = self.feed
-        if not (feed.epoch or feed.vanished):
+        if not (feed.epoch or feed.lost):
             return Finished("deleted")
         self._offset, self._nonce = feed.floor, ""
         return Gap("fork" if feed.forked == before.epoch else "epoch", str(before), None, self.position)
 
 
 async def nonce_at(feed: Feed, offset: int) -> str | None:
-    """The nonce of an event; ``""`` where it is no longer kept, or the log has none, ``None`` where there is no such event.
+    """Return an event's nonce: ``""`` where it is unknown (not kept, a log without nonces), ``None`` without such an event.
 
-    Who comes back with it reads the page that it is on next, so that this costs no read of its own.
+    The follower that asks reads the same page next, so that this costs no read of its own.
 
     Raises:
         EventLogError: The log cannot be read.
@@ -160,11 +161,11 @@ async def nonce_at(feed: Feed, offset: int) -> str | None:
     if offset == feed.top and feed.nonce:
         return feed.nonce
     epoch, turn = feed.epoch, Turn()
-    while feed.epoch == epoch and feed.floor < offset <= feed.top and not feed.retired:
+    while feed.epoch == epoch and feed.floor < offset <= feed.top and not feed.obsolete:
         batch = feed.after(offset - 1, turn)
         if batch is not None:
             return batch.entries[0].nonce
         await turn.come()
         if feed.floor < offset <= feed.top and feed.after(offset - 1, turn) is None:
-            await feed.look()  # the page could not be read: if the log is away, this says so
+            await feed.refresh()  # the page could not be read: if the log is away, this says so
     return ""

@@ -1,20 +1,32 @@
-"""Publish to topics, from any Django code: append to the event log, which rings the bell. The hub reads, it is not told."""
+"""Publish to topics, from any Django code: append to the event log, which notifies. Followers read the log, and nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, Unpack, overload
+from typing import TypedDict, Unpack
 
 from ..encoding import each_of, event_of
-from ..eventlog import now_or_later as log
-from ..eventlog.backend import event_log
-from ..eventlog.now_or_later import Many, One
+from ..eventlog.backend import event_log, log_to_publish_to, refuse_on_a_loop
 from ..eventlog.position import Position
 from ..eventlog.records import TopicState
 from ..eventlog.validation import valid_topic
 from ..wire.event import Event
+
+
+class PublishManyOptions(TypedDict, total=False):
+    """The keyword arguments of ``publish_many``: see ``Topic.publish_many``."""
+
+    event: str | None
+    expect: int | None
+    key: str | None
+    outside_transaction: bool
+
+
+class PublishOptions(PublishManyOptions, total=False):
+    """The keyword arguments of ``publish``: see ``Topic.publish``."""
+
+    retry: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +48,6 @@ class Topic:
     def __post_init__(self) -> None:
         valid_topic(self.name)
 
-    @overload
-    def publish(self, data: object, *, on_commit: Literal[False] = False, **how: Unpack[One]) -> Position: ...
-    @overload
-    def publish(self, data: object, *, on_commit: Literal[True], **how: Unpack[One]) -> None: ...
     def publish(
         self,
         data: object,
@@ -49,12 +57,11 @@ class Topic:
         expect: int | None = None,
         key: str | None = None,
         outside_transaction: bool = False,
-        on_commit: bool = False,
-    ) -> Position | None:
+    ) -> Position:
         """Append one event.
 
         A log in the project's database appends as a part of the transaction that is open here: followers see it when it commits.
-        Other logs append at once.
+        Other logs append at once; ``transaction.on_commit(partial(publish, "builds.42", data))`` waits for the commit there.
 
         Args:
             data: An ``Event``, or its data: text as it is, ``bytes`` as UTF-8 text, anything else as JSON.
@@ -63,11 +70,9 @@ class Topic:
             expect: The offset that the topic must end at, 0 for a new one: else somebody else has published.
             key: Names this event: published again with the same key it is not appended again.
             outside_transaction: Append at once, for good, whatever becomes of a transaction that is open here.
-            on_commit: Append after the transaction that is open here, if it commits; what goes wrong then is logged. Without
-                one, at once.
 
         Returns:
-            Where it stands; ``str()`` of it is the event's id. With ``on_commit`` nothing.
+            Where it stands; ``str()`` of it is the event's id.
 
         Raises:
             InvalidEvent: ``data`` cannot stand in an event stream.
@@ -76,12 +81,12 @@ class Topic:
             ConfigurationError: Nobody could follow what is published in this process.
             AsyncRequired: An event loop runs here. In every case nothing was appended.
         """
-        return log.append_one(self.name, event_of(data, event, retry), expect, key, outside_transaction, on_commit)
+        refuse_on_a_loop("publish")
+        appended = log_to_publish_to().append(
+            self.name, event_of(data, event, retry), expect=expect, key=key, outside_transaction=outside_transaction
+        )
+        return appended.first_position
 
-    @overload
-    async def apublish(self, data: object, *, on_commit: Literal[False] = False, **how: Unpack[One]) -> Position: ...
-    @overload
-    async def apublish(self, data: object, *, on_commit: Literal[True], **how: Unpack[One]) -> None: ...
     async def apublish(
         self,
         data: object,
@@ -91,17 +96,13 @@ class Topic:
         expect: int | None = None,
         key: str | None = None,
         outside_transaction: bool = False,
-        on_commit: bool = False,
-    ) -> Position | None:
+    ) -> Position:
         """See ``publish``."""
-        return await log.aappend_one(self.name, event_of(data, event, retry), expect, key, outside_transaction, on_commit)
+        appended = await log_to_publish_to().aappend(
+            self.name, event_of(data, event, retry), expect=expect, key=key, outside_transaction=outside_transaction
+        )
+        return appended.first_position
 
-    @overload
-    def publish_many(
-        self, values: Iterable[object], *, on_commit: Literal[False] = False, **how: Unpack[Many]
-    ) -> list[Position]: ...
-    @overload
-    def publish_many(self, values: Iterable[object], *, on_commit: Literal[True], **how: Unpack[Many]) -> None: ...
     def publish_many(
         self,
         values: Iterable[object],
@@ -110,27 +111,23 @@ class Topic:
         expect: int | None = None,
         key: str | None = None,
         outside_transaction: bool = False,
-        on_commit: bool = False,
-    ) -> list[Position] | None:
-        """Append one event for each value, all of them or none, with nobody's in between: for lines, one call for many.
+    ) -> list[Position]:
+        """Append one event for each value, all of them or none, with no other event in between: for lines, one call for many.
 
         Args:
             values: As ``data`` of ``publish``.
-            event: The name of those that are no ``Event``.
+            event: The name of those that are not an ``Event``.
             expect: See ``publish``.
             key: Names all of them together.
             outside_transaction: See ``publish``.
-            on_commit: See ``publish``.
         """
-        log.refuse_on_a_loop("publish_many")
-        return log.append(self.name, _events(values, event), expect, key, outside_transaction, on_commit)
+        refuse_on_a_loop("publish_many")
+        return [
+            *log_to_publish_to().append(
+                self.name, _events(values, event), expect=expect, key=key, outside_transaction=outside_transaction
+            )
+        ]
 
-    @overload
-    async def apublish_many(
-        self, values: Iterable[object], *, on_commit: Literal[False] = False, **how: Unpack[Many]
-    ) -> list[Position]: ...
-    @overload
-    async def apublish_many(self, values: Iterable[object], *, on_commit: Literal[True], **how: Unpack[Many]) -> None: ...
     async def apublish_many(
         self,
         values: Iterable[object],
@@ -139,48 +136,39 @@ class Topic:
         expect: int | None = None,
         key: str | None = None,
         outside_transaction: bool = False,
-        on_commit: bool = False,
-    ) -> list[Position] | None:
+    ) -> list[Position]:
         """See ``publish_many``."""
-        return await log.aappend(self.name, _events(values, event), expect, key, outside_transaction, on_commit)
+        appended = await log_to_publish_to().aappend(
+            self.name, _events(values, event), expect=expect, key=key, outside_transaction=outside_transaction
+        )
+        return [*appended]
 
-    @overload
-    def close(self, reason: str = "completed", *, on_commit: Literal[False] = False, outside_transaction: bool = ...) -> bool: ...
-    @overload
-    def close(self, reason: str = "completed", *, on_commit: Literal[True], outside_transaction: bool = ...) -> None: ...
-    def close(self, reason: str = "completed", *, outside_transaction: bool = False, on_commit: bool = False) -> bool | None:
-        """End the topic: it takes no more events, and who follows it ends after the last one. Whether it was open.
+    def close(self, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
+        """End the topic: it takes no more events, and its followers end after the last one. Return whether it was open.
 
         Args:
             reason: What followers are told; printable ASCII.
             outside_transaction: See ``publish``.
-            on_commit: See ``publish``.
         """
-        return log.close(self.name, reason, outside_transaction, on_commit)
+        refuse_on_a_loop("close")
+        return log_to_publish_to().close(self.name, reason, outside_transaction=outside_transaction)
 
-    @overload
-    async def aclose(
-        self, reason: str = "completed", *, on_commit: Literal[False] = False, outside_transaction: bool = ...
-    ) -> bool: ...
-    @overload
-    async def aclose(self, reason: str = "completed", *, on_commit: Literal[True], outside_transaction: bool = ...) -> None: ...
-    async def aclose(
-        self, reason: str = "completed", *, outside_transaction: bool = False, on_commit: bool = False
-    ) -> bool | None:
+    async def aclose(self, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """See ``close``."""
-        return await log.aclose(self.name, reason, outside_transaction, on_commit)
+        return await log_to_publish_to().aclose(self.name, reason, outside_transaction=outside_transaction)
 
     def delete(self) -> bool:
-        """Forget the topic with its events; who follows it ends (``deleted``). Whether there was one."""
-        return bool(log.done("delete", lambda its: partial(its.delete, self.name), on_commit=False))
+        """Delete the topic with its events; its followers end (``deleted``). Return whether there was one."""
+        refuse_on_a_loop("delete")
+        return log_to_publish_to().delete(self.name)
 
     async def adelete(self) -> bool:
         """See ``delete``."""
-        return bool(await log.adone(lambda its: partial(its.delete, self.name), on_commit=False))
+        return await log_to_publish_to().adelete(self.name)
 
     def state(self) -> TopicState:
-        """What is known of it: whether it exists, is closed, how much it keeps."""
-        log.refuse_on_a_loop("state")
+        """Return what is known of the topic: whether it exists, is closed, how much it keeps."""
+        refuse_on_a_loop("state")
         return event_log().state(self.name)
 
     async def astate(self) -> TopicState:
@@ -188,112 +176,35 @@ class Topic:
         return await event_log().astate(self.name)
 
 
-@overload
-def publish(topic: str, data: object, *, on_commit: Literal[False] = False, **how: Unpack[One]) -> Position: ...
-@overload
-def publish(topic: str, data: object, *, on_commit: Literal[True], **how: Unpack[One]) -> None: ...
-def publish(
-    topic: str,
-    data: object,
-    *,
-    event: str | None = None,
-    retry: int | None = None,
-    expect: int | None = None,
-    key: str | None = None,
-    outside_transaction: bool = False,
-    on_commit: bool = False,
-) -> Position | None:
+def publish(topic: str, data: object, **options: Unpack[PublishOptions]) -> Position:
     """Append one event to a topic: see ``Topic.publish``."""
-    return log.append_one(topic, event_of(data, event, retry), expect, key, outside_transaction, on_commit)
+    return Topic(topic).publish(data, **options)
 
 
-@overload
-async def apublish(topic: str, data: object, *, on_commit: Literal[False] = False, **how: Unpack[One]) -> Position: ...
-@overload
-async def apublish(topic: str, data: object, *, on_commit: Literal[True], **how: Unpack[One]) -> None: ...
-async def apublish(
-    topic: str,
-    data: object,
-    *,
-    event: str | None = None,
-    retry: int | None = None,
-    expect: int | None = None,
-    key: str | None = None,
-    outside_transaction: bool = False,
-    on_commit: bool = False,
-) -> Position | None:
+async def apublish(topic: str, data: object, **options: Unpack[PublishOptions]) -> Position:
     """Append one event to a topic: see ``Topic.publish``."""
-    return await log.aappend_one(topic, event_of(data, event, retry), expect, key, outside_transaction, on_commit)
+    return await Topic(topic).apublish(data, **options)
 
 
-@overload
-def publish_many(
-    topic: str, values: Iterable[object], *, on_commit: Literal[False] = False, **how: Unpack[Many]
-) -> list[Position]: ...
-@overload
-def publish_many(topic: str, values: Iterable[object], *, on_commit: Literal[True], **how: Unpack[Many]) -> None: ...
-def publish_many(
-    topic: str,
-    values: Iterable[object],
-    *,
-    event: str | None = None,
-    expect: int | None = None,
-    key: str | None = None,
-    outside_transaction: bool = False,
-    on_commit: bool = False,
-) -> list[Position] | None:
+def publish_many(topic: str, values: Iterable[object], **options: Unpack[PublishManyOptions]) -> list[Position]:
     """Append several events to a topic at once: see ``Topic.publish_many``."""
-    log.refuse_on_a_loop("publish_many")
-    return log.append(topic, _events(values, event), expect, key, outside_transaction, on_commit)
+    return Topic(topic).publish_many(values, **options)
 
 
-@overload
-async def apublish_many(
-    topic: str, values: Iterable[object], *, on_commit: Literal[False] = False, **how: Unpack[Many]
-) -> list[Position]: ...
-@overload
-async def apublish_many(topic: str, values: Iterable[object], *, on_commit: Literal[True], **how: Unpack[Many]) -> None: ...
-async def apublish_many(
-    topic: str,
-    values: Iterable[object],
-    *,
-    event: str | None = None,
-    expect: int | None = None,
-    key: str | None = None,
-    outside_transaction: bool = False,
-    on_commit: bool = False,
-) -> list[Position] | None:
+async def apublish_many(topic: str, values: Iterable[object], **options: Unpack[PublishManyOptions]) -> list[Position]:
     """Append several events to a topic at once: see ``Topic.publish_many``."""
-    return await log.aappend(topic, _events(values, event), expect, key, outside_transaction, on_commit)
+    return await Topic(topic).apublish_many(values, **options)
 
 
-@overload
-def close_topic(
-    topic: str, reason: str = "completed", *, on_commit: Literal[False] = False, outside_transaction: bool = ...
-) -> bool: ...
-@overload
-def close_topic(topic: str, reason: str = "completed", *, on_commit: Literal[True], outside_transaction: bool = ...) -> None: ...
-def close_topic(
-    topic: str, reason: str = "completed", *, outside_transaction: bool = False, on_commit: bool = False
-) -> bool | None:
+def close_topic(topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
     """End a topic: see ``Topic.close``."""
-    log.refuse_on_a_loop("close_topic")
-    return log.close(topic, reason, outside_transaction, on_commit)
+    refuse_on_a_loop("close_topic")  # so that the error names aclose_topic()
+    return Topic(topic).close(reason, outside_transaction=outside_transaction)
 
 
-@overload
-async def aclose_topic(
-    topic: str, reason: str = "completed", *, on_commit: Literal[False] = False, outside_transaction: bool = ...
-) -> bool: ...
-@overload
-async def aclose_topic(
-    topic: str, reason: str = "completed", *, on_commit: Literal[True], outside_transaction: bool = ...
-) -> None: ...
-async def aclose_topic(
-    topic: str, reason: str = "completed", *, outside_transaction: bool = False, on_commit: bool = False
-) -> bool | None:
+async def aclose_topic(topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
     """End a topic: see ``Topic.close``."""
-    return await log.aclose(topic, reason, outside_transaction, on_commit)
+    return await Topic(topic).aclose(reason, outside_transaction=outside_transaction)
 
 
 def _events(values: Iterable[object], name: str | None) -> list[Event]:

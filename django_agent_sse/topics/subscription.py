@@ -25,10 +25,10 @@ class Part(NamedTuple):
     batch: Batch
     epoch: str
     around: tuple[str, str]
-    """The id's text around what stands for this topic."""
+    """The id's text before and after the part of this topic."""
 
     def id_of(self, entry: Entry) -> str:
-        """The connection's position after this event."""
+        """Return the connection's position after this event."""
         return vector_part(Position(self.epoch, entry.offset, entry.nonce)).join(self.around)
 
 
@@ -66,7 +66,7 @@ class Subscription:
         self.finished: dict[str, str] = {}
 
     async def open(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
-        """Begin after the id that the client sent, if it did; where ``offsets`` are taken, that may be a number of events.
+        """Begin, after the id that the client sent if it sent one. With ``offsets`` that may be a number of events.
 
         Returns:
             How continuity was lost, where that id cannot be honoured.
@@ -112,13 +112,13 @@ class Subscription:
         return Lost(worst, asked, missed if worst == "trimmed" else None, self.id)
 
     async def _id_of(self, offset: str) -> str:
-        """The id of an event by its number in the one topic, as that is now."""
+        """Return the id of an event by its number, in the current epoch of the only topic."""
         feed = self._followers[0].feed
-        await feed.look()
+        await feed.refresh()
         return f"{feed.epoch}.{offset}" if feed.epoch else offset
 
     async def _sent(self, asked: str) -> dict[str, Position]:
-        """The positions in an id, by the names of topics; empty where it holds none of these topics."""
+        """Return the positions in an id, by the topics' short names; none where it is not an id of any of these topics."""
         position = Position.parse(asked)
         if position is None:
             return {name: place for name, place in (parse_vector(asked) or {}).items() if name in self._names}
@@ -127,7 +127,7 @@ class Subscription:
         if not position.epoch:
             return dict.fromkeys(self._names, position)
         # From a stream of one topic, to which others have been added: its epoch tells which it was.
-        await asyncio.gather(*(follower.feed.look() for follower in self._followers))
+        await asyncio.gather(*(follower.feed.refresh() for follower in self._followers))
         return {
             name: position
             for name, follower in zip(self._names, self._followers, strict=True)
@@ -143,14 +143,14 @@ class Subscription:
 
     @property
     def behind(self) -> int:
-        """Events that the feeds have seen and that were not pulled yet. From any thread, a moment's picture."""
+        """The number of events that the feeds have seen and that were not pulled yet. Thread-safe, and only approximate."""
         return sum(follower.behind for follower in tuple(self._followers))
 
     def _positions(self) -> dict[str, Position]:
         return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
 
     def pull(self) -> Batch | Part | Lost | None:
-        """What comes next, from the topics in turn; ``None`` where there is nothing now, or all topics have ended.
+        """Return what comes next, from the topics in turn; ``None`` where nothing is ready, or all topics have ended.
 
         Of one topic it is a ``Batch``, whose frames have the connection's position as their ids; of several a ``Part``.
         """
@@ -159,9 +159,9 @@ class Subscription:
         if self._reopening is not None:
             return None
         count = len(self._followers)
-        if count == 1:
+        if count == 1:  # most connections: no turns, no vector, and a batch that others have just made
             return self._followers[0].pull_shared() or self._pull(0)
-        for step in range(count):
+        for step in range(count):  # in turn, so that a busy topic does not keep the others waiting
             index = (self._turn + step) % count
             found = self._pull(index)
             if found is not None:
@@ -175,7 +175,7 @@ class Subscription:
         follower, topic = self._followers[index], self.topics[index]
         if topic in self.finished:
             return None
-        if follower.feed.retired:
+        if follower.feed.obsolete:
             self._reopening = asyncio.get_running_loop().create_task(self._reopen())
             return None
         found = follower.pull(self)
@@ -199,7 +199,7 @@ class Subscription:
         return whole[:cut], whole[cut:]
 
     async def _reopen(self) -> None:
-        """The log was replaced: go on in the new one, from the same position."""
+        """Go on at the same position in the log that has replaced the old one."""
         asked = self.id
         try:
             await self._open_feeds()
@@ -212,7 +212,7 @@ class Subscription:
         self.wake()
 
     def rest(self) -> bool:
-        """Whether there is nothing more now, and ``wake`` will be called: it spares who follows one topic a pull."""
+        """Return whether nothing more is ready, and have ``wake`` called then. With one topic it spares a pull."""
         if len(self._followers) != 1 or not self._followers[0].at_top or self._lost:
             return False
         self._followers[0].feed.wait(self)
@@ -224,7 +224,7 @@ class Subscription:
         return len(self.finished) == len(self.topics)
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         if self._reopening is not None:
             self._reopening.cancel()
         for follower in self._followers:

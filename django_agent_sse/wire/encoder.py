@@ -60,7 +60,7 @@ def comment(text: str = "") -> bytes:
     Never a blank line. A comment therefore belongs between two events, where it does not end one.
 
     Raises:
-        InvalidEvent: ``text`` is no ``str``, or holds a lone surrogate.
+        InvalidEvent: ``text`` is not a ``str``, or holds a lone surrogate.
         EventTooLarge: It takes more than an event may.
     """
     text = plain_str("comment", text)

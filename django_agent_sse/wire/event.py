@@ -39,7 +39,7 @@ class Event:
     """One message of ``text/event-stream``. Immutable, and valid from birth: what cannot be framed cannot be made.
 
     Args:
-        data: The text. Required, since a block without data is no event to a browser and an error to several other clients;
+        data: The text. Required, since a block without data is not an event to a browser, and an error to several other clients;
             ``""`` is an event with empty data. CR LF, CR and LF in it all reach the client as LF.
         event: The event's name. ``None`` writes no ``event`` line; ``""`` writes an empty one, which the standard defines to mean
             the same as none: the client sees a ``message``.
@@ -124,7 +124,7 @@ def valid_data(value: object) -> str:
     """Return ``value`` as a plain ``str``.
 
     Raises:
-        InvalidEvent: It is no ``str``, or holds a lone surrogate.
+        InvalidEvent: It is not a ``str``, or holds a lone surrogate.
         EventTooLarge: It takes more than ``MAX_EVENT_BYTES``.
     """
     text = plain_str("data", value)
@@ -139,7 +139,7 @@ def valid_line(field: str, value: object) -> str:
     """Return ``value`` as a plain ``str`` that can stand in the one line of ``field``.
 
     Raises:
-        InvalidEvent: It is no ``str``, or holds CR, LF, NUL or a lone surrogate.
+        InvalidEvent: It is not a ``str``, or holds CR, LF, NUL or a lone surrogate.
         EventTooLarge: It takes more than ``MAX_EVENT_BYTES``.
     """
     text = plain_str(field, value)
@@ -177,13 +177,13 @@ def plain_str(field: str, value: object) -> str:
     """Return ``value`` as a plain ``str``; of a subclass (an enum's member) its characters, whatever its ``str()`` says.
 
     Raises:
-        InvalidEvent: It is no ``str``; the message says what to do instead.
+        InvalidEvent: It is not a ``str``; the message says what to do instead.
     """
     if type(value) is str:
         return value
     if isinstance(value, str):
         return str.__str__(value)
-    raise InvalidEvent(f"{field} must be a str, not {type(value).__name__}. {_mend(field, value)}")
+    raise InvalidEvent(f"{field} must be a str, not {type(value).__name__}. {_fix(field, value)}")
 
 
 def check_encodable(field: str, text: str) -> None:
@@ -219,7 +219,7 @@ def _line_ends(text: str) -> int:
     return text.count("\n") if "\n" in text else 0
 
 
-def _mend(field: str, value: Any) -> str:
+def _fix(field: str, value: Any) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         return "Decode the bytes first."
     if field != "data":

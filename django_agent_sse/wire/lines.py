@@ -5,7 +5,7 @@ from __future__ import annotations
 GOES_ON = "…"
 """Ends each piece of a line that was too long, but the last."""
 _GROWTH = 3
-"""A byte that is no UTF-8 becomes U+FFFD, which takes three."""
+"""A byte that is not UTF-8 becomes U+FFFD, which takes three bytes."""
 _MARK_BYTES = len(GOES_ON.encode())
 
 
@@ -27,7 +27,7 @@ class LineSplitter:
         self._shown: str | None = None
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that ``data`` completes."""
+        """Return the lines that ``data`` completes."""
         head, newline, rest = data.rpartition(b"\n")
         lines: list[str] = []
         if newline:
@@ -40,13 +40,13 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[str]:
-        """The last line, where the output did not end with one."""
+        """Return the last line, if the output did not end with a line end."""
         rest, self._rest = bytes(self._rest.rstrip(b"\r")), bytearray()
         lines = self._fitting(rest) if rest else []
         return [] if lines == [self._shown] else lines
 
     def redrawn(self) -> str | None:
-        """How the line that is not complete looks now, where CRs draw it, and not as when last asked: a progress bar.
+        """Return how the incomplete line looks now where CRs redraw it, as a progress bar's do, unless that is as last told.
 
         A line that ends as it was last told is not told again.
         """
@@ -57,7 +57,7 @@ class LineSplitter:
         return text
 
     def _go_on(self, data: bytes) -> None:
-        """Take what goes on with the line. Only ``data`` is looked at: a line may come a byte at a time."""
+        """Add to the incomplete line. Only ``data`` is looked at, since a line may come a byte at a time."""
         drawn = data.rstrip(b"\r")
         if drawn and (b"\r" in drawn or self._rest.endswith(b"\r")):
             self._rest.clear()
@@ -79,7 +79,7 @@ class LineSplitter:
         return lines
 
     def _cut(self, lines: list[str]) -> None:
-        """Move what can never fit to ``lines``."""
+        """Move what cannot fit into one event to ``lines``."""
         while len(self._rest) > self._limit:
             stop = _character_start(self._rest, self._room)
             *pieces, last = self._fitting(bytes(self._rest[:stop]), self._room)
@@ -87,7 +87,7 @@ class LineSplitter:
             del self._rest[:stop]  # of a bytearray that moves nothing
 
     def _fitting(self, line: bytes, last: int | None = None) -> list[str]:
-        """The line in pieces that fit; ``last``: the most bytes of the last one, where that is less."""
+        """Return a line in pieces that fit into events; ``last`` is the limit of the last piece, if that is less."""
         last = last or self._limit
         text = line.decode("utf-8", "replace")
         if len(line) * _GROWTH <= last or len(encoded := text.encode()) <= last:
@@ -101,7 +101,7 @@ class LineSplitter:
 
 
 def _character_start(text: bytes | bytearray, at: int) -> int:
-    """``at``, or up to three bytes before it where it is inside a UTF-8 character."""
+    """Return ``at``, or the beginning of the UTF-8 character that ``at`` would cut."""
     for start in range(at, at - 4, -1):
         if text[start] & 0xC0 != 0x80:
             return start

@@ -7,7 +7,7 @@ from .event import Event
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of Python's ``logging``, by the names that their events have."""
 LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr", *LEVELS})
-"""Events that are lines. What else a log holds, an ``exit`` for one, is no text of it."""
+"""Events that are lines. Other events of a log, such as ``exit``, are not part of its text."""
 _NAMED = frozenset(name for name, number in LEVELS.items() if number >= LEVELS["warning"])
 _BEGINNING = 400
 """Characters of a line in which its level may stand already: formats put it first."""
@@ -24,7 +24,7 @@ def level_name(number: int) -> str:
 
 
 def line_text(event: Event) -> str:
-    """Return the text of an event that is a line, as text alone shows it: behind its `line_label`."""
+    """Return the text of an event that is a line, as text alone shows it: after its `line_label`."""
     label = line_label(event.event, event.data)
     return label + event.data if label else event.data
 

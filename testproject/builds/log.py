@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
-from django_agent_sse import Event, Topic
-from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse import Event, Topic, event_log
 
 PREFIX = "builds."
 BATCH = 0.05

@@ -8,8 +8,7 @@ from typing import Any
 from django.db.models import Count
 from django.utils import timezone
 
-from django_agent_sse import Event, Topic
-from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse import Event, Topic, event_log
 
 from .log import PREFIX
 from .models import Build

@@ -52,7 +52,7 @@ async def test_a_log_that_is_away_makes_it_unready_but_live_and_says_nothing_of_
     async def away(topics: Any) -> Any:
         raise EventLogUnavailable(SECRET)
 
-    monkeypatch.setattr(event_log(), "aheads", away)
+    monkeypatch.setattr(event_log(), "asummaries", away)
     assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
     assert (await asked("live"))[0] == 200
     assert SECRET in caplog.text
@@ -62,7 +62,7 @@ async def test_a_log_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatc
     async def silent(topics: Any) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(event_log(), "aheads", silent)
+    monkeypatch.setattr(event_log(), "asummaries", silent)
     monkeypatch.setattr(health, "PATIENCE", 0.05)
     assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
 

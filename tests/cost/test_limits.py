@@ -19,7 +19,7 @@ from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.base import PAGE_BYTES
 from django_agent_sse.exceptions import BodyTooLarge
 from django_agent_sse.logs import MAX_COUNT
-from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, Tail, log_tail
+from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, LogTail, log_tail
 from django_agent_sse.management import connecting
 from django_agent_sse.streams import body as bodies
 from django_agent_sse.streams.body import AT_ONCE, MOST_BYTES, MOST_VALUES
@@ -76,7 +76,7 @@ def test_a_tail_without_lines_reads_no_event(count: int, monkeypatch: pytest.Mon
     Topic(NAME).publish_many(["x" * 1_000_000, "y"])
     state = event_log().state(NAME)
     monkeypatch.setattr(event_log(), "_read_after", None)
-    assert log_tail(NAME, count) == Tail(lines=[], top=2, position=f"{state.epoch}.2")
+    assert log_tail(NAME, count) == LogTail(lines=[], top=2, position=f"{state.epoch}.2")
 
 
 def test_many_short_lines_of_one_event_are_looked_at_from_their_end() -> None:

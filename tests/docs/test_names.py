@@ -73,7 +73,7 @@ def cells(page: Path, heading: str) -> list[str]:
 
 
 def test_every_public_name_has_its_entry() -> None:
-    entries = set(re.findall(r"^\.\. auto(?:class|function):: django_agent_sse\.(\w+)\b(?!\.)", text(API), re.MULTILINE))
+    entries = set(re.findall(r"^\.\. auto(?:class|data|function):: django_agent_sse\.(\w+)\b(?!\.)", text(API), re.MULTILINE))
     signals = set(re.findall(r"^\.\. py:data:: django_agent_sse\.(\w+)", text(SIGNALS), re.MULTILINE))
     assert entries | signals == set(django_agent_sse.__all__)
 
@@ -111,7 +111,7 @@ def arguments() -> set[str]:
 
 def test_every_option_of_a_route_stands_in_the_reference() -> None:
     assert set(values(ROUTES)) == {*arguments(), *NAMES}
-    view = {name for name in vars(SSEView)["__annotations__"] if name not in ("answering", "handle", "serves_drained")}
+    view = {name for name in vars(SSEView)["__annotations__"] if name not in ("_endpoint", "handle", "serves_drained")}
     assert view <= set(values(ROUTES))
 
 

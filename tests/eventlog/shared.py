@@ -62,10 +62,10 @@ class SharedEventLog(MemoryEventLog):
         with self._topics_of_file():
             return super()._read_after(topic, offset, limit)
 
-    def _heads(self, topics: list[str]) -> dict[str, Head]:
+    def _summaries(self, topics: list[str]) -> dict[str, Head]:
         self.asked.append(topics)
         with self._topics_of_file():
-            return super()._heads(topics)
+            return super()._summaries(topics)
 
     def _close(self, topic: str, reason: str) -> bool:
         with self._topics_of_file(change=True):

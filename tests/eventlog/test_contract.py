@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from django_agent_sse.eventlog.base import PAGE_BYTES, PAGE_EVENTS, EventLog
 from django_agent_sse.eventlog.eviction import evictions
-from django_agent_sse.eventlog.internal import internal_topics
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.records import Appended
 from django_agent_sse.eventlog.validation import MAX_KEY, MAX_NAME, InternalTopic
@@ -297,7 +296,7 @@ def test_topics_that_are_followed_are_not_evicted_and_the_log_grows_beyond_its_l
 
 
 def test_a_topic_that_was_followed_long_ago_may_be_evicted(open_log: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("memory", "database", "redis.index"):
+    for module in ("memory", "database.log", "redis.index"):
         monkeypatch.setattr(f"django_agent_sse.eventlog.{module}.FOLLOWED_FOR", -1.0)
     log = open_log(MAX_TOPICS=2)
     for name in ("a", "b"):
@@ -315,20 +314,20 @@ def test_the_topics_of_the_package_are_never_evicted_and_take_no_room(open_log: 
     for name in ("a", "b", "c"):
         log.append(name, Event(name))
     assert log.topics() == ["b", "c"]
-    assert [*internal_topics(log.log if isinstance(log, Door) else log)] == ["sse.monitor.over", "sse.monitor.rows"]
+    assert [*(log.log if isinstance(log, Door) else log).internal_topics()] == ["sse.monitor.over", "sse.monitor.rows"]
 
 
 def test_an_evicted_topic_has_vanished_and_a_deleted_one_has_not(open_log: Callable[..., Any]) -> None:
     log = open_log(MAX_TOPICS=1)
     log.append("a", Event("a"))
     log.append("b", Event("b"))
-    assert log.read_after("a").vanished
+    assert log.read_after("a").lost
     log.delete("b")
-    assert not log.read_after("b").vanished, "somebody deleted it"
+    assert not log.read_after("b").lost, "somebody deleted it"
     log.append("b", Event("again"))
     log.append("c", Event("c"))
     assert log.topics() == ["c"]
-    assert log.read_after("b").vanished, "that it was deleted once says nothing of this one"
+    assert log.read_after("b").lost, "that it was deleted once says nothing of this one"
 
 
 def test_whoever_follows_an_evicted_topic_is_told_and_so_is_the_project(
@@ -338,7 +337,7 @@ def test_whoever_follows_an_evicted_topic_is_told_and_so_is_the_project(
     log = open_log(MAX_TOPICS=2)
     rung: list[str] = []
     inner = log.log if isinstance(log, Door) else log
-    inner.changed = rung.append
+    inner.on_change = rung.append
     for number in range(12):
         log.append(f"t.{number:02}", Event("x"))
     assert not caplog.records, "it is said by the burst"
@@ -487,8 +486,8 @@ def test_heads_tell_where_many_topics_are_and_leave_out_those_that_do_not_exist(
     log.trim(TOPIC, max_events=1)
     log.close("builds.7", "failed")
     state, closed = log.state(TOPIC), log.state("builds.7")
-    assert log.heads([TOPIC, "builds.7", "builds.8"]) == {
+    assert log.summaries([TOPIC, "builds.7", "builds.8"]) == {
         TOPIC: (state.epoch, 2, 3, None),
         "builds.7": (closed.epoch, 0, 0, "failed"),
     }
-    assert log.heads([]) == {}
+    assert log.summaries([]) == {}

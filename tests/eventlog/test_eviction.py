@@ -27,7 +27,7 @@ async def opened(new_log: Callable[..., EventLog]) -> AsyncIterator[tuple[EventL
     """A log of two topics at most, and what follows it here."""
     log = new_log(MAX_TOPICS=2)
     bell = LocalBell()
-    log.changed, log.heard = bell.ring, bell.offer
+    log.on_change, log.on_notify = bell.ring, bell.offer
     feeds = Feeds(log, bell, ringer := Ringer(bell))
     yield log, feeds
     feeds.close()

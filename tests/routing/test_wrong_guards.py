@@ -56,7 +56,7 @@ class GuardClass:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "mend"),
+    ("wrong", "hint"),
     [
         (decorators.login_required, r"login_required is a view decorator of Django.*django_agent_sse\.guards"),
         (decorators.permission_required, r"view decorator of Django"),
@@ -70,14 +70,14 @@ class GuardClass:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_is_no_guard_is_refused_where_the_route_is_written(wrong: Any, mend: str) -> None:
-    with pytest.raises(RouteError, match=mend):
+def test_what_is_not_a_guard_is_refused_where_the_route_is_written(wrong: Any, hint: str) -> None:
+    with pytest.raises(RouteError, match=hint):
         Router().sse("", wrong, fine)
-    with pytest.raises(RouteError, match=mend):
+    with pytest.raises(RouteError, match=hint):
         Router().sse("", fine, guards=[wrong])
-    with pytest.raises(RouteError, match=mend):
+    with pytest.raises(RouteError, match=hint):
         Router(guards=[wrong]).sse("", fine)
-    with pytest.raises(RouteError, match=mend):
+    with pytest.raises(RouteError, match=hint):
         type("Guarded", (SSEView,), {"handle": staticmethod(fine), "guards": [wrong]}).as_view()
 
 
@@ -105,19 +105,19 @@ async def returns_a_key(c: Context) -> str:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "mend"),
+    ("wrong", "hint"),
     [
         (forgets_to_return, r"forgets_to_return returned None.*return True to let the request through"),
         (returns_a_key, r"returns_a_key returned str; return True, False or a response"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-async def test_a_guard_that_returns_something_else_refuses(caplog: pytest.LogCaptureFixture, wrong: Any, mend: str) -> None:
+async def test_a_guard_that_returns_something_else_refuses(caplog: pytest.LogCaptureFixture, wrong: Any, hint: str) -> None:
     router = Router()
     router.sse("", wrong, fine)
     error = await failure(caplog, router)
     assert isinstance(error, GuardError)
-    assert re.search(mend, str(error))
+    assert re.search(hint, str(error))
 
 
 async def test_a_guard_that_raises_refuses(caplog: pytest.LogCaptureFixture) -> None:

@@ -87,7 +87,7 @@ class SyncObject:
 
 
 @pytest.mark.parametrize(
-    ("handler", "mend"),
+    ("handler", "hint"),
     [
         (sync_with_stream, r"sync_with_stream is a plain function that takes a stream.*write `async def`"),
         (SyncObject(), r"SyncObject.*write `async def`"),
@@ -103,9 +103,9 @@ class SyncObject:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-async def test_a_handler_that_does_not_fit_is_refused(handler: Any, mend: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_does_not_fit_is_refused(handler: Any, hint: str, caplog: pytest.LogCaptureFixture) -> None:
     """Where an ``include()`` around the route might still capture a name, the first request says it."""
-    assert re.search(mend, await complaint(caplog, handler, "<int:build_id>/", "/7/"))
+    assert re.search(hint, await complaint(caplog, handler, "<int:build_id>/", "/7/"))
 
 
 @pytest.mark.parametrize("handler", [sync_with_stream, nothing, generator_with_stream, SyncView, BareView, SyncObject()])
@@ -219,7 +219,7 @@ def returns_a_plain_function(c: Context) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("handler", "mend"),
+    ("handler", "hint"),
     [
         (returns_none, r"returns_none returned None, and nothing that takes a stream; a handler is"),
         (async_returns_none, r"async_returns_none returned None.*a handler is"),
@@ -228,8 +228,8 @@ def returns_a_plain_function(c: Context) -> Any:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-async def test_a_factory_that_returns_no_handler(caplog: pytest.LogCaptureFixture, handler: Any, mend: str) -> None:
-    assert re.search(mend, await complaint(caplog, handler))
+async def test_a_factory_that_returns_no_handler(caplog: pytest.LogCaptureFixture, handler: Any, hint: str) -> None:
+    assert re.search(hint, await complaint(caplog, handler))
 
 
 async def test_a_view_decorator_of_django_around_the_handler(caplog: pytest.LogCaptureFixture) -> None:

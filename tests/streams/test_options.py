@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
 
 import pytest
 from django.test import override_settings
 
+from django_agent_sse import Router, SSEView, conf
 from django_agent_sse.exceptions import RouteError
-from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamOptions, check_names
+from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamKeywords, StreamOptions, check_names
+from django_agent_sse.views import UNSET
 
 
 def test_the_defaults_are_the_projects() -> None:
@@ -39,6 +43,26 @@ def test_a_route_overrides_the_project() -> None:
         assert (options.heartbeat, options.retry, options.close_grace) == (None, None, 0)
         assert StreamOptions.of({}).heartbeat == 5
     assert StreamOptions.of({}).heartbeat == 15
+
+
+def test_settings_views_and_keyword_arguments_have_the_same_options_of_the_same_types() -> None:
+    declared = get_type_hints(StreamOptions, include_extras=True)
+    assert get_type_hints(StreamKeywords, include_extras=True) == declared
+    assert StreamKeywords.__optional_keys__ == {*declared}
+    of_a_view = get_type_hints(SSEView, include_extras=True)
+    assert {name: of_a_view[name] for name in declared} == declared
+    assert {name for name in of_a_view if getattr(SSEView, name, None) is UNSET} == {*declared}
+    for routing in (Router.__init__, Router.sse):
+        assert inspect.signature(routing).parameters["options"].annotation == "Unpack[StreamKeywords]"
+
+
+def test_the_settings_are_made_of_the_options() -> None:
+    options = {field.name: field.default for field in fields(StreamOptions)}
+    assert MISSING not in options.values()
+    assert {name: conf.DEFAULTS[name.upper()] for name in PROJECT_WIDE} == {name: options[name] for name in PROJECT_WIDE}
+    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - {"THREADS", "REQUEST_THREADS", "PINNED_THREADS"}
+    for name, rule in conf.RULES.items():
+        assert rule.holds(conf.DEFAULTS[name]), name
 
 
 def test_only_the_routes_own_options_are_not_in_the_settings() -> None:

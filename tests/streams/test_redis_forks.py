@@ -63,19 +63,19 @@ async def gap_of(follower: Follower) -> Gap:
 async def test_who_follows_is_told_whatever_was_published_since(log: RedisEventLog, feed: Feed, since: tuple[str, ...]) -> None:
     replica, follower = Replica(log), Follower(feed)
     publish(log, "4", "5")
-    await feed.look()
+    await feed.refresh()
     assert await texts_until(follower, 5) == ["1", "2", "3", "4", "5"]
     before = follower.position
     replica.promote()
     if since:
         publish(log, *since)
-    await feed.look()
+    await feed.refresh()
     gap = await gap_of(follower)
     assert (gap.reason, gap.asked, gap.missed) == ("fork", str(before), None)
     assert gap.position.epoch not in ("", before.epoch), "no position of before means anything now"
     assert await texts_until(follower, 3 + len(since)) == ["1", "2", "3", *since]
     publish(log, "next")
-    await feed.look()
+    await feed.refresh()
     assert await texts_until(follower, 1) == ["next"], "it is told once"
 
 
@@ -86,7 +86,7 @@ async def test_who_returns_with_what_was_lost_is_told(
 ) -> None:
     replica, follower = Replica(log), Follower(feed)
     publish(log, "4", "5")
-    await feed.look()
+    await feed.refresh()
     await texts_until(follower, 5)
     sent = follower.position
     replica.promote()
@@ -94,7 +94,7 @@ async def test_who_returns_with_what_was_lost_is_told(
         publish(log, *since)
     if not looked:
         feed = Feed(TOPIC, log)
-    await feed.look()
+    await feed.refresh()
     returned = Follower(feed)
     assert await returned.resume(Position.parse(str(sent))) == "fork"
     assert await texts_until(returned, 3 + len(since)) == ["1", "2", "3", *since]
@@ -118,7 +118,7 @@ async def test_who_returns_with_what_was_kept_is_not_told_by_a_process_that_knew
 async def test_a_bell_with_the_number_that_was_lost_is_not_taken_for_its_event(log: RedisEventLog, feed: Feed) -> None:
     replica, follower = Replica(log), Follower(feed)
     publish(log, "4")
-    await feed.look()
+    await feed.refresh()
     await texts_until(follower, 4)
     replica.promote()
     publish(log, "x", "y")
@@ -133,13 +133,13 @@ async def test_a_bell_with_the_number_that_was_lost_is_not_taken_for_its_event(l
 async def test_who_is_behind_the_ring_is_told_too(log: RedisEventLog, feed: Feed) -> None:
     replica = Replica(log)
     publish(log, *map(str, range(4, 2 * RING_EVENTS)))
-    await feed.look()
+    await feed.refresh()
     late, later = Follower(feed), Follower(feed)
     first = await read(late)
     assert isinstance(first, Batch), first
     replica.promote()
     publish(log, "x")
-    await feed.look()
+    await feed.refresh()
     assert {(await gap_of(late)).reason, (await gap_of(later)).reason} == {"fork"}
     for follower in (late, later):
         assert await texts_until(follower, 4) == ["1", "2", "3", "x"]
@@ -150,14 +150,14 @@ async def test_two_processes_that_find_out_at_once_agree(log: RedisEventLog, fee
     replica = Replica(log)
     publish(log, "4")
     for one in (feed, other):
-        await one.look()
+        await one.refresh()
     followers = [Follower(feed), Follower(other)]
     for follower in followers:
         await texts_until(follower, 4)
     replica.promote()
     publish(log, "x")
-    feed.nudge()
-    other.nudge()
+    feed.request_refresh()
+    other.request_refresh()
     gaps = [await gap_of(follower) for follower in followers]
     assert {gap.reason for gap in gaps} == {"fork"}
     assert len({gap.position.epoch for gap in gaps}) == 1

@@ -65,7 +65,7 @@ def numbers(first: int, last: int) -> list[str]:
 
 async def opened(log: MemoryEventLog) -> Feed:
     feed = Feed(TOPIC, log)
-    await feed.look()
+    await feed.refresh()
     return feed
 
 
@@ -79,7 +79,7 @@ async def test_a_follower_gets_what_was_and_then_what_comes(log: Watched) -> Non
     assert await texts_until(follower, 10) == numbers(1, 10)
     assert await waits(follower)
     publish(log, "11")
-    feed.nudge()
+    feed.request_refresh()
     assert await texts_until(follower, 1) == ["11"]
 
 
@@ -94,7 +94,7 @@ async def test_a_topic_that_does_not_exist_yet_is_waited_for(log: Watched) -> No
     oldest, live = Follower(feed), Follower(feed, start="live")
     assert await waits(oldest)
     publish(log, "one", "two")
-    feed.nudge()
+    feed.request_refresh()
     for follower in (oldest, live):
         assert await texts_until(follower, 2) == ["one", "two"]
 
@@ -106,7 +106,7 @@ async def test_live_begins_with_the_next_event(log: Watched) -> None:
     assert follower.position == Position(feed.epoch, 3)
     assert await waits(follower)
     publish(log, "4")
-    feed.nudge()
+    feed.request_refresh()
     assert await texts_until(follower, 1) == ["4"]
 
 
@@ -118,7 +118,7 @@ async def test_who_waits_at_the_end_shares_one_chunk_and_no_read(log: Watched) -
     await asyncio.sleep(0)
     before = log.reads
     publish(log, *numbers(2, 9))
-    await feed.look()
+    await feed.refresh()
     chunks = await asyncio.wait_for(asyncio.gather(*reading), PATIENCE)
     assert len({id(chunk.data) for chunk in chunks if isinstance(chunk, Batch)}) == 1
     assert log.reads == before + 1
@@ -151,10 +151,10 @@ async def test_a_ring_is_bounded_by_events_and_by_bytes(log: Watched) -> None:
     feed = await opened(log)
     for _ in range(5):
         publish(log, *["x"] * RING_EVENTS)
-        await feed.look()
+        await feed.refresh()
     assert len(feed._ring) == RING_EVENTS
     publish(log, *["y" * 100_000] * 40)
-    await feed.look()
+    await feed.refresh()
     assert feed._ring_bytes <= RING_BYTES
     assert len(feed._ring) > 1
 
@@ -179,8 +179,8 @@ async def test_what_was_trimmed_is_one_gap_with_the_number_of_lost_events(log: W
     feed = await opened(log)
     follower = await after(feed, f"{feed.epoch}.2")
     log.trim(TOPIC, max_events=3)
-    feed.nudge()
-    await feed.look()
+    feed.request_refresh()
+    await feed.refresh()
     gap = await read(follower)
     assert gap == Gap("trimmed", f"{feed.epoch}.2", 5, Position(feed.epoch, 7))
     assert await texts_until(follower, 3) == numbers(8, 10)
@@ -210,7 +210,7 @@ async def test_a_topic_that_was_recreated_is_a_gap_at_its_beginning(log: Watched
     assert await texts_until(follower, 1) == ["old"]
     log.delete(TOPIC)
     publish(log, "new", "newer")
-    await feed.look()
+    await feed.refresh()
     gap = await read(follower)
     assert gap == Gap("epoch", f"{old}.1", None, Position(feed.epoch, 0))
     assert await texts_until(follower, 2) == ["new", "newer"]
@@ -225,7 +225,7 @@ async def test_a_deleted_topic_ends_and_who_comes_later_waits(log: Watched) -> N
     follower = Follower(feed)
     await texts_until(follower, 1)
     log.delete(TOPIC)
-    await feed.look()
+    await feed.refresh()
     assert await read(follower) == Finished("deleted")
     assert await waits(Follower(feed))
 
@@ -243,7 +243,7 @@ async def test_an_id_is_honoured_or_the_reason_is_said(log: Watched, start: Any,
     begins = 3 if start == "live" and reason in ("unknown", "ahead") else sent.offset if sent and not reason else 0
     assert follower.position == Position(feed.epoch, begins)
     publish(log, "4")
-    feed.nudge()
+    feed.request_refresh()
     assert await texts_until(follower, 4 - begins) == numbers(begins + 1, 4)
 
 
@@ -253,7 +253,7 @@ async def test_an_id_that_only_the_log_knows_yet_is_honoured(log: Watched) -> No
     (second,) = log.append(TOPIC, Event("2"))  # no bell has rung
     follower = await after(feed, str(second))
     publish(log, "3")
-    feed.nudge()
+    feed.request_refresh()
     assert await texts_until(follower, 1) == ["3"]
 
 
@@ -263,7 +263,7 @@ async def test_a_closed_topic_ends_after_its_last_event_and_for_those_who_come_l
     reading = asyncio.create_task(texts_until(follower, 2))
     publish(log, "one", "two")
     log.close(TOPIC, "passed")
-    feed.nudge()
+    feed.request_refresh()
     assert await reading == ["one", "two"]
     assert await read(follower) == Finished("passed")
     late = await after(feed, str(follower.position))
@@ -312,11 +312,11 @@ async def test_events_that_come_while_the_log_is_read_are_neither_lost_nor_doubl
         if total < there + 40:
             total += 1
             MemoryEventLog.append(log, TOPIC, Event(str(total)))
-            feed.nudge()
+            feed.request_refresh()
 
     setattr(log, moment, interrupt)
     follower = Follower(feed)
-    feed.nudge()
+    feed.request_refresh()
     assert await texts_until(follower, there + 40) == numbers(1, there + 40)
 
 
@@ -340,11 +340,11 @@ async def test_crossings_between_the_log_and_the_ring_lose_and_double_nothing(
             count = chance.randint(1, 4)
             publish(log, *numbers(top + 1, top + count))
             top += count
-            feed.nudge()
+            feed.request_refresh()
             await asyncio.sleep(0)
         done = True
         log.close(TOPIC)
-        feed.nudge()
+        feed.request_refresh()
 
     async def reader() -> None:
         nonlocal crossings

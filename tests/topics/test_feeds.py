@@ -108,7 +108,7 @@ async def test_a_feed_lingers_and_then_gives_its_memory_back(feeds: Feeds, log: 
     monkeypatch.setattr(feed_module, "budget", budget := Budget())
     feed = await feeds.open("a")
     log.append("a", Event("x" * 1000))
-    await feed.look()
+    await feed.refresh()
     assert budget.used > 1000
     feeds.release(feed)
     assert await feeds.open("a") is feed, "who comes back finds it"
@@ -134,7 +134,7 @@ async def test_rings_together_keep_to_the_budget(feeds: Feeds, log: Watched, mon
         feed = await feeds.open(name)
         for _ in range(20):
             log.append(name, [Event("x" * 1000)] * 5)
-            await feed.look()
+            await feed.refresh()
     assert budget.used <= 50_000 + 4 * 1_100, "but for the newest event of each, which always stays"
     whole = await feeds.open("d")
     follower = Follower(whole)

@@ -236,7 +236,7 @@ async def test_the_tag_on_a_loop_says_what_to_do() -> None:
 
 
 def test_a_process_that_serves_nothing_may_not_publish_to_its_own_memory(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend._current, "serves", False)
+    monkeypatch.setattr(backend._process_log, "serves", False)
     monkeypatch.delitem(sys.modules, "django.core.asgi", raising=False)
     publish(NAME, "under test it may")
     saved = _TestState.saved_data
@@ -245,9 +245,9 @@ def test_a_process_that_serves_nothing_may_not_publish_to_its_own_memory(log: Ev
         for verb in (lambda: publish(NAME, "x"), lambda: close_topic(NAME), lambda: Topic(NAME).delete()):
             with pytest.raises(ConfigurationError, match=r"has not served a request.*AGENT_SSE\['EVENT_LOG'\].*Nothing was"):
                 verb()
-        monkeypatch.setattr(backend._current, "serves", True)
+        monkeypatch.setattr(backend._process_log, "serves", True)
         publish(NAME, "it serves")
-        monkeypatch.setattr(backend._current, "serves", False)
+        monkeypatch.setattr(backend._process_log, "serves", False)
         monkeypatch.setattr(type(log), "crosses_processes", True)
         publish(NAME, "others read it")
     finally:
@@ -303,10 +303,10 @@ print(publish("a", 1).offset)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("memory", "it is a dict"),
-        ({}, "it is a dict"),
+        ("memory", "it must be a dict"),
+        ({}, "it must be a dict"),
         ({"BACKEND": "no.such.Log"}, "cannot be imported"),
-        ({"BACKEND": "django.http.HttpResponse"}, "no EventLog"),
+        ({"BACKEND": "django.http.HttpResponse"}, "not an EventLog"),
         ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {"MAX_EVENT": 5}}, "'MAX_EVENT'"),
         ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": 5}, "a dict"),
         ({"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "options": {}}, "a dict"),
@@ -361,7 +361,7 @@ async def test_a_value_that_could_reach_another_topic_is_not_found(value: str) -
         (("a.{id!r}",), {}, "by the field's name alone"),
         (("a.{id:>3}",), {}, "by the field's name alone"),
         (("a.{id.real}",), {}, "by the field's name alone"),
-        (("a.{id",), {}, "no topic's name with"),
+        (("a.{id",), {}, "not a topic's name with"),
         (("a",), {"start": "now"}, "'oldest' begins"),
         (("a",), {"heartbeats": 1}, "did you mean 'heartbeat'"),
     ],

@@ -111,21 +111,21 @@ def test_a_surrogate_in_data_is_named_by_its_place_and_the_data_is_not_shown():
 
 
 @pytest.mark.parametrize(
-    ("bad", "mend"),
+    ("bad", "hint"),
     [(None, 'data="" is an event'), (42, "json.dumps"), ({"a": 1}, "json.dumps"), (b"x", "Decode"), (bytearray(b"x"), "Decode")],
 )
-def test_data_must_be_text(bad, mend):
+def test_data_must_be_text(bad, hint):
     message = refusals(bad)
     assert message.startswith(f"data must be a str, not {type(bad).__name__}. ")
-    assert mend in message
+    assert hint in message
 
 
 @pytest.mark.parametrize("field", ["event", "id"])
-@pytest.mark.parametrize(("bad", "mend"), [(7, "str()"), (b"7", "Decode"), (["7"], "str()"), (True, "str()")])
-def test_event_and_id_must_be_text(field, bad, mend):
+@pytest.mark.parametrize(("bad", "hint"), [(7, "str()"), (b"7", "Decode"), (["7"], "str()"), (True, "str()")])
+def test_event_and_id_must_be_text(field, bad, hint):
     message = refusals(**{field: bad})
     assert message.startswith(f"{field} must be a str, not {type(bad).__name__}. ")
-    assert mend in message
+    assert hint in message
 
 
 @pytest.mark.parametrize("good", [0, 1, 3000, MAX_RETRY])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from django.db import connections, transaction
 
@@ -17,14 +16,15 @@ from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..records import Appended, Head, Page, TopicState
 from .notes import DELETED, FOLLOWED
 from .retention import floor_of, is_worth_it
-from .store import Found, Rows, Sized
-from .transactions import is_open, read, written
+from .store import Sized, TopicRow, TopicStore
+from .transactions import is_open, read, write
 
 ATTEMPTS = 10
-"""How often somebody else may make, delete or trim a topic between two of our statements about it."""
+"""How often others may make, delete or trim a topic between two of our statements about it."""
 KEYS_EVERY = 64
-"""Appends with a key after which old keys are looked for."""
+"""Events between two deletions of old keys."""
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -45,18 +45,18 @@ class DatabaseEventLog(EventLog):
         super().__init__(**options)
         if alias is not None and not isinstance(alias, str):
             raise ConfigurationError(
-                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it is a name in DATABASES"
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it must be a name in DATABASES"
             )
         self._named: str | None = alias
         self._now: Callable[[], float] = time.time
 
     @property
     def alias(self) -> str:
-        """The database, by its name in ``DATABASES``."""
-        return self._named or Rows.database()
+        """The name in ``DATABASES`` of the database that keeps the topics."""
+        return self._named or TopicStore.database()
 
     def check(self) -> list[str]:
-        """What keeps this log from working in this project, a sentence each."""
+        """See ``EventLog``."""
         alias = self.alias
         if alias not in connections:
             return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}, DATABASES has {', '.join(connections)}"]
@@ -91,108 +91,111 @@ class DatabaseEventLog(EventLog):
                 "outside_transaction=True needs a second connection that writes, and SQLite has one writer, this transaction: "
                 "publish before or after it, or use PostgreSQL. Nothing was appended"
             )
-        if any(isinstance(hook, _Ring) and hook.topic == topic for _, hook, *_ in connections[alias].run_on_commit):
+        # Another connection would wait for a lock that this thread holds, and this thread for that connection.
+        if any(isinstance(hook, _Notification) and hook.topic == topic for _, hook, *_ in connections[alias].run_on_commit):
             raise TransactionRefused(
                 f"outside_transaction=True would wait for ever: this transaction has itself published to {topic!r}, and holds "
                 "its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
             )
         return writers.submit(call).result()
 
-    def _ring(self, topic: str) -> Callable[[], object]:
-        return _Ring(topic, self.changed)
+    def _notify(self, topic: str) -> None:
+        self._when_visible(_Notification(topic, self.on_change))
 
-    def _write(self, body: Callable[[Rows], _T]) -> _T:
+    def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
-        return written(alias, partial(body, Rows(alias)))
+        return write(alias, body, TopicStore(alias), *args, **kwargs)
 
-    def _read(self, body: Callable[[Rows], _T]) -> _T:
+    def _read(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
-        return read(alias, partial(body, Rows(alias)))
+        return read(alias, body, TopicStore(alias), *args, **kwargs)
 
     # Verbs
 
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None) -> Appended:
-        return self._write(lambda rows: self._appended(rows, topic, events, expect, key))
+        return self._write(self._appended, topic, events, expect, key)
 
-    def _appended(self, rows: Rows, name: str, events: Sized, expect: int | None, key: str | None) -> Appended:
+    def _appended(self, store: TopicStore, name: str, events: Sized, expect: int | None, key: str | None) -> Appended:
         now = self._now()
         size = sum(size for _, size in events)
+        # The UPDATE of advance() comes first. It takes the topic's lock, so that offsets follow the order of the commits; and on
+        # SQLite a transaction that reads first may not be able to write later. Why it changes no row is asked afterwards.
         for _ in range(ATTEMPTS):
-            if key is not None and (topic := rows.lock(name)) is not None:
-                before = rows.repeated(topic, key, now - self.limits.key_window)
+            if key is not None and (topic := store.lock(name)) is not None:
+                before = store.repeated(topic, key, now - self.limits.key_window)
                 if before is not None:
                     return before
-            topic = rows.advance(name, len(events), size, now, expect)
+            topic = store.advance(name, len(events), size, now, expect)
             if topic is not None:
-                appended = rows.add(topic, events, now)
+                appended = store.add(topic, events, now)
                 if key is not None:
-                    self._remember(rows, topic, key, appended, now)
-                self._retain(rows, topic, now)
+                    self._remember(store, topic, key, appended, now)
+                self._retain(store, topic, now)
                 return appended
-            self._make(rows, name, expect, now)
+            self._make(store, name, expect, now)
         raise _restless(name)
 
-    def _make(self, rows: Rows, name: str, expect: int | None, now: float) -> None:
-        """Make the topic that takes no append because there is none; refuse for any other reason."""
-        topic = rows.find(name)
+    def _make(self, store: TopicStore, name: str, expect: int | None, now: float) -> None:
+        """Find out why an append changed no row: make the topic if there is none, and raise for any other reason."""
+        topic = store.find(name)
         if topic is not None and topic.closed:
             raise TopicClosed(f"the topic {name!r} is closed ({topic.closed}); delete() it, or publish to another name")
         top = 0 if topic is None else topic.top
         if expect is not None and expect != top:
-            raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: somebody else appended", top)
+            raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: another publisher has appended", top)
         if topic is None:
-            self._make_new(rows, name, now)
+            self._make_new(store, name, now)
 
-    def _make_new(self, rows: Rows, name: str, now: float) -> None:
-        rows.make(name, now)
+    def _make_new(self, store: TopicStore, name: str, now: float) -> None:
+        store.make(name, now)
         most = self.limits.max_topics
-        self._evicted(rows.make_room(most, name, now - FOLLOWED_FOR), most)
+        self._evicted(store.make_room(most, name, now - FOLLOWED_FOR), most)
 
-    def _remember(self, rows: Rows, topic: Found, key: str, appended: Appended, now: float) -> None:
-        rows.remember(topic, key, appended, now)
+    def _remember(self, store: TopicStore, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
+        store.remember(topic, key, appended, now)
         if topic.top // KEYS_EVERY != (topic.top - len(appended)) // KEYS_EVERY:
-            rows.forget_keys(topic, now - self.limits.key_window)
+            store.forget_keys(topic, now - self.limits.key_window)
 
-    def _retain(self, rows: Rows, topic: Found, now: float) -> None:
-        """Delete what is beyond the limits, once it is worth it."""
+    def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
+        """Delete what is beyond the limits, once there is enough of it."""
         limits = self.limits
         if is_worth_it(topic, limits, now):
-            rows.drop(topic, floor_of(rows, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
+            store.drop(topic, floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
 
-    def _kept_after(self, rows: Rows, topic: Found) -> int:
-        """The floor as it is read: without what is too old or too much, deleted or not."""
-        return floor_of(rows, topic, self.limits.max_events, None, self._now() - self.limits.max_age)
+    def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
+        """Return the floor for readers: beyond the limits nothing is read, deleted or not."""
+        return floor_of(store, topic, self.limits.max_events, None, self._now() - self.limits.max_age)
 
     def _read_after(self, topic: str, offset: int, limit: int) -> Page:
-        return self._read(lambda rows: self._page(rows, topic, offset, limit))
+        return self._read(self._page, topic, offset, limit)
 
-    def _page(self, rows: Rows, name: str, offset: int, limit: int) -> Page:
-        before: Found | None = None
+    def _page(self, store: TopicStore, name: str, offset: int, limit: int) -> Page:
+        before: TopicRow | None = None
         for _ in range(ATTEMPTS):
-            topic = rows.find(name)
+            topic = store.find(name)
             if topic is None:
-                return Page(vanished=not rows.notes.since(DELETED, self._now() - DELETED_FOR).filter(name=name).exists())
-            floor = self._kept_after(rows, topic)
+                return Page(lost=not store.notes.since(DELETED, self._now() - DELETED_FOR).filter(name=name).exists())
+            floor = self._kept_after(store, topic)
             after = max(offset, floor)
-            records = rows.records(topic, after, limit) if after < topic.top and limit > 0 else []
+            records = store.records(topic, after, limit) if after < topic.top and limit > 0 else []
             if records or after >= topic.top or limit <= 0:
                 return Page(epoch=topic.epoch, floor=floor, top=topic.top, closed=topic.closed or None, records=records)
             if topic == before:
-                raise rows.lacks(topic, after)
-            before = topic  # it was trimmed or deleted between the two queries, or is broken
+                raise store.lacks(topic, after)
+            before = topic  # trimmed or deleted between the two queries; if it is the same once more, a row is missing
         raise _restless(name)
 
     def _state(self, topic: str) -> TopicState:
-        return self._read(lambda rows: self._stated(rows, topic))
+        return self._read(self._stated, topic)
 
-    def _stated(self, rows: Rows, name: str) -> TopicState:
-        topic = rows.find(name)
+    def _stated(self, store: TopicStore, name: str) -> TopicState:
+        topic = store.find(name)
         if topic is None:
             return TopicState()
-        floor, gone, oldest_at = self._kept_after(rows, topic), topic.gone, topic.oldest_at
+        floor, gone, oldest_at = self._kept_after(store, topic), topic.gone, topic.oldest_at
         if floor > topic.floor:
-            row = rows.row_after(topic, floor)
-            gone = rows.bytes_until(topic, floor, row)
+            row = store.row_after(topic, floor)
+            gone = store.bytes_until(topic, floor, row)
             oldest_at = topic.appended_at if row is None else row.at
         kept = floor < topic.top
         return TopicState(
@@ -206,77 +209,88 @@ class DatabaseEventLog(EventLog):
             newest_at=topic.appended_at if kept else None,
         )
 
-    def _heads(self, topics: list[str]) -> dict[str, Head]:
-        return self._read(lambda rows: {name: self._head(head, at) for name, head, at in rows.heads(topics)})
+    def _summaries(self, topics: list[str]) -> dict[str, Head]:
+        return self._read(self._current_heads, topics)
+
+    def _current_heads(self, store: TopicStore, topics: list[str]) -> dict[str, Head]:
+        return {name: self._head(head, at) for name, head, at in store.summaries(topics)}
 
     def _head(self, head: Head, appended_at: float) -> Head:
-        """Without what is too much, and without anything where all is too old."""
+        """Return ``head`` with the floor that readers see, as ``_kept_after`` does."""
         if appended_at <= self._now() - self.limits.max_age:
             return head._replace(floor=head.top)
         return head._replace(floor=int(max(head.floor, head.top - self.limits.max_events)))
 
     def _close(self, topic: str, reason: str) -> bool:
-        return self._write(lambda rows: self._closed(rows, topic, reason))
+        return self._write(self._closed, topic, reason)
 
-    def _closed(self, rows: Rows, name: str, reason: str) -> bool:
+    def _closed(self, store: TopicStore, name: str, reason: str) -> bool:
         for _ in range(ATTEMPTS):
-            if rows.close(name, reason):
+            if store.close(name, reason):
                 return True
-            if rows.find(name) is not None:
+            if store.find(name) is not None:
                 return False
-            self._make_new(rows, name, self._now())
+            self._make_new(store, name, self._now())
         raise _restless(name)
 
     def _delete(self, topic: str) -> bool:
-        return self._write(lambda rows: self._deleted(rows, topic))
+        return self._write(self._deleted, topic)
 
-    def _deleted(self, rows: Rows, name: str) -> bool:
-        topic = rows.lock(name)
+    def _deleted(self, store: TopicStore, name: str) -> bool:
+        topic = store.lock(name)
         if topic is not None:
-            rows.delete(topic)
-            rows.notes.put(DELETED, [name], self._now(), DELETED_FOR)
+            store.delete(topic)
+            store.notes.put(DELETED, [name], self._now(), DELETED_FOR)
         return topic is not None
 
     def _note_followed(self, topics: list[str]) -> None:
         now = self._now()
-        missing = self._read(lambda rows: rows.notes.missing(FOLLOWED, topics, now - NOTE_EVERY / 2))
+        missing = self._read(_unnoted, topics, now - NOTE_EVERY / 2)
         if missing:  # no other process has noted them just now
-            self._write(lambda rows: rows.notes.put(FOLLOWED, missing, now, FOLLOWED_FOR))
+            self._write(_note_followed, missing, now)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
-        return self._write(lambda rows: self._trimmed(rows, topic, max_events, max_bytes, max_age))
+        return self._write(self._trimmed, topic, max_events, max_bytes, max_age)
 
-    def _trimmed(self, rows: Rows, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
-        topic = rows.lock(name)
+    def _trimmed(self, store: TopicStore, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
+        topic = store.lock(name)
         if topic is None:
             return 0
         now, limits = self._now(), self.limits
-        own = floor_of(rows, topic, limits.max_events, limits.max_bytes, now - limits.max_age)
-        floor = max(own, floor_of(rows, topic, max_events, max_bytes, None if max_age is None else now - max_age))
-        rows.drop(topic, floor)
-        rows.forget_keys(topic, now - limits.key_window)
+        own = floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age)
+        floor = max(own, floor_of(store, topic, max_events, max_bytes, None if max_age is None else now - max_age))
+        store.drop(topic, floor)
+        store.forget_keys(topic, now - limits.key_window)
         return floor - own
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         if prefix and not (prefix.isascii() and prefix.isprintable()):
             return []
-        return self._read(lambda rows: rows.names(prefix, after, limit))
+        return self._read(TopicStore.names, prefix, after, limit)
 
     def _clear_all(self) -> None:
-        self._write(lambda rows: rows.clear())
+        self._write(TopicStore.clear)
 
 
-class _Ring:
-    """Rings for a topic at the commit; until then it tells that the transaction holds the topic's lock."""
+class _Notification:
+    """A notification that waits for the commit. Until then it marks that the transaction holds the topic's lock."""
 
-    __slots__ = ("_changed", "topic")
+    __slots__ = ("_on_change", "topic")
 
-    def __init__(self, topic: str, changed: Callable[[str], object]) -> None:
+    def __init__(self, topic: str, on_change: Callable[[str], object]) -> None:
         self.topic = topic
-        self._changed = changed
+        self._on_change = on_change
 
     def __call__(self) -> None:
-        self._changed(self.topic)
+        self._on_change(self.topic)
+
+
+def _unnoted(store: TopicStore, topics: list[str], since: float) -> list[str]:
+    return store.notes.missing(FOLLOWED, topics, since)
+
+
+def _note_followed(store: TopicStore, topics: list[str], now: float) -> None:
+    store.notes.put(FOLLOWED, topics, now, FOLLOWED_FOR)
 
 
 def _restless(name: str) -> EventLogUnavailable:

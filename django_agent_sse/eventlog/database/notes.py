@@ -1,4 +1,4 @@
-"""What a database remembers about names of topics beside the topics: who is followed, and what was deleted."""
+"""Notes about topics' names, kept apart from the topics: which are followed, and which were deleted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Notes:
         self._alias = alias
 
     def since(self, kind: str, at: float) -> QuerySet[TopicNote]:
-        """The notes that are newer than that."""
+        """Return the notes that are newer than ``at``."""
         return TopicNote._default_manager.using(self._alias).filter(kind=kind, at__gt=at)
 
     def put(self, kind: str, names: list[str], now: float, lasts: float) -> None:
-        """Note something about names, and forget such notes that are older than ``lasts`` seconds."""
+        """Write notes of a kind, and delete those of the kind that are older than ``lasts`` seconds."""
         target = connections[self._alias].features.supports_update_conflicts_with_target
         TopicNote._default_manager.using(self._alias).bulk_create(
             [TopicNote(name=name, kind=kind, at=now) for name in sorted(names)],  # in one order: no two processes lock each other
@@ -36,7 +36,7 @@ class Notes:
         TopicNote._default_manager.using(self._alias).filter(kind=kind, at__lte=now - lasts)._raw_delete(self._alias)
 
     def missing(self, kind: str, names: list[str], since: float) -> list[str]:
-        """Those of these names about which nothing was noted since then."""
+        """Return those of these names that have no note since then."""
         noted = self.since(kind, since)
         found = {
             name for some in portions(self._alias, names) for name in noted.filter(name__in=some).values_list("name", flat=True)
@@ -54,6 +54,6 @@ class Notes:
 
 
 def portions(alias: str, names: list[str]) -> Iterator[list[str]]:
-    """As many names at once as a query of the database takes, with a few values beside them."""
+    """Yield the names in portions that fit into one query, with a few other parameters."""
     most = (connections[alias].features.max_query_params or _MOST_NAMES) - 2
     return (names[start : start + most] for start in range(0, len(names), most))

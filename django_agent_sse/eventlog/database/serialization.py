@@ -17,7 +17,7 @@ from ...exceptions import InvalidEvent
 from ...wire.event import Event, stored
 
 GIVE_WAY = 0.001
-"""Seconds after each ``SLICE`` of a large event in which other threads have their turn: the event loop takes many short ones."""
+"""Seconds of sleep after each ``SLICE`` of a large event, so that other threads run: an event loop needs many short turns."""
 MOST_ESCAPED = 1.5
 """Times its own length that the data of a large event may have as JSON: it writes NUL in six bytes, a quote in two. Drivers copy
 and escape what they send in steps that hold up the process; psycopg's grow with the square of a statement's length.
@@ -27,7 +27,7 @@ BASE64 = "base64"
 
 
 def pack(events: Iterable[Event]) -> str:
-    """The text: of each event its data, and only where it has them its name and ``retry``. JSON escapes NUL."""
+    """Return events as text: their data, and their name and ``retry`` only where they have them. JSON escapes NUL."""
     found = [*events]
     if len(found) == 1 and len(found[0].data) > SLICE:
         return _pack_large(found[0])
@@ -35,15 +35,15 @@ def pack(events: Iterable[Event]) -> str:
 
 
 def unpack(text: str) -> list[Event]:
-    """What ``pack`` was given.
+    """Return the events that ``pack`` has written.
 
     Raises:
-        ValueError: It is no such text.
+        ValueError: The text is damaged.
     """
     data, rest = _first(text) if len(text) > SLICE else (None, text)
     items = json.loads(rest)
     if not isinstance(items, list):
-        raise ValueError("it is no list")
+        raise ValueError("it is not a list")
     if data is not None:
         items[0] = [data, *items[0][1:]] if isinstance(items[0], list) else data
     return [_event(item) for item in items]
@@ -93,7 +93,7 @@ def _json(items: list[object]) -> str:
 
 
 def _first(text: str) -> tuple[str | None, str]:
-    """The data of the first event, read a ``SLICE`` at a time, and the text with ``""`` in its place."""
+    """Return the data of the first event, read a ``SLICE`` at a time, and the text with ``""`` in its place."""
     at = begin = text.find('"') + 1
     if text[:begin] not in ('["', '[["'):
         return None, text
@@ -110,7 +110,7 @@ def _first(text: str) -> tuple[str | None, str]:
 
 
 def _whole_escapes(text: str, begin: int, end: int) -> int:
-    """``end``, or up to five characters before it where that is inside an escape; none is cut by ``begin``."""
+    """Return ``end``, or the beginning of the escape that ``end`` would cut; ``begin`` cuts none."""
     for start in range(end - 5, end):
         if text[start : start + 1] == "\\":
             before = text[begin:start]
@@ -130,7 +130,7 @@ def _event(item: object) -> Event:
     if isinstance(item, str):
         return stored(item)
     if not isinstance(item, list) or not 2 <= len(item) <= 4:
-        raise ValueError(f"{item!r:.80} is no event")
+        raise ValueError(f"{item!r:.80} is not an event")
     data = item[0] if len(item) < 4 else _decoded(item[0], item[3])
     try:
         return stored(data, item[1], item[2] if len(item) > 2 else None)

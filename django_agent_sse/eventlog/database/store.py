@@ -1,4 +1,4 @@
-"""The rows of one database: every query of ``DatabaseEventLog``. Whoever changes anything of a topic has its lock."""
+"""Every query of ``DatabaseEventLog``. Whatever changes a topic or its rows must hold the topic's lock."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .serialization import pack, unpack
 
 ROW_EVENTS = 256
 ROW_BYTES = 262_144
-"""An append of more becomes several rows: a reader who needs one event of it does not read all of them, and no statement that
-inserts several is longer: drivers escape and copy a whole one before they send any of it, and hold up the process meanwhile.
+"""A larger append becomes several rows, so that a reader who needs one event of it does not read all. No statement that inserts
+several rows is longer: drivers escape and copy a whole one before they send any of it, and hold up the process meanwhile.
 """
 PARAMETERS = 90
 """PostgreSQL's ``concat()`` takes a hundred."""
@@ -30,7 +30,7 @@ PARAMETERS = 90
 Sized = list[tuple[Event, int]]
 
 
-class Found(NamedTuple):
+class TopicRow(NamedTuple):
     """A topic as it was found; the fields are those of ``LogTopic``."""
 
     pk: int
@@ -45,8 +45,8 @@ class Found(NamedTuple):
     appended_at: float
 
 
-class Row(NamedTuple):
-    """Some events, without them."""
+class EventRow(NamedTuple):
+    """A row of events, without the events."""
 
     last: int
     events: int
@@ -54,41 +54,45 @@ class Row(NamedTuple):
     at: float
 
 
-class Rows:
+class TopicStore:
     """The tables of one database."""
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
-        self.notes = Notes(alias)
 
     @staticmethod
     def database() -> str:
-        """The one that the project's routers write topics to."""
+        """Return the name of the database that the project's routers write topics to."""
         return router.db_for_write(LogTopic)
+
+    @property
+    def notes(self) -> Notes:
+        """The notes about topics' names."""
+        return Notes(self._alias)
 
     @property
     def _topics(self) -> QuerySet[LogTopic]:
         return LogTopic._default_manager.using(self._alias)
 
-    def _rows(self, topic: Found) -> QuerySet[LogRow]:
+    def _rows(self, topic: TopicRow) -> QuerySet[LogRow]:
         return LogRow._default_manager.using(self._alias).filter(topic=topic.pk)
 
-    def _keys(self, topic: Found) -> QuerySet[LogKey]:
+    def _keys(self, topic: TopicRow) -> QuerySet[LogKey]:
         return LogKey._default_manager.using(self._alias).filter(topic=topic.pk)
 
     # Topics
 
-    def find(self, name: str) -> Found | None:
-        """A topic as it is now."""
-        found = self._topics.filter(name=name).values_list(*Found._fields).first()
-        return None if found is None else Found(*found)
+    def find(self, name: str) -> TopicRow | None:
+        """Return a topic as it is now."""
+        found = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
+        return None if found is None else TopicRow(*found)
 
-    def lock(self, name: str) -> Found | None:
-        """The same, and nobody else changes it before the transaction ends. It writes, so SQLite gives the lock at once."""
+    def lock(self, name: str) -> TopicRow | None:
+        """Return a topic, locked until the transaction ends. It is a write, so that SQLite locks at once."""
         return self.find(name) if self._topics.filter(name=name).update(top=F("top")) else None
 
-    def advance(self, name: str, count: int, size: int, now: float, expect: int | None) -> Found | None:
-        """Lock the topic with its ``top`` moved on, if it is open and ends as expected; ``None`` where it is not so."""
+    def advance(self, name: str, count: int, size: int, now: float, expect: int | None) -> TopicRow | None:
+        """Lock a topic and move its ``top`` on, if it is open and ends as expected; else return ``None``."""
         takes = self._topics.filter(name=name, closed="")
         if expect is not None:
             takes = takes.filter(top=expect)
@@ -96,16 +100,16 @@ class Rows:
         return self.find(name) if takes.update(top=F("top") + count, total=F("total") + size, **at) else None
 
     def make(self, name: str, now: float, closed: str = "") -> None:
-        """Make a topic, if nobody else just has."""
+        """Make a topic, unless another process just has."""
         topic = LogTopic(name=name, epoch=new_epoch(), closed=closed, oldest_at=now, appended_at=now)
         self._topics.bulk_create([topic], ignore_conflicts=True)
 
     def close(self, name: str, reason: str) -> bool:
-        """Close an open topic; whether there was one."""
+        """Close an open topic. Return whether there was one."""
         return self._topics.filter(name=name, closed="").update(closed=reason) > 0
 
-    def delete(self, topic: Found) -> None:
-        """Delete a topic that is locked."""
+    def delete(self, topic: TopicRow) -> None:
+        """Delete a locked topic."""
         # Not delete(): it would load every row where somebody listens to the deletion of every model.
         self._rows(topic)._raw_delete(self._alias)
         self._keys(topic)._raw_delete(self._alias)
@@ -125,15 +129,15 @@ class Rows:
         victims = victims.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
         if connections[self._alias].features.has_select_for_update_skip_locked:
             victims = victims.select_for_update(skip_locked=True)  # one that is being written to is none
-        gone = [Found(*found) for found in victims.values_list(*Found._fields)[: int(surplus)]]
+        gone = [TopicRow(*found) for found in victims.values_list(*TopicRow._fields)[: int(surplus)]]
         for victim in gone:
             self.delete(victim)
         names = [victim.name for victim in gone]
         self.notes.forget(DELETED, names)
         return names
 
-    def heads(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
-        """Where topics are, and when they were last appended to: one query for as many as the database takes."""
+    def summaries(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
+        """Yield where topics are, and when they were last appended to, by one query for as many as it can hold."""
         for some in portions(self._alias, names):
             found = self._topics.filter(name__in=some)
             for name, epoch, floor, top, closed, at in found.values_list(
@@ -142,7 +146,7 @@ class Rows:
                 yield name, Head(epoch, floor, top, closed or None), at
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
-        """A page of names, sorted by their bytes."""
+        """Return a page of names, sorted by their bytes."""
         found = self._topics.filter(name__gte=prefix, name__lt=f"{prefix}\x7f", name__gt=after)  # names are below DEL
         return [*found.order_by("name").values_list("name", flat=True)[:limit]]
 
@@ -154,7 +158,7 @@ class Rows:
 
     # Events
 
-    def add(self, topic: Found, events: Sized, now: float) -> Appended:
+    def add(self, topic: TopicRow, events: Sized, now: float) -> Appended:
         """Add rows for what ``advance`` has made room for."""
         first = topic.top - len(events) + 1
         last, total = topic.top - len(events), topic.total - sum(size for _, size in events)
@@ -174,15 +178,16 @@ class Rows:
         return Appended(topic.epoch, first, topic.top)
 
     def _bound(self, payload: str) -> Any:
-        """A large payload as several parameters where the driver escapes each in one step, with the interpreter's lock held."""
+        """Return a large payload as several parameters where the driver escapes each one while it holds the GIL."""
         if len(payload) <= 2 * ROW_BYTES or connections[self._alias].vendor != "postgresql":
             return payload
         step = max(ROW_BYTES, len(payload) // PARAMETERS + 1)
         pieces = [Value(payload[at : at + step]) for at in range(0, len(payload), step)]
         return Func(*pieces, function="CONCAT", output_field=TextField())
 
-    def records(self, topic: Found, offset: int, limit: int) -> list[Record]:
-        """Consecutive events after ``offset``, which is not below the floor; none where the topic has changed since."""
+    def records(self, topic: TopicRow, offset: int, limit: int) -> list[Record]:
+        """Return consecutive events after ``offset``, which is not below the floor; none where the topic has changed since."""
+        # One query, and no more than PAGE_BYTES of it: the running total of the row before tells where to stop.
         after = self._rows(topic).filter(last__gt=offset).order_by("last")
         room = Subquery(after.values("total")[:1])
         found: list[Record] = []
@@ -207,13 +212,13 @@ class Rows:
                 found.append(Record(offset, event, at))
         return found
 
-    def row_after(self, topic: Found, offset: int) -> Row | None:
-        """The row with the event after ``offset``."""
-        found = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*Row._fields).first()
-        return None if found is None else Row(*found)
+    def row_after(self, topic: TopicRow, offset: int) -> EventRow | None:
+        """Return the row that holds the event after ``offset``."""
+        found = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
+        return None if found is None else EventRow(*found)
 
-    def last_where(self, topic: Found, goes: Callable[[Row], bool], after: int) -> int:
-        """By halving, the offset up to which rows go: where one does, those before it do. ``after`` where none does."""
+    def last_where(self, topic: TopicRow, goes: Callable[[EventRow], bool], after: int) -> int:
+        """Return the last offset of the rows that go, or ``after``, by bisection: where a row goes, all before it go."""
         low, high = after, topic.top
         while low < high:
             row = self.row_after(topic, (low + high) // 2)
@@ -225,20 +230,20 @@ class Rows:
                 high = row.last - row.events
         return low
 
-    def sizes(self, topic: Found, row: Row) -> list[int]:
-        """The sizes of a row's events."""
+    def sizes(self, topic: TopicRow, row: EventRow) -> list[int]:
+        """Return the sizes of a row's events."""
         payload = self._rows(topic).filter(last=row.last).values_list("payload", flat=True).first()
         return [size_of(event) for event in self._unpacked(topic, row.last, row.events, payload or "")]
 
-    def bytes_until(self, topic: Found, offset: int, row: Row | None) -> int:
-        """Bytes of the topic up to ``offset``, after which ``row`` goes on."""
+    def bytes_until(self, topic: TopicRow, offset: int, row: EventRow | None) -> int:
+        """Return the bytes of the topic up to ``offset``; ``row`` is the one with the next event."""
         if row is None:
             return topic.total
         inside = offset - (row.last - row.events)
         return row.total - sum(self.sizes(topic, row)[inside:])
 
-    def drop(self, topic: Found, floor: int) -> None:
-        """Move the floor of a topic that is locked, and delete the rows that are wholly below it."""
+    def drop(self, topic: TopicRow, floor: int) -> None:
+        """Move the floor of a locked topic, and delete the rows that are wholly below it."""
         if floor <= topic.floor:
             return
         row = self.row_after(topic, floor)
@@ -247,12 +252,12 @@ class Rows:
         oldest = topic.appended_at if row is None else row.at
         self._topics.filter(pk=topic.pk).update(floor=floor, gone=gone, oldest_at=oldest)
 
-    def lacks(self, topic: Found, offset: int) -> EventLogUnavailable:
-        """What to raise where the row after ``offset`` is not there."""
+    def lacks(self, topic: TopicRow, offset: int) -> EventLogUnavailable:
+        """Return the error for a missing row after ``offset``."""
         row = self.row_after(topic, offset)
         return _broken(topic, topic.top if row is None else row.last - row.events, "is missing")
 
-    def _unpacked(self, topic: Found, last: int, count: int, payload: str) -> list[Event]:
+    def _unpacked(self, topic: TopicRow, last: int, count: int, payload: str) -> list[Event]:
         try:
             events = unpack(payload)
         except ValueError as error:
@@ -263,19 +268,19 @@ class Rows:
 
     # Keys
 
-    def repeated(self, topic: Found, key: str, oldest: float) -> Appended | None:
-        """What was appended with this key since ``oldest``."""
+    def repeated(self, topic: TopicRow, key: str, oldest: float) -> Appended | None:
+        """Return what was appended with this key since ``oldest``, if anything was."""
         found = self._keys(topic).filter(digest=_digest(key), at__gt=oldest).values_list("first", "last").first()
         return None if found is None else Appended(topic.epoch, *found)
 
-    def remember(self, topic: Found, key: str, appended: Appended, now: float) -> None:
-        """Keep the key, also where it was used before the window."""
+    def remember(self, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
+        """Store a key; one that was used before the window is used again."""
         about = {"first": appended.first, "last": appended.last, "at": now}
         if not self._keys(topic).filter(digest=_digest(key)).update(**about):
             self._keys(topic).bulk_create([LogKey(topic_id=topic.pk, digest=_digest(key), **about)])
 
-    def forget_keys(self, topic: Found, until: float) -> None:
-        """Delete the keys that are as old as that."""
+    def forget_keys(self, topic: TopicRow, until: float) -> None:
+        """Delete the keys that are as old as ``until``."""
         self._keys(topic).filter(at__lte=until)._raw_delete(self._alias)
 
 
@@ -296,7 +301,7 @@ def _digest(key: str) -> str:
     return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _broken(topic: Found, last: int, what: str) -> EventUnreadable:
+def _broken(topic: TopicRow, last: int, what: str) -> EventUnreadable:
     return EventUnreadable(
         f"the topic {topic.name!r} is damaged: its row in {LogRow._meta.db_table} with topic_id={topic.pk} and last={last} "
         f"{what}. Restore it, or give up what is older: event_log().trim({topic.name!r}, max_events={topic.top - last}), or the "

@@ -6,7 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections, transaction
@@ -18,7 +19,7 @@ from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
 
 PATIENCE = 20.0
-"""Seconds for which a transaction of our own is tried again while others are in its way."""
+"""Seconds for which a transaction of our own is tried again while others hold the database."""
 LONGEST_PAUSE = 0.25
 
 _SQLITE_LOCKED = {5, 6}
@@ -31,19 +32,20 @@ _MISSING = {"42P01", "42703", 1146, 1054}
 _READ_ONLY = {"25006", 1290, 1792, 1836, _SQLITE_READ_ONLY}
 _FULL = {"53100", 1021, 1114, *_SQLITE_FULL}
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def is_open(alias: str) -> bool:
-    """Whether this thread has a transaction open there."""
+    """Return whether this thread has a transaction open in a database."""
     connection = connections[alias]
     return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
 
 
-def written(alias: str, body: Callable[[], _T]) -> _T:
-    """Do ``body``, whose first statement writes, in the caller's transaction, or in one of its own.
+def write(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call ``body``, whose first statement writes, in the caller's transaction or in one of its own.
 
-    One of its own is tried again where others were in its way, or where the connection turned out to be lost before its end.
+    Its own is tried again where others held the database, or where the connection turned out to be lost before the commit.
 
     Raises:
         EventLogUnavailable: The database failed. Nothing was appended; a transaction of the caller's can only roll back.
@@ -51,35 +53,35 @@ def written(alias: str, body: Callable[[], _T]) -> _T:
     """
     with explained(alias, "Nothing was changed"):
         if not is_open(alias):
-            return _tried(alias, lambda: _in_one(alias, body))
+            return _tried(alias, partial(_in_one, alias, body, *args, **kwargs))
         try:
-            return body()
+            return body(*args, **kwargs)
         except Error:
             if connections[alias].in_atomic_block:
                 transaction.set_rollback(True, using=alias)  # half an append must not be committed
             raise
 
 
-def read(alias: str, body: Callable[[], _T]) -> _T:
-    """Do ``body``, which reads and can begin anew.
+def read(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call ``body``, which reads and can be called again.
 
     Raises:
         EventLogUnavailable: The database failed.
         ConfigurationError: There is no such database.
     """
     with explained(alias, "Nothing was read"):
-        return body() if is_open(alias) else _tried(alias, body)
+        return body(*args, **kwargs) if is_open(alias) else _tried(alias, partial(body, *args, **kwargs))
 
 
 class _AtCommit(Exception):
-    """The transaction failed when it was to be committed: where the connection broke, nobody knows how it ended."""
+    """A commit failed. Where the connection broke, nobody knows whether the transaction was committed: it is not tried again."""
 
 
-def _in_one(alias: str, body: Callable[[], _T]) -> _T:
+def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     done = False
     try:
         with transaction.atomic(using=alias):
-            result = body()
+            result = body(*args, **kwargs)
             done = True
         return result
     except Error as error:
@@ -109,7 +111,7 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
 
 
 def _is_lost(connection: BaseDatabaseWrapper, before: object) -> bool:
-    """Whether the connection that there was is gone, as when the server was started anew; the next use then makes another."""
+    """Return whether the connection is gone, as after a restart of the server; the next use then makes another one."""
     if connection.connection is not before:
         return True  # Django has closed what it could not roll back
     if connection.is_usable():
@@ -119,7 +121,7 @@ def _is_lost(connection: BaseDatabaseWrapper, before: object) -> bool:
 
 
 def _code(error: BaseException) -> str | int | None:
-    """What the driver says that happened."""
+    """Return the driver's code for what happened."""
     cause = error.__cause__
     sqlite: int | None = getattr(cause, "sqlite_errorcode", None)
     if sqlite is not None:
@@ -132,13 +134,13 @@ def _code(error: BaseException) -> str | int | None:
 
 
 def is_locked(error: Error) -> bool:
-    """Whether others were in the way, so that it may go well another time."""
+    """Return whether others held the database, so that another try may succeed."""
     return _code(error) in _LOCKED
 
 
 @contextmanager
 def explained(alias: str, outcome: str) -> Iterator[None]:
-    """Turn what a database raises into what a publisher can act on."""
+    """Turn errors of the database into errors that say what to do."""
     try:
         yield
     except TransactionManagementError:
@@ -156,7 +158,7 @@ def explained(alias: str, outcome: str) -> Iterator[None]:
 
 
 def _is_missing(error: Error) -> bool:
-    """Whether the tables were not made yet, or not all of them."""
+    """Return whether tables or columns are missing."""
     return _code(error) in _MISSING or "no such table" in str(error) or "no such column" in str(error)
 
 
@@ -171,13 +173,13 @@ def _what(alias: str, error: Error) -> str:
     if code in _FULL:
         return f"the disk of {where} is full: free some of it; `Topic(…).delete()` and shorter retention make room in the tables."
     if code in _LOCKED:
-        return f"others held {where} for too long{_mend_lock(alias)}."
+        return f"others held {where} for too long{_lock_hint(alias)}."
     if isinstance(error, (OperationalError, InterfaceError)):
         return f"{where} cannot be reached, or gave up: is the server up, and are its host and password right?"
     return f"{where} refused what the event log asked of it." if isinstance(error, DatabaseError) else f"{where} failed."
 
 
-def _mend_lock(alias: str) -> str:
+def _lock_hint(alias: str) -> str:
     if connections[alias].vendor != "sqlite":
         return ": try again; shorter transactions help"
     return (

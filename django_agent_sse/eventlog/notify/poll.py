@@ -144,7 +144,7 @@ class Poll:
         for log, topics in followed.items():  # one, but for the moments when it is replaced
             self._asked_at = began = time.monotonic()
             try:
-                heads = await log.aheads(sorted(topics))
+                heads = await log.asummaries(sorted(topics))
             except Exception as error:
                 self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
                 outage.failed(error, topics)

@@ -71,7 +71,7 @@ def head(found: Sequence[Text]) -> tuple[Head, str, str]:
 def page(found: Sequence[object]) -> Page:
     """What the script for reading returns."""
     if len(found) == 1:
-        return Page(vanished=plain(found[0]) == "vanished")  # type: ignore[arg-type]
+        return Page(lost=plain(found[0]) == "vanished")  # type: ignore[arg-type]
     _, where, before, entries = found
     (epoch, floor, top, closed), nonce, forked = head(where)  # type: ignore[arg-type]
     return Page(

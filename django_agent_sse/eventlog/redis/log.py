@@ -74,7 +74,7 @@ class RedisEventLog(EventLog):
         self._indexes = [Index(server, self.keys) for server in self.servers]
         self._executor = ThreadPoolExecutor(THREADS, "django_agent_sse.redis")
         self.doorbell = self._rings = RedisDoorbell(
-            self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
+            self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
         )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
         self._unlisted = Trouble("topics cannot be entered in the lists", "They are published to and followed all the same.")
@@ -85,9 +85,10 @@ class RedisEventLog(EventLog):
     def _where(self, topic: str) -> Server:
         return self.servers[self._place(topic)]
 
-    def _ring(self, topic: str) -> Callable[[], object]:
-        """Ring here, unless the doorbell does, and brings the event along."""
-        return lambda: self._rings.hears(topic) or self.changed(topic)
+    def _notify(self, topic: str) -> None:
+        """Notify here, unless the server does, and brings the event along."""
+        if not self._rings.hears(topic):
+            self.on_change(topic)
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, body)
@@ -108,7 +109,7 @@ class RedisEventLog(EventLog):
             raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
         if found[0] == b"conflict":
             top = int(found[1])
-            raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
+            raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
         _, epoch, first, last, nonce, listed = found
         if not listed and int(first) <= int(last):
             self._afterwards(partial(self._list, topic))
@@ -196,7 +197,7 @@ class RedisEventLog(EventLog):
             nonce=nonce,
         )
 
-    def _heads(self, topics: list[str]) -> dict[str, Head]:
+    def _summaries(self, topics: list[str]) -> dict[str, Head]:
         found: dict[str, Head] = {}
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]

@@ -21,7 +21,7 @@ def findings(server: Server) -> Iterator[Finding]:
     try:
         told = server.twice(lambda: server.ask(_told))
     except (EventLogUnavailable, Lost) as error:
-        yield Finding(kind="unusable", about=str(error), mend="Nothing can be published or followed until that is mended.")
+        yield Finding(kind="unusable", about=str(error), hint="Nothing can be published or followed until that is fixed.")
         return
     yield from _unusable(server.named, told)
     yield from _evicts(server.named, told)
@@ -41,17 +41,17 @@ def _unusable(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
     version = str(told.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         yield Finding(
-            kind="unusable", about=f"the server of {named} is Redis {version}", mend="Take Redis 6.2 or Valkey 7.2, at least."
+            kind="unusable", about=f"the server of {named} is Redis {version}", hint="Take Redis 6.2 or Valkey 7.2, at least."
         )
     if told.get("cluster_enabled"):
         yield Finding(
             kind="unusable",
             about=f"the server of {named} is part of a Redis Cluster, which is not supported",
-            mend="List several single servers in 'url' instead: topics are dealt out among them.",
+            hint="List several single servers in 'url' instead: topics are dealt out among them.",
         )
     if told.get("role") == "slave":
         yield Finding(
-            kind="unusable", about=f"the server of {named} is a read-only replica", mend="Name the primary, or Sentinels."
+            kind="unusable", about=f"the server of {named} is a read-only replica", hint="Name the primary, or Sentinels."
         )
 
 
@@ -62,7 +62,7 @@ def _evicts(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
             kind="evicts",
             about=f"the server of {named} makes room by evicting keys (maxmemory-policy {policy}). All keys of topics expire, so "
             "it may take any of them: their followers are told (sse.gap), but the events are gone",
-            mend="Keep topics on a server of their own with maxmemory-policy noeviction; when that is full, publish() fails "
+            hint="Keep topics on a server of their own with maxmemory-policy noeviction; when that is full, publish() fails "
             "and says so.",
         )
 
@@ -81,5 +81,5 @@ def _forgets(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
             "(sse.gap, reason epoch)"
         )
     yield Finding(
-        kind="forgets", about=what, mend="Set appendonly yes: at most a second is lost then; none with appendfsync always."
+        kind="forgets", about=what, hint="Set appendonly yes: at most a second is lost then; none with appendfsync always."
     )

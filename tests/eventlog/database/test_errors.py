@@ -1,4 +1,4 @@
-"""What goes wrong with a database: typed errors that name the mend, and nothing half-appended."""
+"""What goes wrong with a database: typed errors that name the fix, and nothing half-appended."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def texts(log: DatabaseEventLog) -> list[str]:
 def test_without_the_migration_every_verb_names_it(entry: dict[str, Any]) -> None:
     with database("own", entry, migrate=False) as alias:
         log = DatabaseEventLog(ALIAS=alias)
-        mend = r"the tables of the event log are not in DATABASES\['own'\].*run `manage\.py migrate --database own`"
-        with pytest.raises(EventLogUnavailable, match=rf"{mend}.*Nothing was changed"):
+        hint = r"the tables of the event log are not in DATABASES\['own'\].*run `manage\.py migrate --database own`"
+        with pytest.raises(EventLogUnavailable, match=rf"{hint}.*Nothing was changed"):
             log.append(TOPIC, Event("x"))
         for verb in ("read_after", "state", "close", "delete", "trim"):
-            with pytest.raises(EventLogUnavailable, match=mend):
+            with pytest.raises(EventLogUnavailable, match=hint):
                 getattr(log, verb)(TOPIC)
-        with pytest.raises(EventLogUnavailable, match=mend):
-            log.heads([TOPIC])
-        with pytest.raises(EventLogUnavailable, match=mend):
+        with pytest.raises(EventLogUnavailable, match=hint):
+            log.summaries([TOPIC])
+        with pytest.raises(EventLogUnavailable, match=hint):
             log.topics()
 
 

@@ -100,14 +100,14 @@ def test_the_heads_of_five_hundred_topics_are_one_query(alias: str, log: Databas
     for name in names[:20]:
         log.append(name, Event("x"))
     with Queries(alias) as queries:
-        assert log.heads(names).keys() == set(names[:20])
+        assert log.summaries(names).keys() == set(names[:20])
     assert len(queries) == 1
 
 
 def test_more_names_than_a_query_takes_are_asked_for_in_parts(alias: str, log: DatabaseEventLog) -> None:
     log.append("t0", Event("x"))
     log.append("t70000", Event("x"))
-    assert log.heads([f"t{number}" for number in range(70_001)]).keys() == {"t0", "t70000"}
+    assert log.summaries([f"t{number}" for number in range(70_001)]).keys() == {"t0", "t70000"}
 
 
 # What it keeps
@@ -160,7 +160,7 @@ def test_some_events_may_be_too_old_in_the_middle_of_a_topic(alias: str) -> None
         log._now = lambda at=at: 1000.0 + 10 * at  # type: ignore[misc]
         log.append(TOPIC, events("one", "two"))
     log._now = lambda: 2505.0  # older than 1505: 51 of the 100 appends
-    page, state, head = log.read_after(TOPIC), log.state(TOPIC), log.heads([TOPIC])[TOPIC]
+    page, state, head = log.read_after(TOPIC), log.state(TOPIC), log.summaries([TOPIC])[TOPIC]
     assert (page.floor, page.records[0].offset, page.records[0].at) == (102, 103, 1510.0)
     assert (state.floor, state.events, state.oldest_at, state.newest_at) == (102, 98, 1510.0, 1990.0)
     assert head.top == 200
@@ -168,7 +168,7 @@ def test_some_events_may_be_too_old_in_the_middle_of_a_topic(alias: str) -> None
     log.append(TOPIC, Event("new"))
     assert stored(alias) == 99, "an append deletes what is too old"
     log._now = lambda: 9999.0
-    assert (log.state(TOPIC).events, log.heads([TOPIC])[TOPIC].floor) == (0, 201)
+    assert (log.state(TOPIC).events, log.summaries([TOPIC])[TOPIC].floor) == (0, 201)
     assert log.trim(TOPIC) == 0
     assert stored(alias) == 0
 
@@ -250,9 +250,9 @@ def test_no_statement_is_much_longer_than_what_is_appended(log: DatabaseEventLog
     [
         ("", "Expecting"),
         ('["a"', "Expecting"),
-        ("{}", "no list"),
-        ("[1]", "no event"),
-        ('[["a"]]', "no event"),
+        ("{}", "not a list"),
+        ("[1]", "not an event"),
+        ('[["a"]]', "not an event"),
         ('[["a",1]]', "must be a str"),
         ('[["a","b",-1]]', "negative"),
         ('[["a","b\\n"]]', "line feed"),
@@ -271,20 +271,20 @@ def test_a_page_is_read_again_where_somebody_trims_between_its_two_queries(
 ) -> None:
     log.append(TOPIC, Event("one"))
     log.append(TOPIC, Event("two"))
-    original, changes = store.Rows.records, [lambda: log.trim(TOPIC, max_events=1), lambda: log.delete(TOPIC)]
+    original, changes = store.TopicStore.records, [lambda: log.trim(TOPIC, max_events=1), lambda: log.delete(TOPIC)]
 
-    def records(self: store.Rows, *about: Any) -> Any:
+    def records(self: store.TopicStore, *about: Any) -> Any:
         if changes:
             changes.pop(0)()
         return original(self, *about)
 
-    monkeypatch.setattr(store.Rows, "records", records)
+    monkeypatch.setattr(store.TopicStore, "records", records)
     assert log.read_after(TOPIC).epoch == "", "trimmed first, then deleted"
     assert changes == []
 
 
 def test_a_topic_that_never_rests_is_given_up(alias: str, log: DatabaseEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.Rows, "make", lambda *about, **more: None)
+    monkeypatch.setattr(store.TopicStore, "make", lambda *about, **more: None)
     with pytest.raises(EventLogUnavailable, match=r"deleted, made or trimmed 10 times"):
         log.append(TOPIC, Event("x"))
     with pytest.raises(EventLogUnavailable, match=r"10 times"):
@@ -338,14 +338,14 @@ def on_a_server(alias: str, *verbs: str) -> set[str]:
     seen: set[str] = set()
 
     class Watched(DatabaseEventLog):
-        def _read(self, body: Any) -> Any:
+        def _read(self, body: Any, *args: Any, **kwargs: Any) -> Any:
             seen.add(threading.current_thread().name)
-            return super()._read(body)
+            return super()._read(body, *args, **kwargs)
 
     log = Watched(ALIAS=alias)
 
     async def main() -> None:
-        about: dict[str, Any] = {"aheads": [TOPIC]}
+        about: dict[str, Any] = {"asummaries": [TOPIC]}
         for _ in range(20):
             await asyncio.gather(*(getattr(log, verb)(about.get(verb, TOPIC)) for verb in verbs))
 
@@ -354,14 +354,14 @@ def on_a_server(alias: str, *verbs: str) -> set[str]:
 
 
 def test_what_the_hub_reads_is_read_by_two_threads_of_the_logs_own(alias: str) -> None:
-    assert on_a_server(alias, "aread_after", "aheads", "astate", "aread_after") == {"sse-log-read"}
+    assert on_a_server(alias, "aread_after", "asummaries", "astate", "aread_after") == {"sse-log-read"}
     assert len([one for one in threading.enumerate() if one.name == "sse-log-read"]) <= 2
 
 
 def test_under_a_loop_that_a_thread_waits_for_it_is_read_by_that_thread(log: DatabaseEventLog) -> None:
     seen = []
     original = log._read
-    log._read = lambda body: (seen.append(threading.current_thread()), original(body))[1]  # type: ignore[method-assign]
+    log._read = lambda *args: (seen.append(threading.current_thread()), original(*args))[1]  # type: ignore[method-assign]
     async_to_sync(log.aread_after)(TOPIC)
     assert seen == [threading.current_thread()]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -50,7 +53,7 @@ def rung() -> list[str]:
 @pytest.fixture
 def log(alias: str, rung: list[str]) -> DatabaseEventLog:
     made = DatabaseEventLog(ALIAS=alias)
-    made.changed = rung.append
+    made.on_change = rung.append
     return made
 
 
@@ -220,7 +223,7 @@ def test_outside_its_transaction_a_publisher_is_seen_at_once_whatever_becomes_of
 
 
 @pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
-def test_on_sqlite_that_is_refused_with_the_mend(log: DatabaseEventLog) -> None:
+def test_on_sqlite_that_is_refused_with_a_hint(log: DatabaseEventLog) -> None:
     with atomic(log), pytest.raises(TransactionRefused, match=r"SQLite has one writer.*PostgreSQL\. Nothing was appended"):
         log.append(TOPIC, Event("x"), outside_transaction=True)
     assert log.append(TOPIC, Event("x"), outside_transaction=True).first == 1, "there is no transaction to be outside of"
@@ -229,39 +232,74 @@ def test_on_sqlite_that_is_refused_with_the_mend(log: DatabaseEventLog) -> None:
 # By publish()
 
 
-def test_publish_on_commit_appends_then_and_returns_nothing(project: str) -> None:
+def functions_of(call: Callable[[], object]) -> list[tuple[str, str]]:
+    """The package's functions that a call runs in this thread: file and name of each, in their order."""
+    seen: list[tuple[str, str]] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        home, inside, file = frame.f_code.co_filename.rpartition("/django_agent_sse/")
+        if event == "call" and inside and "/tests/" not in home:
+            seen.append((file, frame.f_code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return seen
+
+
+@pytest.mark.parametrize("backend_of", [DATABASE, MEMORY["BACKEND"]], ids=["database", "memory"])
+def test_publishing_is_a_straight_line_that_an_editor_can_follow(project: str, backend_of: str, settings: Any) -> None:
+    """No function on it is one that was made on the way, where "go to definition" would stop."""
+    if backend_of == MEMORY["BACKEND"]:
+        settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
+    publish(TOPIC, "one")
+    path = functions_of(lambda: publish(TOPIC, "two"))
+    names = [name for _, name in path if "<genexpr>" not in name]
+    assert [name for name in names if "<lambda>" in name or "<locals>" in name] == []
+    straight = ["publish", "Topic.publish", "EventLog.append", f"{backend_of.rpartition('.')[2]}._append"]
+    assert [name for name in names if name in straight] == straight
+    assert len({file for file, _ in path}) <= 15
+
+
+def test_django_publishes_at_the_commit(project: str) -> None:
     with transaction.atomic(using=project):
-        assert publish(TOPIC, "one", on_commit=True) is None
-        assert publish_many(TOPIC, ["two", "three"], on_commit=True) is None
-        assert Topic(TOPIC).publish("four", on_commit=True) is None
-        assert close_topic(TOPIC, on_commit=True) is None
+        transaction.on_commit(partial(publish, TOPIC, "one"), using=project)
+        transaction.on_commit(partial(publish_many, TOPIC, ["two", "three"], event="log"), using=project)
+        transaction.on_commit(partial(Topic(TOPIC).publish, "four"), using=project)
+        transaction.on_commit(partial(close_topic, TOPIC), using=project)
         assert not Topic(TOPIC).state().exists
     state = Topic(TOPIC).state()
     assert (state.top, state.closed) == (4, "completed")
-    with pytest.raises(TopicClosed):
-        publish(TOPIC, "without a transaction it is now, and raises", on_commit=True)
-
-
-def test_what_cannot_be_published_is_refused_before_the_commit(project: str) -> None:
-    with transaction.atomic(using=project):
-        with pytest.raises(InvalidEvent):
-            publish(TOPIC, object(), on_commit=True)
-        with pytest.raises(InvalidEvent):
-            publish(TOPIC, "x", key="", on_commit=True)
-        with pytest.raises(TransactionRefused, match="ask for one"):
-            publish(TOPIC, "x", on_commit=True, outside_transaction=True)
-        with pytest.raises(TransactionRefused, match="ask for one"):
-            close_topic(TOPIC, on_commit=True, outside_transaction=True)
-    assert not Topic(TOPIC).state().exists
 
 
 def test_a_failure_after_the_commit_is_logged_and_others_go_on(project: str, caplog: Any) -> None:
     close_topic(TOPIC)
     with transaction.atomic(using=project):
-        publish(TOPIC, "late", on_commit=True)
-        publish("other", "x", on_commit=True)
+        transaction.on_commit(partial(publish, TOPIC, "late"), using=project, robust=True)
+        transaction.on_commit(partial(publish, "other", "x"), using=project)
     assert "is closed" in caplog.text
     assert Topic("other").state().top == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(publish, TOPIC, "x"),
+        partial(publish_many, TOPIC, ["x"]),
+        partial(close_topic, TOPIC),
+        partial(Topic(TOPIC).publish, "x"),
+        partial(Topic(TOPIC).publish_many, ["x"]),
+        partial(Topic(TOPIC).close),
+    ],
+)
+@pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
+def test_on_commit_is_no_argument_of_ours(call: Any, project: str) -> None:
+    with pytest.raises(TypeError, match="on_commit"):
+        call(on_commit=True)
+    assert not Topic(TOPIC).state().exists
 
 
 @pytest.mark.parametrize("alias", ["postgres"], indirect=True)
@@ -275,15 +313,15 @@ def test_publish_outside_the_transaction(project: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_with_a_log_that_is_in_no_database_on_commit_is_that_of_the_default_one(settings: Any) -> None:
+def test_a_log_that_is_in_no_database_appends_at_once_or_at_the_commit(settings: Any) -> None:
     settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
     backend.reset()
     with transaction.atomic():
         publish(TOPIC, "at once")
-        assert publish(TOPIC, "committed", on_commit=True) is None
+        transaction.on_commit(partial(publish, TOPIC, "committed"))
         assert Topic(TOPIC).publish("too", outside_transaction=True).offset == 2
     with pytest.raises(Stop), transaction.atomic():
-        publish(TOPIC, "lost", on_commit=True)
+        transaction.on_commit(partial(publish, TOPIC, "lost"))
         raise Stop
     found = backend.event_log().read_after(TOPIC).records
     assert [record.event.data for record in found] == ["at once", "too", "committed"]
@@ -358,7 +396,7 @@ class InATestCase(TestCase):
 
     def test_bells_ring_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
         rung: list[str] = []
-        backend.event_log().changed = rung.append
+        backend.event_log().on_change = rung.append
         with self.captureOnCommitCallbacks(execute=True):
             publish(TOPIC, "one")
             assert rung == []

@@ -40,7 +40,7 @@ class Process:
         self.bell = LocalBell()
         self.ringer = Ringer(self.bell)
         self.log = SharedEventLog(str(file))
-        self.log.changed = self.ringer.changed
+        self.log.on_change = self.ringer.changed
         self.heard: set[str] = set()
         self.rings = 0
 

@@ -190,9 +190,9 @@ async def test_where_no_thread_can_be_had_publishing_goes_on(
 
 
 def test_the_log_of_the_process_rings_here_or_everywhere(tmp_path: Path) -> None:
-    assert backend.event_log().changed == bell.ring
+    assert backend.event_log().on_change == bell.ring
     with override_settings(AGENT_SSE=shared(tmp_path / "log")):
-        assert backend.event_log().changed == ringer_module.ringer.changed
+        assert backend.event_log().on_change == ringer_module.ringer.changed
 
 
 async def test_a_process_that_follows_ends_like_any_other(tmp_path: Path) -> None:

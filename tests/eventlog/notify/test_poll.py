@@ -147,7 +147,7 @@ async def test_an_error_of_any_kind_does_not_end_it(log: SharedEventLog, monkeyp
 
     follower = Follower(log, "a")
     poll = Poll(lambda: [follower.watch])
-    monkeypatch.setattr(log, "_heads", broken)
+    monkeypatch.setattr(log, "_summaries", broken)
     assert await poll.look() is not None
     monkeypatch.undo()
     assert await poll.look() == SLOWEST

@@ -31,7 +31,7 @@ def test_a_topic_whose_hash_was_evicted_begins_anew(log: RedisEventLog) -> None:
     before = log.append(TOPIC, [Event("1"), Event("2")])
     log.servers[0].client.delete(log.keys.topic(TOPIC)[0])
     page = log.read_after(TOPIC)
-    assert page.vanished, "nobody deleted it"
+    assert page.lost, "nobody deleted it"
     after = log.append(TOPIC, Event("new"))
     assert (after.first, after.last) == (1, 1)
     assert after.epoch != before.epoch

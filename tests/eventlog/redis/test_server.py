@@ -80,7 +80,7 @@ async def test_tls_is_the_caches_for_verbs_and_doorbells(server: Valkey, tmp_pat
         url = f"rediss://localhost:{port}/0"
         with override_settings(CACHES=cache(url, **trusting)):
             log = RedisEventLog()
-        log.heard = lambda topic, page: heard.append(topic)
+        log.on_notify = lambda topic, page: heard.append(topic)
         await log.doorbell.follow(TOPIC)
         assert (await log.aappend(TOPIC, Event("1"))).last == 1
         await eventually("the doorbell rings", lambda: heard)
@@ -189,7 +189,7 @@ def test_the_rights_that_the_documentation_names_are_enough(server: Valkey) -> N
     log.note_followed([TOPIC])
     assert len(log.read_after(TOPIC).records) == 2
     assert log.trim(TOPIC, max_events=1) == 1
-    assert log.heads([TOPIC])[TOPIC].floor == 1
+    assert log.summaries([TOPIC])[TOPIC].floor == 1
     epoch = log.state(TOPIC).epoch
     log.fork(TOPIC, epoch)
     assert log.state(TOPIC).epoch != epoch
