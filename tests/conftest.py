@@ -9,7 +9,7 @@ import pytest
 from django_agent_sse.eventlog.eviction import evictions
 from django_agent_sse.eventlog.failure_log import outage
 
-pytest_plugins = ["tests.background", "tests.together", "tests.services", "tests.npm"]
+pytest_plugins = ["tests.background", "tests.together", "tests.tiers", "tests.services", "tests.npm"]
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 from django.core.handlers.asgi import ASGIHandler
 from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Router
+from django_agent_sse.testing import SSEClient
 from tests.inprocess import Client, Site
 from tests.live.parser import Parser, Received
 
@@ -59,11 +61,31 @@ def connect(url: str, *, headers: Mapping[str, str] | None = None, application: 
     return Site(application or ASGIHandler()).connect(where, query=query, headers=given, **about)
 
 
-async def ask(url: str, *, broken_off: bool = False, **about: Any) -> Answer:
-    """The whole answer to a request to what is ``served``; or one that must be ``broken_off``."""
-    client = await connect(url, **about).over()
-    assert client.complete is not broken_off, f"the response is {'whole' if broken_off else 'cut'}"
-    return Answer(status=client.status, headers=client.headers, body=client.raw)
+async def ask(
+    url: str,
+    *,
+    broken_off: bool = False,
+    headers: Mapping[str, str] | None = None,
+    application: Any = None,
+    method: str = "GET",
+    body: bytes | None = None,
+    last_event_id: str | None = None,
+) -> Answer:
+    """The whole answer to a request to what is ``served``, by the client that the package ships; or one that is ``broken_off``.
+
+    That client takes an answer that is broken off for a failure of the test, rightly, so one that must be is asked for by ours.
+    """
+    if broken_off:
+        whole = {"application": application, "method": method, "body": body or b"", "last_event_id": last_event_id}
+        client = await connect(url, headers=headers, **whole).over()
+        assert not client.complete, "the response is whole"
+        return Answer(status=client.status, headers=client.headers, body=client.raw)
+    given = {"accept": "*/*", **{name.lower(): value for name, value in (headers or {}).items()}}
+    path, mark, query = url.partition("?")
+    async with SSEClient(application, enforce_csrf_checks=True, raise_request_exception=False) as asking:
+        stream = await asking.open(f"{quote(path)}{mark}{query}", method=method, headers=given, last_event_id=last_event_id, data=body)
+        await stream.rest()
+        return Answer(status=stream.status, headers=stream.headers, body=stream.body)
 
 
 async def ask_route(routes: Routes, url: str = "/", *, middleware: Sequence[str] = (), **about: Any) -> Answer:

@@ -40,6 +40,7 @@ class SSEClient:
         timeout: Seconds that anything is waited for.
         headers: Sent with every request.
         enforce_csrf_checks: Without it a POST needs no token, as with Django's clients; a given ``application`` always checks.
+        raise_request_exception: Raise what a view let pass, as Django's clients do; without it the test sees the 5xx response.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class SSEClient:
         timeout: float = TIMEOUT,
         headers: Mapping[str, str] | None = None,
         enforce_csrf_checks: bool = False,
+        raise_request_exception: bool = True,
     ) -> None:
         self.application = application or (ASGIHandler() if enforce_csrf_checks else _Unchecked())
         self.timeout = timeout
+        self.raise_request_exception = raise_request_exception
         self.headers = {name.lower(): value for name, value in (headers or {}).items()}
         self._session = AsyncClient()
         self._streams: list[ClientStream] = []
@@ -92,7 +95,7 @@ class SSEClient:
 
         Raises:
             StreamTimeout: It did not come.
-            Exception: What the application raised, also where Django made a 5xx response of it.
+            Exception: What the application raised, also where Django made a 5xx response of it (``raise_request_exception``).
         """
         body = data if isinstance(data, bytes) else b"" if data is None else json.dumps(data).encode()
         given = {"host": "testserver", "accept": "text/event-stream", **self.headers}
@@ -104,7 +107,7 @@ class SSEClient:
         stream = ClientStream(self, path, method, given, body, last_event_id)
         stream._again = {"path": path, "method": method, "headers": headers, "data": data}
         self._streams.append(stream)
-        await stream._begun(timeout)
+        await stream._begun(timeout, self.raise_request_exception)
         return stream
 
     async def __aenter__(self) -> SSEClient:

@@ -153,10 +153,10 @@ class ClientStream:
             self.last_event_id = event.id or None
         return event
 
-    async def _begun(self, timeout: float | None) -> None:
+    async def _begun(self, timeout: float | None, raise_request_exception: bool) -> None:
         await self._wait("the response to begin", lambda: self.status is not None, timeout)
         assert self.status is not None
-        if self.status >= 500 and self._run.reported is not None:
+        if self.status >= 500 and self._run.reported is not None and raise_request_exception:
             raise self._run.reported
         if not self._streams:
             await self._wait("the end of a response that is no event stream", lambda: self.ended, timeout)

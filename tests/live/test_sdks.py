@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from tests.npm import Node
@@ -27,19 +25,26 @@ WHOLE = "".join(TOKENS)
 PATIENCE = 60.0
 
 
+# They are imported where they are asked: it takes seconds, and every process of a run imports this file to know its tests.
 def openai_python(base: str) -> Iterator[str]:
+    import openai
+
     with openai.OpenAI(base_url=f"{base}/openai", api_key="k", max_retries=0) as client:
         for chunk in client.chat.completions.create(model="m", messages=QUESTION, stream=True):
             yield chunk.choices[0].delta.content or ""
 
 
 def openai_responses_python(base: str) -> Iterator[str]:
+    import openai
+
     with openai.OpenAI(base_url=f"{base}/openai", api_key="k", max_retries=0) as client:
         for event in client.responses.create(model="m", input="hello", stream=True):
             yield event.delta if event.type == "response.output_text.delta" else ""
 
 
 def anthropic_python(base: str) -> Iterator[str]:
+    import anthropic
+
     with anthropic.Anthropic(base_url=f"{base}/anthropic", api_key="k", max_retries=0) as client:
         for event in client.messages.create(model="m", max_tokens=9, messages=QUESTION, stream=True):
             yield getattr(event.delta, "text", "") if event.type == "content_block_delta" else ""

@@ -156,6 +156,11 @@ async def test_connections_are_closed_again_when_no_request_runs(project: None) 
 # Exceptions
 
 
+async def test_the_5xx_response_of_a_failing_view_is_seen_where_it_is_asked_for(project: None) -> None:
+    async with SSEClient(raise_request_exception=False) as client:
+        assert (await client.open("/fails/")).status == 500
+
+
 async def test_what_a_view_raises_is_raised_in_the_test(project: None) -> None:
     async with SSEClient() as client:
         with pytest.raises(RuntimeError, match="in the view"):
