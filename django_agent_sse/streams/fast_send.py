@@ -18,26 +18,26 @@ Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 _KEY: Final = "django_agent_sse.send"
 
 
-class Rest(Awaitable[None], Protocol):
+class PendingSend(Awaitable[None], Protocol):
     """What is left of a send that waits for its client."""
 
     def close(self) -> None:
         """Give it up."""
 
 
-def offering(scope: Scope, send: Send) -> Scope:
+def attach_send(scope: Scope, send: Send) -> Scope:
     """The scope with the server's ``send()`` noted for streams, if it is one that may be called from outside the task."""
     known = (getattr(send, "__module__", None) or "").startswith("uvicorn.")
     return {**scope, _KEY: send} if known else scope
 
 
-def offered_send(request: object) -> Send | None:
+def get_send(request: object) -> Send | None:
     """The server's ``send()`` for this request, if it was noted."""
     scope: Scope = getattr(request, "scope", {})
     return scope.get(_KEY)
 
 
-def send_now(send: Send, chunk: bytes) -> Rest | None:
+def send_now(send: Send, chunk: bytes) -> PendingSend | None:
     """Send a part of the body; ``None`` when that is done, else what is left to be awaited.
 
     Args:

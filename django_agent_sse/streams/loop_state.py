@@ -1,6 +1,6 @@
 """The open streams of one event loop, and the one clock that visits them.
 
-Everything that has a future or a timer belongs to one event loop. Streams are visited in buckets of a second (finer for
+Everything that has a future or a timer belongs to one event loop. Streams are ticking in buckets of a second (finer for
 short intervals), each at its own phase, so that heartbeats of many streams never go out all at once.
 """
 
@@ -39,7 +39,10 @@ class OpenStream(Protocol):
 
     number: int
     """Another one for each stream of the process."""
-    route: str
+
+    @property
+    def route(self) -> str:
+        """The route's URL pattern."""
 
     @property
     def heartbeat(self) -> float | None:
@@ -60,23 +63,23 @@ class OpenStream(Protocol):
         """What does not change about it."""
 
     @property
-    def lingers(self) -> bool:
+    def outlives_client(self) -> bool:
         """Whether its handler goes on though the transport is over."""
 
     def end(self, ending: Ending, *, retry: int | None = None) -> bool:
         """End the stream; call it on its loop. False where it had ended."""
 
 
-class Visited(Protocol):
+class Ticking(Protocol):
     """What the clock looks at."""
 
-    slot: float | None
+    due_slot: float | None
 
-    def visit(self, now: float) -> float | None:
+    def tick(self, now: float) -> float | None:
         """Do what is due at ``now`` (loop time, seconds); return when to come again, or ``None`` for never."""
 
 
-class LoopStreams:
+class LoopState:
     """The open streams of one event loop.
 
     Attributes:
@@ -96,53 +99,53 @@ class LoopStreams:
         self.sent.set_result(True)
         self.dropped: asyncio.Future[bool] = loop.create_future()
         self.dropped.set_result(False)
-        self._buckets: dict[float, set[Visited]] = {}
+        self._buckets: dict[float, set[Ticking]] = {}
 
     def add(self, stream: OpenStream) -> None:
         """Enter a stream."""
         stream.number = next(_numbers)
         self.streams.add(stream)
 
-    def watch(self, visited: Visited, interval: float | None) -> None:
+    def watch(self, ticking: Ticking, interval: float | None) -> None:
         """Visit every ``interval`` seconds or so (``None``: never), from a random phase on."""
         if interval is not None:
-            self._schedule(visited, self.loop.time() + interval * random.uniform(PHASE, 1))
+            self._schedule(ticking, self.loop.time() + interval * random.uniform(PHASE, 1))
 
     def discard(self, stream: OpenStream) -> None:
         """Forget a stream."""
         self.streams.discard(stream)
 
-    def unwatch(self, visited: Visited) -> None:
+    def unwatch(self, ticking: Ticking) -> None:
         """Visit it no more."""
-        if visited.slot is not None:
-            bucket = self._buckets.get(visited.slot)
+        if ticking.due_slot is not None:
+            bucket = self._buckets.get(ticking.due_slot)
             if bucket is not None:
-                bucket.discard(visited)
-            visited.slot = None
+                bucket.discard(ticking)
+            ticking.due_slot = None
 
     def end_all(self, ending: Ending) -> None:
         """End every stream of this loop; call it on the loop."""
         for stream in tuple(self.streams):
             stream.end(ending)
 
-    def _schedule(self, visited: Visited, due: float) -> None:
+    def _schedule(self, ticking: Ticking, due: float) -> None:
         grain = BUCKET if due - self.loop.time() >= FINE_BELOW else FINE_BUCKET
         slot = math.ceil(due / grain) * grain
         bucket = self._buckets.get(slot)
         if bucket is None:
             bucket = self._buckets[slot] = set()
-            self.loop.call_at(slot, self._visit, slot, context=contextvars.Context())  # not that of some request
-        bucket.add(visited)
-        visited.slot = slot
+            self.loop.call_at(slot, self._tick, slot, context=contextvars.Context())  # not that of some request
+        bucket.add(ticking)
+        ticking.due_slot = slot
 
-    def _visit(self, slot: float) -> None:
+    def _tick(self, slot: float) -> None:
         now = self.loop.time()
-        for visited in self._buckets.pop(slot):
-            visited.slot = None
+        for ticking in self._buckets.pop(slot):
+            ticking.due_slot = None
             try:
-                due = visited.visit(now)
+                due = ticking.tick(now)
             except Exception:  # the others in the bucket must not lose their heartbeat for it
-                logger.exception("a look at %r failed", visited)
+                logger.exception("a look at %r failed", ticking)
                 continue
             if due is not None:
-                self._schedule(visited, due)
+                self._schedule(ticking, due)

@@ -58,7 +58,7 @@ class ListenerWatch:
         if not self._descriptors:
             self.reset()
             registry.end_all(Ending.SHUTDOWN)
-        elif registry.here().streams:
+        elif registry.loop_state().streams:
             self._look_later(loop)
         else:
             self._loop = None

@@ -9,7 +9,7 @@ import threading
 import time
 
 from .endings import Ending
-from .loop_state import LoopStreams, OpenStream
+from .loop_state import LoopState, OpenStream
 
 CLOSING_SECONDS = 30.0
 """How long after a shutdown signal new streams are ended at once: a request that was under way may still start one."""
@@ -24,21 +24,21 @@ class Registry:
     def reset(self) -> None:
         """Forget every loop and stream, without ending them."""
         self._lock = threading.Lock()
-        self._loops: dict[asyncio.AbstractEventLoop, LoopStreams] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, LoopState] = {}
         self._closing_until = self._drained_until = 0.0
 
-    def here(self) -> LoopStreams:
+    def loop_state(self) -> LoopState:
         """The streams of the running loop."""
         loop = asyncio.get_running_loop()
         mine = self._loops.get(loop)
         if mine is None:
             with self._lock:
                 open_loops = {other: its for other, its in self._loops.items() if not other.is_closed()}
-                mine = open_loops[loop] = LoopStreams(loop, lambda: self.closing)
+                mine = open_loops[loop] = LoopState(loop, lambda: self.closing)
                 self._loops = open_loops
         return mine
 
-    def loops(self) -> list[LoopStreams]:
+    def loops(self) -> list[LoopState]:
         """The loops that have or had streams, and are not closed."""
         # No lock: a signal handler may interrupt the very thread that holds it.
         return [mine for loop, mine in list(self._loops.items()) if not loop.is_closed()]

@@ -67,7 +67,7 @@ def watch_signals() -> None:
 
 
 def _lingering() -> list[OpenStream]:
-    return [stream for stream in open_streams() if stream.lingers]
+    return [stream for stream in open_streams() if stream.outlives_client]
 
 
 def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]) -> None:

@@ -203,7 +203,7 @@ async def test_streams_end_when_the_process_listens_no_more(monkeypatch: pytest.
     monkeypatch.setattr("django_agent_sse.streams.recycling.LOOK_INTERVAL", 0.01)
     ended: list[str] = []
     monkeypatch.setattr(registry, "end_all", ended.append)
-    monkeypatch.setattr(registry.here(), "streams", {object()}, raising=False)
+    monkeypatch.setattr(registry.loop_state(), "streams", {object()}, raising=False)
     loop = asyncio.get_running_loop()
     watch = ListenerWatch()
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -12,15 +12,15 @@ import pytest
 from django.core.signals import got_request_exception
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import messages
+from django_agent_sse.streams import reconnection, reporting
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.messages import FIRST_RETRY, LAST_RETRY, ErrorStreak, jittered
+from django_agent_sse.streams.reconnection import FIRST_RETRY, LAST_RETRY, ErrorStreak, jittered
 from tests.inprocess import PATH, eventually, serve
 
 
 @pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages.random, "uniform", lambda low, high: (low + high) / 2)
+    monkeypatch.setattr(reconnection.random, "uniform", lambda low, high: (low + high) / 2)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ async def test_k08_on_error_that_fails_itself_changes_nothing(caplog: pytest.Log
 
 
 async def test_k08_on_error_that_hangs_is_cut(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(messages, "ON_ERROR_SECONDS", 0.05)
+    monkeypatch.setattr(reporting, "ON_ERROR_SECONDS", 0.05)
 
     async def on_error(c: Context, stream: Stream, error: BaseException) -> None:
         await asyncio.Event().wait()
