@@ -63,6 +63,14 @@ class Action(Enum):
     """Give up on a send that waits for the client."""
     BREAK_OFF = auto()
     """End the response without its end, so that nobody takes it for whole."""
+    REFUSE_WRITE = auto()
+    """Raise ``StreamClosed``."""
+    DROP_WRITE = auto()
+    """Say that it was dropped."""
+    KEEP_CALLBACK = auto()
+    """Keep an ``on_abort`` callback until the stream is aborted."""
+    RUN_CALLBACK = auto()
+    """Run it now: the stream was aborted before."""
     RELEASE = auto()
     """Let the response go on that waits for the handler's end."""
     CONCLUDE = auto()
@@ -204,7 +212,7 @@ class Lifecycle:
 
     def committed(self) -> Effects:
         """The response may begin: the handler has used the stream, or the commit timer has run out."""
-        if self._committed or self.ending is not None:
+        if self._committed:
             return ()
         self._committed = True
         return (Action.BEGIN_RESPONSE,)
@@ -223,11 +231,9 @@ class Lifecycle:
             ending: The word.
             retry: With ``kicked``: the client may come back, after so many milliseconds.
         """
-        if self.ending is None:
-            return self._end(ending, retry)
-        if ending is Ending.SHUTDOWN:  # it cuts the grace short, and ends a handler that goes on without its client
-            return self._cancel()
-        return ()
+        if self.ending is not None and ending is Ending.SHUTDOWN:
+            return self._cancel()  # it cuts the grace short, and ends a handler that goes on without its client
+        return self._end(ending, retry)
 
     def send_timed_out(self) -> Effects:
         """A send has waited for the client for too long."""
@@ -238,10 +244,22 @@ class Lifecycle:
         if self._closed:
             return ()
         self._closed = True
-        effects = self._end(Ending.CLIENT_DISCONNECT) if self.ending is None else (Action.DISCARD_UNSENT,)
+        effects = self._end(Ending.CLIENT_DISCONNECT) or (Action.DISCARD_UNSENT,)
         if self._opened and self.ending is not Ending.CLIENT_DISCONNECT:  # the server may still hold some of it
             effects += (WatchDeparture(unfinished=self.breaks_off),)
         return effects + self._conclude()
+
+    def wrote(self) -> Effects:
+        """The handler writes. Nothing is written after the end."""
+        if self.ending is None:
+            return ()
+        return (Action.DROP_WRITE,) if self.outlives_client else (Action.REFUSE_WRITE,)
+
+    def abort_callback_added(self) -> Effects:
+        """The handler has an ``on_abort`` callback more. After a regular end it is never called."""
+        if self.ending is None:
+            return (Action.KEEP_CALLBACK,)
+        return (Action.RUN_CALLBACK,) if self.ending.aborts else ()
 
     def drained(self) -> Effects:
         """The client has taken everything, and what the response waited for is over."""
@@ -267,7 +285,7 @@ class Lifecycle:
         if self._handler is not _Handler.REPORTING:
             return ()
         self._handler = _Handler.OVER
-        return self._end_unless_ended(Ending.HANDLER_ERROR) + self._tidy_up()
+        return self._end(Ending.HANDLER_ERROR) + self._tidy_up()
 
     def deadline(self) -> Effects:
         """The deadline that was set last has passed."""
@@ -279,6 +297,8 @@ class Lifecycle:
     # Rules
 
     def _end(self, ending: Ending, retry: int | None = None) -> Effects:
+        if self.ending is not None:
+            return ()
         rules = ending.rules
         self.ending = ending
         self._committed = True
@@ -303,12 +323,8 @@ class Lifecycle:
         rules = ending.rules
         if not self._control or rules.last_event is None:
             return Finish()
-        if ending is Ending.HANDLER_ERROR:
-            return Finish(rules.last_event, final=self._final_on_error)
-        return Finish(rules.last_event, final=rules.final and retry is None, retry=retry)
-
-    def _end_unless_ended(self, ending: Ending) -> Effects:
-        return self._end(ending) if self.ending is None else ()
+        final = self._final_on_error if ending is Ending.HANDLER_ERROR else rules.final and retry is None
+        return Finish(rules.last_event, final=final, retry=retry)
 
     def _cancel(self) -> Effects:
         """Cancel the handler, once: a second cancel would cut its cleanup."""
@@ -327,15 +343,15 @@ class Lifecycle:
         """What a handler's end means for the stream."""
         match outcome:
             case Outcome.RETURNED:
-                return self._end_unless_ended(Ending.TOPIC_CLOSED if followed else Ending.COMPLETED)
+                return self._end(Ending.TOPIC_CLOSED if followed else Ending.COMPLETED)
             case Outcome.ANSWERED if self._committed:
                 return (Action.DROP_ANSWER, *self._judge(Outcome.RETURNED, followed))
             case Outcome.ANSWERED:
                 return self._never_begin(Ending.COMPLETED, Action.ANSWER)
             case Outcome.CANCELLED:  # where we did not do it, the event loop is being closed
-                return self._end_unless_ended(Ending.SHUTDOWN)
+                return self._end(Ending.SHUTDOWN)
             case Outcome.INTERRUPTED:
-                return self._end_unless_ended(Ending.HANDLER_ERROR)
+                return self._end(Ending.HANDLER_ERROR)
             case Outcome.WRITE_REFUSED if self.ending is not None:
                 return ()
             case _ if self.ending is not None:
@@ -358,7 +374,5 @@ class Lifecycle:
         return effects + self._conclude()
 
     def _conclude(self) -> Effects:
-        if self.concluded or not self._closed or self._handler is not _Handler.OVER:
-            return ()
-        self.concluded = True
-        return (Action.CONCLUDE,)
+        self.concluded = self._closed and self._handler is _Handler.OVER
+        return (Action.CONCLUDE,) if self.concluded else ()

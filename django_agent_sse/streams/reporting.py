@@ -59,6 +59,22 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
         logger.exception("on_error of %s failed", route, extra={"route": route})
 
 
+def report_late_error(route: str, error: BaseException | None) -> None:
+    """Log what a handler raised after the end of its stream; it is told to nobody else."""
+    logger.error("%s failed after its end", route, exc_info=error, extra={"route": route})
+
+
+def report_late_answer(route: str) -> None:
+    """Log that a handler returned a response when events had been sent."""
+    logger.error("%s returned a response after the stream had begun; it was dropped", route)
+
+
+def report_abandoned(route: str, seconds: float) -> None:
+    """Log that a handler does not end though it was cancelled ``seconds`` ago."""
+    message = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
+    logger.warning(message, route, seconds, extra={"route": route})
+
+
 async def report_closed(stream: Stream, buffer: Buffer, ending: Ending, seconds: float) -> None:
     """Count a stream that is over, log one line, and send the signal: no payload, no query string."""
     route, events, size = stream.route, buffer.events, buffer.bytes

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from django.conf import settings
@@ -21,7 +20,7 @@ from ..signals import stream_opened
 from . import messages, stats
 from .buffer import Buffer
 from .callbacks import CLEANUP_SECONDS, Callback, Callbacks
-from .containment import contained, ends_process
+from .containment import contained, ends_process, heed_cancel
 from .context import Context
 from .endings import Ending
 from .handlers import Handler
@@ -30,13 +29,11 @@ from .options import StreamOptions
 from .reconnection import ErrorStreak
 from .recycling import listener_watch
 from .registry import registry
-from .reporting import OnError, own_cancel, report_closed, report_error
+from .reporting import OnError, own_cancel, report_abandoned, report_closed, report_error, report_late_answer, report_late_error
 from .shutdown import watch_signals
 from .stream import Stream, late_error
 from .threads import stream_context
 from .transport import Transport
-
-logger = logging.getLogger("django_agent_sse.stream")
 
 OPENING_INTERVAL = 0.25
 """Seconds between two looks whether a response that was made is being sent."""
@@ -76,23 +73,8 @@ class Supervisor:
     number: int
 
     def __init__(
-        self,
-        context: Context,
-        options: StreamOptions,
-        *,
-        control: bool,
-        streak: ErrorStreak,
-        on_error: OnError | None = None,
+        self, context: Context, options: StreamOptions, *, control: bool, streak: ErrorStreak, on_error: OnError | None = None
     ) -> None:
-        """Make the parts of a stream.
-
-        Args:
-            context: The request's.
-            options: The route's.
-            control: The client takes control events.
-            streak: The errors of the route.
-            on_error: The route's.
-        """
         self.context = context
         self._options = options
         self._streak = streak
@@ -110,10 +92,7 @@ class Supervisor:
         self.error: BaseException | None = None
 
     async def begin(self, handler: Handler) -> Transport | HttpResponseBase:
-        """Start the handler, and return when the response may begin.
-
-        Returns:
-            What to send, or a response that the handler returned instead.
+        """Start the handler. When the response may begin, return what to send, or the response that the handler returned instead.
 
         Raises:
             Exception: What the handler raised before that.
@@ -161,7 +140,10 @@ class Supervisor:
             if Action.RUN_HANDLER in self._lifecycle.started():
                 work = handler(self._stream)
                 del handler  # its arguments need not stay for as long as the stream
-                outcome = self._returned(await work)
+                result = await work
+                self._streak.length = 0
+                if isinstance(result, HttpResponseBase):
+                    self._answer, outcome = result, Outcome.ANSWERED
         except asyncio.CancelledError as error:
             outcome = self._cancelled(error)
         except BaseException as error:
@@ -172,23 +154,11 @@ class Supervisor:
             outcome = Outcome.WRITE_REFUSED if isinstance(error, StreamClosed) else Outcome.RAISED
         await self._conclude(outcome)
 
-    def _returned(self, result: object) -> Outcome:
-        self._streak.length = 0
-        if not isinstance(result, HttpResponseBase):
-            return Outcome.RETURNED
-        self._answer = result
-        return Outcome.ANSWERED
-
     def _cancelled(self, error: asyncio.CancelledError) -> Outcome:
-        if self._task.cancelling():
-            self._heed_cancel()
+        if heed_cancel(self._task):
             return Outcome.CANCELLED
-        self.error = own_cancel(error, self.route)  # nobody cancelled the task
+        self.error = own_cancel(error, self.route)
         return Outcome.RAISED
-
-    def _heed_cancel(self) -> None:
-        while self._task.cancelling():
-            self._task.uncancel()
 
     async def _conclude(self, outcome: Outcome) -> None:
         """After the handler: wait for the transport, then do what was deferred to the end."""
@@ -214,7 +184,7 @@ class Supervisor:
         try:
             await report_error(self.context, self._stream, self.error, self._on_error, slim=self._options.slim)
         except asyncio.CancelledError:  # the stream ended in another way meanwhile
-            self._heed_cancel()
+            heed_cancel(self._task)
         self._execute(self._lifecycle.error_reported())
 
     # Effects
@@ -230,73 +200,39 @@ class Supervisor:
                 case WatchDeparture():
                     self._transport.watch_departure(unfinished=effect.unfinished)
                 case Action():
-                    self._do(effect)
+                    if (act := ACTS.get(effect)) is not None:
+                        act(self)
 
-    def _do(self, action: Action) -> None:
-        match action:
-            case Action.RUN_HANDLER | Action.REPORT_ERROR | Action.BREAK_OFF:
-                pass  # done by the coroutine that asked
-            case Action.BEGIN_RESPONSE:
-                self.context.started = True
-                self._buffer.request_heartbeat()
-            case Action.TELL_OPENED:
-                self._tell_opened()
-            case Action.LOG_LATE_ERROR:
-                logger.error("%s failed after its end", self.route, exc_info=self.error, extra={"route": self.route})
-            case Action.RAISE_ERROR:
-                assert self.error is not None
-                self._failure = contained(self.error, f"the handler of {self.route}")
-                self._never_open()
-            case Action.ANSWER:
-                self._never_open()
-            case Action.DROP_ANSWER:
-                self._drop_answer()
-            case Action.LIMIT_CLIENT:
-                self._transport.limit_client()
-            case Action.RUN_ABORT_CALLBACKS:
-                self._callbacks.run_aborts()
-            case Action.CANCEL_HANDLER:
-                self._task.cancel()
-            case Action.ABANDON_HANDLER:
-                self._abandon_handler()
-            case Action.CLEAR_DEADLINE:
-                self._clear_deadline()
-            case Action.SET_DRAIN_DEADLINE:
-                self._transport.set_drain_deadline()
-            case Action.DISCARD_UNSENT:
-                self._discard_unsent()
-            case Action.BREAK_SEND:
-                self._transport.break_send()
-            case Action.RELEASE:
-                self._callbacks.handler_over()
-            case Action.CONCLUDE:
-                if self._concluded is not None and not self._concluded.done():
-                    self._concluded.set_result(None)
+    def _begin_response(self) -> None:
+        self.context.started = True
+        self._buffer.request_heartbeat()
 
     def _last_event(self, finish: Finish) -> bytes:
         assert self.ending is not None
-        last_id = self._stream.last_event_id
-        if finish.last_event == "sse.end":
-            followed = self._stream.followed
-            closed = None if followed is None else followed.reason
-            return messages.end_event(self.ending, last_id=last_id, final=finish.final, retry=finish.retry, closed=closed)
-        if finish.last_event == "sse.error":
-            retry = self._streak.next_retry(self._options.retry)
-            return messages.error_event(self.error, last_id=last_id, final=finish.final, retry=retry, debug=settings.DEBUG)
-        return b""
+        stream, failed = self._stream, finish.last_event == "sse.error"
+        return messages.last_event(
+            *(finish, self.ending),
+            last_id=stream.last_event_id,
+            retry=self._streak.next_retry(self._options.retry) if failed else finish.retry,
+            closed=None if stream.followed is None else stream.followed.reason,
+            error=self.error,
+            debug=settings.DEBUG,
+        )
 
     def _set_deadline(self, deadline: Deadline) -> None:
         self._clear_deadline()
         seconds = CLEANUP_SECONDS if deadline is Deadline.CLEANUP else self._options.close_grace
-        self._deadline = self._loop_state.loop.call_later(seconds, self._deadline_passed)
+        self._deadline = self._loop_state.loop.call_later(seconds, lambda: self._execute(self._lifecycle.deadline()))
 
     def _clear_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _deadline_passed(self) -> None:
-        self._execute(self._lifecycle.deadline())
+    def _raise_error(self) -> None:
+        assert self.error is not None
+        self._failure = contained(self.error, f"the handler of {self.route}")
+        self._never_open()
 
     def _tell_opened(self) -> None:
         stats.note_opened(self.route)
@@ -308,23 +244,23 @@ class Supervisor:
         self._buffer.finish()
 
     def _drop_answer(self) -> None:
-        dropped, self._answer = self._answer, None
-        logger.error("%s returned a response after the stream had begun; it was dropped", self.route)
-        if dropped is not None:
-            dropped.close()
+        assert self._answer is not None
+        report_late_answer(self.route)
+        self._answer.close()
+        self._answer = None
 
     def _abandon_handler(self) -> None:
-        logger.warning(
-            "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind",
-            *(self.route, CLEANUP_SECONDS),
-            extra={"route": self.route},
-        )
+        report_abandoned(self.route, CLEANUP_SECONDS)
         self._callbacks.abandon_handler()
         self._task.cancel()
 
     def _discard_unsent(self) -> None:
         assert self.ending is not None
         self._buffer.discard(False if self._lifecycle.outlives_client else late_error(self.ending))
+
+    def _release_end(self) -> None:
+        if self._concluded is not None and not self._concluded.done():
+            self._concluded.set_result(None)
 
     # What the transport sees: TransportCallbacks
 
@@ -367,7 +303,7 @@ class Supervisor:
 
     def write_after_end(self) -> asyncio.Future[bool]:
         assert self.ending is not None
-        if self._lifecycle.outlives_client:
+        if Action.DROP_WRITE in self._lifecycle.wrote():
             return self._loop_state.dropped
         raise late_error(self.ending)
 
@@ -375,9 +311,10 @@ class Supervisor:
         return self._transport.wait_closed()
 
     def on_abort(self, callback: Callback) -> None:
-        if self.ending is None:
+        effects = self._lifecycle.abort_callback_added()
+        if Action.KEEP_CALLBACK in effects:
             self._callbacks.add_abort(callback)
-        elif self.ending.aborts:
+        elif Action.RUN_CALLBACK in effects:
             self._callbacks.run_late_abort(callback)
 
     def on_end(self, callback: Callback) -> None:
@@ -417,3 +354,24 @@ class Supervisor:
         first = self.ending is None
         self._execute(self._lifecycle.ended(ending, retry=retry))
         return first
+
+
+ACTS: Mapping[Action, Callable[[Supervisor], object]] = {
+    Action.BEGIN_RESPONSE: Supervisor._begin_response,
+    Action.TELL_OPENED: Supervisor._tell_opened,
+    Action.LOG_LATE_ERROR: lambda self: report_late_error(self.route, self.error),
+    Action.RAISE_ERROR: Supervisor._raise_error,
+    Action.ANSWER: Supervisor._never_open,
+    Action.DROP_ANSWER: Supervisor._drop_answer,
+    Action.LIMIT_CLIENT: lambda self: self._transport.limit_client(),
+    Action.RUN_ABORT_CALLBACKS: lambda self: self._callbacks.run_aborts(),
+    Action.CANCEL_HANDLER: lambda self: self._task.cancel(),
+    Action.ABANDON_HANDLER: Supervisor._abandon_handler,
+    Action.CLEAR_DEADLINE: Supervisor._clear_deadline,
+    Action.SET_DRAIN_DEADLINE: lambda self: self._transport.set_drain_deadline(),
+    Action.DISCARD_UNSENT: Supervisor._discard_unsent,
+    Action.BREAK_SEND: lambda self: self._transport.break_send(),
+    Action.RELEASE: lambda self: self._callbacks.handler_over(),
+    Action.CONCLUDE: Supervisor._release_end,
+}
+"""What is done for an action. The others are answers to whoever told the lifecycle, and are looked for there."""
