@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
 from .logs import LogTopic, log_views, part_of_log
-from .streams.handlers import Shape
+from .streams.handlers import HandlerSignature
 from .streams.options import check_names
 from .streams.topic_handler import topic_handler
 from .streams.topic_source import Filter, Map
@@ -272,7 +272,7 @@ class Router:
         route = _Route(path=path, name=name or _name_of(handler), view=view, own=own, **about)
         pattern = route.pattern(self._defaults)  # whatever is wrong is said here, where the route is written
         if not isinstance(handler, type):
-            Shape(handler).check_early(frozenset(pattern.pattern.converters))
+            HandlerSignature(handler).check_early(frozenset(pattern.pattern.converters))
         self._entries.append(route)
 
 

@@ -39,7 +39,7 @@ from .streams.containment import contained, ends_process
 from .streams.context import Context
 from .streams.counters import Refusal, tally
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
-from .streams.handlers import Shape
+from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions
 from .streams.reconnection import ErrorStreak
 from .streams.registry import registry
@@ -160,7 +160,7 @@ class Answering:
             raise RouteError(f"{type(view).__name__} has no handler; write `async def handle(self, c, stream, …)`")
         if not iscoroutinefunction(view.authorize):
             raise RouteError(f"{type(view).__name__}.authorize must be async: write `async def authorize(self, c)`")
-        self.shape = Shape(handle)
+        self.shape = HandlerSignature(handle)
         if inspect.ismethod(handle):  # a router looks at a function itself: it knows what the URL captures
             self.shape.check_early(frozenset())
         self.methods = _checked_methods(view.methods)

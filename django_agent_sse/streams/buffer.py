@@ -12,7 +12,7 @@ from .loop_state import LoopState
 
 
 class Source(Protocol):
-    """What is asked when nothing has been put: topics, which wait in no buffer.
+    """Where a buffer gets more when nothing has been put: topics, whose events wait in no buffer.
 
     Attributes:
         idle: There is nothing to pull before ``buffer.wake()``.
@@ -21,10 +21,10 @@ class Source(Protocol):
     idle: bool
 
     def pull(self) -> tuple[bytes, int]:
-        """What is ready, and how many events that is; empty where ``buffer.wake()`` will say when there is more. Never raises."""
+        """Return what is ready, and how many events that is; empty where ``buffer.wake()`` will tell of more. Never raises."""
 
     def stop(self) -> None:
-        """Nothing more is wanted."""
+        """Nothing more will be pulled."""
 
 
 OVERFLOW = 4
@@ -76,7 +76,7 @@ class Buffer:
         self.push: Callable[[bytes], bool] | None = None
 
     def put(self, frame: bytes) -> asyncio.Future[bool]:
-        """Enqueue a frame at once; the future is done while there is room, else when the client has taken.
+        """Enqueue a frame at once. The returned future is done while there is room, else when the client has taken.
 
         Raises:
             StreamOverflow: ``OVERFLOW`` times the bound is waiting already; the frame was not enqueued.
@@ -101,7 +101,7 @@ class Buffer:
         return waiting
 
     def put_uncounted(self, frame: bytes) -> asyncio.Future[bool]:
-        """As ``put``, for what is not counted as an event."""
+        """Enqueue what is not counted as an event, such as a comment."""
         waiting = self.put(frame)
         self._uncounted += 1
         return waiting
@@ -119,7 +119,7 @@ class Buffer:
         self.wake()
 
     def take(self) -> bytes:
-        """All that waits, joined: empty where nothing does. Lets the waiting writers go on."""
+        """Return all that waits, joined, and let the waiting writers go on; empty where nothing waits."""
         frames = self._frames
         if not frames:
             if self._source is not None and (chunk := self._pull(self._source)):
@@ -147,14 +147,14 @@ class Buffer:
         return chunk
 
     def wait(self) -> asyncio.Future[bool]:
-        """A future, done when there is something to take, or the end is there. For one task at a time."""
+        """Return a future that is done when there is something to take, or the end is there. For one task at a time."""
         if self._frames or self._heartbeat_due or self.finished:
             return self._loop_state.sent
         taker = self._taker = self._loop_state.loop.create_future()
         return taker
 
     def finish(self, last: bytes = b"") -> None:
-        """Let what waits, and then ``last``, be the end."""
+        """Take nothing more: what waits, and then ``last``, is the end."""
         if last:
             self._frames.append(last)
             self._size += len(last)
@@ -163,25 +163,25 @@ class Buffer:
         self.set_source(None)
 
     def discard(self, answer: bool | BaseException) -> None:
-        """Forget what waits; waiting writers get ``answer``."""
+        """Drop what waits; waiting writers get ``answer``."""
         self._frames.clear()
         self._size = self._uncounted = 0
         self._release(answer)
 
     @property
     def waiting(self) -> int:
-        """Frames that wait to be taken."""
+        """How many frames wait to be taken."""
         return len(self._frames)
 
     def set_source(self, source: Source | None) -> None:
-        """Take from ``source`` what nobody puts, instead of from another one."""
+        """Take from ``source`` when nothing has been put; the one before it is stopped."""
         before, self._source = self._source, source
         if before is not None:
             before.stop()
         self.wake()
 
     def wake(self) -> None:
-        """Let the taker look: there may be something to take."""
+        """Let the taker try: there may be something to take."""
         taker = self._taker
         if taker is None or (self.push is not None and self._pushed(self.push)):
             return
@@ -190,7 +190,7 @@ class Buffer:
             taker.set_result(True)
 
     def _pushed(self, push: Callable[[bytes], bool]) -> bool:
-        """Push what the source has, if that is all there is; whether the taker may sleep on."""
+        """Push what the source has, if that is all there is; return whether the taker may sleep on."""
         source = self._source
         if source is None or self._frames or self._heartbeat_due or self.finished:
             return False

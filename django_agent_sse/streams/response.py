@@ -83,8 +83,8 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
     """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event."""
     retry = jittered(OVERLOADED_RETRY)
     if control:
-        told = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
-        return HttpResponse(told, content_type=CONTENT_TYPE, headers=HEADERS)
+        frame = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+        return HttpResponse(frame, content_type=CONTENT_TYPE, headers=HEADERS)
     return error_response(503, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 

@@ -47,7 +47,7 @@ def facts(context: Context, heartbeat: float | None) -> Facts:
 
 
 def _user_id(context: Context) -> str:
-    """The primary key of a user of the project; of anybody else that a guard has put there, also what that is."""
+    """Return the primary key of a user of the project; of anybody else that a guard has put there, also what that is."""
     try:
         key: Any = context.user_pk
     except AgentSSEError:  # it was never loaded

@@ -50,13 +50,12 @@ class Supervisor:
 
     __slots__ = (
         "__weakref__",
-        "_answer",
         "_buffer",
         "_callbacks",
         "_commit_timer",
         "_concluded",
         "_deadline",
-        "_failure",
+        "_instead",
         "_lifecycle",
         "_loop_state",
         "_on_error",
@@ -85,8 +84,7 @@ class Supervisor:
         self._stream = Stream(self, self._buffer, position=context.position, control=control, retry=options.retry)
         self._transport = Transport(self, self._buffer, request=context.request, loop_state=self._loop_state, options=options)
         self._callbacks = Callbacks(context.route)
-        self._answer: HttpResponseBase | None = None
-        self._failure: BaseException | None = None
+        self._instead: HttpResponseBase | Exception | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._concluded: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
@@ -107,7 +105,7 @@ class Supervisor:
         self._task.add_done_callback(self._threads.end)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
-        self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
+        self._commit_timer: asyncio.TimerHandle | None = loop.call_later(self._options.commit_after, self.touch)
         try:
             await self._buffer.wait()
         except asyncio.CancelledError:
@@ -115,11 +113,11 @@ class Supervisor:
             await self.settle()
             raise
         finally:
-            self._commit_timer.cancel()
-        if self._failure is not None:
-            raise self._failure
-        if self._answer is not None:
-            return self._answer
+            self.pause_commit_timer()
+        if isinstance(self._instead, Exception):
+            raise self._instead
+        if self._instead is not None:
+            return self._instead
         loop.call_later(OPENING_INTERVAL, self._await_opening, context=contextvars.Context())
         return self._transport
 
@@ -143,7 +141,7 @@ class Supervisor:
                 result = await work
                 self._streak.length = 0
                 if isinstance(result, HttpResponseBase):
-                    self._answer, outcome = result, Outcome.ANSWERED
+                    self._instead, outcome = result, Outcome.ANSWERED
         except asyncio.CancelledError as error:
             outcome = self._cancelled(error)
         except BaseException as error:
@@ -231,7 +229,7 @@ class Supervisor:
 
     def _raise_error(self) -> None:
         assert self.error is not None
-        self._failure = contained(self.error, f"the handler of {self.route}")
+        self._instead = contained(self.error, f"the handler of {self.route}")
         self._never_open()
 
     def _tell_opened(self) -> None:
@@ -244,10 +242,10 @@ class Supervisor:
         self._buffer.finish()
 
     def _drop_answer(self) -> None:
-        assert self._answer is not None
+        assert isinstance(self._instead, HttpResponseBase)
         report_late_answer(self.route)
-        self._answer.close()
-        self._answer = None
+        self._instead.close()
+        self._instead = None
 
     def _abandon_handler(self) -> None:
         report_abandoned(self.route, CLEANUP_SECONDS)
@@ -296,7 +294,9 @@ class Supervisor:
             self._execute(self._lifecycle.committed())
 
     def pause_commit_timer(self) -> None:
-        self._commit_timer.cancel()
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None  # a cancelled one would take memory for as long as the stream
 
     def close(self) -> None:
         self._execute(self._lifecycle.ended(Ending.COMPLETED))

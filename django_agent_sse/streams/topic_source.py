@@ -148,10 +148,10 @@ class TopicSource:
         if self.idle:
             return _NOTHING
         try:
-            while (found := self._subscription.pull()) is not None:
-                if isinstance(found, Lost):
-                    return self._gap(found), 0
-                data, count = self._framed(found)
+            while (pulled := self._subscription.pull()) is not None:
+                if isinstance(pulled, Lost):
+                    return self._gap(pulled), 0
+                data, count = self._framed(pulled)
                 if data:
                     self.idle = self._subscription.rest()
                     return data, count
@@ -174,21 +174,21 @@ class TopicSource:
         if not self.done.done():
             self.done.set_result(None)
 
-    def _framed(self, found: Batch | Part) -> tuple[bytes, int]:
-        """The bytes for this client, and how many events they are."""
-        if type(found) is Batch:
+    def _framed(self, part: Batch | Part) -> tuple[bytes, int]:
+        """Return the bytes for this client, and how many events they are."""
+        if type(part) is Batch:
             if self._filter is None and self._map is None:
                 first = self._take_retry()
-                data = found.data if first is None else found.entries[0].with_retry(found.data, first)
-                return data, len(found.entries)
-            return self._framed_each((entry, entry.id) for entry in found.entries)
-        assert isinstance(found, Part)
-        return self._framed_each((entry, found.id_of(entry)) for entry in found.batch.entries)
+                data = part.data if first is None else part.entries[0].with_retry(part.data, first)
+                return data, len(part.entries)
+            return self._framed_each((entry, entry.id) for entry in part.entries)
+        assert isinstance(part, Part)
+        return self._framed_each((entry, part.id_of(entry)) for entry in part.batch.entries)
 
     def _framed_each(self, numbered: Iterable[tuple[Entry, str]]) -> tuple[bytes, int]:
         frames: list[bytes] = []
         for entry, id in numbered:
-            event = self._shown(entry.event)
+            event = self._event_for_client(entry.event)
             if event is None:
                 self._hidden += 1
                 continue
@@ -203,16 +203,16 @@ class TopicSource:
             frames.append(self._position())
         return b"".join(frames), count
 
-    def _shown(self, event: Event) -> Event | None:
-        """What this client sees of an event; ``None`` for nothing."""
+    def _event_for_client(self, event: Event) -> Event | None:
+        """Return what this client gets of an event; ``None`` for nothing."""
         if self._filter is not None and not self._filter(event):
             return None
         if self._map is None:
             return event
-        shown: Any = self._map(event)
-        if shown is None or type(shown) is Event:
-            return shown
-        return Event(text_of(shown), event=event.event, retry=event.retry)
+        mapped: Any = self._map(event)
+        if mapped is None or type(mapped) is Event:
+            return mapped
+        return Event(text_of(mapped), event=event.event, retry=event.retry)
 
     def _gap(self, lost: Lost) -> bytes:
         if not self._control:
@@ -221,8 +221,8 @@ class TopicSource:
                 "begin again without an id",
                 lost.reason,
             )
-        told = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
-        return control_frame(encode_json(told), "sse.gap", lost.id, self._take_retry())
+        payload = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
+        return control_frame(encode_json(payload), "sse.gap", lost.id, self._take_retry())
 
     def _position(self) -> bytes:
         self._hidden = 0
@@ -243,6 +243,6 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
         raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
     if not isinstance(offsets, bool) or (offsets and len(topics) > 1):
         raise FollowError(f"offsets={offsets!r}: True or False, and True with one topic only, whose events a bare number counts")
-    for name, given in (("filter", filter), ("map", map)):
-        if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
-            raise FollowError(f"{name}={given!r}: a plain function of an Event, which is called for each event of each client")
+    for name, function in (("filter", filter), ("map", map)):
+        if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+            raise FollowError(f"{name}={function!r}: a plain function of an Event, which is called for each event of each client")
