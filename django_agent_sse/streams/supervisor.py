@@ -133,6 +133,7 @@ class Supervisor:
     # The handler
 
     async def _run(self, handler: Handler) -> None:
+        # Errors are reported where they are caught: receivers and on_error may ask sys.exc_info(), as error trackers do.
         outcome = Outcome.RETURNED
         try:
             if Action.RUN_HANDLER in self._lifecycle.started():
@@ -143,27 +144,29 @@ class Supervisor:
                 if isinstance(result, HttpResponseBase):
                     self._instead, outcome = result, Outcome.ANSWERED
         except asyncio.CancelledError as error:
-            outcome = self._cancelled(error)
+            if heed_cancel(self._task):
+                outcome = Outcome.CANCELLED
+            else:
+                outcome, self.error = Outcome.RAISED, own_cancel(error, self.route)
+            await self._handler_done(outcome)
         except BaseException as error:
             self.error = error
             if ends_process(error, self._task):
                 self._execute(self._lifecycle.handler_done(Outcome.INTERRUPTED))
                 raise
-            outcome = Outcome.WRITE_REFUSED if isinstance(error, StreamClosed) else Outcome.RAISED
-        await self._conclude(outcome)
+            await self._handler_done(Outcome.WRITE_REFUSED if isinstance(error, StreamClosed) else Outcome.RAISED)
+        else:
+            await self._handler_done(outcome)
+        await self._conclude()
 
-    def _cancelled(self, error: asyncio.CancelledError) -> Outcome:
-        if heed_cancel(self._task):
-            return Outcome.CANCELLED
-        self.error = own_cancel(error, self.route)
-        return Outcome.RAISED
-
-    async def _conclude(self, outcome: Outcome) -> None:
-        """After the handler: wait for the transport, then do what was deferred to the end."""
+    async def _handler_done(self, outcome: Outcome) -> None:
         effects = self._lifecycle.handler_done(outcome, followed=self._stream.followed is not None)
         self._execute(effects)
         if Action.REPORT_ERROR in effects:
             await self._report_error()
+
+    async def _conclude(self) -> None:
+        """After the handler: wait for the transport, then do what was deferred to the end."""
         try:
             if not self._lifecycle.concluded:
                 self._concluded = self._loop_state.loop.create_future()

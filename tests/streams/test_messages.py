@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -161,6 +162,25 @@ async def test_k08_on_error_may_write_a_last_event_of_its_own() -> None:
         _, own, ours = await site.connect().rest()
         assert (own.event, json.loads(own.data)) == ("build-error", {"failed": "ValueError", "number": 7})
         assert ours.event == "sse.error"
+
+
+async def test_k08_the_error_is_the_one_that_is_handled_where_it_is_told() -> None:
+    """Error trackers ask ``sys.exc_info()`` in a receiver of ``got_request_exception``, and so may ``on_error``."""
+    handled: list[type[BaseException] | None] = []
+
+    def receiver(**_: Any) -> None:
+        handled.append(sys.exc_info()[0])
+
+    async def on_error(c: Context, stream: Stream, error: BaseException) -> None:
+        handled.append(sys.exc_info()[0])
+
+    got_request_exception.connect(receiver)
+    try:
+        async with serve(fails, on_error=on_error) as site:
+            await site.connect().rest()
+    finally:
+        got_request_exception.disconnect(receiver)
+    assert handled == [ValueError, ValueError]
 
 
 async def test_k08_on_error_may_be_a_plain_function_and_is_all_there_is_without_control_events() -> None:
