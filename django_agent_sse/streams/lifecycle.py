@@ -151,6 +151,7 @@ class Lifecycle:
     Attributes:
         ending: How the stream ended; set once.
         concluded: Both the handler and the transport are over.
+        was_open: The response was sent, or some of it: whoever was told of the opening is told of the end.
     """
 
     __slots__ = (
@@ -162,9 +163,9 @@ class Lifecycle:
         "_deadline",
         "_final_on_error",
         "_handler",
-        "_opened",
         "concluded",
         "ending",
+        "was_open",
     )
 
     def __init__(self, *, control: bool, on_disconnect: str = "cancel", final_on_error: bool = False) -> None:
@@ -180,7 +181,7 @@ class Lifecycle:
         self._final_on_error = final_on_error
         self._handler = _Handler.WAITING
         self._deadline: Deadline | None = None
-        self._committed = self._opened = self._closed = self._cancelled = False
+        self._committed = self._closed = self._cancelled = self.was_open = False
         self.ending: Ending | None = None
         self.concluded = False
 
@@ -219,9 +220,9 @@ class Lifecycle:
 
     def opened(self) -> Effects:
         """The response is being sent."""
-        if self._opened or self._closed:
+        if self.was_open or self._closed:
             return ()
-        self._opened = True
+        self.was_open = True
         return (Action.TELL_OPENED,)
 
     def ended(self, ending: Ending, *, retry: int | None = None) -> Effects:
@@ -245,7 +246,7 @@ class Lifecycle:
             return ()
         self._closed = True
         effects = self._end(Ending.CLIENT_DISCONNECT) or (Action.DISCARD_UNSENT,)
-        if self._opened and self.ending is not Ending.CLIENT_DISCONNECT:  # the server may still hold some of it
+        if self.was_open and self.ending is not Ending.CLIENT_DISCONNECT:  # the server may still hold some of it
             effects += (WatchDeparture(unfinished=self.breaks_off),)
         return effects + self._conclude()
 

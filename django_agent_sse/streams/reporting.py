@@ -14,7 +14,6 @@ from ..signals import stream_closed
 from .buffer import Buffer
 from .context import Context
 from .counters import tally
-from .endings import Ending
 from .stream import Stream
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -75,9 +74,10 @@ def report_abandoned(route: str, seconds: float) -> None:
     logger.warning(message, route, seconds, extra={"route": route})
 
 
-async def report_closed(stream: Stream, buffer: Buffer, ending: Ending, seconds: float) -> None:
+async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:
     """Count a stream that is over, log one line, and send the signal: no payload, no query string."""
-    route, events, size = stream.route, buffer.events, buffer.bytes
+    route, ending, events, size = stream.route, stream.ending, buffer.events, buffer.bytes
+    assert ending is not None
     tally.closed(route, ending, events=events, bytes=size, seconds=seconds)
     summary = {"ending": ending, "duration": round(seconds, 3), "events": events, "bytes": size}
     logger.info(

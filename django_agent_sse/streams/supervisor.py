@@ -176,9 +176,8 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
-        opened = self._transport.opened
-        if opened is not None and self.ending is not None:
-            await report_closed(self._stream, self._buffer, self.ending, self._loop_state.loop.time() - opened)
+        if self._lifecycle.was_open:
+            await report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
     async def _report_error(self) -> None:
         assert self.error is not None

@@ -205,6 +205,11 @@ class Transport:
         """When something was sent last (loop time)."""
         return self._last_sent
 
+    @property
+    def seconds_open(self) -> float:
+        """How long ago the response began to be sent."""
+        return 0.0 if self.opened is None else self._loop_state.loop.time() - self.opened
+
     def wait_closed(self) -> asyncio.Future[bool]:
         """Return a future of the caller's own, done when the transport is over."""
         if self.closed:
