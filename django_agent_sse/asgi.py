@@ -16,7 +16,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.core.handlers.asgi import ASGIHandler
 
 from .exceptions import ConfigurationError
-from .streams.fast_send import Scope, offering
+from .streams.fast_send import Scope, attach_send
 from .streams.threads import request_lease
 from .streams.transport import IN_SERVERS_TASK
 
@@ -53,7 +53,7 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
         if scope["type"] != "http" or not match(scope):
             return await application(scope, receive, send)
         if innermost:
-            scope = offering(scope, send)
+            scope = attach_send(scope, send)
         lease = request_lease()
         try:
             async with ThreadSensitiveContext(executor=lease):

@@ -15,9 +15,9 @@ from .exceptions import RouteError
 from .guards import Guard
 from .logs import LogTopicName, log_views, part_of_log
 from .streams.context import Context
-from .streams.handlers import Shape
-from .streams.messages import OnError
+from .streams.handlers import HandlerSignature
 from .streams.options import StreamKeywords, check_names
+from .streams.reporting import OnError
 from .streams.stream import Stream
 from .streams.topic_handler import topic_handler
 from .streams.topic_source import Filter, Map
@@ -289,7 +289,7 @@ class Router:
         route = _Route(path=path, name=name or _name_of(handler), view=view, own=own, **about)
         pattern = route.pattern(self._defaults)  # whatever is wrong is said here, where the route is written
         if not isinstance(handler, type):
-            Shape(handler).check_early(frozenset(pattern.pattern.converters))
+            HandlerSignature(handler).check_early(frozenset(pattern.pattern.converters))
         self._entries.append(route)
 
 

@@ -40,14 +40,16 @@ from .streams.containment import contained, ends_process
 from .streams.context import Context
 from .streams.counters import Refusal, tally
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
-from .streams.handlers import Shape
-from .streams.messages import ErrorStreak, OnError
+from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions, Switch, SwitchOrNone
+from .streams.reconnection import ErrorStreak
 from .streams.registry import registry
+from .streams.reporting import OnError
 from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.session_tag import SESSION_HEADER, session_tag
 from .streams.stream import Stream
-from .streams.supervisor import Runner
+from .streams.supervisor import Supervisor
+from .streams.transport import Transport
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -159,7 +161,7 @@ class RouteEndpoint:
             raise RouteError(f"{type(view).__name__} has no handler; write `async def handle(self, c, stream, …)`")
         if not iscoroutinefunction(view.authorize):
             raise RouteError(f"{type(view).__name__}.authorize must be async: write `async def authorize(self, c)`")
-        self.shape = Shape(handle)
+        self.shape = HandlerSignature(handle)
         if inspect.ismethod(handle):  # a router looks at a function itself: it knows what the URL captures
             self.shape.check_early(frozenset())
         self.methods = _checked_methods(view.methods)
@@ -239,39 +241,37 @@ class RouteEndpoint:
             return view._wrap_response(head_response())
         if c.ended:
             return ended_response()
-        about = self._about(view, c, options)
+        control = names_event_stream(c) if options.control_events is None else options.control_events
         if registry.draining and not view.serves_drained:
-            return self._overloaded(c.route, about["control"], "this server is being drained")
+            return self._overloaded(c.route, control, "this server is being drained")
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
-        response = await self._open(Runner(c, options, **about), handler)
-        return view._wrap_response(response) if isinstance(response, SSEResponse) else response
+        supervisor = Supervisor(c, options, control=control, streak=self.streak, on_error=view.on_error)
+        opened = await self._open(supervisor, handler, c, control)
+        if isinstance(opened, Transport):
+            return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))
+        return opened
 
-    def _about(self, view: SSEView, c: Context, options: StreamOptions) -> dict[str, Any]:
-        control = names_event_stream(c) if options.control_events is None else options.control_events
-        return {"route": c.route, "control": control, "streak": self.streak, "on_error": view.on_error}
-
-    async def _open(self, runner: Runner, handler: Callable[[Stream], Awaitable[object]]) -> HttpResponseBase:
+    async def _open(
+        self, supervisor: Supervisor, handler: Callable[[Stream], Awaitable[object]], c: Context, control: bool
+    ) -> Transport | HttpResponseBase:
         try:
-            await runner.begin(handler)
+            return await supervisor.begin(handler)
         except TooManyThreads as error:
-            return self._overloaded(runner.route, runner.control, str(error))
+            return self._overloaded(c.route, control, str(error))
         except PositionGone as error:
-            tally.refused(runner.route, Refusal.GONE)
-            return runner.context.json(error_body(410, str(error), reason=error.reason), status=410)
+            tally.refused(c.route, Refusal.GONE)
+            return c.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
-            outage.failed(error, runner.stream.topics)
-            return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
+            outage.failed(error, ())
+            return self._overloaded(c.route, control, "the event log cannot be read now")
         except (Http404, *NAMES_NOBODY_HAS):
-            tally.refused(runner.route, Refusal.NOT_FOUND)
+            tally.refused(c.route, Refusal.NOT_FOUND)
             raise
         except Exception:
-            tally.refused(runner.route, Refusal.ERROR)
+            tally.refused(c.route, Refusal.ERROR)
             raise
-        if runner.answer is not None:
-            return runner.answer
-        return SSEResponse(runner.transport, slim=runner.context if runner.options.slim else None)
 
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
         tally.refused(route, Refusal.OVERLOADED)

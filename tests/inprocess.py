@@ -23,7 +23,7 @@ from django.urls import include, path
 from django_agent_sse import Router, Stream
 from django_agent_sse.asgi import wrap
 from django_agent_sse.streams.registry import registry
-from django_agent_sse.streams.supervisor import Runner
+from django_agent_sse.streams.supervisor import Supervisor
 from django_agent_sse.wire import Decoder, Event
 
 PATIENCE = 5.0
@@ -199,10 +199,10 @@ class Site:
         self.clients.append(client)
         return client
 
-    async def runner(self) -> Runner:
+    async def supervisor(self) -> Supervisor:
         """The owner of the one open stream."""
-        (found,) = await eventually("a stream is open", lambda: registry.here().streams)
-        assert isinstance(found, Runner)
+        (found,) = await eventually("a stream is open", lambda: registry.loop_state().streams)
+        assert isinstance(found, Supervisor)
         return found
 
     async def let_go(self) -> None:
@@ -244,7 +244,7 @@ async def serve(
             assert client.task.done(), "the application does not return"
             if not client.task.cancelled():
                 client.task.result()
-        await eventually("no stream is left", lambda: not registry.here().streams)
+        await eventually("no stream is left", lambda: not registry.loop_state().streams)
 
 
 def send_directly(monkeypatch: pytest.MonkeyPatch) -> None:

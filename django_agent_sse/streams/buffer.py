@@ -8,11 +8,11 @@ from typing import Protocol
 
 from ..exceptions import StreamOverflow
 from ..wire import comment
-from .loop_state import LoopStreams
+from .loop_state import LoopState
 
 
 class Source(Protocol):
-    """What is asked when nothing has been put: topics, which wait in no buffer.
+    """Where a buffer gets more when nothing has been put: topics, whose events wait in no buffer.
 
     Attributes:
         idle: There is nothing to pull before ``buffer.wake()``.
@@ -21,10 +21,10 @@ class Source(Protocol):
     idle: bool
 
     def pull(self) -> tuple[bytes, int]:
-        """What is ready, and how many events that is; empty where ``buffer.wake()`` will say when there is more. Never raises."""
+        """Return what is ready, and how many events that is; empty where ``buffer.wake()`` will tell of more. Never raises."""
 
     def stop(self) -> None:
-        """Nothing more is wanted."""
+        """Nothing more will be pulled."""
 
 
 OVERFLOW = 4
@@ -43,15 +43,15 @@ class Buffer:
     """
 
     __slots__ = (
-        "_asides",
-        "_beat",
         "_frames",
-        "_here",
+        "_heartbeat_due",
+        "_loop_state",
         "_max_bytes",
         "_max_frames",
         "_size",
         "_source",
         "_taker",
+        "_uncounted",
         "_writers",
         "bytes",
         "events",
@@ -59,16 +59,16 @@ class Buffer:
         "push",
     )
 
-    def __init__(self, here: LoopStreams, max_bytes: int, max_frames: int) -> None:
-        self._here = here
+    def __init__(self, loop_state: LoopState, max_bytes: int, max_frames: int) -> None:
+        self._loop_state = loop_state
         self._max_bytes = max_bytes
         self._max_frames = max_frames
         self._frames: list[bytes] = []
         self._size = 0
         self._taker: asyncio.Future[bool] | None = None
         self._writers: list[asyncio.Future[bool]] | None = None
-        self._beat = False
-        self._asides = 0
+        self._heartbeat_due = False
+        self._uncounted = 0
         self._source: Source | None = None
         self.events = 0
         self.bytes = 0
@@ -76,7 +76,7 @@ class Buffer:
         self.push: Callable[[bytes], bool] | None = None
 
     def put(self, frame: bytes) -> asyncio.Future[bool]:
-        """Enqueue a frame at once; the future is done while there is room, else when the client has taken.
+        """Enqueue a frame at once. The returned future is done while there is room, else when the client has taken.
 
         Raises:
             StreamOverflow: ``OVERFLOW`` times the bound is waiting already; the frame was not enqueued.
@@ -92,18 +92,18 @@ class Buffer:
             if not taker.done():
                 taker.set_result(True)
         if self._size < self._max_bytes and len(frames) < self._max_frames:
-            return self._here.sent
-        waiting: asyncio.Future[bool] = self._here.loop.create_future()
+            return self._loop_state.sent
+        waiting: asyncio.Future[bool] = self._loop_state.loop.create_future()
         if self._writers is None:
             self._writers = [waiting]
         else:
             self._writers.append(waiting)
         return waiting
 
-    def put_aside(self, frame: bytes) -> asyncio.Future[bool]:
-        """As ``put``, for what is not counted as an event."""
+    def put_uncounted(self, frame: bytes) -> asyncio.Future[bool]:
+        """Enqueue what is not counted as an event, such as a comment."""
         waiting = self.put(frame)
-        self._asides += 1
+        self._uncounted += 1
         return waiting
 
     def _check_overflow(self) -> None:
@@ -113,29 +113,29 @@ class Buffer:
                 "handler writes; await each write, so that the handler waits for the client"
             )
 
-    def beat(self) -> None:
+    def request_heartbeat(self) -> None:
         """Ask for a heartbeat comment, unless there is something better to send."""
-        self._beat = True
+        self._heartbeat_due = True
         self.wake()
 
     def take(self) -> bytes:
-        """All that waits, joined: empty where nothing does. Lets the waiting writers go on."""
+        """Return all that waits, joined, and let the waiting writers go on; empty where nothing waits."""
         frames = self._frames
         if not frames:
             if self._source is not None and (chunk := self._pull(self._source)):
-                self._beat = False
+                self._heartbeat_due = False
                 return chunk
-            if self._beat:
-                self._beat = False
+            if self._heartbeat_due:
+                self._heartbeat_due = False
                 self.bytes += len(HEARTBEAT)
                 return HEARTBEAT
             return b""
-        self._beat = False
+        self._heartbeat_due = False
         chunk = frames[0] if len(frames) == 1 else b"".join(frames)
-        self.events += len(frames) - self._asides
+        self.events += len(frames) - self._uncounted
         self.bytes += len(chunk)
         frames.clear()
-        self._size = self._asides = 0
+        self._size = self._uncounted = 0
         self._release(True)
         return chunk
 
@@ -147,41 +147,41 @@ class Buffer:
         return chunk
 
     def wait(self) -> asyncio.Future[bool]:
-        """A future, done when there is something to take, or the end is there. For one task at a time."""
-        if self._frames or self._beat or self.finished:
-            return self._here.sent
-        taker = self._taker = self._here.loop.create_future()
+        """Return a future that is done when there is something to take, or the end is there. For one task at a time."""
+        if self._frames or self._heartbeat_due or self.finished:
+            return self._loop_state.sent
+        taker = self._taker = self._loop_state.loop.create_future()
         return taker
 
     def finish(self, last: bytes = b"") -> None:
-        """Let what waits, and then ``last``, be the end."""
+        """Take nothing more: what waits, and then ``last``, is the end."""
         if last:
             self._frames.append(last)
             self._size += len(last)
-            self._asides += 1
+            self._uncounted += 1
         self.finished = True
-        self.drain(None)
+        self.set_source(None)
 
     def discard(self, answer: bool | BaseException) -> None:
-        """Forget what waits; waiting writers get ``answer``."""
+        """Drop what waits; waiting writers get ``answer``."""
         self._frames.clear()
-        self._size = self._asides = 0
+        self._size = self._uncounted = 0
         self._release(answer)
 
     @property
     def waiting(self) -> int:
-        """Frames that wait to be taken."""
+        """How many frames wait to be taken."""
         return len(self._frames)
 
-    def drain(self, source: Source | None) -> None:
-        """Take from ``source`` what nobody puts, instead of from another one."""
+    def set_source(self, source: Source | None) -> None:
+        """Take from ``source`` when nothing has been put; the one before it is stopped."""
         before, self._source = self._source, source
         if before is not None:
             before.stop()
         self.wake()
 
     def wake(self) -> None:
-        """Let the taker look: there may be something to take."""
+        """Let the taker try: there may be something to take."""
         taker = self._taker
         if taker is None or (self.push is not None and self._pushed(self.push)):
             return
@@ -190,9 +190,9 @@ class Buffer:
             taker.set_result(True)
 
     def _pushed(self, push: Callable[[bytes], bool]) -> bool:
-        """Push what the source has, if that is all there is; whether the taker may sleep on."""
+        """Push what the source has, if that is all there is; return whether the taker may sleep on."""
         source = self._source
-        if source is None or self._frames or self._beat or self.finished:
+        if source is None or self._frames or self._heartbeat_due or self.finished:
             return False
         chunk = self._pull(source)
         return (not chunk or push(chunk)) and source.idle

@@ -1,4 +1,4 @@
-"""What happens beside a stream's handler: callbacks, signals, and waiting until all of it is over."""
+"""What runs beside a stream's handler: callbacks and signals. A stream is not over before they are."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .containment import ends_process
-
-if TYPE_CHECKING:
-    from .supervisor import Runner
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -41,19 +38,19 @@ async def run_callbacks(callbacks: Iterable[Callback], moment: str, route: str) 
 _NO_TASKS: frozenset[asyncio.Task[Any]] = frozenset()
 
 
-class Aside:
-    """The callbacks of one stream, and the tasks that run beside its handler. The stream is not over before they are."""
+class Callbacks:
+    """The callbacks of one stream, and the tasks that run beside its handler. Belongs to one event loop."""
 
-    __slots__ = ("_aborts", "_context", "_ends", "_over", "_runner", "_settled", "_tasks")
+    __slots__ = ("_abandoned", "_aborts", "_context", "_ends", "_handler_over", "_ran", "_route", "_tasks", "_waiters")
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, route: str) -> None:
+        self._route = route
         self._context: contextvars.Context | None = None
         self._aborts: tuple[Callback, ...] = ()
         self._ends: tuple[Callback, ...] = ()
         self._tasks = _NO_TASKS
-        self._settled: tuple[asyncio.Future[None], ...] = ()
-        self._over = False
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+        self._handler_over = self._abandoned = self._ran = False
 
     def enter(self, context: contextvars.Context) -> None:
         """Run in the handler's context from now on."""
@@ -61,63 +58,74 @@ class Aside:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run something of the stream's in a task."""
-        task = self._runner.here.loop.create_task(work, context=self._context)
+        task = asyncio.get_running_loop().create_task(work, context=self._context)
         self._tasks |= {task}
-        task.add_done_callback(self._task_over)
+        task.add_done_callback(self._task_done)
 
-    def _task_over(self, task: asyncio.Task[Any]) -> None:
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks = self._tasks - {task} or _NO_TASKS
-        self.mark_settled()
+        self._wake()
 
     def add_abort(self, callback: Callback) -> None:
-        """Call back at an abort; at once where there was one."""
-        ending = self._runner.ending
-        if ending is None:
-            self._aborts += (callback,)
-        elif ending.aborts:
-            self.spawn(run_callbacks((callback,), "on_abort", self._runner.route))
+        """Keep a callback for ``run_aborts()``."""
+        self._aborts += (callback,)
+
+    def run_late_abort(self, callback: Callback) -> None:
+        """Run a callback that was added after the abort."""
+        self.spawn(run_callbacks((callback,), "on_abort", self._route))
 
     def add_end(self, callback: Callback) -> None:
-        """Call back when all is over; at once where it is."""
-        if self._over:
-            self.spawn(run_callbacks((callback,), "on_end", self._runner.route))
+        """Keep a callback for ``run_ends()``, or run it at once where they have run."""
+        if self._ran:
+            self.spawn(run_callbacks((callback,), "on_end", self._route))
         else:
             self._ends += (callback,)
 
-    def abort(self) -> None:
-        """Run what waits for an abort, within ``CLEANUP_SECONDS``."""
+    def run_aborts(self) -> None:
+        """Begin to run the ``on_abort`` callbacks, within ``CLEANUP_SECONDS``."""
         if self._aborts:
             self.spawn(self._run_aborts())
 
     async def _run_aborts(self) -> None:
         try:
             async with asyncio.timeout(CLEANUP_SECONDS):
-                await run_callbacks(self._aborts, "on_abort", self._runner.route)
+                await run_callbacks(self._aborts, "on_abort", self._route)
         except TimeoutError:
-            logger.warning("on_abort of %s took over %.0f s and was cut", self._runner.route, CLEANUP_SECONDS)
+            logger.warning("on_abort of %s took over %.0f s and was cut", self._route, CLEANUP_SECONDS)
 
-    async def conclude(self) -> None:
-        """Wait for the tasks, then run what was deferred to the end."""
+    async def wait_tasks(self) -> None:
+        """Wait for the tasks beside the handler."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        self._runner.threads.cut()
-        await run_callbacks(self._ends, "on_end", self._runner.route)
-        self._over = True
 
-    async def settle(self) -> None:
-        """Wait for the handler and the tasks, as long as the runner waits for its handler."""
+    async def run_ends(self) -> None:
+        """Run the ``on_end`` callbacks."""
+        await run_callbacks(self._ends, "on_end", self._route)
+        self._ran = True
+
+    async def settled(self) -> None:
+        """Wait for the handler and the tasks beside it, or until the handler is abandoned."""
         if not self._is_settled:
-            waiter: asyncio.Future[None] = self._runner.here.loop.create_future()
-            self._settled += (waiter,)
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters += (waiter,)
             await waiter
+
+    def handler_over(self) -> None:
+        """Let ``settled()`` return when the tasks are over too."""
+        self._handler_over = True
+        self._wake()
+
+    def abandon_handler(self) -> None:
+        """Let ``settled()`` return now."""
+        self._abandoned = True
+        self._wake()
 
     @property
     def _is_settled(self) -> bool:
-        return self._runner.left_behind or (self._runner.handler_over and not self._tasks)
+        return self._abandoned or (self._handler_over and not self._tasks)
 
-    def mark_settled(self) -> None:
-        """Let ``settle()`` return, where there is nothing more to wait for."""
+    def _wake(self) -> None:
         if self._is_settled:
-            for waiter in self._settled:
+            for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)

@@ -41,6 +41,14 @@ def ends_process(error: BaseException, task: asyncio.Task[object] | None) -> boo
     return isinstance(error, GeneratorExit) and _current_task() is not task
 
 
+def heed_cancel(task: asyncio.Task[object]) -> bool:
+    """Take a task's cancellation as done, so that it may await again; whether there was one."""
+    cancelled = task.cancelling() > 0
+    while task.cancelling():
+        task.uncancel()
+    return cancelled
+
+
 def _current_task() -> asyncio.Task[object] | None:
     try:
         return asyncio.current_task()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from . import sockets
 from .sockets import Addresses
 
-LOOK_INTERVAL = 0.1
-"""Seconds between two looks at the connections, while there are any."""
+CHECK_INTERVAL = 0.1
+"""Seconds between two checks of the connections, while there are any."""
 CLOSING_TIMEOUT = 1.0
 """Seconds without progress that a client gets while the process ends."""
 CLOSING_LIMIT = 4.0
@@ -31,15 +31,15 @@ class _Departure:
 
 
 class Departures:
-    """The connections of one event loop that are being left."""
+    """The connections of one event loop whose response is over, and whose client may not have everything yet."""
 
     __slots__ = ("_departing", "_is_closing", "_limited", "_loop", "_stalled", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
-        """Make an empty one.
+        """Watch no connection yet.
 
         Args:
-            loop: Where the looks take place.
+            loop: Where the checks run.
             is_closing: Whether the process is ending.
         """
         self._loop = loop
@@ -50,17 +50,17 @@ class Departures:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, addresses: Addresses, patience: float, *, unfinished: bool) -> None:
-        """Look after a connection whose answer is over; call it on the loop.
+        """Watch a connection whose response is over; call it on the loop.
 
         Args:
-            addresses: Which one.
+            addresses: The connection.
             patience: Seconds without progress after which the client is cut off, though the answer may be whole.
             unfinished: The answer was broken off: the connection is closed when the rest has gone out, here where the server
                 does not do it.
         """
         self._departing[addresses] = _Departure(patience, unfinished, self._loop.time())
         if self._timer is None:
-            self._look_later()
+            self._check_later()
 
     def reset(self, addresses: Addresses) -> None:
         """Cut a client off that was given up, before anything that is scheduled from now on runs; call it on the loop."""
@@ -83,54 +83,56 @@ class Departures:
         for addresses, descriptor in sockets.find(stalled).items():
             sockets.shut(descriptor, addresses, reset=True)
 
-    def _look_later(self) -> None:
-        self._timer = self._loop.call_later(LOOK_INTERVAL, self._look, context=contextvars.Context())
+    def _check_later(self) -> None:
+        self._timer = self._loop.call_later(CHECK_INTERVAL, self._check, context=contextvars.Context())
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         self._find_new()
         now, closing = self._loop.time(), self._is_closing()
-        self._departing = {addresses: one for addresses, one in self._departing.items() if _stays(addresses, one, now, closing)}
+        self._departing = {
+            addresses: departure for addresses, departure in self._departing.items() if _stays(addresses, departure, now, closing)
+        }
         if self._departing:
-            self._look_later()
+            self._check_later()
 
     def _find_new(self) -> None:
-        new = [addresses for addresses, one in self._departing.items() if one.descriptor is None]
+        new = [addresses for addresses, departure in self._departing.items() if departure.descriptor is None]
         if not new:
             return
-        found = sockets.find(frozenset(new))
+        descriptors = sockets.find(frozenset(new))
         for addresses in new:
-            if addresses in found:
-                self._departing[addresses].descriptor = found[addresses]
+            if addresses in descriptors:
+                self._departing[addresses].descriptor = descriptors[addresses]
             else:  # the server has closed it, or it cannot be seen
                 del self._departing[addresses]
 
 
-def _stays(addresses: Addresses, one: _Departure, now: float, closing: bool) -> bool:
-    """Do what is due for a connection; whether to look at it again."""
-    assert one.descriptor is not None
-    unsent = sockets.unsent(one.descriptor, addresses)
+def _stays(addresses: Addresses, departure: _Departure, now: float, closing: bool) -> bool:
+    """Do what is due for a connection; return whether to check it again."""
+    assert departure.descriptor is not None
+    unsent = sockets.unsent(departure.descriptor, addresses)
     if unsent is None:
         return False
-    if _overdue(one, unsent, now, closing):
-        sockets.shut(one.descriptor, addresses, reset=True)
+    if _overdue(departure, unsent, now, closing):
+        sockets.shut(departure.descriptor, addresses, reset=True)
         return False
-    if unsent == one.unsent == 0:  # twice: what a server had in its own buffer has gone to the kernel in between
-        if one.unfinished:
-            sockets.shut(one.descriptor, addresses, reset=False)
+    if unsent == departure.unsent == 0:  # twice: what a server had in its own buffer has gone to the kernel in between
+        if departure.unfinished:
+            sockets.shut(departure.descriptor, addresses, reset=False)
         return False
-    if unsent != one.unsent:
-        one.unsent, one.since = unsent, now
+    if unsent != departure.unsent:
+        departure.unsent, departure.since = unsent, now
     return True
 
 
-def _overdue(one: _Departure, unsent: int, now: float, closing: bool) -> bool:
-    """Whether a client has had its time."""
+def _overdue(departure: _Departure, unsent: int, now: float, closing: bool) -> bool:
+    """Return whether a client has had its time."""
     if not unsent:
         return False
-    stuck = now - one.since if unsent == one.unsent else 0.0
+    stuck = now - departure.since if unsent == departure.unsent else 0.0
     if not closing:
-        return stuck > one.patience
-    if one.closing_since is None:
-        one.closing_since = now
-    return stuck > CLOSING_TIMEOUT or now - one.closing_since > CLOSING_LIMIT
+        return stuck > departure.patience
+    if departure.closing_since is None:
+        departure.closing_since = now
+    return stuck > CLOSING_TIMEOUT or now - departure.closing_since > CLOSING_LIMIT

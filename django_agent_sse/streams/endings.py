@@ -1,8 +1,11 @@
-"""How a stream can end: one word, shown alike in the log line, the signal, the metrics and the monitor."""
+"""How a stream can end: one word, alike in the log line, the signal, the metrics and the monitor, and what follows from each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, Literal
 
 
 class Ending(StrEnum):
@@ -28,32 +31,47 @@ class Ending(StrEnum):
     """Staff closed the stream."""
 
     @property
+    def rules(self) -> Rules:
+        """What follows from this ending."""
+        return ENDINGS[self]
+
+    @property
     def aborts(self) -> bool:
-        """Whether ``on_abort`` runs and the handler is cancelled."""
-        return self not in _REGULAR
-
-    @property
-    def complete(self) -> bool:
-        """Whether the client has all there was to come. Any other answer is broken off where no control event can say so."""
-        return self in _COMPLETE
-
-    @property
-    def announced(self) -> bool:
-        """Whether the client is told with a last ``sse.end``, after which an EventSource gets 204."""
-        return self in _ANNOUNCED
-
-    @property
-    def hurries(self) -> bool:
-        """Whether somebody asked for it, so that a client which takes nothing more is not waited for."""
-        return self in _ASKED_FOR
-
-    @property
-    def flushes(self) -> bool:
-        """Whether what is queued is still sent."""
-        return self not in (Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT)
+        """Whether ``on_abort`` callbacks run and the handler is cancelled."""
+        return ENDINGS[self].aborts
 
 
-_COMPLETE = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED})
-_ASKED_FOR = frozenset({Ending.SHUTDOWN, Ending.KICKED, Ending.REVOKED})
-_REGULAR = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.HANDLER_ERROR})
-_ANNOUNCED = frozenset({Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.REVOKED, Ending.KICKED})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What follows from one ending.
+
+    Attributes:
+        aborts: ``on_abort`` callbacks run and the handler is cancelled; else the handler has returned or gets ``close_grace``.
+        last_event: The control event that the client is sent last, where it takes control events.
+        final: That event carries the end id, so that a client which comes back gets 204. After an error the route decides, and
+            staff may let a client come back that they closed the stream of.
+        whole: The client has all there was to come. Any other response is broken off where no control event can say so.
+        flushes: What was written before the end is still sent.
+        requested: Somebody asked for the end, so a client that takes nothing more is not waited for.
+    """
+
+    aborts: bool
+    last_event: Literal["sse.end", "sse.error"] | None = None
+    final: bool = False
+    whole: bool = False
+    flushes: bool = True
+    requested: bool = False
+
+
+ENDINGS: Final[Mapping[Ending, Rules]] = {
+    Ending.COMPLETED: Rules(aborts=False, last_event="sse.end", final=True, whole=True),
+    Ending.TOPIC_CLOSED: Rules(aborts=False, last_event="sse.end", final=True, whole=True),
+    Ending.HANDLER_ERROR: Rules(aborts=False, last_event="sse.error"),
+    Ending.CLIENT_DISCONNECT: Rules(aborts=True, flushes=False),
+    Ending.SLOW_CLIENT: Rules(aborts=True, flushes=False),
+    Ending.MAX_DURATION: Rules(aborts=True),
+    Ending.SHUTDOWN: Rules(aborts=True, requested=True),
+    Ending.REVOKED: Rules(aborts=True, last_event="sse.end", final=True, requested=True),
+    Ending.KICKED: Rules(aborts=True, last_event="sse.end", final=True, requested=True),
+}
+"""The table of endings: ``lifecycle`` obeys it, and a test compares the one in the docs with it."""

@@ -1,4 +1,4 @@
-"""The way past the task: what a topic brings is handed to the server at once, and the response's task sleeps on.
+"""Sending past the response's task: what a topic brings is handed to the server at once, and the task sleeps on.
 
 Waking a task for each chunk of each client costs more than the rest of a delivery. Only ``asgi.wrap()`` knows the server's
 ``send()``, and only uvicorn's is known to return without waiting while its client reads. Where it waits after all, the task is
@@ -18,27 +18,27 @@ Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 _KEY: Final = "django_agent_sse.send"
 
 
-class Rest(Awaitable[None], Protocol):
-    """What is left of a send that waits for its client."""
+class PendingSend(Awaitable[None], Protocol):
+    """A send that waits for its client, to be awaited."""
 
     def close(self) -> None:
         """Give it up."""
 
 
-def offering(scope: Scope, send: Send) -> Scope:
-    """The scope with the server's ``send()`` noted for streams, if it is one that may be called from outside the task."""
+def attach_send(scope: Scope, send: Send) -> Scope:
+    """Return the scope with the server's ``send()`` in it, if that is one that may be called from outside the task."""
     known = (getattr(send, "__module__", None) or "").startswith("uvicorn.")
     return {**scope, _KEY: send} if known else scope
 
 
-def offered_send(request: object) -> Send | None:
-    """The server's ``send()`` for this request, if it was noted."""
+def get_send(request: object) -> Send | None:
+    """Return the server's ``send()`` for this request, if ``attach_send()`` has put it there."""
     scope: Scope = getattr(request, "scope", {})
     return scope.get(_KEY)
 
 
-def send_now(send: Send, chunk: bytes) -> Rest | None:
-    """Send a part of the body; ``None`` when that is done, else what is left to be awaited.
+def send_now(send: Send, chunk: bytes) -> PendingSend | None:
+    """Send a part of the body. Return ``None`` when that is done, else what is left to be awaited.
 
     Args:
         send: The server's.

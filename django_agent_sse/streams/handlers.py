@@ -1,4 +1,4 @@
-"""The shapes of a handler, told apart by signature.
+"""The kinds of handler, told apart by signature.
 
 A factory ``(c, **url_kwargs) -> handler(stream)``, plain or ``async``; a direct ``async (c, stream, **url_kwargs)``; an async
 generator ``(c, …)``; a sync generator ``(c, …)``. URL kwargs are passed by name, where the handler names them.
@@ -21,23 +21,23 @@ from .stream import Stream
 Handler = Callable[[Stream], Awaitable[object]]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
-SHAPES = (
+EXPECTED_HANDLERS = (
     "a handler is a factory `def f(c, …): return async_handler`, a direct `async def f(c, stream, …)`, "
     "or a generator `def`/`async def f(c, …)` with yield"
 )
 
 
-class Shape:
-    """What a route's handler is, and how it is called."""
+class HandlerSignature:
+    """What kind of handler a route has, and how it is called."""
 
     def __init__(self, handler: Callable[..., Any]) -> None:
-        """Look at a handler.
+        """Read a handler's signature.
 
         Raises:
-            RouteError: No shape fits, whatever the URL captures.
+            RouteError: It is no kind of handler, whatever the URL captures.
         """
         if not callable(handler):
-            raise RouteError(f"{handler!r} is not callable; {SHAPES}")
+            raise RouteError(f"{handler!r} is not callable; {EXPECTED_HANDLERS}")
         self.name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         self._handler = handler
         self._hint: str | None = getattr(handler, "sse_hint", None)
@@ -45,12 +45,12 @@ class Shape:
         self._is_generator = _any_of((inspect.isgeneratorfunction, inspect.isasyncgenfunction), handler)
         self._is_async = _any_of((inspect.iscoroutinefunction,), handler)
         parameters = list(inspect.signature(handler).parameters.values())
-        self._positional = [one for one in parameters if one.kind in _POSITIONAL]
-        self._named = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
-        self._takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        self._positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+        self._named = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+        self._takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         self._takes_stream = functools.cache(self._look_for_stream)
         if not self._positional:
-            raise RouteError(f"{self.name} takes no arguments; {SHAPES}")
+            raise RouteError(f"{self.name} takes no arguments; {EXPECTED_HANDLERS}")
 
     @property
     def follows(self) -> bool:
@@ -63,7 +63,7 @@ class Shape:
         Raises:
             RouteError: A plain function or a generator takes the stream.
         """
-        if [one.name for one in self._positional[1:2]] != ["stream"] or "stream" in url_kwargs:
+        if [parameter.name for parameter in self._positional[1:2]] != ["stream"] or "stream" in url_kwargs:
             return
         if self._is_generator:
             self._refuse_generator("stream")
@@ -81,7 +81,7 @@ class Shape:
     def _refuse_sync(self) -> None:
         raise RouteError(
             f"{self.name} is a plain function that takes a stream, so it would block every other request; write "
-            f"`async def`, or make it a generator (`yield` each event), which runs on a thread. {SHAPES}"
+            f"`async def`, or make it a generator (`yield` each event), which runs on a thread. {EXPECTED_HANDLERS}"
         )
 
     def _refuse_generator(self, taken: str) -> None:
@@ -89,12 +89,20 @@ class Shape:
 
     def _look_for_stream(self, url_kwargs: frozenset[str]) -> bool:
         """Whether the second parameter is the stream: the one that is neither the context nor captured by the URL."""
-        others = [one.name for one in self._positional[1:] if one.name not in url_kwargs and one.default is one.empty]
-        missing = [one.name for one in self._named if one.name not in url_kwargs and one.default is one.empty]
+        others = [
+            parameter.name
+            for parameter in self._positional[1:]
+            if parameter.name not in url_kwargs and parameter.default is parameter.empty
+        ]
+        missing = [
+            parameter.name
+            for parameter in self._named
+            if parameter.name not in url_kwargs and parameter.default is parameter.empty
+        ]
         if len(others) > 1 or missing:
             captured = ", ".join(sorted(url_kwargs)) or "nothing"
             taken = ", ".join(missing if self._hint else others + missing)
-            raise RouteError(f"{self.name} takes {taken}, but the URL captures {captured}; {self._hint or SHAPES}")
+            raise RouteError(f"{self.name} takes {taken}, but the URL captures {captured}; {self._hint or EXPECTED_HANDLERS}")
         if others and self._is_generator:
             self._refuse_generator(others[0])
         if others and self._positional[1].name != others[0]:
@@ -130,10 +138,10 @@ class Shape:
 
         A plain function, and no coroutine around the handler's, which would stay for as long as the stream.
         """
-        own = {one.name for one in self._positional[:skip]}
-        rest = [one for one in self._positional[skip:] if one.name in kwargs]
-        by_position = [kwargs[one.name] for one in rest if one.kind is one.POSITIONAL_ONLY]
-        by_name = {one.name for one in (*rest, *self._named) if one.kind is not one.POSITIONAL_ONLY}
+        own = {parameter.name for parameter in self._positional[:skip]}
+        rest = [parameter for parameter in self._positional[skip:] if parameter.name in kwargs]
+        by_position = [kwargs[parameter.name] for parameter in rest if parameter.kind is parameter.POSITIONAL_ONLY]
+        by_name = {parameter.name for parameter in (*rest, *self._named) if parameter.kind is not parameter.POSITIONAL_ONLY}
         named = {name: value for name, value in kwargs.items() if name not in own and (self._takes_all or name in by_name)}
         return lambda *stream: handler(c, *stream, *by_position, **named)
 
@@ -143,8 +151,15 @@ class Shape:
         if inspect.isasyncgen(made) or inspect.isgenerator(made):
             return functools.partial(_pipe, lambda: made)
         if callable(made):
-            return functools.partial(_made, made, self.name)
-        raise RouteError(f"{self.name} returned {made!r}, and nothing that takes a stream; {SHAPES}")
+            return functools.partial(_call_factory_result, made, self.name)
+        raise RouteError(f"{self.name} returned {made!r}, and nothing that takes a stream; {EXPECTED_HANDLERS}")
+
+
+def _not_given(parameters: list[inspect.Parameter], url_kwargs: frozenset[str]) -> list[str]:
+    """Return the names of those that have no default and that the URL does not capture."""
+    return [
+        parameter.name for parameter in parameters if parameter.name not in url_kwargs and parameter.default is parameter.empty
+    ]
 
 
 def _any_of(tests: tuple[Callable[[Any], bool], ...], handler: Any) -> bool:
@@ -174,7 +189,7 @@ def _pipe(call: Callable[[], Any], stream: Stream) -> Awaitable[object]:
     return stream.pipe(call())
 
 
-def _made(made: Callable[[Stream], Any], name: str, stream: Stream) -> Awaitable[object]:
+def _call_factory_result(made: Callable[[Stream], Any], name: str, stream: Stream) -> Awaitable[object]:
     outcome: Awaitable[object] = made(stream)
     if inspect.isawaitable(outcome):
         return outcome

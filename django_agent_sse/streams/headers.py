@@ -24,12 +24,12 @@ def check_header(name: str, value: object) -> None:
     """Refuse a header that HTTP cannot carry. What holds a line break is left to Django.
 
     Raises:
-        StreamError: The name is no token, or the value holds a control character.
+        StreamError: The name is not a token, or the value holds a control character.
     """
     if not HEADER_NAME.fullmatch(name) and not {"\r", "\n"} & {*name}:
         raise StreamError(f"'{printable(name, 40)}' is not the name of a header: write letters, digits and '-'")
-    if found := _CONTROL.search(str(value)):
-        raise StreamError(f"the value of {name} holds {found[0]!r}: a header holds no control characters; quote() or drop them")
+    if match := _CONTROL.search(str(value)):
+        raise StreamError(f"the value of {name} holds {match[0]!r}: a header holds no control characters; quote() or drop them")
 
 
 def check_free(name: str) -> None:
@@ -49,5 +49,5 @@ def check_cookie(options: Mapping[str, object]) -> None:
         StreamError: Such an option.
     """
     for option, value in options.items():
-        if isinstance(value, str) and (found := _NOT_IN_COOKIES.search(value)):
-            raise StreamError(f"the cookie's {option} holds {found[0]!r}, which would begin another option or header")
+        if isinstance(value, str) and (match := _NOT_IN_COOKIES.search(value)):
+            raise StreamError(f"the cookie's {option} holds {match[0]!r}, which would begin another option or header")

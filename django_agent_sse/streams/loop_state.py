@@ -1,7 +1,7 @@
-"""The open streams of one event loop, and the one clock that visits them.
+"""The open streams of one event loop, and the one clock that looks after them.
 
-Everything that has a future or a timer belongs to one event loop. Streams are visited in buckets of a second (finer for
-short intervals), each at its own phase, so that heartbeats of many streams never go out all at once.
+Everything that has a future or a timer belongs to one event loop. What is due is kept in buckets of a second (finer for
+short intervals), each stream at its own phase, so that heartbeats of many streams never go out all at once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ FINE_BUCKET = 0.05
 """Seconds of a bucket for what is due in less than ``FINE_BELOW`` seconds."""
 FINE_BELOW = 4.0
 PHASE = 0.5
-"""The first visit comes after this share of the interval at least: a random phase spreads streams that came together."""
-
+"""The first tick comes after this share of the interval at least: a random phase spreads streams that came together."""
 
 _numbers = itertools.count(1)
 
@@ -38,8 +37,11 @@ class OpenStream(Protocol):
     """What the registry knows of a stream."""
 
     number: int
-    """Another one for each stream of the process."""
-    route: str
+    """Unique in the process."""
+
+    @property
+    def route(self) -> str:
+        """The route's URL pattern."""
 
     @property
     def heartbeat(self) -> float | None:
@@ -54,30 +56,30 @@ class OpenStream(Protocol):
         """The last id that the client was sent, or came with."""
 
     def measure(self, now: float) -> Measure:
-        """What it does, at that time of its loop. From any thread, as all above: a moment's picture."""
+        """Return its numbers, at that time of its loop. From any thread, as all above: a moment's picture."""
 
     def facts(self) -> Facts:
-        """What does not change about it."""
+        """Return what does not change about it."""
 
     @property
-    def lingers(self) -> bool:
+    def outlives_client(self) -> bool:
         """Whether its handler goes on though the transport is over."""
 
     def end(self, ending: Ending, *, retry: int | None = None) -> bool:
         """End the stream; call it on its loop. False where it had ended."""
 
 
-class Visited(Protocol):
-    """What the clock looks at."""
+class Scheduled(Protocol):
+    """Something with a due time of its own, such as a transport."""
 
-    slot: float | None
+    due_slot: float | None
 
-    def visit(self, now: float) -> float | None:
+    def tick(self, now: float) -> float | None:
         """Do what is due at ``now`` (loop time, seconds); return when to come again, or ``None`` for never."""
 
 
-class LoopStreams:
-    """The open streams of one event loop.
+class LoopState:
+    """What belongs to one event loop: its open streams, its clock, and the futures that they share.
 
     Attributes:
         sent: A finished future, ``True``: what a write returns while there is room.
@@ -96,53 +98,53 @@ class LoopStreams:
         self.sent.set_result(True)
         self.dropped: asyncio.Future[bool] = loop.create_future()
         self.dropped.set_result(False)
-        self._buckets: dict[float, set[Visited]] = {}
+        self._buckets: dict[float, set[Scheduled]] = {}
 
     def add(self, stream: OpenStream) -> None:
-        """Enter a stream."""
+        """Add a stream, and number it."""
         stream.number = next(_numbers)
         self.streams.add(stream)
 
-    def watch(self, visited: Visited, interval: float | None) -> None:
-        """Visit every ``interval`` seconds or so (``None``: never), from a random phase on."""
+    def watch(self, item: Scheduled, interval: float | None) -> None:
+        """Tick every ``interval`` seconds or so (``None``: never), from a random phase on."""
         if interval is not None:
-            self._schedule(visited, self.loop.time() + interval * random.uniform(PHASE, 1))
+            self._schedule(item, self.loop.time() + interval * random.uniform(PHASE, 1))
 
     def discard(self, stream: OpenStream) -> None:
         """Forget a stream."""
         self.streams.discard(stream)
 
-    def unwatch(self, visited: Visited) -> None:
-        """Visit it no more."""
-        if visited.slot is not None:
-            bucket = self._buckets.get(visited.slot)
+    def unwatch(self, item: Scheduled) -> None:
+        """Stop item it."""
+        if item.due_slot is not None:
+            bucket = self._buckets.get(item.due_slot)
             if bucket is not None:
-                bucket.discard(visited)
-            visited.slot = None
+                bucket.discard(item)
+            item.due_slot = None
 
     def end_all(self, ending: Ending) -> None:
         """End every stream of this loop; call it on the loop."""
         for stream in tuple(self.streams):
             stream.end(ending)
 
-    def _schedule(self, visited: Visited, due: float) -> None:
+    def _schedule(self, item: Scheduled, due: float) -> None:
         grain = BUCKET if due - self.loop.time() >= FINE_BELOW else FINE_BUCKET
         slot = math.ceil(due / grain) * grain
         bucket = self._buckets.get(slot)
         if bucket is None:
             bucket = self._buckets[slot] = set()
-            self.loop.call_at(slot, self._visit, slot, context=contextvars.Context())  # not that of some request
-        bucket.add(visited)
-        visited.slot = slot
+            self.loop.call_at(slot, self._tick, slot, context=contextvars.Context())  # not that of some request
+        bucket.add(item)
+        item.due_slot = slot
 
-    def _visit(self, slot: float) -> None:
+    def _tick(self, slot: float) -> None:
         now = self.loop.time()
-        for visited in self._buckets.pop(slot):
-            visited.slot = None
+        for item in self._buckets.pop(slot):
+            item.due_slot = None
             try:
-                due = visited.visit(now)
+                due = item.tick(now)
             except Exception:  # the others in the bucket must not lose their heartbeat for it
-                logger.exception("a look at %r failed", visited)
+                logger.exception("the tick of %r failed", item)
                 continue
             if due is not None:
-                self._schedule(visited, due)
+                self._schedule(item, due)

@@ -17,12 +17,12 @@ from . import sockets
 from .endings import Ending
 from .registry import registry
 
-LOOK_INTERVAL = 1.0
-"""Seconds between two looks."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks."""
 
 
 class ListenerWatch:
-    """Looks whether this process still listens. One per process; ``reset()`` makes it new, also after a fork."""
+    """Checks whether this process still listens. One per process; ``reset()`` makes it new, also after a fork."""
 
     def __init__(self) -> None:
         self.reset()
@@ -44,12 +44,12 @@ class ListenerWatch:
             self._port, self._descriptors = port, sockets.listeners(port)
         if self._descriptors:
             self._loop = loop
-            self._look_later(loop)
+            self._check_later(loop)
 
-    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(LOOK_INTERVAL, self._look, loop, context=contextvars.Context())
+    def _check_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(CHECK_INTERVAL, self._check, loop, context=contextvars.Context())
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not loop:
             return
         assert self._port is not None
@@ -58,8 +58,8 @@ class ListenerWatch:
         if not self._descriptors:
             self.reset()
             registry.end_all(Ending.SHUTDOWN)
-        elif registry.here().streams:
-            self._look_later(loop)
+        elif registry.loop_state().streams:
+            self._check_later(loop)
         else:
             self._loop = None
 

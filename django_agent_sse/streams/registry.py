@@ -9,14 +9,14 @@ import threading
 import time
 
 from .endings import Ending
-from .loop_state import LoopStreams, OpenStream
+from .loop_state import LoopState, OpenStream
 
 CLOSING_SECONDS = 30.0
 """How long after a shutdown signal new streams are ended at once: a request that was under way may still start one."""
 
 
 class Registry:
-    """Finds the streams of each loop. One per process; ``reset()`` makes it new, also after a fork."""
+    """The event loops of this process with their streams. One per process; ``reset()`` makes it new, also after a fork."""
 
     def __init__(self) -> None:
         self.reset()
@@ -24,24 +24,24 @@ class Registry:
     def reset(self) -> None:
         """Forget every loop and stream, without ending them."""
         self._lock = threading.Lock()
-        self._loops: dict[asyncio.AbstractEventLoop, LoopStreams] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, LoopState] = {}
         self._closing_until = self._drained_until = 0.0
 
-    def here(self) -> LoopStreams:
-        """The streams of the running loop."""
+    def loop_state(self) -> LoopState:
+        """Return the state of the running loop, made at its first stream."""
         loop = asyncio.get_running_loop()
-        mine = self._loops.get(loop)
-        if mine is None:
+        loop_state = self._loops.get(loop)
+        if loop_state is None:
             with self._lock:
-                open_loops = {other: its for other, its in self._loops.items() if not other.is_closed()}
-                mine = open_loops[loop] = LoopStreams(loop, lambda: self.closing)
+                open_loops = {other: state for other, state in self._loops.items() if not other.is_closed()}
+                loop_state = open_loops[loop] = LoopState(loop, lambda: self.closing)
                 self._loops = open_loops
-        return mine
+        return loop_state
 
-    def loops(self) -> list[LoopStreams]:
-        """The loops that have or had streams, and are not closed."""
+    def loops(self) -> list[LoopState]:
+        """Return the loops that have or had streams, and are not closed."""
         # No lock: a signal handler may interrupt the very thread that holds it.
-        return [mine for loop, mine in list(self._loops.items()) if not loop.is_closed()]
+        return [loop_state for loop, loop_state in list(self._loops.items()) if not loop.is_closed()]
 
     @property
     def closing(self) -> bool:
@@ -61,9 +61,9 @@ class Registry:
         """End every stream of every loop, from any thread or signal handler."""
         if ending is Ending.SHUTDOWN:
             self._closing_until = time.monotonic() + CLOSING_SECONDS
-        for mine in self.loops():
+        for loop_state in self.loops():
             with contextlib.suppress(RuntimeError):  # the loop closed in between
-                mine.loop.call_soon_threadsafe(mine.end_all, ending)
+                loop_state.loop.call_soon_threadsafe(loop_state.end_all, ending)
 
 
 registry = Registry()
@@ -71,5 +71,5 @@ os.register_at_fork(after_in_child=registry.reset)
 
 
 def open_streams() -> list[OpenStream]:
-    """The streams of this process whose handler or transport is not over. From another thread a moment's picture."""
-    return [stream for mine in registry.loops() for stream in tuple(mine.streams)]
+    """Return the streams of this process whose handler or transport is not over. From another thread a moment's picture."""
+    return [stream for loop_state in registry.loops() for stream in tuple(loop_state.streams)]

@@ -10,7 +10,7 @@ from ..encoding import encode_json
 from ..wire.encoder import control_frame
 from .context import Context
 from .error_responses import accepts, error_response
-from .messages import jittered
+from .reconnection import jittered
 from .transport import Transport
 
 CONTENT_TYPE = "text/event-stream"
@@ -27,7 +27,7 @@ OVERLOADED_RETRY = 10_000
 
 
 class SSEResponse(StreamingHttpResponse):
-    """Pours one stream into the ASGI response, and closes it when Django lets go of it in any way.
+    """Sends one stream as the ASGI response, and closes it when Django lets go of it in any way.
 
     A plain generator would not do: a cancel that lands while Django waits in ``send()`` leaves it to the garbage collector.
     """
@@ -36,14 +36,14 @@ class SSEResponse(StreamingHttpResponse):
         """Make the response.
 
         Args:
-            transport: What to pour out.
+            transport: What to send.
             slim: The context whose request is let go when the response begins; by then every middleware is through.
         """
         self._transport = transport
         self._slim = slim
-        self._source = transport.pour()
+        self._source = transport.iter_body()
         super().__init__(self._source, content_type=CONTENT_TYPE, headers=HEADERS)
-        self._resource_closers.append(transport.abandon)  # type: ignore[attr-defined]
+        self._resource_closers.append(transport.discard_unsent)  # type: ignore[attr-defined]
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         if self._slim is not None:
@@ -55,7 +55,7 @@ class SSEResponse(StreamingHttpResponse):
 
     async def _wrapped(self) -> AsyncGenerator[bytes, None]:
         """Through whatever a middleware put around the content."""
-        self._transport.through_others()
+        self._transport.disable_fast_send()
         content: AsyncIterator[bytes] = self.streaming_content  # type: ignore[assignment]
         try:
             async for part in content:
@@ -64,7 +64,7 @@ class SSEResponse(StreamingHttpResponse):
             await self._source.aclose()
 
     def __del__(self) -> None:
-        self._transport.abandon()
+        self._transport.discard_unsent()
 
 
 def head_response() -> HttpResponse:
@@ -83,8 +83,8 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
     """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event."""
     retry = jittered(OVERLOADED_RETRY)
     if control:
-        told = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
-        return HttpResponse(told, content_type=CONTENT_TYPE, headers=HEADERS)
+        frame = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+        return HttpResponse(frame, content_type=CONTENT_TYPE, headers=HEADERS)
     return error_response(503, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 

@@ -46,7 +46,7 @@ class _Chained:
             _when_over(open_streams, functools.partial(_die, number))
         elif callable(self.previous):
             # A server waits for its open requests, but knows nothing of a handler that goes on without its client.
-            _when_over(_lingering, functools.partial(self.previous, number, frame))
+            _when_over(_outliving, functools.partial(self.previous, number, frame))
 
 
 _installed: dict[int, _Chained] = {}
@@ -66,14 +66,14 @@ def watch_signals() -> None:
             signal.signal(number, chained)
 
 
-def _lingering() -> list[OpenStream]:
-    return [stream for stream in open_streams() if stream.lingers]
+def _outliving() -> list[OpenStream]:
+    return [stream for stream in open_streams() if stream.outlives_client]
 
 
 def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]) -> None:
     """Do ``then`` when nothing is left of what is waited for, at once or on the main thread's loop."""
     main = threading.main_thread().ident
-    loop = next((mine.loop for mine in registry.loops() if mine.thread == main and mine.loop.is_running()), None)
+    loop = next((state.loop for state in registry.loops() if state.thread == main and state.loop.is_running()), None)
     if loop is None or not waited_for():
         then()
     else:

@@ -40,7 +40,7 @@ class Addresses(NamedTuple):
 
 
 def addresses_of(scope: Mapping[str, Any]) -> Addresses | None:
-    """The connection that carries this request alone; ``None`` where that cannot be known.
+    """Return the connection that carries this request alone; ``None`` where that cannot be known.
 
     HTTP/2 and HTTP/3 carry other requests on the same connection.
     """
@@ -48,24 +48,24 @@ def addresses_of(scope: Mapping[str, Any]) -> Addresses | None:
         return None
     client, server = scope.get("client"), scope.get("server")
     try:
-        found = Addresses(str(client[0]), int(client[1]), int(server[1]))  # type: ignore[index]  # granian's ports are text
+        addresses = Addresses(str(client[0]), int(client[1]), int(server[1]))  # type: ignore[index]  # granian's ports are text
     except (TypeError, ValueError, IndexError):
         return None
-    return found if found.port else None
+    return addresses if addresses.port else None
 
 
 def find(wanted: Collection[Addresses]) -> dict[Addresses, int]:
-    """The descriptors of these connections, in one pass over all that are open."""
-    found: dict[Addresses, int] = {}
+    """Return the descriptors of these connections, in one pass over all that are open."""
+    descriptors: dict[Addresses, int] = {}
     for descriptor in _descriptors():
         with _looked_at(descriptor) as sock:
-            if sock is not None and (one := _ends(sock)) is not None and one in wanted:
-                found[one] = descriptor
-    return found
+            if sock is not None and (ends := _ends(sock)) is not None and ends in wanted:
+                descriptors[ends] = descriptor
+    return descriptors
 
 
 def unsent(descriptor: int, addresses: Addresses) -> int | None:
-    """Bytes that the client has not acknowledged; ``None`` where this is no longer that connection, or nobody can tell."""
+    """Return how many bytes the client has not acknowledged; ``None`` where that is unknown, or this is another connection."""
     with _looked_at(descriptor) as sock:
         if sock is None or fcntl is None or _ends(sock) != addresses:
             return None
@@ -78,7 +78,7 @@ def unsent(descriptor: int, addresses: Addresses) -> int | None:
 
 
 def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
-    """End a connection under its server, which sees it closed at its next look.
+    """End a connection under its server, which sees it closed when it uses it next.
 
     Args:
         descriptor: Where it was found.
@@ -103,12 +103,12 @@ def limit(wanted: Collection[Addresses], seconds: float) -> None:
 
 
 def listeners(port: int) -> frozenset[int]:
-    """The descriptors of TCP sockets that listen on this port."""
+    """Return the descriptors of TCP sockets that listen on this port."""
     return frozenset(descriptor for descriptor in _descriptors() if listens(descriptor, port))
 
 
 def listens(descriptor: int, port: int) -> bool:
-    """Whether this is a TCP socket that listens on this port."""
+    """Return whether this is a TCP socket that listens on this port."""
     with _looked_at(descriptor) as sock, contextlib.suppress(OSError):
         return sock is not None and _accepts(sock) and sock.getsockname()[1] == port
     return False

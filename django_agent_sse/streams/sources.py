@@ -15,17 +15,17 @@ from ..wire.event import is_reserved
 from .iterators import in_thread
 from .outputs import chunks_of, is_output, lines_of
 
-FED = 65_536
+CHUNK_BYTES = 65_536
 """Bytes of framed text that are read in one step, between which others have their turn."""
 READY = (list, tuple, deque, range, dict, set, frozenset)
 """Iterables that cannot block: no thread is needed."""
 
 
 async def items_of(source: Any) -> AsyncIterator[Any]:
-    """The items of anything that ``stream.pipe`` takes; closes the source, also when cancelled.
+    """Yield the items of anything that ``stream.pipe`` takes; close the source, also when cancelled.
 
     Raises:
-        ArgumentInvalid: It is nothing that has items.
+        ArgumentInvalid: It has no items.
     """
     if (is_one_value(source) and not isinstance(source, Mapping)) or isinstance(source, type):
         raise _not_piped(source, "write() sends one value, as one event")
@@ -63,7 +63,7 @@ def _not_piped(source: Any, hint: str) -> ArgumentInvalid:
 
 
 def without_line_end(line: Any) -> Any:
-    """A line of text or bytes without its one line end."""
+    """Return a line of text or bytes without its line end."""
     for end in ("\r\n", "\n", "\r") if isinstance(line, str) else (b"\r\n", b"\n", b"\r"):
         if line.endswith(end):
             return line[: -len(end)]
@@ -71,17 +71,17 @@ def without_line_end(line: Any) -> Any:
 
 
 async def events_of(source: Any) -> AsyncIterator[Event]:
-    """The events of text that is framed already, cut anywhere; ``sse.*`` events of the other end are left out."""
+    """Yield the events of text that is framed already, cut anywhere; ``sse.*`` events of the upstream are left out."""
     decoder = Decoder()
     items: Any = chunks_of(source) if is_output(source) else items_of([source] if isinstance(source, str | bytes) else source)
     try:
         async for item in items:
             data = item.encode() if isinstance(item, str) else item
-            for start in range(0, len(data), FED):
-                for event in decoder.feed(data[start : start + FED]):
+            for start in range(0, len(data), CHUNK_BYTES):
+                for event in decoder.feed(data[start : start + CHUNK_BYTES]):
                     if not speaks_for_its_stream(event):
                         yield event
-                if len(data) > FED:
+                if len(data) > CHUNK_BYTES:
                     await asyncio.sleep(0)
         decoder.finish()
     finally:
@@ -89,5 +89,5 @@ async def events_of(source: Any) -> AsyncIterator[Event]:
 
 
 def speaks_for_its_stream(event: Event) -> bool:
-    """Whether an event, or its id, means the stream that carried it, and nobody whom it is passed on to."""
+    """Return whether an event, or its id, is about the stream that carried it, and so must not be passed on."""
     return is_reserved(event.event or "") or is_reserved(event.id or "")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 
@@ -12,74 +11,43 @@ from ..contrib.monitor.service import monitor
 from ..contrib.monitor.stats import SLOW_SECONDS, Facts, Measure, State
 from ..exceptions import AgentSSEError
 from ..runtime.safe_text import printable
+from .buffer import Buffer
+from .context import Context
 from .counters import tally
-
-if TYPE_CHECKING:
-    from .buffer import Buffer
-    from .context import Context
-    from .endings import Ending
-    from .options import StreamOptions
-    from .stream import Stream
-    from .transport import Transport
+from .stream import Stream
+from .transport import Transport
 
 
-class Watched:
-    """What a runner shows of its stream; see ``OpenStream``."""
+def note_opened(route: str) -> None:
+    """Count a response that has begun."""
+    tally.opened(route)
+    monitor.begin()
 
-    __slots__ = ()
 
-    if TYPE_CHECKING:
-        number: int
-        route: str
-        context: Context
-        stream: Stream
-        buffer: Buffer
-        transport: Transport
-        options: StreamOptions
-        ending: Ending | None
+def measure(now: float, stream: Stream, buffer: Buffer, transport: Transport) -> Measure:
+    """Return what a stream does at this moment; ``now`` is the time of its loop."""
+    lag = stream.behind + buffer.waiting
+    if transport.closed:
+        state = State.LINGERING
+    elif transport.opened is None:
+        state = State.STARTING
+    elif stream.ending is not None:
+        state = State.CLOSING
+    elif (since := transport.sending_since) is not None and now - since >= SLOW_SECONDS:
+        state = State.SLOW
+    else:
+        state = State.REPLAYING if lag else State.LIVE
+    return Measure(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
 
-    def note_opened(self) -> None:
-        """The response has begun."""
-        tally.opened(self.route)
-        monitor.begin()
 
-    @property
-    def heartbeat(self) -> float | None:
-        return self.options.heartbeat
-
-    @property
-    def topics(self) -> Sequence[str]:
-        return self.stream.topics
-
-    @property
-    def last_id(self) -> str | None:
-        try:
-            return self.stream.last_event_id
-        except (ValueError, IndexError):  # it stops following at this very moment
-            return None
-
-    def measure(self, now: float) -> Measure:
-        transport, buffer = self.transport, self.buffer
-        lag = self.stream.behind + buffer.waiting
-        if transport.gone:
-            state = State.LINGERING
-        elif transport.opened is None:
-            state = State.STARTING
-        elif self.ending is not None:
-            state = State.CLOSING
-        elif (since := transport.sending_since) is not None and now - since >= SLOW_SECONDS:
-            state = State.SLOW
-        else:
-            state = State.REPLAYING if lag else State.LIVE
-        return Measure(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
-
-    def facts(self) -> Facts:
-        address, agent = self.context._describe_client(monitor_options())
-        return Facts(self.route, printable(_user_id(self.context), 2000), address, printable(agent), self.options.heartbeat)
+def facts(context: Context, heartbeat: float | None) -> Facts:
+    """Return what does not change about a stream."""
+    address, agent = context._describe_client(monitor_options())
+    return Facts(context.route, printable(_user_id(context), 2000), address, printable(agent), heartbeat)
 
 
 def _user_id(context: Context) -> str:
-    """The primary key of a user of the project; of anybody else that a guard has put there, also what that is."""
+    """Return the primary key of a user of the project; of anybody else that a guard has put there, also what that is."""
     try:
         key: Any = context.user_pk
     except AgentSSEError:  # it was never loaded

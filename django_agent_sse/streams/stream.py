@@ -5,19 +5,58 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..encoding import text_of
 from ..exceptions import FollowError, InvalidEvent, StreamClosed
 from ..topics.follower import Start
 from ..wire import Event, comment, frame
+from .buffer import Buffer
 from .callbacks import Callback
 from .endings import Ending
+from .last_event_id import LastEventId
 from .sources import events_of, items_of, without_line_end
-from .topic_source import Filter, Followed, Following, Map, check_follow
+from .topic_source import Filter, FollowResult, Map, TopicSource, check_follow
 
-if TYPE_CHECKING:
-    from .supervisor import Runner
+
+class StreamPort(Protocol):
+    """What a stream asks of whoever runs it."""
+
+    @property
+    def route(self) -> str:
+        """The route's URL pattern."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the stream ended."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the handler raised."""
+
+    def touch(self) -> None:
+        """The handler uses the stream: the response may begin."""
+
+    def pause_commit_timer(self) -> None:
+        """Let the response wait for the next verb, however long that takes: it may turn out to be another response."""
+
+    def close(self) -> None:
+        """End the stream after what is queued."""
+
+    def write_after_end(self) -> Awaitable[bool]:
+        """Return what a write after the end returns, or raise ``StreamClosed``."""
+
+    def wait_closed(self) -> Awaitable[object]:
+        """Return what is done when the transport is over."""
+
+    def on_abort(self, callback: Callback) -> None:
+        """Call back if the stream is aborted."""
+
+    def on_end(self, callback: Callback) -> None:
+        """Call back when all is over."""
+
+    def connection(self) -> AbstractAsyncContextManager[None]:
+        """Keep one thread and its connections meanwhile."""
 
 
 class Stream:
@@ -28,14 +67,28 @@ class Stream:
     ``StreamOverflow`` when writes that nobody awaits pile up. Use a stream on its own event loop only.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_first", "_following", "_last_id", "_numbered", "_runner")
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_control",
+        "_first",
+        "_last_id",
+        "_numbered",
+        "_port",
+        "_position",
+        "_retry",
+        "_source",
+    )
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._buffer = runner.buffer
+    def __init__(self, port: StreamPort, buffer: Buffer, *, position: LastEventId, control: bool, retry: int | None) -> None:
+        self._port = port
+        self._buffer = buffer
+        self._position = position
+        self._control = control
+        self._retry = retry
         self._first = True
-        self._last_id = runner.context.last_event_id
-        self._following: Following | None = None
+        self._last_id = position.value
+        self._source: TopicSource | None = None
         self._numbered = False
 
     def write(
@@ -68,7 +121,7 @@ class Stream:
         if text is None:
             return self._write_later(data, event, id, retry)
         if self._buffer.finished:
-            return self._runner.late()
+            return self._port.write_after_end()
         if id is not None or self._first:
             return self._write_noted(text, event, id, retry)
         return self._buffer.put(frame(text, event, None, retry))
@@ -80,10 +133,10 @@ class Stream:
     def comment(self, text: str = "") -> Awaitable[bool]:
         """Send a comment, which clients ignore; empty, it is a heartbeat."""
         if self._buffer.finished:
-            return self._runner.late()
+            return self._port.write_after_end()
         framed = comment(text)
-        self._runner.commit()
-        return self._buffer.put_aside(framed)
+        self._port.touch()
+        return self._buffer.put_uncounted(framed)
 
     async def pipe(self, source: Any, *, event: str | None = None) -> int:
         """Send each item of an async or sync iterator, or each line of a file, pipe or process; wait for the client in between.
@@ -134,7 +187,7 @@ class Stream:
         filter: Filter | None = None,
         map: Map | None = None,
         offsets: bool = False,
-    ) -> Followed:
+    ) -> FollowResult:
         """Send what the client missed of these topics, then what is published to them, until all of them are closed or deleted.
 
         Args:
@@ -156,38 +209,50 @@ class Stream:
             EventLogUnavailable: The log cannot be read. Once the stream has begun, it is tried again and again instead.
             StreamClosed: The stream has ended while it followed.
         """
-        if self._following is not None:
+        if self._source is not None:
             raise FollowError("follow() was called on this stream before; it takes up to 16 topics at once")
         if self._numbered:
             raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
         check_follow(topics, start, filter, map, offsets)
-        self._following = following = Following(self._runner, topics, start, filter, map)
+        self._source = source = TopicSource(
+            *(topics, start, filter, map),
+            buffer=self._buffer,
+            control=self._control,
+            route=self.route,
+            take_retry=self._take_retry,
+        )
+        self._port.pause_commit_timer()
         try:
-            followed = await following.run(after, start == "live", offsets)
+            await source.begin(self._position, after, start == "live", offsets)
+            self._port.touch()
+            result = await source.done
         finally:
-            if not following.began:
-                self._following = None
-        if followed is None:
-            raise late_error(self._runner.ending or Ending.COMPLETED)
-        return followed
+            if source.running:
+                self._last_id = source.id
+                source.end()
+            else:  # it never began
+                self._source = None
+        if result is None:
+            raise late_error(self._port.ending or Ending.COMPLETED)
+        return result
 
     async def sleep(self, seconds: float) -> None:
         """Pause the handler; the response has begun by then."""
-        self._runner.commit()
+        self._port.touch()
         await asyncio.sleep(seconds)
 
     async def open(self) -> None:
         """Begin the response, so that the client knows that it is connected, before there is anything to say."""
-        self._runner.commit()
+        self._port.touch()
 
     async def wait_closed(self) -> None:
         """Return when the transport is over; never waits for the handler."""
-        self._runner.commit()
-        await self._runner.transport.wait_gone()
+        self._port.touch()
+        await self._port.wait_closed()
 
     def close(self) -> None:
         """End the stream after what is queued. The handler's code after it may run on for ``close_grace`` seconds."""
-        self._runner.end(Ending.COMPLETED)
+        self._port.close()
 
     def on_abort(self, callback: Callback) -> Callback:
         """Call back once if the stream is aborted (the client left, was slow or was told to go, or the process ends).
@@ -195,7 +260,7 @@ class Stream:
         Callbacks may be sync or async; they run in order, each on its own, beside the handler, which is cancelled. Registered
         after the abort, it is called at once. Never after a regular end. Works as a decorator too.
         """
-        self._runner.aside.add_abort(callback)
+        self._port.on_abort(callback)
         return callback
 
     def on_end(self, callback: Callback) -> Callback:
@@ -203,70 +268,66 @@ class Stream:
 
         ``stream.ending`` and ``stream.error`` are there then: the place for deferred work. Works as a decorator too.
         """
-        self._runner.aside.add_end(callback)
+        self._port.on_end(callback)
         return callback
 
     def connection(self) -> AbstractAsyncContextManager[None]:
         """Keep one thread and its connections meanwhile, as an open transaction or ``aiterator()`` does by itself."""
-        return self._runner.threads.held()
+        return self._port.connection()
 
     @property
     def closed(self) -> bool:
         """Whether the stream has ended, in any way."""
-        return self._runner.ending is not None
+        return self._port.ending is not None
 
     @property
     def aborted(self) -> bool:
         """Whether it was aborted rather than ended by the handler."""
-        ending = self._runner.ending
+        ending = self._port.ending
         return ending is not None and ending.aborts
 
     @property
     def ending(self) -> Ending | None:
         """How the stream ended, or ``None``."""
-        return self._runner.ending
+        return self._port.ending
 
     @property
     def error(self) -> BaseException | None:
         """What the handler raised, or ``None``."""
-        return self._runner.error
+        return self._port.error
 
     @property
     def last_event_id(self) -> str | None:
         """The last id that was written here, else the one that the client came with."""
-        return self._following.id if self._following is not None and self._following.running else self._last_id
+        return self._source.id if self._source is not None and self._source.running else self._last_id
 
     @property
-    def followed(self) -> Followed | None:
+    def followed(self) -> FollowResult | None:
         """How following ended; ``None`` where it has not, or was not asked for."""
-        return self._following.ended if self._following is not None else None
+        return self._source.result if self._source is not None else None
 
     @property
     def topics(self) -> Sequence[str]:
         """What it follows now; empty where it does not."""
-        return self._following.topics if self._following is not None and self._following.running else ()
+        return self._source.topics if self._source is not None and self._source.running else ()
 
     @property
     def behind(self) -> int:
         """Events of the followed topics that this process knows of and that were not yet sent here."""
-        return self._following.behind if self._following is not None and self._following.running else 0
+        return self._source.behind if self._source is not None and self._source.running else 0
 
     @property
     def route(self) -> str:
         """The route's URL pattern, as it stands in the log."""
-        return self._runner.route
+        return self._port.route
 
     def __repr__(self) -> str:
         return f"<Stream {self.route!r} {self.ending or 'open'}>"
 
-    def first_retry(self) -> int | None:
-        """The reconnection time for the first event, once: what writes it must say it."""
+    def _take_retry(self) -> int | None:
+        """Return the reconnection time for the first event, once: whoever sends that event must tell it."""
         first, self._first = self._first, False
-        return self._runner.options.retry if first else None
-
-    def note_id(self, id: str) -> None:
-        """Where following has got to."""
-        self._last_id = id
+        return self._retry if first else None
 
     def _text_of(self, data: object) -> str | None:
         """The data as text; ``None`` where it must be awaited first."""
@@ -281,13 +342,13 @@ class Stream:
     def _write_noted(self, text: str, event: str | None, id: str | None, retry: int | None) -> Awaitable[bool]:
         """A write that is the stream's first, or has an id to remember."""
         if self._first and retry is None:
-            retry = self._runner.options.retry
+            retry = self._retry
         framed = frame(text, event, id, retry)
-        if id is not None and self._following is not None:
+        if id is not None and self._source is not None:
             raise InvalidEvent(f"this stream follows topics, whose positions are its ids; {id[:40]!r} cannot be written")
         waiting = self._buffer.put(framed)
         self._first = False
-        self._runner.commit()
+        self._port.touch()
         if id is not None:
             self._last_id = id
             self._numbered = True

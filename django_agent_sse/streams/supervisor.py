@@ -1,303 +1,379 @@
-"""The owner of one stream: it runs the handler in a task of its own and decides, once and in one place, how the stream ends."""
+"""The owner of one stream: runs its handler, tells its lifecycle what happens, and carries out what that decides.
+
+The one module that knows all the others. Nothing else knows it, but for the view that makes a supervisor: a stream sees a
+``StreamPort``, a transport sees ``TransportCallbacks``, and the registry sees an ``OpenStream``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
+from django.conf import settings
 from django.http import HttpResponseBase
 
+from ..contrib.monitor.stats import Facts, Measure
 from ..exceptions import StreamClosed
 from ..signals import stream_opened
-from . import messages
+from . import messages, stats
 from .buffer import Buffer
-from .callbacks import CLEANUP_SECONDS, Aside
-from .containment import contained, ends_process
+from .callbacks import CLEANUP_SECONDS, Callback, Callbacks
+from .containment import contained, ends_process, heed_cancel
 from .context import Context
 from .endings import Ending
 from .handlers import Handler
+from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, SetDeadline, WatchDeparture
 from .options import StreamOptions
+from .reconnection import ErrorStreak
 from .recycling import listener_watch
 from .registry import registry
+from .reporting import OnError, own_cancel, report_abandoned, report_closed, report_error, report_late_answer, report_late_error
 from .shutdown import watch_signals
-from .stats import Watched
 from .stream import Stream, late_error
 from .threads import stream_context
-from .transport import OPENING_INTERVAL, Transport
+from .transport import Transport
 
-logger = logging.getLogger("django_agent_sse.stream")
+OPENING_INTERVAL = 0.25
+"""Seconds between two looks whether a response that was made is being sent."""
 
 
-class Runner(Watched):
+class Supervisor:
     """Owns one stream, from the handler's first step to the last callback. Belongs to one event loop.
 
     Attributes:
-        answer: A response that the handler returned instead of streaming.
-        control: Whether the client gets control events.
-        ending: How the stream ended; set once, by ``end()``.
+        context: The request's.
         error: What the handler raised.
-        handler_over: The handler and its ``finally`` blocks are over.
-        threads: Where its sync code runs, from ``begin()`` on.
-        left_behind: The handler did not heed its cancellation, and nobody waits for it any more.
+        number: Another one for each stream of the process.
     """
 
     __slots__ = (
         "__weakref__",
-        "_alarm",
-        "_failure",
-        "_last_resort",
+        "_buffer",
+        "_callbacks",
+        "_commit_timer",
+        "_concluded",
+        "_deadline",
+        "_instead",
+        "_lifecycle",
+        "_loop_state",
         "_on_error",
-        "_started",
+        "_options",
+        "_streak",
+        "_stream",
         "_task",
-        "answer",
-        "aside",
-        "buffer",
+        "_threads",
+        "_transport",
         "context",
-        "control",
-        "ending",
         "error",
-        "handler_over",
-        "here",
-        "left_behind",
         "number",
-        "options",
-        "route",
-        "streak",
-        "stream",
-        "threads",
-        "transport",
     )
+    number: int
 
     def __init__(
-        self,
-        context: Context,
-        options: StreamOptions,
-        *,
-        route: str,
-        control: bool,
-        streak: messages.ErrorStreak,
-        on_error: messages.OnError | None = None,
+        self, context: Context, options: StreamOptions, *, control: bool, streak: ErrorStreak, on_error: OnError | None = None
     ) -> None:
-        self.here = registry.here()
         self.context = context
-        self.options = options
-        self.route = route
-        self.control = control
-        self.streak = streak
+        self._options = options
+        self._streak = streak
         self._on_error = on_error
-        self.buffer = Buffer(self.here, options.buffer_bytes, options.buffer_events)
-        self.stream = Stream(self)
-        self.transport = Transport(self)
-        self.aside = Aside(self)
-        self.answer: HttpResponseBase | None = None
-        self.ending: Ending | None = None
+        self._loop_state = registry.loop_state()
+        self._lifecycle = Lifecycle(control=control, on_disconnect=options.on_disconnect, final_on_error=options.final_on_error)
+        self._buffer = Buffer(self._loop_state, options.buffer_bytes, options.buffer_events)
+        self._stream = Stream(self, self._buffer, position=context._position, control=control, retry=options.retry)
+        self._transport = Transport(self, self._buffer, request=context.request, loop_state=self._loop_state, options=options)
+        self._callbacks = Callbacks(context.route)
+        self._instead: HttpResponseBase | Exception | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._concluded: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
-        self._failure: BaseException | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._started = self.handler_over = self.left_behind = False
 
-    async def begin(self, handler: Handler) -> None:
-        """Start the handler and return when the response may begin, or when there is an ``answer`` instead.
+    async def begin(self, handler: Handler) -> Transport | HttpResponseBase:
+        """Start the handler. When the response may begin, return what to send, or the response that the handler returned instead.
 
         Raises:
             Exception: What the handler raised before that.
         """
+        loop = self._loop_state.loop
         watch_signals()
-        context, self.threads = stream_context(self.context, pinned=self.options.pinned)
-        listener_watch.begin(self.here.loop, getattr(self.context.request, "scope", {}))
-        self.here.add(self)
-        self.aside.enter(context)
-        self._task = self.here.loop.create_task(self._run(handler), context=context)
-        self._task.add_done_callback(self.threads.end)
+        context, self._threads = stream_context(self.context, pinned=self._options.pinned)
+        listener_watch.begin(loop, getattr(self.context.request, "scope", {}))
+        self._loop_state.add(self)
+        self._callbacks.enter(context)
+        self._task = loop.create_task(self._run(handler), context=context)
+        self._task.add_done_callback(self._threads.end)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
-        self._last_resort = self.here.loop.call_later(self.options.commit_after, self.commit)
+        self._commit_timer: asyncio.TimerHandle | None = loop.call_later(self._options.commit_after, self.touch)
         try:
-            await self.buffer.wait()
+            await self._buffer.wait()
         except asyncio.CancelledError:
-            self.transport.over()
+            self._transport.mark_closed()
             await self.settle()
             raise
         finally:
-            self._last_resort.cancel()
-        if self._failure is not None:
-            raise self._failure
-        if self.answer is None:
-            self.here.loop.call_later(OPENING_INTERVAL, self.transport.await_opening, context=contextvars.Context())
+            self.pause_commit_timer()
+        if isinstance(self._instead, Exception):
+            raise self._instead
+        if self._instead is not None:
+            return self._instead
+        loop.call_later(OPENING_INTERVAL, self._await_opening, context=contextvars.Context())
+        return self._transport
 
-    def commit(self) -> None:
-        """Let the response begin: with the first event, or with a comment."""
-        if not self.context.started:
-            self.context.started = True
-            self.buffer.beat()
+    def _await_opening(self) -> None:
+        """Look whether the response is sent at all: a client that leaves while a middleware has it leaves it to the collector."""
+        if self._transport.opened is not None or self._transport.closed:
+            return
+        if self._threads.request_is_over:
+            self._transport.mark_closed()
+        else:
+            self._loop_state.loop.call_later(OPENING_INTERVAL, self._await_opening, context=contextvars.Context())
 
-    def hold(self) -> None:
-        """Let the response wait for the next verb, however long that takes: it may turn out to be another one."""
-        self._last_resort.cancel()
-
-    def transport_opened(self) -> None:
-        """The response is being sent."""
-        self.note_opened()
-        if stream_opened.has_listeners(Stream):
-            self.aside.spawn(stream_opened.asend_robust(sender=Stream, stream=self.stream))
+    # The handler
 
     async def _run(self, handler: Handler) -> None:
-        self._started = True
+        # Errors are reported where they are caught: receivers and on_error may ask sys.exc_info(), as error trackers do.
+        outcome = Outcome.RETURNED
         try:
-            if self.ending is None:
-                work = handler(self.stream)
+            if Action.RUN_HANDLER in self._lifecycle.started():
+                work = handler(self._stream)
                 del handler  # its arguments need not stay for as long as the stream
-                self._returned(await work)
+                result = await work
+                self._streak.length = 0
+                if isinstance(result, HttpResponseBase):
+                    self._instead, outcome = result, Outcome.ANSWERED
         except asyncio.CancelledError as error:
-            await self._cancelled(error)
+            if heed_cancel(self._task):
+                outcome = Outcome.CANCELLED
+            else:
+                outcome, self.error = Outcome.RAISED, own_cancel(error, self.route)
+            await self._handler_done(outcome)
         except BaseException as error:
+            self.error = error
             if ends_process(error, self._task):
-                self.error = error
-                self.end(Ending.HANDLER_ERROR)
+                self._execute(self._lifecycle.handler_done(Outcome.INTERRUPTED))
                 raise
-            await self._fail(error)
-        finally:
-            self.handler_over = True
-            self.end(Ending.TOPIC_CLOSED if self.stream.followed else Ending.COMPLETED)
-            self.aside.mark_settled()
-            self._set_alarm(0, None)
+            await self._handler_done(Outcome.WRITE_REFUSED if isinstance(error, StreamClosed) else Outcome.RAISED)
+        else:
+            await self._handler_done(outcome)
         await self._conclude()
 
-    def _returned(self, result: object) -> None:
-        self.streak.length = 0
-        if not isinstance(result, HttpResponseBase):
-            return
-        if self.context.started:
-            logger.error("%s returned a response after the stream had begun; it was dropped", self.route)
-            result.close()
-            return
-        self.answer = result
-        self._never_opened(Ending.COMPLETED)
-
-    async def _cancelled(self, error: asyncio.CancelledError) -> None:
-        if not self._task.cancelling():  # nobody cancelled the task: it is an error of the handler's own
-            await self._fail(messages.own_cancel(error, self.route))
-        self._heed_cancel()
-        self.end(Ending.SHUTDOWN)  # where it was not us who cancelled, the loop is being closed
-
-    def _heed_cancel(self) -> None:
-        self.handler_over = True
-        while self._task.cancelling():
-            self._task.uncancel()
-
-    async def _fail(self, error: BaseException) -> None:
-        self.error = error
-        if self.ending is not None:
-            if not isinstance(error, StreamClosed):
-                logger.error("%s failed after its end", self.route, exc_info=error, extra={"route": self.route})
-        elif self.context.started:
-            try:
-                await messages.report(self, error, self._on_error)
-            except asyncio.CancelledError:  # the stream ended in another way while it was told
-                self._heed_cancel()
-            self.end(Ending.HANDLER_ERROR)
-        else:
-            self._failure = contained(error, f"the handler of {self.route}")
-            self._never_opened(Ending.HANDLER_ERROR)
-
-    def _never_opened(self, ending: Ending) -> None:
-        """The handler is over before the response began: there is no stream."""
-        self.ending = ending
-        self.transport.gone = True
-        self.buffer.finish()
+    async def _handler_done(self, outcome: Outcome) -> None:
+        effects = self._lifecycle.handler_done(outcome, followed=self._stream.followed is not None)
+        self._execute(effects)
+        if Action.REPORT_ERROR in effects:
+            await self._report_error()
 
     async def _conclude(self) -> None:
         """After the handler: wait for the transport, then do what was deferred to the end."""
         try:
-            await self.transport.wait_gone()
-            await self.aside.conclude()
+            if not self._lifecycle.concluded:
+                self._concluded = self._loop_state.loop.create_future()
+                await self._concluded
+            await self._callbacks.wait_tasks()
+            self._threads.cut()
+            await self._callbacks.run_ends()
         finally:
-            self.here.discard(self)
-        if self.transport.opened is not None:
-            await messages.tell_closed(self, self.here.loop.time() - self.transport.opened)
+            self._loop_state.discard(self)
+        if self._lifecycle.was_open:
+            await report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
-    def end(self, ending: Ending, *, retry: int | None = None) -> bool:
-        """Decide how the stream ends: the one place. False where that was decided before.
+    async def _report_error(self) -> None:
+        assert self.error is not None
+        try:
+            await report_error(self.context, self._stream, self.error, self._on_error, slim=self._options.slim)
+        except asyncio.CancelledError:  # the stream ended in another way meanwhile
+            heed_cancel(self._task)
+        self._execute(self._lifecycle.error_reported())
 
-        Args:
-            ending: The word.
-            retry: With ``kicked``: the client may come back, after so many milliseconds.
-        """
-        if self.ending is not None:
-            if ending is Ending.SHUTDOWN and not self._task.cancelling():  # twice would cut its cleanup
-                self._cancel_handler()
-            return False
-        self.ending = ending
+    # Effects
+
+    def _execute(self, effects: Effects) -> None:
+        for effect in effects:
+            match effect:
+                case Finish():
+                    self.context.started = True
+                    self._buffer.finish(self._last_event(effect))
+                case SetDeadline():
+                    self._set_deadline(effect.deadline)
+                case WatchDeparture():
+                    self._transport.watch_departure(unfinished=effect.unfinished)
+                case Action():
+                    if (act := ACTS.get(effect)) is not None:
+                        act(self)
+
+    def _begin_response(self) -> None:
         self.context.started = True
-        if ending.hurries:  # before the rest goes out, and the server may close what is the kernel's alone then
-            self.transport.limit()
-        self.buffer.finish(messages.last_event(self, ending, retry))
-        if ending.aborts:
-            self._abort(ending)
-        elif not self.handler_over:
-            self._set_alarm(self.options.close_grace, self._cancel_handler)
-        return ending.flushes or self.discard()
+        self._buffer.request_heartbeat()
 
-    def _abort(self, ending: Ending) -> None:
-        # Callbacks are scheduled first, so that they begin before the handler learns of it; it is cancelled now and not
-        # after them: what it waits for is over too, and a late cancel would cut its cleanup.
-        self.aside.abort()
-        if not self._detached:
-            self._cancel_handler()
-        if ending.hurries:
-            self.transport.hurry()
-
-    def discard(self) -> bool:
-        """Drop what was not sent."""
-        if self.ending is not None:
-            self.buffer.discard(False if self._detached else late_error(self.ending))
-        return True
-
-    def late(self) -> asyncio.Future[bool]:
-        """What a write after the end gets: ``StreamClosed``, but where the handler goes on without its client."""
+    def _last_event(self, finish: Finish) -> bytes:
         assert self.ending is not None
-        if self._detached:
-            return self.here.dropped
+        stream, failed = self._stream, finish.last_event == "sse.error"
+        return messages.last_event(
+            *(finish, self.ending),
+            last_id=stream.last_event_id,
+            retry=self._streak.next_retry(self._options.retry) if failed else finish.retry,
+            closed=None if stream.followed is None else stream.followed.reason,
+            error=self.error,
+            debug=settings.DEBUG,
+        )
+
+    def _set_deadline(self, deadline: Deadline) -> None:
+        self._clear_deadline()
+        seconds = CLEANUP_SECONDS if deadline is Deadline.CLEANUP else self._options.close_grace
+        self._deadline = self._loop_state.loop.call_later(seconds, lambda: self._execute(self._lifecycle.deadline()))
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _raise_error(self) -> None:
+        assert self.error is not None
+        self._instead = contained(self.error, f"the handler of {self.route}")
+        self._never_open()
+
+    def _tell_opened(self) -> None:
+        stats.note_opened(self.route)
+        if stream_opened.has_listeners(Stream):
+            self._callbacks.spawn(stream_opened.asend_robust(sender=Stream, stream=self._stream))
+
+    def _never_open(self) -> None:
+        self._transport.never_open()
+        self._buffer.finish()
+
+    def _drop_answer(self) -> None:
+        assert isinstance(self._instead, HttpResponseBase)
+        report_late_answer(self.route)
+        self._instead.close()
+        self._instead = None
+
+    def _abandon_handler(self) -> None:
+        report_abandoned(self.route, CLEANUP_SECONDS)
+        self._callbacks.abandon_handler()
+        self._task.cancel()
+
+    def _discard_unsent(self) -> None:
+        assert self.ending is not None
+        self._buffer.discard(False if self._lifecycle.outlives_client else late_error(self.ending))
+
+    def _release_end(self) -> None:
+        if self._concluded is not None and not self._concluded.done():
+            self._concluded.set_result(None)
+
+    # What the transport sees: TransportCallbacks
+
+    def transport_opened(self) -> None:
+        self._execute(self._lifecycle.opened())
+
+    async def settle(self) -> bool:
+        if self._lifecycle.awaits_cleanup:
+            await self._callbacks.settled()
+        return Action.BREAK_OFF in self._lifecycle.drained()
+
+    def transport_closed(self) -> None:
+        self._execute(self._lifecycle.client_gone())
+
+    def max_duration_reached(self) -> None:
+        self._execute(self._lifecycle.ended(Ending.MAX_DURATION))
+
+    def send_timed_out(self) -> None:
+        self._execute(self._lifecycle.send_timed_out())
+
+    # What the handler's stream sees: StreamPort
+
+    @property
+    def route(self) -> str:
+        return self.context.route
+
+    @property
+    def ending(self) -> Ending | None:
+        return self._lifecycle.ending
+
+    def touch(self) -> None:
+        if not self.context.started:
+            self._execute(self._lifecycle.committed())
+
+    def pause_commit_timer(self) -> None:
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
+            self._commit_timer = None  # a cancelled one would take memory for as long as the stream
+
+    def close(self) -> None:
+        self._execute(self._lifecycle.ended(Ending.COMPLETED))
+
+    def write_after_end(self) -> asyncio.Future[bool]:
+        assert self.ending is not None
+        if Action.DROP_WRITE in self._lifecycle.wrote():
+            return self._loop_state.dropped
         raise late_error(self.ending)
 
-    @property
-    def breaks_off(self) -> bool:
-        """Whether the answer must not look finished: it is not whole, and no control event can tell the client."""
-        return not self.control and self.ending is not None and not self.ending.complete
+    def wait_closed(self) -> Awaitable[object]:
+        return self._transport.wait_closed()
+
+    def on_abort(self, callback: Callback) -> None:
+        effects = self._lifecycle.abort_callback_added()
+        if Action.KEEP_CALLBACK in effects:
+            self._callbacks.add_abort(callback)
+        elif Action.RUN_CALLBACK in effects:
+            self._callbacks.run_late_abort(callback)
+
+    def on_end(self, callback: Callback) -> None:
+        self._callbacks.add_end(callback)
+
+    def connection(self) -> AbstractAsyncContextManager[None]:
+        return self._threads.held()
+
+    # What the registry and the monitor see: OpenStream
 
     @property
-    def _detached(self) -> bool:
-        """Whether the handler goes on without its client."""
-        return self.ending is Ending.CLIENT_DISCONNECT and self.options.on_disconnect == "continue"
+    def outlives_client(self) -> bool:
+        return self._transport.closed
 
     @property
-    def lingers(self) -> bool:
-        """Whether the handler, or what was deferred to the end, goes on though the transport is over."""
-        return self.transport.gone
+    def heartbeat(self) -> float | None:
+        return self._options.heartbeat
 
-    def _cancel_handler(self) -> None:
-        if not self.handler_over:
-            if self._started:
-                self._task.cancel()
-            self._set_alarm(CLEANUP_SECONDS, self._leave_behind)
+    @property
+    def topics(self) -> Sequence[str]:
+        return self._stream.topics
 
-    def _set_alarm(self, seconds: float, then: Callable[[], None] | None) -> None:
-        """What comes next if the handler does not end by itself: one thing at a time."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = self.here.loop.call_later(seconds, then) if then else None
+    @property
+    def last_id(self) -> str | None:
+        try:
+            return self._stream.last_event_id
+        except (ValueError, IndexError):  # it stops following at this very moment
+            return None
 
-    def _leave_behind(self) -> None:
-        if not self.handler_over:
-            told = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
-            logger.warning(told, self.route, CLEANUP_SECONDS, extra={"route": self.route})
-            self.left_behind = True
-            self.aside.mark_settled()
-            self._task.cancel()
+    def measure(self, now: float) -> Measure:
+        return stats.measure(now, self._stream, self._buffer, self._transport)
 
-    async def settle(self) -> None:
-        """After an abort, wait for callbacks and the handler's ``finally`` blocks."""
-        if self.ending is not None and self.ending.aborts and not self._detached:
-            await self.aside.settle()
+    def facts(self) -> Facts:
+        return stats.facts(self.context, self._options.heartbeat)
+
+    def end(self, ending: Ending, *, retry: int | None = None) -> bool:
+        first = self.ending is None
+        self._execute(self._lifecycle.ended(ending, retry=retry))
+        return first
+
+
+ACTS: Mapping[Action, Callable[[Supervisor], object]] = {
+    Action.BEGIN_RESPONSE: Supervisor._begin_response,
+    Action.TELL_OPENED: Supervisor._tell_opened,
+    Action.LOG_LATE_ERROR: lambda self: report_late_error(self.route, self.error),
+    Action.RAISE_ERROR: Supervisor._raise_error,
+    Action.ANSWER: Supervisor._never_open,
+    Action.DROP_ANSWER: Supervisor._drop_answer,
+    Action.LIMIT_CLIENT: lambda self: self._transport.limit_client(),
+    Action.RUN_ABORT_CALLBACKS: lambda self: self._callbacks.run_aborts(),
+    Action.CANCEL_HANDLER: lambda self: self._task.cancel(),
+    Action.ABANDON_HANDLER: Supervisor._abandon_handler,
+    Action.CLEAR_DEADLINE: Supervisor._clear_deadline,
+    Action.SET_DRAIN_DEADLINE: lambda self: self._transport.set_drain_deadline(),
+    Action.DISCARD_UNSENT: Supervisor._discard_unsent,
+    Action.BREAK_SEND: lambda self: self._transport.break_send(),
+    Action.RELEASE: lambda self: self._callbacks.handler_over(),
+    Action.CONCLUDE: Supervisor._release_end,
+}
+"""What is done for an action. The others are answers to whoever told the lifecycle, and are looked for there."""

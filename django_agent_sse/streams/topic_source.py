@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..encoding import encode_json, text_of
 from ..eventlog.vector import MAX_TOPICS
@@ -16,10 +16,9 @@ from ..topics.follower import Start
 from ..topics.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
 from ..wire.encoder import control_frame
+from .buffer import Buffer
 from .containment import contained
-
-if TYPE_CHECKING:
-    from .supervisor import Runner
+from .last_event_id import LastEventId
 
 Filter = Callable[[Event], object]
 Map = Callable[[Event], object]
@@ -30,7 +29,7 @@ _NOTHING = b"", 0
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class FollowResult:
     """How following ended.
 
     Attributes:
@@ -45,47 +44,89 @@ class Followed:
         return [*self.reasons.values()][-1]
 
 
-class Following:
-    """What a stream follows, until all of it has ended."""
+class TopicSource:
+    """The topics that a stream follows, until all of them have ended. A ``Source`` of the stream's buffer.
 
-    __slots__ = ("_done", "_filter", "_hidden", "_map", "_runner", "_subscription", "began", "ended", "idle", "running")
+    Attributes:
+        done: How following ended; ``None`` where the stream ended first, or an error that ended it.
+        idle: There is nothing to pull before the feed wakes the buffer.
+        result: How following ended; ``None`` where it has not.
+        running: The buffer is fed from it.
+    """
 
-    def __init__(self, runner: Runner, topics: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None) -> None:
-        self._runner = runner
+    __slots__ = (
+        "_buffer",
+        "_control",
+        "_filter",
+        "_hidden",
+        "_map",
+        "_route",
+        "_subscription",
+        "_take_retry",
+        "done",
+        "idle",
+        "result",
+        "running",
+    )
+
+    def __init__(
+        self,
+        topics: tuple[str, ...],
+        start: Start,
+        filter: Filter | None,
+        map: Map | None,
+        *,
+        buffer: Buffer,
+        control: bool,
+        route: str,
+        take_retry: Callable[[], int | None],
+    ) -> None:
+        """Make a source that is not fed yet.
+
+        Args:
+            topics: Their names.
+            start: Where a client without an id begins.
+            filter: Which events the client gets.
+            map: What it gets of an event.
+            buffer: Where they go.
+            control: The client takes control events.
+            route: For error messages.
+            take_retry: Return the reconnection time that the stream's first event must tell, once.
+        """
         self._filter = filter
         self._map = map
         self._hidden = 0
-        self.idle = False
+        self._buffer = buffer
+        self._control = control
+        self._route = route
+        self._take_retry = take_retry
         self._subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
-        self._done: asyncio.Future[Followed | None] = runner.here.loop.create_future()
-        self.ended: Followed | None = None
-        self.began = self.running = False
+        self.done: asyncio.Future[FollowResult | None] = asyncio.get_running_loop().create_future()
+        self.idle = False
+        self.result: FollowResult | None = None
+        self.running = False
 
-    async def run(self, after: str | None, live: bool, offsets: bool) -> Followed | None:
-        """Follow until the end; ``None`` where that was the stream's.
+    async def begin(self, position: LastEventId, after: str | None, live: bool, offsets: bool) -> None:
+        """Find the place where the client goes on, and feed the buffer from there.
 
         Raises:
             PositionGone: Continuity was lost, and the client gets no control events.
             EventLogError: The log cannot be read; the response has not begun.
         """
-        runner, sent = self._runner, self._runner.context._position
-        runner.hold()
-        asked = sent.value if sent.value is not None else None if sent.malformed else after
-        lost = await self._subscription.open(asked, sent.malformed, offsets)
-        self.began = self.running = True
-        try:
-            if lost is not None:
-                runner.buffer.put_aside(self._gap(lost))
-            elif live and asked is None and runner.control:
-                runner.buffer.put_aside(self._position())
-            runner.buffer.drain(self)
-            runner.commit()
-            return await self._done
-        finally:
-            runner.stream.note_id(self.id)
-            self.running = False
-            runner.buffer.drain(None)
-            self._subscription.close()
+        asked = position.value if position.value is not None else None if position.malformed else after
+        lost = await self._subscription.open(asked, position.malformed, offsets)
+        self.running = True
+        if lost is not None:
+            self._buffer.put_uncounted(self._gap(lost))
+        elif live and asked is None and self._control:
+            self._buffer.put_uncounted(self._position())
+        self._buffer.set_source(self)
+
+    def end(self) -> None:
+        """Feed the buffer no longer."""
+        self.running = False
+        self._buffer.set_source(None)
+        self._subscription.close()
 
     @property
     def id(self) -> str:
@@ -107,85 +148,85 @@ class Following:
         if self.idle:
             return _NOTHING
         try:
-            while (found := self._subscription.pull()) is not None:
-                if isinstance(found, Lost):
-                    return self._gap(found), 0
-                data, count = self._framed(found)
+            while (pulled := self._subscription.pull()) is not None:
+                if isinstance(pulled, Lost):
+                    return self._gap(pulled), 0
+                data, count = self._framed(pulled)
                 if data:
                     self.idle = self._subscription.rest()
                     return data, count
         except BaseException as error:  # a filter's or map's, called where a feed wakes its streams
-            if not self._done.done():
-                self._done.set_exception(contained(error, f"a filter or map of {self._runner.route}"))
+            if not self.done.done():
+                self.done.set_exception(contained(error, f"a filter or map of {self._route}"))
             return _NOTHING
         self.idle = True
-        if self._subscription.over and not self._done.done():
-            self.ended = Followed(self._subscription.finished)
-            self._done.set_result(self.ended)
+        if self._subscription.over and not self.done.done():
+            self.result = FollowResult(self._subscription.finished)
+            self.done.set_result(self.result)
         return _NOTHING
 
     def _woken(self) -> None:
         self.idle = False
-        self._runner.buffer.wake()
+        self._buffer.wake()
 
     def stop(self) -> None:
         """See ``Source``."""
-        if not self._done.done():
-            self._done.set_result(None)
+        if not self.done.done():
+            self.done.set_result(None)
 
-    def _framed(self, found: Batch | Part) -> tuple[bytes, int]:
-        """The bytes for this client, and how many events they are."""
-        if type(found) is Batch:
+    def _framed(self, part: Batch | Part) -> tuple[bytes, int]:
+        """Return the bytes for this client, and how many events they are."""
+        if type(part) is Batch:
             if self._filter is None and self._map is None:
-                first = self._runner.stream.first_retry()
-                data = found.data if first is None else found.entries[0].with_retry(found.data, first)
-                return data, len(found.entries)
-            return self._framed_each((entry, entry.id) for entry in found.entries)
-        assert isinstance(found, Part)
-        return self._framed_each((entry, found.id_of(entry)) for entry in found.batch.entries)
+                first = self._take_retry()
+                data = part.data if first is None else part.entries[0].with_retry(part.data, first)
+                return data, len(part.entries)
+            return self._framed_each((entry, entry.id) for entry in part.entries)
+        assert isinstance(part, Part)
+        return self._framed_each((entry, part.id_of(entry)) for entry in part.batch.entries)
 
     def _framed_each(self, numbered: Iterable[tuple[Entry, str]]) -> tuple[bytes, int]:
         frames: list[bytes] = []
         for entry, id in numbered:
-            event = self._shown(entry.event)
+            event = self._event_for_client(entry.event)
             if event is None:
                 self._hidden += 1
                 continue
-            first = self._runner.stream.first_retry()
+            first = self._take_retry()
             if event is entry.event and first is None:
                 frames.append(entry.numbered(id))
             else:
                 frames.append(frame(event.data, event.event, id, event.retry if first is None else first))
             self._hidden = 0
         count = len(frames)
-        if self._hidden >= POSITION_EVERY and self._runner.control:
+        if self._hidden >= POSITION_EVERY and self._control:
             frames.append(self._position())
         return b"".join(frames), count
 
-    def _shown(self, event: Event) -> Event | None:
-        """What this client sees of an event; ``None`` for nothing."""
+    def _event_for_client(self, event: Event) -> Event | None:
+        """Return what this client gets of an event; ``None`` for nothing."""
         if self._filter is not None and not self._filter(event):
             return None
         if self._map is None:
             return event
-        shown: Any = self._map(event)
-        if shown is None or type(shown) is Event:
-            return shown
-        return Event(text_of(shown), event=event.event, retry=event.retry)
+        mapped: Any = self._map(event)
+        if mapped is None or type(mapped) is Event:
+            return mapped
+        return Event(text_of(mapped), event=event.event, retry=event.retry)
 
     def _gap(self, lost: Lost) -> bytes:
-        if not self._runner.control:
+        if not self._control:
             raise PositionGone(
                 f"the position that the client asked for cannot be honoured ({lost.reason}), and no control event may tell it: "
                 "begin again without an id",
                 lost.reason,
             )
-        told = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
-        return control_frame(encode_json(told), "sse.gap", lost.id, self._runner.stream.first_retry())
+        payload = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
+        return control_frame(encode_json(payload), "sse.gap", lost.id, self._take_retry())
 
     def _position(self) -> bytes:
         self._hidden = 0
-        return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._runner.stream.first_retry())
+        return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._take_retry())
 
 
 def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
@@ -202,6 +243,6 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
         raise FollowError(f"start={start!r}: 'oldest' begins with the oldest event that is kept, 'live' with the next one")
     if not isinstance(offsets, bool) or (offsets and len(topics) > 1):
         raise FollowError(f"offsets={offsets!r}: True or False, and True with one topic only, whose events a bare number counts")
-    for name, given in (("filter", filter), ("map", map)):
-        if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
-            raise FollowError(f"{name}={given!r}: a plain function of an Event, which is called for each event of each client")
+    for name, function in (("filter", filter), ("map", map)):
+        if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
+            raise FollowError(f"{name}={function!r}: a plain function of an Event, which is called for each event of each client")

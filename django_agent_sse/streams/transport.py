@@ -1,4 +1,4 @@
-"""The way out to one client: pours the buffer into the response, and sees when the client is silent, slow or gone."""
+"""The way out to one client: moves the buffer into the response, and sees when the client is silent, slow or gone."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 import contextvars
 import math
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import django
 from django.core.exceptions import RequestAborted
+from django.http import HttpRequest
 
+from .buffer import Buffer
 from .departures import KERNEL_BYTES
-from .endings import Ending
-from .fast_send import Rest, offered_send, send_now
+from .fast_send import PendingSend, get_send, send_now
+from .loop_state import LoopState
+from .options import StreamOptions
 from .sockets import addresses_of
-
-if TYPE_CHECKING:
-    from .supervisor import Runner
 
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
@@ -28,10 +28,27 @@ STUCK_SECONDS = 1.0
 """How long a send that waits for the client may hold up an end that somebody asked for."""
 RESET_SECONDS = 0.5
 """How long a server gets to see that a connection was reset under it."""
-OPENING_INTERVAL = 0.25
-"""Seconds between two looks whether a response that was made is being sent."""
 ALMOST = 0.9
-"""A heartbeat goes out when this share of its interval has passed in silence: the clock visits only now and then."""
+"""A heartbeat goes out when this share of its interval has passed in silence: the clock ticks only now and then."""
+
+
+class TransportCallbacks(Protocol):
+    """Whom a transport tells what it sees. One object, as four bound methods would cost each connection 300 bytes."""
+
+    def transport_opened(self) -> None:
+        """The response is being sent."""
+
+    async def settle(self) -> bool:
+        """Wait for what must be over before the response may end; return whether it must be broken off."""
+
+    def transport_closed(self) -> None:
+        """The client is gone, or has everything."""
+
+    def max_duration_reached(self) -> None:
+        """The response has been open for ``max_duration``."""
+
+    def send_timed_out(self) -> None:
+        """A send has waited for the client for ``send_timeout``."""
 
 
 class Transport:
@@ -39,49 +56,63 @@ class Transport:
 
     Attributes:
         opened: When the response began to be sent (loop time), or ``None``.
-        gone: The transport is over.
-        slot: Where the loop's clock will come by.
+        closed: The transport is over.
+        due_slot: When the loop's clock will look at it.
     """
 
     __slots__ = (
         "_addresses",
         "_breaking",
+        "_buffer",
+        "_callbacks",
         "_cancelled",
-        "_hurry",
+        "_drain_timer",
         "_last_sent",
-        "_pouring",
-        "_rest",
-        "_runner",
+        "_loop_state",
+        "_options",
+        "_pending_send",
         "_send",
         "_sending_since",
+        "_task",
         "_waiters",
-        "gone",
+        "closed",
+        "due_slot",
         "opened",
-        "slot",
     )
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._send = offered_send(runner.context.request)
-        self._addresses = addresses_of(getattr(runner.context.request, "scope", {}))
-        self._rest: Rest | None = None
-        self._pouring: asyncio.Task[Any] | None = None
+    def __init__(
+        self,
+        callbacks: TransportCallbacks,
+        buffer: Buffer,
+        *,
+        request: HttpRequest,
+        loop_state: LoopState,
+        options: StreamOptions,
+    ) -> None:
+        self._callbacks = callbacks
+        self._buffer = buffer
+        self._loop_state = loop_state
+        self._options = options
+        self._send = get_send(request)
+        self._addresses = addresses_of(getattr(request, "scope", {}))
+        self._pending_send: PendingSend | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._sending_since: float | None = None
         self._last_sent = 0.0
         self._waiters: tuple[asyncio.Future[bool], ...] = ()
         self._breaking = self._cancelled = False
-        self._hurry: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
         self.opened: float | None = None
-        self.gone = False
-        self.slot: float | None = None
+        self.closed = False
+        self.due_slot: float | None = None
 
-    async def pour(self) -> AsyncGenerator[bytes, None]:
-        """The response's content: whatever is ready, joined, until the end. Closing it means that the client has left."""
-        runner, buffer, loop = self._runner, self._runner.buffer, self._runner.here.loop
+    async def iter_body(self) -> AsyncGenerator[bytes, None]:
+        """Yield the response's content: whatever is ready, joined, until the end. Closing it means that the client has left."""
+        buffer, loop = self._buffer, self._loop_state.loop
         self.opened = self._last_sent = loop.time()
-        self._pouring = asyncio.current_task()
-        runner.here.watch(self, runner.options.visit_interval)
-        runner.transport_opened()
+        self._task = asyncio.current_task()
+        self._loop_state.watch(self, self._options.visit_interval)
+        self._callbacks.transport_opened()
         if self._send is not None:
             buffer.push = self._push
         try:
@@ -95,84 +126,74 @@ class Transport:
                     break
                 else:
                     await buffer.wait()
-                    if self._rest is not None:
-                        await self._finish_send(self._rest)
-            await runner.settle()
-            if runner.breaks_off:
+                    if self._pending_send is not None:
+                        await self._finish_send(self._pending_send)
+            if await self._callbacks.settle():
                 raise _UNFINISHED
         finally:
             self._sending_since = None
-            self.over()
-            await runner.settle()
+            self.mark_closed()
+            await self._callbacks.settle()  # where the client has left: its request ends after the handler's cleanup
             if self._cancelled and IN_SERVERS_TASK and (task := asyncio.current_task()):
                 # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
                 # 6.1 it is the other way round.
                 task.uncancel()
                 raise _UNFINISHED
 
-    def through_others(self) -> None:
-        """Somebody else has the content go through their hands: everything must."""
+    def disable_fast_send(self) -> None:
+        """Send nothing past the response: somebody has put the content through a generator of their own."""
         self._send = None
 
     def _push(self, chunk: bytes) -> bool:
         """Send past the task; whether that is done, or else the task is needed."""
         assert self._send is not None
         try:
-            self._rest = send_now(self._send, chunk)
+            self._pending_send = send_now(self._send, chunk)
         except Exception:  # a server may say in this way that the client has left; Django's own last send() will hear it too
-            self.over()
+            self.mark_closed()
             return True
-        self._last_sent = self._runner.here.loop.time()
-        return self._rest is None
+        self._last_sent = self._loop_state.loop.time()
+        return self._pending_send is None
 
-    async def _finish_send(self, rest: Rest) -> None:
+    async def _finish_send(self, pending: PendingSend) -> None:
         self._sending_since = self._last_sent
-        await rest
-        self._sending_since = self._rest = None
+        await pending
+        self._sending_since = self._pending_send = None
 
-    def over(self) -> None:
+    def mark_closed(self) -> None:
         """The client is gone, or has everything."""
-        if self.gone:
+        if self.closed:
             return
-        self.gone = True
-        self._pouring = None
-        if self._rest is not None:
-            self._rest.close()
-        runner = self._runner
-        runner.end(Ending.CLIENT_DISCONNECT)
-        runner.discard()
-        self._depart()
-        runner.here.unwatch(self)
-        if self._hurry is not None:
-            self._hurry.cancel()
+        self.closed = True
+        self._task = None
+        if self._pending_send is not None:
+            self._pending_send.close()
+        self._callbacks.transport_closed()
+        self._loop_state.unwatch(self)
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(True)
 
-    def _depart(self) -> None:
+    def never_open(self) -> None:
+        """There will be no response: the request is answered in another way."""
+        self.closed = True
+
+    def watch_departure(self, *, unfinished: bool) -> None:
         """Have the connection looked after: Django and the server are not done with it yet."""
-        runner = self._runner
-        if self._addresses is None or self.opened is None or runner.ending is Ending.CLIENT_DISCONNECT:
+        if self._addresses is None or self._breaking:
             return
-        if not self._breaking and (runner.breaks_off or runner.buffer.bytes > KERNEL_BYTES):
-            patience = runner.options.send_timeout or math.inf
-            runner.here.departures.add(self._addresses, patience, unfinished=runner.breaks_off)
+        if unfinished or self._buffer.bytes > KERNEL_BYTES:
+            patience = self._options.send_timeout or math.inf
+            self._loop_state.departures.add(self._addresses, patience, unfinished=unfinished)
 
-    def await_opening(self) -> None:
-        """Look whether the response is sent at all: a client that leaves while a middleware has it leaves it to the collector."""
-        if self.opened is not None or self.gone:
-            return
-        if self._runner.threads.request_is_over:
-            self.over()
-        else:
-            self._runner.here.loop.call_later(OPENING_INTERVAL, self.await_opening, context=contextvars.Context())
-
-    def abandon(self) -> None:
+    def discard_unsent(self) -> None:
         """The response was dropped before it was sent. From any thread."""
-        loop = self._runner.here.loop
-        if self.opened is None and not self.gone and not loop.is_closed():
-            loop.call_soon_threadsafe(self.over)
+        loop = self._loop_state.loop
+        if self.opened is None and not self.closed and not loop.is_closed():
+            loop.call_soon_threadsafe(self.mark_closed)
 
     @property
     def sending_since(self) -> float | None:
@@ -184,48 +205,53 @@ class Transport:
         """When something was sent last (loop time)."""
         return self._last_sent
 
-    def wait_gone(self) -> asyncio.Future[bool]:
-        """A future of the caller's own, done when the transport is over."""
-        if self.gone:
-            return self._runner.here.sent
-        waiter: asyncio.Future[bool] = self._runner.here.loop.create_future()
+    @property
+    def seconds_open(self) -> float:
+        """How long ago the response began to be sent."""
+        return 0.0 if self.opened is None else self._loop_state.loop.time() - self.opened
+
+    def wait_closed(self) -> asyncio.Future[bool]:
+        """Return a future of the caller's own, done when the transport is over."""
+        if self.closed:
+            return self._loop_state.sent
+        waiter: asyncio.Future[bool] = self._loop_state.loop.create_future()
         self._waiters += (waiter,)
         return waiter
 
     def break_send(self) -> None:
         """Give up on a send that waits for the client. Nothing waits, nothing happens."""
-        if self._pouring is not None and self._sending_since is not None and not self._breaking:
+        if self._task is not None and self._sending_since is not None and not self._breaking:
             self._breaking = True
             if self._addresses is None:
                 self._cancel_send()
                 return
             # The server sees that and ends its own send(), as when the client leaves. A cancel beside it would meet Django's own.
-            self._runner.here.departures.reset(self._addresses)
-            self._runner.here.loop.call_later(RESET_SECONDS, self._cancel_send, context=contextvars.Context())
+            self._loop_state.departures.reset(self._addresses)
+            self._loop_state.loop.call_later(RESET_SECONDS, self._cancel_send, context=contextvars.Context())
 
     def _cancel_send(self) -> None:
-        if self._pouring is not None and self._sending_since is not None:
+        if self._task is not None and self._sending_since is not None:
             self._cancelled = True
-            self._pouring.cancel()
+            self._task.cancel()
 
-    def limit(self) -> None:
+    def limit_client(self) -> None:
         """Have the kernel give up on a client that takes nothing more, also when the server has closed the connection."""
-        if not self.gone and self._addresses is not None:
-            self._runner.here.departures.limit(self._addresses)
+        if not self.closed and self._addresses is not None:
+            self._loop_state.departures.limit(self._addresses)
 
-    def hurry(self) -> None:
+    def set_drain_deadline(self) -> None:
         """Give up on the client if it has not taken the rest within ``STUCK_SECONDS``."""
-        if not self.gone:
-            self._hurry = self._runner.here.loop.call_later(STUCK_SECONDS, self.break_send)
+        if not self.closed:
+            self._drain_timer = self._loop_state.loop.call_later(STUCK_SECONDS, self.break_send)
 
-    def visit(self, now: float) -> float | None:
-        """Heartbeat, send time-out and maximum duration: what the clock looks for."""
-        options = self._runner.options
+    def tick(self, now: float) -> float | None:
+        """Do what the clock is there for: heartbeat, send time-out and maximum duration. Return when to come again."""
+        options = self._options
         assert self.opened is not None
         due = []
         if options.max_duration:
             if now >= self.opened + options.max_duration:
-                self._runner.end(Ending.MAX_DURATION)
+                self._callbacks.max_duration_reached()
             else:
                 due.append(self.opened + options.max_duration)
         if options.send_timeout:
@@ -233,16 +259,15 @@ class Transport:
         if options.heartbeat:
             silent = now - self._last_sent
             if silent >= options.heartbeat * ALMOST and self._sending_since is None:
-                self._runner.buffer.beat()
+                self._buffer.request_heartbeat()
                 silent = 0
             due.append(now + max(options.heartbeat - silent, options.heartbeat / 10))
-        return None if self.gone else min(due, default=None)
+        return None if self.closed else min(due, default=None)
 
     def _check_send(self, now: float, timeout: float) -> float:
         if self._sending_since is None:
             return now + timeout
         if now - self._sending_since < timeout:
             return self._sending_since + timeout
-        self._runner.end(Ending.SLOW_CLIENT)
-        self.break_send()
+        self._callbacks.send_timed_out()
         return now + timeout

@@ -111,7 +111,7 @@ class SSEClient:
         return stream
 
     async def __aenter__(self) -> SSEClient:
-        self._others = frozenset(registry.here().streams)
+        self._others = frozenset(registry.loop_state().streams)
         return self
 
     async def __aexit__(
@@ -130,7 +130,7 @@ class SSEClient:
         """Wait also for handlers that go on without their client; those that do so for too long are cancelled."""
         loop = asyncio.get_running_loop()
         cancel_at = loop.time() + self.timeout
-        while lingering := registry.here().streams - self._others:
+        while lingering := registry.loop_state().streams - self._others:
             if loop.time() > cancel_at + self.timeout:
                 return StreamTimeout(f"{len(lingering)} handlers go on {2 * self.timeout:g} s after their clients had left")
             for stream in lingering if loop.time() > cancel_at else ():

@@ -138,12 +138,25 @@ def test_the_table_of_endings_has_every_ending() -> None:
     assert set(re.findall(r"``(\w+)``", reserved[1])) == RESERVED_ENDINGS
 
 
-def test_the_table_of_endings_tells_which_abort() -> None:
+def test_the_table_of_endings_is_the_one_that_streams_obey() -> None:
     rows = re.split(r"^   \* - ", text(STREAMS).partition("   * - ending\n")[2], flags=re.MULTILINE)[1:]
-    told = {row.partition("``")[2].partition("``")[0]: row.split("\n     - ")[2] for row in rows}
-    assert {word: aborts == "yes" for word, aborts in told.items()} == {
-        str(ending): ending.aborts for ending in set(Ending) - RESERVED_ENDINGS
-    }
+    cells_of = {row.partition("``")[2].partition("``")[0]: row.partition("\n\n")[0].strip().split("\n     - ") for row in rows}
+    printed = {ending: (cells[2], cells[3], cells[4], cells[5]) for ending, cells in cells_of.items()}
+    assert printed == {str(ending): _row(ending) for ending in set(Ending) - RESERVED_ENDINGS}
+
+
+def _row(ending: Ending) -> tuple[str, str, str, str]:
+    """What the page must say of an ending: ``on_abort``, the handler's fate, the last event, and what an EventSource finds."""
+    rules = ending.rules
+    fate = "is cancelled" if rules.aborts else "has returned, or gets a grace"
+    back = "gets 204" if rules.final else "goes on"
+    if ending is Ending.HANDLER_ERROR:
+        fate, back = "has raised", "runs it again"
+    elif ending is Ending.CLIENT_DISCONNECT:
+        fate = "is cancelled, or continues"
+    elif ending is Ending.KICKED:
+        back = "204, or later, as staff chose"
+    return "yes" if rules.aborts else "no", fate, f"``{rules.last_event}``" if rules.last_event else "–", back
 
 
 def test_every_control_event_stands_in_the_wire_dialect() -> None:

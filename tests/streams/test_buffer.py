@@ -13,13 +13,13 @@ from django_agent_sse.streams.registry import registry
 
 
 def made(max_bytes: int = 1000, max_frames: int = 4) -> Buffer:
-    return Buffer(registry.here(), max_bytes, max_frames)
+    return Buffer(registry.loop_state(), max_bytes, max_frames)
 
 
 async def test_a_write_with_room_gets_the_loops_one_finished_future() -> None:
     buffer = made()
     first, second = buffer.put(b"a"), buffer.put(b"b")
-    assert first is second is registry.here().sent
+    assert first is second is registry.loop_state().sent
     assert await first is True
 
 
@@ -68,16 +68,16 @@ async def test_unawaited_writes_are_kept_up_to_four_bounds_and_refused_beyond(ma
 
 async def test_a_heartbeat_goes_out_only_where_there_is_nothing_better() -> None:
     buffer = made()
-    buffer.beat()
-    buffer.beat()
+    buffer.request_heartbeat()
+    buffer.request_heartbeat()
     assert (buffer.take(), buffer.take()) == (b":\n", b"")
-    buffer.beat()
+    buffer.request_heartbeat()
     buffer.put(b"data")
     assert (buffer.take(), buffer.take()) == (b"data", b"")
     assert (buffer.events, buffer.bytes) == (1, 6)
 
 
-@pytest.mark.parametrize("act", ["put", "beat", "finish"])
+@pytest.mark.parametrize("act", ["put", "request_heartbeat", "finish"])
 async def test_the_taker_wakes_for_a_frame_a_heartbeat_and_the_end(act: str) -> None:
     buffer = made()
     taker = asyncio.ensure_future(buffer.wait())

@@ -68,7 +68,7 @@ def closing() -> list[bool]:
 
 @pytest.fixture
 async def leaving(closing: list[bool], monkeypatch: pytest.MonkeyPatch) -> Departures:
-    monkeypatch.setattr(departures, "LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(departures, "CHECK_INTERVAL", 0.01)
     return Departures(asyncio.get_running_loop(), lambda: closing[0])
 
 
@@ -200,10 +200,10 @@ async def test_a_connection_that_the_server_has_closed_is_forgotten(connection: 
 
 
 async def test_streams_end_when_the_process_listens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agent_sse.streams.recycling.LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr("django_agent_sse.streams.recycling.CHECK_INTERVAL", 0.01)
     ended: list[str] = []
     monkeypatch.setattr(registry, "end_all", ended.append)
-    monkeypatch.setattr(registry.here(), "streams", {object()}, raising=False)
+    monkeypatch.setattr(registry.loop_state(), "streams", {object()}, raising=False)
     loop = asyncio.get_running_loop()
     watch = ListenerWatch()
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -19,11 +19,3 @@ def test_an_ending_is_its_word() -> None:
         "revoked",
         "kicked",
     ]
-
-
-def test_which_endings_abort_announce_and_flush() -> None:
-    regular = {Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.HANDLER_ERROR}
-    assert {ending for ending in Ending if not ending.aborts} == regular
-    announced = {Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.REVOKED, Ending.KICKED}
-    assert {ending for ending in Ending if ending.announced} == announced
-    assert {ending for ending in Ending if not ending.flushes} == {Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT}

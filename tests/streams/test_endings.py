@@ -77,7 +77,7 @@ async def test_topic_closed(life: Life) -> None:
     async with serve(life.stay, close_grace=0.05) as site:
         client = site.connect()
         await client.event()
-        (await site.runner()).end(Ending.TOPIC_CLOSED)
+        (await site.supervisor()).end(Ending.TOPIC_CLOSED)
         (end,) = await client.rest()
         assert is_end(end, "topic_closed", "sse.end~e.1")
         await life.must_be(Ending.TOPIC_CLOSED, ["cancelled", *REGULAR])
@@ -188,7 +188,7 @@ async def test_shutdown(life: Life) -> None:
         client = site.connect()
         await client.event()
         life.diary.stream.write("queued before the end")
-        registry.here().end_all(Ending.SHUTDOWN)
+        registry.loop_state().end_all(Ending.SHUTDOWN)
         assert [event.data for event in await client.rest()] == ["queued before the end"]
         await life.must_be(Ending.SHUTDOWN, ABORTED, events=2)
         await resumes(site, client, life)
@@ -202,7 +202,7 @@ async def test_shutdown_does_not_wait_for_a_client_that_takes_nothing(life: Life
         client.hold()
         life.diary.stream.write("not taken")
         await client.stuck()
-        registry.here().end_all(Ending.SHUTDOWN)
+        registry.loop_state().end_all(Ending.SHUTDOWN)
         await client.over()
         await life.must_be(Ending.SHUTDOWN, ABORTED, events=2)
 
@@ -214,7 +214,7 @@ async def test_shutdown_cancels_a_handler_that_continues_without_its_client(life
         client.leave()
         await client.over()
         assert life.diary == ["on_abort"]
-        registry.here().end_all(Ending.SHUTDOWN)
+        registry.loop_state().end_all(Ending.SHUTDOWN)
         await life.must_be(Ending.CLIENT_DISCONNECT, ABORTED)
 
 
@@ -228,7 +228,7 @@ async def test_revoked(life: Life) -> None:
         client = site.connect()
         await client.event()
         allowed = False
-        (await site.runner()).end(Ending.REVOKED)
+        (await site.supervisor()).end(Ending.REVOKED)
         (end,) = await client.rest()
         assert is_end(end, "revoked", "sse.end~e.1")
         await life.must_be(Ending.REVOKED, ABORTED)
@@ -239,7 +239,7 @@ async def test_kicked_for_good(life: Life) -> None:
     async with serve(life.stay) as site:
         client = site.connect()
         await client.event()
-        (await site.runner()).end(Ending.KICKED)
+        (await site.supervisor()).end(Ending.KICKED)
         (end,) = await client.rest()
         assert is_end(end, "kicked", "sse.end~e.1")
         assert end.retry is None
@@ -251,7 +251,7 @@ async def test_kicked_for_a_while(life: Life) -> None:
     async with serve(life.stay) as site:
         client = site.connect()
         await client.event()
-        (await site.runner()).end(Ending.KICKED, retry=60_000)
+        (await site.supervisor()).end(Ending.KICKED, retry=60_000)
         (end,) = await client.rest()
         assert is_end(end, "kicked", None)
         assert end.retry == 60_000
@@ -264,7 +264,7 @@ async def test_without_control_events_no_ending_says_anything(life: Life, ending
     async with serve(life.stay, control_events=False, close_grace=0.01) as site:
         client = site.connect()
         await client.event()
-        (await site.runner()).end(ending)
+        (await site.supervisor()).end(ending)
         await client.over()
         assert client.raw == b"retry: 3000\ndata: hello\nid: e.1\n\n"
 
@@ -273,8 +273,8 @@ async def test_the_first_ending_stays(life: Life) -> None:
     async with serve(life.stay) as site:
         client = site.connect()
         await client.event()
-        runner = await site.runner()
-        assert runner.end(Ending.KICKED)
-        assert not any(runner.end(ending) for ending in Ending)
+        supervisor = await site.supervisor()
+        assert supervisor.end(Ending.KICKED)
+        assert not any(supervisor.end(ending) for ending in Ending)
         await client.rest()
         await life.must_be(Ending.KICKED, ABORTED)

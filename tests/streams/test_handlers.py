@@ -11,7 +11,7 @@ import pytest
 
 from django_agent_sse import Context, Stream
 from django_agent_sse.exceptions import RouteError
-from django_agent_sse.streams.handlers import Shape
+from django_agent_sse.streams.handlers import HandlerSignature
 from tests.inprocess import serve
 
 NONE: frozenset[str] = frozenset()
@@ -208,20 +208,20 @@ async def stream_third(c: Context, number: int, stream: Stream) -> None: ...
 )
 def test_a_handler_that_fits_no_shape_is_refused_with_the_mend(handler: Any, says: str) -> None:
     with pytest.raises(RouteError, match=says):
-        Shape(handler).check(NUMBER)
+        HandlerSignature(handler).check(NUMBER)
 
 
 def test_a_sync_handler_with_a_stream_is_refused_at_once() -> None:
     with pytest.raises(RouteError, match="`async def`"):
-        Shape(sync_direct).check_early(NONE)
+        HandlerSignature(sync_direct).check_early(NONE)
 
 
 def test_a_url_value_named_stream_is_a_url_value() -> None:
     def factory(c: Context, stream: str) -> Any:
         return None
 
-    Shape(factory).check(frozenset({"stream"}))
+    HandlerSignature(factory).check(frozenset({"stream"}))
 
 
 def test_what_an_include_may_capture_is_looked_at_when_a_request_comes() -> None:
-    Shape(two_unknown).check_early(NONE)
+    HandlerSignature(two_unknown).check_early(NONE)

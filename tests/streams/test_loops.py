@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.loop_state import BUCKET, FINE_BUCKET, PHASE, LoopStreams
+from django_agent_sse.streams.loop_state import BUCKET, FINE_BUCKET, PHASE, LoopState
 from tests.inprocess import eventually
 
 
@@ -16,11 +16,11 @@ class Visited:
     """Notes its visits and answers with what ``again`` says."""
 
     def __init__(self, again: Callable[[float], float | None] = lambda now: None) -> None:
-        self.slot: float | None = None
+        self.due_slot: float | None = None
         self.visits: list[float] = []
         self.again = again
 
-    def visit(self, now: float) -> float | None:
+    def tick(self, now: float) -> float | None:
         self.visits.append(now)
         return self.again(now)
 
@@ -35,25 +35,25 @@ class Ended:
 
 
 @pytest.fixture
-async def here() -> LoopStreams:
-    return LoopStreams(asyncio.get_running_loop(), lambda: False)
+async def here() -> LoopState:
+    return LoopState(asyncio.get_running_loop(), lambda: False)
 
 
-async def test_many_streams_that_come_together_are_visited_apart(here: LoopStreams) -> None:
+async def test_many_streams_that_come_together_are_visited_apart(here: LoopState) -> None:
     visited = [Visited() for _ in range(1000)]
     now = here.loop.time()
     for one in visited:
         here.watch(one, 15)
-    slots = {one.slot for one in visited if one.slot is not None}
+    slots = {one.due_slot for one in visited if one.due_slot is not None}
     assert min(slots) >= now + 15 * PHASE
     assert max(slots) <= now + 15 + BUCKET
     assert 6 <= len(slots) <= 10
-    assert all(slot % BUCKET == 0 for slot in slots)
-    share = max(sum(one.slot == slot for one in visited) for slot in slots)
+    assert all(due_slot % BUCKET == 0 for due_slot in slots)
+    share = max(sum(one.due_slot == due_slot for one in visited) for due_slot in slots)
     assert share < 300
 
 
-async def test_a_bucket_costs_one_timer_however_many_are_in_it(here: LoopStreams, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bucket_costs_one_timer_however_many_are_in_it(here: LoopState, monkeypatch: pytest.MonkeyPatch) -> None:
     timers: list[float] = []
     monkeypatch.setattr(here.loop, "call_at", lambda when, *_, **__: timers.append(when))
     for _ in range(1000):
@@ -61,16 +61,16 @@ async def test_a_bucket_costs_one_timer_however_many_are_in_it(here: LoopStreams
     assert len(timers) == len(set(timers)) <= 10
 
 
-async def test_a_short_interval_has_finer_buckets(here: LoopStreams) -> None:
+async def test_a_short_interval_has_finer_buckets(here: LoopState) -> None:
     visited = [Visited() for _ in range(100)]
     for one in visited:
         here.watch(one, 0.2)
-    slots = {one.slot for one in visited if one.slot is not None}
+    slots = {one.due_slot for one in visited if one.due_slot is not None}
     assert max(slots) <= here.loop.time() + 0.2 + FINE_BUCKET
     assert len(slots) >= 2
 
 
-async def test_a_visit_says_when_to_come_again(here: LoopStreams) -> None:
+async def test_a_visit_says_when_to_come_again(here: LoopState) -> None:
     visited = Visited()
     visited.again = lambda now: now + 0.05 if len(visited.visits) < 3 else None
     here.watch(visited, 0.05)
@@ -80,16 +80,16 @@ async def test_a_visit_says_when_to_come_again(here: LoopStreams) -> None:
     assert visited.visits[2] - began >= 0.05 * (2 + PHASE) - 0.01
     await asyncio.sleep(0.15)
     assert len(visited.visits) == 3
-    assert visited.slot is None
+    assert visited.due_slot is None
 
 
-async def test_without_an_interval_there_is_no_visit(here: LoopStreams) -> None:
+async def test_without_an_interval_there_is_no_visit(here: LoopState) -> None:
     visited = Visited()
     here.watch(visited, None)
-    assert visited.slot is None
+    assert visited.due_slot is None
 
 
-async def test_unwatched_means_never_visited_again(here: LoopStreams) -> None:
+async def test_unwatched_means_never_visited_again(here: LoopState) -> None:
     one, other = Visited(), Visited()
     for visited in (one, other):
         here.watch(visited, 0.05)
@@ -100,7 +100,7 @@ async def test_unwatched_means_never_visited_again(here: LoopStreams) -> None:
     assert one.visits == []
 
 
-async def test_a_visit_may_unwatch_another_of_the_same_bucket(here: LoopStreams) -> None:
+async def test_a_visit_may_unwatch_another_of_the_same_bucket(here: LoopState) -> None:
     visited = [Visited(), Visited()]
 
     def unwatch_all(now: float) -> None:
@@ -112,10 +112,10 @@ async def test_a_visit_may_unwatch_another_of_the_same_bucket(here: LoopStreams)
         here.watch(one, 0.05)
     await eventually("a visit", lambda: any(one.visits for one in visited))
     await asyncio.sleep(0.15)
-    assert all(one.slot is None for one in visited)
+    assert all(one.due_slot is None for one in visited)
 
 
-async def test_a_visit_that_fails_stops_no_other(here: LoopStreams) -> None:
+async def test_a_visit_that_fails_stops_no_other(here: LoopState) -> None:
     complaints: list[object] = []
     here.loop.set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
 
@@ -128,7 +128,7 @@ async def test_a_visit_that_fails_stops_no_other(here: LoopStreams) -> None:
     await eventually("all are visited", lambda: all(one.visits for one in visited))
 
 
-async def test_end_all_ends_every_stream_also_when_one_leaves_meanwhile(here: LoopStreams) -> None:
+async def test_end_all_ends_every_stream_also_when_one_leaves_meanwhile(here: LoopState) -> None:
     streams = [Ended() for _ in range(10)]
     for one in streams:
         here.add(one)
@@ -145,7 +145,7 @@ async def test_end_all_ends_every_stream_also_when_one_leaves_meanwhile(here: Lo
     assert here.streams == set(streams)
 
 
-async def test_the_finished_futures_are_finished(here: LoopStreams) -> None:
+async def test_the_finished_futures_are_finished(here: LoopState) -> None:
     assert await here.sent is True
     assert await here.dropped is False
     assert await here.sent is True

@@ -88,7 +88,7 @@ def leave(client: Client) -> None:
 
 
 def shut_down(client: Client) -> None:
-    registry.here().end_all(Ending.SHUTDOWN)
+    registry.loop_state().end_all(Ending.SHUTDOWN)
 
 
 def nothing(client: Client) -> None: ...
@@ -112,7 +112,7 @@ async def test_nothing_keeps_a_stream_that_is_over(life: str) -> None:
     kept: References = []
 
     async def handler(c: Context, stream: Stream) -> None:
-        kept.extend(weakref.ref(thing) for thing in (stream, stream._runner, c.request))
+        kept.extend(weakref.ref(thing) for thing in (stream, stream._port, c.request))
         await live(stream)
 
     async with serve(handler) as site:
@@ -120,7 +120,7 @@ async def test_nothing_keeps_a_stream_that_is_over(life: str) -> None:
         await client.event()
         end(client)
         await client.over()
-        await eventually("the stream is over", lambda: not registry.here().streams)
+        await eventually("the stream is over", lambda: not registry.loop_state().streams)
         await eventually("its tasks are over", lambda: len(asyncio.all_tasks()) == 1)
         await freed(kept)
 
@@ -129,7 +129,7 @@ async def test_nothing_keeps_a_stream_that_never_began() -> None:
     kept: References = []
 
     async def handler(c: Context, stream: Stream) -> Any:
-        kept.extend((weakref.ref(stream), weakref.ref(stream._runner)))
+        kept.extend((weakref.ref(stream), weakref.ref(stream._port)))
         return c.json({})
 
     async with serve(handler) as site:
@@ -150,7 +150,7 @@ async def test_a_hundred_streams_that_drop_at_once_leave_no_task() -> None:
         clients = [site.connect() for _ in range(100)]
         for client in clients:
             await client.event()
-        assert len(registry.here().streams) == 100
+        assert len(registry.loop_state().streams) == 100
         for client in clients:
             client.leave()
         for client in clients:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,15 +13,15 @@ import pytest
 from django.core.signals import got_request_exception
 
 from django_agent_sse import Context, Stream
-from django_agent_sse.streams import messages
+from django_agent_sse.streams import reconnection, reporting
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.messages import FIRST_RETRY, LAST_RETRY, ErrorStreak, jittered
+from django_agent_sse.streams.reconnection import FIRST_RETRY, LAST_RETRY, ErrorStreak, jittered
 from tests.inprocess import PATH, eventually, serve
 
 
 @pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages.random, "uniform", lambda low, high: (low + high) / 2)
+    monkeypatch.setattr(reconnection.random, "uniform", lambda low, high: (low + high) / 2)
 
 
 @pytest.fixture
@@ -163,6 +164,25 @@ async def test_k08_on_error_may_write_a_last_event_of_its_own() -> None:
         assert ours.event == "sse.error"
 
 
+async def test_k08_the_error_is_the_one_that_is_handled_where_it_is_told() -> None:
+    """Error trackers ask ``sys.exc_info()`` in a receiver of ``got_request_exception``, and so may ``on_error``."""
+    handled: list[type[BaseException] | None] = []
+
+    def receiver(**_: Any) -> None:
+        handled.append(sys.exc_info()[0])
+
+    async def on_error(c: Context, stream: Stream, error: BaseException) -> None:
+        handled.append(sys.exc_info()[0])
+
+    got_request_exception.connect(receiver)
+    try:
+        async with serve(fails, on_error=on_error) as site:
+            await site.connect().rest()
+    finally:
+        got_request_exception.disconnect(receiver)
+    assert handled == [ValueError, ValueError]
+
+
 async def test_k08_on_error_may_be_a_plain_function_and_is_all_there_is_without_control_events() -> None:
     def on_error(c: Context, stream: Stream, error: BaseException) -> None:
         stream.write("sorry", event="failed")
@@ -182,7 +202,7 @@ async def test_k08_on_error_that_fails_itself_changes_nothing(caplog: pytest.Log
 
 
 async def test_k08_on_error_that_hangs_is_cut(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(messages, "ON_ERROR_SECONDS", 0.05)
+    monkeypatch.setattr(reporting, "ON_ERROR_SECONDS", 0.05)
 
     async def on_error(c: Context, stream: Stream, error: BaseException) -> None:
         await asyncio.Event().wait()

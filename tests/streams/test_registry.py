@@ -20,16 +20,16 @@ async def stays(c: Context, stream: Stream) -> None:
 
 
 async def test_a_loop_has_one_place_for_its_streams() -> None:
-    assert registry.here() is registry.here()
-    assert registry.here().loop is asyncio.get_running_loop()
-    assert registry.here().thread == threading.get_ident()
+    assert registry.loop_state() is registry.loop_state()
+    assert registry.loop_state().loop is asyncio.get_running_loop()
+    assert registry.loop_state().thread == threading.get_ident()
 
 
 def test_closed_loops_are_forgotten() -> None:
     mine = Registry()
 
     async def look() -> int:
-        mine.here()
+        mine.loop_state()
         return len(mine.loops())
 
     assert [asyncio.run(look()) for _ in range(3)] == [1, 1, 1]
@@ -41,7 +41,7 @@ async def test_an_open_stream_is_found_and_one_that_is_over_is_not() -> None:
     async with serve(stays) as site:
         client = site.connect()
         await client.event()
-        assert open_streams() == [await site.runner()]
+        assert open_streams() == [await site.supervisor()]
         client.leave()
         await client.over()
     assert open_streams() == []
@@ -56,10 +56,10 @@ async def test_end_all_from_another_thread_ends_the_streams_of_every_loop() -> N
         async with serve(stays) as site:
             client = site.connect()
             await client.event()
-            runner = await site.runner()
+            supervisor = await site.supervisor()
             await asyncio.to_thread(opened.wait, PATIENCE)
             await client.rest()
-            reasons.append(str(runner.ending))
+            reasons.append(str(supervisor.ending))
 
     other = threading.Thread(target=lambda: asyncio.run(one_client()))
 
@@ -103,7 +103,7 @@ async def test_only_a_shutdown_opens_the_closing_window() -> None:
 
 async def test_reset_forgets_everything() -> None:
     mine = Registry()
-    mine.here()
+    mine.loop_state()
     mine.end_all(Ending.SHUTDOWN)
     mine.reset()
     assert (mine.loops(), mine.closing) == ([], False)

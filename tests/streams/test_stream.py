@@ -109,6 +109,6 @@ async def test_a_comment_is_no_event_in_the_count() -> None:
 
     async with serve(handler) as site:
         client = site.connect()
-        runner = await site.runner()
+        supervisor = await site.supervisor()
         await eventually("the comment arrives", lambda: client.raw)
-        assert runner.buffer.events == 0
+        assert supervisor.measure(0).events == 0

@@ -85,7 +85,7 @@ async def test_the_response_begins_with_the_first_verb(verb: str) -> None:
 
     async with serve(handler, commit_after=60) as site:
         client = site.connect()
-        await site.runner()
+        await site.supervisor()
         assert client.status is None
         gate.set()
         await eventually("the first bytes come", lambda: client.raw)
@@ -211,7 +211,7 @@ async def test_a_shutdown_cuts_the_grace_short() -> None:
 
     async with serve(handler, close_grace=60) as site:
         await site.connect().rest()
-        registry.here().end_all(Ending.SHUTDOWN)
+        registry.loop_state().end_all(Ending.SHUTDOWN)
         await eventually("on_end has run", lambda: "on_end" in diary)
     assert diary == ["cancelled", "finally", "on_end"]
     assert diary.stream.ending is Ending.COMPLETED
@@ -283,13 +283,13 @@ async def test_being_told_twice_to_shut_down_cuts_no_cleanup() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            registry.here().end_all(Ending.SHUTDOWN)
+            registry.loop_state().end_all(Ending.SHUTDOWN)
             await asyncio.sleep(0.01)
             tidied.append("finally")
 
     async with serve(handler) as site:
         client = site.connect()
         await client.event()
-        registry.here().end_all(Ending.SHUTDOWN)
+        registry.loop_state().end_all(Ending.SHUTDOWN)
         await client.over()
     assert tidied == ["finally"]

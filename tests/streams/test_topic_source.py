@@ -15,7 +15,7 @@ from django_agent_sse import Context, Event, Stream, Topic, aclose_topic, apubli
 from django_agent_sse.eventlog import backend, memory
 from django_agent_sse.exceptions import EventLogUnavailable, FollowError, StreamClosed
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.topic_source import Followed
+from django_agent_sse.streams.topic_source import FollowResult
 from django_agent_sse.topics import feed as feed_module
 from tests.inprocess import Client, Site, eventually, send_directly, serve
 
@@ -104,7 +104,7 @@ async def test_a_publish_from_a_thread_wakes_the_stream() -> None:
 
 
 async def test_a_closed_topic_ends_the_stream_and_who_comes_back_gets_204() -> None:
-    returned: list[Followed] = []
+    returned: list[FollowResult] = []
 
     async def handler(c: Context, stream: Stream) -> None:
         returned.append(await stream.follow("builds.42"))
@@ -117,7 +117,7 @@ async def test_a_closed_topic_ends_the_stream_and_who_comes_back_gets_204() -> N
         assert event.data == "done"
         assert (end.event, end.data) == ("sse.end", '{"reason":"topic_closed","closed":"passed"}')
         assert end.id == f"sse.end~{position}"
-        assert returned == [Followed({"builds.42": "passed"})]
+        assert returned == [FollowResult({"builds.42": "passed"})]
         assert returned[0].reason == "passed"
         assert await site.connect(last_event_id=end.id).begun() == 204
         again = site.connect(last_event_id=str(position))
@@ -219,12 +219,12 @@ async def test_a_client_that_leaves_ends_following(on_disconnect: str) -> None:
     async with serve(handler, retry=None, on_disconnect=on_disconnect) as site:
         client = site.connect()
         await client.begun()
-        runner = await site.runner()
+        supervisor = await site.supervisor()
         client.leave()
         await client.over()
         await eventually("the handler is over", lambda: over)
         assert over == ["CancelledError" if on_disconnect == "cancel" else "StreamClosed"]
-        assert runner.ending is Ending.CLIENT_DISCONNECT
+        assert supervisor.ending is Ending.CLIENT_DISCONNECT
 
 
 # Gaps

@@ -85,10 +85,10 @@ async def test_a_send_timeout_of_none_waits_for_ever() -> None:
     async with serve(handler, send_timeout=None, heartbeat=0.05) as site:
         client = site.connect()
         client.hold()
-        runner = await site.runner()
+        supervisor = await site.supervisor()
         await client.stuck()
         await asyncio.sleep(0.2)
-        assert runner.ending is None
+        assert supervisor.ending is None
 
 
 async def test_no_chunk_is_sent_while_the_one_before_waits() -> None:

@@ -154,7 +154,7 @@ async def test_leaving_the_block_leaves_nothing_behind() -> None:
         for _ in range(3):
             await client.open("/silent/")
     assert over == ["silent"] * 3
-    assert not registry.here().streams
+    assert not registry.loop_state().streams
     assert asyncio.all_tasks() == before
 
 
@@ -164,7 +164,7 @@ async def test_a_handler_that_does_not_end_is_named(monkeypatch: pytest.MonkeyPa
     with pytest.raises(StreamTimeout, match="swallow CancelledError"):
         await stream.disconnect()
     for _ in range(1000):
-        if not registry.here().streams:
+        if not registry.loop_state().streams:
             break
         await asyncio.sleep(0.01)
 

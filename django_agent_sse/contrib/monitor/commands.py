@@ -24,7 +24,7 @@ from ...eventlog.notify.notifier import ringer
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
-from ...streams.loop_state import LoopStreams, OpenStream
+from ...streams.loop_state import LoopState, OpenStream
 from ...streams.registry import registry
 from ...wire.event import MAX_RETRY, Event
 from .inspector import Looker, Question, id_of
@@ -174,7 +174,7 @@ def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
                 mine.loop.call_soon_threadsafe(_end_wave, mine, own, retry, len(wanted) > 1)
 
 
-def _end_wave(mine: LoopStreams, streams: list[OpenStream], retry: int | None, several: bool) -> None:
+def _end_wave(mine: LoopState, streams: list[OpenStream], retry: int | None, several: bool) -> None:
     for stream in streams[:WAVE]:
         later = int(retry * random.uniform(1 - JITTER, 1 + JITTER)) if retry is not None and several else retry
         stream.end(Ending.KICKED, retry=None if later is None else min(later, MAX_RETRY))

@@ -1,0 +1,89 @@
+"""What the log, the counters, the signals and error tracking are told of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+
+from django.core.signals import got_request_exception
+
+from ..exceptions import HandlerCancelled
+from ..signals import stream_closed
+from .buffer import Buffer
+from .context import Context
+from .counters import tally
+from .stream import Stream
+
+logger = logging.getLogger("django_agent_sse.stream")
+
+OnError = Callable[[Context, Stream, BaseException], object]
+
+ON_ERROR_SECONDS = 5.0
+
+
+def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelled:
+    """Return the error for a ``CancelledError`` of the handler's own.
+
+    It must not pass through Django, which would take it for the server's cancel of the request.
+    """
+    error = HandlerCancelled(f"the handler of {route} awaited something that was cancelled")
+    error.__cause__ = cancelled
+    return error
+
+
+async def report_error(context: Context, stream: Stream, error: BaseException, on_error: OnError | None, *, slim: bool) -> None:
+    """Tell error tracking and the log, then let the route's ``on_error`` write what it likes."""
+    route = context.route
+    request = None if slim else context.request
+    logger.error(
+        "the handler of %s failed: %s",
+        route,
+        type(error).__name__,
+        exc_info=error,
+        extra={"route": route, "request": request},
+    )
+    await got_request_exception.asend_robust(sender=Stream, request=request)
+    if on_error is None:
+        return
+    try:
+        async with asyncio.timeout(ON_ERROR_SECONDS):
+            outcome = on_error(context, stream, error)
+            if inspect.isawaitable(outcome):
+                await outcome
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        logger.exception("on_error of %s failed", route, extra={"route": route})
+
+
+def report_late_error(route: str, error: BaseException | None) -> None:
+    """Log what a handler raised after the end of its stream; it is told to nobody else."""
+    logger.error("%s failed after its end", route, exc_info=error, extra={"route": route})
+
+
+def report_late_answer(route: str) -> None:
+    """Log that a handler returned a response when events had been sent."""
+    logger.error("%s returned a response after the stream had begun; it was dropped", route)
+
+
+def report_abandoned(route: str, seconds: float) -> None:
+    """Log that a handler does not end though it was cancelled ``seconds`` ago."""
+    message = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
+    logger.warning(message, route, seconds, extra={"route": route})
+
+
+async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:
+    """Count a stream that is over, log one line, and send the signal: no payload, no query string."""
+    route, ending, events, size = stream.route, stream.ending, buffer.events, buffer.bytes
+    assert ending is not None
+    tally.closed(route, ending, events=events, bytes=size, seconds=seconds)
+    summary = {"ending": ending, "duration": round(seconds, 3), "events": events, "bytes": size}
+    logger.info(
+        "stream closed: %s %s after %.3f s, %d events, %d bytes",
+        *(route, *summary.values()),
+        extra={"route": route, **summary},
+    )
+    if stream_closed.has_listeners(Stream):
+        await stream_closed.asend_robust(sender=Stream, stream=stream, **summary)
