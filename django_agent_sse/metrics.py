@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-from .contrib.monitor.inspector import Looker
-from .contrib.monitor.stats import RouteCounts, Snapshot
 from .streams.counters import DURATIONS
+from .streams.snapshot import RouteCounts, Snapshot, Snapshots
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 Labels: TypeAlias = tuple[str, ...]
@@ -89,7 +88,7 @@ def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = 
         snapshots: Of which processes; this one's where not given.
         by_process: Have a label ``process``, ``host:pid``, first. Numbers of several processes are wrong without it.
     """
-    these = [_looker.snapshot()] if snapshots is None else [*snapshots]
+    these = [_snapshots.snapshot()] if snapshots is None else [*snapshots]
     first = ("process",) if by_process else ()
     found = []
     for counted in _FAMILIES:
@@ -123,4 +122,4 @@ def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
     ]
 
 
-_looker = Looker()
+_snapshots = Snapshots()

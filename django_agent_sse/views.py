@@ -37,7 +37,7 @@ from .middleware import build_chain
 from .runtime.safe_text import printable
 from .streams.containment import contained, ends_process
 from .streams.context import Context
-from .streams.counters import Refusal, tally
+from .streams.counters import Refusal, counters
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import Shape
 from .streams.messages import ErrorStreak, OnError
@@ -232,7 +232,7 @@ class Answering:
             guards = (login_required, *guards)
         refusal = await run_guards(guards, c)
         if refusal is not None:
-            tally.refused(c.route, Refusal.GUARD)
+            counters.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
             return view._dressed(head_response())
@@ -257,23 +257,23 @@ class Answering:
         except TooManyThreads as error:
             return self._overloaded(runner.route, runner.control, str(error))
         except PositionGone as error:
-            tally.refused(runner.route, Refusal.GONE)
+            counters.refused(runner.route, Refusal.GONE)
             return runner.context.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
             outage.failed(error, runner.stream.topics)
             return self._overloaded(runner.route, runner.control, "the event log cannot be read now")
         except (Http404, *NAMES_NOBODY_HAS):
-            tally.refused(runner.route, Refusal.NOT_FOUND)
+            counters.refused(runner.route, Refusal.NOT_FOUND)
             raise
         except Exception:
-            tally.refused(runner.route, Refusal.ERROR)
+            counters.refused(runner.route, Refusal.ERROR)
             raise
         if runner.answer is not None:
             return runner.answer
         return SSEResponse(runner.transport, slim=runner.context if runner.options.slim else None)
 
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
-        tally.refused(route, Refusal.OVERLOADED)
+        counters.refused(route, Refusal.OVERLOADED)
         return overloaded_response(control, reason)
 
 

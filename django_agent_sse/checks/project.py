@@ -18,11 +18,10 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 
 from .. import conf
-from ..contrib.monitor.inspector import SLOWEST_HEARTBEAT
-from ..contrib.monitor.options import monitor_options
 from ..eventlog.backend import made
 from ..exceptions import AgentSSEError, RouteError
 from ..streams.kv_sharing import is_per_process
+from ..streams.state import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from .servers import no_asgi
 
@@ -190,7 +189,6 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
         return
     try:
         cache = conf.current()["CACHE"]
-        monitor_options()
     except AgentSSEError as error:
         told = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
         yield checks.Error(

@@ -14,14 +14,16 @@ from django.http.response import HttpResponseBase
 from django.urls import path
 
 from ..eventlog.backend import event_log
+from ..eventlog.validation import InternalTopic
 from ..exceptions import AgentSSEError
 from ..streams.registry import registry
-from .monitor.commands import COMMANDS
 
 logger = logging.getLogger("django_agent_sse.health")
 
-PATIENCE = 2.0
+LOG_TIMEOUT = 2.0
 """Seconds within which the event log must answer."""
+PROBE = InternalTopic("sse.health")
+"""A topic that does not exist: asking where it ends is a question that every log can answer, and that costs it little."""
 
 
 async def live(request: HttpRequest) -> HttpResponseBase:
@@ -40,10 +42,10 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
 async def _log_answers() -> bool:
     """Whether the event log can be asked something; why not is logged, and not told."""
     try:
-        async with asyncio.timeout(PATIENCE):
-            await event_log().aheads([COMMANDS])
+        async with asyncio.timeout(LOG_TIMEOUT):
+            await event_log().aheads([PROBE])
     except TimeoutError:
-        logger.warning("not ready: the event log has not answered for %g s", PATIENCE)
+        logger.warning("not ready: the event log has not answered for %g s", LOG_TIMEOUT)
     except AgentSSEError as error:
         logger.warning("not ready: %s", error)
     else:

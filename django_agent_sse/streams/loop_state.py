@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..contrib.monitor.stats import Facts, Measure
 from .departures import Departures
 from .endings import Ending
+from .state import StreamInfo, StreamStats
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -53,10 +53,10 @@ class OpenStream(Protocol):
     def last_id(self) -> str | None:
         """The last id that the client was sent, or came with."""
 
-    def measure(self, now: float) -> Measure:
+    def stats(self, now: float) -> StreamStats:
         """What it does, at that time of its loop. From any thread, as all above: a moment's picture."""
 
-    def facts(self) -> Facts:
+    def info(self) -> StreamInfo:
         """What does not change about it."""
 
     @property

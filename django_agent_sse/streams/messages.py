@@ -17,7 +17,7 @@ from ..exceptions import HandlerCancelled
 from ..signals import stream_closed
 from ..wire.encoder import control_frame
 from .context import Context
-from .counters import tally
+from .counters import counters
 from .endings import Ending
 from .last_event_id import end_id
 from .stream import Stream
@@ -119,7 +119,7 @@ async def report(runner: Runner, error: BaseException, on_error: OnError | None)
 async def tell_closed(runner: Runner, duration: float) -> None:
     """The count, the log line and the signal of a stream that is over: no payload, no query string."""
     assert runner.ending is not None
-    tally.closed(runner.route, runner.ending, events=runner.buffer.events, bytes=runner.buffer.bytes, seconds=duration)
+    counters.closed(runner.route, runner.ending, events=runner.buffer.events, bytes=runner.buffer.bytes, seconds=duration)
     told = {
         "ending": runner.ending,
         "duration": round(duration, 3),

@@ -1,4 +1,4 @@
-"""A stream as the monitor sees it: read from another thread, at any moment, and never written there."""
+"""The stats of an open stream: read from any thread, at any moment, and never written there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from ..contrib.monitor.options import monitor_options
-from ..contrib.monitor.service import monitor
-from ..contrib.monitor.stats import SLOW_SECONDS, Facts, Measure, State
 from ..exceptions import AgentSSEError
 from ..runtime.safe_text import printable
-from .counters import tally
+from .client import client_options
+from .counters import counters
+from .state import SLOW_SECONDS, State, StreamInfo, StreamStats
 
 if TYPE_CHECKING:
     from .buffer import Buffer
@@ -40,8 +39,7 @@ class Watched:
 
     def note_opened(self) -> None:
         """The response has begun."""
-        tally.opened(self.route)
-        monitor.begin()
+        counters.opened(self.route)
 
     @property
     def heartbeat(self) -> float | None:
@@ -58,7 +56,8 @@ class Watched:
         except (ValueError, IndexError):  # it stops following at this very moment
             return None
 
-    def measure(self, now: float) -> Measure:
+    def stats(self, now: float) -> StreamStats:
+        """Return its numbers at a time of its loop."""
         transport, buffer = self.transport, self.buffer
         lag = self.stream.behind + buffer.waiting
         if transport.gone:
@@ -71,15 +70,16 @@ class Watched:
             state = State.SLOW
         else:
             state = State.REPLAYING if lag else State.LIVE
-        return Measure(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
+        return StreamStats(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
 
-    def facts(self) -> Facts:
-        address, agent = self.context.client(monitor_options())
-        return Facts(self.route, printable(_user_id(self.context), 2000), address, printable(agent), self.options.heartbeat)
+    def info(self) -> StreamInfo:
+        """Return what does not change about it."""
+        address, agent = self.context.client(client_options())
+        return StreamInfo(self.route, printable(_user_id(self.context), 2000), address, printable(agent), self.options.heartbeat)
 
 
 def _user_id(context: Context) -> str:
-    """The primary key of a user of the project; of anybody else that a guard has put there, also what that is."""
+    """Return the primary key of a user of the project; of anybody else that a guard has put there, also what that is."""
     try:
         key: Any = context.user_pk
     except AgentSSEError:  # it was never loaded
