@@ -23,6 +23,7 @@ from ..exceptions import AgentSSEError, RouteError
 from ..streams.kv_sharing import is_per_process
 from ..streams.state import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
+from .apps_missing import no_monitor
 from .servers import no_asgi
 
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
@@ -61,6 +62,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         *(_deferred_transactions() if _follows_topics() else []),
         *_small_pools(),
         *_silent_tenants(),
+        *no_monitor(),
     ]
 
 

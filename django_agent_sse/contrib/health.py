@@ -22,7 +22,7 @@ logger = logging.getLogger("django_agent_sse.health")
 
 LOG_TIMEOUT = 2.0
 """Seconds within which the event log must answer."""
-PROBE = InternalTopic("sse.health")
+PROBE = InternalTopic("sse.health.probe")
 """A topic that does not exist: asking where it ends is a question that every log can answer, and that costs it little."""
 
 

@@ -200,7 +200,8 @@ import asyncio, logging, sys
 import django
 from django.conf import settings
 settings.configure(
-    INSTALLED_APPS=["django_agent_sse", "django_agent_sse.contrib.monitor"], ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
+    INSTALLED_APPS=["django_agent_sse", "django_agent_sse.contrib.monitor"],
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}},
 )
 django.setup()

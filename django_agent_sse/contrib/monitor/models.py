@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from django.apps import apps
+
+from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.models import AdminPage
+
+# Else Django would take the model for one of the app "django_agent_sse", whose package this one stands in.
+if not apps.is_installed(__name__.rpartition(".")[0]):
+    raise ConfigurationError(
+        "the monitor is used and is not installed: add 'django_agent_sse.contrib.monitor' to INSTALLED_APPS, and run "
+        "`manage.py migrate`"
+    )
 
 
 class LiveStreams(AdminPage):
