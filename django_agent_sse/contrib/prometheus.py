@@ -21,7 +21,7 @@ PREFIX = "django_agent_sse_"
 
 
 class StreamCollector(Collector):
-    """The streams of this process: ``REGISTRY.register(StreamCollector())``. It counts nothing, and reads when it is scraped."""
+    """The streams of this process: ``REGISTRY.register(StreamCollector())``. It reads when it is scraped."""
 
     def collect(self) -> Iterator[Metric]:
         return map(_metric, families())
@@ -56,14 +56,14 @@ def metrics_view(*, guards: Sequence[Guard], every_process: bool = True) -> Call
     Raises:
         RouteError: One of ``guards`` is not a guard.
     """
-    asked = check_guards(guards)
+    checked = check_guards(guards)
 
     async def metrics(request: HttpRequest) -> HttpResponseBase:
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         c = Context(request, {}, route=request.path, cache="default")
         await c.load_user()
-        refusal = await run_guards(asked, c)
+        refusal = await run_guards(checked, c)
         if refusal is not None:
             return refusal
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -77,8 +77,8 @@ def metrics_view(*, guards: Sequence[Guard], every_process: bool = True) -> Call
 
 def _metric(family: Family) -> Metric:
     name, labels = f"{PREFIX}{family.name}", [*family.labels]
-    made: dict[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
-    metric = made[family.kind](name, family.help, labels=labels)
+    classes: dict[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+    metric = classes[family.kind](name, family.help, labels=labels)
     for values, value in family.samples.items():
         if isinstance(value, Durations):
             metric.add_metric([*values], [*value.buckets], value.total)
