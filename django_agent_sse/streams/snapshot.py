@@ -11,8 +11,8 @@ from ..eventlog.backend import event_log
 from ..eventlog.notify.notifier import ringer
 from ..exceptions import AgentSSEError
 from .counters import RouteCounters, counters
+from .identity import Process, this_process
 from .loop_state import OpenStream
-from .process import Process, this_process
 from .registry import registry
 from .state import SLOWEST_HEARTBEAT, State, StreamStats
 

@@ -14,10 +14,10 @@ register = template.Library()
 
 
 @register.simple_tag(takes_context=True)
-def admin_style(context: Context, *more: str) -> SafeString:
-    """Return the style sheets of the pages, with the nonce of a Content Security Policy where there is one."""
+def admin_style(context: Context, path: str) -> SafeString:
+    """Return the style sheet of all these pages and one more, with the nonce of a Content Security Policy where there is one."""
     nonce = _nonce(context)
-    sheets = ((static(f"django_agent_sse/{name}.css"), nonce) for name in ("admin", *more))
+    sheets = ((static(name), nonce) for name in ("django_agent_sse/admin.css", path))
     return format_html_join("", '<link rel="stylesheet" href="{}"{}>', sheets)
 
 

@@ -21,7 +21,7 @@ from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.failure_log import Trouble
 from django_agent_sse.eventlog.notify.poll import LATE, Poll
 from django_agent_sse.runtime.backoff import Retrying
-from django_agent_sse.streams.process import Process
+from django_agent_sse.streams.identity import Process
 from django_agent_sse.streams.snapshot import Snapshot
 from tests.live.servers import poll
 from tests.valkeys import valkey

@@ -13,7 +13,7 @@ import pytest
 from django.test import override_settings
 
 from django_agent_sse.contrib.monitor import service as monitoring
-from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, Watch, command_of, event_of, execute
+from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, WatchRows, command_of, event_of, execute
 from django_agent_sse.contrib.monitor.history import BUCKET, POINTS, History
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.options import monitor_options
@@ -24,7 +24,7 @@ from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.streams.client import client_of
 from django_agent_sse.streams.counters import Refusal, counters
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.process import Process, this_process
+from django_agent_sse.streams.identity import Process, this_process
 from django_agent_sse.streams.registry import registry
 from django_agent_sse.streams.snapshot import RouteCounts, Snapshot
 from django_agent_sse.wire import Event
@@ -157,7 +157,7 @@ def test_of_a_user_agent_only_its_products_are_shown_and_cut_short(sent: str, se
 
 def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_over() -> None:
     for command in (
-        Watch(question=StreamQuery(text="x", readers="b.", stream="p.1"), until=5.0),
+        WatchRows(question=StreamQuery(text="x", readers="b.", stream="p.1"), until=5.0),
         Close(user="7", retry=5, reason="r", by="me"),
         Drain(process="p", on=False),
     ):

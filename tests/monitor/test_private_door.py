@@ -33,7 +33,7 @@ from django_agent_sse.contrib.monitor.commands import (
     Command,
     CommandRefused,
     Drain,
-    Watch,
+    WatchRows,
     command_of,
     event_of,
     execute,
@@ -48,7 +48,7 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.models import LogRow
-from django_agent_sse.streams.process import Process, this_process
+from django_agent_sse.streams.identity import Process, this_process
 from django_agent_sse.streams.snapshot import RouteCounts, Snapshot
 from django_agent_sse.wire import Event
 
@@ -78,7 +78,7 @@ def signed(told: Any, salt: str = f"django_agent_sse.{COMMANDS}", **about: Any) 
 
 
 @pytest.mark.parametrize(
-    "command", [Close(user="7"), Drain(process="p", on=False), Watch(question=StreamQuery(stream="p.1"), until=1.0)]
+    "command", [Close(user="7"), Drain(process="p", on=False), WatchRows(question=StreamQuery(stream="p.1"), until=1.0)]
 )
 def test_a_command_travels_and_what_anybody_changes_in_it_is_noticed(command: Command) -> None:
     event = event_of(command)
@@ -97,7 +97,7 @@ def test_whatever_staff_types_is_a_command_and_no_alarm() -> None:
     questions = [StreamQuery(user=typed.user), StreamQuery(stream=typed.stream, process="p" * 60)]
     query = QueryDict(mutable=True)
     query.update(dict.fromkeys(("route", "user", "process", "text"), wide))
-    told = [Watch(question=question, until=1.0) for question in [*questions, query_of(query)]]
+    told = [WatchRows(question=question, until=1.0) for question in [*questions, query_of(query)]]
     for command in [*told, *(Close(retry=1, **{name: getattr(typed, name)}, **person) for name in ("user", "route", "stream"))]:
         assert command_of(event_of(command)) == command
 

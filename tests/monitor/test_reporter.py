@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse.contrib.monitor import reporter as reporting
-from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, Watch, event_of
+from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, WatchRows, event_of
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.reporter import REPORTS, ROWS, Reporter
 from django_agent_sse.eventlog.backend import event_log
@@ -81,8 +81,8 @@ def ask(log: MemoryEventLog, *commands: Command) -> None:
         log.append(COMMANDS, event_of(command))
 
 
-def watch(id: str) -> Watch:
-    return Watch(id=id, question=StreamQuery(text=id), until=time.time() + 60)
+def watch(id: str) -> WatchRows:
+    return WatchRows(id=id, question=StreamQuery(text=id), until=time.time() + 60)
 
 
 def asked(one: Reporter) -> set[str]:

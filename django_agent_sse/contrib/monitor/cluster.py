@@ -18,10 +18,10 @@ from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
 from ...runtime.safe_text import printable
 from ...streams.cluster import Readers
-from ...streams.process import this_process
+from ...streams.identity import this_process
 from ...streams.snapshot import Snapshot
 from .answers import NONE, Answer, answers_of
-from .commands import Watch
+from .commands import WatchRows
 from .history import History
 from .inspector import TOPICS, StreamInspector, StreamQuery, StreamRow
 from .report_json import decode
@@ -222,7 +222,7 @@ class ClusterView:
             return
         self._asked = {other: at for other, at in self._asked.items() if now - at < LIFE} | {query: now}
         # One id for one query of this process: asking again prolongs it, and does not make the others answer twice.
-        await broadcast(Watch(id=f"{this_process().id}-{hash(query):x}", question=query, until=time.time() + LIFE))
+        await broadcast(WatchRows(id=f"{this_process().id}-{hash(query):x}", question=query, until=time.time() + LIFE))
 
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many processes have not answered yet."""

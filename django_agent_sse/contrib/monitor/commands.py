@@ -24,8 +24,8 @@ from ...eventlog.notify.notifier import ringer
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
+from ...streams.identity import this_process
 from ...streams.loop_state import LoopStreams, OpenStream
-from ...streams.process import this_process
 from ...streams.registry import registry
 from ...wire.event import MAX_RETRY, Event
 from .inspector import StreamInspector, StreamQuery, id_of
@@ -53,7 +53,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class WatchRows:
     """Report the rows that fit a query, until then (seconds since 1970)."""
 
     id: str = field(default_factory=_new_id)
@@ -93,8 +93,8 @@ class Drain:
     by: str = ""
 
 
-Command = Watch | Close | Drain
-_KINDS: dict[str, type[Watch] | type[Close] | type[Drain]] = {"watch": Watch, "close": Close, "drain": Drain}
+Command = WatchRows | Close | Drain
+_KINDS: dict[str, type[WatchRows] | type[Close] | type[Drain]] = {"watch": WatchRows, "close": Close, "drain": Drain}
 
 
 class CommandRefused(ValueError):
@@ -103,7 +103,7 @@ class CommandRefused(ValueError):
 
 def event_of(command: Command) -> Event:
     """Return a command as it stands in the log, signed now."""
-    kind = type(command).__name__.lower()
+    kind = next(word for word, command_type in _KINDS.items() if type(command) is command_type)
     return Event(_signer().sign_object([kind, time.time(), dataclasses.asdict(command)]), event=kind)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...eventlog.position import MAX_ID
+from ...streams.identity import this_process
 from ...streams.loop_state import OpenStream
-from ...streams.process import this_process
 from ...streams.registry import open_streams
 from ...streams.snapshot import Snapshots, open_stats
 from ...streams.state import StreamInfo, StreamStats

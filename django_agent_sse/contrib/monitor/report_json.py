@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from ...streams.counters import DURATIONS
-from ...streams.process import Process
+from ...streams.identity import Process
 from ...streams.snapshot import RouteCounts, Snapshot
 from . import fields
 

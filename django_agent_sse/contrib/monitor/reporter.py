@@ -30,7 +30,7 @@ from ...runtime.safe_text import printable
 from ...streams.registry import open_streams, registry
 from ...streams.snapshot import Snapshot
 from ...wire.event import Event
-from .commands import COMMANDS, Command, CommandRefused, Watch, command_of, execute, subscribe
+from .commands import COMMANDS, Command, CommandRefused, WatchRows, command_of, execute, subscribe
 from .inspector import StreamInspector, StreamQuery
 from .report_json import encode
 
@@ -71,7 +71,7 @@ class Reporter:
         self._wake = asyncio.Event()
         self._stopped = False
         self.looker = StreamInspector()
-        self._questions: dict[str, Watch] = {}
+        self._questions: dict[str, WatchRows] = {}
         self._obeyed: deque[str] = deque(maxlen=REMEMBERED)
         self._log: EventLog | None = None
         self._unfollow: Callable[[], None] = _nothing
@@ -234,7 +234,7 @@ class Reporter:
                 if news:
                     self._refuse(record.offset, error)
                 continue
-            if isinstance(command, Watch) or news:
+            if isinstance(command, WatchRows) or news:
                 self.take(command)
             else:
                 self._obeyed.append(command.id)
@@ -266,7 +266,7 @@ class Reporter:
 
     def take(self, command: Command) -> None:
         """A command, once."""
-        if isinstance(command, Watch):
+        if isinstance(command, WatchRows):
             if command.id not in self._questions:
                 self._rows_at = 0.0
             self._questions[command.id] = command
