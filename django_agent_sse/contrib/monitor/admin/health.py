@@ -125,7 +125,7 @@ def _of_processes(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
         detail, names = problems["commands"]
         yield HealthNotice(
             key="commands",
-            title=f"Commands that nobody may give stood in the event log, and were not obeyed by {_some(names)}.",
+            title=f"Commands that nobody may give stood in the event log, and were not executed by {_some(names)}.",
             hint="All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. "
             f"If they do, somebody else writes to the log’s database or Redis: see to who can. ({detail} so far)",
         )
