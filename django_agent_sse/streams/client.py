@@ -19,7 +19,8 @@ SHORT = 80
 """Characters of a user agent that is cut short."""
 LOOKED_AT = 1_000
 """Characters of a header that are looked at; browsers send fewer than 300."""
-_PRODUCT = re.compile(r"[A-Za-z][\w.-]{0,39}/\d[\w.]{0,19}")
+_PRODUCT = re.compile(r"\b(?!(?:Mozilla|AppleWebKit|Gecko)/)[A-Za-z][\w.-]{0,39}/\d[\w.]{0,19}")
+"""A product and its version (RFC 9110, 10.1.5), but for those that all browsers name, which would take the room of theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,5 @@ def _agent(meta: Mapping[str, Any], options: ClientOptions) -> str:
 
 
 def short_agent(agent: str) -> str:
-    """Return the products that a user agent names, ``Gecko/20100101 Firefox/148.0``, and nothing else that it may hold."""
-    # Every browser begins with the same Mozilla/5.0, which would only take the room of its name (RFC 9110, 10.1.5).
-    return " ".join(_PRODUCT.findall(agent[:LOOKED_AT].removeprefix("Mozilla/5.0")))[:SHORT]
+    """Return the products that a user agent names, such as ``Firefox/148.0``, and nothing else that it may hold."""
+    return " ".join(_PRODUCT.findall(agent[:LOOKED_AT]))[:SHORT]
