@@ -44,6 +44,7 @@ settings.configure(
         "django.contrib.sessions",
         "django.contrib.messages",
         "django_agent_sse",
+        "django_agent_sse.contrib.monitor",
     ],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(os.environ["WORK"], "db.sqlite3")}},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

@@ -1,7 +1,7 @@
-"""What is counted, as families of numbers that any system of metrics can take: see ``contrib.prometheus`` and ``.opentelemetry``.
+"""Metrics of streams, for any system: see ``contrib.prometheus`` and ``contrib.opentelemetry``.
 
 Labels have few values: a route's pattern, the word of an ending, the reason of a refusal. Never a user, a topic, a stream or an
-address. Nothing is counted for it: each look reads what streams hold anyhow.
+address. Nothing is counted for metrics alone: each call reads what streams hold anyhow.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-from .contrib.monitor.inspector import Looker
-from .contrib.monitor.stats import RouteCounts, Snapshot
 from .streams.counters import DURATIONS
+from .streams.snapshot import RouteCounts, Snapshot, Snapshots
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 Labels: TypeAlias = tuple[str, ...]
@@ -34,7 +33,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One thing that is counted.
+    """One metric.
 
     Attributes:
         name: Without a prefix and without ``_total``.
@@ -53,7 +52,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """How a family is read from the counts of a route: a number, or numbers by one more label."""
+    """How a metric is read from the counts of a route: a number, or numbers by one more label."""
 
     name: str
     kind: Kind
@@ -69,29 +68,29 @@ def _durations(counts: RouteCounts) -> Durations:
 
 
 _FAMILIES = (
-    _Counted("streams_open", "gauge", "Streams whose response is under way.", lambda of: of.open),
-    _Counted("streams_slow", "gauge", "Open streams whose client takes nothing.", lambda of: of.slow),
-    _Counted("streams_starting", "gauge", "Requests whose stream has not begun.", lambda of: of.starting),
-    _Counted("streams_lingering", "gauge", "Handlers that go on without their client.", lambda of: of.lingering),
-    _Counted("streams_opened", "counter", "Streams that have begun.", lambda of: of.opened),
-    _Counted("streams_closed", "counter", "Streams that are over, by how they ended.", lambda of: of.endings, "ending"),
-    _Counted("requests_refused", "counter", "Requests that got no stream, by why.", lambda of: of.refused, "reason"),
-    _Counted("events_sent", "counter", "Events sent to clients.", lambda of: of.events),
-    _Counted("bytes_sent", "counter", "Bytes sent to clients.", lambda of: of.bytes),
+    _Counted("streams_open", "gauge", "Streams whose response is under way.", lambda counts: counts.open),
+    _Counted("streams_slow", "gauge", "Open streams whose client takes nothing.", lambda counts: counts.slow),
+    _Counted("streams_starting", "gauge", "Requests whose stream has not begun.", lambda counts: counts.starting),
+    _Counted("streams_lingering", "gauge", "Handlers that go on without their client.", lambda counts: counts.lingering),
+    _Counted("streams_opened", "counter", "Streams that have begun.", lambda counts: counts.opened),
+    _Counted("streams_closed", "counter", "Streams that are over, by how they ended.", lambda counts: counts.endings, "ending"),
+    _Counted("requests_refused", "counter", "Requests that got no stream, by why.", lambda counts: counts.refused, "reason"),
+    _Counted("events_sent", "counter", "Events sent to clients.", lambda counts: counts.events),
+    _Counted("bytes_sent", "counter", "Bytes sent to clients.", lambda counts: counts.bytes),
     _Counted("stream_duration_seconds", "histogram", "How long streams were open that are over.", _durations),
 )
 
 
 def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = False) -> list[Family]:
-    """Everything that is counted.
+    """Return every metric.
 
     Args:
-        snapshots: Of which processes; this one's where not given.
-        by_process: Have a label ``process``, ``host:pid``, first. Numbers of several processes are wrong without it.
+        snapshots: Those of several processes; this one's where not given.
+        by_process: Put a label ``process``, ``host:pid``, first. Numbers of several processes need it to be right.
     """
-    these = [_looker.snapshot()] if snapshots is None else [*snapshots]
+    these = [_snapshots.snapshot()] if snapshots is None else [*snapshots]
     first = ("process",) if by_process else ()
-    found = []
+    metrics = []
     for counted in _FAMILIES:
         samples: dict[Labels, float | Durations] = {}
         for snapshot in these:
@@ -103,12 +102,12 @@ def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = 
                 else:
                     samples[where] = value
         labels = (*first, "route", *([counted.label] if counted.label else []))
-        found.append(Family(name=counted.name, kind=counted.kind, help=counted.help, labels=labels, samples=samples))
-    return [*found, *_of_processes(these, by_process)]
+        metrics.append(Family(name=counted.name, kind=counted.kind, help=counted.help, labels=labels, samples=samples))
+    return [*metrics, *_of_processes(these, by_process)]
 
 
 def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
-    """What is true of a process, not of a route."""
+    """Return the metrics of processes, not of routes."""
     first: Labels = ("process",) if by_process else ()
     draining: dict[Labels, float | Durations] = {}
     problems: dict[Labels, float | Durations] = {}
@@ -116,11 +115,11 @@ def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
         where = (snapshot.process.name,) if by_process else ()
         draining[where] = int(snapshot.draining)
         problems |= {(*where, problem): 1 for problem in snapshot.problems}
-    told = "What the process complains of: bell, poll or heartbeat; see the banner of the monitor."
+    about = "What is wrong with the process: bell, poll or heartbeat; see the banner of the monitor."
     return [
         Family(name="draining", kind="gauge", help="1 while no new streams are taken.", labels=first, samples=draining),
-        Family(name="problem", kind="gauge", help=told, labels=(*first, "problem"), samples=problems),
+        Family(name="problem", kind="gauge", help=about, labels=(*first, "problem"), samples=problems),
     ]
 
 
-_looker = Looker()
+_snapshots = Snapshots()

@@ -14,8 +14,8 @@ class _Nothing(models.Manager[Any]):
         return super().get_queryset().none()
 
 
-class KeyValueStore(models.Model):
-    """The page "Key-value store" of the admin: its place in the index, and the permission to see it.
+class AdminPage(models.Model):
+    """A page of the admin without a table: its place in the index, and the permission to see it.
 
     Never has rows, and never asks the database for any: ``dumpdata`` reads unmanaged models too.
     """
@@ -23,31 +23,21 @@ class KeyValueStore(models.Model):
     objects: models.Manager[Any] = _Nothing()
 
     class Meta:
+        abstract = True
         managed = False
         base_manager_name = "objects"
         default_permissions = ("view",)
+
+
+class KeyValueStore(AdminPage):
+    """The page "Key-value store"."""
+
+    class Meta(AdminPage.Meta):
         verbose_name = "key-value store"
         verbose_name_plural = "key-value store"
 
     def __str__(self) -> str:
         return "key-value store"
-
-
-class LiveStreams(models.Model):
-    """The page "Live streams" of the admin, and the permissions to see it and to close streams. Has no rows."""
-
-    objects: models.Manager[Any] = _Nothing()
-
-    class Meta:
-        managed = False
-        base_manager_name = "objects"
-        default_permissions = ("view",)
-        permissions = (("close_livestreams", "Can close live streams and drain processes"),)
-        verbose_name = "live stream"
-        verbose_name_plural = "live streams"
-
-    def __str__(self) -> str:
-        return "live streams"
 
 
 class LogTopic(models.Model):

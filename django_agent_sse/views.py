@@ -38,7 +38,7 @@ from .middleware import build_chain
 from .runtime.safe_text import printable
 from .streams.containment import contained, ends_process
 from .streams.context import Context
-from .streams.counters import Refusal, tally
+from .streams.counters import Refusal, counters
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions, Switch, SwitchOrNone
@@ -235,7 +235,7 @@ class RouteEndpoint:
             guards = (login_required, *guards)
         refusal = await run_guards(guards, c)
         if refusal is not None:
-            tally.refused(c.route, Refusal.GUARD)
+            counters.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
             return view._wrap_response(head_response())
@@ -261,20 +261,20 @@ class RouteEndpoint:
         except TooManyThreads as error:
             return self._overloaded(c.route, control, str(error))
         except PositionGone as error:
-            tally.refused(c.route, Refusal.GONE)
+            counters.refused(c.route, Refusal.GONE)
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
             outage.failed(error, ())
             return self._overloaded(c.route, control, "the event log cannot be read now")
         except (Http404, *NAMES_NOBODY_HAS):
-            tally.refused(c.route, Refusal.NOT_FOUND)
+            counters.refused(c.route, Refusal.NOT_FOUND)
             raise
         except Exception:
-            tally.refused(c.route, Refusal.ERROR)
+            counters.refused(c.route, Refusal.ERROR)
             raise
 
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
-        tally.refused(route, Refusal.OVERLOADED)
+        counters.refused(route, Refusal.OVERLOADED)
         return overloaded_response(control, reason)
 
 

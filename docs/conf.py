@@ -12,8 +12,9 @@ from django_agent_sse.runtime import worker_threads
 from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reconnection, transport
 from django_agent_sse.wire import MAX_RETRY
 
+OURS = ("django_agent_sse", "django_agent_sse.contrib.monitor")
 CONTRIB = ("admin", "auth", "contenttypes", "messages", "sessions")
-settings.configure(INSTALLED_APPS=[*(f"django.contrib.{app}" for app in CONTRIB), "django_agent_sse"])
+settings.configure(INSTALLED_APPS=[*(f"django.contrib.{app}" for app in CONTRIB), *OURS])
 django.setup()
 
 project = "django-agent-sse"

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, Error, Warning, run_checks
 from django.db import connections
-from django.test import override_settings
+from django.test import modify_settings, override_settings
+from django.urls import include, path
+from django.views.generic import RedirectView
 
 from django_agent_sse import Context, Event, Router, Stream
 from django_agent_sse.checks import project
@@ -485,6 +488,75 @@ def test_e005_a_log_in_a_database_that_is_not_there() -> None:
     messages = found(AGENT_SSE=DATABASE_LOG)
     assert list(messages) == ["E005"]
     assert "'topics'" in messages["E005"].msg
+
+
+# The monitor, which is an app of its own
+
+
+MONITOR = "django_agent_sse.contrib.monitor"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"ADRESS": "off"}, {"ADDRESS": "no"}, {"REPORTS": 1}, {"PROXIES": -1}, "off"],
+    ids=["key", "word", "flag", "number", "text"],
+)
+def test_e001_options_of_the_monitor_that_cannot_be_used(given: Any) -> None:
+    messages = found(AGENT_SSE={"MONITOR": given})
+    assert list(messages) == ["E001"]
+    assert "AGENT_SSE['MONITOR']" in messages["E001"].msg
+
+
+def templates(folder: Path) -> list[dict[str, Any]]:
+    return [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [folder], "APP_DIRS": True}]
+
+
+@pytest.fixture
+def without_the_monitor() -> Iterator[None]:
+    with modify_settings(INSTALLED_APPS={"remove": [MONITOR]}):
+        yield
+
+
+@pytest.mark.usefixtures("without_the_monitor")
+def test_w014_options_of_a_monitor_that_is_not_installed() -> None:
+    messages = found(AGENT_SSE={"MONITOR": {"ADDRESS": "off"}})
+    assert "AGENT_SSE['MONITOR'] is set" in messages["W014"].msg
+    assert f"Add '{MONITOR}' to INSTALLED_APPS" in str(messages["W014"].hint)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "{% url 'admin:agent_sse_monitor_livestreams_changelist' %}",
+        "{% url 'admin:django_agent_sse_livestreams_changelist' %}",
+        "<a href=/staff/agent_sse_monitor/livestreams/close/>",
+    ],
+    ids=["name", "name of before", "address"],
+)
+@pytest.mark.usefixtures("without_the_monitor")
+def test_w014_a_template_that_links_to_a_page_that_is_not_there(tmp_path: Path, link: str) -> None:
+    (tmp_path / "plain.html").write_text("<p>livestreams of ours</p>")
+    assert "W014" not in found(TEMPLATES=templates(tmp_path))
+    (tmp_path / "base.html").write_text(link)
+    assert str(tmp_path / "base.html") in found(TEMPLATES=templates(tmp_path))["W014"].msg
+
+
+@pytest.mark.usefixtures("without_the_monitor")
+def test_w014_a_route_that_redirects_to_a_page_that_is_not_there() -> None:
+    urlconf = ModuleType("urlconf")
+    leads = RedirectView.as_view(pattern_name="admin:agent_sse_monitor_livestreams_changelist")
+    vars(urlconf)["urlpatterns"] = [path("ops/", include([path("live/", leads)]))]
+    assert "'live/'" in found(ROOT_URLCONF=urlconf)["W014"].msg
+
+
+@pytest.mark.usefixtures("without_the_monitor")
+def test_w014_is_silent_for_a_project_without_the_monitor() -> None:
+    assert found() == {}
+
+
+def test_w014_is_silent_where_it_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "base.html").write_text("{% url 'admin:agent_sse_monitor_livestreams_changelist' %}")
+    assert found(AGENT_SSE={"MONITOR": {"ADDRESS": "off"}}, TEMPLATES=templates(tmp_path)) == {}
 
 
 def test_a_project_without_a_database_that_asks_for_no_log_is_told_nothing() -> None:

@@ -483,7 +483,7 @@ async def test_a_user_that_a_guard_sets_is_the_user_for_everything_after_it() ->
         request: Any = c.request
         (running,) = open_streams()
         seen.update(user=c.user, request=request.user, auser=await request.auser(), var=c.var.user)
-        seen.update(pk=c.user_pk, shown=running.facts().user)
+        seen.update(pk=c.user_pk, shown=running.info().user)
         await stream.write("in")
 
     router = Router()

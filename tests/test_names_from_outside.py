@@ -20,7 +20,7 @@ from django_agent_sse import Context, Router, Stream, topic_name
 from django_agent_sse.admin import LiveLogAdminMixin
 from django_agent_sse.eventlog import backend
 from django_agent_sse.exceptions import ConfigurationError, RouteError, TopicNameInvalid
-from django_agent_sse.streams.counters import tally
+from django_agent_sse.streams.counters import counters
 from tests.serving import ask, served
 
 OUTSIDE = ["a.b", ".", "ü", "a\nb", "\x1b[2J", "\x7f", "\u202e", "x" * 201, "東京"]
@@ -29,10 +29,10 @@ OUTSIDE = ["a.b", ".", "ü", "a\nb", "\x1b[2J", "\x7f", "\u202e", "x" * 201, "�
 @pytest.fixture(autouse=True)
 def log() -> Iterator[None]:
     backend.reset()
-    tally.reset()
+    counters.reset()
     yield
     backend.reset()
-    tally.reset()
+    counters.reset()
 
 
 def router_with_every_form() -> Router:
@@ -111,7 +111,7 @@ async def test_it_is_a_warning_that_says_what_was_wrong_and_no_error_of_the_rout
     (record,) = [record for record in caplog.records if record.name == "django_agent_sse.stream"]
     assert record.levelno == logging.WARNING
     assert "topic/<str:name>/ is answered with 404: 'a.b' cannot stand in a topic's name" in record.getMessage()
-    (counted,) = tally.copy().values()
+    (counted,) = counters.copy().values()
     assert dict(counted.refused) == {"not_found": 1}
 
 

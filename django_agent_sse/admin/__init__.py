@@ -5,13 +5,11 @@ from __future__ import annotations
 from .access import admin_required, admin_view
 from .kv import KeyValueAdmin
 from .live_log import LiveLogAdminMixin, LogStatus
-from .live_streams import LiveStreamsAdmin
 from .topics import TopicsAdmin
 
 __all__ = [
     "KeyValueAdmin",
     "LiveLogAdminMixin",
-    "LiveStreamsAdmin",
     "LogStatus",
     "TopicsAdmin",
     "admin_required",

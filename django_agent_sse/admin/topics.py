@@ -12,11 +12,9 @@ from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import URLPattern, URLResolver, include, path, reverse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from django_agent_sse.contrib.monitor.cluster import Readers, board
-from django_agent_sse.contrib.monitor.inspector import TOPICS
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.failure_log import outage, public_words
 from django_agent_sse.eventlog.records import TopicState
@@ -24,6 +22,7 @@ from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
 from django_agent_sse.models import LogTopic
+from django_agent_sse.streams.cluster import Readers, cluster
 from django_agent_sse.streams.context import Context
 
 from . import formatting
@@ -91,11 +90,12 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "title": "Topics",
             "asked": asked,
             "found": (rows := [_row(name, state, readers) for name, state in found]),
-            "unknown": _why_unknown(readers) if any(row.readers is None for row in rows) else "",
+            "unknown": _why_unknown(readers) if cluster() is not None and any(row.readers is None for row in rows) else "",
             "more": more,
             "error": error,
             "limits": _about_the_log(),
-            "local": board.local,
+            "counts_readers": cluster() is not None,
+            "live_streams": self._live_streams_page(),
             **(extra_context or {}),
         }
         return self._page(request, "change_list", context)
@@ -114,6 +114,7 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return {
             "title": name,
             "topic": _row(name, state, _readers(name)),
+            "counts_readers": cluster() is not None,
             "verbs": [verb for verb in VERBS.values() if self._may(request, verb) and verb.fits(state)],
             "sees": self._sees(request),
             "src": self._url("log", name),
@@ -158,6 +159,13 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         args = [_key_of(name)] if name else []
         return reverse(f"admin:django_agent_sse_logtopic_{what}", args=args, current_app=self.admin_site.name)
 
+    def _live_streams_page(self) -> str:
+        """Return the address of the monitor's page, where this site has it."""
+        try:
+            return reverse(f"{self.admin_site.name}:agent_sse_monitor_livestreams_changelist")
+        except NoReverseMatch:
+            return ""
+
     def _page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
         whole = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         answer = render(request, f"{TEMPLATES}/{page}.html", whole, status=status)
@@ -178,8 +186,11 @@ def _listed(prefix: str, after: str) -> tuple[list[tuple[str, TopicState]], str,
 
 
 def _readers(prefix: str) -> Readers:
+    everywhere = cluster()
+    if everywhere is None:
+        return UNKNOWN
     try:
-        return async_to_sync(board.readers)(prefix)
+        return async_to_sync(everywhere.readers)(prefix)
     except AgentSSEError:
         return UNKNOWN
 
@@ -189,8 +200,8 @@ def _why_unknown(readers: Readers) -> str:
     if readers.missing:
         return "Readers are not known now: not every process has told its own in time. Reload the page."
     return (
-        f"Each process tells the readers of its {TOPICS} most read topics; where that leaves some out, a dash stands. Browse by "
-        "a longer prefix, or open the topic."
+        f"Each process tells the readers of its {readers.limit} most read topics; where that leaves some out, a dash stands. "
+        "Browse by a longer prefix, or open the topic."
     )
 
 

@@ -1,4 +1,4 @@
-"""System checks: what is known not to work, with the mend."""
+"""System checks of a project: what is known not to work, with a hint."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 
 from .. import conf
-from ..contrib.monitor.inspector import SLOWEST_HEARTBEAT
-from ..contrib.monitor.options import monitor_options
 from ..eventlog.backend import build_log
 from ..exceptions import AgentSSEError, RouteError
 from ..streams.kv_sharing import is_per_process
+from ..streams.state import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
+from .apps_missing import no_monitor
 from .servers import no_asgi
 
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
@@ -47,12 +47,12 @@ def register() -> None:
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """``AGENT_SSE`` itself."""
+    """Check ``AGENT_SSE`` itself."""
     return list(_setting_errors())
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """The settings around it."""
+    """Check the settings around it."""
     return [
         *no_asgi(),
         *_redis_layer_time_out(),
@@ -62,38 +62,40 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         *(_deferred_transactions() if _follows_topics() else []),
         *_small_pools(),
         *_silent_tenants(),
+        *no_monitor(),
     ]
 
 
 def check_topics(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    """What matters once there are topics: their database is asked, and so only with ``check --database`` and ``migrate``."""
+    """Check what matters once there are topics. Asks their database: runs with ``check --database`` and ``migrate`` only."""
     return list(_deferred_transactions()) if not _follows_topics() and _has_topics(databases or ()) else []
 
 
 def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """The server that keeps topics: it is asked, and so only with ``--deploy``."""
+    """Check the server that keeps topics. Asks it: runs with ``--deploy`` only."""
     try:
-        found = build_log(conf.setting("EVENT_LOG")).examine()
+        findings = build_log(conf.setting("EVENT_LOG")).examine()
     except AgentSSEError:  # E001 and E005 say it
         return []
-    return [_FINDINGS[finding.kind](finding.about, hint=finding.hint) for finding in found]
+    return [_FINDINGS[finding.kind](finding.about, hint=finding.hint) for finding in findings]
 
 
 def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Every handler against all that its URL captures, also in the ``include()`` around it."""
+    """Check every handler against all that its URL captures, also in the ``include()`` around it."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     return list(_misfits(get_resolver(), frozenset()))
 
 
 def _follows_topics() -> bool:
-    """Whether the project uses topics, as far as its settings and routes say: a fresh one need not hear of their database."""
+    """Whether the project uses topics, as far as its settings and routes say: a new one need not be told about their database."""
     given = getattr(settings, "AGENT_SSE", {})
     if isinstance(given, Mapping) and "EVENT_LOG" in given:
         return True
-    return bool(getattr(settings, "ROOT_URLCONF", None)) and any(_endpoint(one).shape.follows for one in _streams(get_resolver()))
+    routes = _streams(get_resolver()) if getattr(settings, "ROOT_URLCONF", None) else ()
+    return any(_endpoint(route).shape.follows for route in routes)
 
 
 def _has_topics(databases: Sequence[str]) -> bool:
@@ -108,7 +110,7 @@ def _has_topics(databases: Sequence[str]) -> bool:
 
 
 def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """The caches behind ``c.kv``, of the routes whose code names it: with ``--deploy``, where several processes are the rule."""
+    """Check the caches behind ``c.kv`` of routes whose code names it. Runs with ``--deploy``, for several processes."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     users: dict[str, list[str]] = defaultdict(list)
@@ -180,9 +182,9 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
     given = getattr(settings, "AGENT_SSE", {})
     wrong = conf.wrong_values(given) if isinstance(given, Mapping) else {}
     threads = [wrong.pop(name) for name in ("THREADS", "REQUEST_THREADS", "PINNED_THREADS") if name in wrong]
-    for told in threads:
+    for message in threads:
         yield checks.Error(
-            told,
+            message,
             hint="It is the most threads, and so the most connections to each database, that a process has for them.",
             id="django_agent_sse.E003",
         )
@@ -190,11 +192,10 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
         return
     try:
         cache = conf.current()["CACHE"]
-        monitor_options()
     except AgentSSEError as error:
-        told = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
+        each = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
         yield checks.Error(
-            f"AGENT_SSE cannot be used: {told or error}",
+            f"AGENT_SSE cannot be used: {each or error}",
             hint="The documentation's page reference/settings names every key, its default and its unit.",
             id="django_agent_sse.E001",
         )
@@ -260,10 +261,10 @@ def _waits_long_enough(host: Any) -> bool:
 
 def _kv_cache() -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = settings.CACHES[conf.setting("CACHE")]
+        cache: Mapping[str, Any] = settings.CACHES[conf.setting("CACHE")]
     except (AgentSSEError, KeyError, TypeError):  # E001 and E002 say it
         return {}
-    return found
+    return cache
 
 
 def _silent_cache() -> Iterator[checks.CheckMessage]:

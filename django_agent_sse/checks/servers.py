@@ -9,15 +9,15 @@ from django.core import checks
 from django.core.management import get_commands, load_command_class
 from django.core.management.commands.runserver import Command as DjangosRunserver
 
-_MEND = "Set ASGI_APPLICATION, and run an ASGI server; for runserver, install daphne and put 'daphne' first in INSTALLED_APPS."
+_HINT = "Set ASGI_APPLICATION, and run an ASGI server; for runserver, install daphne and put 'daphne' first in INSTALLED_APPS."
 
 
 def no_asgi() -> Iterator[checks.CheckMessage]:
-    """What shows before the first request that WSGI will get it."""
+    """Warn of a project whose requests WSGI would get."""
     if not getattr(settings, "ASGI_APPLICATION", None) and getattr(settings, "WSGI_APPLICATION", None):
         yield checks.Warning(
             "WSGI_APPLICATION is set and ASGI_APPLICATION is not: under WSGI a stream would send nothing before its end",
-            hint=_MEND,
+            hint=_HINT,
             id="django_agent_sse.W001",
         )
     elif settings.DEBUG and _runserver_is_djangos():
@@ -30,7 +30,7 @@ def no_asgi() -> Iterator[checks.CheckMessage]:
 
 
 def _runserver_is_djangos() -> bool:
-    """Whether the command, whoever it comes from, still runs Django's own server in it."""
+    """Whether the command runs Django's own server, whichever app it comes from."""
     app = get_commands().get("runserver")
     try:
         command = load_command_class(app, "runserver") if isinstance(app, str) else app

@@ -1,7 +1,7 @@
 """Metrics for OpenTelemetry: ``instrument()`` once, at start-up. Needs ``django-agent-sse[opentelemetry]``.
 
-Each process tells of itself, as OpenTelemetry has it. Numbers are read when the reader collects; of a stream that is over its
-duration is recorded, once.
+Each process reports itself, as is usual with OpenTelemetry. Numbers are read when the reader collects; the duration of a
+stream is recorded once, when it is over.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ ATTRIBUTES: Final = {
     "problem": "sse.process.problem",
 }
 DURATION: Final = "sse.server.stream.duration"
-HOLDS: Final = 0.5
-"""Seconds for which one look serves all instruments: they are asked one after the other."""
+CACHE_SECONDS: Final = 0.5
+"""How long what was read serves all instruments: a reader asks them one after the other."""
 
 
-class _Looks:
-    """What was read last."""
+class _Cache:
+    """The metrics as they were read last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._at = -HOLDS
-        self._found: dict[str, Family] = {}
+        self._at = -CACHE_SECONDS
+        self._families: dict[str, Family] = {}
 
     def family(self, name: str) -> Family:
         with self._lock:
-            if time.monotonic() - self._at >= HOLDS:
-                self._found = {family.name: family for family in families()}
+            if time.monotonic() - self._at >= CACHE_SECONDS:
+                self._families = {family.name: family for family in families()}
                 self._at = time.monotonic()
-            return self._found[name]
+            return self._families[name]
 
 
 def instrument(meter_provider: MeterProvider | None = None) -> None:
-    """Have a meter provider observe the streams of this process. Called again, nothing changes.
+    """Have a meter provider observe the streams of this process. A second call changes nothing.
 
     Args:
         meter_provider: OpenTelemetry's global one where not given; set that before.
@@ -70,13 +70,13 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
     uid = f"{SCOPE}.opentelemetry.{id(provider)}"
     if uid in _instrumented:
         return
-    meter, looks = provider.get_meter(SCOPE), _Looks()
+    meter, cache = provider.get_meter(SCOPE), _Cache()
     for family in families():
         if family.kind == "histogram":
             continue
         name, unit = INSTRUMENTS[family.name]
         create: Any = meter.create_observable_up_down_counter if family.kind == "gauge" else meter.create_observable_counter
-        create(name, callbacks=[_observer(looks, family.name)], unit=unit, description=family.help)
+        create(name, callbacks=[_observer(cache, family.name)], unit=unit, description=family.help)
     duration = meter.create_histogram(
         DURATION,
         unit="s",
@@ -84,19 +84,19 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
         explicit_bucket_boundaries_advisory=BUCKETS,
     )
 
-    async def closed(sender: object, *, stream: Stream, ending: str, **told: Any) -> None:
-        duration.record(told["duration"], {ATTRIBUTES["route"]: stream.route, ATTRIBUTES["ending"]: str(ending)})
+    async def closed(sender: object, *, stream: Stream, ending: str, **about: Any) -> None:
+        duration.record(about["duration"], {ATTRIBUTES["route"]: stream.route, ATTRIBUTES["ending"]: str(ending)})
 
     stream_closed.connect(closed, weak=False, dispatch_uid=uid)
-    _instrumented[uid] = provider  # kept, so that its id() is nobody else's
+    _instrumented[uid] = provider  # kept, so that no other provider gets its id()
 
 
 _instrumented: dict[str, MeterProvider] = {}
 
 
-def _observer(looks: _Looks, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+def _observer(cache: _Cache, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(options: CallbackOptions) -> Iterable[Observation]:
-        family = looks.family(name)
+        family = cache.family(name)
         keys = [ATTRIBUTES[label] for label in family.labels]
         return [
             Observation(value, dict(zip(keys, values, strict=True)))

@@ -1,44 +1,78 @@
-"""Who is at the other end of a stream, as far as the project wants that to be seen: address and user agent, cut short."""
+"""The client of a stream, as far as the project wants it to be seen: its address and its user agent, cut short."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from ..contrib.monitor.options import MonitorOptions
+from .. import conf
+from ..exceptions import ConfigurationError
+
+Shown = Literal["truncated", "full", "off"]
 
 LONGEST = 200
-"""Characters of a user agent that are kept."""
+"""Characters of a user agent that are kept in full."""
+SHORT = 80
+"""Characters of a user agent that is cut short."""
 LOOKED_AT = 1_000
 """Characters of a header that are looked at; browsers send fewer than 300."""
-_BROWSERS = (
-    ("Edge", re.compile(r"Edg(?:A|iOS)?/(\d{1,9})")),
-    ("Opera", re.compile(r"OPR/(\d{1,9})")),
-    ("Samsung Internet", re.compile(r"SamsungBrowser/(\d{1,9})")),
-    ("Firefox", re.compile(r"(?:Firefox|FxiOS)/(\d{1,9})")),
-    ("Chrome", re.compile(r"(?:Chrome|CriOS|HeadlessChrome)/(\d{1,9})")),
-    ("Safari", re.compile(r"Version/(\d{1,9})[^ ]{0,20} (?:Mobile/\S{1,20} )?Safari/")),
-)
-_SYSTEMS = (
-    ("iPhone", "iPhone"),
-    ("iPad", "iPad"),
-    ("Android", "Android"),
-    ("Windows", "Windows"),
-    ("Mac OS X", "macOS"),
-    ("CrOS", "ChromeOS"),
-    ("Linux", "Linux"),
-)
-_PRODUCT = re.compile(r"[A-Za-z][\w.-]{0,39}(?:/\d[\w.]{0,19})?")
+_PRODUCT = re.compile(r"\b(?!(?:Mozilla|AppleWebKit|Gecko)/)[A-Za-z][\w.-]{0,39}/\d[\w.]{0,19}")
+"""A product and its version (RFC 9110, 10.1.5), but for those that all browsers name, which would take the room of theirs."""
 
 
-def client_of(meta: Mapping[str, Any], options: MonitorOptions) -> tuple[str, str]:
-    """Address and user agent of a request, ``""`` for what is unknown or switched off."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """What of a client may be seen: keys of ``AGENT_SSE["MONITOR"]``, in small letters.
+
+    Attributes:
+        address: The client's address: ``truncated`` to its network, ``full`` or ``off``.
+        user_agent: Its ``User-Agent``: its products (``truncated``), as sent (``full``), or ``off``.
+        proxies: Proxies of yours before the server: so many entries of ``X-Forwarded-For``, from the right, are theirs.
+    """
+
+    address: Shown = "truncated"
+    user_agent: Shown = "truncated"
+    proxies: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("address", "user_agent"):
+            if getattr(self, name) not in get_args(Shown):
+                raise wrong_option(name.upper(), getattr(self, name), " or ".join(map(repr, get_args(Shown))))
+        if type(self.proxies) is not int or self.proxies < 0:
+            raise wrong_option("PROXIES", self.proxies, "a whole number from 0")
+
+
+def client_options() -> ClientOptions:
+    """Return the options in force.
+
+    Raises:
+        ConfigurationError: A value that the option cannot have.
+    """
+    global _made
+    given = conf.setting("MONITOR")
+    if _made is None or _made[0] is not given:
+        names = ClientOptions.__dataclass_fields__ if isinstance(given, Mapping) else ()
+        _made = given, ClientOptions(**{name: given[name.upper()] for name in names if name.upper() in given})
+    return _made[1]
+
+
+_made: tuple[Any, ClientOptions] | None = None
+
+
+def wrong_option(name: str, value: object, expected: str) -> ConfigurationError:
+    """Return the error for a value that a key of ``AGENT_SSE["MONITOR"]`` cannot have."""
+    return ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] is {conf.shown(value)}; it is {expected}")
+
+
+def client_of(meta: Mapping[str, Any], options: ClientOptions) -> tuple[str, str]:
+    """Return the address and the user agent of a request, ``""`` for what is unknown or switched off."""
     return _address(meta, options), _agent(meta, options)
 
 
-def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
+def _address(meta: Mapping[str, Any], options: ClientOptions) -> str:
     if options.address == "off":
         return ""
     remote = str(meta.get("REMOTE_ADDR") or "")
@@ -55,19 +89,13 @@ def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
     return str(ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False))
 
 
-def _agent(meta: Mapping[str, Any], options: MonitorOptions) -> str:
+def _agent(meta: Mapping[str, Any], options: ClientOptions) -> str:
     agent = str(meta.get("HTTP_USER_AGENT") or "")[:LOOKED_AT]
-    if options.user_agent == "off" or not agent:
+    if options.user_agent == "off":
         return ""
     return agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
 
 
 def short_agent(agent: str) -> str:
-    """``Chrome 156, Linux`` of a browser, ``curl/8.5`` of another program; nothing else that the header may hold."""
-    agent = agent[:LOOKED_AT]
-    system = next((name for part, name in _SYSTEMS if part in agent), "")
-    for name, pattern in _BROWSERS:
-        if found := pattern.search(agent):
-            return f"{name} {found[1]}, {system}" if system else f"{name} {found[1]}"
-    product = _PRODUCT.match(agent)
-    return product[0] if product else ""
+    """Return the products that a user agent names, such as ``Firefox/148.0``, and nothing else that it may hold."""
+    return " ".join(_PRODUCT.findall(agent[:LOOKED_AT]))[:SHORT]

@@ -12,10 +12,9 @@ from django.utils.functional import LazyObject, empty
 
 from django_agent_sse.exceptions import AgentSSEError, HeadersSent
 
-from ..contrib.monitor.options import MonitorOptions, monitor_options
 from ..encoding import encode_json
 from .body import read_json
-from .client import client_of
+from .client import ClientOptions, client_of, client_options
 from .headers import check_cookie, check_free, check_header
 from .kv import KV
 from .last_event_id import LastEventId
@@ -182,8 +181,8 @@ class Context:
         user = self._user if self._request is None else getattr(self._request, "user", None)
         return getattr(getattr(user, "_meta", None), "label_lower", "")
 
-    def _describe_client(self, options: MonitorOptions) -> tuple[str, str]:
-        """The client's address and user agent, as the monitor may show them."""
+    def _describe_client(self, options: ClientOptions) -> tuple[str, str]:
+        """Return the client's address and user agent, as far as they may be shown."""
         request = self._request
         return client_of(request.META, options) if request is not None else self._client or ("", "")
 
@@ -281,7 +280,7 @@ class Context:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
             _ = self._position
-            self._client = client_of(self._request.META, monitor_options())
+            self._client = client_of(self._request.META, client_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 

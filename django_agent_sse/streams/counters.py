@@ -6,7 +6,8 @@ import os
 import threading
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from .endings import Ending
@@ -31,7 +32,7 @@ class Refusal(StrEnum):
 
 
 @dataclass(slots=True)
-class RouteTally:
+class RouteCounters:
     """The streams of one route that are over, and all that were opened.
 
     Attributes:
@@ -40,7 +41,7 @@ class RouteTally:
         refused: Requests that got no stream, by why.
         events: Sent by streams that are over.
         bytes: Likewise.
-        seconds: Likewise, how long they were open, together.
+        seconds: How long streams that are over were open, together.
         durations: How many lasted up to each of ``DURATIONS``, and longer.
     """
 
@@ -53,59 +54,59 @@ class RouteTally:
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))
 
 
-class Tally:
-    """One per process; a lock is taken when a stream opens and when it is over."""
+class Counters:
+    """One per process; a lock is taken when a stream opens and when it is over.
+
+    Attributes:
+        on_opened: Called after each stream that opens, on its event loop: must be quick, and must not raise. This is how
+            reporting starts with the first stream, while nothing here knows who reports.
+    """
 
     def __init__(self) -> None:
+        self.on_opened: tuple[Callable[[], None], ...] = ()
         self.reset()
 
     def reset(self) -> None:
         """Count from zero; also after a fork."""
         self._lock = threading.Lock()
-        self._routes: dict[str, RouteTally] = {}
+        self._routes: dict[str, RouteCounters] = {}
 
     def opened(self, route: str) -> None:
-        """A response has begun."""
+        """Count a response that has begun."""
         with self._lock:
             self._of(route).opened += 1
+        for callback in self.on_opened:
+            callback()
 
     def closed(self, route: str, ending: Ending, *, events: int, bytes: int, seconds: float) -> None:
-        """A stream is over."""
+        """Count a stream that is over."""
         with self._lock:
-            tally = self._of(route)
-            tally.endings[str(ending)] += 1
-            tally.events += events
-            tally.bytes += bytes
-            tally.seconds += seconds
-            tally.durations[bisect_left(DURATIONS, seconds)] += 1
+            found = self._of(route)
+            found.endings[str(ending)] += 1
+            found.events += events
+            found.bytes += bytes
+            found.seconds += seconds
+            found.durations[bisect_left(DURATIONS, seconds)] += 1
 
     def refused(self, route: str, reason: Refusal) -> None:
-        """A request got no stream."""
+        """Count a request that got no stream."""
         with self._lock:
             self._of(route).refused[str(reason)] += 1
 
-    def copy(self) -> dict[str, RouteTally]:
-        """What was counted, at one moment."""
+    def copy(self) -> dict[str, RouteCounters]:
+        """Return what was counted, by route, at one moment."""
         with self._lock:
             return {
-                route: RouteTally(
-                    one.opened,
-                    Counter(one.endings),
-                    Counter(one.refused),
-                    one.events,
-                    one.bytes,
-                    one.seconds,
-                    [*one.durations],
-                )
-                for route, one in self._routes.items()
+                route: replace(own, endings=own.endings.copy(), refused=own.refused.copy(), durations=[*own.durations])
+                for route, own in self._routes.items()
             }
 
-    def _of(self, route: str) -> RouteTally:
+    def _of(self, route: str) -> RouteCounters:
         found = self._routes.get(route)
         if found is None:
-            found = self._routes[route] = RouteTally()
+            found = self._routes[route] = RouteCounters()
         return found
 
 
-tally = Tally()
-os.register_at_fork(after_in_child=tally.reset)
+counters = Counters()
+os.register_at_fork(after_in_child=counters.reset)

@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..contrib.monitor.stats import Facts, Measure
 from .departures import Departures
 from .endings import Ending
+from .state import StreamInfo, StreamStats
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -55,10 +55,10 @@ class OpenStream(Protocol):
     def last_id(self) -> str | None:
         """The last id that the client was sent, or came with."""
 
-    def measure(self, now: float) -> Measure:
-        """Return its numbers, at that time of its loop. From any thread, as all above: a moment's picture."""
+    def stats(self, now: float) -> StreamStats:
+        """Return its numbers, at that time of its loop. From any thread, as all above: what holds at one moment."""
 
-    def facts(self) -> Facts:
+    def info(self) -> StreamInfo:
         """Return what does not change about it."""
 
     @property

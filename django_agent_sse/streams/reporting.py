@@ -13,7 +13,7 @@ from ..exceptions import HandlerCancelled
 from ..signals import stream_closed
 from .buffer import Buffer
 from .context import Context
-from .counters import tally
+from .counters import counters
 from .stream import Stream
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -78,7 +78,7 @@ async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:
     """Count a stream that is over, log one line, and send the signal: no payload, no query string."""
     route, ending, events, size = stream.route, stream.ending, buffer.events, buffer.bytes
     assert ending is not None
-    tally.closed(route, ending, events=events, bytes=size, seconds=seconds)
+    counters.closed(route, ending, events=events, bytes=size, seconds=seconds)
     summary = {"ending": ending, "duration": round(seconds, 3), "events": events, "bytes": size}
     logger.info(
         "stream closed: %s %s after %.3f s, %d events, %d bytes",

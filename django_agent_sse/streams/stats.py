@@ -1,4 +1,4 @@
-"""A stream as the monitor sees it: read from another thread, at any moment, and never written there."""
+"""The stats of an open stream: read from any thread, at any moment, and never written there."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ from typing import Any
 
 from django.conf import settings
 
-from ..contrib.monitor.options import monitor_options
-from ..contrib.monitor.service import monitor
-from ..contrib.monitor.stats import SLOW_SECONDS, Facts, Measure, State
 from ..exceptions import AgentSSEError
 from ..runtime.safe_text import printable
 from .buffer import Buffer
+from .client import client_options
 from .context import Context
-from .counters import tally
+from .state import SLOW_SECONDS, State, StreamInfo, StreamStats
 from .stream import Stream
 from .transport import Transport
 
 
-def note_opened(route: str) -> None:
-    """Count a response that has begun."""
-    tally.opened(route)
-    monitor.begin()
-
-
-def measure(now: float, stream: Stream, buffer: Buffer, transport: Transport) -> Measure:
+def stats_of(now: float, stream: Stream, buffer: Buffer, transport: Transport) -> StreamStats:
     """Return what a stream does at this moment; ``now`` is the time of its loop."""
     lag = stream.behind + buffer.waiting
     if transport.closed:
@@ -37,13 +29,13 @@ def measure(now: float, stream: Stream, buffer: Buffer, transport: Transport) ->
         state = State.SLOW
     else:
         state = State.REPLAYING if lag else State.LIVE
-    return Measure(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
+    return StreamStats(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
 
 
-def facts(context: Context, heartbeat: float | None) -> Facts:
+def info_of(context: Context, heartbeat: float | None) -> StreamInfo:
     """Return what does not change about a stream."""
-    address, agent = context._describe_client(monitor_options())
-    return Facts(context.route, printable(_user_id(context), 2000), address, printable(agent), heartbeat)
+    address, agent = context._describe_client(client_options())
+    return StreamInfo(context.route, printable(_user_id(context), 2000), address, printable(agent), heartbeat)
 
 
 def _user_id(context: Context) -> str:

@@ -14,14 +14,14 @@ from contextlib import AbstractAsyncContextManager
 from django.conf import settings
 from django.http import HttpResponseBase
 
-from ..contrib.monitor.stats import Facts, Measure
 from ..exceptions import StreamClosed
 from ..signals import stream_opened
-from . import messages, stats
+from . import messages
 from .buffer import Buffer
 from .callbacks import CLEANUP_SECONDS, Callback, Callbacks
 from .containment import contained, ends_process, heed_cancel
 from .context import Context
+from .counters import counters
 from .endings import Ending
 from .handlers import Handler
 from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, SetDeadline, WatchDeparture
@@ -31,6 +31,8 @@ from .recycling import listener_watch
 from .registry import registry
 from .reporting import OnError, own_cancel, report_abandoned, report_closed, report_error, report_late_answer, report_late_error
 from .shutdown import watch_signals
+from .state import StreamInfo, StreamStats
+from .stats import info_of, stats_of
 from .stream import Stream, late_error
 from .threads import stream_context
 from .transport import Transport
@@ -235,7 +237,7 @@ class Supervisor:
         self._never_open()
 
     def _tell_opened(self) -> None:
-        stats.note_opened(self.route)
+        counters.opened(self.route)
         if stream_opened.has_listeners(Stream):
             self._callbacks.spawn(stream_opened.asend_robust(sender=Stream, stream=self._stream))
 
@@ -346,11 +348,11 @@ class Supervisor:
         except (ValueError, IndexError):  # it stops following at this very moment
             return None
 
-    def measure(self, now: float) -> Measure:
-        return stats.measure(now, self._stream, self._buffer, self._transport)
+    def stats(self, now: float) -> StreamStats:
+        return stats_of(now, self._stream, self._buffer, self._transport)
 
-    def facts(self) -> Facts:
-        return stats.facts(self.context, self._options.heartbeat)
+    def info(self) -> StreamInfo:
+        return info_of(self.context, self._options.heartbeat)
 
     def end(self, ending: Ending, *, retry: int | None = None) -> bool:
         first = self.ending is None

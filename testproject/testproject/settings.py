@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django.contrib.staticfiles",
     "django_agent_sse",
+    "django_agent_sse.contrib.monitor",
     "builds",
 ]
 MIDDLEWARE = [

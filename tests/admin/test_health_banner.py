@@ -1,4 +1,4 @@
-"""The health banner: each way in which a deployment can be wrong is said, with the mend; of one that is right, nothing."""
+"""The health banner: each way in which a deployment can be wrong is said, with a hint; of one that is right, nothing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 
-from django_agent_sse.admin import health
-from django_agent_sse.contrib.monitor.cluster import Picture, Seen
-from django_agent_sse.contrib.monitor.inspector import Looker
-from django_agent_sse.contrib.monitor.process import Process
-from django_agent_sse.contrib.monitor.stats import Snapshot
+from django_agent_sse.contrib.monitor.admin import health
+from django_agent_sse.contrib.monitor.cluster import ClusterSnapshot, ProcessStatus
+from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.failure_log import Trouble
 from django_agent_sse.eventlog.notify.poll import LATE, Poll
 from django_agent_sse.runtime.backoff import Retrying
+from django_agent_sse.streams.identity import Process
+from django_agent_sse.streams.snapshot import Snapshot
 from tests.live.servers import poll
 from tests.valkeys import valkey
 
@@ -38,16 +38,16 @@ def asgi_request() -> HttpRequest:
     return ASGIRequest(scope, None)
 
 
-def seen(state: str = "reporting", pid: int = 7, age: float = 0.0, **about: Any) -> Seen:
+def seen(state: str = "reporting", pid: int = 7, age: float = 0.0, **about: Any) -> ProcessStatus:
     process = Process(id=f"p{pid}", host="web-1", pid=pid, since=0.0)
-    return Seen(snapshot=Snapshot(process=process, at=time.time() - age, routes={}, **about), state=state, age=age)
+    return ProcessStatus(snapshot=Snapshot(process=process, at=time.time() - age, routes={}, **about), state=state, age=age)
 
 
-def picture(*processes: Seen, local: bool = False) -> Picture:
-    return Picture(at=time.time(), local=local, processes=processes or (seen(),), series={}, rates={})
+def picture(*processes: ProcessStatus, local: bool = False) -> ClusterSnapshot:
+    return ClusterSnapshot(at=time.time(), local=local, processes=processes or (seen(),), series={}, rates={})
 
 
-def said(request: HttpRequest, shown: Picture) -> dict[str, health.Finding]:
+def said(request: HttpRequest, shown: ClusterSnapshot) -> dict[str, health.HealthNotice]:
     return {one.key.partition("-")[0]: one for one in health.findings(request, shown)}
 
 
@@ -63,7 +63,7 @@ def test_where_all_is_well_it_says_nothing() -> None:
 
 def test_wsgi() -> None:
     found = said(RequestFactory().get("/"), picture())
-    assert "ASGI server" in found["wsgi"].mend
+    assert "ASGI server" in found["wsgi"].hint
 
 
 @pytest.mark.parametrize(("siblings", "level"), [(1, "info"), (3, "warning")])
@@ -72,13 +72,13 @@ def test_a_memory_log_with_one_process_and_with_several(siblings: int, level: st
     with override_settings(AGENT_SSE=MEMORY):
         found = said(asgi_request(), picture(local=True))
     assert found["memory"].level == level
-    assert "the database or Redis" in found["memory"].mend
+    assert "the database or Redis" in found["memory"].hint
 
 
 @pytest.mark.parametrize("heartbeat", [None, 0, 75])
 def test_a_heartbeat_that_is_rarer_than_a_proxys_patience(heartbeat: float | None) -> None:
     with override_settings(AGENT_SSE={**DATABASE, "HEARTBEAT": heartbeat}):
-        assert "60 s" in said(asgi_request(), picture())["heartbeat"].mend
+        assert "60 s" in said(asgi_request(), picture())["heartbeat"].hint
 
 
 def test_a_route_whose_heartbeat_is() -> None:
@@ -92,7 +92,7 @@ def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
         asgi_request(), picture(seen(problems={problem: "it took 3 s"}), seen(pid=8), seen(pid=9, problems={problem: "x"}))
     )
     assert "2 processes (web-1:7, web-1:9)" in found[problem].title
-    assert "it took 3 s" in found[problem].mend
+    assert "it took 3 s" in found[problem].hint
 
 
 def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind_of_the_error() -> None:
@@ -101,16 +101,16 @@ def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind
         doorbell = event_log().doorbell
         assert doorbell is not None
         asyncio.run(doorbell.follow("builds.1"))
-        assert Looker().snapshot().problems == {}
+        assert StreamInspector().snapshot().problems == {}
         server.end()
-        problems = poll("it is noticed", lambda: Looker().snapshot().problems, within=PATIENCE, every=0.02)
+        problems = poll("it is noticed", lambda: StreamInspector().snapshot().problems, within=PATIENCE, every=0.02)
         assert problems == {"doorbell": "ConnectionError"}
         found = said(asgi_request(), picture(seen(problems=problems)))
         assert [*found] == ["doorbell"]
-        assert "half a second" not in found["doorbell"].mend
-        assert "(ConnectionError)" in found["doorbell"].mend
+        assert "half a second" not in found["doorbell"].hint
+        assert "(ConnectionError)" in found["doorbell"].hint
         doorbell.unfollow("builds.1")
-        assert Looker().snapshot().problems == {}, "nobody waits for one any more"
+        assert StreamInspector().snapshot().problems == {}, "nobody waits for one any more"
 
 
 @pytest.mark.parametrize("state", ["late", "gone"])
@@ -152,7 +152,7 @@ def test_each_says_a_sentence_and_a_mend() -> None:
         health.HTTP1,
     ]:
         assert one.title.endswith(".")
-        assert len(one.mend) > 40
+        assert len(one.hint) > 40
 
 
 urlpatterns = [path("admin/", admin.site.urls)]
@@ -163,6 +163,6 @@ urlpatterns = [path("admin/", admin.site.urls)]
 def test_under_wsgi_the_page_is_a_snapshot_that_says_so() -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
-    html = client.get("/admin/django_agent_sse/livestreams/").content.decode()
+    html = client.get("/admin/agent_sse_monitor/livestreams/").content.decode()
     assert "no stream can be" in html
     assert "Open streams" in html

@@ -18,7 +18,8 @@ from django.urls import path
 from django_object_actions import DjangoObjectActions
 from import_export.admin import ExportActionMixin, ImportExportMixin
 
-from django_agent_sse.admin import KeyValueAdmin, LiveLogAdminMixin, LiveStreamsAdmin, TopicsAdmin
+from django_agent_sse.admin import KeyValueAdmin, LiveLogAdminMixin, TopicsAdmin
+from django_agent_sse.contrib.monitor.admin import LiveStreamsAdmin
 from django_agent_sse.eventlog.backend import event_log
 
 pytestmark = [
@@ -159,7 +160,8 @@ def test_a_method_that_hides_the_log_is_told(method: str) -> None:
 @pytest.mark.parametrize("ours", [KeyValueAdmin, TopicsAdmin, LiveStreamsAdmin])
 @pytest.mark.parametrize("mixin", [Restarts, ImportExportMixin, ExportActionMixin])
 def test_the_pages_of_the_package_stay_beside_other_mixins(admin_client: Client, ours: Any, mixin: type) -> None:
-    from django_agent_sse.models import KeyValueStore, LiveStreams, LogTopic  # the models behind the pages
+    from django_agent_sse.contrib.monitor.models import LiveStreams
+    from django_agent_sse.models import KeyValueStore, LogTopic  # the models behind the pages
 
     model: Any = {KeyValueAdmin: KeyValueStore, TopicsAdmin: LogTopic, LiveStreamsAdmin: LiveStreams}[ours]
     pages = []
@@ -169,7 +171,7 @@ def test_the_pages_of_the_package_stay_beside_other_mixins(admin_client: Client,
         urlconf = ModuleType("urlconf")
         vars(urlconf)["urlpatterns"] = [path("admin/", site.urls)]
         with override_settings(ROOT_URLCONF=urlconf):
-            answer = admin_client.get(f"/admin/django_agent_sse/{model._meta.model_name}/")
+            answer = admin_client.get(f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
         assert answer.status_code == 200
         pages.append(answer.templates[0].name)
     assert pages[0] == pages[1]

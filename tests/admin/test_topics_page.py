@@ -282,10 +282,10 @@ def test_readers_that_are_not_known_are_a_dash_and_why_is_said(monkeypatch: pyte
 
 
 def test_what_one_process_left_out_is_not_known_of_all() -> None:
-    readers = Readers(told=(({"a": 3, "b": 1}, True), ({"a": 2}, False)))
+    readers = Readers(counts=(({"a": 3, "b": 1}, True), ({"a": 2}, False)))
     assert (readers.of("a"), readers.of("b"), readers.of("c")) == (5, None, None)
-    assert Readers(told=(({"a": 3}, True),)).of("c") == 0
-    assert Readers(told=(({"a": 3}, True),), missing=1).of("a") is None
+    assert Readers(counts=(({"a": 3}, True),)).of("c") == 0
+    assert Readers(counts=(({"a": 3}, True),), missing=1).of("a") is None
 
 
 def cells(html: str, topic: str) -> dict[str, str]:

@@ -63,7 +63,7 @@ async def test_a_log_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatc
         await asyncio.Event().wait()
 
     monkeypatch.setattr(event_log(), "asummaries", silent)
-    monkeypatch.setattr(health, "PATIENCE", 0.05)
+    monkeypatch.setattr(health, "LOG_TIMEOUT", 0.05)
     assert await asked("ready") == (503, {"status": "not ready", "problems": ["event_log"]})
 
 

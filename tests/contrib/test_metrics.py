@@ -18,12 +18,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from django_agent_sse import api_key, stream_closed
-from django_agent_sse.contrib.monitor.inspector import Looker
+from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.contrib.opentelemetry import instrument
 from django_agent_sse.contrib.prometheus import StreamCollector, metrics_view
 from django_agent_sse.exceptions import RouteError
 from django_agent_sse.metrics import families
-from django_agent_sse.streams.counters import tally
+from django_agent_sse.streams.counters import counters
 from tests.inprocess import ROUTE, serve
 
 SECRET = "planted-secret"
@@ -32,11 +32,11 @@ SECRET = "planted-secret"
 @pytest.fixture(autouse=True)
 def from_zero(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing has been counted, and nobody has looked: what was once seen of a route never goes down."""
-    tally.reset()
-    monkeypatch.setattr("django_agent_sse.metrics._looker", Looker())
+    counters.reset()
+    monkeypatch.setattr("django_agent_sse.metrics._snapshots", StreamInspector())
     receivers = list(stream_closed.receivers)
     yield
-    tally.reset()
+    counters.reset()
     stream_closed.receivers[:] = receivers
     stream_closed.sender_receivers_cache.clear()
 

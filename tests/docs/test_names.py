@@ -19,6 +19,7 @@ from django.urls import include, path
 
 import django_agent_sse
 import django_agent_sse.admin
+import django_agent_sse.contrib.monitor.admin
 from django_agent_sse import Ending, Router, SSEView, Stream, exceptions, stream_closed, stream_opened
 from django_agent_sse.conf import DEFAULTS
 from django_agent_sse.streams import threads
@@ -79,8 +80,9 @@ def test_every_public_name_has_its_entry() -> None:
 
 
 def test_every_name_for_the_admin_has_its_entry() -> None:
-    entries = set(re.findall(r"^\.\. auto(?:class|function):: django_agent_sse\.admin\.(\w+)", text(API), re.MULTILINE))
-    assert entries == set(django_agent_sse.admin.__all__)
+    for package in (django_agent_sse.admin, django_agent_sse.contrib.monitor.admin):
+        entry = rf"^\.\. auto(?:class|function):: {re.escape(package.__name__)}\.(\w+)"
+        assert set(re.findall(entry, text(API), re.MULTILINE)) == set(package.__all__)
 
 
 @pytest.mark.parametrize("name", ["Stream", "Context", "RouteLogger"])
@@ -163,11 +165,11 @@ def test_every_control_event_stands_in_the_wire_dialect() -> None:
     assert set(re.findall(r"^``(sse\.\w+)``$", text(WIRE), re.MULTILINE)) == set(re.findall(r'"(sse\.\w+)"', sources()))
 
 
-def test_every_system_check_has_its_mend() -> None:
+def test_every_system_check_has_its_fix() -> None:
     ids = set(re.findall(r'id="(django_agent_sse\.[EWIC]\d{3})"', sources()))
     sections = dict(re.findall(r"^(django_agent_sse\.\w\d{3})\n-+\n(.*?)(?=^\.\. _|\Z)", text(CHECKS), re.MULTILINE | re.DOTALL))
     assert set(sections) == ids
-    assert all("**Mend:**" in section for section in sections.values())
+    assert all("**Fix:**" in section for section in sections.values())
 
 
 def classes() -> dict[str, str]:
@@ -321,7 +323,9 @@ def test_the_permissions_of_the_monitor_are_listed_as_the_admin_shows_them() -> 
     """As in the box of permissions of a user or a group: the app's name, the model's, the permission's."""
     page = text(DOCS / "howto" / "monitor.rst")
     rows = re.findall(r"^   \* - ([^\n]+ \| [^\n]+)\n     - ``(\w+)``", page, re.MULTILINE)
-    granted = Permission.objects.filter(content_type__app_label="django_agent_sse").exclude(content_type__model="keyvaluestore")
-    app = apps.get_app_config("django_agent_sse").verbose_name
-    assert {(f"{app} | {label}", name) for label, name in rows} == {(str(one), one.codename) for one in granted}
-    assert f"lists under *{app}*" in page
+    of_ours = Permission.objects.filter(content_type__app_label__in=["django_agent_sse", "agent_sse_monitor"])
+    granted = of_ours.exclude(content_type__model="keyvaluestore")
+    core, monitor = (apps.get_app_config(label).verbose_name for label in ("django_agent_sse", "agent_sse_monitor"))
+    listed = {(f"{monitor if label.startswith('live stream') else core} | {label}", name) for label, name in rows}
+    assert listed == {(str(one), one.codename) for one in granted}
+    assert f"lists under *{monitor}* (live\nstreams) and *{core}* (topics)" in page

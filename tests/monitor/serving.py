@@ -19,7 +19,7 @@ from tests.live.client import Client
 from tests.live.servers import ROOT, free_port
 
 PATIENCE = 30.0
-STAFF = "/admin/django_agent_sse/livestreams/"
+STAFF = "/admin/agent_sse_monitor/livestreams/"
 
 
 @dataclass

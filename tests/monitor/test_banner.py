@@ -46,8 +46,8 @@ def test_a_channel_layer_that_is_away_is_a_bell_that_does_not_ring(tmp_path: Pat
         follow(site)
         with site.signed_in("looks") as looks:
             found = poll("it says so", finds(looks, "bell"), within=PATIENCE, every=0.2)
-            assert "up to half a second later" in found["mend"]
-            assert "Error" in found["mend"], "of which kind it is"
+            assert "up to half a second later" in found["hint"]
+            assert "Error" in found["hint"], "of which kind it is"
             assert "planted-secret" not in looks.get(STAFF).text
 
 

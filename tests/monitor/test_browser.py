@@ -157,7 +157,7 @@ def test_filters_hold_while_it_is_live_and_stand_in_its_address(page: Page, site
 
 
 def test_it_sleeps_while_it_is_hidden(page: Page, site: MonitorSite) -> None:
-    own = "admin/django_agent_sse/livestreams/events/"
+    own = "admin/agent_sse_monitor/livestreams/events/"
     with site.signed_in("looks") as looks:
 
         def open_pages() -> int:

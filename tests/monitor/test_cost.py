@@ -20,16 +20,16 @@ from django.db.backends.utils import CursorWrapper
 from django.test import AsyncClient, RequestFactory, override_settings
 from django.urls import path
 
-from django_agent_sse.admin.live_view import Viewer
-from django_agent_sse.contrib.monitor.cluster import Board, board
-from django_agent_sse.contrib.monitor.inspector import Looker, Question
-from django_agent_sse.contrib.monitor.process import Process
+from django_agent_sse.contrib.monitor.admin.live_view import Viewer
+from django_agent_sse.contrib.monitor.cluster import ClusterView, cluster_view
+from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
+from django_agent_sse.contrib.monitor.report_json import encode
 from django_agent_sse.contrib.monitor.reporter import REPORT, REPORTS, ROWS, WATCHED
-from django_agent_sse.contrib.monitor.stats import encode
 from django_agent_sse.contrib.prometheus import StreamCollector
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.runtime.pools import readers, writers
-from django_agent_sse.streams.counters import tally
+from django_agent_sse.streams.counters import counters
+from django_agent_sse.streams.identity import Process
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 
@@ -77,10 +77,10 @@ def cpu(work: Callable[[], Any]) -> float:
 
 
 async def test_the_registry_takes_less_than_two_hundredths_of_a_core() -> None:
-    tally.reset()  # routes of other tests in this process are in each report else
+    counters.reset()  # routes of other tests in this process are in each report else
     async with serve(idle) as site:
         await opened(site)
-        looker, question = Looker(), Question()
+        looker, question = StreamInspector(), StreamQuery()
         report = cpu(lambda: encode(looker.snapshot()))
         looker.rows(question)
         rows = cpu(lambda: encode(looker.snapshot(), answers=[[{}, *looker.rows(question)]]))
@@ -118,23 +118,23 @@ def database_log(transactional_db: None) -> Iterator[None]:
 def test_reports_ask_little_of_the_database(database_log: None) -> None:
     log = event_log()
     asked = Asked()
-    text = encode(Looker().snapshot())
+    text = encode(StreamInspector().snapshot())
     for topic in (REPORTS, ROWS):
         log.append_unrung(topic, Event(text))
     with connection.execute_wrapper(asked):
         log.append_unrung(REPORTS, Event(text))
     writes = [sql for sql in asked if not sql.startswith(("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"))]
     asked.clear()
-    board._reset()
+    cluster_view._reset()
     with connection.execute_wrapper(asked):
-        board._take(log, REPORTS)
+        cluster_view._take(log, REPORTS)
     reads = len(asked)
     print(f"\na report asks the database {len(writes)} questions each {REPORT:g} s, a look {reads} for each of two topics")
     assert len(writes) <= 4
     assert reads <= 4
 
 
-# The page, which reads what others report: a log that crosses processes, and a board that is not of this process alone
+# The page, which reads what others report: a log that crosses processes, and a cluster_view that is not of this process alone
 
 OTHERS = 2
 """Processes that report, with 5,000 streams each."""
@@ -151,11 +151,11 @@ class Told:
     """What other processes report, one second after another."""
 
     def __init__(self) -> None:
-        self._looker = Looker()
+        self._looker = StreamInspector()
         self._log = event_log()
 
     def second(self) -> None:
-        question = Question()
+        question = StreamQuery()
         for pid in range(OTHERS):
             process = Process(id=f"other-{pid}", host="web-1", pid=pid, since=0.0)
             now = dataclasses.replace(self._looker.snapshot(), process=process)
@@ -207,23 +207,23 @@ async def measured(work: Callable[[], Awaitable[Any]], before: Callable[[], Any]
 async def test_what_a_page_costs_that_reads_what_other_processes_report(
     database_log: None, lasting_connections: None, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Board, "local", False)
+    monkeypatch.setattr(ClusterView, "local", False)
     client = AsyncClient()
     boss = await sync_to_async(User.objects.create_superuser)("boss")
     await sync_to_async(client.force_login)(boss)
-    viewer = Viewer(question=Question(), user=str(boss.pk), sees_payloads=False, closes=True)
+    viewer = Viewer(question=StreamQuery(), user=str(boss.pk), sees_payloads=False, closes=True)
     request = RequestFactory().get("/")
     request.user = boss
     async with serve(idle) as site:
         await opened(site)
-        board._reset()
+        cluster_view._reset()
         told = await sync_to_async(Told)()
         fresh = await measured(lambda: viewer.look(request, within=0.0), told.second, asked)
         kept = await measured(lambda: viewer.look(request, within=60.0), lambda: None, asked)
         with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=SIGNED_IN):
-            html = await measured(lambda: client.get("/admin/django_agent_sse/livestreams/"), told.second, asked)
+            html = await measured(lambda: client.get("/admin/agent_sse_monitor/livestreams/"), told.second, asked)
         await left(site)
-    board._reset()
+    cluster_view._reset()
     shown = fresh[2]
     assert len(shown["rows"]) == 100
     assert shown["cards"][0]["value"] == f"{OTHERS * STREAMS:,}", "of the others, and read from the log"

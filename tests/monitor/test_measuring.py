@@ -10,10 +10,9 @@ import pytest
 from django.test import override_settings
 
 from django_agent_sse import apublish
-from django_agent_sse.contrib.monitor.inspector import SORTS, Looker, Question
-from django_agent_sse.contrib.monitor.process import this_process
-from django_agent_sse.contrib.monitor.stats import Row
+from django_agent_sse.contrib.monitor.inspector import SORTS, StreamInspector, StreamQuery, StreamRow
 from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.streams.identity import this_process
 from tests.inprocess import PATIENCE, eventually, serve
 
 MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
@@ -41,8 +40,8 @@ async def follows(c: Any, stream: Any, number: int) -> None:
     await stream.follow(TOPIC)
 
 
-def rows(**question: Any) -> list[Row]:
-    return Looker().rows(Question(**question))[0]
+def rows(**question: Any) -> list[StreamRow]:
+    return StreamInspector().rows(StreamQuery(**question))[0]
 
 
 async def test_a_row_tells_when_it_opened_how_much_it_sent_and_when_last() -> None:

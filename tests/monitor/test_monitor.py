@@ -13,29 +13,31 @@ import pytest
 from django.test import override_settings
 
 from django_agent_sse.contrib.monitor import service as monitoring
-from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, Watch, command_of, event_of, obey
+from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, WatchRows, command_of, event_of, execute
 from django_agent_sse.contrib.monitor.history import BUCKET, POINTS, History
-from django_agent_sse.contrib.monitor.inspector import Looker, Question
+from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.options import monitor_options
-from django_agent_sse.contrib.monitor.process import Process, this_process
+from django_agent_sse.contrib.monitor.report_json import decode, encode
 from django_agent_sse.contrib.monitor.service import monitor
-from django_agent_sse.contrib.monitor.stats import RouteCounts, Snapshot, decode, encode
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.streams.client import client_of
-from django_agent_sse.streams.counters import Refusal, tally
+from django_agent_sse.streams.counters import Refusal, counters
 from django_agent_sse.streams.endings import Ending
+from django_agent_sse.streams.identity import Process, this_process
 from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.snapshot import RouteCounts, Snapshot
 from django_agent_sse.wire import Event
 
+SHORT = "Firefox/148.0"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:148.0) Gecko/20100101 Firefox/148.0"
 
 
 @pytest.fixture(autouse=True)
 def from_zero() -> Iterator[None]:
-    tally.reset()
+    counters.reset()
     yield
-    tally.reset()
+    counters.reset()
     registry.drain(0)
     monitor.stop()
 
@@ -69,13 +71,13 @@ def test_settings_that_cannot_be_used_are_not_in_a_streams_way() -> None:
 
 
 def test_a_child_is_another_process_that_has_counted_nothing() -> None:
-    tally.opened("r/")
+    counters.opened("r/")
     mine, (reading, writing) = this_process().id, os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there are other threads is what is tried
         child = os.fork()
     if child == 0:
-        told = [this_process().id, len(tally.copy()), monitor.thread is None, len(registry.loops())]
+        told = [this_process().id, len(counters.copy()), monitor.thread is None, len(registry.loops())]
         os.write(writing, json.dumps(told).encode())
         os._exit(0)
     os.close(writing)
@@ -111,18 +113,18 @@ def test_what_the_options_cannot_be_is_said(given: Any, told: str) -> None:
 @pytest.mark.parametrize(
     ("options", "meta", "seen"),
     [
-        ({}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.0/24", "Firefox 148, Linux")),
-        ({}, {"REMOTE_ADDR": "2001:db8:1:2::9"}, ("2001:db8:1::/48", "Firefox 148, Linux")),
-        ({}, {"REMOTE_ADDR": "::ffff:203.0.113.77"}, ("203.0.113.0/24", "Firefox 148, Linux")),
+        ({}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.0/24", SHORT)),
+        ({}, {"REMOTE_ADDR": "2001:db8:1:2::9"}, ("2001:db8:1::/48", SHORT)),
+        ({}, {"REMOTE_ADDR": "::ffff:203.0.113.77"}, ("203.0.113.0/24", SHORT)),
         ({"ADDRESS": "full", "USER_AGENT": "full"}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.77", FIREFOX)),
         ({"ADDRESS": "off", "USER_AGENT": "off"}, {"REMOTE_ADDR": "203.0.113.77"}, ("", "")),
-        ({}, {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.9"}, ("10.0.0.0/24", "Firefox 148, Linux")),
+        ({}, {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.9"}, ("10.0.0.0/24", SHORT)),
         (
             {"PROXIES": 1, "ADDRESS": "full", "USER_AGENT": "off"},
             {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "6.6.6.6, 198.51.100.9"},
             ("198.51.100.9", ""),
         ),
-        ({"ADDRESS": "full"}, {"REMOTE_ADDR": "<script>"}, ("", "Firefox 148, Linux")),
+        ({"ADDRESS": "full"}, {"REMOTE_ADDR": "<script>"}, ("", SHORT)),
     ],
 )
 def test_a_client_is_shown_as_far_as_the_project_wants(options: Any, meta: Any, seen: tuple[str, str]) -> None:
@@ -130,9 +132,21 @@ def test_a_client_is_shown_as_far_as_the_project_wants(options: Any, meta: Any, 
         assert client_of({"HTTP_USER_AGENT": FIREFOX, **meta}, monitor_options()) == seen
 
 
-def test_a_user_agent_that_is_no_product_is_not_shown() -> None:
-    assert client_of({"HTTP_USER_AGENT": "token=secret-7 x"}, monitor_options())[1] == "token"
-    assert client_of({"HTTP_USER_AGENT": "<b>"}, monitor_options())[1] == ""
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("token=secret-7 x", ""),
+        ("<b>", ""),
+        ("curl/8.5.0", "curl/8.5.0"),
+        ("curl/8.14.1 secret (also a secret)", "curl/8.14.1"),
+        ("python-httpx/0.28.1", "python-httpx/0.28.1"),
+        ("Mozilla/5.0 (X11) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36", "Chrome/156.0.0.0 Safari/537.36"),
+        ("a/1 " * 200, ("a/1 " * 20)),
+    ],
+)
+def test_of_a_user_agent_only_its_products_are_shown_and_cut_short(sent: str, seen: str) -> None:
+    with override_settings(AGENT_SSE={"MONITOR": {"ADDRESS": "off"}}):
+        assert client_of({"HTTP_USER_AGENT": sent}, monitor_options()) == ("", seen)
 
 
 # What travels
@@ -140,7 +154,7 @@ def test_a_user_agent_that_is_no_product_is_not_shown() -> None:
 
 def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_over() -> None:
     for command in (
-        Watch(question=Question(text="x", readers="b.", stream="p.1"), until=5.0),
+        WatchRows(question=StreamQuery(text="x", readers="b.", stream="p.1"), until=5.0),
         Close(user="7", retry=5, reason="r", by="me"),
         Drain(process="p", on=False),
     ):
@@ -162,15 +176,15 @@ def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_ov
 
 
 def test_a_command_for_nobody_here_does_nothing_and_one_that_names_nothing_closes_nothing() -> None:
-    looker = Looker()
-    assert obey(Close(), looker) == 0
-    assert obey(Close(stream="other.7"), looker) == 0
-    assert obey(Close(process="other"), looker) == 0
-    assert obey(Drain(process="other"), looker) == 0
+    looker = StreamInspector()
+    assert execute(Close(), looker) == 0
+    assert execute(Close(stream="other.7"), looker) == 0
+    assert execute(Close(process="other"), looker) == 0
+    assert execute(Drain(process="other"), looker) == 0
     assert not registry.draining
-    obey(Drain(process=this_process().id), looker)
+    execute(Drain(process=this_process().id), looker)
     assert registry.draining
-    obey(Drain(process=this_process().id, on=False), looker)
+    execute(Drain(process=this_process().id, on=False), looker)
     assert not registry.draining
 
 
@@ -193,10 +207,10 @@ def test_history_has_gauges_as_they_were_and_counters_by_the_second() -> None:
 
 
 def test_what_a_route_counts_is_counted_once_and_errors_are_of_both_kinds() -> None:
-    tally.opened("r/")
-    tally.closed("r/", Ending.HANDLER_ERROR, events=2, bytes=9, seconds=7.0)
-    tally.refused("r/", Refusal.ERROR)
-    counts = Looker().snapshot().routes["r/"]
+    counters.opened("r/")
+    counters.closed("r/", Ending.HANDLER_ERROR, events=2, bytes=9, seconds=7.0)
+    counters.refused("r/", Refusal.ERROR)
+    counts = StreamInspector().snapshot().routes["r/"]
     assert (counts.errors, counts.events, counts.bytes, counts.opened) == (2, 2, 9, 1)
     assert counts.durations == (0, 0, 1, 0, 0, 0, 0, 0, 0)
-    assert time.time() - Looker().snapshot().at < 5
+    assert time.time() - StreamInspector().snapshot().at < 5

@@ -19,13 +19,13 @@ from django.test import Client, override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from django_agent_sse.admin import live_streams
-from django_agent_sse.admin.close_form import ClosingForm, Target
-from django_agent_sse.admin.live_view import question_of
 from django_agent_sse.contrib.monitor import commands, fields
 from django_agent_sse.contrib.monitor import reporter as reporting
+from django_agent_sse.contrib.monitor.admin import live_streams
+from django_agent_sse.contrib.monitor.admin.close_form import ClosingForm, Target
+from django_agent_sse.contrib.monitor.admin.live_view import query_of
 from django_agent_sse.contrib.monitor.answers import answers_of
-from django_agent_sse.contrib.monitor.cluster import Board, board
+from django_agent_sse.contrib.monitor.cluster import ClusterView, cluster_view
 from django_agent_sse.contrib.monitor.commands import (
     COMMANDS,
     LIFE,
@@ -33,22 +33,23 @@ from django_agent_sse.contrib.monitor.commands import (
     Command,
     CommandRefused,
     Drain,
-    Watch,
+    WatchRows,
     command_of,
     event_of,
-    obey,
+    execute,
 )
 from django_agent_sse.contrib.monitor.history import PROCESSES, History
-from django_agent_sse.contrib.monitor.inspector import Looker, Question
-from django_agent_sse.contrib.monitor.process import Process, this_process
+from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery, StreamRow
+from django_agent_sse.contrib.monitor.report_json import decode, encode
 from django_agent_sse.contrib.monitor.reporter import REPORTS, ROWS, Reporter
 from django_agent_sse.contrib.monitor.service import monitor
-from django_agent_sse.contrib.monitor.stats import RouteCounts, Row, Snapshot, decode, encode
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.models import LogRow
+from django_agent_sse.streams.identity import Process, this_process
+from django_agent_sse.streams.snapshot import RouteCounts, Snapshot
 from django_agent_sse.wire import Event
 
 from .test_reporter import begin, obeyed, until
@@ -77,7 +78,7 @@ def signed(told: Any, salt: str = f"django_agent_sse.{COMMANDS}", **about: Any) 
 
 
 @pytest.mark.parametrize(
-    "command", [Close(user="7"), Drain(process="p", on=False), Watch(question=Question(stream="p.1"), until=1.0)]
+    "command", [Close(user="7"), Drain(process="p", on=False), WatchRows(question=StreamQuery(stream="p.1"), until=1.0)]
 )
 def test_a_command_travels_and_what_anybody_changes_in_it_is_noticed(command: Command) -> None:
     event = event_of(command)
@@ -93,10 +94,10 @@ def test_whatever_staff_types_is_a_command_and_no_alarm() -> None:
     wide = "\U0001f600" * 5000
     typed = Target.of({"user": wide, "route": wide, "stream": wide, "process": wide})
     person = {"reason": ClosingForm.base_fields["reason"].clean(wide[:200]), "by": wide[:150]}
-    questions = [Question(user=typed.user), Question(stream=typed.stream, process="p" * 60)]
+    questions = [StreamQuery(user=typed.user), StreamQuery(stream=typed.stream, process="p" * 60)]
     query = QueryDict(mutable=True)
     query.update(dict.fromkeys(("route", "user", "process", "text"), wide))
-    told = [Watch(question=question, until=1.0) for question in [*questions, question_of(query)]]
+    told = [WatchRows(question=question, until=1.0) for question in [*questions, query_of(query)]]
     for command in [*told, *(Close(retry=1, **{name: getattr(typed, name)}, **person) for name in ("user", "route", "stream"))]:
         assert command_of(event_of(command)) == command
 
@@ -172,9 +173,12 @@ def test_forged_ones_are_left_alone_told_once_and_counted_and_a_copy_is_not_obey
 def test_who_asked_and_why_cannot_write_lines_of_their_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "django_agent_sse.monitor"):
         try:
-            obey(Drain(process=this_process().id, by="boss\nERROR all is lost\x1b[2J", reason="r\u202e" + "x" * 10_000), Looker())
+            execute(
+                Drain(process=this_process().id, by="boss\nERROR all is lost\x1b[2J", reason="r\u202e" + "x" * 10_000),
+                StreamInspector(),
+            )
         finally:
-            obey(Drain(process=this_process().id, on=False), Looker())
+            execute(Drain(process=this_process().id, on=False), StreamInspector())
     told = caplog.records[0].getMessage()
     assert "boss\\x0aERROR all is lost\\x1b[2J" in told
     assert "r\\u202ex" in told
@@ -228,9 +232,9 @@ WRONG: dict[str, Any] = {
 }
 
 
-def taken(text: str) -> Board:
-    """A board that has been given this one report."""
-    one = Board()
+def taken(text: str) -> ClusterView:
+    """A cluster_view that has been given this one report."""
+    one = ClusterView()
     one._take_report(text)
     return one
 
@@ -238,12 +242,12 @@ def taken(text: str) -> Board:
 def test_a_report_with_all_there_is_is_taken() -> None:
     one = taken(json.dumps(report(answers=[ANSWER], problems={"bell": "x"}, draining=True)))
     (answer,) = one._answers.values()
-    assert answer.rows == [Row(*ROW)._replace(topics=("t",))]
+    assert answer.rows == [StreamRow(*ROW)._replace(topics=("t",))]
     assert (answer.matched, answer.readers) == (1, {"t": 1})
 
 
 def test_what_a_process_tells_of_itself_is_taken() -> None:
-    mine = Looker().snapshot()
+    mine = StreamInspector().snapshot()
     assert encode(decode(encode(mine))[0]) == encode(mine), "zeros stay behind, and nothing else"
     whole = Snapshot(
         process=mine.process, at=1.0, routes={"r": RouteCounts(endings={"kicked": 1}, durations=(1,) * 9, seconds=1.5)}
@@ -329,31 +333,31 @@ DOCUMENTS = st.one_of(st.builds(json.dumps, JSON), st.builds(json.dumps, NEARLY)
 @settings(max_examples=21, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], database=None)
 @given(st.lists(DOCUMENTS, min_size=50, max_size=50))
 def test_the_page_lives_whatever_stands_in_the_monitors_topics(documents: list[str]) -> None:
-    asked = Board.answers
+    asked = ClusterView.answers
     with override_settings(AGENT_SSE={"EVENT_LOG": MEMORY}), pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryEventLog, "crosses_processes", True)
         patch.setattr(type(monitor), "reports", lambda self: True)  # as outside of a test
-        patch.setattr(live_streams, "FIRST", 0.0)  # nobody answers
-        patch.setattr(Board, "answers", lambda self, question, patience: asked(self, question, 0.0))
-        board._reset()
+        patch.setattr(live_streams, "FIRST_TIMEOUT", 0.0)  # nobody answers
+        patch.setattr(ClusterView, "answers", lambda self, query, timeout: asked(self, query, 0.0))
+        cluster_view._reset()
         log = event_log()
         for topic in (REPORTS, ROWS, COMMANDS):
             log.append(topic, [Event(text) for text in documents])
         log.append(REPORTS, Event(json.dumps(report(problems={"bell": "rings"}))))
         client = Client()
         client.force_login(User.objects.get_or_create(username="boss", is_staff=True, is_superuser=True)[0])
-        for page in ("livestreams/?user=7&sort=-bytes", "logtopic/"):
-            assert client.get(f"/admin/django_agent_sse/{page}").status_code == 200
-        assert client.get("/admin/django_agent_sse/livestreams/close/", {"process": "abc"}).status_code == 200
-        assert board.picture().trouble == ""
-        assert "web:1" in {seen.snapshot.process.name for seen in board.picture().processes}
+        for page in ("agent_sse_monitor/livestreams/?user=7&sort=-bytes", "django_agent_sse/logtopic/"):
+            assert client.get(f"/admin/{page}").status_code == 200
+        assert client.get("/admin/agent_sse_monitor/livestreams/close/", {"process": "abc"}).status_code == 200
+        assert cluster_view.snapshot().error == ""
+        assert "web:1" in {seen.snapshot.process.name for seen in cluster_view.snapshot().processes}
         for arguments in ([], ["--internal"], ["--internal", "--json"]):
             call_command("sse_topics", *arguments, stdout=StringIO())
         for text in documents:  # behind them stands what the pages have asked
             with pytest.raises(CommandRefused):
                 command_of(Event(text))
         log.clear_all()
-    board._reset()
+    cluster_view._reset()
     reset()
 
 
@@ -372,16 +376,16 @@ def test_rows_that_somebody_wrote_into_the_database_are_skipped(caplog: pytest.L
         with pytest.raises(EventUnreadable) as found:
             log.read_after(REPORTS, 1)
         assert found.value.offset == 2
-        one = Board()
+        one = ClusterView()
         with caplog.at_level(logging.WARNING, "django_agent_sse.monitor"):
-            one._take(log, REPORTS)
-            one._take(log, REPORTS)
+            one._read_topic(log, REPORTS)
+            one._read_topic(log, REPORTS)
         assert (one.skipped, one._cursors[REPORTS][1]) == (1, 3)
         assert [snapshot.process.id for snapshot in one._history.latest()] == ["abc"]
         assert len(caplog.records) == 1
         LogRow.objects.filter(last=1).update(payload="nor this")
-        again = Board()
-        again._take(log, REPORTS)
+        again = ClusterView()
+        again._read_topic(log, REPORTS)
         assert (again.skipped, again._cursors[REPORTS][1]) == (2, 3), "also where it begins with one"
         log.clear_all()
     reset()
@@ -408,4 +412,4 @@ def test_a_command_behind_a_row_that_cannot_be_read_is_obeyed(obeyed: list[str],
 def test_answers_are_of_the_process_that_told_them() -> None:
     snapshot, more = decode(json.dumps(report(answers=[ANSWER])))
     ((question, answer),) = answers_of(snapshot, more["answers"])
-    assert (question, answer.at) == (Question(user="7"), snapshot.at)
+    assert (question, answer.at) == (StreamQuery(user="7"), snapshot.at)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from django_agent_sse.contrib.monitor import reporter as reporting
-from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, Watch, event_of
-from django_agent_sse.contrib.monitor.inspector import Looker, Question
+from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, WatchRows, event_of
+from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.reporter import REPORTS, ROWS, Reporter
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.memory import MemoryEventLog
@@ -44,11 +44,11 @@ def obeyed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of what was obeyed, in order."""
     ids: list[str] = []
 
-    def obey(command: Command, looker: Looker) -> int:
+    def execute(command: Command, looker: StreamInspector) -> int:
         ids.append(command.id)
         return 0
 
-    monkeypatch.setattr(reporting, "obey", obey)
+    monkeypatch.setattr(reporting, "execute", execute)
     return ids
 
 
@@ -81,8 +81,8 @@ def ask(log: MemoryEventLog, *commands: Command) -> None:
         log.append(COMMANDS, event_of(command))
 
 
-def watch(id: str) -> Watch:
-    return Watch(id=id, question=Question(text=id), until=time.time() + 60)
+def watch(id: str) -> WatchRows:
+    return WatchRows(id=id, question=StreamQuery(text=id), until=time.time() + 60)
 
 
 def asked(one: Reporter) -> set[str]:
@@ -163,15 +163,15 @@ def test_an_error_of_any_kind_is_said_once_and_it_goes_on(
     log: MemoryEventLog, begin: Callable[[], Reporter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reporting, "REPORT", 0.05)
-    snapshot, failures = Looker.snapshot, list[int]()
+    snapshot, failures = StreamInspector.snapshot, list[int]()
 
-    def broken(self: Looker, **about: Any) -> Any:
+    def broken(self: StreamInspector, **about: Any) -> Any:
         if len(failures) < 3:
             failures.append(1)
             raise RuntimeError("a field of somebody's model")
         return snapshot(self, **about)
 
-    monkeypatch.setattr(Looker, "snapshot", broken)
+    monkeypatch.setattr(StreamInspector, "snapshot", broken)
     with caplog.at_level(logging.ERROR, "django_agent_sse.monitor"):
         begin()
         until("it reports", lambda: log.state(REPORTS).top)
@@ -200,7 +200,8 @@ import asyncio, logging, sys
 import django
 from django.conf import settings
 settings.configure(
-    INSTALLED_APPS=["django_agent_sse"], ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
+    INSTALLED_APPS=["django_agent_sse", "django_agent_sse.contrib.monitor"],
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}},
 )
 django.setup()

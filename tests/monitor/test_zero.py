@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse.contrib.monitor.commands import Close, obey
-from django_agent_sse.contrib.monitor.inspector import Looker
-from django_agent_sse.contrib.monitor.stats import Snapshot
-from django_agent_sse.streams.counters import tally
+from django_agent_sse.contrib.monitor.commands import Close, execute
+from django_agent_sse.contrib.monitor.inspector import StreamInspector
+from django_agent_sse.streams.counters import counters
+from django_agent_sse.streams.snapshot import Snapshot
 from tests.inprocess import Client, Site, eventually, serve
 
 CONNECTS = 10_000 if "LONG_PROOFS" in os.environ else 1_000
@@ -25,9 +25,9 @@ OPEN_GAUGES = ("open", "starting", "lingering", "slow")
 
 @pytest.fixture(autouse=True)
 def from_zero() -> Iterator[None]:
-    tally.reset()
+    counters.reset()
     yield
-    tally.reset()
+    counters.reset()
 
 
 async def everything(c: Any, stream: Any, number: int) -> None:
@@ -53,7 +53,7 @@ async def come_and_go(site: Site, begin: int) -> None:
         client.leave()  # perhaps before anything has begun
     await eventually("all have begun", lambda: all(client.status or client.task.done() for client in some), PATIENCE)
     if begin % 3 == 0:
-        obey(Close(route="stream/<int:number>/", retry=random.choice([None, 5])), Looker())
+        execute(Close(route="stream/<int:number>/", retry=random.choice([None, 5])), StreamInspector())
     for client in some:
         client.leave()
     await asyncio.wait([client.task for client in some], timeout=PATIENCE)
@@ -69,7 +69,7 @@ def _heed(client: Client) -> None:
 
 
 async def test_counters_are_exactly_zero_after_so_many_connections() -> None:
-    looker, seen = Looker(), list[int]()
+    looker, seen = StreamInspector(), list[int]()
     async with serve(everything, guards=[refuse]) as site:
         for begin in range(0, CONNECTS, AT_ONCE):
             await come_and_go(site, begin)

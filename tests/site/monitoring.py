@@ -7,10 +7,10 @@ import os
 
 from django.http import HttpRequest, JsonResponse
 
-from django_agent_sse.contrib.monitor.cluster import board
+from django_agent_sse.contrib.monitor.cluster import cluster_view
 from django_agent_sse.contrib.monitor.commands import Close, Drain
-from django_agent_sse.contrib.monitor.inspector import Question
-from django_agent_sse.contrib.monitor.service import tell
+from django_agent_sse.contrib.monitor.inspector import StreamQuery
+from django_agent_sse.contrib.monitor.service import broadcast
 
 TOTALS = ("opened", "endings", "refused", "events", "bytes", "starting", "lingering")
 FILTERS = ("route", "user", "process", "text", "sort", "state")
@@ -18,11 +18,11 @@ FILTERS = ("route", "user", "process", "text", "sort", "state")
 
 async def look(request: HttpRequest) -> JsonResponse:
     """``/_board/``: processes and totals; with ``rows=1`` also the rows that fit the query."""
-    picture = await board.look()
+    picture = await cluster_view.look()
     found = {
         "pid": os.getpid(),
         "local": picture.local,
-        "trouble": picture.trouble,
+        "trouble": picture.error,
         "open": picture.total("open"),
         "rates": dict(picture.rates),
         "processes": [
@@ -37,9 +37,9 @@ async def look(request: HttpRequest) -> JsonResponse:
         "totals": {name: picture.total(name) for name in TOTALS},
     }
     if request.GET.get("rows"):
-        question = Question(**{name: request.GET[name] for name in FILTERS if name in request.GET})
-        await board.ask(question)
-        rows, matched, missing = board.rows(question)
+        question = StreamQuery(**{name: request.GET[name] for name in FILTERS if name in request.GET})
+        await cluster_view.ask(question)
+        rows, matched, missing = cluster_view.rows(question)
         found |= {"rows": [row._asdict() for row in rows], "matched": matched, "missing": missing}
     return JsonResponse(found)
 
@@ -52,5 +52,5 @@ async def command(request: HttpRequest) -> JsonResponse:
         made: Close | Drain = Drain(process=given["process"], on=request.GET.get("on") != "0", retry=retry)
     else:
         made = Close(**given, retry=retry)
-    await tell(made)
+    await broadcast(made)
     return JsonResponse(dataclasses.asdict(made))

@@ -92,6 +92,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_agent_sse",
+    "django_agent_sse.contrib.monitor",
     "tests.site",
 ]
 MIDDLEWARE = MIDDLEWARE_SETS[os.environ.get("SITE_MIDDLEWARE", "default")]

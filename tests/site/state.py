@@ -67,7 +67,7 @@ def _behind() -> list[int]:
     """How far each stream is behind its topics, the furthest first."""
     from django_agent_sse.streams.registry import open_streams
 
-    return sorted((stream.measure(time.monotonic()).lag for stream in open_streams()), reverse=True)
+    return sorted((stream.stats(time.monotonic()).lag for stream in open_streams()), reverse=True)
 
 
 async def state(request: HttpRequest) -> JsonResponse:

@@ -1,1 +1,1 @@
-"""The monitor: all open streams of all processes."""
+"""The monitor: an app that shows all open streams of all processes. See ``apps``."""

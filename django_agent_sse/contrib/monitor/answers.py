@@ -1,4 +1,4 @@
-"""What a process told of its streams in answer to a question, as it is taken from the log."""
+"""What a process answered to a query for its streams, as it is read from the log."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Any, NamedTuple
 
 from ...eventlog.validation import MAX_NAME
 from ...eventlog.vector import MAX_TOPICS
+from ...streams.snapshot import Snapshot
+from ...streams.state import State
 from . import fields
-from .inspector import ROWS, TOPICS, Question
-from .stats import Row, Snapshot, State
+from .inspector import ROWS, TOPICS, StreamQuery, StreamRow
 
 ANSWERS = 32
-"""Answers of one event at most."""
+"""Answers in one event at most."""
 MAX_TEXT = 2000
 """Characters of a route, an id, a user agent."""
 
 
 class Answer(NamedTuple):
-    """What one process said to one question, at a time in seconds since 1970. ``matched`` counts what is not told, too."""
+    """The answer of one process to one query, at a time in seconds since 1970. ``matched`` counts rows left out, too."""
 
     at: float
-    rows: list[Row]
+    rows: list[StreamRow]
     matched: int
     readers: Mapping[str, int]
 
@@ -29,34 +30,34 @@ class Answer(NamedTuple):
 NONE = Answer(0.0, [], 0, {})
 
 
-def answers_of(snapshot: Snapshot, told: object) -> Iterator[tuple[Question, Answer]]:
-    """The answers that came with a snapshot.
+def answers_of(snapshot: Snapshot, payload: object) -> Iterator[tuple[StreamQuery, Answer]]:
+    """Yield the answers that came with a snapshot.
 
     Raises:
-        ValueError: Another version, or somebody else, wrote them.
+        ValueError: Another version of the package wrote them, or somebody else.
     """
-    for one in fields.listed(told, ANSWERS):
-        asked, rows, matched, readers = _exactly(one, 4)
-        found = [_row(row, snapshot.process.id) for row in fields.listed(rows, ROWS)]
+    for answer in fields.listed(payload, ANSWERS):
+        query, rows, matched, readers = _exactly(answer, 4)
+        own = [_row(row, snapshot.process.id) for row in fields.listed(rows, ROWS)]
         counts = {topic: fields.count(number) for topic, number in fields.mapping(readers, TOPICS).items()}
-        yield _question(asked), Answer(snapshot.at, found, fields.count(matched), counts)
+        yield _query(query), Answer(snapshot.at, own, fields.count(matched), counts)
 
 
-def _question(told: object) -> Question:
-    given = fields.mapping(told, len(Question.__slots__))
-    if unknown := given.keys() - {*Question.__slots__}:
-        raise ValueError(f"a question has no {min(unknown)[:40]!r}")
+def _query(payload: object) -> StreamQuery:
+    given = fields.mapping(payload, len(StreamQuery.__slots__))
+    if unknown := given.keys() - {*StreamQuery.__slots__}:
+        raise ValueError(f"a query has no {min(unknown)[:40]!r}")
     readers = given.get("readers")
     texts = {name: fields.text(value, MAX_TEXT) for name, value in given.items() if name != "readers"}
-    return Question(**texts, readers=None if readers is None else fields.text(readers, MAX_NAME))
+    return StreamQuery(**texts, readers=None if readers is None else fields.text(readers, MAX_NAME))
 
 
-def _row(told: object, process: str) -> Row:
-    row = Row(*_exactly(told, len(Row._fields)))
+def _row(payload: object, process: str) -> StreamRow:
+    row = StreamRow(*_exactly(payload, len(StreamRow._fields)))
     if row.process != process or not fields.text(row.id, 100).startswith(f"{process}."):
-        raise ValueError("a process tells of its own streams only")
+        raise ValueError("a process may tell of its own streams only")
     if fields.text(row.state, 20) not in {*State}:
-        raise ValueError("a stream is in no such state")
+        raise ValueError("a stream cannot be in this state")
     return row._replace(
         route=fields.text(row.route, MAX_TEXT),
         topics=tuple(fields.text(topic, MAX_NAME) for topic in fields.listed(row.topics, MAX_TOPICS)),
@@ -73,8 +74,8 @@ def _row(told: object, process: str) -> Row:
     )
 
 
-def _exactly(told: object, parts: int) -> list[Any]:
-    found = fields.listed(told, parts)
-    if len(found) != parts:
-        raise ValueError(f"it has {parts} parts")
-    return found
+def _exactly(payload: object, parts: int) -> list[Any]:
+    values = fields.listed(payload, parts)
+    if len(values) != parts:
+        raise ValueError(f"it must have {parts} parts, not {len(values)}")
+    return values

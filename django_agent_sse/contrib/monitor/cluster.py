@@ -1,4 +1,4 @@
-"""All processes as one picture: read from their reports. Who looks costs the log two reads a second, however many look here."""
+"""All processes in one view, from their reports. However many people look here, the log is read twice a second."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...eventlog.backend import event_log
 from ...eventlog.base import EventLog
@@ -16,36 +17,42 @@ from ...eventlog.failure_log import public_words
 from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
 from ...runtime.safe_text import printable
+from ...streams.cluster import Readers
+from ...streams.identity import this_process
+from ...streams.snapshot import Snapshot
 from .answers import NONE, Answer, answers_of
-from .commands import Watch
+from .commands import WatchRows
 from .history import History
-from .inspector import Looker, Question
-from .process import this_process
+from .inspector import TOPICS, StreamInspector, StreamQuery, StreamRow
+from .report_json import decode
 from .reporter import LIFE, REPORTS, ROWS
-from .service import monitor, tell
-from .stats import Row, Snapshot, decode
+from .service import broadcast, monitor
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
-READ = 0.8
-"""Seconds for which a picture is new enough."""
-STALE = 11.0
-"""Seconds without a report, two of them and a little, after which a process is said to be late."""
-GONE_SHOWN = 60.0
-"""Seconds for which a process that fell out is still told of."""
-ROWS_HOLD = 4.0
-"""Seconds for which rows hold."""
-ASK_AGAIN = 5.0
+FRESH_SECONDS = 0.8
+"""How long what was read is new enough."""
+LATE_SECONDS = 11.0
+"""Seconds without a report, two of them and a little, after which a process is late."""
+LOST_SHOWN_SECONDS = 60.0
+"""How long a process that stopped reporting is still shown."""
+ROWS_SECONDS = 4.0
+"""How long an answer with rows holds."""
+QUERY_INTERVAL = 5.0
+"""Seconds between two commands that ask for the same rows."""
+ANSWER_TIMEOUT = 2.0
+"""Seconds within which processes should answer."""
 PAGE = 256
-MOST = 20_000
-"""Reports that are read at most where one begins to look: those of 300 processes, for as long as reports are kept."""
-AHEAD = 3600.0
+MAX_FIRST_READ = 20_000
+"""Reports that are read at most by a view that begins: those of 300 processes, for as long as reports are kept."""
+CLOCK_SKEW = 3600.0
 """Seconds that another machine's clock may be before this one's."""
+COUNTED = ("reporting", "late")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One process, and what is thought of it: ``reporting``, ``late``, ``gone`` (it fell out) or ``ended`` (it said so)."""
+class ProcessStatus:
+    """One process, and its state: ``reporting``, ``late``, ``gone`` (it stopped reporting) or ``ended`` (it said so)."""
 
     snapshot: Snapshot
     state: str
@@ -53,59 +60,40 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class ClusterSnapshot:
     """Every process at one moment.
 
     Attributes:
         at: When, in seconds since 1970.
         local: It is this process alone: the log does not cross processes, or reports are switched off.
-        processes: Those that are counted, and those that have just stopped.
+        processes: Those that count, and those that have just stopped.
         series: See ``History.series``.
         rates: ``events`` and ``bytes``, a second.
-        trouble: Why it is not new.
+        error: Why it is not new; empty where it is.
     """
 
     at: float
     local: bool
-    processes: tuple[Seen, ...]
+    processes: tuple[ProcessStatus, ...]
     series: Mapping[str, list[float]]
     rates: Mapping[str, float]
-    trouble: str = ""
+    error: str = ""
 
     @property
     def counted(self) -> list[Snapshot]:
         """The processes whose reports hold."""
-        return [seen.snapshot for seen in self.processes if seen.state in ("reporting", "late")]
+        return [status.snapshot for status in self.processes if status.state in COUNTED]
 
     def total(self, name: str) -> int:
-        """Over all that are counted."""
+        """Return the sum of a number over all processes that count."""
         return sum(snapshot.total(name) for snapshot in self.counted)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readers:
-    """How many streams follow topics.
-
-    Attributes:
-        told: Of each process: the counts, and whether these are of all topics that it has readers of.
-        missing: Processes that have not answered in time.
-    """
-
-    told: tuple[tuple[Mapping[str, int], bool], ...] = ()
-    missing: int = 0
-
-    def of(self, topic: str) -> int | None:
-        """Those of one topic; ``None`` where some process may have more than it told of."""
-        if self.missing or any(not whole and topic not in counts for counts, whole in self.told):
-            return None
-        return sum(counts.get(topic, 0) for counts, _ in self.told)
-
-
-class Board:
+class ClusterView:
     """One per process; used from any loop.
 
     Attributes:
-        skipped: Events of the monitor's topics that were no reports.
+        skipped: Events of the monitor's topics that were not reports.
     """
 
     def __init__(self) -> None:
@@ -116,38 +104,38 @@ class Board:
         self._log: EventLog | None = None
         self._history = History()
         self._cursors: dict[str, tuple[str, int]] = {}
-        self._answers: dict[tuple[str, Question], Answer] = {}
+        self._answers: dict[tuple[str, StreamQuery], Answer] = {}
         self._read_at = 0.0
-        self._looker = Looker()
-        self._asked: dict[Question, float] = {}
-        self._trouble = ""
+        self._inspector = StreamInspector()
+        self._asked: dict[StreamQuery, float] = {}
+        self._error = ""
         self.skipped = 0
 
-    async def look(self, within: float = READ) -> Picture:
-        """The picture of this moment, or of so many seconds before."""
+    async def look(self, within: float = FRESH_SECONDS) -> ClusterSnapshot:
+        """Return all processes as they are now, or were at most so many seconds ago."""
         if time.monotonic() - self._read_at >= within:
             await asyncio.wrap_future(readers.submit(lambda: self.read(within)))
-        return self.picture()
+        return self.snapshot()
 
-    def read(self, within: float = READ) -> None:
+    def read(self, within: float = FRESH_SECONDS) -> None:
         """Read what is new; blocks."""
         with self._lock:
             if time.monotonic() - self._read_at < within:
-                return
+                return  # another thread has read it while this one waited for the lock
             log = event_log()
             if log is not self._log:
                 self._log, self._cursors, self._history, self._answers = log, {}, History(), {}
             if self.local:
-                self._history.take(self._looker.snapshot())
+                self._history.take(self._inspector.snapshot())
             else:
                 try:
-                    self._take(log, REPORTS)
-                    self._take(log, ROWS)
-                    self._trouble = ""
+                    self._read_topic(log, REPORTS)
+                    self._read_topic(log, ROWS)
+                    self._error = ""
                 except AgentSSEError as error:
-                    self._trouble = public_words(error)
+                    self._error = public_words(error)
                 except Exception as error:  # whatever is the matter with the log: the page lives, and says it
-                    self._trouble = printable(error, 500)
+                    self._error = printable(error, 500)
             self._history.forget(now := time.time())
             self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < LIFE}
             self._read_at = time.monotonic()
@@ -160,7 +148,7 @@ class Board:
         except AgentSSEError:
             return True
 
-    def _take(self, log: EventLog, topic: str) -> None:
+    def _read_topic(self, log: EventLog, topic: str) -> None:
         epoch, cursor = self._cursors.get(topic, ("", 0))
         while True:
             try:
@@ -170,14 +158,15 @@ class Board:
                 epoch, cursor = self._cursors[topic] = log.state(topic).epoch, max(cursor + 1, error.offset)
                 continue
             if page.epoch != epoch:
-                epoch, cursor = page.epoch, max(0, page.top - MOST)
+                # The first read, or the topic was made anew: nothing older than the last MAX_FIRST_READ reports matters.
+                epoch, cursor = page.epoch, max(0, page.top - MAX_FIRST_READ)
                 if page.epoch:
                     continue
             for record in page.records:
                 cursor = record.offset
                 try:
                     self._take_report(record.event.data)
-                except Exception as error:  # whatever stands there: the page lives
+                except Exception as error:  # anybody may have written it, and the page must live
                     self._skip(topic, cursor, error)
             self._cursors[topic] = epoch, cursor
             if not page.records or cursor >= page.top:
@@ -185,111 +174,129 @@ class Board:
 
     def _take_report(self, text: str) -> None:
         snapshot, more = decode(text)
-        if snapshot.at > time.time() + AHEAD:
-            raise ValueError("it tells of the future")
-        answers = [*answers_of(snapshot, more.get("answers", []))]
+        if snapshot.at > time.time() + CLOCK_SKEW:
+            raise ValueError("its time is in the future")
+        answers = [*answers_of(snapshot, more.get("answers", []))]  # all of them are looked at before any of it is taken
         self._history.take(snapshot)
-        for question, answer in answers:
-            self._answers[snapshot.process.id, question] = answer
+        for query, answer in answers:
+            self._answers[snapshot.process.id, query] = answer
 
     def _skip(self, topic: str, offset: int, error: Exception) -> None:
-        """Leave a report alone; the log says it of the first one."""
+        """Pass over a report; the log says so of the first one."""
         if not self.skipped:
             logger.warning(
-                "event %d of %s is no report of a process, and is skipped: %s. Who can write to the event log? This is said once",
+                "event %d of %s is not a report of a process, and is skipped: %s. Who can write to the event log? "
+                "This is said once",
                 *(offset, topic, printable(error)),
             )
         self.skipped += 1
 
-    def picture(self) -> Picture:
-        """What was read last."""
+    def snapshot(self) -> ClusterSnapshot:
+        """Return what was read last."""
         with self._lock:
             now, local = time.time(), self.local
-            seen = [_seen(snapshot, now, local) for snapshot in self._history.latest()]
-            shown = [one for one in seen if one.state != "ended" and (one.state != "gone" or one.age < GONE_SHOWN)]
-            counted = [one.snapshot.process.id for one in shown if one.state in ("reporting", "late")]
-            return Picture(
+            statuses = [_status(snapshot, now, local) for snapshot in self._history.latest()]
+            shown = [
+                status
+                for status in statuses
+                if status.state != "ended" and (status.state != "gone" or status.age < LOST_SHOWN_SECONDS)
+            ]
+            counted = [status.snapshot.process.id for status in shown if status.state in COUNTED]
+            return ClusterSnapshot(
                 at=now,
                 local=local,
-                processes=tuple(sorted(shown, key=lambda one: (one.snapshot.process.host, one.snapshot.process.pid))),
+                processes=tuple(sorted(shown, key=lambda status: (status.snapshot.process.host, status.snapshot.process.pid))),
                 series=self._history.series(now),
                 rates={name: sum(self._history.rate(id, name) for id in counted) for name in ("events", "bytes")},
-                trouble=self._trouble,
+                error=self._error,
             )
 
-    async def ask(self, question: Question) -> None:
-        """Have the rows that fit reported by every process for a while; call it again and again.
+    async def ask(self, query: StreamQuery) -> None:
+        """Have every process report the rows that fit, for a while; call it again for as long as somebody looks.
 
         Raises:
             EventLogError: The log cannot be written.
         """
         now = time.monotonic()
-        if self.local or now - self._asked.get(question, -ASK_AGAIN) < ASK_AGAIN:
+        if self.local or now - self._asked.get(query, -QUERY_INTERVAL) < QUERY_INTERVAL:
             return
-        self._asked = {one: at for one, at in self._asked.items() if now - at < LIFE} | {question: now}
-        await tell(Watch(id=f"{this_process().id}-{hash(question):x}", question=question, until=time.time() + LIFE))
+        self._asked = {other: at for other, at in self._asked.items() if now - at < LIFE} | {query: now}
+        # One id for one query of this process: asking again prolongs it, and does not make the others answer twice.
+        await broadcast(WatchRows(id=f"{this_process().id}-{hash(query):x}", question=query, until=time.time() + LIFE))
 
-    def rows(self, question: Question) -> tuple[list[Row], int, int]:
-        """The rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
+    def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int, int]:
+        """Return the rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
         if self.local:
-            rows, matched = self._looker.rows(question)
+            rows, matched = self._inspector.rows(query)
             return rows, matched, 0
-        picture, found, matched, missing = self.picture(), list[Row](), 0, 0
-        for snapshot in picture.counted:
-            answer = self._answers.get((snapshot.process.id, question), NONE)
-            if picture.at - answer.at > ROWS_HOLD:
-                missing += not question.process or question.process == snapshot.process.id
+        cluster, rows, matched, missing = self.snapshot(), list[StreamRow](), 0, 0
+        for snapshot in cluster.counted:
+            answer = self._answers.get((snapshot.process.id, query), NONE)
+            if cluster.at - answer.at > ROWS_SECONDS:
+                missing += not query.process or query.process == snapshot.process.id
                 continue
-            found += answer.rows
+            rows += answer.rows
             matched += answer.matched
-        return sorted(found, key=_order(question), reverse=question.sort.startswith("-")), matched, missing
+        return sorted(rows, key=_order(query), reverse=query.sort.startswith("-")), matched, missing
 
-    async def answers(self, question: Question, patience: float = 2.0) -> tuple[list[Row], int, int]:
-        """What ``rows`` tells once every process has answered, or when that has taken too long.
+    async def answers(self, query: StreamQuery, timeout: float = ANSWER_TIMEOUT) -> tuple[list[StreamRow], int, int]:
+        """Return what ``rows`` returns once every process has answered, or after so many seconds.
 
         Raises:
             EventLogError: The log cannot be written.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             await self.look()
-            await self.ask(question)
-            rows, matched, missing = self.rows(question)
+            await self.ask(query)
+            rows, matched, missing = self.rows(query)
             if not missing or time.monotonic() >= deadline:
                 return rows, matched, missing
-            await asyncio.sleep(READ / 4)
+            await asyncio.sleep(FRESH_SECONDS / 4)
 
-    async def readers(self, prefix: str, patience: float = 2.0) -> Readers:
-        """How many streams of all processes follow each topic that begins so.
+    # What the rest of the package asks: see ``streams.cluster``
+
+    async def processes(self) -> tuple[list[Snapshot], dict[str, int]]:
+        """Return every process that counts, this one as it is now, and how many report, are late, or are gone."""
+        cluster = await self.look()
+        states = dict.fromkeys((*COUNTED, "gone"), 0)
+        for status in cluster.processes:
+            states[status.state] += 1
+        others = [snapshot for snapshot in cluster.counted if snapshot.process.id != this_process().id]
+        return [self._inspector.snapshot(), *others], states
+
+    async def readers(self, prefix: str, timeout: float = ANSWER_TIMEOUT) -> Readers:
+        """Return how many streams of all processes follow each topic that begins so.
 
         Raises:
             EventLogError: The log cannot be written.
         """
         if self.local:
-            return Readers(told=(_told(*self._looker.readers(prefix)),))
-        question = Question(readers=prefix)
-        _, _, missing = await self.answers(question, patience)
-        ids = [snapshot.process.id for snapshot in self.picture().counted]
-        answers = [answer for id in ids if (answer := self._answers.get((id, question))) is not None]
-        return Readers(told=tuple(_told(answer.readers, answer.matched) for answer in answers), missing=missing)
+            return Readers(counts=(_whole(*self._inspector.readers(prefix)),), limit=TOPICS)
+        query = StreamQuery(readers=prefix)
+        _, _, missing = await self.answers(query, timeout)
+        ids = [snapshot.process.id for snapshot in self.snapshot().counted]
+        answers = [answer for id in ids if (answer := self._answers.get((id, query))) is not None]
+        counts = tuple(_whole(answer.readers, answer.matched) for answer in answers)
+        return Readers(counts=counts, missing=missing, limit=TOPICS)
 
 
-def _told(counts: Mapping[str, int], topics: int) -> tuple[Mapping[str, int], bool]:
+def _whole(counts: Mapping[str, int], topics: int) -> tuple[Mapping[str, int], bool]:
     return counts, len(counts) == topics
 
 
-def _order(question: Question):  # type: ignore[no-untyped-def]
-    column = question.sort.lstrip("-")
+def _order(query: StreamQuery) -> Callable[[StreamRow], tuple[Any, str]]:
+    column = query.sort.lstrip("-")
     return lambda row: (-row.idle if column == "wrote" else getattr(row, column, row.opened), row.id)
 
 
-def _seen(snapshot: Snapshot, now: float, local: bool) -> Seen:
+def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus:
     age = max(0.0, now - snapshot.at)
     if local:
-        return Seen(snapshot=snapshot, state="reporting", age=0.0)
-    state = "ended" if snapshot.last else "reporting" if age < STALE else "late" if age < LIFE else "gone"
-    return Seen(snapshot=snapshot, state=state, age=age)
+        return ProcessStatus(snapshot=snapshot, state="reporting", age=0.0)
+    state = "ended" if snapshot.last else "reporting" if age < LATE_SECONDS else "late" if age < LIFE else "gone"
+    return ProcessStatus(snapshot=snapshot, state=state, age=age)
 
 
-board = Board()
-os.register_at_fork(after_in_child=board._reset)
+cluster_view = ClusterView()
+os.register_at_fork(after_in_child=cluster_view._reset)

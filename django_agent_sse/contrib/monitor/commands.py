@@ -1,7 +1,7 @@
-"""What staff asks of all processes: to see rows, to close streams, to drain. Events of one topic, obeyed by whom they are for.
+"""Commands of staff to all processes: show rows, close streams, drain. Events of one topic; each process executes its own.
 
-Each is signed with the project's ``SECRET_KEY``, so that whoever can write to the log cannot command anything, and says when that
-was: a copy of an old one is not obeyed again.
+Each is signed with the project's ``SECRET_KEY``, so that whoever can write to the log cannot command anything. The signature
+covers the time, so that a copy of an old command does nothing.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from ...eventlog.notify.notifier import ringer
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
+from ...streams.identity import this_process
 from ...streams.loop_state import LoopState, OpenStream
 from ...streams.registry import registry
 from ...wire.event import MAX_RETRY, Event
-from .inspector import Looker, Question, id_of
-from .process import this_process
+from .inspector import StreamInspector, StreamQuery, id_of
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
 COMMANDS = InternalTopic("sse.monitor.commands")
 LIFE = 120.0
-"""Seconds for which a command holds after it was signed, by clocks that may be as far apart."""
+"""Seconds for which a command holds after it was signed. The clocks of machines may differ by as much."""
 MAX_BYTES = 65_536
-"""Bytes of a signed command; what is larger is none. What the admin's pages ask for, whatever is typed there, has fewer."""
-WAVE = 100
+"""The most bytes of a signed command. What the admin's pages send, whatever is typed there, has fewer."""
+BATCH_SIZE = 100
 """Streams that are ended at once; more would hold up the others of the loop."""
-PAUSE = 0.05
-"""Seconds between two waves."""
+BATCH_INTERVAL = 0.05
+"""Seconds between two batches."""
 JITTER = 0.5
-"""With more than one stream, each client's ``retry`` is drawn from this share around what staff asked for."""
+"""Where several streams are closed, each ``retry`` is what staff asked for, more or less this share: clients must not all come
+back at once."""
 DRAINED_SECONDS = 300.0
-"""How long a process that was drained takes no streams, unless it is told otherwise before."""
+"""How long a drained process takes no streams, unless it is told otherwise before."""
 
 
 def _new_id() -> str:
@@ -52,11 +53,11 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """Report the rows that fit a question, until then (seconds since 1970)."""
+class WatchRows:
+    """Report the rows that fit a query, until then (seconds since 1970)."""
 
     id: str = field(default_factory=_new_id)
-    question: Question
+    question: StreamQuery
     until: float
 
 
@@ -92,34 +93,34 @@ class Drain:
     by: str = ""
 
 
-Command = Watch | Close | Drain
-_KINDS: dict[str, type[Watch] | type[Close] | type[Drain]] = {"watch": Watch, "close": Close, "drain": Drain}
+Command = WatchRows | Close | Drain
+_KINDS: dict[str, type[WatchRows] | type[Close] | type[Drain]] = {"watch": WatchRows, "close": Close, "drain": Drain}
 
 
 class CommandRefused(ValueError):
-    """What stands in the log among commands is none that may be obeyed."""
+    """An event among the commands in the log must not be executed."""
 
 
 def event_of(command: Command) -> Event:
-    """As it stands in the log: signed now."""
-    kind = type(command).__name__.lower()
+    """Return a command as it stands in the log, signed now."""
+    kind = next(word for word, command_type in _KINDS.items() if type(command) is command_type)
     return Event(_signer().sign_object([kind, time.time(), dataclasses.asdict(command)]), event=kind)
 
 
 def command_of(event: Event) -> Command:
-    """What stands in the log.
+    """Return the command that an event of the log holds.
 
     Raises:
-        CommandRefused: It is not signed, or not lately, or of another version.
+        CommandRefused: It is not signed, or was not signed lately, or another version wrote it.
     """
     if len(event.data) > MAX_BYTES:
-        raise CommandRefused(f"it has {len(event.data):,} characters, more than any command")
+        raise CommandRefused(f"it has {len(event.data):,} characters, more than any command has")
     try:
-        kind, at, told = _signer().unsign_object(event.data)
+        kind, at, payload = _signer().unsign_object(event.data)
         age = time.time() - at
         if kind == "watch":
-            told["question"] = Question(**told["question"])
-        command = _KINDS[kind](**told)
+            payload["question"] = StreamQuery(**payload["question"])
+        command = _KINDS[kind](**payload)
     except signing.BadSignature:
         raise CommandRefused("it is not signed with this process's SECRET_KEY, or one of its SECRET_KEY_FALLBACKS") from None
     except (TypeError, ValueError, KeyError) as error:
@@ -134,35 +135,33 @@ def _signer() -> signing.Signer:
     return signing.Signer(salt=f"django_agent_sse.{COMMANDS}")
 
 
-def obey(command: Close | Drain, looker: Looker) -> int:
-    """Do it in this process; how many streams are ended by it. From any thread."""
+def execute(command: Close | Drain, inspector: StreamInspector) -> int:
+    """Execute a command in this process, from any thread. Return how many streams it ends."""
     if isinstance(command, Drain):
         if command.process != this_process().id:
             return 0
         registry.drain(DRAINED_SECONDS if command.on else 0.0)
-        streams = looker.find(Question()) if command.on else []
+        streams = inspector.find(StreamQuery()) if command.on else []
     else:
-        streams = _meant(command, looker)
+        streams = _meant(command, inspector)
     if streams or isinstance(command, Drain):
-        told = "%s: %d streams are ended here, as %s asked (%s)"
-        by, reason = printable(command.by, 150) or "somebody", printable(command.reason) or "no reason"
-        logger.warning(told, type(command).__name__.lower(), len(streams), by, reason)
+        kind, by = type(command).__name__.lower(), printable(command.by, 150) or "somebody"
+        reason = printable(command.reason) or "no reason"
+        logger.warning("%s: %d streams are ended here, as %s asked (%s)", kind, len(streams), by, reason)
     _end(streams, command.retry)
     return len(streams)
 
 
-def _meant(command: Close, looker: Looker) -> list[OpenStream]:
+def _meant(command: Close, inspector: StreamInspector) -> list[OpenStream]:
+    here = this_process().id
     if command.stream:
-        if not command.stream.startswith(f"{this_process().id}."):
+        if not command.stream.startswith(f"{here}."):
             return []
-        return [stream for stream in looker.find(Question()) if id_of(stream) == command.stream]
-    if not (command.user or command.route or command.process):
+        return [stream for stream in inspector.find(StreamQuery()) if id_of(stream) == command.stream]
+    # A command that names nothing must close nothing, though a query without filters fits every stream.
+    if not (command.user or command.route or command.process) or command.process not in ("", here):
         return []
-    return looker.find(Question(user=command.user, route=command.route, process=command.process)) if _here(command) else []
-
-
-def _here(command: Close) -> bool:
-    return command.process in ("", this_process().id)
+    return inspector.find(StreamQuery(user=command.user, route=command.route, process=command.process))
 
 
 def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
@@ -171,23 +170,23 @@ def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
         own = [stream for stream in tuple(mine.streams) if stream in wanted]
         if own:
             with contextlib.suppress(RuntimeError):  # the loop closed in between
-                mine.loop.call_soon_threadsafe(_end_wave, mine, own, retry, len(wanted) > 1)
+                mine.loop.call_soon_threadsafe(_end_batch, mine, own, retry, len(wanted) > 1)
 
 
-def _end_wave(mine: LoopState, streams: list[OpenStream], retry: int | None, several: bool) -> None:
-    for stream in streams[:WAVE]:
+def _end_batch(mine: LoopState, streams: list[OpenStream], retry: int | None, several: bool) -> None:
+    for stream in streams[:BATCH_SIZE]:
         later = int(retry * random.uniform(1 - JITTER, 1 + JITTER)) if retry is not None and several else retry
         stream.end(Ending.KICKED, retry=None if later is None else min(later, MAX_RETRY))
-    if rest := streams[WAVE:]:
-        asyncio.get_running_loop().call_later(PAUSE, _end_wave, mine, rest, retry, several)
+    if rest := streams[BATCH_SIZE:]:
+        asyncio.get_running_loop().call_later(BATCH_INTERVAL, _end_batch, mine, rest, retry, several)
 
 
-async def hear(log: EventLog, told: Callable[[object], None]) -> Callable[[], None]:
-    """Have ``told`` called on the running loop, which is the caller's own, for commands in a log; what ends that."""
-    bell.listen(told, only=COMMANDS)
+async def subscribe(log: EventLog, on_notify: Callable[[object], None]) -> Callable[[], None]:
+    """Have ``on_notify`` called on the running loop when a log has new commands. Return what ends that."""
+    bell.listen(on_notify, only=COMMANDS)
     if (doorbell := log.doorbell) is not None:
         await doorbell.follow(COMMANDS)
         return lambda: doorbell.unfollow(COMMANDS)
-    watch = ringer.watch(log, told)
+    watch = ringer.watch(log, on_notify)
     watch.add(COMMANDS)
     return lambda: watch.discard(COMMANDS)

@@ -1,23 +1,23 @@
-"""The last five minutes of every process, from what each reported: the lines of the sparklines, and rates of this moment."""
+"""The last five minutes of every process, from its reports: points of the sparklines, and rates."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
-from .stats import Snapshot
+from ...streams.snapshot import Snapshot
 
 BUCKET = 5.0
-"""Seconds of one point."""
+"""Seconds of one point of a sparkline."""
 POINTS = 60
 PROCESSES = 2_000
-"""Processes whose past is kept at most."""
+"""The most processes whose past is kept."""
 GAUGES = ("open", "slow")
 COUNTERS = ("events", "bytes", "refused", "errors")
-HELD = 2
+HELD_BUCKETS = 2
 """A gauge holds for so many buckets after the one in which it was reported."""
-YOUNG = 2 * BUCKET
-"""The first report of a process that is younger tells of what happened just now."""
+YOUNG_SECONDS = 2 * BUCKET
+"""The first report of a process that is younger counts what happened just now."""
 RECENT = 5.0
 """Seconds over which the rates of this moment are taken."""
 
@@ -33,19 +33,19 @@ class _Past:
 
 
 class History:
-    """Takes snapshots, in any order of processes and in time for each."""
+    """Takes snapshots: those of one process in the order of their times, those of several in any order."""
 
     def __init__(self) -> None:
         self._pasts: dict[str, _Past] = {}
 
     def take(self, snapshot: Snapshot) -> None:
-        """One more.
+        """Take one snapshot.
 
         Raises:
-            ValueError: It is of more processes than are kept.
+            ValueError: More processes have reported than are kept.
         """
         if len(self._pasts) >= PROCESSES and snapshot.process.id not in self._pasts:
-            raise ValueError(f"more than {PROCESSES:,} processes have told of themselves")
+            raise ValueError(f"more than {PROCESSES:,} processes have reported")
         past = self._pasts.setdefault(snapshot.process.id, _Past())
         before = past.recent[-1] if past.recent else None
         if before is not None and snapshot.at <= before.at:
@@ -53,53 +53,53 @@ class History:
         bucket = int(snapshot.at // BUCKET)
         past.gauges[bucket] = tuple(0 if snapshot.last else snapshot.total(name) for name in GAUGES)
         past.ended = bucket if snapshot.last else None
-        if before is not None or snapshot.at - snapshot.process.since < YOUNG:
+        if before is not None or snapshot.at - snapshot.process.since < YOUNG_SECONDS:
             sums = past.counters[bucket]
             for place, name in enumerate(COUNTERS):
                 sums[place] += max(0, snapshot.total(name) - (before.total(name) if before is not None else 0))
         past.recent.append(snapshot)
 
     def latest(self) -> list[Snapshot]:
-        """The newest of each process."""
+        """Return the newest snapshot of each process."""
         return [past.recent[-1] for past in self._pasts.values() if past.recent]
 
     def forget(self, now: float) -> None:
         """Drop what is too old to be drawn."""
         oldest = int(now // BUCKET) - POINTS
         for id, past in [*self._pasts.items()]:
-            past.gauges = {bucket: one for bucket, one in past.gauges.items() if bucket >= oldest}
+            past.gauges = {bucket: gauges for bucket, gauges in past.gauges.items() if bucket >= oldest}
             for bucket in [bucket for bucket in past.counters if bucket < oldest]:
                 del past.counters[bucket]
             if not past.gauges and past.recent and past.recent[-1].at < now - BUCKET * POINTS:
                 del self._pasts[id]
 
     def series(self, now: float) -> dict[str, list[float]]:
-        """By name, ``POINTS`` numbers, the newest last: gauges, and counters a second, but refusals and errors each.
+        """Return ``POINTS`` numbers by name, the newest last: gauges, counters a second, and how many refusals and errors.
 
         The bucket that is still being filled is left out: it would look like a fall.
         """
         newest = int(now // BUCKET) - 1
-        found: dict[str, list[float]] = {name: [0.0] * POINTS for name in (*GAUGES, *COUNTERS, "processes")}
+        series: dict[str, list[float]] = {name: [0.0] * POINTS for name in (*GAUGES, *COUNTERS, "processes")}
         for past in self._pasts.values():
             for point in range(POINTS):
                 bucket = newest - POINTS + 1 + point
                 held: tuple[int, ...] | None = next(
-                    (past.gauges[bucket - back] for back in range(HELD + 1) if bucket - back in past.gauges), None
+                    (past.gauges[bucket - back] for back in range(HELD_BUCKETS + 1) if bucket - back in past.gauges), None
                 )
                 if held is not None and (past.ended is None or bucket < past.ended):
-                    found["processes"][point] += 1
+                    series["processes"][point] += 1
                     for name, gauge in zip(GAUGES, held, strict=True):
-                        found[name][point] += gauge
+                        series[name][point] += gauge
                 if bucket in past.counters:
                     for name, value in zip(COUNTERS, past.counters[bucket], strict=True):
-                        found[name][point] += value if name in ("refused", "errors") else value / BUCKET
-        return found
+                        series[name][point] += value if name in ("refused", "errors") else value / BUCKET
+        return series
 
     def rate(self, id: str, name: str) -> float:
-        """A counter of a process, a second, over the last ``RECENT`` seconds that it told of."""
+        """Return how much a counter of a process grew a second, over the last ``RECENT`` seconds of its reports."""
         recent = self._pasts[id].recent
         if len(recent) < 2:
             return 0.0
         last = recent[-1]
-        first = next(one for one in reversed(recent) if one is recent[0] or last.at - one.at >= RECENT)
+        first = next(each for each in reversed(recent) if each is recent[0] or last.at - each.at >= RECENT)
         return max(0.0, last.total(name) - first.total(name)) / max(last.at - first.at, 0.001)

@@ -28,10 +28,11 @@ from ...exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable
 from ...streams.registry import open_streams, registry
+from ...streams.snapshot import Snapshot
 from ...wire.event import Event
-from .commands import COMMANDS, Command, CommandRefused, Watch, command_of, hear, obey
-from .inspector import Looker, Question
-from .stats import Snapshot, encode
+from .commands import COMMANDS, Command, CommandRefused, WatchRows, command_of, execute, subscribe
+from .inspector import StreamInspector, StreamQuery
+from .report_json import encode
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
@@ -69,8 +70,8 @@ class Reporter:
         self._loop = asyncio.SelectorEventLoop()
         self._wake = asyncio.Event()
         self._stopped = False
-        self.looker = Looker()
-        self._questions: dict[str, Watch] = {}
+        self.looker = StreamInspector()
+        self._questions: dict[str, WatchRows] = {}
         self._obeyed: deque[str] = deque(maxlen=REMEMBERED)
         self._log: EventLog | None = None
         self._unfollow: Callable[[], None] = _nothing
@@ -140,7 +141,7 @@ class Reporter:
         if log is not self._log:
             self._unfollow()
             self._unfollow, self._log = _nothing, None
-            self._unfollow = await hear(log, self._told)
+            self._unfollow = await subscribe(log, self._told)
             self._log, self._epoch, self._news = log, None, True
         return log
 
@@ -180,7 +181,7 @@ class Reporter:
 
     def _rows(self) -> str:
         """The answers to all questions; equal ones are answered once."""
-        answers: dict[Question, Any] = {}
+        answers: dict[StreamQuery, Any] = {}
         for watch in self._questions.values():
             if watch.question not in answers:
                 answers[watch.question] = self._answer(watch.question)
@@ -193,7 +194,7 @@ class Reporter:
             return found
         return dataclasses.replace(found, problems={**found.problems, "commands": f"{self._refused:,}"})
 
-    def _answer(self, question: Question) -> list[Any]:
+    def _answer(self, question: StreamQuery) -> list[Any]:
         if question.readers is None:
             return [*self.looker.rows(question), {}]
         counts, topics = self.looker.readers(question.readers)
@@ -233,7 +234,7 @@ class Reporter:
                 if news:
                     self._refuse(record.offset, error)
                 continue
-            if isinstance(command, Watch) or news:
+            if isinstance(command, WatchRows) or news:
                 self.take(command)
             else:
                 self._obeyed.append(command.id)
@@ -265,7 +266,7 @@ class Reporter:
 
     def take(self, command: Command) -> None:
         """A command, once."""
-        if isinstance(command, Watch):
+        if isinstance(command, WatchRows):
             if command.id not in self._questions:
                 self._rows_at = 0.0
             self._questions[command.id] = command
@@ -273,7 +274,7 @@ class Reporter:
                 del self._questions[next(iter(self._questions))]
         elif command.id not in self._obeyed:
             self._obeyed.append(command.id)
-            obey(command, self.looker)
+            execute(command, self.looker)
             self._report_at = 0.0  # what has changed is told at once
 
 

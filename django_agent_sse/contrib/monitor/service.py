@@ -12,8 +12,8 @@ from django.core.signals import setting_changed
 from ...eventlog.backend import event_log
 from ...exceptions import AgentSSEError
 from ...runtime.pools import under_test, writers
-from .commands import COMMANDS, Close, Command, Drain, event_of, obey
-from .inspector import Looker
+from .commands import COMMANDS, Close, Command, Drain, event_of, execute
+from .inspector import StreamInspector
 from .options import monitor_options
 from .reporter import Reporter, in_use
 
@@ -92,7 +92,7 @@ monitor = Monitor()
 os.register_at_fork(after_in_child=monitor.forked)
 
 
-async def tell(command: Command) -> None:
+async def broadcast(command: Command) -> None:
     """Have a command obeyed by every process that it is for; where the log does not reach them, by this one.
 
     Raises:
@@ -102,7 +102,7 @@ async def tell(command: Command) -> None:
     if log.crosses_processes and monitor_options().reports:
         await asyncio.wrap_future(writers.submit(lambda: log.append(COMMANDS, event_of(command))))
     if isinstance(command, Close | Drain) and not monitor.thread:
-        obey(command, Looker())
+        execute(command, StreamInspector())
 
 
 def _changed(*, setting: str, **_: object) -> None:

@@ -6,6 +6,7 @@ import os
 
 import django
 
+APPS = ("django_agent_sse", "agent_sse_monitor")
 PERMISSIONS = {
     "looks": ["view_livestreams", "view_logtopic"],
     "closes": ["view_livestreams", "close_livestreams"],
@@ -23,7 +24,7 @@ def seed() -> None:
     User.objects.create_superuser("admin", password="secret")
     for name, codenames in PERMISSIONS.items():
         user = User.objects.create_user(name, password="secret", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames, content_type__app_label="django_agent_sse"))
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames, content_type__app_label__in=APPS))
     for name in ("alice", "bob", "carol", "dan"):
         User.objects.create_user(name, password="secret")
 

@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_agent_sse",
+    "django_agent_sse.contrib.monitor",
 ]
 POLICY = "tests.monitor.site.policy.content_security_policy"
 MIDDLEWARE = [

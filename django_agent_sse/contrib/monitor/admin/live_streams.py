@@ -14,26 +14,26 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
-from django_agent_sse.contrib.monitor.service import tell
-from django_agent_sse.contrib.monitor.stats import State
+from django_agent_sse.admin.access import admin_required, admin_view
 from django_agent_sse.eventlog.failure_log import public_words
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.models import LiveStreams
 from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.state import State
 from django_agent_sse.streams.stream import Stream
 from django_agent_sse.views import SSEView
 
+from ..models import LiveStreams
+from ..service import broadcast
 from . import health
-from .access import admin_required, admin_view
 from .close_form import ClosingForm, NothingThere, Target, command_of
-from .live_view import Viewer, question_of
+from .live_view import Viewer, query_of
 
-EVERY = 1.0
+EVENT_INTERVAL = 1.0
 """Seconds between two events of the page."""
-AGAIN = 300.0
-"""Seconds after which the page's stream begins anew, and whoever looks is asked for the permission again."""
-FIRST = 0.7
-"""Seconds that the page waits for the other processes' rows."""
+MAX_DURATION = 300.0
+"""Seconds after which the page's stream begins anew, and the permission is asked for again."""
+FIRST_TIMEOUT = 0.7
+"""Seconds that the page waits for the other processes' rows before it is sent."""
 ORDERS = (
     ("-opened", "Newest first"),
     ("opened", "Oldest first"),
@@ -45,29 +45,29 @@ ORDERS = (
     ("user", "By user"),
     ("state", "By state"),
 )
-TEMPLATES = "admin/django_agent_sse/livestreams"
+TEMPLATES = "admin/agent_sse_monitor/livestreams"
 
 
 class LiveEvents(SSEView):
-    """The page's stream: one event a second with all that changes."""
+    """The stream of the page: one event a second with all that changes."""
 
     model_admin: Any = None
     serves_drained = True
 
     async def handle(self, c: Context, stream: Stream) -> None:
-        """Look, and tell."""
+        """Send what there is to see, for as long as the page is open."""
         viewer = await sync_to_async(self.model_admin.viewer)(c.request)
         while True:
             await stream.write(await viewer.look(c.request), event="monitor")
-            await stream.sleep(EVERY)
+            await stream.sleep(EVENT_INTERVAL)
 
 
 @admin.register(LiveStreams)
 class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The page "Live streams". For those with the permission ``django_agent_sse.view_livestreams``.
+    """The page "Live streams". For those with the permission ``agent_sse_monitor.view_livestreams``.
 
-    ``close_livestreams`` lets them close streams and drain processes; ``view_payloads`` shows ids that handlers wrote.
-    It is on Django's own admin site. For another: ``site.register(LiveStreams, LiveStreamsAdmin)``.
+    ``agent_sse_monitor.close_livestreams`` lets them close streams and drain processes, ``django_agent_sse.view_payloads`` see
+    ids that handlers wrote. It is on Django's own admin site. For another: ``site.register(LiveStreams, LiveStreamsAdmin)``.
     """
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -81,7 +81,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_close_permission(self, request: HttpRequest) -> bool:
         """Whether this user may close streams and drain processes."""
-        return bool(request.user.has_perm("django_agent_sse.close_livestreams"))
+        return bool(request.user.has_perm("agent_sse_monitor.close_livestreams"))
 
     def has_payload_permission(self, request: HttpRequest) -> bool:
         """Whether this user may see ids that handlers wrote."""
@@ -89,13 +89,13 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_urls(self) -> list[URLPattern]:
         guards = [admin_required(self)]
-        events = LiveEvents.as_view(model_admin=self, guards=guards, max_duration=AGAIN, heartbeat=15, retry=2000)
+        events = LiveEvents.as_view(model_admin=self, guards=guards, max_duration=MAX_DURATION, heartbeat=15, retry=2000)
         page: Any = admin_view(self.admin_site, self._page)
         close = self.admin_site.admin_view(self.close_view)
         return [
-            path("", page, name="django_agent_sse_livestreams_changelist"),
-            path("events/", events, name="django_agent_sse_livestreams_events"),
-            path("close/", close, name="django_agent_sse_livestreams_close"),
+            path("", page, name="agent_sse_monitor_livestreams_changelist"),
+            path("events/", events, name="agent_sse_monitor_livestreams_events"),
+            path("close/", close, name="agent_sse_monitor_livestreams_close"),
         ]
 
     # The page
@@ -104,11 +104,11 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         viewer = await sync_to_async(self.viewer)(request)
-        shown = await viewer.look_first(request, FIRST)
+        shown = await viewer.look_first(request, FIRST_TIMEOUT)
         return await sync_to_async(self._render)(request, viewer, shown)
 
     def viewer(self, request: HttpRequest) -> Viewer:
-        """Who looks, and at what; blocks.
+        """Return who looks, and at what; blocks.
 
         Raises:
             PermissionDenied: They may not.
@@ -116,7 +116,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
         return Viewer(
-            question=question_of(request.GET),
+            query=query_of(request.GET),
             user=str(request.user.pk),
             sees_payloads=self.has_payload_permission(request),
             closes=self.has_close_permission(request),
@@ -128,7 +128,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "title": "Live streams",
             "opts": self.opts,
             "shown": shown,
-            "asked": viewer.question,
+            "asked": viewer.query,
             "states": [str(state) for state in State],
             "orders": ORDERS,
             "empty": {},
@@ -142,7 +142,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return answer
 
     def _topics_page(self) -> str:
-        """The address of the page of topics, where this site has it."""
+        """Return the address of the page of topics, where this site has it."""
         try:
             return reverse(f"{self.admin_site.name}:django_agent_sse_logtopic_changelist")
         except NoReverseMatch:
@@ -151,7 +151,7 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # Closing
 
     def close_view(self, request: HttpRequest) -> HttpResponse:
-        """Asks what exactly is to be closed, and does it when that is confirmed by POST."""
+        """Ask what exactly to close, and close it when that is confirmed by POST."""
         if not (self.has_view_permission(request) and self.has_close_permission(request)):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD", "POST"):
@@ -174,19 +174,19 @@ class LiveStreamsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return answer
 
     def _close(self, request: HttpRequest, target: Target, form: ClosingForm) -> HttpResponse:
-        command, told = command_of(target, form, request.user.get_username())
+        command, summary = command_of(target, form, request.user.get_username())
         try:
-            async_to_sync(tell)(command)
+            async_to_sync(broadcast)(command)
         except AgentSSEError as error:
             messages.error(request, f"Nothing was closed: {public_words(error)}")
         else:
             LogEntry.objects.create(
                 user_id=cast(int, request.user.pk),
                 content_type_id=ContentType.objects.get_for_model(LiveStreams, for_concrete_model=False).pk,
-                object_id=(command.id)[:100],
-                object_repr=told[:200],
+                object_id=command.id[:100],
+                object_repr=summary[:200],
                 action_flag=CHANGE,
-                change_message=form.audit(told),
+                change_message=form.audit(summary),
             )
-            messages.success(request, f"{told} Every process has been told; it takes less than a second.")
-        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:django_agent_sse_livestreams_changelist"))
+            messages.success(request, f"{summary} Every process has been told; it takes less than a second.")
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:agent_sse_monitor_livestreams_changelist"))

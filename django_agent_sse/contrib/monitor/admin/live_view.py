@@ -1,8 +1,10 @@
-"""What the page of live streams shows at one moment, for one viewer: the same in its HTML and in the events that renew it."""
+"""What the page of live streams shows one viewer at one moment: the same in its HTML and in the events that renew it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +14,15 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, QueryDict
 
-from django_agent_sse.contrib.monitor.cluster import READ, Picture, Seen, board
-from django_agent_sse.contrib.monitor.inspector import ROWS, SORTS, Question
-from django_agent_sse.contrib.monitor.stats import Row, State
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.admin import formatting
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.vector import parse_vector
 from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.streams.state import State
 
-from . import formatting, health
+from ..cluster import FRESH_SECONDS, ClusterSnapshot, ProcessStatus, cluster_view
+from ..inspector import ROWS, SORTS, StreamQuery, StreamRow
+from . import health
 
 CARDS = (
     ("open", "Open streams", "open"),
@@ -31,18 +33,19 @@ CARDS = (
     ("errors", "Errors, 5 min", "errors"),
     ("processes", "Processes", "processes"),
 )
-PAUSE = 0.15
+RETRY_INTERVAL = 0.15
+"""Seconds between two looks of a page that waits for rows."""
 HIDDEN_ID = "hidden"
 """What stands for an id that a handler wrote, for who may not see payloads."""
 
 
-def question_of(query: QueryDict) -> Question:
-    """What the page's address asks for; what makes no sense asks for nothing."""
-    given = {name: query.get(name, "")[:200] for name in ("route", "user", "process", "text")}
-    state = query.get("state", "")
-    sort = query.get("sort", "-opened")
-    return Question(
-        **given,
+def query_of(asked: QueryDict) -> StreamQuery:
+    """Return what the page's address asks for; what makes no sense asks for nothing."""
+    filters = {name: asked.get(name, "")[:200] for name in ("route", "user", "process", "text")}
+    state = asked.get("state", "")
+    sort = asked.get("sort", "-opened")
+    return StreamQuery(
+        **filters,
         state=state if state in {*State} else "",
         sort=sort if sort.removeprefix("-") in SORTS else "-opened",
     )
@@ -53,14 +56,14 @@ class Viewer:
     """Who looks, and at what.
 
     Attributes:
-        question: The filters and the order.
+        query: The filters and the order.
         user: The primary key of who looks, as text.
         sees_payloads: Whether ids that handlers wrote are shown.
         closes: Whether streams can be closed.
         missing: Processes that have not told their rows yet.
     """
 
-    question: Question
+    query: StreamQuery
     user: str
     sees_payloads: bool
     closes: bool
@@ -68,54 +71,50 @@ class Viewer:
     _names: dict[str, str] = field(default_factory=dict)
 
     async def look_first(self, request: HttpRequest, seconds: float) -> dict[str, Any]:
-        """The same for a page that begins: waits so long, at most, until every process has told its rows."""
+        """Return the same for a new page: wait so long, at most, until every process has sent its rows."""
         until = time.monotonic() + seconds
         while True:
-            found = await self.look(request, within=PAUSE)
+            shown = await self.look(request, within=RETRY_INTERVAL)
             if not self.missing or time.monotonic() > until:
-                return found
-            await asyncio.sleep(PAUSE)
+                return shown
+            await asyncio.sleep(RETRY_INTERVAL)
 
-    async def look(self, request: HttpRequest, within: float = READ) -> dict[str, Any]:
-        """Everything that changes on the page."""
-        trouble = ""
-        try:
-            await board.ask(self.question)
-        except AgentSSEError as error:
-            trouble = public_words(error)
-        picture = await board.look(within)
-        rows, matched, self.missing = board.rows(self.question)
+    async def look(self, request: HttpRequest, within: float = FRESH_SECONDS) -> dict[str, Any]:
+        """Return everything that changes on the page."""
+        with contextlib.suppress(AgentSSEError):  # the page says who has not answered, and what it cannot read
+            await cluster_view.ask(self.query)
+        cluster = await cluster_view.look(within)
+        rows, matched, self.missing = cluster_view.rows(self.query)
         await self._name({row.user for row in rows[:ROWS]})
-        processes = {seen.snapshot.process.id: seen.snapshot.process.name for seen in picture.processes}
+        processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
         return {
-            "at": formatting.clock(picture.at),
-            "cards": self._cards(picture),
+            "at": formatting.clock(cluster.at),
+            "cards": self._cards(cluster),
             "rows": [self._row(row, processes) for row in rows[:ROWS]],
-            "summary": _summary(min(len(rows), ROWS), matched, picture.total("open"), self.missing),
-            "processes": [_process(seen) for seen in picture.processes],
-            "routes": sorted({route for snapshot in picture.counted for route in snapshot.routes}),
-            "findings": [_finding(one) for one in health.findings(request, picture)],
-            "trouble": trouble,
+            "summary": _summary(min(len(rows), ROWS), matched, cluster.total("open"), self.missing),
+            "processes": [_process(status) for status in cluster.processes],
+            "routes": sorted({route for snapshot in cluster.counted for route in snapshot.routes}),
+            "findings": [dataclasses.asdict(finding) for finding in health.findings(request, cluster)],
         }
 
-    def _cards(self, picture: Picture) -> list[dict[str, str]]:
+    def _cards(self, cluster: ClusterSnapshot) -> list[dict[str, str]]:
         values = {
-            "open": formatting.number(picture.total("open")),
-            "events": formatting.number(picture.rates["events"]),
-            "bytes": formatting.size(picture.rates["bytes"]),
-            "slow": formatting.number(picture.total("slow")),
-            "refused": formatting.number(sum(picture.series["refused"])),
-            "errors": formatting.number(sum(picture.series["errors"])),
-            "processes": formatting.number(len(picture.counted)),
+            "open": formatting.number(cluster.total("open")),
+            "events": formatting.number(cluster.rates["events"]),
+            "bytes": formatting.size(cluster.rates["bytes"]),
+            "slow": formatting.number(cluster.total("slow")),
+            "refused": formatting.number(sum(cluster.series["refused"])),
+            "errors": formatting.number(sum(cluster.series["errors"])),
+            "processes": formatting.number(len(cluster.counted)),
         }
         cards = []
         for key, label, series in CARDS:
-            line, area = formatting.spark(picture.series[series])
+            line, area = formatting.spark(cluster.series[series])
             alarm = "1" if key in ("slow", "errors", "refused") and values[key] != "0" else ""
             cards.append({"key": key, "label": label, "value": values[key], "line": line, "area": area, "alarm": alarm})
         return cards
 
-    def _row(self, row: Row, processes: Mapping[str, str]) -> dict[str, Any]:
+    def _row(self, row: StreamRow, processes: Mapping[str, str]) -> dict[str, Any]:
         return {
             "id": row.id,
             "you": bool(row.user) and row.user == self.user,
@@ -137,7 +136,7 @@ class Viewer:
         }
 
     def _id(self, last_id: str | None) -> str:
-        """Positions are the log's own; what a handler wrote as an id may be anything."""
+        """Return an id as this viewer may see it: positions are the log's own, but what a handler wrote may be anything."""
         if last_id is None or self.sees_payloads:
             return last_id or ""
         return last_id if Position.parse(last_id) is not None or parse_vector(last_id) else HIDDEN_ID
@@ -150,44 +149,40 @@ class Viewer:
 
 
 def names_of(users: Iterable[str]) -> dict[str, str]:
-    """The names of users by their primary keys as text; those that are no users keep what they are."""
+    """Return the names of users by their primary keys as text; what is not a user's key stays as it is."""
     model = get_user_model()
-    found = {user: user for user in users}
+    names = {user: user for user in users}
     keys = {}
-    for user in found:
+    for user in names:
         try:
             keys[model._meta.pk.to_python(user)] = user
-        except Exception:  # it is of no user: "app.model:key"
+        except Exception:  # not a user's: "app.model:key"
             continue
-    for one in model._default_manager.filter(pk__in=keys):
-        found[keys[one.pk]] = one.get_username()
-    return found
+    for row in model._default_manager.filter(pk__in=keys):
+        names[keys[row.pk]] = row.get_username()
+    return names
 
 
 def _summary(listed: int, matched: int, total: int, missing: int) -> str:
-    told = (
+    summary = (
         f"{formatting.number(matched)} of {formatting.number(total)} streams"
         if matched != total
         else f"{formatting.number(total)} streams"
     )
     if listed < matched:
-        told += f", the first {listed} are shown: search, or filter"
-    return f"{told}; {missing} {'process has' if missing == 1 else 'processes have'} not answered yet" if missing else told
+        summary += f", the first {listed} are shown: search, or filter"
+    return f"{summary}; {missing} {'process has' if missing == 1 else 'processes have'} not answered yet" if missing else summary
 
 
-def _process(seen: Seen) -> dict[str, Any]:
-    snapshot = seen.snapshot
+def _process(status: ProcessStatus) -> dict[str, Any]:
+    snapshot = status.snapshot
     return {
         "id": snapshot.process.id,
         "name": snapshot.process.name,
         "since": formatting.clock(snapshot.process.since),
-        "open": formatting.number(snapshot.total("open")) if seen.state != "gone" else "–",
-        "slow": formatting.number(snapshot.total("slow")) if seen.state != "gone" else "–",
+        "open": formatting.number(snapshot.total("open")) if status.state != "gone" else "–",
+        "slow": formatting.number(snapshot.total("slow")) if status.state != "gone" else "–",
         "opened": formatting.number(snapshot.total("opened")),
-        "reported": f"{formatting.span(seen.age)} ago",
-        "state": "draining" if snapshot.draining and seen.state == "reporting" else seen.state,
+        "reported": f"{formatting.span(status.age)} ago",
+        "state": "draining" if snapshot.draining and status.state == "reporting" else status.state,
     }
-
-
-def _finding(one: health.Finding) -> dict[str, str]:
-    return {"key": one.key, "title": one.title, "mend": one.mend, "level": one.level}

@@ -72,9 +72,9 @@ function showProcess(element, process) {
 
 function showFinding(element, finding) {
   element.className = `mon-finding mon-${finding.level}`;
-  const [title, mend] = [element.querySelector("strong"), element.querySelector("span")];
+  const [title, hint] = [element.querySelector("strong"), element.querySelector("span")];
   if (title.textContent !== finding.title) title.textContent = finding.title;
-  if (mend.textContent !== finding.mend) mend.textContent = finding.mend;
+  if (hint.textContent !== finding.hint) hint.textContent = finding.hint;
 }
 
 function showCard(card) {

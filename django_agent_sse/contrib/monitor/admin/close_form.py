@@ -8,25 +8,24 @@ from typing import Any
 
 from django import forms
 
-from django_agent_sse.contrib.monitor.cluster import board
-from django_agent_sse.contrib.monitor.commands import Close, Drain
-from django_agent_sse.contrib.monitor.inspector import Question
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime.safe_text import printable
 
+from ..cluster import cluster_view
+from ..commands import Close, Drain
+from ..inspector import StreamQuery
 from .live_view import names_of
 
-SCOPES = ("stream", "user", "route", "drain", "resume")
-LONGEST = 2000
+MAX_TEXT = 2000
 """Characters of an id, a route or a user."""
-LONGEST_RETRY = 3600
-"""Seconds after which a client may be told to come back, at most."""
+MAX_RETRY_SECONDS = 3600
+"""The longest time after which a client may be told to come back."""
 ANSWER_TIMEOUT = 5.0
-"""Seconds that processes get to say what they hold."""
+"""Seconds within which processes must say what they hold."""
 
 
 class NothingThere(Exception):
-    """What somebody wants to close does not exist, in the words of the page."""
+    """What somebody wants to close does not exist; the text is for the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +40,19 @@ class Target:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Target:
-        """From a query or a form."""
-        values = {name: str(given.get(name, ""))[:LONGEST] for name in ("stream", "user", "route", "process")}
+        """Make it from a query string or a form."""
+        values = {name: str(given.get(name, ""))[:MAX_TEXT] for name in ("stream", "user", "route", "process")}
         return cls(**values, resume=bool(given.get("resume")))
 
     async def found(self) -> Target:
-        """The same as the processes tell it: whose a stream is, and of which route, is never taken from an address.
+        """Return the same as the processes know it: whose a stream is, and of which route, is never taken from an address.
 
         Raises:
             NothingThere: No process knows of it.
         """
         try:
-            picture = await board.look()
-            running = {seen.process.id for seen in picture.counted}
+            cluster = await cluster_view.look()
+            running = {snapshot.process.id for snapshot in cluster.counted}
             if self.process:
                 if self.process not in running:
                     raise NothingThere("There is no such process: it has ended, or stopped reporting.")
@@ -63,7 +62,7 @@ class Target:
             user = await self._found_user()
         except AgentSSEError as error:
             raise NothingThere(f"Nobody can be asked now: {error}") from error
-        route = self.route if any(self.route in one.routes for one in picture.counted) else ""
+        route = self.route if any(self.route in snapshot.routes for snapshot in cluster.counted) else ""
         if not (user or route):
             raise NothingThere("There is no such stream, or nobody has one open there: it may be over.")
         return Target(user=user, route=route)
@@ -71,7 +70,7 @@ class Target:
     async def _found_user(self) -> str:
         if not self.user:
             return ""
-        _, matched, missing = await board.answers(Question(user=self.user), ANSWER_TIMEOUT)
+        _, matched, missing = await cluster_view.answers(StreamQuery(user=self.user), ANSWER_TIMEOUT)
         if missing and not matched:
             raise NothingThere("Not every process has answered in time. Try again.")
         return self.user if matched else ""
@@ -80,7 +79,7 @@ class Target:
         process = self.stream.partition(".")[0]
         if process not in running:
             raise NothingThere("There is no such stream: its process has ended.")
-        rows, _, missing = await board.answers(Question(stream=self.stream, process=process), ANSWER_TIMEOUT)
+        rows, _, missing = await cluster_view.answers(StreamQuery(stream=self.stream, process=process), ANSWER_TIMEOUT)
         if missing:
             raise NothingThere("The process of this stream has not answered in time. Try again.")
         if not rows:
@@ -89,42 +88,43 @@ class Target:
 
     @property
     def title(self) -> str:
-        """Of the page."""
+        """The title of the page."""
         if self.process:
             return "Take streams again" if self.resume else "Drain a process"
         return "Close streams"
 
     @property
     def button(self) -> str:
-        """What does it."""
+        """The label of the button that confirms."""
         return ("Take streams again" if self.resume else "Drain it") if self.process else "Close"
 
     @property
     def carried(self) -> list[tuple[str, str]]:
-        """The hidden fields of the form that asks."""
+        """The hidden fields of the form."""
         values = {name: getattr(self, name) for name in ("stream", "user", "route", "process")} | {"resume": "1" * self.resume}
         return [(name, value) for name, value in values.items() if value]
 
     @property
     def process_name(self) -> str:
         """``host:pid`` of the process, if it is known."""
-        found = [seen.snapshot.process for seen in board.picture().processes]
-        return next((one.name for one in found if one.id == self.process), self.process)
+        processes = [status.snapshot.process for status in cluster_view.snapshot().processes]
+        return next((process.name for process in processes if process.id == self.process), self.process)
 
     def choices(self) -> list[tuple[str, str]]:
-        """What can be closed from here, in words."""
+        """Return what can be closed from here, with words for each."""
         if self.process:
             word = "resume" if self.resume else "drain"
             return [(word, f"{'Take new streams in' if self.resume else 'Drain'} the process {self.process_name}")]
-        found = []
+        choices = []
         if self.stream:
-            found.append(("stream", f"This stream only ({self.route or self.stream})"))
+            choices.append(("stream", f"This stream only ({self.route or self.stream})"))
         if self.user:
-            found.append(("user", f"All streams of {names_of([self.user])[self.user]}, on every route"))
+            choices.append(("user", f"All streams of {names_of([self.user])[self.user]}, on every route"))
         if self.route:
-            count = sum(one.routes[self.route].open for one in board.picture().counted if self.route in one.routes)
-            found.append(("route", f"All streams of the route {self.route}: {count} are open"))
-        return found
+            counted = cluster_view.snapshot().counted
+            count = sum(snapshot.routes[self.route].open for snapshot in counted if self.route in snapshot.routes)
+            choices.append(("route", f"All streams of the route {self.route}: {count} are open"))
+        return choices
 
 
 class ClosingForm(forms.Form):
@@ -138,7 +138,7 @@ class ClosingForm(forms.Form):
         widget=forms.RadioSelect,
         required=False,
     )
-    retry = forms.IntegerField(label="Seconds", initial=30, min_value=0, max_value=LONGEST_RETRY, required=False)
+    retry = forms.IntegerField(label="Seconds", initial=30, min_value=0, max_value=MAX_RETRY_SECONDS, required=False)
     reason = forms.CharField(label="Reason", max_length=200, required=False, strip=True)
 
     def __init__(self, target: Target, data: Any = None) -> None:
@@ -148,29 +148,29 @@ class ClosingForm(forms.Form):
         self.target = target
 
     def clean_reason(self) -> str:
-        """On one line: it goes into a log."""
+        """Return the reason on one line: it goes into a log."""
         return printable(" ".join(self.cleaned_data["reason"].split()))
 
     @property
     def milliseconds(self) -> int | None:
-        """After how long clients may come back; ``None``: never."""
+        """When clients may come back; ``None``: never."""
         data = self.cleaned_data
         if data["scope"] != "drain" and data.get("back") == "never":
             return None
         return int(1000 * (data["retry"] if data.get("retry") is not None else 30))
 
-    def audit(self, told: str) -> str:
-        """For the admin's log."""
+    def audit(self, summary: str) -> str:
+        """Return the entry for the admin's log."""
         later = self.milliseconds
         back = "clients stay away" if later is None else f"clients may come back after about {later // 1000} s"
         if self.cleaned_data["scope"] == "resume":
             back = ""
         reason = self.cleaned_data["reason"]
-        return " ".join(part for part in (told, f"({back})" if back else "", f"Reason: {reason}" if reason else "") if part)
+        return " ".join(part for part in (summary, f"({back})" if back else "", f"Reason: {reason}" if reason else "") if part)
 
 
 def command_of(target: Target, form: ClosingForm, by: str) -> tuple[Close | Drain, str]:
-    """What to tell the processes, and what that is in words."""
+    """Return the command for the processes, and what it does in words."""
     scope, retry = form.cleaned_data["scope"], form.milliseconds
     about: dict[str, Any] = {"reason": form.cleaned_data["reason"], "by": by}
     if scope == "resume":

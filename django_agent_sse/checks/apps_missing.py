@@ -1,0 +1,64 @@
+"""System checks about an app of the package that a project uses and has not installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.template import engines
+from django.template.backends.django import DjangoTemplates
+from django.urls import URLPattern, URLResolver, get_resolver
+
+MONITOR = "django_agent_sse.contrib.monitor"
+_PAGES = re.compile(r"(?:agent_sse_monitor|django_agent_sse)[_/]livestreams")
+"""What an address or the name of a URL of the monitor's pages holds, of today or from when they were the core's."""
+MAX_TEMPLATES = 2_000
+"""Templates that are searched at most: a check must not hold up each start of ``runserver``."""
+
+
+def no_monitor() -> Iterator[checks.CheckMessage]:
+    """Warn of a project that configures the monitor, or leads to its pages, without its app."""
+    if not apps.is_installed(MONITOR) and (use := _use_of_the_monitor()):
+        yield checks.Warning(
+            f"{use}, and {MONITOR!r} is not installed: nobody collects what streams do, and there is no such page",
+            hint=f"Add {MONITOR!r} to INSTALLED_APPS and run `manage.py migrate`, or take that out.",
+            id="django_agent_sse.W014",
+        )
+
+
+def _use_of_the_monitor() -> str:
+    given = getattr(settings, "AGENT_SSE", {})
+    if isinstance(given, Mapping) and "MONITOR" in given:
+        return "AGENT_SSE['MONITOR'] is set"
+    if getattr(settings, "ROOT_URLCONF", None) and (route := next(_redirects(get_resolver()), "")):
+        return f"the route {route!r} redirects to a page of the monitor"
+    for template in islice(_templates(), MAX_TEMPLATES):
+        if _PAGES.search(template.read_text(errors="replace")):
+            return f"the template {template} links to a page of the monitor"
+    return ""
+
+
+def _redirects(resolver: URLResolver) -> Iterator[str]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _redirects(pattern)
+        elif isinstance(pattern, URLPattern):
+            about = getattr(pattern.callback, "view_initkwargs", {})  # as RedirectView.as_view() got them
+            if any(_PAGES.search(str(about.get(name, ""))) for name in ("pattern_name", "url")):
+                yield str(pattern.pattern)
+
+
+def _templates() -> Iterator[Path]:
+    for engine in engines.all():
+        if isinstance(engine, DjangoTemplates):
+            for folder in engine.template_dirs:
+                if not Path(folder).is_relative_to(_OURS):
+                    yield from Path(folder).rglob("*.html")
+
+
+_OURS = Path(__file__).resolve().parents[1]

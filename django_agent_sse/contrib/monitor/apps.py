@@ -1,0 +1,27 @@
+"""The app: add ``"django_agent_sse.contrib.monitor"`` to ``INSTALLED_APPS``, beside ``"django_agent_sse"``."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class MonitorConfig(AppConfig):
+    """Has reporting start with the first stream, and lets the rest of the package see all processes."""
+
+    name = "django_agent_sse.contrib.monitor"
+    label = "agent_sse_monitor"
+    verbose_name = "Server-Sent Events: monitor"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from django_agent_sse.streams import cluster
+        from django_agent_sse.streams.counters import counters
+
+        from . import checks
+        from .cluster import cluster_view
+        from .service import monitor
+
+        if monitor.begin not in counters.on_opened:
+            counters.on_opened += (monitor.begin,)
+        cluster.install(cluster_view)
+        checks.register()
