@@ -15,8 +15,7 @@ from django_agent_sse.contrib.monitor.process import siblings
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.failure_log import public_words
 from django_agent_sse.exceptions import AgentSSEError
-
-from .formatting import span
+from django_agent_sse.runtime.formatting import span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,9 @@ from django_agent_sse.eventlog.failure_log import public_words
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.vector import parse_vector
 from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.runtime import formatting
 
-from . import formatting, health
+from . import health
 
 CARDS = (
     ("open", "Open streams", "open"),

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..exceptions import ConfigurationError
+from ..runtime.under_test import under_test
 from .base import EventLog
 from .failure_log import outage
 from .notify.local import bell
@@ -111,12 +112,6 @@ def check_reach(log: EventLog) -> None:
 def _serves_here() -> bool:
     """Whether this process is a server: it had a request, or has made an ASGI application, as before it has its first one."""
     return _current.serves or "django.core.asgi" in sys.modules
-
-
-def under_test() -> bool:
-    """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 def _serves(**_: object) -> None:

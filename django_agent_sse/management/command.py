@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from ..eventlog.backend import event_log, under_test
+from ..eventlog.backend import event_log
 from ..eventlog.base import EventLog
 from ..exceptions import AgentSSEError
 from ..runtime.safe_text import printable
+from ..runtime.under_test import under_test
 
 LONGEST = 2000
 """Characters of one sentence on stderr, or of a line about one thing, at most."""
@@ -91,7 +92,7 @@ def shared_log() -> EventLog:
     """The event log, where a process of a command's own can use it.
 
     Raises:
-        CommandError: It is one of another process, with the mend.
+        CommandError: It is one of another process, with what to do about it.
         ConfigurationError: ``AGENT_SSE["EVENT_LOG"]`` names none.
     """
     log = event_log()

@@ -18,7 +18,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_agent_sse import Topic
-from django_agent_sse.admin import formatting
+from django_agent_sse.runtime import formatting
 from django_agent_sse.admin.topics import LISTED
 from django_agent_sse.contrib.monitor import inspector
 from django_agent_sse.contrib.monitor.cluster import Readers

@@ -13,11 +13,12 @@ from django.core.management.base import CommandError, CommandParser
 from ...eventlog.base import EventLog
 from ...eventlog.records import TopicState
 from ...eventlog.validation import size_of
+from ...runtime import formatting
 from ...runtime.safe_text import printable
 from ..arguments import count, duration, size, topic
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
-from ..tables import amount, several
+from ..tables import several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +124,9 @@ exit codes:
         total = topics = size = 0
         for name, state in doomed:
             if dry or log.delete(name):
-                self.stdout.write(f"{printable(name)}: {several(state.events, 'event')}, {amount(state.bytes)}")
+                self.stdout.write(f"{printable(name)}: {several(state.events, 'event')}, {formatting.size(state.bytes)}")
                 total, topics, size = total + state.events, topics + 1, size + state.bytes
-        with_events = f"{several(topics, 'topic')} with {several(total, 'event')} ({amount(size)})"
+        with_events = f"{several(topics, 'topic')} with {several(total, 'event')} ({formatting.size(size)})"
         self.stdout.write(f"{with_events} {_done(topics, 'forgotten', dry)}")
 
     def _ask(self, names: list[str]) -> None:
