@@ -28,7 +28,7 @@ class SSECommand(BaseCommand):
     """A command over the event log, or over HTTP.
 
     Attributes:
-        takes: The arguments, as the first line of ``--help`` shows them behind the options.
+        takes: The arguments, as the first line of ``--help`` shows them after the options.
         examples: What ``--help`` ends with: commands to copy, and the exit codes.
     """
 

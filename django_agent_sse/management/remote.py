@@ -88,7 +88,7 @@ class RemoteTail:
         """The events, those that come together in one list, to the stream's end.
 
         Raises:
-            CommandError: There is no such stream for us, or none at all.
+            CommandError: The server refuses, or has no event stream there.
         """
         while True:
             wait: float | None = 0.0
@@ -141,9 +141,9 @@ class RemoteTail:
         url, given = httpx.URL(self._url), self._given
         for _ in range(REDIRECTS + 1):
             last = self._decoder.last_event_id
-            headers = httpx.Headers([(name, value.encode()) for name, value in HEADERS.items()])
-            headers.update({"Last-Event-ID": last.encode()} if last else {})
-            headers.update({name: value.encode() for name, value in given.items()})
+            headers = httpx.Headers(HEADERS)
+            for name, value in {**({"Last-Event-ID": last} if last else {}), **given}.items():
+                headers.update({name.encode(): value.encode()})  # in UTF-8, as browsers send ids
             response = self._client.send(httpx.Request("GET", url, headers=headers), stream=True)
             if response.next_request is None:
                 return response

@@ -42,7 +42,8 @@ class MeteredOutput:
             return self._out.write(data)
         written: int | None = len(data)
         if not self._quiet:
-            written = self._out.buffer.raw.write(data)  # type: ignore[attr-defined]
+            buffer: Any = self._out.buffer  # type: ignore[attr-defined]
+            written = getattr(buffer, "raw", buffer).write(data)
         *lines, rest = (self._rest + bytes(data[:written]).decode("utf-8", "replace")).split("\n")
         self._rest = rest[-LONGEST:]
         self._meter.feed(lines)

@@ -33,8 +33,8 @@ TOPIC_VARIABLE = "SSE_TOPIC"
 
 class Command(SSECommand):
     help = (
-        "Run a command, and publish what it prints to a topic, line by line: events stdout and stderr, one line each, and at the "
-        "end one event exit. Then the topic is closed. Ends with the command's exit code."
+        "Run a command and publish each line it prints as an event of a topic: stdout or stderr. The last event is exit; then the "
+        "topic is closed. The exit code is the command's."
     )
     takes = "TOPIC -- COMMAND [ARGUMENT ...]"
     examples = """examples:
@@ -73,15 +73,15 @@ exit codes:
         parser.add_argument(
             "--replace",
             action="store_true",
-            help="forget what the topic has first; else a closed topic is refused, and an open one goes on",
+            help="delete the topic's events first; otherwise a closed topic is refused, and an open one is continued",
         )
         parser.add_argument("--keep-open", action="store_true", help="do not close the topic at the end")
         parser.add_argument(
             "--kill-after",
             type=duration,
             metavar="DURATION",
-            help="leave nothing running that the command has started: SIGKILL for what is left so long after a signal (10s, 1m); "
-            "when the command or sse_run itself ends, in whatever way, what is left gets SIGTERM first",
+            help="leave nothing running: send SIGKILL to what is left of the command's process group this long (10s, 1m) after a "
+            "signal, or after the SIGTERM that is sent when the command ends, or sse_run itself in any way",
         )
         parser.add_argument("--quiet", action="store_true", help="do not print here what the command prints")
 
@@ -194,7 +194,7 @@ class _Pump:
 
 
 class _Parser(SSEParser):
-    """What stands behind the first ``--`` is the command, whatever it looks like."""
+    """Takes what follows the first ``--`` as the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See ``argparse``."""

@@ -32,7 +32,7 @@ NEAR = 1000
 class Command(SSECommand):
     help = (
         "Follow a topic of this project, or the event stream of any server over HTTP: print its events as they come, until it is "
-        "closed. Begins with a topic's last 10 events, as tail does. Resumes by itself; what goes on is told on stderr."
+        "closed. Begins with a topic's last 10 events, as tail does. Reconnects and resumes by itself, and says so on stderr."
     )
     takes = "TOPIC|URL"
     examples = """examples:
@@ -73,7 +73,7 @@ exit codes:
             "--exit-code",
             action="store_true",
             help="end with the code of the topic's exit event, which sse_run publishes; without one, 0 where the topic was "
-            "closed as completed, and 1 else",
+            "closed as completed, and 1 otherwise",
         )
         parser.add_argument(
             "-H", "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="send a header (URL)"

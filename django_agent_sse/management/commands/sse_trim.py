@@ -32,8 +32,8 @@ class Bounds:
 
 class Command(SSECommand):
     help = (
-        "Drop the oldest events of a topic, or of many, beyond the bounds that are given; or forget whole topics. A topic's own "
-        "limits (AGENT_SSE['EVENT_LOG']['OPTIONS']) hold without it. Who was still to read what is dropped is told so."
+        "Delete the oldest events of one topic or of many, beyond the bounds given here, or delete whole topics. The limits in "
+        "AGENT_SSE['EVENT_LOG']['OPTIONS'] hold without this command. Readers are told what they missed."
     )
     takes = "TOPIC | --prefix P | --all"
     examples = """examples:
@@ -67,13 +67,13 @@ exit codes:
         parser.add_argument("--max-events", type=count, metavar="N", help="keep at most N events of each topic")
         parser.add_argument("--max-bytes", type=size, metavar="SIZE", help="keep at most SIZE of each, as in 500000, 64k or 10M")
         parser.add_argument(
-            "--max-age", type=duration, metavar="AGE", help="keep what is younger, as in 90s, 15m, 12h, 30d or 2w"
+            "--max-age", type=duration, metavar="AGE", help="keep events that are younger, as in 90s, 15m, 12h, 30d or 2w"
         )
-        parser.add_argument("--delete", action="store_true", help="forget whole topics; who follows one is told that it ended")
+        parser.add_argument("--delete", action="store_true", help="delete whole topics; followers are told that they ended")
         parser.add_argument("--closed-only", action="store_true", help="leave open topics as they are")
-        parser.add_argument("--dry-run", action="store_true", help="change nothing: say what would be done")
+        parser.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
         parser.add_argument(
-            "--no-input", "--noinput", action="store_true", help="do not ask before many topics are forgotten whatever their age"
+            "--no-input", "--noinput", action="store_true", help="do not ask before many topics are deleted whatever their age"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
