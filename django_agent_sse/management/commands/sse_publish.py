@@ -27,8 +27,8 @@ _SPACE = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++')
 
 class Command(SSECommand):
     help = (
-        "Publish events to a topic: one event with DATA, or one for each line of standard input as it comes. Followers get them at "
-        "once. Prints the id of each."
+        "Publish events to a topic: one event with DATA, or one for each line of standard input as it comes. Followers get them "
+        "at once. Prints the id of each."
     )
     takes = "TOPIC [DATA]"
     examples = """examples:
@@ -63,8 +63,7 @@ exit codes:
         parser.add_argument(
             "--key",
             metavar="KEY",
-            help="publish an event with the same key only once. Lines have the keys KEY:1, KEY:2 …, and are appended one by "
-            "one",
+            help="publish an event with the same key only once. Lines have the keys KEY:1, KEY:2 …, and are appended one by one",
         )
         parser.add_argument(
             "--close",

@@ -33,8 +33,8 @@ TOPIC_VARIABLE = "SSE_TOPIC"
 
 class Command(SSECommand):
     help = (
-        "Run a command and publish each line it prints as an event of a topic: stdout or stderr. The last event is exit; then the "
-        "topic is closed. The exit code is the command's."
+        "Run a command and publish each line it prints as an event of a topic: stdout or stderr. The last event is exit; then "
+        "the topic is closed. The exit code is the command's."
     )
     takes = "TOPIC -- COMMAND [ARGUMENT ...]"
     examples = """examples:

@@ -157,7 +157,9 @@ def _start(options: dict[str, Any]) -> Start:
 def _of_topic(text: str) -> Position:
     found = Position.parse(text) or (Position("", int(text)) if text.isascii() and text.isdigit() else None)
     if found is None:
-        raise CommandError(f"--after {text!r} is not a position in a topic: give an event's id, as in FvyLkmab.17, or its number, 17")
+        raise CommandError(
+            f"--after {text!r} is not a position in a topic: give an event's id, as in FvyLkmab.17, or its number, 17"
+        )
     return found
 
 
