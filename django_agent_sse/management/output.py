@@ -153,6 +153,7 @@ class Pause:
     """Waits, as long as somebody reads what is printed."""
 
     def __init__(self, out: Out) -> None:
+        self._out = out
         self._pipe = _pipe_of(out)
 
     def __call__(self, seconds: float) -> None:
@@ -168,7 +169,7 @@ class Pause:
 
     def when_gone(self, call: Callable[[], object]) -> None:
         """Call ``call`` from a thread when the reader of a pipe has gone: the caller may be waiting for something else."""
-        pipe = self._pipe
+        pipe = _pipe_of(self._out)  # one of its own: two threads cannot poll the same
         if pipe is not None:
             threading.Thread(target=lambda: pipe.poll() and call(), name="sse-output", daemon=True).start()
 

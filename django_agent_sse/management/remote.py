@@ -140,7 +140,7 @@ class RemoteTail:
         """
         url, given = httpx.URL(self._url), self._given
         for _ in range(REDIRECTS + 1):
-            last = self._decoder.last_event_id
+            last = self._decoder.last_event_id.strip(" \t")  # which no header keeps
             headers = httpx.Headers(HEADERS)
             for name, value in {**({"Last-Event-ID": last} if last else {}), **given}.items():
                 headers.update({name.encode(): value.encode()})  # in UTF-8, as browsers send ids

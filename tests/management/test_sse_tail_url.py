@@ -395,3 +395,26 @@ def test_no_event_log_is_needed(new_project: Callable[..., Project], server: Ser
     project = new_project("django_agent_sse.eventlog.memory.MemoryEventLog")
     done = project.run("sse_tail", server.url)
     assert (done.returncode, done.stdout) == (0, "hello\n")
+
+
+def test_without_httpx_a_url_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(CommandError, match=r"install httpx: pip install 'django-agent-sse\[tail\]'"):
+        call_command("sse_tail", "http://127.0.0.1:9/", stdout=StringIO(), stderr=StringIO())
+
+
+def test_the_proxy_of_the_environment_is_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server.replies = [stream("data: a"), GONE]
+    out = StringIO()
+    call_command("sse_tail", "http://stream.example/events/", stdout=out, stderr=StringIO())
+    assert out.getvalue() == "a\n"
+    assert [path for path, _ in server.asked] == ["http://stream.example/events/"] * 2
+
+
+def test_an_id_that_http_cannot_carry_is_told(server: Server) -> None:
+    with pytest.raises(CommandError, match=r"HTTP cannot ask .* for what follows after"):
+        tailed(server, stream("id: \x0c\ndata: a"), GONE)
+    assert len(server.asked) == 1
