@@ -253,8 +253,9 @@ def test_the_ground_floor_stands_on_the_standard_library_alone(part: str) -> Non
         ({"channels", "channels_redis"}, {"eventlog/notify/channel_layer.py"}),
         ({"prometheus_client"}, {"contrib/prometheus.py"}),
         ({"opentelemetry"}, {"contrib/opentelemetry.py"}),
+        ({"httpx"}, {"management/remote.py"}),
     ],
-    ids=["models", "redis", "channels", "prometheus", "opentelemetry"],
+    ids=["models", "redis", "channels", "prometheus", "opentelemetry", "httpx"],
 )
 def test_some_modules_are_imported_in_one_place_only(names: set[str], homes: set[str]) -> None:
     importers = {

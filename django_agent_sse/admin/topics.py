@@ -22,10 +22,10 @@ from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
 from django_agent_sse.models import LogTopic
+from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.cluster import Readers, cluster
 from django_agent_sse.streams.context import Context
 
-from . import formatting
 from .access import admin_required
 from .topic_actions import VERBS, Verb, do
 from .topic_log import topic_log_router

@@ -15,7 +15,8 @@ from ..eventlog.backend import event_log
 from ..eventlog.validation import size_of, valid_topic
 from ..exceptions import AgentSSEError, EventLogUnavailable, EventTooLarge
 from ..runtime.connections import OwnConnections, give_connections_back
-from ..runtime.pools import QUIET_SECONDS, under_test
+from ..runtime.pools import QUIET_SECONDS
+from ..runtime.under_test import under_test
 from ..topics.publish import Topic
 from ..wire.event import Event
 from ..wire.log_lines import level_name

@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..exceptions import AsyncRequired, ConfigurationError
-from ..runtime.pools import under_test
+from ..runtime.under_test import under_test
 from .base import EventLog
 from .failure_log import outage
 from .notify.local import bell

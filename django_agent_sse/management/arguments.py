@@ -42,7 +42,9 @@ def duration(text: str) -> float:
     """Seconds of ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``."""
     found = _DURATION.fullmatch(text.strip())
     if found is None or float(found[1]) == 0:
-        raise ArgumentTypeError(f"{text!r} is no duration above 0: write a number with its unit, as in 90s, 15m, 12h, 30d or 2w")
+        raise ArgumentTypeError(
+            f"{text!r} is not a duration above 0: write a number with its unit, as in 90s, 15m, 12h, 30d or 2w"
+        )
     return float(found[1]) * SECONDS[found[2].lower()]
 
 
@@ -50,19 +52,14 @@ def size(text: str) -> int:
     """Bytes of ``500000``, ``64k``, ``10M`` or ``1G``; a ``k`` is 1024."""
     found = _SIZE.fullmatch(text.strip())
     if found is None or int(found[1]) == 0:
-        raise ArgumentTypeError(f"{text!r} is no size above 0: write bytes, as in 500000, or with a unit, as in 64k, 10M or 1G")
+        raise ArgumentTypeError(
+            f"{text!r} is not a size above 0: write bytes, as in 500000, or with a unit, as in 64k, 10M or 1G"
+        )
     return int(found[1]) * BYTES[found[2].lower()]
 
 
 def count(text: str) -> int:
     """A whole number, not below 0."""
     if not (text.isascii() and text.isdigit()):
-        raise ArgumentTypeError(f"{text!r} is no whole number, 0 or above")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise ArgumentTypeError(f"{text!r} is not a whole number, 0 or above")
     return int(text)

@@ -24,17 +24,17 @@ BATCH_BYTES: Final = 262_144
 CAPACITY: Final = 10_000
 """Events that wait at most."""
 CAPACITY_BYTES: Final = 16_777_216
-STALL: Final = 5.0
-"""Seconds that a full outbox holds up who prints, while the log is slow; then it counts as away."""
-PATIENCE: Final = 10.0
+STALL_TIMEOUT: Final = 5.0
+"""Seconds that a full buffer holds up who prints, while the log is slow; then it counts as away."""
+FINISH_TIMEOUT: Final = 10.0
 """Seconds that the end waits for the log, as long as nothing goes through."""
-FIRST_RETRY, LAST_RETRY, LAST_CHANCES = 0.25, 5.0, 1.0
+FIRST_RETRY, LAST_RETRY, FINISH_RETRY = 0.25, 5.0, 1.0
 """Seconds between two tries, while the command runs and when it is over."""
 DROPPED: Final = "dropped"
 """The event that stands where events are missing."""
 
 
-class Outbox:
+class BufferedPublisher:
     """Publishes what it is given from a thread of its own, in order, in batches; nothing it meets reaches who gives.
 
     While the log is merely slow, ``put`` waits for room. While it is away events wait, and beyond ``CAPACITY`` the oldest go: a
@@ -68,23 +68,23 @@ class Outbox:
         self._last_begun = 0.0
         self._news = threading.Condition()
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
-        self._thread = threading.Thread(target=self._work, name="sse-outbox", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="sse-publisher", daemon=True)
         self._thread.start()
 
     def put(self, events: Sequence[Event]) -> None:
         """Give events to publish."""
         sized = [(event, size_of(event)) for event in events]
         with self._news:
-            for one in sized:
+            for item in sized:
                 if self._full() and not self._away:
                     self._news.notify_all()
-                    self._news.wait_for(lambda: not self._full() or self._away, STALL)
+                    self._news.wait_for(lambda: not self._full() or self._away, STALL_TIMEOUT)
                     self._away = self._away or self._full()
-                self._add(one)
+                self._add(item)
             self._news.notify_all()
 
     def finish(self, close: str | None, hurried: Callable[[], bool]) -> None:
-        """Publish what waits, close the topic where ``close`` says why, and end; give up after ``PATIENCE`` without success.
+        """Publish what waits, close the topic where ``close`` says so, end. Give up ``FINISH_TIMEOUT`` after the last success.
 
         Args:
             close: Why the topic is closed, or ``None``.
@@ -95,17 +95,17 @@ class Outbox:
             self._finishing = True
             self._done_at = time.monotonic()
             self._news.notify_all()
-        while self._thread.is_alive() and not hurried() and time.monotonic() - self._done_at < PATIENCE:
+        while self._thread.is_alive() and not hurried() and time.monotonic() - self._done_at < FINISH_TIMEOUT:
             self._thread.join(0.05)
         with self._news:
             self.lost += len(self._waiting) + self._sending
 
-    def _add(self, one: tuple[Event, int]) -> None:
+    def _add(self, item: tuple[Event, int]) -> None:
         if self._dead:
             self.lost += 1
             return
-        self._waiting.append(one)
-        self._bytes += one[1]
+        self._waiting.append(item)
+        self._bytes += item[1]
         while self._full(more=1):
             self._bytes -= self._waiting.popleft()[1]
             self._missing += 1
@@ -184,7 +184,7 @@ class Outbox:
             if not self._finishing:
                 self._news.wait_for(lambda: self._finishing, self._backoff.next())
                 return
-        time.sleep(min(self._backoff.next(), LAST_CHANCES))
+        time.sleep(min(self._backoff.next(), FINISH_RETRY))
 
     def _works(self) -> None:
         with self._news:

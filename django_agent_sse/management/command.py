@@ -15,8 +15,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ..eventlog.backend import event_log
 from ..eventlog.base import EventLog
 from ..exceptions import AgentSSEError
-from ..runtime.pools import under_test
 from ..runtime.safe_text import printable
+from ..runtime.under_test import under_test
 
 LONGEST = 2000
 """Characters of one sentence on stderr, or of a line about one thing, at most."""
@@ -28,7 +28,7 @@ class SSECommand(BaseCommand):
     """A command over the event log, or over HTTP.
 
     Attributes:
-        takes: The arguments, as the first line of ``--help`` shows them behind the options.
+        takes: The arguments, as the first line of ``--help`` shows them after the options.
         examples: What ``--help`` ends with: commands to copy, and the exit codes.
     """
 
@@ -92,7 +92,7 @@ def shared_log() -> EventLog:
     """The event log, where a process of a command's own can use it.
 
     Raises:
-        CommandError: It is one of another process, with the mend.
+        CommandError: It is one of another process, with what to do about it.
         ConfigurationError: ``AGENT_SSE["EVENT_LOG"]`` names none.
     """
     log = event_log()

@@ -29,7 +29,7 @@ class Start:
     """Where to begin.
 
     Attributes:
-        where: At the oldest event that is kept, at what comes now, ``count`` events before that, or behind ``position``; one
+        where: At the oldest event that is kept, at what comes now, ``count`` events before that, or after ``position``; one
             without an epoch is of the topic as it is.
     """
 

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import select
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -152,6 +153,7 @@ class Pause:
     """Waits, as long as somebody reads what is printed."""
 
     def __init__(self, out: Out) -> None:
+        self._out = out
         self._pipe = _pipe_of(out)
 
     def __call__(self, seconds: float) -> None:
@@ -164,6 +166,12 @@ class Pause:
             time.sleep(seconds)
         elif self._pipe.poll(max(0, seconds) * 1000):
             raise BrokenPipeError("nobody reads the output any more")
+
+    def when_gone(self, call: Callable[[], object]) -> None:
+        """Call ``call`` from a thread when the reader of a pipe has gone: the caller may be waiting for something else."""
+        pipe = _pipe_of(self._out)  # one of its own: two threads cannot poll the same
+        if pipe is not None:
+            threading.Thread(target=lambda: pipe.poll() and call(), name="sse-output", daemon=True).start()
 
 
 def _pipe_of(out: Out) -> select.poll | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urljoin, urlsplit
 
+import httpx
 from django.core.management.base import CommandError
 
 from ..exceptions import InvalidEvent
@@ -18,24 +22,29 @@ from ..runtime.safe_text import printable
 from ..wire.decoder import Decoder
 from ..wire.event import Event
 from .command import Backoff
-from .connecting import SHORT, Answer, get, split_user
-from .output import Received
+from .output import Pause, Received
 
 RETRY = 3.0
 """Seconds before the next connection, where the server asks for no other time."""
 LAST_RETRY = 60.0
 """Seconds that this grows to, doubled for each connection in a row that brought nothing."""
-STREAM = "text/event-stream"
-HEADERS = {"Accept": STREAM, "Accept-Encoding": "identity", "Cache-Control": "no-store"}
-LONGEST_WAIT = 86_400.0
+LONGEST_RETRY: Final = 86_400.0
 """Seconds that a server can make us wait."""
+CONNECT_TIMEOUT: Final = 30.0
+REDIRECTS: Final = 5
+SHORT: Final = 80
+"""Characters of what a server says that stand in a message."""
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds and times: a server that has vanished is noticed within a minute, also where it sends no heartbeats."""
+STREAM: Final = "text/event-stream"
+HEADERS: Final = {"Accept": STREAM, "Accept-Encoding": "identity", "Cache-Control": "no-store"}
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _MEANING = {
     400: "the server does not understand the request",
     401: "the server wants to know who asks: give -H 'Authorization: Bearer …' or --cookie 'sessionid=…'",
     403: "who asks may not read this stream",
     404: "there is no such address on the server",
-    405: "the server does not take GET there: it is no event stream",
+    405: "the server does not take GET there: it is not an event stream",
     406: "the server has no event stream there",
     410: "the server no longer has what follows the position that was asked for: begin without --after",
 }
@@ -48,8 +57,8 @@ class RemoteTail:
         url: Where it is.
         headers: What to send besides those of every ``EventSource``, to the server at ``url`` and to nobody whom it redirects to.
         last_event_id: Where to begin; ``""`` lets the server decide.
-        tell: Called with a sentence about what goes on.
-        pause: Called with seconds to wait.
+        tell: Called with a sentence about what happens.
+        pause: Waits.
     """
 
     def __init__(
@@ -59,105 +68,158 @@ class RemoteTail:
         *,
         last_event_id: str = "",
         tell: Callable[[str], object],
-        pause: Callable[[float], object],
+        pause: Pause,
     ) -> None:
-        self._url, user = split_user(url)
+        self._url, user = _split_user(url)
         has_user = any(name.lower() == "authorization" for name in headers)
-        self._given = _latin({**({} if has_user else user), **headers})
+        self._given = {**({} if has_user else user), **headers}
+        self._client = httpx.Client(timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None), verify=ssl.create_default_context())
         self._tell = tell
         self._pause = pause
         self._decoder = Decoder()
         self._decoder.last_event_id = last_event_id
         self._backoff = Backoff(RETRY, LAST_RETRY)
+        self._connection: socket.socket | None = None
         self._connected = False
         self._ended = False
+        pause.when_gone(self._cut)
 
     def batches(self, *, follow: bool = True) -> Iterator[list[Received]]:
         """The events, those that come together in one list, to the stream's end.
 
         Raises:
-            CommandError: There is no such stream for us, or none at all.
+            CommandError: The server refuses, or has no event stream there.
         """
         while True:
-            answer, wait = self._connect()
-            if answer is not None:
-                begun = time.monotonic()
-                try:
-                    yield from self._events(answer)
-                finally:
-                    answer.close()
-                if time.monotonic() - begun > LAST_RETRY:
-                    self._backoff.reset()
-                if self._ended or not follow:
-                    return
-            elif wait is None:
-                return
+            wait: float | None = 0.0
+            if (response := self._connect()) is not None:
+                with contextlib.closing(response):
+                    if (wait := self._wait_after(response)) is None:
+                        return
+                    if response.status_code == 200:
+                        yield from self._events(response)
+                        if self._ended or not follow:
+                            return
             self._again(wait or 0.0)
 
     def _again(self, at_least: float) -> None:
+        self._pause(0)  # raises where nobody reads any more
         asked = self._decoder.retry
         seconds = self._backoff.next(asked / 1000 if asked is not None else None, at_least)
         position = f" after {self._decoder.last_event_id}" if self._decoder.last_event_id else ""
         self._tell(f"not connected; trying again in {seconds:.1f} s{position}")
         self._pause(seconds)
 
-    def _connect(self) -> tuple[Answer | None, float | None]:
-        """A stream; or how long the server wants to be left alone; or neither, which is its end."""
-        last = self._decoder.last_event_id
-        headers = {**HEADERS, **({"Last-Event-ID": last} if last else {})}
+    def _connect(self) -> httpx.Response | None:
+        """Return a response, or ``None`` where the server cannot be reached now, but could be before."""
         try:
-            answer = get(self._url, _latin(headers), self._given, self._tell)
-        except ssl.SSLCertVerificationError as error:
-            raise CommandError(f"the certificate of {self._url} is not trusted: {printable(error.verify_message)}") from error
-        except (OSError, http.client.HTTPException) as error:
+            return self._get()
+        except (httpx.InvalidURL, ValueError) as error:  # a redirect, or a host that no name server could be asked for
+            raise CommandError(f"{self._url} is not an address to ask, or redirects to one that is not: {error}") from error
+        except httpx.LocalProtocolError as error:  # an id that holds control characters
+            asked = f" after {self._decoder.last_event_id!r}" if self._decoder.last_event_id else ""
+            raise CommandError(f"HTTP cannot ask {self._url} for what follows{asked}: {error}") from error
+        except httpx.HTTPError as error:
+            cause = _root_of(error)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise CommandError(f"the certificate of {self._url} is not trusted: {printable(cause.verify_message)}") from error
+            unknown = isinstance(cause, socket.gaierror)
+            why = "its host is not known" if unknown else getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            said = f"{self._url} cannot be reached: {printable(why)}"
             if not self._connected:
-                raise CommandError(f"{self._url} cannot be reached: {_why(error)}. Is the server running?") from error
-            self._tell(f"{self._url} cannot be reached: {_why(error)}")
-            return None, 0.0
-        try:
-            wait = self._judged(answer)
-        except CommandError:
-            answer.close()
-            raise
-        if wait is None and answer.status == 200:
-            self._connected = True
-            return answer, None
-        answer.close()
-        return None, wait
+                raise CommandError(f"{said}. Is the server running?") from error
+            self._tell(said)
+            return None
 
-    def _judged(self, answer: Answer) -> float | None:
-        """How long to wait before the next try, where this answer is none and there is to be one."""
-        status = answer.status
+    def _get(self) -> httpx.Response:
+        """Ask for the stream, through redirects. What the user gave is for the origin of the address only.
+
+        Raises:
+            httpx.HTTPError: The server cannot be reached, or does not speak HTTP.
+            CommandError: It redirects from https to http, to another protocol, or too often.
+        """
+        url, given = httpx.URL(self._url), self._given
+        for _ in range(REDIRECTS + 1):
+            last = self._decoder.last_event_id.strip(" \t")  # which no header keeps
+            headers = httpx.Headers(HEADERS)
+            for name, value in {**({"Last-Event-ID": last} if last else {}), **given}.items():
+                headers.update({name.encode(): value.encode()})  # in UTF-8, as browsers send ids
+            response = self._client.send(httpx.Request("GET", url, headers=headers), stream=True)
+            if response.next_request is None:
+                return response
+            response.close()
+            there = _check(urljoin(str(url), response.headers["Location"]))
+            there = there.copy_with(userinfo=b"")  # the server chooses nobody's credentials
+            self._check_redirect(url, there)
+            if _origin(there) != _origin(url) and given:
+                names = ", ".join(sorted(given))
+                self._tell(
+                    f"the server redirects to {_origin(there)}, which is another one: it is not sent what you gave ({names})"
+                )
+                given = {}
+            url = there
+        raise CommandError(f"the server redirects more than {REDIRECTS} times, at last to {printable(url)}")
+
+    @staticmethod
+    def _check_redirect(url: httpx.URL, there: httpx.URL) -> None:
+        if (url.scheme, there.scheme) == ("https", "http"):
+            raise CommandError(
+                f"the server redirects from https to {_origin(there)}, where everybody on the way could read and change the "
+                "stream. If you mean it, give that address yourself"
+            )
+
+    def _wait_after(self, response: httpx.Response) -> float | None:
+        """Return how long the server wants to be left alone; ``None`` where nothing will follow.
+
+        Raises:
+            CommandError: It is a refusal, or is not an event stream.
+        """
+        status = response.status_code
+        said = printable(f"{status} {response.reason_phrase}".strip(), SHORT)
         if status == 204:
             self._tell("the server says that nothing will follow (204)")
             return None
         if status in _TRY_AGAIN:
-            self._tell(f"the server cannot answer now ({answer.said})")
-            return _retry_after(answer.headers.get("Retry-After"))
+            self._tell(f"the server cannot answer now ({said})")
+            return _retry_after(response.headers.get("Retry-After"))
         if status != 200:
-            said = _MEANING.get(status, "the server refuses")
-            raise CommandError(f"{answer.said}: {said}. ({printable(answer.url)})")
-        kind = printable(answer.headers.get_content_type(), SHORT)
+            raise CommandError(f"{said}: {_MEANING.get(status, 'the server refuses')}. ({printable(response.url)})")
+        kind = printable(response.headers.get("Content-Type", "no type").partition(";")[0].strip().lower(), SHORT)
         if kind != STREAM:
-            begins = answer.start().strip()[:SHORT]
+            response.request.extensions["timeout"]["read"] = CONNECT_TIMEOUT
+            start = b""
+            with contextlib.suppress(httpx.HTTPError):
+                start = next(response.iter_raw(), b"")
+            begins = start[:1024].decode("utf-8", "replace").strip()[:SHORT]
             raise CommandError(
-                f"{printable(answer.url)} is no event stream: it answers with {kind}, which begins with {begins!r}"
+                f"{printable(response.url)} is not an event stream: it answers with {kind}, which begins with {begins!r}"
             )
-        return None
+        return 0.0
 
-    def _events(self, answer: Answer) -> Iterator[list[Received]]:
+    def _events(self, response: httpx.Response) -> Iterator[list[Received]]:
+        self._connection, self._connected = _kept_alive(response), True
+        begun = time.monotonic()
         try:
-            for chunk in answer.chunks(self._pause):
-                events = self._decoder.feed(chunk)
-                came = [received for event in events if (received := self._received(event)) is not None]
-                if came:
+            for chunk in response.iter_raw():
+                received = [row for event in self._decoder.feed(chunk) if (row := self._received(event)) is not None]
+                if received:
                     self._backoff.reset()
-                    yield came
+                    yield received
                 if self._ended:
                     return
-            self._decoder.finish()
+        except httpx.HTTPError:  # the connection was cut
+            pass
         except InvalidEvent as error:
             raise CommandError(str(error)) from error
+        self._decoder.finish()
+        if time.monotonic() - begun > LAST_RETRY:
+            self._backoff.reset()
+
+    def _cut(self) -> None:
+        """End the wait for the next chunk: nobody reads what is printed."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
 
     def _received(self, event: Event) -> Received | None:
         """What is to be printed of an event; those of the protocol are told."""
@@ -168,18 +230,18 @@ class RemoteTail:
         return Received(id=last, event=event, at=time.time())
 
     def _control(self, name: str, data: str) -> None:
-        told = _object(data)
-        reason = printable(told.get("reason", ""))
+        payload = _object(data)
+        reason = printable(payload.get("reason", ""))
         if name == "sse.end":
             self._ended = True
-            closed = f" ({printable(told['closed'])})" if "closed" in told else ""
+            closed = f" ({printable(payload['closed'])})" if "closed" in payload else ""
             self._tell(f"the stream is over: {reason}{closed}")
         elif name == "sse.gap":
-            missed = told.get("missed")
+            missed = payload.get("missed")
             lost = f"; {missed:,} events are missing" if isinstance(missed, int) else ""
             self._tell(f"here is a gap ({reason}){lost}")
         elif name == "sse.error":
-            self._tell(f"the server failed: {printable(told.get('message', data))}")
+            self._tell(f"the server failed: {printable(payload.get('message', data))}")
         elif name == "sse.overloaded":
             self._tell("the server is overloaded")
 
@@ -192,15 +254,51 @@ def _object(data: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _latin(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers with UTF-8 where HTTP's own Latin-1 does not reach, as browsers send ids."""
-    return {name: value.encode().decode("latin-1") for name, value in headers.items()}
+def _split_user(url: str) -> tuple[str, dict[str, str]]:
+    """Return an address without the name and password in it, which then stand in no message, and the header that sends them.
+
+    Raises:
+        CommandError: Nothing can be asked there.
+    """
+    parsed = _check(url)
+    if not parsed.userinfo:
+        return url, {}
+    user = f"{parsed.username}:{parsed.password}"
+    return str(parsed.copy_with(userinfo=b"")), {"Authorization": "Basic " + b64encode(user.encode()).decode()}
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, socket.gaierror):
-        return "its host is not known"
-    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+def _check(url: str) -> httpx.URL:
+    """Return an address that can be asked.
+
+    Raises:
+        CommandError: It is none.
+    """
+    with contextlib.suppress(httpx.InvalidURL, ValueError):
+        parts = urlsplit(url)  # it is stricter
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable() and " " not in url:
+            return httpx.URL(url)
+    raise CommandError(f"{printable(url)!r} is not an address to ask: it looks like http://127.0.0.1:8000/events/")
+
+
+def _origin(url: httpx.URL) -> str:
+    return printable(f"{url.scheme}://{url.netloc.decode()}")
+
+
+def _kept_alive(response: httpx.Response) -> socket.socket:
+    """Return the connection; a server that vanishes is noticed by the system, since a stream may be silent for long."""
+    connection: socket.socket = response.extensions["network_stream"].get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return connection
+
+
+def _root_of(error: BaseException) -> BaseException:
+    """Return what the system said: httpx and httpcore put their own exceptions around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _retry_after(value: str | None) -> float:
@@ -208,7 +306,7 @@ def _retry_after(value: str | None) -> float:
     text = (value or "").strip()
     try:
         if text.isascii() and text.isdigit():
-            return min(float(text), LONGEST_WAIT)
-        return min(max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()), LONGEST_WAIT)
+            return min(float(text), LONGEST_RETRY)
+        return min(max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()), LONGEST_RETRY)
     except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0

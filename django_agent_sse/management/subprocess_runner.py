@@ -16,27 +16,35 @@ from typing import IO, Final, Literal
 Source = Literal["stdout", "stderr"]
 Take = Callable[[Source, bytes], None]
 
-READ: Final = 65536
-LINGER: Final = 2.0
+CHUNK_BYTES: Final = 65_536
+OUTPUT_TIMEOUT: Final = 2.0
 """Seconds that output may go on after the command: what it left behind may hold the pipes for ever."""
-PIPE: Final = 65_536
-"""Bytes that a pipe holds, where the system does not tell."""
-STEP: Final = 0.02
+PIPE_BYTES: Final = 65_536
+"""What a pipe holds, where the system does not say."""
+POLL_INTERVAL: Final = 0.02
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 """The exit codes of a shell for commands that it cannot start."""
 FORWARDED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+_REAPER: Final = """
+read -r group || exit 0
+read -r _ || kill -s TERM -- "-$group" || exit 0
+left=$1
+while [ "$left" -gt 0 ]; do kill -s 0 -- "-$group" || exit 0; sleep 0.1; left=$((left - 1)); done
+kill -s KILL -- "-$group"
+"""
+"""Reads a process group, and a line when a signal was passed on to it; at the end of its input it sends SIGTERM itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class CommandResult:
     """How a command ended.
 
     Attributes:
         code: Its exit code as a shell has it: 128 and the signal's number where one ended it.
         signal: That signal's name.
         seconds: How long it ran.
-        left_behind: Something that it started still holds its output.
+        left_behind: Whether something that it started still holds its output.
         refused: Why it could not be started.
     """
 
@@ -53,12 +61,13 @@ class Signals:
     The command has a session of its own, so that a terminal's Ctrl-C comes here only, and reaches it once, through here.
 
     Attributes:
-        received: The names of those that came.
+        received: The names of the signals that came.
     """
 
     def __init__(self) -> None:
         self.received: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._passed_on: Callable[[], object] = lambda: None
         self._early: list[int] = []
 
     @contextlib.contextmanager
@@ -76,9 +85,9 @@ class Signals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def belong_to(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass them on to this one, also those that have come before it was there."""
-        self._process = process
+    def belong_to(self, process: subprocess.Popen[bytes], passed_on: Callable[[], object]) -> None:
+        """Pass them on to this one, also those that have come before it was there, and call ``passed_on`` for each."""
+        self._process, self._passed_on = process, passed_on
         early, self._early = self._early, []
         for number in early:
             self._send(number)
@@ -99,32 +108,72 @@ class Signals:
                 os.killpg(process.pid, number)
             else:
                 process.send_signal(number)
+        self._passed_on()
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], take: Take, signals: Signals) -> Ended:
+def run(
+    command: Sequence[str], environment: Mapping[str, str], take: Take, signals: Signals, kill_after: float | None = None
+) -> CommandResult:
     """Run ``command`` to its end. What it prints is given to ``take`` by two threads, as it comes.
 
-    Its standard input is this process's. Returns at most ``LINGER`` seconds after its end.
+    Its standard input is this process's. Returns at most ``OUTPUT_TIMEOUT`` seconds after its end.
+
+    Args:
+        command: The program and its arguments.
+        environment: The command's.
+        take: Called with ``stdout`` or ``stderr`` and a chunk.
+        signals: Passes signals on.
+        kill_after: Leave nothing of its process group running: seconds between SIGTERM, or a signal that was passed on, and
+            SIGKILL. A shell beside this process sees to it, also when this process is killed: the kernel then closes its pipe.
     """
     begun = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True, bufsize=0
-        )
-    except (OSError, ValueError) as error:
-        code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        return Ended(code=code, refused=getattr(error, "strerror", None) or str(error))
-    signals.belong_to(process)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    readers = [_Reader("stdout", process.stdout, take), _Reader("stderr", process.stderr, take)]
-    process.wait()
-    seconds = time.monotonic() - begun
+    with _reaper(kill_after) as reaper:
+        try:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True, bufsize=0
+            )
+        except (OSError, ValueError) as error:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            return CommandResult(code=code, refused=getattr(error, "strerror", None) or str(error))
+        reaper(b"%d\n" % process.pid)
+        signals.belong_to(process, lambda: reaper(b"\n"))
+        assert process.stdout is not None
+        assert process.stderr is not None
+        readers = [_Reader("stdout", process.stdout, take), _Reader("stderr", process.stderr, take)]
+        process.wait()
+        seconds = time.monotonic() - begun
     held = _joined(readers, signals)
     code = process.returncode
     if code < 0:
-        return Ended(code=128 - code, signal=_name(-code), seconds=seconds, left_behind=held)
-    return Ended(code=code, seconds=seconds, left_behind=held)
+        return CommandResult(code=128 - code, signal=_name(-code), seconds=seconds, left_behind=held)
+    return CommandResult(code=code, seconds=seconds, left_behind=held)
+
+
+@contextlib.contextmanager
+def _reaper(kill_after: float | None) -> Iterator[Callable[[bytes], None]]:
+    """What writes to a new reaper; at the end, wait until it has ended all that is left.
+
+    It is there before the command: whoever is killed in between leaves nothing either.
+    """
+    if kill_after is None:
+        yield lambda line: None
+        return
+    process = subprocess.Popen(
+        ["sh", "-c", _REAPER, "sse-run-reaper", str(max(1, round(kill_after * 10)))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,  # what ends this process does not end it
+    )
+
+    def write(line: bytes) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it has heard enough, or somebody has ended it
+            assert process.stdin is not None
+            process.stdin.write(line)
+
+    with process:
+        yield write
 
 
 class _Reader(threading.Thread):
@@ -149,7 +198,7 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         with self._pipe:
             number = self._pipe.fileno()
-            while data := os.read(number, READ):
+            while data := os.read(number, CHUNK_BYTES):
                 self.read += len(data)
                 self.taking = True
                 self._take(self._source, data)
@@ -162,11 +211,11 @@ def _joined(readers: Sequence[_Reader], signals: Signals) -> bool:
     own = sum(reader.read + reader.capacity for reader in readers)
     while alive := [reader for reader in readers if reader.is_alive()]:
         foreign = sum(reader.read for reader in readers) > own
-        if len(signals.received) > came or (waited >= LINGER and (foreign or not any(reader.taking for reader in alive))):
+        if len(signals.received) > came or (waited >= OUTPUT_TIMEOUT and (foreign or not any(reader.taking for reader in alive))):
             return True
-        alive[0].join(STEP)
+        alive[0].join(POLL_INTERVAL)
         if foreign or not any(reader.taking for reader in alive):
-            waited += STEP
+            waited += POLL_INTERVAL
     return False
 
 
@@ -176,7 +225,7 @@ def _capacity(descriptor: int) -> int:
 
         return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
     except (ImportError, AttributeError, OSError):
-        return PIPE
+        return PIPE_BYTES
 
 
 def _name(number: int) -> str:

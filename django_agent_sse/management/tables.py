@@ -1,30 +1,15 @@
-"""Numbers, ages and rows as people read them."""
+"""Counts and rows as people read them in a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_AGES = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_SIZES = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
+from ..runtime.formatting import span
 
 
 def age(at: float | None, now: float) -> str:
-    """How long ago a moment was."""
-    if at is None:
-        return "-"
-    seconds = max(0.0, now - at)
-    for unit, name in _AGES:
-        if seconds >= unit:
-            return f"{int(seconds // unit)} {name} ago"
-    return "now"
-
-
-def amount(size: int) -> str:
-    """A number of bytes."""
-    for unit, name in _SIZES:
-        if size >= unit:
-            return f"{size / unit:,.1f} {name}"
-    return f"{size} B"
+    """``4 s ago``; ``-`` where there is no moment."""
+    return "-" if at is None else f"{span(max(0.0, now - at))} ago"
 
 
 def several(number: int, thing: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
 from .connections import OwnConnections, give_connections_back
+from .under_test import under_test
 
 QUIET_SECONDS = 30.0
 """A thread that had nothing to do for so long gives its database connections back, and ends."""
@@ -114,12 +114,6 @@ async def where_waited_for(body: Callable[[], _T], otherwise: Threads) -> _T:
 def _caller() -> object:
     """The executor of a sync caller above this task."""
     return getattr(AsyncToSync.executors, "current", None)
-
-
-def under_test() -> bool:
-    """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 readers = Threads("sse-log-read", 2)

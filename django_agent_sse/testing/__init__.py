@@ -12,6 +12,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.under_test import set_under_test
+
+set_under_test()
+
 _HOMES = {
     "ClientStream": "stream",
     "PublishedLog": "log",

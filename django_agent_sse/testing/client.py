@@ -66,11 +66,11 @@ class SSEClient:
         return self._session.cookies
 
     async def force_login(self, user: Any) -> None:
-        """Be this user from now on, without a password."""
+        """Sign in as this user, without a password."""
         await self._session.aforce_login(user)
 
     async def logout(self) -> None:
-        """Be nobody again."""
+        """Sign out."""
         await self._session.alogout()
 
     async def open(
@@ -83,7 +83,7 @@ class SSEClient:
         data: object = None,
         timeout: float | None = None,
     ) -> ClientStream:
-        """Send a request, and return when its response has begun; where that is no event stream, when it is complete.
+        """Send a request, and return when its response has begun; where that is not an event stream, when it is complete.
 
         Args:
             path: With the query, if there is one.

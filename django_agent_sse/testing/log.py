@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.test import override_settings
@@ -13,9 +13,7 @@ from .. import conf
 from ..eventlog import backend
 from ..eventlog.base import EventLog
 from ..wire.event import Event
-
-if TYPE_CHECKING:
-    from .client import SSEClient
+from .client import SSEClient
 
 MEMORY = {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog", "OPTIONS": {}}
 
@@ -78,6 +76,4 @@ class SSETestMixin:
 
     def sse_client(self, application: Any = None, **about: Any) -> SSEClient:
         """An ``SSEClient`` with these arguments, for ``async with``."""
-        from .client import SSEClient
-
         return SSEClient(application, **about)

@@ -6,14 +6,12 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from http.cookies import SimpleCookie
+from typing import Any, Protocol
 
 from ..exceptions import AgentSSEError, ArgumentInvalid
 from ..wire import Decoder, Event
 from .run import Run, scope
-
-if TYPE_CHECKING:
-    from .client import SSEClient
 
 SHOWN = 10
 """Events that a time-out shows, the newest ones."""
@@ -21,6 +19,20 @@ SHOWN = 10
 
 class StreamTimeout(AgentSSEError, AssertionError):
     """What a test waited for did not come in time, or cannot come any more. The message shows what came."""
+
+
+class Opener(Protocol):
+    """What a response needs of the client that asked for it."""
+
+    application: Any
+    timeout: float
+
+    @property
+    def cookies(self) -> SimpleCookie:
+        """What is sent as ``Cookie``."""
+
+    async def open(self, path: str, *, last_event_id: str | None = None) -> ClientStream:
+        """Send a request; see ``SSEClient``."""
 
 
 class ClientStream:
@@ -36,7 +48,7 @@ class ClientStream:
     _again: Mapping[str, Any]
 
     def __init__(
-        self, client: SSEClient, path: str, method: str, headers: dict[str, str], body: bytes, last_event_id: str | None
+        self, client: Opener, path: str, method: str, headers: dict[str, str], body: bytes, last_event_id: str | None
     ) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
@@ -79,7 +91,7 @@ class ClientStream:
         """The next event for which this is true; those before it are skipped. ``timeout`` is for all of it.
 
         Raises:
-            ArgumentInvalid: ``found`` is no function.
+            ArgumentInvalid: ``found`` is not a function.
         """
         if not callable(found):
             raise ArgumentInvalid(f"until() takes a function of an event, not {found!r}: until(lambda event: event.event == …)")
@@ -100,7 +112,7 @@ class ClientStream:
         return [self._take() for _ in range(len(self._unread))]
 
     def json(self) -> Any:
-        """The body of an answer that is no stream."""
+        """The body of a response that is not a stream."""
         return json.loads(self._body)
 
     async def disconnect(self) -> None:
@@ -159,7 +171,7 @@ class ClientStream:
         if self.status >= 500 and self._run.reported is not None and raise_request_exception:
             raise self._run.reported
         if not self._streams:
-            await self._wait("the end of a response that is no event stream", lambda: self.ended, timeout)
+            await self._wait("the end of a response that is not an event stream", lambda: self.ended, timeout)
 
     async def _wait(self, what: str, there: Callable[[], bool], timeout: float | None) -> None:
         timeout = self._client.timeout if timeout is None else timeout

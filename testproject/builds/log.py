@@ -2,55 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Literal
+import json
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
-from django_agent_sse import Event, Topic, event_log
+from django_agent_sse import Topic, event_log
 
 PREFIX = "builds."
-BATCH = 0.05
-"""Seconds between two appends: what is printed meanwhile goes into one."""
-MOST = 2000
-"""Lines that wait for an append; a build that prints faster is held up."""
-
-Source = Literal["stdout", "stderr"]
+LINES = ("stdout", "stderr")
+"""The events that are lines; ``sse_run`` publishes ``exit`` behind them."""
 
 
-class BuildLog:
-    """Publishes what a build prints, in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a command ended, as ``sse_run`` has published it.
 
     Attributes:
-        top: How many lines it printed.
+        code: Its exit code; negative: the signal that ended it.
+        lines: Those that it printed.
+        reason: What the topic is closed with.
     """
 
-    def __init__(self, build_id: int) -> None:
-        self.topic = topic_of(build_id)
-        self.top = 0
-        self._waiting: list[Event] = []
-        self._publishing = asyncio.Lock()
-        self._later: asyncio.Task[None] | None = None
+    code: int
+    lines: int
+    reason: str
 
-    async def extend(self, source: Source, texts: Sequence[str]) -> None:
-        """Publish these lines soon; waits where too many wait already."""
-        self._waiting += [Event(text, event=source) for text in texts]
-        self.top += len(texts)
-        if len(self._waiting) >= MOST:
-            await self.flush()
-        elif self._waiting and (self._later is None or self._later.done()):
-            self._later = asyncio.create_task(self._flush_later())
 
-    async def _flush_later(self) -> None:
-        await self.flush()
-        await asyncio.sleep(BATCH)  # the first line goes at once, what comes behind it together
-        await self.flush()
-
-    async def flush(self) -> None:
-        """Publish what waits."""
-        async with self._publishing:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                await self.topic.apublish_many(batch)
+def exit_of(build_id: int) -> Exit | None:
+    """The end of a build's command, once its log is complete."""
+    topic = topic_of(build_id)
+    state = topic.state()
+    if state.closed is None or not state.top:
+        return None
+    (*_, last) = event_log().read_after(topic.name, state.top - 1).records or [None]
+    if last is None or last.event.event != "exit":
+        return None
+    payload = json.loads(last.event.data)
+    code = -signal.Signals[payload["signal"]] if payload["signal"] else payload["code"]
+    return Exit(code=code, lines=last.offset - 1, reason=state.closed)
 
 
 def topic_of(build_id: int) -> Topic:
@@ -63,5 +53,6 @@ async def lines_of(topic: str) -> AsyncIterator[tuple[int, str]]:
     log, after = event_log(), 0
     while records := (await log.aread_after(topic, after)).records:
         for record in records:
-            yield record.offset, record.event.data
+            if record.event.event in LINES:
+                yield record.offset, record.event.data
         after = records[-1].offset

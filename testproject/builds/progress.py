@@ -31,7 +31,7 @@ class Meter:
         self._step, self._steps, self._name = 1, 1, ""
 
     def feed(self, lines: Iterable[str]) -> bool:
-        """Read more output; whether the progress is another one now."""
+        """Read more output; return whether the progress has changed."""
         before = self.progress
         for line in lines:
             if line.startswith("==> "):
@@ -45,13 +45,13 @@ class Meter:
         if found and int(found[1]) <= int(found[2]):
             self._step, self._steps = int(found[1]), int(found[2])
             self._name = f"{self._step}/{self._steps} {found[3]}"
-            self._tell(0)
+            self._set(0)
 
     def _advance(self, line: str) -> None:
         found = _PERCENT.search(line)
         if found and int(found[1]) <= 100:
-            self._tell(int(found[1]))
+            self._set(int(found[1]))
 
-    def _tell(self, percent: int) -> None:
+    def _set(self, percent: int) -> None:
         done = (self._step - 1 + percent / 100) / self._steps
         self.progress = Progress(fraction=round(done, 2), step=self._name or None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,8 +19,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils import timezone
 
-from . import holds, overview
-from .log import topic_of
+from . import locks, overview
+from .log import exit_of, topic_of
 from .models import Build
 from .recipes import Recipe, all_recipes
 
@@ -54,7 +56,7 @@ def again(build: Build, user: Any = None) -> Build:
 
     Raises:
         TooManyBuilds: See ``start``.
-        LookupError: Settings know the recipe no more, or there was none.
+        LookupError: The settings no longer have its recipe, or it had none.
     """
     recipe = all_recipes().get(build.recipe)
     if recipe is None:
@@ -63,7 +65,7 @@ def again(build: Build, user: Any = None) -> Build:
 
 
 def begin(recipe: Recipe | None, command: list[str]) -> tuple[Build, int]:
-    """A build that runs in this process, and does not wait; with its hold."""
+    """Record a build that this process runs at once; return it with its lock."""
     with _turn():
         name = recipe.name if recipe else ""
         build = Build.objects.create(recipe=name, command=command, usual=_usual(name) if recipe else None)
@@ -82,7 +84,7 @@ def cancel(build_id: int, user: Any = None) -> bool:
             end(build, Build.Status.CANCELLED, ended_at=timezone.now())
         else:
             build.save(update_fields=["cancelling", "cancelled_by"])
-    if not build.is_over and (process := holds.holder(build_id)):
+    if not build.is_over and (process := locks.holder(build_id)):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)
     go_on()
@@ -90,27 +92,53 @@ def cancel(build_id: int, user: Any = None) -> bool:
 
 
 def recover() -> None:
-    """Record as lost what runs according to the database and nowhere else, and let others have its place."""
-    running = Build.objects.filter(status=Build.Status.RUNNING).values_list("pk", flat=True)
-    if not (gone := [pk for pk in running if holds.holder(pk) is None]):
+    """Record the end of builds that are over, and start what waits for their places.
+
+    A build is over when ``sse_run`` has published its command's exit, or when its process is gone.
+    """
+    running = Build.objects.filter(status=Build.Status.RUNNING)
+    if not (over := [build.pk for build in running if _is_over(build)]):
         return
-    with _turn():  # whoever has recorded an end has done so by now
-        for build in Build.objects.filter(pk__in=gone, status=Build.Status.RUNNING):
-            if holds.holder(build.pk) is None:
-                end(build, Build.Status.LOST)  # when it ended, nobody knows
+    with _turn():
+        for build in Build.objects.filter(pk__in=over, status=Build.Status.RUNNING):
+            if _is_over(build):
+                _record_end(build)
     go_on()
 
 
+def _is_over(build: Build) -> bool:
+    return locks.holder(build.pk) is None or exit_of(build.pk) is not None
+
+
+def _record_end(build: Build) -> None:
+    command = exit_of(build.pk)
+    if build.cancelling or (command and command.reason == "cancelled"):
+        status = Build.Status.CANCELLED
+    elif command is None:
+        status = Build.Status.LOST
+    else:
+        status = Build.Status.FAILED if command.code else Build.Status.PASSED
+    ended_at = None if status == Build.Status.LOST else timezone.now()  # when it was lost, nobody knows
+    lines = command.lines if command else topic_of(build.pk).state().top
+    end(build, status, exit_code=command.code if command else None, lines=lines, ended_at=ended_at)
+    shutil.rmtree(folder_of(build.pk), ignore_errors=True)
+
+
+def folder_of(build_id: int) -> Path:
+    """Where a build may write; it is deleted with the build's end."""
+    return Path(settings.STATE) / f"build-{build_id}-files"
+
+
 def stop_all(seconds: float) -> None:
-    """Cancel everything, and give it so long to end; then its processes are killed, and end what they have started."""
+    """Cancel everything, wait so long for its end, and then kill its processes: ``sse_run`` leaves nothing of theirs."""
     going = Build.objects.filter(status__in=[Build.Status.QUEUED, Build.Status.RUNNING]).order_by("-pk")
     for pk in [*going.values_list("pk", flat=True)]:
         cancel(pk)
     deadline = time.monotonic() + seconds
     running = [*Build.objects.filter(status=Build.Status.RUNNING).values_list("pk", flat=True)]
-    while (left := [pk for pk in running if holds.holder(pk) is not None]) and time.monotonic() < deadline:
+    while (left := [pk for pk in running if locks.holder(pk) is not None]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for process in {*filter(None, map(holds.holder, left)), *(child.pid for child in _children if child.poll() is None)}:
+    for process in {*filter(None, map(locks.holder, left)), *(child.pid for child in _children if child.poll() is None)}:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 
@@ -128,9 +156,9 @@ def end(build: Build, status: Build.Status, **values: Any) -> None:
 def go_on() -> None:
     """Start what waits, as long as there is room."""
     while (claimed := _claim()) is not None:
-        build, hold = claimed
+        build, lock = claimed
         _children[:] = [child for child in _children if child.poll() is None]
-        command = [sys.executable, str(MANAGE), "run_build", "--claimed", str(build.pk), "--hold", str(hold)]
+        command = [sys.executable, str(MANAGE), "run_build", "--claimed", str(build.pk), "--lock", str(lock)]
         try:
             child = subprocess.Popen(
                 command,
@@ -138,11 +166,11 @@ def go_on() -> None:
                 env={**os.environ, "TESTPROJECT_STATE": str(settings.STATE)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[hold],
+                pass_fds=[lock],
                 start_new_session=True,  # it is not the server's to end
             )
         finally:
-            os.close(hold)
+            os.close(lock)
         _children.append(child)
 
 
@@ -155,11 +183,11 @@ def _claim() -> tuple[Build, int] | None:
 
 
 def _enter(build: Build) -> int:
-    hold = holds.take(build.pk)
+    lock = locks.take(build.pk)
     build.status, build.started_at = Build.Status.RUNNING, timezone.now()
     build.save(update_fields=["status", "started_at"])
     overview.tell(build)
-    return hold
+    return lock
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from django.http import HttpResponseBase
 
 from django_agent_sse import Context, Router, Stream, atopic_cursor
 
+from . import runs
 from .access import end_with_session, session_or_key
-from .log import PREFIX, topic_of
+from .log import LINES, PREFIX, topic_of
 from .models import Build
 from .overview import TOPIC, snapshot
-from .watcher import watcher
+from .status_poller import poller
 
 router = Router()
 
@@ -60,10 +61,12 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
         telling = asyncio.create_task(_tell(build_id, stream)) if not build.is_over else None
         try:
             if kept.exists or telling:  # else its log was deleted
-                await stream.follow(topic.name)
+                await stream.follow(topic.name, filter=lambda event: event.event in LINES)
         finally:
             if telling:
                 telling.cancel()
+        if telling:
+            await sync_to_async(runs.recover)()
         await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
 
     return handler
@@ -86,19 +89,25 @@ router.log("logs/<str:name>/", other_topic, guards=[session_or_key], name="other
 
 
 async def _tell_elsewhere(stream: Stream) -> None:
-    async for names in watcher.elsewhere():
-        await stream.write_sse(event="elsewhere", data=names)
+    written: list[str] | None = None
+    async for status in poller.statuses():
+        if status.elsewhere != written:
+            written = status.elsewhere
+            await stream.write_sse(event="elsewhere", data=written)
 
 
 async def _tell(build_id: int, stream: Stream) -> None:
     """Whether it waits, and how far it is, beside its lines: of this only the latest counts, so it is in no log."""
-    waited, told = False, (None, "")
-    async for build in watcher.states(build_id):
-        if build.status == Build.Status.QUEUED or (waited and build.status == Build.Status.RUNNING):
+    waited, written = False, (None, "")
+    async for status in poller.statuses():
+        build = status.builds.get(build_id)
+        if build is None:  # it is newer than the poll, or over
+            continue
+        if waited != (build.status == Build.Status.QUEUED):
+            waited = not waited
             await stream.write_sse(event="status", data={"status": build.status})
-            waited = build.status == Build.Status.QUEUED
-        if build.status == Build.Status.RUNNING and (build.fraction, build.step) != told:
-            told = (build.fraction, build.step)
+        if build.status == Build.Status.RUNNING and (build.fraction, build.step) != written:
+            written = (build.fraction, build.step)
             await stream.write_sse(event="progress", data={"fraction": build.fraction, "step": build.step or None})
 
 

@@ -161,7 +161,7 @@ RECIPES = {
     },
     "wide": {
         "label": "A line of 1 MiB",
-        "description": "Shown in pieces of 8 KiB, none of it lost.",
+        "description": "Shown in two pieces, none of it lost.",
         "argv": [sys.executable, HARD, "wide"],
         "cwd": REPOSITORY,
         "group": "Hard cases",

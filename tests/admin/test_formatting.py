@@ -9,7 +9,7 @@ from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 
-from django_agent_sse.admin import formatting
+from django_agent_sse.runtime import formatting
 
 AT = 1_767_265_200  # 11:00 UTC on 1 January 2026
 

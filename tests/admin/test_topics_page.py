@@ -18,7 +18,6 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_agent_sse import Topic
-from django_agent_sse.admin import formatting
 from django_agent_sse.admin.topics import LISTED
 from django_agent_sse.contrib.monitor import inspector
 from django_agent_sse.contrib.monitor.cluster import Readers
@@ -26,6 +25,7 @@ from django_agent_sse.contrib.monitor.reporter import REPORTS
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import InternalTopic
+from django_agent_sse.runtime import formatting
 from django_agent_sse.wire import Event
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]

@@ -13,7 +13,7 @@ import pytest
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.management import buffered_publisher as module
-from django_agent_sse.management.buffered_publisher import BATCH_EVENTS, BATCH_SECONDS, Outbox
+from django_agent_sse.management.buffered_publisher import BATCH_EVENTS, BATCH_SECONDS, BufferedPublisher
 from django_agent_sse.wire.event import Event
 
 PATIENCE = 20.0
@@ -66,24 +66,24 @@ def events(*numbers: int) -> list[Event]:
 
 
 def test_everything_arrives_in_order_and_then_the_topic_is_closed(log: Log) -> None:
-    outbox = Outbox(log, "t", tell=print)
+    publisher = BufferedPublisher(log, "t", tell=print)
     for number in range(5000):
-        outbox.put(events(number))
-    outbox.finish("completed", never)
+        publisher.put(events(number))
+    publisher.finish("completed", never)
     assert log.data() == [str(number) for number in range(5000)]
     assert log.state("t").closed == "completed"
-    assert outbox.lost == 0
+    assert publisher.lost == 0
     assert max(size for _, size in log.appends) <= BATCH_EVENTS
 
 
 def test_lines_that_trickle_are_appended_in_batches_that_wait_no_longer_than_they_may(log: Log) -> None:
-    outbox = Outbox(log, "t", tell=print)
+    publisher = BufferedPublisher(log, "t", tell=print)
     given = []
     for number in range(200):
         given.append(time.monotonic())
-        outbox.put(events(number))
+        publisher.put(events(number))
         time.sleep(0.005)
-    outbox.finish(None, never)
+    publisher.finish(None, never)
     begun = [at for at, _ in log.appends]
     pauses = [later - earlier for earlier, later in pairwise(begun[:-1])]
     assert min(pauses) >= BATCH_SECONDS * 0.9, "no more appends than that"
@@ -99,68 +99,68 @@ def test_lines_that_trickle_are_appended_in_batches_that_wait_no_longer_than_the
 def test_what_waits_while_the_log_is_away_is_published_when_it_is_back(log: Log) -> None:
     said: list[str] = []
     log.away.set()
-    outbox = Outbox(log, "t", tell=said.append)
-    outbox.put(events(1, 2))
+    publisher = BufferedPublisher(log, "t", tell=said.append)
+    publisher.put(events(1, 2))
     assert log.tried.acquire(timeout=PATIENCE)
-    outbox.put(events(3))
+    publisher.put(events(3))
     log.away.clear()
-    outbox.finish("completed", never)
+    publisher.finish("completed", never)
     assert log.data() == ["1", "2", "3"]
-    assert outbox.lost == 0
+    assert publisher.lost == 0
     assert [text.partition(":")[0] for text in said] == ["cannot publish", "the event log is back"]
 
 
 def test_an_append_whose_answer_was_lost_is_not_doubled(log: Log) -> None:
     log.lose_answers = 3
-    outbox = Outbox(log, "t", tell=lambda text: None)
-    outbox.put(events(1, 2))
-    outbox.finish("completed", never)
+    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher.put(events(1, 2))
+    publisher.finish("completed", never)
     assert log.data() == ["1", "2"]
 
 
 def test_what_does_not_fit_is_told_where_it_is_missing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CAPACITY", 10)
     log.away.set()
-    outbox = Outbox(log, "t", tell=lambda text: None)
-    outbox.put(events(0))
+    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher.put(events(0))
     assert log.tried.acquire(timeout=PATIENCE)
     assert log.tried.acquire(timeout=PATIENCE)
-    outbox.put(events(*range(1, 31)))
+    publisher.put(events(*range(1, 31)))
     log.away.clear()
-    outbox.finish("completed", never)
+    publisher.finish("completed", never)
     assert log.data() == ["0", '{"events":20}', *map(str, range(21, 31))]
-    assert outbox.lost == 20
+    assert publisher.lost == 20
     assert [record.event.event for record in log.read_after("t", 1, 1).records] == ["dropped"]
 
 
 def test_a_log_that_stays_away_is_given_up_after_a_while(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "FINISH_TIMEOUT", 0.1)
     log.away.set()
-    outbox = Outbox(log, "t", tell=lambda text: None)
-    outbox.put(events(1, 2, 3))
+    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher.put(events(1, 2, 3))
     begun = time.monotonic()
-    outbox.finish("completed", never)
+    publisher.finish("completed", never)
     assert time.monotonic() - begun < PATIENCE
-    assert outbox.lost == 3
+    assert publisher.lost == 3
     log.away.clear()  # its thread goes on, and ends
 
 
 def test_who_is_in_a_hurry_does_not_wait(log: Log) -> None:
     log.away.set()
-    outbox = Outbox(log, "t", tell=lambda text: None)
-    outbox.put(events(1))
-    outbox.finish("completed", lambda: True)
-    assert outbox.lost == 1
+    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher.put(events(1))
+    publisher.finish("completed", lambda: True)
+    assert publisher.lost == 1
     log.away.clear()
 
 
 def test_a_topic_that_was_closed_takes_no_more_and_holds_nobody_up(log: Log) -> None:
     said: list[str] = []
     log.close("t", "enough")
-    outbox = Outbox(log, "t", tell=said.append)
-    outbox.put(events(*range(20_000)))
-    outbox.finish("completed", never)
-    assert outbox.lost == 20_000
+    publisher = BufferedPublisher(log, "t", tell=said.append)
+    publisher.put(events(*range(20_000)))
+    publisher.finish("completed", never)
+    assert publisher.lost == 20_000
     assert len(said) == 1
     assert "closed (enough)" in said[0]
 
@@ -168,7 +168,7 @@ def test_a_topic_that_was_closed_takes_no_more_and_holds_nobody_up(log: Log) -> 
 def test_anew_it_forgets_what_was_there(log: Log) -> None:
     log.append("t", events(1))
     log.close("t")
-    outbox = Outbox(log, "t", tell=print, fresh=True)
-    outbox.put(events(2))
-    outbox.finish("completed", never)
+    publisher = BufferedPublisher(log, "t", tell=print, fresh=True)
+    publisher.put(events(2))
+    publisher.finish("completed", never)
     assert log.data() == ["2"]

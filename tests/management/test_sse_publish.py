@@ -121,7 +121,7 @@ def test_where_the_topic_was_closed_it_says_from_which_line_on_nothing_was_publi
     run.process.stdin.write(b"3\n4\n")
     run.process.stdin.close()
     assert run.code() == 1
-    assert "line 3 and those behind it were not published: the topic 'n' is closed (enough)" in run.err
+    assert "line 3 and those after it were not published: the topic 'n' is closed (enough)" in run.err
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(project: Project) -> None:

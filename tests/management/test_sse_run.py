@@ -226,6 +226,43 @@ def test_killed_itself_it_leaves_what_was_printed_in_an_open_topic(project: Proj
     assert project.lines("t")[-1] == "again"
 
 
+IGNORES = "trap '' TERM INT HUP; echo $$; while :; do sleep 0.05; done"
+LEAVES_NOTHING = "--kill-after=0.5s"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("program", ["echo $$; exec sleep 60", IGNORES], ids=["obedient", "ignoring"])
+def test_with_kill_after_nothing_outlives_it_however_it_ends(project: Project, program: str, number: int) -> None:
+    run = project.start("sse_run", "t", LEAVES_NOTHING, "--", "sh", "-c", f"({program}) & {program}")
+    poll("both are there", lambda: len(run.out.split()) == 2)
+    pids = [int(pid) for pid in run.out.split()]
+    run.signal(number)
+    run.code()
+    poll("both are gone", lambda: all(map(gone, pids)))
+    if number != signal.SIGKILL:
+        assert project.state("t")["reason"] == "cancelled"
+        assert exit_of(project, "t")["signal"] == ("SIGKILL" if program is IGNORES else signal.Signals(number).name)
+
+
+def test_with_kill_after_what_a_command_leaves_behind_is_gone_when_it_ends(project: Project) -> None:
+    begun = time.monotonic()
+    done = project.run("sse_run", "t", "--kill-after=1m", "--", "sh", "-c", "sleep 60 & echo $!; exit 3")
+    assert time.monotonic() - begun < PATIENCE
+    assert (done.returncode, done.stderr) == (3, "")
+    assert gone(int(done.stdout))
+
+
+def test_with_kill_after_a_command_gets_a_signal_once_and_time_to_end(project: Project) -> None:
+    run = project.start("sse_run", "t", "--kill-after=1m", "--", *script(COUNTS_SIGNALS), stdin=-1)
+    run.printed("ready\n")
+    run.signal(signal.SIGTERM)
+    run.printed("SIGTERM\n")
+    assert run.process.stdin
+    run.process.stdin.close()
+    assert run.code() == 7
+    assert project.lines("t") == ["ready", "SIGTERM"]
+
+
 def test_what_a_command_leaves_behind_does_not_keep_it(project: Project) -> None:
     begun = time.monotonic()
     done = project.run("sse_run", "t", "--", "sh", "-c", "sleep 60 & echo $!")
@@ -307,7 +344,7 @@ def test_a_command_goes_on_where_somebody_else_closes_its_topic(project: Project
     [
         (["t"], "there is no command to run"),
         (["t", "--"], "there is no command to run"),
-        (["t", "make", "-j4"], "the command stands after --"),
+        (["t", "make", "-j4"], "give the command after --"),
         (["", "--", "true"], "the topic has 0 characters"),
         (["caf\u00e9", "--", "true"], "printable ASCII"),
     ],

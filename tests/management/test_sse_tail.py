@@ -217,8 +217,11 @@ def test_without_following_an_unknown_topic_is_a_mistake(sse_log: Any) -> None:
     ("words", "said"),
     [
         (["t", "--after", "21"], "the topic 't' ends at 20, which is before 21"),
-        (["t", "--after", "yesterday"], "--after 'yesterday' is no place in a topic: give an event's id, as in FvyLkmab.17"),
-        (["t", "--after", ""], "is no event's id"),
+        (
+            ["t", "--after", "yesterday"],
+            "--after 'yesterday' is not a position in a topic: give an event's id, as in FvyLkmab.17",
+        ),
+        (["t", "--after", ""], "is not the id of an event"),
         (["t", "-n", "-1"], "-1"),
         (["t", "-n", "1", "--live"], "not allowed with argument"),
         (["caf\u00e9"], "printable ASCII"),

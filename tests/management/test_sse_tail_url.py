@@ -194,7 +194,7 @@ def _noting(real: Callable[..., float], waits: list[float]) -> Callable[..., flo
 def test_a_date_is_a_pause_too() -> None:
     assert remote._retry_after("Fri, 31 Dec 1999 23:59:59 GMT") == 0
     for hours in ("Fri, 31 Dec 2999 23:59:59 GMT", "9" * 400):
-        assert remote._retry_after(hours) == remote.LONGEST_WAIT
+        assert remote._retry_after(hours) == remote.LONGEST_RETRY
     for nonsense in (None, "", "²", "Fri, 31 Dec 99999 23:59:59 GMT"):
         assert remote._retry_after(nonsense) == 0
     assert remote._retry_after("7") == 7
@@ -259,10 +259,10 @@ def test_a_redirect_from_https_to_http_is_refused(server: Server, monkeypatch: p
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("//[bad/", "is no address"),
-        ("ftp://127.0.0.1/", "is no address"),
-        ("http://" + "a" * 70 + ".example/", "is no address"),
-        ("javascript:alert(1)", "is no address"),
+        ("//[bad/", "is not an address"),
+        ("ftp://127.0.0.1/", "is not an address"),
+        ("http://" + "a" * 70 + ".example/", "is not an address"),
+        ("javascript:alert(1)", "is not an address"),
     ],
 )
 def test_a_redirect_that_leads_nowhere_is_told(server: Server, where: str, said: str) -> None:
@@ -333,7 +333,7 @@ def test_204_is_the_end(server: Server) -> None:
         (401, "the server wants to know who asks: give -H 'Authorization: Bearer …' or --cookie"),
         (403, "who asks may not read this stream"),
         (404, "there is no such address on the server"),
-        (405, "it is no event stream"),
+        (405, "it is not an event stream"),
         (410, "begin without --after"),
         (418, "the server refuses"),
     ],
@@ -346,7 +346,9 @@ def test_refusals_are_final_and_told_with_their_meaning(server: Server, status: 
 
 
 def test_what_is_no_event_stream_is_told(server: Server) -> None:
-    with pytest.raises(CommandError, match=r"is no event stream: it answers with text/html, which begins with '<!doctype html>'"):
+    with pytest.raises(
+        CommandError, match="is not an event stream: it answers with text/html, which begins with '<!doctype html>'"
+    ):
         tailed(server, (200, {"Content-Type": "text/html; charset=utf-8"}, b"<!doctype html>\n"))
 
 
@@ -364,14 +366,14 @@ def test_json_has_ids_that_stay_in_force(server: Server) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["http://"], "is no address to ask"),
-        (["http://127.0.0.1:x/"], "is no address to ask"),
+        (["http://"], "is not an address to ask"),
+        (["http://127.0.0.1:x/"], "is not an address to ask"),
         (["http://127.0.0.1:9/", "-n", "3"], "of a URL the server decides where to begin"),
         (["http://127.0.0.1:9/", "--exit-code"], "--exit-code is for topics"),
-        (["http://127.0.0.1:9/", "-H", "nonsense"], "is no header: write 'Name: value'"),
-        (["http://127.0.0.1:9/", "-H", "A: b\nC: d"], "is no header"),
-        (["http://127.0.0.1:9/", "--cookie", "a\nb"], "is no cookie"),
-        (["http://127.0.0.1:9/a b"], "is no address to ask"),
+        (["http://127.0.0.1:9/", "-H", "nonsense"], "is not a header: write 'Name: value'"),
+        (["http://127.0.0.1:9/", "-H", "A: b\nC: d"], "is not a header"),
+        (["http://127.0.0.1:9/", "--cookie", "a\nb"], "is not a cookie"),
+        (["http://127.0.0.1:9/a b"], "is not an address to ask"),
         (["http://no-such-host.invalid/"], "cannot be reached: its host is not known"),
     ],
 )
@@ -393,3 +395,26 @@ def test_no_event_log_is_needed(new_project: Callable[..., Project], server: Ser
     project = new_project("django_agent_sse.eventlog.memory.MemoryEventLog")
     done = project.run("sse_tail", server.url)
     assert (done.returncode, done.stdout) == (0, "hello\n")
+
+
+def test_without_httpx_a_url_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(CommandError, match=r"install httpx: pip install 'django-agent-sse\[tail\]'"):
+        call_command("sse_tail", "http://127.0.0.1:9/", stdout=StringIO(), stderr=StringIO())
+
+
+def test_the_proxy_of_the_environment_is_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server.replies = [stream("data: a"), GONE]
+    out = StringIO()
+    call_command("sse_tail", "http://stream.example/events/", stdout=out, stderr=StringIO())
+    assert out.getvalue() == "a\n"
+    assert [path for path, _ in server.asked] == ["http://stream.example/events/"] * 2
+
+
+def test_an_id_that_http_cannot_carry_is_told(server: Server) -> None:
+    with pytest.raises(CommandError, match=r"HTTP cannot ask .* for what follows after"):
+        tailed(server, stream("id: \x0c\ndata: a"), GONE)
+    assert len(server.asked) == 1

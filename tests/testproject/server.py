@@ -208,13 +208,13 @@ class Server:
         return runners(self.state)
 
     def commands(self) -> list[psutil.Process]:
-        """What the builds have started themselves, without the keepers."""
+        """What the builds have started themselves, without the reapers of ``sse_run``."""
         found = []
         for runner in self.runners():
             with contextlib.suppress(psutil.NoSuchProcess):
                 for child in runner.children():
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        if child.status() != psutil.STATUS_ZOMBIE and "keeper_process" not in " ".join(child.cmdline()):
+                        if child.status() != psutil.STATUS_ZOMBIE and "sse-run-reaper" not in child.cmdline():
                             found.append(child)
         return found
 

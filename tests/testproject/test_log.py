@@ -1,17 +1,14 @@
-"""The log of a build: a topic, published in batches."""
+"""The log of a build, as ``sse_run`` writes it: its lines, and how its command ended."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections.abc import Iterator
 
 import pytest
-from builds.log import MOST, BuildLog, lines_of
+from builds.log import Exit, exit_of, lines_of, topic_of
 
+from django_agent_sse import Event
 from django_agent_sse.testing import PublishedLog, fresh_log
-
-_ids = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -20,49 +17,33 @@ def published() -> Iterator[PublishedLog]:
         yield log
 
 
-@pytest.fixture
-def log() -> BuildLog:
-    return BuildLog(next(_ids))
+@pytest.mark.parametrize("count", [0, 1, 255, 3000])
+async def test_line_17_is_the_event_at_offset_17_and_the_exit_is_no_line(count: int) -> None:
+    lines = [Event(f"line {number}", event="stderr" if number % 10 == 0 else "stdout") for number in range(1, count + 1)]
+    await topic_of(1).apublish_many([*lines, Event('{"code":0,"signal":null,"seconds":1}', event="exit")])
+    assert [line async for line in lines_of("builds.1")] == [(number, f"line {number}") for number in range(1, count + 1)]
 
 
-def texts(count: int) -> list[str]:
-    return [f"line {number}" for number in range(1, count + 1)]
+@pytest.mark.parametrize(
+    ("data", "reason", "code"),
+    [
+        ('{"code":0,"signal":null,"seconds":1}', "completed", 0),
+        ('{"code":127,"signal":null,"seconds":1}', "failed", 127),
+        ('{"code":143,"signal":"SIGTERM","seconds":1}', "cancelled", -15),
+    ],
+)
+def test_the_last_event_of_a_closed_log_is_the_exit(data: str, reason: str, code: int) -> None:
+    topic = topic_of(2)
+    topic.publish_many([Event("one", event="stdout"), Event(data, event="exit")])
+    assert exit_of(2) is None, "sse_run has not ended yet"
+    topic.close(reason)
+    assert exit_of(2) == Exit(code=code, lines=1, reason=reason)
 
 
-async def read(log: BuildLog) -> list[str]:
-    """Every line, checked to be numbered without a gap."""
-    found = [one async for one in lines_of(log.topic.name)]
-    assert [number for number, _ in found] == list(range(1, len(found) + 1))
-    return [text for _, text in found]
-
-
-@pytest.mark.parametrize("count", [0, 1, 255, MOST - 1, MOST, 2 * MOST + 7])
-@pytest.mark.parametrize("at_once", [1, 100, 10_000])
-async def test_line_17_is_the_event_at_offset_17(log: BuildLog, count: int, at_once: int) -> None:
-    lines = texts(count)
-    for start in range(0, count, at_once):
-        await log.extend("stdout", lines[start : start + at_once])
-    await log.flush()
-    assert await read(log) == lines
-    assert log.top == count
-
-
-async def test_lines_are_published_by_themselves_soon(log: BuildLog) -> None:
-    await log.extend("stdout", ["one"])
-    await log.extend("stdout", ["two"])
-    async with asyncio.timeout(5):
-        while await read(log) != ["one", "two"]:  # noqa: ASYNC110  (nothing tells when)
-            await asyncio.sleep(0.01)
-
-
-async def test_two_pipes_fill_one_log(log: BuildLog, published: PublishedLog) -> None:
-    async def pump(source: str) -> None:
-        for number in range(1000):
-            await log.extend(source, [f"{source} {number}"])  # type: ignore[arg-type]
-            await asyncio.sleep(0)
-
-    await asyncio.gather(pump("stdout"), pump("stderr"))
-    await log.flush()
-    events = published.published(log.topic.name)
-    for source in ("stdout", "stderr"):
-        assert [event.data for event in events if event.event == source] == [f"{source} {number}" for number in range(1000)]
+def test_a_log_that_somebody_else_has_closed_has_no_exit() -> None:
+    assert exit_of(3) is None
+    topic_of(3).close("by hand")
+    assert exit_of(3) is None
+    topic_of(4).publish("one", event="stdout")
+    topic_of(4).close("by hand")
+    assert exit_of(4) is None

@@ -17,7 +17,7 @@ from .server import Server, wait_until_gone
 PATIENCE_MS = 15_000
 SEVERAL_RETRIES_MS = 800
 COMMAND_SECONDS = 10.0
-"""The keeper's two seconds, and a busy machine's."""
+"""The two seconds before SIGKILL, and a busy machine's."""
 CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'"
 AT_END = """() => {
   const view = document.querySelector(".sl-view");

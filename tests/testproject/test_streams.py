@@ -38,7 +38,7 @@ def test_a_build_that_fails_says_so_and_tells_stderr_apart(server: Server) -> No
 
 def test_a_program_that_does_not_exist(server: Server) -> None:
     events = server.whole_log(server.start("nowhere"))
-    assert numbered(events) == [("stderr", "cannot start /nonexistent/program: No such file or directory")]
+    assert numbered(events) == [("stderr", "/nonexistent/program: No such file or directory")]
     assert (outcome(events)["status"], outcome(events)["exit_code"]) == ("failed", 127)
 
 
@@ -145,10 +145,7 @@ def test_watchers_that_leave_take_no_line_with_them(server: Server) -> None:
 
 def test_odd_output(server: Server) -> None:
     texts = [text for _, text in numbered(server.whole_log(server.start("odd")))]
-    assert texts[0] == "caf\ufffd"
-    long = texts[1:4]
-    assert "".join(long) == "x" * LONG
-    assert texts[4:] == ["\u2028 and \x85 end no line", "", "10 %\n20 %", "no end of line"]
+    assert texts == ["caf\ufffd", "x" * LONG, "\u2028 and \x85 end no line", "", "20 %", "no end of line"]
 
 
 def test_several_builds_at_once(server: Server) -> None:

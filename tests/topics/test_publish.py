@@ -12,7 +12,6 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.template import Context as TemplateContext
 from django.template import Template
-from django.test.utils import _TestState
 from django.utils.translation import gettext_lazy
 
 from django_agent_sse import (
@@ -239,19 +238,15 @@ def test_a_process_that_serves_nothing_may_not_publish_to_its_own_memory(log: Ev
     monkeypatch.setattr(backend._process_log, "serves", False)
     monkeypatch.delitem(sys.modules, "django.core.asgi", raising=False)
     publish(NAME, "under test it may")
-    saved = _TestState.saved_data
-    del _TestState.saved_data
-    try:
-        for verb in (lambda: publish(NAME, "x"), lambda: close_topic(NAME), lambda: Topic(NAME).delete()):
-            with pytest.raises(ConfigurationError, match=r"has not served a request.*AGENT_SSE\['EVENT_LOG'\].*Nothing was"):
-                verb()
-        monkeypatch.setattr(backend._process_log, "serves", True)
-        publish(NAME, "it serves")
-        monkeypatch.setattr(backend._process_log, "serves", False)
-        monkeypatch.setattr(type(log), "crosses_processes", True)
-        publish(NAME, "others read it")
-    finally:
-        _TestState.saved_data = saved
+    monkeypatch.setattr(backend, "under_test", lambda: False)
+    for verb in (lambda: publish(NAME, "x"), lambda: close_topic(NAME), lambda: Topic(NAME).delete()):
+        with pytest.raises(ConfigurationError, match=r"has not served a request.*AGENT_SSE\['EVENT_LOG'\].*Nothing was"):
+            verb()
+    monkeypatch.setattr(backend._process_log, "serves", True)
+    publish(NAME, "it serves")
+    monkeypatch.setattr(backend._process_log, "serves", False)
+    monkeypatch.setattr(type(log), "crosses_processes", True)
+    publish(NAME, "others read it")
     assert len(kept(log)) == 3
 
 

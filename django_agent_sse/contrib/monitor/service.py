@@ -11,7 +11,8 @@ from django.core.signals import setting_changed
 
 from ...eventlog.backend import event_log
 from ...exceptions import AgentSSEError
-from ...runtime.pools import under_test, writers
+from ...runtime.pools import writers
+from ...runtime.under_test import under_test
 from .commands import COMMANDS, Close, Command, Drain, event_of, execute
 from .inspector import StreamInspector
 from .options import monitor_options

@@ -27,8 +27,8 @@ _SPACE = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+"?)|\s++')
 
 class Command(SSECommand):
     help = (
-        "Publish events to a topic: one with DATA, or one for each line of standard input, as the lines come. Prints the id of "
-        "each. Everybody who follows the topic sees them."
+        "Publish events to a topic: one event with DATA, or one for each line of standard input as it comes. Followers get them "
+        "at once. Prints the id of each."
     )
     takes = "TOPIC [DATA]"
     examples = """examples:
@@ -63,8 +63,7 @@ exit codes:
         parser.add_argument(
             "--key",
             metavar="KEY",
-            help="names the event: published again with the same key it is not appended again. Lines have KEY:1, KEY:2 …, and "
-            "are appended one by one",
+            help="publish an event with the same key only once. Lines have the keys KEY:1, KEY:2 …, and are appended one by one",
         )
         parser.add_argument(
             "--close",
@@ -102,7 +101,7 @@ exit codes:
         """Publish each line; how many could not be.
 
         Raises:
-            CommandError: Neither this line nor those behind it can be published.
+            CommandError: Neither this line nor those after it can be published.
         """
         refused, longest = 0, SPACES * self._log.limits.max_event_bytes
         for batch in batches_of(source, longest):
@@ -130,7 +129,7 @@ exit codes:
             self.tell(f"line {first:,} was not published: {error}")
             return 1
         except AgentSSEError as error:
-            raise CommandError(f"line {first:,} and those behind it were not published: {error}") from error
+            raise CommandError(f"line {first:,} and those after it were not published: {error}") from error
         return 0
 
     def _append(self, events: Iterable[Event], key: str | None) -> None:

@@ -17,14 +17,14 @@ from ...eventlog.base import EventLog
 from ...exceptions import EventLogUnavailable
 from ...wire.event import Event
 from ...wire.lines import LineSplitter
-from ..arguments import topic
-from ..buffered_publisher import Outbox
+from ..arguments import duration, topic
+from ..buffered_publisher import BufferedPublisher
 from ..command import SSECommand, SSEParser, shared_log
-from ..subprocess_runner import LINGER, Ended, Signals, Source, run
+from ..subprocess_runner import OUTPUT_TIMEOUT, CommandResult, Signals, Source, run
 
 EXIT = "exit"
-REDRAWN_EVERY = 1.0
-"""Seconds between two states of a line that CRs draw again and again."""
+REDRAW_INTERVAL = 1.0
+"""Seconds between two published states of a line that carriage returns draw again and again, as a progress bar."""
 ROOM_FOR_NAME = 16
 """Bytes of an event that its name may take."""
 _LIKE = "sse_run builds.42 -- make -j4"
@@ -33,8 +33,8 @@ TOPIC_VARIABLE = "SSE_TOPIC"
 
 class Command(SSECommand):
     help = (
-        "Run a command, and publish what it prints to a topic, line by line: events stdout and stderr, one line each, and at the "
-        "end one event exit. Then the topic is closed. Ends with the command's exit code."
+        "Run a command and publish each line it prints as an event of a topic: stdout or stderr. The last event is exit; then "
+        "the topic is closed. The exit code is the command's."
     )
     takes = "TOPIC -- COMMAND [ARGUMENT ...]"
     examples = """examples:
@@ -73,9 +73,16 @@ exit codes:
         parser.add_argument(
             "--replace",
             action="store_true",
-            help="forget what the topic has first; else a closed topic is refused, and an open one goes on",
+            help="delete the topic's events first; otherwise a closed topic is refused, and an open one is continued",
         )
         parser.add_argument("--keep-open", action="store_true", help="do not close the topic at the end")
+        parser.add_argument(
+            "--kill-after",
+            type=duration,
+            metavar="DURATION",
+            help="leave nothing running: send SIGKILL to what is left of the command's process group this long (10s, 1m) after a "
+            "signal, or after the SIGTERM that is sent when the command ends, or sse_run itself in any way",
+        )
         parser.add_argument("--quiet", action="store_true", help="do not print here what the command prints")
 
     def handle(self, *args: Any, topic: str, command: Sequence[str], **options: Any) -> None:
@@ -86,15 +93,15 @@ exit codes:
             self._check(log, topic)
         signals = Signals()
         with signals.taken():
-            outbox = Outbox(log, topic, tell=self.tell, fresh=options["replace"])
-            pump = _Pump(outbox, log.limits.max_event_bytes - ROOM_FOR_NAME, self._echo)
-            ended = run(command, _environment(topic), pump.take, signals)
+            publisher = BufferedPublisher(log, topic, tell=self.tell, fresh=options["replace"])
+            pump = _Pump(publisher, log.limits.max_event_bytes - ROOM_FOR_NAME, self._echo)
+            ended = run(command, _environment(topic), pump.take, signals, options["kill_after"])
             self._end(ended, command[0], pump)
             came = len(signals.received)
             reason = "completed" if ended.code == 0 else "cancelled" if signals.received else "failed"
-            outbox.finish(None if options["keep_open"] else reason, lambda: len(signals.received) > came)
-        if outbox.lost:
-            self.tell(f"{outbox.lost:,} event{'s' if outbox.lost > 1 else ''} of this command could not be published")
+            publisher.finish(None if options["keep_open"] else reason, lambda: len(signals.received) > came)
+        if publisher.lost:
+            self.tell(f"{publisher.lost:,} event{'s' if publisher.lost > 1 else ''} of this command could not be published")
         if ended.code:
             sys.exit(ended.code)
 
@@ -102,24 +109,25 @@ exit codes:
         try:
             state = log.state(topic)
         except EventLogUnavailable:
-            return  # the outbox tells, and tries again: a log that is away keeps no backup from being made
+            return  # the publisher tells, and tries again: a log that is away keeps no backup from being made
         if state.closed is not None:
             raise CommandError(
                 f"the topic {topic!r} is closed ({state.closed}): it has the events of an earlier run. --replace forgets them, "
                 "or take another name. The command was not run"
             )
 
-    def _end(self, ended: Ended, program: str, pump: _Pump) -> None:
+    def _end(self, ended: CommandResult, program: str, pump: _Pump) -> None:
         if ended.refused:
             text = f"{program}: {ended.refused}"
             self.tell(text)
             pump.say("stderr", text)
         if ended.left_behind:
             self.tell(
-                f"something that the command started still holds its output: what it prints after {LINGER:g} s is not published"
+                "something that the command started still holds its output: what it prints after "
+                f"{OUTPUT_TIMEOUT:g} s is not published"
             )
-        told = {"code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3)}
-        pump.end(Event(encode_json(told), event=EXIT))
+        payload = {"code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3)}
+        pump.end(Event(encode_json(payload), event=EXIT))
 
     def _echo(self, source: Source, data: bytes) -> None:
         """Print what the command printed, as it was."""
@@ -149,8 +157,8 @@ def _write(raw: RawIOBase, data: bytes) -> None:
 class _Pump:
     """From what a command prints to events."""
 
-    def __init__(self, outbox: Outbox, limit: int, echo: Any) -> None:
-        self._outbox = outbox
+    def __init__(self, publisher: BufferedPublisher, limit: int, echo: Any) -> None:
+        self._publisher = publisher
         self._echo = echo
         self._lock = threading.Lock()
         self._over = False
@@ -163,7 +171,7 @@ class _Pump:
         splitter = self._splitters[source]
         lines = splitter.feed(data)
         now = time.monotonic()
-        if now - self._redrawn >= REDRAWN_EVERY and (drawn := splitter.redrawn()) is not None:
+        if now - self._redrawn >= REDRAW_INTERVAL and (drawn := splitter.redrawn()) is not None:
             self._redrawn = now
             lines.append(drawn)
         self._put([Event(line, event=source) for line in lines])
@@ -182,11 +190,11 @@ class _Pump:
     def _put(self, events: list[Event]) -> None:
         with self._lock:
             if events and not self._over:
-                self._outbox.put(events)
+                self._publisher.put(events)
 
 
 class _Parser(SSEParser):
-    """What stands after the first ``--`` is the command, whatever it looks like."""
+    """Takes what follows the first ``--`` as the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See ``argparse``."""
@@ -195,9 +203,9 @@ class _Parser(SSEParser):
         own, command = given[:split], given[split + 1 :]
         found, unknown = self.parse_known_args(own, namespace)
         if unknown:
-            self.error(f"{' '.join(unknown)!r}: the command stands after --, as in {_LIKE}")
+            self.error(f"{' '.join(unknown)!r}: give the command after --, as in {_LIKE}")
         if not command:
-            self.error(f"there is no command to run: it stands after --, as in {_LIKE}")
+            self.error(f"there is no command to run: give it after --, as in {_LIKE}")
         found.command = command
         return found
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from ...eventlog.base import EventLog
 from ...eventlog.position import MAX_ID, Position
+from ...runtime.suggestions import nearest
 from ..arguments import count
 from ..arguments import topic as valid_topic
 from ..command import SSECommand, shared_log
 from ..following import Start, Tail
 from ..output import Pause, Printer, Received
-from ..remote import RemoteTail
 
 LINES = 10
 """Events that are shown before what comes, as ``tail`` does."""
@@ -32,7 +32,7 @@ NEAR = 1000
 class Command(SSECommand):
     help = (
         "Follow a topic of this project, or the event stream of any server over HTTP: print its events as they come, until it is "
-        "closed. Begins with a topic's last 10 events, as tail does. Resumes by itself; says on stderr what goes on."
+        "closed. Begins with a topic's last 10 events, as tail does. Reconnects and resumes by itself, and says so on stderr."
     )
     takes = "TOPIC|URL"
     examples = """examples:
@@ -73,7 +73,7 @@ exit codes:
             "--exit-code",
             action="store_true",
             help="end with the code of the topic's exit event, which sse_run publishes; without one, 0 where the topic was "
-            "closed as completed, and 1 else",
+            "closed as completed, and 1 otherwise",
         )
         parser.add_argument(
             "-H", "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="send a header (URL)"
@@ -112,6 +112,10 @@ exit codes:
             )
         if options["exit_code"]:
             raise CommandError("--exit-code is for topics")
+        if find_spec("httpx") is None:
+            raise CommandError("to follow a URL, install httpx: pip install 'django-agent-sse[tail]'. Topics need none")
+        from ..remote import RemoteTail
+
         headers = dict(options["header"])
         if options["cookie"]:
             headers["Cookie"] = options["cookie"]
@@ -134,8 +138,8 @@ exit codes:
 
     def _unknown(self, log: EventLog, topic: str, *, follow: bool) -> None:
         names = log.topics(limit=NEAR)
-        near = difflib.get_close_matches(topic, names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else "" if names else " There are no topics at all yet."
+        near = nearest(topic, names)
+        hint = f" Did you mean {near!r}?" if near else "" if names else " There are no topics at all yet."
         if not follow:
             raise CommandError(f"there is no topic {topic!r}.{hint}")
         self.tell(f"there is no topic {topic!r} yet: waiting for its first event.{hint}")
@@ -153,26 +157,28 @@ def _start(options: dict[str, Any]) -> Start:
 def _of_topic(text: str) -> Position:
     found = Position.parse(text) or (Position("", int(text)) if text.isascii() and text.isdigit() else None)
     if found is None:
-        raise CommandError(f"--after {text!r} is no place in a topic: give an event's id, as in FvyLkmab.17, or its number, 17")
+        raise CommandError(
+            f"--after {text!r} is not a position in a topic: give an event's id, as in FvyLkmab.17, or its number, 17"
+        )
     return found
 
 
 def _position(text: str) -> str:
     if not text or len(text) > MAX_ID or not text.isprintable():
-        raise ArgumentTypeError(f"{text[:40]!r} is no event's id")
+        raise ArgumentTypeError(f"{text[:40]!r} is not the id of an event")
     return text
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not (name.isascii() and text.isprintable()) or " " in name.strip():
-        raise ArgumentTypeError(f"{text!r} is no header: write 'Name: value'")
+        raise ArgumentTypeError(f"{text!r} is not a header: write 'Name: value'")
     return name.strip(), value.strip()
 
 
 def _cookie(text: str) -> str:
     if "=" not in text or not text.isprintable():
-        raise ArgumentTypeError(f"{text!r} is no cookie: write 'name=value', and ; between several")
+        raise ArgumentTypeError(f"{text!r} is not a cookie: write 'name=value', and ; between several")
     return text
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from ...eventlog.records import TopicState
+from ...runtime.formatting import size
 from ...runtime.safe_text import printable
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
 from ..output import instant
-from ..tables import age, amount, several, table
+from ..tables import age, several, table
 
 HEADINGS = ("TOPIC", "STATE", "EVENTS", "BYTES", "OLDEST", "NEWEST", "REASON")
 NUMBERS = frozenset({2, 3, 4, 5})
@@ -66,7 +67,7 @@ exit codes:
         for (_, state), line in zip(topics, lines, strict=True):
             self.stdout.write(line, self.style.SUCCESS if state.closed is None else None)
         events, bytes_ = (sum(getattr(state, what) for _, state in topics) for what in ("events", "bytes"))
-        self.stdout.write(f"{several(len(topics), 'topic')}, {several(events, 'event')}, {amount(bytes_)}")
+        self.stdout.write(f"{several(len(topics), 'topic')}, {several(events, 'event')}, {size(bytes_)}")
 
 
 def _row(name: str, state: TopicState, now: float) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ def _row(name: str, state: TopicState, now: float) -> tuple[str, ...]:
         printable(name),
         "open" if state.closed is None else "closed",
         f"{state.events:,}",
-        amount(state.bytes),
+        size(state.bytes),
         age(state.oldest_at, now),
         age(state.newest_at, now),
         printable(state.closed or ""),

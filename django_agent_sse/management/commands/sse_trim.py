@@ -13,11 +13,12 @@ from django.core.management.base import CommandError, CommandParser
 from ...eventlog.base import EventLog
 from ...eventlog.records import TopicState
 from ...eventlog.validation import size_of
+from ...runtime import formatting
 from ...runtime.safe_text import printable
 from ..arguments import count, duration, size, topic
 from ..command import SSECommand, shared_log
 from ..listing import topics_of
-from ..tables import amount, several
+from ..tables import several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,8 @@ class Bounds:
 
 class Command(SSECommand):
     help = (
-        "Drop the oldest events of a topic, or of many, beyond the bounds that are given; or forget whole topics. A topic's own "
-        "limits (AGENT_SSE['EVENT_LOG']['OPTIONS']) hold without it. Readers that had not yet got to what is dropped are told so."
+        "Delete the oldest events of one topic or of many, beyond the bounds given here, or delete whole topics. The limits in "
+        "AGENT_SSE['EVENT_LOG']['OPTIONS'] hold without this command. Readers are told what they missed."
     )
     takes = "TOPIC | --prefix P | --all"
     examples = """examples:
@@ -66,13 +67,13 @@ exit codes:
         parser.add_argument("--max-events", type=count, metavar="N", help="keep at most N events of each topic")
         parser.add_argument("--max-bytes", type=size, metavar="SIZE", help="keep at most SIZE of each, as in 500000, 64k or 10M")
         parser.add_argument(
-            "--max-age", type=duration, metavar="AGE", help="keep what is younger, as in 90s, 15m, 12h, 30d or 2w"
+            "--max-age", type=duration, metavar="AGE", help="keep events that are younger, as in 90s, 15m, 12h, 30d or 2w"
         )
-        parser.add_argument("--delete", action="store_true", help="forget whole topics; who follows one is told that it ended")
+        parser.add_argument("--delete", action="store_true", help="delete whole topics; followers are told that they ended")
         parser.add_argument("--closed-only", action="store_true", help="leave open topics as they are")
-        parser.add_argument("--dry-run", action="store_true", help="change nothing: say what would be done")
+        parser.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
         parser.add_argument(
-            "--no-input", "--noinput", action="store_true", help="do not ask before many topics are forgotten whatever their age"
+            "--no-input", "--noinput", action="store_true", help="do not ask before many topics are deleted whatever their age"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -123,9 +124,9 @@ exit codes:
         total = topics = size = 0
         for name, state in doomed:
             if dry or log.delete(name):
-                self.stdout.write(f"{printable(name)}: {several(state.events, 'event')}, {amount(state.bytes)}")
+                self.stdout.write(f"{printable(name)}: {several(state.events, 'event')}, {formatting.size(state.bytes)}")
                 total, topics, size = total + state.events, topics + 1, size + state.bytes
-        with_events = f"{several(topics, 'topic')} with {several(total, 'event')} ({amount(size)})"
+        with_events = f"{several(topics, 'topic')} with {several(total, 'event')} ({formatting.size(size)})"
         self.stdout.write(f"{with_events} {_done(topics, 'forgotten', dry)}")
 
     def _ask(self, names: list[str]) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from builds import runner, runs
-from builds.log import Source
+from builds import locks, runs
+from builds.log import topic_of
 from builds.models import Build
+from builds.progress import Meter
 from builds.recipes import all_recipes
+from builds.recorder import MeteredOutput, recorded
+
+KILL_AFTER = "2s"
+"""What a cancelled build, and what a build leaves behind, gets to end by itself."""
 
 
 class Command(BaseCommand):
     help = (
-        "Run a recipe, or any command behind --, as a build: it is on the list and in the admin like every other, its log is "
-        "followed live there, and it can be cancelled there. Ends with the command's exit code; Ctrl-C cancels it."
+        "Run a recipe, or any command behind --, as a build, with sse_run: it is on the list and in the admin like every other, "
+        "its log is followed live there, and it can be cancelled there. Ends with the command's exit code; Ctrl-C cancels it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="any command instead, as in: -- make test")
         parser.add_argument("--quiet", action="store_true", help="do not print here what it prints")
         parser.add_argument("--claimed", type=int, help=argparse.SUPPRESS)
-        parser.add_argument("--hold", type=int, help=argparse.SUPPRESS)
+        parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
@@ -34,36 +42,67 @@ class Command(BaseCommand):
         return parser
 
     def handle(
-        self, *args: Any, recipe: str | None, command: list[str], claimed: int | None, hold: int | None, **options: Any
+        self, *args: Any, recipe: str | None, command: list[str], claimed: int | None, lock: int | None, **options: Any
     ) -> None:
-        if claimed is not None and hold is not None:
-            code = runner.run(Build.objects.get(pk=claimed), hold, _nobody)
+        if claimed is not None and lock is not None:
+            build = Build.objects.get(pk=claimed)
         elif bool(recipe) == bool(command):
             raise CommandError(f"Name a recipe ({', '.join(all_recipes())}), or give a command behind --")
         else:
-            build, taken = runs.begin(all_recipes()[recipe] if recipe else None, command)
+            build, lock = runs.begin(all_recipes()[recipe] if recipe else None, command)
             self.stderr.write(self.style.NOTICE(f"Build {build.pk}: {build.label}"), lambda text: text)
-            code = runner.run(build, taken, _nobody if options["quiet"] else self._echo)
-        if code:
-            sys.exit(code if code > 0 else 128 - code)
+        try:
+            locks.sign(lock)  # from now on a cancel is a signal; earlier ones are in the database
+            build.refresh_from_db()
+            if not build.cancelling:
+                _run(build, quiet=options["quiet"] or claimed is not None)
+        except KeyboardInterrupt:  # before sse_run has taken the signals over
+            Build.objects.filter(pk=build.pk).update(cancelling=True)
+            raise
+        finally:
+            locks.release(build.pk, lock)
+            runs.recover()  # records the end of this one
 
-    def _echo(self, source: Source, lines: Sequence[str]) -> None:
-        out = self.stdout if source == "stdout" else self.stderr
-        for line in lines:
-            out.write(line, lambda text: text)
-        out.flush()
+
+def _run(build: Build, *, quiet: bool) -> None:
+    """Run the build's command to its end.
+
+    Raises:
+        SystemExit: With the command's exit code, if that is not 0.
+    """
+    folder = runs.folder_of(build.pk)
+    folder.mkdir()
+    recipe = all_recipes()[build.recipe] if build.recipe else None
+    command, cwd = (recipe.command(folder), str(recipe.cwd)) if recipe else (build.command, os.curdir)
+    meter = Meter()
+    out, err = (MeteredOutput(stream, meter, quiet=quiet) for stream in (sys.stdout, sys.stderr))
+    with contextlib.chdir(cwd), _environment(), recorded(build, meter):
+        call_command(
+            *("sse_run", topic_of(build.pk).name, f"--kill-after={KILL_AFTER}", "--", *command),
+            stdout=out,
+            stderr=err,
+        )
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """What the command inherits: this process's environment without its Django, output as UTF-8, without colours."""
+    before = dict(os.environ)
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    os.environ.update(PYTHONIOENCODING="utf-8", NO_COLOR="1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class _Parser(CommandParser):
     """What stands behind ``--`` is the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
-        own, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
-        found = super().parse_args(own, namespace)
-        found.command = command
-        return found
-
-
-def _nobody(source: Source, lines: Sequence[str]) -> None:
-    """Nobody reads this process's output."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        split = arguments.index("--") if "--" in arguments else len(arguments)
+        parsed = super().parse_args(arguments[:split], namespace)
+        parsed.command = arguments[split + 1 :]
+        return parsed

@@ -1,7 +1,7 @@
-"use strict";
-
 /* All builds, as they go: one stream tells this page what there is, and then what changes. The page says what it wants to be told
    by its slots: `data-slot="status"` within, or at, an element with `data-build="42"`. */
+
+import { follow, seconds, showProgress } from "./shared.js";
 
 const TICK = 250; // milliseconds between two looks at the clock
 const NOTICE = 8000; // milliseconds that a notice stays
@@ -141,15 +141,10 @@ function showConnection(state, text) {
   connection.replaceChildren(text);
 }
 
-const source = new EventSource(place.dataset.overview);
-const on = (name, take) => source.addEventListener(name, (event) => take(JSON.parse(event.data)));
+const { overview: address, login } = place.dataset;
+const stream = follow({ address, login, live: "live", show: showConnection });
+const on = (name, take) => stream.addEventListener(name, (event) => take(JSON.parse(event.data)));
 
-async function refused() {
-  source.close();
-  showConnection("refused", await refusal(place.dataset.overview, place.dataset.login));
-}
-
-source.addEventListener("open", () => showConnection("live", "live"));
 on("builds", ({ counts, builds }) => {
   newest ??= Math.max(0, ...builds.map((row) => row.id));
   const there = new Set(builds.map((row) => row.id));
@@ -163,8 +158,3 @@ on("gone", ({ id }) => remove(id));
 on("counts", count);
 on("elsewhere", showElsewhere);
 on("notice", notify);
-source.addEventListener("sse.end", refused);
-source.addEventListener("error", () => {
-  if (source.readyState === EventSource.CLOSED) refused();
-  else showConnection("reconnecting", "reconnecting");
-});

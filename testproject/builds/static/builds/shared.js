@@ -1,14 +1,14 @@
-"use strict";
-
 /* What the pages have in common. */
 
-function seconds(value) {
+import { EventStream } from "../django_agent_sse/client.js";
+
+export function seconds(value) {
   return value < 60 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
 }
 
 /* How far a build is: what it says of itself, else by what earlier ones took (`usual`, `elapsed` in seconds, null if unknown). */
 
-function showProgress(slot, progress, usual, elapsed) {
+export function showProgress(slot, progress, usual, elapsed) {
   const bar = slot.querySelector("progress");
   const told = progress?.fraction ?? null;
   const fraction = told ?? (usual && elapsed !== null ? Math.min(0.95, elapsed / usual) : null);
@@ -18,16 +18,21 @@ function showProgress(slot, progress, usual, elapsed) {
   slot.querySelector(".step").textContent = progress?.step ?? "";
 }
 
-/* Why a stream was refused. EventSource keeps the status to itself: the address is asked once more, and left at once. */
+/* A stream whose state is shown: `show(state, text)`. One that the server has ended is asked for again: its guard says why. */
 
-async function refusal(address, login) {
+export function follow({ address, login, live, show }) {
+  const stream = new EventStream(address);
+  stream.addEventListener("statechange", ({ state, reason, status }) => {
+    if (state === "open") show("live", live);
+    else if (state === "reconnecting") show("reconnecting", "reconnecting");
+    else if (state === "ended" && reason === "completed") stream.reopen();
+    else if (state === "ended" || state === "error") show("refused", refusal(status, login));
+  });
+  return stream;
+}
+
+function refusal(status, login) {
   const said = document.createElement("span");
-  const leaving = new AbortController();
-  let status = 0;
-  try {
-    status = (await fetch(address, { headers: { Accept: "text/event-stream" }, signal: leaving.signal })).status;
-    leaving.abort();
-  } catch { /* no server, no answer */ }
   if (status === 401) {
     const link = document.createElement("a");
     link.href = `${login}?next=${encodeURIComponent(location.pathname)}`;

@@ -1,13 +1,13 @@
-"use strict";
-
 /* What the agent says, as it arrives: headings, lists, `code`, and #L24 for a line of the log. Text goes in as text, never as markup. */
+
+import { follow } from "./shared.js";
 
 const said = document.getElementById("said");
 const connection = document.getElementById("connection");
 const stop = document.getElementById("stop");
 const more = document.getElementById("more");
 let text = "";
-let source = null;
+let stream = null;
 let frame = 0;
 
 function inline(line) {
@@ -36,7 +36,8 @@ function render() {
   said.replaceChildren(...blocks);
 }
 
-function show(state, message, going = false) {
+function show(state, message) {
+  const going = state === "live" || state === "reconnecting";
   connection.dataset.state = state;
   connection.replaceChildren(message);
   said.setAttribute("aria-busy", going);
@@ -44,36 +45,23 @@ function show(state, message, going = false) {
 }
 
 function listen() {
-  text = "";
   more.hidden = true;
-  source = new EventSource(said.dataset.stream);
-  source.addEventListener("open", () => {
-    text = ""; // after a broken connection the agent begins anew
-    show("live", "the agent speaks", true);
-  });
-  source.addEventListener("token", (event) => {
+  const { stream: address, login } = said.dataset;
+  stream = follow({ address, login, live: "the agent speaks", show });
+  stream.addEventListener("open", () => { text = ""; }); // after a broken connection the agent begins anew
+  stream.addEventListener("token", (event) => {
     text += event.data;
     frame ||= requestAnimationFrame(render);
   });
-  source.addEventListener("complete", () => {
-    source.close();
+  stream.addEventListener("complete", () => {
+    stream.close();
     render();
     show("ended", "that is all");
   });
-  source.addEventListener("sse.end", refused);
-  source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) refused();
-    else show("reconnecting", "reconnecting", true);
-  });
-}
-
-async function refused() {
-  source.close();
-  show("refused", await refusal(said.dataset.stream, said.dataset.login));
 }
 
 stop.addEventListener("click", () => {
-  source.close();
+  stream.close();
   show("ended", "stopped");
   more.hidden = false;
 });

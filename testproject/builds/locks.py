@@ -1,4 +1,4 @@
-"""Which builds run: the process of each holds a lock on a file, which the kernel lets go however that process ends."""
+"""Locks of the builds that run: the process of each locks a file, and the kernel unlocks it however that process ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sign(descriptor: int) -> None:
 
 
 def release(build_id: int, descriptor: int) -> None:
-    """The build is over, and that is recorded."""
+    """Unlock and remove the file: the build is over."""
     _file(build_id).unlink(missing_ok=True)
     os.close(descriptor)
 

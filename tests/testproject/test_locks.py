@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import holds
+from builds import locks
 
 INHERITS = "import sys; print('ready', flush=True); sys.stdin.readline()"
 
@@ -23,51 +23,51 @@ def state(tmp_path: Path, settings: Any) -> Path:
 
 @pytest.fixture
 def heir() -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """A build's hold that a process has inherited, and this one no longer has."""
-    hold = holds.take(1)
+    """A build's lock that a process has inherited, and this one no longer has."""
+    lock = locks.take(1)
     command = [sys.executable, "-c", INHERITS]
-    with subprocess.Popen(command, pass_fds=[hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        os.close(hold)
+    with subprocess.Popen(command, pass_fds=[lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        os.close(lock)
         assert process.stdout is not None
         process.stdout.readline()
-        yield hold, process
+        yield lock, process
         process.kill()
 
 
 def test_nobody_runs_a_build_that_nobody_has_taken() -> None:
-    assert holds.holder(1) is None
+    assert locks.holder(1) is None
 
 
 def test_a_build_is_taken_once() -> None:
-    hold = holds.take(1)
+    lock = locks.take(1)
     with pytest.raises(BlockingIOError):
-        holds.take(1)
-    assert holds.holder(2) is None, "another one is free"
-    holds.release(1, hold)
-    os.close(holds.take(1))
+        locks.take(1)
+    assert locks.holder(2) is None, "another one is free"
+    locks.release(1, lock)
+    os.close(locks.take(1))
 
 
 def test_its_process_is_unknown_until_it_takes_signals(state: Path) -> None:
-    hold = holds.take(1)
-    assert holds.holder(1) == 0
-    holds.sign(hold)
-    assert holds.holder(1) == os.getpid()
-    holds.release(1, hold)
-    assert holds.holder(1) is None
+    lock = locks.take(1)
+    assert locks.holder(1) == 0
+    locks.sign(lock)
+    assert locks.holder(1) == os.getpid()
+    locks.release(1, lock)
+    assert locks.holder(1) is None
     assert list(state.iterdir()) == []
 
 
 def test_the_lock_is_the_heirs_until_it_ends_in_whatever_way(heir: tuple[int, subprocess.Popen[str]]) -> None:
     _, process = heir
-    assert holds.holder(1) == 0
+    assert locks.holder(1) == 0
     process.kill()
     process.wait()
-    assert holds.holder(1) is None
+    assert locks.holder(1) is None
 
 
 def test_a_file_that_is_left_behind_is_no_process() -> None:
-    hold = holds.take(1)
-    holds.sign(hold)
-    os.close(hold)
-    assert holds.holder(1) is None
-    os.close(holds.take(1))
+    lock = locks.take(1)
+    locks.sign(lock)
+    os.close(lock)
+    assert locks.holder(1) is None
+    os.close(locks.take(1))
