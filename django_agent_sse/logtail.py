@@ -11,8 +11,8 @@ from django.urls import Resolver404, get_script_prefix, resolve
 
 from .eventlog.backend import event_log
 from .eventlog.base import EventLog
-from .eventlog.failure_log import outage
 from .eventlog.now_or_later import refuse_on_a_loop
+from .eventlog.outage import outage
 from .eventlog.position import Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable
@@ -78,7 +78,7 @@ def log_tail(topic: str, count: int) -> Tail:
     except EventLogUnavailable as error:
         outage.failed(error, [topic])
         return Tail()
-    outage.over([topic])
+    outage.recovered([topic])
     last = page.records[-1].offset if page.records else page.top
     lines = _last_lines((record.event for record in reversed(page.records)), count)
     return Tail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)

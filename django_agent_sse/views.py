@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .eventlog.failure_log import outage
+from .eventlog.outage import outage
 from .exceptions import (
     ConfigurationError,
     EventLogUnavailable,

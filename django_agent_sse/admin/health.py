@@ -13,7 +13,7 @@ from django_agent_sse.contrib.monitor.cluster import Picture
 from django_agent_sse.contrib.monitor.inspector import SLOWEST_HEARTBEAT
 from django_agent_sse.contrib.monitor.process import siblings
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 
 from .formatting import span

@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 
 from django_agent_sse.contrib.monitor.service import tell
 from django_agent_sse.contrib.monitor.stats import State
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.models import LiveStreams
 from django_agent_sse.streams.context import Context

@@ -15,7 +15,7 @@ from django.http import HttpRequest, QueryDict
 from django_agent_sse.contrib.monitor.cluster import READ, Picture, Seen, board
 from django_agent_sse.contrib.monitor.inspector import ROWS, SORTS, Question
 from django_agent_sse.contrib.monitor.stats import Row, State
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.vector import parse_vector
 from django_agent_sse.exceptions import AgentSSEError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import threading
@@ -14,10 +13,12 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..exceptions import ConfigurationError
+from ..runtime.pools import under_test
+from ..runtime.process import on_fork
 from .base import EventLog
-from .failure_log import outage
-from .notify.local import bell
-from .notify.notifier import ringer
+from .notify.local import local_notifier
+from .notify.notifier import notifier
+from .outage import outage
 
 _NAMES = re.compile(r"\w+(\.\w+)+")
 
@@ -39,16 +40,16 @@ class _Current:
             with self._lock:
                 if self._log is None:
                     made_now = made(conf.setting("EVENT_LOG"))
-                    asked = made_now.crosses_processes and made_now.doorbell is None
-                    made_now.changed = ringer.changed if asked else bell.ring
-                    made_now.heard = bell.offer
+                    asked = made_now.crosses_processes and made_now.notifier is None
+                    made_now.on_change = notifier.notify if asked else local_notifier.notify
+                    made_now.on_notify = local_notifier.notify_with
                     self._log = made_now
                 log = self._log
         return log
 
 
 _current = _Current()
-os.register_at_fork(after_in_child=_current.reset)  # what two processes would write to a copy of one memory would not agree
+on_fork(_current.reset)  # what two processes would write to a copy of one memory would not agree
 
 
 def event_log() -> EventLog:
@@ -66,7 +67,7 @@ def reset() -> None:
     _current.reset()
     _current.serves = serves
     outage.reset()
-    bell.ring_all()
+    local_notifier.notify_all()
 
 
 def made(given: object) -> EventLog:
@@ -111,12 +112,6 @@ def check_reach(log: EventLog) -> None:
 def _serves_here() -> bool:
     """Whether this process is a server: it had a request, or has made an ASGI application, as before it has its first one."""
     return _current.serves or "django.core.asgi" in sys.modules
-
-
-def under_test() -> bool:
-    """Whether Django's ``setup_test_environment()`` was called, as every test runner does."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 def _serves(**_: object) -> None:

@@ -13,7 +13,7 @@ from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .eviction import Evicting
 from .internal import without_internal
-from .notify.local import Doorbell, nobody
+from .notify.local import LogNotifier, nobody
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 from .validation import sized, valid_expect, valid_key, valid_reason, valid_topic
 
@@ -34,10 +34,10 @@ class EventLog(Evicting):
         crosses_processes: What one process appends, others read.
         durable: It survives the end of every process.
         transactional: An append is part of the caller's database transaction.
-        changed: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
-            the process, it rings the bell.
-        doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
-        heard: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
+        on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
+            the process, it notifies them.
+        notifier: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
+        on_notify: Called with a topic that the notifier says has changed, from any thread, and with the events that came along.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -59,9 +59,9 @@ class EventLog(Evicting):
                 f"{', '.join(sorted(known.union(self.own_options)))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
-        self.changed: Callable[[str], object] = nobody
-        self.doorbell: Doorbell | None = None
-        self.heard: Callable[[str, Page | None], object] = nobody
+        self.on_change: Callable[[str], object] = nobody
+        self.notifier: LogNotifier | None = None
+        self.on_notify: Callable[[str, Page | None], object] = nobody
 
     @property
     def alias(self) -> str:
@@ -239,7 +239,7 @@ class EventLog(Evicting):
         return result
 
     def _ring(self, topic: str) -> Callable[[], object]:
-        return lambda: self.changed(topic)
+        return lambda: self.on_change(topic)
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
         """Call where no transaction of the caller's is open: here, where the log knows of none."""

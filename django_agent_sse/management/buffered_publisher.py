@@ -13,9 +13,9 @@ from typing import Final
 from ..eventlog.base import EventLog
 from ..eventlog.validation import size_of
 from ..exceptions import AgentSSEError, EventLogUnavailable, TopicClosed
+from ..runtime.backoff import Backoff
 from ..runtime.connections import give_connections_back
 from ..wire.event import Event
-from .command import Backoff
 
 BATCH_SECONDS: Final = 0.05
 """Between the beginnings of two appends, unless a full batch waits."""

@@ -14,10 +14,10 @@ from email.utils import parsedate_to_datetime
 from django.core.management.base import CommandError
 
 from ..exceptions import InvalidEvent
+from ..runtime.backoff import Backoff
 from ..runtime.safe_text import printable
 from ..wire.decoder import Decoder
 from ..wire.event import Event
-from .command import Backoff
 from .connecting import SHORT, Answer, get, split_user
 from .output import Received
 
@@ -68,7 +68,7 @@ class RemoteTail:
         self._pause = pause
         self._decoder = Decoder()
         self._decoder.last_event_id = last_event_id
-        self._backoff = Backoff(RETRY, LAST_RETRY)
+        self._backoff = Backoff(RETRY, LAST_RETRY, jitter=0.25)
         self._connected = False
         self._ended = False
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -21,11 +20,11 @@ from itertools import count, islice
 from typing import Any
 
 from .connection_holds import Call, Lease, WorkerThread
+from .pools import IDLE_SECONDS
+from .process import on_fork
 
 logger = logging.getLogger("django_agent_sse.threads")
 
-QUIET_SECONDS = 30.0
-"""A thread that ran nothing for so long closes the connection that it has kept, and ends."""
 RESTING_SECONDS = 0.05
 """For so long a user that rests keeps its thread and its connections, unless others want them."""
 AT_ONCE = 4
@@ -48,16 +47,20 @@ class WorkerPool:
         most: Asked for the most threads.
         setting: Which setting says so, for the log.
         cleans_pooled: See ``OwnConnections``.
+        at_once: So many threads are made as soon as there is work for them; all of them where it is ``None``.
     """
 
-    def __init__(self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool) -> None:
+    def __init__(
+        self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool, at_once: int | None = AT_ONCE
+    ) -> None:
         self.name = name
         self.cleans_pooled = cleans_pooled
         self._most = most
+        self._at_once = at_once
         self._setting = setting
         self._numbers = count()
         self.forget()
-        os.register_at_fork(after_in_child=self.forget)
+        on_fork(self.forget)
 
     def forget(self) -> None:
         """Start over without threads, as after a fork."""
@@ -125,7 +128,7 @@ class WorkerPool:
     def _find(self, lease: Lease, most: int) -> WorkerThread | None:
         if self._idle:
             worker = self._idle.pop()
-        elif len(self._workers) < min(AT_ONCE, most):
+        elif len(self._workers) < (most if self._at_once is None else min(self._at_once, most)):
             return self._start(lease)
         elif self._resting:
             worker = next(iter(self._resting))
@@ -223,8 +226,8 @@ class WorkerPool:
             connections.clean()
 
     def _next_holder(self, worker: WorkerThread) -> Lease | None:
-        """Wait for somebody who needs the thread; ``None`` where nobody came for ``QUIET_SECONDS``: the thread ends."""
-        until = time.monotonic() + QUIET_SECONDS
+        """Wait for somebody who needs the thread; ``None`` where nobody came for ``IDLE_SECONDS``: the thread ends."""
+        until = time.monotonic() + IDLE_SECONDS
         with self._lock:
             if worker.holder is None and worker in self._workers:
                 if self._line:

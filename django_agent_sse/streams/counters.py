@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..runtime.process import on_fork
 from .endings import Ending
 
 DURATIONS = (1, 5, 15, 60, 300, 900, 3600, 14400)
@@ -108,4 +108,4 @@ class Tally:
 
 
 tally = Tally()
-os.register_at_fork(after_in_child=tally.reset)
+on_fork(tally.reset)

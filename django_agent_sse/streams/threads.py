@@ -30,7 +30,7 @@ from ..runtime.connections import give_connections_back
 from ..runtime.pools import readers, writers
 from ..runtime.worker_threads import WorkerPool
 from .context import Context
-from .lifelong import lifelong
+from .lifelong import kept_pool, lifelong
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,9 +53,9 @@ request_pool = WorkerPool(
 
 
 def reset() -> None:
-    """End the threads of both pools and close their connections; the next stream makes new ones."""
-    stream_pool.stop()
-    request_pool.stop()
+    """End the threads of these pools and close their connections; the next stream makes new ones."""
+    for pool in (stream_pool, request_pool, kept_pool):
+        pool.stop()
 
 
 def most_connections(alias: str) -> int:
@@ -223,7 +223,11 @@ class Pinned(Executor):
         if not self._ended:
             self._ended = True
             self._thread.submit(give_connections_back)
-            self._thread.end() if isinstance(self._thread, Lease) else self._thread.shutdown(wait=False)
+            if isinstance(self._thread, Lease):
+                self._thread.leave_pool()
+                self._thread.end()
+            else:
+                self._thread.shutdown(wait=False)
             lifelong.give_back()
 
 
@@ -278,7 +282,7 @@ def _pin(own: Executor | None) -> Pinned:
     if isinstance(own, Lease) and own.leave_pool():
         own.pinned = True
     elif not isinstance(own, ThreadPoolExecutor):
-        own = ThreadPoolExecutor(1, thread_name_prefix="sse-pinned")
+        own = Lease(kept_pool, keeps=True)
     return Pinned(own, getattr(AsyncToSync.executors, "current", None))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..eventlog import records
 from ..eventlog.base import EventLog
-from ..eventlog.failure_log import outage
+from ..eventlog.outage import outage
 from ..exceptions import EventLogError, EventLogUnavailable
 from .batch import Batch, Entry, Page, Waiter
 from .budget import budget
@@ -81,7 +81,7 @@ class Feed:
         await asyncio.shield(self._looking)
 
     def nudge(self) -> None:
-        """Have the log read soon: the bell rang, or it is time to look. Many nudges are one."""
+        """Have the log read soon: a notification came, or it is time to look. Many nudges are one."""
         self._again = True
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look())
@@ -95,7 +95,7 @@ class Feed:
             if nonce and page.epoch == epoch and (page.top < top or page.before not in ("", nonce)):
                 await self._log.afork(self.topic, epoch)
                 self._again = True
-            elif page.epoch == self.epoch and page.top < self.top:  # meanwhile a bell has brought more
+            elif page.epoch == self.epoch and page.top < self.top:  # meanwhile a notification has brought more
                 self.floor = max(self.floor, page.floor)
             elif self._take(page):
                 self._again = True
@@ -107,10 +107,10 @@ class Feed:
         if error is not None:
             outage.failed(error, [self.topic])
         elif not task.cancelled():
-            outage.over([self.topic])
+            outage.recovered([self.topic])
 
     def offer(self, page: records.Page) -> None:
-        """Take the log's own records, which a bell has brought, if they provably are the next ones; look, if they are not.
+        """Take the log's own records, which a notification brought, if they provably are the next ones; look, if they are not.
 
         What comes twice or late is recognised by its numbers; what does not fit to the event before it, by its nonce.
         """

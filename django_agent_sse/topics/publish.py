@@ -1,4 +1,4 @@
-"""Publish to topics, from any Django code: append to the event log, which rings the bell. The hub reads, it is not told."""
+"""Publish to topics, from any Django code: append to the event log, which notifies. The hub reads, it is not told."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_tries_become_rare_and_no_two_processes_keep_step() -> None:
 
 
 def test_that_it_fails_is_said_once_and_that_this_is_over_too(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "django_agent_sse.bell")
+    caplog.set_level(logging.INFO, "django_agent_sse.notify")
     one = Retrying("CACHES['default']")
     one.over()
     for _ in range(3):

@@ -381,7 +381,7 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
 
 
 async def test_a_thread_that_has_nothing_to_do_ends(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_threads, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.05)
     lease = Lease(stream_pool)
     name = lease.submit(thread_name).result(5)
     await eventually("it has ended", lambda: name not in {thread.name for thread in threading.enumerate()})
@@ -447,7 +447,7 @@ async def test_a_sync_iterators_own_thread_leaves_no_connection_behind(alias: st
 
         def close() -> None:
             original()
-            closed.append(threading.current_thread().name.startswith("sse-iterator"))
+            closed.append(threading.current_thread().name.startswith("sse-kept"))
 
         connection.close = close  # type: ignore[method-assign]
         yield query()

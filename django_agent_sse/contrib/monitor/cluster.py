@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 
 from ...eventlog.backend import event_log
 from ...eventlog.base import EventLog
-from ...eventlog.failure_log import public_words
+from ...eventlog.outage import public_words
 from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
+from ...runtime.process import on_fork
 from ...runtime.safe_text import printable
 from .answers import NONE, Answer, answers_of
 from .commands import Watch
@@ -292,4 +292,4 @@ def _seen(snapshot: Snapshot, now: float, local: bool) -> Seen:
 
 
 board = Board()
-os.register_at_fork(after_in_child=board._reset)
+on_fork(board._reset)

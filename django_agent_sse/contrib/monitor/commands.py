@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from django.core import signing
 
 from ...eventlog.base import EventLog
-from ...eventlog.notify.local import bell
-from ...eventlog.notify.notifier import ringer
+from ...eventlog.notify.local import local_notifier
+from ...eventlog.notify.notifier import notifier
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
@@ -184,10 +184,10 @@ def _end_wave(mine: LoopStreams, streams: list[OpenStream], retry: int | None, s
 
 async def hear(log: EventLog, told: Callable[[object], None]) -> Callable[[], None]:
     """Have ``told`` called on the running loop, which is the caller's own, for commands in a log; what ends that."""
-    bell.listen(told, only=COMMANDS)
-    if (doorbell := log.doorbell) is not None:
-        await doorbell.follow(COMMANDS)
-        return lambda: doorbell.unfollow(COMMANDS)
-    watch = ringer.watch(log, told)
+    local_notifier.listen(told, only=COMMANDS)
+    if (own := log.notifier) is not None:
+        await own.follow(COMMANDS)
+        return lambda: own.unfollow(COMMANDS)
+    watch = notifier.watch(log, told)
     watch.add(COMMANDS)
     return lambda: watch.discard(COMMANDS)

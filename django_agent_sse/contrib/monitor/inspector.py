@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...eventlog.backend import event_log
-from ...eventlog.notify.notifier import ringer
+from ...eventlog.notify.notifier import notifier
 from ...eventlog.position import MAX_ID
 from ...exceptions import AgentSSEError
 from ...streams.counters import RouteTally, tally
@@ -200,9 +200,9 @@ def _row(now: float, stream: OpenStream, facts: Facts, measure: Measure) -> Row:
 
 def _troubles() -> dict[str, str]:
     """What keeps news from coming in, by what it is."""
-    problems = {**ringer.troubles()}
+    problems = {**notifier.troubles()}
     with contextlib.suppress(AgentSSEError):  # a check says it
-        doorbell = event_log().doorbell
-        if doorbell is not None and doorbell.trouble:
-            problems["doorbell"] = doorbell.trouble
+        own = event_log().notifier
+        if own is not None and own.trouble:
+            problems["doorbell"] = own.trouble
     return problems

@@ -99,7 +99,7 @@ class DatabaseEventLog(EventLog):
         return writers.submit(call).result()
 
     def _ring(self, topic: str) -> Callable[[], object]:
-        return _Ring(topic, self.changed)
+        return _Ring(topic, self.on_change)
 
     def _write(self, body: Callable[[Rows], _T]) -> _T:
         alias = self.alias

@@ -1,4 +1,4 @@
-"""The event log in Redis or Valkey. A stream is the truth; what rings is the channel beside it, see `doorbell`."""
+"""The event log in Redis or Valkey. A stream is the truth; the channel beside it notifies, see `notifier`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict, TopicClosed
+from ...runtime.failure_log import FailureLog
+from ...runtime.pools import Pool
 from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..eviction import DELETED_FOR
-from ..failure_log import Trouble
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
 from . import codec, scripts
 from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
-from .notifications import RedisDoorbell
+from .notifications import RedisNotifier
 from .server import WANTED, Lost, Server, servers
 from .server_checks import findings
 from .shards import shard_of
@@ -72,12 +72,16 @@ class RedisEventLog(EventLog):
         if len({*self._nodes}) < len(self._nodes):
             raise ConfigurationError(f"{WANTED}['url'] names one server twice: {', '.join(self._nodes)}")
         self._indexes = [Index(server, self.keys) for server in self.servers]
-        self._executor = ThreadPoolExecutor(THREADS, "django_agent_sse.redis")
-        self.doorbell = self._rings = RedisDoorbell(
-            self.servers, self._place, self.keys, lambda topic, page: self.heard(topic, page)
+        self._pool = Pool("sse-redis", THREADS)
+        self.notifier = self._notifier = RedisNotifier(
+            self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
         )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
-        self._unlisted = Trouble("topics cannot be entered in the lists", "They are published to and followed all the same.")
+        self._unlisted = FailureLog(
+            "topics cannot be entered in the lists",
+            "They are published to and followed all the same.",
+            logger="django_agent_sse.notify",
+        )
 
     def _place(self, topic: str) -> int:
         return shard_of(topic, self._nodes)
@@ -86,11 +90,11 @@ class RedisEventLog(EventLog):
         return self.servers[self._place(topic)]
 
     def _ring(self, topic: str) -> Callable[[], object]:
-        """Ring here, unless the doorbell does, and brings the event along."""
-        return lambda: self._rings.hears(topic) or self.changed(topic)
+        """Notify here, unless the server does, and brings the event along."""
+        return lambda: self._notifier.notifies(topic) or self.on_change(topic)
 
     async def _run(self, body: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, body)
+        return await asyncio.wrap_future(self._pool.submit(body))
 
     def examine(self) -> list[Finding]:
         """See ``EventLog``."""
@@ -117,7 +121,7 @@ class RedisEventLog(EventLog):
     def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
         limits = self.limits
         return [
-            self.keys.doorbell(topic),
+            self.keys.channel(topic),
             new_epoch(),
             secrets.randbelow(codec.NONCES),
             "" if expect is None else expect,
@@ -169,7 +173,7 @@ class RedisEventLog(EventLog):
         except EventLogUnavailable as error:
             self._unlisted.failed(EventLogUnavailable(str(error).removesuffix(f". {NOTHING}")))
         else:
-            self._unlisted.over()
+            self._unlisted.recovered()
 
     # Read
 
@@ -209,7 +213,7 @@ class RedisEventLog(EventLog):
     # Ends
 
     def _close(self, topic: str, reason: str) -> bool:
-        args = [self.keys.doorbell(topic), new_epoch(), reason, self._positions]
+        args = [self.keys.channel(topic), new_epoch(), reason, self._positions]
         done, listed = self._where(topic).sure(scripts.CLOSE, self.keys.topic(topic), args)
         if done or not listed:
             self._afterwards(lambda: self._list_closed(topic, new=not listed))
@@ -224,18 +228,18 @@ class RedisEventLog(EventLog):
         return self._remove(topic, remember=True)
 
     def _remove(self, topic: str, *, remember: bool) -> bool:
-        args = [self.keys.doorbell(topic), round(1000 * DELETED_FOR) if remember else 0]
+        args = [self.keys.channel(topic), round(1000 * DELETED_FOR) if remember else 0]
         done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
         self._afterwards(partial(self._indexes[self._place(topic)].discard, [topic]))
         return bool(done)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         bounds = [FOREVER if bound is None else bound for bound in (max_events, max_bytes, max_age and 1e6 * max_age)]
-        args = [self.keys.doorbell(topic), *map(repr, bounds), round(1e6 * self.limits.max_age)]
+        args = [self.keys.channel(topic), *map(repr, bounds), round(1e6 * self.limits.max_age)]
         return int(self._where(topic).sure(scripts.TRIM, self.keys.topic(topic), args))
 
     def _fork(self, topic: str, epoch: str) -> None:
-        args = [self.keys.doorbell(topic), epoch, new_epoch(), self._positions]
+        args = [self.keys.channel(topic), epoch, new_epoch(), self._positions]
         self._where(topic).sure(scripts.FORK, self.keys.topic(topic), args)
 
     # Lists

@@ -13,9 +13,9 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import ConnectionHandler, connections
 from django.test.utils import CaptureQueriesContext, _TestState
-from django_agent_sse.eventlog.database.serialization import pack, unpack
 
 from django_agent_sse.eventlog.database import DatabaseEventLog, store
+from django_agent_sse.eventlog.database.serialization import pack, unpack
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable
 from django_agent_sse.models import LogKey, LogRow, LogTopic
 from django_agent_sse.runtime import pools
@@ -343,7 +343,7 @@ def test_under_a_loop_that_a_thread_waits_for_it_is_read_by_that_thread(log: Dat
 
 
 async def test_threads_end_after_the_quiet_time_and_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.05)
     own = Threads("test-own", 2)
 
     def running() -> int:
@@ -397,7 +397,7 @@ def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.Monk
     saved = _TestState.saved_data
     del _TestState.saved_data
     try:
-        monkeypatch.setattr(pools, "QUIET_SECONDS", 0.2)
+        monkeypatch.setattr(pools, "IDLE_SECONDS", 0.2)
         other = Threads("test-other", 1)
         other.submit(use).result(5)
         closed.clear()

@@ -50,7 +50,7 @@ def rung() -> list[str]:
 @pytest.fixture
 def log(alias: str, rung: list[str]) -> DatabaseEventLog:
     made = DatabaseEventLog(ALIAS=alias)
-    made.changed = rung.append
+    made.on_change = rung.append
     return made
 
 
@@ -358,7 +358,7 @@ class InATestCase(TestCase):
 
     def test_bells_ring_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
         rung: list[str] = []
-        backend.event_log().changed = rung.append
+        backend.event_log().on_change = rung.append
         with self.captureOnCommitCallbacks(execute=True):
             publish(TOPIC, "one")
             assert rung == []

@@ -1,0 +1,66 @@
+"""What has to happen in a forked child and at the end of the process: the one place where it is registered."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures.thread  # noqa: F401  its own hook is registered first, so that ours run before executors end
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+logger = logging.getLogger("django_agent_sse")
+
+_Call = Callable[[], object]
+
+_in_child: list[Callable[[], _Call | None]] = []
+_at_exit: list[_Call] = []
+
+
+def on_fork(call: _Call) -> None:
+    """Call *call* in each child that is forked from now on, in the order of registration.
+
+    A child has none of its parent's threads, and its locks are as they stood at that moment: whatever has a thread, a lock or a
+    socket starts over. A bound method is kept by a weak reference, so that registering one keeps no object alive.
+    """
+    if not hasattr(call, "__func__"):
+        _in_child.append(lambda: call)
+        return
+    _in_child[:] = [known for known in _in_child if known() is not None]
+    _in_child.append(weakref.WeakMethod(call))
+
+
+def on_exit(call: _Call) -> None:
+    """Call *call* when the process ends, the last registered first; it may be called twice.
+
+    The first time is before ``concurrent.futures`` ends its threads: what still has to be sent may need one of them, to look up
+    a host. Python has no public way to come before them, so where the private one is missing only the second time is left.
+    """
+    _at_exit.append(call)
+
+
+def _forked() -> None:
+    for known in [*_in_child]:
+        call = known()
+        if call is not None:
+            _guarded(call)
+
+
+def _ends() -> None:
+    for call in reversed(_at_exit):
+        _guarded(call)
+
+
+def _guarded(call: _Call) -> None:
+    try:
+        call()
+    except Exception:  # one that fails must not keep the others from their turn
+        logger.exception("a hook for a fork or the end of the process has failed")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+atexit.register(_ends)
+if (_before_executors_end := getattr(threading, "_register_atexit", None)) is not None:
+    _before_executors_end(_ends)
