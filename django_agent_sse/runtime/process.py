@@ -14,6 +14,7 @@ logger = logging.getLogger("django_agent_sse")
 
 _Call = Callable[[], object]
 
+_lock = threading.Lock()
 _in_child: list[Callable[[], _Call | None]] = []
 _at_exit: list[_Call] = []
 
@@ -24,11 +25,10 @@ def on_fork(call: _Call) -> None:
     A child has none of its parent's threads, and its locks are as they stood at that moment: whatever has a thread, a lock or a
     socket starts over. A bound method is kept by a weak reference, so that registering one keeps no object alive.
     """
-    if not hasattr(call, "__func__"):
-        _in_child.append(lambda: call)
-        return
-    _in_child[:] = [known for known in _in_child if known() is not None]
-    _in_child.append(weakref.WeakMethod(call))
+    known = weakref.WeakMethod(call) if hasattr(call, "__func__") else lambda: call
+    with _lock:
+        _in_child[:] = [other for other in _in_child if other() is not None]
+        _in_child.append(known)
 
 
 def on_exit(call: _Call) -> None:
@@ -41,6 +41,8 @@ def on_exit(call: _Call) -> None:
 
 
 def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
     for known in [*_in_child]:
         call = known()
         if call is not None:

@@ -96,8 +96,8 @@ class Commands:
 @pytest.fixture
 def commands(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
     """Nothing else is asked meanwhile: position checks and probes, which go by time, wait."""
-    monkeypatch.setattr(line, "CHECK", 3600.0)
-    monkeypatch.setattr(line, "QUIET", 3600.0)
+    monkeypatch.setattr(line, "CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr(line, "PROBE_IDLE", 3600.0)
     made = Commands(redis_url)
     yield made
     made.close()

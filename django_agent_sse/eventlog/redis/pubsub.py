@@ -121,6 +121,7 @@ class PubSubConnection:
             if self._failures.kind is None:  # else it is not worth waiting for
                 waiting = self._waiting[topic] = Future()
             if self._task is None or self._task.done:
+                self._news = asyncio.Event()  # that of the task before belongs to its loop, which may be another one
                 self._task = background.start(f"notifications of {self._server.named}", self._run)
             self._task.call(self._news.set)
         return waiting
