@@ -14,7 +14,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..runtime.connection_holds import Lease
+from ..runtime.connection_holds import ConnectionHold
 from ..runtime.connections import give_pooled_back
 from .containment import contained
 from .lifelong import kept_pool, lifelong
@@ -40,7 +40,7 @@ async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
         return
     lifelong.take()
     stream = current.get()
-    lease: Any = Lease(kept_pool, stream.prepare if stream is not None else None, keeps=True)
+    hold: Any = ConnectionHold(kept_pool, stream.prepare if stream is not None else None, keeps=True)
     opened: list[Iterator[Any]] = []
 
     def advance() -> Any:
@@ -55,13 +55,13 @@ async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
         finally:
             give_pooled_back()
 
-    step_there: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=False, executor=lease)
+    step_there: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=False, executor=hold)
     try:
         while (item := await step_there()) is not _END:
             yield item
     finally:
-        over: Future[None] = lease.submit(_finish, opened)
-        over.add_done_callback(lambda _: _end(lease))
+        over: Future[None] = hold.submit(_finish, opened)
+        over.add_done_callback(lambda _: _end(hold))
         await asyncio.shield(asyncio.wrap_future(over))
 
 
@@ -70,10 +70,10 @@ def _finish(opened: list[Iterator[Any]]) -> None:
         _close(iterator)
 
 
-def _end(lease: Lease) -> None:
+def _end(hold: ConnectionHold) -> None:
     """End the thread, and with it its connections."""
-    lease.leave_pool()
-    lease.end()
+    hold.leave_pool()
+    hold.end()
     lifelong.give_back()
 
 
