@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -238,3 +239,19 @@ def test_an_error_of_whoever_is_told_ends_nothing(
     heard.connection.unfollow(TOPIC)
     assert "deliberate" in caplog.text
     assert "it goes on" in caplog.text
+
+
+def test_whoever_follows_while_the_server_is_away_does_not_hasten_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, began, tries = Heard(f"redis://127.0.0.1:{free_port()}/0"), time.monotonic(), list[float]()
+    make = heard.log.servers[0].connection
+
+    def counted() -> Any:
+        tries.append(time.monotonic() - began)
+        return make()
+
+    monkeypatch.setattr(heard.log.servers[0], "connection", counted)
+    heard.connection.follow(TOPIC)
+    until("it was tried four times", lambda: len(tries) >= 4)
+    heard.connection.unfollow(TOPIC)
+    pauses = [later - sooner for sooner, later in pairwise(tries[:4])]
+    assert all(pause >= least for pause, least in zip(pauses, [0.025, 0.05, 0.1], strict=True)), pauses
