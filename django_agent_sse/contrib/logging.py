@@ -109,8 +109,8 @@ class TopicHandler(logging.Handler):
 
     def _publish_waiting(self) -> None:
         """Publish until nothing waits; the next record begins it anew."""
-        while (found := self._next()) is not None:
-            batch, dropped = found
+        while (due := self._next()) is not None:
+            batch, dropped = due
             notice = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
             done = self._publish([*batch, *notice])
             with self._changed:

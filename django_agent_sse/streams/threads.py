@@ -82,22 +82,22 @@ def on_connection() -> OnConnection | None:
     Raises:
         ConfigurationError: It cannot be imported, or is not a plain function of a connection and a context.
     """
-    given = conf.setting("ON_CONNECTION")
+    setting = conf.setting("ON_CONNECTION")
     try:
-        found = import_string(given) if isinstance(given, str) else given
+        function = import_string(setting) if isinstance(setting, str) else setting
     except ImportError as error:
-        raise ConfigurationError(f"AGENT_SSE['ON_CONNECTION'] is {given!r}, which cannot be imported: {error}") from error
-    if found is not None and (not callable(found) or iscoroutinefunction(found)):
+        raise ConfigurationError(f"AGENT_SSE['ON_CONNECTION'] is {setting!r}, which cannot be imported: {error}") from error
+    if function is not None and (not callable(function) or iscoroutinefunction(function)):
         raise ConfigurationError(
-            f"AGENT_SSE['ON_CONNECTION'] must be, or name, a function (connection, c) that is not async, or None; not {given!r}"
+            f"AGENT_SSE['ON_CONNECTION'] must be, or name, a function (connection, c) that is not async, or None; not {setting!r}"
         )
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def preparing(c: Context) -> Prepare | None:
     """``ON_CONNECTION`` for one stream."""
-    found = on_connection()
-    return None if found is None else lambda connection: found(connection, c)
+    function = on_connection()
+    return None if function is None else lambda connection: function(connection, c)
 
 
 current: contextvars.ContextVar[StreamThreads | None] = contextvars.ContextVar("django_agent_sse.threads", default=None)

@@ -149,11 +149,11 @@ class Reporter:
         if log is not self._log:
             self._unfollow()
             self._unfollow, self._log = _nothing, None
-            self._unfollow = await hear(log, self._told)
+            self._unfollow = await hear(log, self._on_notify)
             self._log, self._epoch, self._news = log, None, True
         return log
 
-    def _told(self, _: object) -> None:
+    def _on_notify(self, _: object) -> None:
         self._news = True
         self._wake.set()
 
@@ -171,7 +171,7 @@ class Reporter:
             self._busy_at = now
         ends = self._stopped or (now - self._busy_at >= QUIET and self._over(self))
         wall = time.time()
-        self._questions = {id: one for id, one in self._questions.items() if one.until > wall}
+        self._questions = {id: watch for id, watch in self._questions.items() if watch.until > wall}
         if ends or now >= self._report_at:
             self._report_at = now + REPORT
             self._news = self._news or log.notifier is not None  # which may lose a notification
@@ -193,14 +193,14 @@ class Reporter:
         for watch in self._questions.values():
             if watch.question not in answers:
                 answers[watch.question] = self._answer(watch.question)
-        told = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
-        return encode(self._snapshot(), answers=told)
+        rows = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
+        return encode(self._snapshot(), answers=rows)
 
     def _snapshot(self, *, last: bool = False) -> Snapshot:
-        found = self.looker.snapshot(last=last)
+        snapshot = self.looker.snapshot(last=last)
         if not self._refused:
-            return found
-        return dataclasses.replace(found, problems={**found.problems, "commands": f"{self._refused:,}"})
+            return snapshot
+        return dataclasses.replace(snapshot, problems={**snapshot.problems, "commands": f"{self._refused:,}"})
 
     def _answer(self, question: Question) -> list[Any]:
         if question.readers is None:

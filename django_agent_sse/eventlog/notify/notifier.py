@@ -18,7 +18,7 @@ from ...runtime.process import on_exit, on_fork
 from ..base import EventLog
 from .channel_layer import LOGGER, ChannelLayerNotifier, PendingTopics, layer_configured
 from .local import LocalNotifier, local_notifier
-from .poll import Heads, Poll, Watch
+from .poll import FollowedTopics, Heads, Poll
 
 logger = logging.getLogger(LOGGER)
 
@@ -44,7 +44,7 @@ class Notifier:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._watches: set[Watch] = set()
+        self._watches: set[FollowedTopics] = set()
         self._work: _Work | None = None
         self._pending = PendingTopics()
         self._reaches_others: bool | None = None
@@ -61,14 +61,14 @@ class Notifier:
 
     # What feeds and the log call, from any thread
 
-    def watch(self, log: EventLog, on_change: Callable[[Heads], object]) -> Watch:
-        """Return what the running loop follows in a log: see ``Watch``.
+    def watch(self, log: EventLog, on_change: Callable[[Heads], object]) -> FollowedTopics:
+        """Return what the running loop follows in a log: see ``FollowedTopics``.
 
         A log that no other process writes to, or that has a notifier of its own, is asked nothing.
         """
         if log.crosses_processes and log.notifier is None:
-            return Watch(log, asyncio.get_running_loop(), on_change, self._follow, self._unfollow)
-        return Watch(log, asyncio.get_running_loop(), on_change, _nothing, _nothing)
+            return FollowedTopics(log, asyncio.get_running_loop(), on_change, self._follow, self._unfollow)
+        return FollowedTopics(log, asyncio.get_running_loop(), on_change, _nothing, _nothing)
 
     def notify(self, topic: str) -> None:
         """Say here and elsewhere that a topic has more, was closed or deleted. Never raises, never waits for anybody."""
@@ -81,14 +81,14 @@ class Notifier:
         if self._reaches_others and (self._pending.put(topic) or work is None):
             self._wake()
 
-    def _follow(self, watch: Watch) -> None:
+    def _follow(self, watch: FollowedTopics) -> None:
         with self._lock:
             known = watch in self._watches
             self._watches.add(watch)
         if not known or self._work is None:
             self._wake()
 
-    def _unfollow(self, watch: Watch) -> None:
+    def _unfollow(self, watch: FollowedTopics) -> None:
         with self._lock:
             self._watches.discard(watch)
 
@@ -106,7 +106,7 @@ class Notifier:
             except RuntimeError as error:  # the interpreter ends, or there are too many threads
                 logger.warning("there is no thread for notifications across processes now: %s", error)
 
-    def watches(self) -> list[Watch]:
+    def watches(self) -> list[FollowedTopics]:
         """Return those that follow anything at this moment."""
         with self._lock:
             self._watches = {watch for watch in self._watches if not watch.loop.is_closed()}
@@ -203,7 +203,7 @@ class _Work:
             task.wait(seconds)
 
 
-def _nothing(watch: Watch) -> None:
+def _nothing(watch: FollowedTopics) -> None:
     """Need no poll."""
 
 

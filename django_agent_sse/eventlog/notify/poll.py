@@ -30,7 +30,7 @@ Heads = Mapping[str, Head | None]
 """Where topics are, by name; ``None`` for those that do not exist."""
 
 
-class Watch:
+class FollowedTopics:
     """The topics of one log that one event loop follows, and whom to tell where they are.
 
     Args:
@@ -46,8 +46,8 @@ class Watch:
         log: EventLog,
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[[Heads], object],
-        followed: Callable[[Watch], object],
-        idle: Callable[[Watch], object],
+        followed: Callable[[FollowedTopics], object],
+        idle: Callable[[FollowedTopics], object],
     ) -> None:
         self.log = log
         self.loop = loop
@@ -98,7 +98,7 @@ class Poll:
         watches: All watches of the process, at this moment.
     """
 
-    def __init__(self, watches: Callable[[], Iterable[Watch]]) -> None:
+    def __init__(self, watches: Callable[[], Iterable[FollowedTopics]]) -> None:
         self.wake = asyncio.Event()
         self.asks = False
         self._watches = watches

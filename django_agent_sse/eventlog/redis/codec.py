@@ -33,14 +33,14 @@ def plain(value: Text) -> str:
 
 def arguments(events: Iterable[Event]) -> list[str]:
     """Name, data and retry of each, as the script takes them."""
-    given: list[str] = []
+    arguments: list[str] = []
     for event in events:
-        given += (
+        arguments += (
             "" if event.event is None else f":{event.event}",
             event.data,
             "" if event.retry is None else str(event.retry),
         )
-    return given
+    return arguments
 
 
 def record(entry: Sequence[object]) -> Record:
@@ -57,22 +57,22 @@ def record(entry: Sequence[object]) -> Record:
         event = stored(data, name[1:] if name else None, retry)
         return Record(int(offset), event, int(at) / 1e6, letters(int(nonce)))
     except (TypeError, ValueError) as error:
-        told = f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}"
-        raise EventUnreadable(told, int(offset)) from error
+        message = f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}"
+        raise EventUnreadable(message, int(offset)) from error
 
 
-def head(found: Sequence[Text]) -> tuple[Head, str, str]:
+def head(fields: Sequence[Text]) -> tuple[Head, str, str]:
     """Where a topic is, the nonce of its top, and the epoch before its fork."""
-    epoch, floor, top, closed, nonce, forked = found
+    epoch, floor, top, closed, nonce, forked = fields
     where = Head(plain(epoch), int(floor), int(top), None if closed is None else plain(closed))
     return where, letters(int(nonce)) if nonce else "", plain(forked)
 
 
-def page(found: Sequence[object]) -> Page:
+def page(reply: Sequence[object]) -> Page:
     """What the script for reading returns."""
-    if len(found) == 1:
-        return Page(vanished=plain(found[0]) == "vanished")  # type: ignore[arg-type]
-    _, where, before, entries = found
+    if len(reply) == 1:
+        return Page(vanished=plain(reply[0]) == "vanished")  # type: ignore[arg-type]
+    _, where, before, entries = reply
     (epoch, floor, top, closed), nonce, forked = head(where)  # type: ignore[arg-type]
     return Page(
         epoch=epoch,
@@ -88,15 +88,15 @@ def page(found: Sequence[object]) -> Page:
 
 def _readable(entries: Sequence[Sequence[object]]) -> tuple[Record, ...]:
     """The entries up to one that cannot be read; it is an error where it is the first."""
-    found: list[Record] = []
+    records: list[Record] = []
     for entry in entries:
         try:
-            found.append(record(entry))
+            records.append(record(entry))
         except EventUnreadable:
-            if found:
+            if records:
                 break
             raise
-    return tuple(found)
+    return tuple(records)
 
 
 @dataclass(frozen=True, slots=True)

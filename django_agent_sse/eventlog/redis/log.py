@@ -23,7 +23,7 @@ from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
 from .notifications import RedisNotifier
-from .server import WANTED, Lost, Server, servers
+from .server import WANTED, ConnectionLost, Server, servers
 from .server_checks import findings
 from .shards import shard_of
 
@@ -106,14 +106,14 @@ class RedisEventLog(EventLog):
         if len(events) > BATCH:
             raise EventTooLarge(f"{len(events):,} events in one append, {BATCH:,} fit: publish in parts. Nothing was appended")
         keys = [*self.keys.topic(topic), *([self.keys.once(topic, key)] if key is not None else [])]
-        found = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
-        if found[0] == b"closed":
-            why = codec.plain(found[1])
+        reply = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
+        if reply[0] == b"closed":
+            why = codec.plain(reply[1])
             raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
-        if found[0] == b"conflict":
-            top = int(found[1])
+        if reply[0] == b"conflict":
+            top = int(reply[1])
             raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: somebody else appended", top)
-        _, epoch, first, last, nonce, listed = found
+        _, epoch, first, last, nonce, listed = reply
         if not listed and int(first) <= int(last):
             self._afterwards(partial(self._list, topic))
         return Appended(codec.plain(epoch), int(first), int(last), codec.letters(int(nonce)))
@@ -140,13 +140,13 @@ class RedisEventLog(EventLog):
         server, began, cause = self._where(topic), time.monotonic(), None
         for _ in range(2):
             try:
-                found: list[Any] = server.run(scripts.APPEND, keys, args)
-            except Lost as lost:
+                reply: list[Any] = server.run(scripts.APPEND, keys, args)
+            except ConnectionLost as lost:
                 cause = lost.__cause__
                 args = [*args[:10], round(1e6 * (time.monotonic() - began + CLOCKS)), *args[11:]]
                 continue
-            if found[0] != b"lost":
-                return found
+            if reply[0] != b"lost":
+                return reply
         raise EventLogUnavailable(
             f"the connection to the server of {server.named} broke ({cause}) and could not be made again, or the topic is "
             "trimmed too fast to look there: whether the event was appended is not known. Publish with key=, then a second try "
@@ -182,11 +182,11 @@ class RedisEventLog(EventLog):
         return codec.page(self._where(topic).sure(scripts.READ, self.keys.topic(topic), args))
 
     def _state(self, topic: str) -> TopicState:
-        found = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
-        if not found:
+        reply = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
+        if not reply:
             return TopicState()
-        (epoch, floor, top, closed), nonce, _ = codec.head(found[0])
-        size, oldest, newest = (int(value) for value in found[1:])
+        (epoch, floor, top, closed), nonce, _ = codec.head(reply[0])
+        size, oldest, newest = (int(value) for value in reply[1:])
         kept = top - floor
         return TopicState(
             epoch=epoch,
@@ -201,14 +201,14 @@ class RedisEventLog(EventLog):
         )
 
     def _heads(self, topics: list[str]) -> dict[str, Head]:
-        found: dict[str, Head] = {}
+        heads: dict[str, Head] = {}
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]
             metas = [self.keys.topic(topic)[0] for topic in mine]
             for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
                 if values[0] is not None:
-                    found[topic] = codec.head([*values, b""])[0]
-        return found
+                    heads[topic] = codec.head([*values, b""])[0]
+        return heads
 
     # Ends
 

@@ -28,7 +28,7 @@ from ..records import Page
 from .codec import head, notification, plain
 from .keys import Keys
 from .pubsub_socket import ServerSocket
-from .server import Lost, Server
+from .server import ConnectionLost, Server
 
 CHECK_INTERVAL = 30.0
 """Seconds after which a topic's end is asked for, less by up to a half."""
@@ -286,7 +286,7 @@ class PubSubConnection:
         """Return what `Server.ends` does; ``None`` while the server cannot be asked."""
         try:
             return await in_pool(lambda: self._server.ends(metas))
-        except (EventLogUnavailable, Lost):
+        except (EventLogUnavailable, ConnectionLost):
             return None
 
     def _compare(self, topic: str, values: list[Any]) -> None:
@@ -308,7 +308,7 @@ class PubSubConnection:
         self._unanswered += 1
         try:
             await in_pool(lambda: self._server.ask(lambda client: client.publish(self._probe, "")))
-        except (EventLogUnavailable, Lost):
+        except (EventLogUnavailable, ConnectionLost):
             self._unanswered = max(0, self._unanswered - 1)  # there is nothing to hear of either
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from django_agent_sse.eventlog.notify import poll as poll_module
-from django_agent_sse.eventlog.notify.poll import FASTEST, SLOWEST, Heads, Poll, Watch
+from django_agent_sse.eventlog.notify.poll import FASTEST, SLOWEST, FollowedTopics, Heads, Poll
 from django_agent_sse.wire.event import Event
 
 from ..shared import SharedEventLog
@@ -32,7 +32,7 @@ class Follower:
 
     def __init__(self, log: SharedEventLog, *topics: str) -> None:
         self.told: list[Heads] = []
-        self.watch = Watch(log, asyncio.get_running_loop(), self.told.append, lambda _: None, lambda _: None)
+        self.watch = FollowedTopics(log, asyncio.get_running_loop(), self.told.append, lambda _: None, lambda _: None)
         for topic in topics:
             self.watch.add(topic)
 
