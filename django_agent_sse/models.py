@@ -94,7 +94,7 @@ class LogRow(models.Model):
         last: The offset of the last of them.
         events: How many they are.
         total: Bytes of the topic up to ``last``: with it, bytes are found by halving, as offsets are.
-        payload: See ``eventlog.packing``.
+        payload: See ``eventlog.database.serialization``.
     """
 
     # No constraint, no index of its own: rows are only reached by (topic, last), under the topic's lock.

@@ -49,6 +49,11 @@ class Node:
         assert done.returncode == 0, f"node {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
+    def bundle(self, module: str, *flags: str) -> str:
+        """A module of a package, or one of ``tests/node``, and all that it imports, as one script for a page."""
+        source = self.modules / module if (self.modules / module).exists() else self.folder / module
+        return self.run(str(self.modules / "esbuild/bin/esbuild"), str(source), "--bundle", "--log-level=error", *flags)
+
     @property
     def executable(self) -> str:
         """Node.js itself."""

@@ -121,6 +121,20 @@ def test_every_part_of_the_package_has_a_storey() -> None:
     assert {part_of(path) for path in modules()} - {""} <= STOREYS.keys()
 
 
+def storeys_in_words() -> str:
+    """The table as CONTRIBUTING.md shows it."""
+    floors: dict[int, list[str]] = {}
+    for part, storey in STOREYS.items():
+        floors.setdefault(storey, []).append(f"`{part}`")
+    return "".join(f"{storey}. {', '.join(sorted(parts))}\n" for storey, parts in sorted(floors.items()))
+
+
+def test_the_guide_for_contributors_shows_the_storeys() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = text.partition("<!-- storeys -->\n")[2].partition("<!-- end of storeys -->")[0]
+    assert shown == storeys_in_words()
+
+
 def test_imports_lead_to_the_same_storey_or_down() -> None:
     wrong = []
     for path in modules():

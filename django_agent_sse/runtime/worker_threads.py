@@ -111,7 +111,11 @@ class WorkerPool:
         """Somebody has cancelled a call: who has no other one leaves the line."""
         if future.cancelled():
             with self._lock:
-                if hold in self._line and hold.calls and all(call.future.cancelled() for call in hold.calls):
+                if hold not in self._line or hold.calls is None:
+                    return
+                while hold.calls and hold.calls[0].future.cancelled():
+                    hold.calls.popleft()
+                if not hold.calls:
                     del self._line[hold]
                     hold.calls = None
 

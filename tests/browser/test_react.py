@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,18 +41,15 @@ RENDER = """async ([url, options, strict]) => {
 
 
 @pytest.fixture(scope="session")
-def bundle(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(node: Node) -> str:
     """React and what renders it, as one ES module of the development build."""
-    file = tmp_path_factory.mktemp("react") / "react.js"
-    flags = ["--bundle", "--format=esm", '--define:process.env.NODE_ENV="development"', "--log-level=warning"]
-    node.run(str(node.modules / "esbuild/bin/esbuild"), "react.mjs", f"--outfile={file}", *flags)
-    return file
+    return node.bundle("react.mjs", "--format=esm", '--define:process.env.NODE_ENV="development"')
 
 
 @pytest.fixture
-def app(page: Page, bundle: Path) -> Page:
+def app(page: Page, bundle: str) -> Page:
     """A page that can import React."""
-    page.route("**/bundle/react.js", lambda route: route.fulfill(path=bundle, content_type="text/javascript"))
+    page.route("**/bundle/react.js", lambda route: route.fulfill(body=bundle, content_type="text/javascript"))
     return page
 
 

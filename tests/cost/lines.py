@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-KINDS = {"letters": "x", "quotes": '"', "nul": "\0", "returns": "x" * 79 + "\r", "dense": "x\r"}
-"""Quotes take two bytes in JSON, NULs six. To a client each CR ends a line."""
+KINDS = {"letters": "x", "quotes": '"', "slashes": "\\", "nul": "\0", "returns": "x" * 79 + "\r", "dense": "x\r"}
+"""In JSON NULs take six bytes, quotes and backslashes two; PostgreSQL's driver makes four of a backslash's. To a client each CR
+ends a line.
+"""
 
 
 def line_of(kind: str, size: int) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from django.core.management import get_commands
 
+from tests.npm import SOURCE
+
 from .blocks import DOCS, PAGES, README, ROOT, Command, commands_of, name_of
 
 SERVERS = ("uvicorn", "daphne", "granian", "hypercorn")
@@ -69,6 +71,21 @@ def test_the_guide_for_contributors_has_every_environment() -> None:
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", guide, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([\w-]+)`", row)} == environments()
+
+
+def test_every_long_form_is_run_by_an_environment() -> None:
+    tests, run = ROOT / "tests", set()
+    for section in tox().sections():
+        if "LONG_PROOFS = 1" in tox()[section].get("set_env", ""):
+            words = shlex.split(re.sub(r"\{posargs:?(.*?)\}", r"\1", tox()[section]["commands"]))
+            without = {words[at + 1] for at, word in enumerate(words) if word == "--deselect"}
+            found = {path for word in words if word.startswith("tests/") for path in [ROOT / word, *(ROOT / word).rglob("*.py")]}
+            run |= {path for path in found if path.relative_to(ROOT).as_posix() not in without}
+    long = {path for path in tests.rglob("*.py") if path != Path(__file__) and "LONG_PROOFS" in path.read_text(encoding="utf-8")}
+    long |= {
+        tests / "browser/test_node.py" for path in SOURCE.glob("*.test.mjs") if "LONG_PROOFS" in path.read_text(encoding="utf-8")
+    }
+    assert {path.relative_to(ROOT).as_posix() for path in long - run} == set()
 
 
 @starting("pip")

@@ -93,6 +93,7 @@ class Client:
         **query: Any,
     ) -> None:
         address = urlsplit(url)
+        assert not address.query, f"{url}: give the query as keywords"
         target = address.path + (f"?{urlencode(query)}" if query else "")
         fields = {"Host": address.netloc, "Accept": "text/event-stream", **(headers or {})}
         if body:

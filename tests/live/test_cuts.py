@@ -1,69 +1,43 @@
 """Cut after any byte, inside of an event as well as between two, every client that resumes gets each event once and in order.
 
 What an event's id is worth depends on where it stands: clients that take it line by line would lose the event with the id first.
+Those of browsers are in ``tests/browser/test_cuts.py``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
 
 import httpx
 import httpx_sse
 import pytest
+from aiohttp import ClientError, ClientSession
+from aiohttp_sse_client2.client import EventSource as AiohttpEventSource
+from ld_eventsource import SSEClient
+from ld_eventsource.config import ConnectStrategy, ErrorStrategy, RetryDelayStrategy
+from requests_sse import EventSource as RequestsEventSource
 
 from tests.npm import Node
 
+from .cuts import count_bytes, cutting
 from .servers import ROOT, Server
 
 SITE = {"middleware": "none"}
-TO = 4
-TARGET = f"/client/numbers/?to={TO}"
+TO = 3
 WANTED = [*range(1, TO + 1)]
+NPM = ("fetch-event-source", "eventsource", "EventStream")
 PATIENCE = 120.0
-STATIC = ROOT / "django_agent_sse/static/django_agent_sse"
-
-
-def raw_length(server: Server) -> int:
-    """Bytes of the whole body as they travel, the coding included."""
-    with server.open(TARGET[1:]) as client:
-        client.rest()
-        return len(client.parser.raw) + 80  # each chunk's frame
-
-
-@contextmanager
-def cutting(server: Server, node: Node) -> Iterator[tuple[str, int, dict[str, list[Any]]]]:
-    """Run the npm clients behind the proxy; yield its address, how many cuts there are, and the cuts that went wrong."""
-    count = raw_length(server)
-    environment = {
-        **os.environ,
-        "ORIGIN": server.url,
-        "TARGET": TARGET,
-        "BYTES": str(count),
-        "TO": str(TO),
-        "STATIC": str(STATIC),
-    }
-    with subprocess.Popen(
-        node.command("cuts.mjs"), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as program:
-        assert program.stdout is not None
-        base = json.loads(program.stdout.readline())["base"]
-        told = [json.loads(program.stdout.readline()) for _ in range(3)]
-        yield base, count, {one["name"]: one["wrong"] for one in told}
-        assert program.stdin is not None
-        program.stdin.close()
-        program.wait(PATIENCE)
 
 
 def with_httpx_sse(url: str) -> list[int]:
-    """Read with httpx-sse, and come back with the last id for as long as the connection breaks."""
+    """Come back with the last id for as long as the connection breaks: httpx-sse reads one response."""
     numbers: list[int] = []
     last = None
     for _ in range(5):
@@ -83,6 +57,57 @@ def with_httpx_sse(url: str) -> list[int]:
     raise AssertionError(f"no end after five connections: {numbers}")
 
 
+def with_requests_sse(url: str) -> list[int]:
+    """It comes back by itself."""
+    numbers: list[int] = []
+    with RequestsEventSource(url, timeout=20, reconnection_time=timedelta(milliseconds=10)) as source:
+        for event in source:
+            if event.type == "sse.end":
+                break
+            numbers.append(json.loads(event.data)["number"])
+    return numbers
+
+
+def with_launchdarkly(url: str) -> list[int]:
+    """It comes back by itself."""
+    numbers: list[int] = []
+    errors = ErrorStrategy.continue_with_max_attempts(5)
+    with SSEClient(
+        ConnectStrategy.http(url),
+        error_strategy=errors,
+        initial_retry_delay=0.01,
+        retry_delay_strategy=RetryDelayStrategy.default(jitter_multiplier=0),
+    ) as client:
+        for event in client.events:
+            if event.event == "sse.end":
+                break
+            numbers.append(json.loads(event.data)["number"])
+    return numbers
+
+
+def with_aiohttp_sse_client2(url: str) -> list[int]:
+    """Come back with the last id when the connection breaks: it does so by itself only where a response ends."""
+    numbers: list[int] = []
+
+    async def read() -> list[int]:
+        last = ""
+        async with ClientSession() as session:
+            for _ in range(5):
+                headers = {"Last-Event-ID": last} if last else {}
+                try:
+                    async with AiohttpEventSource(url, session=session, headers=headers) as source:
+                        async for event in source:
+                            last = event.last_event_id or last
+                            if event.type == "sse.end":
+                                return numbers
+                            numbers.append(json.loads(event.data)["number"])
+                except ClientError:
+                    continue
+        raise AssertionError(f"no end after five connections: {numbers}")
+
+    return asyncio.run(read())
+
+
 def with_sse_tail(url: str) -> list[int]:
     """Read with the package's own command."""
     environment = {
@@ -96,19 +121,25 @@ def with_sse_tail(url: str) -> list[int]:
     return [json.loads(json.loads(line)["data"])["number"] for line in done.stdout.splitlines()]
 
 
-def is_past_help(cut: Any) -> bool:
-    """Whether a client that takes an id at the end of its line was cut before the one byte that follows: the blank line's."""
-    taken = re.search(r"\nid: (\d+)\n$", cut["after"])
-    return bool(taken) and cut["numbers"] == [number for number in WANTED if number != int(taken[1])]
+PYTHON: dict[str, Callable[[str], list[int]]] = {
+    "httpx-sse": with_httpx_sse,
+    "requests-sse": with_requests_sse,
+    "launchdarkly-eventsource": with_launchdarkly,
+    "aiohttp-sse-client2": with_aiohttp_sse_client2,
+}
 
 
 @pytest.mark.parametrize("server", ["uvicorn"], indirect=True)
 def test_whoever_resumes_gets_each_event_once_wherever_the_connection_is_cut(server: Server, node: Node) -> None:
-    with cutting(server, node) as (base, count, wrong):
-        assert (wrong["eventsource"], wrong["EventStream"]) == ([], [])
-        assert [cut for cut in wrong["fetch-event-source"] if not is_past_help(cut)] == []
-        with ThreadPoolExecutor(16) as pool:
-            urls = [f"{base}/httpx-sse/{k}/" for k in range(count)]
-            assert [numbers for numbers in pool.map(with_httpx_sse, urls) if numbers != WANTED] == []
-        tails = [f"{base}/sse_tail/{k}/" for k in range(5, count, count // 4)]
+    count = count_bytes(server, to=TO)
+    with cutting(server, node, to=TO, clients=NPM, count=count) as cuts, ThreadPoolExecutor(16) as pool:
+        for name, read in PYTHON.items():
+            got = pool.map(read, [f"{cuts.base}/{name}/{k}/" for k in range(count)])
+            assert {k: numbers for k, numbers in enumerate(got) if numbers != WANTED} == {}, name
+        tails = [f"{cuts.base}/sse_tail/{k}/" for k in range(5, count, count // 4)]
         assert [with_sse_tail(url) for url in tails] == [WANTED] * len(tails)
+    for name in (*NPM, *PYTHON):
+        cuts.must_cover(name, count)
+    assert (cuts.wrong["eventsource"], cuts.wrong["EventStream"]) == ([], [])
+    lost = cuts.wrong["fetch-event-source"]
+    assert [cut for cut in lost if not cuts.is_past_help("fetch-event-source", cut["k"], cut["numbers"], WANTED)] == []

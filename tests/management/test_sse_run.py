@@ -307,7 +307,7 @@ def test_a_command_goes_on_where_somebody_else_closes_its_topic(project: Project
     [
         (["t"], "there is no command to run"),
         (["t", "--"], "there is no command to run"),
-        (["t", "make", "-j4"], "the command stands behind --"),
+        (["t", "make", "-j4"], "the command stands after --"),
         (["", "--", "true"], "the topic has 0 characters"),
         (["caf\u00e9", "--", "true"], "printable ASCII"),
     ],

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = "20" if os.environ.get("LONG_PROOFS") else "1"
+LONG = bool(os.environ.get("LONG_PROOFS"))
+SECONDS = 20 if LONG else 1
 
 
 @pytest.mark.parametrize("wrapped", ["", "wrap"], ids=["plain", "wrap"])
@@ -19,7 +20,7 @@ SECONDS = "20" if os.environ.get("LONG_PROOFS") else "1"
 def test_no_stream_reads_as_another_tenant(postgres_url: str, way: str, wrapped: str) -> None:
     host = postgres_url.partition("host=")[2]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.streams.tenants_project", host, way, wrapped, SECONDS],
+        [sys.executable, "-m", "tests.streams.tenants_project", host, way, wrapped, str(SECONDS)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -30,3 +31,5 @@ def test_no_stream_reads_as_another_tenant(postgres_url: str, way: str, wrapped:
     assert told["wrong"] == []
     assert told["tenants"] == 8
     assert told["readings"] > 50
+    if LONG:
+        print(f"\ndjango-tenants, {way} {wrapped or 'plain'}: {told['readings']} readings in {SECONDS} s, 0 of another tenant")

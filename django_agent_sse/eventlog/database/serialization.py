@@ -1,9 +1,14 @@
-"""Events as the text of one column: JSON that a person can read, ``["a line", ["{}", "tick"], ["data", null, 100]]``."""
+"""Events as the text of one column: JSON that a person can read, ``["a line", ["{}", "tick"], ["data", null, 100]]``.
+
+A long line that JSON would make much longer is kept as Base64 and says so: ``[["AAAA…", "stdout", null, "base64"]]``.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from binascii import a2b_base64, b2a_base64
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
 
@@ -13,15 +18,19 @@ from ...wire.event import Event, stored
 
 GIVE_WAY = 0.001
 """Seconds after each ``SLICE`` of a large event in which other threads have their turn: the event loop takes many short ones."""
+MOST_ESCAPED = 1.5
+"""Times its own length that the data of a large event may have as JSON: it writes NUL in six bytes, a quote in two. Drivers copy
+and escape what they send in steps that hold up the process; psycopg's grow with the square of a statement's length.
+"""
+BASE64 = "base64"
+"""Takes four bytes for three, whatever they are."""
 
 
 def pack(events: Iterable[Event]) -> str:
     """The text: of each event its data, and only where it has them its name and ``retry``. JSON escapes NUL."""
     found = [*events]
     if len(found) == 1 and len(found[0].data) > SLICE:
-        [event] = found
-        head, tail = _json([_item(Event("", event=event.event, retry=event.retry))]).split('""', 1)
-        return "".join([head, *_giving_way(json_slices(event.data)), tail])
+        return _pack_large(found[0])
     return _json([_item(event) for event in found])
 
 
@@ -38,6 +47,39 @@ def unpack(text: str) -> list[Event]:
     if data is not None:
         items[0] = [data, *items[0][1:]] if isinstance(items[0], list) else data
     return [_event(item) for item in items]
+
+
+def _pack_large(event: Event) -> str:
+    item, pieces = _item(Event("", event=event.event, retry=event.retry)), _escaped(event.data)
+    if pieces is None:
+        item, pieces = ["", event.event, event.retry, BASE64], ['"', *_giving_way(_base64(event.data)), '"']
+    head, tail = _json([item]).split('""', 1)
+    return "".join([head, *pieces, tail])
+
+
+def _escaped(data: str) -> list[str] | None:
+    """The data as a JSON string, in pieces; ``None`` where that is too long."""
+    pieces, left = [], MOST_ESCAPED * len(data)
+    for piece in _giving_way(json_slices(data)):
+        left -= len(piece)
+        if left < 0:
+            return None
+        pieces.append(piece)
+    return pieces
+
+
+def _base64(data: str) -> Iterator[str]:
+    raw, step = memoryview(data.encode()), SLICE // 4 * 3
+    for start in range(0, len(raw), step):
+        yield b2a_base64(raw[start : start + step], newline=False).decode()
+
+
+def _decoded(data: object, encoding: object) -> str:
+    if encoding != BASE64 or not isinstance(data, str):
+        raise ValueError(f"its data is in {encoding!r:.80}, not in {BASE64!r}")
+    utf8 = getincrementaldecoder("utf-8")()
+    raw = (a2b_base64(data[start : start + SLICE], strict_mode=True) for start in range(0, len(data), SLICE))
+    return "".join([*_giving_way(map(utf8.decode, raw)), utf8.decode(b"", final=True)])
 
 
 def _giving_way(slices: Iterable[str]) -> Iterator[str]:
@@ -87,9 +129,10 @@ def _item(event: Event) -> object:
 def _event(item: object) -> Event:
     if isinstance(item, str):
         return stored(item)
-    if not isinstance(item, list) or not 2 <= len(item) <= 3:
+    if not isinstance(item, list) or not 2 <= len(item) <= 4:
         raise ValueError(f"{item!r:.80} is no event")
+    data = item[0] if len(item) < 4 else _decoded(item[0], item[3])
     try:
-        return stored(item[0], item[1], item[2] if len(item) == 3 else None)
+        return stored(data, item[1], item[2] if len(item) > 2 else None)
     except InvalidEvent as error:
         raise ValueError(str(error)) from error

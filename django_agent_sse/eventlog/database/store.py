@@ -21,7 +21,9 @@ from .serialization import pack, unpack
 
 ROW_EVENTS = 256
 ROW_BYTES = 262_144
-"""An append of more becomes several rows: a reader who needs one event of it does not read all of them."""
+"""An append of more becomes several rows: a reader who needs one event of it does not read all of them, and no statement that
+inserts several is longer: drivers escape and copy a whole one before they send any of it, and hold up the process meanwhile.
+"""
 PARAMETERS = 90
 """PostgreSQL's ``concat()`` takes a hundred."""
 
@@ -156,10 +158,15 @@ class Rows:
         """Add rows for what ``advance`` has made room for."""
         first = topic.top - len(events) + 1
         last, total = topic.top - len(events), topic.total - sum(size for _, size in events)
-        rows = []
+        rows: list[LogRow] = []
+        length = 0
         for part in _parts(events):
             last, total = last + len(part), total + sum(size for _, size in part)
             payload = pack(event for event, _ in part)
+            length += len(payload)
+            if rows and length > ROW_BYTES:
+                self._rows(topic).bulk_create(rows)
+                rows, length = [], len(payload)
             rows.append(LogRow(topic_id=topic.pk, last=last, events=len(part), total=total, at=now, payload=self._bound(payload)))
         self._rows(topic).bulk_create(rows)
         if events and first == topic.floor + 1 and topic.oldest_at != now:

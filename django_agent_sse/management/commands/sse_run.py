@@ -186,7 +186,7 @@ class _Pump:
 
 
 class _Parser(SSEParser):
-    """What stands behind the first ``--`` is the command, whatever it looks like."""
+    """What stands after the first ``--`` is the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See ``argparse``."""
@@ -195,9 +195,9 @@ class _Parser(SSEParser):
         own, command = given[:split], given[split + 1 :]
         found, unknown = self.parse_known_args(own, namespace)
         if unknown:
-            self.error(f"{' '.join(unknown)!r}: the command stands behind --, as in {_LIKE}")
+            self.error(f"{' '.join(unknown)!r}: the command stands after --, as in {_LIKE}")
         if not command:
-            self.error(f"there is no command to run: it stands behind --, as in {_LIKE}")
+            self.error(f"there is no command to run: it stands after --, as in {_LIKE}")
         found.command = command
         return found
 

@@ -32,7 +32,7 @@ NEAR = 1000
 class Command(SSECommand):
     help = (
         "Follow a topic of this project, or the event stream of any server over HTTP: print its events as they come, until it is "
-        "closed. Begins with a topic's last 10 events, as tail does. Resumes by itself; what goes on is told on stderr."
+        "closed. Begins with a topic's last 10 events, as tail does. Resumes by itself; says on stderr what goes on."
     )
     takes = "TOPIC|URL"
     examples = """examples:
@@ -65,7 +65,7 @@ exit codes:
         start.add_argument("--from-start", action="store_true", help="begin with the oldest event that is kept")
         start.add_argument("--live", action="store_true", help="begin with what comes now; the same as -n 0")
         start.add_argument(
-            "--after", type=_position, metavar="ID", help="begin behind an event: its id, or for a topic its number (an offset)"
+            "--after", type=_position, metavar="ID", help="begin after an event: its id, or for a topic its number (an offset)"
         )
         parser.add_argument("--no-follow", action="store_true", help="print what is there, and end; of a URL, one connection")
         parser.add_argument("--json", action="store_true", help="one object a line: id, event, data, retry, at")

@@ -32,7 +32,7 @@ class Bounds:
 class Command(SSECommand):
     help = (
         "Drop the oldest events of a topic, or of many, beyond the bounds that are given; or forget whole topics. A topic's own "
-        "limits (AGENT_SSE['EVENT_LOG']['OPTIONS']) hold without it. Who was still to read what is dropped is told so."
+        "limits (AGENT_SSE['EVENT_LOG']['OPTIONS']) hold without it. Readers that had not yet got to what is dropped are told so."
     )
     takes = "TOPIC | --prefix P | --all"
     examples = """examples:

@@ -1,9 +1,9 @@
-"""htmx 2 and 4 and Turbo, from npm, on streams of a real server: named events, coming back, the end."""
+"""htmx 2 and 4, Turbo and Datastar, from npm, on streams of a real server: named events, coming back, the end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import cache
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
@@ -18,11 +18,15 @@ SCRIPTS = {
     "htmx 2": ["htmx2/dist/htmx.min.js", "htmx-ext-sse/dist/sse.min.js"],
     "htmx 4": ["htmx.org/dist/htmx.min.js", "htmx.org/dist/ext/hx-sse.min.js"],
     "Turbo": ["@hotwired/turbo/dist/turbo.es2017-umd.js"],
+    "Datastar": ["@starfederation/datastar/dist/bundles/datastar.js"],
 }
+MODULES = SCRIPTS["Datastar"]
+"""These are modules that import others."""
 ITEM = {
     "htmx 2": ("item", "<li>{}</li>"),
     "htmx 4": ("", "<li>{}</li>"),
     "Turbo": ("", '<turbo-stream action="append" target="items"><template><li>{}</li></template></turbo-stream>'),
+    "Datastar": ("datastar-merge-fragments", "selector #items\nmergeMode append\nfragments <li>{}</li>"),
 }
 MARKUP = {block.file: block.text for block in blocks_of(DOCS / "howto/htmx.rst") if block.language == "html"}
 
@@ -38,15 +42,18 @@ def network(site: LogSite) -> Iterator[Cutting]:
         yield cutting
 
 
-def script(node: Node, path: str) -> Path:
+@cache
+def script(node: Node, path: str) -> str:
     """A file of a package; minified where the package has it so."""
+    if path in MODULES:
+        return node.bundle(path)
     found = node.modules / path
-    return found if found.exists() else node.modules / path.replace(".min.js", ".js")
+    return (found if found.exists() else node.modules / path.replace(".min.js", ".js")).read_text()
 
 
-def sends(path: Path) -> Callable[[Route], None]:
+def sends(text: str) -> Callable[[Route], None]:
     """Answers with a script."""
-    return lambda route: route.fulfill(path=path, content_type="text/javascript")
+    return lambda route: route.fulfill(body=text, content_type="text/javascript; charset=utf-8")
 
 
 def opened(page: Page, network: Cutting, node: Node, library: str, name: str, *, without: str = "") -> list[str]:
@@ -55,11 +62,11 @@ def opened(page: Page, network: Cutting, node: Node, library: str, name: str, *,
     assert without in MARKUP[library]
 
     def answer(route: Route) -> None:
-        tags = "".join(f'<script src="/npm/{number}.js"></script>' for number, _ in enumerate(SCRIPTS[library]))
+        tags = "".join(f'<script src="/npm/{number}.js" defer></script>' for number, _ in enumerate(SCRIPTS[library]))
         markup = MARKUP[library].replace("/orders/log/", f"/logs/{name}/log/").replace(without, "")
         route.fulfill(body=f"<!doctype html><title>x</title>{tags}<body>{markup}</body>", content_type="text/html; charset=utf-8")
 
-    page.on("request", lambda request: requests.append(request.url) if request.url.endswith("/log/") else None)
+    page.on("request", lambda request: requests.append(request.url) if "/log/" in request.url else None)
     page.route("**/library/", answer)
     for number, path in enumerate(SCRIPTS[library]):
         page.route(f"**/npm/{number}.js", sends(script(node, path)))

@@ -221,6 +221,30 @@ def test_every_text_comes_back(log: DatabaseEventLog, data: str) -> None:
     assert unpack(pack(given)) == given
 
 
+@pytest.mark.parametrize("data", ["\0", "\\", "'", '"', "x", "é"], ids=repr)
+def test_no_statement_is_much_longer_than_what_is_appended(log: DatabaseEventLog, alias: str, data: str) -> None:
+    """A driver copies and escapes a statement as a whole: the longer it is, the longer nothing else of the process goes on."""
+    sent: list[int] = []
+
+    def measure(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        values = [value for part in params or () for value in (part if isinstance(part, list) else [part])]
+        sent.append(sum(len(value) for value in values if isinstance(value, str)))
+        return execute(sql, params, many, context)
+
+    one = [Event(data * (1_000_000 // len(data.encode())))]
+    many = [Event(data * (100_000 // len(data.encode())), event=str(number)) for number in range(40)]
+    with connections[alias].execute_wrapper(measure):
+        log.append(TOPIC, one)
+        log.append(TOPIC, many)
+    assert max(sent) < 1_600_000
+    assert sum(sent) > 40 * (100_000 // len(data.encode()))
+    assert [record.event for record in log.read_after(TOPIC).records] == one
+    found: list[Event] = []
+    while len(found) < 40:
+        found += [record.event for record in log.read_after(TOPIC, 1 + len(found)).records]
+    assert found == many
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 
@@ -47,6 +48,50 @@ def test_several_come_back_too(several: list[tuple[str, str | None]]) -> None:
 def test_no_escape_is_cut_wherever_it_falls(data: str, before: int) -> None:
     event = Event("y" * before + data)
     assert unpack(pack([event])) == [event]
+
+
+@pytest.mark.parametrize("retry", [None, 100])
+@pytest.mark.parametrize("name", [None, "tick"])
+@pytest.mark.parametrize("data", ["\0" * 3 * SLICE, "\x1b\\é😀" * SLICE, '"' * (SLICE + 1)])
+def test_what_json_would_make_much_longer_says_that_it_is_base64(data: str, name: str | None, retry: int | None) -> None:
+    event = Event(data, event=name, retry=retry)
+    packed = pack([event])
+    assert json.loads(packed) == [[base64.b64encode(data.encode()).decode(), name, retry, "base64"]]
+    assert unpack(packed) == [event]
+    plain = json.dumps([[data, name, retry]], ensure_ascii=False)
+    assert unpack(plain) == [event], "as older versions have written it"
+    assert len(packed.encode()) < len(plain.encode())
+
+
+@given(st.text(alphabet=st.sampled_from('\0"\\\n\x1bé€😀xy'), min_size=SLICE + 1, max_size=400))
+def test_no_large_event_takes_much_more_room_than_its_data(data: str) -> None:
+    packed = pack([Event(data)])
+    assert len(packed.encode()) <= serialization.MOST_ESCAPED * len(data.encode()) + len('[["",null,null,"base64"]]')
+    assert unpack(packed) == [Event(data)]
+
+
+def test_what_json_makes_a_little_longer_stays_readable() -> None:
+    data = '{"a": "b", "c": [1, 2]}\n' * SLICE
+    assert json.loads(pack([Event(data)])) == [data]
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (["AAAA", None, None, "base32"], "'base32', not in 'base64'"),
+        (["AAAA", None, None, ["x" * 200]], r"\['x+, not in 'base64'"),
+        ([7, None, None, "base64"], "not in 'base64'"),
+        (["AAA", None, None, "base64"], "padding"),
+        (["A A=", None, None, "base64"], "base64|allowed"),
+        (["/w==", None, None, "base64"], "utf-8"),
+        (["w6k=" * SLICE, None, None, "base64"], "padding|data"),
+        (["4pg=", None, None, "base64"], "unexpected end of data"),
+        (["AAAA", None, None, "base64", 1], "no event"),
+    ],
+)
+def test_base64_that_is_damaged_is_a_value_error(item: list[object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        unpack(json.dumps([item]))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 30, -1, -2, -3])

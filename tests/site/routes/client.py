@@ -17,12 +17,16 @@ TICK = 0.02
 talking: set[asyncio.Task[None]] = set()
 
 
+@router.sse("short/", retry=20, max_duration=0.2)
+@router.sse("short-and-broken/", retry=20, max_duration=0.2, control_events=False)
 @router.sse("numbers/", retry=100)
 async def numbers(c: Context, stream: Stream) -> None:
-    """The numbers up to ``?to=``, each with itself as its id, one in 10 ms."""
+    """The numbers up to ``?to=``, each with itself as its id, one in 10 ms; as the data that ``?data=`` says, and ``?event=``."""
+    form = c.query.get("data")
     async with watched(c, stream):
         for number in range(int(c.last_event_id or 0) + 1, int(c.query["to"]) + 1):
-            await stream.write({"number": number}, event="number", id=str(number))
+            data = form.format(number) if form else {"number": number}
+            await stream.write(data, event=c.query.get("event", "number") or None, id=str(number))
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,85 @@
+"""The proxy of ``tests/node/cutting.mjs`` before a server, and what the clients of ``tests/node/cuts.mjs`` got behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.npm import Node
+
+from .servers import ROOT, Server
+
+STATIC = ROOT / "django_agent_sse/static/django_agent_sse"
+TARGET = "/client/numbers/"
+EXIT_SECONDS = 60.0
+LONGEST_FRAME = 8
+"""What a chunk of less than 4 kB has around it: its length and two line ends."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cuts:
+    """A proxy that cuts the first connection to ``{base}/NAME/K/`` after K bytes of the body, frames of the coding included.
+
+    Attributes:
+        base: Its address.
+        wrong: The cuts after which a client of npm got not all of the numbers, or not once and in order, by its name.
+        before: The last bytes that went through before the cut, by ``NAME/K``; filled at the end.
+    """
+
+    base: str
+    wrong: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+
+    def must_cover(self, name: str, count: int) -> None:
+        """The last of so many cuts came after the last event, so that there was one at each byte."""
+        before = self.before[f"{name}/{count - 1}"]
+        assert re.search(r"\nid: sse\.end~\d+\n\n", before), before
+
+    def is_past_help(self, name: str, k: int, got: Sequence[int], wanted: Sequence[int]) -> bool:
+        """Whether it was cut between an id's line and the blank line, and lost that event and no other.
+
+        Clients that take an id at the end of its line ask for what comes after an event that they never saw. No order of the
+        fields helps: it is one byte in each event, and all that is left of the event's end.
+        """
+        taken = re.search(r"\nid: (\d+)\n$", self.before[f"{name}/{k}"])
+        return bool(taken) and list(got) == [number for number in wanted if number != int(taken[1])]
+
+
+def count_bytes(server: Server, *, to: int, **query: str) -> int:
+    """As many bytes as the whole body has at most when it travels, the frames of the coding included."""
+    with server.open(TARGET[1:], to=to, **query) as client:
+        assert len(client.rest()) == to + 1
+        return len(client.parser.raw) + LONGEST_FRAME * (to + 2)
+
+
+@contextmanager
+def cutting(server: Server, node: Node, *, to: int, clients: Sequence[str] = (), count: int = 0) -> Iterator[Cuts]:
+    """Run the proxy, and these clients of npm behind it, each with a cut after 0, 1, … ``count`` bytes."""
+    environment = {
+        **os.environ,
+        "ORIGIN": server.url,
+        "TARGET": f"{TARGET}?to={to}",
+        "BYTES": str(count),
+        "TO": str(to),
+        "CLIENTS": ",".join(clients),
+        "STATIC": str(STATIC),
+    }
+    with subprocess.Popen(
+        node.command("cuts.mjs"), env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        cuts = Cuts(base=json.loads(program.stdout.readline())["base"])
+        for _ in clients:
+            told = json.loads(program.stdout.readline())
+            cuts.wrong[told["name"]] = told["wrong"]
+        yield cuts
+        program.stdin.close()
+        cuts.before = json.loads(program.stdout.readline())
+        program.wait(EXIT_SECONDS)
