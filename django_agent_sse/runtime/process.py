@@ -17,6 +17,7 @@ _Call = Callable[[], object]
 _lock = threading.Lock()
 _in_child: list[Callable[[], _Call | None]] = []
 _at_exit: list[_Call] = []
+_before_threads_end: list[_Call] = []
 
 
 def on_fork(call: _Call) -> None:
@@ -31,13 +32,18 @@ def on_fork(call: _Call) -> None:
         _in_child.append(known)
 
 
-def on_exit(call: _Call) -> None:
-    """Call *call* when the process ends, the last registered first; it may be called twice.
+def on_exit(call: _Call, *, twice: bool = False) -> None:
+    """Call *call* when the process ends, the last registered first.
 
-    The first time is before ``concurrent.futures`` ends its threads: what still has to be sent may need one of them, to look up
-    a host. Python has no public way to come before them, so where the private one is missing only the second time is left.
+    Args:
+        call: What is called.
+        twice: Call it also when the main thread is through, before ``concurrent.futures`` ends its threads and before other
+            threads are waited for: what still has to be sent may need a thread, to look up a host. Python has no public way to
+            come then, so where the private one is missing the other time is all there is.
     """
     _at_exit.append(call)
+    if twice:
+        _before_threads_end.append(call)
 
 
 def _forked() -> None:
@@ -49,8 +55,8 @@ def _forked() -> None:
             _guarded(call)
 
 
-def _ends() -> None:
-    for call in reversed(_at_exit):
+def _ends(calls: list[_Call]) -> None:
+    for call in reversed(calls):
         _guarded(call)
 
 
@@ -63,6 +69,6 @@ def _guarded(call: _Call) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-atexit.register(_ends)
-if (_before_executors_end := getattr(threading, "_register_atexit", None)) is not None:
-    _before_executors_end(_ends)
+atexit.register(_ends, _at_exit)
+if (_register := getattr(threading, "_register_atexit", None)) is not None:
+    _register(_ends, _before_threads_end)

@@ -209,7 +209,7 @@ def _nothing(watch: FollowedTopics) -> None:
 
 notifier = Notifier(local_notifier)
 on_fork(notifier.forked)
-on_exit(notifier.end)
+on_exit(notifier.end, twice=True)
 
 
 def _restart(*, setting: str, **_: object) -> None:
