@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIHandler
 
 from .exceptions import ConfigurationError
 from .streams.fast_send import Scope, attach_send
-from .streams.threads import request_lease
+from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
 
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -43,7 +43,7 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
         ConfigurationError: asgiref is older than 3.13.
     """
     try:
-        ThreadSensitiveContext(executor=request_lease())
+        ThreadSensitiveContext(executor=request_hold())
     except TypeError as error:
         raise ConfigurationError("django_agent_sse.asgi.wrap() needs asgiref 3.13 or newer; pip install -U asgiref") from error
 
@@ -54,15 +54,15 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
             return await application(scope, receive, send)
         if innermost:
             scope = attach_send(scope, send)
-        lease = request_lease()
+        hold = request_hold()
         try:
-            async with ThreadSensitiveContext(executor=lease):
+            async with ThreadSensitiveContext(executor=hold):
                 if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
         finally:
-            if not lease.pinned:
-                lease.end()
+            if not hold.pinned:
+                hold.end()
 
     return wrapped
 

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from .encoding import SLICE, encode_json, json_slices
 from .eventlog.backend import event_log
 from .eventlog.base import EventLog
-from .eventlog.failure_log import outage
+from .eventlog.outage import outage
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
@@ -140,7 +140,7 @@ async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
     except EventLogUnavailable as error:
         outage.failed(error, [topic])
         return c.json(error_body(503, UNREADABLE), status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    outage.over([topic])
+    outage.recovered([topic])
     about: dict[str, Any] = {"content_type": "application/json", "headers": {"Cache-Control": "no-store"}}
     if any(len(record.event.data) > SLICE for record in page.records):
         return StreamingHttpResponse(_in_turns(_json_of(page, show)), **about)

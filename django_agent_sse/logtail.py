@@ -11,7 +11,7 @@ from django.urls import Resolver404, get_script_prefix, resolve
 
 from .eventlog.backend import event_log, refuse_on_a_loop
 from .eventlog.base import EventLog
-from .eventlog.failure_log import outage
+from .eventlog.outage import outage
 from .eventlog.position import Position
 from .eventlog.records import Page
 from .exceptions import EventLogUnavailable
@@ -77,7 +77,7 @@ def log_tail(topic: str, count: int) -> LogTail:
     except EventLogUnavailable as error:
         outage.failed(error, [topic])
         return LogTail()
-    outage.over([topic])
+    outage.recovered([topic])
     last = page.records[-1].offset if page.records else page.top
     lines = _last_lines((record.event for record in reversed(page.records)), count)
     return LogTail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)

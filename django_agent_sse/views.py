@@ -21,7 +21,7 @@ from django.views import View
 
 from . import conf
 from .conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
-from .eventlog.failure_log import outage
+from .eventlog.outage import outage
 from .exceptions import (
     ConfigurationError,
     EventLogUnavailable,

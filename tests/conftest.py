@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from django_agent_sse.eventlog.eviction import evictions
-from django_agent_sse.eventlog.failure_log import outage
+from django_agent_sse.eventlog.outage import outage
 
 pytest_plugins = ["tests.background", "tests.together", "tests.tiers", "tests.services", "tests.npm"]
 

@@ -13,7 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
 
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import valid_reason
 from django_agent_sse.exceptions import AgentSSEError, TopicNameInvalid

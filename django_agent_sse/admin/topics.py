@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, 
 from django.views.decorators.http import require_POST, require_safe
 
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.failure_log import outage, public_words
+from django_agent_sse.eventlog.outage import outage, public_words
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import time
-import weakref
 from collections import deque
+from concurrent.futures import Future
 from itertools import islice
 from typing import Final
 
 from ..eventlog.backend import event_log
 from ..eventlog.validation import size_of, valid_topic
 from ..exceptions import AgentSSEError, EventLogUnavailable, EventTooLarge
-from ..runtime.connections import OwnConnections, give_connections_back
-from ..runtime.pools import QUIET_SECONDS
-from ..runtime.under_test import under_test
+from ..runtime.backoff import Backoff
+from ..runtime.connections import give_connections_back
+from ..runtime.pools import Pool
+from ..runtime.process import on_fork
 from ..topics.publish import Topic
 from ..wire.event import Event
 from ..wire.log_lines import level_name
@@ -28,12 +27,13 @@ LONGEST: Final = 262_144
 """Characters of one record; a longer one is cut, and says how many it has."""
 WAITING_CHARACTERS: Final = 16_777_216
 """Characters of all records that wait."""
-PATIENCE: Final = 5.0
+FLUSH_TIMEOUT: Final = 5.0
 """Seconds that ``flush()`` and ``close()`` wait for the log."""
-RETRY: Final = 1.0
-"""Seconds between two tries while the event log is away."""
+FIRST_RETRY: Final = 0.5
+LAST_RETRY: Final = 5.0
+"""Seconds between two tries while the event log is away, at first and at most."""
 NEVER: Final = ("django_agent_sse", "django.db", "psycopg", "redis", "asyncio")
-"""Loggers of what publishing itself uses: a record of theirs would make another, and that one another."""
+"""Loggers of what publishing itself uses: a record of theirs would make another, and that another still."""
 
 
 class TopicHandler(logging.Handler):
@@ -59,16 +59,17 @@ class TopicHandler(logging.Handler):
         super().__init__(level)
         self._topic = Topic(valid_topic(topic))
         self._capacity = capacity
+        self._pool = Pool(f"sse-log-{topic}", 1)
+        self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         self._reset()
-        self.addFilter(_is_no_own)
-        own = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _reset(own()))
+        self.addFilter(_is_foreign)
+        on_fork(self._reset)
 
     def _reset(self) -> None:
         self._waiting: deque[Event] = deque()
         self._characters = self._dropped = 0
-        self._news = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._publishing: Future[None] | None = None
         self._closing = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -79,60 +80,51 @@ class TopicHandler(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        with self._news:
+        with self._changed:
             full = len(self._waiting) >= self._capacity or self._characters >= WAITING_CHARACTERS
             if full or self._closing:
                 self._dropped += 1
                 return
             self._waiting.append(event)
             self._characters += len(text)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=f"sse-log-{self._topic.name}", daemon=True)
-                self._thread.start()
-            self._news.notify_all()
+            if self._publishing is None:
+                try:
+                    self._publishing = self._pool.submit(self._publish_waiting)
+                except RuntimeError:  # the interpreter ends
+                    self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until all that was logged is published, for ``PATIENCE`` seconds at most."""
-        with self._news:
-            self._news.wait_for(lambda: not self._waiting or self._thread is None, PATIENCE)
+        """Wait until all that was logged is published, for ``FLUSH_TIMEOUT`` seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting or self._publishing is None, FLUSH_TIMEOUT)
 
     def close(self) -> None:
-        """Publish what waits, for ``PATIENCE`` seconds at most, and end the thread."""
-        with self._news:
+        """Publish what waits, for ``FLUSH_TIMEOUT`` seconds at most, and end the thread."""
+        with self._changed:
             self._closing = True
-            self._news.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(PATIENCE)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._publishing is None, FLUSH_TIMEOUT)
+        self._pool.shutdown()
         super().close()
 
-    def _work(self) -> None:
-        connections = OwnConnections()
-        connections.enter()
-        try:
-            while (found := self._next()) is not None:
-                batch, dropped = found
-                told = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
-                done = self._publish([*batch, *told])
-                connections.give_pooled_back()
-                if under_test():
-                    give_connections_back()  # a runner that drops its database finds nobody in it
-                with self._news:
-                    for _ in batch if done else ():
-                        self._characters -= len(self._waiting.popleft().data)
-                    self._dropped += 0 if done else dropped
-                    self._news.notify_all()
-        finally:
-            give_connections_back()
+    def _publish_waiting(self) -> None:
+        """Publish until nothing waits; the next record begins it anew."""
+        while (due := self._next()) is not None:
+            batch, dropped = due
+            notice = [Event(f"{dropped} records were dropped: the event log took none", event="warning")] if dropped else []
+            done = self._publish([*batch, *notice])
+            with self._changed:
+                for _ in batch if done else ():
+                    self._characters -= len(self._waiting.popleft().data)
+                self._dropped += 0 if done else dropped
+                self._changed.notify_all()
 
     def _next(self) -> tuple[list[Event], int] | None:
-        """What waits, and how many records were dropped before; ``None`` at the end, or after a quiet time: this thread ends."""
-        with self._news:
-            if not self._waiting and not self._closing:
-                self._news.wait_for(lambda: self._waiting or self._closing, QUIET_SECONDS)
+        """Return the next batch, and how many records were dropped before; ``None`` where nothing waits."""
+        with self._changed:
             if not self._waiting:
-                self._thread = None
-                self._news.notify_all()
+                self._publishing = None
+                self._changed.notify_all()
                 return None
             batch, room = list[Event](), BATCH_CHARACTERS
             for event in islice(self._waiting, BATCH):
@@ -144,7 +136,7 @@ class TopicHandler(logging.Handler):
             return batch, dropped
 
     def _publish(self, events: list[Event]) -> bool:
-        """Whether it is over with these: published, or refused for good."""
+        """Publish these; whether they are done with: published, or refused for good."""
         try:
             try:
                 self._topic.publish_many(events)
@@ -154,18 +146,15 @@ class TopicHandler(logging.Handler):
             if self._closing:
                 return True
             give_connections_back()  # the next try is on a new one
-            time.sleep(RETRY)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, self._backoff.next())
             return False
         except AgentSSEError as error:
             if logging.raiseExceptions:
                 record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None)
                 self.handleError(record)
+        self._backoff.reset()
         return True
-
-
-def _reset(handler: TopicHandler | None) -> None:
-    if handler is not None:
-        handler._reset()
 
 
 def _cut(text: str, most: int) -> str:
@@ -184,6 +173,6 @@ def _shortened(event: Event, most: int) -> str:
     return event.data.encode()[:room].decode(errors="ignore") + mark
 
 
-def _is_no_own(record: logging.LogRecord) -> bool:
+def _is_foreign(record: logging.LogRecord) -> bool:
     """Whether a record is not of what publishing itself uses."""
-    return not any(record.name == one or record.name.startswith(f"{one}.") for one in NEVER)
+    return not any(record.name == name or record.name.startswith(f"{name}.") for name in NEVER)

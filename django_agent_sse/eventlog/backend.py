@@ -15,11 +15,12 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..exceptions import AsyncRequired, ConfigurationError
+from ..runtime.process import on_fork
 from ..runtime.under_test import under_test
 from .base import EventLog
-from .failure_log import outage
-from .notify.local import bell
-from .notify.notifier import ringer
+from .notify.local import local_notifier
+from .notify.notifier import notifier
+from .outage import outage
 
 _NAMES = re.compile(r"\w+(\.\w+)+")
 
@@ -42,16 +43,16 @@ class _ProcessLog:
                 if self._log is None:
                     log = build_log(conf.setting("EVENT_LOG"))
                     # Where a log cannot notify other processes itself, the notifier does. Both callbacks are set here only.
-                    asked = log.crosses_processes and log.doorbell is None
-                    log.on_change = ringer.changed if asked else bell.ring
-                    log.on_notify = bell.offer
+                    asked = log.crosses_processes and log.notifier is None
+                    log.on_change = notifier.notify if asked else local_notifier.notify
+                    log.on_notify = local_notifier.notify_with
                     self._log = log
                 log = self._log
         return log
 
 
 _process_log = _ProcessLog()
-os.register_at_fork(after_in_child=_process_log.reset)  # what two processes would write to a copy of one memory would not agree
+on_fork(_process_log.reset)  # what two processes would write to a copy of one memory would not agree
 
 
 def event_log() -> EventLog:
@@ -69,7 +70,7 @@ def reset() -> None:
     _process_log.reset()
     _process_log.serves = serves
     outage.reset()
-    bell.ring_all()
+    local_notifier.notify_all()
 
 
 def build_log(given: object) -> EventLog:

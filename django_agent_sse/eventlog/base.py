@@ -14,7 +14,7 @@ from ..exceptions import ConfigurationError
 from ..wire.event import Event
 from .eviction import Evicting
 from .internal import internal_names, without_internal
-from .notify.local import Doorbell, nobody
+from .notify.local import LogNotifier, nobody
 from .records import Appended, Finding, Head, Limits, Page, TopicState
 from .validation import InternalTopic, sized, valid_expect, valid_key, valid_reason, valid_topic
 
@@ -38,8 +38,8 @@ class EventLog(Evicting):
         transactional: An append is part of the caller's database transaction.
         on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
             the process, it notifies.
-        doorbell: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
-        on_notify: Called with a topic for which that rang, from any thread, and with the events that came along, if they did.
+        notifier: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
+        on_notify: Called with a topic that the notifier says has changed, from any thread, and with the events that came along.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -62,7 +62,7 @@ class EventLog(Evicting):
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
         self.on_change: Callable[[str], object] = nobody
-        self.doorbell: Doorbell | None = None
+        self.notifier: LogNotifier | None = None
         self.on_notify: Callable[[str, Page | None], object] = nobody
 
     @property

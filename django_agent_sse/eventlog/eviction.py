@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -12,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+from ..runtime.process import on_exit, on_fork
 from ..wire.event import RESERVED
 from .validation import valid_topic
 
@@ -79,7 +78,7 @@ class Evictions:
 
     def __init__(self) -> None:
         self._forget()
-        os.register_at_fork(after_in_child=self._forget)
+        on_fork(self._forget)
 
     def _forget(self) -> None:
         """Start over, as after a fork, which copies no timer."""
@@ -134,7 +133,7 @@ class Evictions:
 
 
 evictions = Evictions()
-atexit.register(evictions.tell)  # a command that ends at once has its line too
+on_exit(evictions.tell)  # a command that ends at once has its line too
 
 
 def is_internal(topic: str) -> bool:

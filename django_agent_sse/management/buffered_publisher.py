@@ -8,14 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from typing import Final
 
 from ..eventlog.base import EventLog
 from ..eventlog.validation import size_of
 from ..exceptions import AgentSSEError, EventLogUnavailable, TopicClosed
-from ..runtime.connections import give_connections_back
+from ..runtime.backoff import Backoff
+from ..runtime.pools import Pool
 from ..wire.event import Event
-from .command import Backoff
 
 BATCH_SECONDS: Final = 0.05
 """Between the beginnings of two appends, unless a full batch waits."""
@@ -68,8 +69,7 @@ class BufferedPublisher:
         self._last_begun = 0.0
         self._news = threading.Condition()
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
-        self._thread = threading.Thread(target=self._work, name="sse-publisher", daemon=True)
-        self._thread.start()
+        self._publishing = Pool("sse-publisher", 1).submit(self._work)
 
     def put(self, events: Sequence[Event]) -> None:
         """Give events to publish."""
@@ -95,8 +95,8 @@ class BufferedPublisher:
             self._finishing = True
             self._done_at = time.monotonic()
             self._news.notify_all()
-        while self._thread.is_alive() and not hurried() and time.monotonic() - self._done_at < FINISH_TIMEOUT:
-            self._thread.join(0.05)
+        while not self._publishing.done() and not hurried() and time.monotonic() - self._done_at < FINISH_TIMEOUT:
+            wait([self._publishing], 0.05)
         with self._news:
             self.lost += len(self._waiting) + self._sending
 
@@ -115,17 +115,14 @@ class BufferedPublisher:
         return len(self._waiting) >= CAPACITY + more or (self._bytes >= CAPACITY_BYTES + more and len(self._waiting) > 1)
 
     def _work(self) -> None:
-        try:
-            if self._fresh:
-                self._try(lambda: self._log.delete(self._topic))
-            while batch := self._next():
-                self._batch_number += 1
-                self._send(batch, f"{self._run}:{self._batch_number}")
-            if self._close is not None and not self._dead:
-                reason = self._close
-                self._try(lambda: self._log.close(self._topic, reason))
-        finally:
-            give_connections_back()  # those of this thread
+        if self._fresh:
+            self._try(lambda: self._log.delete(self._topic))
+        while batch := self._next():
+            self._batch_number += 1
+            self._send(batch, f"{self._run}:{self._batch_number}")
+        if self._close is not None and not self._dead:
+            reason = self._close
+            self._try(lambda: self._log.close(self._topic, reason))
 
     def _next(self) -> list[Event]:
         """The next batch; empty at the end."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import textwrap
 from argparse import RawDescriptionHelpFormatter
@@ -104,30 +103,6 @@ def shared_log() -> EventLog:
             "sse_tail http://…)"
         )
     return log
-
-
-class Backoff:
-    """How long to wait after each failure in a row: doubled each time, up to ``most`` seconds, with jitter of a quarter."""
-
-    def __init__(self, first: float, most: float) -> None:
-        self._first = first
-        self._most = most
-        self.failures = 0
-
-    def next(self, first: float | None = None, at_least: float = 0.0) -> float:
-        """The seconds to wait after one more failure.
-
-        Args:
-            first: Those of the first one, instead of this object's own.
-            at_least: Where somebody asks not to be asked before.
-        """
-        seconds = min(self._most, (self._first if first is None else first) * 2.0**self.failures)
-        self.failures = min(self.failures + 1, 16)
-        return max(seconds * random.uniform(0.75, 1.25), at_least * random.uniform(1.0, 1.25))
-
-    def reset(self) -> None:
-        """It works again."""
-        self.failures = 0
 
 
 def _as_it_is(text: str) -> str:

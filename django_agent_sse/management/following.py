@@ -10,7 +10,7 @@ from ..eventlog.base import EventLog
 from ..eventlog.position import Position
 from ..eventlog.records import Page, TopicState
 from ..exceptions import EventLogUnavailable
-from .command import Backoff
+from ..runtime.backoff import Backoff
 from .output import Received
 
 SOON = 0.025

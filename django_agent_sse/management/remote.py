@@ -18,10 +18,10 @@ import httpx
 from django.core.management.base import CommandError
 
 from ..exceptions import InvalidEvent
+from ..runtime.backoff import Backoff
 from ..runtime.safe_text import printable
 from ..wire.decoder import Decoder
 from ..wire.event import Event
-from .command import Backoff
 from .output import Pause, Received
 
 RETRY = 3.0
@@ -78,7 +78,7 @@ class RemoteTail:
         self._pause = pause
         self._decoder = Decoder()
         self._decoder.last_event_id = last_event_id
-        self._backoff = Backoff(RETRY, LAST_RETRY)
+        self._backoff = Backoff(RETRY, LAST_RETRY, jitter=0.25)
         self._connection: socket.socket | None = None
         self._connected = False
         self._ended = False

@@ -1,45 +1,40 @@
-"""Reconnecting: at once at first, then less and less often, and by chance, so that processes do not all come at once."""
+"""How long to wait before trying again: less and less often, and by chance, so that processes do not all come at once."""
 
 from __future__ import annotations
 
-import logging
 import random
 
-logger = logging.getLogger("django_agent_sse.bell")
-
-FIRST = 0.05
-"""Seconds until the second try; they double with each failure."""
-LONGEST = 5.0
-"""Seconds between two tries, at most. All of them are less by up to a half."""
+MOST_DOUBLINGS = 16
 
 
-class Retrying:
-    """Counts the failures in a row, and says once that it fails, and once that this is over.
+class Backoff:
+    """Counts failures in a row and says how long to wait after each.
 
     Args:
-        named: The setting that names the server.
+        first: Seconds to wait after the first failure; they double with each further one.
+        longest: Seconds to wait at most.
+        jitter: By which share a pause may be shorter, by chance: 0.5 means between a half and the whole of it.
     """
 
-    def __init__(self, named: str) -> None:
-        self._named = named
-        self._failures = 0
-        self.why: str | None = None
-        """The kind of the last error, while it fails. Not its words, which may name what only the log may: an address, a user."""
+    __slots__ = ("_first", "_jitter", "_longest", "failures")
 
-    def failed(self, error: BaseException) -> float:
-        """It failed once more; return after how many seconds to try again."""
-        self.why = type(error).__name__
-        if not self._failures:
-            logger.warning(
-                "the doorbells of %s do not come in now (%s: %s). Streams stay open, and go on when they do; this is said once",
-                *(self._named, self.why, error),
-            )
-        self._failures += 1
-        return min(LONGEST, FIRST * 2.0 ** min(self._failures - 1, 16)) * random.uniform(0.5, 1)
+    def __init__(self, first: float, longest: float, *, jitter: float = 0.5) -> None:
+        self._first = first
+        self._longest = longest
+        self._jitter = jitter
+        self.failures = 0
 
-    def over(self) -> None:
-        """It works again."""
-        if self._failures:
-            logger.info("the doorbells of %s come in again, after %d failures", self._named, self._failures)
-        self._failures = 0
-        self.why = None
+    def next(self, first: float | None = None, at_least: float = 0.0) -> float:
+        """Count one more failure and return the seconds to wait.
+
+        Args:
+            first: The pause after a first failure, instead of this object's own.
+            at_least: Seconds that a server asks to be left alone; it is exceeded by up to a quarter, by chance.
+        """
+        seconds = min(self._longest, (self._first if first is None else first) * 2.0**self.failures)
+        self.failures = min(self.failures + 1, MOST_DOUBLINGS)
+        return max(seconds * random.uniform(1 - self._jitter, 1), at_least * random.uniform(1, 1.25))
+
+    def reset(self) -> None:
+        """Start over: it works again."""
+        self.failures = 0

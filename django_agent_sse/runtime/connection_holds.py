@@ -1,4 +1,4 @@
-"""What a request or a stream has of a thread: ``Lease``, an executor with a thread, and its database connections, to itself."""
+"""``ConnectionHold``: the executor of one request or stream, with a thread, and its database connections, to itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Call:
             self.future.set_exception(error)
 
 
-class Lease(Executor):
+class ConnectionHold(Executor):
     """The executor of one request or one stream.
 
     It is false, so that asgiref, which shuts down what is true, does not start a joining thread for every request that ends; and
@@ -50,13 +50,13 @@ class Lease(Executor):
         keeps: Keep the thread from the first call until ``release()``, not only while there is work.
     """
 
-    __slots__ = ("_pool", "calls", "cut_off", "ended", "holds", "keeps", "pinned", "prepare", "worker")
+    __slots__ = ("_pool", "calls", "cut_off", "ended", "keeps", "kept", "pinned", "prepare", "worker")
 
     def __init__(self, pool: Pool, prepare: Prepare | None = None, *, keeps: bool = False) -> None:
         self._pool = pool
         self.prepare = prepare
         self.keeps = keeps
-        self.holds = 0
+        self.kept = 0
         self.cut_off = self.ended = self.pinned = False
         self.calls: deque[Call] | None = None
         self.worker: WorkerThread | None = None
@@ -73,13 +73,13 @@ class Lease(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing; see ``end``."""
 
-    def hold(self) -> None:
+    def keep(self) -> None:
         """Keep the thread and its connections, once it has one, until ``let_go()``."""
-        self.holds += 1
+        self.kept += 1
 
     def let_go(self) -> None:
-        """The opposite of ``hold()``."""
-        self.holds -= 1
+        """The opposite of ``keep()``."""
+        self.kept -= 1
         self._wake()
 
     def release(self) -> None:
@@ -111,15 +111,15 @@ class Lease(Executor):
 class Pool(Protocol):
     """What lends threads."""
 
-    def add(self, lease: Lease, call: Call) -> None:
-        """Have ``call`` run on the thread of ``lease``, or on the next one that is free."""
+    def add(self, hold: ConnectionHold, call: Call) -> None:
+        """Have ``call`` run on the thread of ``hold``, or on the next one that is free."""
 
-    def let_leave(self, lease: Lease) -> bool:
-        """See ``Lease.leave_pool``."""
+    def let_leave(self, hold: ConnectionHold) -> bool:
+        """See ``ConnectionHold.leave_pool``."""
 
 
 class WorkerThread:
-    """One thread with its connections, lent to one ``Lease`` at a time.
+    """One thread with its connections, lent to one ``ConnectionHold`` at a time.
 
     It is a daemon: a database that hangs keeps no process from ending.
 
@@ -134,9 +134,9 @@ class WorkerThread:
         own: Whether it is no longer its pool's, and ends with its holder.
     """
 
-    def __init__(self, name: str, target: Callable[[WorkerThread], None], holder: Lease, *, cleans_pooled: bool) -> None:
+    def __init__(self, name: str, target: Callable[[WorkerThread], None], holder: ConnectionHold, *, cleans_pooled: bool) -> None:
         self._news: SimpleQueue[None] = SimpleQueue()
-        self.holder: Lease | None = holder
+        self.holder: ConnectionHold | None = holder
         self.own = False
         self.connections = OwnConnections(self.wake, cleans_pooled=cleans_pooled)
         self.thread = threading.Thread(target=target, args=(self,), name=name, daemon=True)

@@ -230,6 +230,13 @@ def _connected(connection: BaseDatabaseWrapper, **_: object) -> None:
         own.connected(connection)
 
 
+def give_pooled_back() -> None:
+    """Give back what this thread, one of our own, has of Django's connection pool; see ``OwnConnections``."""
+    own: OwnConnections | None = getattr(_thread, "own", None)
+    if own is not None:
+        own.give_pooled_back()
+
+
 def give_connections_back() -> None:
     """Close the database connections of this thread, which then holds none."""
     own: OwnConnections | None = getattr(_thread, "own", None)

@@ -1,86 +1,121 @@
-"""A few threads of the event log's own, for what may not use the thread, or the transaction, of whoever asks."""
+"""Named pools of threads, for sync code that may not run on an event loop, or not on the thread of whoever asks."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
+from .connection_holds import Call
 from .connections import OwnConnections, give_connections_back
+from .process import on_fork
 from .under_test import under_test
 
-QUIET_SECONDS = 30.0
-"""A thread that had nothing to do for so long gives its database connections back, and ends."""
+IDLE_SECONDS = 30.0
+"""A thread of any pool that had nothing to do for so long gives its database connections back and ends."""
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
-_Work = tuple["Future[Any]", Callable[[], Any]]
 
 
-class Threads:
-    """At most ``most`` threads, made when there is work. They are daemons: a database that hangs keeps no process from ending."""
+class Pool(Executor):
+    """At most ``most`` threads, made when there is work and ended when there was none for ``IDLE_SECONDS``.
 
-    def __init__(self, name: str, most: int) -> None:
+    They are daemons: a server that hangs keeps no process from ending. Each has database connections of its own. A forked child
+    starts over without threads and without work.
+
+    Args:
+        name: What the threads are called.
+        most: The most threads, or what is asked for it.
+    """
+
+    def __init__(self, name: str, most: int | Callable[[], int]) -> None:
         self._name = name
-        self.most = most
+        self._most = most if callable(most) else lambda: most
         self._forget()
-        os.register_at_fork(after_in_child=self._forget)
+        on_fork(self._forget)
 
     def _forget(self) -> None:
-        self._news = threading.Condition()
-        self._work: deque[_Work] = deque()
-        self._threads = self._idle = 0
+        self._changed = threading.Condition()
+        self._calls: deque[Call] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._closed = False
 
-    def submit(self, work: Callable[[], _T]) -> Future[_T]:
-        """Do ``work`` on one of the threads."""
-        future: Future[_T] = Future()
-        with self._news:
-            self._work.append((future, work))
-            if len(self._work) > self._idle and self._threads < self.most:
-                self._threads += 1
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
-            self._news.notify()
-        return future
+    @property
+    def most(self) -> int:
+        """How many threads there may be."""
+        return self._most()
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Call *fn* on one of the threads.
+
+        Raises:
+            RuntimeError: There is no thread, and none can be made.
+        """
+        call = Call(partial(fn, *args, **kwargs) if args or kwargs else fn)
+        most = self._most()
+        with self._changed:
+            self._calls.append(call)
+            if len(self._calls) > self._idle and len(self._threads) < most:
+                self._start(call)
+            self._changed.notify()
+        return call.future
+
+    def _start(self, call: Call) -> None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter ends, or the system has no more: those that there are come to it
+            self._threads.discard(thread)
+            if not self._threads:
+                self._calls.remove(call)
+                raise
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads once nothing is left to do; what is submitted later makes others."""
+        with self._changed:
+            threads = [*self._threads]
+            self._closed = True
+            for call in [*self._calls] if cancel_futures else ():
+                call.future.cancel()
+            self._changed.notify_all()
+        for thread in threads if wait else ():
+            thread.join()
 
     def _run(self) -> None:
         connections = OwnConnections()
         connections.enter()
-        while (found := self._next()) is not None:
-            _do(*found)
-            del found  # what it holds is not kept until there is more
+        while (call := self._next()) is not None:
+            call.run()
+            del call  # what it holds is not kept until there is more
             connections.give_pooled_back()
             if under_test():
                 give_connections_back()  # a runner that drops its database finds nobody in it
         give_connections_back()
 
-    def _next(self) -> _Work | None:
-        """What there is to do, or ``None`` after the quiet time: this thread is then no longer counted."""
-        with self._news:
-            if not self._work:
+    def _next(self) -> Call | None:
+        """Wait for a call; ``None`` after the idle time: this thread is then no longer counted."""
+        with self._changed:
+            if not self._calls:
                 self._idle += 1
-                self._news.wait_for(lambda: self._work, QUIET_SECONDS)
+                self._changed.wait_for(lambda: self._calls or self._closed, IDLE_SECONDS)
                 self._idle -= 1
-            if self._work:
-                return self._work.popleft()
-            self._threads -= 1
+            if self._calls:
+                return self._calls.popleft()
+            self._threads.discard(threading.current_thread())
+            self._closed = self._closed and bool(self._threads)
             return None
 
 
-def _do(future: Future[Any], work: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(work())
-    except BaseException as error:
-        future.set_exception(error)
-
-
-async def where_called(body: Callable[[], _T], otherwise: Threads) -> _T:
+async def where_called(body: Callable[[], _T], otherwise: Pool) -> _T:
     """Run ``body`` where sync code of this context runs, and so in the transaction that is open there, if one can be.
 
     A task that has outlived its request has no such place any more: asgiref would refuse it, or make a thread for it alone.
@@ -102,7 +137,7 @@ async def where_called(body: Callable[[], _T], otherwise: Threads) -> _T:
     return await asyncio.wrap_future(otherwise.submit(body))
 
 
-async def where_waited_for(body: Callable[[], _T], otherwise: Threads) -> _T:
+async def where_waited_for(body: Callable[[], _T], otherwise: Pool) -> _T:
     """Run ``body`` on the thread that waits for this event loop, as a test case does; on a server's loop nobody does."""
     loop = asyncio.get_running_loop()
     waits: Any = AsyncToSync.loop_thread_executors.get(loop)
@@ -116,7 +151,7 @@ def _caller() -> object:
     return getattr(AsyncToSync.executors, "current", None)
 
 
-readers = Threads("sse-log-read", 2)
-"""For what the hub reads: its tasks run in the context of whichever request or stream happened to be first."""
-writers = Threads("sse-log-write", 2)
+readers = Pool("sse-log-read", 2)
+"""For what the feeds read: its tasks run in the context of whichever request or stream happened to be first."""
+writers = Pool("sse-log-write", 2)
 """For what is appended outside the caller's transaction, and by tasks that have outlived their request."""

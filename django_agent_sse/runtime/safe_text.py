@@ -36,8 +36,8 @@ def printable(text: object, limit: int = 200) -> str:
     return shown[: max(limit - 1, 0)] + ELLIPSIS if limit > 0 else ""
 
 
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,7 +1,10 @@
 """Threads for sync code, each with one user at a time: made when there is work, lent out, and bounded in number.
 
-The first call of a ``Lease`` takes a thread from the pool, and with it that thread's database connections; they are its own until
-it rests. Beyond the pool's number calls wait in line, the first to come first.
+The first call of a ``ConnectionHold`` takes a thread from the pool, and with it that thread's database connections; they are its
+own until it rests. Beyond the pool's number calls wait in line, the first to come first.
+
+This is not `pools.Pool`: there a call has no thread before it begins and nothing after it ends; here both belong to somebody
+across calls, and most of what stands below is about taking them away again.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -20,12 +22,12 @@ from functools import partial
 from itertools import count, islice
 from typing import Any
 
-from .connection_holds import Call, Lease, WorkerThread
+from .connection_holds import Call, ConnectionHold, WorkerThread
+from .pools import IDLE_SECONDS
+from .process import on_fork
 
 logger = logging.getLogger("django_agent_sse.threads")
 
-QUIET_SECONDS = 30.0
-"""A thread that ran nothing for so long closes the connection that it has kept, and ends."""
 RESTING_SECONDS = 0.05
 """For so long a user that rests keeps its thread and its connections, unless others want them."""
 AT_ONCE = 4
@@ -48,16 +50,20 @@ class WorkerPool:
         most: Asked for the most threads.
         setting: Which setting says so, for the log.
         cleans_pooled: See ``OwnConnections``.
+        at_once: So many threads are made as soon as there is work for them; all of them where it is ``None``.
     """
 
-    def __init__(self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool) -> None:
+    def __init__(
+        self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool, at_once: int | None = AT_ONCE
+    ) -> None:
         self.name = name
         self.cleans_pooled = cleans_pooled
         self._most = most
+        self._at_once = at_once
         self._setting = setting
         self._numbers = count()
         self.forget()
-        os.register_at_fork(after_in_child=self.forget)
+        on_fork(self.forget)
 
     def forget(self) -> None:
         """Start over without threads, as after a fork."""
@@ -66,7 +72,7 @@ class WorkerPool:
         self._idle: list[WorkerThread] = []
         self._resting: dict[WorkerThread, None] = {}
         self._held: set[WorkerThread] = set()
-        self._line: dict[Lease, float] = {}
+        self._line: dict[ConnectionHold, float] = {}
         self._look_at = self._said_at = self._moved_at = self._grown_at = 0.0
 
     @property
@@ -76,47 +82,47 @@ class WorkerPool:
 
     @property
     def waiting(self) -> int:
-        """How many leases wait for a thread."""
+        """How many holds wait for a thread."""
         return len(self._line)
 
-    # Called by leases, from any thread
+    # Called by holds, from any thread
 
-    def add(self, lease: Lease, call: Call) -> None:
-        """Have ``call`` run on the thread of ``lease``, or on the next one that is free."""
+    def add(self, hold: ConnectionHold, call: Call) -> None:
+        """Have ``call`` run on the thread of ``hold``, or on the next one that is free."""
         most = self._most()
         with self._lock:
-            if lease.calls is None:
-                lease.calls = deque()
-            lease.calls.append(call)
-            worker = lease.worker
+            if hold.calls is None:
+                hold.calls = deque()
+            hold.calls.append(call)
+            worker = hold.worker
             if worker is not None:
                 self._resting.pop(worker, None)
-            elif lease not in self._line:
-                worker = self._find(lease, most)
+            elif hold not in self._line:
+                worker = self._find(hold, most)
                 if worker is None:
-                    self._line[lease] = time.monotonic()
+                    self._line[hold] = time.monotonic()
         if worker is not None:
             worker.wake()
         else:
-            call.future.add_done_callback(partial(self._perhaps_leave, lease))
+            call.future.add_done_callback(partial(self._perhaps_leave, hold))
             self._look_later()
 
-    def _perhaps_leave(self, lease: Lease, future: Future[Any]) -> None:
+    def _perhaps_leave(self, hold: ConnectionHold, future: Future[Any]) -> None:
         """Somebody has cancelled a call: who has no other one leaves the line."""
         if future.cancelled():
             with self._lock:
-                if lease not in self._line or lease.calls is None:
+                if hold not in self._line or hold.calls is None:
                     return
-                while lease.calls and lease.calls[0].future.cancelled():
-                    lease.calls.popleft()
-                if not lease.calls:
-                    del self._line[lease]
-                    lease.calls = None
+                while hold.calls and hold.calls[0].future.cancelled():
+                    hold.calls.popleft()
+                if not hold.calls:
+                    del self._line[hold]
+                    hold.calls = None
 
-    def let_leave(self, lease: Lease) -> bool:
-        """See ``Lease.leave_pool``."""
+    def let_leave(self, hold: ConnectionHold) -> bool:
+        """See ``ConnectionHold.leave_pool``."""
         with self._lock:
-            worker = lease.worker
+            worker = hold.worker
             if worker is not None:
                 worker.own = True
                 self._workers.discard(worker)
@@ -126,11 +132,11 @@ class WorkerPool:
 
     # Which thread
 
-    def _find(self, lease: Lease, most: int) -> WorkerThread | None:
+    def _find(self, hold: ConnectionHold, most: int) -> WorkerThread | None:
         if self._idle:
             worker = self._idle.pop()
-        elif len(self._workers) < min(AT_ONCE, most):
-            return self._start(lease)
+        elif len(self._workers) < (most if self._at_once is None else min(self._at_once, most)):
+            return self._start(hold)
         elif self._resting:
             worker = next(iter(self._resting))
             del self._resting[worker]
@@ -138,11 +144,11 @@ class WorkerPool:
                 worker.holder.worker = worker.holder.calls = None
         else:
             return None
-        worker.holder, lease.worker = lease, worker
+        worker.holder, hold.worker = hold, worker
         return worker
 
-    def _start(self, lease: Lease) -> WorkerThread | None:
-        worker = WorkerThread(f"{self.name}-{next(self._numbers)}", self._run, lease, cleans_pooled=self.cleans_pooled)
+    def _start(self, hold: ConnectionHold) -> WorkerThread | None:
+        worker = WorkerThread(f"{self.name}-{next(self._numbers)}", self._run, hold, cleans_pooled=self.cleans_pooled)
         try:
             worker.thread.start()
         except RuntimeError:  # the system has no more
@@ -150,7 +156,7 @@ class WorkerPool:
                 return None
             raise
         self._workers.add(worker)
-        lease.worker = worker
+        hold.worker = worker
         return worker
 
     def _look_later(self) -> None:
@@ -168,9 +174,9 @@ class WorkerPool:
         now = time.monotonic()
         self._look_at = 0.0
         with self._lock:
-            for lease in list(islice(self._line, self._more(now))):
-                if self._start(lease) is not None:
-                    del self._line[lease]
+            for hold in list(islice(self._line, self._more(now))):
+                if self._start(hold) is not None:
+                    del self._line[hold]
             since = next(iter(self._line.values()), now)
             held, size = len(self._held), len(self._workers)
         if now - since >= LONG_WAIT and now - self._said_at >= SAY_AGAIN:
@@ -202,9 +208,9 @@ class WorkerPool:
     def _run(self, worker: WorkerThread) -> None:
         worker.connections.enter()
         try:
-            while (lease := self._next_holder(worker)) is not None:
-                self._serve(worker, lease)
-                del lease
+            while (hold := self._next_holder(worker)) is not None:
+                self._serve(worker, hold)
+                del hold
         finally:
             worker.connections.close()
             with self._lock:  # where it did not end by itself, there may be another in its place
@@ -212,29 +218,29 @@ class WorkerPool:
                 if worker.holder is not None:
                     self._hand_over(worker, worker.holder)
 
-    def _serve(self, worker: WorkerThread, lease: Lease) -> None:
+    def _serve(self, worker: WorkerThread, hold: ConnectionHold) -> None:
         connections = worker.connections
-        connections.begin(lease.prepare)
+        connections.begin(hold.prepare)
         begun = False
         try:
-            while (call := self._next_call(worker, lease, begun)) is not None:
+            while (call := self._next_call(worker, hold, begun)) is not None:
                 begun = True
                 call.run()
                 del call  # what it holds is not kept until there is more
-                if not (lease.holds or lease.keeps):
+                if not (hold.kept or hold.keeps):
                     connections.give_pooled_back()
         finally:
             connections.clean()
 
-    def _next_holder(self, worker: WorkerThread) -> Lease | None:
-        """Wait for somebody who needs the thread; ``None`` where nobody came for ``QUIET_SECONDS``: the thread ends."""
-        until = time.monotonic() + QUIET_SECONDS
+    def _next_holder(self, worker: WorkerThread) -> ConnectionHold | None:
+        """Wait for somebody who needs the thread; ``None`` where nobody came for ``IDLE_SECONDS``: the thread ends."""
+        until = time.monotonic() + IDLE_SECONDS
         with self._lock:
             if worker.holder is None and worker in self._workers:
                 if self._line:
-                    lease = next(iter(self._line))
-                    del self._line[lease]
-                    worker.holder, lease.worker = lease, worker
+                    hold = next(iter(self._line))
+                    del self._line[hold]
+                    worker.holder, hold.worker = hold, worker
                     self._moved_at = time.monotonic()
                 else:
                     self._idle.append(worker)
@@ -249,45 +255,45 @@ class WorkerPool:
                     return None
             worker.wait(until - time.monotonic())
 
-    def _next_call(self, worker: WorkerThread, lease: Lease, begun: bool) -> Call | None:
-        """Wait for the next call of ``lease``; ``None`` where it rests and the thread is another's, or nobody's."""
+    def _next_call(self, worker: WorkerThread, hold: ConnectionHold, begun: bool) -> Call | None:
+        """Wait for the next call of ``hold``; ``None`` where it rests and the thread is another's, or nobody's."""
         rests_until: float | None = None
         while True:
             busy = begun and worker.connections.busy
             with self._lock:
-                if worker.holder is not lease:
+                if worker.holder is not hold:
                     return None
-                lease.cut_off = lease.cut_off and busy
-                held = self._holds(worker, lease, busy)
+                hold.cut_off = hold.cut_off and busy
+                held = self._is_held(worker, hold, busy)
                 if begun and not held and (busy or self._line):
-                    self._hand_over(worker, lease)
+                    self._hand_over(worker, hold)
                     return None
-                if lease.calls:
-                    return lease.calls.popleft()
+                if hold.calls:
+                    return hold.calls.popleft()
                 now = time.monotonic()
                 rests_until = None if held else rests_until or now + RESTING_SECONDS
                 if rests_until is not None:
-                    if now >= rests_until or not begun or lease.ended or worker not in self._workers:
-                        self._hand_over(worker, lease)
+                    if now >= rests_until or not begun or hold.ended or worker not in self._workers:
+                        self._hand_over(worker, hold)
                         return None
                     self._resting[worker] = None
             worker.wait(None if rests_until is None else rests_until - now)
 
-    def _holds(self, worker: WorkerThread, lease: Lease, busy: bool) -> bool:
+    def _is_held(self, worker: WorkerThread, hold: ConnectionHold, busy: bool) -> bool:
         stopped = worker not in self._workers and not worker.own
-        held = not (lease.cut_off or lease.ended or stopped) and bool(busy or lease.holds or lease.keeps)
+        held = not (hold.cut_off or hold.ended or stopped) and bool(busy or hold.kept or hold.keeps)
         (self._held.add if held and not worker.own else self._held.discard)(worker)
         return held
 
-    def _hand_over(self, worker: WorkerThread, lease: Lease) -> None:
-        """The lease has no thread any more; what it still has to do waits in line."""
+    def _hand_over(self, worker: WorkerThread, hold: ConnectionHold) -> None:
+        """The hold has no thread any more; what it still has to do waits in line."""
         self._resting.pop(worker, None)
-        lease.worker = worker.holder = None
-        lease.cut_off = False
-        if lease.calls:
-            self._line[lease] = time.monotonic()
+        hold.worker = worker.holder = None
+        hold.cut_off = False
+        if hold.calls:
+            self._line[hold] = time.monotonic()
         else:
-            lease.calls = None
+            hold.calls = None
 
     def stop(self, seconds: float = 5.0) -> None:
         """End the threads and close their connections, for tests that need a clean process."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from ..runtime.process import on_fork
 from .endings import Ending
 
 DURATIONS = (1, 5, 15, 60, 300, 900, 3600, 14400)
@@ -109,4 +109,4 @@ class Counters:
 
 
 counters = Counters()
-os.register_at_fork(after_in_child=counters.reset)
+on_fork(counters.reset)

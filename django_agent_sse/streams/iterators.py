@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..runtime.connections import OwnConnections
+from ..runtime.connection_holds import ConnectionHold
+from ..runtime.connections import give_pooled_back
 from .containment import contained
-from .lifelong import lifelong
+from .lifelong import kept_pool, lifelong
 from .threads import current, in_callers_thread
 
 _END = object()
@@ -39,9 +40,7 @@ async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
         return
     lifelong.take()
     stream = current.get()
-    connections = OwnConnections()
-    connections.begin(stream.prepare if stream is not None else None)
-    executor = ThreadPoolExecutor(1, thread_name_prefix="sse-iterator", initializer=connections.enter)
+    hold: Any = ConnectionHold(kept_pool, stream.prepare if stream is not None else None, keeps=True)
     opened: list[Iterator[Any]] = []
 
     def advance() -> Any:
@@ -54,25 +53,28 @@ async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
         except BaseException as error:  # a GeneratorExit that comes out of a thread leaves asyncio's generators half-closed
             raise contained(error, "an iterator that is piped") from error
         finally:
-            connections.give_pooled_back()
+            give_pooled_back()
 
-    step_there: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=False, executor=executor)
+    step_there: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=False, executor=hold)
     try:
         while (item := await step_there()) is not _END:
             yield item
     finally:
-        over: Future[None] = executor.submit(_finish, opened, connections)
-        over.add_done_callback(lambda _: lifelong.give_back())
-        executor.shutdown(wait=False)
+        over: Future[None] = hold.submit(_finish, opened)
+        over.add_done_callback(lambda _: _end(hold))
         await asyncio.shield(asyncio.wrap_future(over))
 
 
-def _finish(opened: list[Iterator[Any]], connections: OwnConnections) -> None:
-    try:
-        for iterator in opened:
-            _close(iterator)
-    finally:
-        connections.close()
+def _finish(opened: list[Iterator[Any]]) -> None:
+    for iterator in opened:
+        _close(iterator)
+
+
+def _end(hold: ConnectionHold) -> None:
+    """End the thread, and with it its connections."""
+    hold.leave_pool()
+    hold.end()
+    lifelong.give_back()
 
 
 def _close(iterator: Iterator[Any]) -> None:

@@ -2,8 +2,8 @@
 
 No cache back end of Django or of django-redis is asynchronous: ``aget`` hops to a thread. Local memory needs no thread and gets
 none; the database cache goes where the ORM goes, so that it shares the request's connection and transaction; every other cache
-is reached through one bounded executor of the process. Django's own ``RedisCache`` opens a connection per cache object, and
-makes such an object per request: here it has one per thread of that executor, and no more.
+is reached through one bounded pool of threads. Django's own ``RedisCache`` opens a connection per cache object, and
+makes such an object per request: here it has one per thread of that pool, and no more.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import os
-import threading
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar, cast
@@ -30,6 +27,7 @@ from django.utils.module_loading import import_string
 
 from django_agent_sse import conf
 from django_agent_sse.exceptions import ArgumentInvalid, ConfigurationError, KVError, KVKeyInvalid
+from django_agent_sse.runtime.pools import Pool
 
 from .kv_keys import keys_beginning, remove
 from .kv_sharing import note_absence
@@ -235,7 +233,7 @@ async def _where_the_orm_runs(work: Callable[[], _T]) -> _T:
 
 
 async def _in_the_pool(work: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(_pool.executor(), work)
+    return await asyncio.wrap_future(_pool.submit(work))
 
 
 def _way_to(alias: str) -> _Way:
@@ -258,31 +256,5 @@ def _way_to_backend(path: str) -> _Way:
     return _in_the_pool
 
 
-class _Pool:
-    """At most ``MOST_THREADS`` threads for caches, and not more than ``THREADS``; made when first needed, anew in a forked child.
-
-    A thread of it keeps a context of its own, so Django's per-context cache objects, and their connections, live as long as it.
-    """
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Start over; after a fork, which copies a lock as it stands and no threads."""
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-        self._size = 0
-
-    def executor(self) -> ThreadPoolExecutor:
-        size: int = min(conf.setting("THREADS"), MOST_THREADS)
-        with self._lock:
-            if self._executor is None or size != self._size:
-                if self._executor is not None:
-                    self._executor.shutdown(wait=False)
-                self._executor, self._size = ThreadPoolExecutor(size, thread_name_prefix="sse-kv"), size
-            return self._executor
-
-
-_pool = _Pool()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.forget)
+_pool = Pool("sse-kv", lambda: min(conf.setting("THREADS"), MOST_THREADS))
+# A thread of it keeps a context of its own, so Django's per-context cache objects, and their connections, live as long as it.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 from .. import conf
 from ..exceptions import TooManyThreads
+from ..runtime.process import on_fork
+from ..runtime.worker_threads import WorkerPool
 
 
 class Lifelong:
@@ -48,4 +49,6 @@ class Lifelong:
 
 
 lifelong = Lifelong()
-os.register_at_fork(after_in_child=lifelong.reset)
+kept_pool = WorkerPool("sse-kept", lambda: conf.setting("PINNED_THREADS"), "PINNED_THREADS", cleans_pooled=True, at_once=None)
+"""Its threads are counted before they are asked for, so that none waits in line."""
+on_fork(lifelong.reset)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from ..runtime.process import on_fork
 from . import sockets
 from .endings import Ending
 from .registry import registry
@@ -72,4 +72,4 @@ def _port_of(scope: Mapping[str, Any]) -> int | None:
 
 
 listener_watch = ListenerWatch()
-os.register_at_fork(after_in_child=listener_watch.reset)
+on_fork(listener_watch.reset)

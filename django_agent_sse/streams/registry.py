@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 
+from ..runtime.process import on_fork
 from .endings import Ending
 from .loop_state import LoopState, OpenStream
 
@@ -67,7 +67,7 @@ class Registry:
 
 
 registry = Registry()
-os.register_at_fork(after_in_child=registry.reset)
+on_fork(registry.reset)
 
 
 def open_streams() -> list[OpenStream]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..eventlog.backend import event_log
-from ..eventlog.notify.notifier import ringer
+from ..eventlog.notify.notifier import notifier
 from ..exceptions import AgentSSEError
 from .counters import RouteCounters, counters
 from .identity import Process, this_process
@@ -141,9 +141,9 @@ def open_stats() -> Iterator[tuple[float, OpenStream, StreamStats]]:
 
 def _problems_of_the_log() -> dict[str, str]:
     """Return what keeps news from coming in, by what it is."""
-    problems = {**ringer.troubles()}
+    problems = {**notifier.troubles()}
     with contextlib.suppress(AgentSSEError):  # a check says it
-        doorbell = event_log().doorbell
-        if doorbell is not None and doorbell.trouble:
-            problems["doorbell"] = doorbell.trouble
+        own = event_log().notifier
+        if own is not None and own.trouble:
+            problems["doorbell"] = own.trouble
     return problems

@@ -2,8 +2,8 @@
 
 Django's ASGI handler gives every request a thread of its own for sync code and keeps it, with its database connection, until the
 response ends; a stream would hold both for hours. So when a stream starts, the request's executor in asgiref is replaced by a
-``Lease``: an executor that has a thread, and its connections, only while there is work. Taking the executor away is not enough:
-the next ORM call would make another, and so does Django's ``response.close()``.
+``ConnectionHold``: an executor that has a thread, and its connections, only while there is work. Taking the executor away is not
+enough: the next ORM call would make another, and so does Django's ``response.close()``.
 
 The names of asgiref that are used here are pinned by ``tests/streams/test_threads.py``.
 """
@@ -25,12 +25,12 @@ from django.utils.module_loading import import_string
 from .. import conf
 from ..eventlog.backend import event_log
 from ..exceptions import ConfigurationError
-from ..runtime.connection_holds import Lease, Prepare
+from ..runtime.connection_holds import ConnectionHold, Prepare
 from ..runtime.connections import give_connections_back
 from ..runtime.pools import readers, writers
 from ..runtime.worker_threads import WorkerPool
 from .context import Context
-from .lifelong import lifelong
+from .lifelong import kept_pool, lifelong
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,9 +53,9 @@ request_pool = WorkerPool(
 
 
 def reset() -> None:
-    """End the threads of both pools and close their connections; the next stream makes new ones."""
-    stream_pool.stop()
-    request_pool.stop()
+    """End the threads of these pools and close their connections; the next stream makes new ones."""
+    for pool in (stream_pool, request_pool, kept_pool):
+        pool.stop()
 
 
 def most_connections(alias: str) -> int:
@@ -68,9 +68,9 @@ def most_connections(alias: str) -> int:
     return thread_count() + own
 
 
-def request_lease() -> Lease:
+def request_hold() -> ConnectionHold:
     """A thread and connections for one request from its first call on, until it is answered."""
-    return Lease(request_pool, keeps=True)
+    return ConnectionHold(request_pool, keeps=True)
 
 
 OnConnection = Callable[[BaseDatabaseWrapper, Context], object]
@@ -82,22 +82,22 @@ def on_connection() -> OnConnection | None:
     Raises:
         ConfigurationError: It cannot be imported, or is not a plain function of a connection and a context.
     """
-    given = conf.setting("ON_CONNECTION")
+    setting = conf.setting("ON_CONNECTION")
     try:
-        found = import_string(given) if isinstance(given, str) else given
+        function = import_string(setting) if isinstance(setting, str) else setting
     except ImportError as error:
-        raise ConfigurationError(f"AGENT_SSE['ON_CONNECTION'] is {given!r}, which cannot be imported: {error}") from error
-    if found is not None and (not callable(found) or iscoroutinefunction(found)):
+        raise ConfigurationError(f"AGENT_SSE['ON_CONNECTION'] is {setting!r}, which cannot be imported: {error}") from error
+    if function is not None and (not callable(function) or iscoroutinefunction(function)):
         raise ConfigurationError(
-            f"AGENT_SSE['ON_CONNECTION'] must be, or name, a function (connection, c) that is not async, or None; not {given!r}"
+            f"AGENT_SSE['ON_CONNECTION'] must be, or name, a function (connection, c) that is not async, or None; not {setting!r}"
         )
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def preparing(c: Context) -> Prepare | None:
     """``ON_CONNECTION`` for one stream."""
-    found = on_connection()
-    return None if found is None else lambda connection: found(connection, c)
+    function = on_connection()
+    return None if function is None else lambda connection: function(connection, c)
 
 
 current: contextvars.ContextVar[StreamThreads | None] = contextvars.ContextVar("django_agent_sse.threads", default=None)
@@ -108,17 +108,17 @@ class StreamThreads:
     """Where the sync code of one stream runs.
 
     Args:
-        lease: Its thread; ``None`` where that is the caller's, as under a test case.
+        hold: Its thread; ``None`` where that is the caller's, as under a test case.
         prepare: What is done with each connection that the stream takes.
         request_scope: That of the request; ``None`` where there is none.
     """
 
-    __slots__ = ("_lease", "_request_scope", "prepare")
+    __slots__ = ("_hold", "_request_scope", "prepare")
 
     def __init__(
-        self, lease: Lease | Pinned | None, prepare: Prepare | None, request_scope: ThreadSensitiveContext | None = None
+        self, hold: ConnectionHold | Pinned | None, prepare: Prepare | None, request_scope: ThreadSensitiveContext | None = None
     ) -> None:
-        self._lease = lease
+        self._hold = hold
         self._request_scope = request_scope
         self.prepare = prepare
 
@@ -131,26 +131,26 @@ class StreamThreads:
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Keep one thread and its connections meanwhile. Waits until there is one."""
-        lease = self._lease
-        if lease is None:
+        hold = self._hold
+        if hold is None:
             yield
             return
-        lease.hold()
+        hold.keep()
         try:
-            await asyncio.get_running_loop().run_in_executor(lease, _nothing)
+            await asyncio.get_running_loop().run_in_executor(hold, _nothing)
             yield
         finally:
-            lease.let_go()
+            hold.let_go()
 
     def cut(self) -> None:
         """The handler is over: what it left open is let go, so that nothing that comes after it is part of that."""
-        if self._lease is not None:
-            self._lease.cut()
+        if self._hold is not None:
+            self._hold.cut()
 
     def end(self, _: object = None) -> None:
         """The stream is over."""
-        if self._lease is not None:
-            self._lease.end()
+        if self._hold is not None:
+            self._hold.end()
 
 
 def _nothing() -> None:
@@ -169,9 +169,9 @@ class _Afterwards(Executor):
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run ``fn``."""
-        lease = Lease(stream_pool)
-        lease.end()
-        return lease.submit(fn, *args, **kwargs)
+        hold = ConnectionHold(stream_pool)
+        hold.end()
+        return hold.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing is kept."""
@@ -191,9 +191,9 @@ class Pinned(Executor):
         TooManyThreads: ``PINNED_THREADS`` of them are kept.
     """
 
-    def __init__(self, thread: Lease | ThreadPoolExecutor, bridge: Executor | None) -> None:
+    def __init__(self, thread: ConnectionHold | ThreadPoolExecutor, bridge: Executor | None) -> None:
         self._bridge = bridge
-        self._thread: Lease | ThreadPoolExecutor = thread
+        self._thread: ConnectionHold | ThreadPoolExecutor = thread
         self._ended = False
 
     def __bool__(self) -> bool:
@@ -213,17 +213,21 @@ class Pinned(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Nothing; see ``end``."""
 
-    def hold(self) -> None:
+    def keep(self) -> None:
         """Nothing: all is kept."""
 
-    let_go = cut = hold
+    let_go = cut = keep
 
     def end(self) -> None:
         """Close the connections and end the thread."""
         if not self._ended:
             self._ended = True
             self._thread.submit(give_connections_back)
-            self._thread.end() if isinstance(self._thread, Lease) else self._thread.shutdown(wait=False)
+            if isinstance(self._thread, ConnectionHold):
+                self._thread.leave_pool()
+                self._thread.end()
+            else:
+                self._thread.shutdown(wait=False)
             lifelong.give_back()
 
 
@@ -258,27 +262,27 @@ def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, St
         context.run(_enter, None, caller, threads)
         return context, threads
     own = SyncToAsync.context_to_thread_executor.get(request_scope)
-    lease = _pin(own) if pinned else Lease(stream_pool, prepare)
+    hold = _pin(own) if pinned else ConnectionHold(stream_pool, prepare)
     if getattr(request_scope, "_executor", None) is None:  # one that was handed in belongs to whoever did
         SyncToAsync.context_to_thread_executor[request_scope] = _afterwards
         if isinstance(own, ThreadPoolExecutor) and not pinned:
             own.submit(give_connections_back)
             own.shutdown(wait=False)
-    elif isinstance(own, Lease) and not pinned:
+    elif isinstance(own, ConnectionHold) and not pinned:
         own.release()
     scope = ThreadSensitiveContext()
-    SyncToAsync.context_to_thread_executor[scope] = lease
-    threads = StreamThreads(lease, prepare, request_scope)
+    SyncToAsync.context_to_thread_executor[scope] = hold
+    threads = StreamThreads(hold, prepare, request_scope)
     context.run(_enter, scope, None, threads)
     return context, threads
 
 
 def _pin(own: Executor | None) -> Pinned:
     lifelong.take()
-    if isinstance(own, Lease) and own.leave_pool():
+    if isinstance(own, ConnectionHold) and own.leave_pool():
         own.pinned = True
     elif not isinstance(own, ThreadPoolExecutor):
-        own = ThreadPoolExecutor(1, thread_name_prefix="sse-pinned")
+        own = ConnectionHold(kept_pool, keeps=True)
     return Pinned(own, getattr(AsyncToSync.executors, "current", None))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..eventlog import records
 from ..eventlog.base import EventLog
-from ..eventlog.failure_log import outage
+from ..eventlog.outage import outage
 from ..exceptions import EventLogError, EventLogUnavailable
 from .batch import Batch, Entry, SharedPage, Waiter
 from .budget import budget
@@ -109,7 +109,7 @@ class Feed:
         if error is not None:
             outage.failed(error, [self.topic])
         elif not task.cancelled():
-            outage.over([self.topic])
+            outage.recovered([self.topic])
 
     def offer(self, page: records.Page) -> None:
         """Take records that came with a notification, if they provably are the next ones; else refresh.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 
 from ..eventlog.backend import event_log
 from ..eventlog.base import EventLog
 from ..eventlog.eviction import NOTE_EVERY
-from ..eventlog.failure_log import Trouble, outage
-from ..eventlog.notify.local import EVERY, LocalBell, bell
-from ..eventlog.notify.notifier import Ringer, ringer
+from ..eventlog.notify.local import EVERY_TOPIC, LocalNotifier, local_notifier
+from ..eventlog.notify.notifier import Notifier, notifier
 from ..eventlog.notify.poll import Heads
+from ..eventlog.outage import outage
 from ..eventlog.records import Head, Page
 from ..eventlog.validation import valid_topic
 from ..exceptions import EventLogError
+from ..runtime.failure_log import FailureLog
+from ..runtime.process import on_fork
 from .feed import Feed
 
 LINGER = 30.0
@@ -34,13 +35,13 @@ class Feeds:
 
     Args:
         log: Where they are kept.
-        bell: What says that there is more; this loop listens from now on.
-        ringer: What asks for news where other processes write to the log.
+        local: What says that there is more; this loop listens from now on.
+        across: What asks for news where other processes write to the log.
     """
 
-    def __init__(self, log: EventLog, bell: LocalBell, ringer: Ringer = ringer) -> None:
+    def __init__(self, log: EventLog, local: LocalNotifier, across: Notifier = notifier) -> None:
         self.log = log
-        self._watch = ringer.watch(log, self._compare)
+        self._watch = across.watch(log, self._compare)
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
         self._followers: Counter[str] = Counter()
@@ -51,10 +52,12 @@ class Feeds:
         self._noting: asyncio.Task[None] | None = None
         self._to_note: set[str] = set()
         self._note_at = self._loop.time() + NOTE_EVERY
-        self._note_trouble = Trouble(
-            "followed topics cannot be noted", "They may be evicted (MAX_TOPICS) though they are followed."
+        self._note_trouble = FailureLog(
+            "followed topics cannot be noted",
+            "They may be evicted (MAX_TOPICS) though they are followed.",
+            logger="django_agent_sse.notify",
         )
-        bell.listen(self._rung, self._offered)
+        local.listen(self._on_topics, self._on_pages)
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -69,8 +72,8 @@ class Feeds:
         feed = self._feeds.get(topic)
         if feed is None:
             feed = self._feeds[topic] = Feed(valid_topic(topic), self.log, self._note)
-            if self.log.doorbell is not None:
-                self._hearing[topic] = self._loop.create_task(self.log.doorbell.follow(topic))
+            if self.log.notifier is not None:
+                self._hearing[topic] = self._loop.create_task(self.log.notifier.follow(topic))
         self._followers[topic] += 1
         self._watch.add(topic)
         if (lingering := self._lingering.pop(topic, None)) is not None:
@@ -118,17 +121,17 @@ class Feeds:
 
     def _close(self, topic: str, feed: Feed) -> None:
         feed.close()
-        if self._hearing.pop(topic, None) is not None and self.log.doorbell is not None:
-            self.log.doorbell.unfollow(topic)
+        if self._hearing.pop(topic, None) is not None and self.log.notifier is not None:
+            self.log.notifier.unfollow(topic)
 
-    def _rung(self, topics: frozenset[str]) -> None:
-        if EVERY in topics:
+    def _on_topics(self, topics: frozenset[str]) -> None:
+        if EVERY_TOPIC in topics:
             self.close()  # who follows opens it anew, in whatever log there is now
         for topic in topics:
             if (feed := self._feeds.get(topic)) is not None:
                 feed.request_refresh()
 
-    def _offered(self, pages: list[tuple[str, Page]]) -> None:
+    def _on_pages(self, pages: list[tuple[str, Page]]) -> None:
         for topic, page in pages:
             if (feed := self._feeds.get(topic)) is not None:
                 feed.offer(page)
@@ -139,7 +142,7 @@ class Feeds:
     def _check_now(self) -> None:
         for topic in self._followers:
             self._feeds[topic].tidy()
-        if self.log.doorbell is not None:  # it sees to what was missed, but for what could not be read then
+        if self.log.notifier is not None:  # it sees to what was missed, but for what could not be read then
             for feed in self._feeds.values():
                 if feed.stale:
                     feed.request_refresh()
@@ -169,7 +172,7 @@ class Feeds:
         except Exception as error:
             self._note_trouble.failed(error, quietly=outage.lasts)
         else:
-            self._note_trouble.over()
+            self._note_trouble.recovered()
         self._loop.call_later(NOTE_PAUSE, self._noted)
 
     def _noted(self) -> None:
@@ -183,7 +186,7 @@ class Feeds:
         except EventLogError as error:
             outage.failed(error, topics)
         else:
-            outage.over(topics)
+            outage.recovered(topics)
             self._compare({topic: heads.get(topic) for topic in topics})
 
     def _compare(self, heads: Heads) -> None:
@@ -202,7 +205,7 @@ def _is_stale(feed: Feed, head: Head | None) -> bool:
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, Feeds] = {}
-os.register_at_fork(after_in_child=_by_loop.clear)
+on_fork(_by_loop.clear)
 
 
 def feeds_here() -> Feeds:
@@ -218,5 +221,5 @@ def feeds_here() -> Feeds:
     for other in [other for other in _by_loop if other.is_closed() or other is loop]:
         if (old := _by_loop.pop(other, None)) is not None:
             old.close()
-    made = _by_loop[loop] = Feeds(log, bell)
+    made = _by_loop[loop] = Feeds(log, local_notifier)
     return made

@@ -18,9 +18,8 @@ from django_agent_sse.contrib.monitor.admin import health
 from django_agent_sse.contrib.monitor.cluster import ClusterSnapshot, ProcessStatus
 from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.failure_log import Trouble
 from django_agent_sse.eventlog.notify.poll import LATE, Poll
-from django_agent_sse.runtime.backoff import Retrying
+from django_agent_sse.runtime.failure_log import FailureLog
 from django_agent_sse.streams.identity import Process
 from django_agent_sse.streams.snapshot import Snapshot
 from tests.live.servers import poll
@@ -98,9 +97,9 @@ def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
 def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind_of_the_error() -> None:
     """Nobody polls there: what others publish waits, and does not come half a second later."""
     with valkey() as server, override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": REDIS, "OPTIONS": {"url": server.url}}}):
-        doorbell = event_log().doorbell
-        assert doorbell is not None
-        asyncio.run(doorbell.follow("builds.1"))
+        own = event_log().notifier
+        assert own is not None
+        asyncio.run(own.follow("builds.1"))
         assert StreamInspector().snapshot().problems == {}
         server.end()
         problems = poll("it is noticed", lambda: StreamInspector().snapshot().problems, within=PATIENCE, every=0.02)
@@ -109,7 +108,7 @@ def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind
         assert [*found] == ["doorbell"]
         assert "half a second" not in found["doorbell"].hint
         assert "(ConnectionError)" in found["doorbell"].hint
-        doorbell.unfollow("builds.1")
+        own.unfollow("builds.1")
         assert StreamInspector().snapshot().problems == {}, "nobody waits for one any more"
 
 
@@ -124,19 +123,14 @@ def test_a_process_that_is_drained() -> None:
 
 
 def test_what_fails_is_told_by_the_kind_of_the_error_and_not_by_its_words() -> None:
-    trouble = Trouble("the layer cannot send", "Nothing is lost.", longest=1.0)
+    trouble = FailureLog("the layer cannot send", "Nothing is lost.", logger=None, longest=1.0)
     assert trouble.now == ""
     trouble.failed(OSError(SECRET))
     assert "OSError" in trouble.now
+    assert trouble.kind == "OSError", "what a Redis log's notifier tells"
     assert SECRET not in trouble.now
-    trouble.over()
+    trouble.recovered()
     assert trouble.now == ""
-
-
-def test_so_is_what_a_redis_log_cannot_hear() -> None:
-    trouble = Retrying("CACHES['default']")
-    trouble.failed(OSError(SECRET))
-    assert trouble.why == "OSError"
 
 
 async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest.MonkeyPatch) -> None:

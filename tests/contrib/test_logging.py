@@ -17,11 +17,12 @@ from django.db import connections
 from django.test import override_settings
 
 from django_agent_sse import Topic
-from django_agent_sse.contrib import logging as contrib
 from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
+from django_agent_sse.runtime import pools
+from django_agent_sse.runtime.backoff import Backoff
 from django_agent_sse.runtime.pools import give_connections_back
 
 NAME = "logs.app"
@@ -100,7 +101,7 @@ def test_what_publishing_itself_logs_is_never_published(log: EventLog, handler: 
 def test_what_waits_is_bounded_and_the_dropped_are_counted(
     log: EventLog, logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contrib, "RETRY", 0.01)
+    monkeypatch.setattr(handler, "_backoff", Backoff(0.01, 0.01))
     handler._capacity = 5
     append = log._append
 
@@ -148,19 +149,20 @@ def test_the_thread_ends_when_there_is_nothing_to_log_and_holds_no_database_conn
     held: list[bool] = []
 
     def spied() -> None:
+        if threading.current_thread().name != f"sse-log-{NAME}":  # another pool's
+            return give_connections_back()
         held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
         give_connections_back()
-        held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
+        return held.append(any(one.connection is not None for one in connections.all(initialized_only=True)))
 
-    monkeypatch.setattr(contrib, "give_connections_back", spied)
-    monkeypatch.setattr(contrib, "under_test", lambda: False)
-    monkeypatch.setattr(contrib, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(pools, "give_connections_back", spied)
+    monkeypatch.setattr(pools, "under_test", lambda: False)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.1)
     with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}):
         for number in range(2):
             logger.info("%d", number)
+            (thread,) = handler._pool._threads
             handler.flush()
-            thread = handler._thread
-            assert thread is not None
             thread.join(20)
             assert not thread.is_alive()
             assert held == [True, False] * (number + 1)

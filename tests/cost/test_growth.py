@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_agent_sse.admin.safe_repr import SHOWN, pretty
-from django_agent_sse.eventlog.redis.codec import rung
+from django_agent_sse.eventlog.redis.codec import notification
 from django_agent_sse.logtail import LINE_CHARACTERS, plain
 from django_agent_sse.management.batches import BATCH_BYTES, READ, batches_of
 from django_agent_sse.management.commands.sse_publish import _compact
@@ -62,9 +62,9 @@ def decoded_in(size: int) -> Callable[[str], object]:
 
 
 def rung_with(text: str) -> None:
-    """A doorbell with so many empty events."""
+    """A notification with so many empty events."""
     count = len(text) // 5
-    found = rung(f"1 abcdefgh 1 {count} 0 - 0 1 {count}\n".encode() + b"0 0 \n" * count)
+    found = notification(f"1 abcdefgh 1 {count} 0 - 0 1 {count}\n".encode() + b"0 0 \n" * count)
     assert found.page is not None
     assert len(found.page.records) == count
 
@@ -96,7 +96,7 @@ def rung_with(text: str) -> None:
         "lines by 7",
         "decoder",
         "decoder by 7",
-        "doorbell",
+        "notification",
         "json",
     ],
 )

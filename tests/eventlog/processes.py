@@ -23,7 +23,7 @@ settings.configure(INSTALLED_APPS=["django_agent_sse"], DATABASES={}, **given)
 django.setup()
 from django_agent_sse import apublish, close_topic, publish
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.notify.notifier import ringer
+from django_agent_sse.eventlog.notify.notifier import notifier
 """
 
 

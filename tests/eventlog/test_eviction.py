@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.notify.local import LocalBell
-from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.eventlog.notify.local import LocalNotifier
+from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.topics import feeds as feeds_module
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Finished, Follower, Gap
@@ -26,12 +26,12 @@ from .shared import SharedEventLog
 async def opened(new_log: Callable[..., EventLog]) -> AsyncIterator[tuple[EventLog, EventLog, Feeds]]:
     """A log of two topics at most, and what follows it here."""
     log = new_log(MAX_TOPICS=2)
-    bell = LocalBell()
-    log.on_change, log.on_notify = bell.ring, bell.offer
-    feeds = Feeds(log, bell, ringer := Ringer(bell))
+    local = LocalNotifier()
+    log.on_change, log.on_notify = local.notify, local.notify_with
+    feeds = Feeds(log, local, notifier := Notifier(local))
     yield log, feeds
     feeds.close()
-    await asyncio.to_thread(ringer.reset)
+    await asyncio.to_thread(notifier.reset)
 
 
 async def noise(log: EventLog) -> None:
@@ -70,8 +70,8 @@ async def test_an_evicted_topic_is_one_gap_and_a_deleted_one_the_end(opened: Any
 async def test_notes_are_repeated_while_a_topic_is_followed_and_that_they_fail_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    log, bell = SharedEventLog(str(tmp_path / "log")), LocalBell()
-    feeds = Feeds(log, bell, ringer := Ringer(bell))
+    log, local = SharedEventLog(str(tmp_path / "log")), LocalNotifier()
+    feeds = Feeds(log, local, notifier := Notifier(local))
     noted: list[list[str]] = []
 
     def note(topics: list[str]) -> None:
@@ -89,7 +89,7 @@ async def test_notes_are_repeated_while_a_topic_is_followed_and_that_they_fail_i
     assert await texts_until(followers[0], 1) == ["1"]
     await eventually("it is noted again and again", lambda: len(noted) > 4)
     feeds.close()
-    await asyncio.to_thread(ringer.reset)
+    await asyncio.to_thread(notifier.reset)
     assert {tuple(topics) for topics in noted} == {("quiet",)}
     told = [record.getMessage() for record in caplog.records if "cannot be noted" in record.getMessage()]
     assert len(told) == 2, "once that it fails, and once that it works again"

@@ -13,8 +13,8 @@ from typing import Any
 
 from django.test import override_settings
 
-from django_agent_sse.eventlog.notify.local import LocalBell
-from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.eventlog.notify.local import LocalNotifier
+from django_agent_sse.eventlog.notify.notifier import Notifier
 
 from .layers import through
 from .processes import PATIENCE, ROOT, arguments, shared
@@ -43,12 +43,12 @@ def publisher(settings: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
 
 
 async def latencies(file: Path, layers: dict[str, Any], pause: float, count: int = COUNT) -> list[float]:
-    """Milliseconds from the return of ``publish()`` there to the bell or the poll here."""
-    bell = LocalBell()
-    ringer = Ringer(bell)
+    """Milliseconds from the return of ``publish()`` there to the notification or the poll here."""
+    local = LocalNotifier()
+    notifier = Notifier(local)
     told: asyncio.Queue[float] = asyncio.Queue()
-    bell.listen(lambda topics: told.put_nowait(time.monotonic()))
-    watch = ringer.watch(SharedEventLog(str(file)), lambda heads: told.put_nowait(time.monotonic()))
+    local.listen(lambda topics: told.put_nowait(time.monotonic()))
+    watch = notifier.watch(SharedEventLog(str(file)), lambda heads: told.put_nowait(time.monotonic()))
     watch.add("a")
     await asyncio.wait_for(told.get(), PATIENCE)
     found = []
@@ -63,7 +63,7 @@ async def latencies(file: Path, layers: dict[str, Any], pause: float, count: int
             published = float(await asyncio.to_thread(child.stdout.readline))
             found.append(1000 * (await asyncio.wait_for(told.get(), PATIENCE) - published))
     watch.clear()
-    await asyncio.to_thread(ringer.reset)
+    await asyncio.to_thread(notifier.reset)
     return sorted(found[1:])
 
 
@@ -88,7 +88,7 @@ async def test_what_an_idle_poll_costs(tmp_path: Path) -> None:
     code = f"""
     import resource
     async def main():
-        watch = ringer.watch(event_log(), lambda heads: None)
+        watch = notifier.watch(event_log(), lambda heads: None)
         for number in range(50):
             watch.add(f"topic.{{number}}")
         await asyncio.sleep(1)

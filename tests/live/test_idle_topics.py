@@ -19,7 +19,7 @@ WINDOW = 4.0
 MOST_QUERIES = 5.0
 """A second, of all streams together."""
 LOG_THREADS = 3
-"""However many streams there are: two that read the log, and the ringer's."""
+"""However many streams there are: two that read the log, and the notifier's."""
 MOST_CONNECTIONS = 6
 """Of four shared threads, and of the two that read the log."""
 LOG = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}, "HEARTBEAT": 3600}

@@ -60,13 +60,13 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Reporter]]:
 
     def start() -> Reporter:
         made.append(one := Reporter(lambda _: True))
-        one.thread.start()
+        one.start()
         return one
 
     yield start
     for one in made:
         one.stop(PATIENCE)
-        assert not one.thread.is_alive()
+        assert not one.running
 
 
 def until(what: str, probe: Callable[[], Any]) -> None:
@@ -192,7 +192,7 @@ def test_it_ends_when_it_is_told_to_though_the_log_is_away(
 
     monkeypatch.setattr(log, "append_unrung", away)
     one.stop(PATIENCE)
-    assert not one.thread.is_alive()
+    assert not one.running
 
 
 UNMIGRATED = """
@@ -223,7 +223,7 @@ async def main():
     async with asyncio.timeout(60), SSEClient() as client:
         stream = await client.open("/plain/")
         await stream.event()
-        while monitor._worker._trouble.failures < 2:
+        while monitor._reporter._failures.failures < 2:
             await asyncio.sleep(0.02)
         print("-- follows")
         for _ in range(5):

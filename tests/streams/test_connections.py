@@ -21,7 +21,7 @@ from django.test import TestCase, override_settings
 
 from django_agent_sse import Context, Stream
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.runtime.connection_holds import Lease
+from django_agent_sse.runtime.connection_holds import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually, serve
@@ -118,7 +118,7 @@ async def test_calls_of_a_burst_find_the_same_connection(alias: str) -> None:
 async def test_a_stream_that_rests_gives_way_at_once_when_others_wait(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_threads, "RESTING_SECONDS", 60)
     with override_settings(AGENT_SSE={"THREADS": 1}):
-        first, second = Lease(stream_pool), Lease(stream_pool)
+        first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
         assert first.submit(query).result(5) == 42
         assert second.submit(query).result(5) == 42
         assert first.worker is None
@@ -130,7 +130,7 @@ async def test_an_attribute_of_djangos_wrapper_is_gone_for_the_next_one(alias: s
         connections[ALIAS].tenant = "first's"  # type: ignore[attr-defined]
 
     with override_settings(AGENT_SSE={"THREADS": 1}):
-        first, second = Lease(stream_pool), Lease(stream_pool)
+        first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
         first.submit(mark).result(5)
         assert first.submit(lambda: getattr(connections[ALIAS], "tenant", None)).result(5) == "first's"
         assert second.submit(lambda: getattr(connections[ALIAS], "tenant", None)).result(5) is None
@@ -308,10 +308,10 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
         gate.wait(5)
 
     with override_settings(AGENT_SSE={"THREADS": 2}):
-        busy = [Lease(stream_pool) for _ in range(2)]
-        blocked = [lease.submit(wait) for lease in busy]
-        waiting = [Lease(stream_pool) for _ in range(5)]
-        results = [lease.submit(order.append, number) for number, lease in enumerate(waiting)]
+        busy = [ConnectionHold(stream_pool) for _ in range(2)]
+        blocked = [hold.submit(wait) for hold in busy]
+        waiting = [ConnectionHold(stream_pool) for _ in range(5)]
+        results = [hold.submit(order.append, number) for number, hold in enumerate(waiting)]
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
         assert (stream_pool.size, stream_pool.waiting) == (2, 5)
         with override_settings(AGENT_SSE={"THREADS": 1}):
@@ -325,7 +325,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
 async def test_who_is_cancelled_leaves_the_line(alias: str) -> None:
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 1}):
-        busy, waiting, next_one = (Lease(stream_pool) for _ in range(3))
+        busy, waiting, next_one = (ConnectionHold(stream_pool) for _ in range(3))
         blocked = busy.submit(gate.wait, 5)
         cancelled = asyncio.wrap_future(waiting.submit(query))
         behind = next_one.submit(thread_name)
@@ -339,7 +339,7 @@ async def test_who_is_cancelled_leaves_the_line(alias: str) -> None:
 
 async def test_a_stream_in_a_transaction_goes_on_while_all_others_wait_in_line(alias: str) -> None:
     with override_settings(AGENT_SSE={"THREADS": 1}):
-        first, second = Lease(stream_pool), Lease(stream_pool)
+        first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
         first.submit(transaction.atomic(using=ALIAS).__enter__).result(5)
         waits = second.submit(query)
         for _ in range(3):
@@ -352,7 +352,7 @@ async def test_a_stream_in_a_transaction_goes_on_while_all_others_wait_in_line(a
 async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(alias: str) -> None:
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 9}):
-        futures = [Lease(stream_pool).submit(gate.wait, 5) for _ in range(20)]
+        futures = [ConnectionHold(stream_pool).submit(gate.wait, 5) for _ in range(20)]
         assert stream_pool.size == worker_threads.AT_ONCE
         await eventually("it has grown", lambda: stream_pool.size == 9)
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
@@ -368,7 +368,7 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
     monkeypatch.setattr(worker_threads, "LONG_WAIT", 0.05)
     monkeypatch.setattr(worker_threads, "LOOK_SECONDS", 0.02)
     with override_settings(AGENT_SSE={"THREADS": 1}):
-        first, second = Lease(stream_pool), Lease(stream_pool)
+        first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
         first.submit(transaction.atomic(using=ALIAS).__enter__).result(5)
         waits = second.submit(query)
         await eventually("it is told", lambda: caplog.records)
@@ -381,28 +381,28 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
 
 
 async def test_a_thread_that_has_nothing_to_do_ends(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_threads, "QUIET_SECONDS", 0.05)
-    lease = Lease(stream_pool)
-    name = lease.submit(thread_name).result(5)
+    monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.05)
+    hold = ConnectionHold(stream_pool)
+    name = hold.submit(thread_name).result(5)
     await eventually("it has ended", lambda: name not in {thread.name for thread in threading.enumerate()})
     assert stream_pool.size == 0
-    assert lease.submit(thread_name).result(5) != name
+    assert hold.submit(thread_name).result(5) != name
 
 
 async def test_what_fails_fails_for_the_caller_only(alias: str) -> None:
-    lease = Lease(stream_pool)
+    hold = ConnectionHold(stream_pool)
 
     def fails() -> None:
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        lease.submit(fails).result(5)
-    assert lease.submit(query).result(5) == 42
-    lease.end()
+        hold.submit(fails).result(5)
+    assert hold.submit(query).result(5) == 42
+    hold.end()
 
 
 def test_leases_of_several_threads_and_loops_at_once_all_come_through(alias: str) -> None:
-    """Every call of every loop has its result, and no lease meets another's mark."""
+    """Every call of every loop has its result, and no hold meets another's mark."""
     local = threading.local()
     wrong: list[object] = []
 
@@ -417,11 +417,11 @@ def test_leases_of_several_threads_and_loops_at_once_all_come_through(alias: str
             wrong.append("another ran on this thread meanwhile")
 
     async def stream() -> None:
-        lease = Lease(stream_pool)
+        hold = ConnectionHold(stream_pool)
         loop = asyncio.get_running_loop()
         for _ in range(5):
-            await loop.run_in_executor(lease, mark, lease)
-        lease.end()
+            await loop.run_in_executor(hold, mark, hold)
+        hold.end()
 
     async def main() -> None:
         await asyncio.gather(*(stream() for _ in range(40)))
@@ -447,7 +447,7 @@ async def test_a_sync_iterators_own_thread_leaves_no_connection_behind(alias: st
 
         def close() -> None:
             original()
-            closed.append(threading.current_thread().name.startswith("sse-iterator"))
+            closed.append(threading.current_thread().name.startswith("sse-kept"))
 
         connection.close = close  # type: ignore[method-assign]
         yield query()

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from django_agent_sse import Context, Stream, asgi
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.runtime.connection_holds import Lease
+from django_agent_sse.runtime.connection_holds import ConnectionHold
 from django_agent_sse.streams import threads
 from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool
@@ -241,17 +241,17 @@ def test_nothing_that_one_stream_leaves_behind_is_met_by_the_next(
         override_settings(AGENT_SSE={"THREADS": 1}),
         extra_database(ALIAS, {**postgres_database, "OPTIONS": {"pool": pool}}),
     ):
-        first = Lease(stream_pool).submit(lambda: look(connections[ALIAS])).result(5)
-        lease = Lease(stream_pool)
-        lease.submit(leave).result(5)
-        lease.end()
-        after = Lease(stream_pool).submit(lambda: look(connections[ALIAS])).result(5)
+        first = ConnectionHold(stream_pool).submit(lambda: look(connections[ALIAS])).result(5)
+        hold = ConnectionHold(stream_pool)
+        hold.submit(leave).result(5)
+        hold.end()
+        after = ConnectionHold(stream_pool).submit(lambda: look(connections[ALIAS])).result(5)
         assert after[1:] == first[1:]
         reset = left == "a query recorder" or (isinstance(LEFT[left], str) and "transaction" not in left)
         assert (after[0] == first[0]) is reset, "what can be reset is, anything else is closed"
         if left in ("a cursor that is kept", "the driver's connection, kept"):
             with pytest.raises(Exception, match="closed"):
-                Lease(stream_pool).submit(lambda: kept[0].execute("SELECT 1")).result(5)  # type: ignore[attr-defined]
+                ConnectionHold(stream_pool).submit(lambda: kept[0].execute("SELECT 1")).result(5)  # type: ignore[attr-defined]
 
 
 def test_a_clean_connection_is_used_again_and_one_that_broke_is_not(alias: str) -> None:
@@ -259,11 +259,11 @@ def test_a_clean_connection_is_used_again_and_one_that_broke_is_not(alias: str) 
         return asked(alias, "SELECT pg_backend_pid()")
 
     with override_settings(AGENT_SSE={"THREADS": 1}):
-        pids = [Lease(stream_pool).submit(pid).result(5) for _ in range(5)]
+        pids = [ConnectionHold(stream_pool).submit(pid).result(5) for _ in range(5)]
         assert len(set(pids)) == 1
         asked(alias, "SELECT pg_terminate_backend(%s)", pids[0])
         time.sleep(1.1)  # the time after which a kept connection is asked whether it works
-        assert Lease(stream_pool).submit(pid).result(5) != pids[0]
+        assert ConnectionHold(stream_pool).submit(pid).result(5) != pids[0]
 
 
 # Transactions across awaits
@@ -329,14 +329,14 @@ class Model:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lease = Lease(stream_pool)
+        self.hold = ConnectionHold(stream_pool)
         self.atomic: Any = None
         self.written = 0
         self.open: list[int] = []
         self.committed: list[int] = []
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.lease, function)
+        return await asyncio.get_running_loop().run_in_executor(self.hold, function)
 
     async def step(self, step: str) -> None:
         if step == "begin" and self.atomic is None:
@@ -383,10 +383,10 @@ def test_whatever_streams_do_each_has_exactly_its_own_rows(table: str, scripts: 
                 for step in script:
                     await model.step(step)
             finally:
-                model.lease.end()
+                model.hold.end()
 
         await asyncio.gather(*map(run, models, scripts))
-        await eventually("all threads are free", lambda: all(model.lease.worker is None for model in models))
+        await eventually("all threads are free", lambda: all(model.hold.worker is None for model in models))
         return models
 
     asked(table, "DELETE FROM entries")

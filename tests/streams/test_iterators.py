@@ -63,7 +63,7 @@ async def test_a_sync_generator_runs_item_by_item_on_one_thread_of_its_own_in_th
         events = await client.rest()
     assert [event.data for event in events[:-1]] == [f"set{number}" for number in range(1000)]
     assert len(threads) == 1
-    assert threads.pop().startswith("sse-iterator")
+    assert threads.pop().startswith("sse-kept")
 
 
 async def test_a_sync_generator_is_closed_on_its_thread_when_the_client_leaves() -> None:
@@ -87,7 +87,7 @@ async def test_a_sync_generator_is_closed_on_its_thread_when_the_client_leaves()
         await client.event()
         client.leave()
         await client.over()
-        assert [name.split("_")[0] for name in closed] == ["sse-iterator"]
+        assert [name.rpartition("-")[0] for name in closed] == ["sse-kept"]
 
 
 async def test_a_sync_generator_that_blocks_too_long_is_left_behind_and_closed_when_it_can_be(

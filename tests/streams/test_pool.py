@@ -17,7 +17,7 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, apublish
-from django_agent_sse.runtime.connection_holds import Lease
+from django_agent_sse.runtime.connection_holds import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually
@@ -50,28 +50,28 @@ def query() -> Any:
 
 
 def test_a_connection_is_in_the_pool_again_as_soon_as_the_call_is_over(alias: str) -> None:
-    lease = Lease(stream_pool)
+    hold = ConnectionHold(stream_pool)
     for _ in range(5):
-        assert lease.submit(query).result(5) == 42
+        assert hold.submit(query).result(5) == 42
         deadline = time.monotonic() + 5
         while lent():
             assert time.monotonic() < deadline
-        assert lease.worker is not None, "and yet the thread is not another's"
-    lease.end()
+        assert hold.worker is not None, "and yet the thread is not another's"
+    hold.end()
 
 
 def test_a_transaction_keeps_its_connection_and_a_hold_too(alias: str) -> None:
-    lease = Lease(stream_pool)
-    lease.submit(asked, ALIAS, "BEGIN").result(5)
+    hold = ConnectionHold(stream_pool)
+    hold.submit(asked, ALIAS, "BEGIN").result(5)
     time.sleep(0.05)
     assert lent() == 1
-    lease.submit(asked, ALIAS, "COMMIT").result(5)
-    lease.hold()
-    lease.submit(query).result(5)
+    hold.submit(asked, ALIAS, "COMMIT").result(5)
+    hold.keep()
+    hold.submit(query).result(5)
     time.sleep(0.05)
     assert lent() == 1
-    lease.let_go()
-    lease.end()
+    hold.let_go()
+    hold.end()
     deadline = time.monotonic() + 5
     while lent():
         assert time.monotonic() < deadline
@@ -89,11 +89,11 @@ def test_what_django_sets_on_each_connection_is_there_after_the_reset(
     about = {**postgres_database, "TIME_ZONE": "Asia/Tokyo", "OPTIONS": options}
     with django_db_blocker.unblock(), extra_database(ALIAS, about):
         for _ in range(3):
-            lease = Lease(stream_pool)
-            assert lease.submit(asked, ALIAS, sql).result(5) == expected
-            lease.submit(asked, ALIAS, "SET TIME ZONE 'UTC'").result(5)
-            lease.submit(asked, ALIAS, "SET ROLE pg_read_all_data").result(5)
-            lease.end()
+            hold = ConnectionHold(stream_pool)
+            assert hold.submit(asked, ALIAS, sql).result(5) == expected
+            hold.submit(asked, ALIAS, "SET TIME ZONE 'UTC'").result(5)
+            hold.submit(asked, ALIAS, "SET ROLE pg_read_all_data").result(5)
+            hold.end()
         assert asked(ALIAS, sql) == expected, "nor does the site meet what a stream did"
 
 

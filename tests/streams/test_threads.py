@@ -210,12 +210,12 @@ warnings.simplefilter("ignore")
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 import django
 django.setup()
-from django_agent_sse.runtime.connection_holds import Lease
+from django_agent_sse.runtime.connection_holds import ConnectionHold
 from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool
 from django_agent_sse.streams.registry import registry
-lease = Lease(stream_pool)
-lease.submit(lambda: None).result()
+hold = ConnectionHold(stream_pool)
+hold.submit(lambda: None).result()
 lifelong.take()
 locked = [threads._lock for threads in (lifelong, registry, stream_pool)]
 for lock in locked:
@@ -223,7 +223,7 @@ for lock in locked:
 pid = os.fork()
 if pid == 0:
     assert stream_pool.size == 0
-    assert Lease(stream_pool).submit(os.getpid).result(2) == os.getpid()
+    assert ConnectionHold(stream_pool).submit(os.getpid).result(2) == os.getpid()
     assert lifelong.taken == 0
     lifelong.take()
     lifelong.give_back()

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.eventlog.notify.local import LocalBell
-from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.eventlog.notify.local import LocalNotifier
+from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.eventlog.records import Page
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.topics import feed as feed_module
@@ -38,13 +38,13 @@ def log() -> Watched:
 
 
 @pytest.fixture
-def bell() -> LocalBell:
-    return LocalBell()
+def local() -> LocalNotifier:
+    return LocalNotifier()
 
 
 @pytest_asyncio.fixture
-async def feeds(log: Watched, bell: LocalBell) -> AsyncIterator[Feeds]:
-    feeds = Feeds(log, bell)
+async def feeds(log: Watched, local: LocalNotifier) -> AsyncIterator[Feeds]:
+    feeds = Feeds(log, local)
     yield feeds
     feeds.close()
 
@@ -68,14 +68,14 @@ async def test_followers_of_a_topic_share_a_feed(feeds: Feeds) -> None:
     assert len(feeds) == 2
 
 
-async def test_the_bell_rung_from_a_thread_wakes_a_follower(feeds: Feeds, log: Watched, bell: LocalBell) -> None:
+async def test_the_bell_rung_from_a_thread_wakes_a_follower(feeds: Feeds, log: Watched, local: LocalNotifier) -> None:
     feed = await feeds.open("a")
     follower = Follower(feed)
     reading = asyncio.create_task(next_data(feed, follower))
 
     def publish() -> None:
         MemoryEventLog.append(log, "a", Event("one"))
-        bell.ring("a")
+        local.notify("a")
 
     await asyncio.to_thread(publish)
     assert b"data: one\nid: " in await reading
@@ -177,13 +177,13 @@ class Counted(Watched):
 
 
 async def test_the_timer_asks_once_for_all_topics_and_reads_those_that_changed(
-    bell: LocalBell, monkeypatch: pytest.MonkeyPatch
+    local: LocalNotifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds_module, "CHECK", 0.02)
     log = Counted()
     for topic in "abc":
         log.append(topic, Event("0"))
-    feeds = Feeds(log, bell)
+    feeds = Feeds(log, local)
     followers = {topic: Follower(await feeds.open(topic)) for topic in "abcd"}
     for topic in "abc":
         await texts_until(followers[topic], 1)
@@ -222,10 +222,10 @@ async def test_a_question_of_the_timer_that_fails_is_asked_again(
     assert await texts_until(follower, 1) == ["one"]
 
 
-async def test_what_another_process_publishes_is_found_without_a_bell(bell: LocalBell, tmp_path: Path) -> None:
+async def test_what_another_process_publishes_is_found_without_a_bell(local: LocalNotifier, tmp_path: Path) -> None:
     log, elsewhere = (SharedEventLog(str(tmp_path / "log")) for _ in range(2))
-    ringer = Ringer(bell)
-    feeds = Feeds(log, bell, ringer)
+    notifier = Notifier(local)
+    feeds = Feeds(log, local, notifier)
     followers = {topic: Follower(await feeds.open(topic)) for topic in ("a", "b")}
     for number in range(3):
         await elsewhere.aappend("a", Event(str(number)))
@@ -238,14 +238,14 @@ async def test_what_another_process_publishes_is_found_without_a_bell(bell: Loca
     assert isinstance(await read(followers["b"]), Finished)
     assert log.read.count("a") <= 1 + 4 + 1, "at the beginning, and where something had changed"
     feeds.close()
-    assert ringer.watches() == []
-    await asyncio.to_thread(ringer.reset)
+    assert notifier.watches() == []
+    await asyncio.to_thread(notifier.reset)
 
 
-async def test_five_hundred_idle_streams_on_fifty_topics_cost_a_few_questions(bell: LocalBell, tmp_path: Path) -> None:
+async def test_five_hundred_idle_streams_on_fifty_topics_cost_a_few_questions(local: LocalNotifier, tmp_path: Path) -> None:
     log = SharedEventLog(str(tmp_path / "log"))
-    ringer = Ringer(bell)
-    feeds = Feeds(log, bell, ringer)
+    notifier = Notifier(local)
+    feeds = Feeds(log, local, notifier)
     followers = [Follower(await feeds.open(f"topic.{number % 50}")) for number in range(500)]
     assert len(feeds) == 50
     loop = asyncio.get_running_loop()
@@ -257,4 +257,4 @@ async def test_five_hundred_idle_streams_on_fifty_topics_cost_a_few_questions(be
     assert log.read == []
     assert len(followers) == 500
     feeds.close()
-    await asyncio.to_thread(ringer.reset)
+    await asyncio.to_thread(notifier.reset)

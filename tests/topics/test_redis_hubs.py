@@ -1,6 +1,6 @@
 """What many processes ask of one Redis: as much for one stream as for a hundred, and each page of a storm once.
 
-A hub here is what a process has: a log with its own connections, a bell, and feeds. The server itself counts the commands.
+A hub here is what a process has: a log with its own connections, a local, and feeds. The server itself counts the commands.
 ``tox run -e redis`` has 50 hubs on 1,000 topics, ``-s`` prints the counts.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 
-from django_agent_sse.eventlog.notify.local import LocalBell
+from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis import pubsub as line
@@ -39,9 +39,9 @@ class Hub:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.log = RedisEventLog(url=url, prefix=prefix)
-        bell = LocalBell()
-        self.log.changed, self.log.heard = bell.ring, bell.offer
-        self.feeds = Feeds(self.log, bell)
+        local = LocalNotifier()
+        self.log.on_change, self.log.on_notify = local.notify, local.notify_with
+        self.feeds = Feeds(self.log, local)
         self.streams: list[Stream] = []
 
     async def add(self, topic: str, after: Position | None = None) -> None:
@@ -96,8 +96,8 @@ class Commands:
 @pytest.fixture
 def commands(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
     """Nothing else is asked meanwhile: position checks and probes, which go by time, wait."""
-    monkeypatch.setattr(line, "CHECK", 3600.0)
-    monkeypatch.setattr(line, "QUIET", 3600.0)
+    monkeypatch.setattr(line, "CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr(line, "PROBE_IDLE", 3600.0)
     made = Commands(redis_url)
     yield made
     made.close()
@@ -141,7 +141,7 @@ async def test_more_streams_ask_the_server_for_nothing_more(redis_url: str, comm
         await until("it is noted what is followed", lambda: not any(hub.feeds._noting or hub.feeds._to_note for hub in hubs))
         with commands.counted() as many:
             await publish_all(hubs, topics)
-        connections = [sum(line.connections for line in hub.log.doorbell.lines) for hub in hubs]  # type: ignore[union-attr]
+        connections = [sum(one.connections for one in hub.log.notifier.connections) for hub in hubs]  # type: ignore[union-attr]
     finally:
         for hub in hubs:
             hub.feeds.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,9 +12,10 @@ from typing import Any
 
 from ...eventlog.backend import event_log
 from ...eventlog.base import EventLog
-from ...eventlog.failure_log import public_words
+from ...eventlog.outage import public_words
 from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
+from ...runtime.process import on_fork
 from ...runtime.safe_text import printable
 from ...streams.cluster import Readers
 from ...streams.identity import this_process
@@ -299,4 +299,4 @@ def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus:
 
 
 cluster_view = ClusterView()
-os.register_at_fork(after_in_child=cluster_view._reset)
+on_fork(cluster_view._reset)

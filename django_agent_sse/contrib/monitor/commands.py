@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from django.core import signing
 
 from ...eventlog.base import EventLog
-from ...eventlog.notify.local import bell
-from ...eventlog.notify.notifier import ringer
+from ...eventlog.notify.local import local_notifier
+from ...eventlog.notify.notifier import notifier
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
@@ -183,10 +183,10 @@ def _end_batch(mine: LoopState, streams: list[OpenStream], retry: int | None, se
 
 async def subscribe(log: EventLog, on_notify: Callable[[object], None]) -> Callable[[], None]:
     """Have ``on_notify`` called on the running loop when a log has new commands. Return what ends that."""
-    bell.listen(on_notify, only=COMMANDS)
-    if (doorbell := log.doorbell) is not None:
-        await doorbell.follow(COMMANDS)
-        return lambda: doorbell.unfollow(COMMANDS)
-    watch = ringer.watch(log, on_notify)
+    local_notifier.listen(on_notify, only=COMMANDS)
+    if (own := log.notifier) is not None:
+        await own.follow(COMMANDS)
+        return lambda: own.unfollow(COMMANDS)
+    watch = notifier.watch(log, on_notify)
     watch.add(COMMANDS)
     return lambda: watch.discard(COMMANDS)

@@ -1,7 +1,7 @@
-"""The monitor's thread: what it reports of this process, and how it hears commands.
+"""The monitor's task on the background loop: what it reports of this process, and how it hears commands.
 
 What it costs the event log: one append of some hundred bytes every ``REPORT`` seconds from each process that has open streams, a
-trim a minute, and one more name in the question that the ringer asks for all followed topics. While somebody watches, an append
+trim a minute, and one more name in the question that the poll asks for all followed topics. While somebody watches, an append
 with the rows every second besides.
 """
 
@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import logging
 import random
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,10 +20,11 @@ from typing import Any
 
 from ...eventlog.backend import event_log
 from ...eventlog.base import EventLog
-from ...eventlog.failure_log import Trouble
 from ...eventlog.records import Page, TopicState
 from ...eventlog.validation import InternalTopic
 from ...exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
+from ...runtime.failure_log import FailureLog
+from ...runtime.loop import BackgroundTask, background, in_pool
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable
 from ...streams.registry import open_streams, registry
@@ -50,7 +50,7 @@ FRESH = 30.0
 """Seconds for which rows and commands are kept."""
 TRIM = 60.0
 QUIET = 30.0
-"""Seconds without a stream after which a process says that it has none, and its thread ends."""
+"""Seconds without a stream after which a process says that it has none, and stops reporting."""
 QUESTIONS = 8
 """Questions that are answered at a time; the oldest one goes."""
 REMEMBERED = 4_096
@@ -58,16 +58,15 @@ REMEMBERED = 4_096
 
 
 class Reporter:
-    """The thread, and what is done in it.
+    """Reports what this process has open, and executes commands, as long as anything is open.
 
     Args:
-        over: Asked when nothing has been open for a while: whether the thread may end.
+        over: Asked when nothing has been open for a while: whether the task may end.
     """
 
     def __init__(self, over: Callable[[Reporter], bool]) -> None:
-        self.thread = threading.Thread(target=self._run, name="django_agent_sse.monitor", daemon=True)
         self._over = over
-        self._loop = asyncio.SelectorEventLoop()
+        self._task: BackgroundTask | None = None
         self._wake = asyncio.Event()
         self._stopped = False
         self.looker = StreamInspector()
@@ -82,23 +81,33 @@ class Reporter:
         self._report_at = time.monotonic() + random.uniform(0, 1)
         self._rows_at = self._trim_at = 0.0
         self._busy_at = time.monotonic()
-        self._trouble = Trouble(
+        self._failures = FailureLog(
             "the monitor cannot reach the event log",
             "Streams are not affected; the admin's page does not show this process. See AGENT_SSE['MONITOR'].",
+            logger="django_agent_sse.monitor",
         )
         self._broken = False
         self._refused = 0
 
-    def stop(self, seconds: float) -> None:
-        self._stopped = True
-        with contextlib.suppress(RuntimeError):  # its loop is closed: the thread has ended
-            self._loop.call_soon_threadsafe(self._wake.set)
-        if self.thread is not threading.current_thread():
-            self.thread.join(seconds)
+    def start(self) -> None:
+        """Begin.
 
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._work())
+        Raises:
+            RuntimeError: The interpreter ends, or there are too many threads.
+        """
+        self._task = background.start("monitor", self._work)
+
+    @property
+    def running(self) -> bool:
+        """Whether it reports."""
+        return self._task is not None and not self._task.done
+
+    def stop(self, seconds: float) -> None:
+        """Have it report for the last time and end, and wait for that, for so long at most."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.call(self._wake.set)
+            self._task.wait(seconds)
 
     async def _work(self) -> None:
         try:
@@ -114,20 +123,20 @@ class Reporter:
             await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def _turn_or_rest(self) -> float | None:
-        """See ``_turn``. What fails is tried again after a rest, whatever it is: nobody would begin this thread anew."""
+        """See ``_turn``. What fails is tried again after a rest, whatever it is: nobody would begin this task anew."""
         try:
             pause = await self._turn(await self._log_now())
         except AgentSSEError as error:
             # Without its tables nobody uses topics; who does is told.
             pause = max(
-                1.0, self._trouble.failed(error, quietly=isinstance(error, EventLogUnavailable) and error.kind == "tables")
+                1.0, self._failures.failed(error, quietly=isinstance(error, EventLogUnavailable) and error.kind == "tables")
             )
         except Exception:
             if not self._broken:
                 logger.exception("the monitor has failed, and goes on; streams are not affected. This is said once")
             self._broken, pause = True, REPORT
         else:
-            self._trouble.over()
+            self._failures.recovered()
             return pause
         self._wake.clear()
         if self._stopped:
@@ -141,11 +150,11 @@ class Reporter:
         if log is not self._log:
             self._unfollow()
             self._unfollow, self._log = _nothing, None
-            self._unfollow = await subscribe(log, self._told)
+            self._unfollow = await subscribe(log, self._on_notify)
             self._log, self._epoch, self._news = log, None, True
         return log
 
-    def _told(self, _: object) -> None:
+    def _on_notify(self, _: object) -> None:
         self._news = True
         self._wake.set()
 
@@ -163,16 +172,16 @@ class Reporter:
             self._busy_at = now
         ends = self._stopped or (now - self._busy_at >= QUIET and self._over(self))
         wall = time.time()
-        self._questions = {id: one for id, one in self._questions.items() if one.until > wall}
+        self._questions = {id: watch for id, watch in self._questions.items() if watch.until > wall}
         if ends or now >= self._report_at:
             self._report_at = now + REPORT
-            self._news = self._news or log.doorbell is not None  # which may lose a bell
-            await self._append(log, REPORTS, encode(self._snapshot(last=ends)))
+            self._news = self._news or log.notifier is not None  # which may lose a notification
+            await self._append(log, REPORTS, lambda: encode(self._snapshot(last=ends)))
         if ends:
             return None
         if self._questions and now >= self._rows_at:
             self._rows_at = now + WATCHED
-            await self._append(log, ROWS, self._rows())
+            await self._append(log, ROWS, self._rows)
         elif not self._questions:
             self.looker.forget()
         await self._trim(log, now)
@@ -185,14 +194,14 @@ class Reporter:
         for watch in self._questions.values():
             if watch.question not in answers:
                 answers[watch.question] = self._answer(watch.question)
-        told = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
-        return encode(self._snapshot(), answers=told)
+        rows = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
+        return encode(self._snapshot(), answers=rows)
 
     def _snapshot(self, *, last: bool = False) -> Snapshot:
-        found = self.looker.snapshot(last=last)
+        snapshot = self.looker.snapshot(last=last)
         if not self._refused:
-            return found
-        return dataclasses.replace(found, problems={**found.problems, "commands": f"{self._refused:,}"})
+            return snapshot
+        return dataclasses.replace(snapshot, problems={**snapshot.problems, "commands": f"{self._refused:,}"})
 
     def _answer(self, question: StreamQuery) -> list[Any]:
         if question.readers is None:
@@ -200,9 +209,9 @@ class Reporter:
         counts, topics = self.looker.readers(question.readers)
         return [[], topics, counts]
 
-    async def _append(self, log: EventLog, topic: str, text: str) -> None:
-        event = Event(text)
-        await asyncio.wrap_future(writers.submit(lambda: log.append_unrung(topic, event)))
+    async def _append(self, log: EventLog, topic: str, text: Callable[[], str]) -> None:
+        """Append what *text* returns; made on the writing thread too, since it may look at thousands of streams."""
+        await asyncio.wrap_future(writers.submit(lambda: log.append_unrung(topic, Event(text()))))
 
     async def _trim(self, log: EventLog, now: float) -> None:
         if now < self._trim_at:
@@ -235,7 +244,7 @@ class Reporter:
                     self._refuse(record.offset, error)
                 continue
             if isinstance(command, WatchRows) or news:
-                self.take(command)
+                await self._take(command)
             else:
                 self._obeyed.append(command.id)
         if page.records and page.records[-1].offset < page.top:
@@ -264,8 +273,8 @@ class Reporter:
         self._refused += 1
         self._report_at = min(self._report_at, time.monotonic() + WATCHED)
 
-    def take(self, command: Command) -> None:
-        """A command, once."""
+    async def _take(self, command: Command) -> None:
+        """Execute a command, once."""
         if isinstance(command, WatchRows):
             if command.id not in self._questions:
                 self._rows_at = 0.0
@@ -274,7 +283,7 @@ class Reporter:
                 del self._questions[next(iter(self._questions))]
         elif command.id not in self._obeyed:
             self._obeyed.append(command.id)
-            execute(command, self.looker)
+            await in_pool(partial(execute, command, self.looker))
             self._report_at = 0.0  # what has changed is told at once
 
 

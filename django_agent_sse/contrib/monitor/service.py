@@ -1,10 +1,12 @@
-"""Tells other processes what this one has open, and obeys staff. One thread, made by the first stream, off the path of events."""
+"""Tells other processes what this one has open, and obeys staff, off the path of events.
+
+One task on the background loop, started by the first stream.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 
 from django.core.signals import setting_changed
@@ -12,6 +14,7 @@ from django.core.signals import setting_changed
 from ...eventlog.backend import event_log
 from ...exceptions import AgentSSEError
 from ...runtime.pools import writers
+from ...runtime.process import on_fork
 from ...runtime.under_test import under_test
 from .commands import COMMANDS, Close, Command, Drain, event_of, execute
 from .inspector import StreamInspector
@@ -27,33 +30,32 @@ class Monitor:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._worker: Reporter | None = None
+        self._reporter: Reporter | None = None
         self._off = False
 
     @property
-    def thread(self) -> threading.Thread | None:
-        """The thread, while there is one."""
-        worker = self._worker
-        return worker.thread if worker is not None else None
+    def running(self) -> bool:
+        """Whether this process reports."""
+        return self._reporter is not None
 
     def begin(self) -> None:
         """A stream has opened: see that it is reported. Never raises, asks nothing of the log."""
-        if self._worker is None and not self._off:
+        if self._reporter is None and not self._off:
             self._start()
 
     def _start(self) -> None:
         with self._lock:
-            if self._worker is not None:
+            if self._reporter is not None:
                 return
             self._off = True
             with contextlib.suppress(AgentSSEError):  # a check says it
                 self._off = not self.reports()
             if self._off:
                 return
-            worker = Reporter(self._over)
+            reporter = Reporter(self._over)
             with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
-                worker.thread.start()
-                self._worker = worker
+                reporter.start()
+                self._reporter = reporter
 
     def reports(self) -> bool:
         """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it.
@@ -66,31 +68,31 @@ class Monitor:
         log = event_log()
         return log.crosses_processes and not log.check()
 
-    def _over(self, worker: Reporter) -> bool:
-        """Whether the thread may end; the next stream starts another one."""
+    def _over(self, reporter: Reporter) -> bool:
+        """Return whether the reporter may end; the next stream starts another one."""
         with self._lock:
-            if self._worker is worker and in_use():
+            if self._reporter is reporter and in_use():
                 return False
-            if self._worker is worker:
-                self._worker = None
+            if self._reporter is reporter:
+                self._reporter = None
             return True
 
     def stop(self, seconds: float = 5.0) -> None:
-        """End the thread, which says that this process reports no more."""
+        """End the reporter, which says that this process reports no more."""
         with self._lock:
-            worker, self._worker = self._worker, None
+            reporter, self._reporter = self._reporter, None
             self._off = False
-        if worker is not None:
-            worker.stop(seconds)
+        if reporter is not None:
+            reporter.stop(seconds)
 
     def forked(self) -> None:
-        """In the child there is no thread, and nothing has been reported."""
-        self._abandoned = self._worker
+        """In the child there is no reporter, and nothing has been reported."""
+        self._abandoned = self._reporter
         self._begin()
 
 
 monitor = Monitor()
-os.register_at_fork(after_in_child=monitor.forked)
+on_fork(monitor.forked)
 
 
 async def broadcast(command: Command) -> None:
@@ -102,7 +104,7 @@ async def broadcast(command: Command) -> None:
     log = event_log()
     if log.crosses_processes and monitor_options().reports:
         await asyncio.wrap_future(writers.submit(lambda: log.append(COMMANDS, event_of(command))))
-    if isinstance(command, Close | Drain) and not monitor.thread:
+    if isinstance(command, Close | Drain) and not monitor.running:
         execute(command, StreamInspector())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,11 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
+from ...runtime.backoff import Backoff
 
 PATIENCE = 20.0
 """Seconds for which a transaction of our own is tried again while others hold the database."""
-LONGEST_PAUSE = 0.25
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.25
 
 _SQLITE_LOCKED = {5, 6}
 _SQLITE_READ_ONLY = 8
@@ -92,7 +92,7 @@ def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
     until = time.monotonic() + PATIENCE
-    pause, mended = 0.001, False
+    backoff, mended = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=1.0), False
     while True:
         before = connections[alias].connection
         try:
@@ -106,8 +106,7 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
             mended = mended or lost
             if not again or time.monotonic() > until:
                 raise error from error.__cause__
-        time.sleep(random.uniform(0, pause))
-        pause = min(2 * pause, LONGEST_PAUSE)
+        time.sleep(backoff.next())
 
 
 def _is_lost(connection: BaseDatabaseWrapper, before: object) -> bool:

@@ -1,8 +1,8 @@
-"""The bell through a channel layer: tells other processes at once that topics have more. It carries names, no events.
+"""Notifications through a channel layer: tell other processes at once that topics have more. They carry names, no events.
 
-Nothing depends on it: the poll finds what no bell told of. So whatever goes wrong here is said once, and tried again. The layer
-is one of our own with the project's configuration: in the core layer of ``channels_redis`` one event loop can receive, and that
-is for consumers.
+Nothing depends on them: the poll finds what no notification told of. So whatever goes wrong here is said once, and tried again.
+The layer is one of our own with the project's configuration: in the core layer of ``channels_redis`` one event loop can receive,
+and that is for consumers.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ from typing import Any
 
 from django.conf import settings
 
-from ..failure_log import BELL, Trouble
+from ...runtime.failure_log import FailureLog
 
-logger = logging.getLogger(BELL)
+LOGGER = "django_agent_sse.notify"
+logger = logging.getLogger(LOGGER)
 
 ALIAS = "default"
 """The entry of ``CHANNEL_LAYERS`` that is used."""
 GROUP = "django_agent_sse.bell"
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 
-GAP = 0.005
+SEND_INTERVAL = 0.005
 """Seconds between two messages of a process; what is published meanwhile goes into one."""
-NAMES = 256
+MAX_NAMES = 256
 """Topics of one message."""
-QUEUED = 10_000
+MAX_PENDING = 10_000
 """Topics that wait to be told of while the layer is down; of more, the poll tells."""
-RENEW = 15.0
+RENEW_INTERVAL = 15.0
 """Seconds after which the group is joined again: a Redis that was emptied has forgotten it."""
-LEAVE = 60.0
+LEAVE_IDLE = 60.0
 """Seconds without anything followed after which the group is left."""
-PATIENCE = 5.0
+LAYER_TIMEOUT = 5.0
 """Seconds that the layer may take for a message or to join."""
-QUIET = 1.0
+RECEIVE_IDLE = 1.0
 """Seconds after which a time-out of ``receive()`` says that nothing came, and not that the layer is down."""
 
 
 def layer_configured() -> bool:
-    """Whether there is a channel layer that reaches other processes. Imports nothing."""
+    """Return whether there is a channel layer that reaches other processes. Imports nothing."""
     layers = getattr(settings, "CHANNEL_LAYERS", None)
     entry = layers.get(ALIAS) if isinstance(layers, Mapping) else None
     if not isinstance(entry, Mapping) or entry.get("BACKEND") == IN_MEMORY:
@@ -53,8 +54,8 @@ def layer_configured() -> bool:
     return importlib.util.find_spec("channels") is not None
 
 
-class Outbox:
-    """The names that other processes are to be told of: put in by any thread, taken out by the ringer's."""
+class PendingTopics:
+    """The topics that other processes are to be notified of: put in by any thread, taken out on the background loop."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -64,14 +65,14 @@ class Outbox:
     def put(self, topic: str) -> bool:
         """Queue a name; whether the sender must be woken for it."""
         with self._changed:
-            if len(self._names) < QUEUED:
+            if len(self._names) < MAX_PENDING:
                 self._names.add(topic)
             return len(self._names) == 1
 
     def take(self) -> list[str]:
         """Some names, until ``sent()`` under way."""
         with self._changed:
-            names = [self._names.pop() for _ in range(min(NAMES, len(self._names)))]
+            names = [self._names.pop() for _ in range(min(MAX_NAMES, len(self._names)))]
             self._sending = bool(names)
             return names
 
@@ -87,32 +88,33 @@ class Outbox:
             return self._changed.wait_for(lambda: not (self._names or self._sending), seconds)
 
 
-class LayerBell:
-    """Sends and receives in the ringer's thread, on its loop.
+class ChannelLayerNotifier:
+    """Sends and receives on the background loop.
 
     Args:
-        outbox: What to send.
+        pending: What to send.
         followed: The topics that are followed in this process, at this moment.
-        heard: Called with those of them that another process has rung for.
+        on_notify: Called with those of them of which another process has said that they changed.
 
     Attributes:
         loaded: The layer's modules are imported, which takes long beside what a message takes; or cannot be.
     """
 
-    def __init__(self, outbox: Outbox, followed: Callable[[], set[str]], heard: Callable[[set[str]], object]) -> None:
+    def __init__(self, pending: PendingTopics, followed: Callable[[], set[str]], on_notify: Callable[[set[str]], object]) -> None:
         self.wake_sender = asyncio.Event()
         self.wake_receiver = asyncio.Event()
         self.loaded = threading.Event()
-        self._outbox = outbox
+        self._pending = pending
         self._followed = followed
-        self._heard = heard
+        self._on_notify = on_notify
         self._me = secrets.token_hex(8)
         self._made: Any = None
         late = "Followers in other processes see what is published up to half a second later."
-        self._sending = Trouble(f"bells cannot be sent through CHANNEL_LAYERS[{ALIAS!r}]", late)
-        self._receiving = Trouble(
-            f"bells cannot be received through CHANNEL_LAYERS[{ALIAS!r}]",
+        self._sending = FailureLog(f"notifications cannot be sent through CHANNEL_LAYERS[{ALIAS!r}]", late, logger=LOGGER)
+        self._receiving = FailureLog(
+            f"notifications cannot be received through CHANNEL_LAYERS[{ALIAS!r}]",
             "What other processes publish is seen up to half a second later.",
+            logger=LOGGER,
         )
         self._hinted = False
 
@@ -125,17 +127,17 @@ class LayerBell:
         """Send for ever what is queued."""
         while True:
             self.wake_sender.clear()
-            if not (names := self._outbox.take()):
+            if not (names := self._pending.take()):
                 await self.wake_sender.wait()
                 continue
-            pause = GAP
+            pause = SEND_INTERVAL
             try:
                 await self._in_time(self._layer().group_send(GROUP, self._message(names)))
-                self._sending.over()
+                self._sending.recovered()
             except Exception as error:
                 pause = self._sending.failed(error)
             finally:
-                self._outbox.sent()
+                self._pending.sent()
             await asyncio.sleep(pause)
 
     async def receive(self) -> None:
@@ -156,16 +158,16 @@ class LayerBell:
         receiving: asyncio.Future[Any] | None = None
         began = renewed = needed = time.monotonic()
         try:
-            while needed > time.monotonic() - LEAVE:
+            while needed > time.monotonic() - LEAVE_IDLE:
                 if receiving is None:
                     began, receiving = time.monotonic(), asyncio.ensure_future(layer.receive(channel))
                 # Not cancelled by a time-out: a channel of the pub/sub layer ends with the one who is cancelled waiting for it.
-                done, _ = await asyncio.wait({receiving}, timeout=RENEW)
+                done, _ = await asyncio.wait({receiving}, timeout=RENEW_INTERVAL)
                 if done:
                     self._take(receiving, began)
                     receiving = None
-                self._receiving.over()
-                if time.monotonic() - renewed >= RENEW:
+                self._receiving.recovered()
+                if time.monotonic() - renewed >= RENEW_INTERVAL:
                     await self._in_time(layer.group_add(GROUP, channel))
                     renewed = time.monotonic()
                 if self._followed():
@@ -173,9 +175,9 @@ class LayerBell:
         finally:
             if receiving is not None:
                 receiving.cancel()
-                await asyncio.wait({receiving}, timeout=QUIET)
+                await asyncio.wait({receiving}, timeout=RECEIVE_IDLE)
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(QUIET):
+                async with asyncio.timeout(RECEIVE_IDLE):
                     await layer.group_discard(GROUP, channel)
 
     async def _join(self, layer: Any) -> str:
@@ -186,7 +188,7 @@ class LayerBell:
         return channel
 
     async def _in_time(self, work: Awaitable[Any]) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LAYER_TIMEOUT):
             return await work
 
     def _take(self, receiving: asyncio.Future[Any], began: float) -> None:
@@ -194,7 +196,7 @@ class LayerBell:
         try:
             message = receiving.result()
         except Exception as error:
-            if "Timeout" not in type(error).__name__ or time.monotonic() - began < QUIET:
+            if "Timeout" not in type(error).__name__ or time.monotonic() - began < RECEIVE_IDLE:
                 raise
             self._hint(error)
             return
@@ -202,7 +204,7 @@ class LayerBell:
         if isinstance(names, list | tuple):
             followed = self._followed()
             if mine := {name for name in names if isinstance(name, str) and name in followed}:
-                self._heard(mine)
+                self._on_notify(mine)
 
     def _hint(self, error: Exception) -> None:
         if not self._hinted:
@@ -217,6 +219,7 @@ class LayerBell:
         return {"type": GROUP, "from": self._me, "topics": names}
 
     def _layer(self) -> Any:
+        # Imported on the background loop, though it takes a while, once: a script that publishes and ends can have no new thread.
         if self._made is None:
             try:
                 from channels.layers import channel_layers

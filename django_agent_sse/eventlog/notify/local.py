@@ -1,43 +1,43 @@
-"""The local bell: tells the event loops of this process that a topic has more. It carries no events."""
+"""Notifications within this process: tell its event loops that a topic has more. They carry no events of their own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from ...runtime.process import on_fork
 from ..records import Page
 
-Listener = Callable[[frozenset[str]], None]
-Taker = Callable[[list[tuple[str, Page]]], None]
-EVERY = ""
-"""No topic's name: rung for all of them."""
-OFFERS = 1_000
+OnTopics = Callable[[frozenset[str]], None]
+OnPages = Callable[[list[tuple[str, Page]]], None]
+EVERY_TOPIC = ""
+"""No topic's name: a notification for all of them."""
+MAX_PAGES = 1_000
 """Pages that wait for a loop; of more it is only told that they are there."""
 
 
-class Doorbell(Protocol):
-    """Rings for the topics that are followed in this process; a log's own. It may lose bells, but not for ever."""
+class LogNotifier(Protocol):
+    """What an event log has that is told of changes by its own store. It may lose notifications, but not for ever."""
 
     @property
     def trouble(self) -> str | None:
-        """Why it does not ring now, where it should: the kind of the error, which anybody may see."""
+        """Why no notifications come in, where they should: the kind of the error, which anybody may see."""
 
     async def follow(self, topic: str) -> None:
-        """Ring for a topic; what is read after this misses nothing. Give it back with ``unfollow``."""
+        """Have a topic's notifications; what is read after this misses nothing. Give it back with ``unfollow``."""
 
     def unfollow(self, topic: str) -> None:
-        """Ring no more for it, once as often as it was followed."""
+        """Have no more of them, once as often as it was followed."""
 
 
 def nobody(topic: str, page: Page | None = None) -> None:
-    """Tell nobody."""
+    """Notify nobody."""
 
 
-class LocalBell:
-    """Rings on every loop that listens, from any thread; once per loop tick, however often it was rung."""
+class LocalNotifier:
+    """Notifies every loop that listens, from any thread; once per loop tick, however many changes there were."""
 
     def __init__(self) -> None:
         self.reset()
@@ -45,67 +45,70 @@ class LocalBell:
     def reset(self) -> None:
         """Forget who listens, also after a fork."""
         self._lock = threading.Lock()
-        self._listeners: dict[asyncio.AbstractEventLoop, Listener] = {}
-        self._rung: dict[asyncio.AbstractEventLoop, set[str]] = {}
-        self._takers: dict[asyncio.AbstractEventLoop, Taker] = {}
-        self._offered: dict[asyncio.AbstractEventLoop, list[tuple[str, Page]]] = {}
+        self._on_topics: dict[asyncio.AbstractEventLoop, OnTopics] = {}
+        self._on_pages: dict[asyncio.AbstractEventLoop, OnPages] = {}
+        self._topics: dict[asyncio.AbstractEventLoop, set[str]] = {}
+        self._pages: dict[asyncio.AbstractEventLoop, list[tuple[str, Page]]] = {}
         self._only: dict[asyncio.AbstractEventLoop, str] = {}
 
-    def listen(self, listener: Listener, taker: Taker | None = None, *, only: str | None = None) -> None:
-        """Call ``listener`` on the running loop with the topics that were rung for. One listener per loop.
+    def listen(self, on_topics: OnTopics, on_pages: OnPages | None = None, *, only: str | None = None) -> None:
+        """Call ``on_topics`` on the running loop with the topics that changed. A loop has one listener: the last.
 
         Args:
-            listener: What hears.
-            taker: Called before it, in the order of the offers, with the log's own records that bells took along; without it,
-                the listener hears of them.
+            on_topics: What is called.
+            on_pages: Called before it, in the order in which they came, with the log's own records that notifications took along;
+                without it, ``on_topics`` is told of those topics.
             only: Wake the loop for this topic, and for no other one.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
-            for gone in [other for other in self._listeners if other.is_closed()]:
-                del self._listeners[gone]
-                for of_loop in (self._rung, self._takers, self._offered, self._only):
-                    of_loop.pop(gone, None)
-            self._listeners[loop] = listener
-            self._takers.pop(loop, None)
+            for closed in [other for other in self._on_topics if other.is_closed()]:
+                self._forget(closed)
+            self._on_topics[loop] = on_topics
+            self._on_pages.pop(loop, None)
             self._only.pop(loop, None)
             if only is not None:
                 self._only[loop] = only
-            if taker is not None:
-                self._takers[loop] = taker
+            if on_pages is not None:
+                self._on_pages[loop] = on_pages
 
-    def ring(self, topic: str) -> None:
+    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        del self._on_topics[loop]
+        for of_loop in (self._on_pages, self._topics, self._pages, self._only):
+            of_loop.pop(loop, None)
+
+    def notify(self, topic: str) -> None:
         """Say that ``topic`` has more, was closed or deleted. Never raises, never waits."""
         with self._lock:
-            for loop in self._listeners:
-                self._ring(loop, topic)
+            for loop in self._on_topics:
+                self._notify(loop, topic)
 
-    def offer(self, topic: str, page: Page | None) -> None:
-        """Ring, and pass on what the log itself has sent along. Never raises, never waits."""
+    def notify_with(self, topic: str, page: Page | None) -> None:
+        """Notify, and pass on what the log itself has sent along. Never raises, never waits."""
         if page is None:
-            return self.ring(topic)
+            return self.notify(topic)
         with self._lock:
-            for loop in self._listeners:
-                offered = self._offered.setdefault(loop, [])
-                if loop not in self._takers or len(offered) >= OFFERS:
-                    self._ring(loop, topic)
-                elif loop in self._rung or self._wake(loop):
-                    self._rung.setdefault(loop, set())
-                    offered.append((topic, page))
+            for loop in self._on_topics:
+                pages = self._pages.setdefault(loop, [])
+                if loop not in self._on_pages or len(pages) >= MAX_PAGES:
+                    self._notify(loop, topic)
+                elif loop in self._topics or self._wake(loop):
+                    self._topics.setdefault(loop, set())
+                    pages.append((topic, page))
         return None
 
-    def ring_all(self) -> None:
+    def notify_all(self) -> None:
         """Say that every topic may be another one."""
-        self.ring(EVERY)
+        self.notify(EVERY_TOPIC)
 
-    def _ring(self, loop: asyncio.AbstractEventLoop, topic: str) -> None:
-        if topic not in (EVERY, self._only.get(loop, topic)):
+    def _notify(self, loop: asyncio.AbstractEventLoop, topic: str) -> None:
+        if topic not in (EVERY_TOPIC, self._only.get(loop, topic)):
             return
-        rung = self._rung.get(loop)
-        if rung is not None:
-            rung.add(topic)
+        waiting = self._topics.get(loop)
+        if waiting is not None:  # it is woken already
+            waiting.add(topic)
         elif self._wake(loop):
-            self._rung[loop] = {topic}
+            self._topics[loop] = {topic}
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> bool:
         try:
@@ -119,14 +122,14 @@ class LocalBell:
 
     def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            rung = self._rung.pop(loop, None)
-            offered = self._offered.pop(loop, None)
-            listener, taker = self._listeners.get(loop), self._takers.get(loop)
-        if offered and taker is not None:
-            taker(offered)
-        if rung and listener is not None:
-            listener(frozenset(rung))
+            topics = self._topics.pop(loop, None)
+            pages = self._pages.pop(loop, None)
+            on_topics, on_pages = self._on_topics.get(loop), self._on_pages.get(loop)
+        if pages and on_pages is not None:
+            on_pages(pages)
+        if topics and on_topics is not None:
+            on_topics(frozenset(topics))
 
 
-bell = LocalBell()
-os.register_at_fork(after_in_child=bell.reset)
+local_notifier = LocalNotifier()
+on_fork(local_notifier.reset)

@@ -1,7 +1,7 @@
 """The poll: asks a log that other processes write to where the followed topics are, for all event loops of this one at once.
 
-Nobody needs to ring for it, so it is what makes a bell that is lost, late or broken cost latency only. It runs in the ringer's
-thread, and sleeps while nothing is followed.
+Nobody needs to notify it, so it is what makes a notification that is lost, late or broken cost latency only. It runs on the
+background loop, and sleeps while nothing is followed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from ...runtime.failure_log import FailureLog
 from ..base import EventLog
-from ..failure_log import Trouble, outage
+from ..outage import outage
 from ..records import Head
 
 SLOWEST = 0.5
 """Seconds between two questions while nothing changes."""
 FASTEST = 0.025
-"""Seconds to the next question after something changed that no bell had told of."""
+"""Seconds to the next question after something changed that no notification had told of."""
 LATE = 1.0
 """An answer that takes so many seconds is late."""
 SLOWER = 1.5
@@ -29,13 +30,13 @@ Heads = Mapping[str, Head | None]
 """Where topics are, by name; ``None`` for those that do not exist."""
 
 
-class Watch:
+class FollowedTopics:
     """The topics of one log that one event loop follows, and whom to tell where they are.
 
     Args:
         log: Where they are kept.
         loop: Whose.
-        tell: Called on that loop with the heads that changed, and with each topic's once after it was added.
+        on_change: Called on that loop with the heads that changed, and with each topic's once after it was added.
         followed: Called with this whenever a topic was added.
         idle: Called with this when nothing is followed any more.
     """
@@ -44,13 +45,13 @@ class Watch:
         self,
         log: EventLog,
         loop: asyncio.AbstractEventLoop,
-        tell: Callable[[Heads], object],
-        followed: Callable[[Watch], object],
-        idle: Callable[[Watch], object],
+        on_change: Callable[[Heads], object],
+        followed: Callable[[FollowedTopics], object],
+        idle: Callable[[FollowedTopics], object],
     ) -> None:
         self.log = log
         self.loop = loop
-        self._tell = tell
+        self._on_change = on_change
         self._followed = followed
         self._idle = idle
         self._lock = threading.Lock()
@@ -81,13 +82,13 @@ class Watch:
         with self._lock:
             return set() if self.loop.is_closed() else set(self._topics)
 
-    def tell(self, heads: Heads) -> None:
+    def notify(self, heads: Heads) -> None:
         """Pass on, from any thread, what this loop follows."""
-        mine = self.topics()
-        told = {topic: head for topic, head in heads.items() if topic in mine}
-        if told:
+        topics = self.topics()
+        mine = {topic: head for topic, head in heads.items() if topic in topics}
+        if mine:
             with contextlib.suppress(RuntimeError):  # the loop closed in between
-                self.loop.call_soon_threadsafe(self._tell, told)
+                self.loop.call_soon_threadsafe(self._on_change, mine)
 
 
 class Poll:
@@ -97,30 +98,30 @@ class Poll:
         watches: All watches of the process, at this moment.
     """
 
-    def __init__(self, watches: Callable[[], Iterable[Watch]]) -> None:
+    def __init__(self, watches: Callable[[], Iterable[FollowedTopics]]) -> None:
         self.wake = asyncio.Event()
         self.asks = False
         self._watches = watches
         self._seen: dict[EventLog, dict[str, Head | None]] = {}
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         self._pause = SLOWEST
         self._asked_at = 0.0
         self._took = 0.0
-        self._trouble = Trouble("the followed topics cannot be looked at", "", longest=5.0, logger=None)  # `outage` says it
+        self._failures = FailureLog("the followed topics cannot be looked at", "", longest=5.0, logger=None)  # `outage` says it
 
     @property
     def trouble(self) -> str:
         """What does not work now, or lags; empty where all is well. From any thread."""
-        if self._trouble.now:
-            return self._trouble.now
+        if self._failures.now:
+            return self._failures.now
         since = time.monotonic() - self._asked_at if self._asked_at else 0.0
         slowest = max(since, self._took)
         return f"the log took {slowest:.1f} s to say where the followed topics are" if slowest > LATE else ""
 
-    def told(self, topic: str) -> None:
-        """A bell rang for a topic, in any thread: its change is no reason to hurry."""
+    def notified(self, topic: str) -> None:
+        """Note, in any thread, that somebody was notified of a topic: its change is no reason to hurry."""
         if self.asks:
-            self._told.add(topic)
+            self._notified.add(topic)
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -136,7 +137,7 @@ class Poll:
         """Ask once; after how many seconds to ask again, ``None`` where nothing is followed and nothing was asked."""
         followed = self._followed()
         self._seen = {log: seen for log, seen in self._seen.items() if log in followed}
-        told, self._told = self._told, set()
+        notified, self._notified = self._notified, set()
         self.asks = bool(followed)
         if not followed:
             return None
@@ -148,12 +149,12 @@ class Poll:
             except Exception as error:
                 self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
                 outage.failed(error, topics)
-                return max(SLOWEST, self._trouble.failed(error))
+                return max(SLOWEST, self._failures.failed(error))
             finally:
                 self._asked_at, self._took = 0.0, time.monotonic() - began
-            outage.over(topics)
-            news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, told)
-        self._trouble.over()
+            outage.recovered(topics)
+            news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, notified)
+        self._failures.recovered()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)
         return self._pause
 
@@ -164,12 +165,12 @@ class Poll:
                 followed.setdefault(watch.log, set()).update(topics)
         return followed
 
-    def _compare(self, log: EventLog, heads: dict[str, Head | None], told: set[str]) -> bool:
-        """Tell who follows what changed; whether there was a change that nobody had told of."""
+    def _compare(self, log: EventLog, heads: dict[str, Head | None], notified: set[str]) -> bool:
+        """Tell who follows what changed; whether there was a change that no notification had told of."""
         seen = self._seen.get(log, {})
         self._seen[log] = heads
         changed = {topic: head for topic, head in heads.items() if topic not in seen or seen[topic] != head}
         for watch in self._watches():
             if watch.log is log:
-                watch.tell(changed)
-        return any(topic in seen and topic not in told for topic in changed)
+                watch.notify(changed)
+        return any(topic in seen and topic not in notified for topic in changed)

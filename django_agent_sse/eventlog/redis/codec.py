@@ -1,4 +1,4 @@
-"""Events as they stand in Redis and in its doorbells, and back."""
+"""Events as they stand in Redis and in its notifications, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Text: TypeAlias = bytes | str
 NONCES = 26**6
 """A nonce is a number below this in Redis, and six capital letters everywhere else."""
 INLINE = 16_384
-"""Bytes of events that a doorbell takes along; of more it tells only where they stand."""
+"""Bytes of events that a notification takes along; of more it tells only where they stand."""
 
 _THREE = tuple(a + b + c for a in ascii_uppercase for b in ascii_uppercase for c in ascii_uppercase)
 
@@ -33,14 +33,14 @@ def plain(value: Text) -> str:
 
 def arguments(events: Iterable[Event]) -> list[str]:
     """Name, data and retry of each, as the script takes them."""
-    given: list[str] = []
+    arguments: list[str] = []
     for event in events:
-        given += (
+        arguments += (
             "" if event.event is None else f":{event.event}",
             event.data,
             "" if event.retry is None else str(event.retry),
         )
-    return given
+    return arguments
 
 
 def record(entry: Sequence[object]) -> Record:
@@ -57,22 +57,22 @@ def record(entry: Sequence[object]) -> Record:
         event = stored(data, name[1:] if name else None, retry)
         return Record(int(offset), event, int(at) / 1e6, letters(int(nonce)))
     except (TypeError, ValueError) as error:
-        told = f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}"
-        raise EventUnreadable(told, int(offset)) from error
+        message = f"the entry {id!r:.60} of a topic in Redis was written by something else: {error}"
+        raise EventUnreadable(message, int(offset)) from error
 
 
-def head(found: Sequence[Text]) -> tuple[Head, str, str]:
+def head(fields: Sequence[Text]) -> tuple[Head, str, str]:
     """Where a topic is, the nonce of its top, and the epoch before its fork."""
-    epoch, floor, top, closed, nonce, forked = found
+    epoch, floor, top, closed, nonce, forked = fields
     where = Head(plain(epoch), int(floor), int(top), None if closed is None else plain(closed))
     return where, letters(int(nonce)) if nonce else "", plain(forked)
 
 
-def page(found: Sequence[object]) -> Page:
+def page(reply: Sequence[object]) -> Page:
     """What the script for reading returns."""
-    if len(found) == 1:
-        return Page(lost=plain(found[0]) == "vanished")  # type: ignore[arg-type]
-    _, where, before, entries = found
+    if len(reply) == 1:
+        return Page(lost=plain(reply[0]) == "vanished")  # type: ignore[arg-type]
+    _, where, before, entries = reply
     (epoch, floor, top, closed), nonce, forked = head(where)  # type: ignore[arg-type]
     return Page(
         epoch=epoch,
@@ -88,24 +88,24 @@ def page(found: Sequence[object]) -> Page:
 
 def _readable(entries: Sequence[Sequence[object]]) -> tuple[Record, ...]:
     """The entries up to one that cannot be read; it is an error where it is the first."""
-    found: list[Record] = []
+    records: list[Record] = []
     for entry in entries:
         try:
-            found.append(record(entry))
+            records.append(record(entry))
         except EventUnreadable:
-            if found:
+            if records:
                 break
             raise
-    return tuple(found)
+    return tuple(records)
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """What a doorbell said.
+class Notification:
+    """What a notification said.
 
     Args:
         page: The events that it took along, as the log would have given them; ``None`` where it took none.
-        epoch: The topic's; ``""`` where the bell only says: look.
+        epoch: The topic's; ``""`` where it only says: look.
         top: Where the topic ends now.
         nonce: Of its last event.
     """
@@ -116,18 +116,18 @@ class Rung:
     nonce: str = ""
 
 
-LOOK = Rung()
+LOOK = Notification()
 
 
-def rung(message: bytes) -> Rung:
-    """Read a doorbell. One that cannot be read says: look."""
+def notification(message: bytes) -> Notification:
+    """Read a notification. One that cannot be read says: look."""
     try:
-        return _rung(message)
+        return _notification(message)
     except (ValueError, IndexError):
         return LOOK
 
 
-def _rung(message: bytes) -> Rung:
+def _notification(message: bytes) -> Notification:
     line, _, rest = message.partition(b"\n")
     version, *values = line.split(b" ")
     if version != b"1":
@@ -135,7 +135,7 @@ def _rung(message: bytes) -> Rung:
     epoch, nonce, before = values[0].decode(), letters(int(values[3])), letters(int(values[4])) if values[4] != b"-" else ""
     first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
     if not count:
-        return Rung(None, epoch, top, nonce)
+        return Notification(None, epoch, top, nonce)
     records, place = [], 0
     for offset in range(first, top + 1):
         begin = rest.index(b"\n", place) + 1
@@ -148,4 +148,4 @@ def _rung(message: bytes) -> Rung:
     if len(records) != count or place != len(rest):
         return LOOK
     page = Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
-    return Rung(page, epoch, top, nonce)
+    return Notification(page, epoch, top, nonce)

@@ -49,16 +49,16 @@ class Index:
 
     def page(self, prefix: str, after: str, limit: int) -> list[str]:
         """Names that begin so, sorted, after ``after``; those that expired are struck out on the way."""
-        found: list[str] = []
+        existing: list[str] = []
         for _ in range(ROUNDS):
             low = f"({after}" if after >= prefix and after else f"[{prefix}" if prefix else "-"
             (names,) = self._pipe(("zrangebylex", self._keys.names, low, f"({prefix}\x7f" if prefix else "+", 0, STEP))
             names = [plain(name) for name in names]
-            found += self._existing(names)
-            if len(names) < STEP or len(found) >= limit:
+            existing += self._existing(names)
+            if len(names) < STEP or len(existing) >= limit:
                 break
             after = names[-1]
-        return found[:limit]
+        return existing[:limit]
 
     def count(self) -> int:
         """How many topics there are, with those that have expired since their last listing."""
@@ -119,8 +119,8 @@ class Index:
             with client.pipeline(transaction=False) as pipe:
                 for name, *args in commands:
                     getattr(pipe, name)(*args)
-                found: list[Any] = pipe.execute()
-                return found
+                replies: list[Any] = pipe.execute()
+                return replies
 
         return self._server.twice(lambda: self._server.ask(call)) if commands else []
 
@@ -131,9 +131,9 @@ def surplus(indexes: Sequence[Index], most: int, new: str) -> Iterator[str]:
     They are fewer where all others are followed; the new one stays.
     """
     for _ in range(math.ceil(sum(index.count() for index in indexes) - most)):
-        found = [one for index in indexes if (one := index.first_closed())]
-        found = found or [one for index in indexes if (one := index.longest_silent())]
-        if not found or (victim := min(found)[1]) == new:
+        candidates = [first for index in indexes if (first := index.first_closed())]
+        candidates = candidates or [first for index in indexes if (first := index.longest_silent())]
+        if not candidates or (victim := min(candidates)[1]) == new:
             return
         yield victim
 

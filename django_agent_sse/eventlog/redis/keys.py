@@ -39,12 +39,12 @@ class Keys:
         """What an idempotency key of a topic stands for; its text is hashed, for it may be anything."""
         return f"{self._tagged(topic)}:once:{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
-    def doorbell(self, topic: str) -> str:
-        """The channel on which a topic rings."""
+    def channel(self, topic: str) -> str:
+        """The channel on which a topic's notifications go out."""
         return f"{self._tagged(topic)}:bell"
 
     def probe(self, name: str) -> str:
-        """The channel on which a process rings for itself."""
+        """The channel on which a process sends messages to itself."""
         return f"{self.prefix}:probe:{name}"
 
     @property

@@ -1,4 +1,4 @@
-"""The event log in Redis or Valkey. A stream is the truth; what rings is the channel beside it, see `doorbell`."""
+"""The event log in Redis or Valkey. A stream is the truth; the channel beside it notifies, see `notifier`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict, TopicClosed
+from ...runtime.failure_log import FailureLog
+from ...runtime.pools import Pool
 from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..eviction import DELETED_FOR
-from ..failure_log import Trouble
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
 from . import codec, scripts
 from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
-from .notifications import RedisDoorbell
-from .server import WANTED, Lost, Server, servers
+from .notifications import RedisNotifier
+from .server import WANTED, ConnectionLost, Server, servers
 from .server_checks import findings
 from .shards import shard_of
 
@@ -72,12 +72,16 @@ class RedisEventLog(EventLog):
         if len({*self._nodes}) < len(self._nodes):
             raise ConfigurationError(f"{WANTED}['url'] names one server twice: {', '.join(self._nodes)}")
         self._indexes = [Index(server, self.keys) for server in self.servers]
-        self._executor = ThreadPoolExecutor(THREADS, "django_agent_sse.redis")
-        self.doorbell = self._rings = RedisDoorbell(
+        self._pool = Pool("sse-redis", THREADS)
+        self.notifier = self._notifier = RedisNotifier(
             self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
         )
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
-        self._unlisted = Trouble("topics cannot be entered in the lists", "They are published to and followed all the same.")
+        self._unlisted = FailureLog(
+            "topics cannot be entered in the lists",
+            "They are published to and followed all the same.",
+            logger="django_agent_sse.notify",
+        )
 
     def _place(self, topic: str) -> int:
         return shard_of(topic, self._nodes)
@@ -87,11 +91,11 @@ class RedisEventLog(EventLog):
 
     def _notify(self, topic: str) -> None:
         """Notify here, unless the server does, and brings the event along."""
-        if not self._rings.hears(topic):
+        if not self._notifier.notifies(topic):
             self.on_change(topic)
 
     async def _run(self, body: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, body)
+        return await asyncio.wrap_future(self._pool.submit(body))
 
     def examine(self) -> list[Finding]:
         """See ``EventLog``."""
@@ -103,14 +107,14 @@ class RedisEventLog(EventLog):
         if len(events) > BATCH:
             raise EventTooLarge(f"{len(events):,} events in one append, {BATCH:,} fit: publish in parts. Nothing was appended")
         keys = [*self.keys.topic(topic), *([self.keys.once(topic, key)] if key is not None else [])]
-        found = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
-        if found[0] == b"closed":
-            why = codec.plain(found[1])
+        reply = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
+        if reply[0] == b"closed":
+            why = codec.plain(reply[1])
             raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
-        if found[0] == b"conflict":
-            top = int(found[1])
+        if reply[0] == b"conflict":
+            top = int(reply[1])
             raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
-        _, epoch, first, last, nonce, listed = found
+        _, epoch, first, last, nonce, listed = reply
         if not listed and int(first) <= int(last):
             self._afterwards(partial(self._list, topic))
         return Appended(codec.plain(epoch), int(first), int(last), codec.letters(int(nonce)))
@@ -118,7 +122,7 @@ class RedisEventLog(EventLog):
     def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
         limits = self.limits
         return [
-            self.keys.doorbell(topic),
+            self.keys.channel(topic),
             new_epoch(),
             secrets.randbelow(codec.NONCES),
             "" if expect is None else expect,
@@ -137,13 +141,13 @@ class RedisEventLog(EventLog):
         server, began, cause = self._where(topic), time.monotonic(), None
         for _ in range(2):
             try:
-                found: list[Any] = server.run(scripts.APPEND, keys, args)
-            except Lost as lost:
+                reply: list[Any] = server.run(scripts.APPEND, keys, args)
+            except ConnectionLost as lost:
                 cause = lost.__cause__
                 args = [*args[:10], round(1e6 * (time.monotonic() - began + CLOCKS)), *args[11:]]
                 continue
-            if found[0] != b"lost":
-                return found
+            if reply[0] != b"lost":
+                return reply
         raise EventLogUnavailable(
             f"the connection to the server of {server.named} broke ({cause}) and could not be made again, or the topic is "
             "trimmed too fast to look there: whether the event was appended is not known. Publish with key=, then a second try "
@@ -170,7 +174,7 @@ class RedisEventLog(EventLog):
         except EventLogUnavailable as error:
             self._unlisted.failed(EventLogUnavailable(str(error).removesuffix(f". {NOTHING}")))
         else:
-            self._unlisted.over()
+            self._unlisted.recovered()
 
     # Read
 
@@ -179,11 +183,11 @@ class RedisEventLog(EventLog):
         return codec.page(self._where(topic).sure(scripts.READ, self.keys.topic(topic), args))
 
     def _state(self, topic: str) -> TopicState:
-        found = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
-        if not found:
+        reply = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
+        if not reply:
             return TopicState()
-        (epoch, floor, top, closed), nonce, _ = codec.head(found[0])
-        size, oldest, newest = (int(value) for value in found[1:])
+        (epoch, floor, top, closed), nonce, _ = codec.head(reply[0])
+        size, oldest, newest = (int(value) for value in reply[1:])
         kept = top - floor
         return TopicState(
             epoch=epoch,
@@ -198,19 +202,19 @@ class RedisEventLog(EventLog):
         )
 
     def _summaries(self, topics: list[str]) -> dict[str, Head]:
-        found: dict[str, Head] = {}
+        heads: dict[str, Head] = {}
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]
             metas = [self.keys.topic(topic)[0] for topic in mine]
             for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
                 if values[0] is not None:
-                    found[topic] = codec.head([*values, b""])[0]
-        return found
+                    heads[topic] = codec.head([*values, b""])[0]
+        return heads
 
     # Ends
 
     def _close(self, topic: str, reason: str) -> bool:
-        args = [self.keys.doorbell(topic), new_epoch(), reason, self._positions]
+        args = [self.keys.channel(topic), new_epoch(), reason, self._positions]
         done, listed = self._where(topic).sure(scripts.CLOSE, self.keys.topic(topic), args)
         if done or not listed:
             self._afterwards(lambda: self._list_closed(topic, new=not listed))
@@ -225,18 +229,18 @@ class RedisEventLog(EventLog):
         return self._remove(topic, remember=True)
 
     def _remove(self, topic: str, *, remember: bool) -> bool:
-        args = [self.keys.doorbell(topic), round(1000 * DELETED_FOR) if remember else 0]
+        args = [self.keys.channel(topic), round(1000 * DELETED_FOR) if remember else 0]
         done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
         self._afterwards(partial(self._indexes[self._place(topic)].discard, [topic]))
         return bool(done)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         bounds = [FOREVER if bound is None else bound for bound in (max_events, max_bytes, max_age and 1e6 * max_age)]
-        args = [self.keys.doorbell(topic), *map(repr, bounds), round(1e6 * self.limits.max_age)]
+        args = [self.keys.channel(topic), *map(repr, bounds), round(1e6 * self.limits.max_age)]
         return int(self._where(topic).sure(scripts.TRIM, self.keys.topic(topic), args))
 
     def _fork(self, topic: str, epoch: str) -> None:
-        args = [self.keys.doorbell(topic), epoch, new_epoch(), self._positions]
+        args = [self.keys.channel(topic), epoch, new_epoch(), self._positions]
         self._where(topic).sure(scripts.FORK, self.keys.topic(topic), args)
 
     # Lists

@@ -1,18 +1,18 @@
-"""One connection to one server, on which all doorbells of the process come in, and the thread that reads it.
+"""One connection to one server, on which all notifications of the process come in: a task on the background loop.
 
-The thread only compares and passes on: it never waits for a client, so that the server's buffer for this connection stays
-empty. What a doorbell cannot tell, since it may be lost, is asked for: where each topic is, every 15 to 30 seconds, for many in
-one round trip; and where nothing at all comes in, whether the connection still carries anything, by a message to itself.
+It only compares and passes on: it never waits for a client, so that the server's buffer for this connection stays empty. What a
+notification cannot tell, since it may be lost, is asked for: where each topic is, every 15 to 30 seconds, for many in one round
+trip; and where nothing at all comes in, whether the connection still carries anything, by a message to itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import heapq
 import logging
 import random
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,58 +22,67 @@ from typing import Any
 import redis
 
 from ...exceptions import EventLogUnavailable
-from ...runtime.backoff import Retrying
+from ...runtime.failure_log import FailureLog
+from ...runtime.loop import BackgroundTask, background, in_pool
 from ..records import Page
-from .codec import head, plain, rung
+from .codec import head, notification, plain
 from .keys import Keys
-from .server import Lost, Server
-from .waiting import readable
+from .pubsub_socket import ServerSocket
+from .server import ConnectionLost, Server
 
-CHECK = 30.0
+CHECK_INTERVAL = 30.0
 """Seconds after which a topic's end is asked for, less by up to a half."""
 TICK = 1.0
 """Seconds between two such questions, each for all topics whose time has come."""
-QUIET = 15.0
-"""Seconds without a message after which the process rings for itself."""
-ANSWER = 5.0
+PROBE_IDLE = 15.0
+"""Seconds without a message after which the process sends one to itself."""
+PROBE_TIMEOUT = 5.0
 """Seconds for that message to come back. When two did not, the connection is made anew."""
-MANY = 512
+MAX_TOPICS = 512
 """Topics of one command."""
-IDLE = 30.0
+UNUSED_IDLE = 30.0
 """Seconds without a followed topic after which the connection is closed."""
+FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 
-logger = logging.getLogger("django_agent_sse.bell")
+LOGGER = "django_agent_sse.notify"
+logger = logging.getLogger(LOGGER)
 
 _End = tuple[str, int, str]
 
 
-class Starved(OSError):
+class StalledConnection(OSError):
     """The connection stands, and carries nothing."""
 
 
-class Line:
-    """What rings on one server. Any thread may follow and unfollow.
+class PubSubConnection:
+    """What comes in from one server. Any thread may follow and unfollow.
 
     Args:
         server: Which one.
         keys: The names.
-        heard: Called in the line's thread with a topic, and the events that its bell took along, if it did.
+        on_notify: Called on the background loop with a topic, and with the events that came along, if they did.
     """
 
-    def __init__(self, server: Server, keys: Keys, heard: Callable[[str, Page | None], object]) -> None:
+    def __init__(self, server: Server, keys: Keys, on_notify: Callable[[str, Page | None], object]) -> None:
         self._server = server
         self._keys = keys
-        self._heard = heard
+        self._on_notify = on_notify
         self._lock = threading.Lock()
         self._followed: dict[str, int] = {}
         self._waiting: dict[str, Future[None]] = {}
         self._changed: set[str] = set()
-        self._thread: threading.Thread | None = None
-        self._bells: tuple[socket.socket, socket.socket] | None = None
-        self._retrying = Retrying(server.named)
-        self.connections = self.starvations = 0
-        # The thread's own:
-        self._connection: Any = None
+        self._task: BackgroundTask | None = None
+        self._failures = FailureLog(
+            f"notifications from the server of {server.named} do not come in",
+            "Streams stay open, and go on when they do.",
+            logger=LOGGER,
+            first=FIRST_RETRY,
+            longest=LAST_RETRY,
+        )
+        self.connections = self.stalls = 0
+        # Used on the background loop only:
+        self._news = asyncio.Event()
+        self._socket: ServerSocket | None = None
         self._probe = keys.probe(secrets.token_hex(8))
         self._topics: dict[str, str] = {}
         self._acknowledged: set[str] = set()
@@ -84,30 +93,37 @@ class Line:
 
     @property
     def up(self) -> bool:
-        """Whether doorbells come in now, as far as that can be known."""
-        return self._connection is not None
+        """Whether notifications come in now, as far as that can be known."""
+        return self._socket is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a task."""
+        return self._task is not None
 
     @property
     def trouble(self) -> str | None:
         """The kind of the error for which they do not, where they should: where anything is followed."""
-        return self._retrying.why if self._followed else None
+        return self._failures.kind if self._followed else None
 
     def follow(self, topic: str) -> Future[None] | None:
-        """Have a topic's doorbell; done when nothing that is published from now on can be missed, ``None`` where that is so."""
+        """Have a topic's notifications.
+
+        Returns:
+            What is done when nothing that is published from now on can be missed; ``None`` where there is nothing to wait for.
+        """
         with self._lock:
             count = self._followed[topic] = self._followed.get(topic, 0) + 1
             if count > 1:
                 return self._waiting.get(topic)
             self._changed.add(topic)
             waiting = None
-            if self._retrying.why is None:  # else it is not worth waiting for
+            if self._failures.kind is None:  # else it is not worth waiting for
                 waiting = self._waiting[topic] = Future()
-            if self._thread is None:
-                self._bells = socket.socketpair()
-                self._bells[0].setblocking(False)
-                self._thread = threading.Thread(target=self._run, name="django_agent_sse.redis.line", daemon=True)
-                self._thread.start()
-        self._wake()
+            if self._task is None or self._task.done:
+                self._news = asyncio.Event()  # that of the task before belongs to its loop, which may be another one
+                self._task = background.start(f"notifications of {self._server.named}", self._run)
+            self._task.call(self._news.set)
         return waiting
 
     def unfollow(self, topic: str) -> None:
@@ -121,101 +137,96 @@ class Line:
             self._waiting.pop(topic, None)
             self._changed.add(topic)
 
-    def _wake(self) -> None:
-        bells = self._bells
-        if bells is not None:
-            with contextlib.suppress(OSError):  # it is full, and so will be read, or closed, and the thread with it has ended
-                bells[1].send(b"!")
+    # On the background loop
 
-    # The thread
+    async def _run(self) -> None:
+        try:
+            while not self._is_over():
+                try:
+                    await self._connect()
+                    await self._serve()
+                except Exception as error:  # without this task nobody would hear anything any more
+                    if not isinstance(error, redis.exceptions.RedisError | OSError):
+                        logger.exception("reading the notifications of %s failed; it goes on", self._server.named)
+                    self._disconnect()
+                    self._news.clear()
+                    if self._followed:
+                        pause = self._failures.failed(error)
+                        self._release_all()
+                        await self._wait(pause)
+        finally:
+            self._disconnect()
 
-    def _run(self) -> None:
-        while not self._over():
-            try:
-                self._connect()
-                self._serve()
-            except Exception as error:  # without this thread nobody would hear anything any more
-                if not isinstance(error, redis.exceptions.RedisError | OSError):
-                    logger.exception("reading the doorbells of %s failed; it goes on", self._server.named)
-                self._hang_up()
-                pause = self._retrying.failed(error)
-                self._answer_all()
-                readable([self._sleeping()], pause)
-
-    def _sleeping(self) -> socket.socket:
-        assert self._bells is not None
-        return self._bells[0]
-
-    def _over(self) -> bool:
-        """Whether nobody follows anything any more; then the thread ends."""
+    def _is_over(self) -> bool:
+        """Whether nobody follows anything any more; then the task ends."""
         with self._lock:
             if self._followed:
                 return False
-            for bell in self._bells or ():
-                bell.close()
-            self._thread = self._bells = None
+            self._task = None
             return True
 
-    def _connect(self) -> None:
-        self._connection = connection = self._server.connection()
-        connection.connect()
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
+    async def _connect(self) -> None:
+        connection = self._server.connection()
+        await in_pool(connection.connect)
+        self._socket = ServerSocket(connection, self._take, self._news.set)
         self.connections += 1
-        connection.send_command("SUBSCRIBE", self._probe)
+        self._socket.send("SUBSCRIBE", self._probe)
         self._acknowledged.clear()
         with self._lock:
             self._changed |= self._followed.keys()
         self._last_heard, self._unanswered = time.monotonic(), 0
 
-    def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
+    def _disconnect(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
 
-    def _answer_all(self) -> None:
+    def _release_all(self) -> None:
         """Let nobody wait for a server that is away: who follows reads then, and is told again when the server is back."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
-            _answer(future)
+            _release(future)
 
-    def _serve(self) -> None:
-        connection, idle_since = self._connection, None
+    async def _serve(self) -> None:
+        socket, idle_since = self._socket, None
+        assert socket is not None
         while True:
-            self._subscribe(connection)
-            while connection.can_read(timeout=0):
-                self._take(connection.read_response())
+            self._news.clear()
+            socket.check()
+            self._subscribe(socket)
             now = time.monotonic()
             if now >= self._next_tick:
                 self._next_tick = now + TICK
-                self._check(now)
-                self._listen_to_itself(now)
+                await self._check(now)
+                await self._probe_connection(now)
             idle_since = None if self._followed else idle_since or now
-            if idle_since is not None and now - idle_since > IDLE:
-                self._hang_up()
+            if idle_since is not None and now - idle_since > UNUSED_IDLE:
+                self._disconnect()
                 return
-            self._sleep(connection, max(0.0, self._next_tick - time.monotonic()))
-
-    def _sleep(self, connection: Any, seconds: float) -> None:
-        bell = self._sleeping()
-        if bell in readable([connection._sock, bell], seconds):  # a test pins this attribute of redis-py's
-            bell.recv(4096)
+            await self._wait(max(0.0, self._next_tick - time.monotonic()))
 
     # What is followed
 
-    def _subscribe(self, connection: Any) -> None:
+    def _subscribe(self, socket: ServerSocket) -> None:
         with self._lock:
             changed, self._changed = self._changed, set()
             wanted = [topic for topic in changed if topic in self._followed]
             unwanted = [topic for topic in changed if topic not in self._followed]
         for topic in wanted:
-            self._topics[self._keys.doorbell(topic)] = topic
+            self._topics[self._keys.channel(topic)] = topic
         new = [topic for topic in wanted if topic not in self._acknowledged]
         old = [topic for topic in unwanted if topic in self._acknowledged]
         for verb, topics in (("SUBSCRIBE", new), ("UNSUBSCRIBE", old)):
-            for start in range(0, len(topics), MANY):
-                connection.send_command(verb, *map(self._keys.doorbell, topics[start : start + MANY]))
+            for start in range(0, len(topics), MAX_TOPICS):
+                socket.send(verb, *map(self._keys.channel, topics[start : start + MAX_TOPICS]))
         for topic in unwanted:
-            self._topics.pop(self._keys.doorbell(topic), None)
+            self._topics.pop(self._keys.channel(topic), None)
             self._ends.pop(topic, None)
             self._acknowledged.discard(topic)
 
@@ -224,51 +235,59 @@ class Line:
         self._last_heard, self._unanswered = time.monotonic(), 0
         topic = self._topics.get(channel)
         if channel == self._probe and kind == b"subscribe":
-            self._retrying.over()
+            self._failures.recovered()
         elif topic is None:
             return
         elif kind == b"message":
-            told = rung(message[2])
-            if told.epoch:
-                self._ends[topic] = (told.epoch, told.top, told.nonce)
-            self._heard(topic, told.page)
+            came = notification(message[2])
+            if came.epoch:
+                self._ends[topic] = (came.epoch, came.top, came.nonce)
+            self._on_notify(topic, came.page)
         elif kind == b"subscribe":
             self._acknowledge(topic)
 
     def _acknowledge(self, topic: str) -> None:
-        """From now on its doorbells come in. Who followed it meanwhile may have missed some: its end is asked for at once."""
+        """From now on its notifications come in. Who followed it meanwhile may have missed some: its end is asked for at once."""
         self._acknowledged.add(topic)
         with self._lock:
             waiting = self._waiting.pop(topic, None)
         if waiting is not None:
-            _answer(waiting)
-        again = 0.0 if waiting is None else time.monotonic() + CHECK * random.uniform(0.5, 1)
-        self._next_tick = min(self._next_tick, again)
+            _release(waiting)
+        again = 0.0 if waiting is None else time.monotonic() + CHECK_INTERVAL * random.uniform(0.5, 1)
         heapq.heappush(self._due, (again, topic))
+        if again < self._next_tick:
+            self._next_tick = again
+            self._news.set()
 
-    # What a doorbell cannot tell
+    # What a notification cannot tell
 
-    def _check(self, now: float) -> None:
-        """Ask where the topics are whose time has come; ring for those that are elsewhere than their last doorbell said."""
+    async def _check(self, now: float) -> None:
+        """Ask where the topics are whose time has come; notify those that are elsewhere than their last notification said."""
         due: set[str] = set()
-        while self._due and self._due[0][0] <= now and len(due) < MANY:
+        while self._due and self._due[0][0] <= now and len(due) < MAX_TOPICS:
             _, topic = heapq.heappop(self._due)
             if topic in self._acknowledged:
                 due.add(topic)
         if not due:
             return
         topics = sorted(due)
-        try:
-            found = self._server.ends([self._keys.topic(topic)[0] for topic in topics])
-        except (EventLogUnavailable, Lost):
-            found = None
+        known = [self._ends.get(topic) for topic in topics]
+        answers = await self._ask_ends([self._keys.topic(topic)[0] for topic in topics])
         for place, topic in enumerate(topics):
-            pause = TICK if found is None else CHECK * random.uniform(0.5, 1)
+            pause = TICK if answers is None else CHECK_INTERVAL * random.uniform(0.5, 1)
             heapq.heappush(self._due, (now + pause, topic))
-            if found is not None:
-                self._compare(topic, found[place])
+            # One that has changed since the question was notified of: the answer may be older than that.
+            if answers is not None and topic in self._acknowledged and self._ends.get(topic) == known[place]:
+                self._compare(topic, answers[place])
         if self._due[0][0] <= now:
             self._next_tick = now
+
+    async def _ask_ends(self, metas: list[str]) -> list[Any] | None:
+        """Return what `Server.ends` does; ``None`` while the server cannot be asked."""
+        try:
+            return await in_pool(lambda: self._server.ends(metas))
+        except (EventLogUnavailable, ConnectionLost):
+            return None
 
     def _compare(self, topic: str, values: list[Any]) -> None:
         end: _End = ("", 0, "")
@@ -277,22 +296,22 @@ class Line:
             end = (where.epoch, where.top, nonce + (where.closed or ""))
         if self._ends.get(topic) != end:
             self._ends[topic] = end
-            self._heard(topic, None)
+            self._on_notify(topic, None)
 
-    def _listen_to_itself(self, now: float) -> None:
+    async def _probe_connection(self, now: float) -> None:
         """A connection can stand and carry nothing: that of a primary that is none any more, or through a broken middle."""
-        if now - self._last_heard < QUIET + self._unanswered * ANSWER:
+        if now - self._last_heard < PROBE_IDLE + self._unanswered * PROBE_TIMEOUT:
             return
         if self._unanswered >= 2:
-            self.starvations += 1
-            raise Starved("the connection for doorbells stands, but carries nothing")
-        try:
-            self._server.ask(lambda client: client.publish(self._probe, ""))
-        except (EventLogUnavailable, Lost):
-            return  # there is nothing to hear of either
+            self.stalls += 1
+            raise StalledConnection("the connection for notifications stands, but carries nothing")
         self._unanswered += 1
+        try:
+            await in_pool(lambda: self._server.ask(lambda client: client.publish(self._probe, "")))
+        except (EventLogUnavailable, ConnectionLost):
+            self._unanswered = max(0, self._unanswered - 1)  # there is nothing to hear of either
 
 
-def _answer(waiting: Future[None]) -> None:
+def _release(waiting: Future[None]) -> None:
     with contextlib.suppress(InvalidStateError):  # who waited was cancelled
         waiting.set_result(None)

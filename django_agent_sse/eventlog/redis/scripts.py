@@ -81,7 +81,7 @@ APPEND = _script(
     """
 -- KEYS: hash, stream, and what stands for the idempotency key, if there is one
 -- ARGV: channel, new epoch, nonce, expected top, window of the key (ms), events, bytes and age (µs) to keep, how long positions
--- are kept (ms), bytes that the doorbell takes along, how long ago the first try began (µs) or 0; then name, data and retry of
+-- are kept (ms), bytes that a notification takes, how long ago the first try began (µs) or 0; then name, data and retry of
 -- each event
 local channel, new, nonce, expect = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local most, room, age, inline = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
@@ -124,7 +124,7 @@ if not m.epoch then
 end
 if m.top == m.floor then m.oldest = now end
 local first, at, inlined, total = m.top + 1, text(now), {}, 0
-local before = m.nonce ~= '' and m.nonce or '-'  -- who takes the event from the doorbell can prove that it is the next one
+local before = m.nonce ~= '' and m.nonce or '-'  -- who takes the event from the notification can prove that it is the next one
 for i = 12, #ARGV, 3 do
   local name, data, retry = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   m.top = m.top + 1
@@ -144,9 +144,9 @@ if KEYS[3] then
   redis.call('SET', KEYS[3], m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce, 'PX', ARGV[5])
 end
 local count = total <= inline and m.top - first + 1 or 0
-local rung = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce .. ' ' .. before .. ' ' .. text(m.floor)
+local lead = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce .. ' ' .. before .. ' ' .. text(m.floor)
              .. ' ' .. at .. ' ' .. count .. '\\n'
-redis.call('PUBLISH', channel, count > 0 and rung .. table.concat(inlined) or rung)
+redis.call('PUBLISH', channel, count > 0 and lead .. table.concat(inlined) or lead)
 return done(m.epoch, text(first), text(m.top), nonce)
 """,
 )

@@ -35,7 +35,7 @@ WANTED = "AGENT_SSE['EVENT_LOG']['OPTIONS']"
 _T = TypeVar("_T")
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection broke after something had been sent: whether it was done is not known."""
 
 
@@ -73,7 +73,7 @@ class Server:
 
         Raises:
             EventLogUnavailable: It was not run.
-            Lost: Perhaps it was.
+            ConnectionLost: Perhaps it was.
         """
         try:
             return self.ask(lambda client: client.evalsha(script.digest, len(keys), *keys, *args))
@@ -93,7 +93,7 @@ class Server:
         for _ in range(2):
             try:
                 return call()
-            except Lost as lost:
+            except ConnectionLost as lost:
                 cause = lost.__cause__
         raise self.unavailable(cause)
 
@@ -101,11 +101,11 @@ class Server:
         """Use the client.
 
         Raises:
-            EventLogUnavailable, Lost: See ``run``.
+            EventLogUnavailable, ConnectionLost: See ``run``.
         """
         probing = self._begin()
         try:
-            found = call(self.client)
+            answer = call(self.client)
         except (
             redis.exceptions.BusyLoadingError,
             redis.exceptions.AuthenticationError,
@@ -114,7 +114,7 @@ class Server:
             raise self.unavailable(error) from error
         except (redis.exceptions.ConnectionError, OSError) as error:
             if _was_sent(error):
-                raise Lost from error
+                raise ConnectionLost from error
             raise self.unavailable(error) from error
         except redis.exceptions.RedisError as error:
             self._why = ""
@@ -123,7 +123,7 @@ class Server:
             raise EventLogUnavailable(explained(error, self.named)) from error
         else:
             self._why = ""
-            return found
+            return answer
         finally:
             if probing:
                 self._probing = False
@@ -148,15 +148,15 @@ class Server:
         """Epoch, floor, top, reason and nonce in each of these hashes, in one round trip.
 
         Raises:
-            EventLogUnavailable, Lost: See ``run``.
+            EventLogUnavailable, ConnectionLost: See ``run``.
         """
 
         def ask(client: Any) -> list[Any]:
             with client.pipeline(transaction=False) as pipe:
                 for meta in metas:
                     pipe.hmget(meta, "e", "f", "s", "c", "n")
-                found: list[Any] = pipe.execute()
-                return found
+                ends: list[Any] = pipe.execute()
+                return ends
 
         return self.ask(ask) if metas else []
 
@@ -192,9 +192,9 @@ def servers(cache: str | None, url: str | Sequence[str] | None) -> list[Server]:
     if url is None:
         return [of_cache(cache)] if cache is not None else []
     urls = [*url] if isinstance(url, list | tuple) else [url]
-    if not urls or any(one in urls[:place] for place, one in enumerate(urls)):
+    if not urls or any(item in urls[:place] for place, item in enumerate(urls)):
         raise ConfigurationError(f"{WANTED}['url'] is {len(urls)} URLs, some twice; each server stands there once")
-    return [of_url(one, f"{WANTED}['url']" + (f"[{place}]" if len(urls) > 1 else "")) for place, one in enumerate(urls)]
+    return [of_url(item, f"{WANTED}['url']" + (f"[{place}]" if len(urls) > 1 else "")) for place, item in enumerate(urls)]
 
 
 def of_url(url: object, named: str) -> Server:

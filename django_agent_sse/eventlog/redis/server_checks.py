@@ -9,7 +9,7 @@ import redis
 
 from ...exceptions import EventLogUnavailable
 from ..records import Finding
-from .server import Lost, Server
+from .server import ConnectionLost, Server
 
 OLDEST = (6, 2)
 """The first Redis that trims a stream by its ids."""
@@ -19,45 +19,45 @@ CANNOT_TELL = "?"
 def findings(server: Server) -> Iterator[Finding]:
     """What bears on the log's promise; one finding where the server cannot be asked."""
     try:
-        told = server.twice(lambda: server.ask(_told))
-    except (EventLogUnavailable, Lost) as error:
+        info = server.twice(lambda: server.ask(_info))
+    except (EventLogUnavailable, ConnectionLost) as error:
         yield Finding(kind="unusable", about=str(error), hint="Nothing can be published or followed until that is fixed.")
         return
-    yield from _unusable(server.named, told)
-    yield from _evicts(server.named, told)
-    yield from _forgets(server.named, told)
+    yield from _unusable(server.named, info)
+    yield from _evicts(server.named, info)
+    yield from _forgets(server.named, info)
 
 
-def _told(client: Any) -> dict[str, Any]:
-    told: dict[str, Any] = client.info("everything")
+def _info(client: Any) -> dict[str, Any]:
+    info: dict[str, Any] = client.info("everything")
     try:
-        told["save"] = client.config_get("save").get("save", CANNOT_TELL)
+        info["save"] = client.config_get("save").get("save", CANNOT_TELL)
     except redis.exceptions.ResponseError:  # hosted servers have no CONFIG, or not for everybody
-        told["save"] = CANNOT_TELL
-    return told
+        info["save"] = CANNOT_TELL
+    return info
 
 
-def _unusable(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
-    version = str(told.get("redis_version", "0"))
+def _unusable(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         yield Finding(
             kind="unusable", about=f"the server of {named} is Redis {version}", hint="Take Redis 6.2 or Valkey 7.2, at least."
         )
-    if told.get("cluster_enabled"):
+    if info.get("cluster_enabled"):
         yield Finding(
             kind="unusable",
             about=f"the server of {named} is part of a Redis Cluster, which is not supported",
             hint="List several single servers in 'url' instead: topics are dealt out among them.",
         )
-    if told.get("role") == "slave":
+    if info.get("role") == "slave":
         yield Finding(
             kind="unusable", about=f"the server of {named} is a read-only replica", hint="Name the primary, or Sentinels."
         )
 
 
-def _evicts(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
-    policy = told.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and told.get("maxmemory", 0) > 0:
+def _evicts(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and info.get("maxmemory", 0) > 0:
         yield Finding(
             kind="evicts",
             about=f"the server of {named} makes room by evicting keys (maxmemory-policy {policy}). All keys of topics expire, so "
@@ -67,12 +67,12 @@ def _evicts(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _forgets(named: str, told: Mapping[str, Any]) -> Iterator[Finding]:
-    if told.get("aof_enabled") or told["save"] == CANNOT_TELL:
+def _forgets(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    if info.get("aof_enabled") or info["save"] == CANNOT_TELL:
         return
-    if told["save"]:
+    if info["save"]:
         what = (
-            f"the server of {named} writes snapshots only (save {told['save']}): when it crashes, what was published since the "
+            f"the server of {named} writes snapshots only (save {info['save']}): when it crashes, what was published since the "
             "last one is gone, and followers are told (sse.gap, reason fork)"
         )
     else:

@@ -19,7 +19,7 @@ from django_agent_sse.eventlog.database.serialization import pack, unpack
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable
 from django_agent_sse.models import LogKey, LogRow, LogTopic
 from django_agent_sse.runtime import pools
-from django_agent_sse.runtime.pools import Threads, give_connections_back, readers
+from django_agent_sse.runtime.pools import Pool, give_connections_back, readers
 from django_agent_sse.wire.event import Event
 from tests.inprocess import eventually
 
@@ -367,8 +367,8 @@ def test_under_a_loop_that_a_thread_waits_for_it_is_read_by_that_thread(log: Dat
 
 
 async def test_threads_end_after_the_quiet_time_and_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "QUIET_SECONDS", 0.05)
-    own = Threads("test-own", 2)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.05)
+    own = Pool("test-own", 2)
 
     def running() -> int:
         return sum(one.name == "test-own" for one in threading.enumerate())
@@ -414,13 +414,13 @@ def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.Monk
         original = connection.close
         connection.close = lambda: (closed.append(time.monotonic()), original())[1]  # type: ignore[method-assign]
 
-    own = Threads("test-own", 1)
+    own = Pool("test-own", 1)
     own.submit(use).result(5)
     own.submit(lambda: None).result(5)
     assert closed, "it was closed before the next piece of work"
     monkeypatch.setattr(pools, "under_test", lambda: False)
-    monkeypatch.setattr(pools, "QUIET_SECONDS", 0.2)
-    other = Threads("test-other", 1)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.2)
+    other = Pool("test-other", 1)
     other.submit(use).result(5)
     closed.clear()
     for _ in range(5):

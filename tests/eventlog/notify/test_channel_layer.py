@@ -1,4 +1,4 @@
-"""The bell through real channel layers: it hastens, and whatever happens to it loses nothing."""
+"""Notifications through real channel layers: they hasten, and whatever happens to them loses nothing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from django.test import override_settings
 
 from django_agent_sse.eventlog.notify import channel_layer as layer_module
 from django_agent_sse.eventlog.notify import poll as poll_module
-from django_agent_sse.eventlog.notify.channel_layer import GROUP, Outbox
-from django_agent_sse.eventlog.notify.local import LocalBell
-from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.eventlog.notify.channel_layer import GROUP, PendingTopics
+from django_agent_sse.eventlog.notify.local import LocalNotifier
+from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Follower
 from django_agent_sse.wire.event import Event
@@ -37,16 +37,16 @@ class Process:
     """What a process has one of each of; several of them are here in one."""
 
     def __init__(self, file: Path) -> None:
-        self.bell = LocalBell()
-        self.ringer = Ringer(self.bell)
+        self.local = LocalNotifier()
+        self.notifier = Notifier(self.local)
         self.log = SharedEventLog(str(file))
-        self.log.on_change = self.ringer.changed
+        self.log.on_change = self.notifier.notify
         self.heard: set[str] = set()
         self.rings = 0
 
     def follow(self, *topics: str) -> None:
-        self.bell.listen(self._hear)
-        watch = self.ringer.watch(self.log, lambda _: None)
+        self.local.listen(self._hear)
+        watch = self.notifier.watch(self.log, lambda _: None)
         for topic in topics:
             watch.add(topic)
 
@@ -65,7 +65,7 @@ async def process(tmp_path: Path) -> AsyncIterator[Callable[[], Process]]:
 
     yield make
     for one in made:
-        await asyncio.to_thread(one.ringer.reset)
+        await asyncio.to_thread(one.notifier.reset)
 
 
 @pytest.fixture
@@ -88,12 +88,12 @@ async def until_heard(here: Process, there: Process, topic: str = "a") -> None:
     here.heard.discard(topic)
     async with asyncio.timeout(PATIENCE):
         while topic not in here.heard:
-            there.ringer.changed(topic)
+            there.notifier.notify(topic)
             await asyncio.sleep(0.02)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "django_agent_sse.bell"]
+    return [record.getMessage() for record in caplog.records if record.name == "django_agent_sse.notify"]
 
 
 @BACKENDS
@@ -104,8 +104,8 @@ async def test_a_ring_is_heard_by_another_process_that_follows(
         here, there = process(), process()
         here.follow("a", "b")
         await until_heard(here, there)
-        there.ringer.changed("b")
-        there.ringer.changed("c")
+        there.notifier.notify("b")
+        there.notifier.notify("c")
         await eventually("it is heard", lambda: "b" in here.heard, PATIENCE)
         await until_heard(here, there)
         assert "c" not in here.heard, "nobody here follows it"
@@ -130,18 +130,18 @@ async def test_a_script_whose_layer_is_down_publishes_and_ends(tmp_path: Path) -
     layers = through("redis://127.0.0.1:1/0")
     code = """
     import logging
-    logging.getLogger("django_agent_sse.bell").addHandler(logging.StreamHandler(sys.stdout))
+    logging.getLogger("django_agent_sse.notify").addHandler(logging.StreamHandler(sys.stdout))
     began = time.monotonic()
     for number in range(20):
         publish("a", str(number))
-    while not ringer.troubles():  # a busy machine takes more than the second that the end waits for, to import the layer
+    while not notifier.troubles():  # a busy machine takes more than the second that the end waits for, to import the layer
         time.sleep(0.01)
     import atexit
     atexit.register(lambda: print(time.monotonic() - began < 30))
     """
     printed = await run(code, AGENT_SSE=shared(tmp_path / "log"), CHANNEL_LAYERS=layers)
     assert SharedEventLog(str(tmp_path / "log")).state("a").top == 20
-    assert printed.count("bells cannot be sent") == 1
+    assert printed.count("notifications cannot be sent") == 1
     assert printed.endswith("True\n")
 
 
@@ -151,10 +151,10 @@ async def test_its_own_rings_are_not_heard_again(redis_url: str, process: Callab
         here.follow("a", "b")
         await until_heard(here, there)
         rings = here.rings
-        here.ringer.changed("b")
+        here.notifier.notify("b")
         await eventually("it is heard once", lambda: here.rings > rings, PATIENCE)
-        assert await asyncio.to_thread(here.ringer.flush, PATIENCE)
-        there.ringer.changed("a")
+        assert await asyncio.to_thread(here.notifier.flush, PATIENCE)
+        there.notifier.notify("a")
         await eventually("another one's is heard", lambda: here.rings == rings + 2, PATIENCE)
 
 
@@ -168,7 +168,7 @@ async def test_what_is_published_fast_is_told_of_in_few_messages(
         await until_heard(here, there)
         rings = here.rings
         for topic in topics * 5:
-            there.ringer.changed(topic)
+            there.notifier.notify(topic)
         await eventually("all are heard", lambda: here.heard >= {*topics}, PATIENCE)
         assert here.rings - rings < 300
 
@@ -192,7 +192,7 @@ async def test_messages_that_nobody_should_send_change_nothing(
         assert said(caplog) == []
         await stranger._get_layer()._shards[0]._redis.publish(stranger._get_layer()._get_group_channel_name(GROUP), b"\xc1\x00")
         await until_heard(here, there)
-        assert [text.partition(" through")[0] for text in said(caplog)][:1] == ["bells cannot be received"]
+        assert [text.partition(" through")[0] for text in said(caplog)][:1] == ["notifications cannot be received"]
         await stranger.flush()
 
 
@@ -202,7 +202,7 @@ async def test_a_layer_that_is_stopped_and_started_loses_nothing(
 ) -> None:
     with override_settings(CHANNEL_LAYERS=through(redis.url, backend)):
         here, there = process(), process()
-        feeds = Feeds(here.log, here.bell, here.ringer)
+        feeds = Feeds(here.log, here.local, here.notifier)
         feed = await feeds.open("a")
         follower = Follower(feed)
         numbers = iter(range(10_000))
@@ -227,7 +227,7 @@ async def test_a_layer_that_is_stopped_and_started_loses_nothing(
         other = process()
         other.follow("b")
         await until_heard(other, there, "b")  # it rings again
-        for trouble in ("bells cannot be sent", "bells cannot be received"):
+        for trouble in ("notifications cannot be sent", "notifications cannot be received"):
             begun = [text for text in said(caplog) if text.startswith(trouble)]
             assert len(begun) <= 3, begun  # once for each of the processes that are here together
 
@@ -235,7 +235,7 @@ async def test_a_layer_that_is_stopped_and_started_loses_nothing(
 async def test_of_a_layer_that_loses_and_doubles_messages_nothing_is_lost(redis_url: str, process: Callable[[], Process]) -> None:
     with override_settings(CHANNEL_LAYERS=through(redis_url, "tests.eventlog.layers.Lossy")):
         here, publishers = process(), [process(), process()]
-        feeds = Feeds(here.log, here.bell, here.ringer)
+        feeds = Feeds(here.log, here.local, here.notifier)
         followers = {topic: Follower(await feeds.open(topic)) for topic in ("a", "b", "c")}
 
         async def publish(number: int) -> None:
@@ -258,7 +258,7 @@ async def test_of_a_layer_that_loses_and_doubles_messages_nothing_is_lost(redis_
 async def test_a_redis_that_has_forgotten_the_group_is_told_again(
     redis: Redis, process: Callable[[], Process], no_poll: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layer_module, "RENEW", 0.1)
+    monkeypatch.setattr(layer_module, "RENEW_INTERVAL", 0.1)
     with override_settings(CHANNEL_LAYERS=through(redis.url, CORE)):
         here, there = process(), process()
         here.follow("a")
@@ -301,8 +301,8 @@ async def test_consumers_of_the_project_receive_beside_it(redis_url: str, proces
 async def test_the_group_is_left_where_nothing_is_followed(
     redis_url: str, process: Callable[[], Process], no_poll: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layer_module, "RENEW", 0.05)
-    monkeypatch.setattr(layer_module, "LEAVE", 0.1)
+    monkeypatch.setattr(layer_module, "RENEW_INTERVAL", 0.05)
+    monkeypatch.setattr(layer_module, "LEAVE_IDLE", 0.1)
     with override_settings(CHANNEL_LAYERS=through(redis_url, CORE)):
         here, there = process(), process()
         here.follow("a")
@@ -314,14 +314,14 @@ async def test_the_group_is_left_where_nothing_is_followed(
             return found
 
         assert await members() == 1, "who only publishes is no member"
-        for watch in here.ringer.watches():
+        for watch in here.notifier.watches():
             watch.clear()
         async with asyncio.timeout(PATIENCE):
             while await members():  # noqa: ASYNC110  it is in Redis
                 await asyncio.sleep(0.02)
         here.follow("a")
         await until_heard(here, there)
-        await asyncio.to_thread(here.ringer.reset)
+        await asyncio.to_thread(here.notifier.reset)
         assert await members() == 0, "nor is who has ended"
         await stranger.close_pools()
 
@@ -345,14 +345,14 @@ async def test_a_forked_child_has_a_layer_of_its_own_and_leaves_the_parents_alon
     code = """
     import gc, warnings
     warnings.simplefilter("ignore")
-    from django_agent_sse.eventlog import poll
-    from django_agent_sse.eventlog.notify.local import bell
+    from django_agent_sse.eventlog.notify import poll
+    from django_agent_sse.eventlog.notify.local import local_notifier
     poll.SLOWEST = poll.FASTEST = 3600.0
 
     async def hear(topic, times):
         heard = asyncio.Queue()
-        bell.listen(heard.put_nowait)
-        watch = ringer.watch(event_log(), lambda _: None)
+        local_notifier.listen(heard.put_nowait)
+        watch = notifier.watch(event_log(), lambda _: None)
         watch.add(topic)
         for _ in range(times):
             await asyncio.wait_for(heard.get(), 30)
@@ -363,9 +363,9 @@ async def test_a_forked_child_has_a_layer_of_its_own_and_leaves_the_parents_alon
     if not child:
         gc.collect()
         asyncio.run(hear("a", 3))
-        ringer.changed("b")
-        assert ringer.flush(10)
-        ringer.reset()
+        notifier.notify("b")
+        assert notifier.flush(10)
+        notifier.reset()
         gc.collect()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
@@ -379,7 +379,7 @@ async def test_a_forked_child_has_a_layer_of_its_own_and_leaves_the_parents_alon
         here.follow("b", "c")
         running = asyncio.create_task(run(code, AGENT_SSE=shared(tmp_path / "log"), CHANNEL_LAYERS=layers))
         while not running.done():
-            there.ringer.changed("a")
+            there.notifier.notify("a")
             await asyncio.sleep(0.02)
         assert await running == "fine\n"
         await eventually("child and parent were heard", lambda: here.heard >= {"b", "c"}, PATIENCE)
@@ -396,21 +396,21 @@ async def test_there_is_one_thread_however_often_it_is_used(redis_url: str, proc
     with override_settings(CHANNEL_LAYERS=through(redis_url)):
         here = process()
         here.follow("a")
-        here.ringer.changed("a")
-        assert await asyncio.to_thread(here.ringer.flush, PATIENCE)
-        thread, count = here.ringer.thread, threading.active_count()
+        here.notifier.notify("a")
+        assert await asyncio.to_thread(here.notifier.flush, PATIENCE)
+        thread, count = here.notifier.thread, threading.active_count()
         for number in range(200):
-            here.ringer.changed(f"topic.{number}")
+            here.notifier.notify(f"topic.{number}")
             here.follow(f"topic.{number}")
-        assert await asyncio.to_thread(here.ringer.flush, PATIENCE)
-        assert here.ringer.thread is thread
+        assert await asyncio.to_thread(here.notifier.flush, PATIENCE)
+        assert here.notifier.thread is thread
         assert threading.active_count() <= count + 2, "but for those of executors"
 
 
 def test_names_wait_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_module, "QUEUED", 3)
-    monkeypatch.setattr(layer_module, "NAMES", 2)
-    outbox = Outbox()
+    monkeypatch.setattr(layer_module, "MAX_PENDING", 3)
+    monkeypatch.setattr(layer_module, "MAX_NAMES", 2)
+    outbox = PendingTopics()
     assert outbox.put("a")
     assert not outbox.put("b")
     for name in ("c", "d", "a"):

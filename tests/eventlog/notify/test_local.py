@@ -1,4 +1,4 @@
-"""The bell: who listens is told once per tick, on its own loop, from any thread."""
+"""Notifications in one process: who listens is told once per tick, on its own loop, from any thread."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ import threading
 
 import pytest
 
-from django_agent_sse.eventlog.notify.local import EVERY, LocalBell, bell
+from django_agent_sse.eventlog.notify.local import EVERY_TOPIC, LocalNotifier, local_notifier
 
 
 @pytest.fixture
-def own() -> LocalBell:
-    return LocalBell()
+def own() -> LocalNotifier:
+    return LocalNotifier()
 
 
-async def test_many_rings_of_a_tick_are_told_once(own: LocalBell) -> None:
+async def test_many_rings_of_a_tick_are_told_once(own: LocalNotifier) -> None:
     heard: list[frozenset[str]] = []
     own.listen(heard.append)
     for _ in range(100):
-        own.ring("a")
-    own.ring("b")
+        own.notify("a")
+    own.notify("b")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert heard == [{"a", "b"}]
-    own.ring("a")
+    own.notify("a")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert heard == [{"a", "b"}, {"a"}]
 
 
-async def test_a_ring_from_a_thread_is_heard_on_the_loop(own: LocalBell) -> None:
+async def test_a_ring_from_a_thread_is_heard_on_the_loop(own: LocalNotifier) -> None:
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[tuple[frozenset[str], int]] = loop.create_future()
     own.listen(lambda topics: heard.set_result((topics, threading.get_ident())))
-    await asyncio.to_thread(own.ring, "a")
+    await asyncio.to_thread(own.notify, "a")
     assert await asyncio.wait_for(heard, 5) == ({"a"}, threading.get_ident())
 
 
-async def test_every_listening_loop_hears(own: LocalBell) -> None:
+async def test_every_listening_loop_hears(own: LocalNotifier) -> None:
     heard: list[str] = []
     own.listen(lambda topics: heard.append("here"))
 
@@ -50,35 +50,35 @@ async def test_every_listening_loop_hears(own: LocalBell) -> None:
     ready = threading.Event()
     other = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(elsewhere(ready, asyncio.Event()))))
     assert await asyncio.to_thread(ready.wait, 5)
-    own.ring("a")
+    own.notify("a")
     await other
     await asyncio.sleep(0)
     assert sorted(heard) == ["here", "there"]
-    own.ring("a")  # the other loop is closed by now
+    own.notify("a")  # the other loop is closed by now
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert sorted(heard) == ["here", "here", "there"]
 
 
-async def test_a_loop_that_listens_for_one_topic_is_not_woken_for_others(own: LocalBell) -> None:
+async def test_a_loop_that_listens_for_one_topic_is_not_woken_for_others(own: LocalNotifier) -> None:
     heard: list[frozenset[str]] = []
     own.listen(heard.append, only="a")
-    own.ring("b")
-    own.offer("c", None)
+    own.notify("b")
+    own.notify_with("c", None)
     await asyncio.sleep(0)
     assert heard == []
-    own.ring("a")
+    own.notify("a")
     await asyncio.sleep(0)
-    own.ring_all()
+    own.notify_all()
     await asyncio.sleep(0)
-    assert heard == [frozenset({"a"}), frozenset({EVERY})]
+    assert heard == [frozenset({"a"}), frozenset({EVERY_TOPIC})]
 
 
-async def test_without_listeners_and_after_a_reset_nobody_hears(own: LocalBell) -> None:
-    own.ring("a")
+async def test_without_listeners_and_after_a_reset_nobody_hears(own: LocalNotifier) -> None:
+    own.notify("a")
     heard: list[frozenset[str]] = []
     own.listen(heard.append)
-    own.ring("b")
+    own.notify("b")
     own.reset()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -86,4 +86,4 @@ async def test_without_listeners_and_after_a_reset_nobody_hears(own: LocalBell) 
 
 
 def test_the_process_has_one() -> None:
-    assert isinstance(bell, LocalBell)
+    assert isinstance(local_notifier, LocalNotifier)

@@ -1,4 +1,4 @@
-"""The ringer: one thread per process, made when it is needed, that other loops and other processes are heard by."""
+"""The notifier: tasks on one background thread, made when they are needed, that other loops and other processes are heard by."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from django.test import override_settings
 
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.eventlog.notify import notifier as ringer_module
-from django_agent_sse.eventlog.notify.local import LocalBell, bell
-from django_agent_sse.eventlog.notify.notifier import Ringer
+from django_agent_sse.eventlog.notify import notifier as notifier_module
+from django_agent_sse.eventlog.notify.local import LocalNotifier, local_notifier
+from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.eventlog.notify.poll import Heads
 from django_agent_sse.wire.event import Event
 from tests.inprocess import eventually
@@ -28,9 +28,9 @@ from ..shared import SharedEventLog
 
 
 @pytest_asyncio.fixture
-async def ringer() -> AsyncIterator[Ringer]:
-    ringer_module.ringer.reset()  # the process's own, which another test may have used
-    made = Ringer(LocalBell())
+async def notifier() -> AsyncIterator[Notifier]:
+    notifier_module.notifier.reset()  # the process's own, which another test may have used
+    made = Notifier(LocalNotifier())
     yield made
     made.reset()
     assert made.thread is None
@@ -48,16 +48,18 @@ def elsewhere(tmp_path: Path) -> SharedEventLog:
 
 
 def threads() -> int:
-    return sum(thread.name == "django_agent_sse.ringer" for thread in threading.enumerate())
+    return sum(thread.name == "sse-background" for thread in threading.enumerate())
 
 
 async def next_of(told: asyncio.Queue[Heads]) -> Heads:
     return await asyncio.wait_for(told.get(), PATIENCE)
 
 
-async def test_it_finds_what_another_process_publishes(ringer: Ringer, log: SharedEventLog, elsewhere: SharedEventLog) -> None:
+async def test_it_finds_what_another_process_publishes(
+    notifier: Notifier, log: SharedEventLog, elsewhere: SharedEventLog
+) -> None:
     told: asyncio.Queue[Heads] = asyncio.Queue()
-    ringer.watch(log, told.put_nowait).add("a")
+    notifier.watch(log, told.put_nowait).add("a")
     assert await next_of(told) == {"a": None}
     appended = await elsewhere.aappend("a", Event("1"))
     assert await next_of(told) == {"a": (appended.epoch, 0, 1, None)}
@@ -65,14 +67,14 @@ async def test_it_finds_what_another_process_publishes(ringer: Ringer, log: Shar
 
 
 async def test_many_loops_share_one_thread_and_one_question(
-    ringer: Ringer, log: SharedEventLog, elsewhere: SharedEventLog
+    notifier: Notifier, log: SharedEventLog, elsewhere: SharedEventLog
 ) -> None:
     heard: list[tuple[str, Heads]] = []
     follow = threading.Barrier(4, timeout=PATIENCE)
     done = threading.Event()
 
     async def loop_of(name: str) -> None:
-        ringer.watch(log, lambda heads: heard.append((name, heads))).add(name)
+        notifier.watch(log, lambda heads: heard.append((name, heads))).add(name)
         await asyncio.to_thread(follow.wait)
         await asyncio.to_thread(done.wait, PATIENCE)
 
@@ -93,96 +95,96 @@ async def test_many_loops_share_one_thread_and_one_question(
         for thread in loops:
             await asyncio.to_thread(thread.join, PATIENCE)
     before = len(log.asked)
-    ringer.watch(log, lambda _: None).add("d")
+    notifier.watch(log, lambda _: None).add("d")
     await eventually("it goes on for the loops that live", lambda: ["d"] in log.asked[before:], PATIENCE)
 
 
-async def test_while_nothing_is_followed_the_thread_sleeps(ringer: Ringer, log: SharedEventLog) -> None:
-    watch = ringer.watch(log, lambda _: None)
-    assert ringer.thread is None
+async def test_while_nothing_is_followed_the_thread_sleeps(notifier: Notifier, log: SharedEventLog) -> None:
+    watch = notifier.watch(log, lambda _: None)
+    assert notifier.thread is None
     watch.add("a")
     await eventually("it asks", lambda: log.asked, PATIENCE)
     watch.discard("a")
-    thread = ringer.thread
+    thread = notifier.thread
     assert thread is not None
-    assert ringer.watches() == []
-    worker = ringer._worker
+    assert notifier.watches() == []
+    worker = notifier._work
     assert worker is not None
     await eventually("it sleeps", lambda: not worker.poll.asks, PATIENCE)
     asked, used = len(log.asked), os.times()
     await asyncio.sleep(1.2)
     assert len(log.asked) == asked
     assert os.times().user - used.user < 1
-    assert not worker._loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
+    assert not worker._tasks[0]._worker.loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
     watch.add("b")
     await eventually("it wakes", lambda: ["b"] in log.asked, PATIENCE)
-    assert ringer.thread is thread
+    assert notifier.thread is thread
 
 
-async def test_a_log_of_one_process_needs_no_thread(ringer: Ringer) -> None:
-    ringer.watch(MemoryEventLog(), lambda _: None).add("a")
-    assert ringer.thread is None
-    assert ringer.watches() == []
+async def test_a_log_of_one_process_needs_no_thread(notifier: Notifier) -> None:
+    notifier.watch(MemoryEventLog(), lambda _: None).add("a")
+    assert notifier.thread is None
+    assert notifier.watches() == []
 
 
-async def test_who_only_publishes_needs_no_thread_where_there_is_no_channel_layer(ringer: Ringer) -> None:
+async def test_who_only_publishes_needs_no_thread_where_there_is_no_channel_layer(notifier: Notifier) -> None:
     for number in range(100):
-        ringer.changed(f"topic.{number}")
-    assert ringer.thread is None
+        notifier.notify(f"topic.{number}")
+    assert notifier.thread is None
     with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}):
-        ringer.reset()
-        ringer.changed("a")
-        assert ringer.thread is None, "it reaches no other process"
+        notifier.reset()
+        notifier.notify("a")
+        assert notifier.thread is None, "it reaches no other process"
     with override_settings(CHANNEL_LAYERS={"other": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}):
-        ringer.reset()
-        ringer.changed("a")
-        assert ringer.thread is None, "only the entry 'default' is used"
-    assert ringer.flush()
+        notifier.reset()
+        notifier.notify("a")
+        assert notifier.thread is None, "only the entry 'default' is used"
+    assert notifier.flush()
 
 
-async def test_a_change_here_rings_here(ringer: Ringer) -> None:
+async def test_a_change_here_rings_here(notifier: Notifier) -> None:
     heard: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
-    ringer._bell.listen(heard.set_result)
-    await asyncio.to_thread(ringer.changed, "a")
+    notifier._local.listen(heard.set_result)
+    await asyncio.to_thread(notifier.notify, "a")
     assert await asyncio.wait_for(heard, PATIENCE) == {"a"}
 
 
-async def test_after_a_reset_it_begins_anew(ringer: Ringer, log: SharedEventLog) -> None:
-    watch = ringer.watch(log, lambda _: None)
+async def test_after_a_reset_it_begins_anew(notifier: Notifier, log: SharedEventLog) -> None:
+    watch = notifier.watch(log, lambda _: None)
     watch.add("a")
     await eventually("it asks", lambda: log.asked, PATIENCE)
-    first = ringer.thread
+    first = notifier.thread
     assert first is not None
-    ringer.reset()
+    notifier.reset()
     assert not first.is_alive()
-    assert ringer.followed() == set()
+    assert notifier.followed() == set()
     log.asked.clear()
     watch.add("b")
     await eventually("it asks again", lambda: ["a", "b"] in log.asked, PATIENCE)
-    assert ringer.thread is not first
+    assert notifier.thread is not first
 
 
-async def test_after_a_restart_it_goes_on(ringer: Ringer, log: SharedEventLog) -> None:
-    ringer.watch(log, lambda _: None).add("a")
+async def test_after_a_restart_it_goes_on(notifier: Notifier, log: SharedEventLog) -> None:
+    notifier.watch(log, lambda _: None).add("a")
     await eventually("it asks", lambda: log.asked, PATIENCE)
-    first = ringer.thread
-    ringer.restart()
+    first = notifier.thread
+    notifier.restart()
     log.asked.clear()
     await eventually("it asks again", lambda: ["a"] in log.asked, PATIENCE)
-    assert ringer.thread is not first
+    assert notifier.thread is not first
     assert threads() == 1
 
 
 async def test_where_no_thread_can_be_had_publishing_goes_on(
-    ringer: Ringer, log: SharedEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    notifier: Notifier, log: SharedEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(ringer_module.threading.Thread, "start", refuse)
-    watch = ringer.watch(log, lambda _: None)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    watch = notifier.watch(log, lambda _: None)
     watch.add("a")
-    assert ringer.thread is None
+    assert notifier.thread is None
     assert "can't start new thread" in caplog.text
     monkeypatch.undo()
     watch.add("b")
@@ -190,24 +192,24 @@ async def test_where_no_thread_can_be_had_publishing_goes_on(
 
 
 def test_the_log_of_the_process_rings_here_or_everywhere(tmp_path: Path) -> None:
-    assert backend.event_log().on_change == bell.ring
+    assert backend.event_log().on_change == local_notifier.notify
     with override_settings(AGENT_SSE=shared(tmp_path / "log")):
-        assert backend.event_log().on_change == ringer_module.ringer.changed
+        assert backend.event_log().on_change == notifier_module.notifier.notify
 
 
 async def test_a_process_that_follows_ends_like_any_other(tmp_path: Path) -> None:
     code = """
     async def main():
-        ringer.watch(event_log(), lambda heads: told.set()).add("a")
+        notifier.watch(event_log(), lambda heads: told.set()).add("a")
         await asyncio.wait_for(asyncio.to_thread(told.wait), 30)
     told = threading.Event()
     asyncio.run(main())
     publish("a", "1")
-    print(threading.active_count(), ringer.thread.name)
+    print(threading.active_count(), notifier.thread.name)
     """
     began = time.monotonic()
     count, _, name = (await run(code, AGENT_SSE=shared(tmp_path / "log"))).strip().partition(" ")
-    assert name == "django_agent_sse.ringer"
+    assert name == "sse-background"
     assert int(count) <= 4, "this one, that one, and an executor's"
     assert time.monotonic() - began < PATIENCE
 
@@ -219,7 +221,7 @@ async def test_after_a_fork_parent_and_child_have_a_thread_each(tmp_path: Path) 
         def tell(heads):
             seen.append(heads)
             news.set()
-        watch = ringer.watch(event_log(), tell)
+        watch = notifier.watch(event_log(), tell)
         watch.add(topic)
         async with asyncio.timeout(30):
             while not any(heads[topic] and heads[topic].top >= count for heads in seen):
@@ -229,18 +231,18 @@ async def test_after_a_fork_parent_and_child_have_a_thread_each(tmp_path: Path) 
 
     publish("a", "1")
     asyncio.run(follow("a", 1))
-    mine = ringer.thread
+    mine = notifier.thread
     child = os.fork()
     if not child:
-        assert ringer.thread is None and ringer.watches() == []
+        assert notifier.thread is None and notifier.watches() == []
         publish("a", "2")
         asyncio.run(follow("a", 2))
-        assert ringer.thread is not mine
-        ringer.reset()
+        assert notifier.thread is not mine
+        notifier.reset()
         os._exit(0)
     asyncio.run(follow("a", 2))
     assert os.waitpid(child, 0)[1] == 0
-    assert ringer.thread is mine and mine.is_alive()
+    assert notifier.thread is mine and mine.is_alive()
     publish("a", "3")
     asyncio.run(follow("a", 3))
     print("fine")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from django_agent_sse.eventlog.notify import poll as poll_module
-from django_agent_sse.eventlog.notify.poll import FASTEST, SLOWEST, Heads, Poll, Watch
+from django_agent_sse.eventlog.notify.poll import FASTEST, SLOWEST, FollowedTopics, Heads, Poll
 from django_agent_sse.wire.event import Event
 
 from ..shared import SharedEventLog
@@ -32,7 +32,7 @@ class Follower:
 
     def __init__(self, log: SharedEventLog, *topics: str) -> None:
         self.told: list[Heads] = []
-        self.watch = Watch(log, asyncio.get_running_loop(), self.told.append, lambda _: None, lambda _: None)
+        self.watch = FollowedTopics(log, asyncio.get_running_loop(), self.told.append, lambda _: None, lambda _: None)
         for topic in topics:
             self.watch.add(topic)
 
@@ -100,7 +100,7 @@ async def test_what_a_bell_told_of_is_no_reason_to_hurry(log: SharedEventLog) ->
     poll = Poll(lambda: [follower.watch])
     await poll.look()
     log.append("a", Event("1"))
-    poll.told("a")
+    poll.notified("a")
     assert await poll.look() == SLOWEST
     assert (await follower.heard())["a"] is not None, "who follows is told all the same"
     log.append("a", Event("2"))
@@ -114,7 +114,7 @@ async def test_where_nothing_is_followed_nothing_is_asked(log: SharedEventLog) -
     follower.watch.discard("a")
     assert await pauses(poll, 3) == [None] * 3
     assert len(log.asked) == 1
-    poll.told("a")
+    poll.notified("a")
     assert not poll.asks
 
 

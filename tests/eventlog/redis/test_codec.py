@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from django_agent_sse.eventlog.records import Page
 from django_agent_sse.eventlog.redis import RedisEventLog
-from django_agent_sse.eventlog.redis.codec import INLINE, LOOK, NONCES, letters, rung
+from django_agent_sse.eventlog.redis.codec import INLINE, LOOK, NONCES, letters, notification
 from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.wire.event import Event
 
@@ -30,7 +30,7 @@ def heard(log: RedisEventLog, events: list[Event]) -> tuple[list[bytes], Page]:
     """What the doorbell said of an append, and what the log gives."""
     client = log.servers[0].client
     listening = client.pubsub()
-    listening.subscribe(log.keys.doorbell(TOPIC))
+    listening.subscribe(log.keys.channel(TOPIC))
     assert listening.get_message(timeout=10) is not None
     log.append(TOPIC, events)
     message = listening.get_message(timeout=10, ignore_subscribe_messages=True)
@@ -41,7 +41,7 @@ def heard(log: RedisEventLog, events: list[Event]) -> tuple[list[bytes], Page]:
 
 def test_a_doorbell_brings_what_the_log_has(log: RedisEventLog) -> None:
     (message,), page = heard(log, ODD)
-    told = rung(message)
+    told = notification(message)
     assert [record.event for record in page.records] == ODD
     assert told.page is not None
     assert told.page.records == page.records
@@ -51,7 +51,7 @@ def test_a_doorbell_brings_what_the_log_has(log: RedisEventLog) -> None:
 def test_a_doorbell_says_which_event_it_follows(log: RedisEventLog) -> None:
     before = log.append(TOPIC, Event("1"))
     (message,), _ = heard(log, [Event("2")])
-    page = rung(message).page
+    page = notification(message).page
     assert page is not None
     assert page.before == before.nonce
 
@@ -59,12 +59,12 @@ def test_a_doorbell_says_which_event_it_follows(log: RedisEventLog) -> None:
 def test_a_large_event_does_not_travel_by_doorbell(log: RedisEventLog) -> None:
     (message,), page = heard(log, [Event("x" * (INLINE + 1))])
     assert len(message) < 200
-    assert (rung(message).page, rung(message).top) == (None, page.top)
+    assert (notification(message).page, notification(message).top) == (None, page.top)
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda tail: b"1 abcdefgh 1 1 5 - 0 1 1\n" + tail))
 def test_a_doorbell_of_somebody_else_only_says_look(message: bytes) -> None:
-    found = rung(message)
+    found = notification(message)
     assert found == LOOK or found.epoch == "abcdefgh" or found.page is None
 
 

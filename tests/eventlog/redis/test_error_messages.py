@@ -13,7 +13,7 @@ import redis
 from django.test import override_settings
 
 from django_agent_sse.eventlog.redis import RedisEventLog, scripts
-from django_agent_sse.eventlog.redis.server import Lost
+from django_agent_sse.eventlog.redis.server import ConnectionLost
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
 from django_agent_sse.wire.event import Event
 
@@ -311,7 +311,7 @@ def answer_lost(log: RedisEventLog, meanwhile: Callable[[], object] = lambda: No
         if script.name == "append" and not broken:
             broken.append(found)
             meanwhile()
-            raise Lost from OSError("reset")
+            raise ConnectionLost from OSError("reset")
         return found
 
     server.run = lossy  # type: ignore[method-assign]

@@ -16,7 +16,7 @@ def tag(key: str) -> str:
 
 def test_all_keys_of_a_topic_share_one_hash_tag() -> None:
     keys = Keys("sse")
-    names = [*keys.topic("builds.42"), keys.once("builds.42", "k"), keys.doorbell("builds.42")]
+    names = [*keys.topic("builds.42"), keys.once("builds.42", "k"), keys.channel("builds.42")]
     assert {tag(name) for name in names} == {"builds.42"}
     assert len({*names}) == 4
     assert all(name.startswith("sse:") for name in names)
@@ -26,7 +26,7 @@ def test_no_name_of_a_topic_breaks_out_of_its_tag_or_is_another_ones() -> None:
     names = ["a", "{a}", "a}", "{a", "%7Ba", "a%", "}", "a:meta", "topics"]
     keys = Keys("sse")
     assert len({tag(keys.topic(name)[0]) for name in names}) == len(names)
-    made = [key for name in names for key in (*keys.topic(name), keys.doorbell(name))]
+    made = [key for name in names for key in (*keys.topic(name), keys.channel(name))]
     assert len({*made, keys.names, keys.recent, keys.closed}) == 3 * len(names) + 3
 
 

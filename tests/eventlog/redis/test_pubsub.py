@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,10 +42,10 @@ class Heard:
     def __init__(self, url: str, prefix: str = "sse") -> None:
         self.log = RedisEventLog(url=url, prefix=prefix)
         self.heard: list[tuple[str, Page | None]] = []
-        self.line = pubsub.Line(self.log.servers[0], self.log.keys, lambda *heard: self.heard.append(heard))
+        self.connection = pubsub.PubSubConnection(self.log.servers[0], self.log.keys, lambda *heard: self.heard.append(heard))
 
     def follow(self, topic: str) -> None:
-        waiting = self.line.follow(topic)
+        waiting = self.connection.follow(topic)
         if waiting is not None:
             waiting.result(PATIENCE)
 
@@ -63,7 +64,7 @@ def lines(through: Proxy) -> Iterator[Callable[..., Heard]]:
     yield make
     for heard, topics in made:
         for topic in topics:
-            heard.line.unfollow(topic)
+            heard.connection.unfollow(topic)
 
 
 def until(what: str, probe: Callable[[], Any]) -> None:
@@ -90,29 +91,29 @@ def test_a_thousand_topics_come_in_on_one_connection(lines: Callable[..., Heard]
     for topic in topics[::100]:
         log.append(topic, Event(topic))
     until("all ring", lambda: texts(heard) == topics[::100])
-    assert heard.line.connections == 1
+    assert heard.connection.connections == 1
     assert sum("P" in client["flags"] for client in server.client().client_list()) == 1
 
 
 def test_a_topic_rings_once_for_all_who_follow_it_until_the_last_one_leaves(lines: Callable[..., Heard], server: Valkey) -> None:
     heard = lines("other", TOPIC)
     heard.follow(TOPIC)
-    heard.line.unfollow(TOPIC)
+    heard.connection.unfollow(TOPIC)
     log = RedisEventLog(url=server.url)
     log.append(TOPIC, Event("1"))
     until("it rings once", lambda: texts(heard) == ["1"])
-    heard.line.unfollow(TOPIC)
-    channel = log.keys.doorbell(TOPIC)
-    until("it is given back", lambda: heard.line._wake() or server.client().pubsub_numsub(channel) == [(channel.encode(), 0)])
+    heard.connection.unfollow(TOPIC)
+    channel = log.keys.channel(TOPIC)
+    until("it is given back", lambda: server.client().pubsub_numsub(channel) == [(channel.encode(), 0)])
 
 
 def test_what_a_lost_doorbell_did_not_say_is_asked_for(
     lines: Callable[..., Heard], through: Proxy, server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pubsub, "CHECK", 0.2)
+    monkeypatch.setattr(pubsub, "CHECK_INTERVAL", 0.2)
     monkeypatch.setattr(pubsub, "TICK", 0.05)
     heard = lines(TOPIC, "quiet")
-    until("the first looks are over", lambda: len(heard.line._ends) == 2)
+    until("the first looks are over", lambda: len(heard.connection._ends) == 2)
     heard.heard.clear()
     through.faults.lose = 1.0
     RedisEventLog(url=server.url).append(TOPIC, Event("1"))
@@ -124,22 +125,22 @@ def test_what_a_lost_doorbell_did_not_say_is_asked_for(
 def test_a_connection_that_stands_and_carries_nothing_is_made_anew(
     lines: Callable[..., Heard], through: Proxy, server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("QUIET", 0.2), ("ANSWER", 0.1), ("TICK", 0.05)):
+    for name, value in (("PROBE_IDLE", 0.2), ("PROBE_TIMEOUT", 0.1), ("TICK", 0.05)):
         monkeypatch.setattr(pubsub, name, value)
     heard = lines(TOPIC)
     through.stall(PATIENCE)
-    until("it starves", lambda: heard.line.starvations > 0)
+    until("it starves", lambda: heard.connection.stalls > 0)
     through.stalled_until = 0.0
     log = RedisEventLog(url=server.url)
     log.append(TOPIC, Event("1"))
     until("it is told", lambda: heard.heard)
-    until("it is up", lambda: heard.line.up and heard.line.trouble is None)
+    until("it is up", lambda: heard.connection.up and heard.connection.trouble is None)
 
 
 def test_a_connection_that_rings_for_itself_in_silence_lives_on(
     lines: Callable[..., Heard], monkeypatch: pytest.MonkeyPatch, server: Valkey
 ) -> None:
-    for name, value in (("QUIET", 0.1), ("TICK", 0.02)):
+    for name, value in (("PROBE_IDLE", 0.1), ("TICK", 0.02)):
         monkeypatch.setattr(pubsub, name, value)
     heard = lines(TOPIC)
 
@@ -147,7 +148,7 @@ def test_a_connection_that_rings_for_itself_in_silence_lives_on(
         return int(server.client().info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"])
 
     until("it rings for itself several times", lambda: rung() >= 5)
-    assert (heard.line.connections, heard.line.starvations) == (1, 0)
+    assert (heard.connection.connections, heard.connection.stalls) == (1, 0)
 
 
 def test_nobody_waits_for_a_server_that_is_away_and_all_are_told_when_it_is_back(
@@ -155,36 +156,36 @@ def test_nobody_waits_for_a_server_that_is_away_and_all_are_told_when_it_is_back
 ) -> None:
     heard = lines(TOPIC)
     server.end()
-    until("it is noticed", lambda: heard.line.trouble)
-    assert heard.line.follow("another") is None
-    assert not heard.line.up or heard.line.trouble
+    until("it is noticed", lambda: heard.connection.trouble)
+    assert heard.connection.follow("another") is None
+    assert not heard.connection.up or heard.connection.trouble
     server.start()
     RedisEventLog(url=server.url).append("another", Event("1"))
     until("who followed meanwhile is told to look", lambda: ("another", None) in heard.heard or "1" in texts(heard))
-    heard.line.unfollow("another")
+    heard.connection.unfollow("another")
 
 
-def test_the_thread_and_the_connection_end_some_time_after_the_last_topic(
+def test_the_task_and_the_connection_end_some_time_after_the_last_topic(
     lines: Callable[..., Heard], monkeypatch: pytest.MonkeyPatch, server: Valkey
 ) -> None:
-    monkeypatch.setattr(pubsub, "IDLE", 0.1)
+    monkeypatch.setattr(pubsub, "UNUSED_IDLE", 0.1)
     monkeypatch.setattr(pubsub, "TICK", 0.05)
     heard = lines()
     heard.follow(TOPIC)
-    heard.line.unfollow(TOPIC)
-    thread = heard.line._thread
-    assert thread is not None
-    until("the thread has ended", lambda: heard.line._thread is None)
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    heard.connection.unfollow(TOPIC)
+    task = heard.connection._task
+    assert task is not None
+    until("the task has ended", lambda: heard.connection._task is None)
+    assert task.wait(PATIENCE)
+    assert not server.client().client_list(_type="pubsub")
     heard.follow(TOPIC)
     RedisEventLog(url=server.url).append(TOPIC, Event("1"))
     until("it begins again", lambda: texts(heard) == ["1"])
-    heard.line.unfollow(TOPIC)
+    heard.connection.unfollow(TOPIC)
 
 
 def test_what_is_used_of_redis_py_is_there(server: Valkey) -> None:
-    """``Line`` waits on the socket of a connection, which redis-py keeps for itself."""
+    """``ServerSocket`` reads the socket of a connection, which redis-py keeps for itself."""
     connection = RedisEventLog(url=server.url).servers[0].connection()
     connection.connect()
     assert connection._sock.fileno() >= 0
@@ -211,12 +212,12 @@ def test_it_hears_and_reconnects_in_a_process_with_thousands_of_sockets(
     many_descriptors: None, lines: Callable[..., Heard], through: Proxy, server: Valkey
 ) -> None:
     heard = lines(TOPIC)
-    assert heard.line._connection._sock.fileno() > 1023
+    assert heard.connection._socket.socket.fileno() > 1023  # type: ignore[union-attr]
     log = RedisEventLog(url=server.url)
     log.append(TOPIC, Event("1"))
     until("it is heard", lambda: texts(heard) == ["1"])
     through.cut()
-    until("it is connected again", lambda: heard.line.connections >= 2 and heard.line.up)
+    until("it is connected again", lambda: heard.connection.connections >= 2 and heard.connection.up)
     until("it hears again", lambda: log.append(TOPIC, Event("2")) and "2" in texts(heard))
 
 
@@ -224,17 +225,33 @@ def test_an_error_of_whoever_is_told_ends_nothing(
     lines: Callable[..., Heard], server: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard = lines()
-    told, wrong = heard.line._heard, [ZeroDivisionError("deliberate")]
+    told, wrong = heard.connection._on_notify, [ZeroDivisionError("deliberate")]
 
     def tell(topic: str, page: Page | None) -> None:
         if wrong:
             raise wrong.pop()
         told(topic, page)
 
-    heard.line._heard = tell
+    heard.connection._on_notify = tell
     heard.follow(TOPIC)
     log = RedisEventLog(url=server.url)
     until("it hears", lambda: log.append(TOPIC, Event("1")) and "1" in texts(heard))
-    heard.line.unfollow(TOPIC)
+    heard.connection.unfollow(TOPIC)
     assert "deliberate" in caplog.text
     assert "it goes on" in caplog.text
+
+
+def test_whoever_follows_while_the_server_is_away_does_not_hasten_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, began, tries = Heard(f"redis://127.0.0.1:{free_port()}/0"), time.monotonic(), list[float]()
+    make = heard.log.servers[0].connection
+
+    def counted() -> Any:
+        tries.append(time.monotonic() - began)
+        return make()
+
+    monkeypatch.setattr(heard.log.servers[0], "connection", counted)
+    heard.connection.follow(TOPIC)
+    until("it was tried four times", lambda: len(tries) >= 4)
+    heard.connection.unfollow(TOPIC)
+    pauses = [later - sooner for sooner, later in pairwise(tries[:4])]
+    assert all(pause >= least for pause, least in zip(pauses, [0.025, 0.05, 0.1], strict=True)), pauses

@@ -81,14 +81,14 @@ async def test_tls_is_the_caches_for_verbs_and_doorbells(server: Valkey, tmp_pat
         with override_settings(CACHES=cache(url, **trusting)):
             log = RedisEventLog()
         log.on_notify = lambda topic, page: heard.append(topic)
-        await log.doorbell.follow(TOPIC)
+        await log.notifier.follow(TOPIC)
         assert (await log.aappend(TOPIC, Event("1"))).last == 1
         await eventually("the doorbell rings", lambda: heard)
         with override_settings(CACHES=cache(url)):
             distrustful = RedisEventLog()
         with pytest.raises(EventLogUnavailable, match="(?i)certificate"):
             await distrustful.aappend(TOPIC, Event("2"))
-        log.doorbell.unfollow(TOPIC)
+        log.notifier.unfollow(TOPIC)
     assert heard == [TOPIC]
 
 
@@ -116,13 +116,13 @@ async def test_however_much_is_asked_a_process_has_few_connections(server: Valke
     topics = [f"builds.{number}" for number in range(20)]
     assert isinstance(log, RedisEventLog)
     for topic in topics * 5:
-        await log.doorbell.follow(topic)
+        await log.notifier.follow(topic)
     await asyncio.gather(
         *(log.aappend(topic, Event("x")) for topic in topics * 10), *(store.set("builds", f"{n}", n) for n in range(200))
     )
     assert 3 <= len(watched.client_list()) - before <= THREADS + 1 + 4
     for topic in topics * 5:
-        log.doorbell.unfollow(topic)
+        log.notifier.unfollow(topic)
 
 
 def test_a_log_that_is_replaced_closes_its_connections(server: Valkey) -> None:
@@ -195,9 +195,9 @@ def test_the_rights_that_the_documentation_names_are_enough(server: Valkey) -> N
     assert log.state(TOPIC).epoch != epoch
     assert log.close(TOPIC)
     assert log.delete(TOPIC)
-    waiting = log.doorbell.lines[0].follow("b")  # type: ignore[union-attr]
+    waiting = log.notifier.connections[0].follow("b")  # type: ignore[union-attr]
     assert waiting is not None
     waiting.result(20)
-    assert log.doorbell.hears("b")  # type: ignore[union-attr]
-    log.doorbell.unfollow("b")  # type: ignore[union-attr]
+    assert log.notifier.notifies("b")  # type: ignore[union-attr]
+    log.notifier.unfollow("b")  # type: ignore[union-attr]
     assert [finding.kind for finding in log.examine()] == ["forgets"]

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from django_agent_sse import conf
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime.formatting import span
 from django_agent_sse.streams.state import SLOWEST_HEARTBEAT

@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
 from django_agent_sse.admin.access import admin_required, admin_view
-from django_agent_sse.eventlog.failure_log import public_words
+from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.state import State
