@@ -48,9 +48,6 @@ NAMES = {
         "a piped StreamReader that a client leaves is not closed, and its process goes on",
     ),
     # Django
-    "_TestState": Private(
-        lambda: hasattr(django.test.utils, "_TestState"), "a test run's own database cannot be dropped: our threads are in it"
-    ),
     "_configure_connection": Private(
         lambda: hasattr(DatabaseWrapper, "_configure_connection"), "connections cannot be given back clean to Django's pool"
     ),

@@ -132,7 +132,7 @@ def test_at_a_terminal_it_asks(project: Project, answer: bytes, code: int, left:
         (["--max-events", "1"], "one of the arguments TOPIC --prefix --all is required"),
         (["a.1", "--all", "--max-events", "1"], "not allowed with argument"),
         (["a.1", "--max-age", "30"], "'30' is not a duration above 0: write a number with its unit"),
-        (["a.1", "--max-age", "0d"], "no duration above 0"),
+        (["a.1", "--max-age", "0d"], "not a duration above 0"),
         (["a.1", "--max-bytes", "10 apples"], "'10 apples' is not a size above 0"),
         (["a.1", "--max-events", "-1"], "-1"),
     ],

@@ -402,7 +402,7 @@ def test_a_command_behind_a_row_that_cannot_be_read_is_obeyed(obeyed: list[str],
         one = begin()
         until("it has looked, and reports", lambda: log.state(REPORTS).top)
         log.append(COMMANDS, event_of(Close(id="real", user="7")))
-        one._told(None)
+        one._on_notify(None)
         until("it obeys", lambda: obeyed == ["real"])
         one.stop(20)
         log.clear_all()

@@ -111,4 +111,4 @@ async def test_a_comment_is_no_event_in_the_count() -> None:
         client = site.connect()
         supervisor = await site.supervisor()
         await eventually("the comment arrives", lambda: client.raw)
-        assert supervisor.measure(0).events == 0
+        assert supervisor.stats(0).events == 0

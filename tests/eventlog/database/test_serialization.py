@@ -86,7 +86,7 @@ def test_what_json_makes_a_little_longer_stays_readable() -> None:
         (["/w==", None, None, "base64"], "utf-8"),
         (["w6k=" * SLICE, None, None, "base64"], "padding|data"),
         (["4pg=", None, None, "base64"], "unexpected end of data"),
-        (["AAAA", None, None, "base64", 1], "no event"),
+        (["AAAA", None, None, "base64", 1], "not an event"),
     ],
 )
 def test_base64_that_is_damaged_is_a_value_error(item: list[object], says: str) -> None:
