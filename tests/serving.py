@@ -83,7 +83,9 @@ async def ask(
     given = {"accept": "*/*", **{name.lower(): value for name, value in (headers or {}).items()}}
     path, mark, query = url.partition("?")
     async with SSEClient(application, enforce_csrf_checks=True, raise_request_exception=False) as asking:
-        stream = await asking.open(f"{quote(path)}{mark}{query}", method=method, headers=given, last_event_id=last_event_id, data=body)
+        stream = await asking.open(
+            f"{quote(path)}{mark}{query}", method=method, headers=given, last_event_id=last_event_id, data=body
+        )
         await stream.rest()
         return Answer(status=stream.status, headers=stream.headers, body=stream.body)
 
