@@ -28,12 +28,14 @@ FIRST = ("ledger", "browser", "docs", "testproject", "live", "monitor", "managem
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """What ``-n auto`` means: over two processes for each CPU, as most tests wait for a server or a browser; at most eight.
 
-    ``PYTEST_XDIST_AUTO_NUM_WORKERS`` says otherwise, as it does without this plugin.
+    ``-n logical`` is one for each CPU, and ``PYTEST_XDIST_AUTO_NUM_WORKERS`` says otherwise, as without this plugin.
     """
-    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or min(2 * (os.cpu_count() or 1) + 1, 8))
+    if config.option.numprocesses == "logical" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return min(2 * (os.cpu_count() or 1) + 1, 8)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
