@@ -164,7 +164,7 @@ def wsgi_response(request: HttpRequest) -> HttpResponse:
     )
     logger.error("%s cannot be streamed: %s", printable(request.path), why, extra={"request": request, "status_code": 500})
     if wants_html(request):
-        engine = Engine(dirs=[str(Path(__file__).with_name("templates"))])  # not the project's, which may have none
+        engine = Engine(dirs=[str(Path(__file__).parents[1] / "templates")])  # not the project's, which may have none
         response = HttpResponse(engine.render_to_string("django_agent_sse/wsgi.html", {"asgi": _asgi_module()}), status=500)
     else:
         response = error_response(500, why)
