@@ -44,7 +44,7 @@ async def feed(log: RedisEventLog) -> AsyncIterator[Feed]:
     """Of a topic with three events."""
     publish(log, "1", "2", "3")
     made = Feed(TOPIC, log)
-    await made.look()
+    await made.refresh()
     yield made
     made.close()
 
