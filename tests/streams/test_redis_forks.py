@@ -44,9 +44,9 @@ async def feed(log: RedisEventLog) -> AsyncIterator[Feed]:
     """Of a topic with three events."""
     publish(log, "1", "2", "3")
     made = Feed(TOPIC, log)
-    await made.look()
+    await made.refresh()
     yield made
-    made.retire()
+    made.close()
 
 
 def publish(log: RedisEventLog, *texts: str) -> None:
@@ -161,4 +161,4 @@ async def test_two_processes_that_find_out_at_once_agree(log: RedisEventLog, fee
     gaps = [await gap_of(follower) for follower in followers]
     assert {gap.reason for gap in gaps} == {"fork"}
     assert len({gap.position.epoch for gap in gaps}) == 1
-    other.retire()
+    other.close()
