@@ -115,7 +115,7 @@ def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
         where = (snapshot.process.name,) if by_process else ()
         draining[where] = int(snapshot.draining)
         problems |= {(*where, problem): 1 for problem in snapshot.problems}
-    about = "What is wrong with the process: bell, poll or heartbeat; see the banner of the monitor."
+    about = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
     return [
         Family(name="draining", kind="gauge", help="1 while no new streams are taken.", labels=first, samples=draining),
         Family(name="problem", kind="gauge", help=about, labels=(*first, "problem"), samples=problems),

@@ -107,7 +107,7 @@ def _of_processes(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
         detail, names = problems["bell"]
         yield HealthNotice(
             key="bell",
-            title=f"The bell does not ring in {_some(names)}.",
+            title=f"The channel layer does not notify {_some(names)}.",
             hint="Nothing is lost: what other processes publish comes up to half a second later. Is the channel layer’s Redis "
             f"up? ({detail})",
         )
@@ -115,7 +115,7 @@ def _of_processes(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
         detail, names = problems["doorbell"]
         yield HealthNotice(
             key="doorbell",
-            title=f"The event log’s own doorbell does not reach {_some(names)}.",
+            title=f"The event log’s own notifications do not reach {_some(names)}.",
             hint="Nothing is lost, but what other processes publish waits until the connection to the log’s Redis or Valkey "
             "stands again, which is tried every five seconds at least. Who opens a stream meanwhile gets what is there then; "
             "what staff closes elsewhere may be late, too. Is that server up, and may its user SUBSCRIBE? "
