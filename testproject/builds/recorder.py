@@ -67,7 +67,8 @@ def _record(build: Build, meter: Meter, over: threading.Event) -> None:
     recorded = meter.progress
     try:
         while not over.wait(RECORD_INTERVAL):
-            if recorded != (recorded := meter.progress):
+            if meter.progress != recorded:
+                recorded = meter.progress
                 build.fraction, build.step = recorded.fraction, recorded.step or ""
                 _save(build)
     finally:
