@@ -234,7 +234,8 @@ def test_lost_doubled_and_late_notifications_lose_and_double_nothing(
     healed = clients.wait("everybody has everything", everything(publisher), within=HEALING)
     faults = through.faults
     print(
-        f"\nnotifications: {faults.lost} lost, {faults.doubled} doubled, {faults.delayed} late: healed {healed:.2f} s after the last "
+        f"\nnotifications: {faults.lost} lost, {faults.doubled} doubled, {faults.delayed} late: healed {healed:.2f} s after the "
+        "last "
         f"event. {clients.told(publisher)}"
     )
     assert min(through.faults.lost, through.faults.doubled, through.faults.delayed) > 0
