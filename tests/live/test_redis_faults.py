@@ -1,4 +1,4 @@
-"""Streams over Redis while doorbells are lost, doubled and delayed, connections cut and stalled, and servers restarted.
+"""Streams over Redis while notifications are lost, doubled and delayed, connections cut and stalled, and servers restarted.
 
 Each client checks that its numbers follow one another; ``-s`` prints what was done to the connection, and the time to heal.
 ``tox run -e redis`` has 200 clients, 20,000 events, and pauses of 20 s.
@@ -220,11 +220,13 @@ def clients(start: Callable[..., Server], through: Proxy) -> Iterator[Clients]:
     server.stop()
 
 
-def test_lost_doubled_and_late_doorbells_lose_and_double_nothing(clients: Clients, through: Proxy, redis_server: Valkey) -> None:
+def test_lost_doubled_and_late_notifications_lose_and_double_nothing(
+    clients: Clients, through: Proxy, redis_server: Valkey
+) -> None:
     through.faults.lose = through.faults.double = through.faults.delay = 0.01
     publisher = Publisher(RedisEventLog(url=redis_server.url), "t")
     publisher.done()
-    through.faults.lose = 1.0 if LONG else 0.0  # the last doorbell of all: only the position check finds that out
+    through.faults.lose = 1.0 if LONG else 0.0  # the last notification of all: only the position check finds that out
     if LONG:
         for topic in range(TOPICS):
             publisher.log.append(f"t{topic}", Event(str(publisher.acknowledged[topic])))
@@ -232,14 +234,15 @@ def test_lost_doubled_and_late_doorbells_lose_and_double_nothing(clients: Client
     healed = clients.wait("everybody has everything", everything(publisher), within=HEALING)
     faults = through.faults
     print(
-        f"\ndoorbells: {faults.lost} lost, {faults.doubled} doubled, {faults.delayed} late: healed {healed:.2f} s after the last "
+        f"\nnotifications: {faults.lost} lost, {faults.doubled} doubled, {faults.delayed} late: healed {healed:.2f} s after the "
+        "last "
         f"event. {clients.told(publisher)}"
     )
     assert min(through.faults.lost, through.faults.doubled, through.faults.delayed) > 0
     assert clients.whole() == []
 
 
-def test_a_doorbell_connection_that_is_cut_each_second_loses_nothing(
+def test_a_notification_connection_that_is_cut_each_second_loses_nothing(
     clients: Clients, through: Proxy, redis_server: Valkey
 ) -> None:
     publisher = Publisher(RedisEventLog(url=redis_server.url), "t")
@@ -252,7 +255,7 @@ def test_a_doorbell_connection_that_is_cut_each_second_loses_nothing(
     assert clients.whole() == []
 
 
-def test_a_doorbell_connection_that_stalls_loses_nothing(clients: Clients, through: Proxy, redis_server: Valkey) -> None:
+def test_a_notification_connection_that_stalls_loses_nothing(clients: Clients, through: Proxy, redis_server: Valkey) -> None:
     publisher = Publisher(RedisEventLog(url=redis_server.url), "t", rate=EVENTS / (STALL + 2))
     time.sleep(1)
     through.stall(STALL)

@@ -39,7 +39,7 @@ def test_workers_that_a_memory_log_does_not_reach_are_counted(workers: int, key:
             assert "memory-workers" not in said(looks)
 
 
-def test_a_channel_layer_that_is_away_is_a_bell_that_does_not_ring(tmp_path: Path) -> None:
+def test_a_channel_layer_that_is_away_is_a_notifier_that_does_not_notify(tmp_path: Path) -> None:
     address = f"redis://:planted-secret@127.0.0.1:{free_port()}/0"
     layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [address]}}
     with running_site(tmp_path, SITE_CHANNEL_LAYERS=json.dumps({"default": layer})) as site:

@@ -140,7 +140,7 @@ def test_the_first_command_that_there_ever_was_is_obeyed(
     until("it obeys", lambda: obeyed == ["new"])
 
 
-def test_a_command_that_could_not_be_read_is_read_again_without_another_bell(
+def test_a_command_that_could_not_be_read_is_read_again_without_another_notification(
     log: MemoryEventLog, obeyed: list[str], begin: Callable[[], Reporter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin()

@@ -115,7 +115,7 @@ async def test_who_returns_with_what_was_kept_is_not_told_by_a_process_that_knew
     assert await texts_until(returned, 1) == ["4"]
 
 
-async def test_a_bell_with_the_number_that_was_lost_is_not_taken_for_its_event(log: RedisEventLog, feed: Feed) -> None:
+async def test_a_notification_with_the_number_that_was_lost_is_not_taken_for_its_event(log: RedisEventLog, feed: Feed) -> None:
     replica, follower = Replica(log), Follower(feed)
     publish(log, "4")
     await feed.refresh()

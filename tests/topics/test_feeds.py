@@ -68,7 +68,7 @@ async def test_followers_of_a_topic_share_a_feed(feeds: Feeds) -> None:
     assert len(feeds) == 2
 
 
-async def test_the_bell_rung_from_a_thread_wakes_a_follower(feeds: Feeds, log: Watched, local: LocalNotifier) -> None:
+async def test_the_notification_from_a_thread_wakes_a_follower(feeds: Feeds, log: Watched, local: LocalNotifier) -> None:
     feed = await feeds.open("a")
     follower = Follower(feed)
     reading = asyncio.create_task(next_data(feed, follower))
@@ -94,7 +94,7 @@ async def test_the_timer_comes_every_seven_to_fifteen_seconds_and_lingering_is_t
     assert 13.5 < max(asked) <= 15
 
 
-async def test_what_was_published_without_a_bell_is_found_by_the_timer(
+async def test_what_was_published_without_a_notification_is_found_by_the_timer(
     feeds: Feeds, log: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds_module, "CHECK", 0.02)
@@ -222,7 +222,7 @@ async def test_a_question_of_the_timer_that_fails_is_asked_again(
     assert await texts_until(follower, 1) == ["one"]
 
 
-async def test_what_another_process_publishes_is_found_without_a_bell(local: LocalNotifier, tmp_path: Path) -> None:
+async def test_what_another_process_publishes_is_found_without_a_notification(local: LocalNotifier, tmp_path: Path) -> None:
     log, elsewhere = (SharedEventLog(str(tmp_path / "log")) for _ in range(2))
     notifier = Notifier(local)
     feeds = Feeds(log, local, notifier)

@@ -153,7 +153,7 @@ async def test_more_streams_ask_the_server_for_nothing_more(redis_url: str, comm
     )
     assert few["evalsha"] == many["evalsha"] == EVENTS, "one script for each event, whoever reads"
     assert few == many
-    assert connections == [1] * HUBS, "one connection carries the doorbells of all topics"
+    assert connections == [1] * HUBS, "one connection carries the notifications of all topics"
 
 
 async def test_a_storm_of_clients_reads_each_page_once_for_a_process(redis_url: str, commands: Commands) -> None:

@@ -90,7 +90,7 @@ def atomic(log: DatabaseEventLog, **about: Any) -> Any:
 # Joining
 
 
-def test_a_rollback_publishes_nothing_and_rings_no_bell(log: DatabaseEventLog, rung: list[str]) -> None:
+def test_a_rollback_publishes_nothing_and_notifies_nobody(log: DatabaseEventLog, rung: list[str]) -> None:
     log.append(TOPIC, Event("before"))
     rung.clear()
     with pytest.raises(Stop), atomic(log):
@@ -104,7 +104,7 @@ def test_a_rollback_publishes_nothing_and_rings_no_bell(log: DatabaseEventLog, r
     assert log.append("new", Event("x"), key="k").first == 1, "nor the key"
 
 
-def test_a_commit_publishes_in_order_and_rings_then(log: DatabaseEventLog, rung: list[str]) -> None:
+def test_a_commit_publishes_in_order_and_notifies_then(log: DatabaseEventLog, rung: list[str]) -> None:
     with atomic(log):
         log.append(TOPIC, Event("one"))
         log.append(TOPIC, [Event("two"), Event("three")])
@@ -395,7 +395,7 @@ class InATestCase(TestCase):
                 stream = await client.open("/builds/42/")
                 assert (await stream.event()).data == "one"
 
-    def test_bells_ring_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
+    def test_followers_are_notified_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
         rung: list[str] = []
         backend.event_log().on_change = rung.append
         with self.captureOnCommitCallbacks(execute=True):

@@ -97,7 +97,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @BACKENDS
-async def test_a_ring_is_heard_by_another_process_that_follows(
+async def test_a_notification_is_heard_by_another_process_that_follows(
     backend: str, redis_url: str, process: Callable[[], Process], no_poll: None
 ) -> None:
     with override_settings(CHANNEL_LAYERS=through(redis_url, backend)):
@@ -113,7 +113,7 @@ async def test_a_ring_is_heard_by_another_process_that_follows(
 
 @pytest.mark.alone  # the end of a script waits for a second
 @BACKENDS
-async def test_the_ring_of_a_script_that_ends_at_once_is_not_lost(
+async def test_the_notification_of_a_script_that_ends_at_once_is_not_lost(
     backend: str, redis_url: str, process: Callable[[], Process], no_poll: None, tmp_path: Path
 ) -> None:
     layers = through(redis_url.replace("127.0.0.1", "localhost"), backend)  # a name: to look it up takes an executor
@@ -145,7 +145,7 @@ async def test_a_script_whose_layer_is_down_publishes_and_ends(tmp_path: Path) -
     assert printed.endswith("True\n")
 
 
-async def test_its_own_rings_are_not_heard_again(redis_url: str, process: Callable[[], Process], no_poll: None) -> None:
+async def test_its_own_notifications_are_not_heard_again(redis_url: str, process: Callable[[], Process], no_poll: None) -> None:
     with override_settings(CHANNEL_LAYERS=through(redis_url)):
         here, there = process(), process()
         here.follow("a", "b")

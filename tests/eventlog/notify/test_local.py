@@ -15,7 +15,7 @@ def own() -> LocalNotifier:
     return LocalNotifier()
 
 
-async def test_many_rings_of_a_tick_are_told_once(own: LocalNotifier) -> None:
+async def test_many_notifications_of_a_tick_are_told_once(own: LocalNotifier) -> None:
     heard: list[frozenset[str]] = []
     own.listen(heard.append)
     for _ in range(100):
@@ -30,7 +30,7 @@ async def test_many_rings_of_a_tick_are_told_once(own: LocalNotifier) -> None:
     assert heard == [{"a", "b"}, {"a"}]
 
 
-async def test_a_ring_from_a_thread_is_heard_on_the_loop(own: LocalNotifier) -> None:
+async def test_a_notification_from_a_thread_is_heard_on_the_loop(own: LocalNotifier) -> None:
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[tuple[frozenset[str], int]] = loop.create_future()
     own.listen(lambda topics: heard.set_result((topics, threading.get_ident())))

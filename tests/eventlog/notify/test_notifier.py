@@ -99,7 +99,7 @@ async def test_many_loops_share_one_thread_and_one_question(
     await eventually("it goes on for the loops that live", lambda: ["d"] in log.asked[before:], PATIENCE)
 
 
-async def test_while_nothing_is_followed_the_thread_sleeps(notifier: Notifier, log: SharedEventLog) -> None:
+async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log: SharedEventLog) -> None:
     watch = notifier.watch(log, lambda _: None)
     assert notifier.thread is None
     watch.add("a")
@@ -142,7 +142,7 @@ async def test_who_only_publishes_needs_no_thread_where_there_is_no_channel_laye
     assert notifier.flush()
 
 
-async def test_a_change_here_rings_here(notifier: Notifier) -> None:
+async def test_a_change_here_notifies_here(notifier: Notifier) -> None:
     heard: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
     notifier._local.listen(heard.set_result)
     await asyncio.to_thread(notifier.notify, "a")
@@ -191,7 +191,7 @@ async def test_where_no_thread_can_be_had_publishing_goes_on(
     await eventually("it asks", lambda: ["a", "b"] in log.asked, PATIENCE)
 
 
-def test_the_log_of_the_process_rings_here_or_everywhere(tmp_path: Path) -> None:
+def test_the_log_of_the_process_notifies_here_or_everywhere(tmp_path: Path) -> None:
     assert backend.event_log().on_change == local_notifier.notify
     with override_settings(AGENT_SSE=shared(tmp_path / "log")):
         assert backend.event_log().on_change == notifier_module.notifier.notify

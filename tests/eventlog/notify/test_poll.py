@@ -1,4 +1,4 @@
-"""The poll: one question for everything that is followed, often while there is news, and no bell is needed."""
+"""The poll: one question for everything that is followed, often while there is news, and no notification is needed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def pauses(poll: Poll, count: int) -> list[float | None]:
     return [await poll.look() for _ in range(count)]
 
 
-async def test_without_a_bell_it_finds_what_was_appended_closed_deleted_and_begun_anew(
+async def test_without_a_notification_it_finds_what_was_appended_closed_deleted_and_begun_anew(
     log: SharedEventLog, elsewhere: SharedEventLog
 ) -> None:
     follower = Follower(log, "a", "b")
@@ -95,7 +95,7 @@ async def test_it_hurries_after_news_and_calms_down(log: SharedEventLog, elsewhe
     assert after[-1] == SLOWEST
 
 
-async def test_what_a_bell_told_of_is_no_reason_to_hurry(log: SharedEventLog) -> None:
+async def test_what_a_notification_told_of_is_no_reason_to_hurry(log: SharedEventLog) -> None:
     follower = Follower(log, "a")
     poll = Poll(lambda: [follower.watch])
     await poll.look()

@@ -1,4 +1,4 @@
-"""Events as they stand in Redis and in doorbells: what the script writes, is read back as it was."""
+"""Events as they stand in Redis and in notifications: what the script writes, is read back as it was."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ODD = [
 
 
 def heard(log: RedisEventLog, events: list[Event]) -> tuple[list[bytes], Page]:
-    """What the doorbell said of an append, and what the log gives."""
+    """What the notification said of an append, and what the log gives."""
     client = log.servers[0].client
     listening = client.pubsub()
     listening.subscribe(log.keys.channel(TOPIC))
@@ -39,7 +39,7 @@ def heard(log: RedisEventLog, events: list[Event]) -> tuple[list[bytes], Page]:
     return [message["data"]], log.read_after(TOPIC)
 
 
-def test_a_doorbell_brings_what_the_log_has(log: RedisEventLog) -> None:
+def test_a_notification_brings_what_the_log_has(log: RedisEventLog) -> None:
     (message,), page = heard(log, ODD)
     told = notification(message)
     assert [record.event for record in page.records] == ODD
@@ -48,7 +48,7 @@ def test_a_doorbell_brings_what_the_log_has(log: RedisEventLog) -> None:
     assert (told.epoch, told.top, told.nonce) == (page.epoch, page.top, page.nonce)
 
 
-def test_a_doorbell_says_which_event_it_follows(log: RedisEventLog) -> None:
+def test_a_notification_says_which_event_it_follows(log: RedisEventLog) -> None:
     before = log.append(TOPIC, Event("1"))
     (message,), _ = heard(log, [Event("2")])
     page = notification(message).page
@@ -56,14 +56,14 @@ def test_a_doorbell_says_which_event_it_follows(log: RedisEventLog) -> None:
     assert page.before == before.nonce
 
 
-def test_a_large_event_does_not_travel_by_doorbell(log: RedisEventLog) -> None:
+def test_a_large_event_does_not_travel_with_a_notification(log: RedisEventLog) -> None:
     (message,), page = heard(log, [Event("x" * (INLINE + 1))])
     assert len(message) < 200
     assert (notification(message).page, notification(message).top) == (None, page.top)
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda tail: b"1 abcdefgh 1 1 5 - 0 1 1\n" + tail))
-def test_a_doorbell_of_somebody_else_only_says_look(message: bytes) -> None:
+def test_a_notification_of_somebody_else_only_says_look(message: bytes) -> None:
     found = notification(message)
     assert found == LOOK or found.epoch == "abcdefgh" or found.page is None
 

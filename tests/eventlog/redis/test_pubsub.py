@@ -1,4 +1,4 @@
-"""The one connection on which doorbells come in, and how it finds out what it was not told."""
+"""The one connection on which notifications come in, and how it finds out what it was not told."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def texts(heard: Heard) -> list[str]:
 def test_what_is_published_after_following_is_heard_with_its_events(lines: Callable[..., Heard], server: Valkey) -> None:
     heard = lines(TOPIC)
     RedisEventLog(url=server.url).append(TOPIC, [Event("1"), Event("2")])
-    until("it rings", lambda: texts(heard) == ["1", "2"])
+    until("it notifies", lambda: texts(heard) == ["1", "2"])
 
 
 def test_a_thousand_topics_come_in_on_one_connection(lines: Callable[..., Heard], server: Valkey) -> None:
@@ -90,24 +90,26 @@ def test_a_thousand_topics_come_in_on_one_connection(lines: Callable[..., Heard]
     log = RedisEventLog(url=server.url)
     for topic in topics[::100]:
         log.append(topic, Event(topic))
-    until("all ring", lambda: texts(heard) == topics[::100])
+    until("all notify", lambda: texts(heard) == topics[::100])
     assert heard.connection.connections == 1
     assert sum("P" in client["flags"] for client in server.client().client_list()) == 1
 
 
-def test_a_topic_rings_once_for_all_who_follow_it_until_the_last_one_leaves(lines: Callable[..., Heard], server: Valkey) -> None:
+def test_a_topic_notifies_once_for_all_who_follow_it_until_the_last_one_leaves(
+    lines: Callable[..., Heard], server: Valkey
+) -> None:
     heard = lines("other", TOPIC)
     heard.follow(TOPIC)
     heard.connection.unfollow(TOPIC)
     log = RedisEventLog(url=server.url)
     log.append(TOPIC, Event("1"))
-    until("it rings once", lambda: texts(heard) == ["1"])
+    until("it notifies once", lambda: texts(heard) == ["1"])
     heard.connection.unfollow(TOPIC)
     channel = log.keys.channel(TOPIC)
     until("it is given back", lambda: server.client().pubsub_numsub(channel) == [(channel.encode(), 0)])
 
 
-def test_what_a_lost_doorbell_did_not_say_is_asked_for(
+def test_what_a_lost_notification_did_not_say_is_asked_for(
     lines: Callable[..., Heard], through: Proxy, server: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pubsub, "CHECK_INTERVAL", 0.2)
@@ -137,7 +139,7 @@ def test_a_connection_that_stands_and_carries_nothing_is_made_anew(
     until("it is up", lambda: heard.connection.up and heard.connection.trouble is None)
 
 
-def test_a_connection_that_rings_for_itself_in_silence_lives_on(
+def test_a_connection_that_sends_to_itself_in_silence_lives_on(
     lines: Callable[..., Heard], monkeypatch: pytest.MonkeyPatch, server: Valkey
 ) -> None:
     for name, value in (("PROBE_IDLE", 0.1), ("TICK", 0.02)):
@@ -147,7 +149,7 @@ def test_a_connection_that_rings_for_itself_in_silence_lives_on(
     def rung() -> int:
         return int(server.client().info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"])
 
-    until("it rings for itself several times", lambda: rung() >= 5)
+    until("it sends to itself several times", lambda: rung() >= 5)
     assert (heard.connection.connections, heard.connection.stalls) == (1, 0)
 
 

@@ -71,7 +71,7 @@ def test_password_time_outs_and_pool_are_the_caches(server: Valkey) -> None:
     assert pool.connection_kwargs["socket_connect_timeout"] == 2
 
 
-async def test_tls_is_the_caches_for_verbs_and_doorbells(server: Valkey, tmp_path: Path) -> None:
+async def test_tls_is_the_caches_for_verbs_and_notifications(server: Valkey, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     trusting = {"CONNECTION_POOL_KWARGS": {"ssl_ca_certs": str(tmp_path / "authority.pem")}}
@@ -83,7 +83,7 @@ async def test_tls_is_the_caches_for_verbs_and_doorbells(server: Valkey, tmp_pat
         log.on_notify = lambda topic, page: heard.append(topic)
         await log.notifier.follow(TOPIC)
         assert (await log.aappend(TOPIC, Event("1"))).last == 1
-        await eventually("the doorbell rings", lambda: heard)
+        await eventually("the notification comes", lambda: heard)
         with override_settings(CACHES=cache(url)):
             distrustful = RedisEventLog()
         with pytest.raises(EventLogUnavailable, match="(?i)certificate"):
@@ -107,7 +107,7 @@ def test_connections_of_a_log_are_not_those_of_the_cache(server: Valkey) -> None
 
 
 async def test_however_much_is_asked_a_process_has_few_connections(server: Valkey, settings: Any) -> None:
-    """Those of the log for verbs, one for doorbells, and those of the key-value store: nothing else opens any."""
+    """Those of the log for verbs, one for notifications, and those of the key-value store: nothing else opens any."""
     settings.CACHES = cache(server.url)
     settings.AGENT_SSE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog"}, "THREADS": 4}
     watched = server.client()
