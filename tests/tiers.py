@@ -107,7 +107,7 @@ PLACES = {
     "eventlog/notify/test_channel_layer.py::test_a_layer_that_is_stopped": "services",
     "eventlog/notify/test_channel_layer.py::test_a_redis_that_has_forgotten": "services",
     "eventlog/notify/test_channel_layer.py::test_a_script_whose_layer_is_down": "live",
-    "eventlog/notify/test_channel_layer.py::test_the_ring_of_a_script": "live",
+    "eventlog/notify/test_channel_layer.py::test_the_notification_of_a_script": "live",
     "eventlog/notify/test_notifier.py::test_a_process_that_follows": "live",
     "eventlog/notify/test_notifier.py::test_after_a_fork": "live",
     "management/test_sse_tail_url.py::test_a_mistake_is_told": "live",

@@ -32,6 +32,14 @@ def stats_of(now: float, stream: Stream, buffer: Buffer, transport: Transport) -
     return StreamStats(state, buffer.events, buffer.bytes, transport.opened, transport.last_sent, lag)
 
 
+def last_id_of(stream: Stream) -> str | None:
+    """Return the last id that the client was sent, or came with."""
+    try:
+        return stream.last_event_id
+    except (ValueError, IndexError):  # it stops following at this very moment, on its own thread
+        return None
+
+
 def info_of(context: Context, heartbeat: float | None) -> StreamInfo:
     """Return what does not change about a stream."""
     address, agent = context._describe_client(client_options())

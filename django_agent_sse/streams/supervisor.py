@@ -16,7 +16,6 @@ from django.http import HttpResponseBase
 
 from ..exceptions import StreamClosed
 from ..signals import stream_opened
-from . import messages
 from .buffer import Buffer
 from .callbacks import CLEANUP_SECONDS, Callback, Callbacks
 from .containment import contained, ends_process, heed_cancel
@@ -25,6 +24,7 @@ from .counters import counters
 from .endings import Ending
 from .handlers import Handler
 from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, SetDeadline, WatchDeparture
+from .messages import last_event
 from .options import StreamOptions
 from .reconnection import ErrorStreak
 from .recycling import listener_watch
@@ -32,7 +32,7 @@ from .registry import registry
 from .reporting import OnError, own_cancel, report_abandoned, report_closed, report_error, report_late_answer, report_late_error
 from .shutdown import watch_signals
 from .state import StreamInfo, StreamStats
-from .stats import info_of, stats_of
+from .stats import info_of, last_id_of, stats_of
 from .stream import Stream, late_error
 from .threads import stream_context
 from .transport import Transport
@@ -212,7 +212,7 @@ class Supervisor:
     def _last_event(self, finish: Finish) -> bytes:
         assert self.ending is not None
         stream, failed = self._stream, finish.last_event == "sse.error"
-        return messages.last_event(
+        return last_event(
             *(finish, self.ending),
             last_id=stream.last_event_id,
             retry=self._streak.next_retry(self._options.retry) if failed else finish.retry,
@@ -343,10 +343,7 @@ class Supervisor:
 
     @property
     def last_id(self) -> str | None:
-        try:
-            return self._stream.last_event_id
-        except (ValueError, IndexError):  # it stops following at this very moment
-            return None
+        return last_id_of(self._stream)
 
     def stats(self, now: float) -> StreamStats:
         return stats_of(now, self._stream, self._buffer, self._transport)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.management.base import OutputWrapper
 from django.http import Http404
 from django.test import AsyncRequestFactory, override_settings
 from django.urls import include, path
@@ -20,16 +24,18 @@ from django_agent_sse.eventlog.base import PAGE_BYTES
 from django_agent_sse.exceptions import BodyTooLarge
 from django_agent_sse.logs import MAX_COUNT
 from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, LogTail, log_tail
-from django_agent_sse.management import connecting
+from django_agent_sse.management.output import Pause
+from django_agent_sse.management.remote import RemoteTail
 from django_agent_sse.streams import body as bodies
 from django_agent_sse.streams.body import AT_ONCE, MOST_BYTES, MOST_VALUES
-from tests.live.servers import poll
 from tests.serving import ask, ask_route, served
 from tests.views.test_answers import routed
 
 from .measuring import PING, WAIT, cost_of, get, ping
 
 NAME = "limits.1"
+KERNEL_BYTES = 64 * 2**20
+"""More than the system keeps of one connection, in both of its buffers."""
 
 
 @pytest.fixture(autouse=True)
@@ -245,6 +251,7 @@ def test_records_wait_up_to_so_many_characters(logger: logging.Logger, monkeypat
 
 
 def test_a_server_that_sends_faster_than_is_printed_is_held() -> None:
+    """What nobody has printed yet stays with the server, but for what the kernel has."""
     sent = 0
 
     def serve() -> None:
@@ -253,25 +260,27 @@ def test_a_server_that_sends_faster_than_is_printed_is_held() -> None:
         with connection:
             connection.recv(65_536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-            try:
+            with contextlib.suppress(OSError):
                 while True:
-                    sent += connection.send(b":" * 65_536)
-            except OSError:
-                return
+                    sent += connection.send(b"data: x\n\n" * 8_192)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=serve)
         server.start()
-        answer = connecting.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, {}, print)
-        chunks = answer.chunks(lambda _: None)
-        assert next(chunks)
-        poll("read ahead", lambda: answer._chunks.full())
-        assert answer._chunks.qsize() == connecting.WAITING
-        [reader] = [thread for thread in threading.enumerate() if thread.name == "sse-tail"]
-        answer.close()
-        for thread in (reader, server):
-            thread.join(10)
-            assert not thread.is_alive()
+        tail = RemoteTail(
+            f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, tell=print, pause=Pause(OutputWrapper(io.StringIO()))
+        )
+        batches = tail.batches()
+        assert next(batches)
+        before = -1
+        while before != sent:
+            before = sent
+            time.sleep(0.3)
+        assert before < KERNEL_BYTES
+        assert next(batches)
+        batches.close()
+        server.join(10)
+        assert not server.is_alive()
 
 
 def event_log_path() -> str:
