@@ -109,7 +109,7 @@ async def test_who_returns_with_what_was_kept_is_not_told_by_a_process_that_knew
     replica.promote()
     publish(log, "4")
     new = Feed(TOPIC, log)
-    await new.look()
+    await new.refresh()
     returned = Follower(new)
     assert await returned.resume(Position.parse(str(follower.position))) is None
     assert await texts_until(returned, 1) == ["4"]
