@@ -129,7 +129,7 @@ def test_reports_ask_little_of_the_database(database_log: None) -> None:
     asked.clear()
     cluster_view._reset()
     with connection.execute_wrapper(asked):
-        cluster_view._take(log, REPORTS)
+        cluster_view._read_topic(log, REPORTS)
     reads = len(asked)
     print(f"\na report asks the database {len(writes)} questions each {REPORT:g} s, a look {reads} for each of two topics")
     assert len(writes) <= 4
@@ -213,7 +213,7 @@ async def test_what_a_page_costs_that_reads_what_other_processes_report(
     client = AsyncClient()
     boss = await sync_to_async(User.objects.create_superuser)("boss")
     await sync_to_async(client.force_login)(boss)
-    viewer = Viewer(question=StreamQuery(), user=str(boss.pk), sees_payloads=False, closes=True)
+    viewer = Viewer(query=StreamQuery(), user=str(boss.pk), sees_payloads=False, closes=True)
     request = RequestFactory().get("/")
     request.user = boss
     async with serve(idle) as site:
