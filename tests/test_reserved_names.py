@@ -13,7 +13,6 @@ from django.core.management import CommandError, call_command, get_commands, loa
 from django.http import Http404
 from django.template import Context as TemplateContext
 from django.template import Template
-from django_agent_sse.eventlog.database.serialization import unpack
 
 import django_agent_sse
 from django_agent_sse import Context, Event, Router, Stream, Topic, publish, topic_name
@@ -21,6 +20,7 @@ from django_agent_sse.admin.topic_actions import PublishForm
 from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.eventlog.database.serialization import unpack
 from django_agent_sse.eventlog.internal import internal_topics
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.redis import codec as redis_wire

@@ -13,9 +13,9 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import ConnectionHandler, connections
 from django.test.utils import CaptureQueriesContext
-from django_agent_sse.eventlog.database.serialization import pack, unpack
 
 from django_agent_sse.eventlog.database import DatabaseEventLog, store
+from django_agent_sse.eventlog.database.serialization import pack, unpack
 from django_agent_sse.exceptions import ConfigurationError, EventLogUnavailable
 from django_agent_sse.models import LogKey, LogRow, LogTopic
 from django_agent_sse.runtime import pools

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from django_agent_sse.eventlog.database.serialization import pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 
 from django_agent_sse import encoding
 from django_agent_sse.eventlog.database import serialization
+from django_agent_sse.eventlog.database.serialization import pack, unpack
 from django_agent_sse.wire import Event
 
 SLICE = 24
