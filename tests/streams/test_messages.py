@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import django
 import pytest
 from django.core.signals import got_request_exception
 
@@ -165,7 +166,10 @@ async def test_k08_on_error_may_write_a_last_event_of_its_own() -> None:
 
 
 async def test_k08_the_error_is_the_one_that_is_handled_where_it_is_told() -> None:
-    """Error trackers ask ``sys.exc_info()`` in a receiver of ``got_request_exception``, and so may ``on_error``."""
+    """``on_error`` may ask ``sys.exc_info()``, as error trackers do in a receiver of ``got_request_exception``.
+
+    Before Django 6.1 a signal's receivers run where it is not known.
+    """
     handled: list[type[BaseException] | None] = []
 
     def receiver(**_: Any) -> None:
@@ -180,7 +184,7 @@ async def test_k08_the_error_is_the_one_that_is_handled_where_it_is_told() -> No
             await site.connect().rest()
     finally:
         got_request_exception.disconnect(receiver)
-    assert handled == [ValueError, ValueError]
+    assert handled == [ValueError if django.VERSION >= (6, 1) else None, ValueError]
 
 
 async def test_k08_on_error_may_be_a_plain_function_and_is_all_there_is_without_control_events() -> None:
