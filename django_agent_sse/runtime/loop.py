@@ -99,7 +99,6 @@ class BackgroundLoop:
         self._abandoned: list[object] = []
         self._begin()
         on_fork(self._forked)
-        on_exit(self.stop)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -191,6 +190,7 @@ class _Worker:
 
 
 background = BackgroundLoop()
+on_exit(background.stop)
 _blocking = Pool("sse-background-call", BLOCKING_CALLS)
 
 

@@ -12,6 +12,7 @@ import pytest
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
+from django_agent_sse.runtime.loop import BackgroundLoop
 from django_agent_sse.topics import feeds as feeds_module
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Finished, Follower, Gap
@@ -28,7 +29,7 @@ async def opened(new_log: Callable[..., EventLog]) -> AsyncIterator[tuple[EventL
     log = new_log(MAX_TOPICS=2)
     local = LocalNotifier()
     log.on_change, log.on_notify = local.notify, local.notify_with
-    feeds = Feeds(log, local, notifier := Notifier(local))
+    feeds = Feeds(log, local, notifier := Notifier(local, BackgroundLoop()))
     yield log, feeds
     feeds.close()
     await asyncio.to_thread(notifier.reset)
@@ -71,7 +72,7 @@ async def test_notes_are_repeated_while_a_topic_is_followed_and_that_they_fail_i
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     log, local = SharedEventLog(str(tmp_path / "log")), LocalNotifier()
-    feeds = Feeds(log, local, notifier := Notifier(local))
+    feeds = Feeds(log, local, notifier := Notifier(local, BackgroundLoop()))
     noted: list[list[str]] = []
 
     def note(topics: list[str]) -> None:

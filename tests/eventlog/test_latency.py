@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
+from django_agent_sse.runtime.loop import BackgroundLoop
 
 from .layers import through
 from .processes import PATIENCE, ROOT, arguments, shared
@@ -45,7 +46,7 @@ def publisher(settings: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
 async def latencies(file: Path, layers: dict[str, Any], pause: float, count: int = COUNT) -> list[float]:
     """Milliseconds from the return of ``publish()`` there to the notification or the poll here."""
     local = LocalNotifier()
-    notifier = Notifier(local)
+    notifier = Notifier(local, BackgroundLoop())
     told: asyncio.Queue[float] = asyncio.Queue()
     local.listen(lambda topics: told.put_nowait(time.monotonic()))
     watch = notifier.watch(SharedEventLog(str(file)), lambda heads: told.put_nowait(time.monotonic()))

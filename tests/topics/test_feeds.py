@@ -16,6 +16,7 @@ from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.eventlog.records import Page
 from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
+from django_agent_sse.runtime.loop import BackgroundLoop
 from django_agent_sse.topics import feed as feed_module
 from django_agent_sse.topics import feeds as feeds_module
 from django_agent_sse.topics.batch import Batch
@@ -224,7 +225,7 @@ async def test_a_question_of_the_timer_that_fails_is_asked_again(
 
 async def test_what_another_process_publishes_is_found_without_a_notification(local: LocalNotifier, tmp_path: Path) -> None:
     log, elsewhere = (SharedEventLog(str(tmp_path / "log")) for _ in range(2))
-    notifier = Notifier(local)
+    notifier = Notifier(local, BackgroundLoop())
     feeds = Feeds(log, local, notifier)
     followers = {topic: Follower(await feeds.open(topic)) for topic in ("a", "b")}
     for number in range(3):
@@ -244,7 +245,7 @@ async def test_what_another_process_publishes_is_found_without_a_notification(lo
 
 async def test_five_hundred_idle_streams_on_fifty_topics_cost_a_few_questions(local: LocalNotifier, tmp_path: Path) -> None:
     log = SharedEventLog(str(tmp_path / "log"))
-    notifier = Notifier(local)
+    notifier = Notifier(local, BackgroundLoop())
     feeds = Feeds(log, local, notifier)
     followers = [Follower(await feeds.open(f"topic.{number % 50}")) for number in range(500)]
     assert len(feeds) == 50

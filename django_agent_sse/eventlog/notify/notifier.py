@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from django.core.signals import setting_changed
 
-from ...runtime.loop import background
+from ...runtime.loop import BackgroundLoop, background
 from ...runtime.process import on_exit, on_fork
 from ..base import EventLog
 from .channel_layer import LOGGER, ChannelLayerNotifier, PendingTopics, layer_configured
@@ -35,10 +35,12 @@ class Notifier:
 
     Args:
         local: What notifies the loops of this process.
+        loop: Where its tasks run.
     """
 
-    def __init__(self, local: LocalNotifier) -> None:
+    def __init__(self, local: LocalNotifier, loop: BackgroundLoop = background) -> None:
         self._local = local
+        self.loop = loop
         self._abandoned: list[object] = []
         self._begin()
 
@@ -52,7 +54,7 @@ class Notifier:
     @property
     def thread(self) -> threading.Thread | None:
         """The background thread, while this has tasks there."""
-        return background.thread if self._work is not None else None
+        return self.loop.thread if self._work is not None else None
 
     def troubles(self) -> dict[str, str]:
         """What does not work now: ``bell`` (the channel layer), ``poll``, each with a sentence. From any thread."""
@@ -166,12 +168,12 @@ class _Work:
 
     def __init__(self, notifier: Notifier) -> None:
         self.poll = Poll(notifier.watches)
-        self._tasks = [background.start("poll", self.poll.run)]
+        self._tasks = [notifier.loop.start("poll", self.poll.run)]
         self._layer: ChannelLayerNotifier | None = None
         if layer_configured():
             self._layer = ChannelLayerNotifier(notifier._pending, notifier.followed, notifier.on_notify)
-            self._tasks.append(background.start("channel layer, sending", self._layer.send))
-            self._tasks.append(background.start("channel layer, receiving", self._layer.receive))
+            self._tasks.append(notifier.loop.start("channel layer, sending", self._layer.send))
+            self._tasks.append(notifier.loop.start("channel layer, receiving", self._layer.receive))
 
     @property
     def done(self) -> bool:

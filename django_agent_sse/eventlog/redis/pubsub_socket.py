@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+import redis
+
 from .replies import Reply, ReplyReader
 
 CHUNK_BYTES = 65_536
@@ -60,7 +62,7 @@ class ServerSocket:
             while True:  # of TLS more may be decrypted already than the selector knows of
                 data = self.socket.recv(CHUNK_BYTES)
                 if not data:
-                    raise ConnectionResetError("the server has closed the connection")
+                    raise redis.exceptions.ConnectionError("the server has closed the connection")
                 for reply in self._replies.feed(data):
                     self._on_reply(reply)
                 if not isinstance(self.socket, ssl.SSLSocket):
@@ -82,6 +84,6 @@ class ServerSocket:
             self._loop.remove_writer(self.socket)
 
     def _fail(self, error: Exception) -> None:
-        self._error = error
+        self._error = redis.exceptions.ConnectionError(str(error)) if isinstance(error, OSError) else error
         self._stop()
         self._on_failure()

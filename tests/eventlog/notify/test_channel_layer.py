@@ -20,6 +20,7 @@ from django_agent_sse.eventlog.notify import poll as poll_module
 from django_agent_sse.eventlog.notify.channel_layer import GROUP, PendingTopics
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
+from django_agent_sse.runtime.loop import BackgroundLoop
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Follower
 from django_agent_sse.wire.event import Event
@@ -38,7 +39,7 @@ class Process:
 
     def __init__(self, file: Path) -> None:
         self.local = LocalNotifier()
-        self.notifier = Notifier(self.local)
+        self.notifier = Notifier(self.local, BackgroundLoop())
         self.log = SharedEventLog(str(file))
         self.log.on_change = self.notifier.notify
         self.heard: set[str] = set()

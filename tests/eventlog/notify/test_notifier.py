@@ -20,6 +20,7 @@ from django_agent_sse.eventlog.notify import notifier as notifier_module
 from django_agent_sse.eventlog.notify.local import LocalNotifier, local_notifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.eventlog.notify.poll import Heads
+from django_agent_sse.runtime.loop import BackgroundLoop, background
 from django_agent_sse.wire.event import Event
 from tests.inprocess import eventually
 
@@ -30,7 +31,7 @@ from ..shared import SharedEventLog
 @pytest_asyncio.fixture
 async def notifier() -> AsyncIterator[Notifier]:
     notifier_module.notifier.reset()  # the process's own, which another test may have used
-    made = Notifier(LocalNotifier())
+    made = Notifier(LocalNotifier(), BackgroundLoop())
     yield made
     made.reset()
     assert made.thread is None
@@ -48,7 +49,7 @@ def elsewhere(tmp_path: Path) -> SharedEventLog:
 
 
 def threads() -> int:
-    return sum(thread.name == "sse-background" for thread in threading.enumerate())
+    return sum(thread.name == "sse-background" and thread is not background.thread for thread in threading.enumerate())
 
 
 async def next_of(told: asyncio.Queue[Heads]) -> Heads:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+import redis
 
 from django_agent_sse.eventlog.redis.pubsub_socket import ServerSocket
 from django_agent_sse.eventlog.redis.replies import Reply
@@ -82,6 +83,6 @@ async def test_a_server_that_leaves_and_one_that_refuses_are_told_of_once(pair: 
     other = Pair()
     other.server.close()
     await eventually("it is told", lambda: other.failures == 1)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
         other.socket.check()
     other.socket.close()
