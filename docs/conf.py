@@ -47,7 +47,7 @@ _NUMBERS = {
     "max_id_bytes": last_event_id.MAX_BYTES,
     "max_retry": MAX_RETRY,
     "overflow": buffer.OVERFLOW,
-    "quiet_seconds": worker_threads.QUIET_SECONDS,
+    "quiet_seconds": worker_threads.IDLE_SECONDS,
     "stuck_seconds": transport.STUCK_SECONDS,
 }
 rst_prolog = "\n".join(

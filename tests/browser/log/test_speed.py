@@ -108,8 +108,7 @@ def test_two_thousand_lines_a_second(page: Page, site: LogSite) -> None:
     wait_for_lines(page, 2000 * POURING)
     connection(page, "Ended")
     at_end = page.locator(".sl-view").evaluate("(view) => view.scrollHeight - view.scrollTop - view.clientHeight")
-    print(
-        f"\n2,000 lines/s for {POURING} s: longest task {longest_task(page):.0f} ms, slowest click {max(answers) * 1000:.0f} ms"
-    )
+    slowest = max(answers) * 1000
+    print(f"\n2,000 lines/s for {POURING} s: longest task {longest_task(page):.0f} ms, slowest click {slowest:.0f} ms")
     assert at_end < 30
     assert longest_task(page) < GROSS_TASK_MS
