@@ -1,7 +1,4 @@
-"""What the monitor costs with 5,000 open streams: CPU of the process, bytes and questions of the log, and the page.
-
-What is measured is this process's own processor time, and counts: other tests may run meanwhile.
-"""
+"""What the monitor costs with 5,000 open streams: CPU of the process, bytes and questions of the log, and the page."""
 
 from __future__ import annotations
 
@@ -36,6 +33,7 @@ from django_agent_sse.streams.identity import Process
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 
+pytestmark = pytest.mark.alone
 STREAMS = 5_000
 AT_ONCE = 250
 ROUNDS = 7

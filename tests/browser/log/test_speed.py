@@ -5,7 +5,6 @@ Nothing is asked for by its role, and nothing expected: for both Playwright look
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -16,8 +15,6 @@ from .viewing import connection, wait_for_lines
 
 pytestmark = pytest.mark.alone
 LINES = 100_000
-POURING = 10 if "LONG_PROOFS" in os.environ else 4
-"""Seconds."""
 GROSS_SECONDS = 30.0
 GROSS_TASK_MS = 2_000
 WATCH = """addEventListener("sse-log:end", () => { window.endAt = performance.now(); });
@@ -94,21 +91,20 @@ def test_a_hundred_thousand_coloured_lines(page: Page, site: LogSite) -> None:
     assert longest < GROSS_TASK_MS
 
 
-def test_two_thousand_lines_a_second(page: Page, site: LogSite) -> None:
+def test_two_thousand_lines_a_second_for_ten_seconds(page: Page, site: LogSite) -> None:
     page.add_init_script(WATCH)
     page.goto(f"{site.url}/logs/pouring/")
     connection(page, "Live")
-    site.produce("pouring", 2000, POURING)
+    site.produce("pouring", 2000, 10)
     answers: list[float] = []
-    for _ in range(2 * POURING):
+    for _ in range(20):
         begun = time.perf_counter()
         page.locator(".sl-button.sl-wrap").click()
         answers.append(time.perf_counter() - begun)
         page.wait_for_timeout(400)
-    wait_for_lines(page, 2000 * POURING)
+    wait_for_lines(page, 20_000)
     connection(page, "Ended")
     at_end = page.locator(".sl-view").evaluate("(view) => view.scrollHeight - view.scrollTop - view.clientHeight")
-    slowest = max(answers) * 1000
-    print(f"\n2,000 lines/s for {POURING} s: longest task {longest_task(page):.0f} ms, slowest click {slowest:.0f} ms")
+    print(f"\n2,000 lines/s for 10 s: longest task {longest_task(page):.0f} ms, slowest click {max(answers) * 1000:.0f} ms")
     assert at_end < 30
     assert longest_task(page) < GROSS_TASK_MS
