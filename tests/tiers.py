@@ -38,6 +38,7 @@ PLACES = {
     "browser/": "browser live",
     "ledger/": "live services",
     "live/": "live",
+    "live/test_redis_faults.py": "services",
     "live/test_sdks.py": "browser",
     "eventlog/redis/": "services",
     "eventlog/database/test_processes.py": "live",

@@ -97,13 +97,12 @@ def wait_until_gone(pids: list[int], within: float) -> None:
 
 
 def runners(state: Path) -> list[psutil.Process]:
-    """The processes that run builds, whoever has started them."""
+    """The processes that run builds, whoever has started them, also those that have only just begun."""
     found = []
-    for lock in state.glob("build-*.lock"):
-        with contextlib.suppress(psutil.NoSuchProcess, OSError, ValueError):  # it may end at any moment
-            runner = psutil.Process(int(lock.read_text()))
-            if "run_build" in runner.cmdline():
-                found.append(runner)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it may end at any moment, or be somebody else's
+            if "run_build" in process.cmdline() and process.environ().get("TESTPROJECT_STATE") == str(state):
+                found.append(process)
     return found
 
 
@@ -112,6 +111,7 @@ def kill_runners(state: Path) -> None:
     for runner in runners(state):
         with contextlib.suppress(psutil.NoSuchProcess):
             runner.kill()
+            runner.wait(STOP_SECONDS)
 
 
 class Server:
