@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import Page
@@ -27,7 +28,8 @@ def test_a_stream_of_another_origin_loses_and_doubles_nothing(page: Page, uvicor
         assert [json.loads(data)["number"] for type, data, _ in events(page) if type == "number"] == [*range(first, 31)]
         heads = [head.lower() for head in cutter.requests]
         assert [head.split()[0] for head in heads] == ["get", "get"]
-        assert "last_event_id=6 " in heads[1]
+        [went_on_after] = re.findall(r"last_event_id=(\d+) ", heads[1])
+        assert first - 1 <= int(went_on_after) <= 6  # what came in one piece with the cut, a browser may not have seen
         assert heads[1].count("last_event_id") == 1
         assert not any("\r\nlast-event-id" in head for head in heads)
         assert page.evaluate("log.errors") == [["network", None]]

@@ -78,26 +78,13 @@ WORST: Mapping[str, Use] = {
     r"[A-Za-z_]\w*": Use("fullmatch", (repeated("a", after="-"), repeated("a"))),
     "([%_!])": Use("sub", (repeated("%"), repeated("a"))),
     r"([\\*?\[\]^-])": Use("sub", (repeated("*"), repeated("a"))),
-    # streams.client
-    r"Edg(?:A|iOS)?/(\d{1,9})": Use("search", (repeated("Edg"), repeated("EdgiOS"), repeated("Edg/"))),
-    r"OPR/(\d{1,9})": Use("search", (repeated("OPR"), repeated("OPR/"))),
-    r"SamsungBrowser/(\d{1,9})": Use("search", (repeated("SamsungBrowser"), repeated("SamsungBrowser/"))),
-    r"(?:Firefox|FxiOS)/(\d{1,9})": Use("search", (repeated("Firefox/"), repeated("FxiOS"), repeated("F"))),
-    r"(?:Chrome|CriOS|HeadlessChrome)/(\d{1,9})": Use(
-        "search", (repeated("HeadlessChrome/"), repeated("Chrome"), repeated("CriOS"))
+    # streams.client, checks
+    r"\b(?!(?:Mozilla|AppleWebKit|Gecko)/)[A-Za-z][\w.-]{0,39}/\d[\w.]{0,19}": Use(
+        "findall", (repeated("a"), repeated("a."), repeated("a-"), repeated("a/"), repeated("a/1 "), repeated("Gecko/1 "))
     ),
-    r"Version/(\d{1,9})[^ ]{0,20} (?:Mobile/\S{1,20} )?Safari/": Use(
-        "search",
-        (
-            repeated("Version/1"),
-            repeated("Version/1 "),
-            repeated("Version/1 Mobile/1"),
-            repeated("Version/1 Mobile/1 "),
-            repeated("1", before="Version/"),
-            repeated("Version/111111111111111111111111111111 Mobile/11111111111111111111 "),
-        ),
+    r"(?:agent_sse_monitor|django_agent_sse)[_/]livestreams": Use(
+        "search", (repeated("agent_sse_monitor"), repeated("django_agent_sse_"), repeated("django_agent_sse/live"))
     ),
-    r"[A-Za-z][\w.-]{0,39}(?:/\d[\w.]{0,19})?": Use("match", (repeated("a"), repeated("a/"), repeated("1", before="a/"))),
     # management
     r"\x1b\[[0-9;:]{0,60}m": Use(
         "sub",
