@@ -770,14 +770,21 @@ export class SSELog extends HTMLElement {
 
   #exited(told, at) {
     const code = told.code ?? told.exit_code ?? null;
+    const before = this.#exit;
     this.#exit = Number.isInteger(code) ? code : null;
     const seconds = told.seconds ?? told.duration;
     if (Number.isFinite(seconds)) this.#seconds = seconds;
-    this.#outcome = word(told.status) || (this.#exit === null ? null : this.#exit === 0 ? "succeeded" : "failed");
+    const said = word(told.status);
+    const again = this.#outcome !== null && this.#exit === before; // by the log and by its stream, of which one has a word for it
+    if (said || !again) {
+      this.#outcome = said || (this.#exit === null ? null : this.#exit === 0 ? "succeeded" : "failed");
+      this.#inWords = Boolean(said);
+    }
     this.#endedAt = at ?? Date.now() / 1000;
   }
 
   #outcome = null;
+  #inWords = false; // not only by an exit code
   #endedAt = null;
 
   async #streamEnded(reason) {
@@ -810,7 +817,9 @@ export class SSELog extends HTMLElement {
     this.$progress.hidden = true;
     if (this.#state !== "ended") return; // it may go on, where this reader may not see it
     const attribute = this.getAttribute("status");
-    const outcome = this.#outcome ?? (attribute && !["running", "queued", "waiting"].includes(attribute) ? attribute : "ended");
+    const known = attribute && !["running", "queued", "waiting"].includes(attribute) ? attribute : null;
+    const agrees = known !== null && this.#exit !== null && (this.#exit === 0) === TONES.good.includes(known);
+    const outcome = (!this.#inWords && agrees ? known : null) ?? this.#outcome ?? known ?? "ended";
     const failed = (this.#exit ?? 0) !== 0 || TONES.bad.includes(outcome);
     for (const change of this.#lines.finish(this.#endedAt ?? this.#lastAt(), failed)) this.#apply(change);
     this.#showStatus(outcome);
