@@ -29,13 +29,14 @@ FIRST = ("ledger", "browser", "docs", "testproject", "live", "monitor", "managem
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """What ``-n auto`` means: over two processes for each CPU, as most tests wait for a server or a browser; at most eight.
+    """What ``-n auto`` means: one process more than there are CPUs, as many tests wait for a server or a browser; at most eight.
 
+    With twice as many, browsers and builds run into the limits of what they may take.
     ``-n logical`` is one for each CPU, and ``PYTEST_XDIST_AUTO_NUM_WORKERS`` says otherwise, as without this plugin.
     """
     if config.option.numprocesses == "logical" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return min(2 * (os.cpu_count() or 1) + 1, 8)
+    return min((os.cpu_count() or 1) + 1, 8)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
