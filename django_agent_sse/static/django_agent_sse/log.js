@@ -794,7 +794,8 @@ export class SSELog extends HTMLElement {
   }
 
   #logEnded(reason) {
-    this.#outcome ??= ["completed", "topic_closed", "no_content"].includes(reason) ? null : reason;
+    const said = ["completed", "topic_closed", "no_content"].includes(reason) ? null : reason;
+    if (!this.#inWords) this.#outcome = said ?? this.#outcome; // "cancelled" says more than an exit code
     this.#over("ended", "Ended");
   }
 
