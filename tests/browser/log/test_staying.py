@@ -20,6 +20,7 @@ TOTAL = RATE * SECONDS
 def is_the_log(page: Page, site: LogSite, name: str, count: int = TOTAL) -> None:
     """Wait for the end, and compare."""
     connection(page, "Ended")
+    wait_for_lines(page, count)  # those that came last are shown with the next frame
     lines = [plain(data) for event, data in site.events(name) if event == "stdout"]
     assert len(lines) == count
     assert text_of(page) == lines
