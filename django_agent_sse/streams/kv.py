@@ -241,7 +241,7 @@ def _way_to(alias: str) -> _Way:
         backend = caches.settings[alias]["BACKEND"]
     except KeyError:
         raise ConfigurationError(
-            f"CACHES has no {conf.shown(alias)}, only {', '.join(caches.settings)}: mend AGENT_SSE['CACHE'] or the route's cache="
+            f"CACHES has no {conf.shown(alias)}, only {', '.join(caches.settings)}: fix AGENT_SSE['CACHE'] or the route's cache="
         ) from None
     return _way_to_backend(backend)
 

@@ -229,7 +229,7 @@ def test_the_longest_key_fits() -> None:
 
 async def test_an_alias_that_caches_does_not_have_is_named(settings: Any) -> None:
     settings.CACHES = {"default": {"BACKEND": LOCAL}}
-    with pytest.raises(ConfigurationError, match=r"CACHES has no 'nope', only default: mend AGENT_SSE\['CACHE'\]"):
+    with pytest.raises(ConfigurationError, match=r"CACHES has no 'nope', only default: fix AGENT_SSE\['CACHE'\]"):
         await KV("nope").get("builds", "42")
 
 

@@ -92,7 +92,7 @@ def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
     until = time.monotonic() + PATIENCE
-    backoff, mended = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=1.0), False
+    backoff, reconnected = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=1.0), False
     while True:
         before = connections[alias].connection
         try:
@@ -102,8 +102,8 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
             error = raised.__cause__ if at_commit else raised
             assert isinstance(error, Error)
             lost = before is not None and _is_lost(connections[alias], before)
-            again = is_locked(error) or (lost and not mended and not at_commit)
-            mended = mended or lost
+            again = is_locked(error) or (lost and not reconnected and not at_commit)
+            reconnected = reconnected or lost
             if not again or time.monotonic() > until:
                 raise error from error.__cause__
         time.sleep(backoff.next())

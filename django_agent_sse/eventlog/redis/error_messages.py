@@ -49,9 +49,9 @@ def explained(error: BaseException | None, named: str) -> str:
     """A sentence: what happened, at which setting, and what to do."""
     text = f"{str(error) or type(error).__name__:.300}"
     said = f"{type(error).__name__} {text}"  # redis-py strips the code of an error that it has a class for
-    for signs, what, mend in _MEANINGS:
+    for signs, what, hint in _MEANINGS:
         if any(sign in said for sign in signs):
-            return f"the server of {named} {what} ({text}): {mend}. {NOTHING}"
+            return f"the server of {named} {what} ({text}): {hint}. {NOTHING}"
     if "imeout" in text or "imed out" in text:
         return (
             f"the server of {named} did not answer in time ({text}): what was asked may still have been done. Publish with key=, "

@@ -25,7 +25,7 @@ KILL_AFTER = "2s"
 
 class Command(BaseCommand):
     help = (
-        "Run a recipe, or any command behind --, as a build, with sse_run: it is on the list and in the admin like every other, "
+        "Run a recipe, or any command after --, as a build, with sse_run: it is on the list and in the admin like every other, "
         "its log is followed live there, and it can be cancelled there. Ends with the command's exit code; Ctrl-C cancels it."
     )
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
         if claimed is not None and lock is not None:
             build = Build.objects.get(pk=claimed)
         elif bool(recipe) == bool(command):
-            raise CommandError(f"Name a recipe ({', '.join(all_recipes())}), or give a command behind --")
+            raise CommandError(f"Name a recipe ({', '.join(all_recipes())}), or give a command after --")
         else:
             build, lock = runs.begin(all_recipes()[recipe] if recipe else None, command)
             self.stderr.write(self.style.NOTICE(f"Build {build.pk}: {build.label}"), lambda text: text)
@@ -98,7 +98,7 @@ def _environment() -> Iterator[None]:
 
 
 class _Parser(CommandParser):
-    """What stands behind ``--`` is the command, whatever it looks like."""
+    """What stands after ``--`` is the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
