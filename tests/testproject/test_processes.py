@@ -173,7 +173,7 @@ def test_a_page_cancels_what_runs_in_a_terminal(server: Server) -> None:
     [
         ([], "Name a recipe (pipeline,"),
         (["nothing"], "invalid choice: 'nothing'"),
-        (["passes", "--", "true"], "or give a command behind --"),
+        (["passes", "--", "true"], "or give a command after --"),
         (["--", "/nonexistent/program"], "sse_run: /nonexistent/program: No such file or directory"),
     ],
 )
