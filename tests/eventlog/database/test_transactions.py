@@ -257,7 +257,7 @@ def test_publishing_is_a_straight_line_that_an_editor_can_follow(project: str, b
         settings.AGENT_SSE = {"EVENT_LOG": MEMORY}
     publish(TOPIC, "one")
     path = functions_of(lambda: publish(TOPIC, "two"))
-    names = [name for _, name in path if "<genexpr>" not in name]
+    names = [name for _, name in path if not name.endswith(("<genexpr>", "comp>"))]  # which are functions in Python 3.11
     assert [name for name in names if "<lambda>" in name or "<locals>" in name] == []
     straight = ["publish", "Topic.publish", "EventLog.append", f"{backend_of.rpartition('.')[2]}._append"]
     assert [name for name in names if name in straight] == straight
@@ -279,7 +279,7 @@ def test_django_publishes_at_the_commit(project: str) -> None:
 def test_a_failure_after_the_commit_is_logged_and_others_go_on(project: str, caplog: Any) -> None:
     close_topic(TOPIC)
     with transaction.atomic(using=project):
-        transaction.on_commit(partial(publish, TOPIC, "late"), using=project, robust=True)
+        transaction.on_commit(lambda: publish(TOPIC, "late"), using=project, robust=True)  # Django 5.2 cannot log a partial
         transaction.on_commit(partial(publish, "other", "x"), using=project)
     assert "is closed" in caplog.text
     assert Topic("other").state().top == 1
