@@ -18,6 +18,8 @@ from .server import BY_KEY, Server
 
 PATIENCE_MS = 15_000
 LIST = "/admin/builds/build/"
+EVENT_TIMEOUT = 60.0
+"""Seconds between two events at most: a build of real tests starts slowly on a busy machine."""
 MOST = 500
 """Events that a test reads at most."""
 
@@ -60,7 +62,7 @@ class Overview:
         """The events up to the one that is asked for."""
         told = []
         for _ in range(MOST):
-            event = self.client.next()
+            event = self.client.next(EVENT_TIMEOUT)
             told.append((event.name, json.loads(event.data)))
             if found(*told[-1]):
                 return told
