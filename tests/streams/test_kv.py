@@ -286,6 +286,7 @@ async def test_other_caches_are_read_by_a_bounded_number_of_threads(
     settings: Any, monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Any, backend: str
 ) -> None:
     settings.AGENT_SSE = {"THREADS": 3}
+    kv_module._pool.shutdown()  # the threads of tests that may have more
     store = use_cache(settings, backend, str(tmp_path) if "filebased" in backend else redis_url)
     where = Where(monkeypatch, caches["kv"])
     await asyncio.gather(*(store.get("builds", f"{number}") for number in range(200)))
