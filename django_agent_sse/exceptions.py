@@ -28,6 +28,8 @@
         ├── TopicNameInvalid    a name that no topic can have
         ├── TopicClosed         appended to after its end
         ├── PositionConflict    somebody else appended first
+        ├── LeaseHeld           another one holds the topic's lease
+        ├── LeaseLost           appended, renewed or closed under a lease that is no longer held
         ├── EventTooLarge       larger than the log takes
         ├── TransactionRefused  asked to leave a transaction that cannot be left
         ├── AsyncRequired       a plain verb under a running event loop; the message names its twin
@@ -152,7 +154,15 @@ class TopicNameInvalid(EventLogError, ValueError):
 
 
 class TopicClosed(EventLogError):
-    """The topic is closed, and takes no more events; another name, or ``delete()`` first, begins anew."""
+    """The topic is closed, and takes no more events; another name, or ``delete()`` first, begins anew.
+
+    Attributes:
+        reason: Why it was closed.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class PositionConflict(EventLogError):
@@ -165,6 +175,24 @@ class PositionConflict(EventLogError):
     def __init__(self, message: str, top: int) -> None:
         super().__init__(message)
         self.top = top
+
+
+class LeaseHeld(EventLogError):
+    """Another one holds the lease of the topic: it works there, or did a moment ago.
+
+    Attributes:
+        holder: Who.
+        left: Seconds until its lease runs out, unless it is renewed.
+    """
+
+    def __init__(self, message: str, holder: str, left: float) -> None:
+        super().__init__(message)
+        self.holder = holder
+        self.left = left
+
+
+class LeaseLost(EventLogError):
+    """The lease of the topic has run out, was given up, or was taken over: who held it must stop. Nothing was appended."""
 
 
 class EventTooLarge(EventLogError, InvalidEvent):

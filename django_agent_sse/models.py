@@ -132,6 +132,55 @@ class LogKey(models.Model):
         return f"{self.topic_id}: {self.digest}"
 
 
+class TopicLease(models.Model):
+    """Who works on a topic. A table of its own: a topic without a lease costs nothing, and renewing one waits for no lock.
+
+    It is written under the topic's lock, but for a renewal and a request to stop, which are one statement each.
+
+    Attributes:
+        deadline: When it runs out, in seconds since 1970 by the clock of the database; 0 once the topic is closed.
+        stop: The holder was asked to stop.
+        last: What the topic ends with if it runs out: see ``eventlog.database.serialization``.
+    """
+
+    name = ExactField(max_length=200)
+    holder = ExactField(max_length=200)
+    deadline = models.FloatField()
+    stop = models.BooleanField(default=False)
+    last = models.TextField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "lease of a topic"
+        verbose_name_plural = "leases of topics"
+        constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_lease_name"),)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.holder}"
+
+
+class TopicPointer(models.Model):
+    """A name that leads to a topic, as that of a chat to its present run.
+
+    Attributes:
+        at: When it was moved, in seconds since 1970.
+    """
+
+    name = ExactField(max_length=200)
+    topic = ExactField(max_length=200)
+    at = models.FloatField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "pointer to a topic"
+        verbose_name_plural = "pointers to topics"
+        constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_pointer_name"),)
+        indexes = (models.Index(fields=("at",), name="agent_sse_pointer_at"),)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.topic}"
+
+
 class TopicNote(models.Model):
     """Something about a name of a topic that is no part of the topic: that somebody follows it, or that it was deleted.
 

@@ -12,11 +12,11 @@ from django.db import DEFAULT_DB_ALIAS
 from ..encoding import only_events
 from ..exceptions import ConfigurationError
 from ..wire.event import Event
-from .eviction import Evicting
 from .internal import internal_names, without_internal
+from .leases import Leasing, Sized
 from .notify.local import LogNotifier, nobody
 from .records import Appended, Finding, Head, Limits, Page, TopicState
-from .validation import InternalTopic, sized, valid_expect, valid_key, valid_reason, valid_topic
+from .validation import InternalTopic, sized, valid_expect, valid_holder, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
 """Events of one read, by default."""
@@ -27,7 +27,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class EventLog(Evicting):
+class EventLog(Leasing):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
     A back end implements the bodies, whose names begin with ``_``. They are synchronous, and their arguments were checked here.
@@ -77,6 +77,7 @@ class EventLog(Evicting):
         *,
         expect: int | None = None,
         key: str | None = None,
+        holder: str | None = None,
         outside_transaction: bool = False,
     ) -> Appended:
         """Append events, all of them or none.
@@ -86,16 +87,18 @@ class EventLog(Evicting):
             events: One or several; several get consecutive offsets, and nobody's come in between.
             expect: The offset that the topic must end at; 0 where it must be new or empty.
             key: Names this append: another one with the same key appends nothing, and returns the positions of the first.
+            holder: Append only while this one holds the topic's lease.
             outside_transaction: Append at once, for good, whatever becomes of a transaction that is open here.
 
         Raises:
             TopicNameInvalid, EventTooLarge, InvalidEvent: Nothing was appended; nothing was asked of the store.
             TopicClosed: The topic takes no more.
             PositionConflict: ``expect`` does not hold.
+            LeaseLost: ``holder`` does not hold the lease.
             TransactionRefused: A transaction is open that cannot be left.
             EventLogUnavailable: The store failed.
         """
-        checked = self._checked(topic, events, expect, key)
+        checked = self._checked(topic, events, expect, key, holder)
         return self._change(outside_transaction, self._append, *checked)
 
     async def aappend(
@@ -105,15 +108,16 @@ class EventLog(Evicting):
         *,
         expect: int | None = None,
         key: str | None = None,
+        holder: str | None = None,
         outside_transaction: bool = False,
     ) -> Appended:
         """See ``append``."""
-        checked = self._checked(topic, events, expect, key)
+        checked = self._checked(topic, events, expect, key, holder)
         return await self._run(partial(self._change, outside_transaction, self._append, *checked))
 
     def append_unrung(self, topic: str, event: Event) -> None:
         """Append one event without a notification, for readers that look on a timer. Not for use inside a transaction."""
-        self._append(valid_topic(topic), self._sized(event), None, None)
+        self._append(valid_topic(topic), self._sized(event), None, None, None)
 
     def read_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
         """Return up to ``limit`` events after ``offset``, up to ``PAGE_BYTES``, and the topic's state at the same moment."""
@@ -139,7 +143,15 @@ class EventLog(Evicting):
         """See ``summaries``."""
         return await self._run_read(partial(self._summaries, [*map(valid_topic, topics)]))
 
-    def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
+    def close(
+        self,
+        topic: str,
+        reason: str = "completed",
+        *,
+        last: Event | Iterable[Event] = (),
+        holder: str | None = None,
+        outside_transaction: bool = False,
+    ) -> bool:
         """Close a topic, so that it takes no more events. Return whether it was open.
 
         One that does not exist is made first, so that its followers, who wait for it, end too.
@@ -147,14 +159,27 @@ class EventLog(Evicting):
         Args:
             topic: Its name.
             reason: What followers are told; one printable ASCII word or sentence like a topic's name.
+            last: What it ends with, appended in the same step: nobody's events come after them. Nothing if it was closed already.
+            holder: Close only while this one holds the topic's lease.
             outside_transaction: See ``append``.
-        """
-        return self._change(outside_transaction, self._close, valid_topic(topic), valid_reason(reason))
 
-    async def aclose(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
+        Raises:
+            LeaseLost: The topic is open, and ``holder`` does not hold the lease.
+        """
+        return self._change(outside_transaction, self._close, *self._checked_end(topic, reason, last, holder))
+
+    async def aclose(
+        self,
+        topic: str,
+        reason: str = "completed",
+        *,
+        last: Event | Iterable[Event] = (),
+        holder: str | None = None,
+        outside_transaction: bool = False,
+    ) -> bool:
         """See ``close``."""
-        name, why = valid_topic(topic), valid_reason(reason)
-        return await self._run(partial(self._change, outside_transaction, self._close, name, why))
+        checked = self._checked_end(topic, reason, last, holder)
+        return await self._run(partial(self._change, outside_transaction, self._close, *checked))
 
     def delete(self, topic: str) -> bool:
         """Delete a topic with its events. Return whether there was one. The next append begins another epoch, at offset 1."""
@@ -239,7 +264,7 @@ class EventLog(Evicting):
         return await self._run(body)
 
     @abstractmethod
-    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended: ...
+    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended: ...
 
     @abstractmethod
     def _read_after(self, topic: str, offset: int, limit: int) -> Page: ...
@@ -251,7 +276,7 @@ class EventLog(Evicting):
     def _summaries(self, topics: list[str]) -> dict[str, Head]: ...
 
     @abstractmethod
-    def _close(self, topic: str, reason: str) -> bool: ...
+    def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool: ...
 
     @abstractmethod
     def _delete(self, topic: str) -> bool: ...
@@ -269,11 +294,19 @@ class EventLog(Evicting):
     def _clear_all(self) -> None: ...
 
     def _checked(
-        self, topic: str, events: Event | Iterable[Event], expect: int | None, key: str | None
-    ) -> tuple[str, list[tuple[Event, int]], int | None, str | None]:
+        self, topic: str, events: Event | Iterable[Event], expect: int | None, key: str | None, holder: str | None
+    ) -> tuple[str, Sized, int | None, str | None, str | None]:
         """Return the arguments of ``_append``."""
-        return valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
+        by = None if holder is None else valid_holder(holder)
+        return valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key), by
 
-    def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
+    def _checked_end(
+        self, topic: str, reason: str, last: Event | Iterable[Event], holder: str | None
+    ) -> tuple[str, str, Sized, str | None]:
+        """Return the arguments of ``_close``."""
+        by = None if holder is None else valid_holder(holder)
+        return valid_topic(topic), valid_reason(reason), self._sized(last), by
+
+    def _sized(self, events: Event | Iterable[Event]) -> Sized:
         """Return the events, checked, with their sizes."""
         return sized(only_events(events), self.limits.max_event_bytes)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from ..exceptions import PositionConflict, TopicClosed
+from ..exceptions import PositionConflict
 from ..wire.event import Event
 from .base import PAGE_BYTES, EventLog
 from .eviction import DELETED_FOR, FOLLOWED_FOR, is_internal
+from .leases import LOST, POINTER_AGE, Lease, Sized, closed_error, held_error, lost_error
 from .position import new_epoch
 from .records import Appended, Head, Page, Record, TopicState
 
@@ -24,22 +25,42 @@ SLACK = 64
 """Dropped records are cut off a topic's list once there are so many of them, and as many as kept ones: a cut moves the rest."""
 
 
+class _Lease:
+    """The lease of a topic; ``deadline`` is 0 once the topic is closed."""
+
+    __slots__ = ("deadline", "holder", "last", "stop")
+
+    def __init__(self, holder: str, last: Sized) -> None:
+        self.holder = holder
+        self.last = last
+        self.deadline = 0.0
+        self.stop = False
+
+    def shown(self, now: float) -> Lease:
+        return Lease(holder=self.holder, deadline=self.deadline, left=self.deadline and self.deadline - now, stop=self.stop)
+
+
 class _Topic:
     """One topic. Its records are ``records[gone:]``, the first of which has the offset ``floor + 1``."""
 
-    __slots__ = ("bytes", "closed", "epoch", "floor", "followed_at", "gone", "keys", "records", "sizes", "top")
+    __slots__ = ("bytes", "closed", "epoch", "floor", "followed_at", "gone", "keys", "lease", "records", "sizes", "top")
 
     def __init__(self) -> None:
         self.epoch = new_epoch()
         self.floor = self.top = self.gone = self.bytes = 0
         self.followed_at = 0.0
         self.closed: str | None = None
+        self.lease: _Lease | None = None
         self.records: list[Record] = []
         self.sizes: list[int] = []
         self.keys: OrderedDict[str, tuple[float, Appended]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.records) - self.gone
+
+    def is_held(self, now: float) -> bool:
+        """Return whether somebody works here."""
+        return self.lease is not None and self.lease.deadline > now
 
     def add(self, events: list[tuple[Event, int]], now: float) -> Appended:
         first = self.top + 1
@@ -77,19 +98,22 @@ class MemoryEventLog(EventLog):
         self._lock = threading.Lock()
         self._topics_by_name: OrderedDict[str, _Topic] = OrderedDict()  # the latest appended to last
         self._deleted_at: OrderedDict[str, float] = OrderedDict()
+        self._pointers: OrderedDict[str, tuple[str, float]] = OrderedDict()  # the latest moved last
         self._gone: list[str] = []
         self._now: Callable[[], float] = time.time
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return body()
 
-    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended:
+    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
         with self._lock:
             found = self._topics_by_name.get(topic)
             if found is not None and key is not None and (before := self._repeated(found, key)) is not None:
                 return before
             if found is not None and found.closed is not None:
-                raise TopicClosed(f"the topic {topic!r} is closed ({found.closed}); delete() it, or publish to another name")
+                raise closed_error(topic, found.closed)
+            if holder is not None:
+                self._check_holder(topic, holder)
             top = found.top if found is not None else 0
             if expect is not None and expect != top:
                 raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
@@ -123,8 +147,13 @@ class MemoryEventLog(EventLog):
         if len(topics) <= most:
             return
         surplus = sum(not is_internal(name) for name in topics) - most
-        since = self._now() - FOLLOWED_FOR
-        idle = [name for name, topic in topics.items() if topic.followed_at <= since and name != new and not is_internal(name)]
+        now = self._now()
+        since = now - FOLLOWED_FOR
+        idle = [
+            name
+            for name, topic in topics.items()
+            if topic.followed_at <= since and name != new and not is_internal(name) and not topic.is_held(now)
+        ]
         for name in sorted(idle, key=lambda name: topics[name].closed is None)[: max(0, int(surplus))]:
             del topics[name]
             self._gone.append(name)
@@ -190,16 +219,24 @@ class MemoryEventLog(EventLog):
             found = [(name, topic) for name in topics if (topic := self._found(name)) is not None]
             return {name: Head(topic.epoch, topic.floor, topic.top, topic.closed) for name, topic in found}
 
-    def _close(self, topic: str, reason: str) -> bool:
+    def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool:
         with self._lock:
             found = self._topics_by_name.get(topic)
-            if found is None:
-                found = self._make(topic)
-            if found.closed is not None:
+            if found is not None and found.closed is not None:
                 return False
-            found.closed = reason
+            if holder is not None:
+                self._check_holder(topic, holder)
+            self._end(found if found is not None else self._make(topic), reason, last)
         self._tell_evicted()
         return True
+
+    def _end(self, topic: _Topic, reason: str, last: Sized) -> None:
+        now = self._now()
+        topic.add(last, now)
+        topic.closed = reason
+        if topic.lease is not None:
+            topic.lease.deadline = 0.0
+        self._retain(topic, now)
 
     def _delete(self, topic: str) -> bool:
         with self._lock:
@@ -225,6 +262,87 @@ class MemoryEventLog(EventLog):
             found.drop(surplus)
             return surplus
 
+    # Leases
+
+    def _held(self, name: str) -> tuple[_Topic, _Lease] | None:
+        topic = self._topics_by_name.get(name)
+        return None if topic is None or topic.lease is None else (topic, topic.lease)
+
+    def _check_holder(self, name: str, holder: str) -> _Lease:
+        held = self._held(name)
+        if held is None or held[1].holder != holder or held[1].deadline <= self._now():
+            raise lost_error(name, holder)
+        return held[1]
+
+    def _acquire(self, topic: str, holder: str, seconds: float, last: Sized) -> Lease:
+        with self._lock:
+            now, found = self._now(), self._topics_by_name.get(topic)
+            if found is None:
+                found = self._make(topic)
+            if found.closed is not None:
+                raise closed_error(topic, found.closed)
+            lease = found.lease
+            if lease is not None and lease.deadline > now and lease.holder != holder:
+                raise held_error(topic, lease.holder, lease.deadline - now)
+            if lease is None or lease.holder != holder:
+                lease = found.lease = _Lease(holder, last)
+            lease.deadline, lease.last = now + seconds, last
+            shown = lease.shown(now)
+        self._tell_evicted()
+        return shown
+
+    def _renew(self, topic: str, holder: str, seconds: float) -> Lease:
+        with self._lock:
+            lease, now = self._check_holder(topic, holder), self._now()
+            lease.deadline = now + seconds
+            return lease.shown(now)
+
+    def _release(self, topic: str, holder: str) -> bool:
+        with self._lock:
+            held = self._held(topic)
+            if held is None or held[1].holder != holder or not held[1].deadline:
+                return False
+            held[0].lease = None
+            return True
+
+    def _request_stop(self, topic: str, holder: str) -> bool:
+        with self._lock:
+            held = self._held(topic)
+            if held is None or held[1].holder != holder:
+                return False
+            held[1].stop = held[1].stop or held[1].deadline > 0
+            return True
+
+    def _expire(self, topic: str, last: Sized | None) -> bool:
+        with self._lock:
+            held = self._held(topic)
+            if held is None or not 0 < held[1].deadline <= self._now():
+                return False
+            self._end(held[0], LOST, held[1].last if last is None else last)
+            return True
+
+    def _leases(self, topics: list[str]) -> dict[str, Lease]:
+        with self._lock:
+            now = self._now()
+            return {name: held[1].shown(now) for name in topics if (held := self._held(name)) is not None}
+
+    def _pointer(self, name: str) -> str | None:
+        with self._lock:
+            return self._pointers.get(name, (None, 0.0))[0]
+
+    def _move_pointer(self, name: str, to: str | None, expect: str | None) -> str | None:
+        with self._lock:
+            now = self._now()
+            while self._pointers and next(iter(self._pointers.values()))[1] <= now - POINTER_AGE - self.limits.max_age:
+                self._pointers.popitem(last=False)
+            leads = self._pointers.get(name, (None, 0.0))[0]
+            if leads != expect:
+                return leads
+            self._pointers.pop(name, None)
+            if to is not None:
+                self._pointers[name] = to, now
+            return to
+
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         with self._lock:
             return sorted(name for name in self._topics_by_name if name.startswith(prefix) and name > after)[:limit]
@@ -233,3 +351,4 @@ class MemoryEventLog(EventLog):
         with self._lock:
             self._topics_by_name.clear()
             self._deleted_at.clear()
+            self._pointers.clear()

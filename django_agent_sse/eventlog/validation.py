@@ -39,6 +39,15 @@ def valid_topic(name: str) -> str:
     return text
 
 
+def valid_holder(holder: str) -> str:
+    """Return a valid name of a lease's holder as a plain ``str``.
+
+    Raises:
+        TopicNameInvalid: It breaks the rules for the characters and the length of a topic's name.
+    """
+    return _printable(holder, "holder")
+
+
 def valid_reason(reason: str) -> str:
     """Return a valid reason for closing a topic as a plain ``str``.
 

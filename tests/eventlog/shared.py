@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from django_agent_sse.eventlog.leases import Lease
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.records import Appended, Head, Page, TopicState
 from django_agent_sse.exceptions import EventLogUnavailable
@@ -47,11 +48,12 @@ class SharedEventLog(MemoryEventLog):
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             content = file.read()
-            self._topics_by_name, self._deleted_at = pickle.loads(content) if content else (OrderedDict(), OrderedDict())
+            found = pickle.loads(content) if content else (OrderedDict(), OrderedDict(), OrderedDict())
+            self._topics_by_name, self._deleted_at, self._pointers = found
             yield
             if change:
                 file.truncate(0)
-                file.write(pickle.dumps((self._topics_by_name, self._deleted_at)))
+                file.write(pickle.dumps((self._topics_by_name, self._deleted_at, self._pointers)))
 
     def _append(self, *about: Any) -> Appended:
         with self._topics_of_file(change=True):
@@ -67,9 +69,41 @@ class SharedEventLog(MemoryEventLog):
         with self._topics_of_file():
             return super()._summaries(topics)
 
-    def _close(self, topic: str, reason: str) -> bool:
+    def _close(self, *about: Any) -> bool:
         with self._topics_of_file(change=True):
-            return super()._close(topic, reason)
+            return super()._close(*about)
+
+    def _acquire(self, *about: Any) -> Lease:
+        with self._topics_of_file(change=True):
+            return super()._acquire(*about)
+
+    def _renew(self, *about: Any) -> Lease:
+        with self._topics_of_file(change=True):
+            return super()._renew(*about)
+
+    def _release(self, *about: Any) -> bool:
+        with self._topics_of_file(change=True):
+            return super()._release(*about)
+
+    def _request_stop(self, *about: Any) -> bool:
+        with self._topics_of_file(change=True):
+            return super()._request_stop(*about)
+
+    def _expire(self, *about: Any) -> bool:
+        with self._topics_of_file(change=True):
+            return super()._expire(*about)
+
+    def _leases(self, topics: list[str]) -> dict[str, Lease]:
+        with self._topics_of_file():
+            return super()._leases(topics)
+
+    def _pointer(self, name: str) -> str | None:
+        with self._topics_of_file():
+            return super()._pointer(name)
+
+    def _move_pointer(self, *about: Any) -> str | None:
+        with self._topics_of_file(change=True):
+            return super()._move_pointer(*about)
 
     def _delete(self, topic: str) -> bool:
         with self._topics_of_file(change=True):

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from django.db import connections, transaction
 
 from ... import conf
-from ...exceptions import ConfigurationError, EventLogUnavailable, PositionConflict, TopicClosed, TransactionRefused
+from ...exceptions import ConfigurationError, EventLogUnavailable, PositionConflict, TransactionRefused
 from ...runtime.pools import readers, where_called, where_waited_for, writers
-from ..base import EventLog
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
+from ..leases import closed_error, lost_error
 from ..records import Appended, Head, Page, TopicState
+from .leasing import DatabaseLeasing
 from .notes import DELETED, FOLLOWED
 from .retention import floor_of, is_worth_it
 from .store import Sized, TopicRow, TopicStore
@@ -28,7 +29,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class DatabaseEventLog(EventLog):
+class DatabaseEventLog(DatabaseLeasing):
     """Topics in the tables of one of the project's databases, ``ALIAS`` or the one that its routers write ``LogTopic`` to.
 
     It is written to and read from there, never from a replica that lags: that would invent positions ahead of the log.
@@ -112,10 +113,12 @@ class DatabaseEventLog(EventLog):
 
     # Verbs
 
-    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None) -> Appended:
-        return self._write(self._appended, topic, events, expect, key)
+    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+        return self._write(self._appended, topic, events, expect, key, holder)
 
-    def _appended(self, store: TopicStore, name: str, events: Sized, expect: int | None, key: str | None) -> Appended:
+    def _appended(
+        self, store: TopicStore, name: str, events: Sized, expect: int | None, key: str | None, holder: str | None
+    ) -> Appended:
         now = self._now()
         size = sum(size for _, size in events)
         # The UPDATE of advance() comes first. It takes the topic's lock, so that offsets follow the order of the commits; and on
@@ -125,6 +128,8 @@ class DatabaseEventLog(EventLog):
                 before = store.repeated(topic, key, now - self.limits.key_window)
                 if before is not None:
                     return before
+            if holder is not None:
+                self._check_holder(store, name, store.lock(name), holder)
             topic = store.advance(name, len(events), size, now, expect)
             if topic is not None:
                 appended = store.add(topic, events, now)
@@ -139,7 +144,7 @@ class DatabaseEventLog(EventLog):
         """Find out why an append changed no row: make the topic if there is none, and raise for any other reason."""
         topic = store.find(name)
         if topic is not None and topic.closed:
-            raise TopicClosed(f"the topic {name!r} is closed ({topic.closed}); delete() it, or publish to another name")
+            raise closed_error(name, topic.closed)
         top = 0 if topic is None else topic.top
         if expect is not None and expect != top:
             raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: another publisher has appended", top)
@@ -221,17 +226,27 @@ class DatabaseEventLog(EventLog):
             return head._replace(floor=head.top)
         return head._replace(floor=int(max(head.floor, head.top - self.limits.max_events)))
 
-    def _close(self, topic: str, reason: str) -> bool:
-        return self._write(self._closed, topic, reason)
+    def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool:
+        return self._write(self._closed, topic, reason, last, holder)
 
-    def _closed(self, store: TopicStore, name: str, reason: str) -> bool:
+    def _closed(self, store: TopicStore, name: str, reason: str, last: Sized, holder: str | None) -> bool:
+        topic = self._locked(store, name) if holder is None else self._check_holder(store, name, store.lock(name), holder)
+        if not topic.closed:
+            self._end(store, name, reason, last)
+        return not topic.closed
+
+    def _locked(self, store: TopicStore, name: str) -> TopicRow:
         for _ in range(ATTEMPTS):
-            if store.close(name, reason):
-                return True
-            if store.find(name) is not None:
-                return False
+            topic = store.lock(name)
+            if topic is not None:
+                return topic
             self._make_new(store, name, self._now())
         raise _restless(name)
+
+    def _check_holder(self, store: TopicStore, name: str, topic: TopicRow | None, holder: str) -> TopicRow:
+        if topic is None or not (topic.closed or store.leases.is_held(name, holder)):
+            raise lost_error(name, holder)
+        return topic
 
     def _delete(self, topic: str) -> bool:
         return self._write(self._deleted, topic)

@@ -16,6 +16,7 @@ from ..base import PAGE_BYTES
 from ..position import new_epoch
 from ..records import Appended, Head, Record
 from ..validation import size_of
+from .leases import LeaseStore, PointerStore
 from .notes import DELETED, FOLLOWED, Notes, portions
 from .serialization import pack, unpack
 
@@ -71,6 +72,16 @@ class TopicStore:
         return Notes(self._alias)
 
     @property
+    def leases(self) -> LeaseStore:
+        """The leases of topics."""
+        return LeaseStore(self._alias)
+
+    @property
+    def pointers(self) -> PointerStore:
+        """The names that lead to topics."""
+        return PointerStore(self._alias)
+
+    @property
     def _topics(self) -> QuerySet[LogTopic]:
         return LogTopic._default_manager.using(self._alias)
 
@@ -114,11 +125,12 @@ class TopicStore:
         self._rows(topic)._raw_delete(self._alias)
         self._keys(topic)._raw_delete(self._alias)
         self._topics.filter(pk=topic.pk)._raw_delete(self._alias)
+        self.leases.remove([topic.name])
 
     def make_room(self, most: float, new: str, followed_since: float) -> list[str]:
         """Delete topics beyond ``most``, and return their names: closed ones first, then those longest without an event.
 
-        The new one stays, and so do this package's own and those that are followed.
+        The new one stays, and so do this package's own, those that are followed and those that somebody works on.
         """
         ours = Q(name__gte=RESERVED, name__lt=f"{RESERVED}\x7f")
         surplus = self._topics.exclude(ours).count() - most
@@ -126,6 +138,7 @@ class TopicStore:
             return []
         followed = self.notes.since(FOLLOWED, followed_since).values("name")
         victims = self._topics.exclude(ours).exclude(name=new).exclude(name__in=followed)
+        victims = victims.exclude(name__in=self.leases.alive().values("name"))
         victims = victims.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
         if connections[self._alias].features.has_select_for_update_skip_locked:
             victims = victims.select_for_update(skip_locked=True)  # one that is being written to is none
@@ -155,6 +168,8 @@ class TopicStore:
         for model in (LogRow, LogKey, LogTopic):
             model._default_manager.using(self._alias).all()._raw_delete(self._alias)
         self.notes.clear()
+        self.leases.clear()
+        self.pointers.clear()
 
     # Events
 

@@ -87,10 +87,10 @@ class Index:
             if any(map(is_internal, names)):  # from before they were left out
                 self._pipe(("zrem", key, *filter(is_internal, names)))
                 continue
-            times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r") for name in names))
+            times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r", "l") for name in names))
             wrong = {}
-            for name, (_, score), (at, followed) in zip(names, lowest, times, strict=True):
-                kept_until = float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0
+            for name, (_, score), (at, followed, held) in zip(names, lowest, times, strict=True):
+                kept_until = max(float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0, float(held or 0))
                 if (right := max(since(score, float(at or 0)), kept_until)) != score:
                     wrong[name] = right
             if names[0] not in wrong:

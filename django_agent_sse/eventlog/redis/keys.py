@@ -39,6 +39,10 @@ class Keys:
         """What an idempotency key of a topic stands for; its text is hashed, for it may be anything."""
         return f"{self._tagged(topic)}:once:{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
+    def pointer(self, name: str) -> str:
+        """Where a pointer leads."""
+        return f"{self._tagged(name)}:pointer"
+
     def channel(self, topic: str) -> str:
         """The channel on which a topic's notifications go out."""
         return f"{self._tagged(topic)}:bell"

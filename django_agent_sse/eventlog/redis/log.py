@@ -10,18 +10,19 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ... import conf
-from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict, TopicClosed
+from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict
 from ...runtime.failure_log import FailureLog
 from ...runtime.pools import Pool
-from ...wire.event import Event
-from ..base import PAGE_BYTES, EventLog
+from ..base import PAGE_BYTES
 from ..eviction import DELETED_FOR
+from ..leases import Sized, closed_error, lost_error
 from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
 from . import codec, scripts
 from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
+from .leasing import HELD, RedisLeasing
 from .notifications import RedisNotifier
 from .server import WANTED, ConnectionLost, Server, servers
 from .server_checks import findings
@@ -42,7 +43,7 @@ FOREVER = 9e15
 _T = TypeVar("_T")
 
 
-class RedisEventLog(EventLog):
+class RedisEventLog(RedisLeasing):
     """Topics in Redis ≥ 6.2 or Valkey ≥ 7.2, for any number of processes and machines.
 
     Args:
@@ -103,23 +104,34 @@ class RedisEventLog(EventLog):
 
     # Append
 
-    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended:
+    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
         if len(events) > BATCH:
             raise EventTooLarge(f"{len(events):,} events in one append, {BATCH:,} fit: publish in parts. Nothing was appended")
         keys = [*self.keys.topic(topic), *([self.keys.once(topic, key)] if key is not None else [])]
-        reply = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
+        guard = "" if holder is None else HELD + holder
+        reply = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, events, guard))
         if reply[0] == b"closed":
-            why = codec.plain(reply[1])
-            raise TopicClosed(f"the topic {topic!r} is closed ({why}); delete() it, or publish to another name")
+            raise closed_error(topic, codec.plain(reply[1]))
+        if reply[0] == b"unheld":
+            raise lost_error(topic, holder or "")
         if reply[0] == b"conflict":
             top = int(reply[1])
             raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
         _, epoch, first, last, nonce, listed = reply
         if not listed and int(first) <= int(last):
-            self._afterwards(partial(self._list, topic))
+            self._list_new(topic)
         return Appended(codec.plain(epoch), int(first), int(last), codec.letters(int(nonce)))
 
-    def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
+    def _append_last(self, topic: str, reason: str, last: Sized, guard: str) -> bool:
+        args = self._append_arguments(topic, None, last, guard, reason)
+        reply = self._ask_to_append(topic, [*self.keys.topic(topic)], args)
+        if reply[0] == b"unheld" and guard.startswith(HELD):
+            raise lost_error(topic, guard.removeprefix(HELD))
+        if reply[0] == b"done":
+            self._afterwards(lambda: self._list_closed(topic, new=not reply[-1]))
+        return bool(reply[0] == b"done")
+
+    def _append_arguments(self, topic: str, expect: int | None, events: Sized, guard: str, closing: str = "") -> list[Any]:
         limits = self.limits
         return [
             self.keys.channel(topic),
@@ -133,7 +145,9 @@ class RedisEventLog(EventLog):
             self._positions,
             codec.INLINE,
             0,
-            *codec.arguments(events),
+            guard,
+            closing,
+            *codec.arguments(event for event, _ in events),
         ]
 
     def _ask_to_append(self, topic: str, keys: list[str], args: list[Any]) -> list[Any]:
@@ -153,6 +167,9 @@ class RedisEventLog(EventLog):
             "trimmed too fast to look there: whether the event was appended is not known. Publish with key=, then a second try "
             "is safe"
         ) from cause
+
+    def _list_new(self, topic: str) -> None:
+        self._afterwards(partial(self._list, topic))
 
     def _list(self, topic: str) -> None:
         """Enter a new topic in the lists, and drop those that are too many, on whichever server."""
@@ -213,7 +230,9 @@ class RedisEventLog(EventLog):
 
     # Ends
 
-    def _close(self, topic: str, reason: str) -> bool:
+    def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool:
+        if last or holder is not None:
+            return self._append_last(topic, reason, last, "" if holder is None else HELD + holder)
         args = [self.keys.channel(topic), new_epoch(), reason, self._positions]
         done, listed = self._where(topic).sure(scripts.CLOSE, self.keys.topic(topic), args)
         if done or not listed:

@@ -5,9 +5,9 @@ replica) it refuses before the first write; after that nothing can fail. Effects
 
 The hash of a topic: ``e`` epoch, ``s`` top, ``n`` nonce of the top, ``f`` floor, ``b`` bytes, ``o`` when the oldest kept event
 was appended and ``t`` when the newest was (µs), ``c`` why it is closed, ``p`` the epoch before a fork, ``i`` whether the topic is
-in the lists, ``x`` that it was deleted, ``r`` when somebody was last known to follow it (µs). An entry of the stream has the id
-``<offset>-<nonce>`` and the fields ``e`` (``:`` and the name, or nothing), ``d`` data, ``t`` (µs) and, where there is one, ``r``
-retry.
+in the lists, ``x`` that it was deleted, ``r`` when somebody was last known to follow it (µs); of its lease see `lease_scripts`.
+An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:`` and the name, or nothing), ``d`` data, ``t``
+(µs) and, where there is one, ``r`` retry.
 """
 
 from __future__ import annotations
@@ -72,17 +72,19 @@ class Script:
         return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _script(name: str, body: str) -> Script:
+def script(name: str, body: str) -> Script:
+    """Return a script with what all of them have in common."""
     return Script(name, _COMMON + body)
 
 
-APPEND = _script(
+APPEND = script(
     "append",
     """
 -- KEYS: hash, stream, and what stands for the idempotency key, if there is one
 -- ARGV: channel, new epoch, nonce, expected top, window of the key (ms), events, bytes and age (µs) to keep, how long positions
--- are kept (ms), bytes that a notification takes, how long ago the first try began (µs) or 0; then name, data and retry of
--- each event
+-- are kept (ms), bytes that a notification takes, how long ago the first try began (µs) or 0, what must be true of the lease
+-- (h or x and its holder, see `leasing`) or nothing, why the topic is closed with these events or nothing; then name, data and
+-- retry of each event
 local channel, new, nonce, expect = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local most, room, age, inline = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
 local m = load()
@@ -106,14 +108,29 @@ if m.epoch and since < now then  -- the first try's answer was lost: did it appe
     end
     for _, entry in ipairs(chunk) do
       local offset, by = string.match(entry[1], '^(%d+)-(%d+)$')
-      if by == nonce then return done(m.epoch, text(tonumber(offset) - (#ARGV - 11) / 3 + 1), offset, nonce) end
+      if by == nonce then return done(m.epoch, text(tonumber(offset) - (#ARGV - 13) / 3 + 1), offset, nonce) end
       last, at = '(' .. entry[1], tonumber(entry[2][6])
     end
   end
 end
-if m.closed then return {'closed', m.closed} end
+if m.closed then  -- perhaps by the first try
+  if since < now and m.closed == ARGV[13] then return done(m.epoch, text(m.top + 1), text(m.top), m.nonce) end
+  return {'closed', m.closed}
+end
 if expect ~= '' and tonumber(expect) ~= m.top then return {'conflict', text(m.top)} end
-if #ARGV < 12 then return done(m.epoch or '', text(m.top + 1), text(m.top), nonce) end
+if ARGV[12] ~= '' then
+  local lease = redis.call('HMGET', META, 'h', 'l')
+  local until_ = tonumber(lease[2] or 0)
+  local held = 'h' .. (lease[1] or '') == ARGV[12] and until_ > now
+  if not held and not ('x' .. (lease[1] or '') == ARGV[12] and until_ > 0 and until_ <= now) then return {'unheld'} end
+end
+local function close()
+  redis.call('HSET', META, 'c', ARGV[13])
+  if redis.call('HEXISTS', META, 'h') == 1 then redis.call('HSET', META, 'l', '0') end
+  redis.call('PUBLISH', channel, '0')
+end
+if #ARGV < 14 and ARGV[13] ~= '' and m.epoch then close() end
+if #ARGV < 14 then return done(m.epoch or '', text(m.top + 1), text(m.top), nonce) end
 
 if not m.epoch then
   local kind = redis.call('TYPE', LOG)['ok']
@@ -125,7 +142,7 @@ end
 if m.top == m.floor then m.oldest = now end
 local first, at, inlined, total = m.top + 1, text(now), {}, 0
 local before = m.nonce ~= '' and m.nonce or '-'  -- who takes the event from the notification can prove that it is the next one
-for i = 12, #ARGV, 3 do
+for i = 14, #ARGV, 3 do
   local name, data, retry = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   m.top = m.top + 1
   local id = text(m.top) .. '-' .. nonce
@@ -143,6 +160,10 @@ redis.call('PEXPIRE', META, ARGV[9])
 if KEYS[3] then
   redis.call('SET', KEYS[3], m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce, 'PX', ARGV[5])
 end
+if ARGV[13] ~= '' then
+  close()
+  return done(m.epoch, text(first), text(m.top), nonce)
+end
 local count = total <= inline and m.top - first + 1 or 0
 local lead = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' .. nonce .. ' ' .. before .. ' ' .. text(m.floor)
              .. ' ' .. at .. ' ' .. count .. '\\n'
@@ -151,7 +172,7 @@ return done(m.epoch, text(first), text(m.top), nonce)
 """,
 )
 
-READ = _script(
+READ = script(
     "read",
     """
 -- ARGV: offset, events and bytes at most, age (µs)
@@ -183,7 +204,7 @@ return {'page', head(m), before, found}
 """,
 )
 
-STATE = _script(
+STATE = script(
     "state",
     """
 -- ARGV: age (µs)
@@ -194,7 +215,7 @@ return {head(m), text(m.bytes), text(m.oldest), text(m.newest)}
 """,
 )
 
-CLOSE = _script(
+CLOSE = script(
     "close",
     """
 -- ARGV: channel, new epoch, reason, how long positions are kept (ms)
@@ -205,6 +226,7 @@ if not m.epoch then
   redis.call('HSET', META, 'e', ARGV[2], 's', '0', 'f', '0', 'b', '0')
 end
 redis.call('HSET', META, 'c', ARGV[3])
+if redis.call('HEXISTS', META, 'h') == 1 then redis.call('HSET', META, 'l', '0') end
 if not m.newest or m.newest == 0 then redis.call('HSET', META, 't', text(now)) end
 redis.call('PEXPIRE', META, ARGV[4])
 redis.call('PUBLISH', ARGV[1], '0')
@@ -212,7 +234,7 @@ return {1, m.listed and 1 or 0}
 """,
 )
 
-DELETE = _script(
+DELETE = script(
     "delete",
     """
 -- ARGV: channel, how long it is remembered that somebody deleted the topic (ms); 0 to say that it was lost instead
@@ -228,7 +250,7 @@ return 1
 """,
 )
 
-TRIM = _script(
+TRIM = script(
     "trim",
     """
 -- ARGV: channel, events, bytes, age (µs) to keep; age that the log keeps
@@ -241,7 +263,7 @@ return dropped
 """,
 )
 
-FORK = _script(
+FORK = script(
     "fork",
     """
 -- ARGV: channel, the epoch whose events are not what they were, the next one, how long positions are kept (ms)
@@ -254,7 +276,7 @@ return 1
 """,
 )
 
-LISTED = _script(
+LISTED = script(
     "listed",
     """
 if redis.call('HEXISTS', META, 'e') == 1 then return redis.call('HSET', META, 'i', '1') end
@@ -262,7 +284,7 @@ return 0
 """,
 )
 
-FOLLOWED = _script(
+FOLLOWED = script(
     "followed",
     """
 -- KEYS: hashes of several topics

@@ -1,0 +1,117 @@
+"""The verbs about leases and pointers of ``DatabaseEventLog``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from ..base import EventLog
+from ..leases import LOST, POINTER_AGE, Lease, Sized, closed_error, held_error, lost_error
+from .serialization import pack, unpack
+from .store import TopicRow, TopicStore
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class DatabaseLeasing(EventLog):
+    """A log in a database, as far as its leases go: a topic's own lock keeps its lease and its events together."""
+
+    _now: Callable[[], float]
+
+    @abstractmethod
+    def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
+
+    @abstractmethod
+    def _read(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
+
+    @abstractmethod
+    def _locked(self, store: TopicStore, name: str) -> TopicRow: ...
+
+    @abstractmethod
+    def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None: ...
+
+    def _acquire(self, topic: str, holder: str, seconds: float, last: Sized) -> Lease:
+        return self._write(self._acquired, topic, holder, seconds, pack(event for event, _ in last))
+
+    def _acquired(self, store: TopicStore, name: str, holder: str, seconds: float, last: str) -> Lease:
+        topic = self._locked(store, name)
+        if topic.closed:
+            raise closed_error(name, topic.closed)
+        before = next(store.leases.find([name]), None)
+        if before is not None and before.left > 0 and before.holder != holder:
+            raise held_error(name, before.holder, before.left)
+        store.leases.put(name, holder, seconds, last, stop=before is not None and before.holder == holder and before.stop)
+        return next(store.leases.find([name])).shown()
+
+    def _renew(self, topic: str, holder: str, seconds: float) -> Lease:
+        return self._write(self._renewed, topic, holder, seconds)
+
+    def _renewed(self, store: TopicStore, name: str, holder: str, seconds: float) -> Lease:
+        if not store.leases.renew(name, holder, seconds):
+            raise lost_error(name, holder)
+        return next(store.leases.find([name])).shown()
+
+    def _release(self, topic: str, holder: str) -> bool:
+        return self._write(_released, topic, holder)
+
+    def _request_stop(self, topic: str, holder: str) -> bool:
+        return self._write(_requested, topic, holder)
+
+    def _expire(self, topic: str, last: Sized | None) -> bool:
+        return self._read(_has_expired, topic) and self._write(self._expired, topic, last)
+
+    def _expired(self, store: TopicStore, name: str, last: Sized | None) -> bool:
+        topic = store.lock(name)
+        lapsed = None if topic is None or topic.closed else store.leases.lapse(name)
+        if lapsed is None:
+            return False
+        self._end(store, name, LOST, self._sized(unpack(lapsed)) if last is None else last)
+        return True
+
+    def _end(self, store: TopicStore, name: str, reason: str, last: Sized) -> None:
+        """Append what a locked, open topic ends with, and close it."""
+        now = self._now()
+        topic = store.advance(name, len(last), sum(size for _, size in last), now, None) if last else None
+        if topic is not None:
+            store.add(topic, last, now)
+            self._retain(store, topic, now)
+        store.close(name, reason)
+        store.leases.end(name)
+
+    def _leases(self, topics: list[str]) -> dict[str, Lease]:
+        return self._read(_found, topics)
+
+    def _pointer(self, name: str) -> str | None:
+        return self._read(_pointed, name)
+
+    def _move_pointer(self, name: str, to: str | None, expect: str | None) -> str | None:
+        now = self._now()
+        return self._write(_moved, name, to, expect, now, now - POINTER_AGE - self.limits.max_age)
+
+
+def _released(store: TopicStore, name: str, holder: str) -> bool:
+    return store.leases.remove([name], holder)
+
+
+def _requested(store: TopicStore, name: str, holder: str) -> bool:
+    return store.leases.request_stop(name, holder) or any(row.holder == holder for row in store.leases.find([name]))
+
+
+def _has_expired(store: TopicStore, name: str) -> bool:
+    return any(row.shown().expired for row in store.leases.find([name]))
+
+
+def _found(store: TopicStore, names: list[str]) -> dict[str, Lease]:
+    return {row.name: row.shown() for row in store.leases.find(names)}
+
+
+def _pointed(store: TopicStore, name: str) -> str | None:
+    return store.pointers.find(name)
+
+
+def _moved(store: TopicStore, name: str, to: str | None, expect: str | None, now: float, oldest: float) -> str | None:
+    if expect is None:
+        store.pointers.forget(oldest)
+    return store.pointers.move(name, to, expect, now)
