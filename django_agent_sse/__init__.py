@@ -16,7 +16,7 @@ What a handler gets:
 Topics:
 
 - ``publish``, ``publish_many``, ``close_topic`` and their twins ``apublish``, ``apublish_many``, ``aclose_topic``
-- ``Topic``: the same verbs for one name
+- ``Topic``: the same verbs for one name, and reading from Python
 - ``topic_cursor``, ``atopic_cursor``: where topics end now
 - ``topic_name``: a name with values from outside in it
 - ``event_log``: the event log of this process
@@ -50,7 +50,7 @@ _HOMES = {
     "Router": "routing",
     "SSEView": "views",
     "Stream": "streams.stream",
-    "Topic": "topics.publish",
+    "Topic": "runs.topic",
     "aclose_topic": "topics.publish",
     "api_key": "guards",
     "apublish": "topics.publish",
@@ -103,12 +103,13 @@ if TYPE_CHECKING:
     from .eventlog.naming import topic_name
     from .guards import Guard, api_key, login_required, permission_required, staff_required
     from .routing import Router
+    from .runs.topic import Topic
     from .signals import stream_closed, stream_opened
     from .streams.context import Context
     from .streams.endings import Ending
     from .streams.kv import KV
     from .streams.stream import Stream
-    from .topics.publish import Topic, aclose_topic, apublish, apublish_many, close_topic, publish, publish_many
+    from .topics.publish import aclose_topic, apublish, apublish_many, close_topic, publish, publish_many
     from .views import SSEView
     from .wire import Event
 

@@ -18,7 +18,7 @@ from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import valid_reason
 from django_agent_sse.exceptions import AgentSSEError, TopicNameInvalid
 from django_agent_sse.models import LogTopic
-from django_agent_sse.topics.publish import Topic
+from django_agent_sse.runs.topic import Topic
 from django_agent_sse.wire import Event
 
 

@@ -16,7 +16,7 @@ from ..runtime.backoff import Backoff
 from ..runtime.connections import give_connections_back
 from ..runtime.pools import Pool
 from ..runtime.process import on_fork
-from ..topics.publish import Topic
+from ..topics.publish import TopicPublisher
 from ..wire.event import Event
 from ..wire.log_lines import level_name
 
@@ -57,7 +57,7 @@ class TopicHandler(logging.Handler):
 
     def __init__(self, topic: str, level: int | str = logging.NOTSET, *, capacity: int = 10_000) -> None:
         super().__init__(level)
-        self._topic = Topic(valid_topic(topic))
+        self._topic = TopicPublisher(valid_topic(topic))
         self._capacity = capacity
         self._pool = Pool(f"sse-log-{topic}", 1)
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)

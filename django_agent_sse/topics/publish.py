@@ -30,8 +30,8 @@ class PublishOptions(PublishManyOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic by its name: ``Topic("builds.42").publish(…)``. Making one asks nothing of the log.
+class TopicPublisher:
+    """What appends to a topic: the part of ``Topic`` that needs no fan-out.
 
     Each verb has a twin with an ``a``, for coroutines. The plain ones raise ``AsyncRequired`` under a running event loop, which
     they would hold up.
@@ -143,19 +143,25 @@ class Topic:
         )
         return [*appended]
 
-    def close(self, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
+    def close(self, reason: str = "completed", *, last: Iterable[object] = (), outside_transaction: bool = False) -> bool:
         """End the topic: it takes no more events, and its followers end after the last one. Return whether it was open.
 
         Args:
             reason: What followers are told; printable ASCII.
+            last: What it ends with, as ``values`` of ``publish_many``: appended in the same step, so that nobody's events come
+                after them. A topic that was closed already gets none.
             outside_transaction: See ``publish``.
         """
         refuse_on_a_loop("close")
-        return log_to_publish_to().close(self.name, reason, outside_transaction=outside_transaction)
+        return log_to_publish_to().close(
+            self.name, reason, last=_events(last, None, "close"), outside_transaction=outside_transaction
+        )
 
-    async def aclose(self, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
+    async def aclose(self, reason: str = "completed", *, last: Iterable[object] = (), outside_transaction: bool = False) -> bool:
         """See ``close``."""
-        return await log_to_publish_to().aclose(self.name, reason, outside_transaction=outside_transaction)
+        return await log_to_publish_to().aclose(
+            self.name, reason, last=_events(last, None, "close"), outside_transaction=outside_transaction
+        )
 
     def delete(self) -> bool:
         """Delete the topic with its events; its followers end (``deleted``). Return whether there was one."""
@@ -178,34 +184,34 @@ class Topic:
 
 def publish(topic: str, data: object, **options: Unpack[PublishOptions]) -> Position:
     """Append one event to a topic: see ``Topic.publish``."""
-    return Topic(topic).publish(data, **options)
+    return TopicPublisher(topic).publish(data, **options)
 
 
 async def apublish(topic: str, data: object, **options: Unpack[PublishOptions]) -> Position:
     """Append one event to a topic: see ``Topic.publish``."""
-    return await Topic(topic).apublish(data, **options)
+    return await TopicPublisher(topic).apublish(data, **options)
 
 
 def publish_many(topic: str, values: Iterable[object], **options: Unpack[PublishManyOptions]) -> list[Position]:
     """Append several events to a topic at once: see ``Topic.publish_many``."""
-    return Topic(topic).publish_many(values, **options)
+    return TopicPublisher(topic).publish_many(values, **options)
 
 
 async def apublish_many(topic: str, values: Iterable[object], **options: Unpack[PublishManyOptions]) -> list[Position]:
     """Append several events to a topic at once: see ``Topic.publish_many``."""
-    return await Topic(topic).apublish_many(values, **options)
+    return await TopicPublisher(topic).apublish_many(values, **options)
 
 
 def close_topic(topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
     """End a topic: see ``Topic.close``."""
     refuse_on_a_loop("close_topic")  # so that the error names aclose_topic()
-    return Topic(topic).close(reason, outside_transaction=outside_transaction)
+    return TopicPublisher(topic).close(reason, outside_transaction=outside_transaction)
 
 
 async def aclose_topic(topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
     """End a topic: see ``Topic.close``."""
-    return await Topic(topic).aclose(reason, outside_transaction=outside_transaction)
+    return await TopicPublisher(topic).aclose(reason, outside_transaction=outside_transaction)
 
 
-def _events(values: Iterable[object], name: str | None) -> list[Event]:
-    return [value if isinstance(value, Event) else event_of(value, name) for value in each_of(values, "publish_many")]
+def _events(values: Iterable[object], name: str | None, verb: str = "publish_many") -> list[Event]:
+    return [value if isinstance(value, Event) else event_of(value, name) for value in each_of(values, verb)]

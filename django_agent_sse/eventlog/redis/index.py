@@ -90,7 +90,9 @@ class Index:
             times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r", "l") for name in names))
             wrong = {}
             for name, (_, score), (at, followed, held) in zip(names, lowest, times, strict=True):
-                kept_until = max(float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0, float(held or 0))
+                kept_until = float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0
+                if float(held or 0) > _now():  # somebody works on it
+                    kept_until = max(kept_until, float(held))
                 if (right := max(since(score, float(at or 0)), kept_until)) != score:
                     wrong[name] = right
             if names[0] not in wrong:

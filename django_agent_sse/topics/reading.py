@@ -1,0 +1,158 @@
+"""Topics read from Python: a page of a topic, or everything that comes. Each event has its position as its ``id``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Generator
+
+from ..eventlog.backend import event_log
+from ..eventlog.base import PAGE_EVENTS
+from ..eventlog.position import Position
+from ..eventlog.records import Page
+from ..exceptions import ArgumentInvalid, PositionGone
+from ..runtime.backoff import Backoff
+from ..wire.event import Event
+from .batch import Batch, Turn
+from .follower import Start
+from .subscription import Lost, Subscription
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+"""Seconds between two looks at the log by sync code that waits for events."""
+
+
+class Reading:
+    """A place in a topic, and what is read after it.
+
+    Args:
+        topic: Its name.
+        after: An event's id, or what ``topic_cursor()`` returned; ``None`` for the oldest event that is kept.
+    """
+
+    def __init__(self, topic: str, after: str | None) -> None:
+        self._topic = topic
+        self._after = after
+        self._at = _position(topic, after)
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the topic was closed or deleted, and everything was read."""
+        return self._over
+
+    def read(self, limit: int) -> list[Event]:
+        """Return events up to ``limit``: fewer only where the topic has no more.
+
+        Raises:
+            PositionGone: What comes next was dropped, or the topic is another one.
+        """
+        found: list[Event] = []
+        while (wanted := limit - len(found)) > 0:
+            page = event_log().read_after(self._topic, self._at.offset, min(wanted, PAGE_EVENTS))
+            if not self._take(page, found):
+                break
+        return found
+
+    async def aread(self, limit: int) -> list[Event]:
+        """See ``read``."""
+        found: list[Event] = []
+        while (wanted := limit - len(found)) > 0:
+            page = await event_log().aread_after(self._topic, self._at.offset, min(wanted, PAGE_EVENTS))
+            if not self._take(page, found):
+                break
+        return found
+
+    def _take(self, page: Page, found: list[Event]) -> bool:
+        """Add what a page has. Return whether the topic has more."""
+        at = self._at
+        if (reason := _lost(at, page, begins=self._after is None)) is not None:
+            raise _gone(self._topic, str(at), reason)
+        self._after = self._after or str(at)
+        found += [_numbered(record.event, page.epoch, record.offset, record.nonce) for record in page.records]
+        if page.records:
+            last = page.records[-1]
+            self._at = Position(page.epoch, last.offset, last.nonce)
+        elif page.epoch:
+            self._at = Position(page.epoch, max(at.offset, page.floor), at.nonce)
+        more = self._at.offset < page.top
+        self._over = not more and (page.closed is not None or bool(at.epoch and not page.epoch))
+        return more
+
+
+def _position(topic: str, after: str | None) -> Position:
+    position = Position("", 0) if after is None else Position.parse(after)
+    if position is None:
+        raise _gone(topic, after or "", "unknown")
+    return position
+
+
+def _lost(at: Position, page: Page, *, begins: bool) -> str | None:
+    """Return how continuity was lost between a position and the page that was read after it, as in `Gap`."""
+    if not page.epoch:
+        return "epoch" if at.epoch and page.lost else None  # deleted, or not there yet
+    if at.epoch and at.epoch != page.epoch:
+        return "fork" if at.epoch == page.forked else "epoch"
+    if at.nonce and page.before not in ("", at.nonce):
+        return "fork"
+    if at.offset > page.top:
+        return "fork" if at.nonce else "ahead"
+    return "trimmed" if at.offset < page.floor and not begins else None
+
+
+def _gone(topic: str, asked: str, reason: str) -> PositionGone:
+    return PositionGone(
+        f"the topic {topic!r} cannot be read after {asked[:80]!r} ({reason}): events that came next are no longer kept, or it is "
+        "another topic of that name. Leave after= out to begin with the oldest event that is kept",
+        reason,
+    )
+
+
+def _numbered(event: Event, epoch: str, offset: int, nonce: str) -> Event:
+    return Event(event.data, event=event.event, id=str(Position(epoch, offset, nonce)), retry=event.retry)
+
+
+class Followed:
+    """The events of a topic as they come: for ``async for``, and for ``for`` in sync code.
+
+    It ends when the topic is closed or deleted, and everything was read.
+    """
+
+    def __init__(self, topic: str, after: str | None, start: Start) -> None:
+        if start not in ("oldest", "live"):
+            raise ArgumentInvalid(f"start={start!r:.40}: it is 'oldest' or 'live'")
+        self._topic = topic
+        self._after = after
+        self._start: Start = start
+
+    async def __aiter__(self) -> AsyncGenerator[Event, None]:
+        turn = Turn()
+        subscription = Subscription([self._topic], self._start, turn.wake)
+        found: object = await subscription.open(self._after, malformed=False)
+        try:
+            while not subscription.over:
+                if isinstance(found, Lost):
+                    raise _gone(self._topic, found.asked or "", found.reason)
+                if isinstance(found, Batch):
+                    for entry in found.entries:
+                        event = entry.event
+                        yield Event(event.data, event=event.event, id=entry.id, retry=event.retry)
+                found = subscription.pull()
+                if found is None and not subscription.over:
+                    await turn.come()
+        finally:
+            subscription.close()
+
+    def __iter__(self) -> Generator[Event, None, None]:
+        after = self._after
+        if after is None and self._start == "live":
+            state = event_log().state(self._topic)
+            after = str(Position(state.epoch, state.top, state.nonce))
+        reading, backoff = Reading(self._topic, after), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            events = reading.read(PAGE_EVENTS)
+            yield from events
+            if reading.over:
+                return
+            if events:
+                backoff.reset()
+            else:
+                time.sleep(backoff.next())
