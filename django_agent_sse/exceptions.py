@@ -96,7 +96,8 @@ class FollowError(StreamError, TypeError):
 
 
 class PositionGone(StreamError):
-    """The client's position cannot be honoured, and it gets no control events that could say so: answered with 410.
+    """A position in a topic cannot be honoured: that of a client which gets no control events that could say so (it is answered
+    with 410), or of code that reads a topic.
 
     Attributes:
         reason: That of the gap: ``trimmed``, ``epoch``, ``unknown`` or ``ahead``.

@@ -154,7 +154,7 @@ class RunLifecycle:
 
     def close_done(self) -> Effects:
         """The log has taken the end."""
-        return self._settle() if self._closing else ()
+        return self._settle() if self._closing and not self._settled else ()
 
     def lease_lost(self) -> Effects:
         """The log refused a renewal, an append or the end; or the lease has run out unrenewed, as far as is known here."""

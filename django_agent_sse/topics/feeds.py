@@ -19,6 +19,7 @@ from ..exceptions import EventLogError
 from ..runtime.failure_log import FailureLog
 from ..runtime.process import on_fork
 from .feed import Feed
+from .lease_watch import LeaseWatch
 
 LINGER = 30.0
 """Seconds that a feed is kept without followers: who reconnects finds its ring."""
@@ -42,6 +43,7 @@ class Feeds:
     def __init__(self, log: EventLog, local: LocalNotifier, across: Notifier = notifier) -> None:
         self.log = log
         self._watch = across.watch(log, self._compare)
+        self._leases = LeaseWatch(log, lambda: self._followers)
         self._loop = asyncio.get_running_loop()
         self._feeds: dict[str, Feed] = {}
         self._followers: Counter[str] = Counter()
@@ -71,7 +73,7 @@ class Feeds:
         """
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = Feed(valid_topic(topic), self.log, self._note)
+            feed = self._feeds[topic] = Feed(valid_topic(topic), self.log, self._found)
             if self.log.notifier is not None:
                 self._hearing[topic] = self._loop.create_task(self.log.notifier.follow(topic))
         self._followers[topic] += 1
@@ -87,6 +89,7 @@ class Feeds:
         except (EventLogError, asyncio.CancelledError):
             self.release(feed)
             raise
+        self._leases.look()
         return feed
 
     def release(self, feed: Feed) -> None:
@@ -103,6 +106,7 @@ class Feeds:
     def close(self) -> None:
         """Forget every feed, and every timer."""
         self._watch.clear()
+        self._leases.close()
         for timer in [*self._lingering.values(), *([self._check] if self._check else [])]:
             timer.cancel()
         for topic, feed in self._feeds.items():
@@ -155,6 +159,11 @@ class Feeds:
             self._check_later()
         else:
             self._check = None
+
+    def _found(self, topic: str) -> None:
+        """The log has a followed topic, or another one of that name."""
+        self._note(topic)
+        self._leases.look()
 
     def _note(self, *topics: str) -> None:
         """Tell the log that these topics are followed, so that they are not evicted: soon, and many at once."""

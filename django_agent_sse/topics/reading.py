@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Generator
 
-from ..eventlog.backend import event_log
+from ..eventlog.backend import event_log, refuse_on_a_loop
 from ..eventlog.base import PAGE_EVENTS
 from ..eventlog.position import Position
 from ..eventlog.records import Page
-from ..exceptions import ArgumentInvalid, PositionGone
+from ..exceptions import ArgumentInvalid, AsyncRequired, PositionGone
 from ..runtime.backoff import Backoff
 from ..wire.event import Event
 from .batch import Batch, Turn
@@ -142,6 +142,12 @@ class Followed:
             subscription.close()
 
     def __iter__(self) -> Generator[Event, None, None]:
+        try:
+            refuse_on_a_loop("follow")
+        except AsyncRequired:
+            raise AsyncRequired(
+                "`for` would hold up the event loop that runs here; write `async for`. Nothing was read"
+            ) from None
         after = self._after
         if after is None and self._start == "live":
             state = event_log().state(self._topic)

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
+from django_agent_sse import Event, Topic
 from django_agent_sse.eventlog import backend
+from django_agent_sse.exceptions import LeaseHeld
 from tests.site import settings as site
 
 from . import asking, pages
@@ -37,3 +40,32 @@ async def test_a_build_reads_as_the_page_says() -> None:
         got = await asking.ask("GET", "/builds/42/logs/", headers={**ACTS_AS_STAFF, "Accept": "text/event-stream"})
     body = re.sub(r"[A-Za-z]{8}\.(\d)", r"kQzTbWpa.\1", got.body).removeprefix(":\n")
     assert body.strip() == shown.strip()
+
+
+def test_an_answer_is_read_as_the_page_says() -> None:
+    with pages.imported(PAGE) as modules:
+        topic = Topic("answers.7")
+        topic.publish_many([Event(word, event="token") for word in ("You ", "asked: ", "why")])
+        topic.close("finished", last=[Event("{}", event="done")])
+        answers = modules["mysite/answers.py"]
+        assert answers.text_so_far("answers.7") == "You asked: why"
+
+        async def words() -> list[str]:
+            return [word async for word in answers.words("answers.7")]
+
+        assert async_to_sync(words)() == ["You ", "asked: ", "why", "{}"]
+
+
+def test_a_lease_is_held_as_the_page_says() -> None:
+    with pages.imported(PAGE) as modules:
+        work, log = modules["mysite/leases.py"].work, backend.event_log()
+        assert work("jobs.1", "me")
+        state = log.state("jobs.1")
+        assert ([event.data for event in Topic("jobs.1").read()], state.closed) == (["one", "two", "three", "Done."], "finished")
+        log.acquire("jobs.2", "me", 30)
+        log.request_stop("jobs.2", "me")
+        assert work("jobs.2", "me")
+        assert (log.state("jobs.2").top, log.state("jobs.2").closed) == (0, "stopped")
+        log.acquire("jobs.3", "other", 30)
+        with pytest.raises(LeaseHeld):
+            work("jobs.3", "me")
