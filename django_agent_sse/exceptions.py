@@ -24,6 +24,9 @@
     ├── KVError
     │   ├── KVKeyInvalid        a namespace or key that a cache cannot hold
     │   └── KVNotEnumerable     a cache that cannot list its keys
+    ├── RunError
+    │   ├── RunExists           another run works there
+    │   └── RunStopped          written to after it was asked to stop, or has lost its lease
     └── EventLogError
         ├── TopicNameInvalid    a name that no topic can have
         ├── TopicClosed         appended to after its end
@@ -144,6 +147,34 @@ class KVKeyInvalid(KVError, ValueError):
 
 class KVNotEnumerable(KVError, NotImplementedError):
     """The cache cannot list its keys; the message names the caches of the project that can."""
+
+
+class RunError(AgentSSEError):
+    """Base of the errors of one run."""
+
+
+class RunExists(RunError):
+    """Another run works on the topic, or has the key: follow that one instead. Nothing was begun.
+
+    Attributes:
+        topic: Where it writes.
+    """
+
+    def __init__(self, message: str, topic: str) -> None:
+        super().__init__(message)
+        self.topic = topic
+
+
+class RunStopped(RunError):
+    """The run has ended, or is about to: end the work. Raised where its code writes; what it wrote now was not appended.
+
+    Attributes:
+        ending: ``stopped``, ``interrupted`` or ``lost``; ``finished`` or ``failed`` where its code was over already.
+    """
+
+    def __init__(self, message: str, ending: str) -> None:
+        super().__init__(message)
+        self.ending = ending
 
 
 class EventLogError(AgentSSEError):

@@ -182,22 +182,26 @@ class Leasing(Evicting):
         """See ``pointer``."""
         return await self._run(partial(self._pointer, valid_topic(name)))
 
-    def move_pointer(self, name: str, to: str | None, *, expect: str | None) -> str | None:
+    def move_pointer(self, name: str, to: str | None, *, expect: str | None, outside_transaction: bool = False) -> str | None:
         """Have a pointer lead elsewhere, if it leads where it is expected to: compare and set, in one step.
 
         Args:
             name: Its name.
             to: Where it shall lead: a topic's name; ``None`` removes it.
             expect: Where it must lead now; ``None``: it must not exist.
+            outside_transaction: See ``EventLog.append``.
 
         Returns:
             Where it leads now: ``to``, or where somebody else has moved it.
         """
-        return self._move_pointer(valid_topic(name), _target(to), _target(expect))
+        return self._quietly(outside_transaction, self._move_pointer, valid_topic(name), _target(to), _target(expect))
 
-    async def amove_pointer(self, name: str, to: str | None, *, expect: str | None) -> str | None:
+    async def amove_pointer(
+        self, name: str, to: str | None, *, expect: str | None, outside_transaction: bool = False
+    ) -> str | None:
         """See ``move_pointer``."""
-        return await self._run(partial(self._move_pointer, valid_topic(name), _target(to), _target(expect)))
+        about = valid_topic(name), _target(to), _target(expect)
+        return await self._run(partial(self._quietly, outside_transaction, self._move_pointer, *about))
 
     def _if_done(self, body: Callable[Concatenate[str, _P], bool], topic: str, *args: _P.args, **kwargs: _P.kwargs) -> bool:
         """Call a body that changes a topic or does not, and notify its followers if it did."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from ..encoding import event_of, is_one_value
+from ..encoding import event_of
 from ..eventlog.backend import refuse_on_a_loop
 from ..exceptions import ArgumentInvalid
-from ..streams.sources import events_of, items_of, speaks_for_its_stream, without_line_end
+from ..streams.sources import events_of, items_of
 from ..topics.follower import Start
 from ..topics.publish import TopicPublisher
 from ..topics.reading import Followed, Reading
-from ..wire import Decoder, Event
+from ..wire import Event
+from .sources import framed_events, items, without_id
 
 READ_EVENTS = 256
 """Events of one ``read()``, by default."""
@@ -83,7 +84,7 @@ class Topic(TopicPublisher):
         """
         refuse_on_a_loop("pipe")
         count = 0
-        for item in _items(source, "pipe"):
+        for item in items(source, "pipe"):
             self.publish(_event(item, event))
             count += 1
         return count
@@ -91,8 +92,8 @@ class Topic(TopicPublisher):
     async def apipe(self, source: Any, *, event: str | None = None) -> int:
         """Append each item of an async or sync iterable, or each line of a file, pipe or process: see ``Stream.pipe``."""
         count = 0
-        async with aclosing(_generator(items_of(source))) as items:
-            async for item in items:
+        async with aclosing(_generator(items_of(source))) as found:
+            async for item in found:
                 await self.apublish(_event(item, event))
                 count += 1
         return count
@@ -104,14 +105,10 @@ class Topic(TopicPublisher):
         ``sse.*`` events.
         """
         refuse_on_a_loop("pipe_sse")
-        decoder, count = Decoder(), 0
-        pieces = [source] if isinstance(source, str | bytes) else _items(source, "pipe_sse", lines=False)
-        for piece in pieces:
-            for found in decoder.feed(piece.encode() if isinstance(piece, str) else piece):
-                if not speaks_for_its_stream(found):
-                    self.publish(_without_id(found))
-                    count += 1
-        decoder.finish()
+        count = 0
+        for found in framed_events(source):
+            self.publish(found)
+            count += 1
         return count
 
     async def apipe_sse(self, source: Any) -> int:
@@ -119,7 +116,7 @@ class Topic(TopicPublisher):
         count = 0
         async with aclosing(_generator(events_of(source))) as events:
             async for found in events:
-                await self.apublish(_without_id(found))
+                await self.apublish(without_id(found))
                 count += 1
         return count
 
@@ -134,25 +131,5 @@ def _valid_limit(limit: int) -> int:
     return limit
 
 
-def _items(source: Any, verb: str, *, lines: bool = True) -> Iterator[Any]:
-    """Yield the items of a sync iterable, or the lines of a file, and close it whatever happens."""
-    if is_one_value(source) or isinstance(source, type) or not hasattr(source, "__iter__"):
-        hint = f"await a{verb}(…), which takes it" if hasattr(source, "__aiter__") else "publish() takes one value, as one event"
-        raise ArgumentInvalid(
-            f"{type(source).__name__} cannot be given to {verb}(): it takes an iterable or an open file; {hint}"
-        )
-    is_file = lines and hasattr(source, "readline")
-    try:
-        for item in source:
-            yield without_line_end(item) if is_file else item
-    finally:
-        if hasattr(source, "close"):
-            source.close()
-
-
 def _generator(items: AsyncIterator[Any]) -> Any:
     return items
-
-
-def _without_id(event: Event) -> Event:
-    return event if event.id is None else Event(event.data, event=event.event, retry=event.retry)

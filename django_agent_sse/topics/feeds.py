@@ -72,6 +72,7 @@ class Feeds:
             EventLogError: The log cannot be read; there is nothing to give back.
         """
         feed = self._feeds.get(topic)
+        lingered = feed is not None and topic not in self._followers
         if feed is None:
             feed = self._feeds[topic] = Feed(valid_topic(topic), self.log, self._found)
             if self.log.notifier is not None:
@@ -89,7 +90,8 @@ class Feeds:
         except (EventLogError, asyncio.CancelledError):
             self.release(feed)
             raise
-        self._leases.look()
+        if lingered:  # nobody looked meanwhile
+            self._leases.look()
         return feed
 
     def release(self, feed: Feed) -> None:

@@ -43,6 +43,11 @@ class LeaseWatch:
             logger="django_agent_sse.notify",
         )
 
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is being looked at, or will be in a moment."""
+        return self._looking is None and (self._timer is None or self._timer.when() > self._loop.time() + PAUSE)
+
     def look(self) -> None:
         """Look soon: there may be a lease that is not known yet."""
         self._look_in(max(0.0, self._looked_at + PAUSE - self._loop.time()))

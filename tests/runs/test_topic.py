@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -318,10 +317,11 @@ def test_an_async_source_is_piped_by_the_twin_which_takes_any_other_too() -> Non
     assert whole(topic) == [("token", "1"), ("own", "2"), ("token", "3"), ("token", "4")]
 
 
-async def test_the_output_of_a_process_is_piped_line_by_line() -> None:
+async def test_a_file_is_piped_line_by_line_in_coroutines_too(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"one\r\ntwo\n")
     topic = Topic(NAME)
-    process = subprocess.Popen(["printf", "one\\ntwo\\n"], stdout=subprocess.PIPE)
-    assert await topic.apipe(process) == 2
+    assert await topic.apipe(path.open("rb")) == 2
     assert data(await topic.aread()) == ["one", "two"]
 
 

@@ -114,5 +114,5 @@ async def test_where_the_log_is_away_it_is_looked_at_again_and_said_once(
     following = asyncio.create_task(followed())
     assert await asyncio.wait_for(following, PATIENCE) == [event.data for event in LAST]
     messages = [record.getMessage() for record in caplog.records]
-    assert sum("leases of topics cannot be looked at" in message for message in messages) == 1
+    assert sum("leases of topics cannot be looked at now" in message for message in messages) == 1
     backend.reset()

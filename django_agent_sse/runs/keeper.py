@@ -1,0 +1,121 @@
+"""The leases of the runs of this process: renewed while they go on, whether or not they write; a wish to stop is found here."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from functools import partial
+from typing import Protocol
+
+from ..eventlog.base import EventLog
+from ..eventlog.leases import Lease
+from ..exceptions import EventLogUnavailable, LeaseLost
+from ..runtime.failure_log import FailureLog
+from ..runtime.loop import background, in_pool
+from ..runtime.process import on_fork
+
+TICK = 0.2
+"""Seconds between two looks at the leases of all runs of this process, by one query."""
+RENEW_AT = 2 / 3
+"""The share of a lease that may be left when it is renewed: two renewals may fail before it is lost."""
+
+
+class KeptRun(Protocol):
+    """A run as its keeper sees it. The callbacks come from any thread."""
+
+    id: str
+    topic: str
+    log: EventLog
+    seconds: float
+
+    def lease_seen(self, lease: Lease | None) -> None:
+        """The lease was looked at, or renewed."""
+
+    def lease_over(self) -> None:
+        """It was not renewed in time."""
+
+
+class Keeper:
+    """One background task for all runs of the process, from the first one's start to the last one's end."""
+
+    def __init__(self) -> None:
+        self._forget()
+        on_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[KeptRun, float] = {}
+        self._at_work = False
+        self._trouble = FailureLog(
+            "leases of runs cannot be renewed",
+            "A run whose lease runs out before that works again is lost.",
+            logger="django_agent_sse.notify",
+        )
+
+    def add(self, run: KeptRun) -> None:
+        """Keep the lease of a run, which has just been taken."""
+        with self._lock:
+            self._runs[run] = time.monotonic() + run.seconds
+            if not self._at_work:
+                self._at_work = True
+                background.start("sse-runs", self._keep)
+
+    def remove(self, run: KeptRun) -> None:
+        """Keep it no more."""
+        with self._lock:
+            self._runs.pop(run, None)
+
+    async def _keep(self) -> None:
+        try:
+            while self._goes_on():
+                await self._look()
+                await asyncio.sleep(TICK)
+        except BaseException:  # the process ends; or a fault of ours, and whoever comes next begins again
+            with self._lock:
+                self._at_work = False
+            raise
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            self._at_work = bool(self._runs)
+            return self._at_work
+
+    async def _look(self) -> None:
+        with self._lock:
+            runs = [*self._runs]
+        for log in {run.log for run in runs}:
+            of_log = [run for run in runs if run.log is log]
+            try:
+                leases = await in_pool(partial(log.leases, [run.topic for run in of_log]))
+                for run in of_log:
+                    await self._look_at(run, leases.get(run.topic))
+            except EventLogUnavailable as error:
+                self._trouble.failed(error)
+                self._end_late(of_log)
+            else:
+                self._trouble.recovered()
+
+    async def _look_at(self, run: KeptRun, lease: Lease | None) -> None:
+        if lease is not None and lease.holder == run.id and 0 < lease.left <= run.seconds * RENEW_AT:
+            try:
+                lease = await in_pool(partial(run.log.renew, run.topic, run.id, run.seconds))
+            except LeaseLost:
+                lease = await in_pool(partial(run.log.lease, run.topic))
+        with self._lock:
+            if run not in self._runs:
+                return
+            if lease is not None and lease.alive:
+                self._runs[run] = time.monotonic() + lease.left
+        run.lease_seen(lease)
+
+    def _end_late(self, runs: list[KeptRun]) -> None:
+        """Whoever could not renew for as long as its lease lasts has lost it, whatever the log says later."""
+        now = time.monotonic()
+        with self._lock:
+            late = [run for run in runs if self._runs.get(run, now) < now]
+        for run in late:
+            run.lease_over()
+
+
+keeper = Keeper()

@@ -1,0 +1,146 @@
+"""Begin a run, anywhere: in a view, a task, a command, a shell, in sync code and in coroutines."""
+
+from __future__ import annotations
+
+import secrets
+from types import TracebackType
+
+from ..encoding import event_of
+from ..eventlog.backend import log_to_publish_to, refuse_on_a_loop
+from ..eventlog.base import EventLog
+from ..eventlog.validation import valid_topic
+from ..exceptions import AsyncRequired, LeaseHeld, RunExists
+from ..wire.event import Event
+from .async_run import AsyncRun
+from .endings import RunEnding
+from .run import Run
+from .run_base import Last
+
+LEASE_SECONDS = 30.0
+
+
+def nothing(ending: RunEnding) -> tuple[object, ...]:
+    """End with no events of its own."""
+    return ()
+
+
+class Producing:
+    """A run that begins with its ``with`` or ``async with``, and ends with it."""
+
+    def __init__(self, topic: str, key: str | None, lease: float, last: Last) -> None:
+        self._topic = valid_topic(topic)
+        self._key = None if key is None else valid_topic(key)
+        self._lease = lease
+        self._last = last
+        self._run: Run | None = None
+        self._async_run: AsyncRun | None = None
+
+    def __enter__(self) -> Run:
+        try:
+            refuse_on_a_loop("produce")
+        except AsyncRequired:
+            raise AsyncRequired("`with` would hold up the event loop that runs here; write `async with`") from None
+        log, id = log_to_publish_to(), new_run_id()
+        leads = self._begin(log, id)
+        if leads is not None:
+            raise _exists(leads, self._key)
+        self._run = Run(log, self._topic, id, self._lease, self._last)
+        return self._run._enter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        assert self._run is not None
+        return self._run._exit(error)
+
+    async def __aenter__(self) -> AsyncRun:
+        log, id = log_to_publish_to(), new_run_id()
+        leads = await self._abegin(log, id)
+        if leads is not None:
+            raise _exists(leads, self._key)
+        self._async_run = AsyncRun(log, self._topic, id, self._lease, self._last)
+        return await self._async_run._enter()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        assert self._async_run is not None
+        return await self._async_run._exit(error)
+
+    # Of two who begin at once with one key, the pointer lets one. The lease comes first, so that the pointer never leads to a run
+    # that seems to be over.
+
+    def _begin(self, log: EventLog, id: str) -> str | None:
+        """Take the lease, and the key. Return the topic of the run that has it, if another one has."""
+        leads = log.pointer(self._key) if self._key is not None else None
+        for topic in {self._topic, leads} - {None}:
+            log.expire(topic or "")
+        if leads is not None and (lease := log.lease(leads)) is not None and lease.alive:
+            return leads
+        fresh = not log.state(self._topic).exists
+        try:
+            log.acquire(self._topic, id, self._lease, last=self._lost(), outside_transaction=True)
+        except LeaseHeld:
+            return self._topic
+        now = (
+            self._topic if self._key is None else log.move_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
+        )
+        if now == self._topic:
+            return None
+        log.delete(self._topic) if fresh else log.release(self._topic, id)
+        return now or self._topic
+
+    async def _abegin(self, log: EventLog, id: str) -> str | None:
+        """See ``_begin``."""
+        leads = await log.apointer(self._key) if self._key is not None else None
+        for topic in {self._topic, leads} - {None}:
+            await log.aexpire(topic or "")
+        if leads is not None and (lease := await log.alease(leads)) is not None and lease.alive:
+            return leads
+        fresh = not (await log.astate(self._topic)).exists
+        try:
+            await log.aacquire(self._topic, id, self._lease, last=self._lost(), outside_transaction=True)
+        except LeaseHeld:
+            return self._topic
+        now = (
+            self._topic
+            if self._key is None
+            else await log.amove_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
+        )
+        if now == self._topic:
+            return None
+        await (log.adelete(self._topic) if fresh else log.arelease(self._topic, id))
+        return now or self._topic
+
+    def _lost(self) -> list[Event]:
+        return [event_of(value) for value in self._last(RunEnding.LOST)]
+
+
+def produce(topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS, last: Last = nothing) -> Producing:
+    """Write a topic as a run: ``with produce("runs.42") as out:``, or ``async with`` in a coroutine.
+
+    The topic is closed at the end with the run's ending, and once: ``finished``; ``failed`` where the block raised; ``stopped``
+    where somebody asked it to stop, for which the block ends quietly; ``interrupted`` where its task was cancelled; ``lost``
+    where nobody renewed its lease in time, since its process has died. The lease is renewed in the background.
+
+    Args:
+        topic: The name of its topic, which must not be closed.
+        key: One run at a time has it, whatever its topic: as the name of a chat.
+        lease: Seconds after which readers learn that the process has died. It is renewed when a third of it is over.
+        last: Called with the ending, returns what the topic ends with: values as ``data`` of ``publish()``.
+
+    Raises:
+        RunExists: Another run has the topic or the key. From ``with``, as the others.
+        TopicClosed: The topic takes no more events: use another name, or delete it first.
+        TransactionRefused: A transaction is open, and SQLite has no other writer: a run is seen while it goes on.
+        AsyncRequired: ``with`` where an event loop runs.
+    """
+    return Producing(topic, key, lease, last)
+
+
+def new_run_id() -> str:
+    """Return an id that no other run has."""
+    return secrets.token_urlsafe(12)
+
+
+def _exists(topic: str, key: str | None) -> RunExists:
+    about = f"the topic {topic!r}" if key is None else f"the topic {topic!r} for the key {key!r}"
+    return RunExists(f"another run works on {about}: follow that one, or ask it to stop. Nothing was begun", topic)

@@ -1,0 +1,128 @@
+"""What a run is in sync code and in coroutines: what it has written and not appended yet, and what the log says to it.
+
+What is written goes out in batches: a row of a database for each token would cost more than the token. A batch is appended when
+it has ``BATCH_BYTES``, or ``BATCH_SECONDS`` after its first event, so that nothing is held back when the code pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+from ..encoding import event_of
+from ..eventlog.base import EventLog
+from ..eventlog.leases import LOST, Lease
+from ..eventlog.validation import sized
+from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
+from ..wire.event import Event
+from .endings import RunEnding
+from .lifecycle import Action, Effects, Outcome, RunLifecycle
+
+logger = logging.getLogger("django_agent_sse.runs")
+
+BATCH_BYTES = 4096
+BATCH_SECONDS = 0.03
+CLEANUP_SECONDS = 5.0
+"""Seconds that code gets to end by itself once it was asked to; after that its topic is closed without it."""
+
+Last = Callable[[RunEnding], Iterable[object]]
+"""What a topic ends with, by the ending; each value like ``data`` of ``publish()``."""
+
+
+class RunBase:
+    """One run. The lifecycle decides; `Run` and `AsyncRun` carry out.
+
+    Attributes:
+        topic: The name of its topic.
+        id: The run's own.
+        log: Where the topic is.
+        seconds: How long its lease lasts.
+    """
+
+    def __init__(self, log: EventLog, topic: str, id: str, seconds: float, last: Last) -> None:
+        self.log = log
+        self.topic = topic
+        self.id = id
+        self.seconds = seconds
+        self._last = last
+        self._life = RunLifecycle()
+        self._lock = threading.RLock()
+        self._unsent: list[Event] = []
+        self._unsent_bytes = 0
+        self._ending_now = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the code should end: somebody asked it to, the process ends, or the lease is lost. Writing raises then."""
+        return self._life.stopping
+
+    @property
+    def ending(self) -> RunEnding | None:
+        """How it ended; ``None`` while it goes on."""
+        return self._life.ending
+
+    def _take(self, events: Iterable[Event]) -> bool:
+        """Keep what is written for the next append. Return whether that is due now."""
+        checked = sized(events, self.log.limits.max_event_bytes)
+        with self._lock:
+            if self._life.wrote() != (Action.APPEND,):
+                raise self._refused()
+            self._unsent += [event for event, _ in checked]
+            self._unsent_bytes += sum(size for _, size in checked)
+            return self._unsent_bytes >= BATCH_BYTES
+
+    def _refused(self) -> RunStopped:
+        ending = self._life.ending or RunEnding.FINISHED
+        return RunStopped(f"the run {self.id!r} is over or about to end ({ending}): nothing more is written to its topic", ending)
+
+    def _taken(self) -> list[Event]:
+        with self._lock:
+            events, self._unsent, self._unsent_bytes = self._unsent, [], 0
+            return events
+
+    def _put_back(self, events: list[Event]) -> None:
+        with self._lock:
+            self._unsent[:0] = events
+
+    def _events_at_end(self, ending: RunEnding) -> list[Event]:
+        return [*self._taken(), *(event_of(value) for value in self._last(ending))]
+
+    def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
+        """What follows from what the log said."""
+        with self._lock:
+            lost = isinstance(error, LeaseLost)
+            return self._life.lease_lost() if lost else self._life.closed_elsewhere(lost=error.reason == LOST)  # type: ignore[union-attr]
+
+    def _seen(self, lease: Lease | None, reason: str | None) -> Effects:
+        """What follows from a look at the lease."""
+        with self._lock:
+            if self._ending_now:
+                return ()  # what the log says to that comes by itself
+            if lease is None or lease.holder != self.id or lease.expired:
+                return self._life.lease_lost()
+            if not lease.deadline:
+                return self._life.closed_elsewhere(lost=reason == LOST)
+            return self._life.stop_requested() if lease.stop else ()
+
+    def _reason(self) -> str:
+        return self.log.state(self.topic).closed or ""
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Return how a block was over that raised this, or nothing."""
+    if error is None:
+        return Outcome.RETURNED
+    if isinstance(error, RunStopped):
+        return Outcome.WRITE_REFUSED
+    cancelled = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit)
+    return Outcome.CANCELLED if cancelled else Outcome.RAISED
+
+
+def try_to_expire(log: EventLog, topic: str) -> None:
+    """Have the log close the topic of a lost run, unless somebody has."""
+    try:
+        log.expire(topic)
+    except EventLogError as error:
+        logger.warning("the topic %r of a lost run cannot be closed from here: %s", topic, error)
