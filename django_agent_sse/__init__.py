@@ -17,6 +17,7 @@ Topics:
 
 - ``publish``, ``publish_many``, ``close_topic`` and their twins ``apublish``, ``apublish_many``, ``aclose_topic``
 - ``Topic``: the same verbs for one name, and reading from Python
+- ``produce``: write a topic as a run, which can be stopped and ends with a reason
 - ``topic_cursor``, ``atopic_cursor``: where topics end now
 - ``topic_name``: a name with values from outside in it
 - ``event_log``: the event log of this process
@@ -60,6 +61,7 @@ _HOMES = {
     "event_log": "eventlog.backend",
     "login_required": "guards",
     "permission_required": "guards",
+    "produce": "runs.produce",
     "publish": "topics.publish",
     "publish_many": "topics.publish",
     "staff_required": "guards",
@@ -88,6 +90,7 @@ __all__ = [
     "event_log",
     "login_required",
     "permission_required",
+    "produce",
     "publish",
     "publish_many",
     "staff_required",
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
     from .eventlog.naming import topic_name
     from .guards import Guard, api_key, login_required, permission_required, staff_required
     from .routing import Router
+    from .runs.produce import produce
     from .runs.topic import Topic
     from .signals import stream_closed, stream_opened
     from .streams.context import Context

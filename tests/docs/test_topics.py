@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -54,6 +54,22 @@ def test_an_answer_is_read_as_the_page_says() -> None:
             return [word async for word in answers.words("answers.7")]
 
         assert async_to_sync(words)() == ["You ", "asked: ", "why", "{}"]
+
+
+def test_runs_end_as_the_page_says() -> None:
+    with pages.imported(PAGE) as modules:
+        runs, log = modules["mysite/runs.py"], backend.event_log()
+        assert runs.write_report("reports.7", ["one", "two"]) == "finished"
+        assert [event.data for event in Topic("reports.7").read()] == ["one", "two", '{"ended":"finished"}']
+        assert log.state("reports.7").closed == "finished"
+
+        async def tokens() -> AsyncIterator[str]:
+            yield "You "
+            yield "asked."
+
+        async_to_sync(runs.answer)("answers.8", "chat.1", tokens())
+        assert [(event.event, event.data) for event in Topic("answers.8").read()] == [("token", "You "), ("token", "asked.")]
+        assert (log.state("answers.8").closed, log.pointer("chat.1")) == ("finished", "answers.8")
 
 
 def test_a_lease_is_held_as_the_page_says() -> None:

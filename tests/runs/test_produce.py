@@ -18,6 +18,7 @@ from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import AsyncRequired, EventTooLarge, RunExists, RunStopped, TopicClosed
 from django_agent_sse.runs import run_base
 from django_agent_sse.runs.endings import RunEnding
+from django_agent_sse.runs.keeper import Keeper
 from django_agent_sse.runs.produce import produce
 
 NAME = "runs.42"
@@ -127,7 +128,10 @@ def test_code_that_does_not_end_is_not_waited_for(log: EventLog, monkeypatch: py
 
 
 def test_a_run_that_lost_its_lease_writes_nothing_any_more(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agent_sse.runs.keeper.TICK", 60.0)  # as in a process that sleeps
+    async def sleeps(keeper: Keeper) -> None:
+        """As in a process that is suspended."""
+
+    monkeypatch.setattr(Keeper, "_look", sleeps)
     with pytest.raises(RunStopped) as stopped, produce(NAME, lease=0.3, last=last) as out:
         until("its keeper sleeps", lambda: log.lease(NAME).left < 0.25)  # type: ignore[union-attr]
         until("it has run out", lambda: log.expire(NAME))

@@ -1,6 +1,6 @@
 """What the server does at once about leases and pointers. The rules are those of `scripts`.
 
-In the hash of a topic: ``h`` who holds the lease, ``l`` until when (µs; 0 once the topic is closed), ``q`` whether it was asked
+In the hash of a topic: ``h`` who holds the lease, empty where it was given up, ``l`` until when (µs; 0 once the topic is closed), ``q`` whether it was asked
 to stop, ``w`` what the topic ends with if the lease runs out.
 """
 
@@ -52,7 +52,7 @@ RELEASE = script(
 -- ARGV: holder
 local lease = redis.call('HMGET', META, 'h', 'l')
 if lease[1] ~= ARGV[1] or lease[2] == '0' then return 0 end
-redis.call('HDEL', META, 'h', 'l', 'q', 'w')
+redis.call('HSET', META, 'h', '', 'l', '0', 'q', '0', 'w', '')
 return 1
 """,
 )
@@ -76,7 +76,7 @@ LEASES = script(
 local found = {}
 for place, key in ipairs(KEYS) do
   local lease = redis.call('HMGET', key, 'h', 'l', 'q')
-  found[place] = lease[1] and {lease[1], lease[2], text(tonumber(lease[2]) - now), lease[3]} or {}
+  found[place] = lease[1] and lease[1] ~= '' and {lease[1], lease[2], text(tonumber(lease[2]) - now), lease[3]} or {}
 end
 return found
 """,

@@ -1,0 +1,155 @@
+"""Runs in processes of their own that are killed, suspended and stopped, over each log that processes share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import override_settings
+
+from django_agent_sse import Topic
+from django_agent_sse.eventlog import backend
+from django_agent_sse.eventlog.base import EventLog
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0
+LEASE = 3.0
+PRODUCER = """
+import asyncio, json, sys, time
+import django
+from django.conf import settings
+about = json.loads(sys.argv[1])
+settings.configure(INSTALLED_APPS=["django_agent_sse"], **about["settings"])
+django.setup()
+from django_agent_sse import produce
+from django_agent_sse.exceptions import RunStopped
+
+def last(ending):
+    return [{"end": ending}]
+
+def work():
+    with produce("runs.1", lease=about["lease"], last=last) as out:
+        out.write("1")
+        out.flush()
+        print(out.id, flush=True)
+        for line in sys.stdin:
+            out.write(line.strip())
+            out.flush()
+    print(out.ending, flush=True)
+
+async def awork():
+    async with produce("runs.1", lease=about["lease"], last=last) as out:
+        await out.write("1")
+        await out.flush()
+        print(out.id, flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await out.write(line.strip())
+            await out.flush()
+    print(out.ending, flush=True)
+
+try:
+    asyncio.run(awork()) if about["async"] else work()
+except RunStopped as stopped:
+    print(stopped.ending, flush=True)
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def shared(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[dict[str, Any]]:
+    """The settings of a process that uses the same log as this one."""
+    if request.param == "redis":
+        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
+        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
+        with override_settings(AGENT_SSE=about):
+            yield {"DATABASES": {}, "AGENT_SSE": about}
+        backend.reset()
+        return
+    alias = request.getfixturevalue(f"{request.param}_alias")
+    backend_name = "django_agent_sse.eventlog.database.DatabaseEventLog"
+    entry = {name: connections.settings[alias][name] for name in ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")}
+    with (
+        django_db_blocker.unblock(),
+        override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": backend_name, "OPTIONS": {"ALIAS": alias}}}),
+    ):
+        backend.event_log().clear_all()
+        yield {"DATABASES": {"default": entry}}
+    backend.reset()
+
+
+@contextmanager
+def producer(settings: dict[str, Any], *, in_coroutine: bool, lease: float = LEASE) -> Iterator[tuple[Any, str]]:
+    """A process with a run, which has written one event, and the run's id."""
+    about = json.dumps({"settings": settings, "async": in_coroutine, "lease": lease})
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRODUCER, about], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, bufsize=1
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+def log_here() -> EventLog:
+    return backend.event_log()
+
+
+async def followed() -> list[str]:
+    return [event.data async for event in Topic("runs.1").follow()]
+
+
+async def many_readers(count: int = 20) -> list[list[str]]:
+    return await asyncio.wait_for(asyncio.gather(*(followed() for _ in range(count))), PATIENCE)
+
+
+@pytest.mark.parametrize("in_coroutine", [False, True], ids=["sync", "async"])
+def test_readers_of_a_run_whose_process_is_killed_see_its_end_at_the_deadline(shared: dict[str, Any], in_coroutine: bool) -> None:
+    with producer(shared, in_coroutine=in_coroutine) as (process, id):
+        assert log_here().lease("runs.1").holder == id  # type: ignore[union-attr]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+        deadline = time.monotonic() + log_here().lease("runs.1").left  # type: ignore[union-attr]
+        found = asyncio.run(many_readers())
+        late = time.monotonic() - deadline
+    assert found == [["1", '{"end":"lost"}']] * 20
+    assert -0.2 < late < 20, "not before, and soon after"
+    assert (log_here().state("runs.1").closed, log_here().state("runs.1").top) == ("lost", 2)
+
+
+def test_a_process_that_slept_for_too_long_writes_nothing_after_the_end(shared: dict[str, Any]) -> None:
+    with producer(shared, in_coroutine=False) as (process, _):
+        os.kill(process.pid, signal.SIGSTOP)
+        found = asyncio.run(many_readers())
+        os.kill(process.pid, signal.SIGCONT)
+        process.stdin.write("late\nlater\nlatest\n")
+        assert process.stdout.readline().strip() == "lost"
+        assert process.wait(PATIENCE) == 0
+    assert found == [["1", '{"end":"lost"}']] * 20
+    assert [event.data for event in Topic("runs.1").read()] == found[0]
+
+
+@pytest.mark.parametrize("in_coroutine", [False, True], ids=["sync", "async"])
+def test_a_run_is_stopped_from_another_process(shared: dict[str, Any], in_coroutine: bool) -> None:
+    with producer(shared, in_coroutine=in_coroutine, lease=30) as (process, id):
+        assert not log_here().request_stop("runs.1", "another")
+        assert log_here().request_stop("runs.1", id)
+        assert log_here().request_stop("runs.1", id)
+        if not in_coroutine:  # sync code learns of it when it writes
+            while not log_here().state("runs.1").closed:
+                process.stdin.write("more\n")
+                time.sleep(0.05)
+        found = asyncio.run(many_readers(1))
+    assert (found[0][0], found[0][-1], log_here().state("runs.1").closed) == ("1", '{"end":"stopped"}', "stopped")
