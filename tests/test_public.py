@@ -34,6 +34,7 @@ PUBLIC = {
     "event_log",
     "login_required",
     "permission_required",
+    "produce",
     "publish",
     "publish_many",
     "staff_required",

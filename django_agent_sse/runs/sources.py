@@ -18,7 +18,9 @@ def items(source: Any, verb: str, *, lines: bool = True) -> Iterator[Any]:
         ArgumentInvalid: It has no items, or only asynchronous ones.
     """
     if is_one_value(source) or isinstance(source, type) or not hasattr(source, "__iter__"):
-        hint = "it is for coroutines" if hasattr(source, "__aiter__") else "publish() and write() take one value, as one event"
+        hint = "publish() and write() take one value, as one event"
+        if hasattr(source, "__aiter__"):
+            hint = f"it is for coroutines, where a{verb}() of a topic takes it, and {verb}() of `async with produce(…)`"
         raise ArgumentInvalid(
             f"{type(source).__name__} cannot be given to {verb}(): it takes an iterable or an open file; {hint}"
         )

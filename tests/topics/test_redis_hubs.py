@@ -23,6 +23,7 @@ from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis import pubsub as line
+from django_agent_sse.topics import lease_watch
 from django_agent_sse.topics.batch import Batch
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Follower
@@ -98,6 +99,7 @@ def commands(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Comman
     """Nothing else is asked meanwhile: position checks and probes, which go by time, wait."""
     monkeypatch.setattr(line, "CHECK_INTERVAL", 3600.0)
     monkeypatch.setattr(line, "PROBE_IDLE", 3600.0)
+    monkeypatch.setattr(lease_watch, "CHECK", 3600.0)
     made = Commands(redis_url)
     yield made
     made.close()

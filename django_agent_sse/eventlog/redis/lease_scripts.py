@@ -1,7 +1,7 @@
 """What the server does at once about leases and pointers. The rules are those of `scripts`.
 
-In the hash of a topic: ``h`` who holds the lease, empty where it was given up, ``l`` until when (µs; 0 once the topic is closed), ``q`` whether it was asked
-to stop, ``w`` what the topic ends with if the lease runs out.
+In the hash of a topic: ``h`` who holds the lease, empty where it was given up; ``l`` until when (µs; 0 once it is over), ``q``
+whether it was asked to stop, ``w`` what the topic ends with if the lease runs out.
 """
 
 from __future__ import annotations
