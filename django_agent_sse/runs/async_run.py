@@ -32,7 +32,7 @@ class AsyncRun(RunBase):
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
-        self._failure: EventLogUnavailable | None = None
+        self._failure: Exception | None = None
 
     async def write(self, data: object, *, event: str | None = None) -> None:
         """Append one event, soon and together with others: see ``Run.write``."""
@@ -159,7 +159,7 @@ class AsyncRun(RunBase):
                     error = TopicClosed("", (await self.log.astate(self.topic)).closed or "")
             except LeaseLost as lost:
                 error = lost
-            except EventLogUnavailable as away:
+            except Exception as away:
                 keeper.remove(self)  # nobody renews it any more: whoever looks after the deadline closes it
                 self._failure = away
                 return

@@ -140,7 +140,7 @@ class Run(RunBase):
                 error: LeaseLost | TopicClosed | None = None if done else TopicClosed("", self._reason())
             except LeaseLost as lost:
                 error = lost
-            except EventLogUnavailable:
+            except BaseException:
                 keeper.remove(self)  # nobody renews it any more: whoever looks after the deadline closes it
                 raise
             with self._lock:

@@ -87,7 +87,13 @@ class RunBase:
             self._unsent[:0] = events
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
-        return [*self._taken(), *(event_of(value) for value in self._last(ending))]
+        try:
+            last = [event_of(value) for value in self._last(ending)]
+            sized(last, self.log.limits.max_event_bytes)
+        except Exception:  # the end itself is worth more to readers
+            logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
+            last = []
+        return [*self._taken(), *last]
 
     def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
         """What follows from what the log said."""

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django_agent_sse import Event, Topic
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.exceptions import AsyncRequired, EventTooLarge, RunExists, RunStopped, TopicClosed
+from django_agent_sse.exceptions import AsyncRequired, EventTooLarge, InvalidEvent, RunExists, RunStopped, TopicClosed
 from django_agent_sse.runs import run_base
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.keeper import Keeper
@@ -158,6 +158,19 @@ def test_a_topic_that_staff_closes_stops_the_run(log: EventLog) -> None:
         until("it learns of it", lambda: out.stopping)
         out.write("2")
     assert (out.ending, log.state(NAME).closed, texts(log)) == (RunEnding.STOPPED, "by staff", ["1"])
+
+
+def test_last_events_that_cannot_be_made_do_not_keep_the_topic_open(log: EventLog, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(ending: RunEnding) -> list[object]:
+        return [] if ending is RunEnding.LOST else [object()]
+
+    with produce(NAME, last=broken) as out:
+        out.write("1")
+    assert (texts(log), log.state(NAME).closed) == (["1"], "finished")
+    assert "without the last events" in caplog.text
+    with pytest.raises(InvalidEvent), produce("runs.43", last=lambda ending: [object()]):
+        raise AssertionError
+    assert not log.state("runs.43").exists
 
 
 # Who may begin
