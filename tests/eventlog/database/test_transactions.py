@@ -259,7 +259,7 @@ def test_publishing_is_a_straight_line_that_an_editor_can_follow(project: str, b
     path = functions_of(lambda: publish(TOPIC, "two"))
     names = [name for _, name in path if not name.endswith(("<genexpr>", "comp>"))]  # which are functions in Python 3.11
     assert [name for name in names if "<lambda>" in name or "<locals>" in name] == []
-    straight = ["publish", "Topic.publish", "EventLog.append", f"{backend_of.rpartition('.')[2]}._append"]
+    straight = ["publish", "TopicPublisher.publish", "EventLog.append", f"{backend_of.rpartition('.')[2]}._append"]
     assert [name for name in names if name in straight] == straight
     files = {file for file, _ in path if not file.startswith("runtime/")}  # which Django calls, once a thread of ours has run
     assert len(files) <= 15, "\n".join(sorted(files))
