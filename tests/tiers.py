@@ -52,7 +52,7 @@ PLACES = {
     "monitor/test_page.py": "live",
     "monitor/test_topics_live.py": "live",
     "monitor/test_zero.py": "live",
-    "cost/test_live_lines.py": "live",
+    "cost/test_live_lines.py": "live services",
     "docs/test_clients.py": "live browser",
     "docs/test_javascript.py": "browser",
     "docs/test_notifications.py": "live browser",
