@@ -133,7 +133,7 @@ class MemoryEventLog(EventLog):
         """Report evictions. Call without the lock: whoever is told may read the log at once."""
         if self._gone:
             gone, self._gone = self._gone, []
-            self._evicted(gone, self.limits.max_topics)
+            self._evicted(gone)
 
     def _note_followed(self, topics: list[str]) -> None:
         with self._lock:

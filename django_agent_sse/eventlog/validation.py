@@ -39,6 +39,15 @@ def valid_topic(name: str) -> str:
     return text
 
 
+def is_valid_topic(name: str) -> bool:
+    """Return whether ``valid_topic`` accepts a name."""
+    try:
+        valid_topic(name)
+    except TopicNameInvalid:
+        return False
+    return True
+
+
 def valid_reason(reason: str) -> str:
     """Return a valid reason for closing a topic as a plain ``str``.
 

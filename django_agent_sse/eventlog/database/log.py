@@ -148,8 +148,7 @@ class DatabaseEventLog(EventLog):
 
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
-        most = self.limits.max_topics
-        self._evicted(store.make_room(most, name, now - FOLLOWED_FOR), most)
+        self._evicted(store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR))
 
     def _remember(self, store: TopicStore, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
         store.remember(topic, key, appended, now)

@@ -159,7 +159,7 @@ class RedisEventLog(EventLog):
         self._indexes[self._place(topic)].add(topic)
         for other in surplus(self._indexes, self.limits.max_topics, topic):
             self._remove(other, remember=False)
-            self._evicted([other], self.limits.max_topics)
+            self._evicted([other])
 
     def _note_followed(self, topics: list[str]) -> None:
         for place, server in enumerate(self.servers):
