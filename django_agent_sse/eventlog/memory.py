@@ -10,12 +10,12 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from ..exceptions import PositionConflict, TopicClosed
 from ..wire.event import Event
 from .base import PAGE_BYTES, EventLog
 from .eviction import DELETED_FOR, FOLLOWED_FOR, is_internal
 from .position import new_epoch
 from .records import Appended, Head, Page, Record, TopicState
+from .validation import refuse_append
 
 _T = TypeVar("_T")
 _at = attrgetter("at")
@@ -40,6 +40,10 @@ class _Topic:
 
     def __len__(self) -> int:
         return len(self.records) - self.gone
+
+    @property
+    def head(self) -> Head:
+        return Head(self.epoch, self.floor, self.top, self.closed)
 
     def add(self, events: list[tuple[Event, int]], now: float) -> Appended:
         first = self.top + 1
@@ -88,11 +92,8 @@ class MemoryEventLog(EventLog):
             found = self._topics_by_name.get(topic)
             if found is not None and key is not None and (before := self._repeated(found, key)) is not None:
                 return before
-            if found is not None and found.closed is not None:
-                raise TopicClosed(f"the topic {topic!r} is closed ({found.closed}); delete() it, or publish to another name")
-            top = found.top if found is not None else 0
-            if expect is not None and expect != top:
-                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
+            closed, top = (None, 0) if found is None else (found.closed, found.top)
+            refuse_append(topic, closed, top, expect)
             if found is None:
                 found = self._make(topic)
             now = self._now()
@@ -142,9 +143,7 @@ class MemoryEventLog(EventLog):
                     topic.followed_at = self._now()
 
     def _retain(self, topic: _Topic, now: float) -> None:
-        limits = self.limits
-        surplus = topic.surplus(limits.max_events, limits.max_bytes, now - limits.max_age)
-        if surplus:
+        if surplus := topic.surplus(self.limits.max_events, self.limits.max_bytes, now - self.limits.max_age):
             topic.drop(surplus)
 
     def _found(self, name: str) -> _Topic | None:
@@ -173,22 +172,12 @@ class MemoryEventLog(EventLog):
             found = self._found(topic)
             if found is None:
                 return TopicState()
-            kept = len(found) > 0
-            return TopicState(
-                epoch=found.epoch,
-                floor=found.floor,
-                top=found.top,
-                closed=found.closed,
-                events=len(found),
-                bytes=found.bytes,
-                oldest_at=found.records[found.gone].at if kept else None,
-                newest_at=found.records[-1].at if kept else None,
-            )
+            oldest_at, newest_at = (found.records[found.gone].at, found.records[-1].at) if len(found) else (0.0, 0.0)
+            return TopicState.of(found.head, found.bytes, oldest_at, newest_at)
 
     def _summaries(self, topics: list[str]) -> dict[str, Head]:
         with self._lock:
-            found = [(name, topic) for name in topics if (topic := self._found(name)) is not None]
-            return {name: Head(topic.epoch, topic.floor, topic.top, topic.closed) for name, topic in found}
+            return {name: topic.head for name in topics if (topic := self._found(name)) is not None}
 
     def _close(self, topic: str, reason: str) -> bool:
         with self._lock:

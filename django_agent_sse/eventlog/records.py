@@ -128,6 +128,19 @@ class TopicState:
     newest_at: float | None = None
     nonce: str = ""
 
+    @classmethod
+    def of(cls, head: Head, size: int, oldest_at: float, newest_at: float, nonce: str = "") -> TopicState:
+        """Return the state of a topic that exists; the times are left out where it keeps no events."""
+        kept = head.top - head.floor
+        return cls(
+            **head._asdict(),
+            events=kept,
+            bytes=size,
+            oldest_at=oldest_at if kept else None,
+            newest_at=newest_at if kept else None,
+            nonce=nonce,
+        )
+
     @property
     def exists(self) -> bool:
         """Whether the topic exists."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..exceptions import EventTooLarge, InvalidEvent, TopicNameInvalid
+from ..exceptions import EventTooLarge, InvalidEvent, PositionConflict, TopicClosed, TopicNameInvalid
 from ..wire.event import RESERVED, Event, is_reserved, valid_name
 
 MAX_NAME = 200
@@ -109,3 +109,15 @@ def valid_expect(expect: int | None) -> int | None:
     if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or expect < 0):
         raise InvalidEvent(f"expect={expect!r}: the offset that the topic ends at, 0 for a new one, or None")
     return expect
+
+
+def refuse_append(topic: str, closed: str | None, top: int, expect: int | None) -> None:
+    """Refuse an append to a topic that is closed, or that does not end where the publisher expects.
+
+    Raises:
+        TopicClosed, PositionConflict: Nothing was appended.
+    """
+    if closed:
+        raise TopicClosed(f"the topic {topic!r} is closed ({closed}); delete() it, or publish to another name")
+    if expect is not None and expect != top:
+        raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)

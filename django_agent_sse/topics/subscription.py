@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..eventlog.position import Position
@@ -32,16 +32,6 @@ class Part(NamedTuple):
         return vector_part(Position(self.epoch, entry.offset, entry.nonce)).join(self.around)
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Continuity was lost: a gap of one topic, with the connection's position after it."""
-
-    reason: GapReason
-    asked: str | None
-    missed: int | None
-    id: str
-
-
 class Subscription:
     """Follows topics: a position and a wake-up, no queue. Belongs to one event loop.
 
@@ -51,7 +41,7 @@ class Subscription:
         wake: Called when there may be something to pull.
     """
 
-    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_turn", "finished", "topics", "wake")
+    __slots__ = ("_feeds", "_followers", "_gaps", "_names", "_reopening", "_start", "_turn", "finished", "topics", "wake")
 
     def __init__(self, topics: Sequence[str], start: Start, wake: Callable[[], None]) -> None:
         self.topics = topics
@@ -60,12 +50,12 @@ class Subscription:
         self.wake = wake
         self._feeds: Feeds = feeds_here()
         self._followers: list[Follower] = []
-        self._lost: list[Lost] = []
+        self._gaps: list[Gap] = []
         self._turn = 0
         self._reopening: asyncio.Task[None] | None = None
         self.finished: dict[str, str] = {}
 
-    async def open(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
+    async def open(self, asked: str | None, malformed: bool, offsets: bool = False) -> Gap | None:
         """Begin, after the id that the client sent if it sent one. With ``offsets`` that may be a number of events.
 
         Returns:
@@ -92,7 +82,7 @@ class Subscription:
                 raise error
         self._followers = [Follower(feed, self._start) for feed in feeds]
 
-    async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
+    async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Gap | None:
         if asked is None and not malformed:
             return None
         number = offsets and asked is not None and asked.isdecimal()
@@ -109,7 +99,7 @@ class Subscription:
         if not reasons:
             return None
         worst = next(reason for reason in _WORST_FIRST if reason in reasons)
-        return Lost(worst, asked, missed if worst == "trimmed" else None, self.id)
+        return Gap(worst, asked, missed if worst == "trimmed" else None, self.id)
 
     async def _id_of(self, offset: str) -> str:
         """Return the id of an event by its number, in the current epoch of the only topic."""
@@ -149,13 +139,13 @@ class Subscription:
     def _positions(self) -> dict[str, Position]:
         return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
 
-    def pull(self) -> Batch | Part | Lost | None:
+    def pull(self) -> Batch | Part | Gap | None:
         """Return what comes next, from the topics in turn; ``None`` where nothing is ready, or all topics have ended.
 
         Of one topic it is a ``Batch``, whose frames have the connection's position as their ids; of several a ``Part``.
         """
-        if self._lost:
-            return self._lost.pop(0)
+        if self._gaps:
+            return self._gaps.pop(0)
         if self._reopening is not None:
             return None
         count = len(self._followers)
@@ -171,7 +161,7 @@ class Subscription:
                 return None
         return None
 
-    def _pull(self, index: int) -> Batch | Part | Lost | None:
+    def _pull(self, index: int) -> Batch | Part | Gap | None:
         follower, topic = self._followers[index], self.topics[index]
         if topic in self.finished:
             return None
@@ -181,20 +171,19 @@ class Subscription:
         found = follower.pull(self)
         if isinstance(found, Batch):
             return found if len(self._followers) == 1 else Part(found, follower.epoch, self._around(index))
-        if isinstance(found, Gap):
-            return Lost(found.reason, self._id_with(index, found.asked), found.missed, self.id)
         if isinstance(found, Finished):
             self.finished[topic] = found.reason
-        return None
+            return None
+        if found is None or len(self._followers) == 1:
+            return found
+        return replace(found, asked=self._id_with(index, Position.parse(found.asked or "")), id=self.id)
 
-    def _id_with(self, index: int, asked: str) -> str:
-        position = Position.parse(asked)
-        if len(self._followers) == 1 or position is None:
-            return asked
-        return vector_id({**self._positions(), self._names[index]: position})
+    def _id_with(self, index: int, position: Position | None) -> str:
+        """Return the connection's id with another position in one of its topics."""
+        return vector_id({**self._positions(), self._names[index]: position or Position("", 0)})
 
     def _around(self, index: int) -> tuple[str, str]:
-        whole = vector_id({**self._positions(), self._names[index]: Position("", 0)})
+        whole = self._id_with(index, None)
         cut = whole.index(self._names[index]) + len(self._names[index])
         return whole[:cut], whole[cut:]
 
@@ -203,17 +192,17 @@ class Subscription:
         asked = self.id
         try:
             await self._open_feeds()
-            lost = await self._resume(asked, malformed=False)
+            gap = await self._resume(asked, malformed=False)
         except EventLogError:
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))  # the feeds have logged why
         else:
-            self._lost += [lost] if lost else []
+            self._gaps += [gap] if gap else []
         self._reopening = None
         self.wake()
 
     def rest(self) -> bool:
         """Return whether nothing more is ready, and have ``wake`` called then. With one topic it spares a pull."""
-        if len(self._followers) != 1 or not self._followers[0].at_top or self._lost:
+        if len(self._followers) != 1 or not self._followers[0].at_top or self._gaps:
             return False
         self._followers[0].feed.wait(self)
         return True

@@ -10,13 +10,12 @@ from django.db import connections, router
 from django.db.models import Case, F, Func, Q, QuerySet, Subquery, TextField, Value, When
 
 from ...exceptions import EventLogUnavailable, EventUnreadable
-from ...models import LogKey, LogRow, LogTopic
+from ...models import LogKey, LogRow, LogTopic, TopicNote
 from ...wire.event import RESERVED, Event
 from ..base import PAGE_BYTES
 from ..position import new_epoch
 from ..records import Appended, Head, Record
 from ..validation import size_of
-from .notes import DELETED, FOLLOWED, Notes, portions
 from .serialization import pack, unpack
 
 ROW_EVENTS = 256
@@ -26,6 +25,11 @@ several rows is longer: drivers escape and copy a whole one before they send any
 """
 PARAMETERS = 90
 """PostgreSQL's ``concat()`` takes a hundred."""
+
+FOLLOWED = "followed"
+DELETED = "deleted"
+_MOST_NAMES = 10_000
+"""Names of one query, where the database does not say how many it takes."""
 
 Sized = list[tuple[Event, int]]
 
@@ -64,11 +68,6 @@ class TopicStore:
     def database() -> str:
         """Return the name of the database that the project's routers write topics to."""
         return router.db_for_write(LogTopic)
-
-    @property
-    def notes(self) -> Notes:
-        """The notes about topics' names."""
-        return Notes(self._alias)
 
     @property
     def _topics(self) -> QuerySet[LogTopic]:
@@ -124,7 +123,7 @@ class TopicStore:
         surplus = self._topics.exclude(ours).count() - most
         if surplus <= 0:
             return []
-        followed = self.notes.since(FOLLOWED, followed_since).values("name")
+        followed = self.notes(FOLLOWED).filter(at__gt=followed_since).values("name")
         victims = self._topics.exclude(ours).exclude(name=new).exclude(name__in=followed)
         victims = victims.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
         if connections[self._alias].features.has_select_for_update_skip_locked:
@@ -133,12 +132,13 @@ class TopicStore:
         for victim in gone:
             self.delete(victim)
         names = [victim.name for victim in gone]
-        self.notes.forget(DELETED, names)
+        for some in self._portions(names):
+            self.notes(DELETED).filter(name__in=some)._raw_delete(self._alias)
         return names
 
     def summaries(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
         """Yield where topics are, and when they were last appended to, by one query for as many as it can hold."""
-        for some in portions(self._alias, names):
+        for some in self._portions(names):
             found = self._topics.filter(name__in=some)
             for name, epoch, floor, top, closed, at in found.values_list(
                 "name", "epoch", "floor", "top", "closed", "appended_at"
@@ -152,9 +152,8 @@ class TopicStore:
 
     def clear(self) -> None:
         """Delete everything."""
-        for model in (LogRow, LogKey, LogTopic):
+        for model in (LogRow, LogKey, LogTopic, TopicNote):
             model._default_manager.using(self._alias).all()._raw_delete(self._alias)
-        self.notes.clear()
 
     # Events
 
@@ -282,6 +281,34 @@ class TopicStore:
     def forget_keys(self, topic: TopicRow, until: float) -> None:
         """Delete the keys that are as old as ``until``."""
         self._keys(topic).filter(at__lte=until)._raw_delete(self._alias)
+
+    # Notes about topics' names, kept apart from the topics: which are followed, and which were deleted
+
+    def notes(self, kind: str) -> QuerySet[TopicNote]:
+        """Return the notes of a kind."""
+        return TopicNote._default_manager.using(self._alias).filter(kind=kind)
+
+    def note(self, kind: str, names: list[str], now: float, lasts: float) -> None:
+        """Write notes of a kind, and delete those of the kind that are older than ``lasts`` seconds."""
+        target = connections[self._alias].features.supports_update_conflicts_with_target
+        TopicNote._default_manager.using(self._alias).bulk_create(
+            [TopicNote(name=name, kind=kind, at=now) for name in sorted(names)],  # in one order: no two processes lock each other
+            update_conflicts=True,
+            update_fields=["at"],
+            unique_fields=["name", "kind"] if target else None,
+        )
+        self.notes(kind).filter(at__lte=now - lasts)._raw_delete(self._alias)
+
+    def without_note(self, kind: str, names: list[str], since: float) -> list[str]:
+        """Return those of these names that have no note that is newer than ``since``."""
+        newer = self.notes(kind).filter(at__gt=since).values_list("name", flat=True)
+        noted = {name for some in self._portions(names) for name in newer.filter(name__in=some)}
+        return [name for name in names if name not in noted]
+
+    def _portions(self, names: list[str]) -> Iterator[list[str]]:
+        """Yield the names in portions that fit into one query, with a few other parameters."""
+        most = (connections[self._alias].features.max_query_params or _MOST_NAMES) - 2
+        return (names[start : start + most] for start in range(0, len(names), most))
 
 
 def _parts(events: Sized) -> Iterator[Sized]:

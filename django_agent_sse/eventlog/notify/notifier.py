@@ -68,9 +68,8 @@ class Notifier:
 
         A log that no other process writes to, or that has a notifier of its own, is asked nothing.
         """
-        if log.crosses_processes and log.notifier is None:
-            return FollowedTopics(log, asyncio.get_running_loop(), on_change, self._follow, self._unfollow)
-        return FollowedTopics(log, asyncio.get_running_loop(), on_change, _nothing, _nothing)
+        polled = [self._follow] if log.crosses_processes and log.notifier is None else []
+        return FollowedTopics(log, asyncio.get_running_loop(), on_change, *polled)
 
     def notify(self, topic: str) -> None:
         """Say here and elsewhere that a topic has more, was closed or deleted. Never raises, never waits for anybody."""
@@ -90,10 +89,6 @@ class Notifier:
         if not known or self._work is None:
             self._wake()
 
-    def _unfollow(self, watch: FollowedTopics) -> None:
-        with self._lock:
-            self._watches.discard(watch)
-
     # The tasks
 
     def _wake(self) -> None:
@@ -111,7 +106,7 @@ class Notifier:
     def watches(self) -> list[FollowedTopics]:
         """Return those that follow anything at this moment."""
         with self._lock:
-            self._watches = {watch for watch in self._watches if not watch.loop.is_closed()}
+            self._watches = {watch for watch in self._watches if watch.topics()}
             return [*self._watches]
 
     def followed(self) -> set[str]:
@@ -203,10 +198,6 @@ class _Work:
             task.cancel()
         for task in self._tasks:
             task.wait(seconds)
-
-
-def _nothing(watch: FollowedTopics) -> None:
-    """Need no poll."""
 
 
 notifier = Notifier(local_notifier)

@@ -37,8 +37,7 @@ class FollowedTopics:
         log: Where they are kept.
         loop: Whose.
         on_change: Called on that loop with the heads that changed, and with each topic's once after it was added.
-        followed: Called with this whenever a topic was added.
-        idle: Called with this when nothing is followed any more.
+        on_follow: Called with this whenever a topic was added.
     """
 
     def __init__(
@@ -46,14 +45,12 @@ class FollowedTopics:
         log: EventLog,
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[[Heads], object],
-        followed: Callable[[FollowedTopics], object],
-        idle: Callable[[FollowedTopics], object],
+        on_follow: Callable[[FollowedTopics], object] = lambda watch: None,
     ) -> None:
         self.log = log
         self.loop = loop
         self._on_change = on_change
-        self._followed = followed
-        self._idle = idle
+        self._on_follow = on_follow
         self._lock = threading.Lock()
         self._topics: set[str] = set()
 
@@ -61,21 +58,17 @@ class FollowedTopics:
         """Follow a topic: read it after that, not before."""
         with self._lock:
             self._topics.add(topic)
-        self._followed(self)
+        self._on_follow(self)
 
     def discard(self, topic: str) -> None:
         """Follow it no more."""
         with self._lock:
             self._topics.discard(topic)
-            idle = not self._topics
-        if idle:
-            self._idle(self)
 
     def clear(self) -> None:
         """Follow nothing."""
         with self._lock:
             self._topics.clear()
-        self._idle(self)
 
     def topics(self) -> set[str]:
         """What is followed at this moment."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..eviction import FOLLOWED_FOR, is_internal
@@ -113,16 +114,7 @@ class Index:
         return self._pipe(*(("hexists", self._keys.topic(name)[0], "e") for name in names))
 
     def _pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Several commands in one round trip."""
-
-        def call(client: Any) -> list[Any]:
-            with client.pipeline(transaction=False) as pipe:
-                for name, *args in commands:
-                    getattr(pipe, name)(*args)
-                replies: list[Any] = pipe.execute()
-                return replies
-
-        return self._server.twice(lambda: self._server.ask(call)) if commands else []
+        return self._server.twice(partial(self._server.pipe, *commands))
 
 
 def surplus(indexes: Sequence[Index], most: int, new: str) -> Iterator[str]:

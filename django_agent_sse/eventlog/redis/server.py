@@ -11,6 +11,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import redis
@@ -49,11 +51,10 @@ class Server:
     """
 
     def __init__(self, pool: redis.ConnectionPool, named: str, node: str) -> None:
-        defaults = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
         kept = pool.connection_kwargs
-        for name, value in defaults.items():
+        for name in ("socket_timeout", "socket_connect_timeout"):
             if kept.get(name) is None:
-                kept[name] = value
+                kept[name] = TIMEOUT
         for name in [name for name in kept if name.startswith(("maint_", "oss_"))]:  # they want RESP3
             del kept[name]
         kept.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[], protocol=2)
@@ -144,21 +145,25 @@ class Server:
             self._probing = bool(self._why)
             return self._probing
 
-    def ends(self, metas: Sequence[str]) -> list[Any]:
-        """Epoch, floor, top, reason and nonce in each of these hashes, in one round trip.
+    def pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send several commands in one round trip: the names of the client's methods with their arguments.
 
         Raises:
             EventLogUnavailable, ConnectionLost: See ``run``.
         """
 
-        def ask(client: Any) -> list[Any]:
+        def call(client: Any) -> list[Any]:
             with client.pipeline(transaction=False) as pipe:
-                for meta in metas:
-                    pipe.hmget(meta, "e", "f", "s", "c", "n")
-                ends: list[Any] = pipe.execute()
-                return ends
+                for name, *args in commands:
+                    getattr(pipe, name)(*args)
+                replies: list[Any] = pipe.execute()
+                return replies
 
-        return self.ask(ask) if metas else []
+        return self.ask(call) if commands else []
+
+    def ends(self, metas: Sequence[str]) -> list[Any]:
+        """Return epoch, floor, top, reason and nonce in each of these hashes: see ``pipe``."""
+        return self.pipe(*(("hmget", meta, "e", "f", "s", "c", "n") for meta in metas))
 
     def connection(self) -> Any:
         """A connection that belongs to the caller, made like those of the pool, and not yet open."""
@@ -236,3 +241,13 @@ def _node(pool: redis.ConnectionPool) -> str:
     kept = pool.connection_kwargs
     where = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
     return f"{getattr(pool, 'service_name', None) or where}/{kept.get('db') or 0}"
+
+
+@lru_cache(maxsize=16_384)
+def shard_of(topic: str, nodes: Sequence[str]) -> int:
+    """Return the place in ``nodes`` of the server for a topic, by highest random weight (Thaler and Ravishankar, 1998).
+
+    It depends on the names of the nodes only, not on their order: one that is added takes its share from all others and moves
+    nothing else; the topics of one that is removed are dealt out to the rest.
+    """
+    return max(range(len(nodes)), key=lambda place: sha256(f"{nodes[place]} {topic}".encode()).digest())
