@@ -87,21 +87,21 @@ class MemoryEventLog(EventLog):
     async def _run(self, body: Callable[[], _T]) -> _T:
         return body()
 
-    def _append(self, topic: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended:
+    def _append(self, name: str, events: list[tuple[Event, int]], expect: int | None, key: str | None) -> Appended:
         with self._lock:
-            found = self._topics_by_name.get(topic)
-            if found is not None and key is not None and (before := self._repeated(found, key)) is not None:
+            topic = self._topics_by_name.get(name)
+            if topic is not None and key is not None and (before := self._repeated(topic, key)) is not None:
                 return before
-            closed, top = (None, 0) if found is None else (found.closed, found.top)
-            refuse_append(topic, closed, top, expect)
-            if found is None:
-                found = self._make(topic)
+            closed, top = (None, 0) if topic is None else (topic.closed, topic.top)
+            refuse_append(name, closed, top, expect)
+            if topic is None:
+                topic = self._make(name)
             now = self._now()
-            appended = found.add(events, now)
+            appended = topic.add(events, now)
             if key is not None:
-                found.keys[key] = now, appended
-            self._topics_by_name.move_to_end(topic)
-            self._retain(found, now)
+                topic.keys[key] = now, appended
+            self._topics_by_name.move_to_end(name)
+            self._retain(topic, now)
         self._tell_evicted()
         return appended
 
@@ -109,8 +109,8 @@ class MemoryEventLog(EventLog):
         oldest = self._now() - self.limits.key_window
         while topic.keys and next(iter(topic.keys.values()))[0] <= oldest:
             topic.keys.popitem(last=False)
-        found = topic.keys.get(key)
-        return found[1] if found is not None else None
+        used = topic.keys.get(key)
+        return used[1] if used is not None else None
 
     def _make(self, name: str) -> _Topic:
         topic = self._topics_by_name[name] = _Topic()
@@ -153,49 +153,49 @@ class MemoryEventLog(EventLog):
             self._retain(topic, self._now())
         return topic
 
-    def _read_after(self, topic: str, offset: int, limit: int) -> Page:
+    def _read_after(self, name: str, offset: int, limit: int) -> Page:
         with self._lock:
-            found = self._found(topic)
-            if found is None:
-                return Page(lost=topic not in self._deleted_at)
-            begin = found.gone + max(0, offset - found.floor)
+            topic = self._found(name)
+            if topic is None:
+                return Page(lost=name not in self._deleted_at)
+            begin = topic.gone + max(0, offset - topic.floor)
             end, room = begin, PAGE_BYTES
-            last = min(len(found.records), begin + limit)
-            while end < last and (room >= found.sizes[end] or end == begin):
-                room -= found.sizes[end]
+            last = min(len(topic.records), begin + limit)
+            while end < last and (room >= topic.sizes[end] or end == begin):
+                room -= topic.sizes[end]
                 end += 1
-            records = tuple(found.records[begin:end])  # a copy: the list goes on growing outside of the lock
-            return Page(epoch=found.epoch, floor=found.floor, top=found.top, closed=found.closed, records=records)
+            records = tuple(topic.records[begin:end])  # a copy: the list goes on growing outside of the lock
+            return Page(epoch=topic.epoch, floor=topic.floor, top=topic.top, closed=topic.closed, records=records)
 
-    def _state(self, topic: str) -> TopicState:
+    def _state(self, name: str) -> TopicState:
         with self._lock:
-            found = self._found(topic)
-            if found is None:
+            topic = self._found(name)
+            if topic is None:
                 return TopicState()
-            oldest_at, newest_at = (found.records[found.gone].at, found.records[-1].at) if len(found) else (0.0, 0.0)
-            return TopicState.of(found.head, found.bytes, oldest_at, newest_at)
+            oldest_at, newest_at = (topic.records[topic.gone].at, topic.records[-1].at) if len(topic) else (0.0, 0.0)
+            return TopicState.of(topic.head, topic.bytes, oldest_at, newest_at)
 
     def _summaries(self, topics: list[str]) -> dict[str, Head]:
         with self._lock:
             return {name: topic.head for name in topics if (topic := self._found(name)) is not None}
 
-    def _close(self, topic: str, reason: str) -> bool:
+    def _close(self, name: str, reason: str) -> bool:
         with self._lock:
-            found = self._topics_by_name.get(topic)
-            if found is None:
-                found = self._make(topic)
-            if found.closed is not None:
+            topic = self._topics_by_name.get(name)
+            if topic is None:
+                topic = self._make(name)
+            if topic.closed is not None:
                 return False
-            found.closed = reason
+            topic.closed = reason
         self._tell_evicted()
         return True
 
-    def _delete(self, topic: str) -> bool:
+    def _delete(self, name: str) -> bool:
         with self._lock:
-            found = self._topics_by_name.pop(topic, None) is not None
-            if found:
-                self._remember_deleted(topic)
-            return found
+            existed = self._topics_by_name.pop(name, None) is not None
+            if existed:
+                self._remember_deleted(name)
+            return existed
 
     def _remember_deleted(self, name: str) -> None:
         now, deleted = self._now(), self._deleted_at
@@ -204,14 +204,14 @@ class MemoryEventLog(EventLog):
         while len(deleted) > max(1, self.limits.max_topics) or next(iter(deleted.values())) <= now - DELETED_FOR:
             deleted.popitem(last=False)
 
-    def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
+    def _trim(self, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         with self._lock:
-            found = self._found(topic)
-            if found is None:
+            topic = self._found(name)
+            if topic is None:
                 return 0
             bounds = [float("inf") if bound is None else bound for bound in (max_events, max_bytes, max_age)]
-            surplus = found.surplus(bounds[0], bounds[1], self._now() - bounds[2])
-            found.drop(surplus)
+            surplus = topic.surplus(bounds[0], bounds[1], self._now() - bounds[2])
+            topic.drop(surplus)
             return surplus
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..encoding import encode_json, text_of
-from ..eventlog.vector import MAX_TOPICS
+from ..eventlog.position import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
 from ..topics.batch import Batch, Entry
 from ..topics.follower import Gap, Start

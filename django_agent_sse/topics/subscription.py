@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..eventlog.position import Position
-from ..eventlog.vector import parse_vector, short_name, vector_id, vector_part
+from ..eventlog.position import Position, parse_vector, short_name, vector_id, vector_part
 from ..exceptions import EventLogError
 from .batch import Batch, Entry
 from .feed import RETRY, Feed

@@ -98,9 +98,9 @@ class TopicStore:
         at = {"appended_at": now} if count else {}
         return self.find(name) if takes.update(top=F("top") + count, total=F("total") + size, **at) else None
 
-    def make(self, name: str, now: float, closed: str = "") -> None:
+    def make(self, name: str, now: float) -> None:
         """Make a topic, unless another process just has."""
-        topic = LogTopic(name=name, epoch=new_epoch(), closed=closed, oldest_at=now, appended_at=now)
+        topic = LogTopic(name=name, epoch=new_epoch(), oldest_at=now, appended_at=now)
         self._topics.bulk_create([topic], ignore_conflicts=True)
 
     def close(self, name: str, reason: str) -> bool:
@@ -151,7 +151,6 @@ class TopicStore:
         return [*found.order_by("name").values_list("name", flat=True)[:limit]]
 
     def clear(self) -> None:
-        """Delete everything."""
         for model in (LogRow, LogKey, LogTopic, TopicNote):
             model._default_manager.using(self._alias).all()._raw_delete(self._alias)
 

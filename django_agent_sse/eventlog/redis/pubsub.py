@@ -99,11 +99,6 @@ class PubSubConnection:
         return self._socket is not None
 
     @property
-    def running(self) -> bool:
-        """Whether there is a task."""
-        return self._task is not None
-
-    @property
     def trouble(self) -> str | None:
         """The kind of the error for which they do not, where they should: where anything is followed."""
         return self._failures.kind if self._followed else None
