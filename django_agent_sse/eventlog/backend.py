@@ -107,7 +107,8 @@ def log_to_publish_to() -> EventLog:
         ConfigurationError: It keeps its topics in this process, which serves nothing; the message says what to do.
     """
     log = event_log()
-    if not (log.crosses_processes or _serves_here() or under_test()):
+    serves = _process_log.serves or "django.core.asgi" in sys.modules  # it had a request; or has an ASGI application and gets one
+    if not (log.crosses_processes or serves or under_test()):
         raise ConfigurationError(
             f"{type(log).__name__} keeps its topics in one process, and this one has not served a request: nobody could follow "
             "what is published here. Publish from the server's own process, or set AGENT_SSE['EVENT_LOG'] to a log that "
@@ -133,11 +134,6 @@ def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
     if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
         instead = f"write `await a{verb}(…)`" if twin else f"write `await sync_to_async({verb})(…)`"
         raise AsyncRequired(f"{verb}() would hold up the event loop that runs here; {instead}. Nothing was done")
-
-
-def _serves_here() -> bool:
-    """Return whether this process is a server: it had a request, or it has made an ASGI application and will get one."""
-    return _process_log.serves or "django.core.asgi" in sys.modules
 
 
 def _serves(**_: object) -> None:

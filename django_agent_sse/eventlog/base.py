@@ -289,5 +289,4 @@ class EventLog(ABC):
     def _clear_all(self) -> None: ...
 
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
-        """Return the events, checked, with their sizes."""
         return sized(only_events(events), self.limits.max_event_bytes)

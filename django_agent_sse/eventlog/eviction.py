@@ -41,7 +41,6 @@ class Evictions:
         self._most = 0.0
 
     def count(self, topic: str, most: float) -> None:
-        """Count an evicted topic."""
         with self._lock:
             self._count += 1
             self._most = most
@@ -64,7 +63,6 @@ class Evictions:
             timer.cancel()
 
     def tell(self) -> None:
-        """Log what was counted."""
         with self._lock:
             count, first, self._count, self._first = self._count, self._first, 0, []
             if self._timer is not None:

@@ -40,7 +40,6 @@ def valid_topic(name: str) -> str:
 
 
 def is_valid_topic(name: str) -> bool:
-    """Return whether ``valid_topic`` accepts a name."""
     try:
         valid_topic(name)
     except TopicNameInvalid:

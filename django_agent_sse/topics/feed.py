@@ -183,7 +183,6 @@ class Feed:
             page.waiting.discard(waiter)
 
     def wake(self) -> None:
-        """Wake every waiter."""
         self.shared.clear()
         waiting, self._waiting = self._waiting, set()  # whoever is woken may wait again at once, and is not woken twice
         for waiter in waiting:

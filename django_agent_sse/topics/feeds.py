@@ -52,7 +52,7 @@ class Feeds:
         self._noting: asyncio.Task[None] | None = None
         self._to_note: set[str] = set()
         self._note_at = self._loop.time() + NOTE_EVERY
-        self._note_trouble = FailureLog(
+        self._note_failures = FailureLog(
             "followed topics cannot be noted",
             "They may be evicted (MAX_TOPICS) though they are followed.",
             logger="django_agent_sse.notify",
@@ -166,18 +166,16 @@ class Feeds:
             self._noting = self._loop.create_task(self._note_all())
 
     async def _note_all(self) -> None:
-        topics, self._to_note = sorted(self._to_note), set()
-        try:
-            await self.log.anote_followed(topics)
-        except Exception as error:
-            self._note_trouble.failed(error, quietly=outage.lasts)
-        else:
-            self._note_trouble.recovered()
-        self._loop.call_later(NOTE_PAUSE, self._noted)
-
-    def _noted(self) -> None:
+        while self._to_note:
+            topics, self._to_note = sorted(self._to_note), set()
+            try:
+                await self.log.anote_followed(topics)
+            except Exception as error:
+                self._note_failures.failed(error, quietly=outage.lasts)
+            else:
+                self._note_failures.recovered()
+            await asyncio.sleep(NOTE_PAUSE)
         self._noting = None
-        self._note()
 
     async def _ask(self, topics: list[str]) -> None:
         """Compare all of them with the log, by one query."""

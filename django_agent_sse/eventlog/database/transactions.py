@@ -153,7 +153,6 @@ def explained(alias: str, outcome: str) -> Iterator[None]:
 
 
 def _is_missing(error: Error) -> bool:
-    """Return whether tables or columns are missing."""
     return _code(error) in _MISSING or "no such table" in str(error) or "no such column" in str(error)
 
 

@@ -61,17 +61,14 @@ class FollowedTopics:
         self._on_follow(self)
 
     def discard(self, topic: str) -> None:
-        """Follow it no more."""
         with self._lock:
             self._topics.discard(topic)
 
     def clear(self) -> None:
-        """Follow nothing."""
         with self._lock:
             self._topics.clear()
 
     def topics(self) -> set[str]:
-        """What is followed at this moment."""
         with self._lock:
             return set() if self.loop.is_closed() else set(self._topics)
 

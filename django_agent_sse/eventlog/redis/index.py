@@ -43,7 +43,6 @@ class Index:
             self._pipe(("zadd", self._keys.closed, {topic: _now()}))
 
     def discard(self, topics: Sequence[str]) -> None:
-        """Strike topics out."""
         if topics:
             lists = (self._keys.names, self._keys.recent, self._keys.closed)
             self._pipe(*(("zrem", key, *topics) for key in lists))

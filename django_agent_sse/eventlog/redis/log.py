@@ -20,11 +20,10 @@ from ..position import new_epoch
 from ..records import Appended, Finding, Head, Page, TopicState
 from ..validation import refuse_append
 from . import codec, scripts
-from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
 from .pubsub import RedisNotifier
-from .server import WANTED, ConnectionLost, Server, servers, shard_of
+from .server import NOTHING, WANTED, ConnectionLost, Server, servers, shard_of
 from .server_checks import findings
 
 BATCH = 100_000

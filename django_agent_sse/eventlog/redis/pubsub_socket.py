@@ -39,7 +39,6 @@ class ServerSocket:
         self._loop.add_reader(self.socket, self._read)
 
     def send(self, *words: str) -> None:
-        """Send one command."""
         for part in self._connection.pack_command(*words):
             self._unsent += part
         self._write()
@@ -50,7 +49,6 @@ class ServerSocket:
             raise self._error
 
     def close(self) -> None:
-        """Close it."""
         self._stop()
         self._connection.disconnect()
 
