@@ -73,26 +73,26 @@ def reset() -> None:
     local_notifier.notify_all()
 
 
-def build_log(given: object) -> EventLog:
+def build_log(value: object) -> EventLog:
     """Return a new log, as a value of ``AGENT_SSE["EVENT_LOG"]`` describes it.
 
     Raises:
         ConfigurationError: The value is not a description of a log.
     """
-    if not isinstance(given, Mapping) or not isinstance(given.get("BACKEND"), str) or given.keys() - {"BACKEND", "OPTIONS"}:
+    if not isinstance(value, Mapping) or not isinstance(value.get("BACKEND"), str) or value.keys() - {"BACKEND", "OPTIONS"}:
         raise ConfigurationError(
-            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it must be a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
+            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(value)}; it must be a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
         )
     try:
-        backend: Any = import_string(given["BACKEND"])
+        backend: Any = import_string(value["BACKEND"])
     except RuntimeError as error:  # its tables need the app
-        raise ConfigurationError(f"{given['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
+        raise ConfigurationError(f"{value['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
     except (ImportError, ValueError) as error:
-        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is not the dotted path of a class"
+        why = error if _NAMES.fullmatch(value["BACKEND"]) else f"{conf.shown(value['BACKEND'])} is not the dotted path of a class"
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {why}") from error
     if not (isinstance(backend, type) and issubclass(backend, EventLog)):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is not an EventLog")
-    options = given.get("OPTIONS", {})
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(value['BACKEND'])}, which is not an EventLog")
+    options = value.get("OPTIONS", {})
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise ConfigurationError(
             f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it must be a dict of names and values"

@@ -57,10 +57,10 @@ class Position:
         """Read what ``str()`` wrote; ``None`` for everything else, whatever a client sends."""
         if text == NOWHERE:
             return cls("", 0)
-        found = _ID.fullmatch(text) if len(text) <= MAX_ID else None
-        if found is None or int(found[2]) > MAX_OFFSET:
+        match = _ID.fullmatch(text) if len(text) <= MAX_ID else None
+        if match is None or int(match[2]) > MAX_OFFSET:
             return None
-        return cls(found[1], int(found[2]), found[3] or "")
+        return cls(match[1], int(match[2]), match[3] or "")
 
 
 def new_epoch() -> str:
@@ -85,11 +85,11 @@ def parse_vector(text: str) -> dict[str, Position] | None:
         return None
     positions: dict[str, Position] = {}
     for part in parts:
-        found = _PART.fullmatch(part)
-        offset = int(found[3] or "0", 36) if found else MAX_OFFSET + 1
-        if found is None or offset > MAX_OFFSET or found[1] in positions:
+        match = _PART.fullmatch(part)
+        offset = int(match[3] or "0", 36) if match else MAX_OFFSET + 1
+        if match is None or offset > MAX_OFFSET or match[1] in positions:
             return None
-        positions[found[1]] = Position(found[2] or "", offset, found[4] or "")
+        positions[match[1]] = Position(match[2] or "", offset, match[4] or "")
     return positions
 
 

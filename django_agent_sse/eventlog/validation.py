@@ -74,8 +74,8 @@ def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
         InvalidEvent: One has an id, or a name that is reserved, as what a decoder has read of another stream may have.
         EventTooLarge: One has more than ``most`` bytes.
     """
-    found = [(event, size_of(event)) for event in events]
-    for number, (event, size) in enumerate(found):
+    pairs = [(event, size_of(event)) for event in events]
+    for number, (event, size) in enumerate(pairs):
         if size > most:
             raise EventTooLarge(
                 f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
@@ -85,7 +85,7 @@ def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
             raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
         if event.event is not None:
             valid_name("event", event.event)
-    return found
+    return pairs
 
 
 def valid_key(key: str | None) -> str | None:

@@ -225,8 +225,8 @@ class Feed:
     async def _fetch(self, start: int, page: SharedPage) -> None:
         epoch = self.epoch
         try:
-            found = await self._log.aread_after(self.topic, start, PAGE - start % PAGE)
-            if found.epoch != epoch or not found.records or found.records[0].offset != start + 1:
+            read = await self._log.aread_after(self.topic, start, PAGE - start % PAGE)
+            if read.epoch != epoch or not read.records or read.records[0].offset != start + 1:
                 await self.refresh()  # so that epoch and floor explain it to those who wait: trimmed, deleted, made anew
                 if self.epoch == epoch and self.floor <= start < self.top:
                     raise EventLogUnavailable(
@@ -236,9 +236,9 @@ class Feed:
             # The page stays empty, and those who wait ask again. With jitter, so that feeds do not come back all at once.
             outage.failed(error, [self.topic])
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
-            found = records.Page()
-        same = found.epoch == self.epoch == epoch
-        page.fill([Entry(epoch, record) for record in found.records] if same else [])
+            read = records.Page()
+        same = read.epoch == self.epoch == epoch
+        page.fill([Entry(epoch, record) for record in read.records] if same else [])
         budget.grow(page.bytes)
         if self._pages.get(start) is not page:
             budget.grow(-page.bytes)

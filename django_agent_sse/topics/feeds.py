@@ -213,9 +213,9 @@ def feeds_here() -> Feeds:
         ConfigurationError: See ``event_log``.
     """
     loop, log = asyncio.get_running_loop(), event_log()
-    found = _by_loop.get(loop)
-    if found is not None and found.log is log:
-        return found
+    feeds = _by_loop.get(loop)
+    if feeds is not None and feeds.log is log:
+        return feeds
     for other in [other for other in _by_loop if other.is_closed() or other is loop]:
         if (old := _by_loop.pop(other, None)) is not None:
             old.close()

@@ -152,10 +152,10 @@ class Subscription:
             return self._followers[0].pull_shared() or self._pull(0)
         for step in range(count):  # in turn, so that a busy topic does not keep the others waiting
             index = (self._turn + step) % count
-            found = self._pull(index)
-            if found is not None:
+            pulled = self._pull(index)
+            if pulled is not None:
                 self._turn = index + 1
-                return found
+                return pulled
             if self._reopening is not None:
                 return None
         return None
@@ -167,15 +167,15 @@ class Subscription:
         if follower.feed.obsolete:
             self._reopening = asyncio.get_running_loop().create_task(self._reopen())
             return None
-        found = follower.pull(self)
-        if isinstance(found, Batch):
-            return found if len(self._followers) == 1 else Part(found, follower.epoch, self._around(index))
-        if isinstance(found, Finished):
-            self.finished[topic] = found.reason
+        pulled = follower.pull(self)
+        if isinstance(pulled, Batch):
+            return pulled if len(self._followers) == 1 else Part(pulled, follower.epoch, self._around(index))
+        if isinstance(pulled, Finished):
+            self.finished[topic] = pulled.reason
             return None
-        if found is None or len(self._followers) == 1:
-            return found
-        return replace(found, asked=self._id_with(index, Position.parse(found.asked or "")), id=self.id)
+        if pulled is None or len(self._followers) == 1:
+            return pulled
+        return replace(pulled, asked=self._id_with(index, Position.parse(pulled.asked or "")), id=self.id)
 
     def _id_with(self, index: int, position: Position | None) -> str:
         """Return the connection's id with another position in one of its topics."""

@@ -83,8 +83,8 @@ class TopicStore:
 
     def find(self, name: str) -> TopicRow | None:
         """Return a topic as it is now."""
-        found = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
-        return None if found is None else TopicRow(*found)
+        row = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
+        return None if row is None else TopicRow(*row)
 
     def lock(self, name: str) -> TopicRow | None:
         """Return a topic, locked until the transaction ends. It is a write, so that SQLite locks at once."""
@@ -128,7 +128,7 @@ class TopicStore:
         victims = victims.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
         if connections[self._alias].features.has_select_for_update_skip_locked:
             victims = victims.select_for_update(skip_locked=True)  # one that is being written to is none
-        gone = [TopicRow(*found) for found in victims.values_list(*TopicRow._fields)[: int(surplus)]]
+        gone = [TopicRow(*row) for row in victims.values_list(*TopicRow._fields)[: int(surplus)]]
         for victim in gone:
             self.delete(victim)
         names = [victim.name for victim in gone]
@@ -139,16 +139,16 @@ class TopicStore:
     def summaries(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
         """Yield where topics are, and when they were last appended to, by one query for as many as it can hold."""
         for some in self._portions(names):
-            found = self._topics.filter(name__in=some)
-            for name, epoch, floor, top, closed, at in found.values_list(
+            topics = self._topics.filter(name__in=some)
+            for name, epoch, floor, top, closed, at in topics.values_list(
                 "name", "epoch", "floor", "top", "closed", "appended_at"
             ):
                 yield name, Head(epoch, floor, top, closed or None), at
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         """Return a page of names, sorted by their bytes."""
-        found = self._topics.filter(name__gte=prefix, name__lt=f"{prefix}\x7f", name__gt=after)  # names are below DEL
-        return [*found.order_by("name").values_list("name", flat=True)[:limit]]
+        topics = self._topics.filter(name__gte=prefix, name__lt=f"{prefix}\x7f", name__gt=after)  # names are below DEL
+        return [*topics.order_by("name").values_list("name", flat=True)[:limit]]
 
     def clear(self) -> None:
         for model in (LogRow, LogKey, LogTopic, TopicNote):
@@ -188,7 +188,7 @@ class TopicStore:
         # One query, and no more than PAGE_BYTES of it: the running total of the row before tells where to stop.
         after = self._rows(topic).filter(last__gt=offset).order_by("last")
         room = Subquery(after.values("total")[:1])
-        found: list[Record] = []
+        records: list[Record] = []
         left = PAGE_BYTES
         for last, count, at, payload in after.filter(last__lte=topic.top, total__lte=room + PAGE_BYTES).values_list(
             "last", "events", "at", "payload"
@@ -199,21 +199,21 @@ class TopicStore:
             try:
                 events = self._unpacked(topic, last, count, payload)
             except EventUnreadable:
-                if found:
+                if records:
                     break  # what comes before it can be read
                 raise
             for event in events[offset + 1 - first :]:
                 left -= size_of(event)
-                if found and (left < 0 or len(found) >= limit):
-                    return found
+                if records and (left < 0 or len(records) >= limit):
+                    return records
                 offset += 1
-                found.append(Record(offset, event, at))
-        return found
+                records.append(Record(offset, event, at))
+        return records
 
     def row_after(self, topic: TopicRow, offset: int) -> EventRow | None:
         """Return the row that holds the event after ``offset``."""
-        found = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
-        return None if found is None else EventRow(*found)
+        row = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
+        return None if row is None else EventRow(*row)
 
     def last_where(self, topic: TopicRow, goes: Callable[[EventRow], bool], after: int) -> int:
         """Return the last offset of the rows that go, or ``after``, by bisection: where a row goes, all before it go."""
@@ -268,8 +268,8 @@ class TopicStore:
 
     def repeated(self, topic: TopicRow, key: str, oldest: float) -> Appended | None:
         """Return what was appended with this key since ``oldest``, if anything was."""
-        found = self._keys(topic).filter(digest=_digest(key), at__gt=oldest).values_list("first", "last").first()
-        return None if found is None else Appended(topic.epoch, *found)
+        before = self._keys(topic).filter(digest=_digest(key), at__gt=oldest).values_list("first", "last").first()
+        return None if before is None else Appended(topic.epoch, *before)
 
     def remember(self, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
         """Store a key; one that was used before the window is used again."""

@@ -77,9 +77,6 @@ class Index:
             names = [plain(name) for name, _ in lowest]
             if not names:
                 return None
-            if any(map(is_internal, names)):  # from before they were left out
-                self._pipe(("zrem", key, *filter(is_internal, names)))
-                continue
             times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r") for name in names))
             wrong = {}
             for name, (_, score), (at, followed) in zip(names, lowest, times, strict=True):
