@@ -14,7 +14,7 @@ from ..exceptions import ConfigurationError
 from ..wire.event import RESERVED, Event
 from .eviction import evictions
 from .notify.local import LogNotifier, nobody
-from .records import Appended, Finding, Head, Limits, Page, TopicState
+from .records import Appended, Head, Limits, Page, StoreWarning, TopicState
 from .validation import InternalTopic, is_valid_topic, sized, valid_expect, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
@@ -210,7 +210,7 @@ class EventLog(ABC):
         """Return what keeps this log from working in this project, a sentence each, without asking the store."""
         return []
 
-    def examine(self) -> list[Finding]:
+    def examine(self) -> list[StoreWarning]:
         """Ask the store about itself, and return what bears on what the log promises. It may be on another machine."""
         return []
 

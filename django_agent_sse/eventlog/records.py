@@ -168,8 +168,8 @@ class Appended:
         return (Position(self.epoch, offset, self.nonce) for offset in range(self.first, self.last + 1))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@dataclass(frozen=True, slots=True)
+class StoreWarning:
     """What a store said about itself that bears on what the log promises.
 
     Attributes:

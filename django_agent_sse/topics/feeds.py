@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 
@@ -11,7 +12,7 @@ from ..eventlog.base import EventLog
 from ..eventlog.eviction import NOTE_EVERY
 from ..eventlog.notify.local import EVERY_TOPIC, LocalNotifier, local_notifier
 from ..eventlog.notify.notifier import Notifier, notifier
-from ..eventlog.notify.poll import Heads
+from ..eventlog.notify.poll import Heads, ask_heads
 from ..eventlog.outage import outage
 from ..eventlog.records import Head, Page
 from ..eventlog.validation import valid_topic
@@ -179,13 +180,8 @@ class Feeds:
 
     async def _ask(self, topics: list[str]) -> None:
         """Compare all of them with the log, by one query."""
-        try:
-            heads = await self.log.asummaries(topics)
-        except EventLogError as error:
-            outage.failed(error, topics)
-        else:
-            outage.recovered(topics)
-            self._compare({topic: heads.get(topic) for topic in topics})
+        with contextlib.suppress(EventLogError):  # which is logged by now
+            self._compare(await ask_heads(self.log, topics))
 
     def _compare(self, heads: Heads) -> None:
         for topic, head in heads.items():

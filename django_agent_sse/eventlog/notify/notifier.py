@@ -31,12 +31,7 @@ STOP_TIMEOUT = 5.0
 
 
 class Notifier:
-    """One per process.
-
-    Args:
-        local: What notifies the loops of this process.
-        loop: Where its tasks run.
-    """
+    """Notifies other processes, and the loops of this one through ``local``. There is one per process."""
 
     def __init__(self, local: LocalNotifier, loop: BackgroundLoop = background) -> None:
         self._local = local

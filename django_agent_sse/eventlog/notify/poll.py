@@ -30,6 +30,18 @@ Heads = Mapping[str, Head | None]
 """Where topics are, by name; ``None`` for those that do not exist."""
 
 
+async def ask_heads(log: EventLog, topics: Iterable[str]) -> Heads:
+    """Ask a log where these topics are, by one query, and note whether it can be read."""
+    names = sorted(topics)
+    try:
+        heads = await log.asummaries(names)
+    except Exception as error:
+        outage.failed(error, names)
+        raise
+    outage.recovered(names)
+    return {name: heads.get(name) for name in names}
+
+
 class FollowedTopics:
     """The topics of one log that one event loop follows, and whom to tell where they are.
 
@@ -82,17 +94,13 @@ class FollowedTopics:
 
 
 class Poll:
-    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds.
-
-    Args:
-        watches: All watches of the process, at this moment.
-    """
+    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds: for all ``watches()``."""
 
     def __init__(self, watches: Callable[[], Iterable[FollowedTopics]]) -> None:
         self.wake = asyncio.Event()
         self.asks = False
         self._watches = watches
-        self._seen: dict[EventLog, dict[str, Head | None]] = {}
+        self._seen: dict[EventLog, Heads] = {}
         self._notified: set[str] = set()
         self._pause = SLOWEST
         self._asked_at = 0.0
@@ -135,15 +143,13 @@ class Poll:
         for log, topics in followed.items():  # one, but for the moments when it is replaced
             self._asked_at = began = time.monotonic()
             try:
-                heads = await log.asummaries(sorted(topics))
+                heads = await ask_heads(log, topics)
             except Exception as error:
                 self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
-                outage.failed(error, topics)
                 return max(SLOWEST, self._failures.failed(error))
             finally:
                 self._asked_at, self._took = 0.0, time.monotonic() - began
-            outage.recovered(topics)
-            news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, notified)
+            news |= self._compare(log, heads, notified)
         self._failures.recovered()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)
         return self._pause
@@ -155,9 +161,9 @@ class Poll:
                 followed.setdefault(watch.log, set()).update(topics)
         return followed
 
-    def _compare(self, log: EventLog, heads: dict[str, Head | None], notified: set[str]) -> bool:
+    def _compare(self, log: EventLog, heads: Heads, notified: set[str]) -> bool:
         """Tell who follows what changed; whether there was a change that no notification had told of."""
-        seen = self._seen.get(log, {})
+        seen: Heads = self._seen.get(log, {})
         self._seen[log] = heads
         changed = {topic: head for topic, head in heads.items() if topic not in seen or seen[topic] != head}
         for watch in self._watches():

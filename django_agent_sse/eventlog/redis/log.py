@@ -17,7 +17,7 @@ from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog
 from ..eviction import DELETED_FOR
 from ..position import new_epoch
-from ..records import Appended, Finding, Head, Page, TopicState
+from ..records import Appended, Head, Page, StoreWarning, TopicState
 from ..validation import refuse_append
 from . import codec, scripts
 from .index import Index, surplus
@@ -101,7 +101,7 @@ class RedisEventLog(EventLog):
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.wrap_future(self._pool.submit(body))
 
-    def examine(self) -> list[Finding]:
+    def examine(self) -> list[StoreWarning]:
         """See ``EventLog``."""
         return [finding for server in self.servers for finding in findings(server)]
 

@@ -59,10 +59,7 @@ class StalledConnection(OSError):
 class PubSubConnection:
     """What comes in from one server. Any thread may follow and unfollow.
 
-    Args:
-        server: Which one.
-        keys: The names.
-        on_notify: Called on the background loop with a topic, and with the events that came along, if they did.
+    ``on_notify`` is called on the background loop with a topic, and with the events that came along, if they did.
     """
 
     def __init__(self, server: Server, keys: Keys, on_notify: Callable[[str, Page | None], object]) -> None:
@@ -315,14 +312,7 @@ def _release(waiting: Future[None]) -> None:
 
 
 class RedisNotifier:
-    """See ``LogNotifier``.
-
-    Args:
-        servers: Where topics are kept.
-        place: Which of them keeps a topic.
-        keys: The names.
-        on_notify: See `PubSubConnection`.
-    """
+    """See ``LogNotifier``. ``place`` says which of the servers keeps a topic."""
 
     def __init__(
         self,
@@ -335,13 +325,13 @@ class RedisNotifier:
         self._place = place
 
     async def follow(self, topic: str) -> None:
-        """Have a topic's notifications; give them back with ``unfollow``. What is read after this misses nothing."""
+        """See ``LogNotifier``."""
         waiting = self.connections[self._place(topic)].follow(topic)
         if waiting is not None:
             await asyncio.wait({asyncio.wrap_future(waiting)}, timeout=FOLLOW_TIMEOUT)
 
     def unfollow(self, topic: str) -> None:
-        """Have them no more."""
+        """See ``LogNotifier``."""
         self.connections[self._place(topic)].unfollow(topic)
 
     def notifies(self, topic: str) -> bool:
