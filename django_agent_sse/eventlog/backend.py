@@ -18,7 +18,7 @@ from ..exceptions import AsyncRequired, ConfigurationError
 from ..runtime.process import on_fork
 from ..runtime.under_test import under_test
 from .base import EventLog
-from .notify.local import local_notifier
+from .notify.local import EVERY_TOPIC, local_notifier
 from .notify.notifier import notifier
 from .outage import outage
 
@@ -70,7 +70,7 @@ def reset() -> None:
     _process_log.reset()
     _process_log.serves = serves
     outage.reset()
-    local_notifier.notify_all()
+    local_notifier.notify(EVERY_TOPIC)
 
 
 def build_log(value: object) -> EventLog:

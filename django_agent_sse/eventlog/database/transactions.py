@@ -18,7 +18,7 @@ from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
 from ...runtime.backoff import Backoff
 
-PATIENCE = 20.0
+RETRY_TIMEOUT = 20.0
 """Seconds for which a transaction of our own is tried again while others hold the database."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.25
 
@@ -91,7 +91,7 @@ def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 
 def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + RETRY_TIMEOUT
     backoff, reconnected = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=1.0), False
     while True:
         before = connections[alias].connection

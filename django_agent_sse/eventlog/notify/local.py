@@ -13,7 +13,7 @@ from ..records import Page
 OnTopics = Callable[[frozenset[str]], None]
 OnPages = Callable[[list[tuple[str, Page]]], None]
 EVERY_TOPIC = ""
-"""No topic's name: a notification for all of them."""
+"""No topic's name: a notification that every topic may be another one."""
 MAX_PAGES = 1_000
 """Pages that wait for a loop; of more it is only told that they are there."""
 
@@ -94,10 +94,6 @@ class LocalNotifier:
                     listener.topics.add(topic)
                 else:
                     listener.pages.append((topic, page))
-
-    def notify_all(self) -> None:
-        """Say that every topic may be another one."""
-        self.notify(EVERY_TOPIC)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> bool:
         try:
