@@ -138,6 +138,7 @@ class Notifier:
         """End the tasks; what is not sent is dropped. Who follows something is polled for again by the next ones."""
         with self._lock:
             tasks, self._tasks = self._tasks, []
+            self.poll, self._layer = Poll(self.watches), None
             self._pending, self._reaches_others = PendingTopics(), None
         for task in tasks:
             task.cancel()
