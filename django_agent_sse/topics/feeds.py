@@ -167,16 +167,18 @@ class Feeds:
             self._noting = self._loop.create_task(self._note_all())
 
     async def _note_all(self) -> None:
-        while self._to_note:
-            topics, self._to_note = sorted(self._to_note), set()
-            try:
-                await self.log.anote_followed(topics)
-            except Exception as error:
-                self._note_failures.failed(error, quietly=outage.lasts)
-            else:
-                self._note_failures.recovered()
-            await asyncio.sleep(NOTE_PAUSE)
-        self._noting = None
+        try:
+            while self._to_note:
+                topics, self._to_note = sorted(self._to_note), set()
+                try:
+                    await self.log.anote_followed(topics)
+                except Exception as error:
+                    self._note_failures.failed(error, quietly=outage.lasts)
+                else:
+                    self._note_failures.recovered()
+                await asyncio.sleep(NOTE_PAUSE)
+        finally:
+            self._noting = None
 
     async def _ask(self, topics: list[str]) -> None:
         """Compare all of them with the log, by one query."""
