@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -63,26 +62,21 @@ class FollowedTopics:
         self.loop = loop
         self._on_change = on_change
         self._on_follow = on_follow
-        self._lock = threading.Lock()
-        self._topics: set[str] = set()
+        self._topics: set[str] = set()  # changed by the loop's thread only; others take copies, which is one step
 
     def add(self, topic: str) -> None:
         """Follow a topic: read it after that, not before."""
-        with self._lock:
-            self._topics.add(topic)
+        self._topics.add(topic)
         self._on_follow(self)
 
     def discard(self, topic: str) -> None:
-        with self._lock:
-            self._topics.discard(topic)
+        self._topics.discard(topic)
 
     def clear(self) -> None:
-        with self._lock:
-            self._topics.clear()
+        self._topics.clear()
 
     def topics(self) -> set[str]:
-        with self._lock:
-            return set() if self.loop.is_closed() else set(self._topics)
+        return set() if self.loop.is_closed() else self._topics.copy()
 
     def notify(self, heads: Heads) -> None:
         """Pass on, from any thread, what this loop follows."""
