@@ -13,9 +13,8 @@ from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRe
 from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ..base import EventLog
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
-from ..records import Appended, Head, Page, TopicState
+from ..records import Appended, Head, Limits, Page, TopicState
 from ..validation import refuse_append
-from .retention import floor_of, is_worth_it
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .transactions import is_open, read, write
 
@@ -23,6 +22,11 @@ ATTEMPTS = 10
 """How often others may make, delete or trim a topic between two of our statements about it."""
 KEYS_EVERY = 64
 """Events between two deletions of old keys."""
+SLACK = 1 / 16
+"""The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
+SLACK_EVENTS = 1024
+SLACK_BYTES = 1_048_576
+"""The most that this share may be."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -256,6 +260,48 @@ class DatabaseEventLog(EventLog):
 
     def _clear_all(self) -> None:
         self._write(TopicStore.clear)
+
+
+# Retention: no table is scanned, rows are found by bisection and deleted many at a time
+
+
+def is_worth_it(topic: TopicRow, limits: Limits, now: float) -> bool:
+    """Return whether so much is beyond the limits that it is time to delete it."""
+    return (
+        topic.top - topic.floor > limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS)
+        or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
+        or topic.oldest_at < now - limits.max_age * (1 + SLACK)
+    )
+
+
+def floor_of(store: TopicStore, topic: TopicRow, max_events: float | None, max_bytes: float | None, oldest: float | None) -> int:
+    """Return the newest offset that is beyond one of these bounds, or the topic's floor. Bytes never take the newest event."""
+    floor = topic.floor if max_events is None else int(max(topic.floor, topic.top - max_events))
+    if oldest is not None and topic.appended_at <= oldest:
+        return topic.top
+    if oldest is not None and topic.oldest_at <= oldest:
+        floor = store.last_where(topic, lambda row: row.at <= oldest, floor)
+    if max_bytes is not None and topic.total - topic.gone > max_bytes:
+        floor = max(floor, min(_beyond(store, topic, max_bytes, floor), topic.top - 1))
+    return floor
+
+
+def _beyond(store: TopicStore, topic: TopicRow, max_bytes: float, floor: int) -> int:
+    """Return the first offset, from ``floor`` on, that no more than ``max_bytes`` come after."""
+    must_go = topic.total - max_bytes
+    offset = store.last_where(topic, lambda row: row.total < must_go, floor)
+    row = store.row_after(topic, offset)
+    if row is None:
+        return offset
+    sizes = store.sizes(topic, row)
+    inside = offset - (row.last - row.events)
+    until = row.total - sum(sizes[inside:])
+    for size in sizes[inside:]:
+        if until >= must_go:
+            break
+        until += size
+        offset += 1
+    return offset
 
 
 class _Notification:
