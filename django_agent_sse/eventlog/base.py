@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial, wraps
+from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS
 
 from ..encoding import only_events
 from ..exceptions import ConfigurationError
-from ..wire.event import Event
-from .eviction import Evicting
-from .internal import internal_names, without_internal
+from ..wire.event import RESERVED, Event
+from .eviction import evictions
 from .notify.local import LogNotifier, nobody
-from .records import Appended, Finding, Head, Limits, Page, TopicState
-from .validation import InternalTopic, sized, valid_expect, valid_key, valid_reason, valid_topic
+from .records import Appended, Head, Limits, Page, StoreWarning, TopicState
+from .validation import InternalTopic, is_valid_topic, sized, valid_expect, valid_key, valid_reason, valid_topic
 
 PAGE_EVENTS = 256
 """Events of one read, by default."""
 PAGE_BYTES = 1_048_576
 """Bytes of one read at most; one event is always read, however large."""
 
+INTERNAL_PAGE = 200
+_AFTER_RESERVED = f"{RESERVED}\x7f"
+"""Sorts after every topic's name that begins with ``RESERVED``, and before all others that come after these."""
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class EventLog(Evicting):
+def _twin(
+    verb: Callable[Concatenate[EventLog, _P], _T], run: Literal["_run", "_run_read", "_run_note"] = "_run"
+) -> Callable[Concatenate[EventLog, _P], Coroutine[Any, Any, _T]]:
+    """Return a verb for coroutines, with the same arguments: it runs where ``run`` says, and does not block the event loop."""
+
+    @wraps(verb)
+    async def twin(self: EventLog, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        result: _T = await getattr(self, run)(partial(verb, self, *args, **kwargs))
+        return result
+
+    twin.__name__, twin.__doc__ = f"a{verb.__name__}", f"See ``{verb.__name__}``."
+    return twin
+
+
+class EventLog(ABC):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
     A back end implements the bodies, whose names begin with ``_``. They are synchronous, and their arguments were checked here.
+
+    A topic beyond ``MAX_TOPICS`` is evicted: closed ones first, then the one that was longest without an event. Those that
+    somebody follows, in any process, stay, and the log grows beyond its limit where all others are followed. An eviction is not a
+    deletion: whoever follows such a topic all the same gets a gap and goes on.
 
     Attributes:
         crosses_processes: What one process appends, others read.
@@ -95,21 +116,10 @@ class EventLog(Evicting):
             TransactionRefused: A transaction is open that cannot be left.
             EventLogUnavailable: The store failed.
         """
-        checked = self._checked(topic, events, expect, key)
-        return self._change(outside_transaction, self._append, *checked)
+        name, sized_events = valid_topic(topic), self._sized(events)
+        return self._change(outside_transaction, self._append, name, sized_events, valid_expect(expect), valid_key(key))
 
-    async def aappend(
-        self,
-        topic: str,
-        events: Event | Iterable[Event],
-        *,
-        expect: int | None = None,
-        key: str | None = None,
-        outside_transaction: bool = False,
-    ) -> Appended:
-        """See ``append``."""
-        checked = self._checked(topic, events, expect, key)
-        return await self._run(partial(self._change, outside_transaction, self._append, *checked))
+    aappend = _twin(append)
 
     def append_unrung(self, topic: str, event: Event) -> None:
         """Append one event without a notification, for readers that look on a timer. Not for use inside a transaction."""
@@ -119,25 +129,19 @@ class EventLog(Evicting):
         """Return up to ``limit`` events after ``offset``, up to ``PAGE_BYTES``, and the topic's state at the same moment."""
         return self._read_after(valid_topic(topic), offset, limit)
 
-    async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
-        """See ``read_after``."""
-        return await self._run_read(partial(self._read_after, valid_topic(topic), offset, limit))
+    aread_after = _twin(read_after, "_run_read")
 
     def state(self, topic: str) -> TopicState:
         """Return what is known of a topic, also of one that does not exist."""
         return self._state(valid_topic(topic))
 
-    async def astate(self, topic: str) -> TopicState:
-        """See ``state``."""
-        return await self._run_read(partial(self._state, valid_topic(topic)))
+    astate = _twin(state, "_run_read")
 
     def summaries(self, topics: Iterable[str]) -> dict[str, Head]:
         """Return where these topics are, by one query of the store; those that do not exist are missing."""
         return self._summaries([*map(valid_topic, topics)])
 
-    async def asummaries(self, topics: Iterable[str]) -> dict[str, Head]:
-        """See ``summaries``."""
-        return await self._run_read(partial(self._summaries, [*map(valid_topic, topics)]))
+    asummaries = _twin(summaries, "_run_read")
 
     def close(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
         """Close a topic, so that it takes no more events. Return whether it was open.
@@ -151,18 +155,13 @@ class EventLog(Evicting):
         """
         return self._change(outside_transaction, self._close, valid_topic(topic), valid_reason(reason))
 
-    async def aclose(self, topic: str, reason: str = "completed", *, outside_transaction: bool = False) -> bool:
-        """See ``close``."""
-        name, why = valid_topic(topic), valid_reason(reason)
-        return await self._run(partial(self._change, outside_transaction, self._close, name, why))
+    aclose = _twin(close)
 
     def delete(self, topic: str) -> bool:
         """Delete a topic with its events. Return whether there was one. The next append begins another epoch, at offset 1."""
         return self._change(False, self._delete, valid_topic(topic))
 
-    async def adelete(self, topic: str) -> bool:
-        """See ``delete``."""
-        return await self._run(partial(self._change, False, self._delete, valid_topic(topic)))
+    adelete = _twin(delete)
 
     def trim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
@@ -170,45 +169,48 @@ class EventLog(Evicting):
         """Drop the oldest events beyond these bounds, and return how many. The log's own limits are applied anyway."""
         return self._trim(valid_topic(topic), max_events, max_bytes, max_age)
 
-    async def atrim(
-        self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
-    ) -> int:
-        """See ``trim``."""
-        return await self._run(partial(self._trim, valid_topic(topic), max_events, max_bytes, max_age))
+    atrim = _twin(trim)
 
     def fork(self, topic: str, epoch: str) -> None:
         """Begin another epoch with the events that are left, after the log has lost some that it had acknowledged."""
         self._change(False, self._fork, valid_topic(topic), epoch)
 
-    async def afork(self, topic: str, epoch: str) -> None:
-        """See ``fork``."""
-        await self._run(partial(self._change, False, self._fork, valid_topic(topic), epoch))
+    afork = _twin(fork)
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """Return a page of the sorted names with a prefix: those after ``after``. The package's own topics are left out."""
-        return without_internal(self._topics, prefix, after, limit)
+        names: list[str] = []  # the store knows of no reserved names: it is asked until the page is full without them
+        while len(names) < limit and (page := self._topics(prefix, after, limit - len(names))):
+            names += filter(is_valid_topic, page)
+            after = _AFTER_RESERVED if page[-1].startswith(RESERVED) else page[-1]
+        return names
 
-    async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
-        """See ``topics``."""
-        return await self._run(partial(without_internal, self._topics, prefix, after, limit))
+    atopics = _twin(topics)
 
     def internal_topics(self) -> Iterator[InternalTopic]:
         """Yield the package's own topics, sorted; and those that others have written here under such names."""
-        return internal_names(self._topics)
+        after = ""
+        while page := self._topics(RESERVED, after, INTERNAL_PAGE):
+            yield from filter(is_valid_topic, map(InternalTopic, page))
+            after = page[-1]
+
+    def note_followed(self, topics: Iterable[str]) -> None:
+        """Note that these topics are followed now: they are not evicted for ``FOLLOWED_FOR`` seconds."""
+        self._note_followed([*map(valid_topic, topics)])
+
+    anote_followed = _twin(note_followed, "_run_note")
 
     def clear_all(self) -> None:
         """Forget every topic. For tests."""
         self._clear_all()
 
-    async def aclear_all(self) -> None:
-        """See ``clear_all``."""
-        await self._run(self._clear_all)
+    aclear_all = _twin(clear_all)
 
     def check(self) -> list[str]:
         """Return what keeps this log from working in this project, a sentence each, without asking the store."""
         return []
 
-    def examine(self) -> list[Finding]:
+    def examine(self) -> list[StoreWarning]:
         """Ask the store about itself, and return what bears on what the log promises. It may be on another machine."""
         return []
 
@@ -234,8 +236,22 @@ class EventLog(Evicting):
         """Call once others can read what this thread has just changed: at once, or when its transaction commits."""
         call()
 
+    def _evicted(self, topics: Iterable[str]) -> None:
+        """Notify followers of evicted topics, and count them for the project's log, once the eviction cannot be undone."""
+        for topic in topics:
+            self._notify(topic)
+            self._when_visible(partial(evictions.count, topic, self.limits.max_topics))
+
+    @abstractmethod
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        """Run a body without blocking the event loop."""
+
     async def _run_read(self, body: Callable[[], _T]) -> _T:
         """Run a body that only reads, for feeds: in tasks that belong to no request and no stream."""
+        return await self._run(body)
+
+    async def _run_note(self, body: Callable[[], _T]) -> _T:
+        """Run a body that writes, for feeds: in tasks that belong to no request and no stream."""
         return await self._run(body)
 
     @abstractmethod
@@ -265,15 +281,12 @@ class EventLog(Evicting):
     @abstractmethod
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]: ...
 
+    def _note_followed(self, topics: list[str]) -> None:
+        """Do nothing: for logs that evict nothing."""
+        return
+
     @abstractmethod
     def _clear_all(self) -> None: ...
 
-    def _checked(
-        self, topic: str, events: Event | Iterable[Event], expect: int | None, key: str | None
-    ) -> tuple[str, list[tuple[Event, int]], int | None, str | None]:
-        """Return the arguments of ``_append``."""
-        return valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key)
-
     def _sized(self, events: Event | Iterable[Event]) -> list[tuple[Event, int]]:
-        """Return the events, checked, with their sizes."""
         return sized(only_events(events), self.limits.max_event_bytes)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..encoding import encode_json, text_of
-from ..eventlog.vector import MAX_TOPICS
+from ..eventlog.position import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
 from ..topics.batch import Batch, Entry
-from ..topics.follower import Start
-from ..topics.subscription import Lost, Part, Subscription
+from ..topics.follower import Gap, Start
+from ..topics.subscription import Part, Subscription
 from ..wire import Event, frame
 from ..wire.encoder import control_frame
 from .buffer import Buffer
@@ -149,7 +149,7 @@ class TopicSource:
             return _NOTHING
         try:
             while (pulled := self._subscription.pull()) is not None:
-                if isinstance(pulled, Lost):
+                if isinstance(pulled, Gap):
                     return self._gap(pulled), 0
                 data, count = self._framed(pulled)
                 if data:
@@ -214,15 +214,15 @@ class TopicSource:
             return mapped
         return Event(text_of(mapped), event=event.event, retry=event.retry)
 
-    def _gap(self, lost: Lost) -> bytes:
+    def _gap(self, gap: Gap) -> bytes:
         if not self._control:
             raise PositionGone(
-                f"the position that the client asked for cannot be honoured ({lost.reason}), and no control event may tell it: "
+                f"the position that the client asked for cannot be honoured ({gap.reason}), and no control event may tell it: "
                 "begin again without an id",
-                lost.reason,
+                gap.reason,
             )
-        payload = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
-        return control_frame(encode_json(payload), "sse.gap", lost.id, self._take_retry())
+        payload = {"reason": gap.reason, "asked": gap.asked, "missed": gap.missed}
+        return control_frame(encode_json(payload), "sse.gap", gap.id, self._take_retry())
 
     def _position(self) -> bytes:
         self._hidden = 0

@@ -65,8 +65,8 @@ def rung_with(text: str) -> None:
     """A notification with so many empty events."""
     count = len(text) // 5
     found = notification(f"1 abcdefgh 1 {count} 0 - 0 1 {count}\n".encode() + b"0 0 \n" * count)
-    assert found.page is not None
-    assert len(found.page.records) == count
+    assert found is not None
+    assert len(found.records) == count
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ...eventlog.position import MAX_TOPICS
 from ...eventlog.validation import MAX_NAME
-from ...eventlog.vector import MAX_TOPICS
 from ...streams.snapshot import Snapshot
 from ...streams.state import State
 from . import fields

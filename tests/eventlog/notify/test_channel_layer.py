@@ -188,7 +188,7 @@ async def test_messages_that_nobody_should_send_change_nothing(
         for message in messages * 2:
             await stranger.group_send(GROUP, message)
         await stranger.group_send(GROUP, {"topics": ["a", 5, "b"]})
-        await eventually("what is right in them is heard", lambda: here.heard, PATIENCE)
+        await eventually("what is right in them is heard", lambda: here.heard >= {"a", "b"}, PATIENCE)
         assert here.heard == {"a", "b"}
         assert said(caplog) == []
         await stranger._get_layer()._shards[0]._redis.publish(stranger._get_layer()._get_group_channel_name(GROUP), b"\xc1\x00")

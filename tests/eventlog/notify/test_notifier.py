@@ -109,14 +109,12 @@ async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log
     thread = notifier.thread
     assert thread is not None
     assert notifier.watches() == []
-    worker = notifier._work
-    assert worker is not None
-    await eventually("it sleeps", lambda: not worker.poll.asks, PATIENCE)
+    await eventually("it sleeps", lambda: not notifier.poll.asks, PATIENCE)
     asked, used = len(log.asked), os.times()
     await asyncio.sleep(1.2)
     assert len(log.asked) == asked
     assert os.times().user - used.user < 1
-    assert not worker._tasks[0]._worker.loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
+    assert not notifier._tasks[0]._worker.loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
     watch.add("b")
     await eventually("it wakes", lambda: ["b"] in log.asked, PATIENCE)
     assert notifier.thread is thread

@@ -175,9 +175,9 @@ def test_an_append_that_is_killed_before_it_writes_has_appended_nothing(server: 
     log = RedisEventLog(url=server.url)
     log.append(TOPIC, Event("1"))
     server.client().config_set("lua-time-limit", 1)
-    ours, write = scripts.APPEND.text, "local first, at, inlined, total ="
+    ours, write = scripts.APPEND.text.removeprefix(scripts._COMMON), "local first, at, inlined, total ="
     assert ours.count(write) == 1
-    monkeypatch.setattr(scripts, "APPEND", scripts.Script("append", ours.replace(write, f"while true do end {write}")))
+    monkeypatch.setattr(scripts, "APPEND", scripts.Script(ours.replace(write, f"while true do end {write}")))
     with ended(server) as answers, pytest.raises(EventLogUnavailable, match=f"{URL} was told to end the script.*Nothing was"):
         log.append(TOPIC, [Event("2"), Event("3")], key="k")
     monkeypatch.undo()
@@ -308,7 +308,7 @@ def answer_lost(log: RedisEventLog, meanwhile: Callable[[], object] = lambda: No
 
     def lossy(script: Any, keys: Any, args: Any) -> Any:
         found = asked(script, keys, args)
-        if script.name == "append" and not broken:
+        if script is scripts.APPEND and not broken:
             broken.append(found)
             meanwhile()
             raise ConnectionLost from OSError("reset")

@@ -14,8 +14,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, QueryDict
 
-from django_agent_sse.eventlog.position import Position
-from django_agent_sse.eventlog.vector import parse_vector
+from django_agent_sse.eventlog.position import Position, parse_vector
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.state import State
