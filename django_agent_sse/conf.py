@@ -125,20 +125,17 @@ def shown(value: object) -> str:
 
 def _shown(value: object, depth: int = 4) -> str:
     if isinstance(value, Mapping) and depth:
-        pairs = (f"{key!r}: {repr('***') if _is_secret(key) else _shown(found, depth - 1)}" for key, found in value.items())
+        secret = {key for key in value if any(word in str(key).lower() for word in SECRETS)}
+        pairs = (f"{key!r}: {repr('***') if key in secret else _shown(item, depth - 1)}" for key, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple | set | frozenset) and depth:
-        items = ", ".join(_shown(found, depth - 1) for found in value)
+        items = ", ".join(_shown(item, depth - 1) for item in value)
         return f"[{items}]" if isinstance(value, list) else f"({items})"
     if isinstance(value, bytes):
         return f"b{_shown(value.decode(errors='replace'))}"
     if isinstance(value, str):
         return repr(_without_secrets(value))
     return repr(value) if value is None or isinstance(value, bool | int | float) else f"<{type(value).__qualname__}>"
-
-
-def _is_secret(key: object) -> bool:
-    return any(word in str(key).lower() for word in SECRETS)
 
 
 def _without_secrets(text: str) -> str:

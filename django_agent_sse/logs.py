@@ -40,6 +40,8 @@ UNREADABLE = "the event log cannot be read now"
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
+_FRAME_HEAD = re.compile(rb"(?::[^\n]*\n)*(?:event: ([^\n]*)\n)?(?:retry: [0-9]+\n)?data: ")
+"""How a frame of our own begins: comments before it, and its fields in the order of `wire.encoder`."""
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
@@ -224,26 +226,24 @@ async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             await asyncio.sleep(0)
         *whole, rest = (rest + chunk).split(b"\n\n")
         ready: list[bytes] = []
-        for found in whole:
-            place = found.find(b"data: ") if found.startswith(b"data: ") else found.find(b"\ndata: ") + 1
-            name = next(
-                (line[len("event: ") :].decode() for line in found[:place].split(b"\n") if line.startswith(b"event: ")), None
-            )
-            if not found.startswith(b"data: ", place) or name not in LINE_EVENTS:
+        for frame in whole:
+            head = _FRAME_HEAD.match(frame)
+            name = head[1].decode() if head is not None and head[1] is not None else None
+            if head is None or name not in LINE_EVENTS:
                 continue
-            start = place + len("data: ")
-            last = found.rfind(b"\n") + 1
-            stop = last - 1 if found.startswith(b"id: ", last) else len(found)
-            label = line_label(name, found[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
-            if len(found) <= SLICE:
-                ready += (label, found[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
+            start = head.end()
+            last = frame.rfind(b"\n") + 1
+            stop = last - 1 if frame.startswith(b"id: ", last) else len(frame)
+            label = line_label(name, frame[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
+            if len(frame) <= SLICE:
+                ready += (label, frame[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
                 continue
             yield b"".join([*ready, label])
             ready = [b"\n"]
             while start < stop:  # a long one in steps, between which others have their turn
-                end = found.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
+                end = frame.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
                 end = start + SLICE if end < 0 else end
-                yield found[start:end].replace(b"\ndata: ", b"\n")
+                yield frame[start:end].replace(b"\ndata: ", b"\n")
                 start = end
                 await asyncio.sleep(0)
         if ready:

@@ -31,6 +31,9 @@ class Durations:
     total: float
 
 
+Value: TypeAlias = float | Durations
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One metric.
@@ -47,18 +50,11 @@ class Family:
     kind: Kind
     help: str
     labels: Labels
-    samples: Mapping[Labels, float | Durations]
+    samples: Mapping[Labels, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """How a metric is read from the counts of a route: a number, or numbers by one more label."""
-
-    name: str
-    kind: Kind
-    help: str
-    read: Callable[[RouteCounts], float | Durations | Mapping[str, int]]
-    label: str = ""
+Read: TypeAlias = Callable[[Snapshot], Mapping[Labels, Value]]
+"""How a metric is read from what one process counts, by the values of its labels."""
 
 
 def _durations(counts: RouteCounts) -> Durations:
@@ -67,18 +63,40 @@ def _durations(counts: RouteCounts) -> Durations:
     return Durations(buckets=tuple(zip(bounds, accumulate(each), strict=True)), total=counts.seconds)
 
 
-_FAMILIES = (
-    _Counted("streams_open", "gauge", "Streams whose response is under way.", lambda counts: counts.open),
-    _Counted("streams_slow", "gauge", "Open streams whose client takes nothing.", lambda counts: counts.slow),
-    _Counted("streams_starting", "gauge", "Requests whose stream has not begun.", lambda counts: counts.starting),
-    _Counted("streams_lingering", "gauge", "Handlers that go on without their client.", lambda counts: counts.lingering),
-    _Counted("streams_opened", "counter", "Streams that have begun.", lambda counts: counts.opened),
-    _Counted("streams_closed", "counter", "Streams that are over, by how they ended.", lambda counts: counts.endings, "ending"),
-    _Counted("requests_refused", "counter", "Requests that got no stream, by why.", lambda counts: counts.refused, "reason"),
-    _Counted("events_sent", "counter", "Events sent to clients.", lambda counts: counts.events),
-    _Counted("bytes_sent", "counter", "Bytes sent to clients.", lambda counts: counts.bytes),
-    _Counted("stream_duration_seconds", "histogram", "How long streams were open that are over.", _durations),
+def _routes(read: Callable[[RouteCounts], Value]) -> Read:
+    """Read a number from the counts of each route."""
+    return lambda snapshot: {(route,): read(counts) for route, counts in snapshot.routes.items()}
+
+
+def _words(read: Callable[[RouteCounts], Mapping[str, int]]) -> Read:
+    """Read numbers by one more label from the counts of each route."""
+    return lambda snapshot: {
+        (route, word): number for route, counts in snapshot.routes.items() for word, number in read(counts).items()
+    }
+
+
+_PROBLEM = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
+_FAMILIES: tuple[tuple[str, Kind, str, Read], ...] = (
+    ("streams_open", "gauge", "Streams whose response is under way.", _routes(lambda counts: counts.open)),
+    ("streams_slow", "gauge", "Open streams whose client takes nothing.", _routes(lambda counts: counts.slow)),
+    ("streams_starting", "gauge", "Requests whose stream has not begun.", _routes(lambda counts: counts.starting)),
+    ("streams_lingering", "gauge", "Handlers that go on without their client.", _routes(lambda counts: counts.lingering)),
+    ("streams_opened", "counter", "Streams that have begun.", _routes(lambda counts: counts.opened)),
+    ("streams_closed", "counter", "Streams that are over, by how they ended.", _words(lambda counts: counts.endings)),
+    ("requests_refused", "counter", "Requests that got no stream, by why.", _words(lambda counts: counts.refused)),
+    ("events_sent", "counter", "Events sent to clients.", _routes(lambda counts: counts.events)),
+    ("bytes_sent", "counter", "Bytes sent to clients.", _routes(lambda counts: counts.bytes)),
+    ("stream_duration_seconds", "histogram", "How long streams were open that are over.", _routes(_durations)),
+    ("draining", "gauge", "1 while no new streams are taken.", lambda snapshot: {(): int(snapshot.draining)}),
+    ("problem", "gauge", _PROBLEM, lambda snapshot: {(problem,): 1 for problem in snapshot.problems}),
 )
+_LABELS: Mapping[str, Labels] = {
+    "streams_closed": ("route", "ending"),
+    "requests_refused": ("route", "reason"),
+    "draining": (),
+    "problem": ("problem",),
+}
+"""Of the families whose labels are not the route alone."""
 
 
 def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = False) -> list[Family]:
@@ -89,37 +107,15 @@ def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = 
         by_process: Put a label ``process``, ``host:pid``, first. Numbers of several processes need it to be right.
     """
     these = [_snapshots.snapshot()] if snapshots is None else [*snapshots]
-    first = ("process",) if by_process else ()
     metrics = []
-    for counted in _FAMILIES:
-        samples: dict[Labels, float | Durations] = {}
+    for name, kind, about, read in _FAMILIES:
+        samples: dict[Labels, Value] = {}
         for snapshot in these:
-            for route, counts in snapshot.routes.items():
-                where = (*((snapshot.process.name,) if by_process else ()), route)
-                value = counted.read(counts)
-                if isinstance(value, Mapping):
-                    samples |= {(*where, word): number for word, number in value.items()}
-                else:
-                    samples[where] = value
-        labels = (*first, "route", *([counted.label] if counted.label else []))
-        metrics.append(Family(name=counted.name, kind=counted.kind, help=counted.help, labels=labels, samples=samples))
-    return [*metrics, *_of_processes(these, by_process)]
-
-
-def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
-    """Return the metrics of processes, not of routes."""
-    first: Labels = ("process",) if by_process else ()
-    draining: dict[Labels, float | Durations] = {}
-    problems: dict[Labels, float | Durations] = {}
-    for snapshot in snapshots:
-        where = (snapshot.process.name,) if by_process else ()
-        draining[where] = int(snapshot.draining)
-        problems |= {(*where, problem): 1 for problem in snapshot.problems}
-    about = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
-    return [
-        Family(name="draining", kind="gauge", help="1 while no new streams are taken.", labels=first, samples=draining),
-        Family(name="problem", kind="gauge", help=about, labels=(*first, "problem"), samples=problems),
-    ]
+            process = (snapshot.process.name,) if by_process else ()
+            samples |= {(*process, *values): value for values, value in read(snapshot).items()}
+        labels = (*(("process",) if by_process else ()), *_LABELS.get(name, ("route",)))
+        metrics.append(Family(name=name, kind=kind, help=about, labels=labels, samples=samples))
+    return metrics
 
 
 _snapshots = Snapshots()

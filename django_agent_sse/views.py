@@ -7,13 +7,14 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
@@ -33,7 +34,7 @@ from .exceptions import (
     TooManyThreads,
     TopicNameInvalid,
 )
-from .guards import Guard, check_guards, login_required, run_guards
+from .guards import Guard, as_tuple, check_guards, login_required, run_guards
 from .middleware import build_chain
 from .runtime.safe_text import printable
 from .streams.containment import contained, ends_process
@@ -65,13 +66,6 @@ class _Unset:
 
 
 UNSET: Any = _Unset()
-
-
-class _EveryAlias(set[str]):
-    """Contains every database alias: an async view cannot run under ``ATOMIC_REQUESTS``."""
-
-    def __contains__(self, alias: object) -> bool:
-        return True
 
 
 class SSEView(View):
@@ -138,7 +132,8 @@ class SSEView(View):
         if endpoint.csrf_exempt:
             view.csrf_exempt = True  # type: ignore[attr-defined]
         view.login_required = False  # type: ignore[attr-defined]  # asked here: an EventSource cannot use a redirect to a login page
-        view._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+        for alias in connections:  # Django refuses async views under ATOMIC_REQUESTS
+            transaction.non_atomic_requests(using=alias)(view)
         return view
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
@@ -166,7 +161,7 @@ class RouteEndpoint:
             self.shape.check_early(frozenset())
         self.methods = _checked_methods(view.methods)
         self.csrf_exempt = view.csrf_exempt
-        self.guards = check_guards(as_tuple("guards", view.guards))
+        self.guards = check_guards(view.guards)
         self.streak = ErrorStreak()
         self._public = getattr(handle, "login_required", getattr(view.dispatch, "login_required", True)) is False
         self._middleware = as_tuple("middleware", view.middleware)
@@ -276,18 +271,6 @@ class RouteEndpoint:
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
         counters.refused(route, Refusal.OVERLOADED)
         return overloaded_response(control, reason)
-
-
-def as_tuple(what: str, given: Any) -> tuple[Any, ...]:
-    """Return guards or middleware as a tuple.
-
-    Raises:
-        RouteError: One of them was given instead of a list, or text, which would be a list of letters.
-    """
-    if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
-        shown = getattr(given, "__name__", None) or repr(given)
-        raise RouteError(f"{what} must be given as a list: {what}=[{shown}]")
-    return tuple(given)
 
 
 def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:

@@ -14,13 +14,15 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .database_drivers import Kept, can_be_reset, close, in_transaction, pooled, set_up_pooled
+
+Prepare: TypeAlias = Callable[[BaseDatabaseWrapper], object]
 
 _thread = threading.local()
 
@@ -36,7 +38,7 @@ class OwnConnections:
     def __init__(self, wake: Callable[[], object] | None = None, *, cleans_pooled: bool = True) -> None:
         self._wake = wake
         self._cleans_pooled = cleans_pooled
-        self._prepare: Callable[[BaseDatabaseWrapper], object] | None = None
+        self._prepare: Prepare | None = None
         self._preparing = False
         self._in_session: set[str] = set()
         self._open: dict[str, Kept] = {}
@@ -48,7 +50,7 @@ class OwnConnections:
         _watch_django()
         _thread.own = self
 
-    def begin(self, prepare: Callable[[BaseDatabaseWrapper], object] | None) -> None:
+    def begin(self, prepare: Prepare | None) -> None:
         """Somebody else uses the thread now.
 
         Args:
