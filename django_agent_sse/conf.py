@@ -167,11 +167,7 @@ def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
 
 @functools.cache
 def current() -> Mapping[str, Any]:
-    """Return all values in force: the same object until the settings change.
-
-    Raises:
-        ConfigurationError: ``AGENT_SSE`` is not a dict, or holds a key that does not exist, or a value that it cannot have.
-    """
+    """Return all values in force: the same object until the settings change. ``ConfigurationError`` where they cannot be used."""
     given = getattr(settings, "AGENT_SSE", {})
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"AGENT_SSE must be a dict, not {type(given).__name__}")

@@ -104,30 +104,19 @@ def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, hea
 
 
 def check_guards(guards: Iterable[object]) -> tuple[Guard, ...]:
-    """Return the guards of a route, checked while its URLconf is imported.
-
-    Raises:
-        RouteError: Something in ``guards`` is not ``async (c)``.
-    """
+    """Return the guards of a route, checked while its URLconf is imported; ``RouteError`` where one is not ``async (c)``."""
     return tuple(_checked(guard) for guard in as_tuple("guards", guards))
 
 
 def as_tuple(what: str, given: Any) -> tuple[Any, ...]:
-    """Return guards or middleware as a tuple.
-
-    Raises:
-        RouteError: One of them was given instead of a list, or text, which would be a list of letters.
-    """
+    """Return guards or middleware as a tuple; ``RouteError`` for one of them, or for text, which would be a list of letters."""
     if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
         raise RouteError(f"{what} must be given as a list: {what}=[{name_of(given)}]")
     return tuple(given)
 
 
 async def run_guards(guards: Iterable[Guard], c: Context) -> HttpResponseBase | None:
-    """Ask the guards in order until one refuses.
-
-    Returns:
-        The refusal to send, or ``None``: every guard let the request through.
+    """Ask the guards in order until one refuses, and return the refusal; ``None`` where every guard let the request through.
 
     Raises:
         GuardError: A guard returned something else than ``True``, ``False`` or a response. The request is refused.

@@ -67,12 +67,7 @@ class RawView(SSEView):
 def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
     """Return what serves a log, by the last part of the path: a handler for the stream, and two views.
 
-    Args:
-        topic: Which log.
-        show: Called with each event, returns the one that is sent for it, or ``None`` for nothing.
-
-    Raises:
-        RouteError: ``topic`` is neither a name nor such a function.
+    ``show`` is called with each event and returns the one that is sent for it, or ``None`` for nothing.
     """
     name_of, fields = _named(topic)
 

@@ -38,13 +38,10 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
         get_response: Answers a request. It may raise: ``process_exception`` sees it, then it becomes Django's error response.
         middleware: Classes, factories or dotted paths, as in ``MIDDLEWARE``.
 
-    Returns:
-        ``get_response`` itself when there is no middleware, so that its exceptions reach Django's own handler.
-
     Raises:
         RouteError: Something in ``middleware`` cannot be imported or is not a middleware.
     """
-    if not middleware:
+    if not middleware:  # its exceptions reach Django's own handler
         return get_response
     view = _View(get_response)
     handler: Callable[[HttpRequest], Any] = answering(view.respond)

@@ -51,12 +51,7 @@ class OwnConnections:
         _thread.own = self
 
     def begin(self, prepare: Prepare | None) -> None:
-        """Somebody else uses the thread now.
-
-        Args:
-            prepare: Called with each of Django's wrappers before it is first used, and again when one connects anew whose session
-                it had used.
-        """
+        """Somebody else uses the thread now: ``prepare`` is called with each of Django's wrappers before it is first used."""
         self._prepare = prepare
 
     # While they are used

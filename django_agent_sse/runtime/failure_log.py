@@ -38,12 +38,7 @@ class FailureLog:
         return f"{self._what}: {self.kind}" if self.failures else ""
 
     def failed(self, error: BaseException, quietly: bool = False) -> float:
-        """Note one more failure and return the seconds to wait before the next try.
-
-        Args:
-            error: Why.
-            quietly: Log nothing: the reason is one that nobody minds.
-        """
+        """Note one more failure, in the log too unless ``quietly``, and return the seconds to wait before the next try."""
         if self._logger is not None and not self._said and not quietly:
             self._said = True
             self._logger.warning(

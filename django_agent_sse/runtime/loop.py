@@ -29,12 +29,7 @@ _Body = Callable[[], Coroutine[Any, Any, None]]
 
 
 class BackgroundTask:
-    """One task on the background loop, as other threads see it.
-
-    Args:
-        name: For the log.
-        body: What it does, until it returns or is cancelled.
-    """
+    """One task on the background loop, as other threads see it; it goes on until ``body`` returns or is cancelled."""
 
     def __init__(self, owner: BackgroundLoop, worker: _Worker, name: str, body: _Body) -> None:
         self._owner = owner
@@ -108,11 +103,7 @@ class BackgroundLoop:
         return worker.thread if worker is not None else None
 
     def start(self, name: str, body: _Body) -> BackgroundTask:
-        """Start a task; from any thread.
-
-        Raises:
-            RuntimeError: There can be no thread: the interpreter ends, or the system has no more.
-        """
+        """Start a task; from any thread. ``RuntimeError`` where the interpreter ends, or the system has no more threads."""
         with self._lock:
             worker = self._worker
             if worker is None or not worker.thread.is_alive():

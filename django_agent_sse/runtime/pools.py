@@ -71,11 +71,7 @@ class Pool(Executor):
         return self._most()
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Call *fn* on one of the threads.
-
-        Raises:
-            RuntimeError: There is no thread, and none can be made.
-        """
+        """Call *fn* on one of the threads. ``RuntimeError`` where there is none, and none can be made."""
         call = Call(partial(fn, *args, **kwargs) if args or kwargs else fn)
         most = self._most()
         with self._changed:
