@@ -102,8 +102,7 @@ DEFAULTS: Mapping[str, Any] = {
 def rules_of(options: type) -> dict[str, Rule]:
     """Return the rules in the annotations of a class, by the names of its attributes."""
     hints = get_type_hints(options, include_extras=True)
-    found = {name: next((about for about in get_args(hint) if isinstance(about, Rule)), None) for name, hint in hints.items()}
-    return {name: rule for name, rule in found.items() if rule is not None}
+    return {name: rule for name, hint in hints.items() for rule in get_args(hint) if isinstance(rule, Rule)}
 
 
 RULES: Mapping[str, Rule] = {
@@ -173,6 +172,7 @@ def current() -> Mapping[str, Any]:
         raise ConfigurationError(f"AGENT_SSE must be a dict, not {type(given).__name__}")
     if problems := [*unknown_keys(given), *wrong_values(given).values()]:
         raise ConfigurationError("; ".join(problems))
+    # Not deeply: whoever uses EVENT_LOG and MONITOR knows what is in them, and what where a part is missing.
     return {**DEFAULTS, **_instead, **given}
 
 

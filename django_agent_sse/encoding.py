@@ -59,6 +59,7 @@ def json_slices(text: str) -> Iterator[str]:
     if len(text) <= SLICE:
         yield json.dumps(text, ensure_ascii=False)
         return
+    # A string cut anywhere is the same string in pieces: escapes stand for single characters.
     yield '"'
     for start in range(0, len(text), SLICE):
         yield json.dumps(text[start : start + SLICE], ensure_ascii=False)[1:-1]

@@ -192,11 +192,12 @@ def _comparison(keys: str | Iterable[str] | Mapping[str, object]) -> Callable[[s
 
     async def lookup(key: str) -> object:
         sent = _digest(key)
-        found: object = None
+        # All of them are compared, also after one that fits: the time tells nothing about which key it was.
+        known_owner: object = None
         for digest, owner in known:
             if compare_digest(sent, digest):
-                found = owner
-        return found
+                known_owner = owner
+        return known_owner
 
     return lookup
 

@@ -23,7 +23,7 @@ from .streams.error_responses import error_body
 from .streams.stream import Stream
 from .streams.topic_handler import TopicNames, taking
 from .streams.topic_source import Map
-from .views import SSEView
+from .views import UNREADABLE, SSEView
 from .wire import Event
 from .wire.log_lines import LINE_EVENTS, line_label
 
@@ -35,8 +35,6 @@ MAX_COUNT = 5000
 COUNT = 1000
 HEAD = 4_096
 """Bytes of a line in which its level is looked for."""
-UNREADABLE = "the event log cannot be read now"
-"""All that a client is told: the reason, which may name addresses, is in the project's log."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -108,7 +106,7 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
         raise RouteError(f"log(): the topic is a name such as 'builds.{{id}}', or `async def topic(c, …)`, not {topic!r}")
     _, *fields = inspect.signature(topic).parameters
 
-    async def told_by(c: Context, **values: object) -> str:
+    async def returned_name(c: Context, **values: object) -> str:
         name: object = await topic(c, **values)
         if not isinstance(name, str):
             raise RouteError(
@@ -116,7 +114,7 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
             )
         return name
 
-    return told_by, fields
+    return returned_name, fields
 
 
 # A part
@@ -203,6 +201,7 @@ def _flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
 
 async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
     """Yield the events that a topic holds now, and end there."""
+    # The end is fixed at the beginning: a log that grows as fast as it is read would never end. Nor does one that begins anew.
     page = await log.aread_after(topic)
     epoch, top = page.epoch, page.top
     while page.records and page.epoch == epoch:
@@ -215,6 +214,7 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines in the frames of our own stream. The id of a frame is its last line, and a blank line ends it."""
+    # The stream is read as it was encoded, once for all its readers: making Events of it again would cost each reader anew.
     rest = b""
     async for chunk in frames:
         if len(chunk) > SLICE:

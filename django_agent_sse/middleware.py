@@ -46,6 +46,7 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
     view = _View(get_response)
     handler: Callable[[HttpRequest], Any] = answering(view.respond)
     is_async = True
+    # From the inside out, as Django does: each factory gets what is below it, adapted to how it runs.
     for entry in reversed(middleware):
         factory = _factory(entry)
         wants_async = _wants_async(factory, is_async)
@@ -106,6 +107,7 @@ class _View:
     async def _ask_view_hooks(self, request: HttpRequest) -> HttpResponseBase | None:
         match = request.resolver_match
         view, args, kwargs = (match.func, match.args, match.kwargs) if match else (self._get_response, (), {})
+        # Hooks are told of the URLconf's view, not of this chain: CSRF and the like look at its attributes.
         for hook in self._view_hooks:
             if response := await hook(request, view, args, kwargs):
                 return cast(HttpResponseBase, response)
@@ -115,6 +117,7 @@ class _View:
         try:
             return await answer
         except Exception as error:
+            # The project's hooks too: Django would call them for an exception of the view, and this chain makes a response of it.
             for hook in (*self._exception_hooks, *exception_hooks(tuple(settings.MIDDLEWARE))):
                 if response := await hook(request, error):
                     return cast(HttpResponseBase, response)

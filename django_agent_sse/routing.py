@@ -81,6 +81,7 @@ class _Route:
     def pattern(self, router: _Defaults) -> URLPattern:
         """Return the URL pattern. The route's options hold before its view's, and those before the router's."""
         view, own = self.view, self.own
+        # A router's options are defaults: what the view's class says is nearer to the stream.
         options = {name: value for name, value in router.options.items() if getattr(view, name) is UNSET}
         on_error = own.on_error or (router.on_error if view.on_error is None else None)
         about = {"methods": self.methods, "on_error": on_error, "csrf_exempt": self.csrf_exempt or None}
@@ -289,6 +290,6 @@ def _name_of(handler: Any) -> str:
 def _checked_path(route: str) -> str:
     if not isinstance(route, str):
         raise RouteError(f"a route's path is text, as for Django's path(), not {route!r}; write @router.sse(\"path/\")")
-    if found := _COLON_PARAMETER.search(route):
-        raise RouteError(f"{route!r}: Django writes <{found[1]}> or <int:{found[1]}> where other frameworks write :{found[1]}")
+    if match := _COLON_PARAMETER.search(route):
+        raise RouteError(f"{route!r}: Django writes <{match[1]}> or <int:{match[1]}> where other frameworks write :{match[1]}")
     return route.removeprefix("/")

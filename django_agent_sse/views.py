@@ -56,6 +56,8 @@ logger = logging.getLogger("django_agent_sse.stream")
 
 NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
 """Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
+UNREADABLE = "the event log cannot be read now"
+"""All that a client is told: the reason, which may name addresses, is in the project's log."""
 
 
 class _Unset:
@@ -181,7 +183,7 @@ class RouteEndpoint:
 
     async def answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         """Answer one request: middleware, guards, and then the stream."""
-        if not isinstance(request, ASGIRequest):
+        if not isinstance(request, ASGIRequest):  # under WSGI nobody would tell of a disconnect, and each stream takes a worker
             return wsgi_response(request)
         if not self._middleware:
             try:
@@ -190,6 +192,7 @@ class RouteEndpoint:
                 if wants_html(request) or settings.DEBUG_PROPAGATE_EXCEPTIONS:
                     raise
                 return await answer_error(request, error)
+        # The chain is built once for the route and hands on a request alone, so the request carries what belongs to this call.
         request.sse_call = (view, kwargs)  # type: ignore[attr-defined]
         return await self._chain(request)
 
@@ -228,13 +231,14 @@ class RouteEndpoint:
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
             guards = (login_required, *guards)
+        # The order is the contract: who may not see the stream learns nothing of it, neither by HEAD nor by whether it has ended.
         refusal = await run_guards(guards, c)
         if refusal is not None:
             counters.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
             return view._wrap_response(head_response())
-        if c.ended:
+        if c.ended:  # 204: the client came back after the last event, and only that stops an EventSource for good
             return ended_response()
         control = names_event_stream(c) if options.control_events is None else options.control_events
         if registry.draining and not view.serves_drained:
@@ -260,7 +264,7 @@ class RouteEndpoint:
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
             outage.failed(error, ())
-            return self._overloaded(c.route, control, "the event log cannot be read now")
+            return self._overloaded(c.route, control, UNREADABLE)
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)
             raise
@@ -288,5 +292,5 @@ def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
         return False
     from django.contrib.auth.middleware import LoginRequiredMiddleware  # imports the models of an app that not all have
 
-    classes = (import_string(one) if isinstance(one, str) else one for one in middleware)
-    return any(isinstance(one, type) and issubclass(one, LoginRequiredMiddleware) for one in classes)
+    factories = (import_string(entry) if isinstance(entry, str) else entry for entry in middleware)
+    return any(isinstance(factory, type) and issubclass(factory, LoginRequiredMiddleware) for factory in factories)

@@ -87,6 +87,7 @@ class Kept:
         """Make it as good as new, in one round trip; false where it must be closed instead."""
         if connection.errors_occurred or in_transaction(connection):
             return False
+        # Counted by references, since psycopg knows no list of its cursors: the wrapper's own is taken away meanwhile.
         connection.connection = None
         alone = _references(self) == _ALONE
         connection.connection = self.raw

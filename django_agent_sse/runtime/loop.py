@@ -133,7 +133,8 @@ class BackgroundLoop:
             worker.stop(seconds)
 
     def _forked(self) -> None:
-        """In the child: what the thread used is the parent's too, so it is neither closed nor collected."""
+        """Start over in a child, without touching what the parent's thread uses."""
+        # Collecting it would close the loop, and with it the selector that the parent waits on (epoll is shared across a fork).
         self._abandoned.append(self._worker)
         self._begin()
 

@@ -76,6 +76,7 @@ class Pool(Executor):
         most = self._most()
         with self._changed:
             self._calls.append(call)
+            # Idle threads may have been notified and not have come yet: more calls than they can take need one more thread.
             if len(self._calls) > self._idle and len(self._threads) < most:
                 self._start(call)
             self._changed.notify()
@@ -124,7 +125,7 @@ class Pool(Executor):
             if self._calls:
                 return self._calls.popleft()
             self._threads.discard(threading.current_thread())
-            self._closed = self._closed and bool(self._threads)
+            self._closed = self._closed and bool(self._threads)  # with the last one the pool is as new
             return None
 
 
@@ -136,6 +137,7 @@ async def where_called(body: Callable[[], R], otherwise: Pool) -> R:
     scope = SyncToAsync.thread_sensitive_context.get(None)
     begun = False
 
+    # asgiref refuses with the same RuntimeError that the body might raise: only whether it has begun tells them apart.
     def begin() -> R:
         nonlocal begun
         begun = True

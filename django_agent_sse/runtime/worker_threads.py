@@ -56,6 +56,7 @@ class ConnectionHold(Executor):
         keeps: Keep the thread from the first call until ``release()``, not only while there is work.
     """
 
+    # One for each open stream, most of them idle: no dict, and no deque until there is a call.
     __slots__ = ("_pool", "calls", "cut_off", "ended", "keeps", "kept", "pinned", "prepare", "worker")
 
     def __init__(self, pool: WorkerPool, prepare: Prepare | None = None, *, keeps: bool = False) -> None:
@@ -124,6 +125,7 @@ class WorkerThread:
     """
 
     def __init__(self, name: str, target: Callable[[WorkerThread], None], holder: ConnectionHold, *, cleans_pooled: bool) -> None:
+        # Not a condition: the garbage collector may call `wake` while this very thread holds a lock. Putting is reentrant here.
         self._news: SimpleQueue[None] = SimpleQueue()
         self.holder: ConnectionHold | None = holder
         self.held = False
@@ -179,6 +181,7 @@ class WorkerPool:
             hold.calls.append(call)
             worker = hold.worker
             if worker is not None:
+                # Under the lock: from here on nobody can take the thread that rested.
                 self._resting.pop(worker, None)
             elif hold not in self._line:
                 worker = self._find(hold, most)
@@ -211,6 +214,8 @@ class WorkerPool:
     # Which thread
 
     def _find(self, hold: ConnectionHold, most: int) -> WorkerThread | None:
+        # The one that became idle last, so that those that nobody needs reach their end. Else a new one as long as there are few:
+        # who rests for a moment should keep what it has. Else one that rests. More are made only for a line that does not move.
         if self._idle:
             worker, _ = self._idle.popitem()
         elif len(self._workers) < (most if self._at_once is None else min(self._at_once, most)):
@@ -219,7 +224,7 @@ class WorkerPool:
             worker = next(iter(self._resting))
             del self._resting[worker]
             if worker.holder is not None:
-                worker.holder.worker = worker.holder.calls = None
+                worker.holder.worker = worker.holder.calls = None  # it has none: it rests
         else:
             return None
         worker.holder, hold.worker = hold, worker
@@ -274,7 +279,7 @@ class WorkerPool:
         """How many threads to make now. More of them do not make a line shorter that waits for the processor."""
         since = next(iter(self._line.values()), now)
         room: int = max(conf.setting(self._setting) - len(self._workers), 0)
-        if now - max(since, self._moved_at) >= GROW_SECONDS * 0.9:
+        if now - max(since, self._moved_at) >= GROW_SECONDS * 0.9:  # timers of a loop may come a little early
             return room
         if now - max(since, self._grown_at) >= SLOW_SECONDS:
             self._grown_at = now
@@ -311,6 +316,7 @@ class WorkerPool:
 
     def _next_holder(self, worker: WorkerThread) -> ConnectionHold | None:
         """Wait for somebody who needs the thread; ``None`` where nobody came for ``IDLE_SECONDS``: the thread ends."""
+        # The line is looked at once: whoever comes to it later finds this thread among the idle ones.
         until = time.monotonic() + IDLE_SECONDS
         with self._lock:
             if worker.holder is None and worker in self._workers:
@@ -335,6 +341,7 @@ class WorkerPool:
         """Wait for the next call of ``hold``; ``None`` where it rests and the thread is another's, or nobody's."""
         rests_until: float | None = None
         while True:
+            # Asked outside the lock, since it looks at each connection. Before the first call nothing of this holder can be open.
             busy = begun and worker.connections.busy
             with self._lock:
                 if worker.holder is not hold:
@@ -342,6 +349,8 @@ class WorkerPool:
                 hold.cut_off = hold.cut_off and busy
                 held = not (hold.cut_off or hold.ended) and bool(busy or hold.kept or hold.keeps)
                 worker.held = held
+                # It rests and others wait: the thread is theirs at once. And what is open though nobody keeps it, as after a cut,
+                # is let go before anything else is done, or the next call would be part of it.
                 if begun and not held and (busy or self._line):
                     self._hand_over(worker, hold)
                     return None
@@ -358,6 +367,7 @@ class WorkerPool:
 
     def _hand_over(self, worker: WorkerThread, hold: ConnectionHold) -> None:
         """The hold has no thread any more; what it still has to do waits in line."""
+        # Calls that came in meanwhile go to the end of the line: who has just had a thread must not pass those who wait.
         self._resting.pop(worker, None)
         hold.worker = worker.holder = None
         hold.cut_off = False

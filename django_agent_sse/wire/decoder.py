@@ -55,6 +55,7 @@ class Decoder:
                 if not line:
                     if (event := self._dispatch()) is not None:
                         events.append(event)
+                # Counted as bytes come in, before they are kept: a source that never ends a line costs no more than the limit.
                 elif len(self._data) + len(line) > self._room:
                     self._over_limit = True
                     break
@@ -85,6 +86,8 @@ class Decoder:
         return cut
 
     def _complete_lines(self, chunk: bytes) -> list[bytes]:
+        # A CR ends its line at once, so that an event is not held back until the next byte comes; the LF of a CR LF that was cut
+        # in two is then dropped.
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
@@ -124,7 +127,7 @@ class Decoder:
         self._event = self._id = self._retry = None
         if id is not None:
             self.last_event_id = id
-        if not self._data:
+        if not self._data:  # the standard: a block without data is no event, though its id counts
             return None
         data = self._data[:-1].decode("utf-8", "replace")
         self._data.clear()

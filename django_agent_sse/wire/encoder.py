@@ -35,6 +35,7 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
             data = data.replace("\r\n", "\n").replace("\r", "\n")
         else:
             end = "\r"  # all of them: one copy less
+    # Joined first and encoded once, all of it in C, whatever the number of lines.
     lines = data.replace(end, "\ndata: ") if end in data else data
     try:
         return f"{head}data: {lines}\n{tail}".encode()
