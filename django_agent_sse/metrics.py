@@ -6,13 +6,13 @@ address. Nothing is counted for metrics alone: each call reads what streams hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
 from .streams.counters import DURATIONS
-from .streams.snapshot import RouteCounts, Snapshot, Snapshots
+from .streams.snapshot import Snapshot, Snapshots
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 Labels: TypeAlias = tuple[str, ...]
@@ -31,9 +31,6 @@ class Durations:
     total: float
 
 
-Value: TypeAlias = float | Durations
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One metric.
@@ -50,53 +47,45 @@ class Family:
     kind: Kind
     help: str
     labels: Labels
-    samples: Mapping[Labels, Value]
+    samples: Mapping[Labels, float | Durations]
 
 
-Read: TypeAlias = Callable[[Snapshot], Mapping[Labels, Value]]
-"""How a metric is read from what one process counts, by the values of its labels."""
+_Read: TypeAlias = Callable[[Snapshot], Iterable[tuple[Labels, float | Durations]]]
 
 
-def _durations(counts: RouteCounts) -> Durations:
-    each = counts.durations or (0,) * (len(DURATIONS) + 1)
+def _by_route(name: str) -> _Read:
+    return lambda snapshot: [((route,), getattr(counts, name)) for route, counts in snapshot.routes.items()]
+
+
+def _by_word(name: str) -> _Read:
+    return lambda snapshot: [
+        ((route, word), number) for route, counts in snapshot.routes.items() for word, number in getattr(counts, name).items()
+    ]
+
+
+def _durations(snapshot: Snapshot) -> Iterator[tuple[Labels, Durations]]:
     bounds = [*(f"{bound}.0" for bound in DURATIONS), "+Inf"]
-    return Durations(buckets=tuple(zip(bounds, accumulate(each), strict=True)), total=counts.seconds)
-
-
-def _routes(read: Callable[[RouteCounts], Value]) -> Read:
-    """Read a number from the counts of each route."""
-    return lambda snapshot: {(route,): read(counts) for route, counts in snapshot.routes.items()}
-
-
-def _words(read: Callable[[RouteCounts], Mapping[str, int]]) -> Read:
-    """Read numbers by one more label from the counts of each route."""
-    return lambda snapshot: {
-        (route, word): number for route, counts in snapshot.routes.items() for word, number in read(counts).items()
-    }
+    for route, counts in snapshot.routes.items():
+        each = accumulate(counts.durations or (0,) * len(bounds))
+        yield (route,), Durations(buckets=tuple(zip(bounds, each, strict=True)), total=counts.seconds)
 
 
 _PROBLEM = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
-_FAMILIES: tuple[tuple[str, Kind, str, Read], ...] = (
-    ("streams_open", "gauge", "Streams whose response is under way.", _routes(lambda counts: counts.open)),
-    ("streams_slow", "gauge", "Open streams whose client takes nothing.", _routes(lambda counts: counts.slow)),
-    ("streams_starting", "gauge", "Requests whose stream has not begun.", _routes(lambda counts: counts.starting)),
-    ("streams_lingering", "gauge", "Handlers that go on without their client.", _routes(lambda counts: counts.lingering)),
-    ("streams_opened", "counter", "Streams that have begun.", _routes(lambda counts: counts.opened)),
-    ("streams_closed", "counter", "Streams that are over, by how they ended.", _words(lambda counts: counts.endings)),
-    ("requests_refused", "counter", "Requests that got no stream, by why.", _words(lambda counts: counts.refused)),
-    ("events_sent", "counter", "Events sent to clients.", _routes(lambda counts: counts.events)),
-    ("bytes_sent", "counter", "Bytes sent to clients.", _routes(lambda counts: counts.bytes)),
-    ("stream_duration_seconds", "histogram", "How long streams were open that are over.", _routes(_durations)),
-    ("draining", "gauge", "1 while no new streams are taken.", lambda snapshot: {(): int(snapshot.draining)}),
-    ("problem", "gauge", _PROBLEM, lambda snapshot: {(problem,): 1 for problem in snapshot.problems}),
+_FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
+    ("streams_open", "gauge", "Streams whose response is under way.", ("route",), _by_route("open")),
+    ("streams_slow", "gauge", "Open streams whose client takes nothing.", ("route",), _by_route("slow")),
+    ("streams_starting", "gauge", "Requests whose stream has not begun.", ("route",), _by_route("starting")),
+    ("streams_lingering", "gauge", "Handlers that go on without their client.", ("route",), _by_route("lingering")),
+    ("streams_opened", "counter", "Streams that have begun.", ("route",), _by_route("opened")),
+    ("streams_closed", "counter", "Streams that are over, by how they ended.", ("route", "ending"), _by_word("endings")),
+    ("requests_refused", "counter", "Requests that got no stream, by why.", ("route", "reason"), _by_word("refused")),
+    ("events_sent", "counter", "Events sent to clients.", ("route",), _by_route("events")),
+    ("bytes_sent", "counter", "Bytes sent to clients.", ("route",), _by_route("bytes")),
+    ("stream_duration_seconds", "histogram", "How long streams were open that are over.", ("route",), _durations),
+    ("draining", "gauge", "1 while no new streams are taken.", (), lambda snapshot: [((), int(snapshot.draining))]),
+    ("problem", "gauge", _PROBLEM, ("problem",), lambda snapshot: [((problem,), 1) for problem in snapshot.problems]),
 )
-_LABELS: Mapping[str, Labels] = {
-    "streams_closed": ("route", "ending"),
-    "requests_refused": ("route", "reason"),
-    "draining": (),
-    "problem": ("problem",),
-}
-"""Of the families whose labels are not the route alone."""
+"""The name, kind and help of each metric, its labels, and how it is read."""
 
 
 def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = False) -> list[Family]:
@@ -108,13 +97,13 @@ def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = 
     """
     these = [_snapshots.snapshot()] if snapshots is None else [*snapshots]
     metrics = []
-    for name, kind, about, read in _FAMILIES:
-        samples: dict[Labels, Value] = {}
+    for name, kind, about, labels, read in _FAMILIES:
+        samples: dict[Labels, float | Durations] = {}
         for snapshot in these:
             process = (snapshot.process.name,) if by_process else ()
-            samples |= {(*process, *values): value for values, value in read(snapshot).items()}
-        labels = (*(("process",) if by_process else ()), *_LABELS.get(name, ("route",)))
-        metrics.append(Family(name=name, kind=kind, help=about, labels=labels, samples=samples))
+            samples |= {(*process, *values): value for values, value in read(snapshot)}
+        names = ("process", *labels) if by_process else labels
+        metrics.append(Family(name=name, kind=kind, help=about, labels=names, samples=samples))
     return metrics
 
 

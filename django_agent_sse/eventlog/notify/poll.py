@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ..base import EventLog
 from ..outage import outage
 from ..records import Head
