@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["printable"]
-
 ELLIPSIS: Final = "…"
 _UNSAFE: Final = re.compile(
     "["

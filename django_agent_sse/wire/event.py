@@ -60,7 +60,7 @@ class Event:
     def __init__(self, data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> None:
         _fill(
             self,
-            valid_data(data),
+            valid_text("data", data),
             None if event is None else valid_name("event", event),
             None if id is None else valid_name("id", id),
             None if retry is None else valid_retry(retry),
@@ -119,13 +119,13 @@ def valid_name(field: str, value: object) -> str:
     return text
 
 
-def valid_data(value: object) -> str:
-    """Return ``value`` as a plain ``str`` that an event can carry, line ends and all."""
-    text = plain_str("data", value)
+def valid_text(field: str, value: object) -> str:
+    """Return ``value`` as a plain ``str`` that a stream can carry, line ends and all."""
+    text = plain_str(field, value)
     if len(text) > FITS:
-        check_size("data", text)
+        check_size(field, text)
     if not text.isascii():
-        check_encodable("data", text)
+        check_encodable(field, text)
     return text
 
 
