@@ -14,8 +14,8 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..runtime.connection_holds import ConnectionHold
 from ..runtime.connections import give_pooled_back
+from ..runtime.worker_threads import ConnectionHold
 from .containment import contained
 from .lifelong import kept_pool, lifelong
 from .threads import current, in_callers_thread

@@ -49,6 +49,6 @@ class Lifelong:
 
 
 lifelong = Lifelong()
-kept_pool = WorkerPool("sse-kept", lambda: conf.setting("PINNED_THREADS"), "PINNED_THREADS", cleans_pooled=True, at_once=None)
+kept_pool = WorkerPool("sse-kept", "PINNED_THREADS", at_once=None)
 """Its threads are counted before they are asked for, so that none waits in line."""
 on_fork(lifelong.reset)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import functools
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -25,10 +24,9 @@ from django.utils.module_loading import import_string
 from .. import conf
 from ..eventlog.backend import event_log
 from ..exceptions import ConfigurationError
-from ..runtime.connection_holds import ConnectionHold, Prepare
-from ..runtime.connections import give_connections_back
+from ..runtime.connections import Prepare, give_connections_back
 from ..runtime.pools import readers, writers
-from ..runtime.worker_threads import WorkerPool
+from ..runtime.worker_threads import ConnectionHold, WorkerPool
 from .context import Context
 from .lifelong import kept_pool, lifelong
 
@@ -36,20 +34,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def thread_count(name: str = "THREADS") -> int:
-    """One of the settings that say how many threads there may be.
-
-    Raises:
-        ConfigurationError: It is not a whole number from 1.
-    """
-    count: int = conf.setting(name)
-    return count
-
-
-stream_pool = WorkerPool("sse-stream", thread_count, "THREADS", cleans_pooled=True)
-request_pool = WorkerPool(
-    "sse-request", functools.partial(thread_count, "REQUEST_THREADS"), "REQUEST_THREADS", cleans_pooled=False
-)
+stream_pool = WorkerPool("sse-stream", "THREADS")
+request_pool = WorkerPool("sse-request", "REQUEST_THREADS", cleans_pooled=False)
 
 
 def reset() -> None:
@@ -65,7 +51,8 @@ def most_connections(alias: str) -> int:
     """
     log = event_log()
     own = readers.most + writers.most if log.transactional and log.alias == alias else 0
-    return thread_count() + own
+    threads: int = conf.setting("THREADS")
+    return threads + own
 
 
 def request_hold() -> ConnectionHold:

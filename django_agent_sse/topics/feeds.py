@@ -17,7 +17,7 @@ from ..eventlog.outage import outage
 from ..eventlog.records import Head, Page
 from ..eventlog.validation import valid_topic
 from ..exceptions import EventLogError
-from ..runtime.failure_log import FailureLog
+from ..runtime.backoff import FailureLog
 from ..runtime.process import on_fork
 from .feed import Feed
 

@@ -21,7 +21,7 @@ from django.test import TestCase, override_settings
 
 from django_agent_sse import Context, Stream
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.runtime.connection_holds import ConnectionHold
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually, serve
@@ -313,7 +313,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
         waiting = [ConnectionHold(stream_pool) for _ in range(5)]
         results = [hold.submit(order.append, number) for number, hold in enumerate(waiting)]
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
-        assert (stream_pool.size, stream_pool.waiting) == (2, 5)
+        assert (len(stream_pool._workers), len(stream_pool._line)) == (2, 5)
         with override_settings(AGENT_SSE={"THREADS": 1}):
             gate.set()
             for future in [*blocked, *results]:
@@ -329,9 +329,9 @@ async def test_who_is_cancelled_leaves_the_line(alias: str) -> None:
         blocked = busy.submit(gate.wait, 5)
         cancelled = asyncio.wrap_future(waiting.submit(query))
         behind = next_one.submit(thread_name)
-        assert stream_pool.waiting == 2
+        assert len(stream_pool._line) == 2
         cancelled.cancel()
-        await eventually("it has left", lambda: stream_pool.waiting == 1)
+        await eventually("it has left", lambda: len(stream_pool._line) == 1)
         gate.set()
         assert (await asyncio.wrap_future(behind)).startswith("sse-stream")
         assert blocked.result(5)
@@ -353,10 +353,10 @@ async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 9}):
         futures = [ConnectionHold(stream_pool).submit(gate.wait, 5) for _ in range(20)]
-        assert stream_pool.size == worker_threads.AT_ONCE
-        await eventually("it has grown", lambda: stream_pool.size == 9)
+        assert len(stream_pool._workers) == worker_threads.AT_ONCE
+        await eventually("it has grown", lambda: len(stream_pool._workers) == 9)
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
-        assert (stream_pool.size, stream_pool.waiting) == (9, 11)
+        assert (len(stream_pool._workers), len(stream_pool._line)) == (9, 11)
         gate.set()
         for future in futures:
             assert await asyncio.wrap_future(future)
@@ -385,7 +385,7 @@ async def test_a_thread_that_has_nothing_to_do_ends(alias: str, monkeypatch: pyt
     hold = ConnectionHold(stream_pool)
     name = hold.submit(thread_name).result(5)
     await eventually("it has ended", lambda: name not in {thread.name for thread in threading.enumerate()})
-    assert stream_pool.size == 0
+    assert len(stream_pool._workers) == 0
     assert hold.submit(thread_name).result(5) != name
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from django_agent_sse import Context, Stream, asgi
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.runtime.connection_holds import ConnectionHold
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams import threads
 from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool

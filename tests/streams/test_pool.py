@@ -17,7 +17,7 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, apublish
-from django_agent_sse.runtime.connection_holds import ConnectionHold
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually

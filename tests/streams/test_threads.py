@@ -210,7 +210,7 @@ warnings.simplefilter("ignore")
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 import django
 django.setup()
-from django_agent_sse.runtime.connection_holds import ConnectionHold
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.lifelong import lifelong
 from django_agent_sse.streams.threads import stream_pool
 from django_agent_sse.streams.registry import registry
@@ -222,7 +222,7 @@ for lock in locked:
     lock.acquire()
 pid = os.fork()
 if pid == 0:
-    assert stream_pool.size == 0
+    assert len(stream_pool._workers) == 0
     assert ConnectionHold(stream_pool).submit(os.getpid).result(2) == os.getpid()
     assert lifelong.taken == 0
     lifelong.take()

@@ -23,7 +23,7 @@ from ...eventlog.base import EventLog
 from ...eventlog.records import Page, TopicState
 from ...eventlog.validation import InternalTopic
 from ...exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ...runtime.loop import BackgroundTask, background, in_pool
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ..base import EventLog
 from ..outage import outage
 from ..records import Head

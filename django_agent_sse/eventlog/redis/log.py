@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ...runtime.pools import Pool
 from ...wire.event import Event
 from ..base import PAGE_BYTES, EventLog

@@ -22,7 +22,7 @@ from typing import Any
 import redis
 
 from ...exceptions import EventLogUnavailable
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ...runtime.loop import BackgroundTask, background, in_pool
 from ..records import Page
 from .codec import head, notification, plain
