@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from django_agent_sse.exceptions import ArgumentInvalid, ConfigurationError, KVE
 from django_agent_sse.runtime.pools import Pool
 
 from .kv_keys import keys_beginning, remove
-from .kv_sharing import note_absence
+
+logger = logging.getLogger("django_agent_sse.kv")
 
 PREFIX = "sse.kv:"
 MOST_THREADS = 4
@@ -40,6 +42,8 @@ MAX_KEY_LENGTH = 200
 _T = TypeVar("_T")
 _Way: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 _MISSING = object()
+_noted: set[str] = set()
+"""Caches of which it was said that processes do not share them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +52,6 @@ class KVResult:
 
     exists: bool
     data: Any = None
-
-
-_ABSENT = KVResult(exists=False)
 
 
 class KV:
@@ -97,8 +98,8 @@ class KV:
         data = await self._call(lambda cache: cache.get(cache_key, _MISSING))
         if data is not _MISSING:
             return KVResult(exists=True, data=data)
-        note_absence(self.alias, ns, key)
-        return _ABSENT
+        _note_absence(self.alias, ns, key)
+        return KVResult(exists=False)
 
     async def get_many(self, ns: str, keys: Iterable[str]) -> dict[str, Any]:
         """Look several keys up in one round trip.
@@ -113,7 +114,7 @@ class KV:
             return {}
         found = await self._call(lambda cache: cache.get_many(list(wanted)))
         for cache_key in wanted.keys() - found.keys():
-            note_absence(self.alias, ns, wanted[cache_key])
+            _note_absence(self.alias, ns, wanted[cache_key])
         return {key: found[cache_key] for cache_key, key in wanted.items() if cache_key in found}
 
     async def set(self, ns: str, key: str, value: Any, *, ttl: float | None = None) -> None:
@@ -131,7 +132,7 @@ class KV:
         cache_key = self.cache_key(ns, key)
         if ttl is not None and not 0 < ttl < math.inf:
             raise KVError(f"ttl={ttl!r}: seconds above 0, or None for an entry that never expires; delete() removes one")
-        if ttl is not None and _way_to(self.alias) is not _direct:
+        if ttl is not None and not is_per_process(self.alias):
             ttl = math.ceil(ttl)
         await self._call(lambda cache: cache.set(cache_key, value, ttl))
 
@@ -205,6 +206,27 @@ class KV:
     async def _call(self, work: Callable[[BaseCache], _T]) -> _T:
         alias = self.alias
         return cast(_T, await _way_to(alias)(lambda: work(caches[alias])))
+
+
+def is_per_process(alias: str) -> bool:
+    """Whether what one process stores in this cache is there for no other one."""
+    return _way_to(alias) is _direct
+
+
+def _note_absence(alias: str, ns: str, key: str) -> None:
+    """Log why nothing may be there, once for each cache in a process.
+
+    Only a missing key is a sign that another process was to store it: one process that does everything finds what it has stored.
+    """
+    if alias in _noted or not is_per_process(alias):
+        return
+    _noted.add(alias)
+    logger.warning(
+        "c.kv has no %.60r in %.60r, and would not see it if a task, a command or another worker had stored it: CACHES[%r] is "
+        "%s, which each process has of its own. Point AGENT_SSE['CACHE'] at a cache that processes share, or publish to a topic. "
+        "This is said once.",
+        *(key, ns, alias, caches.settings[alias]["BACKEND"].rpartition(".")[2]),
+    )
 
 
 def _first(keys: Iterable[str], limit: int | None) -> Iterable[str]:
