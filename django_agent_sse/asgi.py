@@ -2,7 +2,7 @@
 
 Without it Django makes a thread for each request for a stream, and joins it; with it that thread is lent to the request by a pool
 of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application, on uvicorn,
-it also makes each delivery to a follower cheaper: see ``streams/direct.py``. And it turns a cancel by the server into a
+it also makes each delivery to a follower cheaper: see ``streams/fast_send.py``. And it turns a cancel by the server into a
 disconnect: on Django 5.2 the stream would run on as an orphan.
 """
 

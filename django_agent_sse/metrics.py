@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-from .streams.counters import DURATIONS
-from .streams.snapshot import RouteCounts, Snapshot, Snapshots
+from .streams.counters import DURATIONS, RouteCounts
+from .streams.snapshot import Snapshot, Snapshots
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 Labels: TypeAlias = tuple[str, ...]

@@ -132,10 +132,10 @@ def _in_django_redis(cache: Any, beginning: str) -> Iterator[str]:
     left = _undone(cache).removesuffix(PROBE)
     pattern = _literal(beginning) + "*"
     try:
-        found = cache.iter_keys(pattern, itersize=BATCH)
+        keys = cache.iter_keys(pattern, itersize=BATCH)
     except NotImplementedError:  # its sharded client asks each server at once
-        found = cache.keys(pattern)
-    for key in found:
+        keys = cache.keys(pattern)
+    for key in keys:
         yield key.removeprefix(left)
 
 

@@ -18,7 +18,7 @@ from django_agent_sse.eventlog.position import Position
 from django_agent_sse.eventlog.vector import parse_vector
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime import formatting
-from django_agent_sse.streams.state import State
+from django_agent_sse.streams.registry import State
 
 from ..cluster import FRESH_SECONDS, ClusterSnapshot, ProcessStatus, cluster_view
 from ..inspector import ROWS, SORTS, StreamQuery, StreamRow
