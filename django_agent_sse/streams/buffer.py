@@ -98,6 +98,7 @@ class Buffer:
     def take(self) -> bytes:
         """Return all that waits, joined, and let the waiting writers go on; empty where nothing waits."""
         frames = self._frames
+        # What the handler wrote goes first: the source loses nothing by waiting, and a frame that waits holds up its writer.
         if not frames:
             if self._source is not None and (chunk := self._pull(self._source)):
                 self._heartbeat_due = False

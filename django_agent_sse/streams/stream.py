@@ -306,6 +306,7 @@ class Stream:
         framed = frame(text, event, id, retry)
         if id is not None and self._source is not None:
             raise InvalidEvent(f"this stream follows topics, whose positions are its ids; {id[:40]!r} cannot be written")
+        # What follows stands after the put, which may raise: a write that was refused must not use up the reconnection time.
         waiting = self._buffer.put(framed)
         self._first = False
         self._port.touch()

@@ -94,6 +94,7 @@ class Supervisor:
             self.end(Ending.SHUTDOWN)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
+            # Everything that lets a response begin shows there: a frame, a heartbeat, an end. So nothing else need be waited for.
             await self._buffer.wait()
         except asyncio.CancelledError:
             self._transport.mark_closed()

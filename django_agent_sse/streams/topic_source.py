@@ -101,6 +101,7 @@ class TopicSource:
         if self.idle:
             return _NOTHING
         try:
+            # A batch may hold nothing for this client. Then the next one is pulled, lest the taker think that there is no more.
             while (pulled := self.subscription.pull()) is not None:
                 if isinstance(pulled, Lost):
                     return self._gap(pulled), 0
