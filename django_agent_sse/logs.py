@@ -20,8 +20,8 @@ from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
 from .streams.context import Context
 from .streams.error_responses import error_body
+from .streams.handlers import TopicNames, set_signature
 from .streams.stream import Stream
-from .streams.topic_handler import TopicNames, taking
 from .streams.topic_source import Map
 from .views import UNREADABLE, SSEView
 from .wire import Event
@@ -83,9 +83,9 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
         vars(handler)["login_required"] = public
     called = f"router.log({topic!r})" if isinstance(topic, str) else f"router.log({getattr(topic, '__qualname__', topic)})"
     return {
-        "": taking(log, fields, "c", "stream", called=called),
-        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c", called=called))}),
-        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream", called=called))}),
+        "": set_signature(log, fields, "c", "stream", called=called),
+        "range": type("log_range", (RangeView,), {"handle": staticmethod(set_signature(part, fields, "c", called=called))}),
+        "raw": type("log_raw", (RawView,), {"handle": staticmethod(set_signature(raw, fields, "c", "stream", called=called))}),
     }
 
 

@@ -15,11 +15,10 @@ from .exceptions import RouteError
 from .guards import Guard, as_tuple
 from .logs import LogTopicName, log_views, part_of_log
 from .streams.context import Context
-from .streams.handlers import HandlerSignature
+from .streams.handlers import HandlerSignature, topic_handler
 from .streams.options import StreamKeywords, check_names
 from .streams.reporting import OnError
 from .streams.stream import Stream
-from .streams.topic_handler import topic_handler
 from .streams.topic_source import Filter, Map
 from .topics.follower import Start
 from .views import UNSET, SSEView

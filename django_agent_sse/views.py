@@ -37,17 +37,15 @@ from .exceptions import (
 from .guards import Guard, as_tuple, check_guards, login_required, run_guards
 from .middleware import build_chain
 from .runtime.safe_text import printable
-from .streams.containment import contained, ends_process
+from .streams.callbacks import contained, ends_process
 from .streams.context import Context
 from .streams.counters import Refusal, counters
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions, Switch, SwitchOrNone
-from .streams.reconnection import ErrorStreak
 from .streams.registry import registry
-from .streams.reporting import OnError
-from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
-from .streams.session_tag import SESSION_HEADER, session_tag
+from .streams.reporting import ErrorStreak, OnError
+from .streams.response import SSEResponse, add_session_tag, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.stream import Stream
 from .streams.supervisor import Supervisor
 from .streams.transport import Transport
@@ -220,8 +218,7 @@ class RouteEndpoint:
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
             logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
             raise Http404(str(error)) from error
-        if response.headers.get("Content-Type") == CONTENT_TYPE:
-            response.headers[SESSION_HEADER] = session_tag(c)
+        add_session_tag(response, c)
         c.apply_headers(response)
         return response
 
@@ -246,7 +243,7 @@ class RouteEndpoint:
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
-        supervisor = Supervisor(c, options, control=control, streak=self.streak, on_error=view.on_error)
+        supervisor = Supervisor(c, options, self.streak, control, view.on_error)
         opened = await self._open(supervisor, handler, c, control)
         if isinstance(opened, Transport):
             return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))

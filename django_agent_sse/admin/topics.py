@@ -23,8 +23,8 @@ from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameI
 from django_agent_sse.guards import permission_required
 from django_agent_sse.models import LogTopic
 from django_agent_sse.runtime import formatting
-from django_agent_sse.streams.cluster import Readers, cluster
 from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.snapshot import Readers, cluster
 
 from .access import admin_required
 from .topic_actions import VERBS, Verb, do

@@ -20,8 +20,8 @@ from django.utils.connection import ConnectionDoesNotExist
 from .. import conf
 from ..eventlog.backend import build_log
 from ..exceptions import AgentSSEError, RouteError
-from ..streams.kv_sharing import is_per_process
-from ..streams.state import SLOWEST_HEARTBEAT
+from ..streams.kv import is_per_process
+from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from .apps_missing import no_monitor
 from .servers import no_asgi

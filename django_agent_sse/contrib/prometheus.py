@@ -13,9 +13,8 @@ from prometheus_client.registry import Collector
 
 from ..guards import Guard, check_guards, run_guards
 from ..metrics import Durations, Family, families
-from ..streams.cluster import cluster
 from ..streams.context import Context
-from ..streams.snapshot import Snapshot
+from ..streams.snapshot import Snapshot, cluster
 
 PREFIX = "django_agent_sse_"
 

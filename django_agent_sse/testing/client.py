@@ -13,8 +13,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.test import AsyncClient
 
 from ..streams.endings import Ending
-from ..streams.loop_state import OpenStream
-from ..streams.registry import registry
+from ..streams.registry import OpenStream, registry
 from .stream import ClientStream, StreamTimeout
 
 TIMEOUT = 5.0

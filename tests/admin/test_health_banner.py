@@ -20,8 +20,7 @@ from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.notify.poll import LATE, Poll
 from django_agent_sse.runtime.backoff import FailureLog
-from django_agent_sse.streams.identity import Process
-from django_agent_sse.streams.snapshot import Snapshot
+from django_agent_sse.streams.snapshot import Process, Snapshot
 from tests.live.servers import poll
 from tests.valkeys import valkey
 

@@ -29,7 +29,7 @@ from django_agent_sse.contrib.prometheus import StreamCollector
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.runtime.pools import readers, writers
 from django_agent_sse.streams.counters import counters
-from django_agent_sse.streams.identity import Process
+from django_agent_sse.streams.snapshot import Process
 from django_agent_sse.wire import Event
 from tests.inprocess import Site, eventually, serve
 

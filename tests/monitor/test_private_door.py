@@ -48,8 +48,8 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.models import LogRow
-from django_agent_sse.streams.identity import Process, this_process
-from django_agent_sse.streams.snapshot import RouteCounts, Snapshot
+from django_agent_sse.streams.counters import RouteCounts
+from django_agent_sse.streams.snapshot import Process, Snapshot, this_process
 from django_agent_sse.wire import Event
 
 from .test_reporter import begin, obeyed, until
@@ -250,7 +250,7 @@ def test_what_a_process_tells_of_itself_is_taken() -> None:
     mine = StreamInspector().snapshot()
     assert encode(decode(encode(mine))[0]) == encode(mine), "zeros stay behind, and nothing else"
     whole = Snapshot(
-        process=mine.process, at=1.0, routes={"r": RouteCounts(endings={"kicked": 1}, durations=(1,) * 9, seconds=1.5)}
+        process=mine.process, at=1.0, routes={"r": RouteCounts(endings={"kicked": 1}, durations=[1] * 9, seconds=1.5)}
     )
     assert decode(encode(whole))[0] == whole
 

@@ -18,8 +18,8 @@ import pytest
 
 from django_agent_sse.streams import departures, sockets
 from django_agent_sse.streams.departures import Departures
-from django_agent_sse.streams.recycling import ListenerWatch
 from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.shutdown import ListenerWatch
 from django_agent_sse.streams.sockets import Addresses, addresses_of
 from tests.inprocess import eventually
 
@@ -200,7 +200,7 @@ async def test_a_connection_that_the_server_has_closed_is_forgotten(connection: 
 
 
 async def test_streams_end_when_the_process_listens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agent_sse.streams.recycling.CHECK_INTERVAL", 0.01)
+    monkeypatch.setattr("django_agent_sse.streams.shutdown.CHECK_INTERVAL", 0.01)
     ended: list[str] = []
     monkeypatch.setattr(registry, "end_all", ended.append)
     monkeypatch.setattr(registry.loop_state(), "streams", {object()}, raising=False)

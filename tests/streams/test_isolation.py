@@ -26,8 +26,7 @@ from django_agent_sse import Context, Stream, asgi
 from django_agent_sse.runtime import worker_threads
 from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams import threads
-from django_agent_sse.streams.lifelong import lifelong
-from django_agent_sse.streams.threads import stream_pool
+from django_agent_sse.streams.threads import lifelong, stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import Site, eventually, serve
 

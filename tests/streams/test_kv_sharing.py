@@ -14,7 +14,7 @@ from django.core.checks import Warning, run_checks
 from django.test import override_settings
 
 from django_agent_sse import KV, Context, Router, SSEView, Stream
-from django_agent_sse.streams import kv_sharing
+from django_agent_sse.streams import kv
 from tests.serving import served
 
 BACKENDS = "django.core.cache.backends"
@@ -38,7 +38,7 @@ OWN = f"{__name__}.OwnLocal"
 
 @pytest.fixture(autouse=True)
 def nothing_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kv_sharing, "_noted", set())
+    monkeypatch.setattr(kv, "_noted", set())
 
 
 def stored_elsewhere(settings: Any, backend: str, folder: Path) -> None:

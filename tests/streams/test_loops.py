@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.loop_state import BUCKET, FINE_BUCKET, PHASE, LoopState
+from django_agent_sse.streams.registry import BUCKET, FINE_BUCKET, PHASE, LoopState
 from tests.inprocess import eventually
 
 

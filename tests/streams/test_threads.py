@@ -211,7 +211,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 import django
 django.setup()
 from django_agent_sse.runtime.worker_threads import ConnectionHold
-from django_agent_sse.streams.lifelong import lifelong
+from django_agent_sse.streams.threads import lifelong
 from django_agent_sse.streams.threads import stream_pool
 from django_agent_sse.streams.registry import registry
 hold = ConnectionHold(stream_pool)

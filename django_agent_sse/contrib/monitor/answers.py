@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from ...eventlog.position import MAX_TOPICS
 from ...eventlog.validation import MAX_NAME
+from ...streams.registry import State
 from ...streams.snapshot import Snapshot
-from ...streams.state import State
 from . import fields
 from .inspector import ROWS, TOPICS, StreamQuery, StreamRow
 

@@ -14,7 +14,7 @@ class MonitorConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_agent_sse.streams import cluster
+        from django_agent_sse.streams import snapshot
         from django_agent_sse.streams.counters import counters
 
         from . import checks
@@ -23,5 +23,5 @@ class MonitorConfig(AppConfig):
 
         if monitor.begin not in counters.on_opened:
             counters.on_opened += (monitor.begin,)
-        cluster.install(cluster_view)
+        snapshot.install(cluster_view)
         checks.register()

@@ -17,9 +17,7 @@ from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
 from ...runtime.process import on_fork
 from ...runtime.safe_text import printable
-from ...streams.cluster import Readers
-from ...streams.identity import this_process
-from ...streams.snapshot import Snapshot
+from ...streams.snapshot import Readers, Snapshot, this_process
 from .answers import NONE, Answer, answers_of
 from .commands import WatchRows
 from .history import History
@@ -254,7 +252,7 @@ class ClusterView:
                 return rows, matched, missing
             await asyncio.sleep(FRESH_SECONDS / 4)
 
-    # What the rest of the package asks: see ``streams.cluster``
+    # What the rest of the package asks: see ``streams.snapshot``
 
     async def processes(self) -> tuple[list[Snapshot], dict[str, int]]:
         """Return every process that counts, this one as it is now, and how many report, are late, or are gone."""

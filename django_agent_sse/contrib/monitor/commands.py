@@ -24,9 +24,8 @@ from ...eventlog.notify.notifier import notifier
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
-from ...streams.identity import this_process
-from ...streams.loop_state import LoopState, OpenStream
-from ...streams.registry import registry
+from ...streams.registry import LoopState, OpenStream, registry
+from ...streams.snapshot import this_process
 from ...wire.event import MAX_RETRY, Event
 from .inspector import StreamInspector, StreamQuery, id_of
 

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...eventlog.position import MAX_ID
-from ...streams.identity import this_process
-from ...streams.loop_state import OpenStream
-from ...streams.registry import open_streams
-from ...streams.snapshot import Snapshots, open_stats
-from ...streams.state import StreamInfo, StreamStats
+from ...streams.registry import OpenStream, StreamInfo, StreamStats, open_streams
+from ...streams.snapshot import Snapshots, open_stats, this_process
 
 _ZERO = time.time() - time.monotonic()
 """When the loops' clock stood at 0, in seconds since 1970: the same for all reports, so that the order of rows never changes."""

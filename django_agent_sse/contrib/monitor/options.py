@@ -9,7 +9,8 @@ from typing import Any
 
 from ... import conf
 from ...exceptions import ConfigurationError
-from ...streams.client import ClientOptions, wrong_option
+from ...streams.client import ClientOptions
+from ...streams.options import Switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +21,7 @@ class MonitorOptions(ClientOptions):
         reports: Whether this process tells the others what it has open.
     """
 
-    reports: bool = True
-
-    def __post_init__(self) -> None:
-        ClientOptions.__post_init__(self)  # super() does not work in a slotted dataclass before Python 3.14
-        if type(self.reports) is not bool:
-            raise wrong_option("REPORTS", self.reports, "True or False")
+    reports: Switch = True
 
 
 KEYS = ("REPORTS", *(name.upper() for name in ClientOptions.__dataclass_fields__))

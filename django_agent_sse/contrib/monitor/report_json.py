@@ -6,16 +6,15 @@ import dataclasses
 import json
 from typing import Any
 
-from ...streams.counters import DURATIONS
-from ...streams.identity import Process
-from ...streams.snapshot import RouteCounts, Snapshot
+from ...streams.counters import DURATIONS, RouteCounts
+from ...streams.snapshot import Process, Snapshot
 from . import fields
 
 ROUTES = 10_000
 """Routes of one report at most."""
 KINDS = PROBLEMS = 50
 """Kinds of endings and of refusals, and problems, at most."""
-_NONE_LASTED = (0,) * (len(DURATIONS) + 1)
+_NONE_LASTED = [0] * (len(DURATIONS) + 1)
 
 
 def encode(snapshot: Snapshot, **more: Any) -> str:
@@ -66,7 +65,7 @@ def _counts(given: object) -> RouteCounts:
         if name in ("endings", "refused"):
             values[name] = {key: fields.count(number) for key, number in fields.mapping(value, KINDS).items()}
         elif name == "durations":
-            values[name] = tuple(fields.count(number) for number in fields.listed(value, KINDS))
+            values[name] = [fields.count(number) for number in fields.listed(value, KINDS)]
         elif name == "seconds":
             values[name] = fields.number(value)
         elif name in RouteCounts.__slots__:

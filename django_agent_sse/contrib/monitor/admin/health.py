@@ -13,7 +13,7 @@ from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime.formatting import span
-from django_agent_sse.streams.state import SLOWEST_HEARTBEAT
+from django_agent_sse.streams.registry import SLOWEST_HEARTBEAT
 
 from ..cluster import ClusterSnapshot
 from ..siblings import siblings

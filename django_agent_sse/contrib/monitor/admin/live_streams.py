@@ -18,7 +18,7 @@ from django_agent_sse.admin.access import admin_required, admin_view
 from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.streams.context import Context
-from django_agent_sse.streams.state import State
+from django_agent_sse.streams.registry import State
 from django_agent_sse.streams.stream import Stream
 from django_agent_sse.views import SSEView
 

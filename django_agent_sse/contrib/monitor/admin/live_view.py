@@ -17,7 +17,7 @@ from django.http import HttpRequest, QueryDict
 from django_agent_sse.eventlog.position import Position, parse_vector
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime import formatting
-from django_agent_sse.streams.state import State
+from django_agent_sse.streams.registry import State
 
 from ..cluster import FRESH_SECONDS, ClusterSnapshot, ProcessStatus, cluster_view
 from ..inspector import ROWS, SORTS, StreamQuery, StreamRow
