@@ -18,7 +18,7 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
+from django.urls import URLPattern, URLResolver, include, path, reverse
 
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.naming import fields_of, filled
@@ -63,16 +63,6 @@ class LogStatus:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogButton:
-    """A button beside the log."""
-
-    label: str
-    url: str
-    when: str
-    hidden: bool
-
-
 class LiveLogAdminMixin(_Base):
     """The live log of an object on its page: ``class BuildAdmin(LiveLogAdminMixin, ModelAdmin): log_topic = "builds.{pk}"``.
 
@@ -99,9 +89,20 @@ class LiveLogAdminMixin(_Base):
 
     def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
         super().__init__(model, admin_site)
-        self._check_live_log()
+        name = type(self).__name__
+        if not self.log_topic and type(self).get_log_topic is LiveLogAdminMixin.get_log_topic:
+            raise ConfigurationError(f'{name} has no log_topic: write log_topic = "{self.opts.model_name}s.{{pk}}"')
+        try:
+            fields_of(self.log_topic or "none")
+        except RouteError as error:
+            raise ConfigurationError(f"{name}.log_topic: {error}") from error
+        for action, when in self._log_whens().items():
+            if not callable(getattr(self, action, None)):
+                raise ConfigurationError(f"{name}.log_actions names {action!r}; write `def {action}(self, request, obj)`")
+            if not when.split() or set(when.split()) - set(PHASES):
+                raise ConfigurationError(f"{name}.log_actions[{action!r}] is {when!r}; it is one or more of {', '.join(PHASES)}")
 
-    # What a model admin may say otherwise
+    # What a model admin may override
 
     def get_log_topic(self, obj: Any) -> str:
         """The topic of an object.
@@ -121,7 +122,7 @@ class LiveLogAdminMixin(_Base):
         return LogStatus()
 
     def has_log_action_permission(self, request: HttpRequest, action: str, obj: Any) -> bool:
-        """Whether this button is for this user: any of the permissions of the action will not do, all are asked."""
+        """Whether this user gets this button: they must have all the permissions of the action."""
         for name in getattr(getattr(self, action), "allowed_permissions", None) or ("change",):
             check = getattr(self, f"has_{name}_permission")
             if not (check(request, obj) if name in _OF_OBJECTS else check(request)):
@@ -164,19 +165,19 @@ class LiveLogAdminMixin(_Base):
             "known": self.get_log_status(obj),
             "label": self.log_label,
             "lines": self.log_lines,
-            "login": self._login_url(),
+            "login": reverse("admin:login", current_app=self.admin_site.name),
             "actions": self._log_buttons(request, obj, topic),
         }
 
-    def _log_buttons(self, request: HttpRequest, obj: Any, topic: str) -> list[LogButton]:
+    def _log_buttons(self, request: HttpRequest, obj: Any, topic: str) -> list[dict[str, Any]]:
         phase = self._log_phase(obj, topic)
         return [
-            LogButton(
-                label=self._log_label(action),
-                url=self._log_url("log-do", obj, action),
-                when=when,
-                hidden=phase not in when.split(),
-            )
+            {
+                "label": self._log_label(action),
+                "url": self._log_url("log-do", obj, action),
+                "when": when,
+                "hidden": phase not in when.split(),
+            }
             for action, when in self._log_whens().items()
             if self.has_log_action_permission(request, action, obj)
         ]
@@ -206,12 +207,6 @@ class LiveLogAdminMixin(_Base):
     def _log_url(self, what: str, obj: Any, *args: str) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{what}"
         return reverse(name, args=[quote(obj.pk), *args], current_app=self.admin_site.name)
-
-    def _login_url(self) -> str:
-        try:
-            return reverse("admin:login", current_app=self.admin_site.name)
-        except NoReverseMatch:
-            return ""
 
     # Requests
 
@@ -260,17 +255,3 @@ class LiveLogAdminMixin(_Base):
         if isinstance(result, str):
             messages.success(request, result)
         return redirect(self._log_url("change", result if isinstance(result, self.model) else obj))
-
-    def _check_live_log(self) -> None:
-        name = type(self).__name__
-        if not self.log_topic and type(self).get_log_topic is LiveLogAdminMixin.get_log_topic:
-            raise ConfigurationError(f'{name} has no log_topic: write log_topic = "{self.opts.model_name}s.{{pk}}"')
-        try:
-            fields_of(self.log_topic or "none")
-        except RouteError as error:
-            raise ConfigurationError(f"{name}.log_topic: {error}") from error
-        for action, when in self._log_whens().items():
-            if not callable(getattr(self, action, None)):
-                raise ConfigurationError(f"{name}.log_actions names {action!r}; write `def {action}(self, request, obj)`")
-            if not when.split() or set(when.split()) - set(PHASES):
-                raise ConfigurationError(f"{name}.log_actions[{action!r}] is {when!r}; it is one or more of {', '.join(PHASES)}")

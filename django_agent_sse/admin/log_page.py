@@ -33,11 +33,11 @@ def with_log(response: HttpResponse) -> HttpResponse:
 def hidden_log(model_admin: ModelAdmin[Any], mixin: type) -> Iterator[checks.CheckMessage]:
     """What is known to keep the log from its page, for ``manage.py check``."""
     name = type(model_admin).__name__
-    for one in type(model_admin).__mro__[: type(model_admin).__mro__.index(mixin)]:
+    for cls in type(model_admin).__mro__[: type(model_admin).__mro__.index(mixin)]:
         for method in NEEDED:
-            code = getattr(vars(one).get(method), "__code__", None)
+            code = getattr(vars(cls).get(method), "__code__", None)
             if code is not None and not {"super", mixin.__name__} & {*code.co_names, *code.co_freevars}:
-                yield _warning(model_admin, f"{name} has no live log: {one.__name__}.{method} does not call super().{method}()")
+                yield _warning(model_admin, f"{name} has no live log: {cls.__name__}.{method} does not call super().{method}()")
     if model_admin.change_form_template and not _has_content(model_admin.change_form_template):
         yield _warning(
             model_admin, f"{name} has no live log: its template {model_admin.change_form_template!r} has no block named content"

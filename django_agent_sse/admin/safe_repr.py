@@ -47,16 +47,16 @@ def _is_small(value: Any) -> bool:
     """Whether it has few items and little text; stops counting where it has not."""
     left, waiting = SMALL, deque([value])
     while waiting and left > 0:
-        one = waiting.popleft()
-        if isinstance(one, _TEXTS):
-            left -= 1 + len(one) // WIDTH
-        elif isinstance(one, _CONTAINERS):
-            left -= 1 + len(one)
+        item = waiting.popleft()
+        if isinstance(item, _TEXTS):
+            left -= 1 + len(item) // WIDTH
+        elif isinstance(item, _CONTAINERS):
+            left -= 1 + len(item)
             if left > 0:
-                waiting.extend([*one.keys(), *one.values()] if isinstance(one, dict) else one)
+                waiting.extend([*item.keys(), *item.values()] if isinstance(item, dict) else item)
         else:
             left -= 1
-            if left > 0 and isinstance(inside := getattr(one, "__dict__", None), dict):
+            if left > 0 and isinstance(inside := getattr(item, "__dict__", None), dict):
                 waiting.append(inside)
     return left > 0
 

@@ -126,16 +126,15 @@ def sse_log(
             "{% sse_log %} reads the log and would hold up the event loop; render the template with "
             "`await sync_to_async(render)(…)`, or in a plain view"
         ) from error
-    about = {"status": status or _state(tail), "started": _time(started), "ended": _time(ended), "exit-code": exit_code}
-    urls = {
-        "raw": raw if raw is not None else served_part(src, "raw"),
-        "range": range if range is not None else served_part(src, "range"),
-    }
-    attributes = {"src": src, **urls, "position": tail.position, "label": label, **about, "login": login, "check": check}
+    raw = served_part(src, "raw") if raw is None else raw
+    range = served_part(src, "range") if range is None else range
+    status, started, ended = status or _state(tail), _time(started), _time(ended)
+    attributes = {"src": src, "raw": raw, "range": range, "position": tail.position, "label": label, "status": status}
+    about = {"started": started, "ended": ended, "exit-code": exit_code, "login": login, "check": check}
     return {
-        "attributes": _attributes({name: value for name, value in attributes.items() if value not in (None, "")}),
+        "attributes": _attributes({name: value for name, value in (attributes | about).items() if value not in (None, "")}),
         "tail": tail,
-        "raw": urls["raw"],
+        "raw": raw,
         "actions": actions,
         "csrf_token": context.get("csrf_token"),
     }

@@ -1,4 +1,4 @@
-"""Tells other processes what this one has open, and obeys staff, off the path of events.
+"""Tells other processes what this one has open, and executes commands of staff, off the path of events.
 
 One task on the background loop, started by the first stream.
 """
@@ -16,7 +16,7 @@ from ...exceptions import AgentSSEError
 from ...runtime.pools import writers
 from ...runtime.process import on_fork
 from ...runtime.under_test import under_test
-from .commands import COMMANDS, Close, Command, Drain, event_of, execute
+from .commands import COMMANDS, Close, Drain, WatchRows, event_of, execute
 from .inspector import StreamInspector
 from .options import monitor_options
 from .reporter import Reporter, in_use
@@ -40,10 +40,8 @@ class Monitor:
 
     def begin(self) -> None:
         """A stream has opened: see that it is reported. Never raises, asks nothing of the log."""
-        if self._reporter is None and not self._off:
-            self._start()
-
-    def _start(self) -> None:
+        if self._reporter is not None or self._off:
+            return
         with self._lock:
             if self._reporter is not None:
                 return
@@ -95,8 +93,8 @@ monitor = Monitor()
 on_fork(monitor.forked)
 
 
-async def broadcast(command: Command) -> None:
-    """Have a command obeyed by every process that it is for; where the log does not reach them, by this one.
+async def broadcast(command: WatchRows | Close | Drain) -> None:
+    """Have a command executed by every process that it is for; where the log does not reach them, by this one.
 
     Raises:
         EventLogError: The log could not take it.
