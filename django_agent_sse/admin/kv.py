@@ -36,7 +36,7 @@ class KeyValueAdmin(PageAdmin):
         return [path("", page, name="django_agent_sse_keyvaluestore_changelist")]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The page: a cache, its namespaces, the keys of one, the value of one."""
+        """Render the page: a cache, its namespaces, the keys of one, the value of one."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         asked = {name: request.GET.get(name, "") for name in ("cache", "ns", "q", "key")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -21,20 +23,28 @@ from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
+from django_agent_sse.logs import log_views, part_of_log
 from django_agent_sse.models import LogTopic
+from django_agent_sse.routing import Router
 from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.cluster import Readers, cluster
 from django_agent_sse.streams.context import Context
+from django_agent_sse.wire import Event
+from django_agent_sse.wire.event import FITS
+from django_agent_sse.wire.log_lines import LEVELS, is_line
 
 from .access import admin_required
 from .pages import PageAdmin
 from .topic_actions import ACTIONS
-from .topic_log import topic_log_router
 
 LISTED = 50
 """Topics of one page."""
 UNKNOWN = Readers(missing=1)
 """Where nobody asked, or nobody could."""
+NAMED = "\x1b[36m{name}\x1b[0m {data}"
+"""The name in a colour of the terminal, which the viewer knows."""
+MAX_DURATION = 300.0
+"""Seconds after which the stream begins anew, and the permissions of the viewer are checked again."""
 
 
 @admin.register(LogTopic)
@@ -60,7 +70,7 @@ class TopicsAdmin(PageAdmin):
     # The list
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The page: topics that begin with a prefix."""
+        """Render the page: topics that begin with a prefix."""
         self._check(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
         topics, more, error = _page_of_topics(asked["q"], asked["after"])
@@ -84,7 +94,7 @@ class TopicsAdmin(PageAdmin):
     # One topic
 
     def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The page of one topic."""
+        """Render the page of one topic."""
         self._check(request)
         name, state = _topic_of(key)
         return self.render_page(request, "topic", self._about(request, name, state))
@@ -101,7 +111,7 @@ class TopicsAdmin(PageAdmin):
         }
 
     def action_view(self, request: HttpRequest, key: str, action: str) -> HttpResponse:
-        """Does what was asked for by POST; what cannot be undone is asked for once more before."""
+        """Do what was asked for by POST; ask once more for what cannot be undone."""
         self._check(request)
         name, state = _topic_of(key)
         if action not in ACTIONS:
@@ -175,12 +185,12 @@ def _why_unknown(readers: Readers) -> str:
 def _row(name: str, state: TopicState, readers: Readers) -> dict[str, Any]:
     now = datetime.now(UTC).timestamp()
     *parents, last = name.split(".")
-    paths = ["".join(f"{part}." for part in parents[: depth + 1]) for depth in range(len(parents))]
+    parts = [f"{part}." for part in parents]
     oldest, newest = (None if at is None else formatting.span(max(0.0, now - at)) for at in (state.oldest_at, state.newest_at))
     return {
         "name": name,
         "key": _key_of(name),
-        "parts": [(f"{part}.", whole) for part, whole in zip(parents, paths, strict=True)],
+        "parts": [*zip(parts, accumulate(parts), strict=True)],
         "last": last,
         "state": state,
         "size": formatting.size(state.bytes),
@@ -195,7 +205,7 @@ _FOLDERS = {"_2E": ".", "_2E_2E": ".."}
 
 
 def _key_of(name: str) -> str:
-    """What stands for a topic in an address."""
+    """Return what stands for a topic in an address."""
     return name.replace(".", "_2E") if name in _FOLDERS.values() else quote(name)
 
 
@@ -224,3 +234,23 @@ def _about_the_log() -> dict[str, Any]:
         "bytes": formatting.size(log.limits.max_bytes),
         "age": formatting.span(log.limits.max_age),
     }
+
+
+def as_line(event: Event) -> Event:
+    """Return what the viewer shows of an event."""
+    if is_line(event):
+        return event if event.event in ("stdout", "stderr", *LEVELS) else Event(event.data, event="stdout")
+    data = event.data
+    if len(data) > FITS // 2:  # with the name, and its colour, it might be too large for a stream
+        data = f"{data[: FITS // 2]}… [cut: the event has {len(data):,} characters]"
+    return Event(NAMED.format(name=event.event, data=data), event="stdout")
+
+
+def topic_log_router(topic: Callable[..., Awaitable[str]], guards: Sequence[Any]) -> Router:
+    """Return the viewer's three routes, below ``""``."""
+    router = Router(guards=guards, max_duration=MAX_DURATION)
+    for part, view in log_views(topic, as_line).items():
+        name = "django_agent_sse_logtopic_log" + (f"-{part}" if part else "")
+        options: dict[str, Any] = {"control_events": False} if part == "raw" else {}
+        router.sse(part_of_log("", part), view, name=name, **options)
+    return router

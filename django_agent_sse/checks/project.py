@@ -58,8 +58,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     return _run(
         _no_asgi,
         _redis_layer_time_out,
-        _silent_cache,
-        _dummy_cache,
+        _unfit_cache,
         _slow_heartbeat,
         *([_deferred_transactions] if _follows_topics() else []),
         _small_pools,
@@ -271,25 +270,18 @@ def _waits_long_enough(host: Any) -> bool:
     return isinstance(host, str) and "socket_timeout=" in host
 
 
-def _kv_cache() -> Mapping[str, Any]:
+def _unfit_cache() -> Iterator[checks.CheckMessage]:
     alias = conf.setting("CACHE")
     cache: Mapping[str, Any] = settings.CACHES.get(alias, {}) if isinstance(alias, str) else {}  # else E002 says it
-    return cache
-
-
-def _silent_cache() -> Iterator[checks.CheckMessage]:
-    cache = _kv_cache()
+    backend = cache.get("BACKEND", "")
     ignores = cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS", getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False))
-    if cache.get("BACKEND", "").startswith("django_redis.") and ignores:
+    if backend.startswith("django_redis.") and ignores:
         yield checks.Warning(
             "c.kv uses a django-redis cache with IGNORE_EXCEPTIONS: a Redis that is down looks like a missing key",
             hint="Point AGENT_SSE['CACHE'] at an alias without IGNORE_EXCEPTIONS.",
             id="django_agent_sse.W003",
         )
-
-
-def _dummy_cache() -> Iterator[checks.CheckMessage]:
-    if _kv_cache().get("BACKEND", "").endswith(".DummyCache"):
+    elif backend.endswith(".DummyCache"):
         yield checks.Warning(
             "c.kv uses Django's dummy cache, which keeps nothing",
             hint="Point AGENT_SSE['CACHE'] at an alias that stores values.",

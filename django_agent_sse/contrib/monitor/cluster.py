@@ -140,10 +140,7 @@ class ClusterView:
     @property
     def local(self) -> bool:
         """Whether other processes cannot be seen."""
-        try:
-            return not monitor.reports()
-        except AgentSSEError:
-            return True
+        return not monitor.reports()
 
     def _read_topic(self, log: EventLog, topic: str) -> None:
         epoch, cursor = self._cursors.get(topic, ("", 0))

@@ -82,7 +82,7 @@ class StreamInspector(Snapshots):
 
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int]:
         """Return the first ``ROWS`` that fit, and how many do."""
-        if query.readers is not None or (query.process and query.process != this_process().id):
+        if query.process not in ("", this_process().id):
             return [], 0
         matches = [match for match in self._all() if fits(query, *match[1:])]
         column = query.sort.lstrip("-")
@@ -96,17 +96,13 @@ class StreamInspector(Snapshots):
         first = pick(ROWS, matches, key=key)
         return [_row(*match) for match in first], len(matches)
 
-    def readers(self, prefix: str) -> tuple[dict[str, int], int]:
-        """Return how many streams follow each topic that begins so, and how many such topics there are; of ``TOPICS`` at most."""
-        counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
-        return dict(counts.most_common(TOPICS)), len(counts)
-
     def answer(self, query: StreamQuery) -> tuple[list[StreamRow], int, Mapping[str, int]]:
-        """Return what this process answers to a query: ``rows``, or ``readers`` with how many topics they are of."""
-        if query.readers is None:
+        """Return what this process answers: ``rows``; or how many topics have readers, and those of ``TOPICS`` at most."""
+        prefix = query.readers
+        if prefix is None:
             return *self.rows(query), {}
-        counts, topics = self.readers(query.readers)
-        return [], topics, counts
+        counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
+        return [], len(counts), dict(counts.most_common(TOPICS))
 
     def find(self, query: StreamQuery) -> list[OpenStream]:
         """Return every stream that fits."""

@@ -45,9 +45,7 @@ class Monitor:
         with self._lock:
             if self._reporter is not None:
                 return
-            self._off = True
-            with contextlib.suppress(AgentSSEError):  # a check says it
-                self._off = not self.reports()
+            self._off = not self.reports()
             if self._off:
                 return
             reporter = Reporter(self._over)
@@ -56,15 +54,14 @@ class Monitor:
                 self._reporter = reporter
 
     def reports(self) -> bool:
-        """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it.
-
-        Raises:
-            AgentSSEError: The settings cannot be used.
-        """
-        if under_test() or not monitor_options().reports:
+        """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it."""
+        try:
+            if under_test() or not monitor_options().reports:
+                return False
+            log = event_log()
+            return log.crosses_processes and not log.check()
+        except AgentSSEError:  # settings that cannot be used; a check says it
             return False
-        log = event_log()
-        return log.crosses_processes and not log.check()
 
     def _over(self, reporter: Reporter) -> bool:
         """Return whether the reporter may end; the next stream starts another one."""

@@ -40,14 +40,7 @@ def query_of(asked: QueryDict) -> StreamQuery:
 
 @dataclass(slots=True)
 class Viewer:
-    """Who looks, and at what.
-
-    Attributes:
-        query: The filters and the order.
-        user: The primary key of who looks, as text.
-        sees_payloads: Whether ids that handlers wrote are shown.
-        closes: Whether streams can be closed.
-    """
+    """Who looks, by a primary key as text; at what; and what they may see and do."""
 
     query: StreamQuery
     user: str
