@@ -166,7 +166,7 @@ def test_it_sleeps_while_it_is_hidden(page: Page, site: MonitorSite) -> None:
 
         poll("its stream is open", lambda: open_pages() == 2, within=PATIENCE)
         page.evaluate(HIDE, True)
-        expect(page.locator("[data-status]")).to_have_text("Asleep while hidden")
+        expect(page.locator("[data-status]")).to_have_text("Paused while hidden")
         poll("its stream is closed", lambda: open_pages() == 1, within=PATIENCE)
     page.evaluate(HIDE, False)
     live(page)

@@ -83,9 +83,9 @@ async def test_the_registry_takes_less_than_two_hundredths_of_a_core() -> None:
         looker, question = StreamInspector(), StreamQuery()
         report = cpu(lambda: encode(looker.snapshot()))
         looker.rows(question)
-        rows = cpu(lambda: encode(looker.snapshot(), answers=[[{}, *looker.rows(question)]]))
+        rows = cpu(lambda: encode(looker.snapshot(), [(question, *looker.rows(question), {})]))
         scrape = cpu(lambda: list(StreamCollector().collect()))
-        size, told = len(encode(looker.snapshot())), len(encode(looker.snapshot(), answers=[[{}, *looker.rows(question)]]))
+        size, told = len(encode(looker.snapshot())), len(encode(looker.snapshot(), [(question, *looker.rows(question), {})]))
         quiet, watched = report / REPORT, report / REPORT + rows / WATCHED
         print(
             f"\n{STREAMS:,} streams: a report takes {report * 1e3:.1f} ms of CPU and {size:,} bytes, {quiet:.2%} of a core; "
@@ -161,9 +161,9 @@ class Told:
             now = dataclasses.replace(self._looker.snapshot(), process=process)
             rows, matched = self._looker.rows(question)
             own = [row._replace(process=process.id, id=f"{process.id}.{number}") for number, row in enumerate(rows)]
-            answers = [[dataclasses.asdict(question), own, matched, {}]]
+            answers = [(question, own, matched, dict[str, int]())]
             self._log.append_unrung(REPORTS, Event(encode(now)))
-            self._log.append_unrung(ROWS, Event(encode(now, answers=answers)))
+            self._log.append_unrung(ROWS, Event(encode(now, answers)))
 
 
 @pytest.fixture

@@ -167,8 +167,10 @@ def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_ov
         with pytest.raises(CommandRefused, match="not signed"):
             command_of(event)
     told = snapshot(1.5, open=3, endings={"kicked": 2})
-    found, more = decode(encode(told, answers=[]))
-    assert (found.at, found.total("open"), found.total("endings"), more) == (1.5, 3, 2, {"answers": []})
+    answers = [(StreamQuery(readers="b."), [], 7, {"b.1": 2}), (StreamQuery(text="x"), [], 0, {})]
+    found, read = decode(encode(told, answers))
+    assert (found.at, found.total("open"), found.total("endings")) == (1.5, 3, 2)
+    assert [(query, *answer) for query, answer in read] == [(query, 1.5, *answer) for query, *answer in answers]
     for text in ("{}", "[]", '{"process": 1}', '{"process": {"id": "a"}, "routes": {}}'):
         with pytest.raises(ValueError, match="report|JSON|decode|object"):
             decode(text)

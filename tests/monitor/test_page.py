@@ -312,7 +312,7 @@ def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_pa
         process = seen(closes)["processes"][0]
         confirmed(closes, {"process": process["id"]}, scope="drain", retry="1")
         title = f"The process {process['name']} is being drained."
-        poll("it says so", lambda: title in {one["title"] for one in seen(closes)["findings"]}, within=PATIENCE)
+        poll("it says so", lambda: title in {one["title"] for one in seen(closes)["notices"]}, within=PATIENCE)
         poll("so does its row", lambda: "draining" in {one["state"] for one in seen(closes)["processes"]}, within=PATIENCE)
         confirmed(closes, {"process": process["id"], "resume": "1"}, scope="resume")
         poll("it is over", lambda: "draining" not in {one["state"] for one in seen(closes)["processes"]}, within=PATIENCE)

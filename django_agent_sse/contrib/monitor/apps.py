@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core import checks
 
 
 class MonitorConfig(AppConfig):
@@ -17,11 +18,11 @@ class MonitorConfig(AppConfig):
         from django_agent_sse.streams import snapshot
         from django_agent_sse.streams.counters import counters
 
-        from . import checks
         from .cluster import cluster_view
+        from .options import check_options
         from .service import monitor
 
         if monitor.begin not in counters.on_opened:
             counters.on_opened += (monitor.begin,)
         snapshot.install(cluster_view)
-        checks.register()
+        checks.register(check_options, "django_agent_sse")

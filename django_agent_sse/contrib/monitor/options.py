@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from django.apps import AppConfig
+from django.core import checks
+
 from ... import conf
-from ...exceptions import ConfigurationError
+from ...exceptions import AgentSSEError, ConfigurationError
+from ...runtime.suggestions import suggest
 from ...streams.client import ClientOptions
 from ...streams.options import Switch
 
@@ -33,22 +36,29 @@ def monitor_options() -> MonitorOptions:
     Raises:
         ConfigurationError: A key or a value that does not exist.
     """
-    global _made
-    given = conf.setting("MONITOR")
-    if _made is None or _made[0] is not given:
-        _made = given, _options(given)
-    return _made[1]
-
-
-_made: tuple[Any, MonitorOptions] | None = None
-
-
-def _options(given: Any) -> MonitorOptions:
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(given)}; it is a dict with any of {', '.join(KEYS)}")
-    for name in given:
+    values = conf.setting("MONITOR")
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(values)}; it is a dict with any of {', '.join(KEYS)}")
+    for name in values:
         if name not in KEYS:
-            near = get_close_matches(str(name).upper(), KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(KEYS)}"
-            raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] does not exist; {hint}")
-    return MonitorOptions(**{name.lower(): value for name, value in given.items()})
+            raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] does not exist; {suggest(str(name).upper(), KEYS)}")
+    return MonitorOptions(**{name.lower(): value for name, value in values.items()})
+
+
+def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check ``AGENT_SSE["MONITOR"]``, for ``manage.py check``."""
+    try:
+        conf.current()
+    except AgentSSEError:  # the core's own check says it
+        return []
+    try:
+        monitor_options()
+    except AgentSSEError as error:
+        return [
+            checks.Error(
+                f"AGENT_SSE cannot be used: {error}",
+                hint="The documentation's page reference/settings names every key, its default and its unit.",
+                id="django_agent_sse.E001",
+            )
+        ]
+    return []

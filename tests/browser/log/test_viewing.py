@@ -179,7 +179,7 @@ def test_search_counts_exactly_steps_and_shows_only_matching_lines(page: Page, s
     site.publish("searched", "Error error number 1010", "fine")
     expect(found).to_have_text("1 of 101")
     page.get_by_role("searchbox").fill("(")
-    expect(found).to_have_text("Not a pattern")
+    expect(found).to_have_text("Invalid pattern")
     page.get_by_role("searchbox").press("Escape")
     expect(page.locator(".sl-line:visible")).to_have_count(1002)
 
