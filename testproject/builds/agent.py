@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from .causes import likely_cause
 
 MOST = 200
 """Findings that are kept of each kind; more are counted."""
@@ -29,6 +27,24 @@ _FRAME = re.compile(r'  File "([^"]{1,300})", line (\d{1,7})')
 _ERROR = re.compile(r"([^\s:]{1,300}):(\d{1,7})(?::\d{1,7})?: (?:fatal )?error: (.+)")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]{0,100}(?:Error|Exception|Exit|Interrupt|Warning)\b.*")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+CLOSE = 0.01
+"""Numbers that differ by less than this share of the larger one are close."""
+
+_COMPARED = re.compile(r"assert .{0,60}?(-?\d+(?:\.\d+)?).{0,20} == .{0,60}?(-?\d+(?:\.\d+)?)")
+_RULES = {
+    r"(?:ModuleNotFoundError: )?No module named '([\w.]+)'": "`{0}` is not installed where the build runs.",
+    r"FileNotFoundError.*'([^']+)'": "The file `{0}` is not where it is looked for: a step before should have made it?",
+    r"PermissionError.*'([^']+)'": "The build may not use `{0}`: look at its owner and mode.",
+    r"KeyError: (.+)": "The key `{0}` is taken to be there, and is not: a case that the code does not handle.",
+    r"IndexError": "A list is shorter than the code assumes: look at the empty case.",
+    r"'NoneType' object has no attribute '(\w+)'": "Something is `None` where an object with `{0}` was expected.",
+    r"ConnectionRefusedError|Connection refused": "A server that is needed is not running, or not on that port.",
+    r"Timeout|timed out": "Something took longer than it may: a slow machine, or a wait for what never comes.",
+    r"SyntaxError|IndentationError": "The file cannot be read as Python: look at its last change.",
+    r"MemoryError|Out of memory": "Memory ran out.",
+    r"undeclared|undefined reference|cannot find symbol": "A name that nothing defines: a missing import, include or library.",
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +161,7 @@ def triage(reader: Reader, status: str, exit_code: int | None) -> str:
     findings = [*reader.tests.values(), *reader.errors.values()]
     parts = [_what(reader, findings, status, exit_code)]
     if findings:
-        parts += [_where(findings, reader), "## Likely cause\n\n" + likely_cause(findings)]
+        parts += [_where(findings, reader), "## Likely cause\n\n" + _likely_cause(findings)]
     if reader.missing:
         parts.append(f"{reader.missing:,} lines of the log are no longer kept; they may have said more.")
     return "\n\n".join(parts) + "\n"
@@ -198,3 +214,26 @@ def _no_findings(reader: Reader, status: str, exit_code: int | None) -> str:
     if exit_code == 127:
         return "The program does not exist: the recipe names one that is not installed."
     return f"The build ended with exit code {exit_code}, and the log names no error that I know. Its last lines may."
+
+
+def _likely_cause(failures: Sequence[Finding]) -> str:
+    """A sentence for each kind of cause, the one that explains most failures first."""
+    causes = Counter(_cause(failure) for failure in failures)
+    if len(failures) == 1:
+        return f"- {next(iter(causes))}"
+    return "\n".join(f"- {cause} It explains {count} of {len(failures)} failures." for cause, count in causes.most_common(5))
+
+
+def _cause(failure: Finding) -> str:
+    at = f" Look at `{failure.place}` first." if failure.place else ""
+    through = f"`{failure.through}()`" if failure.through else "the code"
+    if compared := _COMPARED.search(failure.message):
+        result, expected = float(compared[1]), float(compared[2])
+        if result != expected and abs(result - expected) <= CLOSE * max(abs(result), abs(expected)):
+            return f"A result that is nearly right, as a missing or a different rounding makes it; {through} gave it.{at}"
+        if result != expected:
+            return f"A wrong result from {through}.{at}"
+    for pattern, cause in _RULES.items():
+        if match := re.search(pattern, failure.message):
+            return cause.format(*(group.strip("'\"") for group in match.groups())) + at
+    return f"A check that does not hold.{at}" if "assert" in failure.message.lower() else f"An error that nothing handles.{at}"

@@ -24,7 +24,7 @@ from django.urls import reverse
 
 from builds import runs
 from builds.models import ApiKey
-from builds.recipes import Recipe, all_recipes
+from builds.recipes import all_recipes
 
 PORT = 8000
 USER = "admin"
@@ -68,7 +68,7 @@ class Command(BaseCommand):
             try:
                 self._say("Making the database …")
                 _keep_state_in(Path(folder))
-                self._serve(listener, all_recipes()[recipe], open, quiet=verbosity < SHOW_STREAMS)
+                self._serve(listener, recipe, open, quiet=verbosity < SHOW_STREAMS)
             except KeyboardInterrupt:  # before the server took the signal over
                 pass
             finally:
@@ -79,7 +79,7 @@ class Command(BaseCommand):
         self.stdout.write(text)
         self.stdout.flush()  # also into a pipe, where somebody waits for the address
 
-    def _serve(self, listener: socket.socket, recipe: Recipe, open_browser: bool, quiet: bool) -> None:
+    def _serve(self, listener: socket.socket, recipe: str, open_browser: bool, quiet: bool) -> None:
         from testproject.asgi import application
 
         from builds.demo_server import HOST, DemoServer
@@ -102,7 +102,7 @@ class Command(BaseCommand):
             log = origin + reverse("build-logs", args=[build.pk])
             admin = origin + reverse("admin:builds_build_change", args=[build.pk])
             self._say(
-                f"Build {build.pk} is running: {recipe.label}\n\n"
+                f"Build {build.pk} is running: {build.label}\n\n"
                 f"  in a browser   {page}\n"
                 f"  in a terminal  curl -N -H 'X-API-Key: {key}' {log}\n"
                 f"  in the admin   {admin}\n"
