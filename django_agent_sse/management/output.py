@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Protocol
+
+from django.core.management.base import OutputWrapper
 
 from ..runtime.safe_text import printable
 from ..wire.encoder import split_lines
@@ -28,19 +29,6 @@ _SGR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
 _KEPT = re.compile(rf"({_SGR.pattern}|\t)")
 _BEYOND_ASCII = re.compile("[^ -~]+")
 _LONGEST_ESCAPE = len(r"\U000e0001")
-
-
-class Out(Protocol):
-    """What Django's commands write to."""
-
-    def write(self, msg: str = ..., style_func: None = ..., ending: str | None = ...) -> object:
-        """Write."""
-
-    def flush(self) -> None:
-        """Flush."""
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +55,7 @@ class Printer:
         as_json: One object a line, for programs.
     """
 
-    def __init__(self, out: Out, *, colour: bool | None = None, as_json: bool = False) -> None:
+    def __init__(self, out: OutputWrapper, *, colour: bool | None = None, as_json: bool = False) -> None:
         self._out = out
         self._terminal = out.isatty()
         self._colour = (self._terminal and not os.environ.get("NO_COLOR")) if colour is None else colour
@@ -152,7 +140,7 @@ def instant(seconds: float) -> str:
 class Pause:
     """Waits, as long as somebody reads what is printed."""
 
-    def __init__(self, out: Out) -> None:
+    def __init__(self, out: OutputWrapper) -> None:
         self._out = out
         self._pipe = _pipe_of(out)
 
@@ -174,7 +162,7 @@ class Pause:
             threading.Thread(target=lambda: pipe.poll() and call(), name="sse-output", daemon=True).start()
 
 
-def _pipe_of(out: Out) -> select.poll | None:
+def _pipe_of(out: OutputWrapper) -> select.poll | None:
     """What says that the other end of ``out`` was closed, where the system can say so."""
     descriptor = getattr(out, "fileno", None)
     try:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError, CommandParser
 
-from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent
+from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent, TopicClosed
 from ...runtime.safe_text import printable
 from ...wire.event import Event
 from ..arguments import event_name, reason, topic
@@ -53,7 +53,6 @@ exit codes:
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """See Django's."""
         parser.add_argument("topic", metavar="TOPIC", type=topic, help="the topic's name; the first event makes it")
         parser.add_argument(
             "data", metavar="DATA", nargs="?", help="the event's data; - or nothing: each line of standard input is an event"
@@ -76,7 +75,6 @@ exit codes:
         parser.add_argument("--quiet", action="store_true", help="do not print the ids")
 
     def handle(self, *args: Any, topic: str, data: str | None, close: str | None, **options: Any) -> None:
-        """See Django's."""
         self._topic, self._options = topic, options
         self._log = shared_log()
         refused = 0
@@ -133,7 +131,10 @@ exit codes:
         return 0
 
     def _append(self, events: Iterable[Event], key: str | None) -> None:
-        appended = self._log.append(self._topic, events, key=key)
+        try:
+            appended = self._log.append(self._topic, events, key=key)
+        except TopicClosed as error:
+            raise TopicClosed(f"{error} (sse_trim {self._topic} --delete deletes it)") from error
         if not self._options["quiet"]:
             self.stdout.write("".join(f"{printable(position)}\n" for position in appended), ending="")
             self.stdout.flush()
