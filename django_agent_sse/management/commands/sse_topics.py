@@ -51,12 +51,12 @@ exit codes:
         )
 
     def handle(self, *args: Any, prefix: str, **options: Any) -> None:
-        topics = topics_of(shared_log(), prefix, internal=options["internal"])
+        listing = topics_of(shared_log(), prefix, internal=options["internal"])
         if options["json"]:
-            for name, state in topics:
+            for name, state in listing:
                 self.stdout.write(json.dumps(_json(name, state), separators=(",", ":")))
             return
-        topics = [*topics]
+        topics = [*listing]
         if not topics:
             self.stdout.write(f"No topic's name begins with {prefix!r}." if prefix else "There are no topics.")
             return
