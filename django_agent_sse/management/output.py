@@ -67,21 +67,21 @@ class Printer:
         Raises:
             BrokenPipeError: Nobody reads them any more.
         """
-        text = "".join(self._line(one) for one in events)
+        text = "".join(self._line(row) for row in events)
         try:
             self._out.write(text, ending="")
         except UnicodeEncodeError:  # a terminal in another encoding than UTF-8
             self._out.write(text.encode("ascii", "backslashreplace").decode(), ending="")
         self._out.flush()
 
-    def _line(self, one: Received) -> str:
+    def _line(self, row: Received) -> str:
         if self._as_json:
-            return json_line(one)
-        name = one.event.event
+            return json_line(row)
+        name = row.event.event
         if name in LINE_EVENTS:
-            text = self._safe(line_text(one.event))
+            text = self._safe(line_text(row.event))
             return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
-        data = self._safe(one.event.data)
+        data = self._safe(row.event.data)
         label = printable(name) + ":"
         first, *rest = split_lines(self._closed(data))
         lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]
@@ -117,19 +117,19 @@ def colour_of(name: str) -> str:
     return _PALETTE[sha256(name.encode()).digest()[0] % len(_PALETTE)]
 
 
-def json_line(one: Received) -> str:
+def json_line(row: Received) -> str:
     """One event as an object on a line of its own."""
-    event = one.event
-    told = {"id": one.id, "event": event.event, "data": event.data, "retry": event.retry, "at": instant(one.at)}
-    return _BEYOND_ASCII.sub(_json_escaped, json.dumps(told, ensure_ascii=False, separators=(",", ":"))) + "\n"
+    event = row.event
+    fields = {"id": row.id, "event": event.event, "data": event.data, "retry": event.retry, "at": instant(row.at)}
+    return _BEYOND_ASCII.sub(_json_escaped, json.dumps(fields, ensure_ascii=False, separators=(",", ":"))) + "\n"
 
 
-def _json_escaped(found: re.Match[str]) -> str:
+def _json_escaped(match: re.Match[str]) -> str:
     """Characters that a terminal acts on or does not show, as JSON spells them; the value stays the same."""
-    text = found[0]
+    text = match[0]
     if printable(text, len(text)) == text:
         return text
-    return "".join(one if printable(one) == one else json.dumps(one)[1:-1] for one in text)
+    return "".join(char if printable(char) == char else json.dumps(char)[1:-1] for char in text)
 
 
 def instant(seconds: float) -> str:

@@ -112,7 +112,7 @@ exit codes:
                 except (CommandError, InvalidEvent) as error:
                     refused += 1
                     self.tell(f"line {number:,} was not published: {error}")
-            for part in [[one] for one in events] if self._options["key"] else [events] if events else []:
+            for part in [[line] for line in events] if self._options["key"] else [events] if events else []:
                 refused += self._part(part)
         return refused
 
@@ -123,7 +123,7 @@ exit codes:
             self._append([event for _, event in part], f"{key}:{first}" if key else None)
         except EventTooLarge as error:
             if len(part) > 1:
-                return sum(self._part([one]) for one in part)
+                return sum(self._part([line]) for line in part)
             self.tell(f"line {first:,} was not published: {error}")
             return 1
         except AgentSSEError as error:

@@ -194,16 +194,16 @@ class _Parser(SSEParser):
     """Takes what follows the first ``--`` as the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
-        split = given.index("--") if "--" in given else len(given)
-        own, command = given[:split], given[split + 1 :]
-        found, unknown = self.parse_known_args(own, namespace)
+        words = list(sys.argv[1:] if args is None else args)
+        split = words.index("--") if "--" in words else len(words)
+        own, command = words[:split], words[split + 1 :]
+        parsed, unknown = self.parse_known_args(own, namespace)
         if unknown:
             self.error(f"{' '.join(unknown)!r}: give the command after --, as in {_LIKE}")
         if not command:
             self.error(f"there is no command to run: give it after --, as in {_LIKE}")
-        found.command = command
-        return found
+        parsed.command = command
+        return parsed
 
 
 def _environment(topic: str) -> dict[str, str]:
