@@ -150,7 +150,11 @@ class RemoteTail:
             response.close()
             there = _check(urljoin(str(url), response.headers["Location"]))
             there = there.copy_with(userinfo=b"")  # the server chooses nobody's credentials
-            self._check_redirect(url, there)
+            if (url.scheme, there.scheme) == ("https", "http"):
+                raise CommandError(
+                    f"the server redirects from https to {_origin(there)}, where everybody on the way could read and change "
+                    "the stream. If you mean it, give that address yourself"
+                )
             if _origin(there) != _origin(url) and private:
                 names = ", ".join(sorted(private))
                 self._tell(
@@ -159,14 +163,6 @@ class RemoteTail:
                 private = {}
             url = there
         raise CommandError(f"the server redirects more than {REDIRECTS} times, at last to {printable(url)}")
-
-    @staticmethod
-    def _check_redirect(url: httpx.URL, there: httpx.URL) -> None:
-        if (url.scheme, there.scheme) == ("https", "http"):
-            raise CommandError(
-                f"the server redirects from https to {_origin(there)}, where everybody on the way could read and change the "
-                "stream. If you mean it, give that address yourself"
-            )
 
     def _wait_after(self, response: httpx.Response) -> float | None:
         """Return how long the server wants to be left alone; ``None`` where nothing will follow.
