@@ -208,9 +208,9 @@ django.setup()
 logging.getLogger("django_agent_sse").addHandler(logging.StreamHandler(sys.stdout))
 from django_agent_sse import Router
 from django_agent_sse.contrib.monitor.service import monitor
-from django_agent_sse.runtime import under_test
+from django_agent_sse.runtime.under_test import set_under_test
 from django_agent_sse.testing import SSEClient
-under_test._testing = False
+set_under_test(False)
 
 async def plain(c, stream):
     await stream.write("one")

@@ -79,7 +79,7 @@ def test_what_ignores_sigterm_is_gone_soon_after_it_is_cancelled(server: Server)
     build = server.start("deaf")
     with server.watch(build) as client:
         assert client.next().data == "a child that ignores SIGTERM too"
-        (own,) = (command for command in server.commands() if command.cmdline()[-1:] == ["stubborn"])
+        (own,) = (command for command in server.commands() if command.cmdline()[-1:] == ["deaf"])
         pids = [own.pid, *(child.pid for child in own.children())]
         assert len(pids) == 2
         server.post(f"/builds/{build}/cancel/")
