@@ -83,6 +83,7 @@ PLACES = {
     "test_background.py": "live",
     "test_package.py": "live",
     "test_together.py": "live",
+    "test_warm.py": "live",
     "cost/": "slow",
     "streams/test_memory.py": "slow",
     "wire/test_roundtrip.py": "slow",

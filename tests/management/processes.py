@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import warm
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that anything may take: far more than it does, also on a busy machine."""
 
 
@@ -89,7 +91,7 @@ class Project:
 
     def run(self, *words: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        done = subprocess.run(
+        done = warm.run(
             self.argv(*words),
             input=stdin,
             env={**self.environment, **environment},
@@ -105,7 +107,7 @@ class Project:
         out, err = self.folder / f"{number}.out", self.folder / f"{number}.err"
         environment = {**self.environment, **options.pop("environment", {})}
         with out.open("wb") as to_out, err.open("wb") as to_err:
-            process = subprocess.Popen(
+            process = warm.Popen(
                 argv or self.argv(*words),
                 **{"stdin": subprocess.DEVNULL, "stdout": to_out, "stderr": to_err, "start_new_session": True, **options},
                 env=environment,

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tests import warm
 from tests.live.client import PATIENCE, Client
 from tests.live.parser import Received
 from tests.live.servers import ROOT, free_port, poll
@@ -28,8 +29,8 @@ from tests.live.servers import ROOT, free_port, poll
 PROJECT = ROOT / "testproject"
 MANAGE = str(PROJECT / "manage.py")
 DATABASE = "db.sqlite3"
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
 ATTEMPTS = 3
 
 PASSWORD = "only for a test"
@@ -71,7 +72,7 @@ def migrate(variables: dict[str, str]) -> None:
     """Make the tables, and ``PEOPLE``, in the database that the environment names."""
     for arguments in (["migrate", "-v", "0"], ["shell", "-c", PEOPLE]):
         command = [sys.executable, MANAGE, *arguments]
-        subprocess.run(command, cwd=ROOT, env=variables, check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL)
+        warm.run(command, cwd=ROOT, env=variables, check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL)
 
 
 @functools.cache
@@ -135,8 +136,9 @@ class Server:
         self.port = self._port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, *COMMANDS[self.kind].format(port=self.port).split()]
+        begin = subprocess.Popen if self.kind == "reloader" else warm.Popen  # which begins again as its command line says
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = begin(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
