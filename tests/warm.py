@@ -3,7 +3,7 @@
 ``warm.Popen`` and ``warm.run`` take the place of ``subprocess``'s for ``[sys.executable, "-m", ...]`` and ``[sys.executable,
 "script.py", ...]``. What they start is a process like another: a child of this one, with an environment, folder, files, session
 and signals of its own, that reads its own settings and ends as Python does. It only need not import again what takes most of its
-time to start (0.45 s of a processor, now 0.05). Whatever else is started, or where it cannot be warm, is started by ``subprocess``.
+time to start (0.45 s of a processor, now 0.05). Whatever else is started, or cannot be warm, is started by ``subprocess``.
 
 Three things differ: ``/proc/PID/cmdline`` and ``environ`` are those of the process it was forked from, modules are there that
 the program has not asked for, and the hash seed is shared. What looks at these begins cold.
