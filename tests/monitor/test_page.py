@@ -88,7 +88,7 @@ def ended(client: Client) -> bool:
 
 
 def test_an_anonymous_visitor_is_sent_to_log_in_and_the_stream_answers_401(site: MonitorSite) -> None:
-    with httpx.Client(base_url=site.url) as anybody:
+    with httpx.Client(base_url=site.url, timeout=120) as anybody:
         for address in (STAFF, CLOSE):
             answer = anybody.get(address)
             assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (302, "/admin/login/")

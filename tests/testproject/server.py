@@ -150,7 +150,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                return httpx.get(f"{self.url}/login/", verify=NO_TLS).status_code == 200
+                return httpx.get(f"{self.url}/login/", verify=NO_TLS, timeout=120).status_code == 200
             except httpx.TransportError:
                 time.sleep(0.05)
         self.kill()

@@ -74,7 +74,7 @@ class Demo:
     def browser(self) -> Iterator[httpx.Client]:
         """A client that was led to the log-in page, and signed in there with what was printed."""
         user, password = self.person
-        with httpx.Client(follow_redirects=True) as browser:
+        with httpx.Client(follow_redirects=True, timeout=120) as browser:
             login = browser.get(self.page).url
             assert login.path == "/login/"
             form = {"username": user, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}

@@ -176,13 +176,13 @@ def test_the_folder_of_a_build_goes_with_it(server: Server) -> None:
 
 
 def test_an_unknown_build_is_not_found_before_anything_is_sent(server: Server) -> None:
-    answer = httpx.get(f"{server.url}/builds/999999/logs/", headers={"Accept": "text/event-stream", **BY_KEY})
+    answer = httpx.get(f"{server.url}/builds/999999/logs/", headers={"Accept": "text/event-stream", **BY_KEY}, timeout=120)
     assert answer.status_code == 404
     assert answer.json() == {"error": "there is no build 999999"}
 
 
 def test_head_starts_nothing(server: Server, finished: int) -> None:
-    answer = httpx.head(f"{server.url}/builds/{finished}/logs/", headers=BY_KEY)
+    answer = httpx.head(f"{server.url}/builds/{finished}/logs/", headers=BY_KEY, timeout=120)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
 
 
@@ -196,7 +196,7 @@ def test_nothing_of_a_request_gets_into_a_command(server: Server) -> None:
 
 def test_a_start_needs_the_page(server: Server) -> None:
     assert server.get("/builds/start/").status_code == 405
-    assert httpx.post(f"{server.url}/builds/start/", data={"recipe": "passes"}).status_code == 403
+    assert httpx.post(f"{server.url}/builds/start/", data={"recipe": "passes"}, timeout=120).status_code == 403
 
 
 def test_the_recipes_of_the_project_do_real_work_offline(server: Server) -> None:

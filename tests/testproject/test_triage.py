@@ -70,7 +70,7 @@ def test_it_is_told_word_by_word_and_kept_for_the_next_visitor(server: Server) -
 
 def test_who_leaves_stops_it_and_nothing_half_said_is_kept(server: Server) -> None:
     build = server.finish("shop")
-    with httpx.stream("GET", address(server, build), headers=BY_KEY) as answer:
+    with httpx.stream("GET", address(server, build), headers=BY_KEY, timeout=120) as answer:
         for line in answer.iter_lines():
             if line == "data: ##":
                 break
