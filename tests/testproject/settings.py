@@ -37,7 +37,9 @@ def shortened(name: str) -> dict[str, object]:
     return recipe if LONG else {**recipe, "argv": [PARTS.get(word, word) for word in recipe["argv"]]}
 
 
-INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne" or {"runserver", "demo"} & {*sys.argv}]
+if not {"runserver", "demo"} & {*sys.argv}:
+    INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "daphne"]
+    SILENCED_SYSTEM_CHECKS = ["django_agent_sse.W011"]  # which tells that runserver needs it
 RECIPES = {
     **RECIPES,
     "compile": shortened("compile"),
