@@ -10,8 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from django.core.management import call_command
 
 from tests import warm
 
@@ -83,6 +87,7 @@ class Project:
             "PYTHONPATH": str(ROOT),
             **environment,
         }
+        self.reading: Callable[[], AbstractContextManager[None]]
         self._running: list[Running] = []
 
     def argv(self, *words: str) -> list[str]:
@@ -130,9 +135,15 @@ class Project:
 
     def events(self, topic: str) -> list[dict[str, Any]]:
         """What a topic has."""
-        done = self.run("sse_tail", topic, "--from-start", "--no-follow", "--json")
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.split("\n") if line]
+        told = self._command("sse_tail", topic, "--from-start", "--no-follow", "--json")
+        return [json.loads(line) for line in told.split("\n") if line]
+
+    def _command(self, *words: str) -> str:
+        """What a command prints in this process, on the project's event log."""
+        out = StringIO()
+        with self.reading():
+            call_command(*words, stdout=out, stderr=StringIO())
+        return out.getvalue()
 
     def lines(self, topic: str, *names: str) -> list[str]:
         """The data of a topic's events of these names; by default stdout."""
@@ -140,7 +151,7 @@ class Project:
 
     def state(self, topic: str) -> dict[str, Any]:
         """What ``sse_topics`` says of a topic; empty where there is none."""
-        found = [json.loads(line) for line in self.run("sse_topics", topic, "--json").stdout.splitlines()]
+        found = [json.loads(line) for line in self._command("sse_topics", topic, "--json").splitlines()]
         return next((one for one in found if one["topic"] == topic), {})
 
     def close(self) -> None:
