@@ -23,7 +23,7 @@ from django_agent_sse.topics.batch import Batch
 from django_agent_sse.topics.feeds import feeds_here
 from django_agent_sse.topics.subscription import Lost, Part, Subscription
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TOPIC = "builds.42"
 
 
