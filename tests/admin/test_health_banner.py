@@ -27,7 +27,7 @@ from tests.valkeys import valkey
 MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
 DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
 REDIS = "django_agent_sse.eventlog.redis.RedisEventLog"
-PATIENCE = 20.0
+PATIENCE = 60.0
 SECRET = "password=planted-secret"
 
 

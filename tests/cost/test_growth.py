@@ -24,11 +24,12 @@ from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
 from django_agent_sse.wire.lines import LineSplitter
 from django_agent_sse.wire.log_lines import line_text
+from tests.timing import LONG
 
 from .test_expressions import check_growth
 from .worst import halves, repeated
 
-SMALL = (1_000, 10_000, 100_000)
+SMALL = (1_000, 10_000, 100_000) if LONG else (1_000, 10_000)
 OPTIONS = ClientOptions(address="full", user_agent="truncated", proxies=1)
 
 

@@ -12,7 +12,7 @@ import pytest
 from .blocks import README, blocks_of
 from .following import Project, followed
 
-PATIENCE = 30
+PATIENCE = 120
 BLOCKS = blocks_of(README)
 ROUTE, SETTINGS = (block for block in BLOCKS if block.file)
 (COMMAND,) = (block for block in BLOCKS if "sse_run" in block.text and block.language == "console")
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def test_it_streams_a_command_to_staff_and_a_page_that_is_opened_starts_nothing(project: Project) -> None:
     address = f"{project.server.url}/builds/42/log/"
-    assert httpx.get(address).status_code == 401
+    assert httpx.get(address, timeout=120).status_code == 401
     cookies = {"sessionid": project.shell.manage("shell", "--verbosity", "0", "-c", SIGN_IN).strip()}
     watching, events = threading.Event(), []
 

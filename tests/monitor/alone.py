@@ -25,7 +25,7 @@ from django_agent_sse.runtime.under_test import set_under_test
 PACKAGE = Path(__file__).resolve().parents[2] / "django_agent_sse"
 MONITOR = "django_agent_sse.contrib.monitor"
 WRITES = re.compile(r"\s*(?:INSERT INTO|UPDATE|DELETE FROM) \S+", re.IGNORECASE)
-PATIENCE = 20.0
+PATIENCE = 100.0
 written: list[str] = []
 
 

@@ -84,8 +84,8 @@ async def test_the_taker_wakes_for_a_frame_a_heartbeat_and_the_end(act: str) -> 
     await asyncio.sleep(0)
     assert not taker.done()
     buffer.put(b"x") if act == "put" else getattr(buffer, act)()
-    await asyncio.wait_for(taker, 1)
-    await asyncio.wait_for(buffer.wait(), 1)
+    await asyncio.wait_for(taker, 60)
+    await asyncio.wait_for(buffer.wait(), 60)
 
 
 async def test_a_taker_that_was_cancelled_disturbs_nobody() -> None:

@@ -22,7 +22,7 @@ from django_agent_sse.wire.event import Event
 from .reading import after, decoded, pulled, read, texts_until, waits
 
 TOPIC = "builds.42"
-PATIENCE = 20.0
+PATIENCE = 60.0
 CROSSINGS = 100_000 if "LONG_PROOFS" in os.environ else 3_000
 _T = TypeVar("_T")
 

@@ -29,7 +29,7 @@ from tests.eventlog.shared import SharedEventLog
 from .reading import read, texts_until
 from .test_feed import Watched
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from django_agent_sse.topics.feeds import feeds_here
 from django_agent_sse.topics.follower import Gap
 from django_agent_sse.topics.subscription import Part, Subscription
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TOPIC = "builds.42"
 
 

@@ -200,7 +200,7 @@ async def test_a_process_that_follows_ends_like_any_other(tmp_path: Path) -> Non
     code = """
     async def main():
         notifier.watch(event_log(), lambda heads: told.set()).add("a")
-        await asyncio.wait_for(asyncio.to_thread(told.wait), 30)
+        await asyncio.wait_for(asyncio.to_thread(told.wait), 60)
     told = threading.Event()
     asyncio.run(main())
     publish("a", "1")

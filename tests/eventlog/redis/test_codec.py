@@ -31,9 +31,9 @@ def heard(log: RedisEventLog, events: list[Event]) -> tuple[list[bytes], Page]:
     client = log.servers[0].client
     listening = client.pubsub()
     listening.subscribe(log.keys.channel(TOPIC))
-    assert listening.get_message(timeout=10) is not None
+    assert listening.get_message(timeout=60) is not None
     log.append(TOPIC, events)
-    message = listening.get_message(timeout=10, ignore_subscribe_messages=True)
+    message = listening.get_message(timeout=60, ignore_subscribe_messages=True)
     listening.close()
     assert message is not None
     return [message["data"]], log.read_after(TOPIC)

@@ -20,7 +20,7 @@ from ...faults import Proxy, proxy
 from ...services import free_port
 from ...valkeys import Valkey, valkey
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TOPIC = "builds.42"
 
 
