@@ -25,7 +25,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.functional import LazyObject
 
 PACKAGE = Path(__file__).resolve().parents[1] / "django_agent_sse"
-DOCUMENTED = {"_meta", "_default_manager", "_replace"}
+DOCUMENTED = {"_asdict", "_meta", "_default_manager", "_replace"}
 """Public, whatever they look like: Django's and Python's own documentation tells of them."""
 
 
