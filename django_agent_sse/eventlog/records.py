@@ -131,9 +131,13 @@ class TopicState:
     @classmethod
     def of(cls, head: Head, size: int, oldest_at: float, newest_at: float, nonce: str = "") -> TopicState:
         """Return the state of a topic that exists; the times are left out where it keeps no events."""
-        kept = head.top - head.floor
+        epoch, floor, top, closed = head
+        kept = top - floor
         return cls(
-            **head._asdict(),
+            epoch=epoch,
+            floor=floor,
+            top=top,
+            closed=closed,
             events=kept,
             bytes=size,
             oldest_at=oldest_at if kept else None,
