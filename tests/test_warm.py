@@ -26,6 +26,9 @@ print("é", file=sys.stderr)
 """
 
 
+LONG_WORDS = ["x" * 100_000] * 5
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Any:
     """``program(code)``: the command line of a program, and where it runs."""
@@ -41,14 +44,16 @@ def program(tmp_path: Path) -> Any:
 @pytest.mark.parametrize("module", [subprocess, warm], ids=["cold", "warm"])
 def test_a_process_has_what_it_is_given_and_nothing_else(module: Any, program: Any, tmp_path: Path) -> None:
     argv, options = program(SAYS)
-    done = module.run([*argv, "a", "b c"], input="typed", capture_output=True, text=True, start_new_session=True, **options)
+    done = module.run(
+        [*argv, "a", "b c", *LONG_WORDS], input="typed", capture_output=True, text=True, start_new_session=True, **options
+    )
     assert (done.returncode, done.stderr) == (0, "é\n")
     told = json.loads(done.stdout)
     assert told.pop("session") != os.getsid(0)
     assert told == {
         "parent": os.getpid(),
         "folder": str(tmp_path),
-        "argv": ["a", "b c"],
+        "argv": ["a", "b c", *LONG_WORDS],
         "name": "__main__",
         "has": "this",
         "not": None,

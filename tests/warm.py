@@ -21,6 +21,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ PARENT = "tests.warm_parent"
 AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_")
 """Variables that are read before any program runs: what was forked cannot read others."""
 PYTHON_PATH = "PYTHONPATH"
-MESSAGE = 1 << 20
+PID = 32
 PR_SET_CHILD_SUBREAPER = 36
 COLD = {
     "executable": None,
@@ -135,9 +136,11 @@ class _Parent:
 
     def fork(self, told: dict[str, Any], files: list[int]) -> int:
         """Have it fork a child of ours; return its process id."""
-        with self._lock, _adoption():
-            socket.send_fds(self._socket, [json.dumps(told).encode()], files)
-            return int(self._socket.recv(MESSAGE))
+        with tempfile.TemporaryFile() as order, self._lock, _adoption():  # a message has a limit, which arguments may exceed
+            order.write(json.dumps(told).encode())
+            order.flush()
+            socket.send_fds(self._socket, [b"fork"], [order.fileno(), *files])
+            return int(self._socket.recv(PID))
 
     def end(self) -> None:
         """End it, as nothing is left to fork."""

@@ -30,7 +30,7 @@ MODULES = """
     uvicorn.protocols.websockets.websockets_impl uvicorn.loops.auto httpx httpx_sse
 """
 """Modules to import; what needs settings is imported by those that have them."""
-MESSAGE = 1 << 20
+MESSAGE, MOST_FILES = 32, 64
 HIGH = 100
 """Above the numbers of files that a program is given."""
 
@@ -38,9 +38,10 @@ HIGH = 100
 def wait_for_orders(control: socket.socket) -> dict[str, Any]:
     """Fork for each order; in a child, return the order."""
     while True:
-        data, files, _, _ = socket.recv_fds(control, MESSAGE, 64)
+        data, files, _, _ = socket.recv_fds(control, MESSAGE, MOST_FILES)
         if not data:
             os._exit(0)
+        order, *files = files
         back, to = os.pipe()
         between = os.fork()
         if between == 0:
@@ -51,11 +52,13 @@ def wait_for_orders(control: socket.socket) -> dict[str, Any]:
             os.close(back)
             os.close(to)
             control.close()
-            return {**json.loads(data), "files": files}
+            with os.fdopen(order, "rb") as file:
+                file.seek(0)
+                return {**json.loads(file.read()), "files": files}
         os.close(to)
         os.waitpid(between, 0)
         pid = os.read(back, 32)
-        for number in [back, *files]:
+        for number in [back, order, *files]:
             os.close(number)
         control.send(pid)
 
