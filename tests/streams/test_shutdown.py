@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -28,8 +26,6 @@ import asyncio, os, signal, sys, threading, django
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.site.settings"
 django.setup()
 from django_agent_sse.streams import shutdown
-from tests import warm
-from tests.timing import bound
 from django_agent_sse.streams.registry import registry
 from tests.inprocess import serve
 
@@ -59,14 +55,9 @@ class Process:
     """A Python process with one open stream."""
 
     def __init__(self, script: str) -> None:
-        descriptor, name = tempfile.mkstemp(suffix=".py")
-        self.script = Path(name)
-        self.script.write_text(PREAMBLE + textwrap.dedent(script))
-        os.close(descriptor)
         self.process = warm.Popen(
-            [sys.executable, name],
+            [sys.executable, "-m", "tests.program", PREAMBLE + textwrap.dedent(script)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -107,7 +98,6 @@ def processes() -> Iterator[list[Process]]:
     for one in started:
         one.process.kill()
         one.process.wait()
-        one.script.unlink()
         one.into.close()
         one.out.close()
 

@@ -79,8 +79,8 @@ def test_the_server_killed_and_started_again_in_the_middle(page: Page, own_site:
     own_site.kill()
     expect(page.locator(".sl-connection")).to_contain_text("Reconnecting")
     own_site.start()
-    own_site.publish("killed", *(f"line {n}" for n in range(301, TOTAL + 1)), ("exit", '{"code": 0}'), close="completed")
-    is_the_log(page, own_site, "killed")
+    own_site.publish("killed", *(f"line {n}" for n in range(301, 401)), ("exit", '{"code": 0}'), close="completed")
+    is_the_log(page, own_site, "killed", 400)
 
 
 def test_a_log_that_grows_while_its_beginning_is_loaded(page: Page, site: LogSite) -> None:
