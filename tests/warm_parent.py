@@ -42,23 +42,25 @@ def wait_for_orders(control: socket.socket) -> dict[str, Any]:
         if not data:
             os._exit(0)
         order, *files = files
-        back, to = os.pipe()
+        (back, to), (waiting, go) = os.pipe(), os.pipe()
         between = os.fork()
         if between == 0:
             child = os.fork()
             if child:  # whose parent is about to end: it becomes a child of the one that asks
                 os.write(to, str(child).encode())
                 os._exit(0)
-            os.close(back)
-            os.close(to)
+            for number in (back, to, go):
+                os.close(number)
+            os.read(waiting, 1)  # its parent has ended, and it has the one that asks
+            os.close(waiting)
             control.close()
             with os.fdopen(order, "rb") as file:
                 file.seek(0)
                 return {**json.loads(file.read()), "files": files}
         os.close(to)
         os.waitpid(between, 0)
-        pid = os.read(back, 32)
-        for number in [back, order, *files]:
+        pid = os.read(back, MESSAGE)
+        for number in [back, waiting, go, order, *files]:
             os.close(number)
         control.send(pid)
 
