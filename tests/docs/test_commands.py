@@ -81,7 +81,11 @@ def test_every_long_form_is_run_by_an_environment() -> None:
             without = {words[at + 1] for at, word in enumerate(words) if word == "--deselect"}
             found = {path for word in words if word.startswith("tests/") for path in [ROOT / word, *(ROOT / word).rglob("*.py")]}
             run |= {path for path in found if path.relative_to(ROOT).as_posix() not in without}
-    long = {path for path in tests.rglob("*.py") if path != Path(__file__) and "LONG_PROOFS" in path.read_text(encoding="utf-8")}
+    long = {
+        path
+        for path in tests.rglob("test_*.py")
+        if path != Path(__file__) and re.search(r"LONG_PROOFS|^from tests\.timing import", path.read_text(encoding="utf-8"), re.M)
+    }
     long |= {
         tests / "browser/test_node.py" for path in SOURCE.glob("*.test.mjs") if "LONG_PROOFS" in path.read_text(encoding="utf-8")
     }
