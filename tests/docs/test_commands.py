@@ -143,7 +143,7 @@ def test_each_address_of_a_link_in_the_readme_is_used() -> None:
     text, _, addresses = README.read_text(encoding="utf-8").rpartition("LICENSE].\n")
     defined = set(re.findall(r"^\[([^\]]+)\]: ", addresses, re.MULTILINE))
     assert {name for name in defined if f"[{name}]" not in f"{text}[LICENSE]"} == set()
-    assert set(re.findall(r"\]\[([^\]]+)\]", text)) <= defined
+    assert set(re.findall(r'\]\[([^\]"]+)\]', text)) <= defined
 
 
 def test_the_index_has_every_page() -> None:
