@@ -42,34 +42,24 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Context": "streams.context",
-    "Ending": "streams.endings",
-    "Event": "wire",
-    "Guard": "guards",
-    "KV": "streams.kv",
-    "Router": "routing",
-    "SSEView": "views",
-    "Stream": "streams.stream",
-    "Topic": "runs.topic",
-    "aclose_topic": "topics.publish",
-    "api_key": "guards",
-    "apublish": "topics.publish",
-    "apublish_many": "topics.publish",
-    "atopic_cursor": "eventlog.cursor",
-    "close_topic": "topics.publish",
-    "event_log": "eventlog.backend",
-    "login_required": "guards",
-    "permission_required": "guards",
-    "produce": "runs.produce",
-    "publish": "topics.publish",
-    "publish_many": "topics.publish",
-    "staff_required": "guards",
-    "stream_closed": "signals",
-    "stream_opened": "signals",
-    "topic_cursor": "eventlog.cursor",
-    "topic_name": "eventlog.naming",
+_NAMES = {
+    "eventlog.backend": ("event_log",),
+    "eventlog.cursor": ("atopic_cursor", "topic_cursor"),
+    "eventlog.naming": ("topic_name",),
+    "guards": ("Guard", "api_key", "login_required", "permission_required", "staff_required"),
+    "routing": ("Router",),
+    "runs.produce": ("produce",),
+    "runs.topic": ("Topic",),
+    "signals": ("stream_closed", "stream_opened"),
+    "streams.context": ("Context",),
+    "streams.endings": ("Ending",),
+    "streams.kv": ("KV",),
+    "streams.stream": ("Stream",),
+    "topics.publish": ("aclose_topic", "apublish", "apublish_many", "close_topic", "publish", "publish_many"),
+    "views": ("SSEView",),
+    "wire": ("Event",),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "KV",

@@ -2,7 +2,7 @@
 
 Without it Django makes a thread for each request for a stream, and joins it; with it that thread is lent to the request by a pool
 of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application, on uvicorn,
-it also makes each delivery to a follower cheaper: see ``streams/direct.py``. And it turns a cancel by the server into a
+it also makes each delivery to a follower cheaper: see ``streams/fast_send.py``. And it turns a cancel by the server into a
 disconnect: on Django 5.2 the stream would run on as an orphan.
 """
 
@@ -61,7 +61,7 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
         finally:
-            if not hold.pinned:
+            if not hold.pinned:  # else the stream has it, and ends it
                 hold.end()
 
     return wrapped
@@ -71,6 +71,8 @@ async def _cancel_as_disconnect(application: Application, scope: Scope, receive:
     """Keep a cancel from Django's handler, tell it of a disconnect instead, and wait until it has cleaned up."""
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    # Django waits in receive() for a disconnect while it sends. A second reader of receive() would steal messages, so this one
+    # stands between the two and only adds the disconnect that the server did not send.
     async def receive_or_gone() -> Any:
         reading = asyncio.ensure_future(receive())
         try:

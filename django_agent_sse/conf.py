@@ -102,8 +102,7 @@ DEFAULTS: Mapping[str, Any] = {
 def rules_of(options: type) -> dict[str, Rule]:
     """Return the rules in the annotations of a class, by the names of its attributes."""
     hints = get_type_hints(options, include_extras=True)
-    found = {name: next((about for about in get_args(hint) if isinstance(about, Rule)), None) for name, hint in hints.items()}
-    return {name: rule for name, rule in found.items() if rule is not None}
+    return {name: rule for name, hint in hints.items() for rule in get_args(hint) if isinstance(rule, Rule)}
 
 
 RULES: Mapping[str, Rule] = {
@@ -125,20 +124,17 @@ def shown(value: object) -> str:
 
 def _shown(value: object, depth: int = 4) -> str:
     if isinstance(value, Mapping) and depth:
-        pairs = (f"{key!r}: {repr('***') if _is_secret(key) else _shown(found, depth - 1)}" for key, found in value.items())
+        secret = {key for key in value if any(word in str(key).lower() for word in SECRETS)}
+        pairs = (f"{key!r}: {repr('***') if key in secret else _shown(item, depth - 1)}" for key, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple | set | frozenset) and depth:
-        items = ", ".join(_shown(found, depth - 1) for found in value)
+        items = ", ".join(_shown(item, depth - 1) for item in value)
         return f"[{items}]" if isinstance(value, list) else f"({items})"
     if isinstance(value, bytes):
         return f"b{_shown(value.decode(errors='replace'))}"
     if isinstance(value, str):
         return repr(_without_secrets(value))
     return repr(value) if value is None or isinstance(value, bool | int | float) else f"<{type(value).__qualname__}>"
-
-
-def _is_secret(key: object) -> bool:
-    return any(word in str(key).lower() for word in SECRETS)
 
 
 def _without_secrets(text: str) -> str:
@@ -170,16 +166,13 @@ def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
 
 @functools.cache
 def current() -> Mapping[str, Any]:
-    """Return all values in force: the same object until the settings change.
-
-    Raises:
-        ConfigurationError: ``AGENT_SSE`` is not a dict, or holds a key that does not exist, or a value that it cannot have.
-    """
+    """Return all values in force: the same object until the settings change. ``ConfigurationError`` where they cannot be used."""
     given = getattr(settings, "AGENT_SSE", {})
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"AGENT_SSE must be a dict, not {type(given).__name__}")
     if problems := [*unknown_keys(given), *wrong_values(given).values()]:
         raise ConfigurationError("; ".join(problems))
+    # Not deeply: whoever uses EVENT_LOG and MONITOR knows what is in them, and what where a part is missing.
     return {**DEFAULTS, **_instead, **given}
 
 

@@ -27,10 +27,9 @@ class _Encoder(DjangoJSONEncoder):
         kind = type(o)
         if callable(getattr(kind, "model_dump", None)):  # a Pydantic model, known by what it can do: nothing is imported
             return o.model_dump(mode="json")
-        if dataclasses.is_dataclass(kind):
-            return {field.name: getattr(o, field.name) for field in dataclasses.fields(kind)}
-        if hasattr(kind, "__attrs_attrs__"):
-            return {field.name: getattr(o, field.name) for field in kind.__attrs_attrs__}
+        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", None)
+        if fields is not None:
+            return {field.name: getattr(o, field.name) for field in fields}
         return o.value if isinstance(o, Enum) else super().default(o)
 
 
@@ -60,6 +59,7 @@ def json_slices(text: str) -> Iterator[str]:
     if len(text) <= SLICE:
         yield json.dumps(text, ensure_ascii=False)
         return
+    # A string cut anywhere is the same string in pieces: escapes stand for single characters.
     yield '"'
     for start in range(0, len(text), SLICE):
         yield json.dumps(text[start : start + SLICE], ensure_ascii=False)[1:-1]
@@ -67,11 +67,7 @@ def json_slices(text: str) -> Iterator[str]:
 
 
 def text_of(data: object) -> str:
-    """Return the text of an event's data: text as it is, ``bytes`` as UTF-8 text, anything else as JSON (``None`` is ``null``).
-
-    Raises:
-        InvalidEvent: It has no such form.
-    """
+    """Return the text of an event's data: text as it is, ``bytes`` as UTF-8 text, anything else as JSON; ``None`` is ``null``."""
     if isinstance(data, str):
         return data
     if isinstance(data, Promise):  # a translation that waits for its language
@@ -85,11 +81,7 @@ def text_of(data: object) -> str:
 
 
 def event_of(value: object, event: str | None = None, retry: int | None = None) -> Event:
-    """Return an event made of its data, or an ``Event`` as it is.
-
-    Raises:
-        InvalidEvent: It cannot stand in an event stream.
-    """
+    """Return an event made of its data, or an ``Event`` as it is; ``InvalidEvent`` where it cannot stand in a stream."""
     if isinstance(value, Event):
         if event is not None or retry is not None:
             raise InvalidEvent("an Event carries its own event and retry; give it alone")
@@ -98,11 +90,7 @@ def event_of(value: object, event: str | None = None, retry: int | None = None) 
 
 
 def each_of(values: object, verb: str) -> Iterable[Any]:
-    """Return an iterable of values, each for one event.
-
-    Raises:
-        ArgumentInvalid: It is a single value: text would become its letters, a dict its keys.
-    """
+    """Return an iterable of values, each for one event; ``ArgumentInvalid`` for one value: text would become its letters."""
     if is_one_value(values) or not isinstance(values, Iterable):
         raise ArgumentInvalid(
             f"{verb}() takes a list, or another iterable, with one value for each event, not data of the type "
@@ -117,14 +105,10 @@ def is_one_value(value: object) -> bool:
 
 
 def only_events(events: object) -> list[Event]:
-    """Return one event, or several, as a list.
-
-    Raises:
-        ArgumentInvalid: Something is not an ``Event``.
-    """
-    found = [events] if isinstance(events, Event) else [*each_of(events, "append")]
-    if wrong := next((type(event).__name__ for event in found if not isinstance(event, Event)), None):
+    """Return one event, or several, as a list; ``ArgumentInvalid`` where something is not an ``Event``."""
+    listed = [events] if isinstance(events, Event) else [*each_of(events, "append")]
+    if wrong := next((type(event).__name__ for event in listed if not isinstance(event, Event)), None):
         raise ArgumentInvalid(
             f"an event log takes Events, not {wrong}: publish_many() makes them of values. Nothing was appended"
         )
-    return found
+    return listed

@@ -1,43 +1,6 @@
-"""One tree of errors. Everything this package raises on purpose is an ``AgentSSEError``.
+"""One tree of errors, which ``docs/reference/exceptions.rst`` draws.
 
-::
-
-    AgentSSEError
-    ├── ConfigurationError      AGENT_SSE, INSTALLED_APPS or the server is set up wrongly
-    ├── ArgumentInvalid         a function was given something of a kind that it cannot take
-    ├── RouteError              a handler, guard or option that a route cannot take
-    ├── GuardError              a guard returned neither True, False nor a response
-    ├── InvalidEvent            a value that cannot stand in an event stream
-    ├── StreamError
-    │   ├── StreamClosed        written to after the stream's end
-    │   ├── StreamOverflow      four buffers full of writes that nobody awaited
-    │   ├── TooManyThreads      more streams keep a thread for their life than may
-    │   ├── HandlerCancelled    a handler awaited something that was cancelled
-    │   ├── CodeExited          a handler, guard or callback raised SystemExit or the like
-    │   ├── FollowError         topics followed in a way that one stream cannot
-    │   ├── PositionGone        410: the client's position cannot be honoured, and no event may tell it
-    │   └── HeadersSent         a header or cookie set after the response had begun
-    ├── RequestBodyError        answered with its ``status``
-    │   ├── BodyNotJSON         400
-    │   └── BodyTooLarge        413
-    ├── QueryInvalid            400: a parameter in the query that the route cannot take
-    ├── KVError
-    │   ├── KVKeyInvalid        a namespace or key that a cache cannot hold
-    │   └── KVNotEnumerable     a cache that cannot list its keys
-    ├── RunError
-    │   ├── RunExists           another run works there
-    │   └── RunStopped          written to after it was asked to stop, or has lost its lease
-    └── EventLogError
-        ├── TopicNameInvalid    a name that no topic can have
-        ├── TopicClosed         appended to after its end
-        ├── PositionConflict    somebody else appended first
-        ├── LeaseHeld           another one holds the topic's lease
-        ├── LeaseLost           appended, renewed or closed under a lease that is no longer held
-        ├── EventTooLarge       larger than the log takes
-        ├── TransactionRefused  asked to leave a transaction that cannot be left
-        ├── AsyncRequired       a plain verb under a running event loop; the message names its twin
-        └── EventLogUnavailable the log cannot be reached; nothing was appended
-            └── EventUnreadable something else has written to the log's store
+Everything this package raises on purpose is an ``AgentSSEError``. Those that a client is answered with have a ``status``.
 """
 
 from __future__ import annotations

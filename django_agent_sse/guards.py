@@ -104,21 +104,19 @@ def api_key(keys: str | Iterable[str] | Mapping[str, object] | KeyLookup, *, hea
 
 
 def check_guards(guards: Iterable[object]) -> tuple[Guard, ...]:
-    """Return the guards of a route, checked while its URLconf is imported.
+    """Return the guards of a route, checked while its URLconf is imported; ``RouteError`` where one is not ``async (c)``."""
+    return tuple(_checked(guard) for guard in as_tuple("guards", guards))
 
-    Raises:
-        RouteError: Something in ``guards`` is not ``async (c)``.
-    """
-    if callable(guards) or isinstance(guards, (str, Mapping)) or not isinstance(guards, Iterable):
-        raise RouteError(f"guards={_name(guards)}: guards are given as a list: guards=[{_name(guards)}]")
-    return tuple(_checked(guard) for guard in guards)
+
+def as_tuple(what: str, given: Any) -> tuple[Any, ...]:
+    """Return guards or middleware as a tuple; ``RouteError`` for one of them, or for text, which would be a list of letters."""
+    if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
+        raise RouteError(f"{what} must be given as a list: {what}=[{name_of(given)}]")
+    return tuple(given)
 
 
 async def run_guards(guards: Iterable[Guard], c: Context) -> HttpResponseBase | None:
-    """Ask the guards in order until one refuses.
-
-    Returns:
-        The refusal to send, or ``None``: every guard let the request through.
+    """Ask the guards in order until one refuses, and return the refusal; ``None`` where every guard let the request through.
 
     Raises:
         GuardError: A guard returned something else than ``True``, ``False`` or a response. The request is refused.
@@ -131,23 +129,19 @@ async def run_guards(guards: Iterable[Guard], c: Context) -> HttpResponseBase | 
             return forbidden(c, "forbidden")
         if isinstance(verdict, HttpResponseBase):
             return verdict
-        raise GuardError(_bad_verdict(guard, verdict))
+        if verdict is None:
+            fault = (
+                "None, and a forgotten return must not open a door: return True to let the request through, False for 403, or a "
+                "response such as c.json(…, status=401)"
+            )
+        else:
+            fault = f"{type(verdict).__name__}; return True, False or a response (bool(…) makes one of a value)"
+        raise GuardError(f"guard {name_of(guard)} returned {fault}")
     return None
 
 
-def _bad_verdict(guard: object, verdict: object) -> str:
-    if verdict is None:
-        return (
-            f"guard {_name(guard)} returned None, and a forgotten return must not open a door: "
-            "return True to let the request through, False for 403, or a response such as c.json(…, status=401)"
-        )
-    return (
-        f"guard {_name(guard)} returned {type(verdict).__name__}; return True, False or a response (bool(…) makes one of a value)"
-    )
-
-
 def _checked(guard: object) -> Guard:
-    name = _name(guard)
+    name = name_of(guard)
     if guard is permission_required or guard is api_key:
         raise RouteError(f"{name} makes a guard: call it, as in guards=[{name}(…)]")
     if isinstance(guard, type):
@@ -156,8 +150,9 @@ def _checked(guard: object) -> Guard:
         )
     if not callable(guard):
         raise RouteError(f"{name} cannot be called; a guard is async (c) -> True | False | response")
-    if _module(guard).startswith("django.") and not _is_async(guard):
-        raise RouteError(f"{name} is a view decorator of Django ({_module(guard)}); take the guard of django_agent_sse.guards")
+    module = str(getattr(guard, "__module__", ""))
+    if module.startswith("django.") and not _is_async(guard):
+        raise RouteError(f"{name} is a view decorator of Django ({module}); take the guard of django_agent_sse.guards")
     if inspect.isasyncgenfunction(guard) or not _is_async(guard):
         raise RouteError(
             f"guard {name} is not async; write async def {getattr(guard, '__name__', 'guard')}(c) and return True or False"
@@ -197,11 +192,12 @@ def _comparison(keys: str | Iterable[str] | Mapping[str, object]) -> Callable[[s
 
     async def lookup(key: str) -> object:
         sent = _digest(key)
-        found: object = None
+        # All of them are compared, also after one that fits: the time tells nothing about which key it was.
+        known_owner: object = None
         for digest, owner in known:
             if compare_digest(sent, digest):
-                found = owner
-        return found
+                known_owner = owner
+        return known_owner
 
     return lookup
 
@@ -247,12 +243,9 @@ def _is_async(function: Any) -> bool:
     return iscoroutinefunction(function) or iscoroutinefunction(function.__call__)
 
 
-def _module(guard: object) -> str:
-    return str(getattr(guard, "__module__", ""))
-
-
-def _name(guard: object) -> str:
-    return str(getattr(guard, "__qualname__", None) or repr(guard))
+def name_of(entry: object) -> str:
+    """Return what an error calls a guard or a middleware."""
+    return str(getattr(entry, "__qualname__", None) or repr(entry))
 
 
 def named(guard: Guard, name: str) -> Guard:

@@ -20,10 +20,10 @@ from .eventlog.records import Page
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
 from .streams.context import Context
 from .streams.error_responses import error_body
+from .streams.handlers import TopicNames, set_signature
 from .streams.stream import Stream
-from .streams.topic_handler import TopicNames, taking
 from .streams.topic_source import Map
-from .views import SSEView
+from .views import UNREADABLE, SSEView
 from .wire import Event
 from .wire.log_lines import LINE_EVENTS, line_label
 
@@ -35,11 +35,11 @@ MAX_COUNT = 5000
 COUNT = 1000
 HEAD = 4_096
 """Bytes of a line in which its level is looked for."""
-UNREADABLE = "the event log cannot be read now"
-"""All that a client is told: the reason, which may name addresses, is in the project's log."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
+_FRAME_HEAD = re.compile(rb"(?::[^\n]*\n)*(?:event: ([^\n]*)\n)?(?:retry: [0-9]+\n)?data: ")
+"""How a frame of our own begins: comments before it, and its fields in the order of `wire.encoder`."""
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
@@ -65,12 +65,7 @@ class RawView(SSEView):
 def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
     """Return what serves a log, by the last part of the path: a handler for the stream, and two views.
 
-    Args:
-        topic: Which log.
-        show: Called with each event, returns the one that is sent for it, or ``None`` for nothing.
-
-    Raises:
-        RouteError: ``topic`` is neither a name nor such a function.
+    ``show`` is called with each event and returns the one that is sent for it, or ``None`` for nothing.
     """
     name_of, fields = _named(topic)
 
@@ -88,9 +83,9 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
         vars(handler)["login_required"] = public
     called = f"router.log({topic!r})" if isinstance(topic, str) else f"router.log({getattr(topic, '__qualname__', topic)})"
     return {
-        "": taking(log, fields, "c", "stream", called=called),
-        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c", called=called))}),
-        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream", called=called))}),
+        "": set_signature(log, fields, "c", "stream", called=called),
+        "range": type("log_range", (RangeView,), {"handle": staticmethod(set_signature(part, fields, "c", called=called))}),
+        "raw": type("log_raw", (RawView,), {"handle": staticmethod(set_signature(raw, fields, "c", "stream", called=called))}),
     }
 
 
@@ -111,7 +106,7 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
         raise RouteError(f"log(): the topic is a name such as 'builds.{{id}}', or `async def topic(c, …)`, not {topic!r}")
     _, *fields = inspect.signature(topic).parameters
 
-    async def told_by(c: Context, **values: object) -> str:
+    async def returned_name(c: Context, **values: object) -> str:
         name: object = await topic(c, **values)
         if not isinstance(name, str):
             raise RouteError(
@@ -119,7 +114,7 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
             )
         return name
 
-    return told_by, fields
+    return returned_name, fields
 
 
 # A part
@@ -206,6 +201,7 @@ def _flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
 
 async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
     """Yield the events that a topic holds now, and end there."""
+    # The end is fixed at the beginning: a log that grows as fast as it is read would never end. Nor does one that begins anew.
     page = await log.aread_after(topic)
     epoch, top = page.epoch, page.top
     while page.records and page.epoch == epoch:
@@ -218,32 +214,31 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Yield the lines in the frames of our own stream. The id of a frame is its last line, and a blank line ends it."""
+    # The stream is read as it was encoded, once for all its readers: making Events of it again would cost each reader anew.
     rest = b""
     async for chunk in frames:
         if len(chunk) > SLICE:
             await asyncio.sleep(0)
         *whole, rest = (rest + chunk).split(b"\n\n")
         ready: list[bytes] = []
-        for found in whole:
-            place = found.find(b"data: ") if found.startswith(b"data: ") else found.find(b"\ndata: ") + 1
-            name = next(
-                (line[len("event: ") :].decode() for line in found[:place].split(b"\n") if line.startswith(b"event: ")), None
-            )
-            if not found.startswith(b"data: ", place) or name not in LINE_EVENTS:
+        for frame in whole:
+            head = _FRAME_HEAD.match(frame)
+            name = head[1].decode() if head is not None and head[1] is not None else None
+            if head is None or name not in LINE_EVENTS:
                 continue
-            start = place + len("data: ")
-            last = found.rfind(b"\n") + 1
-            stop = last - 1 if found.startswith(b"id: ", last) else len(found)
-            label = line_label(name, found[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
-            if len(found) <= SLICE:
-                ready += (label, found[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
+            start = head.end()
+            last = frame.rfind(b"\n") + 1
+            stop = last - 1 if frame.startswith(b"id: ", last) else len(frame)
+            label = line_label(name, frame[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
+            if len(frame) <= SLICE:
+                ready += (label, frame[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
                 continue
             yield b"".join([*ready, label])
             ready = [b"\n"]
             while start < stop:  # a long one in steps, between which others have their turn
-                end = found.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
+                end = frame.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
                 end = start + SLICE if end < 0 else end
-                yield found[start:end].replace(b"\ndata: ", b"\n")
+                yield frame[start:end].replace(b"\ndata: ", b"\n")
                 start = end
                 await asyncio.sleep(0)
         if ready:

@@ -98,6 +98,7 @@ def _last_page(log: EventLog, topic: str, count: int) -> Page:
 
 def _last_lines(events: Iterable[Event], count: int) -> list[str]:
     """Return the last lines, in their order, of events that come newest first."""
+    # Backwards, and no further than there is room: an event may hold a million lines of which a hundred are shown.
     lines: list[str] = []
     room = TEXT_CHARACTERS
     for event in filter(is_line, events):

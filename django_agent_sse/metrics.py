@@ -6,13 +6,13 @@ address. Nothing is counted for metrics alone: each call reads what streams hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
 from .streams.counters import DURATIONS
-from .streams.snapshot import RouteCounts, Snapshot, Snapshots
+from .streams.snapshot import Snapshot, Snapshots
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
 Labels: TypeAlias = tuple[str, ...]
@@ -50,35 +50,42 @@ class Family:
     samples: Mapping[Labels, float | Durations]
 
 
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """How a metric is read from the counts of a route: a number, or numbers by one more label."""
-
-    name: str
-    kind: Kind
-    help: str
-    read: Callable[[RouteCounts], float | Durations | Mapping[str, int]]
-    label: str = ""
+_Read: TypeAlias = Callable[[Snapshot], Iterable[tuple[Labels, float | Durations]]]
 
 
-def _durations(counts: RouteCounts) -> Durations:
-    each = counts.durations or (0,) * (len(DURATIONS) + 1)
+def _by_route(name: str) -> _Read:
+    return lambda snapshot: [((route,), getattr(counts, name)) for route, counts in snapshot.routes.items()]
+
+
+def _by_word(name: str) -> _Read:
+    return lambda snapshot: [
+        ((route, word), number) for route, counts in snapshot.routes.items() for word, number in getattr(counts, name).items()
+    ]
+
+
+def _durations(snapshot: Snapshot) -> Iterator[tuple[Labels, Durations]]:
     bounds = [*(f"{bound}.0" for bound in DURATIONS), "+Inf"]
-    return Durations(buckets=tuple(zip(bounds, accumulate(each), strict=True)), total=counts.seconds)
+    for route, counts in snapshot.routes.items():
+        each = accumulate(counts.durations or (0,) * len(bounds))
+        yield (route,), Durations(buckets=tuple(zip(bounds, each, strict=True)), total=counts.seconds)
 
 
-_FAMILIES = (
-    _Counted("streams_open", "gauge", "Streams whose response is under way.", lambda counts: counts.open),
-    _Counted("streams_slow", "gauge", "Open streams whose client takes nothing.", lambda counts: counts.slow),
-    _Counted("streams_starting", "gauge", "Requests whose stream has not begun.", lambda counts: counts.starting),
-    _Counted("streams_lingering", "gauge", "Handlers that go on without their client.", lambda counts: counts.lingering),
-    _Counted("streams_opened", "counter", "Streams that have begun.", lambda counts: counts.opened),
-    _Counted("streams_closed", "counter", "Streams that are over, by how they ended.", lambda counts: counts.endings, "ending"),
-    _Counted("requests_refused", "counter", "Requests that got no stream, by why.", lambda counts: counts.refused, "reason"),
-    _Counted("events_sent", "counter", "Events sent to clients.", lambda counts: counts.events),
-    _Counted("bytes_sent", "counter", "Bytes sent to clients.", lambda counts: counts.bytes),
-    _Counted("stream_duration_seconds", "histogram", "How long streams were open that are over.", _durations),
+_PROBLEM = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
+_FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
+    ("streams_open", "gauge", "Streams whose response is under way.", ("route",), _by_route("open")),
+    ("streams_slow", "gauge", "Open streams whose client takes nothing.", ("route",), _by_route("slow")),
+    ("streams_starting", "gauge", "Requests whose stream has not begun.", ("route",), _by_route("starting")),
+    ("streams_lingering", "gauge", "Handlers that go on without their client.", ("route",), _by_route("lingering")),
+    ("streams_opened", "counter", "Streams that have begun.", ("route",), _by_route("opened")),
+    ("streams_closed", "counter", "Streams that are over, by how they ended.", ("route", "ending"), _by_word("endings")),
+    ("requests_refused", "counter", "Requests that got no stream, by why.", ("route", "reason"), _by_word("refused")),
+    ("events_sent", "counter", "Events sent to clients.", ("route",), _by_route("events")),
+    ("bytes_sent", "counter", "Bytes sent to clients.", ("route",), _by_route("bytes")),
+    ("stream_duration_seconds", "histogram", "How long streams were open that are over.", ("route",), _durations),
+    ("draining", "gauge", "1 while no new streams are taken.", (), lambda snapshot: [((), int(snapshot.draining))]),
+    ("problem", "gauge", _PROBLEM, ("problem",), lambda snapshot: [((problem,), 1) for problem in snapshot.problems]),
 )
+"""The name, kind and help of each metric, its labels, and how it is read."""
 
 
 def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = False) -> list[Family]:
@@ -89,37 +96,15 @@ def families(snapshots: Iterable[Snapshot] | None = None, *, by_process: bool = 
         by_process: Put a label ``process``, ``host:pid``, first. Numbers of several processes need it to be right.
     """
     these = [_snapshots.snapshot()] if snapshots is None else [*snapshots]
-    first = ("process",) if by_process else ()
     metrics = []
-    for counted in _FAMILIES:
+    for name, kind, about, labels, read in _FAMILIES:
         samples: dict[Labels, float | Durations] = {}
         for snapshot in these:
-            for route, counts in snapshot.routes.items():
-                where = (*((snapshot.process.name,) if by_process else ()), route)
-                value = counted.read(counts)
-                if isinstance(value, Mapping):
-                    samples |= {(*where, word): number for word, number in value.items()}
-                else:
-                    samples[where] = value
-        labels = (*first, "route", *([counted.label] if counted.label else []))
-        metrics.append(Family(name=counted.name, kind=counted.kind, help=counted.help, labels=labels, samples=samples))
-    return [*metrics, *_of_processes(these, by_process)]
-
-
-def _of_processes(snapshots: list[Snapshot], by_process: bool) -> list[Family]:
-    """Return the metrics of processes, not of routes."""
-    first: Labels = ("process",) if by_process else ()
-    draining: dict[Labels, float | Durations] = {}
-    problems: dict[Labels, float | Durations] = {}
-    for snapshot in snapshots:
-        where = (snapshot.process.name,) if by_process else ()
-        draining[where] = int(snapshot.draining)
-        problems |= {(*where, problem): 1 for problem in snapshot.problems}
-    about = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
-    return [
-        Family(name="draining", kind="gauge", help="1 while no new streams are taken.", labels=first, samples=draining),
-        Family(name="problem", kind="gauge", help=about, labels=(*first, "problem"), samples=problems),
-    ]
+            process = (snapshot.process.name,) if by_process else ()
+            samples |= {(*process, *values): value for values, value in read(snapshot)}
+        names = ("process", *labels) if by_process else labels
+        metrics.append(Family(name=name, kind=kind, help=about, labels=names, samples=samples))
+    return metrics
 
 
 _snapshots = Snapshots()

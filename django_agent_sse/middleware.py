@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from .exceptions import RouteError
+from .guards import name_of
 from .streams.error_responses import answering, as_async, exception_hooks
 
 GetResponse: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -37,19 +38,15 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
         get_response: Answers a request. It may raise: ``process_exception`` sees it, then it becomes Django's error response.
         middleware: Classes, factories or dotted paths, as in ``MIDDLEWARE``.
 
-    Returns:
-        ``get_response`` itself when there is no middleware, so that its exceptions reach Django's own handler.
-
     Raises:
         RouteError: Something in ``middleware`` cannot be imported or is not a middleware.
     """
-    if isinstance(middleware, str) or callable(middleware):
-        raise RouteError(f"middleware={_name(middleware)}: middleware is given as a list: middleware=[{_name(middleware)}]")
-    if not middleware:
+    if not middleware:  # its exceptions reach Django's own handler
         return get_response
     view = _View(get_response)
     handler: Callable[[HttpRequest], Any] = answering(view.respond)
     is_async = True
+    # From the inside out, as Django does: each factory gets what is below it, adapted to how it runs.
     for entry in reversed(middleware):
         factory = _factory(entry)
         wants_async = _wants_async(factory, is_async)
@@ -57,14 +54,24 @@ def build_chain(get_response: GetResponse, middleware: Sequence[Middleware]) -> 
         try:
             layer = factory(below)
         except MiddlewareNotUsed as reason:
-            logger.debug("%s is not used: %s", _name(entry), reason)
+            logger.debug("%s is not used: %s", name_of(entry), reason)
             continue
         if not callable(layer):
-            raise RouteError(f"middleware {_name(entry)} made {layer!r} instead of something that answers a request")
+            raise RouteError(f"middleware {name_of(entry)} made {layer!r} instead of something that answers a request")
         view.add(layer)
         handler, is_async = answering(layer), wants_async
     top = handler if is_async else sync_to_async(handler)
-    return _checking(top, ", ".join(_name(entry) for entry in middleware))
+    names = ", ".join(map(name_of, middleware))
+
+    async def chain(request: HttpRequest) -> HttpResponseBase:
+        response = await top(request)
+        if not isinstance(response, HttpResponseBase):
+            raise RouteError(
+                f"the route's middleware ({names}) answered with {response!r}; each must return the response it got, or its own"
+            )
+        return response
+
+    return chain
 
 
 class _View:
@@ -86,32 +93,31 @@ class _View:
             self._exception_hooks.append(as_async(hook))
 
     async def respond(self, request: HttpRequest) -> HttpResponseBase:
-        response = await self._ask_view_hooks(request)
+        response: Any = await self._ask_view_hooks(request)
         if response is None:
             response = await self._or_handled(request, self._get_response(request))
         if callable(getattr(response, "render", None)):
-            response = await self._rendered(request, response)
-        return response
+            for hook in self._template_hooks:
+                response = await hook(request, response)
+                if response is None:
+                    raise RouteError("a process_template_response of the route's middleware returned None; return the response")
+            response = await self._or_handled(request, as_async(response.render)())
+        return cast(HttpResponseBase, response)
 
     async def _ask_view_hooks(self, request: HttpRequest) -> HttpResponseBase | None:
         match = request.resolver_match
         view, args, kwargs = (match.func, match.args, match.kwargs) if match else (self._get_response, (), {})
+        # Hooks are told of the URLconf's view, not of this chain: CSRF and the like look at its attributes.
         for hook in self._view_hooks:
             if response := await hook(request, view, args, kwargs):
                 return cast(HttpResponseBase, response)
         return None
 
-    async def _rendered(self, request: HttpRequest, response: Any) -> HttpResponseBase:
-        for hook in self._template_hooks:
-            response = await hook(request, response)
-            if response is None:
-                raise RouteError("a process_template_response of the route's middleware returned None; return the response")
-        return await self._or_handled(request, as_async(response.render)())
-
     async def _or_handled(self, request: HttpRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         try:
             return await answer
         except Exception as error:
+            # The project's hooks too: Django would call them for an exception of the view, and this chain makes a response of it.
             for hook in (*self._exception_hooks, *exception_hooks(tuple(settings.MIDDLEWARE))):
                 if response := await hook(request, error):
                     return cast(HttpResponseBase, response)
@@ -126,10 +132,10 @@ def _factory(entry: Middleware) -> Callable[..., Any]:
         except ImportError as error:
             raise RouteError(f"middleware {entry!r} cannot be imported: {error}") from error
     if not callable(factory):
-        raise RouteError(f"middleware {_name(entry)} is not a middleware class, factory or dotted path")
+        raise RouteError(f"middleware {name_of(entry)} is not a middleware class, factory or dotted path")
     if iscoroutinefunction(factory):
         raise RouteError(
-            f"{_name(entry)} is an async function; a guard goes into guards=[…], a middleware factory is a plain function"
+            f"{name_of(entry)} is an async function; a guard goes into guards=[…], a middleware factory is a plain function"
         )
     return cast("Callable[..., Any]", factory)
 
@@ -139,22 +145,6 @@ def _wants_async(factory: object, below_is_async: bool) -> bool:
     can_sync, can_async = getattr(factory, "sync_capable", True), getattr(factory, "async_capable", False)
     if not can_sync and not can_async:
         raise RouteError(
-            f"middleware {_name(factory)} sets both sync_capable and async_capable to False: one of them must be True"
+            f"middleware {name_of(factory)} sets both sync_capable and async_capable to False: one of them must be True"
         )
     return can_async if below_is_async or not can_sync else False
-
-
-def _checking(top: Callable[[HttpRequest], Awaitable[Any]], names: str) -> GetResponse:
-    async def chain(request: HttpRequest) -> HttpResponseBase:
-        response = await top(request)
-        if not isinstance(response, HttpResponseBase):
-            raise RouteError(
-                f"the route's middleware ({names}) answered with {response!r}; each must return the response it got, or its own"
-            )
-        return response
-
-    return chain
-
-
-def _name(entry: object) -> str:
-    return str(getattr(entry, "__qualname__", None) or repr(entry))

@@ -6,23 +6,22 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Concatenate, TypeAlias, TypeVar, Unpack, overload
 
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
-from .guards import Guard
+from .guards import Guard, as_tuple
 from .logs import LogTopicName, log_views, part_of_log
 from .streams.context import Context
-from .streams.handlers import HandlerSignature
+from .streams.handlers import HandlerSignature, topic_handler
 from .streams.options import StreamKeywords, check_names
 from .streams.reporting import OnError
 from .streams.stream import Stream
-from .streams.topic_handler import topic_handler
 from .streams.topic_source import Filter, Map
 from .topics.follower import Start
-from .views import UNSET, SSEView, as_tuple
+from .views import UNSET, SSEView
 
 _Items: TypeAlias = AsyncIterator[object] | Iterator[object]
 Made: TypeAlias = Callable[[Stream], Awaitable[object] | _Items] | _Items | HttpResponseBase
@@ -34,7 +33,6 @@ RouteHandler: TypeAlias = (
 )
 """What ``router.sse()`` serves: ``async (c, stream, …)``; a factory or a generator ``(c, …)``; a view."""
 H = TypeVar("H", bound=RouteHandler)
-Pattern = URLPattern | URLResolver
 
 
 class RouteKeywords(StreamKeywords, total=False):
@@ -46,15 +44,6 @@ class RouteKeywords(StreamKeywords, total=False):
     csrf_exempt: bool
     on_error: OnError | None
 
-
-class HandlerDecorator(Protocol):
-    """What ``router.sse(path, …)`` is: it returns the handler unchanged."""
-
-    def __call__(self, handler: H, /) -> H:
-        """Serve ``handler``."""
-
-
-_ROUTE_ONLY = RouteKeywords.__annotations__.keys() - StreamKeywords.__annotations__.keys()
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 _COLON_PARAMETER = re.compile(r"(?:^|/):(\w+)")
@@ -91,6 +80,7 @@ class _Route:
     def pattern(self, router: _Defaults) -> URLPattern:
         """Return the URL pattern. The route's options hold before its view's, and those before the router's."""
         view, own = self.view, self.own
+        # A router's options are defaults: what the view's class says is nearer to the stream.
         options = {name: value for name, value in router.options.items() if getattr(view, name) is UNSET}
         on_error = own.on_error or (router.on_error if view.on_error is None else None)
         about = {"methods": self.methods, "on_error": on_error, "csrf_exempt": self.csrf_exempt or None}
@@ -134,7 +124,7 @@ class Router:
         self._entries: list[_Route | tuple[str, Router]] = []
 
     @overload
-    def sse(self, path: str, *, name: str | None = None, **options: Unpack[RouteKeywords]) -> HandlerDecorator: ...
+    def sse(self, path: str, *, name: str | None = None, **options: Unpack[RouteKeywords]) -> Callable[[H], H]: ...
     @overload
     def sse(
         self,
@@ -178,13 +168,19 @@ class Router:
         path = _checked_path(path)
 
         def add(handler: Any, *positional_guards: Any) -> Any:
+            view = handler if isinstance(handler, type) and issubclass(handler, SSEView) else _view_of(handler)
             own = _Defaults(
                 guards=(*positional_guards, *as_tuple("guards", guards)),
                 middleware=as_tuple("middleware", middleware),
                 on_error=on_error,
                 options=options,
             )
-            self._add(path, handler, own, name=name, methods=methods, csrf_exempt=csrf_exempt)
+            called = name or _name_of(handler)
+            route = _Route(path=path, name=called, view=view, methods=methods, csrf_exempt=csrf_exempt, own=own)
+            pattern = route.pattern(self._defaults)  # whatever is wrong is said here, where the route is written
+            if not isinstance(handler, type):
+                HandlerSignature(handler).check_early(frozenset(pattern.pattern.converters))
+            self._entries.append(route)
             return handler
 
         if not guards_and_handler:
@@ -217,7 +213,6 @@ class Router:
         Raises:
             RouteError: At import, for what a route cannot take.
         """
-        check_names({key: value for key, value in about.items() if key not in _ROUTE_ONLY})
         handler = topic_handler(topics, start, filter, map, offsets)
         self.sse(path, handler, name=name or self._free_name(_NOT_IN_NAMES.sub("-", topics[0]).strip("-") or "topic"), **about)
 
@@ -237,7 +232,6 @@ class Router:
         Raises:
             RouteError: At import, for what a route cannot take.
         """
-        check_names({key: value for key, value in about.items() if key not in _ROUTE_ONLY})
         name = name or self._free_name("log")
         for part, view in log_views(topic).items():
             options: RouteKeywords = {**about, "control_events": False} if part == "raw" else about
@@ -270,27 +264,15 @@ class Router:
         return self._named(_Defaults())
 
     def _named(self, outer: _Defaults) -> Any:
-        patterns = self._patterns(outer)
-        return (patterns, self.app_name) if self.app_name else patterns
-
-    def _patterns(self, outer: _Defaults) -> list[Pattern]:
         defaults = self._defaults.over(outer)
-        patterns: list[Pattern] = []
+        patterns: list[URLPattern | URLResolver] = []
         for entry in self._entries:
             if isinstance(entry, _Route):
                 patterns.append(entry.pattern(defaults))
             else:
                 prefix, other = entry
                 patterns.append(path(prefix, include(other._named(defaults))))
-        return patterns
-
-    def _add(self, path: str, handler: Any, own: _Defaults, *, name: str | None, **about: Any) -> None:
-        view = handler if isinstance(handler, type) and issubclass(handler, SSEView) else _view_of(handler)
-        route = _Route(path=path, name=name or _name_of(handler), view=view, own=own, **about)
-        pattern = route.pattern(self._defaults)  # whatever is wrong is said here, where the route is written
-        if not isinstance(handler, type):
-            HandlerSignature(handler).check_early(frozenset(pattern.pattern.converters))
-        self._entries.append(route)
+        return (patterns, self.app_name) if self.app_name else patterns
 
 
 def _view_of(handler: Any) -> type[SSEView]:
@@ -307,6 +289,6 @@ def _name_of(handler: Any) -> str:
 def _checked_path(route: str) -> str:
     if not isinstance(route, str):
         raise RouteError(f"a route's path is text, as for Django's path(), not {route!r}; write @router.sse(\"path/\")")
-    if found := _COLON_PARAMETER.search(route):
-        raise RouteError(f"{route!r}: Django writes <{found[1]}> or <int:{found[1]}> where other frameworks write :{found[1]}")
+    if match := _COLON_PARAMETER.search(route):
+        raise RouteError(f"{route!r}: Django writes <{match[1]}> or <int:{match[1]}> where other frameworks write :{match[1]}")
     return route.removeprefix("/")

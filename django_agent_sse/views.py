@@ -7,13 +7,14 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
@@ -33,20 +34,18 @@ from .exceptions import (
     TooManyThreads,
     TopicNameInvalid,
 )
-from .guards import Guard, check_guards, login_required, run_guards
+from .guards import Guard, as_tuple, check_guards, login_required, run_guards
 from .middleware import build_chain
 from .runtime.safe_text import printable
-from .streams.containment import contained, ends_process
+from .streams.callbacks import contained, ends_process
 from .streams.context import Context
 from .streams.counters import Refusal, counters
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions, Switch, SwitchOrNone
-from .streams.reconnection import ErrorStreak
 from .streams.registry import registry
-from .streams.reporting import OnError
-from .streams.response import CONTENT_TYPE, SSEResponse, ended_response, head_response, names_event_stream, overloaded_response
-from .streams.session_tag import SESSION_HEADER, session_tag
+from .streams.reporting import ErrorStreak, OnError
+from .streams.response import SSEResponse, add_session_tag, ended_response, head_response, names_event_stream, overloaded_response
 from .streams.stream import Stream
 from .streams.supervisor import Supervisor
 from .streams.transport import Transport
@@ -55,6 +54,8 @@ logger = logging.getLogger("django_agent_sse.stream")
 
 NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
 """Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
+UNREADABLE = "the event log cannot be read now"
+"""All that a client is told: the reason, which may name addresses, is in the project's log."""
 
 
 class _Unset:
@@ -65,13 +66,6 @@ class _Unset:
 
 
 UNSET: Any = _Unset()
-
-
-class _EveryAlias(set[str]):
-    """Contains every database alias: an async view cannot run under ``ATOMIC_REQUESTS``."""
-
-    def __contains__(self, alias: object) -> bool:
-        return True
 
 
 class SSEView(View):
@@ -138,7 +132,8 @@ class SSEView(View):
         if endpoint.csrf_exempt:
             view.csrf_exempt = True  # type: ignore[attr-defined]
         view.login_required = False  # type: ignore[attr-defined]  # asked here: an EventSource cannot use a redirect to a login page
-        view._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+        for alias in connections:  # Django refuses async views under ATOMIC_REQUESTS
+            transaction.non_atomic_requests(using=alias)(view)
         return view
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
@@ -166,7 +161,7 @@ class RouteEndpoint:
             self.shape.check_early(frozenset())
         self.methods = _checked_methods(view.methods)
         self.csrf_exempt = view.csrf_exempt
-        self.guards = check_guards(as_tuple("guards", view.guards))
+        self.guards = check_guards(view.guards)
         self.streak = ErrorStreak()
         self._public = getattr(handle, "login_required", getattr(view.dispatch, "login_required", True)) is False
         self._middleware = as_tuple("middleware", view.middleware)
@@ -186,7 +181,7 @@ class RouteEndpoint:
 
     async def answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         """Answer one request: middleware, guards, and then the stream."""
-        if not isinstance(request, ASGIRequest):
+        if not isinstance(request, ASGIRequest):  # under WSGI nobody would tell of a disconnect, and each stream takes a worker
             return wsgi_response(request)
         if not self._middleware:
             try:
@@ -195,6 +190,7 @@ class RouteEndpoint:
                 if wants_html(request) or settings.DEBUG_PROPAGATE_EXCEPTIONS:
                     raise
                 return await answer_error(request, error)
+        # The chain is built once for the route and hands on a request alone, so the request carries what belongs to this call.
         request.sse_call = (view, kwargs)  # type: ignore[attr-defined]
         return await self._chain(request)
 
@@ -222,8 +218,7 @@ class RouteEndpoint:
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
             logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
             raise Http404(str(error)) from error
-        if response.headers.get("Content-Type") == CONTENT_TYPE:
-            response.headers[SESSION_HEADER] = session_tag(c)
+        add_session_tag(response, c)
         c.apply_headers(response)
         return response
 
@@ -233,13 +228,14 @@ class RouteEndpoint:
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
             guards = (login_required, *guards)
+        # The order is the contract: who may not see the stream learns nothing of it, neither by HEAD nor by whether it has ended.
         refusal = await run_guards(guards, c)
         if refusal is not None:
             counters.refused(c.route, Refusal.GUARD)
             return refusal
         if request.method == "HEAD":
             return view._wrap_response(head_response())
-        if c.ended:
+        if c.ended:  # 204: the client came back after the last event, and only that stops an EventSource for good
             return ended_response()
         control = names_event_stream(c) if options.control_events is None else options.control_events
         if registry.draining and not view.serves_drained:
@@ -247,7 +243,7 @@ class RouteEndpoint:
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
-        supervisor = Supervisor(c, options, control=control, streak=self.streak, on_error=view.on_error)
+        supervisor = Supervisor(c, options, self.streak, control, view.on_error)
         opened = await self._open(supervisor, handler, c, control)
         if isinstance(opened, Transport):
             return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))
@@ -265,7 +261,7 @@ class RouteEndpoint:
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
             outage.failed(error, ())
-            return self._overloaded(c.route, control, "the event log cannot be read now")
+            return self._overloaded(c.route, control, UNREADABLE)
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)
             raise
@@ -276,18 +272,6 @@ class RouteEndpoint:
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
         counters.refused(route, Refusal.OVERLOADED)
         return overloaded_response(control, reason)
-
-
-def as_tuple(what: str, given: Any) -> tuple[Any, ...]:
-    """Return guards or middleware as a tuple.
-
-    Raises:
-        RouteError: One of them was given instead of a list, or text, which would be a list of letters.
-    """
-    if isinstance(given, str | bytes | Mapping) or callable(given) or not isinstance(given, Iterable):
-        shown = getattr(given, "__name__", None) or repr(given)
-        raise RouteError(f"{what} must be given as a list: {what}=[{shown}]")
-    return tuple(given)
 
 
 def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
@@ -305,5 +289,5 @@ def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
         return False
     from django.contrib.auth.middleware import LoginRequiredMiddleware  # imports the models of an app that not all have
 
-    classes = (import_string(one) if isinstance(one, str) else one for one in middleware)
-    return any(isinstance(one, type) and issubclass(one, LoginRequiredMiddleware) for one in classes)
+    factories = (import_string(entry) if isinstance(entry, str) else entry for entry in middleware)
+    return any(isinstance(factory, type) and issubclass(factory, LoginRequiredMiddleware) for factory in factories)

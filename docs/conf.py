@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 import django_agent_sse
 from django_agent_sse import logs
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reconnection, transport
+from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reporting, transport
 from django_agent_sse.wire import MAX_RETRY
 
 OURS = ("django_agent_sse", "django_agent_sse.contrib.monitor")
@@ -42,7 +42,7 @@ _NUMBERS = {
     "closing_limit": departures.CLOSING_LIMIT,
     "closing_timeout": departures.CLOSING_TIMEOUT,
     "kv_key_length": kv.MAX_KEY_LENGTH,
-    "last_retry_seconds": reconnection.LAST_RETRY / 1000,
+    "last_retry_seconds": reporting.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,
     "max_id_bytes": last_event_id.MAX_BYTES,
     "max_retry": MAX_RETRY,

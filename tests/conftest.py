@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from django_agent_sse.eventlog.eviction import evictions
 from django_agent_sse.eventlog.outage import outage
+from tests.timing import LONG
+
+settings.register_profile("tests", max_examples=200 if LONG else 40, deadline=None)
+settings.load_profile("tests")
 
 pytest_plugins = ["tests.background", "tests.together", "tests.tiers", "tests.services", "tests.npm"]
 

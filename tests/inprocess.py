@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import json
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
@@ -24,7 +23,9 @@ from django_agent_sse import Router, Stream
 from django_agent_sse.asgi import wrap
 from django_agent_sse.streams.registry import registry
 from django_agent_sse.streams.supervisor import Supervisor
-from django_agent_sse.wire import Decoder, Event
+from django_agent_sse.testing import SSEClient
+from django_agent_sse.testing.client import ClientStream
+from django_agent_sse.wire import Event
 
 PATIENCE = 5.0
 """Seconds that anything may take which is not itself measured."""
@@ -42,92 +43,68 @@ async def eventually(what: str, probe: Callable[[], Any], within: float = PATIEN
     return result
 
 
-class Client:
-    """One request, in a task and a context of its own.
+class Client(ClientStream):
+    """One request, in a task and a context of its own; the package's client for tests, which can also stop taking.
 
     Attributes:
-        status: Of the response, once it has begun.
-        headers: Likewise, with lower-case names.
         chunks: The body as the application sent it.
-        complete: The response has its end.
+        sending: The application waits in ``send()``.
+        cookies: What the response set, each as it was sent.
     """
 
-    def __init__(self, application: Any, scope: Mapping[str, Any], body: bytes, context: contextvars.Context) -> None:
-        self.status: int | None = None
-        self.headers: dict[str, str] = {}
-        self.cookies: list[str] = []
+    _client: Site
+
+    def __init__(self, site: Site, *request: Any) -> None:
         self.chunks: list[bytes] = []
-        self.complete = False
-        self.decoder = Decoder()
-        self._body: bytes | None = body
-        self._unread: deque[Event] = deque()
+        self.cookies: list[str] = []
+        self.sending = False
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._left = asyncio.Event()
-        self.sending = False
-        self.task = asyncio.get_running_loop().create_task(application(scope, self._receive, self._send), context=context)
+        super().__init__(site, *request)
+        self.task = self._task
+        self.decoder = self._decoder
 
-    async def _receive(self) -> dict[str, Any]:
-        body, self._body = self._body, None
-        if body is not None:
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        """Take a message at once, unless held: nothing here gives the loop a turn that a server would not give."""
         self.sending = True
         await self._flowing.wait()
         self.sending = False
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            pairs = [(name.decode().lower(), value.decode("latin-1")) for name, value in message["headers"]]
-            self.headers = dict(pairs)
-            self.cookies = [value for name, value in pairs if name == "set-cookie"]
-            return
-        if chunk := message.get("body", b""):
+            self.cookies = [value.decode("latin-1") for name, value in message["headers"] if name.lower() == b"set-cookie"]
+        elif chunk := message.get("body", b""):
             self.chunks.append(chunk)
-            self._unread.extend(self.decoder.feed(chunk))
-        self.complete = not message.get("more_body", False)
+        self._take_message(message)
 
     @property
     def raw(self) -> bytes:
         """The body so far."""
-        return b"".join(self.chunks)
+        return self.body
 
-    def json(self) -> Any:
-        """The body of an answer that is no stream."""
-        return json.loads(self.raw)
+    @property
+    def complete(self) -> bool:
+        """Whether the response has its end."""
+        return self.ended
 
     async def begun(self) -> int:
-        """Wait for the response to begin; return its status."""
+        """Wait for the response to begin; return its status, or -1 where there will be none."""
         status: int = await eventually("the response begins", lambda: self.status or (self.task.done() and -1))
         return status
 
-    async def event(self) -> Event:
-        """The next event."""
-        await eventually("an event comes", lambda: self._unread or self.task.done())
-        assert self._unread, f"the response ended (status {self.status}) before an event came: {self.raw[-400:]!r}"
-        return self._unread.popleft()
-
     async def take(self, count: int) -> list[Event]:
         """The next ``count`` events."""
-        return [await self.event() for _ in range(count)]
+        return await self.events(count)
 
-    async def rest(self) -> list[Event]:
+    async def rest(self, timeout: float | None = None) -> list[Event]:
         """What is left, after the end."""
         await self.over()
-        assert self.complete, f"the response was cut (status {self.status})"
-        events = [*self._unread]
-        self._unread.clear()
-        return events
+        assert self.ended, f"the response was cut (status {self.status})"
+        return await super().rest(timeout)
 
     async def broken_off(self) -> list[Event]:
         """What is left of a response that the application leaves unfinished."""
         await self.over()
-        assert not self.complete, f"the response looks finished: {self.raw[-400:]!r}"
-        events = [*self._unread]
-        self._unread.clear()
-        return events
+        assert not self.ended, f"the response looks finished: {self.raw[-400:]!r}"
+        return await self.events(len(self._unread))
 
     async def over(self) -> Client:
         """Wait for the application to return; what it raised is raised here."""
@@ -159,12 +136,25 @@ class Client:
         await eventually("the application waits in send()", lambda: self.sending)
 
 
-class Site:
+class Served(NamedTuple):
+    """A request in a context that a server would give it: neither the test's thread nor its database connection is its own."""
+
+    task: asyncio.Task[None]
+    reported: None = None
+
+
+class Site(SSEClient):
     """A Django project with one route."""
 
     def __init__(self, application: Any) -> None:
-        self.application = application
+        super().__init__(application, timeout=PATIENCE)
         self.clients: list[Client] = []
+        self._context = contextvars.Context()
+
+    def _start(self, work: Coroutine[Any, Any, None], over: Callable[[], None]) -> Any:
+        task = asyncio.get_running_loop().create_task(work, context=self._context)
+        task.add_done_callback(lambda _: over())
+        return Served(task)
 
     def connect(
         self,
@@ -178,26 +168,12 @@ class Site:
         context: contextvars.Context | None = None,
     ) -> Client:
         """Send a request as an ``EventSource`` would; ``context``: where the application shall run."""
-        given = {"host": "testserver", "accept": "text/event-stream", **(headers or {})}
-        if last_event_id is not None:
-            given["last-event-id"] = last_event_id
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
-            "client": ("127.0.0.1", 40000),
-            "server": ("testserver", 80),
-        }
-        client = Client(self.application, scope, body, context if context is not None else contextvars.Context())
-        self.clients.append(client)
-        return client
+        self._context = context if context is not None else contextvars.Context()
+        given = {"host": "testserver", "accept": "text/event-stream"}
+        given |= {name.lower(): value for name, value in (headers or {}).items()}
+        url = f"{quote(path)}{'?' if query else ''}{query}"
+        self.clients.append(Client(self, url, method, given, body, last_event_id))
+        return self.clients[-1]
 
     async def supervisor(self) -> Supervisor:
         """The owner of the one open stream."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 120.0
 
 
 def free_port() -> int:
@@ -61,7 +61,7 @@ def running_redis() -> Iterator[str]:
                 return
             finally:
                 server.terminate()
-                server.wait(20)
+                server.wait(60)
 
 
 @contextlib.contextmanager
@@ -141,7 +141,7 @@ def _wait_for_postgres(server: subprocess.Popen[bytes], home: Path) -> None:
 def _stop(server: subprocess.Popen[bytes]) -> None:
     server.send_signal(signal.SIGINT)  # "fast shutdown": open sessions are ended
     try:
-        server.wait(timeout=20)
+        server.wait(timeout=60)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()

@@ -290,8 +290,13 @@ def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def test_modules_are_of_a_size_to_be_read() -> None:
-    long = {str(path.relative_to(ROOT)): n for path in modules() if (n := len(path.read_text().splitlines())) > MAX_LINES}
-    assert long == {}
+    lines = {str(path.relative_to(ROOT)): _lines_but_comments(path) for path in modules()}
+    assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
+
+
+def _lines_but_comments(path: Path) -> int:
+    """A module may say why as often as that helps."""
+    return sum(not line.lstrip().startswith("#") for line in path.read_text().splitlines())
 
 
 def test_functions_are_of_a_size_to_be_read() -> None:

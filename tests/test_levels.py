@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 
 from django_agent_sse import Event, Router
-from django_agent_sse.admin.topic_log import as_line
+from django_agent_sse.admin.topics import as_line
 from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.logtail import log_tail

@@ -23,6 +23,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from django_agent_sse.exceptions import RouteError
 from django_agent_sse.middleware import build_chain
+from django_agent_sse.views import SSEView
 from tests.ids import plain
 
 Trace = list[Any]
@@ -423,8 +424,11 @@ def test_what_is_no_middleware_is_refused_with_a_hint(wrong: Any, hint: str) -> 
 
 @pytest.mark.parametrize("wrong", ["django.middleware.gzip.GZipMiddleware", Mixin])
 def test_middleware_is_given_as_a_list(wrong: Any) -> None:
+    class Fine(SSEView):
+        async def handle(self, c: Any, stream: Any) -> None: ...
+
     with pytest.raises(RouteError, match=r"given as a list: middleware=\["):
-        build_chain(view, wrong)
+        Fine.as_view(middleware=wrong)
 
 
 async def test_a_middleware_that_returns_nothing_is_named() -> None:

@@ -18,7 +18,6 @@ import pytest
 import redis
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.locmem import LocMemCache
-from django.db import transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -26,7 +25,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.functional import LazyObject
 
 PACKAGE = Path(__file__).resolve().parents[1] / "django_agent_sse"
-DOCUMENTED = {"_meta", "_default_manager", "_replace"}
+DOCUMENTED = {"_asdict", "_meta", "_default_manager", "_replace"}
 """Public, whatever they look like: Django's and Python's own documentation tells of them."""
 
 
@@ -59,10 +58,6 @@ NAMES = {
         lambda: "_has_been_logged" in inspect.getsource(django.utils.log.log_response), "a refusal is logged twice"
     ),
     "_iterator": Private(lambda: hasattr(StreamingHttpResponse([]), "_iterator"), "a stream's response has no body"),
-    "_non_atomic_requests": Private(
-        lambda: hasattr(transaction.non_atomic_requests(lambda: None), "_non_atomic_requests"),
-        "streams are refused where ATOMIC_REQUESTS is set",
-    ),
     "_raw_delete": Private(lambda: hasattr(QuerySet, "_raw_delete"), "trimming and deleting topics in the database"),
     "_read_started": Private(
         lambda: "_read_started" in inspect.getsource(HttpRequest), "a body that somebody else has read is taken for an empty one"

@@ -102,7 +102,7 @@ async def test_a_stream_tells_when_it_is_open_and_when_it_is_over(seen: Seen) ->
     assert set(opened) == {"signal", "sender", "stream"}
     assert set(closed) == {"signal", "sender", "stream", "ending", "duration", "events", "bytes"}
     assert (closed["ending"], closed["events"], closed["bytes"]) == (Ending.COMPLETED, 2, len(answer.body))
-    assert 0 <= closed["duration"] < 5
+    assert 0 <= closed["duration"] < 60
 
 
 async def test_a_stream_is_open_before_it_is_over(seen: Seen) -> None:

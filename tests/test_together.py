@@ -19,7 +19,7 @@ from . import together
 from .management.processes import poll
 
 ROOT = together.HERE.parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 TESTS = """
 import json, pathlib, time, pytest
 
@@ -60,6 +60,11 @@ def rooms(tmp_path: Path) -> dict[str, Path]:
     return rooms
 
 
+def environment(home: Path) -> dict[str, str]:
+    """For a pytest that runs what is there, with this plugin and no others but those that it names."""
+    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
 def is_free(path: Path) -> bool:
     """Whether nobody has this lock."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -92,6 +97,18 @@ def test_who_waits_to_be_alone_comes_in_before_those_that_come_later(rooms: dict
     assert came == ["beside the first", "alone", "later"]
 
 
+def test_tests_that_are_alone_are_a_part_of_their_own_at_the_end() -> None:
+    names = ["a.py::one", "a.py::two[x::y]", "b.py::one", "a.py::alone", "b.py::alone", "c.py::alone"]
+    assert [*together.parts_of(names).items()] == [
+        ("a.py::one", "a.py"),
+        ("a.py::two[x::y]", "a.py"),
+        ("b.py::one", "b.py"),
+        ("a.py::alone", "a.py, alone"),
+        ("b.py::alone", "b.py, alone"),
+        ("c.py::alone", "c.py"),
+    ]
+
+
 def test_who_dies_inside_keeps_nobody_out(rooms: dict[str, Path]) -> None:
     words = [sys.executable, "-c", DIES_INSIDE, str(rooms["room"]), str(rooms["door"])]
     died = subprocess.run(words, cwd=ROOT, check=False)
@@ -109,12 +126,12 @@ def test_in_several_processes_those_that_are_alone_meet_nobody_and_a_failure_is_
     for name in ("test_one.py", "test_two.py"):
         (home / name).write_text(TESTS)
     (home / "test_three.py").write_text("import pytest\n\n@pytest.mark.alone\ndef test_that_fails(): assert False\n")
-    outside = {name: value for name, value in os.environ.items() if name != together.INSIDE_NAME}
-    words = [sys.executable, "-m", "pytest", "-p", "together", "-p", "no:django", "-p", "no:asyncio", "-n2", "--dist=loadfile"]
+    outside = {name: value for name, value in environment(home).items() if name != together.INSIDE_NAME}
+    words = [sys.executable, "-m", "pytest", "-p", "together", "-p", "xdist", "-n2", "--dist=loadfile"]
     done = subprocess.run(
         words,
         cwd=home,
-        env={**outside, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}"},
+        env=outside,
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -134,6 +151,6 @@ def test_a_pytest_that_a_test_runs_does_not_wait_for_who_waits_for_that_test(tmp
     shutil.copy(together.__file__, home)
     (home / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
     (home / "test_it.py").write_text("def test_it(): pass\n")
-    words = [sys.executable, "-m", "pytest", "-p", "together", "-p", "no:django", "-p", "no:asyncio"]
+    words = [sys.executable, "-m", "pytest", "-p", "together"]
     with together.locked(tmp_path, fcntl.LOCK_EX):  # the copy's door: somebody who must be alone stands there
-        subprocess.run(words, cwd=home, env={**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{ROOT}"}, timeout=60, check=True)
+        subprocess.run(words, cwd=home, env=environment(home), timeout=300, check=True)

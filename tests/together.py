@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ ROOM, DOOR = HERE, HERE.parent
 INSIDE_NAME = "DJANGO_AGENT_SSE_TESTS_INSIDE_A_TEST"
 INSIDE = INSIDE_NAME in os.environ
 """Whether a test runs this pytest, as a build of the test project does: it has that test's turn, and waits for no other."""
-FIRST = ("ledger", "browser", "docs", "testproject", "live", "monitor", "management")
+FIRST = ("ledger/", "browser/", "docs/", "testproject/", "live/", "monitor/", "management/", "cost/", "eventlog/", "streams/")
 """Where the longest files are. Begun first, they keep no process waiting for the others at the end."""
 
 
@@ -39,21 +39,49 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return min((os.cpu_count() or 1) + 1, 8)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file is a process's as a whole, but for its tests that must be alone: they are another part, which comes at the end."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class InParts(LoadFileScheduling):
+        def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+            self.parts = parts_of(collection)
+            super().add_node_collection(node, collection)
+
+        def _split_scope(self, nodeid: str) -> str:
+            return self.parts[nodeid]
+
+    return InParts(config, log) if config.option.dist == "loadfile" else None
+
+
+def parts_of(names: Sequence[str]) -> dict[str, str]:
+    """The part that each test belongs to: its file, or another one where tests of the file come a second time."""
+    parts: dict[str, str] = {}
+    begun: dict[str, str] = {}
+    before = ""
+    for name in names:
+        file = name.partition("::")[0]
+        if file != before:
+            begun[file] = f"{file}, alone" if file in begun else file
+        parts[name], before = begun[file], file
+    return parts
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In such a process, begin with the longest files, and end with those that have tests which must be alone."""
+    """In such a process, begin with the longest files, and end with the tests that must be alone."""
     if wrong := [item.nodeid for item in items if ADDRESS.search(item.nodeid)]:
         raise pytest.UsageError(f"{wrong[0]}: the name has an address of memory; write ids=plain, from tests/ids.py")
     if not hasattr(config, "workerinput"):
         return
-    last = {item.path for item in items if is_alone(item)}
-    items.sort(key=lambda item: _rank(item.path, last))
+    items.sort(key=lambda item: (is_alone(item), _rank(item.path)))
 
 
-def _rank(path: Path, last: set[Path]) -> int:
-    if path in last:
-        return len(FIRST) + 1
-    folder = path.relative_to(HERE).parts[0]
-    return FIRST.index(folder) if folder in FIRST else len(FIRST)
+def _rank(path: Path) -> int:
+    """The place of what it begins with in ``FIRST``."""
+    name = path.relative_to(HERE).as_posix()
+    return next((place for place, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

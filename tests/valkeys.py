@@ -17,7 +17,7 @@ import redis
 
 from .services import free_port, redis_binary
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Valkey:

@@ -82,7 +82,7 @@ def admin_view(site: AdminSite, view: _View, *, cacheable: bool = False) -> _Vie
 
 
 def _ask(site: AdminSite, request: HttpRequest) -> HttpResponseBase | None:
-    """The site's refusal, ``None`` where it let the request through."""
+    """Return the site's refusal, ``None`` where it let the request through."""
     granted = HttpResponse()
 
     def door(request: HttpRequest) -> HttpResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.admin.utils import quote, unquote
-from django.core.checks import CheckMessage
+from django.core import checks
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
-from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
+from django.template import Template, TemplateDoesNotExist, TemplateSyntaxError
+from django.template.loader import get_template
+from django.template.loader_tags import BlockNode, ExtendsNode
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, include, path, reverse
 
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.naming import fields_of, filled
@@ -30,7 +34,6 @@ from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.error_responses import error_body
 
 from .access import admin_required, admin_view
-from .log_page import hidden_log, with_log
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite, ModelAdmin
@@ -43,6 +46,10 @@ logger = logging.getLogger("django_agent_sse.log")
 
 PHASES = ("new", "running", "ended")
 """When a button is shown: before the first line, while the log is open, after its end."""
+PAGE = "admin/django_agent_sse/live_log/change_form.html"
+"""It extends the page that is in the context, and Django's own where none is: so templates may extend it too."""
+NEEDED = ("render_change_form", "get_urls")
+"""What the mixin does its work in: who overrides them must call ``super()``."""
 _OF_OBJECTS = ("view", "change", "delete")
 
 
@@ -61,16 +68,6 @@ class LogStatus:
     started: datetime | None = None
     ended: datetime | None = None
     exit_code: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogButton:
-    """A button beside the log."""
-
-    label: str
-    url: str
-    when: str
-    hidden: bool
 
 
 class LiveLogAdminMixin(_Base):
@@ -99,12 +96,23 @@ class LiveLogAdminMixin(_Base):
 
     def __init__(self, model: type[Model], admin_site: AdminSite) -> None:
         super().__init__(model, admin_site)
-        self._check_live_log()
+        name = type(self).__name__
+        if not self.log_topic and type(self).get_log_topic is LiveLogAdminMixin.get_log_topic:
+            raise ConfigurationError(f'{name} has no log_topic: write log_topic = "{self.opts.model_name}s.{{pk}}"')
+        try:
+            fields_of(self.log_topic or "none")
+        except RouteError as error:
+            raise ConfigurationError(f"{name}.log_topic: {error}") from error
+        for action, when in self._log_whens().items():
+            if not callable(getattr(self, action, None)):
+                raise ConfigurationError(f"{name}.log_actions names {action!r}; write `def {action}(self, request, obj)`")
+            if not when.split() or set(when.split()) - set(PHASES):
+                raise ConfigurationError(f"{name}.log_actions[{action!r}] is {when!r}; it is one or more of {', '.join(PHASES)}")
 
-    # What a model admin may say otherwise
+    # What a model admin may override
 
     def get_log_topic(self, obj: Any) -> str:
-        """The topic of an object.
+        """Return the topic of an object.
 
         Raises:
             TopicNameInvalid: An attribute in ``log_topic`` is not there, or cannot stand in a topic's name: its page says so
@@ -117,11 +125,11 @@ class LiveLogAdminMixin(_Base):
         return filled(self.log_topic, values)
 
     def get_log_status(self, obj: Any) -> LogStatus:
-        """What is known of the run of an object, when its page is rendered."""
+        """Return what is known of the run of an object, when its page is rendered."""
         return LogStatus()
 
     def has_log_action_permission(self, request: HttpRequest, action: str, obj: Any) -> bool:
-        """Whether this button is for this user: any of the permissions of the action will not do, all are asked."""
+        """Whether this user gets this button: they must have all the permissions of the action."""
         for name in getattr(getattr(self, action), "allowed_permissions", None) or ("change",):
             check = getattr(self, f"has_{name}_permission")
             if not (check(request, obj) if name in _OF_OBJECTS else check(request)):
@@ -134,10 +142,10 @@ class LiveLogAdminMixin(_Base):
         obj = kwargs.get("obj")
         if obj is not None and obj.pk is not None:
             context["live_log"] = self._live_log(request, obj)
-        return with_log(super().render_change_form(request, context, *args, **kwargs))
+        return _with_log(super().render_change_form(request, context, *args, **kwargs))
 
-    def check(self, **kwargs: Any) -> list[CheckMessage]:
-        return [*super().check(**kwargs), *hidden_log(self, LiveLogAdminMixin)]
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        return [*super().check(**kwargs), *_hidden_log(self)]
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         router = Router(guards=[admin_required(self), self._may_see_log])
@@ -164,19 +172,19 @@ class LiveLogAdminMixin(_Base):
             "known": self.get_log_status(obj),
             "label": self.log_label,
             "lines": self.log_lines,
-            "login": self._login_url(),
+            "login": reverse("admin:login", current_app=self.admin_site.name),
             "actions": self._log_buttons(request, obj, topic),
         }
 
-    def _log_buttons(self, request: HttpRequest, obj: Any, topic: str) -> list[LogButton]:
+    def _log_buttons(self, request: HttpRequest, obj: Any, topic: str) -> list[dict[str, Any]]:
         phase = self._log_phase(obj, topic)
         return [
-            LogButton(
-                label=self._log_label(action),
-                url=self._log_url("log-do", obj, action),
-                when=when,
-                hidden=phase not in when.split(),
-            )
+            {
+                "label": self._log_label(action),
+                "url": self._log_url("log-do", obj, action),
+                "when": when,
+                "hidden": phase not in when.split(),
+            }
             for action, when in self._log_whens().items()
             if self.has_log_action_permission(request, action, obj)
         ]
@@ -207,16 +215,10 @@ class LiveLogAdminMixin(_Base):
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{what}"
         return reverse(name, args=[quote(obj.pk), *args], current_app=self.admin_site.name)
 
-    def _login_url(self) -> str:
-        try:
-            return reverse("admin:login", current_app=self.admin_site.name)
-        except NoReverseMatch:
-            return ""
-
     # Requests
 
     async def _may_see_log(self, c: Context) -> bool | HttpResponseBase:
-        """The guard of one object: 404 where there is none, 403 where its log may not be seen."""
+        """Guard one object: 404 where there is none, 403 where its log may not be seen."""
         try:
             c.var.log_topic = await sync_to_async(self._topic_to_see)(c.request, str(c.params["object_id"]))
         except Http404 as error:
@@ -261,16 +263,58 @@ class LiveLogAdminMixin(_Base):
             messages.success(request, result)
         return redirect(self._log_url("change", result if isinstance(result, self.model) else obj))
 
-    def _check_live_log(self) -> None:
-        name = type(self).__name__
-        if not self.log_topic and type(self).get_log_topic is LiveLogAdminMixin.get_log_topic:
-            raise ConfigurationError(f'{name} has no log_topic: write log_topic = "{self.opts.model_name}s.{{pk}}"')
-        try:
-            fields_of(self.log_topic or "none")
-        except RouteError as error:
-            raise ConfigurationError(f"{name}.log_topic: {error}") from error
-        for action, when in self._log_whens().items():
-            if not callable(getattr(self, action, None)):
-                raise ConfigurationError(f"{name}.log_actions names {action!r}; write `def {action}(self, request, obj)`")
-            if not when.split() or set(when.split()) - set(PHASES):
-                raise ConfigurationError(f"{name}.log_actions[{action!r}] is {when!r}; it is one or more of {', '.join(PHASES)}")
+
+def _with_log(response: HttpResponse) -> HttpResponse:
+    """Return the page of an object with the log on it, whichever template it has; one that has it already stays as it is."""
+    if isinstance(response, TemplateResponse) and response.context_data and "live_log" in response.context_data:
+        page = response.resolve_template(response.template_name)
+        template = getattr(page, "template", None)
+        if isinstance(template, Template) and PAGE not in {name for name, _ in _family(template)}:
+            response.context_data["live_log_page"] = page
+            response.template_name = PAGE
+    return response
+
+
+def _hidden_log(model_admin: ModelAdmin[Any]) -> Iterator[checks.CheckMessage]:
+    """Yield what is known to keep the log from its page, for ``manage.py check``."""
+    name = type(model_admin).__name__
+    for cls in type(model_admin).__mro__[: type(model_admin).__mro__.index(LiveLogAdminMixin)]:
+        for method in NEEDED:
+            code = getattr(vars(cls).get(method), "__code__", None)
+            if code is not None and not {"super", LiveLogAdminMixin.__name__} & {*code.co_names, *code.co_freevars}:
+                yield _warning(model_admin, f"{name} has no live log: {cls.__name__}.{method} does not call super().{method}()")
+    if model_admin.change_form_template and not _has_content(model_admin.change_form_template):
+        yield _warning(
+            model_admin, f"{name} has no live log: its template {model_admin.change_form_template!r} has no block named content"
+        )
+
+
+def _warning(model_admin: ModelAdmin[Any], why: str) -> checks.CheckMessage:
+    hint = 'The log stands in the block content of the page: extend "admin/change_form.html", and call super().'
+    return checks.Warning(why, hint=hint, obj=model_admin.__class__, id="django_agent_sse.W010")
+
+
+def _has_content(name: Any) -> bool:
+    try:
+        template = getattr(get_template(name), "template", None)
+        return not isinstance(template, Template) or any("content" in blocks for _, blocks in _family(template))
+    except (TemplateDoesNotExist, TemplateSyntaxError):  # the page itself will tell
+        return True
+
+
+def _family(template: Template) -> Iterator[tuple[str, set[str]]]:
+    """Yield the names and the blocks of a template and of those that it extends, as far as their names are constants."""
+    seen: set[str] = set()
+    while True:
+        own = {node.name for node in template.nodelist.get_nodes_by_type(BlockNode) if isinstance(node, BlockNode)}
+        yield str(template.name), own
+        parents = [node for node in template.nodelist if isinstance(node, ExtendsNode)]
+        name = getattr(parents[0].parent_name, "var", None) if parents else None
+        if not isinstance(name, str):
+            if parents:
+                yield "", {"content"}  # known only when it is rendered
+            return
+        if name in seen:
+            return
+        seen.add(name)
+        template = template.engine.get_template(name)

@@ -1,4 +1,4 @@
-"""A value that nobody knows, as text of bounded size, whatever its ``repr()`` does."""
+"""Any value as text of bounded size, whatever its ``repr()`` does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 
 def pretty(value: Any) -> tuple[str, bool]:
-    """The value as text, and whether there is more of it than that. Raises nothing."""
+    """Return a value as text, and whether there is more of it than that. Raises nothing."""
     if isinstance(value, str):
         text, cut = str(value[:SHOWN]), len(value) > SHOWN
     else:
@@ -27,7 +27,7 @@ def pretty(value: Any) -> tuple[str, bool]:
 
 
 def kind(value: Any) -> str:
-    """The name of its type, and how large it is."""
+    """Return the name of a value's type, and how large it is."""
     name = type(value).__qualname__
     if isinstance(value, _TEXTS):
         return f"{name}, {len(value):,} {'characters' if isinstance(value, str) else 'bytes'}"
@@ -38,7 +38,7 @@ def _text(value: Any) -> tuple[str, bool]:
     try:
         if _is_small(value):
             return pprint.pformat(value, width=WIDTH, sort_dicts=False), False
-        return _shortener().repr(value), True
+        return _Shortener().repr(value), True
     except Exception as error:
         return f"<{type(value).__qualname__}, whose repr() raised {type(error).__name__}>", False
 
@@ -47,22 +47,28 @@ def _is_small(value: Any) -> bool:
     """Whether it has few items and little text; stops counting where it has not."""
     left, waiting = SMALL, deque([value])
     while waiting and left > 0:
-        one = waiting.popleft()
-        if isinstance(one, _TEXTS):
-            left -= 1 + len(one) // WIDTH
-        elif isinstance(one, _CONTAINERS):
-            left -= 1 + len(one)
+        item = waiting.popleft()
+        if isinstance(item, _TEXTS):
+            left -= 1 + len(item) // WIDTH
+        elif isinstance(item, _CONTAINERS):
+            left -= 1 + len(item)
             if left > 0:
-                waiting.extend([*one.keys(), *one.values()] if isinstance(one, dict) else one)
+                waiting.extend([*item.keys(), *item.values()] if isinstance(item, dict) else item)
         else:
             left -= 1
-            if left > 0 and isinstance(inside := getattr(one, "__dict__", None), dict):
+            if left > 0 and isinstance(inside := getattr(item, "__dict__", None), dict):
                 waiting.append(inside)
     return left > 0
 
 
 class _Shortener(reprlib.Repr):
     """Shows the beginnings of a large value's parts. Of a large object it shows the type: its ``repr()`` would make all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 6
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 50
+        self.maxstring = self.maxother = 1_000
 
     def repr1(self, x: Any, level: int) -> str:
         for kind in (str, bytes, bytearray, dict, list, tuple, set, frozenset, deque):
@@ -75,11 +81,3 @@ class _Shortener(reprlib.Repr):
             return super().repr1(kind(x[: self.maxstring]), level)
         shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
         return shown
-
-
-def _shortener() -> reprlib.Repr:
-    short = _Shortener()
-    short.maxlevel = 6
-    short.maxdict = short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = 50
-    short.maxstring = short.maxother = 1_000
-    return short

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, DELETION
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.urls import NoReverseMatch, URLPattern, URLResolver, include, path, reverse
+from django.shortcuts import redirect
+from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from django_agent_sse.eventlog.backend import event_log
@@ -21,51 +23,38 @@ from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
+from django_agent_sse.logs import log_views, part_of_log
 from django_agent_sse.models import LogTopic
+from django_agent_sse.routing import Router
 from django_agent_sse.runtime import formatting
-from django_agent_sse.streams.cluster import Readers, cluster
 from django_agent_sse.streams.context import Context
+from django_agent_sse.streams.snapshot import Readers, cluster
+from django_agent_sse.wire import Event
+from django_agent_sse.wire.event import FITS
+from django_agent_sse.wire.log_lines import LEVELS, is_line
 
 from .access import admin_required
-from .topic_actions import VERBS, Verb, do
-from .topic_log import topic_log_router
+from .pages import PageAdmin
+from .topic_actions import ACTIONS
 
 LISTED = 50
 """Topics of one page."""
 UNKNOWN = Readers(missing=1)
 """Where nobody asked, or nobody could."""
-TEMPLATES = "admin/django_agent_sse/logtopic"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """A topic as a page shows it; ``readers`` is ``None`` where that is not known."""
-
-    name: str
-    key: str
-    parts: list[tuple[str, str]]
-    last: str
-    state: TopicState
-    size: str
-    age: str
-    quiet: str
-    readers: int | None
+NAMED = "\x1b[36m{name}\x1b[0m {data}"
+"""The name in a colour of the terminal, which the viewer knows."""
+MAX_DURATION = 300.0
+"""Seconds after which the stream begins anew, and the permissions of the viewer are checked again."""
 
 
 @admin.register(LogTopic)
-class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class TopicsAdmin(PageAdmin):
     """The page "Topics". For those with the permission ``django_agent_sse.view_logtopic``, whatever log keeps the topics.
 
     ``view_payloads`` lets them see what is in topics; ``publish_logtopic``, ``close_logtopic``, ``trim_logtopic`` and
     ``delete_logtopic`` do what they say. It is on Django's own admin site. For another:
     ``site.register(LogTopic, TopicsAdmin)``.
     """
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         guards = [admin_required(self), permission_required("django_agent_sse.view_payloads")]
@@ -74,71 +63,75 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return [
             path("", wrap(require_safe(self.changelist_view)), name="django_agent_sse_logtopic_changelist"),
             path("<str:key>/change/", wrap(require_safe(self.topic_view)), name="django_agent_sse_logtopic_change"),
-            path("<str:key>/do/<slug:verb>/", wrap(require_POST(self.verb_view)), name="django_agent_sse_logtopic_do"),
+            path("<str:key>/do/<slug:action>/", wrap(require_POST(self.action_view)), name="django_agent_sse_logtopic_do"),
             path("<str:key>/log/", include(router.urls)),
         ]
 
     # The list
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The page: topics that begin with a prefix."""
+        """Render the page: topics that begin with a prefix."""
         self._check(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
-        found, more, error = _listed(asked["q"], asked["after"])
-        readers = _readers(asked["q"]) if found else UNKNOWN
+        topics, more, error = _page_of_topics(asked["q"], asked["after"])
+        readers = _readers(asked["q"]) if topics else UNKNOWN
+        rows = [_row(name, state, readers) for name, state in topics]
+        counts_readers = cluster() is not None
         context = {
             "title": "Topics",
             "asked": asked,
-            "found": (rows := [_row(name, state, readers) for name, state in found]),
-            "unknown": _why_unknown(readers) if cluster() is not None and any(row.readers is None for row in rows) else "",
+            "rows": rows,
+            "unknown": _why_unknown(readers) if counts_readers and any(row["readers"] is None for row in rows) else "",
             "more": more,
             "error": error,
             "limits": _about_the_log(),
-            "counts_readers": cluster() is not None,
-            "live_streams": self._live_streams_page(),
+            "counts_readers": counts_readers,
+            "live_streams": self.url_of_page("agent_sse_monitor_livestreams"),
             **(extra_context or {}),
         }
-        return self._page(request, "change_list", context)
+        return self.render_page(request, "change_list", context)
 
     # One topic
 
     def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The page of one topic."""
+        """Render the page of one topic."""
         self._check(request)
-        name, state = _found(key)
-        if not state.exists:
-            raise Http404(f"There is no topic {name}.")
-        return self._page(request, "topic", self._about(request, name, state))
+        name, state = _topic_of(key)
+        return self.render_page(request, "topic", self._about(request, name, state))
 
     def _about(self, request: HttpRequest, name: str, state: TopicState) -> dict[str, Any]:
+        actions = [action for action in ACTIONS.values() if action.fits(state) and self._may(request, f"{action.name}_logtopic")]
         return {
             "title": name,
             "topic": _row(name, state, _readers(name)),
             "counts_readers": cluster() is not None,
-            "verbs": [verb for verb in VERBS.values() if self._may(request, verb) and verb.fits(state)],
-            "sees": self._sees(request),
+            "actions": [action(auto_id=f"{action.name}-%s") for action in actions],
+            "sees": self._may(request, "view_payloads"),
             "src": self._url("log", name),
-            "key": _key_of(name),
         }
 
-    def verb_view(self, request: HttpRequest, key: str, verb: str) -> HttpResponse:
-        """Does what was asked for by POST; what cannot be undone is asked for once more before."""
+    def action_view(self, request: HttpRequest, key: str, action: str) -> HttpResponse:
+        """Do what was asked for by POST; ask once more for what cannot be undone."""
         self._check(request)
-        name, state = _found(key)
-        asked = VERBS.get(verb)
-        if asked is None or not state.exists:
-            raise Http404(f"There is no {verb!r} of the topic {name}.")
-        if not self._may(request, asked):
+        name, state = _topic_of(key)
+        if action not in ACTIONS:
+            raise Http404(f"There is no action {action!r} for a topic.")
+        if not self._may(request, f"{action}_logtopic"):
             raise PermissionDenied
-        form = asked.form(request.POST)
+        form = ACTIONS[action](request.POST)
         if not form.is_valid():
-            context = {**self._about(request, name, state), "form": form, "wrong": asked.name}
-            return self._page(request, "topic", context, status=400)
-        if asked.warning and not request.POST.get("confirmed"):
-            context = {"title": f"{asked.label}: {name}", "topic": _row(name, state, UNKNOWN), "verb": asked, "form": form}
-            return self._page(request, "confirm", context)
-        exists = do(request, asked, name, form.cleaned_data)
-        return redirect(self._url("change", name) if exists else self._url("changelist"))
+            return self.render_page(request, "topic", {**self._about(request, name, state), "form": form}, 400)
+        if form.warning and not request.POST.get("confirmed"):
+            context = {"title": f"{form.label}: {name}", "topic": _row(name, state, UNKNOWN), "form": form}
+            return self.render_page(request, "confirm", context)
+        try:
+            done = form.perform(name)
+        except AgentSSEError as error:
+            messages.error(request, f"Nothing was done: {public_words(error)}")
+            return redirect(self._url("change", name))
+        self.write_log_entry(request, name, name, done, DELETION if action == "delete" else CHANGE)
+        messages.success(request, f"{name}: {done}")
+        return redirect(self._url("changelist") if action == "delete" else self._url("change", name))
 
     # What all of them need
 
@@ -146,11 +139,8 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
 
-    def _may(self, request: HttpRequest, verb: Verb) -> bool:
-        return bool(request.user.has_perm(f"django_agent_sse.{verb.permission}"))
-
-    def _sees(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("django_agent_sse.view_payloads"))
+    def _may(self, request: HttpRequest, permission: str) -> bool:
+        return bool(request.user.has_perm(f"django_agent_sse.{permission}"))
 
     async def _topic_of_stream(self, c: Context, key: str) -> str:
         return _name_of(key)
@@ -159,30 +149,17 @@ class TopicsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         args = [_key_of(name)] if name else []
         return reverse(f"admin:django_agent_sse_logtopic_{what}", args=args, current_app=self.admin_site.name)
 
-    def _live_streams_page(self) -> str:
-        """Return the address of the monitor's page, where this site has it."""
-        try:
-            return reverse(f"{self.admin_site.name}:agent_sse_monitor_livestreams_changelist")
-        except NoReverseMatch:
-            return ""
 
-    def _page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
-        whole = {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        answer = render(request, f"{TEMPLATES}/{page}.html", whole, status=status)
-        answer.headers["Cache-Control"] = "no-store, private"
-        return answer
-
-
-def _listed(prefix: str, after: str) -> tuple[list[tuple[str, TopicState]], str, str]:
-    """A page of topics, the name after which the next one begins, and why there is none."""
+def _page_of_topics(prefix: str, after: str) -> tuple[list[tuple[str, TopicState]], str, str]:
+    """Return a page of topics, the name after which the next one begins, and why there is none."""
     log = event_log()
     try:
         names = log.topics(prefix, after=after, limit=LISTED + 1)
-        found = [(name, log.state(name)) for name in names[:LISTED]]
+        states = [(name, log.state(name)) for name in names[:LISTED]]
     except EventLogError as error:
         outage.failed(error, ())
         return [], "", public_words(error)
-    return [one for one in found if one[1].exists], names[LISTED - 1] if len(names) > LISTED else "", ""
+    return [pair for pair in states if pair[1].exists], names[LISTED - 1] if len(names) > LISTED else "", ""
 
 
 def _readers(prefix: str) -> Readers:
@@ -196,30 +173,31 @@ def _readers(prefix: str) -> Readers:
 
 
 def _why_unknown(readers: Readers) -> str:
-    """Why some numbers of readers are not known, and what to do."""
+    """Return why some numbers of readers are not known, and what to do."""
     if readers.missing:
-        return "Readers are not known now: not every process has told its own in time. Reload the page."
+        return "The numbers of readers are unknown: not every process has answered in time. Reload the page."
     return (
-        f"Each process tells the readers of its {readers.limit} most read topics; where that leaves some out, a dash stands. "
+        f"Each process reports the readers of its {readers.limit} most read topics; a dash means that the number is unknown. "
         "Browse by a longer prefix, or open the topic."
     )
 
 
-def _row(name: str, state: TopicState, readers: Readers) -> Listed:
+def _row(name: str, state: TopicState, readers: Readers) -> dict[str, Any]:
     now = datetime.now(UTC).timestamp()
     *parents, last = name.split(".")
-    paths = ["".join(f"{part}." for part in parents[: depth + 1]) for depth in range(len(parents))]
-    return Listed(
-        name=name,
-        key=_key_of(name),
-        parts=[(f"{part}.", whole) for part, whole in zip(parents, paths, strict=True)],
-        last=last,
-        state=state,
-        size=formatting.size(state.bytes),
-        age=formatting.span(max(0.0, now - state.oldest_at)) if state.oldest_at is not None else "–",
-        quiet=f"{formatting.span(max(0.0, now - state.newest_at))} ago" if state.newest_at is not None else "–",
-        readers=readers.of(name),
-    )
+    parts = [f"{part}." for part in parents]
+    oldest, newest = (None if at is None else formatting.span(max(0.0, now - at)) for at in (state.oldest_at, state.newest_at))
+    return {
+        "name": name,
+        "key": _key_of(name),
+        "parts": [*zip(parts, accumulate(parts), strict=True)],
+        "last": last,
+        "state": state,
+        "size": formatting.size(state.bytes),
+        "oldest": oldest or "–",
+        "newest": f"{newest} ago" if newest else "–",
+        "readers": readers.of(name),
+    }
 
 
 _FOLDERS = {"_2E": ".", "_2E_2E": ".."}
@@ -227,7 +205,7 @@ _FOLDERS = {"_2E": ".", "_2E_2E": ".."}
 
 
 def _key_of(name: str) -> str:
-    """What stands for a topic in an address."""
+    """Return what stands for a topic in an address."""
     return name.replace(".", "_2E") if name in _FOLDERS.values() else quote(name)
 
 
@@ -238,9 +216,12 @@ def _name_of(key: str) -> str:
         raise Http404(str(error)) from error
 
 
-def _found(key: str) -> tuple[str, TopicState]:
+def _topic_of(key: str) -> tuple[str, TopicState]:
     name = _name_of(key)
-    return name, event_log().state(name)
+    state = event_log().state(name)
+    if not state.exists:
+        raise Http404(f"There is no topic {name}.")
+    return name, state
 
 
 def _about_the_log() -> dict[str, Any]:
@@ -253,3 +234,23 @@ def _about_the_log() -> dict[str, Any]:
         "bytes": formatting.size(log.limits.max_bytes),
         "age": formatting.span(log.limits.max_age),
     }
+
+
+def as_line(event: Event) -> Event:
+    """Return what the viewer shows of an event."""
+    if is_line(event):
+        return event if event.event in ("stdout", "stderr", *LEVELS) else Event(event.data, event="stdout")
+    data = event.data
+    if len(data) > FITS // 2:  # with the name, and its colour, it might be too large for a stream
+        data = f"{data[: FITS // 2]}… [cut: the event has {len(data):,} characters]"
+    return Event(NAMED.format(name=event.event, data=data), event="stdout")
+
+
+def topic_log_router(topic: Callable[..., Awaitable[str]], guards: Sequence[Any]) -> Router:
+    """Return the viewer's three routes, below ``""``."""
+    router = Router(guards=guards, max_duration=MAX_DURATION)
+    for part, view in log_views(topic, as_line).items():
+        name = "django_agent_sse_logtopic_log" + (f"-{part}" if part else "")
+        options: dict[str, Any] = {"control_events": False} if part == "raw" else {}
+        router.sse(part_of_log("", part), view, name=name, **options)
+    return router

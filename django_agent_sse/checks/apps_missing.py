@@ -12,7 +12,8 @@ from django.conf import settings
 from django.core import checks
 from django.template import engines
 from django.template.backends.django import DjangoTemplates
-from django.urls import URLPattern, URLResolver, get_resolver
+
+from .urls import routes, view_options
 
 MONITOR = "django_agent_sse.contrib.monitor"
 _PAGES = re.compile(r"(?:agent_sse_monitor|django_agent_sse)[_/]livestreams")
@@ -35,22 +36,13 @@ def _use_of_the_monitor() -> str:
     given = getattr(settings, "AGENT_SSE", {})
     if isinstance(given, Mapping) and "MONITOR" in given:
         return "AGENT_SSE['MONITOR'] is set"
-    if getattr(settings, "ROOT_URLCONF", None) and (route := next(_redirects(get_resolver()), "")):
-        return f"the route {route!r} redirects to a page of the monitor"
+    for pattern, _ in routes():
+        if any(_PAGES.search(str(view_options(pattern).get(name, ""))) for name in ("pattern_name", "url")):  # a RedirectView
+            return f"the route {str(pattern.pattern)!r} redirects to a page of the monitor"
     for template in islice(_templates(), MAX_TEMPLATES):
         if _PAGES.search(template.read_text(errors="replace")):
             return f"the template {template} links to a page of the monitor"
     return ""
-
-
-def _redirects(resolver: URLResolver) -> Iterator[str]:
-    for pattern in resolver.url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _redirects(pattern)
-        elif isinstance(pattern, URLPattern):
-            about = getattr(pattern.callback, "view_initkwargs", {})  # as RedirectView.as_view() got them
-            if any(_PAGES.search(str(about.get(name, ""))) for name in ("pattern_name", "url")):
-                yield str(pattern.pattern)
 
 
 def _templates() -> Iterator[Path]:

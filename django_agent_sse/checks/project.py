@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,18 +14,19 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
+from django.core.management import get_commands, load_command_class
+from django.core.management.commands.runserver import Command as DjangosRunserver
 from django.db import connections
-from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 
 from .. import conf
 from ..eventlog.backend import build_log
 from ..exceptions import AgentSSEError, RouteError
-from ..streams.kv_sharing import is_per_process
-from ..streams.state import SLOWEST_HEARTBEAT
+from ..streams.kv import is_per_process
+from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from .apps_missing import no_monitor
-from .servers import no_asgi
+from .urls import stream_routes
 
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
 """Packages that keep the tenant on a database connection: names of apps, and beginnings of engines."""
@@ -53,49 +55,65 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check the settings around it."""
-    return [
-        *no_asgi(),
-        *_redis_layer_time_out(),
-        *_silent_cache(),
-        *_dummy_cache(),
-        *_slow_heartbeat(),
-        *(_deferred_transactions() if _follows_topics() else []),
-        *_small_pools(),
-        *_silent_tenants(),
-        *no_monitor(),
-    ]
+    return _run(
+        _no_asgi,
+        _redis_layer_time_out,
+        _unfit_cache,
+        _slow_heartbeat,
+        *([_deferred_transactions] if _follows_topics() else []),
+        _small_pools,
+        _silent_tenants,
+        no_monitor,
+    )
+
+
+def _run(*parts: Callable[[], Iterator[checks.CheckMessage]]) -> list[checks.CheckMessage]:
+    """Run checks one by one. Each passes over settings that cannot be used: E001, E002, E003, E005 or E007 says it."""
+    messages: list[checks.CheckMessage] = []
+    for part in parts:
+        with contextlib.suppress(AgentSSEError, ConnectionDoesNotExist):
+            messages += part()
+    return messages
 
 
 def check_topics(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
     """Check what matters once there are topics. Asks their database: runs with ``check --database`` and ``migrate`` only."""
-    return list(_deferred_transactions()) if not _follows_topics() and _has_topics(databases or ()) else []
+    return _run(_deferred_transactions) if not _follows_topics() and _has_topics(databases or ()) else []
 
 
 def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check the server that keeps topics. Asks it: runs with ``--deploy`` only."""
-    try:
-        findings = build_log(conf.setting("EVENT_LOG")).examine()
-    except AgentSSEError:  # E001 and E005 say it
-        return []
-    return [_FINDINGS[finding.kind](finding.about, hint=finding.hint) for finding in findings]
+    return _run(_examination)
+
+
+def _examination() -> Iterator[checks.CheckMessage]:
+    for finding in build_log(conf.setting("EVENT_LOG")).examine():
+        yield _FINDINGS[finding.kind](finding.about, hint=finding.hint)
 
 
 def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check every handler against all that its URL captures, also in the ``include()`` around it."""
-    if not getattr(settings, "ROOT_URLCONF", None):
-        return []
-    return list(_misfits(get_resolver(), frozenset()))
+    messages: list[checks.CheckMessage] = []
+    for pattern, names, endpoint in stream_routes():
+        try:
+            endpoint.shape.check(names)
+        except RouteError as error:
+            hint, what = (
+                "Name what the URL captures as the handler does.",
+                f"the route {pattern.pattern} cannot be served: {error}",
+            )
+            messages.append(checks.Error(what, hint=hint, id="django_agent_sse.E004"))
+    return messages
 
 
 def _follows_topics() -> bool:
     """Whether the project uses topics, as far as its settings and routes say: a new one need not be told about their database."""
-    given = getattr(settings, "AGENT_SSE", {})
-    if isinstance(given, Mapping) and "EVENT_LOG" in given:
+    own = getattr(settings, "AGENT_SSE", {})
+    if isinstance(own, Mapping) and "EVENT_LOG" in own:
         return True
-    routes = _streams(get_resolver()) if getattr(settings, "ROOT_URLCONF", None) else ()
-    return any(_endpoint(route).shape.follows for route in routes)
+    return any(endpoint.shape.follows for _, _, endpoint in stream_routes())
 
 
 def _has_topics(databases: Sequence[str]) -> bool:
@@ -111,17 +129,13 @@ def _has_topics(databases: Sequence[str]) -> bool:
 
 def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check the caches behind ``c.kv`` of routes whose code names it. Runs with ``--deploy``, for several processes."""
-    if not getattr(settings, "ROOT_URLCONF", None):
-        return []
     users: dict[str, list[str]] = defaultdict(list)
-    for pattern in _streams(get_resolver()):
-        try:
-            alias = _endpoint(pattern).options().cache
-        except AgentSSEError:  # E001 and E002 say it
-            continue
-        if is_per_process(alias) and _uses_kv(pattern):
-            users[alias].append(str(pattern.pattern))
-    return [_not_shared(alias, routes) for alias, routes in users.items()]
+    for pattern, _, endpoint in stream_routes():
+        with contextlib.suppress(AgentSSEError):  # E001 and E002 say it
+            alias = endpoint.options().cache
+            if is_per_process(alias) and _uses_kv(pattern.callback, endpoint):
+                users[alias].append(str(pattern.pattern))
+    return [_not_shared(alias, patterns) for alias, patterns in users.items()]
 
 
 def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:
@@ -136,22 +150,9 @@ def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:
     )
 
 
-def _streams(resolver: URLResolver) -> Iterator[URLPattern]:
-    for pattern in resolver.url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _streams(pattern)
-        elif getattr(pattern.callback, "view_initkwargs", {}).get("_endpoint"):
-            yield pattern
-
-
-def _endpoint(pattern: URLPattern) -> Any:
-    return pattern.callback.view_initkwargs["_endpoint"]  # type: ignore[attr-defined]
-
-
-def _uses_kv(pattern: URLPattern) -> bool:
+def _uses_kv(view: Any, endpoint: Any) -> bool:
     """Whether the code of the route's handler or of one of its guards names ``kv``; what they call is not looked into."""
-    view: Any = pattern.callback
-    functions = (view.view_class.handle, view.view_class.authorize, *_endpoint(pattern).guards)
+    functions = (view.view_class.handle, view.view_class.authorize, *endpoint.guards)
     codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions)
     return any("kv" in _names(code) for code in codes if code is not None)
 
@@ -161,26 +162,9 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def _misfits(resolver: URLResolver, captured: frozenset[str]) -> Iterator[checks.CheckMessage]:
-    for pattern in resolver.url_patterns:
-        given = pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
-        names = captured.union(pattern.pattern.regex.groupindex, given)
-        if isinstance(pattern, URLResolver):
-            yield from _misfits(pattern, names)
-        elif endpoint := getattr(pattern.callback, "view_initkwargs", {}).get("_endpoint"):
-            try:
-                endpoint.shape.check(names)
-            except RouteError as error:
-                yield checks.Error(
-                    f"the route {pattern.pattern} cannot be served: {error}",
-                    hint="Name what the URL captures as the handler does.",
-                    id="django_agent_sse.E004",
-                )
-
-
 def _setting_errors() -> Iterator[checks.CheckMessage]:
-    given = getattr(settings, "AGENT_SSE", {})
-    wrong = conf.wrong_values(given) if isinstance(given, Mapping) else {}
+    own = getattr(settings, "AGENT_SSE", {})
+    wrong = conf.wrong_values(own) if isinstance(own, Mapping) else {}
     threads = [wrong.pop(name) for name in ("THREADS", "REQUEST_THREADS", "PINNED_THREADS") if name in wrong]
     for message in threads:
         yield checks.Error(
@@ -188,12 +172,12 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
             hint="It is the most threads, and so the most connections to each database, that a process has for them.",
             id="django_agent_sse.E003",
         )
-    if threads and not (wrong or conf.unknown_keys(given)):
+    if threads and not (wrong or conf.unknown_keys(own)):
         return
     try:
         cache = conf.current()["CACHE"]
     except AgentSSEError as error:
-        each = "; ".join([*conf.unknown_keys(given), *wrong.values()]) if isinstance(given, Mapping) else ""
+        each = "; ".join([*conf.unknown_keys(own), *wrong.values()]) if isinstance(own, Mapping) else ""
         yield checks.Error(
             f"AGENT_SSE cannot be used: {each or error}",
             hint="The documentation's page reference/settings names every key, its default and its unit.",
@@ -237,6 +221,33 @@ def _event_log() -> Iterator[checks.CheckMessage]:
         )
 
 
+def _no_asgi() -> Iterator[checks.CheckMessage]:
+    if not getattr(settings, "ASGI_APPLICATION", None) and getattr(settings, "WSGI_APPLICATION", None):
+        yield checks.Warning(
+            "WSGI_APPLICATION is set and ASGI_APPLICATION is not: under WSGI a stream would send nothing before its end",
+            hint="Set ASGI_APPLICATION, and run an ASGI server; for runserver, install daphne and put 'daphne' first in "
+            "INSTALLED_APPS.",
+            id="django_agent_sse.W001",
+        )
+    elif settings.DEBUG and _runserver_is_djangos():
+        yield checks.Warning(
+            "manage.py runserver serves this project by WSGI, whatever ASGI_APPLICATION is: streams are answered with 500",
+            hint="Put 'daphne' first in INSTALLED_APPS, which makes runserver an ASGI server, or run one yourself, such as "
+            "`uvicorn --reload`. Silence this check where nobody uses runserver.",
+            id="django_agent_sse.W011",
+        )
+
+
+def _runserver_is_djangos() -> bool:
+    """Whether the command runs Django's own server, whichever app it comes from."""
+    app = get_commands().get("runserver")
+    try:
+        command = load_command_class(app, "runserver") if isinstance(app, str) else app
+    except (ImportError, AttributeError):  # it will say so itself
+        return False
+    return getattr(type(command), "inner_run", None) is DjangosRunserver.inner_run
+
+
 def _redis_layer_time_out() -> Iterator[checks.CheckMessage]:
     if _major("redis") < 8:
         return
@@ -259,27 +270,18 @@ def _waits_long_enough(host: Any) -> bool:
     return isinstance(host, str) and "socket_timeout=" in host
 
 
-def _kv_cache() -> Mapping[str, Any]:
-    try:
-        cache: Mapping[str, Any] = settings.CACHES[conf.setting("CACHE")]
-    except (AgentSSEError, KeyError, TypeError):  # E001 and E002 say it
-        return {}
-    return cache
-
-
-def _silent_cache() -> Iterator[checks.CheckMessage]:
-    cache = _kv_cache()
+def _unfit_cache() -> Iterator[checks.CheckMessage]:
+    alias = conf.setting("CACHE")
+    cache: Mapping[str, Any] = settings.CACHES.get(alias, {}) if isinstance(alias, str) else {}  # else E002 says it
+    backend = cache.get("BACKEND", "")
     ignores = cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS", getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False))
-    if cache.get("BACKEND", "").startswith("django_redis.") and ignores:
+    if backend.startswith("django_redis.") and ignores:
         yield checks.Warning(
             "c.kv uses a django-redis cache with IGNORE_EXCEPTIONS: a Redis that is down looks like a missing key",
             hint="Point AGENT_SSE['CACHE'] at an alias without IGNORE_EXCEPTIONS.",
             id="django_agent_sse.W003",
         )
-
-
-def _dummy_cache() -> Iterator[checks.CheckMessage]:
-    if _kv_cache().get("BACKEND", "").endswith(".DummyCache"):
+    elif backend.endswith(".DummyCache"):
         yield checks.Warning(
             "c.kv uses Django's dummy cache, which keeps nothing",
             hint="Point AGENT_SSE['CACHE'] at an alias that stores values.",
@@ -288,10 +290,7 @@ def _dummy_cache() -> Iterator[checks.CheckMessage]:
 
 
 def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
-    try:
-        heartbeat = conf.setting("HEARTBEAT")
-    except AgentSSEError:
-        return
+    heartbeat = conf.setting("HEARTBEAT")
     if not heartbeat or (isinstance(heartbeat, int | float) and heartbeat > SLOWEST_HEARTBEAT):
         yield checks.Warning(
             f"AGENT_SSE['HEARTBEAT'] is {conf.shown(heartbeat)}: proxies and load balancers close a connection after 60 s of "
@@ -302,11 +301,8 @@ def _slow_heartbeat() -> Iterator[checks.CheckMessage]:
 
 
 def _deferred_transactions() -> Iterator[checks.CheckMessage]:
-    try:
-        log = build_log(conf.setting("EVENT_LOG"))
-        connection = connections[log.alias] if log.transactional else None
-    except (AgentSSEError, ConnectionDoesNotExist):  # E001 and E005 say it
-        return
+    log = build_log(conf.setting("EVENT_LOG"))
+    connection = connections[log.alias] if log.transactional else None
     if connection is None or connection.vendor != "sqlite" or connection.is_in_memory_db():  # type: ignore[attr-defined]
         return
     if str(connection.settings_dict["OPTIONS"].get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
@@ -320,14 +316,10 @@ def _deferred_transactions() -> Iterator[checks.CheckMessage]:
 
 def _silent_tenants() -> Iterator[checks.CheckMessage]:
     engines = [connections.settings[alias]["ENGINE"].partition(".")[0] for alias in connections]
-    found = [name for name in TENANTS if name in engines or apps.is_installed(name)]
-    try:
-        silent = found and on_connection() is None
-    except AgentSSEError:  # E001 and E007 say it
-        return
-    if silent:
+    packages = [name for name in TENANTS if name in engines or apps.is_installed(name)]
+    if packages and on_connection() is None:
         yield checks.Warning(
-            f"{found[0]} keeps the tenant on the database connection, and streams do not keep their request's: they read "
+            f"{packages[0]} keeps the tenant on the database connection, and streams do not keep their request's: they read "
             "without a tenant",
             hint="Name a function (connection, c) as AGENT_SSE['ON_CONNECTION'] that sets it, as connection.set_tenant("
             "c.request.tenant) does; or serve such routes with pinned=True.",
@@ -342,10 +334,7 @@ def _small_pools() -> Iterator[checks.CheckMessage]:
             continue
         options = pool if isinstance(pool, Mapping) else {}
         size = options.get("max_size") or options.get("min_size", 4)
-        try:
-            wanted = most_connections(alias)
-        except AgentSSEError:  # E001, E003 and E005 say it
-            return
+        wanted = most_connections(alias)
         if size < wanted:
             yield checks.Warning(
                 f"DATABASES[{alias!r}] has a pool of {size} connections, and streams with the log may use {wanted} at once: "

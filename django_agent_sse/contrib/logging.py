@@ -150,9 +150,7 @@ class TopicHandler(logging.Handler):
                 self._changed.wait_for(lambda: self._closing, self._backoff.next())
             return False
         except AgentSSEError as error:
-            if logging.raiseExceptions:
-                record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None)
-                self.handleError(record)
+            self.handleError(logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None))
         self._backoff.reset()
         return True
 

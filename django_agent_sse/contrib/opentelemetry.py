@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter_provider
 
 from ..metrics import Family, families
 from ..signals import stream_closed
+from ..streams.counters import DURATIONS
 from ..streams.stream import Stream
 
 SCOPE: Final = "django_agent_sse"
-BUCKETS: Final = (1, 5, 15, 60, 300, 900, 3600, 14400)
 INSTRUMENTS: Final = {
     "streams_open": ("sse.server.active_streams", "{stream}"),
     "streams_slow": ("sse.server.slow_streams", "{stream}"),
@@ -52,12 +53,16 @@ class _Cache:
         self._at = -CACHE_SECONDS
         self._families: dict[str, Family] = {}
 
-    def family(self, name: str) -> Family:
+    def observe(self, name: str, options: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
             if time.monotonic() - self._at >= CACHE_SECONDS:
                 self._families = {family.name: family for family in families()}
                 self._at = time.monotonic()
-            return self._families[name]
+            family = self._families[name]
+        keys = [ATTRIBUTES[label] for label in family.labels]
+        for values, value in family.samples.items():
+            if isinstance(value, int | float):
+                yield Observation(value, dict(zip(keys, values, strict=True)))
 
 
 def instrument(meter_provider: MeterProvider | None = None) -> None:
@@ -76,12 +81,12 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
             continue
         name, unit = INSTRUMENTS[family.name]
         create: Any = meter.create_observable_up_down_counter if family.kind == "gauge" else meter.create_observable_counter
-        create(name, callbacks=[_observer(cache, family.name)], unit=unit, description=family.help)
+        create(name, callbacks=[partial(cache.observe, family.name)], unit=unit, description=family.help)
     duration = meter.create_histogram(
         DURATION,
         unit="s",
         description="How long streams were open that are over.",
-        explicit_bucket_boundaries_advisory=BUCKETS,
+        explicit_bucket_boundaries_advisory=DURATIONS,
     )
 
     async def closed(sender: object, *, stream: Stream, ending: str, **about: Any) -> None:
@@ -92,16 +97,3 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
 
 
 _instrumented: dict[str, MeterProvider] = {}
-
-
-def _observer(cache: _Cache, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def observe(options: CallbackOptions) -> Iterable[Observation]:
-        family = cache.family(name)
-        keys = [ATTRIBUTES[label] for label in family.labels]
-        return [
-            Observation(value, dict(zip(keys, values, strict=True)))
-            for values, value in family.samples.items()
-            if isinstance(value, int | float)
-        ]
-
-    return observe

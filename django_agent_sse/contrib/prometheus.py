@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -13,9 +14,8 @@ from prometheus_client.registry import Collector
 
 from ..guards import Guard, check_guards, run_guards
 from ..metrics import Durations, Family, families
-from ..streams.cluster import cluster
 from ..streams.context import Context
-from ..streams.snapshot import Snapshot
+from ..streams.snapshot import Snapshot, cluster
 
 PREFIX = "django_agent_sse_"
 
@@ -25,22 +25,6 @@ class StreamCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         return map(_metric, families())
-
-
-class _EveryProcess(Collector):
-    """The streams of several processes, and how many processes are in which state."""
-
-    def __init__(self, snapshots: Iterable[Snapshot], states: Mapping[str, int]) -> None:
-        self._snapshots = snapshots
-        self._states = states
-
-    def collect(self) -> Iterator[Metric]:
-        yield from map(_metric, families(self._snapshots, by_process=True))
-        about = "Processes that report, are late, or have stopped without a word in the last minute."
-        processes = GaugeMetricFamily(f"{PREFIX}processes", about, labels=["state"])
-        for state, count in self._states.items():
-            processes.add_metric([state], count)
-        yield processes
 
 
 def metrics_view(*, guards: Sequence[Guard], every_process: bool = True) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
@@ -68,11 +52,20 @@ def metrics_view(*, guards: Sequence[Guard], every_process: bool = True) -> Call
             return refusal
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         everywhere = cluster() if every_process else None
-        collector: Any = StreamCollector() if everywhere is None else _EveryProcess(*await everywhere.processes())
-        return HttpResponse(encode(collector), content_type=content_type, headers={"Cache-Control": "no-store"})
+        scraped = [*StreamCollector().collect()] if everywhere is None else _of_every_process(*await everywhere.processes())
+        registry: Any = SimpleNamespace(collect=lambda: scraped)
+        return HttpResponse(encode(registry), content_type=content_type, headers={"Cache-Control": "no-store"})
 
     metrics.login_required = False  # type: ignore[attr-defined]  # the guards decide
     return metrics
+
+
+def _of_every_process(snapshots: Iterable[Snapshot], states: Mapping[str, int]) -> list[Metric]:
+    about = "Processes that report, are late, or have stopped without a word in the last minute."
+    processes = GaugeMetricFamily(f"{PREFIX}processes", about, labels=["state"])
+    for state, count in states.items():
+        processes.add_metric([state], count)
+    return [*map(_metric, families(snapshots, by_process=True)), processes]
 
 
 def _metric(family: Family) -> Metric:

@@ -18,7 +18,7 @@ from ..exceptions import AsyncRequired, ConfigurationError
 from ..runtime.process import on_fork
 from ..runtime.under_test import under_test
 from .base import EventLog
-from .notify.local import local_notifier
+from .notify.local import EVERY_TOPIC, local_notifier
 from .notify.notifier import notifier
 from .outage import outage
 
@@ -70,29 +70,29 @@ def reset() -> None:
     _process_log.reset()
     _process_log.serves = serves
     outage.reset()
-    local_notifier.notify_all()
+    local_notifier.notify(EVERY_TOPIC)
 
 
-def build_log(given: object) -> EventLog:
+def build_log(value: object) -> EventLog:
     """Return a new log, as a value of ``AGENT_SSE["EVENT_LOG"]`` describes it.
 
     Raises:
         ConfigurationError: The value is not a description of a log.
     """
-    if not isinstance(given, Mapping) or not isinstance(given.get("BACKEND"), str) or given.keys() - {"BACKEND", "OPTIONS"}:
+    if not isinstance(value, Mapping) or not isinstance(value.get("BACKEND"), str) or value.keys() - {"BACKEND", "OPTIONS"}:
         raise ConfigurationError(
-            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(given)}; it must be a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
+            f"AGENT_SSE['EVENT_LOG'] is {conf.shown(value)}; it must be a dict {{'BACKEND': 'path.to.Class', 'OPTIONS': {{…}}}}"
         )
     try:
-        backend: Any = import_string(given["BACKEND"])
+        backend: Any = import_string(value["BACKEND"])
     except RuntimeError as error:  # its tables need the app
-        raise ConfigurationError(f"{given['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
+        raise ConfigurationError(f"{value['BACKEND']} needs 'django_agent_sse' in INSTALLED_APPS: {error}") from error
     except (ImportError, ValueError) as error:
-        why = error if _NAMES.fullmatch(given["BACKEND"]) else f"{conf.shown(given['BACKEND'])} is not the dotted path of a class"
+        why = error if _NAMES.fullmatch(value["BACKEND"]) else f"{conf.shown(value['BACKEND'])} is not the dotted path of a class"
         raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] cannot be imported: {why}") from error
     if not (isinstance(backend, type) and issubclass(backend, EventLog)):
-        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(given['BACKEND'])}, which is not an EventLog")
-    options = given.get("OPTIONS", {})
+        raise ConfigurationError(f"AGENT_SSE['EVENT_LOG']['BACKEND'] is {conf.shown(value['BACKEND'])}, which is not an EventLog")
+    options = value.get("OPTIONS", {})
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise ConfigurationError(
             f"AGENT_SSE['EVENT_LOG']['OPTIONS'] is {conf.shown(options)}; it must be a dict of names and values"
@@ -107,7 +107,8 @@ def log_to_publish_to() -> EventLog:
         ConfigurationError: It keeps its topics in this process, which serves nothing; the message says what to do.
     """
     log = event_log()
-    if not (log.crosses_processes or _serves_here() or under_test()):
+    serves = _process_log.serves or "django.core.asgi" in sys.modules  # it had a request; or has an ASGI application and gets one
+    if not (log.crosses_processes or serves or under_test()):
         raise ConfigurationError(
             f"{type(log).__name__} keeps its topics in one process, and this one has not served a request: nobody could follow "
             "what is published here. Publish from the server's own process, or set AGENT_SSE['EVENT_LOG'] to a log that "
@@ -133,11 +134,6 @@ def refuse_on_a_loop(verb: str, twin: bool = True) -> None:
     if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
         instead = f"write `await a{verb}(…)`" if twin else f"write `await sync_to_async({verb})(…)`"
         raise AsyncRequired(f"{verb}() would hold up the event loop that runs here; {instead}. Nothing was done")
-
-
-def _serves_here() -> bool:
-    """Return whether this process is a server: it had a request, or it has made an ASGI application and will get one."""
-    return _process_log.serves or "django.core.asgi" in sys.modules
 
 
 def _serves(**_: object) -> None:

@@ -11,17 +11,31 @@ from django.db import DEFAULT_DB_ALIAS
 
 from ..encoding import only_events
 from ..exceptions import ConfigurationError
-from ..wire.event import Event
-from .internal import internal_names, without_internal
+from ..wire.event import RESERVED, Event
+from .eviction import evictions
 from .leases import Leasing, Sized
 from .notify.local import LogNotifier, nobody
-from .records import Appended, Finding, Head, Limits, Page, TopicState
-from .validation import InternalTopic, sized, valid_expect, valid_holder, valid_key, valid_reason, valid_topic
+from .records import Appended, Head, Limits, Page, StoreWarning, TopicState
+from .twins import twin_of
+from .validation import (
+    InternalTopic,
+    is_valid_topic,
+    sized,
+    valid_expect,
+    valid_holder,
+    valid_key,
+    valid_reason,
+    valid_topic,
+)
 
 PAGE_EVENTS = 256
 """Events of one read, by default."""
 PAGE_BYTES = 1_048_576
 """Bytes of one read at most; one event is always read, however large."""
+
+INTERNAL_PAGE = 200
+_AFTER_RESERVED = f"{RESERVED}\x7f"
+"""Sorts after every topic's name that begins with ``RESERVED``, and before all others that come after these."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -31,6 +45,10 @@ class EventLog(Leasing):
     """Topics of numbered events. Each verb has a twin with an ``a``, for coroutines, over the same body.
 
     A back end implements the bodies, whose names begin with ``_``. They are synchronous, and their arguments were checked here.
+
+    A topic beyond ``MAX_TOPICS`` is evicted: closed ones first, then the one that was longest without an event. Those that
+    somebody follows, in any process, stay, and the log grows beyond its limit where all others are followed. An eviction is not a
+    deletion: whoever follows such a topic all the same gets a gap and goes on.
 
     Attributes:
         crosses_processes: What one process appends, others read.
@@ -98,22 +116,10 @@ class EventLog(Leasing):
             TransactionRefused: A transaction is open that cannot be left.
             EventLogUnavailable: The store failed.
         """
-        checked = self._checked(topic, events, expect, key, holder)
+        checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key), _valid_or_none(holder)
         return self._change(outside_transaction, self._append, *checked)
 
-    async def aappend(
-        self,
-        topic: str,
-        events: Event | Iterable[Event],
-        *,
-        expect: int | None = None,
-        key: str | None = None,
-        holder: str | None = None,
-        outside_transaction: bool = False,
-    ) -> Appended:
-        """See ``append``."""
-        checked = self._checked(topic, events, expect, key, holder)
-        return await self._run(partial(self._change, outside_transaction, self._append, *checked))
+    aappend = twin_of(append)
 
     def append_unrung(self, topic: str, event: Event) -> None:
         """Append one event without a notification, for readers that look on a timer. Not for use inside a transaction."""
@@ -123,25 +129,19 @@ class EventLog(Leasing):
         """Return up to ``limit`` events after ``offset``, up to ``PAGE_BYTES``, and the topic's state at the same moment."""
         return self._read_after(valid_topic(topic), offset, limit)
 
-    async def aread_after(self, topic: str, offset: int = 0, limit: int = PAGE_EVENTS) -> Page:
-        """See ``read_after``."""
-        return await self._run_read(partial(self._read_after, valid_topic(topic), offset, limit))
+    aread_after = twin_of(read_after, "_run_read")
 
     def state(self, topic: str) -> TopicState:
         """Return what is known of a topic, also of one that does not exist."""
         return self._state(valid_topic(topic))
 
-    async def astate(self, topic: str) -> TopicState:
-        """See ``state``."""
-        return await self._run_read(partial(self._state, valid_topic(topic)))
+    astate = twin_of(state, "_run_read")
 
     def summaries(self, topics: Iterable[str]) -> dict[str, Head]:
         """Return where these topics are, by one query of the store; those that do not exist are missing."""
         return self._summaries([*map(valid_topic, topics)])
 
-    async def asummaries(self, topics: Iterable[str]) -> dict[str, Head]:
-        """See ``summaries``."""
-        return await self._run_read(partial(self._summaries, [*map(valid_topic, topics)]))
+    asummaries = twin_of(summaries, "_run_read")
 
     def close(
         self,
@@ -163,31 +163,20 @@ class EventLog(Leasing):
             holder: Close only while this one holds the topic's lease.
             outside_transaction: See ``append``.
 
+
         Raises:
             LeaseLost: The topic is open, and ``holder`` does not hold the lease.
         """
-        return self._change(outside_transaction, self._close, *self._checked_end(topic, reason, last, holder))
+        checked = valid_topic(topic), valid_reason(reason), self._sized(last), _valid_or_none(holder)
+        return self._change(outside_transaction, self._close, *checked)
 
-    async def aclose(
-        self,
-        topic: str,
-        reason: str = "completed",
-        *,
-        last: Event | Iterable[Event] = (),
-        holder: str | None = None,
-        outside_transaction: bool = False,
-    ) -> bool:
-        """See ``close``."""
-        checked = self._checked_end(topic, reason, last, holder)
-        return await self._run(partial(self._change, outside_transaction, self._close, *checked))
+    aclose = twin_of(close)
 
     def delete(self, topic: str) -> bool:
         """Delete a topic with its events. Return whether there was one. The next append begins another epoch, at offset 1."""
         return self._change(False, self._delete, valid_topic(topic))
 
-    async def adelete(self, topic: str) -> bool:
-        """See ``delete``."""
-        return await self._run(partial(self._change, False, self._delete, valid_topic(topic)))
+    adelete = twin_of(delete)
 
     def trim(
         self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
@@ -195,45 +184,48 @@ class EventLog(Leasing):
         """Drop the oldest events beyond these bounds, and return how many. The log's own limits are applied anyway."""
         return self._trim(valid_topic(topic), max_events, max_bytes, max_age)
 
-    async def atrim(
-        self, topic: str, *, max_events: int | None = None, max_bytes: int | None = None, max_age: float | None = None
-    ) -> int:
-        """See ``trim``."""
-        return await self._run(partial(self._trim, valid_topic(topic), max_events, max_bytes, max_age))
+    atrim = twin_of(trim)
 
     def fork(self, topic: str, epoch: str) -> None:
         """Begin another epoch with the events that are left, after the log has lost some that it had acknowledged."""
         self._change(False, self._fork, valid_topic(topic), epoch)
 
-    async def afork(self, topic: str, epoch: str) -> None:
-        """See ``fork``."""
-        await self._run(partial(self._change, False, self._fork, valid_topic(topic), epoch))
+    afork = twin_of(fork)
 
     def topics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
         """Return a page of the sorted names with a prefix: those after ``after``. The package's own topics are left out."""
-        return without_internal(self._topics, prefix, after, limit)
+        names: list[str] = []  # the store knows of no reserved names: it is asked until the page is full without them
+        while len(names) < limit and (page := self._topics(prefix, after, limit - len(names))):
+            names += filter(is_valid_topic, page)
+            after = _AFTER_RESERVED if page[-1].startswith(RESERVED) else page[-1]
+        return names
 
-    async def atopics(self, prefix: str = "", *, after: str = "", limit: int = 100) -> list[str]:
-        """See ``topics``."""
-        return await self._run(partial(without_internal, self._topics, prefix, after, limit))
+    atopics = twin_of(topics)
 
     def internal_topics(self) -> Iterator[InternalTopic]:
         """Yield the package's own topics, sorted; and those that others have written here under such names."""
-        return internal_names(self._topics)
+        after = ""
+        while page := self._topics(RESERVED, after, INTERNAL_PAGE):
+            yield from filter(is_valid_topic, map(InternalTopic, page))
+            after = page[-1]
+
+    def note_followed(self, topics: Iterable[str]) -> None:
+        """Note that these topics are followed now: they are not evicted for ``FOLLOWED_FOR`` seconds."""
+        self._note_followed([*map(valid_topic, topics)])
+
+    anote_followed = twin_of(note_followed, "_run_note")
 
     def clear_all(self) -> None:
         """Forget every topic. For tests."""
         self._clear_all()
 
-    async def aclear_all(self) -> None:
-        """See ``clear_all``."""
-        await self._run(self._clear_all)
+    aclear_all = twin_of(clear_all)
 
     def check(self) -> list[str]:
         """Return what keeps this log from working in this project, a sentence each, without asking the store."""
         return []
 
-    def examine(self) -> list[Finding]:
+    def examine(self) -> list[StoreWarning]:
         """Ask the store about itself, and return what bears on what the log promises. It may be on another machine."""
         return []
 
@@ -259,8 +251,22 @@ class EventLog(Leasing):
         """Call once others can read what this thread has just changed: at once, or when its transaction commits."""
         call()
 
+    def _evicted(self, topics: Iterable[str]) -> None:
+        """Notify followers of evicted topics, and count them for the project's log, once the eviction cannot be undone."""
+        for topic in topics:
+            self._notify(topic)
+            self._when_visible(partial(evictions.count, topic, self.limits.max_topics))
+
+    @abstractmethod
+    async def _run(self, body: Callable[[], _T]) -> _T:
+        """Run a body without blocking the event loop."""
+
     async def _run_read(self, body: Callable[[], _T]) -> _T:
         """Run a body that only reads, for feeds: in tasks that belong to no request and no stream."""
+        return await self._run(body)
+
+    async def _run_note(self, body: Callable[[], _T]) -> _T:
+        """Run a body that writes, for feeds: in tasks that belong to no request and no stream."""
         return await self._run(body)
 
     @abstractmethod
@@ -290,23 +296,16 @@ class EventLog(Leasing):
     @abstractmethod
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]: ...
 
+    def _note_followed(self, topics: list[str]) -> None:
+        """Do nothing: for logs that evict nothing."""
+        return
+
     @abstractmethod
     def _clear_all(self) -> None: ...
 
-    def _checked(
-        self, topic: str, events: Event | Iterable[Event], expect: int | None, key: str | None, holder: str | None
-    ) -> tuple[str, Sized, int | None, str | None, str | None]:
-        """Return the arguments of ``_append``."""
-        by = None if holder is None else valid_holder(holder)
-        return valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key), by
-
-    def _checked_end(
-        self, topic: str, reason: str, last: Event | Iterable[Event], holder: str | None
-    ) -> tuple[str, str, Sized, str | None]:
-        """Return the arguments of ``_close``."""
-        by = None if holder is None else valid_holder(holder)
-        return valid_topic(topic), valid_reason(reason), self._sized(last), by
-
     def _sized(self, events: Event | Iterable[Event]) -> Sized:
-        """Return the events, checked, with their sizes."""
         return sized(only_events(events), self.limits.max_event_bytes)
+
+
+def _valid_or_none(holder: str | None) -> str | None:
+    return None if holder is None else valid_holder(holder)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..exceptions import ArgumentInvalid
 from .backend import event_log, refuse_on_a_loop
-from .position import Position
+from .position import MAX_TOPICS, Position, short_name, vector_id
 from .records import TopicState
-from .vector import MAX_TOPICS, short_name, vector_id
 
 
 def topic_cursor(*topics: str) -> str:

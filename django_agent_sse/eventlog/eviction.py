@@ -1,18 +1,13 @@
-"""Eviction of topics beyond ``MAX_TOPICS``: which of them go, which stay, and how it is reported."""
+"""Eviction of topics beyond ``MAX_TOPICS``: how long those stay that are followed, and how it is reported."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TypeVar
 
 from ..runtime.process import on_exit, on_fork
 from ..wire.event import RESERVED
-from .validation import valid_topic
 
 logger = logging.getLogger("django_agent_sse.eventlog")
 
@@ -27,50 +22,6 @@ FIRST_REPORT = 1.0
 NEXT_REPORT = 60.0
 """Seconds between two such lines, at least."""
 SHOWN = 3
-
-_T = TypeVar("_T")
-
-
-class Evicting(ABC):
-    """The part of an event log that has to do with ``MAX_TOPICS``: the same for all of them.
-
-    A topic beyond ``MAX_TOPICS`` is evicted: closed ones first, then the one that was longest without an event. Those that
-    somebody follows, in any process, stay, and the log grows beyond its limit where all others are followed. An eviction is not a
-    deletion: whoever follows such a topic all the same gets a gap and goes on.
-    """
-
-    def note_followed(self, topics: Iterable[str]) -> None:
-        """Note that these topics are followed now: they are not evicted for ``FOLLOWED_FOR`` seconds."""
-        self._note_followed([*map(valid_topic, topics)])
-
-    async def anote_followed(self, topics: Iterable[str]) -> None:
-        """See ``note_followed``."""
-        names = [*map(valid_topic, topics)]
-        await self._run_note(partial(self._note_followed, names))
-
-    def _note_followed(self, topics: list[str]) -> None:
-        """Do nothing: for logs that evict nothing."""
-        return
-
-    async def _run_note(self, body: Callable[[], _T]) -> _T:
-        """Run a body that writes, for feeds: in tasks that belong to no request and no stream."""
-        return await self._run(body)
-
-    def _evicted(self, topics: Iterable[str], most: float) -> None:
-        """Notify followers of evicted topics, and count them for the project's log, once the eviction cannot be undone."""
-        for topic in topics:
-            self._notify(topic)
-            self._when_visible(partial(evictions.count, topic, most))
-
-    @abstractmethod
-    async def _run(self, body: Callable[[], _T]) -> _T:
-        """Run a body without blocking the event loop."""
-
-    @abstractmethod
-    def _notify(self, topic: str) -> None: ...
-
-    @abstractmethod
-    def _when_visible(self, call: Callable[[], object]) -> None: ...
 
 
 class Evictions:
@@ -90,7 +41,6 @@ class Evictions:
         self._most = 0.0
 
     def count(self, topic: str, most: float) -> None:
-        """Count an evicted topic."""
         with self._lock:
             self._count += 1
             self._most = most
@@ -113,7 +63,6 @@ class Evictions:
             timer.cancel()
 
     def tell(self) -> None:
-        """Log what was counted."""
         with self._lock:
             count, first, self._count, self._first = self._count, self._first, 0, []
             if self._timer is not None:

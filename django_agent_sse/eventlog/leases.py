@@ -7,15 +7,15 @@ whoever looks first, and one that only slept writes nothing after that.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ..exceptions import ArgumentInvalid, LeaseHeld, LeaseLost, TopicClosed
+from ..exceptions import ArgumentInvalid, LeaseHeld
 from ..wire.event import Event
-from .eviction import Evicting
+from .twins import twin_of
 from .validation import valid_holder, valid_topic
 
 LOST = "lost"
@@ -59,7 +59,7 @@ class Lease:
         return self.deadline > 0 and self.left <= 0
 
 
-class Leasing(Evicting):
+class Leasing(ABC):
     """The part of an event log that has to do with leases and pointers. Each verb has a twin with an ``a``.
 
     A topic has one lease at most, and deleting the topic ends it. One whose lease is alive is not evicted.
@@ -92,18 +92,7 @@ class Leasing(Evicting):
         body = partial(self._acquire, seconds=_valid_seconds(seconds), last=self._sized(last))
         return self._change(outside_transaction, body, valid_topic(topic), valid_holder(holder))
 
-    async def aacquire(
-        self,
-        topic: str,
-        holder: str,
-        seconds: float,
-        *,
-        last: Event | Iterable[Event] = (),
-        outside_transaction: bool = False,
-    ) -> Lease:
-        """See ``acquire``."""
-        body = partial(self._acquire, seconds=_valid_seconds(seconds), last=self._sized(last))
-        return await self._run(partial(self._change, outside_transaction, body, valid_topic(topic), valid_holder(holder)))
+    aacquire = twin_of(acquire)
 
     def renew(self, topic: str, holder: str, seconds: float, *, outside_transaction: bool = False) -> Lease:
         """Have the lease last for so many seconds from now; it says whether the holder was asked to stop.
@@ -115,18 +104,13 @@ class Leasing(Evicting):
         """
         return self._quietly(outside_transaction, self._renew, valid_topic(topic), valid_holder(holder), _valid_seconds(seconds))
 
-    async def arenew(self, topic: str, holder: str, seconds: float, *, outside_transaction: bool = False) -> Lease:
-        """See ``renew``."""
-        about = valid_topic(topic), valid_holder(holder), _valid_seconds(seconds)
-        return await self._run(partial(self._quietly, outside_transaction, self._renew, *about))
+    arenew = twin_of(renew)
 
     def release(self, topic: str, holder: str) -> bool:
         """Give a lease up, and leave the topic open for others. Return whether the holder had it."""
         return self._release(valid_topic(topic), valid_holder(holder))
 
-    async def arelease(self, topic: str, holder: str) -> bool:
-        """See ``release``."""
-        return await self._run(partial(self._release, valid_topic(topic), valid_holder(holder)))
+    arelease = twin_of(release)
 
     def request_stop(self, topic: str, holder: str) -> bool:
         """Ask the holder to stop, for good: a flag at the lease, and a notification. Nobody who comes later is asked.
@@ -136,9 +120,7 @@ class Leasing(Evicting):
         """
         return self._if_done(self._request_stop, valid_topic(topic), valid_holder(holder))
 
-    async def arequest_stop(self, topic: str, holder: str) -> bool:
-        """See ``request_stop``."""
-        return await self._run(partial(self._if_done, self._request_stop, valid_topic(topic), valid_holder(holder)))
+    arequest_stop = twin_of(request_stop)
 
     def expire(self, topic: str, last: Event | Iterable[Event] | None = None) -> bool:
         """Close a topic whose lease has run out, with the reason ``lost``. Return whether this call did it, of any number.
@@ -149,26 +131,19 @@ class Leasing(Evicting):
         """
         return self._if_done(self._expire, valid_topic(topic), None if last is None else self._sized(last))
 
-    async def aexpire(self, topic: str, last: Event | Iterable[Event] | None = None) -> bool:
-        """See ``expire``."""
-        sized = None if last is None else self._sized(last)
-        return await self._run_note(partial(self._if_done, self._expire, valid_topic(topic), sized))
+    aexpire = twin_of(expire, "_run_note")
 
     def lease(self, topic: str) -> Lease | None:
         """Return a topic's lease: its present one, or the last one of a topic that is closed."""
         return self._leases([valid_topic(topic)]).get(topic)
 
-    async def alease(self, topic: str) -> Lease | None:
-        """See ``lease``."""
-        return (await self.aleases([topic])).get(topic)
+    alease = twin_of(lease, "_run_read")
 
     def leases(self, topics: Iterable[str]) -> dict[str, Lease]:
         """Return the leases of these topics, by one query of the store; those without one are missing."""
         return self._leases([*map(valid_topic, topics)])
 
-    async def aleases(self, topics: Iterable[str]) -> dict[str, Lease]:
-        """See ``leases``."""
-        return await self._run_read(partial(self._leases, [*map(valid_topic, topics)]))
+    aleases = twin_of(leases, "_run_read")
 
     def pointer(self, name: str) -> str | None:
         """Return where a pointer leads; ``None`` where there is none.
@@ -178,9 +153,7 @@ class Leasing(Evicting):
         """
         return self._pointer(valid_topic(name))
 
-    async def apointer(self, name: str) -> str | None:
-        """See ``pointer``."""
-        return await self._run(partial(self._pointer, valid_topic(name)))
+    apointer = twin_of(pointer)
 
     def move_pointer(self, name: str, to: str | None, *, expect: str | None, outside_transaction: bool = False) -> str | None:
         """Have a pointer lead elsewhere, if it leads where it is expected to: compare and set, in one step.
@@ -196,12 +169,7 @@ class Leasing(Evicting):
         """
         return self._quietly(outside_transaction, self._move_pointer, valid_topic(name), _target(to), _target(expect))
 
-    async def amove_pointer(
-        self, name: str, to: str | None, *, expect: str | None, outside_transaction: bool = False
-    ) -> str | None:
-        """See ``move_pointer``."""
-        about = valid_topic(name), _target(to), _target(expect)
-        return await self._run(partial(self._quietly, outside_transaction, self._move_pointer, *about))
+    amove_pointer = twin_of(move_pointer)
 
     def _if_done(self, body: Callable[Concatenate[str, _P], bool], topic: str, *args: _P.args, **kwargs: _P.kwargs) -> bool:
         """Call a body that changes a topic or does not, and notify its followers if it did."""
@@ -223,10 +191,10 @@ class Leasing(Evicting):
     ) -> _T: ...
 
     @abstractmethod
-    def _outside(self, topic: str, call: Callable[[], _T]) -> _T: ...
+    def _notify(self, topic: str) -> None: ...
 
     @abstractmethod
-    async def _run_read(self, body: Callable[[], _T]) -> _T: ...
+    def _outside(self, topic: str, call: Callable[[], _T]) -> _T: ...
 
     @abstractmethod
     def _sized(self, events: Event | Iterable[Event]) -> Sized: ...
@@ -264,19 +232,6 @@ def _valid_seconds(seconds: float) -> float:
 
 def _target(topic: str | None) -> str | None:
     return None if topic is None else valid_topic(topic)
-
-
-def closed_error(topic: str, reason: str) -> TopicClosed:
-    """Return the error for an append to a closed topic."""
-    return TopicClosed(f"the topic {topic!r} is closed ({reason}); delete() it, or publish to another name", reason)
-
-
-def lost_error(topic: str, holder: str) -> LeaseLost:
-    """Return the error for a holder whose lease is over."""
-    return LeaseLost(
-        f"{holder!r} no longer holds the lease of the topic {topic!r}: it was not renewed in time, was given up, or the topic "
-        "was deleted. Nothing was appended: stop the work"
-    )
 
 
 def held_error(topic: str, holder: str, left: float) -> LeaseHeld:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from ..exceptions import PositionConflict
 from ..wire.event import Event
 from .base import PAGE_BYTES, EventLog
 from .eviction import DELETED_FOR, FOLLOWED_FOR, is_internal
-from .leases import LOST, POINTER_AGE, Lease, Sized, closed_error, held_error, lost_error
+from .leases import LOST, POINTER_AGE, Lease, Sized, held_error
 from .position import new_epoch
 from .records import Appended, Head, Page, Record, TopicState
+from .validation import lost_error, refuse_append
 
 _T = TypeVar("_T")
 _at = attrgetter("at")
@@ -58,9 +58,13 @@ class _Topic:
     def __len__(self) -> int:
         return len(self.records) - self.gone
 
-    def is_held(self, now: float) -> bool:
-        """Return whether somebody works here."""
-        return self.lease is not None and self.lease.deadline > now
+    def is_held(self, now: float, holder: str | None = None) -> bool:
+        """Return whether somebody works here, or this one does."""
+        return self.lease is not None and self.lease.deadline > now and holder in (None, self.lease.holder)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.epoch, self.floor, self.top, self.closed)
 
     def add(self, events: list[tuple[Event, int]], now: float) -> Appended:
         first = self.top + 1
@@ -105,35 +109,34 @@ class MemoryEventLog(EventLog):
     async def _run(self, body: Callable[[], _T]) -> _T:
         return body()
 
-    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+    def _append(self, name: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
         with self._lock:
-            found = self._topics_by_name.get(topic)
-            if found is not None and key is not None and (before := self._repeated(found, key)) is not None:
+            topic = self._topics_by_name.get(name)
+            if topic is not None and key is not None and (before := self._repeated(topic, key)) is not None:
                 return before
-            if found is not None and found.closed is not None:
-                raise closed_error(topic, found.closed)
-            if holder is not None:
-                self._check_holder(topic, holder)
-            top = found.top if found is not None else 0
-            if expect is not None and expect != top:
-                raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
-            if found is None:
-                found = self._make(topic)
+            closed, top = (None, 0) if topic is None else (topic.closed, topic.top)
+            refuse_append(name, closed, top, expect, self._late(topic, holder))
+            if topic is None:
+                topic = self._make(name)
             now = self._now()
-            appended = found.add(events, now)
+            appended = topic.add(events, now)
             if key is not None:
-                found.keys[key] = now, appended
-            self._topics_by_name.move_to_end(topic)
-            self._retain(found, now)
+                topic.keys[key] = now, appended
+            self._topics_by_name.move_to_end(name)
+            self._retain(topic, now)
         self._tell_evicted()
         return appended
+
+    def _late(self, topic: _Topic | None, holder: str | None) -> str | None:
+        """Return who should hold the lease, and does not."""
+        return None if holder is None or (topic is not None and topic.is_held(self._now(), holder)) else holder
 
     def _repeated(self, topic: _Topic, key: str) -> Appended | None:
         oldest = self._now() - self.limits.key_window
         while topic.keys and next(iter(topic.keys.values()))[0] <= oldest:
             topic.keys.popitem(last=False)
-        found = topic.keys.get(key)
-        return found[1] if found is not None else None
+        used = topic.keys.get(key)
+        return used[1] if used is not None else None
 
     def _make(self, name: str) -> _Topic:
         topic = self._topics_by_name[name] = _Topic()
@@ -162,7 +165,7 @@ class MemoryEventLog(EventLog):
         """Report evictions. Call without the lock: whoever is told may read the log at once."""
         if self._gone:
             gone, self._gone = self._gone, []
-            self._evicted(gone, self.limits.max_topics)
+            self._evicted(gone)
 
     def _note_followed(self, topics: list[str]) -> None:
         with self._lock:
@@ -171,9 +174,7 @@ class MemoryEventLog(EventLog):
                     topic.followed_at = self._now()
 
     def _retain(self, topic: _Topic, now: float) -> None:
-        limits = self.limits
-        surplus = topic.surplus(limits.max_events, limits.max_bytes, now - limits.max_age)
-        if surplus:
+        if surplus := topic.surplus(self.limits.max_events, self.limits.max_bytes, now - self.limits.max_age):
             topic.drop(surplus)
 
     def _found(self, name: str) -> _Topic | None:
@@ -183,50 +184,40 @@ class MemoryEventLog(EventLog):
             self._retain(topic, self._now())
         return topic
 
-    def _read_after(self, topic: str, offset: int, limit: int) -> Page:
+    def _read_after(self, name: str, offset: int, limit: int) -> Page:
         with self._lock:
-            found = self._found(topic)
-            if found is None:
-                return Page(lost=topic not in self._deleted_at)
-            begin = found.gone + max(0, offset - found.floor)
+            topic = self._found(name)
+            if topic is None:
+                return Page(lost=name not in self._deleted_at)
+            begin = topic.gone + max(0, offset - topic.floor)
             end, room = begin, PAGE_BYTES
-            last = min(len(found.records), begin + limit)
-            while end < last and (room >= found.sizes[end] or end == begin):
-                room -= found.sizes[end]
+            last = min(len(topic.records), begin + limit)
+            while end < last and (room >= topic.sizes[end] or end == begin):
+                room -= topic.sizes[end]
                 end += 1
-            records = tuple(found.records[begin:end])  # a copy: the list goes on growing outside of the lock
-            return Page(epoch=found.epoch, floor=found.floor, top=found.top, closed=found.closed, records=records)
+            records = tuple(topic.records[begin:end])  # a copy: the list goes on growing outside of the lock
+            return Page(epoch=topic.epoch, floor=topic.floor, top=topic.top, closed=topic.closed, records=records)
 
-    def _state(self, topic: str) -> TopicState:
+    def _state(self, name: str) -> TopicState:
         with self._lock:
-            found = self._found(topic)
-            if found is None:
+            topic = self._found(name)
+            if topic is None:
                 return TopicState()
-            kept = len(found) > 0
-            return TopicState(
-                epoch=found.epoch,
-                floor=found.floor,
-                top=found.top,
-                closed=found.closed,
-                events=len(found),
-                bytes=found.bytes,
-                oldest_at=found.records[found.gone].at if kept else None,
-                newest_at=found.records[-1].at if kept else None,
-            )
+            oldest_at, newest_at = (topic.records[topic.gone].at, topic.records[-1].at) if len(topic) else (0.0, 0.0)
+            return TopicState.of(topic.head, topic.bytes, oldest_at, newest_at)
 
     def _summaries(self, topics: list[str]) -> dict[str, Head]:
         with self._lock:
-            found = [(name, topic) for name in topics if (topic := self._found(name)) is not None]
-            return {name: Head(topic.epoch, topic.floor, topic.top, topic.closed) for name, topic in found}
+            return {name: topic.head for name in topics if (topic := self._found(name)) is not None}
 
-    def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool:
+    def _close(self, name: str, reason: str, last: Sized, holder: str | None) -> bool:
         with self._lock:
-            found = self._topics_by_name.get(topic)
-            if found is not None and found.closed is not None:
+            topic = self._topics_by_name.get(name)
+            if topic is not None and topic.closed is not None:
                 return False
-            if holder is not None:
-                self._check_holder(topic, holder)
-            self._end(found if found is not None else self._make(topic), reason, last)
+            if (late := self._late(topic, holder)) is not None:
+                raise lost_error(name, late)
+            self._end(topic if topic is not None else self._make(name), reason, last)
         self._tell_evicted()
         return True
 
@@ -238,12 +229,12 @@ class MemoryEventLog(EventLog):
             topic.lease.deadline = 0.0
         self._retain(topic, now)
 
-    def _delete(self, topic: str) -> bool:
+    def _delete(self, name: str) -> bool:
         with self._lock:
-            found = self._topics_by_name.pop(topic, None) is not None
-            if found:
-                self._remember_deleted(topic)
-            return found
+            existed = self._topics_by_name.pop(name, None) is not None
+            if existed:
+                self._remember_deleted(name)
+            return existed
 
     def _remember_deleted(self, name: str) -> None:
         now, deleted = self._now(), self._deleted_at
@@ -252,14 +243,14 @@ class MemoryEventLog(EventLog):
         while len(deleted) > max(1, self.limits.max_topics) or next(iter(deleted.values())) <= now - DELETED_FOR:
             deleted.popitem(last=False)
 
-    def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
+    def _trim(self, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         with self._lock:
-            found = self._found(topic)
-            if found is None:
+            topic = self._found(name)
+            if topic is None:
                 return 0
             bounds = [float("inf") if bound is None else bound for bound in (max_events, max_bytes, max_age)]
-            surplus = found.surplus(bounds[0], bounds[1], self._now() - bounds[2])
-            found.drop(surplus)
+            surplus = topic.surplus(bounds[0], bounds[1], self._now() - bounds[2])
+            topic.drop(surplus)
             return surplus
 
     # Leases
@@ -268,54 +259,49 @@ class MemoryEventLog(EventLog):
         topic = self._topics_by_name.get(name)
         return None if topic is None or topic.lease is None else (topic, topic.lease)
 
-    def _check_holder(self, name: str, holder: str) -> _Lease:
-        held = self._held(name)
-        if held is None or held[1].holder != holder or held[1].deadline <= self._now():
-            raise lost_error(name, holder)
-        return held[1]
-
-    def _acquire(self, topic: str, holder: str, seconds: float, last: Sized) -> Lease:
+    def _acquire(self, name: str, holder: str, seconds: float, last: Sized) -> Lease:
         with self._lock:
-            now, found = self._now(), self._topics_by_name.get(topic)
-            if found is None:
-                found = self._make(topic)
-            if found.closed is not None:
-                raise closed_error(topic, found.closed)
-            lease = found.lease
+            now, topic = self._now(), self._topics_by_name.get(name)
+            if topic is None:
+                topic = self._make(name)
+            refuse_append(name, topic.closed, topic.top, None)
+            lease = topic.lease
             if lease is not None and lease.deadline > now and lease.holder != holder:
-                raise held_error(topic, lease.holder, lease.deadline - now)
+                raise held_error(name, lease.holder, lease.deadline - now)
             if lease is None or lease.holder != holder:
-                lease = found.lease = _Lease(holder, last)
+                lease = topic.lease = _Lease(holder, last)
             lease.deadline, lease.last = now + seconds, last
             shown = lease.shown(now)
         self._tell_evicted()
         return shown
 
-    def _renew(self, topic: str, holder: str, seconds: float) -> Lease:
+    def _renew(self, name: str, holder: str, seconds: float) -> Lease:
         with self._lock:
-            lease, now = self._check_holder(topic, holder), self._now()
-            lease.deadline = now + seconds
-            return lease.shown(now)
+            held, now = self._held(name), self._now()
+            if held is None or not held[0].is_held(now, holder):
+                raise lost_error(name, holder)
+            held[1].deadline = now + seconds
+            return held[1].shown(now)
 
-    def _release(self, topic: str, holder: str) -> bool:
+    def _release(self, name: str, holder: str) -> bool:
         with self._lock:
-            held = self._held(topic)
+            held = self._held(name)
             if held is None or held[1].holder != holder or not held[1].deadline:
                 return False
             held[0].lease = None
             return True
 
-    def _request_stop(self, topic: str, holder: str) -> bool:
+    def _request_stop(self, name: str, holder: str) -> bool:
         with self._lock:
-            held = self._held(topic)
+            held = self._held(name)
             if held is None or held[1].holder != holder:
                 return False
             held[1].stop = held[1].stop or held[1].deadline > 0
             return True
 
-    def _expire(self, topic: str, last: Sized | None) -> bool:
+    def _expire(self, name: str, last: Sized | None) -> bool:
         with self._lock:
-            held = self._held(topic)
+            held = self._held(name)
             if held is None or not 0 < held[1].deadline <= self._now():
                 return False
             self._end(held[0], LOST, held[1].last if last is None else last)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..exceptions import EventLogUnavailable
-from ..runtime.failure_log import FailureLog
+from ..runtime.backoff import FailureLog
 from ..runtime.process import on_fork
 from .eviction import is_internal
 

@@ -128,6 +128,23 @@ class TopicState:
     newest_at: float | None = None
     nonce: str = ""
 
+    @classmethod
+    def of(cls, head: Head, size: int, oldest_at: float, newest_at: float, nonce: str = "") -> TopicState:
+        """Return the state of a topic that exists; the times are left out where it keeps no events."""
+        epoch, floor, top, closed = head
+        kept = top - floor
+        return cls(
+            epoch=epoch,
+            floor=floor,
+            top=top,
+            closed=closed,
+            events=kept,
+            bytes=size,
+            oldest_at=oldest_at if kept else None,
+            newest_at=newest_at if kept else None,
+            nonce=nonce,
+        )
+
     @property
     def exists(self) -> bool:
         """Whether the topic exists."""
@@ -155,8 +172,8 @@ class Appended:
         return (Position(self.epoch, offset, self.nonce) for offset in range(self.first, self.last + 1))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@dataclass(frozen=True, slots=True)
+class StoreWarning:
     """What a store said about itself that bears on what the log promises.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..exceptions import EventTooLarge, InvalidEvent, TopicNameInvalid
+from ..exceptions import EventTooLarge, InvalidEvent, LeaseLost, PositionConflict, TopicClosed, TopicNameInvalid
 from ..wire.event import RESERVED, Event, is_reserved, valid_name
 
 MAX_NAME = 200
@@ -48,6 +48,14 @@ def valid_holder(holder: str) -> str:
     return _printable(holder, "holder")
 
 
+def is_valid_topic(name: str) -> bool:
+    try:
+        valid_topic(name)
+    except TopicNameInvalid:
+        return False
+    return True
+
+
 def valid_reason(reason: str) -> str:
     """Return a valid reason for closing a topic as a plain ``str``.
 
@@ -75,8 +83,8 @@ def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
         InvalidEvent: One has an id, or a name that is reserved, as what a decoder has read of another stream may have.
         EventTooLarge: One has more than ``most`` bytes.
     """
-    found = [(event, size_of(event)) for event in events]
-    for number, (event, size) in enumerate(found):
+    pairs = [(event, size_of(event)) for event in events]
+    for number, (event, size) in enumerate(pairs):
         if size > most:
             raise EventTooLarge(
                 f"event {number} has {size:,} bytes, {most:,} fit: store it elsewhere and publish where, or raise "
@@ -86,7 +94,7 @@ def sized(events: Iterable[Event], most: int) -> list[tuple[Event, int]]:
             raise InvalidEvent(f"the event has the id {event.id!r}, but in a topic the log numbers the events: leave id out")
         if event.event is not None:
             valid_name("event", event.event)
-    return found
+    return pairs
 
 
 def valid_key(key: str | None) -> str | None:
@@ -109,3 +117,32 @@ def valid_expect(expect: int | None) -> int | None:
     if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or expect < 0):
         raise InvalidEvent(f"expect={expect!r}: the offset that the topic ends at, 0 for a new one, or None")
     return expect
+
+
+def refuse_append(topic: str, closed: str | None, top: int, expect: int | None, late: str | None = None) -> None:
+    """Refuse an append to a topic that is closed, or that does not end where the publisher expects, or by one who is late.
+
+    Args:
+        topic: Its name.
+        closed: Why it is closed, if it is.
+        top: Where it ends.
+        expect: Where the publisher expects it to end, if it does.
+        late: Who appends as the holder of its lease, and no longer is.
+
+    Raises:
+        TopicClosed, LeaseLost, PositionConflict: Nothing was appended.
+    """
+    if closed:
+        raise TopicClosed(f"the topic {topic!r} is closed ({closed}); delete() it, or publish to another name", closed)
+    if late is not None:
+        raise lost_error(topic, late)
+    if expect is not None and expect != top:
+        raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
+
+
+def lost_error(topic: str, holder: str) -> LeaseLost:
+    """Return the error for a holder whose lease is over."""
+    return LeaseLost(
+        f"{holder!r} no longer holds the lease of the topic {topic!r}: it was not renewed in time, was given up, or the topic "
+        "was deleted. Nothing was appended: stop the work"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from functools import partial
 
 from ..eventlog.validation import valid_reason, valid_topic
 from ..exceptions import InvalidEvent, TopicNameInvalid
@@ -16,46 +17,40 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)([kmg]?)i?b?", re.IGNORECASE)
 
 
-def topic(text: str) -> str:
-    """A topic's name."""
-    return _checked(valid_topic, text)
+def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    def argument(text: str) -> str:
+        try:
+            return check(text)
+        except (TopicNameInvalid, InvalidEvent) as error:
+            raise ArgumentTypeError(str(error)) from error
+
+    return argument
 
 
-def reason(text: str) -> str:
-    """Why a topic is closed."""
-    return _checked(valid_reason, text)
-
-
-def event_name(text: str) -> str:
-    """The name of an event."""
-    return _checked(lambda name: valid_name("event", name), text)
-
-
-def _checked(check: Callable[[str], str], text: str) -> str:
-    try:
-        return check(text)
-    except (TopicNameInvalid, InvalidEvent) as error:
-        raise ArgumentTypeError(str(error)) from error
+topic = _checked(valid_topic)
+reason = _checked(valid_reason)
+"""Why a topic is closed."""
+event_name = _checked(partial(valid_name, "event"))
 
 
 def duration(text: str) -> float:
     """Seconds of ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or float(found[1]) == 0:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or float(match[1]) == 0:
         raise ArgumentTypeError(
             f"{text!r} is not a duration above 0: write a number with its unit, as in 90s, 15m, 12h, 30d or 2w"
         )
-    return float(found[1]) * SECONDS[found[2].lower()]
+    return float(match[1]) * SECONDS[match[2].lower()]
 
 
 def size(text: str) -> int:
     """Bytes of ``500000``, ``64k``, ``10M`` or ``1G``; a ``k`` is 1024."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or int(found[1]) == 0:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
         raise ArgumentTypeError(
             f"{text!r} is not a size above 0: write bytes, as in 500000, or with a unit, as in 64k, 10M or 1G"
         )
-    return int(found[1]) * BYTES[found[2].lower()]
+    return int(match[1]) * BYTES[match[2].lower()]
 
 
 def count(text: str) -> int:

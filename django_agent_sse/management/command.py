@@ -36,7 +36,6 @@ class SSECommand(BaseCommand):
     requires_system_checks: Sequence[str] = ()  # type: ignore[assignment]  # a command that runs under cron does one thing
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """See Django's."""
         self.name = subcommand
         parser = super().create_parser(
             *(prog_name, subcommand),
@@ -114,7 +113,6 @@ class SSEParser(CommandParser):
     """Refuses arguments in one line without control characters: a script may have got them from anywhere."""
 
     def error(self, message: str) -> Any:
-        """See ``argparse``."""
         return super().error(printable(message, LONGEST))
 
 

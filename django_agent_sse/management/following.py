@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from ..eventlog.base import EventLog
 from ..eventlog.position import Position
-from ..eventlog.records import Page, TopicState
+from ..eventlog.records import Page
 from ..exceptions import EventLogUnavailable
 from ..runtime.backoff import Backoff
 from .output import Received
@@ -24,26 +23,13 @@ FIRST_RETRY, LAST_RETRY = 0.5, 15.0
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where to begin.
-
-    Attributes:
-        where: At the oldest event that is kept, at what comes now, ``count`` events before that, or after ``position``; one
-            without an epoch is of the topic as it is.
-    """
-
-    where: Literal["oldest", "live", "last", "after"]
-    count: int = 0
-    position: Position | None = None
-
-
 class Tail:
     """One topic, followed.
 
     Args:
         log: Where it is.
         topic: Its name.
+        after: Where to begin; without an epoch, in a topic that does not exist yet.
         tell: Called with a sentence about what goes on.
         pause: Called with seconds to wait.
 
@@ -52,29 +38,17 @@ class Tail:
         deleted: It was deleted.
     """
 
-    def __init__(self, log: EventLog, topic: str, *, tell: Callable[[str], object], pause: Callable[[float], object]) -> None:
+    def __init__(
+        self, log: EventLog, topic: str, after: Position, *, tell: Callable[[str], object], pause: Callable[[float], object]
+    ) -> None:
         self.ended: str | None = None
         self.deleted = False
         self._log = log
         self._topic = topic
         self._tell = tell
         self._pause = pause
-        self._epoch = ""
-        self._offset = 0
+        self._epoch, self._offset = after.epoch, after.offset
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
-
-    def begin(self, start: Start, state: TopicState) -> None:
-        """Take the place that ``start`` means in a topic of this state."""
-        self._epoch = state.epoch
-        if start.where == "oldest":
-            self._offset = state.floor
-        elif start.where == "last":
-            self._offset = max(state.floor, state.top - start.count)
-        elif start.where == "live" or start.position is None:
-            self._offset = state.top
-        else:
-            self._epoch = start.position.epoch or state.epoch
-            self._offset = start.position.offset
 
     def batches(self, *, follow: bool = True) -> Iterator[list[Received]]:
         """The events from there, those that come together in one list, until the topic's end; or until its top."""
@@ -108,7 +82,7 @@ class Tail:
             self._tell(f"the topic ended at {self._offset}, and now at {page.top}: what follows may have been here before")
             self._offset = page.top
         if page.records:
-            yield [Received(id=str(Position(page.epoch, one.offset)), event=one.event, at=one.at) for one in page.records]
+            yield [Received(id=str(Position(page.epoch, row.offset)), event=row.event, at=row.at) for row in page.records]
             self._offset = page.records[-1].offset
 
     def _wait(self, page: Page) -> None:

@@ -1,4 +1,4 @@
-"""The topics of a log, however many there are."""
+"""The topics of a log, however many there are, and how many are told."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def _names(log: EventLog, prefix: str) -> Iterator[str]:
     while names := log.topics(prefix, after=after, limit=PAGE):
         yield from names
         after = names[-1]
+
+
+def several(number: int, thing: str) -> str:
+    """``1 event``, ``2 events``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Protocol
+
+from django.core.management.base import OutputWrapper
 
 from ..runtime.safe_text import printable
 from ..wire.encoder import split_lines
@@ -28,19 +29,6 @@ _SGR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
 _KEPT = re.compile(rf"({_SGR.pattern}|\t)")
 _BEYOND_ASCII = re.compile("[^ -~]+")
 _LONGEST_ESCAPE = len(r"\U000e0001")
-
-
-class Out(Protocol):
-    """What Django's commands write to."""
-
-    def write(self, msg: str = ..., style_func: None = ..., ending: str | None = ...) -> object:
-        """Write."""
-
-    def flush(self) -> None:
-        """Flush."""
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +55,7 @@ class Printer:
         as_json: One object a line, for programs.
     """
 
-    def __init__(self, out: Out, *, colour: bool | None = None, as_json: bool = False) -> None:
+    def __init__(self, out: OutputWrapper, *, colour: bool | None = None, as_json: bool = False) -> None:
         self._out = out
         self._terminal = out.isatty()
         self._colour = (self._terminal and not os.environ.get("NO_COLOR")) if colour is None else colour
@@ -79,21 +67,21 @@ class Printer:
         Raises:
             BrokenPipeError: Nobody reads them any more.
         """
-        text = "".join(self._line(one) for one in events)
+        text = "".join(self._line(row) for row in events)
         try:
             self._out.write(text, ending="")
         except UnicodeEncodeError:  # a terminal in another encoding than UTF-8
             self._out.write(text.encode("ascii", "backslashreplace").decode(), ending="")
         self._out.flush()
 
-    def _line(self, one: Received) -> str:
+    def _line(self, row: Received) -> str:
         if self._as_json:
-            return json_line(one)
-        name = one.event.event
+            return json_line(row)
+        name = row.event.event
         if name in LINE_EVENTS:
-            text = self._safe(line_text(one.event))
+            text = self._safe(line_text(row.event))
             return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
-        data = self._safe(one.event.data)
+        data = self._safe(row.event.data)
         label = printable(name) + ":"
         first, *rest = split_lines(self._closed(data))
         lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]
@@ -129,19 +117,19 @@ def colour_of(name: str) -> str:
     return _PALETTE[sha256(name.encode()).digest()[0] % len(_PALETTE)]
 
 
-def json_line(one: Received) -> str:
+def json_line(row: Received) -> str:
     """One event as an object on a line of its own."""
-    event = one.event
-    told = {"id": one.id, "event": event.event, "data": event.data, "retry": event.retry, "at": instant(one.at)}
-    return _BEYOND_ASCII.sub(_json_escaped, json.dumps(told, ensure_ascii=False, separators=(",", ":"))) + "\n"
+    event = row.event
+    fields = {"id": row.id, "event": event.event, "data": event.data, "retry": event.retry, "at": instant(row.at)}
+    return _BEYOND_ASCII.sub(_json_escaped, json.dumps(fields, ensure_ascii=False, separators=(",", ":"))) + "\n"
 
 
-def _json_escaped(found: re.Match[str]) -> str:
+def _json_escaped(match: re.Match[str]) -> str:
     """Characters that a terminal acts on or does not show, as JSON spells them; the value stays the same."""
-    text = found[0]
+    text = match[0]
     if printable(text, len(text)) == text:
         return text
-    return "".join(one if printable(one) == one else json.dumps(one)[1:-1] for one in text)
+    return "".join(char if printable(char) == char else json.dumps(char)[1:-1] for char in text)
 
 
 def instant(seconds: float) -> str:
@@ -152,7 +140,7 @@ def instant(seconds: float) -> str:
 class Pause:
     """Waits, as long as somebody reads what is printed."""
 
-    def __init__(self, out: Out) -> None:
+    def __init__(self, out: OutputWrapper) -> None:
         self._out = out
         self._pipe = _pipe_of(out)
 
@@ -174,7 +162,7 @@ class Pause:
             threading.Thread(target=lambda: pipe.poll() and call(), name="sse-output", daemon=True).start()
 
 
-def _pipe_of(out: Out) -> select.poll | None:
+def _pipe_of(out: OutputWrapper) -> select.poll | None:
     """What says that the other end of ``out`` was closed, where the system can say so."""
     descriptor = getattr(out, "fileno", None)
     try:

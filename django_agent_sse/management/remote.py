@@ -72,7 +72,7 @@ class RemoteTail:
     ) -> None:
         self._url, user = _split_user(url)
         has_user = any(name.lower() == "authorization" for name in headers)
-        self._given = {**({} if has_user else user), **headers}
+        self._private = {**({} if has_user else user), **headers}
         self._client = httpx.Client(timeout=httpx.Timeout(CONNECT_TIMEOUT, read=None), verify=ssl.create_default_context())
         self._tell = tell
         self._pause = pause
@@ -138,11 +138,11 @@ class RemoteTail:
             httpx.HTTPError: The server cannot be reached, or does not speak HTTP.
             CommandError: It redirects from https to http, to another protocol, or too often.
         """
-        url, given = httpx.URL(self._url), self._given
+        url, private = httpx.URL(self._url), self._private
         for _ in range(REDIRECTS + 1):
             last = self._decoder.last_event_id.strip(" \t")  # which no header keeps
             headers = httpx.Headers(HEADERS)
-            for name, value in {**({"Last-Event-ID": last} if last else {}), **given}.items():
+            for name, value in {**({"Last-Event-ID": last} if last else {}), **private}.items():
                 headers.update({name.encode(): value.encode()})  # in UTF-8, as browsers send ids
             response = self._client.send(httpx.Request("GET", url, headers=headers), stream=True)
             if response.next_request is None:
@@ -150,23 +150,19 @@ class RemoteTail:
             response.close()
             there = _check(urljoin(str(url), response.headers["Location"]))
             there = there.copy_with(userinfo=b"")  # the server chooses nobody's credentials
-            self._check_redirect(url, there)
-            if _origin(there) != _origin(url) and given:
-                names = ", ".join(sorted(given))
+            if (url.scheme, there.scheme) == ("https", "http"):
+                raise CommandError(
+                    f"the server redirects from https to {_origin(there)}, where everybody on the way could read and change "
+                    "the stream. If you mean it, give that address yourself"
+                )
+            if _origin(there) != _origin(url) and private:
+                names = ", ".join(sorted(private))
                 self._tell(
                     f"the server redirects to {_origin(there)}, which is another one: it is not sent what you gave ({names})"
                 )
-                given = {}
+                private = {}
             url = there
         raise CommandError(f"the server redirects more than {REDIRECTS} times, at last to {printable(url)}")
-
-    @staticmethod
-    def _check_redirect(url: httpx.URL, there: httpx.URL) -> None:
-        if (url.scheme, there.scheme) == ("https", "http"):
-            raise CommandError(
-                f"the server redirects from https to {_origin(there)}, where everybody on the way could read and change the "
-                "stream. If you mean it, give that address yourself"
-            )
 
     def _wait_after(self, response: httpx.Response) -> float | None:
         """Return how long the server wants to be left alone; ``None`` where nothing will follow.
@@ -248,10 +244,10 @@ class RemoteTail:
 
 def _object(data: str) -> dict[str, object]:
     try:
-        found = json.loads(data)
+        payload = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return payload if isinstance(payload, dict) else {}
 
 
 def _split_user(url: str) -> tuple[str, dict[str, str]]:

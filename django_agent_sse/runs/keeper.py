@@ -11,7 +11,7 @@ from typing import Protocol
 from ..eventlog.base import EventLog
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogUnavailable, LeaseLost
-from ..runtime.failure_log import FailureLog
+from ..runtime.backoff import FailureLog
 from ..runtime.loop import background, in_pool
 from ..runtime.process import on_fork
 

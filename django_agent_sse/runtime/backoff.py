@@ -1,14 +1,18 @@
-"""How long to wait before trying again: less and less often, and by chance, so that processes do not all come at once."""
+"""What fails and is tried again: how long to wait before the next try, and what is said meanwhile."""
 
 from __future__ import annotations
 
+import logging
 import random
 
 MOST_DOUBLINGS = 16
+FIRST = 0.5
+"""Seconds until the second try, where nothing else is said."""
+LONGEST = 30.0
 
 
 class Backoff:
-    """Counts failures in a row and says how long to wait after each.
+    """Counts failures in a row and says how long to wait after each: longer each time, and by chance: not all try at once.
 
     Args:
         first: Seconds to wait after the first failure; they double with each further one.
@@ -38,3 +42,48 @@ class Backoff:
     def reset(self) -> None:
         """Start over: it works again."""
         self.failures = 0
+
+
+class FailureLog:
+    """The failures in a row of one thing: logged once when they begin and once when they are over, however often it is tried.
+
+    Args:
+        what: What fails, as a sentence: ``"notifications cannot be sent"``.
+        effect: What that costs, and what to do, as a sentence.
+        logger: The name of the logger that says it; nobody does where it is ``None``.
+        first: Seconds until the second try; see `Backoff`.
+        longest: Seconds between two tries, at most.
+    """
+
+    def __init__(self, what: str, effect: str, *, logger: str | None, first: float = FIRST, longest: float = LONGEST) -> None:
+        self._what = what
+        self._effect = effect
+        self._logger = None if logger is None else logging.getLogger(logger)
+        self._backoff = Backoff(first, longest)
+        self._said = False
+        self.failures = 0
+        self.kind: str | None = None
+        """The type of the last error while it fails. Not its words, which may name what only the log may: an address, a user."""
+
+    @property
+    def now(self) -> str:
+        """What fails at this moment, as a sentence anybody may read; empty where nothing does."""
+        return f"{self._what}: {self.kind}" if self.failures else ""
+
+    def failed(self, error: BaseException, quietly: bool = False) -> float:
+        """Note one more failure, in the log too unless ``quietly``, and return the seconds to wait before the next try."""
+        if self._logger is not None and not self._said and not quietly:
+            self._said = True
+            self._logger.warning(
+                "%s now (%s: %s). %s This is said once; it is tried again", self._what, type(error).__name__, error, self._effect
+            )
+        self.failures += 1
+        self.kind = type(error).__name__
+        return self._backoff.next()
+
+    def recovered(self) -> None:
+        """Note that it worked."""
+        if self._logger is not None and self._said:
+            self._logger.warning("works again after %d failures: %s", self.failures, self._what)
+        self.failures, self.kind, self._said = 0, None, False
+        self._backoff.reset()

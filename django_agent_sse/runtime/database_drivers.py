@@ -53,14 +53,12 @@ def pooled(connection: BaseDatabaseWrapper) -> bool:
 
 
 def close(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection of this thread, also where Django would not: in a transaction, or to an SQLite database in memory.
-
-    Django leaves the latter open, as a test's own must be: the database lives as long as its last connection. A thread that ended
-    with one would leave it to the collector, with a ``ResourceWarning`` in somebody's test.
-    """
+    """Close a connection of this thread, also where Django would not: in a transaction, or to an SQLite database in memory."""
     raw = connection.connection
     try:
         connection.close()
+        # Django leaves SQLite in memory open, as a test's own must be: the database lives as long as its last connection. From a
+        # thread that ended with one the collector would take it, with a ResourceWarning in somebody's test.
         if connection.connection is not None and not connection.allow_thread_sharing:
             raw.close()
             connection.connection = None
@@ -89,6 +87,7 @@ class Kept:
         """Make it as good as new, in one round trip; false where it must be closed instead."""
         if connection.errors_occurred or in_transaction(connection):
             return False
+        # Counted by references, since psycopg knows no list of its cursors: the wrapper's own is taken away meanwhile.
         connection.connection = None
         alone = _references(self) == _ALONE
         connection.connection = self.raw

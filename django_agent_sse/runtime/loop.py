@@ -29,19 +29,14 @@ _Body = Callable[[], Coroutine[Any, Any, None]]
 
 
 class BackgroundTask:
-    """One task on the background loop, as other threads see it.
+    """One task on the background loop, as other threads see it; it goes on until ``body`` returns or is cancelled."""
 
-    Args:
-        name: For the log.
-        body: What it does, until it returns or is cancelled.
-    """
-
-    def __init__(self, worker: _Worker, name: str, body: _Body) -> None:
+    def __init__(self, owner: BackgroundLoop, worker: _Worker, name: str, body: _Body) -> None:
+        self._owner = owner
         self._worker = worker
         self._name = name
         self._body = body
         self._task: asyncio.Task[None] | None = None
-        self._cancelled = False
         self.over = threading.Event()
 
     @property
@@ -70,11 +65,8 @@ class BackgroundTask:
         return self.done
 
     def _begin(self) -> None:
-        if self._cancelled:
-            self._end()
-        else:
-            self._task = asyncio.get_running_loop().create_task(self._run())
-            self._task.add_done_callback(lambda _: self._end())
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._end)
 
     async def _run(self) -> None:
         try:
@@ -83,12 +75,12 @@ class BackgroundTask:
             logger.exception("the background task %r has failed; the others go on", self._name)
 
     def _cancel(self) -> None:
-        self._cancelled = True
-        if self._task is not None:
-            self._task.cancel()
+        # It has begun, since the loop calls in the order in which it was asked to.
+        assert self._task is not None
+        self._task.cancel()
 
-    def _end(self) -> None:
-        self._worker.ended(self)
+    def _end(self, _: object) -> None:
+        self._owner._discard(self._worker, self)
         self.over.set()
 
 
@@ -111,31 +103,27 @@ class BackgroundLoop:
         return worker.thread if worker is not None else None
 
     def start(self, name: str, body: _Body) -> BackgroundTask:
-        """Start a task; from any thread.
-
-        Raises:
-            RuntimeError: There can be no thread: the interpreter ends, or the system has no more.
-        """
+        """Start a task; from any thread. ``RuntimeError`` where the interpreter ends, or the system has no more threads."""
         with self._lock:
             worker = self._worker
             if worker is None or not worker.thread.is_alive():
-                worker = _Worker(self._discard)
+                worker = _Worker()
                 worker.start()
                 self._worker = worker
-            task = BackgroundTask(worker, name, body)
+            task = BackgroundTask(self, worker, name, body)
             worker.tasks.add(task)
         task.call(task._begin)
         return task
 
-    def _discard(self, worker: _Worker, task: BackgroundTask) -> bool:
-        """Forget a task that is over; whether it was the last one, so that the thread ends. Whoever comes later gets another."""
+    def _discard(self, worker: _Worker, task: BackgroundTask) -> None:
+        """Forget a task that is over. With the last one the thread ends; whoever comes later gets another."""
         with self._lock:
             worker.tasks.discard(task)
             if worker.tasks:
-                return False
+                return
             if self._worker is worker:
                 self._worker = None
-            return True
+        worker.stopped.set()
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """Cancel all tasks and end the thread, as at the end of the process."""
@@ -145,7 +133,8 @@ class BackgroundLoop:
             worker.stop(seconds)
 
     def _forked(self) -> None:
-        """In the child: what the thread used is the parent's too, so it is neither closed nor collected."""
+        """Start over in a child, without touching what the parent's thread uses."""
+        # Collecting it would close the loop, and with it the selector that the parent waits on (epoll is shared across a fork).
         self._abandoned.append(self._worker)
         self._begin()
 
@@ -153,12 +142,11 @@ class BackgroundLoop:
 class _Worker:
     """The thread and its loop."""
 
-    def __init__(self, discard: Callable[[_Worker, BackgroundTask], bool]) -> None:
+    def __init__(self) -> None:
         self.loop = asyncio.SelectorEventLoop()  # whatever policy the project's loops have
         self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self.tasks: set[BackgroundTask] = set()
-        self._discard = discard
-        self._stop = asyncio.Event()
+        self.stopped = asyncio.Event()
 
     def start(self) -> None:
         try:
@@ -167,26 +155,19 @@ class _Worker:
             self.loop.close()
             raise
 
-    def ended(self, task: BackgroundTask) -> None:
-        if self._discard(self, task):
-            self._stop.set()
-
     def stop(self, seconds: float) -> None:
         with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
-            self.loop.call_soon_threadsafe(self._stop.set)
+            self.loop.call_soon_threadsafe(self.stopped.set)
         if self.thread is not threading.current_thread():
             self.thread.join(seconds)
 
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-                runner.run(self._wait())
+                runner.run(self.stopped.wait())
         finally:
             for task in [*self.tasks]:  # it was not begun yet
                 task.over.set()
-
-    async def _wait(self) -> None:
-        await self._stop.wait()
 
 
 background = BackgroundLoop()

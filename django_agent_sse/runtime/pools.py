@@ -12,7 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
-from .connection_holds import Call
 from .connections import OwnConnections, give_connections_back
 from .process import on_fork
 from .under_test import under_test
@@ -20,8 +19,26 @@ from .under_test import under_test
 IDLE_SECONDS = 30.0
 """A thread of any pool that had nothing to do for so long gives its database connections back and ends."""
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Call:
+    """One call and where its result goes."""
+
+    __slots__ = ("_work", "future")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.future: Future[Any] = Future()
+        self._work = work
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self._work())
+        except BaseException as error:
+            self.future.set_exception(error)
 
 
 class Pool(Executor):
@@ -53,16 +70,13 @@ class Pool(Executor):
         """How many threads there may be."""
         return self._most()
 
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Call *fn* on one of the threads.
-
-        Raises:
-            RuntimeError: There is no thread, and none can be made.
-        """
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call *fn* on one of the threads. ``RuntimeError`` where there is none, and none can be made."""
         call = Call(partial(fn, *args, **kwargs) if args or kwargs else fn)
         most = self._most()
         with self._changed:
             self._calls.append(call)
+            # Idle threads may have been notified and not have come yet: more calls than they can take need one more thread.
             if len(self._calls) > self._idle and len(self._threads) < most:
                 self._start(call)
             self._changed.notify()
@@ -111,11 +125,11 @@ class Pool(Executor):
             if self._calls:
                 return self._calls.popleft()
             self._threads.discard(threading.current_thread())
-            self._closed = self._closed and bool(self._threads)
+            self._closed = self._closed and bool(self._threads)  # with the last one the pool is as new
             return None
 
 
-async def where_called(body: Callable[[], _T], otherwise: Pool) -> _T:
+async def where_called(body: Callable[[], R], otherwise: Pool) -> R:
     """Run ``body`` where sync code of this context runs, and so in the transaction that is open there, if one can be.
 
     A task that has outlived its request has no such place any more: asgiref would refuse it, or make a thread for it alone.
@@ -123,12 +137,14 @@ async def where_called(body: Callable[[], _T], otherwise: Pool) -> _T:
     scope = SyncToAsync.thread_sensitive_context.get(None)
     begun = False
 
-    def begin() -> _T:
+    # asgiref refuses with the same RuntimeError that the body might raise: only whether it has begun tells them apart.
+    def begin() -> R:
         nonlocal begun
         begun = True
         return body()
 
-    if scope is None or _caller() is not None or scope in SyncToAsync.context_to_thread_executor:
+    caller = getattr(AsyncToSync.executors, "current", None)  # the executor of a sync caller above this task
+    if scope is None or caller is not None or scope in SyncToAsync.context_to_thread_executor:
         try:
             return await sync_to_async(begin, thread_sensitive=True)()
         except RuntimeError:
@@ -137,18 +153,13 @@ async def where_called(body: Callable[[], _T], otherwise: Pool) -> _T:
     return await asyncio.wrap_future(otherwise.submit(body))
 
 
-async def where_waited_for(body: Callable[[], _T], otherwise: Pool) -> _T:
+async def where_waited_for(body: Callable[[], R], otherwise: Pool) -> R:
     """Run ``body`` on the thread that waits for this event loop, as a test case does; on a server's loop nobody does."""
     loop = asyncio.get_running_loop()
     waits: Any = AsyncToSync.loop_thread_executors.get(loop)
     if waits is not None:
         return await loop.run_in_executor(waits, body)
     return await asyncio.wrap_future(otherwise.submit(body))
-
-
-def _caller() -> object:
-    """The executor of a sync caller above this task."""
-    return getattr(AsyncToSync.executors, "current", None)
 
 
 readers = Pool("sse-log-read", 2)

@@ -33,15 +33,10 @@ def on_fork(call: _Call) -> None:
 
 
 def on_exit(call: _Call, *, twice: bool = False) -> None:
-    """Call *call* when the process ends, the last registered first.
-
-    Args:
-        call: What is called.
-        twice: Call it also when the main thread is through, before ``concurrent.futures`` ends its threads and before other
-            threads are waited for: what still has to be sent may need a thread, to look up a host. Python has no public way to
-            come then, so where the private one is missing the other time is all there is.
-    """
+    """Call *call* when the process ends, the last registered first; ``twice``: also once before, while threads can be had."""
     _at_exit.append(call)
+    # What still has to be sent may need a thread, to look up a host. Those end, and others are waited for, when the main thread
+    # is through. Python has no public way to come before that: where the private one is missing, the other time is all there is.
     if twice:
         _before_threads_end.append(call)
 

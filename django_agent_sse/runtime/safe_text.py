@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["printable"]
-
 ELLIPSIS: Final = "…"
 _UNSAFE: Final = re.compile(
     "["
@@ -26,9 +24,8 @@ def printable(text: object, limit: int = 200) -> str:
     Control characters (C0, C1, DEL), bidirectional and zero-width controls, line separators and lone surrogates become
     Python's escapes, as in ``\\x1b``; anything else stays as it is. What is longer than *limit* characters is
     cut there, and ends with an ellipsis: the answer never has more than *limit* characters.
-
-    Only the first *limit* characters are looked at, so that a text of any length costs the same.
     """
+    # Only so many characters are looked at, so that a text of any length costs the same.
     string = text if isinstance(text, str) else str(text)
     shown = _UNSAFE.sub(_escaped, string[:limit])
     if max(len(string), len(shown)) <= limit:

@@ -17,13 +17,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import count, islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from .connection_holds import Call, ConnectionHold, WorkerThread
-from .pools import IDLE_SECONDS
+from .. import conf
+from .connections import OwnConnections, Prepare
+from .pools import IDLE_SECONDS, Call, P, R
 from .process import on_fork
 
 logger = logging.getLogger("django_agent_sse.threads")
@@ -42,25 +44,119 @@ SAY_AGAIN = 60.0
 LOOK_SECONDS = 1.0
 
 
+class ConnectionHold(Executor):
+    """The executor of one request or one stream, with a thread, and its database connections, to itself.
+
+    It is false, so that asgiref, which shuts down what is true, does not start a joining thread for every request that ends; and
+    its ``shutdown()`` does nothing: ``end()`` does.
+
+    Args:
+        pool: Where threads come from.
+        prepare: Called with each of Django's wrappers for connections before it is used.
+        keeps: Keep the thread from the first call until ``release()``, not only while there is work.
+    """
+
+    # One for each open stream, most of them idle: no dict, and no deque until there is a call.
+    __slots__ = ("_pool", "calls", "cut_off", "ended", "keeps", "kept", "pinned", "prepare", "worker")
+
+    def __init__(self, pool: WorkerPool, prepare: Prepare | None = None, *, keeps: bool = False) -> None:
+        self._pool = pool
+        self.prepare = prepare
+        self.keeps = keeps
+        self.kept = 0
+        self.cut_off = self.ended = self.pinned = False
+        self.calls: deque[Call] | None = None
+        self.worker: WorkerThread | None = None
+
+    def __bool__(self) -> bool:
+        return False
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run ``fn`` on the thread that this has, or on the next one that it gets."""
+        call = Call(partial(fn, *args, **kwargs))
+        self._pool.add(self, call)
+        return call.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing; see ``end``."""
+
+    def keep(self) -> None:
+        """Keep the thread and its connections, once it has one, until ``let_go()``."""
+        self.kept += 1
+
+    def let_go(self) -> None:
+        """The opposite of ``keep()``."""
+        self.kept -= 1
+        self._wake()
+
+    def release(self) -> None:
+        """Keep nothing from now on but while there is work."""
+        self.keeps = False
+        self._wake()
+
+    def cut(self) -> None:
+        """Let go now of what was left open: a transaction is rolled back. What is done later begins anew."""
+        self.cut_off = True
+        self._wake()
+
+    def end(self) -> None:
+        """Let go of all, and keep nothing between two calls any more."""
+        self.ended, self.keeps = True, False
+        self._wake()
+
+    def _wake(self) -> None:
+        worker = self.worker  # read once: its thread may take it away at any moment
+        if worker is not None:
+            worker.wake()
+
+    def leave_pool(self) -> bool:
+        """Take the thread that this has out of the pool, which may then make another; false where it has none."""
+        return self._pool.let_leave(self)
+
+
+class WorkerThread:
+    """One thread with its connections, lent to one ``ConnectionHold`` at a time.
+
+    It is a daemon: a database that hangs keeps no process from ending.
+
+    Attributes:
+        holder: Whose it is.
+        held: Whether its holder keeps it though nothing runs: for a transaction, for rows, or because it asked to.
+    """
+
+    def __init__(self, name: str, target: Callable[[WorkerThread], None], holder: ConnectionHold, *, cleans_pooled: bool) -> None:
+        # Not a condition: the garbage collector may call `wake` while this very thread holds a lock. Putting is reentrant here.
+        self._news: SimpleQueue[None] = SimpleQueue()
+        self.holder: ConnectionHold | None = holder
+        self.held = False
+        self.connections = OwnConnections(self.wake, cleans_pooled=cleans_pooled)
+        self.thread = threading.Thread(target=target, args=(self,), name=name, daemon=True)
+
+    def wake(self) -> None:
+        """See that the thread looks at what there is to do. From anywhere, also from the garbage collector."""
+        self._news.put(None)
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait for news."""
+        with contextlib.suppress(Empty):
+            self._news.get(timeout=seconds)
+
+
 class WorkerPool:
     """The threads of one kind.
 
     Args:
         name: What the threads are called.
-        most: Asked for the most threads.
-        setting: Which setting says so, for the log.
+        setting: Which of ``AGENT_SSE`` says how many there may be.
         cleans_pooled: See ``OwnConnections``.
         at_once: So many threads are made as soon as there is work for them; all of them where it is ``None``.
     """
 
-    def __init__(
-        self, name: str, most: Callable[[], int], setting: str, *, cleans_pooled: bool, at_once: int | None = AT_ONCE
-    ) -> None:
-        self.name = name
-        self.cleans_pooled = cleans_pooled
-        self._most = most
-        self._at_once = at_once
+    def __init__(self, name: str, setting: str, *, cleans_pooled: bool = True, at_once: int | None = AT_ONCE) -> None:
+        self._name = name
         self._setting = setting
+        self._cleans_pooled = cleans_pooled
+        self._at_once = at_once
         self._numbers = count()
         self.forget()
         on_fork(self.forget)
@@ -69,33 +165,23 @@ class WorkerPool:
         """Start over without threads, as after a fork."""
         self._lock = threading.Lock()
         self._workers: set[WorkerThread] = set()
-        self._idle: list[WorkerThread] = []
+        self._idle: dict[WorkerThread, None] = {}
         self._resting: dict[WorkerThread, None] = {}
-        self._held: set[WorkerThread] = set()
         self._line: dict[ConnectionHold, float] = {}
         self._look_at = self._said_at = self._moved_at = self._grown_at = 0.0
-
-    @property
-    def size(self) -> int:
-        """How many threads there are."""
-        return len(self._workers)
-
-    @property
-    def waiting(self) -> int:
-        """How many holds wait for a thread."""
-        return len(self._line)
 
     # Called by holds, from any thread
 
     def add(self, hold: ConnectionHold, call: Call) -> None:
         """Have ``call`` run on the thread of ``hold``, or on the next one that is free."""
-        most = self._most()
+        most: int = conf.setting(self._setting)
         with self._lock:
             if hold.calls is None:
                 hold.calls = deque()
             hold.calls.append(call)
             worker = hold.worker
             if worker is not None:
+                # Under the lock: from here on nobody can take the thread that rested.
                 self._resting.pop(worker, None)
             elif hold not in self._line:
                 worker = self._find(hold, most)
@@ -109,46 +195,43 @@ class WorkerPool:
 
     def _perhaps_leave(self, hold: ConnectionHold, future: Future[Any]) -> None:
         """Somebody has cancelled a call: who has no other one leaves the line."""
-        if future.cancelled():
-            with self._lock:
-                if hold not in self._line or hold.calls is None:
-                    return
-                while hold.calls and hold.calls[0].future.cancelled():
-                    hold.calls.popleft()
-                if not hold.calls:
-                    del self._line[hold]
-                    hold.calls = None
+        if not future.cancelled():
+            return
+        with self._lock:
+            if hold in self._line and all(call.future.cancelled() for call in hold.calls or ()):
+                del self._line[hold]
+                hold.calls = None
 
     def let_leave(self, hold: ConnectionHold) -> bool:
         """See ``ConnectionHold.leave_pool``."""
         with self._lock:
             worker = hold.worker
             if worker is not None:
-                worker.own = True
                 self._workers.discard(worker)
                 self._resting.pop(worker, None)
-                self._held.discard(worker)
         return worker is not None
 
     # Which thread
 
     def _find(self, hold: ConnectionHold, most: int) -> WorkerThread | None:
+        # The one that became idle last, so that those that nobody needs reach their end. Else a new one as long as there are few:
+        # who rests for a moment should keep what it has. Else one that rests. More are made only for a line that does not move.
         if self._idle:
-            worker = self._idle.pop()
+            worker, _ = self._idle.popitem()
         elif len(self._workers) < (most if self._at_once is None else min(self._at_once, most)):
             return self._start(hold)
         elif self._resting:
             worker = next(iter(self._resting))
             del self._resting[worker]
             if worker.holder is not None:
-                worker.holder.worker = worker.holder.calls = None
+                worker.holder.worker = worker.holder.calls = None  # it has none: it rests
         else:
             return None
         worker.holder, hold.worker = hold, worker
         return worker
 
     def _start(self, hold: ConnectionHold) -> WorkerThread | None:
-        worker = WorkerThread(f"{self.name}-{next(self._numbers)}", self._run, hold, cleans_pooled=self.cleans_pooled)
+        worker = WorkerThread(f"{self._name}-{next(self._numbers)}", self._run, hold, cleans_pooled=self._cleans_pooled)
         try:
             worker.thread.start()
         except RuntimeError:  # the system has no more
@@ -164,7 +247,7 @@ class WorkerPool:
         now = time.monotonic()
         if now < self._look_at:
             return
-        pause = GROW_SECONDS if len(self._workers) < self._most() else LOOK_SECONDS
+        pause = GROW_SECONDS if len(self._workers) < conf.setting(self._setting) else LOOK_SECONDS
         self._look_at = now + pause
         with contextlib.suppress(RuntimeError):  # no loop runs here: who gets free looks too
             asyncio.get_running_loop().call_later(pause, self._look, context=contextvars.Context())  # not that of some request
@@ -178,7 +261,7 @@ class WorkerPool:
                 if self._start(hold) is not None:
                     del self._line[hold]
             since = next(iter(self._line.values()), now)
-            held, size = len(self._held), len(self._workers)
+            held, size = sum(worker.held for worker in self._workers), len(self._workers)
         if now - since >= LONG_WAIT and now - self._said_at >= SAY_AGAIN:
             self._said_at = now
             logger.warning(
@@ -195,8 +278,8 @@ class WorkerPool:
     def _more(self, now: float) -> int:
         """How many threads to make now. More of them do not make a line shorter that waits for the processor."""
         since = next(iter(self._line.values()), now)
-        room = max(self._most() - len(self._workers), 0)
-        if now - max(since, self._moved_at) >= GROW_SECONDS * 0.9:
+        room: int = max(conf.setting(self._setting) - len(self._workers), 0)
+        if now - max(since, self._moved_at) >= GROW_SECONDS * 0.9:  # timers of a loop may come a little early
             return room
         if now - max(since, self._grown_at) >= SLOW_SECONDS:
             self._grown_at = now
@@ -219,8 +302,7 @@ class WorkerPool:
                     self._hand_over(worker, worker.holder)
 
     def _serve(self, worker: WorkerThread, hold: ConnectionHold) -> None:
-        connections = worker.connections
-        connections.begin(hold.prepare)
+        worker.connections.begin(hold.prepare)
         begun = False
         try:
             while (call := self._next_call(worker, hold, begun)) is not None:
@@ -228,12 +310,13 @@ class WorkerPool:
                 call.run()
                 del call  # what it holds is not kept until there is more
                 if not (hold.kept or hold.keeps):
-                    connections.give_pooled_back()
+                    worker.connections.give_pooled_back()
         finally:
-            connections.clean()
+            worker.connections.clean()
 
     def _next_holder(self, worker: WorkerThread) -> ConnectionHold | None:
         """Wait for somebody who needs the thread; ``None`` where nobody came for ``IDLE_SECONDS``: the thread ends."""
+        # The line is looked at once: whoever comes to it later finds this thread among the idle ones.
         until = time.monotonic() + IDLE_SECONDS
         with self._lock:
             if worker.holder is None and worker in self._workers:
@@ -243,15 +326,14 @@ class WorkerPool:
                     worker.holder, hold.worker = hold, worker
                     self._moved_at = time.monotonic()
                 else:
-                    self._idle.append(worker)
+                    self._idle[worker] = None
         while True:
             with self._lock:
                 if worker.holder is not None:
                     return worker.holder
                 if worker not in self._workers or time.monotonic() >= until:
                     self._workers.discard(worker)
-                    if worker in self._idle:
-                        self._idle.remove(worker)
+                    self._idle.pop(worker, None)
                     return None
             worker.wait(until - time.monotonic())
 
@@ -259,12 +341,16 @@ class WorkerPool:
         """Wait for the next call of ``hold``; ``None`` where it rests and the thread is another's, or nobody's."""
         rests_until: float | None = None
         while True:
+            # Asked outside the lock, since it looks at each connection. Before the first call nothing of this holder can be open.
             busy = begun and worker.connections.busy
             with self._lock:
                 if worker.holder is not hold:
                     return None
                 hold.cut_off = hold.cut_off and busy
-                held = self._is_held(worker, hold, busy)
+                held = not (hold.cut_off or hold.ended) and bool(busy or hold.kept or hold.keeps)
+                worker.held = held
+                # It rests and others wait: the thread is theirs at once. And what is open though nobody keeps it, as after a cut,
+                # is let go before anything else is done, or the next call would be part of it.
                 if begun and not held and (busy or self._line):
                     self._hand_over(worker, hold)
                     return None
@@ -279,14 +365,9 @@ class WorkerPool:
                     self._resting[worker] = None
             worker.wait(None if rests_until is None else rests_until - now)
 
-    def _is_held(self, worker: WorkerThread, hold: ConnectionHold, busy: bool) -> bool:
-        stopped = worker not in self._workers and not worker.own
-        held = not (hold.cut_off or hold.ended or stopped) and bool(busy or hold.kept or hold.keeps)
-        (self._held.add if held and not worker.own else self._held.discard)(worker)
-        return held
-
     def _hand_over(self, worker: WorkerThread, hold: ConnectionHold) -> None:
         """The hold has no thread any more; what it still has to do waits in line."""
+        # Calls that came in meanwhile go to the end of the line: who has just had a thread must not pass those who wait.
         self._resting.pop(worker, None)
         hold.worker = worker.holder = None
         hold.cut_off = False
@@ -300,6 +381,8 @@ class WorkerPool:
         workers = self._workers
         self.forget()
         for worker in workers:
+            if worker.holder is not None:
+                worker.holder.end()
             worker.wake()
         for worker in workers:
             worker.thread.join(seconds)

@@ -27,11 +27,9 @@ _PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
 
 async def read_json(request: HttpRequest, limit: int | None) -> Any:
-    """Read and parse the body; ``request.body`` still works afterwards.
+    """Read and parse the body, of ``limit`` bytes at most; ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where ``None``.
 
-    Args:
-        request: Django's request.
-        limit: The most bytes to read. ``DATA_UPLOAD_MAX_MEMORY_SIZE`` where ``None``.
+    ``request.body`` still works afterwards.
 
     Raises:
         BodyTooLarge: It has more bytes, whether it says so (``Content-Length``) or not, or more than ``MOST_VALUES``.
@@ -53,7 +51,7 @@ def _parsed(body: bytes) -> Any:
         if _has_half(text):
             raise ValueError("it holds one half of a surrogate pair without the other, which is no character")
         # A function of Python's for each number, not int itself: between two of them other threads have their turn.
-        return json.loads(text, parse_constant=_no_such_constant, parse_int=_int, parse_float=_float)
+        return json.loads(text, parse_constant=_no_such_constant, parse_int=lambda digits: int(digits), parse_float=_float)
     except (ValueError, RecursionError) as error:
         raise BodyNotJSON(f"the request's body is not JSON: {error}" if body else "the request has no body; send JSON") from error
 
@@ -73,10 +71,6 @@ def _has_half(text: str) -> bool:
 
 def _separators(text: str) -> int:
     return sum(map(text.count, _SEPARATORS))
-
-
-def _int(digits: str) -> int:
-    return int(digits)
 
 
 def _float(digits: str) -> float:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..exceptions import StreamOverflow
 from ..wire import comment
-from .loop_state import LoopState
+from .registry import LoopState
 
 
 class Source(Protocol):
-    """Where a buffer gets more when nothing has been put: topics, whose events wait in no buffer.
+    """Where a buffer gets more when nothing has been put: topics, whose events wait in no buffer."""
 
-    Attributes:
-        idle: There is nothing to pull before ``buffer.wake()``.
-    """
+    idle: bool  # there is nothing to pull before ``buffer.wake()``
 
-    idle: bool
-
-    def pull(self) -> tuple[bytes, int]:
-        """Return what is ready, and how many events that is; empty where ``buffer.wake()`` will tell of more. Never raises."""
-
-    def stop(self) -> None:
-        """Nothing more will be pulled."""
+    def pull(self) -> tuple[bytes, int]: ...  # what is ready, and how many events; empty until ``buffer.wake()``. Never raises
+    def stop(self) -> None: ...  # nothing more will be pulled
 
 
 OVERFLOW = 4
@@ -32,48 +26,31 @@ OVERFLOW = 4
 HEARTBEAT = comment()
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Buffer:
     """Frames on their way out; one task takes, any number put. Belongs to one event loop.
 
     Attributes:
         events: Events taken so far; comments and the dialect's own last event are not counted.
-        bytes: Bytes taken so far.
+        sent_bytes: Bytes taken so far.
         finished: Nothing more will be put.
         push: Sends what a source has while the taker waits, and says whether that spared waking it.
     """
 
-    __slots__ = (
-        "_frames",
-        "_heartbeat_due",
-        "_loop_state",
-        "_max_bytes",
-        "_max_frames",
-        "_size",
-        "_source",
-        "_taker",
-        "_uncounted",
-        "_writers",
-        "bytes",
-        "events",
-        "finished",
-        "push",
-    )
-
-    def __init__(self, loop_state: LoopState, max_bytes: int, max_frames: int) -> None:
-        self._loop_state = loop_state
-        self._max_bytes = max_bytes
-        self._max_frames = max_frames
-        self._frames: list[bytes] = []
-        self._size = 0
-        self._taker: asyncio.Future[bool] | None = None
-        self._writers: list[asyncio.Future[bool]] | None = None
-        self._heartbeat_due = False
-        self._uncounted = 0
-        self._source: Source | None = None
-        self.events = 0
-        self.bytes = 0
-        self.finished = False
-        self.push: Callable[[bytes], bool] | None = None
+    _loop_state: LoopState
+    _max_bytes: int
+    _max_frames: int
+    events: int = 0
+    sent_bytes: int = 0
+    finished: bool = False
+    push: Callable[[bytes], bool] | None = None
+    _frames: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _uncounted: int = 0
+    _taker: asyncio.Future[bool] | None = None
+    _writers: list[asyncio.Future[bool]] | None = None
+    _heartbeat_due: bool = False
+    _source: Source | None = None
 
     def put(self, frame: bytes) -> asyncio.Future[bool]:
         """Enqueue a frame at once. The returned future is done while there is room, else when the client has taken.
@@ -121,19 +98,20 @@ class Buffer:
     def take(self) -> bytes:
         """Return all that waits, joined, and let the waiting writers go on; empty where nothing waits."""
         frames = self._frames
+        # What the handler wrote goes first: the source loses nothing by waiting, and a frame that waits holds up its writer.
         if not frames:
             if self._source is not None and (chunk := self._pull(self._source)):
                 self._heartbeat_due = False
                 return chunk
             if self._heartbeat_due:
                 self._heartbeat_due = False
-                self.bytes += len(HEARTBEAT)
+                self.sent_bytes += len(HEARTBEAT)
                 return HEARTBEAT
             return b""
         self._heartbeat_due = False
         chunk = frames[0] if len(frames) == 1 else b"".join(frames)
         self.events += len(frames) - self._uncounted
-        self.bytes += len(chunk)
+        self.sent_bytes += len(chunk)
         frames.clear()
         self._size = self._uncounted = 0
         self._release(True)
@@ -143,7 +121,7 @@ class Buffer:
         chunk, count = source.pull()
         if chunk:
             self.events += count
-            self.bytes += len(chunk)
+            self.sent_bytes += len(chunk)
         return chunk
 
     def wait(self) -> asyncio.Future[bool]:
@@ -170,7 +148,6 @@ class Buffer:
 
     @property
     def waiting(self) -> int:
-        """How many frames wait to be taken."""
         return len(self._frames)
 
     def set_source(self, source: Source | None) -> None:

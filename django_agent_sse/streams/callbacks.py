@@ -1,4 +1,8 @@
-"""What runs beside a stream's handler: callbacks and signals. A stream is not over before they are."""
+"""A project's code: callbacks and signals, which run beside a stream's handler, and what an exception of such code may end.
+
+One bad handler ends one stream. A ``SystemExit`` in a task ends the loop, and with it every stream of the process; ``argparse``
+in code that a handler calls is enough. Only what the process itself is told, by a signal, may end it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from .containment import ends_process
+from ..exceptions import CodeExited
+from .registry import registry
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -17,6 +23,36 @@ Callback = Callable[[], object]
 
 CLEANUP_SECONDS = 5.0
 """How long callbacks, and then ``finally`` blocks, are awaited after an abort; daphne cuts at 10."""
+
+
+def contained(error: BaseException, code: str) -> Exception:
+    """Return the error to report for what ``code`` ("the handler of builds/") raised; ``CodeExited`` where it would end more."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    outside = CodeExited(
+        f"{code} raised {type(error).__name__}({', '.join(map(repr, error.args))}), which ends this stream only; "
+        "raise an ordinary exception, or catch it where the code that exits is called"
+    )
+    outside.__cause__ = error
+    return outside
+
+
+def ends_process(error: BaseException, task: asyncio.Task[object] | None) -> bool:
+    """Whether an exception of code in ``task`` is not its own: Ctrl-C, or the end of a coroutine that nobody will finish."""
+    if isinstance(error, KeyboardInterrupt):
+        return registry.closing  # the handler of SIGINT has been here
+    try:
+        return isinstance(error, GeneratorExit) and asyncio.current_task() is not task
+    except RuntimeError:  # it is collected where no loop runs
+        return task is not None
+
+
+def heed_cancel(task: asyncio.Task[object]) -> bool:
+    """Take a task's cancellation as done, so that it may await again; whether there was one."""
+    cancelled = task.cancelling() > 0
+    while task.cancelling():
+        task.uncancel()
+    return cancelled
 
 
 async def run_callbacks(callbacks: Iterable[Callback], moment: str, route: str) -> None:
@@ -35,43 +71,37 @@ async def run_callbacks(callbacks: Iterable[Callback], moment: str, route: str) 
             logger.exception("an %s callback of %s failed: %r", moment, route, callback, extra={"route": route})
 
 
-_NO_TASKS: frozenset[asyncio.Task[Any]] = frozenset()
-
-
+@dataclass(slots=True, eq=False, repr=False)
 class Callbacks:
     """The callbacks of one stream, and the tasks that run beside its handler. Belongs to one event loop."""
 
-    __slots__ = ("_abandoned", "_aborts", "_context", "_ends", "_handler_over", "_ran", "_route", "_tasks", "_waiters")
-
-    def __init__(self, route: str) -> None:
-        self._route = route
-        self._context: contextvars.Context | None = None
-        self._aborts: tuple[Callback, ...] = ()
-        self._ends: tuple[Callback, ...] = ()
-        self._tasks = _NO_TASKS
-        self._waiters: tuple[asyncio.Future[None], ...] = ()
-        self._handler_over = self._abandoned = self._ran = False
+    _route: str
+    _context: contextvars.Context | None = None
+    _aborts: tuple[Callback, ...] = ()
+    _ends: tuple[Callback, ...] = ()
+    _tasks: frozenset[asyncio.Task[Any]] = frozenset()
+    _waiters: tuple[asyncio.Future[None], ...] = ()
+    _handler_over: bool = False
+    _abandoned: bool = False
+    _ran: bool = False
 
     def enter(self, context: contextvars.Context) -> None:
         """Run in the handler's context from now on."""
         self._context = context
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run something of the stream's in a task."""
         task = asyncio.get_running_loop().create_task(work, context=self._context)
         self._tasks |= {task}
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks = self._tasks - {task} or _NO_TASKS
+        self._tasks = self._tasks - {task} or frozenset()
         self._wake()
 
     def add_abort(self, callback: Callback) -> None:
-        """Keep a callback for ``run_aborts()``."""
         self._aborts += (callback,)
 
     def run_late_abort(self, callback: Callback) -> None:
-        """Run a callback that was added after the abort."""
         self.spawn(run_callbacks((callback,), "on_abort", self._route))
 
     def add_end(self, callback: Callback) -> None:
@@ -94,12 +124,10 @@ class Callbacks:
             logger.warning("on_abort of %s took over %.0f s and was cut", self._route, CLEANUP_SECONDS)
 
     async def wait_tasks(self) -> None:
-        """Wait for the tasks beside the handler."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def run_ends(self) -> None:
-        """Run the ``on_end`` callbacks."""
         await run_callbacks(self._ends, "on_end", self._route)
         self._ran = True
 

@@ -6,12 +6,14 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 from .. import conf
+from ..conf import Rule, one_of, rules_of
 from ..exceptions import ConfigurationError
 
-Shown = Literal["truncated", "full", "off"]
+Shown: TypeAlias = Annotated[Literal["truncated", "full", "off"], one_of("truncated", "full", "off")]
+Proxies: TypeAlias = Annotated[int, Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0")]
 
 LONGEST = 200
 """Characters of a user agent that are kept in full."""
@@ -35,36 +37,25 @@ class ClientOptions:
 
     address: Shown = "truncated"
     user_agent: Shown = "truncated"
-    proxies: int = 0
+    proxies: Proxies = 0
 
     def __post_init__(self) -> None:
-        for name in ("address", "user_agent"):
-            if getattr(self, name) not in get_args(Shown):
-                raise wrong_option(name.upper(), getattr(self, name), " or ".join(map(repr, get_args(Shown))))
-        if type(self.proxies) is not int or self.proxies < 0:
-            raise wrong_option("PROXIES", self.proxies, "a whole number from 0")
+        for name, rule in rules_of(type(self)).items():
+            if not rule.holds(value := getattr(self, name)):
+                raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name.upper()!r}] is {conf.shown(value)}; it is {rule.expected}")
 
 
 def client_options() -> ClientOptions:
-    """Return the options in force.
-
-    Raises:
-        ConfigurationError: A value that the option cannot have.
-    """
+    """Return the options in force; raise ``ConfigurationError`` for a value that one cannot have."""
     global _made
-    given = conf.setting("MONITOR")
-    if _made is None or _made[0] is not given:
-        names = ClientOptions.__dataclass_fields__ if isinstance(given, Mapping) else ()
-        _made = given, ClientOptions(**{name: given[name.upper()] for name in names if name.upper() in given})
+    setting = conf.setting("MONITOR")
+    if _made is None or _made[0] is not setting:
+        names = ClientOptions.__dataclass_fields__ if isinstance(setting, Mapping) else ()
+        _made = setting, ClientOptions(**{name: setting[name.upper()] for name in names if name.upper() in setting})
     return _made[1]
 
 
 _made: tuple[Any, ClientOptions] | None = None
-
-
-def wrong_option(name: str, value: object, expected: str) -> ConfigurationError:
-    """Return the error for a value that a key of ``AGENT_SSE["MONITOR"]`` cannot have."""
-    return ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] is {conf.shown(value)}; it is {expected}")
 
 
 def client_of(meta: Mapping[str, Any], options: ClientOptions) -> tuple[str, str]:
@@ -77,9 +68,9 @@ def _address(meta: Mapping[str, Any], options: ClientOptions) -> str:
         return ""
     remote = str(meta.get("REMOTE_ADDR") or "")
     hops = [*meta.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", options.proxies), remote]
-    found = hops[-1 - options.proxies] if options.proxies < len(hops) else remote
+    nearest = hops[-1 - options.proxies] if options.proxies < len(hops) else remote
     try:
-        address = ipaddress.ip_address(found[-LOOKED_AT:].strip().strip("[]"))
+        address = ipaddress.ip_address(nearest[-LOOKED_AT:].strip().strip("[]"))
     except ValueError:  # a Unix socket has none, and what a client writes may be anything
         return ""
     if options.address == "full":

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import HttpHeaders
 from django.http.response import HttpResponseBase
 from django.utils.functional import LazyObject, empty
 
-from django_agent_sse.exceptions import AgentSSEError, HeadersSent
-
 from ..encoding import encode_json
+from ..exceptions import AgentSSEError, GuardError, HeadersSent
+from ..runtime.safe_text import printable
 from .body import read_json
-from .client import ClientOptions, client_of, client_options
+from .client import client_of, client_options
 from .headers import check_cookie, check_free, check_header
 from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
-from .users import anonymous, evaluated, set_user
+from .registry import StreamInfo
 
 if TYPE_CHECKING:
     # Of django-stubs: the project's own user model where its mypy plugin is used. Django itself has no such name.
@@ -50,9 +54,9 @@ class Var:
 
     def __getattr__(self, name: str) -> Any:
         request = self._context._request
-        found = empty if request is None or name.startswith("_") else getattr(request, name, empty)
-        if found is not empty:
-            return found
+        value = empty if request is None or name.startswith("_") else getattr(request, name, empty)
+        if value is not empty:
+            return value
         raise AttributeError(
             f"c.var.{name} is not set: set it in a guard (c.var.{name} = …), or in a middleware (request.{name} = …)"
             f"{_RELEASED if request is None else ''}"
@@ -67,6 +71,7 @@ class Var:
 _RELEASED = "; this stream is slim and has let its request go"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Context:
     """One request as its guards and its handler see it. One exists per open stream, and costs little until it is used.
 
@@ -76,34 +81,22 @@ class Context:
         started: The response has begun; set by the stream. Headers and cookies can then no longer change.
     """
 
-    __slots__ = (
-        "_bag",
-        "_cache",
-        "_client",
-        "_kv",
-        "_last_event_id",
-        "_logger",
-        "_request",
-        "_user",
-        "_var",
-        "params",
-        "route",
-        "started",
-    )
+    _request: HttpRequest | None
+    params: Mapping[str, object]
+    route: str = field(kw_only=True)
+    cache: InitVar[str] = field(kw_only=True)
+    started: bool = False
+    _cache: str = ""
+    _client: tuple[str, str] | None = None
+    _user: Any = empty
+    _var: Var | None = None
+    _bag: HttpResponse | None = None
+    _kv: KV | None = None
+    _logger: RouteLogger | None = None
+    _last_event_id: LastEventId | None = None
 
-    def __init__(self, request: HttpRequest, params: Mapping[str, object], *, route: str, cache: str) -> None:
-        self._request: HttpRequest | None = request
-        self._client: tuple[str, str] | None = None
-        self.params = params
-        self.route = route
-        self.started = False
+    def __post_init__(self, cache: str) -> None:
         self._cache = cache
-        self._user: Any = empty
-        self._var: Var | None = None
-        self._bag: HttpResponse | None = None
-        self._kv: KV | None = None
-        self._logger: RouteLogger | None = None
-        self._last_event_id: LastEventId | None = None
 
     def __repr__(self) -> str:
         return f"<Context of {self.route!r}>"
@@ -128,8 +121,8 @@ class Context:
         """Return a request header, by its name in any case."""
         key = name.upper().replace("-", "_")
         # request.headers would copy all of them, and the copy would stay for as long as the stream.
-        found: str | None = self.request.META.get(key if key in _NOT_PREFIXED else f"HTTP_{key}", default)
-        return found
+        value: str | None = self.request.META.get(key if key in _NOT_PREFIXED else f"HTTP_{key}", default)
+        return value
 
     async def json_body(self, *, limit: int | None = None) -> Any:
         """Read the request's body as JSON; it can be read again.
@@ -166,7 +159,7 @@ class Context:
 
     @user.setter
     def user(self, user: Any) -> None:
-        self._user = set_user(self.request, user)
+        self._user = _set_user(self.request, user)
 
     @property
     def user_pk(self) -> Any:
@@ -181,10 +174,15 @@ class Context:
         user = self._user if self._request is None else getattr(self._request, "user", None)
         return getattr(getattr(user, "_meta", None), "label_lower", "")
 
-    def _describe_client(self, options: ClientOptions) -> tuple[str, str]:
-        """Return the client's address and user agent, as far as they may be shown."""
-        request = self._request
-        return client_of(request.META, options) if request is not None else self._client or ("", "")
+    def _info(self, heartbeat: float | None) -> StreamInfo:
+        """Return what does not change about the stream, as far as it may be shown."""
+        options, request = client_options(), self._request
+        address, agent = client_of(request.META, options) if request is not None else self._client or ("", "")
+        key = None if self._user is empty else self.user_pk  # where it was never loaded it is nobody
+        user = "" if key is None else str(key)
+        if user and self._user_label not in ("", settings.AUTH_USER_MODEL.lower()):  # what a guard has put there says what it is
+            user = f"{self._user_label}:{user}"
+        return StreamInfo(self.route, printable(user, 2000), address, printable(agent), heartbeat)
 
     async def load_user(self) -> None:
         """Load ``user``: afterwards neither it nor ``request.user`` queries a database.
@@ -194,9 +192,9 @@ class Context:
         request = self.request
         user: Any = getattr(request, "user", empty)
         if user is empty:
-            user = anonymous()
+            user = _anonymous()
         elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-            user = await evaluated(request, user)
+            user = await _evaluated(request, user)
             request.user = user
         self._user = user
 
@@ -303,3 +301,52 @@ class Context:
 
 def _released(what: str, instead: str = "") -> NoReturn:
     raise AgentSSEError(f"{what} is gone{_RELEASED}{instead}; read it before the stream starts, or take slim=True off the route")
+
+
+def _anonymous() -> Any:
+    """Nobody, as ``django.contrib.auth`` has it; ``None`` without that app."""
+    if not apps.is_installed("django.contrib.auth"):
+        return None
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()
+
+
+async def _evaluated(request: HttpRequest, lazy: Any) -> Any:
+    """The object behind a lazy user, without a query on the event loop."""
+    if lazy._wrapped is empty:
+        loader = lazy.__dict__.get("_setupfunc")
+        # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
+        if getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
+            return await request.auser()
+        await sync_to_async(lazy._setup)()
+    return lazy._wrapped
+
+
+def _set_user(request: HttpRequest, user: Any) -> Any:
+    """Make ``user`` the user of the request, as Django's ``login()`` does, without a session; return it, ``None`` as nobody.
+
+    Raises:
+        GuardError: It is not a user, or a lazy one that was not loaded.
+    """
+    if user is None:
+        user = _anonymous()
+    elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+        if user._wrapped is empty:
+            raise GuardError(
+                "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
+                "await the user first, as in c.user = await User.objects.aget(…)"
+            )
+        user = user._wrapped
+    if user is not None and (isinstance(user, type) or not hasattr(user, "is_authenticated")):
+        raise GuardError(
+            f"c.user was set to {type(user).__name__} {user!r:.60}, which has no is_authenticated: set a user of the project, "
+            "AnonymousUser() or None; other values go on c.var"
+        )
+
+    async def auser() -> Any:
+        return user
+
+    request.user = user  # type: ignore[assignment]  # a user model of the project's, or None without django.contrib.auth
+    request.auser = auser
+    return user

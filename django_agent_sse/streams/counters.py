@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -19,39 +19,47 @@ DURATIONS = (1, 5, 15, 60, 300, 900, 3600, 14400)
 class Refusal(StrEnum):
     """Why a request got no stream. Compares equal to its text."""
 
-    GUARD = "guard"
-    """A guard said no."""
-    OVERLOADED = "overloaded"
-    """Too many threads were busy, the log could not be read, or the process is being drained."""
-    GONE = "gone"
-    """The client's position could not be honoured (410)."""
-    NOT_FOUND = "not_found"
-    """The handler found nothing there, or no topic can have the name that was made of what the client sent (404)."""
-    ERROR = "error"
-    """The handler raised before the response had begun."""
+    GUARD = "guard"  # a guard said no
+    OVERLOADED = "overloaded"  # too many threads were busy, the log could not be read, or the process is being drained
+    GONE = "gone"  # the client's position could not be honoured (410)
+    NOT_FOUND = "not_found"  # the handler found nothing, or no topic can have the name made of what the client sent (404)
+    ERROR = "error"  # the handler raised before the response had begun
 
 
-@dataclass(slots=True)
-class RouteCounters:
-    """The streams of one route that are over, and all that were opened.
+@dataclass(slots=True, kw_only=True)
+class RouteCounts:
+    """One route in one process. ``Counters`` keeps what is over, a ``Snapshot`` adds what is open.
 
     Attributes:
-        opened: Streams whose response has begun.
+        open: Streams whose response is under way.
+        starting: Requests whose response has not begun.
+        lingering: Handlers that go on without a client.
+        slow: Open ones whose client takes nothing.
+        opened: Streams whose response has begun since the process did.
         endings: Those that are over, by how they ended.
         refused: Requests that got no stream, by why.
-        events: Sent by streams that are over.
+        events: Sent since the process began; by streams that are over, in ``Counters``.
         bytes: Likewise.
-        seconds: How long streams that are over were open, together.
-        durations: How many lasted up to each of ``DURATIONS``, and longer.
+        seconds: How long those that are over were open, together.
+        durations: How many of them lasted up to each of ``DURATIONS``, and longer.
     """
 
+    open: int = 0
+    starting: int = 0
+    lingering: int = 0
+    slow: int = 0
     opened: int = 0
-    endings: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
+    endings: dict[str, int] = field(default_factory=Counter)
+    refused: dict[str, int] = field(default_factory=Counter)
     events: int = 0
     bytes: int = 0
     seconds: float = 0.0
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))
+
+    @property
+    def errors(self) -> int:
+        """Handlers that failed, before or after the response had begun."""
+        return self.endings.get("handler_error", 0) + self.refused.get("error", 0)
 
 
 class Counters:
@@ -69,43 +77,34 @@ class Counters:
     def reset(self) -> None:
         """Count from zero; also after a fork."""
         self._lock = threading.Lock()
-        self._routes: dict[str, RouteCounters] = {}
+        self._routes = defaultdict[str, RouteCounts](RouteCounts)
 
     def opened(self, route: str) -> None:
-        """Count a response that has begun."""
         with self._lock:
-            self._of(route).opened += 1
+            self._routes[route].opened += 1
         for callback in self.on_opened:
             callback()
 
     def closed(self, route: str, ending: Ending, *, events: int, bytes: int, seconds: float) -> None:
-        """Count a stream that is over."""
         with self._lock:
-            found = self._of(route)
-            found.endings[str(ending)] += 1
-            found.events += events
-            found.bytes += bytes
-            found.seconds += seconds
-            found.durations[bisect_left(DURATIONS, seconds)] += 1
+            counts = self._routes[route]
+            counts.endings[str(ending)] += 1
+            counts.events += events
+            counts.bytes += bytes
+            counts.seconds += seconds
+            counts.durations[bisect_left(DURATIONS, seconds)] += 1
 
     def refused(self, route: str, reason: Refusal) -> None:
-        """Count a request that got no stream."""
         with self._lock:
-            self._of(route).refused[str(reason)] += 1
+            self._routes[route].refused[str(reason)] += 1
 
-    def copy(self) -> dict[str, RouteCounters]:
-        """Return what was counted, by route, at one moment."""
+    def copy(self) -> dict[str, RouteCounts]:
+        """Return what was counted, by route, at one moment; the copies are the caller's."""
         with self._lock:
             return {
-                route: replace(own, endings=own.endings.copy(), refused=own.refused.copy(), durations=[*own.durations])
-                for route, own in self._routes.items()
+                route: replace(counts, endings={**counts.endings}, refused={**counts.refused}, durations=[*counts.durations])
+                for route, counts in self._routes.items()
             }
-
-    def _of(self, route: str) -> RouteCounters:
-        found = self._routes.get(route)
-        if found is None:
-            found = self._routes[route] = RouteCounters()
-        return found
 
 
 counters = Counters()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import sockets
 from .sockets import Addresses
@@ -30,24 +30,16 @@ class _Departure:
     closing_since: float | None = None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Departures:
     """The connections of one event loop whose response is over, and whose client may not have everything yet."""
 
-    __slots__ = ("_departing", "_is_closing", "_limited", "_loop", "_stalled", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
-        """Watch no connection yet.
-
-        Args:
-            loop: Where the checks run.
-            is_closing: Whether the process is ending.
-        """
-        self._loop = loop
-        self._is_closing = is_closing
-        self._departing: dict[Addresses, _Departure] = {}
-        self._stalled: set[Addresses] = set()
-        self._limited: set[Addresses] = set()
-        self._timer: asyncio.TimerHandle | None = None
+    _loop: asyncio.AbstractEventLoop
+    _is_closing: Callable[[], bool]
+    _departing: dict[Addresses, _Departure] = field(default_factory=dict)
+    _stalled: set[Addresses] = field(default_factory=set)
+    _limited: set[Addresses] = field(default_factory=set)
+    _timer: asyncio.TimerHandle | None = None
 
     def add(self, addresses: Addresses, patience: float, *, unfinished: bool) -> None:
         """Watch a connection whose response is over; call it on the loop.
@@ -64,15 +56,16 @@ class Departures:
 
     def reset(self, addresses: Addresses) -> None:
         """Cut a client off that was given up, before anything that is scheduled from now on runs; call it on the loop."""
-        if not self._stalled:  # one pass over the descriptors for all that are given up together
-            self._loop.call_soon(self._reset_stalled, context=contextvars.Context())
-        self._stalled.add(addresses)
+        self._soon(self._reset_stalled, self._stalled, addresses)
 
     def limit(self, addresses: Addresses) -> None:
         """Have the kernel give a client ``CLOSING_LIMIT`` seconds without progress, before anything that is scheduled later."""
-        if not self._limited:
-            self._loop.call_soon(self._limit_all, context=contextvars.Context())
-        self._limited.add(addresses)
+        self._soon(self._limit_all, self._limited, addresses)
+
+    def _soon(self, act: Callable[[], None], together: set[Addresses], addresses: Addresses) -> None:
+        if not together:  # one pass over the descriptors for all that come together
+            self._loop.call_soon(act, context=contextvars.Context())
+        together.add(addresses)
 
     def _limit_all(self) -> None:
         limited, self._limited = self._limited, set()
@@ -127,7 +120,6 @@ def _stays(addresses: Addresses, departure: _Departure, now: float, closing: boo
 
 
 def _overdue(departure: _Departure, unsent: int, now: float, closing: bool) -> bool:
-    """Return whether a client has had its time."""
     if not unsent:
         return False
     stuck = now - departure.since if unsent == departure.unsent else 0.0

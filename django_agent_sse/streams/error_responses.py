@@ -5,11 +5,12 @@ Who asks for HTML by name gets the project's own error pages.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
@@ -53,7 +54,6 @@ ACCEPT_LOOKED_AT: Final = 1_000
 
 
 def error_body(status: int, message: str, **more: object) -> dict[str, object]:
-    """The body of a refusal."""
     return {"error": {"type": TYPES.get(status, "error"), "message": message, **more}}
 
 
@@ -78,22 +78,20 @@ def answering(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpReque
     if iscoroutinefunction(get_response):
 
         @functools.wraps(get_response)
-        async def inner(request: HttpRequest) -> HttpResponseBase:
+        async def inner(request: HttpRequest) -> Any:
             try:
-                answer: HttpResponseBase = await get_response(request)
+                return await get_response(request)
             except Exception as error:
                 return await _answer(request, error)
-            return answer
 
         return inner
 
     @functools.wraps(get_response)
-    def inner_sync(request: HttpRequest) -> HttpResponseBase:
+    def inner_sync(request: HttpRequest) -> Any:
         try:
-            answer: HttpResponseBase = get_response(request)
+            return get_response(request)
         except Exception as error:
             return _readable(request, error, response_for_exception(request, error))
-        return answer
 
     return inner_sync
 
@@ -106,8 +104,7 @@ async def answer_error(request: HttpRequest, error: Exception) -> HttpResponseBa
     """
     for hook in exception_hooks(tuple(settings.MIDDLEWARE)):
         if response := await hook(request, error):
-            found: HttpResponseBase = response
-            return found
+            return cast(HttpResponseBase, response)
     return await _answer(request, error)
 
 
@@ -138,12 +135,10 @@ def exception_hooks(middleware: tuple[str, ...]) -> tuple[Hook, ...]:
     """
     classes = [import_string(path) for path in reversed(middleware)]
     hooks = []
-    for one in classes:
-        if isinstance(one, type) and hasattr(one, "process_exception"):
-            try:
-                hooks.append(as_async(one(_never).process_exception))
-            except MiddlewareNotUsed:
-                continue
+    for layer in classes:
+        if isinstance(layer, type) and hasattr(layer, "process_exception"):
+            with contextlib.suppress(MiddlewareNotUsed):
+                hooks.append(as_async(layer(_never).process_exception))
     return tuple(hooks)
 
 

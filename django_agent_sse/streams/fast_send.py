@@ -8,6 +8,7 @@ woken, and goes on where the call has got to.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ..topics.batch import CHUNK_BYTES
@@ -21,8 +22,7 @@ _KEY: Final = "django_agent_sse.send"
 class PendingSend(Awaitable[None], Protocol):
     """A send that waits for its client, to be awaited."""
 
-    def close(self) -> None:
-        """Give it up."""
+    def close(self) -> None: ...  # give it up
 
 
 def attach_send(scope: Scope, send: Send) -> Scope:
@@ -59,14 +59,12 @@ async def _send_pieces(send: Send, chunk: bytes) -> None:
         await send({"type": "http.response.body", "body": chunk[start : start + CHUNK_BYTES], "more_body": True})
 
 
+@dataclass(slots=True, eq=False)
 class _Suspended:
     """A coroutine that was begun outside the task that finishes it."""
 
-    __slots__ = ("_coroutine", "_waits_for")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
+    _coroutine: Coroutine[Any, Any, None]
+    _waits_for: Any
 
     def __await__(self) -> Generator[Any, Any, None]:
         coroutine, waits_for = self._coroutine, self._waits_for

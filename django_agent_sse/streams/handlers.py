@@ -1,23 +1,29 @@
 """The kinds of handler, told apart by signature.
 
 A factory ``(c, **url_kwargs) -> handler(stream)``, plain or ``async``; a direct ``async (c, stream, **url_kwargs)``; an async
-generator ``(c, …)``; a sync generator ``(c, …)``. URL kwargs are passed by name, where the handler names them.
+generator ``(c, …)``; a sync generator ``(c, …)``. URL kwargs are passed by name, where the handler names them. What follows
+topics that the URL names has such a signature too.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from keyword import iskeyword
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 
 from django.http import HttpResponseBase
 
-from ..exceptions import RouteError
+from ..eventlog.naming import fields_of, filled
+from ..exceptions import FollowError, RouteError
+from ..topics.follower import Start
 from .context import Context
 from .stream import Stream
+from .topic_source import Filter, Map, check_follow
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 Handler = Callable[[Stream], Awaitable[object]]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -31,19 +37,16 @@ class HandlerSignature:
     """What kind of handler a route has, and how it is called."""
 
     def __init__(self, handler: Callable[..., Any]) -> None:
-        """Read a handler's signature.
-
-        Raises:
-            RouteError: It is no kind of handler, whatever the URL captures.
-        """
+        """Read a handler's signature; raise ``RouteError`` for what is no kind of handler, whatever the URL captures."""
         if not callable(handler):
             raise RouteError(f"{handler!r} is not callable; {EXPECTED_HANDLERS}")
         self.name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         self._handler = handler
         self._hint: str | None = getattr(handler, "sse_hint", None)
         _refuse_decorated(handler, self.name)
-        self._is_generator = _any_of((inspect.isgeneratorfunction, inspect.isasyncgenfunction), handler)
-        self._is_async = _any_of((inspect.iscoroutinefunction,), handler)
+        function = _function_behind(handler)
+        self._is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        self._is_async = inspect.iscoroutinefunction(function)
         parameters = list(inspect.signature(handler).parameters.values())
         self._positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
         self._named = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
@@ -58,11 +61,7 @@ class HandlerSignature:
         return self._hint is not None or _names(getattr(inspect.unwrap(self._handler), "__code__", None), "follow")
 
     def check_early(self, url_kwargs: frozenset[str]) -> None:
-        """Refuse what is certainly wrong, though an ``include()`` around the route may capture more than ``url_kwargs``.
-
-        Raises:
-            RouteError: A plain function or a generator takes the stream.
-        """
+        """Raise ``RouteError`` for a plain function or generator that takes the stream, whatever ``include()`` captures too."""
         if [parameter.name for parameter in self._positional[1:2]] != ["stream"] or "stream" in url_kwargs:
             return
         if self._is_generator:
@@ -71,11 +70,7 @@ class HandlerSignature:
             self._refuse_sync()
 
     def check(self, url_kwargs: frozenset[str]) -> None:
-        """Refuse a handler that what the URL captures does not fit.
-
-        Raises:
-            RouteError: With what the URL captures, and the shapes.
-        """
+        """Raise ``RouteError`` for a handler that what the URL captures does not fit, with that and the shapes."""
         self._takes_stream(url_kwargs)
 
     def _refuse_sync(self) -> None:
@@ -89,16 +84,7 @@ class HandlerSignature:
 
     def _look_for_stream(self, url_kwargs: frozenset[str]) -> bool:
         """Whether the second parameter is the stream: the one that is neither the context nor captured by the URL."""
-        others = [
-            parameter.name
-            for parameter in self._positional[1:]
-            if parameter.name not in url_kwargs and parameter.default is parameter.empty
-        ]
-        missing = [
-            parameter.name
-            for parameter in self._named
-            if parameter.name not in url_kwargs and parameter.default is parameter.empty
-        ]
+        others, missing = _not_given(self._positional[1:], url_kwargs), _not_given(self._named, url_kwargs)
         if len(others) > 1 or missing:
             captured = ", ".join(sorted(url_kwargs)) or "nothing"
             taken = ", ".join(missing if self._hint else others + missing)
@@ -114,10 +100,7 @@ class HandlerSignature:
     async def prepare(self, c: Context, kwargs: Mapping[str, Any], handler: Callable[..., Any]) -> Handler | HttpResponseBase:
         """Run what comes before the stream (a factory's body) and return what takes the stream.
 
-        Args:
-            c: The request's context.
-            kwargs: What the URL captured.
-            handler: The handler that was looked at, or the same method of another instance.
+        ``handler`` is the one that was looked at, or the same method of another instance; ``kwargs`` is what the URL captured.
 
         Raises:
             RouteError: The handler cannot be called so, or the factory returned nothing that takes a stream.
@@ -162,12 +145,9 @@ def _not_given(parameters: list[inspect.Parameter], url_kwargs: frozenset[str]) 
     ]
 
 
-def _any_of(tests: tuple[Callable[[Any], bool], ...], handler: Any) -> bool:
-    """Whether the function behind a handler, or the ``__call__`` of an object, is of a kind."""
+def _function_behind(handler: Any) -> Any:
     inner = inspect.unwrap(handler)
-    if not inspect.isroutine(inner) and not isinstance(inner, functools.partial):
-        inner = type(inner).__call__
-    return any(test(inner) for test in tests)
+    return inner if inspect.isroutine(inner) or isinstance(inner, functools.partial) else type(inner).__call__
 
 
 def _names(code: Any, name: str) -> bool:
@@ -196,3 +176,72 @@ def _call_factory_result(made: Callable[[Stream], Any], name: str, stream: Strea
     if inspect.isasyncgen(outcome) or inspect.isgenerator(outcome):
         return stream.pipe(outcome)
     raise RouteError(f"what {name} returned is a plain function; write `async def handler(stream)`")
+
+
+# Handlers that are made of names of topics
+
+
+class TopicNames:
+    """Names of topics with ``{fields}`` in them, for what a URL captures.
+
+    Raises:
+        RouteError: A name that no topic can have.
+    """
+
+    __slots__ = ("_templates", "fields")
+
+    def __init__(self, *templates: str) -> None:
+        self.fields = sorted({field for template in templates for field in fields_of(template)})
+        self._templates = templates
+
+    def of(self, values: Mapping[str, object]) -> list[str]:
+        """The names with these values.
+
+        Raises:
+            TopicNameInvalid: One that no topic can have, or that could reach another topic. It is answered with 404.
+        """
+        parts = {field: values[field] for field in self.fields}
+        return [filled(template, parts) for template in self._templates]
+
+
+def topic_handler(
+    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None, offsets: bool
+) -> Callable[[Context, Stream], Coroutine[Any, Any, None]]:
+    """A handler that follows the topics of these names, with what the URL captured in them.
+
+    Raises:
+        RouteError: A name that no topic can have, or what ``follow()`` cannot take.
+    """
+    try:
+        check_follow(templates, start, filter, map, offsets)
+    except FollowError as error:
+        raise RouteError(f"topic(): {error}") from error
+    names = TopicNames(*templates)
+
+    async def topic(c: Context, stream: Stream, **values: object) -> None:
+        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets)
+
+    called = f"router.topic({', '.join([repr(template) for template in templates])})"
+    return set_signature(topic, names.fields, "c", "stream", called=called)
+
+
+def set_signature(function: _F, fields: Iterable[str], *positional: str, called: str) -> _F:
+    """Return a function with a signature, to be looked at as any handler's is: ``positional``, then the ``fields`` of a URL.
+
+    In messages it is ``called`` what stands in the project's code.
+
+    Raises:
+        RouteError: A field that has the name of what a handler is called with, or no name that a parameter can have.
+    """
+    taken = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in positional]
+    for field in fields:
+        if field in ("c", "stream") or iskeyword(field):
+            raise RouteError(
+                f"a topic's name holds {{{field}}}, and {field!r} is taken: capture it by another name in the path, as "
+                f"<{field}_id>, and write {{{field}_id}}"
+            )
+        taken.append(inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY))
+    function.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    function.__qualname__ = called
+    vars(function)["sse_hint"] = "each {field} of a topic's name is something that the route's path captures, as <int:id>"
+    return function

@@ -21,11 +21,7 @@ _OWNED_BY_THE_STREAM: Final = frozenset(
 
 
 def check_header(name: str, value: object) -> None:
-    """Refuse a header that HTTP cannot carry. What holds a line break is left to Django.
-
-    Raises:
-        StreamError: The name is not a token, or the value holds a control character.
-    """
+    """Raise ``StreamError`` for a name that is no token, or a value with a control character. Django refuses line breaks."""
     if not HEADER_NAME.fullmatch(name) and not {"\r", "\n"} & {*name}:
         raise StreamError(f"'{printable(name, 40)}' is not the name of a header: write letters, digits and '-'")
     if match := _CONTROL.search(str(value)):
@@ -33,21 +29,13 @@ def check_header(name: str, value: object) -> None:
 
 
 def check_free(name: str) -> None:
-    """Refuse a header that is not the project's to set.
-
-    Raises:
-        StreamError: The stream or the server sets it.
-    """
+    """Raise ``StreamError`` for a header that the stream or the server sets."""
     if name.lower() in _OWNED_BY_THE_STREAM or is_hop_by_hop(name):
         raise StreamError(f"{name} is set by the stream or the server; an answer takes it as c.json(…, headers={{…}})")
 
 
 def check_cookie(options: Mapping[str, object]) -> None:
-    """Refuse what would end a cookie's option and begin another one, or another header: Python writes them as they are.
-
-    Raises:
-        StreamError: Such an option.
-    """
+    """Raise ``StreamError`` for an option that would begin another one, or a header: Python writes options as they are."""
     for option, value in options.items():
         if isinstance(value, str) and (match := _NOT_IN_COOKIES.search(value)):
             raise StreamError(f"the cookie's {option} holds {match[0]!r}, which would begin another option or header")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 from asgiref.sync import sync_to_async
@@ -25,12 +26,12 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.utils.module_loading import import_string
 
-from django_agent_sse import conf
-from django_agent_sse.exceptions import ArgumentInvalid, ConfigurationError, KVError, KVKeyInvalid
-from django_agent_sse.runtime.pools import Pool
-
+from .. import conf
+from ..exceptions import ArgumentInvalid, ConfigurationError, KVError, KVKeyInvalid
+from ..runtime.pools import Pool
 from .kv_keys import keys_beginning, remove
-from .kv_sharing import note_absence
+
+logger = logging.getLogger("django_agent_sse.kv")
 
 PREFIX = "sse.kv:"
 MOST_THREADS = 4
@@ -38,8 +39,11 @@ MAX_KEY_LENGTH = 200
 """Of the whole cache key: memcached takes 250, and ``KEY_PREFIX`` and the version want their part."""
 
 _T = TypeVar("_T")
-_Way: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+_Place: TypeAlias = Literal["here", "orm", "pool"]
+"""Where the calls to a cache run."""
 _MISSING = object()
+_noted: set[str] = set()
+"""Caches of which it was said that processes do not share them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +52,6 @@ class KVResult:
 
     exists: bool
     data: Any = None
-
-
-_ABSENT = KVResult(exists=False)
 
 
 class KV:
@@ -97,8 +98,8 @@ class KV:
         data = await self._call(lambda cache: cache.get(cache_key, _MISSING))
         if data is not _MISSING:
             return KVResult(exists=True, data=data)
-        note_absence(self.alias, ns, key)
-        return _ABSENT
+        _note_absence(self.alias, ns, key)
+        return KVResult(exists=False)
 
     async def get_many(self, ns: str, keys: Iterable[str]) -> dict[str, Any]:
         """Look several keys up in one round trip.
@@ -111,10 +112,10 @@ class KV:
         wanted = {self.cache_key(ns, key): key for key in keys}
         if not wanted:
             return {}
-        found = await self._call(lambda cache: cache.get_many(list(wanted)))
-        for cache_key in wanted.keys() - found.keys():
-            note_absence(self.alias, ns, wanted[cache_key])
-        return {key: found[cache_key] for cache_key, key in wanted.items() if cache_key in found}
+        entries = await self._call(lambda cache: cache.get_many(list(wanted)))
+        for cache_key in wanted.keys() - entries.keys():
+            _note_absence(self.alias, ns, wanted[cache_key])
+        return {key: entries[cache_key] for cache_key, key in wanted.items() if cache_key in entries}
 
     async def set(self, ns: str, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Store a value that can be pickled.
@@ -131,7 +132,7 @@ class KV:
         cache_key = self.cache_key(ns, key)
         if ttl is not None and not 0 < ttl < math.inf:
             raise KVError(f"ttl={ttl!r}: seconds above 0, or None for an entry that never expires; delete() removes one")
-        if ttl is not None and _way_to(self.alias) is not _direct:
+        if ttl is not None and not is_per_process(self.alias):
             ttl = math.ceil(ttl)
         await self._call(lambda cache: cache.set(cache_key, value, ttl))
 
@@ -168,8 +169,8 @@ class KV:
 
         def work(cache: BaseCache) -> dict[str, Any]:
             keys = sorted(_first((key for key in self._keys(beginning) if part in key.casefold()), limit))
-            found = cache.get_many([self.cache_key(ns, key) for key in keys])
-            return {key: found[whole] for key in keys if (whole := self.cache_key(ns, key)) in found}
+            entries = cache.get_many([self.cache_key(ns, key) for key in keys])
+            return {key: entries[whole] for key in keys if (whole := self.cache_key(ns, key)) in entries}
 
         return await self._call(work)
 
@@ -203,8 +204,37 @@ class KV:
         return (unquote(key.removeprefix(beginning)) for key in keys_beginning(self.alias, beginning))
 
     async def _call(self, work: Callable[[BaseCache], _T]) -> _T:
-        alias = self.alias
-        return cast(_T, await _way_to(alias)(lambda: work(caches[alias])))
+        def call() -> _T:
+            return work(caches[self.alias])
+
+        match _place_of(self.alias):
+            case "here":
+                return call()
+            case "orm":
+                return await sync_to_async(call)()
+            case "pool":
+                return await asyncio.wrap_future(_pool.submit(call))
+
+
+def is_per_process(alias: str) -> bool:
+    """Whether what one process stores in this cache is there for no other one."""
+    return _place_of(alias) == "here"
+
+
+def _note_absence(alias: str, ns: str, key: str) -> None:
+    """Log why nothing may be there, once for each cache in a process.
+
+    Only a missing key is a sign that another process was to store it: one process that does everything finds what it has stored.
+    """
+    if alias in _noted or not is_per_process(alias):
+        return
+    _noted.add(alias)
+    logger.warning(
+        "c.kv has no %.60r in %.60r, and would not see it if a task, a command or another worker had stored it: CACHES[%r] is "
+        "%s, which each process has of its own. Point AGENT_SSE['CACHE'] at a cache that processes share, or publish to a topic. "
+        "This is said once.",
+        *(key, ns, alias, caches.settings[alias]["BACKEND"].rpartition(".")[2]),
+    )
 
 
 def _first(keys: Iterable[str], limit: int | None) -> Iterable[str]:
@@ -224,36 +254,24 @@ def _quoted(text: object, what: str, safe: str) -> str:
         raise KVKeyInvalid(f"the {what} {text!r} is no valid Unicode text") from error
 
 
-async def _direct(work: Callable[[], _T]) -> _T:
-    return work()
-
-
-async def _where_the_orm_runs(work: Callable[[], _T]) -> _T:
-    return await sync_to_async(work, thread_sensitive=True)()
-
-
-async def _in_the_pool(work: Callable[[], _T]) -> _T:
-    return await asyncio.wrap_future(_pool.submit(work))
-
-
-def _way_to(alias: str) -> _Way:
+def _place_of(alias: str) -> _Place:
     try:
         backend = caches.settings[alias]["BACKEND"]
     except KeyError:
         raise ConfigurationError(
             f"CACHES has no {conf.shown(alias)}, only {', '.join(caches.settings)}: fix AGENT_SSE['CACHE'] or the route's cache="
         ) from None
-    return _way_to_backend(backend)
+    return _place_of_backend(backend)
 
 
 @functools.lru_cache(maxsize=32)
-def _way_to_backend(path: str) -> _Way:
+def _place_of_backend(path: str) -> _Place:
     backend: type[BaseCache] = import_string(path)
     if issubclass(backend, (LocMemCache, DummyCache)):
-        return _direct
+        return "here"
     if issubclass(backend, BaseDatabaseCache):
-        return _where_the_orm_runs
-    return _in_the_pool
+        return "orm"
+    return "pool"
 
 
 _pool = Pool("sse-kv", lambda: min(conf.setting("THREADS"), MOST_THREADS))

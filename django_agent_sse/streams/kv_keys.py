@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, TypeAlias
 
 from django.core.cache import caches
@@ -38,32 +39,27 @@ def keys_beginning(alias: str, beginning: str) -> Iterator[str]:
     cache = caches[alias]
     lister = _lister_of(type(cache))
     if lister is None:
-        raise KVNotEnumerable(f"the cache {alias!r} ({type(cache).__name__}) cannot list its keys: {_mend()}")
+        raise KVNotEnumerable(f"the cache {alias!r} ({type(cache).__name__}) cannot list its keys: {_hint()}")
     if not _can_be_undone(cache):
         raise KVNotEnumerable(
-            f"the KEY_FUNCTION of the cache {alias!r} cannot be undone, so its keys cannot be listed: {_mend()}"
+            f"the KEY_FUNCTION of the cache {alias!r} cannot be undone, so its keys cannot be listed: {_hint()}"
         )
     return iter(set(lister(cache, beginning)))
 
 
 def enumerable_aliases() -> list[str]:
     """The caches of ``CACHES`` that can list their keys."""
-    found = ((alias, import_string(settings["BACKEND"])) for alias, settings in caches.settings.items())
-    return [alias for alias, backend in found if _lister_of(backend) and _can_be_undone(caches[alias])]
+    backends = ((alias, import_string(settings["BACKEND"])) for alias, settings in caches.settings.items())
+    return [alias for alias, backend in backends if _lister_of(backend) and _can_be_undone(caches[alias])]
 
 
 def remove(alias: str, keys: Iterator[str]) -> int:
     """Delete these keys in batches; return how many were listed."""
-    cache, batch, removed = caches[alias], list[str](), 0
-    for key in keys:
-        batch.append(key)
-        if len(batch) == BATCH:
-            cache.delete_many(batch)
-            removed += len(batch)
-            batch.clear()
-    if batch:
+    cache, removed = caches[alias], 0
+    while batch := [*islice(keys, BATCH)]:
         cache.delete_many(batch)
-    return removed + len(batch)
+        removed += len(batch)
+    return removed
 
 
 def _lister_of(backend: type[BaseCache]) -> _Lister | None:
@@ -82,7 +78,7 @@ def _is_django_redis(backend: type[BaseCache]) -> bool:
     return any(base.__module__.partition(".")[0] == "django_redis" for base in backend.__mro__)
 
 
-def _mend() -> str:
+def _hint() -> str:
     able = ", ".join(map(repr, enumerable_aliases()))
     return f"of CACHES, {able} can" if able else "use local memory, the database or Redis"
 
@@ -136,10 +132,10 @@ def _in_django_redis(cache: Any, beginning: str) -> Iterator[str]:
     left = _undone(cache).removesuffix(PROBE)
     pattern = _literal(beginning) + "*"
     try:
-        found = cache.iter_keys(pattern, itersize=BATCH)
+        keys = cache.iter_keys(pattern, itersize=BATCH)
     except NotImplementedError:  # its sharded client asks each server at once
-        found = cache.keys(pattern)
-    for key in found:
+        keys = cache.keys(pattern)
+    for key in keys:
         yield key.removeprefix(left)
 
 

@@ -29,68 +29,36 @@ from .endings import Ending
 class Action(Enum):
     """An effect that says everything by its name."""
 
-    RUN_HANDLER = auto()
-    """Call the handler."""
-    BEGIN_RESPONSE = auto()
-    """Let the response begin, with a comment if there is nothing better to send."""
-    TELL_OPENED = auto()
-    """Count the stream, and send ``stream_opened``."""
-    REPORT_ERROR = auto()
-    """Tell error tracking, the log and the route's ``on_error`` what the handler raised; then comes ``error_reported()``."""
-    LOG_LATE_ERROR = auto()
-    """Log what the handler raised after the end."""
-    RAISE_ERROR = auto()
-    """Let Django answer what the handler raised: no response has begun."""
-    ANSWER = auto()
-    """Answer with the response that the handler returned: there is no stream."""
-    DROP_ANSWER = auto()
-    """Log and close the response that the handler returned too late."""
-    LIMIT_CLIENT = auto()
-    """Have the kernel give up on a client that takes nothing more."""
-    RUN_ABORT_CALLBACKS = auto()
-    """Run the ``on_abort`` callbacks, beside the handler."""
-    CANCEL_HANDLER = auto()
-    """Cancel the handler's task."""
-    ABANDON_HANDLER = auto()
-    """Cancel the handler once more, and wait for it no longer."""
-    CLEAR_DEADLINE = auto()
-    """Forget the deadline that was set."""
-    SET_DRAIN_DEADLINE = auto()
-    """Give the client a moment to take what is left."""
-    DISCARD_UNSENT = auto()
-    """Drop what waits for the client, and let waiting writes go."""
-    BREAK_SEND = auto()
-    """Give up on a send that waits for the client."""
-    BREAK_OFF = auto()
-    """End the response without its end, so that nobody takes it for whole."""
-    REFUSE_WRITE = auto()
-    """Raise ``StreamClosed``."""
-    DROP_WRITE = auto()
-    """Say that it was dropped."""
-    KEEP_CALLBACK = auto()
-    """Keep an ``on_abort`` callback until the stream is aborted."""
-    RUN_CALLBACK = auto()
-    """Run it now: the stream was aborted before."""
-    RELEASE = auto()
-    """Let the response go on that waits for the handler's end."""
-    CONCLUDE = auto()
-    """Handler and transport are over: run the ``on_end`` callbacks, and tell of the end of a stream that had begun."""
+    RUN_HANDLER = auto()  # call the handler
+    BEGIN_RESPONSE = auto()  # let the response begin, with a comment if there is nothing better to send
+    TELL_OPENED = auto()  # count the stream, and send ``stream_opened``
+    REPORT_ERROR = auto()  # tell error tracking, the log and ``on_error`` what the handler raised; then ``error_reported()``
+    LOG_LATE_ERROR = auto()  # log what the handler raised after the end
+    RAISE_ERROR = auto()  # let Django answer what the handler raised: no response has begun
+    ANSWER = auto()  # answer with the response that the handler returned: there is no stream
+    DROP_ANSWER = auto()  # log and close the response that the handler returned too late
+    LIMIT_CLIENT = auto()  # have the kernel give up on a client that takes nothing more
+    RUN_ABORT_CALLBACKS = auto()  # run the ``on_abort`` callbacks, beside the handler
+    CANCEL_HANDLER = auto()  # cancel the handler's task
+    ABANDON_HANDLER = auto()  # cancel the handler once more, and wait for it no longer
+    CLEAR_DEADLINE = auto()  # forget the deadline that was set
+    SET_DRAIN_DEADLINE = auto()  # give the client a moment to take what is left
+    DISCARD_UNSENT = auto()  # drop what waits for the client, and let waiting writes go
+    BREAK_SEND = auto()  # give up on a send that waits for the client
+    BREAK_OFF = auto()  # end the response without its end, so that nobody takes it for whole
+    REFUSE_WRITE = auto()  # raise ``StreamClosed``
+    DROP_WRITE = auto()  # say that it was dropped
+    KEEP_CALLBACK = auto()  # keep an ``on_abort`` callback until the stream is aborted
+    RUN_CALLBACK = auto()  # run it now: the stream was aborted before
+    RELEASE = auto()  # let the response go on that waits for the handler's end
+    CONCLUDE = auto()  # handler and transport are over: run ``on_end``, and tell of the end of a stream that had begun
 
 
 class Deadline(Enum):
-    """What comes next if the handler does not end by itself."""
+    """Call ``deadline()`` later, for what comes next if the handler does not end by itself; replaces the one that was set."""
 
-    CLOSE_GRACE = auto()
-    """Its code after a regular end has had its time: it is cancelled."""
-    CLEANUP = auto()
-    """Its ``finally`` blocks have had their time: it is abandoned."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetDeadline:
-    """Call ``deadline()`` later; replaces the one that was set."""
-
-    deadline: Deadline
+    CLOSE_GRACE = auto()  # its code after a regular end has had its time: it is cancelled
+    CLEANUP = auto()  # its ``finally`` blocks have had their time: it is abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +78,12 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class WatchDeparture:
-    """Look after the connection until the client has taken what the server still holds.
-
-    Attributes:
-        unfinished: The response was broken off, so the connection must be closed.
-    """
+    """Look after the connection until the client has taken what the server still holds; if ``unfinished``, close it then."""
 
     unfinished: bool
 
 
-Effect = Action | SetDeadline | Finish | WatchDeparture
+Effect = Action | Deadline | Finish | WatchDeparture
 Effects = tuple[Effect, ...]
 
 
@@ -127,15 +91,11 @@ class Outcome(Enum):
     """How a handler was over."""
 
     RETURNED = auto()
-    ANSWERED = auto()
-    """It returned a response."""
+    ANSWERED = auto()  # it returned a response
     RAISED = auto()
-    WRITE_REFUSED = auto()
-    """It raised ``StreamClosed``, which is no mistake after the end."""
-    CANCELLED = auto()
-    """It was cancelled, by us or by whoever closes the event loop."""
-    INTERRUPTED = auto()
-    """It raised what ends the process: Ctrl-C."""
+    WRITE_REFUSED = auto()  # it raised ``StreamClosed``, which is no mistake after the end
+    CANCELLED = auto()  # it was cancelled, by us or by whoever closes the event loop
+    INTERRUPTED = auto()  # it raised what ends the process: Ctrl-C
 
 
 class _Handler(Enum):
@@ -145,52 +105,37 @@ class _Handler(Enum):
     OVER = auto()
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Lifecycle:
     """The state of one stream. Each method is an input, and returns what must be done, in this order.
 
     Attributes:
+        control: The client takes control events.
+        on_disconnect: Whether the handler is cancelled (``"cancel"``) or goes on (``"continue"``) when the client leaves.
+        final_on_error: A client that comes back after ``handler_error`` gets 204.
         ending: How the stream ended; set once.
         concluded: Both the handler and the transport are over.
         was_open: The response was sent, or some of it: whoever was told of the opening is told of the end.
     """
 
-    __slots__ = (
-        "_cancelled",
-        "_closed",
-        "_committed",
-        "_continues",
-        "_control",
-        "_deadline",
-        "_final_on_error",
-        "_handler",
-        "concluded",
-        "ending",
-        "was_open",
-    )
-
-    def __init__(self, *, control: bool, on_disconnect: str = "cancel", final_on_error: bool = False) -> None:
-        """Begin a life.
-
-        Args:
-            control: The client takes control events.
-            on_disconnect: Whether the handler is cancelled (``"cancel"``) or goes on (``"continue"``) when the client leaves.
-            final_on_error: A client that comes back after ``handler_error`` gets 204.
-        """
-        self._control = control
-        self._continues = on_disconnect == "continue"
-        self._final_on_error = final_on_error
-        self._handler = _Handler.WAITING
-        self._deadline: Deadline | None = None
-        self._committed = self._closed = self._cancelled = self.was_open = False
-        self.ending: Ending | None = None
-        self.concluded = False
+    control: bool
+    on_disconnect: str = "cancel"
+    final_on_error: bool = False
+    ending: Ending | None = None
+    concluded: bool = False
+    was_open: bool = False
+    _handler: _Handler = _Handler.WAITING
+    _deadline: Deadline | None = None
+    _committed: bool = False
+    _closed: bool = False
+    _cancelled: bool = False
 
     # What follows from the state
 
     @property
     def outlives_client(self) -> bool:
         """Whether the handler goes on without its client: what it writes is dropped, not refused."""
-        return self._continues and self.ending is Ending.CLIENT_DISCONNECT
+        return self.on_disconnect == "continue" and self.ending is Ending.CLIENT_DISCONNECT
 
     @property
     def awaits_cleanup(self) -> bool:
@@ -200,7 +145,7 @@ class Lifecycle:
     @property
     def breaks_off(self) -> bool:
         """Whether the response must not look finished: it is not whole, and no control event can tell the client."""
-        return not self._control and self.ending is not None and not self.ending.rules.whole
+        return not self.control and self.ending is not None and not self.ending.rules.whole
 
     # Inputs
 
@@ -228,9 +173,7 @@ class Lifecycle:
     def ended(self, ending: Ending, *, retry: int | None = None) -> Effects:
         """Somebody decides that the stream ends. The first ending stays.
 
-        Args:
-            ending: The word.
-            retry: With ``kicked``: the client may come back, after so many milliseconds.
+        A client that was ``kicked`` may come back after ``retry`` milliseconds.
         """
         if self.ending is not None and ending is Ending.SHUTDOWN:
             return self._cancel()  # it cuts the grace short, and ends a handler that goes on without its client
@@ -267,12 +210,7 @@ class Lifecycle:
         return (Action.BREAK_OFF,) if self.breaks_off else ()
 
     def handler_done(self, outcome: Outcome, *, followed: bool = False) -> Effects:
-        """The handler is over, or will be when its error is reported.
-
-        Args:
-            outcome: How.
-            followed: All topics that it followed had ended.
-        """
+        """The handler is over, or will be when its error is reported; ``followed``: all topics that it followed had ended."""
         if self._handler in (_Handler.REPORTING, _Handler.OVER):
             return ()
         if outcome in (Outcome.RAISED, Outcome.WRITE_REFUSED) and self._committed and self.ending is None:
@@ -322,9 +260,9 @@ class Lifecycle:
 
     def _finish(self, ending: Ending, retry: int | None) -> Finish:
         rules = ending.rules
-        if not self._control or rules.last_event is None:
+        if not self.control or rules.last_event is None:
             return Finish()
-        final = self._final_on_error if ending is Ending.HANDLER_ERROR else rules.final and retry is None
+        final = self.final_on_error if ending is Ending.HANDLER_ERROR else rules.final and retry is None
         return Finish(rules.last_event, final=final, retry=retry)
 
     def _cancel(self) -> Effects:
@@ -336,9 +274,9 @@ class Lifecycle:
         # A task that has not begun would be cancelled without a single step, and nobody would tell of the stream's end.
         return (cleanup,) if self._handler is _Handler.WAITING else (Action.CANCEL_HANDLER, cleanup)
 
-    def _set(self, deadline: Deadline) -> SetDeadline:
+    def _set(self, deadline: Deadline) -> Deadline:
         self._deadline = deadline
-        return SetDeadline(deadline)
+        return deadline
 
     def _judge(self, outcome: Outcome, followed: bool) -> Effects:
         """What a handler's end means for the stream."""

@@ -58,9 +58,7 @@ class RouteLogger:
         """Log at level ``WARNING``."""
         self._log(logging.WARNING, msg, args, **fields)
 
-    def warn(self, msg: object, /, *args: object, **fields: Any) -> None:
-        """The same as ``warning``."""
-        self._log(logging.WARNING, msg, args, **fields)
+    warn = warning
 
     def error(self, msg: object, /, *args: object, **fields: Any) -> None:
         """Log at level ``ERROR``."""

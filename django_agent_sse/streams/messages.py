@@ -26,13 +26,10 @@ def last_event(
     """Return the last event as bytes; empty where there is none.
 
     Args:
-        finish: What the lifecycle has decided.
-        ending: How the stream ended.
         last_id: The last id that was sent, which the end id carries.
         retry: Milliseconds after which the client may come back.
         closed: What the topic that ended last was closed with, or ``deleted``; where topics were followed to their end.
         error: What the handler raised. Its text is shown with ``debug`` only: it may hold anything.
-        debug: The project runs with ``DEBUG``.
     """
     if finish.last_event is None:
         return b""

@@ -34,22 +34,22 @@ class StreamOptions(StreamDefaults):
     pinned: Switch = False
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> StreamOptions:
-        """Return the project's options with ``given`` over them.
+    def of(cls, overrides: Mapping[str, Any]) -> StreamOptions:
+        """Return the project's options with ``overrides`` over them.
 
         Raises:
             RouteError: A value that the option cannot take.
             ConfigurationError: ``AGENT_SSE`` has one that the setting cannot have.
         """
         project = {name: conf.setting(name.upper()) for name in PROJECT_WIDE}
-        for name, value in given.items():
+        for name, value in overrides.items():
             rule = _RULES.get(name)
             if rule is not None and not rule.holds(value):
                 raise RouteError(f"{name} must be {rule.expected}, not {conf.shown(value)}")
-        options = cls(**{**project, **given})
+        options = cls(**{**project, **overrides})
         if not isinstance(options.cache, str) or options.cache not in settings.CACHES:
             about = f"one of CACHES ({', '.join(settings.CACHES)}), not {conf.shown(options.cache)}"
-            if "cache" in given:
+            if "cache" in overrides:
                 raise RouteError(f"cache must be {about}")
             raise ConfigurationError(f"AGENT_SSE['CACHE'] must be {about}")
         return options
@@ -85,12 +85,8 @@ PROJECT_WIDE = tuple(field.name for field in fields(StreamDefaults))
 _RULES = rules_of(StreamOptions)
 
 
-def check_names(given: Mapping[str, Any]) -> None:
-    """Refuse an option that does not exist.
-
-    Raises:
-        RouteError: With the nearest one that does.
-    """
-    for name in given:
+def check_names(overrides: Mapping[str, Any]) -> None:
+    """Raise ``RouteError`` for an option that does not exist, with the nearest one that does."""
+    for name in overrides:
         if name not in NAMES:
             raise RouteError(f"a stream has no option {name!r}; {suggest(name, NAMES)}")

@@ -1,11 +1,13 @@
-"""What the log, the counters, the signals and error tracking are told of a stream."""
+"""What the log, the counters, the signals and error tracking are told of a stream, and its client: when to come back."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
+import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
@@ -21,6 +23,29 @@ logger = logging.getLogger("django_agent_sse.stream")
 OnError = Callable[[Context, Stream, BaseException], object]
 
 ON_ERROR_SECONDS = 5.0
+FIRST_RETRY = 1000
+"""Milliseconds: the first reconnection time after an error, where the route has no ``retry`` of its own."""
+LAST_RETRY = 60_000
+"""Milliseconds: it grows up to this."""
+JITTER = 0.5
+"""A reconnection time is drawn from this share around it, so that clients do not come back together."""
+
+
+@dataclass(slots=True)
+class ErrorStreak:
+    """Errors of one route without a good ending between them: the longer, the later clients should come back."""
+
+    length: int = 0
+
+    def next_retry(self, base: int | None) -> int:
+        """Return the reconnection time to tell the client, in milliseconds: doubled for each error in a row, with jitter."""
+        grown = min((base or FIRST_RETRY) * 2**self.length, LAST_RETRY)
+        self.length = min(self.length + 1, 16)
+        return jittered(grown)
+
+
+def jittered(milliseconds: int) -> int:
+    return int(milliseconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
 def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelled:
@@ -39,8 +64,7 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
     request = None if slim else context.request
     logger.error(
         "the handler of %s failed: %s",
-        route,
-        type(error).__name__,
+        *(route, type(error).__name__),
         exc_info=error,
         extra={"route": route, "request": request},
     )
@@ -64,7 +88,6 @@ def report_late_error(route: str, error: BaseException | None) -> None:
 
 
 def report_late_answer(route: str) -> None:
-    """Log that a handler returned a response when events had been sent."""
     logger.error("%s returned a response after the stream had begun; it was dropped", route)
 
 
@@ -76,7 +99,7 @@ def report_abandoned(route: str, seconds: float) -> None:
 
 async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:
     """Count a stream that is over, log one line, and send the signal: no payload, no query string."""
-    route, ending, events, size = stream.route, stream.ending, buffer.events, buffer.bytes
+    route, ending, events, size = stream.route, stream.ending, buffer.events, buffer.sent_bytes
     assert ending is not None
     counters.closed(route, ending, events=events, bytes=size, seconds=seconds)
     summary = {"ending": ending, "duration": round(seconds, 3), "events": events, "bytes": size}

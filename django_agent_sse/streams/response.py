@@ -1,16 +1,23 @@
-"""The HTTP responses of a stream."""
+"""The HTTP responses of a stream, and the header that tells its client whose it is."""
 
 from __future__ import annotations
 
+import hashlib
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from functools import lru_cache
+from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.encoding import force_bytes
 
 from ..encoding import encode_json
 from ..wire.encoder import control_frame
 from .context import Context
 from .error_responses import accepts, error_response
-from .reconnection import jittered
+from .reporting import jittered
 from .transport import Transport
 
 CONTENT_TYPE = "text/event-stream"
@@ -24,6 +31,10 @@ HEADERS: Mapping[str, str] = {
 }
 OVERLOADED_RETRY = 10_000
 """Milliseconds after which, more or less, a client that found the server overloaded should come back."""
+SESSION_HEADER = "Agent-SSE-Session"
+"""On each event stream, and on the answer to HEAD: ``<account>.<session>``. A guard may set another with ``c.set_header()``."""
+
+_SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 
 
 class SSEResponse(StreamingHttpResponse):
@@ -33,14 +44,8 @@ class SSEResponse(StreamingHttpResponse):
     """
 
     def __init__(self, transport: Transport, *, slim: Context | None = None) -> None:
-        """Make the response.
-
-        Args:
-            transport: What to send.
-            slim: The context whose request is let go when the response begins; by then every middleware is through.
-        """
         self._transport = transport
-        self._slim = slim
+        self._slim = slim  # its request is let go when the response begins; by then every middleware is through
         self._source = transport.iter_body()
         super().__init__(self._source, content_type=CONTENT_TYPE, headers=HEADERS)
         self._resource_closers.append(transport.discard_unsent)  # type: ignore[attr-defined]
@@ -91,3 +96,34 @@ def overloaded_response(control: bool, reason: str) -> HttpResponse:
 def names_event_stream(context: Context) -> bool:
     """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
     return context.request.method == "GET" and accepts(context.request, CONTENT_TYPE)
+
+
+def add_session_tag(response: HttpResponseBase, c: Context) -> None:
+    """Tell the client of a stream, and of the answer to HEAD, whose it is."""
+    if response.headers.get("Content-Type") == CONTENT_TYPE:
+        response.headers[SESSION_HEADER] = session_tag(c)
+
+
+def session_tag(c: Context) -> str:
+    """The account, and the session of it, that a request belongs to. Costs no query, and tells nothing but that two are the same.
+
+    The account is the user; all who are not signed in have one. The session is its key, and the ``Authorization`` header. A
+    session that is kept in its cookie has no key: what stands for it there is another text after each change.
+    """
+    session: Any = getattr(c.request, "session", None)
+    key = getattr(session, "session_key", None) or ""
+    if key and type(session).__module__ == _SIGNED_COOKIES:
+        key = ""
+    sent = f"{key}\n{c.header('Authorization', '')}"
+    account = f"{c._user_label}\n{c.user_pk}\n"
+    secret = _key(settings.SECRET_KEY)
+    return f"{_digest(secret, account)}.{_digest(secret, account + sent)}"
+
+
+@lru_cache(maxsize=4)
+def _key(secret: str | bytes) -> bytes:
+    return hashlib.sha256(b"django_agent_sse.session_tag" + force_bytes(secret)).digest()
+
+
+def _digest(key: bytes, text: str) -> str:
+    return urlsafe_b64encode(hashlib.blake2b(text.encode(errors="surrogatepass"), key=key, digest_size=12).digest()).decode()

@@ -1,55 +1,62 @@
-"""SIGTERM and SIGINT end the open streams, then do what they would have done.
+"""A process that is told to end, or a worker that its server recycles, ends its streams.
 
-uvicorn, granian and hypercorn wait for open streams by default, for ever, and the flags that end the wait skip ``finally``
-blocks. So a handler of ours is chained before the server's own. Servers put theirs back at times; each stream's
-start looks again.
+SIGTERM and SIGINT: uvicorn, granian and hypercorn wait for open streams by default, for ever, and the flags that end the wait
+skip ``finally`` blocks. So a handler of ours is chained before the server's own. Servers put theirs back at times; each
+stream's start looks again.
+
+Recycling: uvicorn (``--limit-max-requests``), gunicorn (``--max-requests``) and hypercorn (``max_requests``) close the worker's
+listening socket and then wait for its open requests, though no signal comes: for as long as a stream lives, nobody is answered.
+The one sign is that socket, so it is looked at while streams are open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import Any
 
+from ..runtime.process import on_fork
+from . import sockets
 from .endings import Ending
-from .loop_state import OpenStream
-from .registry import open_streams, registry
+from .registry import OpenStream, open_streams, registry
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WAIT_SECONDS = 5.0
 """How long streams get that the server does not wait for."""
 POLL = 0.05
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks whether this process still listens."""
 
-Previous = Callable[[int, FrameType | None], object] | int | None
+SignalHandler = Callable[[int, FrameType | None], object]
+Previous = SignalHandler | int | None
 
 
-class _Chained:
-    """One installation: ends the streams, then calls what was installed before it.
+def _chained(previous: Previous) -> SignalHandler:
+    """Return a handler that ends the streams, then calls what was installed before it.
 
-    Each installation is an object of its own that keeps its own predecessor: with one that is shared, somebody else's
-    handler between two of ours would call for ever in a circle.
+    Each installation is one of its own that keeps its own predecessor: with one that is shared, somebody else's handler between
+    two of ours would call for ever in a circle.
     """
 
-    __slots__ = ("previous",)
-
-    def __init__(self, previous: Previous) -> None:
-        self.previous = previous
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
         registry.end_all(Ending.SHUTDOWN)
-        if self.previous == signal.SIG_DFL:
+        if previous == signal.SIG_DFL:
             _when_over(open_streams, functools.partial(_die, number))
-        elif callable(self.previous):
+        elif callable(previous):
             # A server waits for its open requests, but knows nothing of a handler that goes on without its client.
-            _when_over(_outliving, functools.partial(self.previous, number, frame))
+            _when_over(_outliving, functools.partial(previous, number, frame))
+
+    return handler
 
 
-_installed: dict[int, _Chained] = {}
+_installed: dict[int, SignalHandler] = {}
 
 
 def watch_signals() -> None:
@@ -62,7 +69,7 @@ def watch_signals() -> None:
     for number in SIGNALS:
         current = signal.getsignal(number)
         if current is not signal.SIG_IGN and current is not _installed.get(number):
-            chained = _installed[number] = _Chained(current)
+            chained = _installed[number] = _chained(current)
             signal.signal(number, chained)
 
 
@@ -93,3 +100,56 @@ def _die(number: int) -> None:
     with contextlib.suppress(ValueError):
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+class ListenerWatch:
+    """Checks whether this process still listens. One per process; ``reset()`` makes it new, also after a fork."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._port: int | None = None
+        self._descriptors: frozenset[int] = frozenset()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop, scope: Mapping[str, Any]) -> None:
+        """A stream begins on this loop: look from now on, until none is open there. Costs nothing where that is so already."""
+        if self._loop is not None and not self._loop.is_closed():
+            return
+        port = _port_of(scope)
+        if port is None:
+            return
+        if port != self._port:
+            self._port, self._descriptors = port, sockets.listeners(port)
+        if self._descriptors:
+            self._loop = loop
+            self._check_later(loop)
+
+    def _check_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(CHECK_INTERVAL, self._check, loop, context=contextvars.Context())
+
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            return
+        assert self._port is not None
+        if not any(sockets.listens(descriptor, self._port) for descriptor in self._descriptors):
+            self._descriptors = sockets.listeners(self._port)
+        if not self._descriptors:
+            self.reset()
+            registry.end_all(Ending.SHUTDOWN)
+        elif registry.loop_state().streams:
+            self._check_later(loop)
+        else:
+            self._loop = None
+
+
+def _port_of(scope: Mapping[str, Any]) -> int | None:
+    try:
+        return int(scope["server"][1])
+    except (KeyError, TypeError, ValueError, IndexError):  # a Unix socket, or a scope that does not say
+        return None
+
+
+listener_watch = ListenerWatch()
+on_fork(listener_watch.reset)

@@ -1,56 +1,54 @@
-"""All streams of this process at one moment: sums by route, of those that are open and of those that are over."""
+"""A process at one moment, and where to ask about all of them: sums by route, of open streams and of those that are over."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..eventlog.backend import event_log
 from ..eventlog.notify.notifier import notifier
 from ..exceptions import AgentSSEError
-from .counters import RouteCounters, counters
-from .identity import Process, this_process
-from .loop_state import OpenStream
-from .registry import registry
-from .state import SLOWEST_HEARTBEAT, State, StreamStats
+from .counters import RouteCounts, counters
+from .registry import SLOWEST_HEARTBEAT, OpenStream, State, StreamStats, registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteCounts:
-    """One route in one process.
+class Process:
+    """One process that serves streams.
 
     Attributes:
-        open: Streams whose response is under way.
-        starting: Requests whose response has not begun.
-        lingering: Handlers that go on without a client.
-        slow: Open ones whose client takes nothing.
-        opened: Streams since the process began.
-        endings: Those that are over, by how they ended.
-        refused: Requests that got no stream, by why.
-        events: Sent since the process began.
-        bytes: Likewise.
-        seconds: How long those that are over were open, together.
-        durations: How many of them lasted up to each of ``counters.DURATIONS``, and longer.
+        id: Random, so that no two processes share one, not even where a pid comes back.
+        host: The machine's name.
+        pid: The process id on that machine.
+        since: When it began to count, in seconds since 1970.
     """
 
-    open: int = 0
-    starting: int = 0
-    lingering: int = 0
-    slow: int = 0
-    opened: int = 0
-    endings: Mapping[str, int] = field(default_factory=dict)
-    refused: Mapping[str, int] = field(default_factory=dict)
-    events: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    durations: tuple[int, ...] = ()
+    id: str
+    host: str
+    pid: int
+    since: float
 
     @property
-    def errors(self) -> int:
-        """Handlers that failed, before or after the response had begun."""
-        return self.endings.get("handler_error", 0) + self.refused.get("error", 0)
+    def name(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+def this_process() -> Process:
+    """Return this process; after a fork the child is another one."""
+    global _this
+    if _this is None or _this.pid != os.getpid():
+        _this = Process(id=secrets.token_hex(5), host=socket.gethostname()[:60], pid=os.getpid(), since=time.time())
+    return _this
+
+
+_this: Process | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,49 +84,31 @@ class Snapshots:
         self._before: dict[str, tuple[int, int]] = {}
 
     def snapshot(self, *, last: bool = False) -> Snapshot:
-        """Return the process as it is now."""
-        sums: dict[str, list[int]] = {}
-        slowest: dict[str, float | None] = {}
-        for _, stream, stats in open_stats():
-            route = sums.get(stream.route)
-            if route is None:
-                route = sums[stream.route] = [0] * 6
-            route[0] += stats.state.connected
-            route[1] += stats.state is State.STARTING
-            route[2] += stats.state is State.LINGERING
-            route[3] += stats.state is State.SLOW
-            route[4] += stats.events
-            route[5] += stats.bytes
-            if not stream.heartbeat or stream.heartbeat > SLOWEST_HEARTBEAT:
-                slowest[stream.route] = stream.heartbeat
-        counted = counters.copy()
-        routes = {route: self._counts(route, counted.get(route), sums.get(route)) for route in sorted({*counted, *sums})}
         problems = _problems_of_the_log()
-        if slowest:
-            name, seconds = next(iter(slowest.items()))
-            problems["heartbeat"] = f"{name}: {f'{seconds:g} s' if seconds else 'none'}"
+        # Before the counters: a stream that ends in between is in both sums rather than in none.
+        open_now = [(stream, stats) for _, stream, stats in open_stats()]
+        routes = defaultdict(RouteCounts, counters.copy())
+        for stream, stats in open_now:
+            counts = routes[stream.route]
+            counts.open += stats.state.connected
+            counts.starting += stats.state is State.STARTING
+            counts.lingering += stats.state is State.LINGERING
+            counts.slow += stats.state is State.SLOW
+            counts.events += stats.events
+            counts.bytes += stats.bytes
+            if "heartbeat" not in problems and (not stream.heartbeat or stream.heartbeat > SLOWEST_HEARTBEAT):
+                problems["heartbeat"] = f"{stream.route}: {f'{stream.heartbeat:g} s' if stream.heartbeat else 'none'}"
+        for route, counts in routes.items():
+            self._keep_growing(route, counts)
         about = {"draining": registry.draining, "last": last}
-        return Snapshot(process=this_process(), at=time.time(), routes=routes, problems=problems, **about)
+        return Snapshot(process=this_process(), at=time.time(), routes=dict(sorted(routes.items())), problems=problems, **about)
 
-    def _counts(self, route: str, over: RouteCounters | None, now: list[int] | None) -> RouteCounts:
-        over, now = over or RouteCounters(), now or [0] * 6
-        # A stream that ends just now may be in neither sum, and a counter that goes down looks like a restart to Prometheus.
-        before = self._before.get(route, (0, 0))
-        events, size = max(before[0], over.events + now[4]), max(before[1], over.bytes + now[5])
-        self._before[route] = events, size
-        return RouteCounts(
-            open=now[0],
-            starting=now[1],
-            lingering=now[2],
-            slow=now[3],
-            opened=over.opened,
-            endings=dict(over.endings),
-            refused=dict(over.refused),
-            events=events,
-            bytes=size,
-            seconds=round(over.seconds, 3),
-            durations=tuple(over.durations),
-        )
+    def _keep_growing(self, route: str, counts: RouteCounts) -> None:
+        """Let no sum be less than in the snapshot before: a counter that goes down looks like a restart to Prometheus."""
+        events, size = self._before.get(route, (0, 0))
+        counts.events, counts.bytes = max(events, counts.events), max(size, counts.bytes)
+        counts.seconds = round(counts.seconds, 3)
+        self._before[route] = counts.events, counts.bytes
 
 
 def open_stats() -> Iterator[tuple[float, OpenStream, StreamStats]]:
@@ -143,7 +123,58 @@ def _problems_of_the_log() -> dict[str, str]:
     """Return what keeps news from coming in, by what it is."""
     problems = {**notifier.troubles()}
     with contextlib.suppress(AgentSSEError):  # a check says it
-        own = event_log().notifier
-        if own is not None and own.trouble:
-            problems["doorbell"] = own.trouble
+        log_notifier = event_log().notifier
+        if log_notifier is not None and log_notifier.trouble:
+            problems["doorbell"] = log_notifier.trouble
     return problems
+
+
+# What an app tells the rest of the package of all processes; nobody does, unless one is installed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readers:
+    """How many streams follow topics.
+
+    Attributes:
+        counts: Of each process: the counts, and whether these are of all topics that it has readers of.
+        missing: Processes that have not answered in time.
+        limit: Topics of which one process tells at most.
+    """
+
+    counts: tuple[tuple[Mapping[str, int], bool], ...] = ()
+    missing: int = 0
+    limit: int = 0
+
+    def of(self, topic: str) -> int | None:
+        """Return those of one topic; ``None`` where a process may have more than it told of."""
+        if self.missing or any(not whole and topic not in counts for counts, whole in self.counts):
+            return None
+        return sum(counts.get(topic, 0) for counts, _ in self.counts)
+
+
+class Cluster(Protocol):
+    """What knows of the streams of all processes."""
+
+    async def processes(self) -> tuple[Sequence[Snapshot], Mapping[str, int]]:
+        """Return every process that counts, this one as it is now, and how many are in which state."""
+
+    async def readers(self, prefix: str) -> Readers:
+        """Return how many streams of all processes follow each topic whose name begins so.
+
+        Raises:
+            EventLogError: The log that processes talk through cannot be used.
+        """
+
+
+_installed: Cluster | None = None
+
+
+def install(cluster: Cluster | None) -> None:
+    """Have the rest of the package ask this from now on; ``None``: nobody."""
+    global _installed
+    _installed = cluster
+
+
+def cluster() -> Cluster | None:
+    return _installed

@@ -66,24 +66,16 @@ def find(wanted: Collection[Addresses]) -> dict[Addresses, int]:
 
 def unsent(descriptor: int, addresses: Addresses) -> int | None:
     """Return how many bytes the client has not acknowledged; ``None`` where that is unknown, or this is another connection."""
-    with _looked_at(descriptor) as sock:
-        if sock is None or fcntl is None or _ends(sock) != addresses:
-            return None
-        try:
-            count: int
-            (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-            return count
-        except OSError:
-            return None
+    with _looked_at(descriptor) as sock, contextlib.suppress(OSError):
+        if sock is not None and fcntl is not None and _ends(sock) == addresses:
+            return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+    return None
 
 
 def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
     """End a connection under its server, which sees it closed when it uses it next.
 
-    Args:
-        descriptor: Where it was found.
-        addresses: It must still be that connection.
-        reset: Drop what the client has not taken. Else it goes out first, as far as the kernel has it.
+    With ``reset``, what the client has not taken is dropped. Else it goes out first, as far as the kernel has it.
     """
     with _held(descriptor, addresses) as sock, contextlib.suppress(OSError):
         if sock is not None:
@@ -103,14 +95,14 @@ def limit(wanted: Collection[Addresses], seconds: float) -> None:
 
 
 def listeners(port: int) -> frozenset[int]:
-    """Return the descriptors of TCP sockets that listen on this port."""
     return frozenset(descriptor for descriptor in _descriptors() if listens(descriptor, port))
 
 
 def listens(descriptor: int, port: int) -> bool:
-    """Return whether this is a TCP socket that listens on this port."""
     with _looked_at(descriptor) as sock, contextlib.suppress(OSError):
-        return sock is not None and _accepts(sock) and sock.getsockname()[1] == port
+        return (
+            sock is not None and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) and sock.getsockname()[1] == port
+        )
     return False
 
 
@@ -172,7 +164,3 @@ def _ends(sock: socket.socket) -> Addresses | None:
         return Addresses(host, port, sock.getsockname()[1])
     except OSError:
         return None
-
-
-def _accepts(sock: socket.socket) -> bool:
-    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -1,34 +1,49 @@
-"""What can be piped: async and sync iterators, the lines of outputs, text that is framed already."""
+"""What can be piped: async and sync iterators, the lines of files, pipes and processes, text that is framed already.
+
+What is read here belongs to the stream: if reading ends before the output does, a file or pipe is closed, and a process is ended,
+whatever the ending. Else a client that comes back would start the same program beside the one that still runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import io
+import os
+import signal
+import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
+
+from asgiref.sync import sync_to_async
 
 from ..encoding import is_one_value
 from ..exceptions import ArgumentInvalid
+from ..runtime.connections import give_pooled_back
+from ..runtime.worker_threads import ConnectionHold
 from ..wire import Decoder, Event
 from ..wire.event import is_reserved
-from .iterators import in_thread
-from .outputs import chunks_of, is_output, lines_of
+from ..wire.lines import LineSplitter
+from .callbacks import contained
+from .threads import current, in_callers_thread, kept_pool, lifelong
 
 CHUNK_BYTES = 65_536
-"""Bytes of framed text that are read in one step, between which others have their turn."""
+"""Bytes that are read at once, at most; of framed text, that are parsed before others have their turn."""
+MAX_LINE_BYTES = 1_048_576
+"""A longer line goes on as further events; the same as the default of an event log's ``MAX_EVENT_BYTES``."""
+END_TIMEOUT = 2.0
+"""Seconds that a process gets between SIGTERM and SIGKILL."""
 READY = (list, tuple, deque, range, dict, set, frozenset)
 """Iterables that cannot block: no thread is needed."""
 
 
-async def items_of(source: Any) -> AsyncIterator[Any]:
-    """Yield the items of anything that ``stream.pipe`` takes; close the source, also when cancelled.
-
-    Raises:
-        ArgumentInvalid: It has no items.
-    """
+async def items_of(source: Any) -> AsyncGenerator[Any, None]:
+    """Yield the items of anything that ``stream.pipe`` takes, else raise ``ArgumentInvalid``; close it, also when cancelled."""
     if (is_one_value(source) and not isinstance(source, Mapping)) or isinstance(source, type):
-        raise _not_piped(source, "write() sends one value, as one event")
+        raise _not_piped(source)
     if is_output(source):
         inner: AsyncIterator[Any] = lines_of(source)
     elif hasattr(source, "__aiter__"):
@@ -40,7 +55,7 @@ async def items_of(source: Any) -> AsyncIterator[Any]:
     elif hasattr(source, "__iter__"):
         inner = in_thread(source)
     else:
-        raise _not_piped(source, "")
+        raise _not_piped(source)
     try:
         async for item in inner:
             yield item
@@ -49,8 +64,8 @@ async def items_of(source: Any) -> AsyncIterator[Any]:
             await inner.aclose()
 
 
-def _not_piped(source: Any, hint: str) -> ArgumentInvalid:
-    name = getattr(source, "__name__", "")
+def _not_piped(source: Any) -> ArgumentInvalid:
+    name, hint = getattr(source, "__name__", ""), "write() sends one value, as one event"
     if inspect.iscoroutine(source):
         source.close()  # else Python warns that nobody awaited it
         hint = f"await it first: pipe(await {name}(…))"
@@ -58,19 +73,18 @@ def _not_piped(source: Any, hint: str) -> ArgumentInvalid:
         hint = f"call it: pipe({name}(…))"
     return ArgumentInvalid(
         f"{type(source).__name__} cannot be piped: pipe() takes an async or sync iterator or iterable, each item of which is an "
-        f"event, or a file, a pipe or a process, each line of which is one; {hint or 'write() sends one value, as one event'}"
+        f"event, or a file, a pipe or a process, each line of which is one; {hint}"
     )
 
 
 def without_line_end(line: Any) -> Any:
-    """Return a line of text or bytes without its line end."""
     for end in ("\r\n", "\n", "\r") if isinstance(line, str) else (b"\r\n", b"\n", b"\r"):
         if line.endswith(end):
             return line[: -len(end)]
     return line
 
 
-async def events_of(source: Any) -> AsyncIterator[Event]:
+async def events_of(source: Any) -> AsyncGenerator[Event, None]:
     """Yield the events of text that is framed already, cut anywhere; ``sse.*`` events of the upstream are left out."""
     decoder = Decoder()
     items: Any = chunks_of(source) if is_output(source) else items_of([source] if isinstance(source, str | bytes) else source)
@@ -91,3 +105,191 @@ async def events_of(source: Any) -> AsyncIterator[Event]:
 def speaks_for_its_stream(event: Event) -> bool:
     """Return whether an event, or its id, is about the stream that carried it, and so must not be passed on."""
     return is_reserved(event.event or "") or is_reserved(event.id or "")
+
+
+# The output of files, pipes and processes, as it comes
+
+
+def is_output(source: object) -> bool:
+    return hasattr(source, "readline") or isinstance(source, subprocess.Popen | asyncio.subprocess.Process)
+
+
+async def lines_of(source: Any) -> AsyncGenerator[str, None]:
+    """The lines of an output, and how a line looks that carriage returns draw anew, each time that some of it comes."""
+    splitter = LineSplitter(MAX_LINE_BYTES)
+    async with contextlib.aclosing(chunks_of(source, lined=True)) as chunks:
+        async for chunk in chunks:
+            for line in splitter.feed(chunk):
+                yield line
+            if (drawn := splitter.redrawn()) is not None:
+                yield drawn
+        for line in splitter.finish():
+            yield line
+
+
+def chunks_of(source: Any, *, lined: bool = False) -> AsyncGenerator[bytes, None]:
+    """The bytes of an output as they come.
+
+    Args:
+        source: A process whose output is piped, a ``StreamReader``, or a file, sync or async, of bytes or text.
+        lined: Lines that a file of another kind yields have their end, though it left it out.
+    """
+    if isinstance(source, subprocess.Popen | asyncio.subprocess.Process):
+        return _of_process(source)
+    if isinstance(source, asyncio.StreamReader):
+        return _of_reader(source)
+    if hasattr(source, "__aiter__"):
+        return _encoded(source.__aiter__(), lined)
+    return _encoded(in_thread(_read(source, lined)), lined=False)
+
+
+async def _of_process(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> AsyncGenerator[bytes, None]:
+    if process.stdout is None:
+        raise ArgumentInvalid(
+            "the output of this process is not piped: start it with stdout=PIPE, and with stderr=STDOUT for its errors"
+        )
+    async with contextlib.aclosing(chunks_of(process.stdout)) as chunks:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except BaseException:  # also GeneratorExit and a cancel: reading ends before the output does
+            await _end(process)
+            raise
+
+
+async def _of_reader(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
+    try:
+        while chunk := await reader.read(CHUNK_BYTES):
+            yield chunk
+    except BaseException:
+        _close_reader(reader)
+        raise
+
+
+def _close_reader(reader: asyncio.StreamReader) -> None:
+    """Close the pipe, and tell the process at its other end to end, where there is one."""
+    transport = getattr(reader, "_transport", None)
+    if transport is None:
+        return
+    process = getattr(transport.get_protocol(), "proc", None)
+    if process is not None and process.get_returncode() is None:
+        _signal(process.get_pid(), signal.SIGTERM)
+    transport.close()
+
+
+async def _encoded(items: AsyncIterator[Any], lined: bool) -> AsyncGenerator[bytes, None]:
+    try:
+        async for item in items:
+            yield _ended(item) if lined else _bytes(item)
+    finally:
+        if hasattr(items, "aclose"):
+            await items.aclose()
+
+
+def _bytes(item: Any) -> bytes:
+    return item.encode("utf-8", "replace") if isinstance(item, str) else bytes(item)
+
+
+def _ended(line: Any) -> bytes:
+    data = _bytes(line)
+    return data if data.endswith((b"\n", b"\r")) else data + b"\n"
+
+
+def _read(file: Any, lined: bool) -> Iterator[Any]:
+    """What a file has, as it comes; closes it."""
+    with contextlib.closing(file):
+        if (read := getattr(file, "read1", None)) or (read := file.read if isinstance(file, io.RawIOBase) else None):
+            while data := read(CHUNK_BYTES):
+                yield data
+        elif isinstance(file, io.TextIOBase):
+            while text := file.readline(CHUNK_BYTES):
+                yield text
+        else:
+            yield from map(_ended, file) if lined else file
+
+
+async def _end(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL for what is deaf to it; to the whole group where the process leads one of its own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        _signal(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_TIMEOUT):
+                await _over(process)
+
+
+async def _over(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> None:
+    if isinstance(process, asyncio.subprocess.Process):
+        await process.wait()
+        return
+    while process.poll() is None:  # noqa: ASYNC110  # a Popen has nothing to wait for
+        await asyncio.sleep(0.01)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg") and os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+# Sync iterators, each on a thread of its own
+#
+# They run item by item on a thread that is kept for their life, with database connections of its own, from a bounded and counted
+# number of threads: they may block as they like, and are never drained into a list.
+
+
+_END = object()
+
+
+async def in_thread(source: Iterable[Any]) -> AsyncIterator[Any]:
+    """Iterate a sync iterable on one thread, one item at a time, in the caller's context.
+
+    Raises:
+        TooManyThreads: ``AGENT_SSE["PINNED_THREADS"]`` threads are kept.
+    """
+    hold: Any = None  # under a test case sync code stays on its thread, where its transaction is seen
+    if not in_callers_thread():
+        lifelong.take()
+        stream = current.get()
+        hold = ConnectionHold(kept_pool, stream.prepare if stream is not None else None, keeps=True)
+    opened: list[Iterator[Any]] = []
+
+    def advance() -> Any:
+        if not opened:
+            opened.append(iter(source))
+        try:
+            return next(opened[0], _END)
+        except Exception:
+            raise
+        except BaseException as error:  # a GeneratorExit that comes out of a thread leaves asyncio's generators half-closed
+            raise contained(error, "an iterator that is piped") from error
+        finally:
+            if hold is not None:
+                give_pooled_back()
+
+    step: Callable[[], Awaitable[Any]] = sync_to_async(advance, thread_sensitive=hold is None, executor=hold)
+    try:
+        while (item := await step()) is not _END:
+            yield item
+    finally:
+        if hold is None:
+            await sync_to_async(_close)(opened)
+        else:
+            over: Future[None] = hold.submit(_close, opened)
+            over.add_done_callback(lambda _: _end_thread(hold))
+            await asyncio.shield(asyncio.wrap_future(over))
+
+
+def _end_thread(hold: ConnectionHold) -> None:
+    hold.leave_pool()
+    hold.end()
+    lifelong.give_back()
+
+
+def _close(opened: list[Iterator[Any]]) -> None:
+    for iterator in opened:
+        with contextlib.suppress(AttributeError):
+            iterator.close()  # type: ignore[attr-defined]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..encoding import text_of
@@ -23,42 +25,23 @@ class StreamPort(Protocol):
     """What a stream asks of whoever runs it."""
 
     @property
-    def route(self) -> str:
-        """The route's URL pattern."""
-
+    def route(self) -> str: ...
     @property
-    def ending(self) -> Ending | None:
-        """How the stream ended."""
-
+    def ending(self) -> Ending | None: ...
     @property
-    def error(self) -> BaseException | None:
-        """What the handler raised."""
+    def error(self) -> BaseException | None: ...
 
-    def touch(self) -> None:
-        """The handler uses the stream: the response may begin."""
-
-    def pause_commit_timer(self) -> None:
-        """Let the response wait for the next verb, however long that takes: it may turn out to be another response."""
-
-    def close(self) -> None:
-        """End the stream after what is queued."""
-
-    def write_after_end(self) -> Awaitable[bool]:
-        """Return what a write after the end returns, or raise ``StreamClosed``."""
-
-    def wait_closed(self) -> Awaitable[object]:
-        """Return what is done when the transport is over."""
-
-    def on_abort(self, callback: Callback) -> None:
-        """Call back if the stream is aborted."""
-
-    def on_end(self, callback: Callback) -> None:
-        """Call back when all is over."""
-
-    def connection(self) -> AbstractAsyncContextManager[None]:
-        """Keep one thread and its connections meanwhile."""
+    def touch(self) -> None: ...  # the handler uses the stream: the response may begin
+    def pause_commit_timer(self) -> None: ...  # it waits for the next verb, however long: it may turn out to be another response
+    def close(self) -> None: ...  # end the stream after what is queued
+    def write_after_end(self) -> Awaitable[bool]: ...  # what such a write returns; or raises ``StreamClosed``
+    def wait_closed(self) -> Awaitable[object]: ...  # done when the transport is over
+    def on_abort(self, callback: Callback) -> None: ...
+    def on_end(self, callback: Callback) -> None: ...
+    def connection(self) -> AbstractAsyncContextManager[None]: ...  # one thread and its connections meanwhile
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class Stream:
     """One open response to one client.
 
@@ -67,29 +50,18 @@ class Stream:
     ``StreamOverflow`` when writes that nobody awaits pile up. Use a stream on its own event loop only.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_buffer",
-        "_control",
-        "_first",
-        "_last_id",
-        "_numbered",
-        "_port",
-        "_position",
-        "_retry",
-        "_source",
-    )
+    _port: StreamPort
+    _buffer: Buffer
+    _position: LastEventId
+    _control: bool
+    _retry: int | None
+    _first: bool = True
+    _last_id: str | None = None
+    _numbered: bool = False
+    _source: TopicSource | None = None
 
-    def __init__(self, port: StreamPort, buffer: Buffer, *, position: LastEventId, control: bool, retry: int | None) -> None:
-        self._port = port
-        self._buffer = buffer
-        self._position = position
-        self._control = control
-        self._retry = retry
-        self._first = True
-        self._last_id = position.value
-        self._source: TopicSource | None = None
-        self._numbered = False
+    def __post_init__(self) -> None:
+        self._last_id = self._position.value
 
     def write(
         self, value: object, *, event: str | None = None, id: str | None = None, retry: int | None = None
@@ -151,15 +123,7 @@ class Stream:
         Returns:
             How many events were sent.
         """
-        sent = 0
-        items = items_of(source)
-        try:
-            async for item in items:
-                await (self.write(item) if type(item) is Event else self.write_sse(item, event=event))
-                sent += 1
-        finally:
-            await items.aclose()  # type: ignore[attr-defined]
-        return sent
+        return await self._send_each(items_of(source), event)
 
     async def pipe_sse(self, source: Any) -> int:
         """Send the events of text that is framed already (``data: …\\n\\n``), as other encoders and upstreams make it.
@@ -169,15 +133,7 @@ class Stream:
         Returns:
             How many events were sent.
         """
-        sent = 0
-        events = events_of(source)
-        try:
-            async for event in events:
-                await self.write(event)
-                sent += 1
-        finally:
-            await events.aclose()  # type: ignore[attr-defined]
-        return sent
+        return await self._send_each(events_of(source))
 
     async def follow(
         self,
@@ -215,11 +171,7 @@ class Stream:
             raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
         check_follow(topics, start, filter, map, offsets)
         self._source = source = TopicSource(
-            *(topics, start, filter, map),
-            buffer=self._buffer,
-            control=self._control,
-            route=self.route,
-            take_retry=self._take_retry,
+            *(topics, start, filter, map), self._buffer, self._control, self.route, self._take_retry
         )
         self._port.pause_commit_timer()
         try:
@@ -228,7 +180,7 @@ class Stream:
             result = await source.done
         finally:
             if source.running:
-                self._last_id = source.id
+                self._last_id = source.subscription.id
                 source.end()
             else:  # it never began
                 self._source = None
@@ -299,7 +251,7 @@ class Stream:
     @property
     def last_event_id(self) -> str | None:
         """The last id that was written here, else the one that the client came with."""
-        return self._source.id if self._source is not None and self._source.running else self._last_id
+        return self._source.subscription.id if self._source is not None and self._source.running else self._last_id
 
     @property
     def followed(self) -> FollowResult | None:
@@ -309,12 +261,12 @@ class Stream:
     @property
     def topics(self) -> Sequence[str]:
         """What it follows now; empty where it does not."""
-        return self._source.topics if self._source is not None and self._source.running else ()
+        return self._source.subscription.topics if self._source is not None and self._source.running else ()
 
     @property
     def behind(self) -> int:
         """Events of the followed topics that this process knows of and that were not yet sent here."""
-        return self._source.behind if self._source is not None and self._source.running else 0
+        return self._source.subscription.behind if self._source is not None and self._source.running else 0
 
     @property
     def route(self) -> str:
@@ -323,6 +275,14 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream {self.route!r} {self.ending or 'open'}>"
+
+    async def _send_each(self, items: AsyncGenerator[Any, None], event: str | None = None) -> int:
+        sent = 0
+        async with contextlib.aclosing(items):
+            async for item in items:
+                await (self.write(item) if type(item) is Event else self.write_sse(item, event=event))
+                sent += 1
+        return sent
 
     def _take_retry(self) -> int | None:
         """Return the reconnection time for the first event, once: whoever sends that event must tell it."""
@@ -346,6 +306,7 @@ class Stream:
         framed = frame(text, event, id, retry)
         if id is not None and self._source is not None:
             raise InvalidEvent(f"this stream follows topics, whose positions are its ids; {id[:40]!r} cannot be written")
+        # What follows stands after the put, which may raise: a write that was refused must not use up the reconnection time.
         waiting = self._buffer.put(framed)
         self._first = False
         self._port.touch()
@@ -354,8 +315,7 @@ class Stream:
             self._numbered = True
         return waiting
 
-    async def _write_later(self, data: object, event: str | None, id: str | None, retry: int | None) -> bool:
-        assert isinstance(data, Awaitable)
+    async def _write_later(self, data: Any, event: str | None, id: str | None, retry: int | None) -> bool:
         return await self.write_sse(await data, event=event, id=id, retry=retry)
 
 

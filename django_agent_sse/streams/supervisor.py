@@ -10,37 +10,35 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import InitVar, dataclass, field
 
 from django.conf import settings
 from django.http import HttpResponseBase
 
 from ..exceptions import StreamClosed
 from ..signals import stream_opened
+from . import reporting
 from .buffer import Buffer
-from .callbacks import CLEANUP_SECONDS, Callback, Callbacks
-from .containment import contained, ends_process, heed_cancel
+from .callbacks import CLEANUP_SECONDS, Callback, Callbacks, contained, ends_process, heed_cancel
 from .context import Context
 from .counters import counters
 from .endings import Ending
 from .handlers import Handler
-from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, SetDeadline, WatchDeparture
+from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, WatchDeparture
 from .messages import last_event
 from .options import StreamOptions
-from .reconnection import ErrorStreak
-from .recycling import listener_watch
-from .registry import registry
-from .reporting import OnError, own_cancel, report_abandoned, report_closed, report_error, report_late_answer, report_late_error
-from .shutdown import watch_signals
-from .state import StreamInfo, StreamStats
-from .stats import info_of, last_id_of, stats_of
+from .registry import LoopState, StreamInfo, StreamStats, registry
+from .reporting import ErrorStreak, OnError
+from .shutdown import listener_watch, watch_signals
 from .stream import Stream, late_error
-from .threads import stream_context
+from .threads import StreamThreads, stream_context
 from .transport import Transport
 
 OPENING_INTERVAL = 0.25
 """Seconds between two looks whether a response that was made is being sent."""
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class Supervisor:
     """Owns one stream, from the handler's first step to the last callback. Belongs to one event loop.
 
@@ -50,46 +48,33 @@ class Supervisor:
         number: Another one for each stream of the process.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_buffer",
-        "_callbacks",
-        "_commit_timer",
-        "_concluded",
-        "_deadline",
-        "_instead",
-        "_lifecycle",
-        "_loop_state",
-        "_on_error",
-        "_options",
-        "_streak",
-        "_stream",
-        "_task",
-        "_threads",
-        "_transport",
-        "context",
-        "error",
-        "number",
-    )
-    number: int
+    context: Context
+    _options: StreamOptions
+    _streak: ErrorStreak
+    control: InitVar[bool]
+    _on_error: OnError | None = None
+    error: BaseException | None = None
+    number: int = field(init=False)
+    _loop_state: LoopState = field(default_factory=registry.loop_state)
+    _lifecycle: Lifecycle = field(init=False)
+    _buffer: Buffer = field(init=False)
+    _stream: Stream = field(init=False)
+    _transport: Transport = field(init=False)
+    _callbacks: Callbacks = field(init=False)
+    _task: asyncio.Task[None] = field(init=False)
+    _threads: StreamThreads = field(init=False)
+    _commit_timer: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _concluded: asyncio.Future[None] | None = None
+    _instead: HttpResponseBase | Exception | None = None
 
-    def __init__(
-        self, context: Context, options: StreamOptions, *, control: bool, streak: ErrorStreak, on_error: OnError | None = None
-    ) -> None:
-        self.context = context
-        self._options = options
-        self._streak = streak
-        self._on_error = on_error
-        self._loop_state = registry.loop_state()
+    def __post_init__(self, control: bool) -> None:
+        context, options = self.context, self._options
         self._lifecycle = Lifecycle(control=control, on_disconnect=options.on_disconnect, final_on_error=options.final_on_error)
         self._buffer = Buffer(self._loop_state, options.buffer_bytes, options.buffer_events)
-        self._stream = Stream(self, self._buffer, position=context._position, control=control, retry=options.retry)
-        self._transport = Transport(self, self._buffer, request=context.request, loop_state=self._loop_state, options=options)
+        self._stream = Stream(self, self._buffer, context._position, control, options.retry)
+        self._transport = Transport(context.request, self, self._buffer, self._loop_state, options)
         self._callbacks = Callbacks(context.route)
-        self._instead: HttpResponseBase | Exception | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._concluded: asyncio.Future[None] | None = None
-        self.error: BaseException | None = None
 
     async def begin(self, handler: Handler) -> Transport | HttpResponseBase:
         """Start the handler. When the response may begin, return what to send, or the response that the handler returned instead.
@@ -107,8 +92,9 @@ class Supervisor:
         self._task.add_done_callback(self._threads.end)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
-        self._commit_timer: asyncio.TimerHandle | None = loop.call_later(self._options.commit_after, self.touch)
+        self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
+            # Everything that lets a response begin shows there: a frame, a heartbeat, an end. So nothing else need be waited for.
             await self._buffer.wait()
         except asyncio.CancelledError:
             self._transport.mark_closed()
@@ -149,7 +135,7 @@ class Supervisor:
             if heed_cancel(self._task):
                 outcome = Outcome.CANCELLED
             else:
-                outcome, self.error = Outcome.RAISED, own_cancel(error, self.route)
+                outcome, self.error = Outcome.RAISED, reporting.own_cancel(error, self.route)
             await self._handler_done(outcome)
         except BaseException as error:
             self.error = error
@@ -179,12 +165,12 @@ class Supervisor:
         finally:
             self._loop_state.discard(self)
         if self._lifecycle.was_open:
-            await report_closed(self._stream, self._buffer, self._transport.seconds_open)
+            await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
     async def _report_error(self) -> None:
         assert self.error is not None
         try:
-            await report_error(self.context, self._stream, self.error, self._on_error, slim=self._options.slim)
+            await reporting.report_error(self.context, self._stream, self.error, self._on_error, slim=self._options.slim)
         except asyncio.CancelledError:  # the stream ended in another way meanwhile
             heed_cancel(self._task)
         self._execute(self._lifecycle.error_reported())
@@ -197,8 +183,8 @@ class Supervisor:
                 case Finish():
                     self.context.started = True
                     self._buffer.finish(self._last_event(effect))
-                case SetDeadline():
-                    self._set_deadline(effect.deadline)
+                case Deadline():
+                    self._set_deadline(effect)
                 case WatchDeparture():
                     self._transport.watch_departure(unfinished=effect.unfinished)
                 case Action():
@@ -242,17 +228,17 @@ class Supervisor:
             self._callbacks.spawn(stream_opened.asend_robust(sender=Stream, stream=self._stream))
 
     def _never_open(self) -> None:
-        self._transport.never_open()
+        self._transport.closed = True
         self._buffer.finish()
 
     def _drop_answer(self) -> None:
         assert isinstance(self._instead, HttpResponseBase)
-        report_late_answer(self.route)
+        reporting.report_late_answer(self.route)
         self._instead.close()
         self._instead = None
 
     def _abandon_handler(self) -> None:
-        report_abandoned(self.route, CLEANUP_SECONDS)
+        reporting.report_abandoned(self.route, CLEANUP_SECONDS)
         self._callbacks.abandon_handler()
         self._task.cancel()
 
@@ -276,9 +262,6 @@ class Supervisor:
 
     def transport_closed(self) -> None:
         self._execute(self._lifecycle.client_gone())
-
-    def max_duration_reached(self) -> None:
-        self._execute(self._lifecycle.ended(Ending.MAX_DURATION))
 
     def send_timed_out(self) -> None:
         self._execute(self._lifecycle.send_timed_out())
@@ -343,13 +326,16 @@ class Supervisor:
 
     @property
     def last_id(self) -> str | None:
-        return last_id_of(self._stream)
+        try:
+            return self._stream.last_event_id
+        except (ValueError, IndexError):  # it stops following at this very moment, on its own thread
+            return None
 
     def stats(self, now: float) -> StreamStats:
-        return stats_of(now, self._stream, self._buffer, self._transport)
+        return self._transport.stats(now, self.ending, self._stream.behind)
 
     def info(self) -> StreamInfo:
-        return info_of(self.context, self._options.heartbeat)
+        return self.context._info(self._options.heartbeat)
 
     def end(self, ending: Ending, *, retry: int | None = None) -> bool:
         first = self.ending is None
@@ -360,7 +346,7 @@ class Supervisor:
 ACTS: Mapping[Action, Callable[[Supervisor], object]] = {
     Action.BEGIN_RESPONSE: Supervisor._begin_response,
     Action.TELL_OPENED: Supervisor._tell_opened,
-    Action.LOG_LATE_ERROR: lambda self: report_late_error(self.route, self.error),
+    Action.LOG_LATE_ERROR: lambda self: reporting.report_late_error(self.route, self.error),
     Action.RAISE_ERROR: Supervisor._raise_error,
     Action.ANSWER: Supervisor._never_open,
     Action.DROP_ANSWER: Supervisor._drop_answer,

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import functools
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, iscoroutinefunction
@@ -24,32 +25,50 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..eventlog.backend import event_log
-from ..exceptions import ConfigurationError
-from ..runtime.connection_holds import ConnectionHold, Prepare
-from ..runtime.connections import give_connections_back
+from ..exceptions import ConfigurationError, TooManyThreads
+from ..runtime.connections import Prepare, give_connections_back
 from ..runtime.pools import readers, writers
-from ..runtime.worker_threads import WorkerPool
+from ..runtime.process import on_fork
+from ..runtime.worker_threads import ConnectionHold, WorkerPool
 from .context import Context
-from .lifelong import kept_pool, lifelong
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def thread_count(name: str = "THREADS") -> int:
-    """One of the settings that say how many threads there may be.
+class Lifelong:
+    """Counts the threads that streams of this process keep."""
 
-    Raises:
-        ConfigurationError: It is not a whole number from 1.
-    """
-    count: int = conf.setting(name)
-    return count
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """None is taken, as after a fork."""
+        self._lock = threading.Lock()
+        self.taken = 0
+
+    def take(self) -> None:
+        """Count one more; raise ``TooManyThreads`` where ``AGENT_SSE["PINNED_THREADS"]`` are taken."""
+        with self._lock:
+            if self.taken >= conf.setting("PINNED_THREADS"):
+                raise TooManyThreads(
+                    f"{self.taken} streams of this process keep a thread of their own, as sync generators, blocking iterators in "
+                    "pipe() and pinned routes do, and AGENT_SSE['PINNED_THREADS'] lets no more; write the handler as an async "
+                    "generator, which needs none, or raise that number"
+                )
+            self.taken += 1
+
+    def give_back(self) -> None:
+        with self._lock:
+            self.taken -= 1
 
 
-stream_pool = WorkerPool("sse-stream", thread_count, "THREADS", cleans_pooled=True)
-request_pool = WorkerPool(
-    "sse-request", functools.partial(thread_count, "REQUEST_THREADS"), "REQUEST_THREADS", cleans_pooled=False
-)
+lifelong = Lifelong()
+on_fork(lifelong.reset)
+stream_pool = WorkerPool("sse-stream", "THREADS")
+request_pool = WorkerPool("sse-request", "REQUEST_THREADS", cleans_pooled=False)
+kept_pool = WorkerPool("sse-kept", "PINNED_THREADS", at_once=None)
+"""Of threads that streams keep for their life; these are counted before they are asked for, so that none waits in line."""
 
 
 def reset() -> None:
@@ -65,7 +84,8 @@ def most_connections(alias: str) -> int:
     """
     log = event_log()
     own = readers.most + writers.most if log.transactional and log.alias == alias else 0
-    return thread_count() + own
+    threads: int = conf.setting("THREADS")
+    return threads + own
 
 
 def request_hold() -> ConnectionHold:
@@ -94,33 +114,21 @@ def on_connection() -> OnConnection | None:
     return function  # type: ignore[no-any-return]
 
 
-def preparing(c: Context) -> Prepare | None:
-    """``ON_CONNECTION`` for one stream."""
-    function = on_connection()
-    return None if function is None else lambda connection: function(connection, c)
-
-
 current: contextvars.ContextVar[StreamThreads | None] = contextvars.ContextVar("django_agent_sse.threads", default=None)
 """The threads of the stream whose handler runs in this context."""
 
 
+@dataclass(slots=True, eq=False)
 class StreamThreads:
-    """Where the sync code of one stream runs.
+    """Where the sync code of one stream runs: on its ``hold``; ``None`` where that is the caller's thread, as under a test case.
 
-    Args:
-        hold: Its thread; ``None`` where that is the caller's, as under a test case.
+    Attributes:
         prepare: What is done with each connection that the stream takes.
-        request_scope: That of the request; ``None`` where there is none.
     """
 
-    __slots__ = ("_hold", "_request_scope", "prepare")
-
-    def __init__(
-        self, hold: ConnectionHold | Pinned | None, prepare: Prepare | None, request_scope: ThreadSensitiveContext | None = None
-    ) -> None:
-        self._hold = hold
-        self._request_scope = request_scope
-        self.prepare = prepare
+    _hold: ConnectionHold | Pinned | None
+    prepare: Prepare | None
+    _request_scope: ThreadSensitiveContext | None = None
 
     @property
     def request_is_over(self) -> bool:
@@ -137,7 +145,7 @@ class StreamThreads:
             return
         hold.keep()
         try:
-            await asyncio.get_running_loop().run_in_executor(hold, _nothing)
+            await asyncio.get_running_loop().run_in_executor(hold, lambda: None)  # to have a thread
             yield
         finally:
             hold.let_go()
@@ -153,10 +161,6 @@ class StreamThreads:
             self._hold.end()
 
 
-def _nothing() -> None:
-    """Need a thread."""
-
-
 class _Afterwards(Executor):
     """Where what is left of requests runs once their streams have begun: each call on a thread, and with connections, of its own.
 
@@ -168,39 +172,29 @@ class _Afterwards(Executor):
         return False
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run ``fn``."""
         hold = ConnectionHold(stream_pool)
         hold.end()
         return hold.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing is kept."""
 
 
 _afterwards = _Afterwards()
 
 
+@dataclass(eq=False)
 class Pinned(Executor):
     """The request's own thread, kept for the stream's life: what plain Django does.
 
-    Args:
-        thread: The thread.
-        bridge: The executor of a sync middleware that waits on that thread for the view; its own way to run things there.
-
-    Raises:
-        TooManyThreads: ``PINNED_THREADS`` of them are kept.
+    A sync middleware that waits on that thread for the view has its own way to run things there: the ``bridge``.
     """
 
-    def __init__(self, thread: ConnectionHold | ThreadPoolExecutor, bridge: Executor | None) -> None:
-        self._bridge = bridge
-        self._thread: ConnectionHold | ThreadPoolExecutor = thread
-        self._ended = False
+    _thread: ConnectionHold | ThreadPoolExecutor
+    _bridge: Executor | None
+    _ended: bool = False
 
     def __bool__(self) -> bool:
         return False
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run ``fn`` on the thread; after the stream's end on any one."""
         if self._ended:
             return _afterwards.submit(fn, *args, **kwargs)
         if self._bridge is not None:
@@ -209,9 +203,6 @@ class Pinned(Executor):
             except RuntimeError:  # the middleware is through
                 self._bridge = None
         return self._thread.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing; see ``end``."""
 
     def keep(self) -> None:
         """Nothing: all is kept."""
@@ -245,16 +236,15 @@ def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, St
     Where the caller is no server (a test case, a test client), sync code stays on the caller's own thread, so
     that a test's transaction is seen.
 
-    Args:
-        c: The stream's.
-        pinned: Keep the request's thread, and its connections as they are, for the stream's life.
+    ``pinned``: keep the request's thread, and its connections as they are, for the stream's life.
 
     Raises:
         ConfigurationError: A setting cannot be used.
         TooManyThreads: ``PINNED_THREADS`` are kept already.
     """
     context = contextvars.copy_context()
-    prepare = preparing(c)
+    function = on_connection()
+    prepare: Prepare | None = None if function is None else lambda connection: function(connection, c)
     request_scope = SyncToAsync.thread_sensitive_context.get(None)
     caller = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
     if request_scope is None or caller is not None:

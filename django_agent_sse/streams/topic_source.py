@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from ..encoding import encode_json, text_of
-from ..eventlog.vector import MAX_TOPICS
+from ..eventlog.position import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
 from ..topics.batch import Batch, Entry
-from ..topics.follower import Start
-from ..topics.subscription import Lost, Part, Subscription
+from ..topics.follower import Gap, Start
+from ..topics.subscription import Part, Subscription
 from ..wire import Event, frame
 from ..wire.encoder import control_frame
 from .buffer import Buffer
-from .containment import contained
+from .callbacks import contained
 from .last_event_id import LastEventId
 
 Filter = Callable[[Event], object]
@@ -44,6 +44,7 @@ class FollowResult:
         return [*self.reasons.values()][-1]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TopicSource:
     """The topics that a stream follows, until all of them have ended. A ``Source`` of the stream's buffer.
 
@@ -52,59 +53,27 @@ class TopicSource:
         idle: There is nothing to pull before the feed wakes the buffer.
         result: How following ended; ``None`` where it has not.
         running: The buffer is fed from it.
+        subscription: To the topics: their names, the client's position after all that was pulled, and what was not.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_control",
-        "_filter",
-        "_hidden",
-        "_map",
-        "_route",
-        "_subscription",
-        "_take_retry",
-        "done",
-        "idle",
-        "result",
-        "running",
-    )
+    topics: InitVar[tuple[str, ...]]
+    start: InitVar[Start]
+    _filter: Filter | None
+    _map: Map | None
+    _buffer: Buffer
+    _control: bool
+    _route: str
+    _take_retry: Callable[[], int | None]  # what the stream's first event must tell: it is there once
+    subscription: Subscription = field(init=False)
+    done: asyncio.Future[FollowResult | None] = field(init=False)
+    result: FollowResult | None = None
+    running: bool = False
+    idle: bool = False
+    _hidden: int = 0
 
-    def __init__(
-        self,
-        topics: tuple[str, ...],
-        start: Start,
-        filter: Filter | None,
-        map: Map | None,
-        *,
-        buffer: Buffer,
-        control: bool,
-        route: str,
-        take_retry: Callable[[], int | None],
-    ) -> None:
-        """Make a source that is not fed yet.
-
-        Args:
-            topics: Their names.
-            start: Where a client without an id begins.
-            filter: Which events the client gets.
-            map: What it gets of an event.
-            buffer: Where they go.
-            control: The client takes control events.
-            route: For error messages.
-            take_retry: Return the reconnection time that the stream's first event must tell, once.
-        """
-        self._filter = filter
-        self._map = map
-        self._hidden = 0
-        self._buffer = buffer
-        self._control = control
-        self._route = route
-        self._take_retry = take_retry
-        self._subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
-        self.done: asyncio.Future[FollowResult | None] = asyncio.get_running_loop().create_future()
-        self.idle = False
-        self.result: FollowResult | None = None
-        self.running = False
+    def __post_init__(self, topics: tuple[str, ...], start: Start) -> None:
+        self.subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
+        self.done = asyncio.get_running_loop().create_future()
 
     async def begin(self, position: LastEventId, after: str | None, live: bool, offsets: bool) -> None:
         """Find the place where the client goes on, and feed the buffer from there.
@@ -114,7 +83,7 @@ class TopicSource:
             EventLogError: The log cannot be read; the response has not begun.
         """
         asked = position.value if position.value is not None else None if position.malformed else after
-        lost = await self._subscription.open(asked, position.malformed, offsets)
+        lost = await self.subscription.open(asked, position.malformed, offsets)
         self.running = True
         if lost is not None:
             self._buffer.put_uncounted(self._gap(lost))
@@ -126,42 +95,27 @@ class TopicSource:
         """Feed the buffer no longer."""
         self.running = False
         self._buffer.set_source(None)
-        self._subscription.close()
-
-    @property
-    def id(self) -> str:
-        """The client's position after everything that was pulled."""
-        return self._subscription.id
-
-    @property
-    def topics(self) -> Sequence[str]:
-        """Their names."""
-        return self._subscription.topics
-
-    @property
-    def behind(self) -> int:
-        """Events that were not pulled yet."""
-        return self._subscription.behind
+        self.subscription.close()
 
     def pull(self) -> tuple[bytes, int]:
-        """See ``Source``."""
         if self.idle:
             return _NOTHING
         try:
-            while (pulled := self._subscription.pull()) is not None:
-                if isinstance(pulled, Lost):
+            # A batch may hold nothing for this client. Then the next one is pulled, lest the taker think that there is no more.
+            while (pulled := self.subscription.pull()) is not None:
+                if isinstance(pulled, Gap):
                     return self._gap(pulled), 0
                 data, count = self._framed(pulled)
                 if data:
-                    self.idle = self._subscription.rest()
+                    self.idle = self.subscription.rest()
                     return data, count
         except BaseException as error:  # a filter's or map's, called where a feed wakes its streams
             if not self.done.done():
                 self.done.set_exception(contained(error, f"a filter or map of {self._route}"))
             return _NOTHING
         self.idle = True
-        if self._subscription.over and not self.done.done():
-            self.result = FollowResult(self._subscription.finished)
+        if self.subscription.over and not self.done.done():
+            self.result = FollowResult(self.subscription.finished)
             self.done.set_result(self.result)
         return _NOTHING
 
@@ -170,12 +124,10 @@ class TopicSource:
         self._buffer.wake()
 
     def stop(self) -> None:
-        """See ``Source``."""
         if not self.done.done():
             self.done.set_result(None)
 
     def _framed(self, part: Batch | Part) -> tuple[bytes, int]:
-        """Return the bytes for this client, and how many events they are."""
         if type(part) is Batch:
             if self._filter is None and self._map is None:
                 first = self._take_retry()
@@ -214,27 +166,25 @@ class TopicSource:
             return mapped
         return Event(text_of(mapped), event=event.event, retry=event.retry)
 
-    def _gap(self, lost: Lost) -> bytes:
+    def _gap(self, gap: Gap) -> bytes:
         if not self._control:
             raise PositionGone(
-                f"the position that the client asked for cannot be honoured ({lost.reason}), and no control event may tell it: "
+                f"the position that the client asked for cannot be honoured ({gap.reason}), and no control event may tell it: "
                 "begin again without an id",
-                lost.reason,
+                gap.reason,
             )
-        payload = {"reason": lost.reason, "asked": lost.asked, "missed": lost.missed}
-        return control_frame(encode_json(payload), "sse.gap", lost.id, self._take_retry())
+        payload = {"reason": gap.reason, "asked": gap.asked, "missed": gap.missed}
+        return control_frame(encode_json(payload), "sse.gap", gap.id, self._take_retry())
 
     def _position(self) -> bytes:
         self._hidden = 0
-        return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._take_retry())
+        return control_frame(
+            encode_json({"position": self.subscription.id}), "sse.position", self.subscription.id, self._take_retry()
+        )
 
 
 def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
-    """Refuse what ``follow()`` cannot take.
-
-    Raises:
-        FollowError: With what it takes.
-    """
+    """Raise ``FollowError`` for what ``follow()`` cannot take, with what it takes."""
     if not 0 < len(topics) <= MAX_TOPICS:
         raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
     if wrong := next((type(topic).__name__ for topic in topics if not isinstance(topic, str)), None):

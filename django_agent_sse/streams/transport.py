@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import AsyncGenerator
+from dataclasses import InitVar, dataclass
 from typing import Any, Protocol
 
 import django
@@ -14,10 +15,11 @@ from django.http import HttpRequest
 
 from .buffer import Buffer
 from .departures import KERNEL_BYTES
-from .fast_send import PendingSend, get_send, send_now
-from .loop_state import LoopState
+from .endings import Ending
+from .fast_send import PendingSend, Send, get_send, send_now
 from .options import StreamOptions
-from .sockets import addresses_of
+from .registry import SLOW_SECONDS, LoopState, State, StreamStats
+from .sockets import Addresses, addresses_of
 
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
@@ -33,78 +35,47 @@ ALMOST = 0.9
 
 
 class TransportCallbacks(Protocol):
-    """Whom a transport tells what it sees. One object, as four bound methods would cost each connection 300 bytes."""
+    """Whom a transport tells what it sees. One object, as bound methods would cost each connection 300 bytes."""
 
-    def transport_opened(self) -> None:
-        """The response is being sent."""
-
-    async def settle(self) -> bool:
-        """Wait for what must be over before the response may end; return whether it must be broken off."""
-
-    def transport_closed(self) -> None:
-        """The client is gone, or has everything."""
-
-    def max_duration_reached(self) -> None:
-        """The response has been open for ``max_duration``."""
-
-    def send_timed_out(self) -> None:
-        """A send has waited for the client for ``send_timeout``."""
+    def transport_opened(self) -> None: ...  # the response is being sent
+    def transport_closed(self) -> None: ...  # the client is gone, or has everything
+    def send_timed_out(self) -> None: ...  # a send has waited for the client for ``send_timeout``
+    def end(self, ending: Ending) -> object: ...  # it must end, as after ``max_duration``
+    async def settle(self) -> bool: ...  # what must be over first is; whether the response must be broken off
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Transport:
     """One client's connection, as far as a Django response can know it. Belongs to one event loop.
 
     Attributes:
         opened: When the response began to be sent (loop time), or ``None``.
-        closed: The transport is over.
+        closed: The transport is over, or there will be no response: the request is answered in another way.
         due_slot: When the loop's clock will look at it.
     """
 
-    __slots__ = (
-        "_addresses",
-        "_breaking",
-        "_buffer",
-        "_callbacks",
-        "_cancelled",
-        "_drain_timer",
-        "_last_sent",
-        "_loop_state",
-        "_options",
-        "_pending_send",
-        "_send",
-        "_sending_since",
-        "_task",
-        "_waiters",
-        "closed",
-        "due_slot",
-        "opened",
-    )
+    request: InitVar[HttpRequest]
+    _callbacks: TransportCallbacks
+    _buffer: Buffer
+    _loop_state: LoopState
+    _options: StreamOptions
+    opened: float | None = None
+    closed: bool = False
+    due_slot: float | None = None
+    _send: Send | None = None
+    _addresses: Addresses | None = None
+    _pending_send: PendingSend | None = None
+    _task: asyncio.Task[Any] | None = None
+    _sending_since: float | None = None
+    _last_sent: float = 0.0
+    _waiters: tuple[asyncio.Future[bool], ...] = ()
+    _breaking: bool = False
+    _cancelled: bool = False
+    _drain_timer: asyncio.TimerHandle | None = None
 
-    def __init__(
-        self,
-        callbacks: TransportCallbacks,
-        buffer: Buffer,
-        *,
-        request: HttpRequest,
-        loop_state: LoopState,
-        options: StreamOptions,
-    ) -> None:
-        self._callbacks = callbacks
-        self._buffer = buffer
-        self._loop_state = loop_state
-        self._options = options
+    def __post_init__(self, request: HttpRequest) -> None:
         self._send = get_send(request)
         self._addresses = addresses_of(getattr(request, "scope", {}))
-        self._pending_send: PendingSend | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._sending_since: float | None = None
-        self._last_sent = 0.0
-        self._waiters: tuple[asyncio.Future[bool], ...] = ()
-        self._breaking = self._cancelled = False
-        self._drain_timer: asyncio.TimerHandle | None = None
-        self.opened: float | None = None
-        self.closed = False
-        self.due_slot: float | None = None
 
     async def iter_body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's content: whatever is ready, joined, until the end. Closing it means that the client has left."""
@@ -114,6 +85,7 @@ class Transport:
         self._loop_state.watch(self, self._options.visit_interval)
         self._callbacks.transport_opened()
         if self._send is not None:
+            # Not before: until the response has begun, the server takes no part of a body.
             buffer.push = self._push
         try:
             while True:
@@ -122,7 +94,7 @@ class Transport:
                     yield chunk
                     self._sending_since = None
                     self._last_sent = now
-                elif buffer.finished:
+                elif buffer.finished:  # asked last: what was put before the end is still taken
                     break
                 else:
                     await buffer.wait()
@@ -161,7 +133,6 @@ class Transport:
         self._sending_since = self._pending_send = None
 
     def mark_closed(self) -> None:
-        """The client is gone, or has everything."""
         if self.closed:
             return
         self.closed = True
@@ -177,15 +148,11 @@ class Transport:
             if not waiter.done():
                 waiter.set_result(True)
 
-    def never_open(self) -> None:
-        """There will be no response: the request is answered in another way."""
-        self.closed = True
-
     def watch_departure(self, *, unfinished: bool) -> None:
         """Have the connection looked after: Django and the server are not done with it yet."""
         if self._addresses is None or self._breaking:
             return
-        if unfinished or self._buffer.bytes > KERNEL_BYTES:
+        if unfinished or self._buffer.sent_bytes > KERNEL_BYTES:
             patience = self._options.send_timeout or math.inf
             self._loop_state.departures.add(self._addresses, patience, unfinished=unfinished)
 
@@ -195,19 +162,24 @@ class Transport:
         if self.opened is None and not self.closed and not loop.is_closed():
             loop.call_soon_threadsafe(self.mark_closed)
 
-    @property
-    def sending_since(self) -> float | None:
-        """Since when a send waits for the client (loop time), or ``None``."""
-        return self._sending_since
-
-    @property
-    def last_sent(self) -> float:
-        """When something was sent last (loop time)."""
-        return self._last_sent
+    def stats(self, now: float, ending: Ending | None, behind: int) -> StreamStats:
+        """Return the numbers of the stream, with those events that are not yet pulled (``behind``). From any thread."""
+        buffer, since = self._buffer, self._sending_since
+        lag = behind + buffer.waiting
+        if self.closed:
+            state = State.LINGERING
+        elif self.opened is None:
+            state = State.STARTING
+        elif ending is not None:
+            state = State.CLOSING
+        elif since is not None and now - since >= SLOW_SECONDS:
+            state = State.SLOW
+        else:
+            state = State.REPLAYING if lag else State.LIVE
+        return StreamStats(state, buffer.events, buffer.sent_bytes, self.opened, self._last_sent, lag)
 
     @property
     def seconds_open(self) -> float:
-        """How long ago the response began to be sent."""
         return 0.0 if self.opened is None else self._loop_state.loop.time() - self.opened
 
     def wait_closed(self) -> asyncio.Future[bool]:
@@ -251,7 +223,7 @@ class Transport:
         due = []
         if options.max_duration:
             if now >= self.opened + options.max_duration:
-                self._callbacks.max_duration_reached()
+                self._callbacks.end(Ending.MAX_DURATION)
             else:
                 due.append(self.opened + options.max_duration)
         if options.send_timeout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +33,7 @@ LINES = 100
 
 @register.simple_tag
 def sse_cursor(*topics: str) -> str:
-    """``{% sse_cursor "builds.42" %}``: where these topics end now, for ``?last_event_id=`` of the stream's URL.
+    """``{% sse_cursor "builds.42" %}``: the cursor at which these topics end now, for ``?last_event_id=`` of the stream's URL.
 
     A name that no topic can have is a 404.
 
@@ -94,7 +95,7 @@ def sse_log(
 ) -> dict[str, Any]:
     """``{% sse_log topic src %}``: the viewer ``<sse-log>``, with the last lines in the page for browsers without JavaScript.
 
-    Of a name that no topic can have there is a sentence instead, and a line in the log.
+    For a name that no topic can have, the page says so instead, and so does the log.
 
     Args:
         context: The template's.
@@ -106,8 +107,8 @@ def sse_log(
         started: When it began; a time without a zone is one of the server's.
         ended: When it ended.
         exit_code: What it ended with.
-        login: The URL of the log-in page, offered to who is signed out.
-        check: Seconds after which the stream's guards are asked again while it is open; 0 for never.
+        login: The URL of the log-in page, offered to those who are signed out.
+        check: Seconds between two checks by the stream's guards while it is open; 0 for none.
         raw: The URL of the text; not needed where ``router.log()`` serves ``src``, and neither is ``range``.
         range: The URL of the parts.
         actions: Buttons: each has ``label``, ``url``, which is posted to, ``when`` (``new``, ``running``, ``ended``, or several)
@@ -126,16 +127,15 @@ def sse_log(
             "{% sse_log %} reads the log and would hold up the event loop; render the template with "
             "`await sync_to_async(render)(…)`, or in a plain view"
         ) from error
-    about = {"status": status or _state(tail), "started": _time(started), "ended": _time(ended), "exit-code": exit_code}
-    urls = {
-        "raw": raw if raw is not None else served_part(src, "raw"),
-        "range": range if range is not None else served_part(src, "range"),
-    }
-    attributes = {"src": src, **urls, "position": tail.position, "label": label, **about, "login": login, "check": check}
+    raw = served_part(src, "raw") if raw is None else raw
+    range = served_part(src, "range") if range is None else range
+    status, started, ended = status or _state(tail), _time(started), _time(ended)
+    attributes = {"src": src, "raw": raw, "range": range, "position": tail.position, "label": label, "status": status}
+    about = {"started": started, "ended": ended, "exit-code": exit_code, "login": login, "check": check}
     return {
-        "attributes": _attributes({name: value for name, value in attributes.items() if value not in (None, "")}),
+        "attributes": _attributes({name: value for name, value in (attributes | about).items() if value not in (None, "")}),
         "tail": tail,
-        "raw": urls["raw"],
+        "raw": raw,
         "actions": actions,
         "csrf_token": context.get("csrf_token"),
     }
@@ -148,20 +148,16 @@ def _state(tail: LogTail) -> str:
 
 
 def _time(value: datetime | str | None) -> str | None:
-    """A time as a browser in any zone reads it: one without a zone is the server's, as everywhere in Django."""
-    when = _parsed(value) if isinstance(value, str) else value
-    if not isinstance(when, datetime):
-        return value  # type: ignore[return-value]  # the viewer passes over what is no time
+    """Return a time as a browser in any zone reads it: one without a zone is the server's, as everywhere in Django."""
+    when = value if isinstance(value, datetime) else None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):  # 31 February
+            when = parse_datetime(value)
+    if when is None:
+        return value  # type: ignore[return-value]  # the viewer ignores what is not a time
     if timezone.is_naive(when):
         when = timezone.make_aware(when, timezone.get_default_timezone()) if settings.TIME_ZONE else when.astimezone()
     return when.isoformat()
-
-
-def _parsed(text: str) -> datetime | None:
-    try:
-        return parse_datetime(text)
-    except ValueError:  # 31 February
-        return None
 
 
 def _attributes(values: dict[str, Any]) -> SafeString:
@@ -178,7 +174,7 @@ def _static(name: str) -> str:
 
 
 def _nonce(context: Context) -> SafeString:
-    """The attribute; a lazy nonce of Django's is false until it is used."""
+    """Return the attribute; a lazy nonce of Django's is false until it is used."""
     nonce = context.get("csp_nonce")
     if nonce is None:
         nonce = getattr(context.get("request"), "csp_nonce", None)

@@ -17,20 +17,19 @@ from ..runtime.under_test import set_under_test
 set_under_test()
 
 _HOMES = {
-    "ClientStream": "stream",
+    "ClientStream": "client",
     "PublishedLog": "log",
     "SSEClient": "client",
     "SSETestMixin": "log",
-    "StreamTimeout": "stream",
+    "StreamTimeout": "client",
     "fresh_log": "log",
 }
 
 __all__ = ["ClientStream", "PublishedLog", "SSEClient", "SSETestMixin", "StreamTimeout", "fresh_log"]
 
 if TYPE_CHECKING:
-    from .client import SSEClient
+    from .client import ClientStream, SSEClient, StreamTimeout
     from .log import PublishedLog, SSETestMixin, fresh_log
-    from .stream import ClientStream, StreamTimeout
 
 
 def __getattr__(name: str) -> Any:

@@ -27,12 +27,12 @@ class PublishedLog:
 
     def published(self, topic: str) -> list[Event]:
         """The events that a topic has, as they were published; none where it does not exist."""
-        found: list[Event] = []
+        events: list[Event] = []
         after = 0
         while records := self._log.read_after(topic, after).records:
-            found += [record.event for record in records]
+            events += [record.event for record in records]
             after = records[-1].offset
-        return found
+        return events
 
     def closed(self, topic: str) -> str | None:
         """What a topic was closed with; ``None`` while it is open, or does not exist."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
@@ -17,22 +17,6 @@ class Waiter(Protocol):
 
     def wake(self) -> None:
         """Look again. Called on the event loop; must not raise."""
-
-
-class Turn:
-    """A waiter for coroutines."""
-
-    def __init__(self) -> None:
-        self._come = asyncio.Event()
-
-    def wake(self) -> None:
-        """See `Waiter`."""
-        self._come.set()
-
-    async def come(self) -> None:
-        """Wait until it is woken."""
-        await self._come.wait()
-        self._come.clear()
 
 
 CHUNK_BYTES = 65_536
@@ -131,7 +115,6 @@ class SharedPage:
         self._batches: dict[int, Batch] = {}
 
     def fill(self, entries: list[Entry]) -> None:
-        """Take what was read."""
         self.entries = entries
         self.bytes = sum(len(entry.frame) for entry in entries)
 
@@ -147,3 +130,24 @@ class SharedPage:
             assert self.entries is not None
             batch = self._batches[offset] = Batch.of(islice(self.entries, offset + 1 - self.entries[0].offset, None))
         return batch
+
+
+class Budget:
+    """The bytes of all rings and pages of the process. Over the limit, the feed that grows gives up its own oldest for it."""
+
+    def __init__(self, limit: int = 67_108_864) -> None:
+        self.limit = limit
+        self.used = 0
+        self._lock = threading.Lock()
+
+    def grow(self, by: int) -> None:
+        """Add ``by`` bytes, or take them off. Thread-safe."""
+        with self._lock:
+            self.used += by
+
+    @property
+    def exceeded(self) -> bool:
+        return self.used > self.limit
+
+
+budget = Budget()

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 from ..eventlog import records
 from ..eventlog.base import EventLog
 from ..eventlog.outage import outage
 from ..exceptions import EventLogError, EventLogUnavailable
-from .batch import Batch, Entry, SharedPage, Waiter
-from .budget import budget
+from .batch import Batch, Entry, SharedPage, Waiter, budget
 
 RING_EVENTS = 512
 RING_BYTES = 2_097_152
@@ -30,10 +28,6 @@ PAGES = 8
 """Pages that a feed keeps for other followers that are behind."""
 RETRY = 1.0
 """Seconds, more or less, after which a page that the log could not give is asked for again."""
-
-
-def _nothing(topic: str) -> None:
-    """Do nothing."""
 
 
 class Feed:
@@ -52,10 +46,10 @@ class Feed:
         shared: What followers at an offset get next, made by the first who asked since anything changed.
     """
 
-    def __init__(self, topic: str, log: EventLog, found: Callable[[str], object] = _nothing) -> None:
-        """Know nothing yet. ``found`` is called with the topic's name whenever the log has it, or another one of that name."""
+    def __init__(self, topic: str, log: EventLog, on_found: Callable[[str], object] = lambda topic: None) -> None:
+        """Know nothing yet. ``on_found`` is called with the name whenever the log has the topic, or another one of that name."""
         self.topic = topic
-        self._found = found
+        self._on_found = on_found
         self.epoch = self.nonce = self.forked = ""
         self.floor = self.top = 0
         self.closed: str | None = None
@@ -158,7 +152,7 @@ class Feed:
         self.epoch, self.floor, self.closed = page.epoch, page.floor, None
         self.forked, self.lost = page.forked, page.lost
         if page.epoch:
-            self._found(self.topic)
+            self._on_found(self.topic)
         self.top, self.nonce = (0, "") if fresh or not page.top else (page.top, page.nonce)
         more = bool(page.epoch) and self._take(page)
         self.wake()
@@ -189,7 +183,6 @@ class Feed:
             page.waiting.discard(waiter)
 
     def wake(self) -> None:
-        """Wake every waiter."""
         self.shared.clear()
         waiting, self._waiting = self._waiting, set()  # whoever is woken may wait again at once, and is not woken twice
         for waiter in waiting:
@@ -223,20 +216,17 @@ class Feed:
         page = self._pages[start] = SharedPage()
         while len(self._pages) > PAGES and self._drop_oldest():
             pass
-        self._spawn(self._fetch(start, page))
-        return page
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run in a task of the feed's own: a follower that is cancelled does not cancel a read that others wait for."""
-        task = asyncio.get_running_loop().create_task(work)
+        # In a task of the feed's own: a follower that is cancelled does not cancel a read that others wait for.
+        task = asyncio.get_running_loop().create_task(self._fetch(start, page))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
+        return page
 
     async def _fetch(self, start: int, page: SharedPage) -> None:
         epoch = self.epoch
         try:
-            found = await self._log.aread_after(self.topic, start, PAGE - start % PAGE)
-            if found.epoch != epoch or not found.records or found.records[0].offset != start + 1:
+            read = await self._log.aread_after(self.topic, start, PAGE - start % PAGE)
+            if read.epoch != epoch or not read.records or read.records[0].offset != start + 1:
                 await self.refresh()  # so that epoch and floor explain it to those who wait: trimmed, deleted, made anew
                 if self.epoch == epoch and self.floor <= start < self.top:
                     raise EventLogUnavailable(
@@ -246,9 +236,9 @@ class Feed:
             # The page stays empty, and those who wait ask again. With jitter, so that feeds do not come back all at once.
             outage.failed(error, [self.topic])
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
-            found = records.Page()
-        same = found.epoch == self.epoch == epoch
-        page.fill([Entry(epoch, record) for record in found.records] if same else [])
+            read = records.Page()
+        same = read.epoch == self.epoch == epoch
+        page.fill([Entry(epoch, record) for record in read.records] if same else [])
         budget.grow(page.bytes)
         if self._pages.get(start) is not page:
             budget.grow(-page.bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 
@@ -11,12 +12,12 @@ from ..eventlog.base import EventLog
 from ..eventlog.eviction import NOTE_EVERY
 from ..eventlog.notify.local import EVERY_TOPIC, LocalNotifier, local_notifier
 from ..eventlog.notify.notifier import Notifier, notifier
-from ..eventlog.notify.poll import Heads
+from ..eventlog.notify.poll import Heads, ask_heads
 from ..eventlog.outage import outage
 from ..eventlog.records import Head, Page
 from ..eventlog.validation import valid_topic
 from ..exceptions import EventLogError
-from ..runtime.failure_log import FailureLog
+from ..runtime.backoff import FailureLog
 from ..runtime.process import on_fork
 from .feed import Feed
 from .lease_watch import LeaseWatch
@@ -54,7 +55,7 @@ class Feeds:
         self._noting: asyncio.Task[None] | None = None
         self._to_note: set[str] = set()
         self._note_at = self._loop.time() + NOTE_EVERY
-        self._note_trouble = FailureLog(
+        self._note_failures = FailureLog(
             "followed topics cannot be noted",
             "They may be evicted (MAX_TOPICS) though they are followed.",
             logger="django_agent_sse.notify",
@@ -177,28 +178,23 @@ class Feeds:
             self._noting = self._loop.create_task(self._note_all())
 
     async def _note_all(self) -> None:
-        topics, self._to_note = sorted(self._to_note), set()
         try:
-            await self.log.anote_followed(topics)
-        except Exception as error:
-            self._note_trouble.failed(error, quietly=outage.lasts)
-        else:
-            self._note_trouble.recovered()
-        self._loop.call_later(NOTE_PAUSE, self._noted)
-
-    def _noted(self) -> None:
-        self._noting = None
-        self._note()
+            while self._to_note:
+                topics, self._to_note = sorted(self._to_note), set()
+                try:
+                    await self.log.anote_followed(topics)
+                except Exception as error:
+                    self._note_failures.failed(error, quietly=outage.lasts)
+                else:
+                    self._note_failures.recovered()
+                await asyncio.sleep(NOTE_PAUSE)
+        finally:
+            self._noting = None
 
     async def _ask(self, topics: list[str]) -> None:
         """Compare all of them with the log, by one query."""
-        try:
-            heads = await self.log.asummaries(topics)
-        except EventLogError as error:
-            outage.failed(error, topics)
-        else:
-            outage.recovered(topics)
-            self._compare({topic: heads.get(topic) for topic in topics})
+        with contextlib.suppress(EventLogError):  # which is logged by now
+            self._compare(await ask_heads(self.log, topics))
 
     def _compare(self, heads: Heads) -> None:
         for topic, head in heads.items():
@@ -226,9 +222,9 @@ def feeds_here() -> Feeds:
         ConfigurationError: See ``event_log``.
     """
     loop, log = asyncio.get_running_loop(), event_log()
-    found = _by_loop.get(loop)
-    if found is not None and found.log is log:
-        return found
+    feeds = _by_loop.get(loop)
+    if feeds is not None and feeds.log is log:
+        return feeds
     for other in [other for other in _by_loop if other.is_closed() or other is loop]:
         if (old := _by_loop.pop(other, None)) is not None:
             old.close()

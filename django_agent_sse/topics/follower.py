@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..eventlog.position import Position
-from .batch import Batch, Turn, Waiter
+from .batch import Batch, Waiter
 from .feed import Feed
 
 GapReason: TypeAlias = Literal["trimmed", "epoch", "unknown", "ahead", "fork"]
@@ -23,13 +24,13 @@ class Gap:
             acknowledged, as a failover may, and what stands there now is something else.
         asked: What the client sent, or where it was.
         missed: How many events were lost; ``None`` where nobody can know.
-        position: Where reading goes on.
+        id: The position at which reading goes on.
     """
 
     reason: GapReason
-    asked: str
+    asked: str | None
     missed: int | None
-    position: Position
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Follower:
             self._offset = offset = 0
         if offset < feed.floor:
             asked, lost = str(self.position), self.skip()
-            return Gap("trimmed", asked, lost, self.position)
+            return Gap("trimmed", asked, lost, str(self.position))
         if offset < feed.top:
             batch = feed.after(offset, waiter)
             if batch is not None:
@@ -145,7 +146,13 @@ class Follower:
         if not (feed.epoch or feed.lost):
             return Finished("deleted")
         self._offset, self._nonce = feed.floor, ""
-        return Gap("fork" if feed.forked == before.epoch else "epoch", str(before), None, self.position)
+        return Gap("fork" if feed.forked == before.epoch else "epoch", str(before), None, str(self.position))
+
+
+class _Waiting(asyncio.Event):
+    """A waiter for a coroutine."""
+
+    wake = asyncio.Event.set
 
 
 async def nonce_at(feed: Feed, offset: int) -> str | None:
@@ -160,12 +167,13 @@ async def nonce_at(feed: Feed, offset: int) -> str | None:
         return None
     if offset == feed.top and feed.nonce:
         return feed.nonce
-    epoch, turn = feed.epoch, Turn()
+    epoch, waiting = feed.epoch, _Waiting()
     while feed.epoch == epoch and feed.floor < offset <= feed.top and not feed.obsolete:
-        batch = feed.after(offset - 1, turn)
+        waiting.clear()
+        batch = feed.after(offset - 1, waiting)
         if batch is not None:
             return batch.entries[0].nonce
-        await turn.come()
-        if feed.floor < offset <= feed.top and feed.after(offset - 1, turn) is None:
+        await waiting.wait()
+        if feed.floor < offset <= feed.top and feed.after(offset - 1, waiting) is None:
             await feed.refresh()  # the page could not be read: if the log is away, this says so
     return ""

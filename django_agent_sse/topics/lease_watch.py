@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from ..eventlog.base import EventLog
 from ..eventlog.outage import outage
 from ..exceptions import EventLogError
-from ..runtime.failure_log import FailureLog
+from ..runtime.backoff import FailureLog
 
 CHECK = 15.0
 """Seconds between two looks, at most, where no lease runs out before; less by up to a half, by chance."""

@@ -14,13 +14,18 @@ from ..eventlog.validation import valid_topic
 from ..wire.event import Event
 
 
-class PublishManyOptions(TypedDict, total=False):
-    """The keyword arguments of ``publish_many``: see ``Topic.publish_many``."""
+class AppendOptions(TypedDict, total=False):
+    """The keyword arguments of every append: see ``Topic.publish``."""
 
-    event: str | None
     expect: int | None
     key: str | None
     outside_transaction: bool
+
+
+class PublishManyOptions(AppendOptions, total=False):
+    """The keyword arguments of ``publish_many``: see ``Topic.publish_many``."""
+
+    event: str | None
 
 
 class PublishOptions(PublishManyOptions, total=False):
@@ -88,60 +93,29 @@ class TopicPublisher:
         return appended.first_position
 
     async def apublish(
-        self,
-        data: object,
-        *,
-        event: str | None = None,
-        retry: int | None = None,
-        expect: int | None = None,
-        key: str | None = None,
-        outside_transaction: bool = False,
+        self, data: object, *, event: str | None = None, retry: int | None = None, **options: Unpack[AppendOptions]
     ) -> Position:
         """See ``publish``."""
-        appended = await log_to_publish_to().aappend(
-            self.name, event_of(data, event, retry), expect=expect, key=key, outside_transaction=outside_transaction
-        )
-        return appended.first_position
+        return (await log_to_publish_to().aappend(self.name, event_of(data, event, retry), **options)).first_position
 
     def publish_many(
-        self,
-        values: Iterable[object],
-        *,
-        event: str | None = None,
-        expect: int | None = None,
-        key: str | None = None,
-        outside_transaction: bool = False,
+        self, values: Iterable[object], *, event: str | None = None, **options: Unpack[AppendOptions]
     ) -> list[Position]:
         """Append one event for each value, all of them or none, with no other event in between: for lines, one call for many.
 
         Args:
             values: As ``data`` of ``publish``.
             event: The name of those that are not an ``Event``.
-            expect: See ``publish``.
-            key: Names all of them together.
-            outside_transaction: See ``publish``.
+            options: As those of ``publish``; ``key`` names all of them together.
         """
         refuse_on_a_loop("publish_many")
-        return [
-            *log_to_publish_to().append(
-                self.name, _events(values, event), expect=expect, key=key, outside_transaction=outside_transaction
-            )
-        ]
+        return [*log_to_publish_to().append(self.name, _events(values, event), **options)]
 
     async def apublish_many(
-        self,
-        values: Iterable[object],
-        *,
-        event: str | None = None,
-        expect: int | None = None,
-        key: str | None = None,
-        outside_transaction: bool = False,
+        self, values: Iterable[object], *, event: str | None = None, **options: Unpack[AppendOptions]
     ) -> list[Position]:
         """See ``publish_many``."""
-        appended = await log_to_publish_to().aappend(
-            self.name, _events(values, event), expect=expect, key=key, outside_transaction=outside_transaction
-        )
-        return [*appended]
+        return [*await log_to_publish_to().aappend(self.name, _events(values, event), **options)]
 
     def close(self, reason: str = "completed", *, last: Iterable[object] = (), outside_transaction: bool = False) -> bool:
         """End the topic: it takes no more events, and its followers end after the last one. Return whether it was open.

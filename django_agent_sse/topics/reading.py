@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
 
@@ -12,9 +13,9 @@ from ..eventlog.records import Page
 from ..exceptions import ArgumentInvalid, AsyncRequired, PositionGone
 from ..runtime.backoff import Backoff
 from ..wire.event import Event
-from .batch import Batch, Turn
-from .follower import Start
-from .subscription import Lost, Subscription
+from .batch import Batch
+from .follower import Gap, Start
+from .subscription import Subscription
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two looks at the log by sync code that waits for events."""
@@ -124,12 +125,12 @@ class Followed:
         self._start: Start = start
 
     async def __aiter__(self) -> AsyncGenerator[Event, None]:
-        turn = Turn()
-        subscription = Subscription([self._topic], self._start, turn.wake)
+        woken = asyncio.Event()
+        subscription = Subscription([self._topic], self._start, woken.set)
         found: object = await subscription.open(self._after, malformed=False)
         try:
             while not subscription.over:
-                if isinstance(found, Lost):
+                if isinstance(found, Gap):
                     raise _gone(self._topic, found.asked or "", found.reason)
                 if isinstance(found, Batch):
                     for entry in found.entries:
@@ -137,7 +138,8 @@ class Followed:
                         yield Event(event.data, event=event.event, id=entry.id, retry=event.retry)
                 found = subscription.pull()
                 if found is None and not subscription.over:
-                    await turn.come()
+                    await woken.wait()
+                    woken.clear()
         finally:
             subscription.close()
 

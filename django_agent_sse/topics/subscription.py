@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
-from ..eventlog.position import Position
-from ..eventlog.vector import parse_vector, short_name, vector_id, vector_part
+from ..eventlog.position import Position, parse_vector, short_name, vector_id, vector_part
 from ..exceptions import EventLogError
 from .batch import Batch, Entry
 from .feed import RETRY, Feed
@@ -32,16 +31,6 @@ class Part(NamedTuple):
         return vector_part(Position(self.epoch, entry.offset, entry.nonce)).join(self.around)
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Continuity was lost: a gap of one topic, with the connection's position after it."""
-
-    reason: GapReason
-    asked: str | None
-    missed: int | None
-    id: str
-
-
 class Subscription:
     """Follows topics: a position and a wake-up, no queue. Belongs to one event loop.
 
@@ -51,7 +40,7 @@ class Subscription:
         wake: Called when there may be something to pull.
     """
 
-    __slots__ = ("_feeds", "_followers", "_lost", "_names", "_reopening", "_start", "_turn", "finished", "topics", "wake")
+    __slots__ = ("_feeds", "_followers", "_gaps", "_names", "_reopening", "_start", "_turn", "finished", "topics", "wake")
 
     def __init__(self, topics: Sequence[str], start: Start, wake: Callable[[], None]) -> None:
         self.topics = topics
@@ -60,12 +49,12 @@ class Subscription:
         self.wake = wake
         self._feeds: Feeds = feeds_here()
         self._followers: list[Follower] = []
-        self._lost: list[Lost] = []
+        self._gaps: list[Gap] = []
         self._turn = 0
         self._reopening: asyncio.Task[None] | None = None
         self.finished: dict[str, str] = {}
 
-    async def open(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
+    async def open(self, asked: str | None, malformed: bool, offsets: bool = False) -> Gap | None:
         """Begin, after the id that the client sent if it sent one. With ``offsets`` that may be a number of events.
 
         Returns:
@@ -92,7 +81,7 @@ class Subscription:
                 raise error
         self._followers = [Follower(feed, self._start) for feed in feeds]
 
-    async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Lost | None:
+    async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Gap | None:
         if asked is None and not malformed:
             return None
         number = offsets and asked is not None and asked.isdecimal()
@@ -109,7 +98,7 @@ class Subscription:
         if not reasons:
             return None
         worst = next(reason for reason in _WORST_FIRST if reason in reasons)
-        return Lost(worst, asked, missed if worst == "trimmed" else None, self.id)
+        return Gap(worst, asked, missed if worst == "trimmed" else None, self.id)
 
     async def _id_of(self, offset: str) -> str:
         """Return the id of an event by its number, in the current epoch of the only topic."""
@@ -149,13 +138,13 @@ class Subscription:
     def _positions(self) -> dict[str, Position]:
         return {name: follower.position for name, follower in zip(self._names, self._followers, strict=True)}
 
-    def pull(self) -> Batch | Part | Lost | None:
+    def pull(self) -> Batch | Part | Gap | None:
         """Return what comes next, from the topics in turn; ``None`` where nothing is ready, or all topics have ended.
 
         Of one topic it is a ``Batch``, whose frames have the connection's position as their ids; of several a ``Part``.
         """
-        if self._lost:
-            return self._lost.pop(0)
+        if self._gaps:
+            return self._gaps.pop(0)
         if self._reopening is not None:
             return None
         count = len(self._followers)
@@ -163,38 +152,37 @@ class Subscription:
             return self._followers[0].pull_shared() or self._pull(0)
         for step in range(count):  # in turn, so that a busy topic does not keep the others waiting
             index = (self._turn + step) % count
-            found = self._pull(index)
-            if found is not None:
+            pulled = self._pull(index)
+            if pulled is not None:
                 self._turn = index + 1
-                return found
+                return pulled
             if self._reopening is not None:
                 return None
         return None
 
-    def _pull(self, index: int) -> Batch | Part | Lost | None:
+    def _pull(self, index: int) -> Batch | Part | Gap | None:
         follower, topic = self._followers[index], self.topics[index]
         if topic in self.finished:
             return None
         if follower.feed.obsolete:
             self._reopening = asyncio.get_running_loop().create_task(self._reopen())
             return None
-        found = follower.pull(self)
-        if isinstance(found, Batch):
-            return found if len(self._followers) == 1 else Part(found, follower.epoch, self._around(index))
-        if isinstance(found, Gap):
-            return Lost(found.reason, self._id_with(index, found.asked), found.missed, self.id)
-        if isinstance(found, Finished):
-            self.finished[topic] = found.reason
-        return None
+        pulled = follower.pull(self)
+        if isinstance(pulled, Batch):
+            return pulled if len(self._followers) == 1 else Part(pulled, follower.epoch, self._around(index))
+        if isinstance(pulled, Finished):
+            self.finished[topic] = pulled.reason
+            return None
+        if pulled is None or len(self._followers) == 1:
+            return pulled
+        return replace(pulled, asked=self._id_with(index, Position.parse(pulled.asked or "")), id=self.id)
 
-    def _id_with(self, index: int, asked: str) -> str:
-        position = Position.parse(asked)
-        if len(self._followers) == 1 or position is None:
-            return asked
-        return vector_id({**self._positions(), self._names[index]: position})
+    def _id_with(self, index: int, position: Position | None) -> str:
+        """Return the connection's id with another position in one of its topics."""
+        return vector_id({**self._positions(), self._names[index]: position or Position("", 0)})
 
     def _around(self, index: int) -> tuple[str, str]:
-        whole = vector_id({**self._positions(), self._names[index]: Position("", 0)})
+        whole = self._id_with(index, None)
         cut = whole.index(self._names[index]) + len(self._names[index])
         return whole[:cut], whole[cut:]
 
@@ -203,17 +191,17 @@ class Subscription:
         asked = self.id
         try:
             await self._open_feeds()
-            lost = await self._resume(asked, malformed=False)
+            gap = await self._resume(asked, malformed=False)
         except EventLogError:
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))  # the feeds have logged why
         else:
-            self._lost += [lost] if lost else []
+            self._gaps += [gap] if gap else []
         self._reopening = None
         self.wake()
 
     def rest(self) -> bool:
         """Return whether nothing more is ready, and have ``wake`` called then. With one topic it spares a pull."""
-        if len(self._followers) != 1 or not self._followers[0].at_top or self._lost:
+        if len(self._followers) != 1 or not self._followers[0].at_top or self._gaps:
             return False
         self._followers[0].feed.wait(self)
         return True

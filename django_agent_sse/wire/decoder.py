@@ -27,38 +27,20 @@ class Decoder:
         retry: The reconnection time in milliseconds that the stream asked for, or ``None``.
     """
 
-    __slots__ = (
-        "_after_cr",
-        "_data",
-        "_event",
-        "_id",
-        "_limit",
-        "_line",
-        "_over_limit",
-        "_retry",
-        "_room",
-        "_started",
-        "last_event_id",
-        "retry",
-    )
-
-    last_event_id: str
-    retry: int | None
-    _started: bool
-    _after_cr: bool
-    _over_limit: bool
-    _line: bytearray
-    _data: bytearray
-    _event: str | None
-    _id: str | None
-    _retry: int | None
-
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.last_event_id = ""
-        self.retry = None
+        self.retry: int | None = None
         self._limit = max_event_bytes
         self._room = max_event_bytes + FIELD_BYTES
         self._start()
+
+    def _start(self) -> None:
+        self._started = self._after_cr = self._over_limit = False
+        self._line = bytearray()
+        self._data = bytearray()
+        self._event: str | None = None
+        self._id: str | None = None
+        self._retry: int | None = None
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Take the next bytes and return the events that they complete, in order.
@@ -73,6 +55,7 @@ class Decoder:
                 if not line:
                     if (event := self._dispatch()) is not None:
                         events.append(event)
+                # Counted as bytes come in, before they are kept: a source that never ends a line costs no more than the limit.
                 elif len(self._data) + len(line) > self._room:
                     self._over_limit = True
                     break
@@ -102,13 +85,9 @@ class Decoder:
             raise refusal
         return cut
 
-    def _start(self) -> None:
-        self._started = self._after_cr = self._over_limit = False
-        self._line = bytearray()
-        self._data = bytearray()
-        self._event = self._id = self._retry = None
-
     def _complete_lines(self, chunk: bytes) -> list[bytes]:
+        # A CR ends its line at once, so that an event is not held back until the next byte comes; the LF of a CR LF that was cut
+        # in two is then dropped.
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
@@ -148,7 +127,7 @@ class Decoder:
         self._event = self._id = self._retry = None
         if id is not None:
             self.last_event_id = id
-        if not self._data:
+        if not self._data:  # the standard: a block without data is no event, though its id counts
             return None
         data = self._data[:-1].decode("utf-8", "replace")
         self._data.clear()

@@ -8,7 +8,7 @@ it, a connection cut in between would lose the event, since they resume after it
 
 from __future__ import annotations
 
-from .event import FITS, Event, check_encodable, check_size, plain_str, valid_line, valid_name, valid_retry
+from .event import FITS, Event, check_encodable, check_size, plain_str, valid_line, valid_name, valid_retry, valid_text
 
 
 def frame(data: str, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -35,6 +35,7 @@ def frame(data: str, event: str | None = None, id: str | None = None, retry: int
             data = data.replace("\r\n", "\n").replace("\r", "\n")
         else:
             end = "\r"  # all of them: one copy less
+    # Joined first and encoded once, all of it in C, whatever the number of lines.
     lines = data.replace(end, "\ndata: ") if end in data else data
     try:
         return f"{head}data: {lines}\n{tail}".encode()
@@ -63,11 +64,8 @@ def comment(text: str = "") -> bytes:
         InvalidEvent: ``text`` is not a ``str``, or holds a lone surrogate.
         EventTooLarge: It takes more than an event may.
     """
-    text = plain_str("comment", text)
-    if len(text) > FITS:
-        check_size("comment", text)
-    check_encodable("comment", text)
-    return "".join(f": {line}\n" if line else ":\n" for line in split_lines(text)).encode()
+    lines = split_lines(valid_text("comment", text))
+    return "".join(f": {line}\n" if line else ":\n" for line in lines).encode()
 
 
 def split_lines(text: str) -> list[str]:

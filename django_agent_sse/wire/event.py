@@ -60,7 +60,7 @@ class Event:
     def __init__(self, data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> None:
         _fill(
             self,
-            valid_data(data),
+            valid_text("data", data),
             None if event is None else valid_name("event", event),
             None if id is None else valid_name("id", id),
             None if retry is None else valid_retry(retry),
@@ -98,17 +98,16 @@ def stored(data: str, event: str | None = None, retry: int | None = None) -> Eve
     return Event(data, event=event, retry=min(retry, MAX_RETRY) if isinstance(retry, int) else retry)
 
 
+# The checks of the parts: each returns a plain value, or raises what `Event` documents.
+
+
 def is_reserved(name: str) -> bool:
     """Whether a name begins with ``RESERVED``, also for a reader that takes off spaces or does not look at case."""
     return name.lstrip()[: len(RESERVED)].lower() == RESERVED
 
 
 def valid_name(field: str, value: object) -> str:
-    """Return ``value`` as ``valid_line`` does.
-
-    Raises:
-        InvalidEvent: As there, and where it is reserved.
-    """
+    """Return ``value`` as ``valid_line`` does, unless it is reserved."""
     if type(value) is str and len(value) <= FITS and value.isprintable() and (value[:1] not in " sS" or "." not in value):
         return value  # nearly every name, at no more than the cost of looking
     text = valid_line(field, value)
@@ -120,28 +119,18 @@ def valid_name(field: str, value: object) -> str:
     return text
 
 
-def valid_data(value: object) -> str:
-    """Return ``value`` as a plain ``str``.
-
-    Raises:
-        InvalidEvent: It is not a ``str``, or holds a lone surrogate.
-        EventTooLarge: It takes more than ``MAX_EVENT_BYTES``.
-    """
-    text = plain_str("data", value)
+def valid_text(field: str, value: object) -> str:
+    """Return ``value`` as a plain ``str`` that a stream can carry, line ends and all."""
+    text = plain_str(field, value)
     if len(text) > FITS:
-        check_size("data", text)
+        check_size(field, text)
     if not text.isascii():
-        check_encodable("data", text)
+        check_encodable(field, text)
     return text
 
 
 def valid_line(field: str, value: object) -> str:
-    """Return ``value`` as a plain ``str`` that can stand in the one line of ``field``.
-
-    Raises:
-        InvalidEvent: It is not a ``str``, or holds CR, LF, NUL or a lone surrogate.
-        EventTooLarge: It takes more than ``MAX_EVENT_BYTES``.
-    """
+    """Return ``value`` as a plain ``str`` that can stand in the one line of ``field``."""
     text = plain_str(field, value)
     if len(text) > FITS:
         check_size(field, text)
@@ -160,11 +149,7 @@ def valid_line(field: str, value: object) -> str:
 
 
 def valid_retry(value: object) -> int:
-    """Return ``value`` as a plain ``int``.
-
-    Raises:
-        InvalidEvent: It is not an ``int`` (a ``bool`` is not), or not between 0 and ``MAX_RETRY``.
-    """
+    """Return ``value`` as a plain ``int`` of milliseconds; a ``bool`` is none."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidEvent(f"retry must be an int, in milliseconds, not {type(value).__name__}.")
     if not 0 <= value <= MAX_RETRY:
@@ -174,11 +159,7 @@ def valid_retry(value: object) -> int:
 
 
 def plain_str(field: str, value: object) -> str:
-    """Return ``value`` as a plain ``str``; of a subclass (an enum's member) its characters, whatever its ``str()`` says.
-
-    Raises:
-        InvalidEvent: It is not a ``str``; the message says what to do instead.
-    """
+    """Return ``value`` as a plain ``str``; of a subclass (an enum's member) its characters, whatever its ``str()`` says."""
     if type(value) is str:
         return value
     if isinstance(value, str):

@@ -32,7 +32,7 @@ class LineSplitter:
         lines: list[str] = []
         if newline:
             lines = self._whole(bytes(self._rest) + head)
-            if lines[0] == self._shown:
+            if lines[0] == self._shown:  # told already, while it was incomplete
                 del lines[0]
             self._rest, self._drawn, self._shown = bytearray(), False, None
         self._go_on(rest)
@@ -58,6 +58,7 @@ class LineSplitter:
 
     def _go_on(self, data: bytes) -> None:
         """Add to the incomplete line. Only ``data`` is looked at, since a line may come a byte at a time."""
+        # A CR at the end draws nothing yet: what comes next may be the LF of a CRLF, or text that overwrites the line.
         drawn = data.rstrip(b"\r")
         if drawn and (b"\r" in drawn or self._rest.endswith(b"\r")):
             self._rest.clear()
@@ -81,6 +82,7 @@ class LineSplitter:
     def _cut(self, lines: list[str]) -> None:
         """Move what cannot fit into one event to ``lines``."""
         while len(self._rest) > self._limit:
+            # Bytes that are not UTF-8 decode to more than they are: what is cut off may itself be several pieces.
             stop = _character_start(self._rest, self._room)
             *pieces, last = self._fitting(bytes(self._rest[:stop]), self._room)
             lines += [*pieces, last + GOES_ON]

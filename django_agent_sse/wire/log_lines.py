@@ -30,11 +30,8 @@ def line_text(event: Event) -> str:
 
 
 def line_label(name: str | None, text: str) -> str:
-    """Return what text alone shows before a line.
-
-    Of a warning, an error and a critical record it is the level, as ``WARNING: ``, unless the first line of ``text`` names it
-    already, as formats of ``logging`` do.
-    """
+    """Return what text alone shows before a line: the level of a warning or worse, as ``WARNING: ``."""
+    # Not where the first line names it already, as formats of logging do.
     if name not in _NAMED or name in text[:_BEGINNING].partition("\n")[0].lower():
         return ""
     return f"{name.upper()}: "

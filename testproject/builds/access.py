@@ -26,8 +26,8 @@ async def session_or_key(c: Context) -> bool | HttpResponseBase:
 
 def _owner(key: str) -> Any:
     """The user whose key this is, where that user may see builds."""
-    found = ApiKey.objects.select_related("user").filter(digest=ApiKey.digest_of(key)).first()
-    return found.user if found and found.user.has_perm(VIEW) else None  # nobody inactive has a permission
+    row = ApiKey.objects.select_related("user").filter(digest=ApiKey.digest_of(key)).first()
+    return row.user if row and row.user.has_perm(VIEW) else None  # nobody inactive has a permission
 
 
 _by_key = api_key(_owner, header=KEY_HEADER)

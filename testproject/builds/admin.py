@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -11,29 +10,26 @@ from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_agent_sse import KV, Context, Router
-from django_agent_sse.admin import LiveLogAdminMixin, LogStatus, admin_required, admin_view
+from django_agent_sse.admin import LiveLogAdminMixin, LogStatus, admin_required
 
 from . import overview, runs
 from .log import topic_of
 from .models import ApiKey, Build
-from .recipes import all_recipes, grouped
-from .runs import TooManyBuilds
-from .streams import build_logs
-from .streams import overview as overview_stream
+from .recipes import grouped
+from .runs import CannotStart
+from .streams import build_logs, overview_stream
 from .triage import NAMESPACE
 
 _STATE = """<span data-build="{id}"><span class="build-status" data-slot="status" data-status="{status}">{status}</span>
 <span class="going" data-slot="going" hidden><progress max="1" aria-label="Progress"></progress>
 <span class="step"></span></span></span>"""
-
-_Page = Callable[..., Awaitable[HttpResponse]]
 
 
 @admin.register(Build)
@@ -110,25 +106,24 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[URLPattern | URLResolver]:
         router = Router()
         router.sse("overview/", overview_stream, guards=[admin_required(self)], name="builds_build_overview")
-        return [
-            path("", include(router.urls)),
-            path("add/", self._page(self.start_page, "GET", "POST"), name="builds_build_add"),
-            *super().get_urls(),
-        ]
+        return [path("", include(router.urls)), *super().get_urls()]
 
-    def _page(self, view: _Page, *methods: str) -> _Page:
-        async def page(request: HttpRequest, **kwargs: int) -> HttpResponse:
-            return await view(request, **kwargs) if request.method in methods else HttpResponseNotAllowed(methods)
-
-        return admin_view(self.admin_site, page)  # type: ignore[return-value]
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The recipes, each with its button."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            return self._started(request, request.POST.get("recipe", ""))
+        context = {**self.admin_site.each_context(request), "title": "Start a build", "opts": self.opts, "media": self.media}
+        return render(request, "admin/builds/build/start.html", {**context, "groups": grouped()})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         runs.recover()
         build = self.get_object(request, object_id)
-        told = overview.row(build) if build else {}
-        return super().change_view(request, object_id, form_url, {**told, **(extra_context or {})})
+        row = overview.row(build) if build else {}
+        return super().change_view(request, object_id, form_url, {**row, **(extra_context or {})})
 
     def get_log_status(self, obj: Build) -> LogStatus:
         return LogStatus(status=obj.status, started=obj.started_at, ended=obj.ended_at, exit_code=obj.exit_code)
@@ -136,16 +131,6 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     async def log_stream(self, c: Context, object_id: str) -> Any:
         """More than the topic: the queue, the progress, the end."""
         return await build_logs(c, int(object_id))
-
-    async def start_page(self, request: HttpRequest) -> HttpResponse:
-        """The recipes, each with its button."""
-        await self._require(request, self.has_add_permission)
-        if request.method == "POST":
-            recipe = all_recipes().get(request.POST.get("recipe", ""))
-            if recipe is not None:
-                return await self._started(request, runs.start, recipe, request.user)
-            messages.error(request, "There is no such recipe.")
-        return await sync_to_async(self._render_start)(request)
 
     @admin.action(description="Cancel", permissions=["cancel"])
     async def cancel(self, request: HttpRequest, build: Build) -> HttpResponseBase | str:
@@ -159,24 +144,16 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Run again", permissions=["add"])
     async def again(self, request: HttpRequest, build: Build) -> HttpResponse:
         """Start the recipe of a build once more, and go to the new build."""
-        return await self._started(request, runs.again, build, request.user)
+        return await sync_to_async(self._started)(request, build.recipe, label=build.label)
 
-    async def _started(self, request: HttpRequest, start: Callable[..., Build], *arguments: Any) -> HttpResponse:
+    def _started(self, request: HttpRequest, recipe: str, label: str = "") -> HttpResponse:
         try:
-            build = await sync_to_async(start)(*arguments)
-        except (TooManyBuilds, LookupError) as error:
+            build = runs.start(recipe, request.user, label=label)
+        except CannotStart as error:
             messages.error(request, str(error))
             return redirect(self._url("changelist"))
-        await sync_to_async(self._log)(request, build, ADDITION, "Started.")
+        self._log(request, build, ADDITION, "Started.")
         return redirect(self._url("change", build.pk))
-
-    async def _require(self, request: HttpRequest, allowed: Callable[[HttpRequest], bool]) -> None:
-        if not await sync_to_async(allowed)(request):
-            raise PermissionDenied
-
-    def _render_start(self, request: HttpRequest) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "title": "Start a build", "opts": self.opts, "media": self.media}
-        return render(request, "admin/builds/build/start.html", {**context, "groups": grouped()})
 
     def _url(self, name: str, *args: int) -> str:
         return reverse(f"admin:builds_build_{name}", args=args, current_app=self.admin_site.name)

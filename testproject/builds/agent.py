@@ -1,22 +1,20 @@
 """An agent that needs no network: reads the log of a build, and says what failed, where, how often, and why it may have.
 
 It knows pytest's reports, Python's tracebacks, and lines such as ``main.c:3: error: …``. Memory is bounded: of any log it keeps
-``MOST`` findings of each kind.
+``MOST`` failures of each kind.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .causes import likely_cause
-
 MOST = 200
-"""Findings that are kept of each kind; more are counted."""
+"""Failures that are kept of each kind; more are counted."""
 SHOWN = 20
-"""Findings that are told one by one."""
+"""Failures that are told one by one."""
 WIDTH = 200
 """Characters of a message that are told."""
 
@@ -30,9 +28,27 @@ _ERROR = re.compile(r"([^\s:]{1,300}):(\d{1,7})(?::\d{1,7})?: (?:fatal )?error: 
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]{0,100}(?:Error|Exception|Exit|Interrupt|Warning)\b.*")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
+CLOSE = 0.01
+"""Numbers that differ by less than this share of the larger one are close."""
+
+_COMPARED = re.compile(r"assert .{0,60}?(-?\d+(?:\.\d+)?).{0,20} == .{0,60}?(-?\d+(?:\.\d+)?)")
+_RULES = {
+    r"(?:ModuleNotFoundError: )?No module named '([\w.]+)'": "`{0}` is not installed where the build runs.",
+    r"FileNotFoundError.*'([^']+)'": "The file `{0}` is not where it is looked for: a step before should have made it?",
+    r"PermissionError.*'([^']+)'": "The build may not use `{0}`: look at its owner and mode.",
+    r"KeyError: (.+)": "The key `{0}` is taken to be there, and is not: a case that the code does not handle.",
+    r"IndexError": "A list is shorter than the code assumes: look at the empty case.",
+    r"'NoneType' object has no attribute '(\w+)'": "Something is `None` where an object with `{0}` was expected.",
+    r"ConnectionRefusedError|Connection refused": "A server that is needed is not running, or not on that port.",
+    r"Timeout|timed out": "Something took longer than it may: a slow machine, or a wait for what never comes.",
+    r"SyntaxError|IndentationError": "The file cannot be read as Python: look at its last change.",
+    r"MemoryError|Out of memory": "Memory ran out.",
+    r"undeclared|undefined reference|cannot find symbol": "A name that nothing defines: a missing import, include or library.",
+}
+
 
 @dataclass(slots=True, kw_only=True)
-class Finding:
+class Failure:
     """One thing that failed.
 
     Attributes:
@@ -60,13 +76,13 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self.tests: dict[str, Finding] = {}
-        self.errors: dict[tuple[str, str], Finding] = {}
+        self.tests: dict[str, Failure] = {}
+        self.errors: dict[tuple[str, str], Failure] = {}
         self.times: Counter[tuple[str, str]] = Counter()
         self.totals: Counter[str] = Counter()
         self.missing = 0
-        self._reported: dict[str, Finding] = {}  # by the name that pytest's report has for it
-        self._current: Finding | None = None
+        self._reported: dict[str, Failure] = {}  # by the name that pytest's report has for it
+        self._current: Failure | None = None
         self._frame: tuple[int, str] | None = None
 
     def feed(self, number: int, text: str) -> None:
@@ -84,38 +100,38 @@ class Reader:
             return
         elif _QUIET_TOTALS.fullmatch(text):
             self._count(text)
-        elif (": error: " in text or ": fatal error: " in text) and (found := _ERROR.match(text)):
-            self._complain(number, f"{found[1]}:{found[2]}", found[3])
+        elif (": error: " in text or ": fatal error: " in text) and (match := _ERROR.match(text)):
+            self._complain(number, f"{match[1]}:{match[2]}", match[3])
 
     def _begin(self, number: int, text: str) -> None:
-        found = _HEADER.fullmatch(text)
+        match = _HEADER.fullmatch(text)
         self._current = None
-        if found and len(self._reported) < MOST:
-            self._current = self._reported[found[1]] = Finding(what=found[1], line=number)
+        if match and len(self._reported) < MOST:
+            self._current = self._reported[match[1]] = Failure(what=match[1], line=number)
 
     def _detail(self, text: str) -> bool:
-        finding = self._current
-        assert finding is not None
+        failure = self._current
+        assert failure is not None
         if text.startswith("E  "):
             said = text[1:].strip()
-            finding.message = finding.message or said[:WIDTH]
+            failure.message = failure.message or said[:WIDTH]
             if through := re.match(r"\+ +where .{1,300}? = ([\w.]{1,100})\(", said):
-                finding.through = finding.through or through[1]
+                failure.through = failure.through or through[1]
             return True
-        if found := _PLACE.match(text):
-            finding.place = f"{found[1]}:{found[2]}"
+        if match := _PLACE.match(text):
+            failure.place = f"{match[1]}:{match[2]}"
             return True
         return False
 
     def _sum_up(self, number: int, text: str) -> None:
-        found = _SUMMARY.fullmatch(text)
-        if not found or len(self.tests) >= MOST:
+        match = _SUMMARY.fullmatch(text)
+        if not match or len(self.tests) >= MOST:
             return
-        name = f"{found[1]}::{found[2]}" if found[2] else found[1]
-        reported = self._reported.get((found[2] or found[1]).replace("::", "."))
-        finding = reported or Finding(what=name, line=number)
-        finding.what, finding.message = name, finding.message or (found[3] or "")[:WIDTH]
-        self.tests[name] = finding
+        name = f"{match[1]}::{match[2]}" if match[2] else match[1]
+        reported = self._reported.get((match[2] or match[1]).replace("::", "."))
+        failure = reported or Failure(what=name, line=number)
+        failure.what, failure.message = name, failure.message or (match[3] or "")[:WIDTH]
+        self.tests[name] = failure
 
     def _count(self, text: str) -> None:
         self._current = None
@@ -123,8 +139,8 @@ class Reader:
             self.totals["failed" if what.startswith("error") else what] += int(count)
 
     def _trace(self, number: int, text: str) -> None:
-        if found := _FRAME.match(text):
-            self._frame = self._frame[0] if self._frame else number, f"{found[1]}:{found[2]}"
+        if match := _FRAME.match(text):
+            self._frame = self._frame[0] if self._frame else number, f"{match[1]}:{match[2]}"
         elif self._frame is None:
             self._frame = number, ""
         elif text and not text.startswith(" "):
@@ -137,15 +153,15 @@ class Reader:
         key = place, message[:WIDTH]
         if key in self.errors or len(self.errors) < MOST:
             self.times[key] += 1
-            self.errors.setdefault(key, Finding(what=place or "error", line=number, place=place, message=message[:WIDTH]))
+            self.errors.setdefault(key, Failure(what=place or "error", line=number, place=place, message=message[:WIDTH]))
 
 
 def triage(reader: Reader, status: str, exit_code: int | None) -> str:
     """Everything that can be said, as paragraphs, lists and ``## headings``; code in backticks, lines of the log as ``#L24``."""
-    findings = [*reader.tests.values(), *reader.errors.values()]
-    parts = [_what(reader, findings, status, exit_code)]
-    if findings:
-        parts += [_where(findings, reader), "## Likely cause\n\n" + likely_cause(findings)]
+    failures = [*reader.tests.values(), *reader.errors.values()]
+    parts = [_what(reader, failures, status, exit_code)]
+    if failures:
+        parts += [_where(failures, reader), "## Likely cause\n\n" + _likely_cause(failures)]
     if reader.missing:
         parts.append(f"{reader.missing:,} lines of the log are no longer kept; they may have said more.")
     return "\n\n".join(parts) + "\n"
@@ -153,48 +169,71 @@ def triage(reader: Reader, status: str, exit_code: int | None) -> str:
 
 def tokens(text: str) -> Iterator[str]:
     """The text word by word, each with the white space before it."""
-    return (found[0] for found in re.finditer(r"\s*\S+|\s+", text))
+    return (match[0] for match in re.finditer(r"\s*\S+|\s+", text))
 
 
-def _what(reader: Reader, findings: list[Finding], status: str, exit_code: int | None) -> str:
-    if not findings:
-        return "## What failed\n\n" + _no_findings(reader, status, exit_code)
+def _what(reader: Reader, failures: list[Failure], status: str, exit_code: int | None) -> str:
+    if not failures:
+        return "## What failed\n\n" + _no_failures(reader, status, exit_code)
     failed, all_tests = reader.totals["failed"] or len(reader.tests), sum(reader.totals.values())
     lines = []
     if reader.tests:
         lines.append(f"{failed} of {all_tests or 'the'} tests failed:\n")
-    for finding in findings[:SHOWN]:
-        times = reader.times[finding.place, finding.message]
+    for failure in failures[:SHOWN]:
+        times = reader.times[failure.place, failure.message]
         often = f", {times} times" if times > 1 else ""
-        said = f": `{finding.message}`" if finding.message else ""
-        lines.append(f"- `{finding.what}`{often}, #L{finding.line}{said}")
-    if len(findings) > SHOWN:
-        lines.append(f"- and {len(findings) - SHOWN} more")
+        said = f": `{failure.message}`" if failure.message else ""
+        lines.append(f"- `{failure.what}`{often}, #L{failure.line}{said}")
+    if len(failures) > SHOWN:
+        lines.append(f"- and {len(failures) - SHOWN} more")
     return "## What failed\n\n" + "\n".join(lines)
 
 
-def _where(findings: list[Finding], reader: Reader) -> str:
+def _where(failures: list[Failure], reader: Reader) -> str:
     places: Counter[str] = Counter()
-    for finding in findings:
-        if finding.place:
-            places[finding.place] += max(1, reader.times[finding.place, finding.message])
+    for failure in failures:
+        if failure.place:
+            places[failure.place] += max(1, reader.times[failure.place, failure.message])
     lines = [f"- `{place}`, {'once' if count == 1 else f'{count} times'}" for place, count in places.most_common(SHOWN)]
     return "## Where\n\n" + ("\n".join(lines) or "The log names no place.")
 
 
-def _no_findings(reader: Reader, status: str, exit_code: int | None) -> str:
+def _no_failures(reader: Reader, status: str, exit_code: int | None) -> str:
     if status == "passed":
         passed = reader.totals["passed"]
         return f"Nothing. {passed:,} tests passed." if passed else "Nothing: the build passed."
-    told = {
+    reasons = {
         "cancelled": "Somebody cancelled the build before it was over.",
         "lost": "The process that ran the build was killed. How far it came, nobody recorded.",
     }
-    if status in told:
-        return told[status]
+    if status in reasons:
+        return reasons[status]
     if exit_code is not None and exit_code < 0:
         memory = " That is what happens where memory runs out." if exit_code == -9 else ""
         return f"Signal {-exit_code} ended the build, and the log names no error.{memory}"
     if exit_code == 127:
         return "The program does not exist: the recipe names one that is not installed."
     return f"The build ended with exit code {exit_code}, and the log names no error that I know. Its last lines may."
+
+
+def _likely_cause(failures: Sequence[Failure]) -> str:
+    """A sentence for each kind of cause, the one that explains most failures first."""
+    causes = Counter(_cause(failure) for failure in failures)
+    if len(failures) == 1:
+        return f"- {next(iter(causes))}"
+    return "\n".join(f"- {cause} It explains {count} of {len(failures)} failures." for cause, count in causes.most_common(5))
+
+
+def _cause(failure: Failure) -> str:
+    at = f" Look at `{failure.place}` first." if failure.place else ""
+    through = f"`{failure.through}()`" if failure.through else "the code"
+    if compared := _COMPARED.search(failure.message):
+        result, expected = float(compared[1]), float(compared[2])
+        if result != expected and abs(result - expected) <= CLOSE * max(abs(result), abs(expected)):
+            return f"A result that is nearly right, as a missing or a different rounding makes it; {through} gave it.{at}"
+        if result != expected:
+            return f"A wrong result from {through}.{at}"
+    for pattern, cause in _RULES.items():
+        if match := re.search(pattern, failure.message):
+            return cause.format(*(group.strip("'\"") for group in match.groups())) + at
+    return f"A check that does not hold.{at}" if "assert" in failure.message.lower() else f"An error that nothing handles.{at}"

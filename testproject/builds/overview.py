@@ -27,12 +27,12 @@ def tell(build: Build) -> None:
 
     ``build`` has its row, ``counts`` the counts; ``notice`` says that it has ended.
     """
-    told = [("build", row(build))]
+    events = [("build", row(build))]
     if not build.fraction and not build.step:  # a change of its status
-        told.append(("counts", counts()))
+        events.append(("counts", counts()))
     if build.is_over:
-        told.append(("notice", _notice(told[0][1])))
-    TOPIC.publish_many([Event(json.dumps(data), event=name) for name, data in told])
+        events.append(("notice", _notice(events[0][1])))
+    TOPIC.publish_many([Event(json.dumps(data), event=name) for name, data in events])
 
 
 def tell_gone(build_id: int) -> None:
@@ -55,8 +55,8 @@ def elsewhere() -> list[str]:
 
 def counts() -> dict[str, int]:
     """How many builds there are of each status."""
-    found = dict(Build.objects.order_by().values_list("status").annotate(Count("pk")))
-    return {status: found.get(status, 0) for status in Build.Status.values}
+    numbers = dict(Build.objects.order_by().values_list("status").annotate(Count("pk")))
+    return {status: numbers.get(status, 0) for status in Build.Status.values}
 
 
 def row(build: Build) -> dict[str, Any]:

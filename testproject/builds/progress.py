@@ -35,22 +35,16 @@ class Meter:
         before = self.progress
         for line in lines:
             if line.startswith("==> "):
-                self._begin(line)
+                step = _STEP.fullmatch(line)
+                if step and int(step[1]) <= int(step[2]):
+                    self._step, self._steps = int(step[1]), int(step[2])
+                    self._name = f"{self._step}/{self._steps} {step[3]}"
+                    self._set(0)
             elif line.endswith("%]"):
-                self._advance(line)
+                percent = _PERCENT.search(line)
+                if percent and int(percent[1]) <= 100:
+                    self._set(int(percent[1]))
         return self.progress != before
-
-    def _begin(self, line: str) -> None:
-        found = _STEP.fullmatch(line)
-        if found and int(found[1]) <= int(found[2]):
-            self._step, self._steps = int(found[1]), int(found[2])
-            self._name = f"{self._step}/{self._steps} {found[3]}"
-            self._set(0)
-
-    def _advance(self, line: str) -> None:
-        found = _PERCENT.search(line)
-        if found and int(found[1]) <= 100:
-            self._set(int(found[1]))
 
     def _set(self, percent: int) -> None:
         done = (self._step - 1 + percent / 100) / self._steps

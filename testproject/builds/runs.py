@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +21,7 @@ from django.utils import timezone
 from . import locks, overview
 from .log import exit_of, topic_of
 from .models import Build
-from .recipes import Recipe, all_recipes
+from .recipes import all_recipes
 
 MANAGE = settings.BASE_DIR / "manage.py"
 USUAL_OF = 5
@@ -30,84 +29,66 @@ USUAL_OF = 5
 _children: list[subprocess.Popen[bytes]] = []
 
 
-class TooManyBuilds(Exception):
-    """As many builds wait as may."""
+class CannotStart(Exception):
+    """As many builds wait as may, or there is no such recipe; nothing was recorded."""
 
 
-def start(recipe: Recipe, user: Any = None) -> Build:
-    """Start a build of ``recipe``, or let it wait; return when it is recorded.
+def start(recipe: str, user: Any = None, *, label: str = "") -> Build:
+    """Start a build of the recipe with this name, or let it wait; return when it is recorded.
 
     Raises:
-        TooManyBuilds: ``settings.BUILDS_WAITING`` wait; nothing was recorded.
+        CannotStart: ``settings.BUILDS_WAITING`` wait, or the settings have no such recipe (no more, if it was ``label``).
     """
+    if recipe not in all_recipes():
+        raise CannotStart(f"There is no recipe for {label or recipe!r}.")
     recover()
     with _turn():
         waiting = Build.objects.filter(status=Build.Status.QUEUED).count()
         if waiting >= settings.BUILDS_WAITING:
-            raise TooManyBuilds(f"{waiting} builds are waiting. Start this one when some of them are over.")
-        build = Build.objects.create(recipe=recipe.name, started_by_id=getattr(user, "pk", None), usual=_usual(recipe.name))
+            raise CannotStart(f"{waiting} builds are waiting. Start this one when some of them are over.")
+        build = Build.objects.create(recipe=recipe, started_by_id=getattr(user, "pk", None), usual=_usual(recipe))
         overview.tell(build)
-    go_on()
+    _go_on()
     return build
 
 
-def again(build: Build, user: Any = None) -> Build:
-    """Start another build of the same recipe.
-
-    Raises:
-        TooManyBuilds: See ``start``.
-        LookupError: The settings no longer have its recipe, or it had none.
-    """
-    recipe = all_recipes().get(build.recipe)
-    if recipe is None:
-        raise LookupError(f"There is no recipe for {build.label!r}.")
-    return start(recipe, user)
-
-
-def begin(recipe: Recipe | None, command: list[str]) -> tuple[Build, int]:
-    """Record a build that this process runs at once; return it with its lock."""
+def begin(recipe: str, command: list[str]) -> Build:
+    """Record a build that this process runs at once: of a recipe, or of a command."""
     with _turn():
-        name = recipe.name if recipe else ""
-        build = Build.objects.create(recipe=name, command=command, usual=_usual(name) if recipe else None)
-        return build, _enter(build)
+        build = Build.objects.create(recipe=recipe, command=command, usual=_usual(recipe) if recipe else None)
+        _enter(build)
+    return build
 
 
 def cancel(build_id: int, user: Any = None) -> bool:
-    """End a build that waits or runs; ``False`` where it does neither. What it printed stays."""
-    by = getattr(user, "pk", None)
+    """End a build that waits, or ask the process that runs it to; ``False`` where it is over. What it printed stays."""
     with _turn():
         build = Build.objects.filter(pk=build_id).first()
         if build is None or build.is_over:
             return False
-        build.cancelling, build.cancelled_by_id = True, by
+        build.cancelling, build.cancelled_by_id = True, getattr(user, "pk", None)
         if build.status == Build.Status.QUEUED:
-            end(build, Build.Status.CANCELLED, ended_at=timezone.now())
+            _end(build, Build.Status.CANCELLED, ended_at=timezone.now())
         else:
             build.save(update_fields=["cancelling", "cancelled_by"])
-    if not build.is_over and (process := locks.holder(build_id)):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
-    go_on()
     return True
 
 
-def recover() -> None:
+def recover(ended: int = 0) -> None:
     """Record the end of builds that are over, and start what waits for their places.
 
-    A build is over when ``sse_run`` has published its command's exit, or when its process is gone.
+    A build is over when ``sse_run`` has published its command's exit, when its process is gone, or says so by ``ended``.
     """
+
+    def is_over(build: Build) -> bool:
+        return build.pk == ended or not locks.is_held(build.pk) or exit_of(build.pk) is not None
+
     running = Build.objects.filter(status=Build.Status.RUNNING)
-    if not (over := [build.pk for build in running if _is_over(build)]):
-        return
-    with _turn():
-        for build in Build.objects.filter(pk__in=over, status=Build.Status.RUNNING):
-            if _is_over(build):
+    if any(map(is_over, running)):
+        with _turn():
+            for build in filter(is_over, running.all()):  # asked again: another process may have been first
                 _record_end(build)
-    go_on()
-
-
-def _is_over(build: Build) -> bool:
-    return locks.holder(build.pk) is None or exit_of(build.pk) is not None
+        _go_on()
 
 
 def _record_end(build: Build) -> None:
@@ -120,8 +101,9 @@ def _record_end(build: Build) -> None:
         status = Build.Status.FAILED if command.code else Build.Status.PASSED
     ended_at = None if status == Build.Status.LOST else timezone.now()  # when it was lost, nobody knows
     lines = command.lines if command else topic_of(build.pk).state().top
-    end(build, status, exit_code=command.code if command else None, lines=lines, ended_at=ended_at)
+    _end(build, status, exit_code=command.code if command else None, lines=lines, ended_at=ended_at)
     shutil.rmtree(folder_of(build.pk), ignore_errors=True)
+    locks.file_of(build.pk).unlink(missing_ok=True)
 
 
 def folder_of(build_id: int) -> Path:
@@ -135,15 +117,13 @@ def stop_all(seconds: float) -> None:
     for pk in [*going.values_list("pk", flat=True)]:
         cancel(pk)
     deadline = time.monotonic() + seconds
-    running = [*Build.objects.filter(status=Build.Status.RUNNING).values_list("pk", flat=True)]
-    while (left := [pk for pk in running if locks.holder(pk) is not None]) and time.monotonic() < deadline:
+    while any(child.poll() is None for child in _children) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for process in {*filter(None, map(locks.holder, left)), *(child.pid for child in _children if child.poll() is None)}:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    for child in _children:
+        child.kill()
 
 
-def end(build: Build, status: Build.Status, **values: Any) -> None:
+def _end(build: Build, status: Build.Status, **values: Any) -> None:
     """Record a build's end, tell everybody, and close its log: all of that or nothing."""
     with transaction.atomic():
         for name, value in {"status": status, "fraction": None, "step": "", **values}.items():
@@ -153,15 +133,13 @@ def end(build: Build, status: Build.Status, **values: Any) -> None:
         topic_of(build.pk).close(str(status))
 
 
-def go_on() -> None:
+def _go_on() -> None:
     """Start what waits, as long as there is room."""
     while (claimed := _claim()) is not None:
-        build, lock = claimed
-        _children[:] = [child for child in _children if child.poll() is None]
-        command = [sys.executable, str(MANAGE), "run_build", "--claimed", str(build.pk), "--lock", str(lock)]
+        build_id, lock = claimed
         try:
             child = subprocess.Popen(
-                command,
+                [sys.executable, str(MANAGE), "run_build", "--quiet", "--claimed", str(build_id)],
                 cwd="/",
                 env={**os.environ, "TESTPROJECT_STATE": str(settings.STATE)},
                 stdin=subprocess.DEVNULL,
@@ -171,15 +149,15 @@ def go_on() -> None:
             )
         finally:
             os.close(lock)
-        _children.append(child)
+        _children[:] = [child, *(other for other in _children if other.poll() is None)]
 
 
-def _claim() -> tuple[Build, int] | None:
+def _claim() -> tuple[int, int] | None:
     with _turn():
         if Build.objects.filter(status=Build.Status.RUNNING).count() >= settings.BUILDS_AT_ONCE:
             return None
         build = Build.objects.filter(status=Build.Status.QUEUED).order_by("pk").first()
-        return (build, _enter(build)) if build else None
+        return (build.pk, _enter(build)) if build else None
 
 
 def _enter(build: Build) -> int:

@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_not_required
+from django.db import DatabaseError, connection
 from django.http import HttpResponseBase
 
 from django_agent_sse import Context, Router, Stream, atopic_cursor
 
-from . import runs
+from . import overview, runs
 from .access import end_with_session, session_or_key
 from .log import LINES, PREFIX, topic_of
 from .models import Build
-from .overview import TOPIC, snapshot
-from .status_poller import poller
 
+logger = logging.getLogger(__name__)
 router = Router()
+
+POLL_INTERVAL = 0.5
+"""Seconds. Lines are not polled: they are in a topic, whose followers are notified."""
 
 
 @router.sse("overview/", guards=[session_or_key], name="overview")
 @login_not_required  # a key will do
-async def overview(c: Context, stream: Stream) -> None:
+async def overview_stream(c: Context, stream: Stream) -> None:
     """What goes on with all builds: ``builds`` has the counts and the newest rows, then comes what changes; and which logs others
     write, as ``elsewhere``.
 
     Who comes back gets everything anew, and then also the notices it has missed.
     """
     end_with_session(c, stream)
-    cursor = await atopic_cursor(TOPIC.name)
-    await stream.write_sse(event="builds", data=await sync_to_async(snapshot)())
-    telling = asyncio.create_task(_tell_elsewhere(stream))
-    try:
-        await stream.follow(TOPIC.name, after=cursor)
-    finally:
-        telling.cancel()
+    cursor = await atopic_cursor(overview.TOPIC.name)
+    await stream.write_sse(event="builds", data=await sync_to_async(overview.snapshot)())
+    with _beside(_tell_elsewhere(stream)):
+        await stream.follow(overview.TOPIC.name, after=cursor)
 
 
 @router.sse("builds/<int:build_id>/logs/", guards=[session_or_key], name="build-logs")
@@ -58,15 +62,10 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
         kept = await topic.astate()
         if kept.floor and c.last_event_id is None:
             await stream.write_sse(event="missing", data={"first": 1, "last": kept.floor})
-        telling = asyncio.create_task(_tell(build_id, stream)) if not build.is_over else None
-        try:
-            if kept.exists or telling:  # else its log was deleted
+        with nullcontext() if build.is_over else _beside(_tell(build_id, stream)):
+            if kept.exists or not build.is_over:  # else its log was deleted
                 await stream.follow(topic.name, filter=lambda event: event.event in LINES)
-        finally:
-            if telling:
-                telling.cancel()
-        if telling:
-            await sync_to_async(runs.recover)()
+        await sync_to_async(runs.recover)()
         await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
 
     return handler
@@ -88,19 +87,29 @@ router.log("builds/<int:build_id>/logs/", log_topic, guards=[session_or_key], na
 router.log("logs/<str:name>/", other_topic, guards=[session_or_key], name="other-log")
 
 
+@contextmanager
+def _beside(work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Do this too meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 async def _tell_elsewhere(stream: Stream) -> None:
     written: list[str] | None = None
-    async for status in poller.statuses():
-        if status.elsewhere != written:
-            written = status.elsewhere
+    async for _, elsewhere in _polled():
+        if elsewhere != written:
+            written = elsewhere
             await stream.write_sse(event="elsewhere", data=written)
 
 
 async def _tell(build_id: int, stream: Stream) -> None:
     """Whether it waits, and how far it is, beside its lines: of this only the latest counts, so it is in no log."""
     waited, written = False, (None, "")
-    async for status in poller.statuses():
-        build = status.builds.get(build_id)
+    async for builds, _ in _polled():
+        build = builds.get(build_id)
         if build is None:  # it is newer than the poll, or over
             continue
         if waited != (build.status == Build.Status.QUEUED):
@@ -109,6 +118,36 @@ async def _tell(build_id: int, stream: Stream) -> None:
         if build.status == Build.Status.RUNNING and (build.fraction, build.step) != written:
             written = (build.fraction, build.step)
             await stream.write_sse(event="progress", data={"fraction": build.fraction, "step": build.step or None})
+
+
+Polled = tuple[dict[int, Build], list[str]]
+"""The builds that wait or run, by id; and see ``overview.elsewhere``: what the database has and no topic says."""
+_polling = threading.Lock()
+_polled_at = 0.0
+_latest: Polled = {}, []
+
+
+async def _polled() -> AsyncIterator[Polled]:
+    """What there is now, and again after each interval: one poll for all streams of this process, while there are any."""
+    while True:
+        yield await sync_to_async(_poll, thread_sensitive=False)()
+        await asyncio.sleep(POLL_INTERVAL)
+
+
+def _poll() -> Polled:
+    global _polled_at, _latest
+    with _polling:
+        if time.monotonic() - _polled_at >= POLL_INTERVAL / 2:
+            try:
+                runs.recover()
+                going = Build.objects.filter(status__in=[Build.Status.QUEUED, Build.Status.RUNNING])
+                _latest = {build.pk: build for build in going}, overview.elsewhere()
+            except DatabaseError as error:
+                logger.warning("the builds cannot be read now: %s", error)
+            finally:
+                connection.close()  # this thread belongs to no request: nobody else would close it
+            _polled_at = time.monotonic()
+        return _latest
 
 
 def _end(build: Build) -> dict[str, Any]:

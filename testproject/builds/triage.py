@@ -19,7 +19,7 @@ from django_agent_sse import Context, Router, Stream
 from . import runs
 from .access import VIEW, end_with_session, session_or_key
 from .agent import Reader, tokens, triage
-from .log import lines_of, topic_of
+from .log import lines_of
 from .models import Build
 
 NAMESPACE = "triage"
@@ -60,7 +60,7 @@ async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitab
         if kept.exists:
             await stream.write_sse(event="token", data=kept.data)
         else:
-            text = triage(await _read(build), status, build.exit_code)
+            text = triage(await sync_to_async(_read)(build), status, build.exit_code)
             await stream.pipe(_spoken(text), event="token")
             await c.kv.set(NAMESPACE, str(build_id), text)
         await stream.write_sse(event="complete", data={"kept": kept.exists})
@@ -68,12 +68,12 @@ async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitab
     return handler
 
 
-async def _read(build: Build) -> Reader:
-    reader, read = Reader(), 0
-    async for number, text in lines_of(topic_of(build.pk).name):
+def _read(build: Build) -> Reader:
+    reader = Reader()
+    reader.missing = build.lines
+    for number, text in lines_of(build.pk):
         reader.feed(number, text)
-        read += 1
-    reader.missing = build.lines - read
+        reader.missing -= 1
     return reader
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
@@ -19,7 +16,7 @@ from .access import VIEW
 from .log import PREFIX, topic_of
 from .models import Build
 from .recipes import all_recipes, grouped
-from .runs import TooManyBuilds
+from .runs import CannotStart
 
 may_view = permission_required(VIEW, raise_exception=True)
 may_start = permission_required("builds.add_build", raise_exception=True)
@@ -52,26 +49,25 @@ def build_page(request: HttpRequest, build_id: int) -> HttpResponse:
 
 def _actions(request: HttpRequest, build: Build) -> list[dict[str, object]]:
     """The buttons beside the log, for those who may."""
-    actions: list[dict[str, object]] = []
-    if request.user.has_perm("builds.change_build"):
-        actions.append(
-            {"label": "Cancel", "url": reverse("cancel-build", args=[build.pk]), "when": "new running", "hidden": build.is_over}
-        )
-    if request.user.has_perm("builds.add_build"):
-        actions.append(
-            {"label": "Run again", "url": reverse("again-build", args=[build.pk]), "when": "ended", "hidden": not build.is_over}
-        )
-    return actions
+
+    def button(label: str, name: str, when: str, hidden: bool) -> dict[str, object]:
+        return {"label": label, "url": reverse(name, args=[build.pk]), "when": when, "hidden": hidden}
+
+    may = {name: request.user.has_perm(f"builds.{name}_build") for name in ("add", "change")}
+    return [
+        *([button("Cancel", "cancel-build", "new running", build.is_over)] if may["change"] else []),
+        *([button("Run again", "again-build", "ended", not build.is_over)] if may["add"] else []),
+    ]
 
 
 @require_POST
 @may_start
 async def start(request: HttpRequest) -> HttpResponse:
     """Start the recipe that the form names, and go to its page."""
-    recipe = all_recipes().get(request.POST.get("recipe", ""))
-    if recipe is None:
+    recipe = request.POST.get("recipe", "")
+    if recipe not in all_recipes():
         return HttpResponseBadRequest("There is no such recipe.")
-    return await _started(request, runs.start, recipe, await request.auser())
+    return await _started(request, recipe)
 
 
 @require_POST
@@ -88,7 +84,8 @@ async def cancel(request: HttpRequest, build_id: int) -> HttpResponse:
 @may_start
 async def again(request: HttpRequest, build_id: int) -> HttpResponse:
     """Start the recipe of a build once more, and go to the new build's page."""
-    return await _started(request, runs.again, await _build(build_id), await request.auser())
+    build = await _build(build_id)
+    return await _started(request, build.recipe, label=build.label)
 
 
 @never_cache
@@ -100,10 +97,10 @@ def other_log(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "builds/other.html", context)
 
 
-async def _started(request: HttpRequest, start: Callable[..., Build], *arguments: Any) -> HttpResponse:
+async def _started(request: HttpRequest, recipe: str, label: str = "") -> HttpResponse:
     try:
-        return redirect(await sync_to_async(start)(*arguments))
-    except (TooManyBuilds, LookupError) as error:
+        return redirect(await sync_to_async(runs.start)(recipe, await request.auser(), label=label))
+    except CannotStart as error:
         messages.error(request, str(error))
         return redirect("index")
 

@@ -54,14 +54,14 @@ def nonsense() -> int:
     return 0
 
 
-def stubborn() -> int:
+def deaf() -> int:
     """Ignores SIGTERM, and so does its child: only SIGKILL ends them."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     subprocess.run([sys.executable, "-c", IGNORANT], check=True)
     return 0
 
 
-CASES = {case.__name__: case for case in (colours, quiet, wide, nonsense, stubborn)}
+CASES = {case.__name__: case for case in (colours, quiet, wide, nonsense, deaf)}
 
 if __name__ == "__main__":
     sys.exit(CASES[sys.argv[1]]())

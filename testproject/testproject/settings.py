@@ -108,7 +108,6 @@ BUILDS_WAITING = 20
 
 # What a visitor can start, by name. No shell, and nothing of a request gets into an argument.
 # "{workdir}" stands for a fresh folder that goes when the build is over.
-HARD = str(BASE_DIR / "scripts" / "hard.py")
 TEST_PACKAGES = ["pytest", "pytest_django", "pytest_asyncio", "hypothesis", "httpx", "httpx_sse"]
 RECIPES = {
     "pipeline": {
@@ -145,39 +144,21 @@ RECIPES = {
         "cwd": BASE_DIR / "scripts" / "shop",
         "needs": ["pytest"],
     },
-    "colours": {
-        "label": "100,000 lines in colours",
-        "description": "As fast as they can be read, a hundredth of them on stderr.",
-        "argv": [sys.executable, HARD, "colours"],
+}
+HARD_CASES = {
+    "colours": ("100,000 lines in colours", "As fast as they can be read, a hundredth of them on stderr."),
+    "quiet": ("A minute of silence", "Prints a line, nothing for a minute, and another line."),
+    "wide": ("A line of 1 MiB", "Shown in two pieces, none of it lost."),
+    "nonsense": ("No text at all", "Bytes that are no UTF-8, control characters, no last line end."),
+    "deaf": ("Ignores SIGTERM", "With a child that does so too; cancel it, and both are gone two seconds later."),
+}
+RECIPES |= {
+    name: {
+        "label": label,
+        "description": description,
+        "argv": [sys.executable, str(BASE_DIR / "scripts" / "hard.py"), name],
         "cwd": REPOSITORY,
         "group": "Hard cases",
-    },
-    "quiet": {
-        "label": "A minute of silence",
-        "description": "Prints a line, nothing for a minute, and another line.",
-        "argv": [sys.executable, HARD, "quiet"],
-        "cwd": REPOSITORY,
-        "group": "Hard cases",
-    },
-    "wide": {
-        "label": "A line of 1 MiB",
-        "description": "Shown in two pieces, none of it lost.",
-        "argv": [sys.executable, HARD, "wide"],
-        "cwd": REPOSITORY,
-        "group": "Hard cases",
-    },
-    "nonsense": {
-        "label": "No text at all",
-        "description": "Bytes that are no UTF-8, control characters, no last line end.",
-        "argv": [sys.executable, HARD, "nonsense"],
-        "cwd": REPOSITORY,
-        "group": "Hard cases",
-    },
-    "deaf": {
-        "label": "Ignores SIGTERM",
-        "description": "With a child that does so too; cancel it, and both are gone two seconds later.",
-        "argv": [sys.executable, HARD, "stubborn"],
-        "cwd": REPOSITORY,
-        "group": "Hard cases",
-    },
+    }
+    for name, (label, description) in HARD_CASES.items()
 }

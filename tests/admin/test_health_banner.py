@@ -19,16 +19,15 @@ from django_agent_sse.contrib.monitor.cluster import ClusterSnapshot, ProcessSta
 from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.notify.poll import LATE, Poll
-from django_agent_sse.runtime.failure_log import FailureLog
-from django_agent_sse.streams.identity import Process
-from django_agent_sse.streams.snapshot import Snapshot
+from django_agent_sse.runtime.backoff import FailureLog
+from django_agent_sse.streams.snapshot import Process, Snapshot
 from tests.live.servers import poll
 from tests.valkeys import valkey
 
 MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
 DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
 REDIS = "django_agent_sse.eventlog.redis.RedisEventLog"
-PATIENCE = 20.0
+PATIENCE = 60.0
 SECRET = "password=planted-secret"
 
 
@@ -47,7 +46,7 @@ def picture(*processes: ProcessStatus, local: bool = False) -> ClusterSnapshot:
 
 
 def said(request: HttpRequest, shown: ClusterSnapshot) -> dict[str, health.HealthNotice]:
-    return {one.key.partition("-")[0]: one for one in health.findings(request, shown)}
+    return {one.key.partition("-")[0]: one for one in health.notices(request, shown)}
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +74,7 @@ def test_a_memory_log_with_one_process_and_with_several(siblings: int, level: st
 
 
 @pytest.mark.parametrize("heartbeat", [None, 0, 75])
-def test_a_heartbeat_that_is_rarer_than_a_proxys_patience(heartbeat: float | None) -> None:
+def test_a_heartbeat_that_is_less_frequent_than_proxies_need(heartbeat: float | None) -> None:
     with override_settings(AGENT_SSE={**DATABASE, "HEARTBEAT": heartbeat}):
         assert "60 s" in said(asgi_request(), picture())["heartbeat"].hint
 
@@ -158,5 +157,5 @@ def test_under_wsgi_the_page_is_a_snapshot_that_says_so() -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
     html = client.get("/admin/agent_sse_monitor/livestreams/").content.decode()
-    assert "no stream can be" in html
+    assert "cannot serve streams" in html
     assert "Open streams" in html

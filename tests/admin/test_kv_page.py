@@ -113,7 +113,7 @@ def test_more_than_fits_is_said(client: Client, kv: KV) -> None:
     put(kv, "many", **{f"key{number:04}": number for number in range(LISTED + 1)})
     page = ask(client, cache=kv.alias, ns="many")
     assert page.count("key=key") == LISTED
-    assert f"These are {LISTED} of more" in page
+    assert f"Only {LISTED} are shown: search" in page
 
 
 def test_only_those_with_the_permission_see_it() -> None:

@@ -162,11 +162,11 @@ GIVEN = {
 @pytest.mark.parametrize("verb", GIVEN)
 def test_each_verb_has_a_permission_of_its_own_and_a_line_in_the_log(verb: str) -> None:
     others = person(*(f"{other}_logtopic" for other in GIVEN if other != verb), "view_payloads", name="others")
-    assert f'data-verb="{verb}"' not in page(others, "builds.1/change/")
+    assert f'data-action="{verb}"' not in page(others, "builds.1/change/")
     post(others, "builds.1", verb, 403, **GIVEN[verb], confirmed="1")
     assert event_log().state("builds.1").top == 2
     client = person(f"{verb}_logtopic")
-    assert f'data-verb="{verb}"' in page(client, "builds.1/change/")
+    assert f'data-action="{verb}"' in page(client, "builds.1/change/")
     if verb != "publish":
         assert "confirmed" in post(client, "builds.1", verb, 200, **GIVEN[verb]), "asked once more"
         assert LogEntry.objects.count() == 0
@@ -211,7 +211,7 @@ def test_what_cannot_be_is_said_on_the_page(verb: str, given: dict[str, str], to
 def test_a_closed_topic_takes_no_event_and_a_repeated_click_does_no_harm() -> None:
     client = person("publish_logtopic", "close_logtopic", "delete_logtopic")
     html = page(client, "builds.2/change/")
-    assert re.findall('data-verb="([a-z]+)"', html) == ["delete"]
+    assert re.findall('data-action="([a-z]+)"', html) == ["delete"]
     post(client, "builds.2", "publish", text="x")
     assert "Nothing was done" in page(client)
     assert event_log().state("builds.2").top == 1
@@ -271,14 +271,14 @@ def test_readers_that_are_not_known_are_a_dash_and_why_is_said(monkeypatch: pyte
     monkeypatch.setattr(inspector, "open_streams", lambda: followers)
     html = page(client)
     assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("2", "0")
-    assert "a dash stands" not in html
+    assert "a dash means" not in html
     followers += [Follower(*[f"a.{number}" for number in range(inspector.TOPICS)])] * 3
     html = page(client)
     assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("–", "–"), "others are read more: 200 of them"
     assert f"its {inspector.TOPICS} most read topics" in html
     html = page(client, q="builds.")
     assert (readers_of(html, "builds.1"), readers_of(html, "builds.2")) == ("2", "0")
-    assert "a dash stands" not in html
+    assert "a dash means" not in html
 
 
 def test_what_one_process_left_out_is_not_known_of_all() -> None:

@@ -15,7 +15,6 @@ from tests.wire.test_decoder import TABLE
 
 STATIC = Path(__file__).resolve().parents[2] / "django_agent_sse/static/django_agent_sse"
 UNITS = sorted(path.name for path in SOURCE.glob("*.test.mjs"))
-MEASURE = ("linear.test.mjs", "client.test.mjs")
 SHIPPED = sorted(STATIC.glob("*.js"))
 RANDOM = 300
 FIELDS = ["data", "event", "id", "retry", ":", ": ", "data: ", "data:x\n", "id: 7\n", "retry: 30\n", "event: e\n"]
@@ -47,7 +46,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("unit", [pytest.param(unit, marks=pytest.mark.alone) if unit in MEASURE else unit for unit in UNITS])
+@pytest.mark.parametrize("unit", UNITS)
 def test_units(node: Node, cases: Path, unit: str) -> None:
     node.run("--test", unit, environment={"CASES": str(cases), "STATIC": str(STATIC)})
 

@@ -24,6 +24,7 @@ from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.runtime import pools
 from django_agent_sse.runtime.backoff import Backoff
 from django_agent_sse.runtime.pools import give_connections_back
+from tests.timing import bound
 
 NAME = "logs.app"
 
@@ -97,7 +98,6 @@ def test_what_publishing_itself_logs_is_never_published(log: EventLog, handler: 
     assert handler.filter(logging.LogRecord(f"my_{name}", logging.ERROR, "", 0, "x", None, None))
 
 
-@pytest.mark.alone
 def test_what_waits_is_bounded_and_the_dropped_are_counted(
     log: EventLog, logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +112,7 @@ def test_what_waits_is_bounded_and_the_dropped_are_counted(
     began = time.monotonic()
     for number in range(8):
         logger.info("%d", number)
-    assert time.monotonic() - began < 2, "whoever logs does not wait"
+    assert time.monotonic() - began < bound(2.0, 30.0), "whoever logs does not wait, as the store is away for ever"
     monkeypatch.setattr(log, "_append", append)
     handler.flush()
     assert kept(log) == [

@@ -15,9 +15,11 @@ from typing import Any
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponse
 
+from tests.timing import bound
+
 PING = "/ping/"
-WAIT = 0.2
-"""Seconds that another request may take meanwhile."""
+WAIT = bound(0.2, 1.0)
+"""Seconds of processor time that another request may take meanwhile."""
 TRIES = 3
 """What else the interpreter does, as collecting garbage, may hold up a request too, but not each time."""
 PEAK, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.timing import LONG
+
 from .worst import WORST, Build, repeated
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "django_agent_sse"
 CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer", "template"}
-SIZES = (10_000, 100_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000) if LONG else (10_000, 100_000)
 GROWTH = 30
 """Ten times the input may take so many times as long: a busy machine included, and a square, which is a hundred, not."""
 NOISE = 0.001
@@ -55,9 +57,11 @@ def check_growth(call: Callable[[str], object], build: Build, sizes: tuple[int, 
     """Fail where time grows faster than the input; before the largest, which would take for ever."""
     before = seconds(call, build(sizes[0]))
     for size in sizes[1:]:
-        now = seconds(call, build(size))
+        now, most = seconds(call, build(size)), GROWTH * max(before, NOISE)
+        if now >= most:  # unless this machine did much else meanwhile
+            now = min(now, seconds(call, build(size)))
         shown = build(40)
-        assert now < GROWTH * max(before, NOISE), f"{size:,} characters like {shown!r}: {before:.4f} s became {now:.4f} s"
+        assert now < most, f"{size:,} characters like {shown!r}: {before:.4f} s became {now:.4f} s"
         before = now
 
 

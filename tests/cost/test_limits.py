@@ -279,7 +279,7 @@ def test_a_server_that_sends_faster_than_is_printed_is_held() -> None:
         assert before < KERNEL_BYTES
         assert next(batches)
         batches.close()
-        server.join(10)
+        server.join(60)
         assert not server.is_alive()
 
 

@@ -26,18 +26,21 @@ import pytest
 
 from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.wire import MAX_EVENT_BYTES
+from tests import warm
 from tests.live.servers import ROOT, free_port, poll
+from tests.timing import LONG, bound
 
 from .lines import KINDS, line_of
-from .measuring import TRIES, WAIT
+from .measuring import TRIES
 
-pytestmark = pytest.mark.alone
-LONG = "LONG_PROOFS" in os.environ
+pytestmark = pytest.mark.alone if LONG else pytest.mark.slow
+WAIT = bound(0.2, 10.0)
+"""Seconds that another request may take meanwhile."""
 MIB = 2**20
 NAME = len("stdout")
 SIZES = (MIB, MOST_EVENT_BYTES - NAME) if LONG else (MIB,)
 TOO_LARGE = 64_000_000
-GROWTH, NOISE = 30, 0.3
+GROWTH, NOISE = 30, bound(0.3, 3.0)
 COPIES, SPARE = 8, 64_000_000
 """Bytes of memory: so many for each of the line, as JSON or in a stream, and for everything else."""
 LOGS = {
@@ -69,7 +72,7 @@ class LineSite:
 
     def command(self, *words: str, **about: Any) -> None:
         """Run a command of Django's in a process of its own, to its end."""
-        subprocess.run([sys.executable, "-m", "django", *words], cwd=ROOT, env=self.environment, check=True, timeout=120, **about)
+        warm.run([sys.executable, "-m", "django", *words], cwd=ROOT, env=self.environment, check=True, timeout=300, **about)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[LineSite]:
@@ -114,7 +117,7 @@ class LineSite:
 
     def fetch(self, path: str, begun: Callable[[], object] | None = None, cookie: str = "") -> Fetched:
         """Read a whole answer, and call ``begun`` when its head is there."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         connection.request("GET", path, headers={"Accept": "*/*", "Cookie": cookie})
         answer = connection.getresponse()
         if begun is not None:

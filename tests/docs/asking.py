@@ -14,7 +14,7 @@ from django.core.handlers.asgi import ASGIHandler
 
 from django_agent_sse.streams.registry import open_streams
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 Until = Callable[[str], bool]
 

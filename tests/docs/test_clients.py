@@ -30,7 +30,7 @@ from . import pages
 from .blocks import DOCS, blocks_of, commands_of, prints
 
 PAGE = DOCS / "howto" / "clients.rst"
-PATIENCE = 40
+PATIENCE = 120
 STEPS = [("step", "compile"), ("step", "link"), ("step", "test ü")]
 PYTHON = ("clients/with_httpx.py", "clients/with_requests.py", "clients/with_aiohttp.py", "clients/with_launchdarkly.py")
 NODE = ("clients/fetch-event-source.mjs", "clients/eventsource.mjs")
@@ -71,7 +71,7 @@ def ended(site: LogSite, name: str) -> str:
 
 def last_id(address: str) -> dict[str, str]:
     """What a client that has seen the end sends."""
-    lines = httpx.get(address, headers={"Accept": "text/event-stream"}).text
+    lines = httpx.get(address, headers={"Accept": "text/event-stream"}, timeout=120).text
     return {"Last-Event-ID": re.findall(r"^id: (.*)$", lines, re.MULTILINE)[-1]}
 
 

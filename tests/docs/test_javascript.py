@@ -103,6 +103,7 @@ def test_the_code_of_a_page_is_accepted(node: Node, page: Path, tmp_path: Path) 
         "allowJs": True,
         "checkJs": True,
         "noEmit": True,
+        "skipDefaultLibCheck": True,
         "target": "es2022",
         "module": "esnext",
         "moduleResolution": "bundler",

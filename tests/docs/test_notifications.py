@@ -16,7 +16,7 @@ from tests.chromium import launched
 from .blocks import NOTIFICATIONS, blocks_of, commands_in
 from .following import Project, followed
 
-PATIENCE = 30
+PATIENCE = 120
 PEOPLE = """
 from django.contrib.auth.models import User
 for name in ("ann", "bob"):
@@ -140,7 +140,7 @@ def test_what_comes_between_the_query_and_the_following_is_not_lost(project: Not
 
 
 def test_notices_are_for_their_user_alone(project: Notices) -> None:
-    assert httpx.get(f"{project.url}/notices/").status_code == 401
+    assert httpx.get(f"{project.url}/notices/", timeout=120).status_code == 401
     project.notify("ann", "for Ann")
     project.notify("bob", "for Bob")
     with project.client("bob") as bob:

@@ -12,12 +12,12 @@ import pytest
 from .blocks import README, blocks_of
 from .following import Project, followed
 
-PATIENCE = 30
+PATIENCE = 120
 BLOCKS = blocks_of(README)
 ROUTE, SETTINGS = (block for block in BLOCKS if block.file)
 (COMMAND,) = (block for block in BLOCKS if "sse_run" in block.text and block.language == "console")
 (TABLES,) = (block for block in BLOCKS if "migrate" in block.text)
-(SERVING,) = (block for block in BLOCKS if "uvicorn mysite" in block.text)
+(SERVING,) = (block for block in BLOCKS if "runserver" in block.text and block.language == "console")
 SIGN_IN = """
 from django.contrib.auth.models import User
 from django.test import Client
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def test_it_streams_a_command_to_staff_and_a_page_that_is_opened_starts_nothing(project: Project) -> None:
     address = f"{project.server.url}/builds/42/log/"
-    assert httpx.get(address).status_code == 401
+    assert httpx.get(address, timeout=120).status_code == 401
     cookies = {"sessionid": project.shell.manage("shell", "--verbosity", "0", "-c", SIGN_IN).strip()}
     watching, events = threading.Event(), []
 
@@ -60,6 +60,12 @@ def test_it_streams_a_command_to_staff_and_a_page_that_is_opened_starts_nothing(
     lines = [data for event, data in events if event == "stdout"]
     assert sorted(lines) == ["compiling"] * 2 + ["done"] * 2
     assert [event for event, _ in events].count("sse.end") == 2
+
+
+def test_its_steps_leave_no_warning_and_the_admin_where_it_was(project: Project) -> None:
+    for options in ([], ["--database", "default"]):
+        assert project.shell.manage("check", "--fail-level", "WARNING", *options).startswith("System check identified no issues")
+    assert httpx.get(f"{project.server.url}/admin/login/").status_code == 200
 
 
 def test_its_sessions_print_what_it_says(project: Project) -> None:

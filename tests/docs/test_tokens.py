@@ -38,7 +38,7 @@ def test_who_is_not_active_is_refused_by_both_and_who_lacks_the_permission_gets_
     gone, carol = project.shell.manage("shell", "--verbosity", "0", "-c", code).split()
 
     def ask(path: str, credentials: str) -> httpx.Response:
-        return httpx.get(f"{project.server.url}/{path}/", headers={"Authorization": credentials})
+        return httpx.get(f"{project.server.url}/{path}/", headers={"Authorization": credentials}, timeout=120)
 
     assert ask("mine", f"Token {gone}").status_code == ask("bearer", f"Bearer {gone}").status_code == 401
     assert ask("mine", f"Token {carol}").text.endswith("data: hello carol\n\n")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -34,14 +35,14 @@ def shared(file: Path) -> dict[str, Any]:
 
 def arguments(code: str, settings: Mapping[str, Any]) -> list[str]:
     """A script with these settings, for ``subprocess``."""
-    return [sys.executable, "-c", BEGIN + textwrap.dedent(code), json.dumps(settings)]
+    return [sys.executable, "-m", "tests.program", BEGIN + textwrap.dedent(code), json.dumps(settings)]
 
 
 async def run(code: str, **settings: Any) -> str:
     """Run it to its end, which must be a clean one; return what it printed."""
 
-    def wait() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(arguments(code, settings), capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False)
+    def wait() -> Any:
+        return warm.run(arguments(code, settings), capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False)
 
     done = await asyncio.to_thread(wait)
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,6 +16,7 @@ from django.test import override_settings
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.runtime.loop import BackgroundLoop
+from tests import warm
 
 from .layers import through
 from .processes import PATIENCE, ROOT, arguments, shared
@@ -32,7 +33,7 @@ for line in sys.stdin:
 
 @contextmanager
 def publisher(settings: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(
+    child = warm.Popen(
         arguments(PUBLISHER, settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT
     )
     try:

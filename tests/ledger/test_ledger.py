@@ -44,7 +44,7 @@ class Size:
     every: float = 2.0
 
 
-SHORT = Size(workers=2, clients=16, events=1_200, topics=4, publishers=2, seconds=7.0)
+SHORT = Size(workers=2, clients=16, events=1_200, topics=4, publishers=2, seconds=5.0)
 SIZES = {
     "postgres": Size() if LONG else SHORT,
     "redis": Size() if LONG else SHORT,

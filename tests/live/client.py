@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from .parser import Parser, Received
 
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds that anything may take which is not itself measured."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import warm
 
 from .client import close_all
 from .servers import ASGI, ROOT, Server, environment_of, running
@@ -25,8 +26,8 @@ _running: list[Server] = []
 def seed(database: str) -> dict[str, Any]:
     """Migrate and fill a database; return what ``tests.site.seed`` tells about it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment_of({}, database)}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.site.seed"], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120
+    done = warm.run(
+        [sys.executable, "-m", "tests.site.seed"], cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300
     )
     return dict(json.loads(done.stdout))
 

@@ -10,18 +10,26 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import warm
+from tests.timing import bound
+
 from .client import PATIENCE, Answer, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATION = "tests.site.asgi:application"
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
 ATTEMPTS = 3
+AT_ONCE = bound(1.0, 10.0)
+"""Seconds in which a client's leaving is seen: heartbeats, which would find it too, come after fifteen."""
+EXIT_WITHIN = bound(5.0, 60.0)
+"""Seconds in which a server ends that nothing holds up; the streams of these tests stay open for ever."""
 
 COMMANDS = {
     "uvicorn": f"uvicorn --host 127.0.0.1 --port {{port}} --log-level warning {APPLICATION}",
@@ -68,6 +76,8 @@ class Server:
         self.directory = directory
         self.log_file = directory / "server.log"
         self.journal_file = directory / "journal.jsonl"
+        self._journal: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._journal_end = 0
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.site.settings",
@@ -88,7 +98,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", *COMMANDS[self.kind].format(port=self.port).split()]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = warm.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         self.pid = self.process.pid
@@ -149,11 +159,14 @@ class Server:
 
     def journal(self, key: str) -> list[dict[str, Any]]:
         """What handlers recorded under ``key``, in order; also after the process has ended."""
-        if not self.journal_file.exists():
-            return []
-        *whole, _unfinished = self.journal_file.read_text().split("\n")
-        entries = map(json.loads, whole)
-        return [entry for entry in entries if entry["key"] == key]
+        if self.journal_file.exists():
+            with self.journal_file.open("rb") as file:
+                file.seek(self._journal_end)
+                *whole, unfinished = file.read().split(b"\n")
+                self._journal_end = file.tell() - len(unfinished)
+            for entry in map(json.loads, whole):
+                self._journal[entry["key"]].append(entry)
+        return [*self._journal[key]]
 
     def steps(self, key: str) -> list[str]:
         """The names of what was recorded under ``key``."""

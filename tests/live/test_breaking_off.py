@@ -10,25 +10,23 @@ from collections.abc import Callable
 import pytest
 
 from .client import Client
-from .servers import EVERY, Server, poll
+from .servers import EVERY, EXIT_WITHIN, Server, poll
 
 SITE = {"middleware": "default", "agent_sse": {"SEND_TIMEOUT": 1.0}}
 CURL_PARTIAL_FILE = 18
 STALLED = 10
-EXIT_WITHIN = 5.0
-KERNEL_WITHIN = 10.0
 
 on_every_server = pytest.mark.parametrize("server", EVERY, indirect=True)
 
 
 def curl(url: str, *options: str) -> subprocess.Popen[str]:
     """Ask as curl does by itself: ``Accept: */*``."""
-    return subprocess.Popen(["curl", "-sN", "--max-time", "15", *options, url], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(["curl", "-sN", "--max-time", "120", *options, url], stdout=subprocess.PIPE, text=True)
 
 
 def result(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     """The exit code, and the data of each event."""
-    printed, _ = process.communicate(timeout=20)
+    printed, _ = process.communicate(timeout=150)
     return process.returncode, [line for line in printed.splitlines() if line.startswith("data:")]
 
 
@@ -66,7 +64,7 @@ def test_with_control_events_an_irregular_end_is_told_and_the_answer_is_whole(se
         assert [event.name for event in client.rest()][-1] == "sse.error"
         assert client.complete
     with server.open("life/limited/", key=key) as client:
-        client.rest(within=5)
+        client.rest()
         assert client.complete
 
 
@@ -91,39 +89,48 @@ def kernel_bytes(server: Server) -> int:
 @pytest.mark.parametrize("server", ["uvicorn", "granian", "hypercorn", "gunicorn"], indirect=True)
 def test_slow_clients_are_cut_off_and_the_kernel_has_its_memory_back(server: Server, key: str) -> None:
     stalled(server, key)
-    assert kernel_bytes(server) > STALLED * 4096
+    poll("the kernel keeps what they have not taken", lambda: kernel_bytes(server) > STALLED * 4096)
     for number in range(STALLED):
-        assert server.recorded(f"{key}-{number}", "on_end", within=15)["ending"] == "slow_client"
-    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0, within=KERNEL_WITHIN)
+        assert server.recorded(f"{key}-{number}", "on_end")["ending"] == "slow_client"
+    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0)
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_kicked_clients_that_never_read_are_cut_off_too(start: Callable[..., Server], key: str, kind: str) -> None:
-    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 3})
+    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 5})
     stalled(server, key)
     server.get("_command/", route="life/flood/")
     for number in range(STALLED):
-        assert server.recorded(f"{key}-{number}", "on_end", within=15)["ending"] in ("kicked", "completed")
-    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0, within=KERNEL_WITHIN)
+        assert server.recorded(f"{key}-{number}", "on_end")["ending"] in ("kicked", "completed")
+    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0)
 
 
 @pytest.mark.parametrize("kind", EVERY)
-@pytest.mark.parametrize("seconds", [0.3, 30.0], ids=["after slow_client", "before it"])
-def test_clients_that_never_read_keep_no_server_from_ending(
-    start: Callable[..., Server], key: str, kind: str, seconds: float
-) -> None:
-    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": seconds})
+def test_clients_that_never_read_keep_no_server_from_ending(start: Callable[..., Server], key: str, kind: str) -> None:
+    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 600})
     stalled(server, key)
-    if seconds < 1 and kind != "daphne":  # whose send() never waits
+    must_end_soon(server, key)
+
+
+@on_every_server
+def test_clients_that_were_cut_off_keep_no_server_from_ending(server: Server, key: str) -> None:
+    """The last of this module: it ends the server."""
+    stalled(server, key)
+    if server.kind != "daphne":  # whose send() never waits
         for number in range(STALLED):
-            server.recorded(f"{key}-{number}", "on_end", within=15)
+            server.recorded(f"{key}-{number}", "on_end")
+    must_end_soon(server, key)
+
+
+def must_end_soon(server: Server, key: str) -> None:
+    """Ask it to end, which it does though one client still reads."""
     reader = curl(f"{server.url}/life/idle/?key={key}-reader")
     assert reader.stdout is not None
     while reader.stdout.readline() != "data: hello\n":
         assert reader.poll() is None
     asked = time.monotonic()
     server.signal(signal.SIGTERM)
-    server.wait(EXIT_WITHIN + 5)
+    server.wait(EXIT_WITHIN)
     assert time.monotonic() - asked < EXIT_WITHIN
     assert result(reader) == (CURL_PARTIAL_FILE, [])
-    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0, within=KERNEL_WITHIN)
+    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +23,15 @@ from ld_eventsource import SSEClient
 from ld_eventsource.config import ConnectStrategy, ErrorStrategy, RetryDelayStrategy
 from requests_sse import EventSource as RequestsEventSource
 
+from tests import warm
 from tests.npm import Node
+from tests.timing import LONG
 
 from .cuts import count_bytes, cutting
 from .servers import ROOT, Server
 
 SITE = {"middleware": "none"}
-TO = 3
+TO = 3 if LONG else 2
 WANTED = [*range(1, TO + 1)]
 NPM = ("fetch-event-source", "eventsource", "EventStream")
 PATIENCE = 120.0
@@ -117,7 +118,7 @@ def with_sse_tail(url: str) -> list[int]:
         "SITE_DATABASE": ":memory:",
     }
     command = [sys.executable, "-m", "django", "sse_tail", "--json", url]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = warm.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return [json.loads(json.loads(line)["data"])["number"] for line in done.stdout.splitlines()]
 
 

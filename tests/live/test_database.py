@@ -6,11 +6,14 @@ import time
 
 import pytest
 
+from tests.timing import LONG, bound
+
 from .servers import Server
 
 SITE = {"middleware": "whitenoise"}
 USERS = [f"user-{number:03}" for number in range(500)]
-CONNECTS = 200
+CONNECTS = 200 if LONG else 100
+WITHIN = bound(2.0, 20.0)
 
 
 def test_the_orm_works_before_and_after_the_response_began_under_sync_only_middleware(server: Server, key: str) -> None:
@@ -46,10 +49,9 @@ def connect(server: Server, key: str) -> float:
     return took
 
 
-@pytest.mark.alone
-def test_two_hundred_connects_at_once_behind_whitenoise_take_less_than_two_seconds(server: Server, key: str) -> None:
+def test_many_connects_at_once_behind_whitenoise_do_not_wait_for_each_other(server: Server, key: str) -> None:
     """The best of three: what else runs on the machine can only add to it."""
     took: list[float] = []
-    while len(took) < 3 and min(took, default=2.0) >= 2:
+    while len(took) < 3 and min(took, default=WITHIN) >= WITHIN:
         took.append(connect(server, f"{key}-{len(took)}"))
-    assert min(took) < 2, took
+    assert min(took) < WITHIN, took

@@ -69,7 +69,7 @@ def test_followers_get_everything_with_a_bounded_number_of_threads_and_connectio
     for client in clients:
         client.close()
     poll("no stream is open", lambda: server.state()["open_streams"] == 0)
-    poll("no connection is held", lambda: connections() == 0, within=20 * QUIET)
+    poll("no connection is held", lambda: connections() == 0)
 
 
 def test_what_was_published_is_there_when_the_server_was_killed(start: Callable[..., Server], database: str) -> None:

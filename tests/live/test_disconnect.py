@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.timing import LONG
+
 from .client import Client
-from .servers import BLOCKING, Server, poll
+from .servers import AT_ONCE, BLOCKING, Server, poll
 
 SITE = {"middleware": "default", "quiet_seconds": 0.5}
-WITHIN = 1.0
-STREAMS = 200
+STREAMS = 200 if LONG else 60
 ALWAYS = ("started", "on_abort", "finally", "on_end")
 
 
@@ -25,34 +26,31 @@ def leave(client: Client, how: str) -> float:
     return left
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 @pytest.mark.parametrize("route", ["idle", "busy"])
 def test_a_disconnect_is_seen_and_the_handler_cleaned_up(server: Server, key: str, route: str, how: str) -> None:
     client = server.open(f"life/{route}/", key=key)
     client.next()
     left = leave(client, how)
-    end = server.recorded(key, "on_end", within=2 * WITHIN)
+    end = server.recorded(key, "on_end")
     assert end["ending"] == "client_disconnect"
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
     entries = {entry["what"]: entry["at"] - left for entry in server.journal(key)}
-    assert 0 < entries["on_abort"] < WITHIN
-    assert entries["finally"] < WITHIN
+    assert 0 < entries["on_abort"] < AT_ONCE
+    assert entries["finally"] < AT_ONCE
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_a_disconnect_before_the_response_began_ends_the_handler(server: Server, key: str, how: str) -> None:
     client = server.open("life/silent/", key=key)
     server.recorded(key, "started")
     left = leave(client, how)
-    end = server.recorded(key, "on_end", within=2 * WITHIN)
+    end = server.recorded(key, "on_end")
     assert end["ending"] == "client_disconnect"
-    assert end["at"] - left < WITHIN
+    assert end["at"] - left < AT_ONCE
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("middleware", ["default", "wrapping"])
 @pytest.mark.parametrize("kind", BLOCKING)
 def test_a_client_that_leaves_while_a_send_waits_for_it_is_cleaned_up_after(
@@ -64,20 +62,19 @@ def test_a_client_that_leaves_while_a_send_waits_for_it_is_cleaned_up_after(
     client.next()
     assert server.settled_steps(key)[-1] == "progress"
     left = leave(client, "reset")
-    end = server.recorded(key, "on_end", within=2 * WITHIN)
+    end = server.recorded(key, "on_end")
     assert end["ending"] == "client_disconnect"
-    assert end["at"] - left < WITHIN
+    assert end["at"] - left < AT_ONCE
     assert server.steps(key)[-4:] == ["on_abort", "cancelled", "finally", "on_end"]
     assert "Traceback" not in server.log()
 
 
-@pytest.mark.alone
 def test_wait_closed_returns_when_the_client_has_left(server: Server, key: str) -> None:
     with server.open("life/waits-and-continues/", key=key) as client:
         client.next()
         left = time.monotonic()
-    over = server.recorded(key, "wait_closed", within=2 * WITHIN)
-    assert over["at"] - left < WITHIN
+    over = server.recorded(key, "wait_closed")
+    assert over["at"] - left < AT_ONCE
     assert (over["closed"], over["aborted"], over["written"]) == (True, True, False)
     assert server.recorded(key, "on_end")["ending"] == "client_disconnect"
     assert "cancelled" not in server.steps(key)
@@ -107,7 +104,7 @@ def held(server: Server) -> dict[str, Any]:
     }
 
 
-def test_two_hundred_dropped_streams_leave_nothing_behind(server: Server, key: str, session_key: str) -> None:
+def test_many_dropped_streams_leave_nothing_behind(server: Server, key: str, session_key: str) -> None:
     open_and_drop(server, f"{key}-warm-up", 16, session_key)
     server.recorded(f"{key}-warm-up", "on_end", count=16)
     poll("no stream is open", lambda: server.state()["open_streams"] == 0)

@@ -9,15 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
+from tests.timing import LONG, bound
 
-from .servers import Server
+from .servers import AT_ONCE, Server
 
-pytestmark = pytest.mark.alone
 SITE = {"middleware": "none"}
-REQUESTS = 15
-AT_ONCE = 3.0
-"""Seconds on a busy machine; a heartbeat, which would find it too, comes after fifteen."""
+REQUESTS = 15 if LONG else 5
 
 
 @contextmanager
@@ -30,7 +27,7 @@ def greedy_reader(url: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(60)
 
 
 def test_another_request_is_answered_while_a_handler_writes_for_ever(server: Server, key: str) -> None:
@@ -42,16 +39,16 @@ def test_another_request_is_answered_while_a_handler_writes_for_ever(server: Ser
             assert server.get("_ping/").status == 200
             times.append(time.monotonic() - began)
         assert "finally" not in server.steps(key)
-        assert statistics.median(times) < 0.5
+        assert statistics.median(times) < bound(0.5, 10.0)
 
 
 def test_a_disconnect_ends_a_handler_that_writes_for_ever(server: Server, key: str) -> None:
     with greedy_reader(f"{server.url}/life/forever/?key={key}") as process:
         server.recorded(key, "started")
         process.kill()
-        process.wait(5)
+        process.wait(60)
         left = time.monotonic()
-        over = server.recorded(key, "on_end", within=2)
+        over = server.recorded(key, "on_end")
     assert over["ending"] == "client_disconnect"
     assert over["at"] - left < AT_ONCE
     assert "on_abort" in server.steps(key)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from .servers import Server
+from .servers import AT_ONCE, EXIT_WITHIN, Server
 
 KINDS = ("gunicorn", "gunicorn with uvicorn")
 STREAMS = 20
-WITHIN = 5.0
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -37,7 +36,7 @@ def test_a_disconnect_is_seen_at_once(server: Server, key: str) -> None:
     client.close()
     assert server.recorded(key, "on_end")["ending"] == "client_disconnect"
     at = {entry["what"]: entry["at"] - left for entry in server.journal(key)}
-    assert at["on_abort"] < 1
+    assert at["on_abort"] < AT_ONCE
 
 
 def test_sigterm_ends_all_streams_and_runs_their_finally_blocks(server: Server, key: str) -> None:
@@ -47,8 +46,8 @@ def test_sigterm_ends_all_streams_and_runs_their_finally_blocks(server: Server, 
         client.next()
     asked = time.monotonic()
     server.signal(signal.SIGTERM)
-    server.wait(WITHIN)
-    assert time.monotonic() - asked < WITHIN
+    server.wait(EXIT_WITHIN)
+    assert time.monotonic() - asked < EXIT_WITHIN
     for number, client in enumerate(clients):
         with client:
             client.rest()

@@ -8,14 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.timing import LONG, bound
+
 from .servers import Server, poll
 
 SHAPES = ("idle", "generates", "iterates")
-ROUNDS = 84
+ROUNDS = 84 if LONG else 28
 AT_ONCE = 14
 LATEST = 0.6
 """Seconds after the request within which a client leaves: before the view, during the middleware's 0.3 s, and in the stream."""
-WITHIN = 1.0
+WITHIN = bound(2.3, 12.0)
 
 
 def resets(server: Server, key: str, shape: str, draw: random.Random) -> None:
@@ -28,7 +30,6 @@ def resets(server: Server, key: str, shape: str, draw: random.Random) -> None:
             client.reset()
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("wrapper", ["", "1"], ids=["plain", "wrapped"])
 def test_whoever_leaves_whenever_leaves_nothing_behind(start: Callable[..., Server], key: str, wrapper: str) -> None:
     server = start("uvicorn", middleware="slow", collect=0, **({"wrapper": wrapper} if wrapper else {}))
@@ -41,7 +42,7 @@ def test_whoever_leaves_whenever_leaves_nothing_behind(start: Callable[..., Serv
         def still_running(keys: list[str] = keys) -> list[str]:
             return [name for name in keys if (steps := server.steps(name)) and "finally" not in steps]
 
-        poll("every finally has run", lambda: not still_running(), within=0.3 + WITHIN + 2)
-        assert time.monotonic() - left < 0.3 + WITHIN + 1
+        poll("every finally has run", lambda: not still_running(), within=WITHIN + 1)
+        assert time.monotonic() - left < WITHIN
         assert any(server.steps(name) for name in keys), "some got as far as the handler"
     poll("no stream is open", lambda: server.state()["open_streams"] == 0, within=WITHIN)

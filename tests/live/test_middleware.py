@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .servers import Server
+from .servers import AT_ONCE, Server
 
 SITE = {"middleware": "everything"}
 HEADERS = {
@@ -38,7 +38,7 @@ def test_middleware_may_put_a_generator_around_the_content(start: Callable[..., 
             assert client.next().data == str(number)
             server.open_gate(f"{key}-{number}")
         client.next()
-    assert server.recorded(key, "on_end", within=2)["ending"] == "client_disconnect"
+    assert server.recorded(key, "on_end", within=AT_ONCE)["ending"] == "client_disconnect"
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
 
 
@@ -47,7 +47,7 @@ def test_a_slim_stream_lets_go_of_its_request_and_ends_like_any_other(server: Se
         assert client.next().data == "hello"
         server.open_gate(key)
         assert client.next().data == "let go"
-    assert server.recorded(key, "on_end", within=2)["ending"] == "client_disconnect"
+    assert server.recorded(key, "on_end", within=AT_ONCE)["ending"] == "client_disconnect"
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
     assert "Traceback" not in server.log()
 

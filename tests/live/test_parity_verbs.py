@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from .servers import Server, poll
+from .servers import AT_ONCE, Server, poll
 
 SITE = {"middleware": "default"}
 
@@ -15,18 +15,18 @@ SITE = {"middleware": "default"}
 def test_k01_a_connection_kept_open_for_ever_leaks_no_handler(uvicorn: Server, key: str, route: str) -> None:
     with uvicorn.open(f"life/{route}/", key=key) as client:
         client.next()
-    assert uvicorn.recorded(key, "on_end", within=2)["ending"] == "client_disconnect"
+    assert uvicorn.recorded(key, "on_end", within=AT_ONCE)["ending"] == "client_disconnect"
     poll("open streams are gone", lambda: uvicorn.state()["open_streams"] == 0)
 
 
 def test_k02_abort_callbacks_run_in_order_once_each_on_its_own_and_late_ones_too(uvicorn: Server, key: str) -> None:
     with uvicorn.open("verbs/callbacks/", key=key) as client:
         client.next()
-    uvicorn.recorded(key, "third", within=2)
+    uvicorn.recorded(key, "third", within=AT_ONCE)
     assert uvicorn.steps(key) == ["first", "second", "failing", "third"]
     uvicorn.open_gate(key)
-    uvicorn.recorded(key, "late", within=2)
-    uvicorn.recorded(key, "over", within=2)
+    uvicorn.recorded(key, "late")
+    uvicorn.recorded(key, "over")
     assert Counter(uvicorn.steps(key)) == Counter(["first", "second", "failing", "third", "late", "over"])
     assert "a failing on_abort callback" in uvicorn.log()
 
@@ -43,7 +43,7 @@ def test_k02_abort_callbacks_never_run_after_a_normal_end(uvicorn: Server, key: 
 def test_k03_the_flags_are_true_when_they_should_be(uvicorn: Server, key: str, query: dict[str, str], aborted: bool) -> None:
     with uvicorn.open("verbs/flags/", key=key, **query) as client:
         client.next()
-    over = uvicorn.recorded(key, "over", within=2)
+    over = uvicorn.recorded(key, "over")
     assert (over["closed"], over["aborted"]) == (True, aborted)
     start = uvicorn.recorded(key, "open")
     assert (start["closed"], start["aborted"]) == (False, False)
@@ -91,7 +91,7 @@ def test_k06_an_awaited_write_waits_for_the_client(uvicorn: Server, key: str) ->
     with uvicorn.open("life/flood/", key=key, receive_buffer=4096, megabytes=megabytes) as client:
         client.next()
         assert "finished" not in uvicorn.settled_steps(key)
-        rest = client.own_events(within=30)
+        rest = client.own_events()
         assert len(rest) == megabytes * 1024 - 1
         assert [int(event.data[:8]) for event in rest] == list(range(1, megabytes * 1024))
     uvicorn.recorded(key, "finished")
@@ -99,10 +99,10 @@ def test_k06_an_awaited_write_waits_for_the_client(uvicorn: Server, key: str) ->
 
 def test_k07_head_answers_the_headers_and_runs_no_handler(server: Server, key: str) -> None:
     with server.open("life/idle/", method="HEAD", key=key) as client:
-        status, headers = client.head(within=2)
+        status, headers = client.head()
     assert (status, headers["content-type"]) == (200, "text/event-stream")
     with server.open("answers/guarded/", method="HEAD", key=key) as client:
-        assert client.head(within=2)[0] == 401
+        assert client.head()[0] == 401
     assert server.steps(key) == ["guard"]
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from .client import Client
 from .parser import Received
-from .servers import Server
+from .servers import AT_ONCE, Server
 
 SITE = {"middleware": "whitenoise"}
-AT_ONCE = 3.0
 """Seconds on a busy machine; a heartbeat, which would find it too, comes after fifteen."""
 
 

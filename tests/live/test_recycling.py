@@ -11,9 +11,8 @@ import pytest
 
 from . import servers
 from .client import EndOfStreamError
-from .servers import Server, poll
+from .servers import EXIT_WITHIN, Server, poll
 
-WITHIN = 5.0
 REQUESTS = 40
 """More than starting the server and looking into it takes."""
 
@@ -34,11 +33,11 @@ def test_streams_end_when_their_worker_is_recycled(
     with server.open("life/idle/", key=key) as client:
         client.next()
         asked = time.monotonic()
-        poll("it takes no more requests", lambda: not _answers(server) or ended(server, key), within=WITHIN)
-        assert server.recorded(key, "on_end", within=WITHIN)["ending"] == "shutdown"
-        assert time.monotonic() - asked < WITHIN
+        poll("it takes no more requests", lambda: not _answers(server) or ended(server, key), within=EXIT_WITHIN)
+        assert server.recorded(key, "on_end", within=EXIT_WITHIN)["ending"] == "shutdown"
+        assert time.monotonic() - asked < EXIT_WITHIN
     if kind != "uvicorn":  # which leaves it to whoever started it
-        poll("the next worker answers", lambda: _answers(server), within=20)
+        poll("the next worker answers", lambda: _answers(server))
     server.kill()
 
 
@@ -50,7 +49,7 @@ def ended(server: Server, key: str) -> bool:
 def _answers(server: Server) -> Any:
     try:
         with server.open("_ping/", headers={"Connection": "close"}) as client:
-            client.socket.settimeout(1.0)
+            client.socket.settimeout(10.0)
             return client.answer().status == 200
     except (OSError, AssertionError, EndOfStreamError):
         return False

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 
-from .client import Client, EndOfStreamError
-from .servers import ASGI, BLOCKING, Server
+from tests.timing import LONG
 
-STREAMS = 50
-WITHIN = 5.0
+from .client import Client
+from .servers import ASGI, BLOCKING, EXIT_WITHIN, Server
+
+STREAMS = 50 if LONG else 20
+TICKING = 10
 
 Start = Callable[..., Server]
 
@@ -29,22 +33,8 @@ def end(server: Server, number: signal.Signals) -> float:
     """Signal the server; return how long it took to end."""
     asked = time.monotonic()
     server.signal(number)
-    server.wait(WITHIN)
+    server.wait(EXIT_WITHIN)
     return time.monotonic() - asked
-
-
-@pytest.mark.parametrize("kind", ASGI)
-def test_sigterm_with_fifty_open_streams_ends_the_process_with_finally_run(start: Start, key: str, kind: str) -> None:
-    server = start(kind, middleware="default")
-    clients = open_streams(server, key, "idle")
-    took = end(server, signal.SIGTERM)
-    assert took < WITHIN
-    complete = [read_to_end(client) for client in clients]
-    if kind != "daphne":  # it stops its loop under the handlers, whatever they are doing
-        assert all(complete)
-        for number in range(STREAMS):
-            assert server.steps(f"{key}-{number}") == ["started", "on_abort", "cancelled", "finally", "on_end"]
-            assert server.recorded(f"{key}-{number}", "on_end")["ending"] == "shutdown"
 
 
 def read_to_end(client: Client) -> bool:
@@ -57,27 +47,77 @@ def read_to_end(client: Client) -> bool:
         return client.complete
 
 
-@pytest.mark.parametrize("kind", ASGI)
-def test_the_last_event_written_before_sigterm_is_delivered(start: Start, key: str, kind: str) -> None:
-    server = start(kind, middleware="default")
-    clients = open_streams(server, key, "ticks", count=10)
-    for client in clients:
+@dataclass
+class Ended:
+    """A server that has had a second generation of streams of each kind when SIGTERM ended it.
+
+    Attributes:
+        server: What it recorded, under the name of the route and a number.
+        clients: Of each route, the clients that were connected then; they have read to the end.
+        complete: Of each route, whether their responses were whole.
+        took: The seconds from the signal to the end of the process.
+    """
+
+    server: Server
+    clients: dict[str, list[Client]] = field(default_factory=dict)
+    complete: dict[str, list[bool]] = field(default_factory=dict)
+    took: float = 0.0
+
+
+@pytest.fixture(scope="module", params=ASGI)
+def ended(start: Start, request: pytest.FixtureRequest) -> Ended:
+    """Each of the servers, after SIGTERM. Their signal handlers are chained at a stream's start: the first ones are over then."""
+    ended = Ended(start(request.param, middleware="default"))
+    for client in open_streams(ended.server, "first", "idle", count=5):
+        client.close()
+    for route, count in {"idle": STREAMS, "waits": 5, "tidies": 1, "ticks": TICKING}.items():
+        ended.clients[route] = open_streams(ended.server, route, route, count)
+    for client in ended.clients["ticks"]:
         client.take(3)
-    end(server, signal.SIGTERM)
-    for number, client in enumerate(clients):
-        read_to_end(client)
-        wrote = [entry["number"] for entry in server.journal(f"{key}-{number}") if entry["what"] == "wrote"]
+    ended.took = end(ended.server, signal.SIGTERM)
+    ended.complete = {route: [read_to_end(client) for client in clients] for route, clients in ended.clients.items()}
+    return ended
+
+
+without_daphne = pytest.mark.parametrize("ended", BLOCKING, indirect=True)
+"""daphne stops its loop under the handlers, whatever they are doing."""
+
+
+def test_sigterm_with_open_streams_ends_the_process_soon(ended: Ended) -> None:
+    assert ended.took < EXIT_WITHIN
+
+
+@without_daphne
+def test_finally_has_run_in_every_stream(ended: Ended) -> None:
+    assert all(ended.complete["idle"])
+    for number in range(STREAMS):
+        assert ended.server.steps(f"idle-{number}") == ["started", "on_abort", "cancelled", "finally", "on_end"]
+        assert ended.server.recorded(f"idle-{number}", "on_end")["ending"] == "shutdown"
+
+
+def test_the_last_event_written_before_sigterm_is_delivered(ended: Ended) -> None:
+    for number, client in enumerate(ended.clients["ticks"]):
+        wrote = [entry["number"] for entry in ended.server.journal(f"ticks-{number}") if entry["what"] == "wrote"]
         assert int(client.events[-1].data) >= wrote[-1]
         assert [int(event.data) for event in client.events] == list(range(1, len(client.events) + 1))
 
 
-@pytest.mark.parametrize("kind", BLOCKING)
-def test_a_cleanup_of_a_second_is_waited_for(start: Start, key: str, kind: str) -> None:
-    server = start(kind, middleware="default")
-    (client,) = open_streams(server, key, "tidies", count=1)
-    assert 1 < end(server, signal.SIGTERM) < WITHIN
-    assert read_to_end(client)
-    assert server.steps(f"{key}-0") == ["started", "on_abort", "tidied", "cancelled", "finally", "on_end"]
+@without_daphne
+def test_a_cleanup_of_a_second_is_waited_for(ended: Ended) -> None:
+    assert ended.took > 1
+    assert all(ended.complete["tidies"])
+    assert ended.server.steps("tidies-0") == ["started", "on_abort", "tidied", "cancelled", "finally", "on_end"]
+
+
+@pytest.mark.parametrize("ended", ["uvicorn"], indirect=True)
+def test_streams_that_wait_for_their_own_end_are_ended_too(ended: Ended) -> None:
+    assert all(ended.complete["waits"])
+
+
+@without_daphne
+def test_a_client_is_told_nothing_final_at_a_shutdown(ended: Ended) -> None:
+    """It shall reconnect, to whatever serves next."""
+    assert Counter(event.name for client in ended.clients["idle"] for event in client.events) == {"message": STREAMS}
 
 
 def test_a_handler_whose_client_has_left_long_ago_is_cleaned_up_too(start: Start, key: str) -> None:
@@ -86,46 +126,27 @@ def test_a_handler_whose_client_has_left_long_ago_is_cleaned_up_too(start: Start
     (client,) = open_streams(server, key, "outlives", count=1)
     client.close()
     server.recorded(f"{key}-0", "goes on")
-    assert end(server, signal.SIGTERM) < WITHIN
+    assert end(server, signal.SIGTERM) < EXIT_WITHIN
     assert server.steps(f"{key}-0")[-3:] == ["cancelled", "finally", "on_end"]
 
 
 @pytest.mark.parametrize("kind", BLOCKING)
 def test_a_client_that_does_not_read_holds_up_no_handler(start: Start, key: str, kind: str) -> None:
     """The server itself waits until its connection has taken everything or is gone."""
-    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 60})
+    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": 600})
     with server.open("life/flood/", key=key, megabytes=64, receive_buffer=4096) as client:
         client.next()
         assert server.settled_steps(key)[-1] == "progress"
         server.signal(signal.SIGTERM)
-        assert server.recorded(key, "on_end", within=WITHIN)["ending"] == "shutdown"
+        assert server.recorded(key, "on_end", within=EXIT_WITHIN)["ending"] == "shutdown"
         assert server.steps(key)[-4:] == ["on_abort", "cancelled", "finally", "on_end"]
-    server.wait(WITHIN)
+    server.wait(EXIT_WITHIN)
 
 
 def test_sigint_ends_uvicorn_with_finally_run(start: Start, key: str) -> None:
     server = start("uvicorn", middleware="default")
     clients = open_streams(server, key, "idle", count=10)
-    assert end(server, signal.SIGINT) < WITHIN
+    assert end(server, signal.SIGINT) < EXIT_WITHIN
     assert all(read_to_end(client) for client in clients)
     for number in range(10):
         assert server.recorded(f"{key}-{number}", "on_end")["ending"] == "shutdown"
-
-
-def test_a_second_generation_of_streams_is_ended_too(start: Start, key: str) -> None:
-    """The signal handlers are chained at each stream's start: those of a server's whole life must end."""
-    server = start("uvicorn", middleware="default")
-    for client in open_streams(server, f"{key}-first", "idle", count=5):
-        client.close()
-    second = open_streams(server, f"{key}-second", "waits", count=5)
-    assert end(server, signal.SIGTERM) < WITHIN
-    assert all(read_to_end(client) for client in second)
-
-
-def test_a_client_is_told_nothing_final_at_a_shutdown(start: Start, key: str) -> None:
-    """It shall reconnect, to whatever serves next."""
-    server = start("uvicorn", middleware="default")
-    (client,) = open_streams(server, key, "idle", count=1)
-    end(server, signal.SIGTERM)
-    with client, pytest.raises(EndOfStreamError):
-        client.next()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.timing import bound
+
 from .servers import ASGI, BLOCKING, Server
 
 SEND_TIMEOUT = 1.0
@@ -18,7 +20,7 @@ def assert_slow_client(server: Server, key: str) -> None:
     with server.open("life/flood/", key=key, receive_buffer=4096, megabytes=64) as client:
         client.next()
         began = time.monotonic()
-        end = server.recorded(key, "on_end", within=15)
+        end = server.recorded(key, "on_end")
         assert end["at"] - began > SEND_TIMEOUT * 0.9
     assert end["ending"] == "slow_client"
     steps = [step for step in server.steps(key) if step != "progress"]
@@ -39,7 +41,7 @@ def test_a_client_that_reads_slowly_but_reads_is_not_cut(uvicorn: Server, key: s
     with uvicorn.open("life/flood/", key=key, receive_buffer=65536, megabytes=8) as client:
         began = time.monotonic()
         for _ in range(8):
-            client.take(1024, within=10)
+            client.take(1024)
             pause_until(began := began + SEND_TIMEOUT / 3)
         assert [event.name for event in client.rest()] == ["sse.end"]
     assert uvicorn.recorded(key, "on_end")["ending"] == "completed"
@@ -53,30 +55,28 @@ def pause_until(when: float) -> None:
 def test_a_silent_stream_sends_heartbeats(server: Server, key: str) -> None:
     with server.open("life/beats/", key=key) as client:
         client.head()
-        first, *_, last = client.wait_for_comments(4, within=8)
+        first, *_, last = client.wait_for_comments(4)
         assert last - first > 1
         assert client.parser.raw == b":\n" * len(client.parser.comments)
         assert client.events == []
 
 
-@pytest.mark.alone
 def test_a_stream_that_is_over_after_a_time_lets_the_client_come_back(server: Server, key: str) -> None:
     with server.open("life/limited/", key=key) as client:
         client.next()
         began = time.monotonic()
-        assert client.rest(within=5) == []
-        assert 0.2 < time.monotonic() - began < 3
+        assert client.rest() == []
+        assert time.monotonic() - began > 0.2
         assert client.complete
     assert server.recorded(key, "on_end")["ending"] == "max_duration"
     assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("kind", ASGI)
 def test_the_first_bytes_come_at_once_on_every_server(start: Callable[..., Server], key: str, kind: str) -> None:
     server = start(kind, middleware="none")
     with server.open("life/beats/", key=key) as client:
         began = time.monotonic()
         client.wait_for_comments(1)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < bound(0.5, 20.0)
         assert client.parser.raw == b":\n"

@@ -11,12 +11,13 @@ import psycopg
 import pytest
 
 from django_agent_sse.conf import DEFAULTS
+from tests.timing import LONG
 
 from .client import Client
 from .conftest import seed
 from .servers import Server, poll
 
-STREAMS = 300
+STREAMS = 300 if LONG else 100
 MOST_THREADS = DEFAULTS["THREADS"] + 8
 """Those of streams, and what the server, the event loop and the event log have."""
 THREADS = 3
@@ -59,9 +60,9 @@ def close_all(clients: list[Client]) -> None:
         client.close()
 
 
-def test_three_hundred_streams_take_few_threads_open_busy_or_closing(server: Server, key: str, session_key: str) -> None:
+def test_many_streams_take_few_threads_open_busy_or_closing(server: Server, key: str, session_key: str) -> None:
     clients = open_streams(server, key, session_key)
-    poll("the requests' own threads are gone", lambda: server.os_threads() <= MOST_THREADS, within=3)
+    poll("the requests' own threads are gone", lambda: server.os_threads() <= MOST_THREADS)
     with sampled(server.os_threads) as samples:
         server.open_gate(key)
         for client in clients:
@@ -121,19 +122,19 @@ def test_connections_are_bounded_by_threads_and_given_back_after_the_quiet_time(
     clients = open_streams(on_postgres, key, database[1])
     poll("the requests' own connections are gone", lambda: connections() <= THREADS)
     poll("so are their threads, under sync-only middleware too", lambda: on_postgres.os_threads() <= MOST_THREADS)
+    asked = time.monotonic()
     with on_postgres.most_connections() as most:
         on_postgres.open_gate(key)
         for client in clients:
             assert client.next().data == "500"
     assert 1 <= most[0] <= THREADS
-    quiet_since = time.monotonic()
-    poll("no connection is held by 300 open streams", lambda: connections() == 0, within=4 * QUIET)
-    assert time.monotonic() - quiet_since > QUIET / 2
+    poll("no connection is held by open streams", lambda: connections() == 0)
+    assert time.monotonic() - asked > QUIET, "each was kept for a while"
     with on_postgres.most_connections() as most:
         close_all(clients)
         on_postgres.recorded(key, "on_end", count=STREAMS)
     assert most[0] <= THREADS
-    poll("no connection is held by closed streams", lambda: connections() == 0, within=4 * QUIET)
+    poll("no connection is held by closed streams", lambda: connections() == 0)
 
 
 @pytest.mark.parametrize("route", ["aiterator", "iterator"])
@@ -143,7 +144,7 @@ def test_a_server_side_cursor_is_streamed_to_the_end(on_postgres: Server, connec
         with client:
             assert [event.data for event in client.own_events()] == [f"user-{number:03}" for number in range(500)]
             assert client.complete
-    poll("no cursor keeps its connection", lambda: connections() == 0, within=4 * QUIET)
+    poll("no cursor keeps its connection", lambda: connections() == 0)
 
 
 def test_a_cursor_keeps_its_connection_through_a_pause_longer_than_the_quiet_time(on_postgres: Server) -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.test import override_settings
+
+from tests.databases import extra_database
+from tests.site import settings
 
 from .processes import Project
 
@@ -24,14 +31,23 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def new_project(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Project]]:
+def new_project(tmp_path: Path, migrated: Path, django_db_blocker: Any) -> Iterator[Callable[..., Project]]:
     """``new_project(MAX_EVENTS=3)``: a project with an empty event log that has these options."""
     made: list[Project] = []
+
+    @contextmanager
+    def reading(database: str, **options: object) -> Iterator[None]:
+        """Have this process use the project's event log."""
+        log = {"EVENT_LOG": {"BACKEND": DATABASE_LOG, "OPTIONS": {**options, "ALIAS": "project"}}}
+        whole = settings.database(database)
+        with django_db_blocker.unblock(), extra_database("project", whole), override_settings(AGENT_SSE=log):
+            yield
 
     def new(backend: str = DATABASE_LOG, **options: object) -> Project:
         database = shutil.copy(migrated, tmp_path / "db.sqlite3")
         log = {"EVENT_LOG": {"BACKEND": backend, "OPTIONS": options}}
         made.append(Project(tmp_path, {"SITE_DATABASE": str(database), "SITE_AGENT_SSE": json.dumps(log)}))
+        made[-1].reading = partial(reading, str(database), **options)
         return made[-1]
 
     yield new

@@ -10,11 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from django.core.management import call_command
+
+from tests import warm
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that anything may take: far more than it does, also on a busy machine."""
 
 
@@ -81,6 +87,7 @@ class Project:
             "PYTHONPATH": str(ROOT),
             **environment,
         }
+        self.reading: Callable[[], AbstractContextManager[None]]
         self._running: list[Running] = []
 
     def argv(self, *words: str) -> list[str]:
@@ -89,7 +96,7 @@ class Project:
 
     def run(self, *words: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        done = subprocess.run(
+        done = warm.run(
             self.argv(*words),
             input=stdin,
             env={**self.environment, **environment},
@@ -105,7 +112,7 @@ class Project:
         out, err = self.folder / f"{number}.out", self.folder / f"{number}.err"
         environment = {**self.environment, **options.pop("environment", {})}
         with out.open("wb") as to_out, err.open("wb") as to_err:
-            process = subprocess.Popen(
+            process = warm.Popen(
                 argv or self.argv(*words),
                 **{"stdin": subprocess.DEVNULL, "stdout": to_out, "stderr": to_err, "start_new_session": True, **options},
                 env=environment,
@@ -128,9 +135,15 @@ class Project:
 
     def events(self, topic: str) -> list[dict[str, Any]]:
         """What a topic has."""
-        done = self.run("sse_tail", topic, "--from-start", "--no-follow", "--json")
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.split("\n") if line]
+        told = self._command("sse_tail", topic, "--from-start", "--no-follow", "--json")
+        return [json.loads(line) for line in told.split("\n") if line]
+
+    def _command(self, *words: str) -> str:
+        """What a command prints in this process, on the project's event log."""
+        out = StringIO()
+        with self.reading():
+            call_command(*words, stdout=out, stderr=StringIO())
+        return out.getvalue()
 
     def lines(self, topic: str, *names: str) -> list[str]:
         """The data of a topic's events of these names; by default stdout."""
@@ -138,7 +151,7 @@ class Project:
 
     def state(self, topic: str) -> dict[str, Any]:
         """What ``sse_topics`` says of a topic; empty where there is none."""
-        found = [json.loads(line) for line in self.run("sse_topics", topic, "--json").stdout.splitlines()]
+        found = [json.loads(line) for line in self._command("sse_topics", topic, "--json").splitlines()]
         return next((one for one in found if one["topic"] == topic), {})
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from django_agent_sse.management import buffered_publisher as module
 from django_agent_sse.management.buffered_publisher import BATCH_EVENTS, BATCH_SECONDS, BufferedPublisher
 from django_agent_sse.wire.event import Event
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Log(MemoryEventLog):

@@ -122,6 +122,7 @@ def test_where_the_topic_was_closed_it_says_from_which_line_on_nothing_was_publi
     run.process.stdin.close()
     assert run.code() == 1
     assert "line 3 and those after it were not published: the topic 'n' is closed (enough)" in run.err
+    assert "(sse_trim n --delete deletes it)" in run.err
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(project: Project) -> None:

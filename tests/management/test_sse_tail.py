@@ -18,7 +18,8 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 
 from django_agent_sse import Event, Topic
-from django_agent_sse.management.following import Start, Tail
+from django_agent_sse.eventlog.position import Position
+from django_agent_sse.management.following import Tail
 from django_agent_sse.management.output import Printer, Received
 from django_agent_sse.models import LogTopic
 
@@ -213,6 +214,12 @@ def test_without_following_an_unknown_topic_is_a_mistake(sse_log: Any) -> None:
         tailed("t", "--no-follow")
 
 
+def test_where_no_name_is_similar_the_command_that_lists_topics_is_named(sse_log: Any) -> None:
+    Topic("news").publish("x")
+    with pytest.raises(CommandError, match=r"there is no topic 'builds\.42'\. sse_topics lists those there are\.$"):
+        tailed("builds.42", "--no-follow")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -286,8 +293,7 @@ def test_it_looks_soon_after_something_came_and_seldom_when_nothing_does(sse_log
         if len(pauses) == 30:
             log.close("t")
 
-    tail = Tail(log, "t", tell=print, pause=pause)
-    tail.begin(Start("oldest"), log.state("t"))
+    tail = Tail(log, "t", Position(log.state("t").epoch, 0), tell=print, pause=pause)
     assert sum(map(len, tail.batches())) == 3
     assert pauses[0] == pauses[20] == pauses[25] == 0.025
     assert max(pauses) == pauses[19] == 0.5

@@ -80,7 +80,7 @@ class Terminal:
             self.out.close()
             self.err.close()
             os.close(self._slave)
-            self._reader.join(10)
+            self._reader.join(60)
             os.close(self._master)
         return b"".join(self._parts).decode()
 
@@ -144,7 +144,7 @@ def answering(*replies: bytes) -> Iterator[int]:
             yield server.server_address[1]
         finally:
             server.shutdown()
-            serving.join(10)
+            serving.join(60)
 
 
 def head(status: str = "200 OK", kind: str = "text/event-stream", **headers: str) -> bytes:

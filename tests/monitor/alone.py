@@ -20,12 +20,12 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from django_agent_sse.runtime import under_test
+from django_agent_sse.runtime.under_test import set_under_test
 
 PACKAGE = Path(__file__).resolve().parents[2] / "django_agent_sse"
 MONITOR = "django_agent_sse.contrib.monitor"
 WRITES = re.compile(r"\s*(?:INSERT INTO|UPDATE|DELETE FROM) \S+", re.IGNORECASE)
-PATIENCE = 20.0
+PATIENCE = 100.0
 written: list[str] = []
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     django.setup()
     call_command("migrate", verbosity=0)
     _import_everything_else()
-    under_test._testing = False  # the module for tests was imported only to be imported
+    set_under_test(False)  # the module for tests was imported only to be imported
     connections.close_all()
     connection_created.connect(_watch)
     asyncio.run(_serve_for_a_while(MONITOR in more))

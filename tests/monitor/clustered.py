@@ -20,7 +20,7 @@ from tests.ledger.test_ledger import cluster, site_environment, workers_of
 from tests.live.client import Client
 from tests.live.servers import poll
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 @dataclass

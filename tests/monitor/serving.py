@@ -15,10 +15,11 @@ from urllib.parse import parse_qsl
 import httpx
 import trustme
 
+from tests import warm
 from tests.live.client import Client
 from tests.live.servers import ROOT, free_port
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 STAFF = "/admin/agent_sse_monitor/livestreams/"
 
 
@@ -70,7 +71,7 @@ def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **enviro
     """Such a site with a new database, and everything closed afterwards; with hypercorn over TLS, and so HTTP/2."""
     settings = {"DJANGO_SETTINGS_MODULE": "tests.monitor.site.settings", "PYTHONPATH": str(ROOT), "MONITOR_HOME": str(home)}
     whole = {**os.environ, **settings, **environment}
-    subprocess.run([sys.executable, "-m", "tests.monitor.site.seed"], cwd=ROOT, env=whole, check=True, timeout=120)
+    warm.run([sys.executable, "-m", "tests.monitor.site.seed"], cwd=ROOT, env=whole, check=True, timeout=120)
     port = free_port()
     application = "tests.monitor.site.asgi:application"
     commands = {
@@ -85,7 +86,7 @@ def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **enviro
         certificate.cert_chain_pems[0].write_to_path(home / "cert.pem")
         certificate.private_key_pem.write_to_path(home / "key.pem")
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", *commands[server].split()], cwd=ROOT, env=whole, stdout=log, stderr=log, start_new_session=True
         )
     site = MonitorSite(f"{scheme}://127.0.0.1:{port}", process, log_file)
@@ -97,10 +98,10 @@ def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **enviro
             client.close()
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
-            process.wait(10)
+            process.wait(30)
 
 
 def _wait(site: MonitorSite) -> None:

@@ -20,7 +20,7 @@ MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEvent
 
 def said(browser: httpx.Client) -> dict[str, dict[str, str]]:
     """What the banner says."""
-    return {one["key"]: one for one in seen(browser)["findings"]}
+    return {one["key"]: one for one in seen(browser)["notices"]}
 
 
 def finds(browser: httpx.Client, key: str) -> Callable[[], Any]:

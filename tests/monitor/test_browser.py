@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,15 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.chromium import launched
 from tests.live.servers import poll
+from tests.timing import LONG
 
 from .serving import PATIENCE, STAFF, MonitorSite, running_site
 
-LONG = "LONG_PROOFS" in os.environ
-STREAMS = 5_000 if LONG else 240
-BUSY = 200
+STREAMS = 5_000 if LONG else 120
+BUSY = 200 if LONG else 100
 LONGEST_TASK = 500
 """Milliseconds for which the page may be deaf to whoever uses it, on a machine that also serves all streams and their clients."""
-WATCHED_SECONDS = 30 if LONG else 4
+WATCHED_SECONDS = 30 if LONG else 1
 ROWS_LIFE = 12 if LONG else 1
 """Seconds after which nobody is told rows any more."""
 expect.set_options(timeout=PATIENCE * 1000)
@@ -166,7 +165,7 @@ def test_it_sleeps_while_it_is_hidden(page: Page, site: MonitorSite) -> None:
 
         poll("its stream is open", lambda: open_pages() == 2, within=PATIENCE)
         page.evaluate(HIDE, True)
-        expect(page.locator("[data-status]")).to_have_text("Asleep while hidden")
+        expect(page.locator("[data-status]")).to_have_text("Paused while hidden")
         poll("its stream is closed", lambda: open_pages() == 1, within=PATIENCE)
     page.evaluate(HIDE, False)
     live(page)
@@ -211,7 +210,7 @@ def cpu(site: MonitorSite, page: Page, seconds: int) -> float:
     return (used() - before) / seconds
 
 
-@pytest.mark.alone
+@(pytest.mark.alone if LONG else pytest.mark.slow)
 def test_it_stays_smooth_with_all_the_rows_that_it_shows(page: Page, site: MonitorSite) -> None:
     page.goto("about:blank")
     site.open("prices/?pause=600", STREAMS - BUSY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import statistics
 import time
@@ -16,10 +15,11 @@ import pytest
 from tests.ledger.logs import LOGS
 from tests.live.client import Client, EndOfStreamError
 from tests.live.servers import poll
+from tests.timing import bound
 
-from .clustered import Cluster, running_cluster
+from .clustered import PATIENCE, Cluster, running_cluster
 
-SOON = 1.0 if "LONG_PROOFS" in os.environ else 30.0
+SOON = bound(1.0, 60.0)
 """Seconds within which a stream of another process is over: the promise, and what a machine with much else to do may take."""
 TRIES = 6
 
@@ -48,7 +48,7 @@ def rows(site: Cluster, **query: Any) -> list[dict[str, Any]]:
         whole = not seen["missing"] and len(seen["rows"]) == seen["matched"] == len(site.clients)
         return seen if whole and all(row["opened"] >= site.since - 0.1 for row in seen["rows"]) else None
 
-    found: list[dict[str, Any]] = poll("all rows are there", answered, within=30, every=0.1)["rows"]
+    found: list[dict[str, Any]] = poll("all rows are there", answered, within=PATIENCE, every=0.1)["rows"]
     return found
 
 
@@ -143,10 +143,10 @@ def test_a_drained_process_ends_its_streams_and_takes_none_until_it_is_told_to(s
     assert all_over(), (seen, found, site.log_file.read_text()[-2000:])
     print(f"\n{len(drained)} streams of a drained process were over after {took:.3f} s")
     assert took < SOON
-    refused = poll("it refuses", lambda: answer(site) == "sse.overloaded", within=30, every=0.01)
+    refused = poll("it refuses", lambda: answer(site) == "sse.overloaded", within=PATIENCE, every=0.01)
     assert refused
     site.ask("_command/", do="drain", process=process, on=0)
-    poll("all take streams again", lambda: {answer(site) for _ in range(12)} == {""}, within=30, every=0.2)
+    poll("all take streams again", lambda: {answer(site) for _ in range(12)} == {""}, within=PATIENCE, every=0.2)
     site.clients = []
 
 

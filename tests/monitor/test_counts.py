@@ -18,7 +18,7 @@ from .clustered import Cluster, running_cluster
 LONG = "LONG_PROOFS" in os.environ
 ROUNDS = 20 if LONG else 3
 LIFE = 15.0
-LATE = 2.0 if LONG else 30.0
+LATE = 2.0 if LONG else 120.0
 """Seconds after that until it is seen: the promise, and what a machine with much else to do may take."""
 
 

@@ -12,7 +12,7 @@ from django.test import override_settings
 from django_agent_sse import apublish
 from django_agent_sse.contrib.monitor.inspector import SORTS, StreamInspector, StreamQuery, StreamRow
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.streams.identity import this_process
+from django_agent_sse.streams.snapshot import this_process
 from tests.inprocess import PATIENCE, eventually, serve
 
 MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import warm
 
 MONITOR = "django_agent_sse.contrib.monitor"
 VIEW, CLOSE = "agent_sse_monitor.view_livestreams", "agent_sse_monitor.close_livestreams"
@@ -17,9 +21,11 @@ TOPICS = "django_agent_sse.view_logtopic"
 
 
 def run(module: str, *arguments: str) -> list[dict[str, Any]]:
-    """What a fresh process prints, line by line."""
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", f"tests.monitor.{module}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    """What a process prints, line by line; one that is asked what is imported begins cold."""
+    begin = subprocess.run if module == "alone" else warm.run
+    whole = {**os.environ, "PYTHONPATH": str(warm.ROOT), "PYTHONWARNINGS": "error::RuntimeWarning"}
+    command = [sys.executable, "-m", f"tests.monitor.{module}", *arguments]
+    done = begin(command, env=whole, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -81,7 +87,7 @@ django.setup()
 import django_agent_sse.contrib.monitor.admin
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "db.sqlite3")], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, str(tmp_path / "db.sqlite3")], capture_output=True, text=True, timeout=300, check=False
     )
     assert "ConfigurationError: the monitor is used and is not installed" in done.stderr.splitlines()[-1]
 
@@ -89,11 +95,16 @@ import django_agent_sse.contrib.monitor.admin
 # A database from when the monitor was part of the core
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> str:
-    database = str(tmp_path / "db.sqlite3")
-    run("upgraded", database, "before")
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("before") / "db.sqlite3"
+    run("upgraded", str(database), "before")
     return database
+
+
+@pytest.fixture
+def old(before: Path, tmp_path: Path) -> str:
+    return str(shutil.copy(before, tmp_path))
 
 
 def test_an_upgrade_with_the_app_keeps_who_may_do_what_and_what_was_done(old: str) -> None:

@@ -19,12 +19,11 @@ from django.test import Client, override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from django_agent_sse.contrib.monitor import commands, fields
+from django_agent_sse.contrib.monitor import commands
 from django_agent_sse.contrib.monitor import reporter as reporting
 from django_agent_sse.contrib.monitor.admin import live_streams
 from django_agent_sse.contrib.monitor.admin.close_form import ClosingForm, Target
 from django_agent_sse.contrib.monitor.admin.live_view import query_of
-from django_agent_sse.contrib.monitor.answers import answers_of
 from django_agent_sse.contrib.monitor.cluster import ClusterView, cluster_view
 from django_agent_sse.contrib.monitor.commands import (
     COMMANDS,
@@ -48,8 +47,8 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.models import LogRow
-from django_agent_sse.streams.identity import Process, this_process
-from django_agent_sse.streams.snapshot import RouteCounts, Snapshot
+from django_agent_sse.streams.counters import RouteCounts
+from django_agent_sse.streams.snapshot import Process, Snapshot, this_process
 from django_agent_sse.wire import Event
 
 from .test_reporter import begin, obeyed, until
@@ -167,7 +166,7 @@ def test_forged_ones_are_left_alone_told_once_and_counted_and_a_copy_is_not_obey
         until("it is counted", lambda: counted().get("commands") == str(len(FORGED) + 1))
     assert obeyed == ["real"]
     (record,) = caplog.records
-    assert "is not obeyed: it is not signed" in record.getMessage()
+    assert "is not executed: it is not signed" in record.getMessage()
 
 
 def test_who_asked_and_why_cannot_write_lines_of_their_own_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -250,7 +249,7 @@ def test_what_a_process_tells_of_itself_is_taken() -> None:
     mine = StreamInspector().snapshot()
     assert encode(decode(encode(mine))[0]) == encode(mine), "zeros stay behind, and nothing else"
     whole = Snapshot(
-        process=mine.process, at=1.0, routes={"r": RouteCounts(endings={"kicked": 1}, durations=(1,) * 9, seconds=1.5)}
+        process=mine.process, at=1.0, routes={"r": RouteCounts(endings={"kicked": 1}, durations=[1] * 9, seconds=1.5)}
     )
     assert decode(encode(whole))[0] == whole
 
@@ -265,7 +264,7 @@ def test_a_report_with_one_wrong_field_is_refused_with_a_short_reason(wrong: str
 @pytest.mark.parametrize("text", ["", "{", "NaN", '{"at": NaN}', "[" * 100_000, '{"a":' * 50_000, "1" * 10_000, "\ud7ff", "null"])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        fields.parsed(text)
+        decode(text)
 
 
 def test_processes_that_nobody_has_heard_of_are_taken_up_to_a_number() -> None:
@@ -338,7 +337,7 @@ def test_the_page_lives_whatever_stands_in_the_monitors_topics(documents: list[s
         patch.setattr(MemoryEventLog, "crosses_processes", True)
         patch.setattr(type(monitor), "reports", lambda self: True)  # as outside of a test
         patch.setattr(live_streams, "FIRST_TIMEOUT", 0.0)  # nobody answers
-        patch.setattr(ClusterView, "answers", lambda self, query, timeout: asked(self, query, 0.0))
+        patch.setattr(ClusterView, "answers", lambda self, query, timeout, *within: asked(self, query, 0.0, *within))
         cluster_view._reset()
         log = event_log()
         for topic in (REPORTS, ROWS, COMMANDS):
@@ -410,6 +409,5 @@ def test_a_command_behind_a_row_that_cannot_be_read_is_obeyed(obeyed: list[str],
 
 
 def test_answers_are_of_the_process_that_told_them() -> None:
-    snapshot, more = decode(json.dumps(report(answers=[ANSWER])))
-    ((question, answer),) = answers_of(snapshot, more["answers"])
+    snapshot, ((question, answer),) = decode(json.dumps(report(answers=[ANSWER])))
     assert (question, answer.at) == (StreamQuery(user="7"), snapshot.at)

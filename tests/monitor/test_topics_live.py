@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.servers import poll
 
-from .serving import MonitorSite, running_site
+from .serving import PATIENCE, MonitorSite, running_site
 
 TOPICS = "/admin/django_agent_sse/logtopic/"
 READERS = 12
@@ -44,14 +44,14 @@ def test_readers_of_both_processes_are_counted_and_an_event_and_the_end_reach_th
     site.open("publish/9/")
     followers = site.open("builds/9/log/", READERS)
     with site.signed_in("admin") as staff:
-        poll("all are counted", lambda: readers(staff, "builds.9") == READERS, within=30, every=0.2)
+        poll("all are counted", lambda: readers(staff, "builds.9") == READERS, within=PATIENCE, every=0.2)
         told = do(staff, "builds.9", "publish", event="note", text="from staff")
         assert "Published an event (note, 10 characters)" in told.text
         for follower in followers:
-            while follower.next(10).data != "from staff":
+            while follower.next(PATIENCE).data != "from staff":
                 pass
         do(staff, "builds.9", "close", reason="enough")
         for follower in followers:
-            last = follower.rest(10)[-1]
+            last = follower.rest(PATIENCE)[-1]
             assert (last.name, last.data) == ("sse.end", '{"reason":"topic_closed","closed":"enough"}')
-        poll("none is counted", lambda: readers(staff, "builds.9") == 0, within=30, every=0.2)
+        poll("none is counted", lambda: readers(staff, "builds.9") == 0, within=PATIENCE, every=0.2)

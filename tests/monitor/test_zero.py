@@ -19,7 +19,7 @@ from tests.inprocess import Client, Site, eventually, serve
 
 CONNECTS = 10_000 if "LONG_PROOFS" in os.environ else 1_000
 AT_ONCE = 50
-PATIENCE = 60.0
+PATIENCE = 120.0
 OPEN_GAUGES = ("open", "starting", "lingering", "slow")
 
 

@@ -145,7 +145,7 @@ served("a server that is away is a fault", [open("data: x\n\n")], async ({ conne
 });
 
 served("silence is a fault, in an answer and before it", [open("id: 1\ndata: x\n\n"), () => {}, open("data: y\n\n")], async ({ connect, seen }) => {
-  const stream = connect("/", { watchdog: 150 });
+  const stream = connect("/", { watchdog: 500 });
   const got = states(stream);
   await first(stream, "message", ({ data }) => data === "y");
   assert.deepEqual(got.filter((one) => /silence|open/.test(one)), [
@@ -156,13 +156,13 @@ served("silence is a fault, in an answer and before it", [open("id: 1\ndata: x\n
 
 served("comments are no silence", [(request, response) => {
   response.writeHead(200, STREAM);
-  let left = 12;
+  let left = 20;
   const beat = setInterval(() => {
     response.write(left > 0 ? ":\n" : "data: x\n\n");
     if ((left -= 1) < 0) clearInterval(beat);
-  }, 50);
+  }, 100);
 }], async ({ connect, seen }) => {
-  await first(connect("/", { watchdog: 500 }), "message");
+  await first(connect("/", { watchdog: 1_500 }), "message");
   assert.equal(seen.length, 1);
 });
 
@@ -419,7 +419,7 @@ served("a slow for await makes the server wait, and loses nothing", [(request, r
   response.sent = () => number;
   more();
 }], async ({ connect, seen }) => {
-  const stream = connect("/", { buffer: 8, watchdog: 1_000, autoConnect: false });
+  const stream = connect("/", { buffer: 8, watchdog: 2_000, autoConnect: false });
   let heard = 0;
   stream.addEventListener("message", () => (heard += 1));
   const numbers = [];
@@ -427,7 +427,7 @@ served("a slow for await makes the server wait, and loses nothing", [(request, r
     if (type !== "message") continue;
     numbers.push(parseInt(data, 10));
     if (numbers.length === 3) {
-      await new Promise((resolve) => setTimeout(resolve, 2_000));
+      await new Promise((resolve) => setTimeout(resolve, 3_000));
       assert.ok(heard <= 12, `paused after ${heard} events`);
       assert.ok(seen[0].response.sent() < 20_000, "the server waits");
       assert.equal(stream.state, "open", "the watchdog does not count the time that nobody reads");

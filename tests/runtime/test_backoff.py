@@ -6,8 +6,7 @@ import logging
 
 import pytest
 
-from django_agent_sse.runtime.backoff import Backoff
-from django_agent_sse.runtime.failure_log import FailureLog
+from django_agent_sse.runtime.backoff import Backoff, FailureLog
 
 FIRST, LONGEST = 0.05, 5.0
 LOGGER = "tests.failures"

@@ -48,7 +48,7 @@ def on_own_thread(work: Callable[[OwnConnections], Any]) -> Any:
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     (result,) = outcome
     if isinstance(result, BaseException):
         raise result

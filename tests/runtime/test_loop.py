@@ -12,7 +12,7 @@ from django_agent_sse.runtime.loop import BackgroundLoop, in_pool
 from tests.eventlog.processes import run
 from tests.inprocess import eventually
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

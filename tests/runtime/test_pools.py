@@ -13,7 +13,7 @@ import pytest
 from django_agent_sse.runtime import pools
 from django_agent_sse.runtime.pools import Pool
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def names(pool: str) -> list[str]:

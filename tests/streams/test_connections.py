@@ -21,7 +21,7 @@ from django.test import TestCase, override_settings
 
 from django_agent_sse import Context, Stream
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.runtime.connection_holds import ConnectionHold
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually, serve
@@ -119,8 +119,8 @@ async def test_a_stream_that_rests_gives_way_at_once_when_others_wait(alias: str
     monkeypatch.setattr(worker_threads, "RESTING_SECONDS", 60)
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
-        assert first.submit(query).result(5) == 42
-        assert second.submit(query).result(5) == 42
+        assert first.submit(query).result(60) == 42
+        assert second.submit(query).result(60) == 42
         assert first.worker is None
         second.end()
 
@@ -131,9 +131,9 @@ async def test_an_attribute_of_djangos_wrapper_is_gone_for_the_next_one(alias: s
 
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
-        first.submit(mark).result(5)
-        assert first.submit(lambda: getattr(connections[ALIAS], "tenant", None)).result(5) == "first's"
-        assert second.submit(lambda: getattr(connections[ALIAS], "tenant", None)).result(5) is None
+        first.submit(mark).result(60)
+        assert first.submit(lambda: getattr(connections[ALIAS], "tenant", None)).result(60) == "first's"
+        assert second.submit(lambda: getattr(connections[ALIAS], "tenant", None)).result(60) is None
         second.end()
 
 
@@ -193,7 +193,7 @@ async def test_what_comes_after_the_handler_is_no_part_of_the_transaction_that_i
         client = site.connect()
         await client.event()
         client.leave()
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 60)
     found = [user.username async for user in users().exclude(username__startswith="user-")]
     assert found == ["on_end"]
 
@@ -305,7 +305,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
     gate, order = threading.Event(), []
 
     def wait() -> None:
-        gate.wait(5)
+        gate.wait(60)
 
     with override_settings(AGENT_SSE={"THREADS": 2}):
         busy = [ConnectionHold(stream_pool) for _ in range(2)]
@@ -313,7 +313,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
         waiting = [ConnectionHold(stream_pool) for _ in range(5)]
         results = [hold.submit(order.append, number) for number, hold in enumerate(waiting)]
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
-        assert (stream_pool.size, stream_pool.waiting) == (2, 5)
+        assert (len(stream_pool._workers), len(stream_pool._line)) == (2, 5)
         with override_settings(AGENT_SSE={"THREADS": 1}):
             gate.set()
             for future in [*blocked, *results]:
@@ -329,34 +329,34 @@ async def test_who_is_cancelled_leaves_the_line(alias: str) -> None:
         blocked = busy.submit(gate.wait, 5)
         cancelled = asyncio.wrap_future(waiting.submit(query))
         behind = next_one.submit(thread_name)
-        assert stream_pool.waiting == 2
+        assert len(stream_pool._line) == 2
         cancelled.cancel()
-        await eventually("it has left", lambda: stream_pool.waiting == 1)
+        await eventually("it has left", lambda: len(stream_pool._line) == 1)
         gate.set()
         assert (await asyncio.wrap_future(behind)).startswith("sse-stream")
-        assert blocked.result(5)
+        assert blocked.result(60)
 
 
 async def test_a_stream_in_a_transaction_goes_on_while_all_others_wait_in_line(alias: str) -> None:
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
-        first.submit(transaction.atomic(using=ALIAS).__enter__).result(5)
+        first.submit(transaction.atomic(using=ALIAS).__enter__).result(60)
         waits = second.submit(query)
         for _ in range(3):
-            assert first.submit(query).result(5) == 42
+            assert first.submit(query).result(60) == 42
         assert not waits.done()
         first.end()
-        assert waits.result(5) == 42
+        assert waits.result(60) == 42
 
 
 async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(alias: str) -> None:
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 9}):
         futures = [ConnectionHold(stream_pool).submit(gate.wait, 5) for _ in range(20)]
-        assert stream_pool.size == worker_threads.AT_ONCE
-        await eventually("it has grown", lambda: stream_pool.size == 9)
+        assert len(stream_pool._workers) == worker_threads.AT_ONCE
+        await eventually("it has grown", lambda: len(stream_pool._workers) == 9)
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
-        assert (stream_pool.size, stream_pool.waiting) == (9, 11)
+        assert (len(stream_pool._workers), len(stream_pool._line)) == (9, 11)
         gate.set()
         for future in futures:
             assert await asyncio.wrap_future(future)
@@ -369,7 +369,7 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
     monkeypatch.setattr(worker_threads, "LOOK_SECONDS", 0.02)
     with override_settings(AGENT_SSE={"THREADS": 1}):
         first, second = ConnectionHold(stream_pool), ConnectionHold(stream_pool)
-        first.submit(transaction.atomic(using=ALIAS).__enter__).result(5)
+        first.submit(transaction.atomic(using=ALIAS).__enter__).result(60)
         waits = second.submit(query)
         await eventually("it is told", lambda: caplog.records)
         await asyncio.sleep(0.1)
@@ -383,10 +383,10 @@ async def test_a_long_wait_in_line_is_told_to_the_log_once(
 async def test_a_thread_that_has_nothing_to_do_ends(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_threads, "IDLE_SECONDS", 0.05)
     hold = ConnectionHold(stream_pool)
-    name = hold.submit(thread_name).result(5)
+    name = hold.submit(thread_name).result(60)
     await eventually("it has ended", lambda: name not in {thread.name for thread in threading.enumerate()})
-    assert stream_pool.size == 0
-    assert hold.submit(thread_name).result(5) != name
+    assert len(stream_pool._workers) == 0
+    assert hold.submit(thread_name).result(60) != name
 
 
 async def test_what_fails_fails_for_the_caller_only(alias: str) -> None:
@@ -396,8 +396,8 @@ async def test_what_fails_fails_for_the_caller_only(alias: str) -> None:
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        hold.submit(fails).result(5)
-    assert hold.submit(query).result(5) == 42
+        hold.submit(fails).result(60)
+    assert hold.submit(query).result(60) == 42
     hold.end()
 
 

@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 
 from django_agent_sse import Context, Stream, apublish
 from django_agent_sse.exceptions import CodeExited
-from django_agent_sse.streams.containment import contained, ends_process
-from django_agent_sse.streams.lifelong import lifelong
+from django_agent_sse.streams.callbacks import contained, ends_process
+from django_agent_sse.streams.threads import lifelong
 from tests.inprocess import eventually, serve
 
 pytestmark = pytest.mark.usefixtures("sse_log")

@@ -18,8 +18,8 @@ import pytest
 
 from django_agent_sse.streams import departures, sockets
 from django_agent_sse.streams.departures import Departures
-from django_agent_sse.streams.recycling import ListenerWatch
 from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.shutdown import ListenerWatch
 from django_agent_sse.streams.sockets import Addresses, addresses_of
 from tests.inprocess import eventually
 
@@ -144,7 +144,7 @@ async def test_a_client_that_was_given_up_is_reset_at_once(connection: Connectio
     await asyncio.sleep(0)
     assert connection.server_sees() == "closed"
     connection.server.close()
-    connection.client.settimeout(5)
+    connection.client.settimeout(60)
     with pytest.raises(ConnectionResetError):
         while connection.client.recv(1 << 20):
             pass
@@ -152,7 +152,7 @@ async def test_a_client_that_was_given_up_is_reset_at_once(connection: Connectio
 
 async def test_a_whole_answer_that_nobody_takes_is_cut_off_after_its_time(connection: Connection, leaving: Departures) -> None:
     connection.fill()
-    leaving.add(connection.addresses, 0.1, unfinished=False)
+    leaving.add(connection.addresses, 1.0, unfinished=False)
     await asyncio.sleep(0.05)
     assert connection.server_sees() == "blocked"
     await eventually("it is cut off", lambda: connection.server_sees() == "closed")
@@ -161,7 +161,7 @@ async def test_a_whole_answer_that_nobody_takes_is_cut_off_after_its_time(connec
 async def test_a_client_that_takes_the_rest_keeps_its_connection(connection: Connection, leaving: Departures) -> None:
     connection.client.setblocking(False)
     left = connection.fill()
-    leaving.add(connection.addresses, 0.3, unfinished=False)
+    leaving.add(connection.addresses, 2.0, unfinished=False)
     while left > 0:
         with contextlib.suppress(BlockingIOError):
             left -= len(connection.client.recv(1 << 17))
@@ -172,7 +172,7 @@ async def test_a_client_that_takes_the_rest_keeps_its_connection(connection: Con
 
 async def test_an_unfinished_answer_is_closed_when_it_has_gone_out(connection: Connection, leaving: Departures) -> None:
     connection.server.send(b"the last event")
-    connection.client.settimeout(5)
+    connection.client.settimeout(60)
     leaving.add(connection.addresses, math.inf, unfinished=True)
     await eventually("the server sees it closed", lambda: connection.server_sees() == "closed")
     assert connection.client.recv(100).startswith(b"the last event")
@@ -200,7 +200,7 @@ async def test_a_connection_that_the_server_has_closed_is_forgotten(connection: 
 
 
 async def test_streams_end_when_the_process_listens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agent_sse.streams.recycling.CHECK_INTERVAL", 0.01)
+    monkeypatch.setattr("django_agent_sse.streams.shutdown.CHECK_INTERVAL", 0.01)
     ended: list[str] = []
     monkeypatch.setattr(registry, "end_all", ended.append)
     monkeypatch.setattr(registry.loop_state(), "streams", {object()}, raising=False)

@@ -10,8 +10,7 @@ import pytest
 
 from django_agent_sse import Event, aclose_topic, apublish, apublish_many
 from django_agent_sse.eventlog import backend
-from django_agent_sse.eventlog.position import Position
-from django_agent_sse.eventlog.vector import MAX_TOPICS, parse_vector, short_name, vector_id
+from django_agent_sse.eventlog.position import MAX_TOPICS, Position, parse_vector, short_name, vector_id
 from tests.inprocess import Client, Site, send_directly
 
 from .test_topic_source import data, following, gap

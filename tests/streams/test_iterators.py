@@ -12,7 +12,7 @@ import pytest
 
 from django_agent_sse import Context, Stream, conf
 from django_agent_sse.streams import callbacks, supervisor
-from django_agent_sse.streams.lifelong import lifelong
+from django_agent_sse.streams.threads import lifelong
 from tests.inprocess import PATIENCE, eventually, serve
 
 

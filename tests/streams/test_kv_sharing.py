@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from django.core.checks import Warning, run_checks
 from django.test import override_settings
 
 from django_agent_sse import KV, Context, Router, SSEView, Stream
-from django_agent_sse.streams import kv_sharing
+from django_agent_sse.streams import kv
+from tests import warm
 from tests.serving import served
 
 BACKENDS = "django.core.cache.backends"
@@ -38,13 +38,13 @@ OWN = f"{__name__}.OwnLocal"
 
 @pytest.fixture(autouse=True)
 def nothing_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kv_sharing, "_noted", set())
+    monkeypatch.setattr(kv, "_noted", set())
 
 
 def stored_elsewhere(settings: Any, backend: str, folder: Path) -> None:
     """Store a value as a task's worker does: in the project's cache, from another process."""
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": str(folder)}}
-    subprocess.run([sys.executable, "-c", STORE, backend, str(folder)], check=True, timeout=60)
+    warm.run([sys.executable, "-m", "tests.program", STORE, backend, str(folder)], cwd=warm.ROOT, check=True, timeout=300)
 
 
 @pytest.mark.parametrize("backend", [LOCAL, DUMMY, OWN])

@@ -19,7 +19,7 @@ import pytest
 
 from django_agent_sse.streams import endings, lifecycle, messages
 from django_agent_sse.streams.endings import ENDINGS, Ending
-from django_agent_sse.streams.lifecycle import Action, Deadline, Effect, Finish, Lifecycle, Outcome, SetDeadline, WatchDeparture
+from django_agent_sse.streams.lifecycle import Action, Deadline, Effect, Finish, Lifecycle, Outcome, WatchDeparture
 
 INPUTS: dict[str, Callable[[Lifecycle], tuple[Effect, ...]]] = {
     "started": lambda life: life.started(),
@@ -80,8 +80,8 @@ def shown(effect: Effect) -> str:
     match effect:
         case Action():
             return WORDS[effect]
-        case SetDeadline():
-            return {Deadline.CLOSE_GRACE: "grace", Deadline.CLEANUP: "cleanup"}[effect.deadline]
+        case Deadline():
+            return {Deadline.CLOSE_GRACE: "grace", Deadline.CLEANUP: "cleanup"}[effect]
         case WatchDeparture():
             return "departure-unfinished" if effect.unfinished else "departure"
         case Finish():

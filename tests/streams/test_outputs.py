@@ -16,8 +16,8 @@ import pytest
 
 from django_agent_sse import Context, Stream
 from django_agent_sse.exceptions import ArgumentInvalid
-from django_agent_sse.streams import outputs
-from django_agent_sse.streams.outputs import MAX_LINE_BYTES, chunks_of, lines_of
+from django_agent_sse.streams import sources
+from django_agent_sse.streams.sources import MAX_LINE_BYTES, chunks_of, lines_of
 from tests.inprocess import Client, Site, eventually, serve
 
 Start = Callable[..., Awaitable[Any]]
@@ -210,7 +210,7 @@ async def test_a_process_that_leads_a_group_goes_with_its_children(start: Start)
 
 @pytest.mark.parametrize("start", [asynchronous, plain], ids=lambda start: start.__name__)
 async def test_who_is_deaf_to_sigterm_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outputs, "END_TIMEOUT", 0.1)
+    monkeypatch.setattr(sources, "END_TIMEOUT", 0.1)
     process = await start(*python("import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('begun')\ntime.sleep(60)"))
     reading = lines_of(process)
     await anext(reading)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,16 +16,17 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, apublish
-from django_agent_sse.runtime.connection_holds import ConnectionHold
+from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
 from tests.inprocess import eventually
 from tests.serving import connect, served
+from tests.timing import LONG, bound
 
 ALIAS = "pooled"
 SIZE = 4
-LONG = bool(os.environ.get("LONG_PROOFS"))
-FOLLOWERS, QUERYING, SECONDS = (200, 50, 20.0) if LONG else (60, 20, 2.0)
+POOL_TIMEOUT = bound(4.0, 60.0)
+FOLLOWERS, QUERYING, SECONDS = (200, 50, 20.0) if LONG else (60, 20, 1.0)
 LOG = {
     "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": ALIAS}},
 }
@@ -34,7 +34,7 @@ LOG = {
 
 @pytest.fixture
 def alias(postgres_database: dict[str, Any], django_db_blocker: Any) -> Iterator[str]:
-    pool = {"min_size": 1, "max_size": SIZE, "timeout": 4}
+    pool = {"min_size": 1, "max_size": SIZE, "timeout": POOL_TIMEOUT}
     with django_db_blocker.unblock(), extra_database(ALIAS, {**postgres_database, "OPTIONS": {"pool": pool}}):
         yield ALIAS
 
@@ -52,8 +52,8 @@ def query() -> Any:
 def test_a_connection_is_in_the_pool_again_as_soon_as_the_call_is_over(alias: str) -> None:
     hold = ConnectionHold(stream_pool)
     for _ in range(5):
-        assert hold.submit(query).result(5) == 42
-        deadline = time.monotonic() + 5
+        assert hold.submit(query).result(60) == 42
+        deadline = time.monotonic() + 60
         while lent():
             assert time.monotonic() < deadline
         assert hold.worker is not None, "and yet the thread is not another's"
@@ -62,17 +62,17 @@ def test_a_connection_is_in_the_pool_again_as_soon_as_the_call_is_over(alias: st
 
 def test_a_transaction_keeps_its_connection_and_a_hold_too(alias: str) -> None:
     hold = ConnectionHold(stream_pool)
-    hold.submit(asked, ALIAS, "BEGIN").result(5)
+    hold.submit(asked, ALIAS, "BEGIN").result(60)
     time.sleep(0.05)
     assert lent() == 1
-    hold.submit(asked, ALIAS, "COMMIT").result(5)
+    hold.submit(asked, ALIAS, "COMMIT").result(60)
     hold.keep()
-    hold.submit(query).result(5)
+    hold.submit(query).result(60)
     time.sleep(0.05)
     assert lent() == 1
     hold.let_go()
     hold.end()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while lent():
         assert time.monotonic() < deadline
 
@@ -90,9 +90,9 @@ def test_what_django_sets_on_each_connection_is_there_after_the_reset(
     with django_db_blocker.unblock(), extra_database(ALIAS, about):
         for _ in range(3):
             hold = ConnectionHold(stream_pool)
-            assert hold.submit(asked, ALIAS, sql).result(5) == expected
-            hold.submit(asked, ALIAS, "SET TIME ZONE 'UTC'").result(5)
-            hold.submit(asked, ALIAS, "SET ROLE pg_read_all_data").result(5)
+            assert hold.submit(asked, ALIAS, sql).result(60) == expected
+            hold.submit(asked, ALIAS, "SET TIME ZONE 'UTC'").result(60)
+            hold.submit(asked, ALIAS, "SET ROLE pg_read_all_data").result(60)
             hold.end()
         assert asked(ALIAS, sql) == expected, "nor does the site meet what a stream did"
 
@@ -141,7 +141,7 @@ async def test_many_streams_and_an_ordinary_page_share_a_small_pool(alias: str) 
             await client.over()
     print(f"\npage alone: p50 {alone[len(alone) // 2]:.1f} ms, p99 {alone[int(len(alone) * 0.99)]:.1f} ms; beside: ", end="")
     print(f"p50 {beside[len(beside) // 2]:.1f} ms, p99 {beside[int(len(beside) * 0.99)]:.1f} ms ({len(beside)} pages)")
-    assert beside[-1] < 4_000, "a page waited as long as the pool lets it"
+    assert beside[-1] < POOL_TIMEOUT * 1000, "a page waited as long as the pool lets it"
 
 
 async def page_times(seconds: float) -> list[float]:

@@ -17,7 +17,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from django_agent_sse import Context, Router, Stream, login_required
-from django_agent_sse.streams.session_tag import SESSION_HEADER, session_tag
+from django_agent_sse.streams.response import SESSION_HEADER, session_tag
 from tests.serving import ask, served
 
 User = get_user_model()

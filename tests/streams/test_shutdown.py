@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from django_agent_sse.streams import shutdown
+from tests import warm
+from tests.timing import bound
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN = 30.0
+WITHIN = 120.0
+AT_ONCE = bound(2.0, 60.0)
 
 PREAMBLE = """
 import asyncio, os, signal, sys, threading, django
@@ -52,8 +55,8 @@ class Process:
     """A Python process with one open stream."""
 
     def __init__(self, script: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
+        self.process = warm.Popen(
+            [sys.executable, "-m", "tests.program", PREAMBLE + textwrap.dedent(script)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -99,7 +102,6 @@ def processes() -> Iterator[list[Process]]:
         one.out.close()
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_servers_own_handler_is_called_after_ours_and_finally_runs(processes: list[Process], number: signal.Signals) -> None:
     processes.append(
@@ -112,10 +114,9 @@ def test_a_servers_own_handler_is_called_after_ours_and_finally_runs(processes: 
     assert said[:2] == [f"the server's own {int(number)} True", "finally"]
     assert sorted(said[2:]) == ["client over", "on_end shutdown"]
     assert status == 0
-    assert took < 2
+    assert took < AT_ONCE
 
 
-@pytest.mark.alone
 def test_the_default_action_waits_for_the_streams_and_then_kills(processes: list[Process]) -> None:
     processes.append(
         Process("""
@@ -129,10 +130,9 @@ def test_the_default_action_waits_for_the_streams_and_then_kills(processes: list
     assert said[:1] == ["finally"]
     assert "on_end shutdown" in said
     assert status == -signal.SIGTERM
-    assert took < 2
+    assert took < AT_ONCE
 
 
-@pytest.mark.alone
 def test_the_default_action_does_not_wait_for_ever(processes: list[Process]) -> None:
     processes.append(
         Process("""
@@ -150,7 +150,7 @@ def test_the_default_action_does_not_wait_for_ever(processes: list[Process]) -> 
     said, status, took = processes[0].end()
     assert said[0] == "no"
     assert status == -signal.SIGTERM
-    assert 0.2 < took < 3
+    assert 0.2 < took < AT_ONCE
 
 
 def test_an_ignored_signal_ends_neither_the_process_nor_its_streams(processes: list[Process]) -> None:
@@ -251,7 +251,7 @@ def test_watching_again_changes_nothing_while_ours_is_in_force(installed: dict[i
     before = dict(installed)
     shutdown.watch_signals()
     assert installed == before
-    assert all(type(handler).__name__ == "_Chained" for handler in before.values())
+    assert before == shutdown._installed, "both are ours"
 
 
 def test_somebody_elses_handler_between_two_of_ours_makes_no_circle(

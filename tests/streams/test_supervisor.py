@@ -150,7 +150,7 @@ async def test_code_after_close_runs_on_for_the_grace_and_is_then_cancelled() ->
             diary.append("after close")
             await asyncio.Event().wait()
 
-    async with serve(handler, close_grace=0.1) as site:
+    async with serve(handler, close_grace=0.5) as site:
         await site.connect().rest()
         assert diary == []
         await eventually("on_end has run", lambda: "on_end" in diary)

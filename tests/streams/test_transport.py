@@ -10,6 +10,7 @@ import pytest
 from django_agent_sse import Context, Stream
 from django_agent_sse.streams.endings import Ending
 from tests.inprocess import Diary, eventually, serve
+from tests.timing import bound
 
 
 async def silent(c: Context, stream: Stream) -> None:
@@ -35,11 +36,11 @@ async def test_heartbeats_can_be_off(heartbeat: float | None) -> None:
 
 async def test_a_stream_that_speaks_needs_no_heartbeats() -> None:
     async def busy(c: Context, stream: Stream) -> None:
-        for number in range(20):
+        for number in range(40):
             await stream.write(number)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
 
-    async with serve(busy, heartbeat=0.2) as site:
+    async with serve(busy, heartbeat=1.0) as site:
         client = site.connect()
         await client.rest()
         assert b":\n" not in client.chunks
@@ -65,12 +66,12 @@ async def test_a_slow_client_is_one_that_takes_nothing_and_not_one_that_takes_la
                 await stream.write(number)
             stream.close()
 
-    async with serve(handler, send_timeout=0.2, buffer_events=1) as site:
+    async with serve(handler, send_timeout=1.0, buffer_events=1) as site:
         client = site.connect()
         client.hold()
         for _ in range(5):
             await client.stuck()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             await client.take_one()
         client.flow()
         assert len(await client.rest()) == 11
@@ -123,7 +124,6 @@ async def test_wait_closed_returns_with_the_transport_and_not_with_the_handler()
         await eventually("the handler is over", lambda: seen == ["closed", "handler over"])
 
 
-@pytest.mark.alone
 async def test_a_handler_that_never_awaits_anything_else_is_fair_and_sees_a_disconnect() -> None:
     diary = Diary()
 
@@ -142,14 +142,13 @@ async def test_a_handler_that_never_awaits_anything_else_is_fair_and_sees_a_disc
             asked = time.monotonic()
             await asyncio.sleep(0)
             longest = max(longest, time.monotonic() - asked)
-        assert longest < 1
+        assert longest < bound(1.0, 10.0)
         client.leave()
         await client.over()
         await eventually("on_end has run", lambda: "on_end" in diary)
     assert diary == ["on_abort", "cancelled", "finally", "on_end"]
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("busy", [False, True])
 async def test_a_disconnect_is_seen_at_once(busy: bool) -> None:
     left: list[float] = []
@@ -168,4 +167,4 @@ async def test_a_disconnect_is_seen_at_once(busy: bool) -> None:
         began = time.monotonic()
         client.leave()
         await client.over()
-        assert left[0] - began < 1
+        assert left[0] - began < bound(1.0, 10.0)

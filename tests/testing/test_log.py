@@ -81,6 +81,6 @@ def test_it():
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     plugins = ["-p", "no:django", "-p", "no:asyncio", "-p", "no:playwright", "-p", "no:base_url"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "pytest", "-q", *plugins], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-LONG = 20_000
+LONG_LINE = 20_000
 MANY = 5_000
 HALF = 300
 
@@ -58,7 +58,7 @@ def steps(folder: Path) -> int:
 def odd(folder: Path) -> int:
     out = sys.stdout.buffer
     out.write(b"caf\xe9\r\n")
-    out.write(b"x" * LONG + b"\n")
+    out.write(b"x" * LONG_LINE + b"\n")
     out.write("\u2028 and \x85 end no line\n".encode())
     out.write(b"\n")
     out.write(b"10 %\r20 %\r\n")

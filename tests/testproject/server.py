@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tests import warm
 from tests.live.client import PATIENCE, Client
 from tests.live.parser import Received
 from tests.live.servers import ROOT, free_port, poll
@@ -28,8 +30,10 @@ from tests.live.servers import ROOT, free_port, poll
 PROJECT = ROOT / "testproject"
 MANAGE = str(PROJECT / "manage.py")
 DATABASE = "db.sqlite3"
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Without the certificates of all authorities, which take long to read, for servers without any."""
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
 ATTEMPTS = 3
 
 PASSWORD = "only for a test"
@@ -71,7 +75,7 @@ def migrate(variables: dict[str, str]) -> None:
     """Make the tables, and ``PEOPLE``, in the database that the environment names."""
     for arguments in (["migrate", "-v", "0"], ["shell", "-c", PEOPLE]):
         command = [sys.executable, MANAGE, *arguments]
-        subprocess.run(command, cwd=ROOT, env=variables, check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL)
+        warm.run(command, cwd=ROOT, env=variables, check=True, timeout=START_SECONDS, stdout=subprocess.DEVNULL)
 
 
 @functools.cache
@@ -123,6 +127,7 @@ class Server:
         self.state = state
         self.environment = {**environment(state), **variables}
         self.log_file = state / "server.log"
+        self._cookies: dict[str | None, dict[str, str]] = {}
         if not (state / DATABASE).exists() and "DATABASE_URL" not in variables:
             shutil.copy(Path(migrated().name) / DATABASE, state)
         for _ in range(ATTEMPTS):
@@ -135,8 +140,9 @@ class Server:
         self.port = self._port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, *COMMANDS[self.kind].format(port=self.port).split()]
+        begin = subprocess.Popen if self.kind == "reloader" else warm.Popen  # which begins again as its command line says
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = begin(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
@@ -144,7 +150,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                return httpx.get(f"{self.url}/login/").status_code == 200
+                return httpx.get(f"{self.url}/login/", verify=NO_TLS, timeout=120).status_code == 200
             except httpx.TransportError:
                 time.sleep(0.05)
         self.kill()
@@ -159,12 +165,21 @@ class Server:
     @contextlib.contextmanager
     def client(self, name: str | None = "admin") -> Iterator[httpx.Client]:
         """A client with a CSRF cookie, and the session of one of ``PEOPLE``."""
-        with httpx.Client(base_url=self.url) as client:
+        with httpx.Client(base_url=self.url, verify=NO_TLS, timeout=PATIENCE) as client:
             client.get("/login/")
             if name is not None:
                 form = {"username": name, "password": PASSWORD, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
                 client.post("/login/", data=form)
                 assert "sessionid" in client.cookies
+            yield client
+
+    @contextlib.contextmanager
+    def _again(self, name: str | None) -> Iterator[httpx.Client]:
+        """A client with the session that this person got here first, which is never signed out."""
+        if name not in self._cookies:
+            with self.client(name) as client:
+                self._cookies[name] = dict(client.cookies)
+        with httpx.Client(base_url=self.url, verify=NO_TLS, timeout=PATIENCE, cookies=self._cookies[name]) as client:
             yield client
 
     def sign_in(self, context: Any, who: str = "admin") -> None:
@@ -174,12 +189,12 @@ class Server:
 
     def get(self, address: str, who: str | None = "admin") -> httpx.Response:
         """Ask for a page, signed in as one of ``PEOPLE`` or as nobody."""
-        with self.client(who) as client:
+        with self._again(who) as client:
             return client.get(address)
 
     def post(self, address: str, who: str | None = "admin", **form: str) -> httpx.Response:
         """Send a form as a page does."""
-        with self.client(who) as client:
+        with self._again(who) as client:
             return client.post(address, data={**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]})
 
     def watch(self, build: int, last: str | None = None, **options: Any) -> Client:

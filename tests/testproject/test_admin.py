@@ -14,7 +14,7 @@ from tests.chromium import launched
 from .recipe import HALF
 from .server import BY_KEY, PASSWORD, Server, outcome
 
-PATIENCE_MS = 15_000
+PATIENCE_MS = 120_000
 LIST = "/admin/builds/build/"
 WIDTHS = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 375, "height": 720}}
 

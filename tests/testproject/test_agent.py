@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from .server import PROJECT
 
 SHOP = PROJECT / "scripts" / "shop"
+WITHOUT_PLUGINS = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 REMOVING = "test_cart.py::test_removing_what_is_not_there_changes_nothing"
 CENTS = ("test_prices.py::test_a_discount_is_in_whole_cents[19.99-15-16.99]", "[7.77-12-6.84]")
 
@@ -28,7 +29,8 @@ def read(*lines: str) -> Reader:
 @pytest.fixture(scope="module")
 def shop() -> list[str]:
     """What the tests of the shop print."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-v"], cwd=SHOP, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-v"]
+    done = subprocess.run(command, cwd=SHOP, env=WITHOUT_PLUGINS, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     return done.stdout.splitlines()
 
@@ -55,7 +57,7 @@ def test_the_lines_that_are_linked_tell_of_the_failure(shop: list[str]) -> None:
 @pytest.mark.parametrize("options", [["-q"], ["--tb=short"], ["--tb=line"], ["--tb=no"], ["--color=yes"]])
 def test_any_report_of_pytest_is_read(options: list[str]) -> None:
     command = [sys.executable, "-m", "pytest", *options]
-    wide = {**os.environ, "COLUMNS": "200"}  # pytest shortens what it sums up to the terminal's width
+    wide = {**WITHOUT_PLUGINS, "COLUMNS": "200"}  # pytest shortens what it sums up to the terminal's width
     done = subprocess.run(command, cwd=SHOP, env=wide, capture_output=True, text=True, check=False)
     text = triage(read(*done.stdout.splitlines()), "failed", 1)
     assert "3 of 9 tests failed" in text

@@ -14,7 +14,7 @@ from .cutter import Cutter
 from .recipe import HALF, MANY
 from .server import BY_KEY, PASSWORD, Server
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def run_node(node: Node, url: str, **headers: str) -> tuple[int, list[dict[str, Any]]]:

@@ -18,13 +18,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import warm
 from tests.live.servers import free_port, poll
+from tests.timing import bound
 
+from .recipe import MANY
 from .server import MANAGE, environment, wait_until_gone
 
-START_SECONDS = 30.0
-SOON = 5.0
-"""Seconds. Alone it takes less than one; what waits for streams or builds takes the servers' ten, or for ever."""
+START_SECONDS = 120.0
+SOON = bound(5.0, 60.0)
+"""Seconds. Alone it takes less than one; what waits for streams or builds, which have no end here, takes for ever."""
 ANNOUNCED = "Ctrl-C ends the demo."
 
 
@@ -32,7 +35,7 @@ class Demo:
     """One demo, and what it has printed."""
 
     def __init__(self, state: Path, *arguments: str, **variables: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = warm.Popen(
             [sys.executable, MANAGE, "demo", *arguments],
             cwd=state,
             env={**environment(state), "TMPDIR": str(state), **variables},
@@ -71,7 +74,7 @@ class Demo:
     def browser(self) -> Iterator[httpx.Client]:
         """A client that was led to the log-in page, and signed in there with what was printed."""
         user, password = self.person
-        with httpx.Client(follow_redirects=True) as browser:
+        with httpx.Client(follow_redirects=True, timeout=120) as browser:
             login = browser.get(self.page).url
             assert login.path == "/login/"
             form = {"username": user, "password": password, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
@@ -135,14 +138,14 @@ def curl() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
 
 def test_the_curl_line_streams_as_pasted(demo: Callable[..., Demo], curl: Callable[[str], subprocess.Popen[str]]) -> None:
-    line = demo("--port", "0", "--recipe", "compile").curl
+    line = demo("--port", "0", "--recipe", "many").curl
     assert shlex.split(line)[:2] == ["curl", "-N"]
-    printed = curl(line).communicate(timeout=60)[0]
+    printed = curl(line).communicate(timeout=START_SECONDS)[0]
     events = printed.strip().split("\n\n")
     first = re.sub(r"id: \w+\.1", "id: 1", events[0].removeprefix(":\n"))
-    assert first == "event: stdout\nretry: 100\ndata: Listing 'django'...\nid: 1"
+    assert first == "event: stdout\nretry: 100\ndata: line 1\nid: 1"
     assert events[-1].startswith('event: complete\ndata: {"status":"passed","exit_code":0,')
-    assert len(events) > 1000
+    assert len(events) > MANY
 
 
 def test_the_line_for_another_build_works_as_pasted(demo: Callable[..., Demo], tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_the_page_is_there(demo: Callable[..., Demo]) -> None:
 
 
 def test_the_printed_password_opens_the_admin_with_the_build_running(demo: Callable[..., Demo]) -> None:
-    first, second = demo("--port", "0"), demo("--port", "0")
+    first, second = (demo("--port", "0", "--recipe", "waits") for _ in range(2))
     assert first.person[1] != second.person[1]
     with first.browser() as browser:
         answer = browser.get(first.admin)
@@ -195,7 +198,7 @@ def test_ctrl_c_ends_it_soon_with_streams_open(
         assert one.interrupt(times) < SOON
     assert one.process.returncode == 0
     assert one.printed.endswith(f"{ANNOUNCED}\n\nThe demo is over.\n")
-    wait_until_gone([child], within=1)
+    wait_until_gone([child], within=SOON)
     assert list(tmp_path.glob("sse-demo-*")) == []
 
 
@@ -209,7 +212,7 @@ def test_a_build_that_ignores_everything_does_not_hold_it_up(demo: Callable[...,
                 break
     assert one.interrupt() < SOON
     assert one.printed.endswith(f"{ANNOUNCED}\n\nThe demo is over.\n")
-    wait_until_gone(pids, within=4)
+    wait_until_gone(pids, within=SOON)
 
 
 def test_ctrl_c_before_it_serves_is_no_error(demo: Callable[..., Demo]) -> None:
@@ -225,15 +228,15 @@ def test_open_opens_the_page(demo: Callable[..., Demo], tmp_path: Path) -> None:
     browser, seen = tmp_path / "browser", tmp_path / "seen"
     browser.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(seen))}\n')
     browser.chmod(0o700)
-    page = demo("--port", "0", "--open", BROWSER=f"{browser} %s").page
+    page = demo("--port", "0", "--recipe", "passes", "--open", BROWSER=f"{browser} %s").page
     poll("the address", lambda: seen.exists() and seen.read_text() == f"{page}\n")
 
 
 def test_a_second_demo_takes_the_next_port_and_says_so(demo: Callable[..., Demo]) -> None:
     port = free_port()
-    first = demo("--port", str(port))
+    first = demo("--port", str(port), "--recipe", "passes")
     assert f"127.0.0.1:{port}/" in first.page
-    second = demo("--port", str(port))
+    second = demo("--port", str(port), "--recipe", "passes")
     assert f"Port {port} is taken" in second.read_until(ANNOUNCED)
     other = int(re.search(r":(\d+)/", second.page)[1])  # type: ignore[index]
     assert port < other < port + 100
@@ -246,7 +249,7 @@ def test_a_second_demo_takes_the_next_port_and_says_so(demo: Callable[..., Demo]
 def test_a_port_that_somebody_else_has_is_passed_over(demo: Callable[..., Demo]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"127.0.0.1:{port}/" not in demo("--port", str(port)).page
+        assert f"127.0.0.1:{port}/" not in demo("--port", str(port), "--recipe", "passes").page
 
 
 @pytest.mark.parametrize(("port", "says"), [("65536", "Cannot listen"), ("-1", "Cannot listen"), ("x", "invalid int value")])

@@ -35,39 +35,37 @@ def heir() -> Iterator[tuple[int, subprocess.Popen[str]]]:
 
 
 def test_nobody_runs_a_build_that_nobody_has_taken() -> None:
-    assert locks.holder(1) is None
+    assert not locks.is_held(1)
 
 
 def test_a_build_is_taken_once() -> None:
     lock = locks.take(1)
     with pytest.raises(BlockingIOError):
         locks.take(1)
-    assert locks.holder(2) is None, "another one is free"
-    locks.release(1, lock)
-    os.close(locks.take(1))
+    assert locks.is_held(1)
+    assert not locks.is_held(2), "another one is free"
+    os.close(lock)
+    assert not locks.is_held(1)
 
 
-def test_its_process_is_unknown_until_it_takes_signals(state: Path) -> None:
-    lock = locks.take(1)
-    assert locks.holder(1) == 0
-    locks.sign(lock)
-    assert locks.holder(1) == os.getpid()
-    locks.release(1, lock)
-    assert locks.holder(1) is None
+def test_whoever_asks_takes_nothing(state: Path) -> None:
+    assert not locks.is_held(1)
     assert list(state.iterdir()) == []
+    os.close(locks.take(1))
+    assert not locks.is_held(1)
+    os.close(locks.take(1))
 
 
 def test_the_lock_is_the_heirs_until_it_ends_in_whatever_way(heir: tuple[int, subprocess.Popen[str]]) -> None:
     _, process = heir
-    assert locks.holder(1) == 0
+    assert locks.is_held(1)
     process.kill()
     process.wait()
-    assert locks.holder(1) is None
+    assert not locks.is_held(1)
 
 
 def test_a_file_that_is_left_behind_is_no_process() -> None:
-    lock = locks.take(1)
-    locks.sign(lock)
-    os.close(lock)
-    assert locks.holder(1) is None
+    os.close(locks.take(1))
+    assert locks.file_of(1).exists()
+    assert not locks.is_held(1)
     os.close(locks.take(1))

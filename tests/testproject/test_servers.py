@@ -28,7 +28,7 @@ def test_pages_static_files_and_streams(start: Callable[[str], Server], kind: st
     files = STATIC.findall(page.text)
     assert len(files) == 5
     for path in files:
-        answer = httpx.get(server.url + path)
+        answer = httpx.get(server.url + path, timeout=120)
         assert answer.status_code == 200, path
         assert answer.headers["Content-Type"].split(";")[0] in ("text/css", "text/javascript", "image/svg+xml")
     assert "Traceback" not in server.log()
@@ -42,4 +42,4 @@ def test_a_port_answers_on_loopback_only(start: Callable[[str], Server]) -> None
         for connection in psutil.Process(server.process.pid).net_connections()
         if connection.status == "LISTEN"
     } == {"127.0.0.1"}
-    assert poll("an answer", lambda: httpx.get(f"{server.url}/login/").status_code) == 200
+    assert poll("an answer", lambda: httpx.get(f"{server.url}/login/", timeout=120).status_code) == 200

@@ -17,7 +17,7 @@ from tests.services import running_postgres, running_redis
 from .recipe import HALF, MANY
 from .server import BY_KEY, Server, environment, migrate, number_of, numbered, outcome
 
-PATIENCE_MS = 15_000
+PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="module")

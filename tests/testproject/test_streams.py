@@ -9,11 +9,13 @@ import httpx
 import pytest
 
 from tests.live.servers import ROOT, poll
+from tests.timing import LONG
 
-from .recipe import HALF, LONG, MANY
+from .recipe import HALF, LONG_LINE, MANY
 from .server import BY_KEY, Server, number_of, numbered, outcome, wait_until_gone
 
 WATCHERS = 3
+PATIENCE = 300.0
 
 
 def lines(first: int, last: int) -> list[tuple[str, str]]:
@@ -92,8 +94,7 @@ def test_a_reconnect_resumes_after_the_last_line(server: Server) -> None:
 
 
 @pytest.mark.parametrize("last", [0, 1, 255, 256, 257, MANY - 1, MANY])
-def test_a_finished_log_resumes_after_any_line(server: Server, finished: int, last: int) -> None:
-    epoch = (server.whole_log(finished)[0].id or "").partition(".")[0]
+def test_a_finished_log_resumes_after_any_line(server: Server, finished: int, epoch: str, last: int) -> None:
     events = server.whole_log(finished, f"{epoch}.{last}")
     assert [number_of(event) for event in events[:-1]] == list(range(last + 1, MANY + 1))
     assert events[-1].name == "complete"
@@ -109,6 +110,13 @@ def test_an_id_of_no_line_is_a_gap_and_then_everything(server: Server, finished:
 @pytest.fixture(scope="module")
 def finished(server: Server) -> int:
     return server.finish("many")
+
+
+@pytest.fixture(scope="module")
+def epoch(server: Server, finished: int) -> str:
+    """What stands before the offset in the ids of that log."""
+    with server.watch(finished) as client:
+        return (client.next().id or "").partition(".")[0]
 
 
 def test_three_watchers_share_one_process(server: Server) -> None:
@@ -145,7 +153,7 @@ def test_watchers_that_leave_take_no_line_with_them(server: Server) -> None:
 
 def test_odd_output(server: Server) -> None:
     texts = [text for _, text in numbered(server.whole_log(server.start("odd")))]
-    assert texts == ["caf\ufffd", "x" * LONG, "\u2028 and \x85 end no line", "", "20 %", "no end of line"]
+    assert texts == ["caf\ufffd", "x" * LONG_LINE, "\u2028 and \x85 end no line", "", "20 %", "no end of line"]
 
 
 def test_several_builds_at_once(server: Server) -> None:
@@ -159,7 +167,7 @@ def test_what_a_build_leaves_behind_is_ended_with_it(server: Server) -> None:
     events = server.whole_log(server.start("leaves"))
     ((_, pid),) = numbered(events)
     assert outcome(events)["status"] == "passed"
-    wait_until_gone([int(pid)], within=5)
+    wait_until_gone([int(pid)], within=PATIENCE)
 
 
 def test_the_folder_of_a_build_goes_with_it(server: Server) -> None:
@@ -168,13 +176,13 @@ def test_the_folder_of_a_build_goes_with_it(server: Server) -> None:
 
 
 def test_an_unknown_build_is_not_found_before_anything_is_sent(server: Server) -> None:
-    answer = httpx.get(f"{server.url}/builds/999999/logs/", headers={"Accept": "text/event-stream", **BY_KEY})
+    answer = httpx.get(f"{server.url}/builds/999999/logs/", headers={"Accept": "text/event-stream", **BY_KEY}, timeout=120)
     assert answer.status_code == 404
     assert answer.json() == {"error": "there is no build 999999"}
 
 
 def test_head_starts_nothing(server: Server, finished: int) -> None:
-    answer = httpx.head(f"{server.url}/builds/{finished}/logs/", headers=BY_KEY)
+    answer = httpx.head(f"{server.url}/builds/{finished}/logs/", headers=BY_KEY, timeout=120)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
 
 
@@ -188,15 +196,15 @@ def test_nothing_of_a_request_gets_into_a_command(server: Server) -> None:
 
 def test_a_start_needs_the_page(server: Server) -> None:
     assert server.get("/builds/start/").status_code == 405
-    assert httpx.post(f"{server.url}/builds/start/", data={"recipe": "passes"}).status_code == 403
+    assert httpx.post(f"{server.url}/builds/start/", data={"recipe": "passes"}, timeout=120).status_code == 403
 
 
 def test_the_recipes_of_the_project_do_real_work_offline(server: Server) -> None:
     compiled = server.whole_log(server.start("compile"))
     assert outcome(compiled)["status"] == "passed"
-    assert len(compiled) > 1000
+    assert len(compiled) > (1000 if LONG else 5)
     before = tree(ROOT)
-    wheel = server.whole_log(server.start("wheel"), within=60)
+    wheel = server.whole_log(server.start("wheel"), within=PATIENCE)
     assert outcome(wheel)["status"] == "passed", wheel
     assert any(event.data.endswith("django_agent_sse/py.typed") for event in wheel)
     assert tree(ROOT) == before
@@ -209,6 +217,6 @@ def tree(root: Path) -> set[Path]:
 
 
 def test_the_recipe_that_tests_passes(server: Server) -> None:
-    events = server.whole_log(server.start("tests"), within=120)
+    events = server.whole_log(server.start("tests"), within=PATIENCE)
     assert outcome(events)["status"] == "passed", [event.data for event in events[-30:]]
     assert any("PASSED" in event.data for event in events)

@@ -11,7 +11,7 @@ from django_agent_sse.topics.follower import Finished, Follower, Gap, Start
 from django_agent_sse.wire.decoder import Decoder
 from django_agent_sse.wire.event import Event
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def after(feed: Feed, id: str, start: Start = "oldest") -> Follower:

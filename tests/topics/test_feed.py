@@ -22,7 +22,7 @@ from django_agent_sse.wire.event import Event
 from .reading import after, decoded, pulled, read, texts_until, waits
 
 TOPIC = "builds.42"
-PATIENCE = 20.0
+PATIENCE = 60.0
 CROSSINGS = 100_000 if "LONG_PROOFS" in os.environ else 3_000
 _T = TypeVar("_T")
 
@@ -182,9 +182,9 @@ async def test_what_was_trimmed_is_one_gap_with_the_number_of_lost_events(log: W
     feed.request_refresh()
     await feed.refresh()
     gap = await read(follower)
-    assert gap == Gap("trimmed", f"{feed.epoch}.2", 5, Position(feed.epoch, 7))
+    assert gap == Gap("trimmed", f"{feed.epoch}.2", 5, str(Position(feed.epoch, 7)))
     assert await texts_until(follower, 3) == numbers(8, 10)
-    assert await texts_until(await after(feed, str(gap.position)), 3) == numbers(8, 10), "the gap's id repeats no gap"
+    assert await texts_until(await after(feed, gap.id), 3) == numbers(8, 10), "the gap's id repeats no gap"
 
 
 async def test_what_is_trimmed_while_a_page_is_read_is_a_gap_too(log: Watched) -> None:
@@ -212,7 +212,7 @@ async def test_a_topic_that_was_recreated_is_a_gap_at_its_beginning(log: Watched
     publish(log, "new", "newer")
     await feed.refresh()
     gap = await read(follower)
-    assert gap == Gap("epoch", f"{old}.1", None, Position(feed.epoch, 0))
+    assert gap == Gap("epoch", f"{old}.1", None, str(Position(feed.epoch, 0)))
     assert await texts_until(follower, 2) == ["new", "newer"]
     returning = Follower(feed)
     assert await returning.resume(Position(old, 1)) == "epoch"

@@ -19,8 +19,7 @@ from django_agent_sse.exceptions import EventLogUnavailable, TopicNameInvalid
 from django_agent_sse.runtime.loop import BackgroundLoop
 from django_agent_sse.topics import feed as feed_module
 from django_agent_sse.topics import feeds as feeds_module
-from django_agent_sse.topics.batch import Batch
-from django_agent_sse.topics.budget import Budget
+from django_agent_sse.topics.batch import Batch, Budget
 from django_agent_sse.topics.feed import Feed
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Finished, Follower, Gap
@@ -30,7 +29,7 @@ from tests.eventlog.shared import SharedEventLog
 from .reading import read, texts_until
 from .test_feed import Watched
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +40,7 @@ from django_agent_sse.exceptions import (
     TopicNameInvalid,
 )
 from django_agent_sse.logtail import log_tail
+from tests import warm
 from tests.serving import ask, connect, served
 
 NAME = "builds.42"
@@ -270,7 +270,9 @@ about = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "x", "SERVER_
 WSGIHandler()(about, lambda *a: None)
 print("position", publish("a", 1).offset)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run(
+        [sys.executable, "-m", "tests.program", code], cwd=warm.ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     refused, position = done.stdout.splitlines()
     assert refused.startswith("refused: MemoryEventLog keeps its topics in one process")
@@ -288,7 +290,9 @@ application = get_asgi_application()
 from django_agent_sse import publish
 print(publish("a", 1).offset)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run(
+        [sys.executable, "-m", "tests.program", code], cwd=warm.ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 

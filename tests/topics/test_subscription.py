@@ -21,9 +21,10 @@ from django_agent_sse.topics import feeds as feeds_module
 from django_agent_sse.topics import subscription as subscription_module
 from django_agent_sse.topics.batch import Batch
 from django_agent_sse.topics.feeds import feeds_here
-from django_agent_sse.topics.subscription import Lost, Part, Subscription
+from django_agent_sse.topics.follower import Gap
+from django_agent_sse.topics.subscription import Part, Subscription
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TOPIC = "builds.42"
 
 
@@ -45,7 +46,7 @@ class Following:
         assert await self.subscription.open(asked, malformed=False) is None
         return self
 
-    async def next(self) -> Batch | Part | Lost:
+    async def next(self) -> Batch | Part | Gap:
         while (found := self.subscription.pull()) is None:
             await asyncio.wait_for(self.woken.wait(), PATIENCE)
             self.woken.clear()
@@ -130,7 +131,7 @@ async def test_across_a_reset_it_goes_on_after_one_gap() -> None:
     assert await following.texts(1) == ["old"]
     backend.reset()
     lost = await following.next()
-    assert lost == Lost("epoch", str(old), None, "0")
+    assert lost == Gap("epoch", str(old), None, "0")
     await asyncio.to_thread(publish, TOPIC, "new")
     assert await following.texts(1) == ["new"]
     following.subscription.close()
@@ -154,7 +155,7 @@ async def test_a_log_that_is_away_while_it_is_reopened_is_tried_again(monkeypatc
         return await real(body)  # type: ignore[arg-type]
 
     monkeypatch.setattr(log, "_run", away)
-    assert isinstance(await following.next(), Lost)
+    assert isinstance(await following.next(), Gap)
     assert tries >= 4
     following.subscription.close()
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from django_agent_sse.exceptions import InvalidEvent
 from django_agent_sse.wire import MAX_RETRY, Decoder, Event, comment, encode, split_lines
+from tests.timing import LONG
 from tests.wire.standard import read_by_the_decoder, read_by_the_standard
 
-settings.register_profile("wire", deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("wire", deadline=None, max_examples=300 if LONG else 60, suppress_health_check=[HealthCheck.too_slow])
 wire = settings.get_profile("wire")
 
 awkward = st.sampled_from(
@@ -148,7 +149,7 @@ values = [
 soup = st.lists(st.sampled_from(fields + ends + values), max_size=40).map(b"".join)
 
 
-@settings(wire, max_examples=600)
+@settings(wire, max_examples=600 if LONG else 120)
 @given(st.data(), soup)
 def test_any_bytes_mean_what_the_standard_says_under_any_cutting(data, stream):
     assert read_by_the_decoder(data.draw(cut(stream))) == read_by_the_standard(stream)

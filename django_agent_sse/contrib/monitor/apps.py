@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core import checks
 
 
 class MonitorConfig(AppConfig):
@@ -14,14 +15,14 @@ class MonitorConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_agent_sse.streams import cluster
+        from django_agent_sse.streams import snapshot
         from django_agent_sse.streams.counters import counters
 
-        from . import checks
         from .cluster import cluster_view
+        from .options import check_options
         from .service import monitor
 
         if monitor.begin not in counters.on_opened:
             counters.on_opened += (monitor.begin,)
-        cluster.install(cluster_view)
-        checks.register()
+        snapshot.install(cluster_view)
+        checks.register(check_options, "django_agent_sse")

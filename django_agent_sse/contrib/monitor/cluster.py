@@ -17,14 +17,11 @@ from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
 from ...runtime.process import on_fork
 from ...runtime.safe_text import printable
-from ...streams.cluster import Readers
-from ...streams.identity import this_process
-from ...streams.snapshot import Snapshot
-from .answers import NONE, Answer, answers_of
+from ...streams.snapshot import Readers, Snapshot, this_process
 from .commands import WatchRows
 from .history import History
 from .inspector import TOPICS, StreamInspector, StreamQuery, StreamRow
-from .report_json import decode
+from .report_json import Answer, decode
 from .reporter import LIFE, REPORTS, ROWS
 from .service import broadcast, monitor
 
@@ -52,7 +49,7 @@ COUNTED = ("reporting", "late")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStatus:
-    """One process, and its state: ``reporting``, ``late``, ``gone`` (it stopped reporting) or ``ended`` (it said so)."""
+    """One process, and its state: ``reporting``, ``late``, or ``gone`` (it stopped reporting without a word)."""
 
     snapshot: Snapshot
     state: str
@@ -132,10 +129,8 @@ class ClusterView:
                     self._read_topic(log, REPORTS)
                     self._read_topic(log, ROWS)
                     self._error = ""
-                except AgentSSEError as error:
-                    self._error = public_words(error)
                 except Exception as error:  # whatever is the matter with the log: the page lives, and says it
-                    self._error = printable(error, 500)
+                    self._error = public_words(error) if isinstance(error, AgentSSEError) else printable(error, 500)
             self._history.forget(now := time.time())
             self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < LIFE}
             self._read_at = time.monotonic()
@@ -143,10 +138,7 @@ class ClusterView:
     @property
     def local(self) -> bool:
         """Whether other processes cannot be seen."""
-        try:
-            return not monitor.reports()
-        except AgentSSEError:
-            return True
+        return not monitor.reports()
 
     def _read_topic(self, log: EventLog, topic: str) -> None:
         epoch, cursor = self._cursors.get(topic, ("", 0))
@@ -173,10 +165,9 @@ class ClusterView:
                 return
 
     def _take_report(self, text: str) -> None:
-        snapshot, more = decode(text)
+        snapshot, answers = decode(text)
         if snapshot.at > time.time() + CLOCK_SKEW:
             raise ValueError("its time is in the future")
-        answers = [*answers_of(snapshot, more.get("answers", []))]  # all of them are looked at before any of it is taken
         self._history.take(snapshot)
         for query, answer in answers:
             self._answers[snapshot.process.id, query] = answer
@@ -195,17 +186,13 @@ class ClusterView:
         """Return what was read last."""
         with self._lock:
             now, local = time.time(), self.local
-            statuses = [_status(snapshot, now, local) for snapshot in self._history.latest()]
-            shown = [
-                status
-                for status in statuses
-                if status.state != "ended" and (status.state != "gone" or status.age < LOST_SHOWN_SECONDS)
-            ]
-            counted = [status.snapshot.process.id for status in shown if status.state in COUNTED]
+            latest = sorted(self._history.latest(), key=lambda snapshot: (snapshot.process.host, snapshot.process.pid))
+            statuses = [status for snapshot in latest if (status := _status(snapshot, now, local)) is not None]
+            counted = [status.snapshot.process.id for status in statuses if status.state in COUNTED]
             return ClusterSnapshot(
                 at=now,
                 local=local,
-                processes=tuple(sorted(shown, key=lambda status: (status.snapshot.process.host, status.snapshot.process.pid))),
+                processes=tuple(statuses),
                 series=self._history.series(now),
                 rates={name: sum(self._history.rate(id, name) for id in counted) for name in ("events", "bytes")},
                 error=self._error,
@@ -226,35 +213,42 @@ class ClusterView:
 
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
-        if self.local:
-            rows, matched = self._inspector.rows(query)
-            return rows, matched, 0
-        cluster, rows, matched, missing = self.snapshot(), list[StreamRow](), 0, 0
-        for snapshot in cluster.counted:
-            answer = self._answers.get((snapshot.process.id, query), NONE)
-            if cluster.at - answer.at > ROWS_SECONDS:
-                missing += not query.process or query.process == snapshot.process.id
-                continue
-            rows += answer.rows
-            matched += answer.matched
-        return sorted(rows, key=_order(query), reverse=query.sort.startswith("-")), matched, missing
+        answers, missing = self._answers_to(query)
+        rows = [row for answer in answers for row in answer.rows]
+        return (
+            sorted(rows, key=_order(query), reverse=query.sort.startswith("-")),
+            sum(answer.matched for answer in answers),
+            missing,
+        )
 
-    async def answers(self, query: StreamQuery, timeout: float = ANSWER_TIMEOUT) -> tuple[list[StreamRow], int, int]:
-        """Return what ``rows`` returns once every process has answered, or after so many seconds.
+    def _answers_to(self, query: StreamQuery) -> tuple[list[Answer], int]:
+        """Return the answers that hold, and how many processes have none yet."""
+        now = time.time()
+        if self.local:
+            return [Answer(now, *self._inspector.answer(query))], 0
+        ids = [snapshot.process.id for snapshot in self.snapshot().counted if query.process in ("", snapshot.process.id)]
+        answers = [self._answers.get((id, query)) for id in ids]
+        fresh = [answer for answer in answers if answer is not None and now - answer.at <= ROWS_SECONDS]
+        return fresh, len(ids) - len(fresh)
+
+    async def answers(
+        self, query: StreamQuery, timeout: float = ANSWER_TIMEOUT, within: float = FRESH_SECONDS
+    ) -> tuple[list[StreamRow], int, int]:
+        """Return what ``rows`` returns once every process has answered, or after so many seconds; see ``look`` for ``within``.
 
         Raises:
             EventLogError: The log cannot be written.
         """
         deadline = time.monotonic() + timeout
         while True:
-            await self.look()
+            await self.look(within)
             await self.ask(query)
             rows, matched, missing = self.rows(query)
             if not missing or time.monotonic() >= deadline:
                 return rows, matched, missing
-            await asyncio.sleep(FRESH_SECONDS / 4)
+            await asyncio.sleep(min(within, FRESH_SECONDS / 4))
 
-    # What the rest of the package asks: see ``streams.cluster``
+    # What the rest of the package asks: see ``streams.snapshot``
 
     async def processes(self) -> tuple[list[Snapshot], dict[str, int]]:
         """Return every process that counts, this one as it is now, and how many report, are late, or are gone."""
@@ -271,18 +265,11 @@ class ClusterView:
         Raises:
             EventLogError: The log cannot be written.
         """
-        if self.local:
-            return Readers(counts=(_whole(*self._inspector.readers(prefix)),), limit=TOPICS)
         query = StreamQuery(readers=prefix)
-        _, _, missing = await self.answers(query, timeout)
-        ids = [snapshot.process.id for snapshot in self.snapshot().counted]
-        answers = [answer for id in ids if (answer := self._answers.get((id, query))) is not None]
-        counts = tuple(_whole(answer.readers, answer.matched) for answer in answers)
+        await self.answers(query, timeout)
+        answers, missing = self._answers_to(query)
+        counts = tuple((answer.readers, len(answer.readers) == answer.matched) for answer in answers)
         return Readers(counts=counts, missing=missing, limit=TOPICS)
-
-
-def _whole(counts: Mapping[str, int], topics: int) -> tuple[Mapping[str, int], bool]:
-    return counts, len(counts) == topics
 
 
 def _order(query: StreamQuery) -> Callable[[StreamRow], tuple[Any, str]]:
@@ -290,11 +277,12 @@ def _order(query: StreamQuery) -> Callable[[StreamRow], tuple[Any, str]]:
     return lambda row: (-row.idle if column == "wrote" else getattr(row, column, row.opened), row.id)
 
 
-def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus:
-    age = max(0.0, now - snapshot.at)
-    if local:
-        return ProcessStatus(snapshot=snapshot, state="reporting", age=0.0)
-    state = "ended" if snapshot.last else "reporting" if age < LATE_SECONDS else "late" if age < LIFE else "gone"
+def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus | None:
+    """Return a process with its state; ``None`` where it has said that it ends, or is gone for long."""
+    age = 0.0 if local else max(0.0, now - snapshot.at)
+    if age >= LOST_SHOWN_SECONDS or (snapshot.last and not local):
+        return None
+    state = "reporting" if age < LATE_SECONDS else "late" if age < LIFE else "gone"
     return ProcessStatus(snapshot=snapshot, state=state, age=age)
 
 

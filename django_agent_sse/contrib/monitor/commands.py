@@ -24,11 +24,10 @@ from ...eventlog.notify.notifier import notifier
 from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
-from ...streams.identity import this_process
-from ...streams.loop_state import LoopState, OpenStream
-from ...streams.registry import registry
+from ...streams.registry import OpenStream, registry
+from ...streams.snapshot import this_process
 from ...wire.event import MAX_RETRY, Event
-from .inspector import StreamInspector, StreamQuery, id_of
+from .inspector import StreamInspector, StreamQuery
 
 logger = logging.getLogger("django_agent_sse.monitor")
 
@@ -48,22 +47,24 @@ DRAINED_SECONDS = 300.0
 """How long a drained process takes no streams, unless it is told otherwise before."""
 
 
-def _new_id() -> str:
-    return secrets.token_hex(6)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What every command has: an id, by which a process knows one that comes twice."""
+
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchRows:
+class WatchRows(Command):
     """Report the rows that fit a query, until then (seconds since 1970)."""
 
-    id: str = field(default_factory=_new_id)
     question: StreamQuery
     until: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Close:
-    """End the streams of one of these: an id, a user, a route, a process.
+class EndStreams(Command):
+    """What the commands have that end streams.
 
     Attributes:
         retry: Milliseconds after which a client may come back; ``None``: it stays away.
@@ -71,30 +72,30 @@ class Close:
         by: Who asked, for the log line.
     """
 
-    id: str = field(default_factory=_new_id)
-    stream: str = ""
-    user: str = ""
-    route: str = ""
-    process: str = ""
     retry: int | None = None
     reason: str = ""
     by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
+class Close(EndStreams):
+    """End the streams of one of these: an id, a user, a route, a process."""
+
+    stream: str = ""
+    user: str = ""
+    route: str = ""
+    process: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain(EndStreams):
     """Take no new streams in a process and end those that are open; or take them again."""
 
-    id: str = field(default_factory=_new_id)
     process: str
     on: bool = True
-    retry: int | None = None
-    reason: str = ""
-    by: str = ""
 
 
-Command = WatchRows | Close | Drain
-_KINDS: dict[str, type[WatchRows] | type[Close] | type[Drain]] = {"watch": WatchRows, "close": Close, "drain": Drain}
+_KINDS: dict[str, type[WatchRows | Close | Drain]] = {"watch": WatchRows, "close": Close, "drain": Drain}
 
 
 class CommandRefused(ValueError):
@@ -107,7 +108,7 @@ def event_of(command: Command) -> Event:
     return Event(_signer().sign_object([kind, time.time(), dataclasses.asdict(command)]), event=kind)
 
 
-def command_of(event: Event) -> Command:
+def command_of(event: Event) -> WatchRows | Close | Drain:
     """Return the command that an event of the log holds.
 
     Raises:
@@ -143,7 +144,7 @@ def execute(command: Close | Drain, inspector: StreamInspector) -> int:
         registry.drain(DRAINED_SECONDS if command.on else 0.0)
         streams = inspector.find(StreamQuery()) if command.on else []
     else:
-        streams = _meant(command, inspector)
+        streams = _streams_of(command, inspector)
     if streams or isinstance(command, Drain):
         kind, by = type(command).__name__.lower(), printable(command.by, 150) or "somebody"
         reason = printable(command.reason) or "no reason"
@@ -152,33 +153,29 @@ def execute(command: Close | Drain, inspector: StreamInspector) -> int:
     return len(streams)
 
 
-def _meant(command: Close, inspector: StreamInspector) -> list[OpenStream]:
+def _streams_of(command: Close, inspector: StreamInspector) -> list[OpenStream]:
+    filters = {name: getattr(command, name) for name in ("stream", "user", "route", "process")}
     here = this_process().id
-    if command.stream:
-        if not command.stream.startswith(f"{here}."):
-            return []
-        return [stream for stream in inspector.find(StreamQuery()) if id_of(stream) == command.stream]
+    elsewhere = (command.process or here) != here or (command.stream.partition(".")[0] or here) != here
     # A command that names nothing must close nothing, though a query without filters fits every stream.
-    if not (command.user or command.route or command.process) or command.process not in ("", here):
-        return []
-    return inspector.find(StreamQuery(user=command.user, route=command.route, process=command.process))
+    return [] if elsewhere or not any(filters.values()) else inspector.find(StreamQuery(**filters))
 
 
 def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
     wanted = set(streams)
-    for mine in registry.loops():
-        own = [stream for stream in tuple(mine.streams) if stream in wanted]
+    for loop_state in registry.loops():
+        own = [stream for stream in tuple(loop_state.streams) if stream in wanted]
         if own:
             with contextlib.suppress(RuntimeError):  # the loop closed in between
-                mine.loop.call_soon_threadsafe(_end_batch, mine, own, retry, len(wanted) > 1)
+                loop_state.loop.call_soon_threadsafe(_end_batch, own, retry, len(wanted) > 1)
 
 
-def _end_batch(mine: LoopState, streams: list[OpenStream], retry: int | None, several: bool) -> None:
+def _end_batch(streams: list[OpenStream], retry: int | None, several: bool) -> None:
     for stream in streams[:BATCH_SIZE]:
         later = int(retry * random.uniform(1 - JITTER, 1 + JITTER)) if retry is not None and several else retry
         stream.end(Ending.KICKED, retry=None if later is None else min(later, MAX_RETRY))
     if rest := streams[BATCH_SIZE:]:
-        asyncio.get_running_loop().call_later(BATCH_INTERVAL, _end_batch, mine, rest, retry, several)
+        asyncio.get_running_loop().call_later(BATCH_INTERVAL, _end_batch, rest, retry, several)
 
 
 async def subscribe(log: EventLog, on_notify: Callable[[object], None]) -> Callable[[], None]:

@@ -29,7 +29,6 @@ class _Past:
     recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=16))
     gauges: dict[int, tuple[int, ...]] = field(default_factory=dict)
     counters: dict[int, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0] * len(COUNTERS)))
-    ended: int | None = None
 
 
 class History:
@@ -51,8 +50,10 @@ class History:
         if before is not None and snapshot.at <= before.at:
             return
         bucket = int(snapshot.at // BUCKET)
-        past.gauges[bucket] = tuple(0 if snapshot.last else snapshot.total(name) for name in GAUGES)
-        past.ended = bucket if snapshot.last else None
+        if snapshot.last:
+            past.gauges = {other: gauges for other, gauges in past.gauges.items() if other < bucket}
+        else:
+            past.gauges |= dict.fromkeys(range(bucket, bucket + HELD_BUCKETS + 1), tuple(snapshot.total(name) for name in GAUGES))
         if before is not None or snapshot.at - snapshot.process.since < YOUNG_SECONDS:
             sums = past.counters[bucket]
             for place, name in enumerate(COUNTERS):
@@ -78,21 +79,17 @@ class History:
 
         The bucket that is still being filled is left out: it would look like a fall.
         """
-        newest = int(now // BUCKET) - 1
+        first = int(now // BUCKET) - POINTS
         series: dict[str, list[float]] = {name: [0.0] * POINTS for name in (*GAUGES, *COUNTERS, "processes")}
         for past in self._pasts.values():
-            for point in range(POINTS):
-                bucket = newest - POINTS + 1 + point
-                held: tuple[int, ...] | None = next(
-                    (past.gauges[bucket - back] for back in range(HELD_BUCKETS + 1) if bucket - back in past.gauges), None
-                )
-                if held is not None and (past.ended is None or bucket < past.ended):
-                    series["processes"][point] += 1
-                    for name, gauge in zip(GAUGES, held, strict=True):
-                        series[name][point] += gauge
-                if bucket in past.counters:
-                    for name, value in zip(COUNTERS, past.counters[bucket], strict=True):
-                        series[name][point] += value if name in ("refused", "errors") else value / BUCKET
+            for bucket, gauges in past.gauges.items():
+                if first <= bucket < first + POINTS:
+                    for name, gauge in zip((*GAUGES, "processes"), (*gauges, 1), strict=True):
+                        series[name][bucket - first] += gauge
+            for bucket, sums in past.counters.items():
+                if first <= bucket < first + POINTS:
+                    for name, value in zip(COUNTERS, sums, strict=True):
+                        series[name][bucket - first] += value if name in ("refused", "errors") else value / BUCKET
         return series
 
     def rate(self, id: str, name: str) -> float:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...eventlog.position import MAX_ID
-from ...streams.identity import this_process
-from ...streams.loop_state import OpenStream
-from ...streams.registry import open_streams
-from ...streams.snapshot import Snapshots, open_stats
-from ...streams.state import StreamInfo, StreamStats
+from ...streams.registry import OpenStream, StreamInfo, StreamStats, open_streams
+from ...streams.snapshot import Snapshots, open_stats, this_process
 
 _ZERO = time.time() - time.monotonic()
 """When the loops' clock stood at 0, in seconds since 1970: the same for all reports, so that the order of rows never changes."""
@@ -65,16 +62,8 @@ class StreamRow(NamedTuple):
     state: str
 
 
-SORTS: dict[str, Callable[[StreamInfo, StreamStats], Any]] = {
-    "route": lambda info, stats: info.route,
-    "user": lambda info, stats: info.user,
-    "opened": lambda info, stats: stats.opened or 0.0,
-    "events": lambda info, stats: stats.events,
-    "bytes": lambda info, stats: stats.bytes,
-    "lag": lambda info, stats: stats.lag,
-    "wrote": lambda info, stats: stats.wrote,
-    "state": lambda info, stats: str(stats.state),
-}
+SORTS = ("route", "user", "opened", "events", "bytes", "lag", "wrote", "state")
+"""The columns by which rows can be sorted."""
 
 
 class StreamInspector(Snapshots):
@@ -90,18 +79,27 @@ class StreamInspector(Snapshots):
 
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int]:
         """Return the first ``ROWS`` that fit, and how many do."""
-        if query.readers is not None or (query.process and query.process != this_process().id):
+        if query.process not in ("", this_process().id):
             return [], 0
         matches = [match for match in self._all() if fits(query, *match[1:])]
-        key = SORTS.get(query.sort.lstrip("-"), SORTS["opened"])
+        column = query.sort.lstrip("-")
+        column = column if column in SORTS else "opened"
+
+        def key(match: tuple[float, OpenStream, StreamInfo, StreamStats]) -> Any:
+            value = getattr(match[2] if column in ("route", "user") else match[3], column)
+            return 0.0 if value is None else value  # not opened yet
+
         pick = heapq.nlargest if query.sort.startswith("-") else heapq.nsmallest
-        first = pick(ROWS, matches, key=lambda match: key(match[2], match[3]))
+        first = pick(ROWS, matches, key=key)
         return [_row(*match) for match in first], len(matches)
 
-    def readers(self, prefix: str) -> tuple[dict[str, int], int]:
-        """Return how many streams follow each topic that begins so, and how many such topics there are; of ``TOPICS`` at most."""
+    def answer(self, query: StreamQuery) -> tuple[list[StreamRow], int, Mapping[str, int]]:
+        """Return what this process answers: ``rows``; or how many topics have readers, and those of ``TOPICS`` at most."""
+        prefix = query.readers
+        if prefix is None:
+            return *self.rows(query), {}
         counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
-        return dict(counts.most_common(TOPICS)), len(counts)
+        return [], len(counts), dict(counts.most_common(TOPICS))
 
     def find(self, query: StreamQuery) -> list[OpenStream]:
         """Return every stream that fits."""
@@ -117,19 +115,12 @@ class StreamInspector(Snapshots):
 
 def fits(query: StreamQuery, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> bool:
     """Whether a query asks for this stream."""
-    if query.stream and id_of(stream) != query.stream:
+    if (query.stream and id_of(stream) != query.stream) or (query.route and info.route != query.route):
         return False
-    if query.route and info.route != query.route:
+    if (query.user and info.user != query.user) or (query.state and stats.state != query.state):
         return False
-    if query.user and info.user != query.user:
-        return False
-    if query.state and stats.state != query.state:
-        return False
-    if not query.text:
-        return True
     part = query.text.lower()
-    texts = (info.route, info.user, info.address, info.agent, *stream.topics)
-    return any(part in text.lower() for text in texts)
+    return not part or any(part in text.lower() for text in (info.route, info.user, info.address, info.agent, *stream.topics))
 
 
 def id_of(stream: OpenStream) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from django.apps import AppConfig
+from django.core import checks
+
 from ... import conf
-from ...exceptions import ConfigurationError
-from ...streams.client import ClientOptions, wrong_option
+from ...exceptions import AgentSSEError, ConfigurationError
+from ...runtime.suggestions import suggest
+from ...streams.client import ClientOptions
+from ...streams.options import Switch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +24,7 @@ class MonitorOptions(ClientOptions):
         reports: Whether this process tells the others what it has open.
     """
 
-    reports: bool = True
-
-    def __post_init__(self) -> None:
-        ClientOptions.__post_init__(self)  # super() does not work in a slotted dataclass before Python 3.14
-        if type(self.reports) is not bool:
-            raise wrong_option("REPORTS", self.reports, "True or False")
+    reports: Switch = True
 
 
 KEYS = ("REPORTS", *(name.upper() for name in ClientOptions.__dataclass_fields__))
@@ -37,22 +36,29 @@ def monitor_options() -> MonitorOptions:
     Raises:
         ConfigurationError: A key or a value that does not exist.
     """
-    global _made
-    given = conf.setting("MONITOR")
-    if _made is None or _made[0] is not given:
-        _made = given, _options(given)
-    return _made[1]
-
-
-_made: tuple[Any, MonitorOptions] | None = None
-
-
-def _options(given: Any) -> MonitorOptions:
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(given)}; it is a dict with any of {', '.join(KEYS)}")
-    for name in given:
+    values = conf.setting("MONITOR")
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(values)}; it is a dict with any of {', '.join(KEYS)}")
+    for name in values:
         if name not in KEYS:
-            near = get_close_matches(str(name).upper(), KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(KEYS)}"
-            raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] does not exist; {hint}")
-    return MonitorOptions(**{name.lower(): value for name, value in given.items()})
+            raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] does not exist; {suggest(str(name).upper(), KEYS)}")
+    return MonitorOptions(**{name.lower(): value for name, value in values.items()})
+
+
+def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check ``AGENT_SSE["MONITOR"]``, for ``manage.py check``."""
+    try:
+        conf.current()
+    except AgentSSEError:  # the core's own check says it
+        return []
+    try:
+        monitor_options()
+    except AgentSSEError as error:
+        return [
+            checks.Error(
+                f"AGENT_SSE cannot be used: {error}",
+                hint="The documentation's page reference/settings names every key, its default and its unit.",
+                id="django_agent_sse.E001",
+            )
+        ]
+    return []

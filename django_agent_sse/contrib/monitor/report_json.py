@@ -1,80 +1,183 @@
-"""Reports of processes as JSON in the event log; what is read there is looked at before it is believed."""
+"""Reports of processes as JSON in the event log; what is read there is looked at before it is believed.
+
+Another version of the package may have written a report, or somebody else who can write to the log. Each function that checks a
+value raises ``ValueError`` for one of another type, or one that is too large or cannot be shown.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
-from ...streams.counters import DURATIONS
-from ...streams.identity import Process
-from ...streams.snapshot import RouteCounts, Snapshot
-from . import fields
+from ...eventlog.position import MAX_TOPICS
+from ...eventlog.validation import MAX_NAME
+from ...streams.counters import DURATIONS, RouteCounts
+from ...streams.registry import State
+from ...streams.snapshot import Process, Snapshot
+from .inspector import ROWS, TOPICS, StreamQuery, StreamRow
 
-ROUTES = 10_000
+T = TypeVar("T")
+
+ROUTES: Final = 10_000
 """Routes of one report at most."""
-KINDS = PROBLEMS = 50
+KINDS: Final = 50
 """Kinds of endings and of refusals, and problems, at most."""
-_NONE_LASTED = (0,) * (len(DURATIONS) + 1)
+ANSWERS: Final = 32
+"""Answers in one report at most."""
+MAX_TEXT: Final = 2000
+"""Characters of a route, an id, a user agent."""
+LARGEST: Final = 2.0**53
+"""Above it JavaScript, for one, cannot tell whole numbers apart."""
+LATEST: Final = 4_102_444_800.0
+"""The year 2100, in seconds since 1970: no process reports a later moment."""
+_KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
+_NONE_LASTED = [0] * (len(DURATIONS) + 1)
 
 
-def encode(snapshot: Snapshot, **more: Any) -> str:
-    """Return a report as JSON, without what is zero."""
-    routes = {route: _without_zeros(counts) for route, counts in snapshot.routes.items()}
-    about = {name: getattr(snapshot, name) for name in ("at", "problems", "draining", "last") if getattr(snapshot, name)}
-    return json.dumps({"process": dataclasses.asdict(snapshot.process), **about, "routes": routes, **more}, separators=(",", ":"))
+class Answer(NamedTuple):
+    """The answer of one process to one query, at a time in seconds since 1970. ``matched`` counts rows left out, too."""
+
+    at: float
+    rows: list[StreamRow]
+    matched: int
+    readers: Mapping[str, int]
 
 
-def decode(text: str) -> tuple[Snapshot, dict[str, Any]]:
-    """Return what ``encode`` was given; the rest of it, a dict, nobody has looked at yet.
-
-    Raises:
-        ValueError: Another version of the package wrote it, or somebody else.
-    """
-    payload = fields.parsed(text)
-    try:
-        process = _process(payload.pop("process"))
-        routes = {route: _counts(counts) for route, counts in fields.mapping(payload.pop("routes"), ROUTES).items()}
-        at = fields.moment(payload.pop("at"))
-    except KeyError as error:
-        raise ValueError(f"this is not a report of a process: {error} is missing") from error
-    problems = fields.mapping(payload.pop("problems", {}), PROBLEMS)
-    return Snapshot(
-        process=process,
-        at=at,
-        routes=routes,
-        problems={key: fields.text(detail, 2000) for key, detail in problems.items()},
-        draining=fields.flag(payload.pop("draining", False)),
-        last=fields.flag(payload.pop("last", False)),
-    ), payload
-
-
-def _process(value: object) -> Process:
-    payload = fields.mapping(value, 4)
-    return Process(
-        id=fields.text(payload["id"], 60),
-        host=fields.text(payload["host"], 100),
-        pid=fields.count(payload["pid"]),
-        since=fields.moment(payload["since"]),
-    )
-
-
-def _counts(given: object) -> RouteCounts:
-    payload = fields.mapping(given, len(RouteCounts.__slots__))
-    values: dict[str, Any] = {}
-    for name, value in payload.items():
-        if name in ("endings", "refused"):
-            values[name] = {key: fields.count(number) for key, number in fields.mapping(value, KINDS).items()}
-        elif name == "durations":
-            values[name] = tuple(fields.count(number) for number in fields.listed(value, KINDS))
-        elif name == "seconds":
-            values[name] = fields.number(value)
-        elif name in RouteCounts.__slots__:
-            values[name] = fields.count(value)
-        else:
-            raise ValueError("a route has no such count")
-    return RouteCounts(**values)
+def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, list[StreamRow], int, Mapping[str, int]]] = ()) -> str:
+    """Return a report, and answers to queries, as JSON without what is zero."""
+    report: dict[str, Any] = {"process": dataclasses.asdict(snapshot.process)}
+    report |= {name: value for name in ("at", "problems", "draining", "last") if (value := getattr(snapshot, name))}
+    report["routes"] = {route: _without_zeros(counts) for route, counts in snapshot.routes.items()}
+    if listed := [(dataclasses.asdict(query), *answer) for query, *answer in answers]:
+        report["answers"] = listed
+    return json.dumps(report, separators=(",", ":"))
 
 
 def _without_zeros(counts: RouteCounts) -> dict[str, Any]:
     return {name: value for name in RouteCounts.__slots__ if (value := getattr(counts, name)) and value != _NONE_LASTED}
+
+
+def decode(text: str) -> tuple[Snapshot, list[tuple[StreamQuery, Answer]]]:
+    """Return what ``encode`` was given.
+
+    Raises:
+        ValueError: Another version of the package wrote it, or somebody else.
+    """
+    try:
+        report = json.loads(text, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(report, dict):
+        raise ValueError("it is not an object")
+    try:
+        snapshot = _snapshot(report)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is not a report of a process: {error!r}") from error
+    return snapshot, [_answer(snapshot, answer) for answer in _sized(report.get("answers", []), list, ANSWERS)]
+
+
+def _snapshot(report: Mapping[str, Any]) -> Snapshot:
+    process = Process(**_fields(Process, report["process"]))
+    if len(process.id) > 60 or len(process.host) > 100:
+        raise ValueError("the name of its process is too long")
+    _number(process.since, LATEST)
+    _number(report["at"], LATEST)
+    values = _fields(Snapshot, {name: report[name] for name in ("at", "problems", "draining", "last") if name in report})
+    routes = _object(report["routes"], ROUTES)
+    return Snapshot(
+        process=process, routes={route: RouteCounts(**_fields(RouteCounts, counts)) for route, counts in routes.items()}, **values
+    )
+
+
+def _answer(snapshot: Snapshot, payload: object) -> tuple[StreamQuery, Answer]:
+    query, rows, matched, readers = _exactly(payload, 4)
+    own = [_row(row, snapshot.process.id) for row in _sized(rows, list, ROWS)]
+    counts = {topic: _count(number) for topic, number in _object(readers, TOPICS).items()}
+    return StreamQuery(**_fields(StreamQuery, query)), Answer(snapshot.at, own, _count(matched), counts)
+
+
+def _row(payload: object, process: str) -> StreamRow:
+    values = zip(StreamRow._fields, _exactly(payload, len(StreamRow._fields)), strict=True)
+    row = StreamRow(**_fields(StreamRow, dict(values)))
+    if row.process != process or not row.id.startswith(f"{process}."):
+        raise ValueError("a process may tell of its own streams only")
+    if row.state not in {*State}:
+        raise ValueError("a stream cannot be in this state")
+    _number(row.opened, LATEST)
+    return row
+
+
+def _fields(cls: type, payload: object) -> dict[str, Any]:
+    """Return values for the fields of a class, each checked by the annotation of its field."""
+    checks, values = _checks_of(cls), _object(payload, 100)
+    if unknown := values.keys() - checks.keys():
+        raise ValueError(f"a {cls.__name__} has no {min(unknown)[:40]!r}")
+    return {name: checks[name](value) for name, value in values.items()}
+
+
+@cache
+def _checks_of(cls: type) -> dict[str, Callable[[object], Any]]:
+    kinds: dict[str, Any] = {
+        name: getattr(kind, "__forward_arg__", kind) for name, kind in cls.__annotations__.items()
+    }  # of a NamedTuple
+    return {name: _CHECKS[kind] for name, kind in kinds.items() if kind in _CHECKS}
+
+
+def _exactly(payload: object, parts: int) -> list[Any]:
+    values = _sized(payload, list, parts)
+    if len(values) != parts:
+        raise ValueError(f"expected {parts} parts, not {len(values)}")
+    return values
+
+
+def _sized(value: object, kind: type[T], most: int | None = None) -> T:
+    """Return a value of a type, which has so many parts at most."""
+    if not isinstance(value, kind) or (most is not None and len(value) > most):  # type: ignore[arg-type]
+        # repr() would write all of something large, and refuses numbers of thousands of digits.
+        shown = f"'{value[:40]}'" if isinstance(value, str) else f"a {type(value).__name__}"
+        limit = "" if most is None else f" of at most {most:,} parts"
+        raise ValueError(f"expected {_KINDS[kind]}{limit}, not {shown}")
+    return value
+
+
+def _object(value: object, most: int) -> Mapping[str, Any]:
+    for key in (payload := _sized(value, dict, most)):
+        _text(key, 1000)
+    return payload
+
+
+def _text(value: object, most: int = MAX_TEXT) -> str:
+    text = _sized(value, str, most)
+    text.encode()  # a lone surrogate raises a ValueError
+    return text
+
+
+def _number(value: object, most: float = LARGEST) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise ValueError(f"expected a number from 0 to {most:g}, not a {type(value).__name__}")
+    return value
+
+
+def _count(value: object) -> int:
+    return int(_number(_sized(value, int)))
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+_CHECKS: Mapping[str, Callable[[object], Any]] = {
+    "str": _text,
+    "str | None": lambda value: None if value is None else _text(value),
+    "int": _count,
+    "float": _number,
+    "bool": lambda value: _sized(value, bool),
+    "tuple[str, ...]": lambda value: tuple(_text(topic, MAX_NAME) for topic in _sized(value, list, MAX_TOPICS)),
+    "list[int]": lambda value: [_count(number) for number in _sized(value, list, KINDS)],
+    "Mapping[str, str]": lambda value: {key: _text(detail) for key, detail in _object(value, KINDS).items()},
+    "dict[str, int]": lambda value: {key: _count(number) for key, number in _object(value, KINDS).items()},
+}
+"""By the annotations of the fields of what is reported."""

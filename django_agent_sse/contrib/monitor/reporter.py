@@ -16,22 +16,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from ...eventlog.backend import event_log
 from ...eventlog.base import EventLog
 from ...eventlog.records import Page, TopicState
 from ...eventlog.validation import InternalTopic
 from ...exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ...runtime.loop import BackgroundTask, background, in_pool
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable
 from ...streams.registry import open_streams, registry
 from ...streams.snapshot import Snapshot
 from ...wire.event import Event
-from .commands import COMMANDS, Command, CommandRefused, WatchRows, command_of, execute, subscribe
-from .inspector import StreamInspector, StreamQuery
+from .commands import COMMANDS, Close, CommandRefused, Drain, WatchRows, command_of, execute, subscribe
+from .inspector import StreamInspector
 from .report_json import encode
 
 logger = logging.getLogger("django_agent_sse.monitor")
@@ -69,11 +68,11 @@ class Reporter:
         self._task: BackgroundTask | None = None
         self._wake = asyncio.Event()
         self._stopped = False
-        self.looker = StreamInspector()
+        self._inspector = StreamInspector()
         self._questions: dict[str, WatchRows] = {}
-        self._obeyed: deque[str] = deque(maxlen=REMEMBERED)
+        self._executed: deque[str] = deque(maxlen=REMEMBERED)
         self._log: EventLog | None = None
-        self._unfollow: Callable[[], None] = _nothing
+        self._unfollow: Callable[[], None] = lambda: None
         self._epoch: str | None = None
         self._cursor = self._over_before = 0
         self._too_old = self._read_at = 0.0
@@ -111,45 +110,40 @@ class Reporter:
 
     async def _work(self) -> None:
         try:
-            while (pause := await self._turn_or_rest()) is not None:
-                self._wake.clear()
-                if not self._news and not self._stopped:
-                    await self._rest(pause)
+            while not await self._turn_or_fail():
+                pass
         finally:
             self._unfollow()
 
-    async def _rest(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-
-    async def _turn_or_rest(self) -> float | None:
-        """See ``_turn``. What fails is tried again after a rest, whatever it is: nobody would begin this task anew."""
+    async def _turn_or_fail(self) -> bool:
+        """Do what is due and rest; return whether to end. Whatever fails is tried again: nobody would restart this task."""
+        failed = True
         try:
             pause = await self._turn(await self._log_now())
+            failed = False
+            self._failures.recovered()
         except AgentSSEError as error:
             # Without its tables nobody uses topics; who does is told.
-            pause = max(
-                1.0, self._failures.failed(error, quietly=isinstance(error, EventLogUnavailable) and error.kind == "tables")
-            )
+            no_tables = isinstance(error, EventLogUnavailable) and error.kind == "tables"
+            pause = max(1.0, self._failures.failed(error, quietly=no_tables))
         except Exception:
             if not self._broken:
                 logger.exception("the monitor has failed, and goes on; streams are not affected. This is said once")
             self._broken, pause = True, REPORT
-        else:
-            self._failures.recovered()
-            return pause
+        if pause is None or (failed and self._stopped):  # whoever stops it waits
+            return True
         self._wake.clear()
-        if self._stopped:
-            return None  # whoever stops it waits
-        await self._rest(pause)
-        return 0.0
+        if failed or not (self._news or self._stopped):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+        return False
 
     async def _log_now(self) -> EventLog:
-        """The log, which is listened to."""
+        """Return the log, whose commands are followed from now on."""
         log = event_log()
         if log is not self._log:
             self._unfollow()
-            self._unfollow, self._log = _nothing, None
+            self._unfollow, self._log = (lambda: None), None
             self._unfollow = await subscribe(log, self._on_notify)
             self._log, self._epoch, self._news = log, None, True
         return log
@@ -159,13 +153,13 @@ class Reporter:
         self._wake.set()
 
     async def _turn(self, log: EventLog) -> float | None:
-        """Do what is due; after how many seconds to come again, ``None`` for never."""
+        """Do what is due; return the seconds until the next turn, ``None`` for never."""
         if self._news:
             self._news = False
             try:
                 await self._read_commands(log)
             except BaseException:
-                self._news = True  # what was not read is still to be obeyed
+                self._news = True  # what was not read is still to be executed
                 raise
         now = time.monotonic()
         if in_use():
@@ -183,31 +177,21 @@ class Reporter:
             self._rows_at = now + WATCHED
             await self._append(log, ROWS, self._rows)
         elif not self._questions:
-            self.looker.forget()
+            self._inspector.forget()
         await self._trim(log, now)
         due = min(self._report_at, self._rows_at) if self._questions else self._report_at
         return max(0.01, due - time.monotonic())
 
     def _rows(self) -> str:
-        """The answers to all questions; equal ones are answered once."""
-        answers: dict[StreamQuery, Any] = {}
-        for watch in self._questions.values():
-            if watch.question not in answers:
-                answers[watch.question] = self._answer(watch.question)
-        rows = [[dataclasses.asdict(question), *answer] for question, answer in answers.items()]
-        return encode(self._snapshot(), answers=rows)
+        """Return the answers to all questions; equal ones are answered once."""
+        questions = dict.fromkeys(watch.question for watch in self._questions.values())
+        return encode(self._snapshot(), [(question, *self._inspector.answer(question)) for question in questions])
 
     def _snapshot(self, *, last: bool = False) -> Snapshot:
-        snapshot = self.looker.snapshot(last=last)
+        snapshot = self._inspector.snapshot(last=last)
         if not self._refused:
             return snapshot
         return dataclasses.replace(snapshot, problems={**snapshot.problems, "commands": f"{self._refused:,}"})
-
-    def _answer(self, question: StreamQuery) -> list[Any]:
-        if question.readers is None:
-            return [*self.looker.rows(question), {}]
-        counts, topics = self.looker.readers(question.readers)
-        return [[], topics, counts]
 
     async def _append(self, log: EventLog, topic: str, text: Callable[[], str]) -> None:
         """Append what *text* returns; made on the writing thread too, since it may look at thousands of streams."""
@@ -246,7 +230,7 @@ class Reporter:
             if isinstance(command, WatchRows) or news:
                 await self._take(command)
             else:
-                self._obeyed.append(command.id)
+                self._executed.append(command.id)
         if page.records and page.records[-1].offset < page.top:
             self._news = True
         else:
@@ -266,14 +250,14 @@ class Reporter:
         """Leave a command alone; the log says it of the first one, the reports of how many there were."""
         if not self._refused:
             logger.warning(
-                "event %d of the monitor's commands is not obeyed: %s. Who can write to the event log? This is said once; the "
-                "page of live streams counts more of them",
+                "event %d of the monitor's commands is not executed: %s. Who can write to the event log? This is said once; "
+                "the page of live streams counts them",
                 *(offset, printable(error)),
             )
         self._refused += 1
         self._report_at = min(self._report_at, time.monotonic() + WATCHED)
 
-    async def _take(self, command: Command) -> None:
+    async def _take(self, command: WatchRows | Close | Drain) -> None:
         """Execute a command, once."""
         if isinstance(command, WatchRows):
             if command.id not in self._questions:
@@ -281,16 +265,12 @@ class Reporter:
             self._questions[command.id] = command
             while len(self._questions) > QUESTIONS:
                 del self._questions[next(iter(self._questions))]
-        elif command.id not in self._obeyed:
-            self._obeyed.append(command.id)
-            await in_pool(partial(execute, command, self.looker))
+        elif command.id not in self._executed:
+            self._executed.append(command.id)
+            await in_pool(partial(execute, command, self._inspector))
             self._report_at = 0.0  # what has changed is told at once
 
 
 def in_use() -> bool:
     """Whether this process has anything to report."""
     return bool(open_streams()) or registry.draining
-
-
-def _nothing() -> None:
-    """Nothing is followed."""

@@ -1,4 +1,4 @@
-"""Tells other processes what this one has open, and obeys staff, off the path of events.
+"""Tells other processes what this one has open, and executes commands of staff, off the path of events.
 
 One task on the background loop, started by the first stream.
 """
@@ -16,7 +16,7 @@ from ...exceptions import AgentSSEError
 from ...runtime.pools import writers
 from ...runtime.process import on_fork
 from ...runtime.under_test import under_test
-from .commands import COMMANDS, Close, Command, Drain, event_of, execute
+from .commands import COMMANDS, Close, Drain, WatchRows, event_of, execute
 from .inspector import StreamInspector
 from .options import monitor_options
 from .reporter import Reporter, in_use
@@ -40,16 +40,12 @@ class Monitor:
 
     def begin(self) -> None:
         """A stream has opened: see that it is reported. Never raises, asks nothing of the log."""
-        if self._reporter is None and not self._off:
-            self._start()
-
-    def _start(self) -> None:
+        if self._reporter is not None or self._off:
+            return
         with self._lock:
             if self._reporter is not None:
                 return
-            self._off = True
-            with contextlib.suppress(AgentSSEError):  # a check says it
-                self._off = not self.reports()
+            self._off = not self.reports()
             if self._off:
                 return
             reporter = Reporter(self._over)
@@ -58,15 +54,14 @@ class Monitor:
                 self._reporter = reporter
 
     def reports(self) -> bool:
-        """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it.
-
-        Raises:
-            AgentSSEError: The settings cannot be used.
-        """
-        if under_test() or not monitor_options().reports:
+        """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it."""
+        try:
+            if under_test() or not monitor_options().reports:
+                return False
+            log = event_log()
+            return log.crosses_processes and not log.check()
+        except AgentSSEError:  # settings that cannot be used; a check says it
             return False
-        log = event_log()
-        return log.crosses_processes and not log.check()
 
     def _over(self, reporter: Reporter) -> bool:
         """Return whether the reporter may end; the next stream starts another one."""
@@ -95,8 +90,8 @@ monitor = Monitor()
 on_fork(monitor.forked)
 
 
-async def broadcast(command: Command) -> None:
-    """Have a command obeyed by every process that it is for; where the log does not reach them, by this one.
+async def broadcast(command: WatchRows | Close | Drain) -> None:
+    """Have a command executed by every process that it is for; where the log does not reach them, by this one.
 
     Raises:
         EventLogError: The log could not take it.

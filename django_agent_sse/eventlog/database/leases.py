@@ -12,10 +12,13 @@ from django.db.models.expressions import Combinable
 
 from ...models import TopicLease, TopicPointer
 from ..leases import Lease
-from .notes import portions
 
 _CLOCKS = {"postgresql": "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())::double precision", "mysql": "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"}
 """Seconds since 1970 by the server's clock, now and not when the transaction began."""
+
+
+MOST_NAMES = 10_000
+"""Names of one query, where the database does not say how many it takes."""
 
 
 class LeaseRow(NamedTuple):
@@ -97,10 +100,6 @@ class LeaseStore:
             return None
         return self._leases.values_list("last", flat=True).get(name=name)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._leases.all()._raw_delete(self._alias)
-
 
 class PointerStore:
     """The table of pointers in one database."""
@@ -130,6 +129,8 @@ class PointerStore:
         """Remove those that were last moved before."""
         self._pointers.filter(at__lte=oldest)._raw_delete(self._alias)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._pointers.all()._raw_delete(self._alias)
+
+def portions(alias: str, names: list[str]) -> Iterator[list[str]]:
+    """Yield the names in portions that fit into one query, with a few other parameters."""
+    most = (connections[alias].features.max_query_params or MOST_NAMES) - 2
+    return (names[start : start + most] for start in range(0, len(names), most))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..base import EventLog
-from ..leases import LOST, POINTER_AGE, Lease, Sized, closed_error, held_error, lost_error
+from ..leases import LOST, POINTER_AGE, Lease, Sized, held_error
+from ..validation import lost_error, refuse_append
 from .serialization import pack, unpack
 from .store import TopicRow, TopicStore
 
@@ -37,8 +38,7 @@ class DatabaseLeasing(EventLog):
 
     def _acquired(self, store: TopicStore, name: str, holder: str, seconds: float, last: str) -> Lease:
         topic = self._locked(store, name)
-        if topic.closed:
-            raise closed_error(name, topic.closed)
+        refuse_append(name, topic.closed, topic.top, None)
         before = next(store.leases.find([name]), None)
         if before is not None and before.left > 0 and before.holder != holder:
             raise held_error(name, before.holder, before.left)

@@ -9,21 +9,24 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from django.db import connections, transaction
 
 from ... import conf
-from ...exceptions import ConfigurationError, EventLogUnavailable, PositionConflict, TransactionRefused
+from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
 from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
-from ..leases import closed_error, lost_error
-from ..records import Appended, Head, Page, TopicState
+from ..records import Appended, Head, Limits, Page, TopicState
+from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
-from .notes import DELETED, FOLLOWED
-from .retention import floor_of, is_worth_it
-from .store import Sized, TopicRow, TopicStore
+from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .transactions import is_open, read, write
 
 ATTEMPTS = 10
 """How often others may make, delete or trim a topic between two of our statements about it."""
 KEYS_EVERY = 64
 """Events between two deletions of old keys."""
+SLACK = 1 / 16
+"""The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
+SLACK_EVENTS = 1024
+SLACK_BYTES = 1_048_576
+"""The most that this share may be."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -129,7 +132,7 @@ class DatabaseEventLog(DatabaseLeasing):
                 if before is not None:
                     return before
             if holder is not None:
-                self._check_holder(store, name, store.lock(name), holder)
+                _check_holder(store, name, holder)
             topic = store.advance(name, len(events), size, now, expect)
             if topic is not None:
                 appended = store.add(topic, events, now)
@@ -143,18 +146,14 @@ class DatabaseEventLog(DatabaseLeasing):
     def _make(self, store: TopicStore, name: str, expect: int | None, now: float) -> None:
         """Find out why an append changed no row: make the topic if there is none, and raise for any other reason."""
         topic = store.find(name)
-        if topic is not None and topic.closed:
-            raise closed_error(name, topic.closed)
-        top = 0 if topic is None else topic.top
-        if expect is not None and expect != top:
-            raise PositionConflict(f"the topic {name!r} ends at {top}, not at {expect}: another publisher has appended", top)
+        closed, top = ("", 0) if topic is None else (topic.closed, topic.top)
+        refuse_append(name, closed, top, expect)
         if topic is None:
             self._make_new(store, name, now)
 
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
-        most = self.limits.max_topics
-        self._evicted(store.make_room(most, name, now - FOLLOWED_FOR), most)
+        self._evicted(store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR))
 
     def _remember(self, store: TopicStore, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
         store.remember(topic, key, appended, now)
@@ -179,7 +178,7 @@ class DatabaseEventLog(DatabaseLeasing):
         for _ in range(ATTEMPTS):
             topic = store.find(name)
             if topic is None:
-                return Page(lost=not store.notes.since(DELETED, self._now() - DELETED_FOR).filter(name=name).exists())
+                return Page(lost=bool(store.without_note(DELETED, [name], self._now() - DELETED_FOR)))
             floor = self._kept_after(store, topic)
             after = max(offset, floor)
             records = store.records(topic, after, limit) if after < topic.top and limit > 0 else []
@@ -202,35 +201,25 @@ class DatabaseEventLog(DatabaseLeasing):
             row = store.row_after(topic, floor)
             gone = store.bytes_until(topic, floor, row)
             oldest_at = topic.appended_at if row is None else row.at
-        kept = floor < topic.top
-        return TopicState(
-            epoch=topic.epoch,
-            floor=floor,
-            top=topic.top,
-            closed=topic.closed or None,
-            events=topic.top - floor,
-            bytes=topic.total - gone,
-            oldest_at=oldest_at if kept else None,
-            newest_at=topic.appended_at if kept else None,
-        )
+        head = Head(topic.epoch, floor, topic.top, topic.closed or None)
+        return TopicState.of(head, topic.total - gone, oldest_at, topic.appended_at)
 
     def _summaries(self, topics: list[str]) -> dict[str, Head]:
         return self._read(self._current_heads, topics)
 
     def _current_heads(self, store: TopicStore, topics: list[str]) -> dict[str, Head]:
-        return {name: self._head(head, at) for name, head, at in store.summaries(topics)}
-
-    def _head(self, head: Head, appended_at: float) -> Head:
-        """Return ``head`` with the floor that readers see, as ``_kept_after`` does."""
-        if appended_at <= self._now() - self.limits.max_age:
-            return head._replace(floor=head.top)
-        return head._replace(floor=int(max(head.floor, head.top - self.limits.max_events)))
+        oldest, most = self._now() - self.limits.max_age, self.limits.max_events
+        heads = {}
+        for name, head, appended_at in store.summaries(topics):  # with the floor that readers see, as _kept_after() does
+            floor = head.top if appended_at <= oldest else int(max(head.floor, head.top - most))
+            heads[name] = head._replace(floor=floor)
+        return heads
 
     def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool:
         return self._write(self._closed, topic, reason, last, holder)
 
     def _closed(self, store: TopicStore, name: str, reason: str, last: Sized, holder: str | None) -> bool:
-        topic = self._locked(store, name) if holder is None else self._check_holder(store, name, store.lock(name), holder)
+        topic = self._locked(store, name) if holder is None else _check_holder(store, name, holder)
         if not topic.closed:
             self._end(store, name, reason, last)
         return not topic.closed
@@ -243,11 +232,6 @@ class DatabaseEventLog(DatabaseLeasing):
             self._make_new(store, name, self._now())
         raise _restless(name)
 
-    def _check_holder(self, store: TopicStore, name: str, topic: TopicRow | None, holder: str) -> TopicRow:
-        if topic is None or not (topic.closed or store.leases.is_held(name, holder)):
-            raise lost_error(name, holder)
-        return topic
-
     def _delete(self, topic: str) -> bool:
         return self._write(self._deleted, topic)
 
@@ -255,14 +239,14 @@ class DatabaseEventLog(DatabaseLeasing):
         topic = store.lock(name)
         if topic is not None:
             store.delete(topic)
-            store.notes.put(DELETED, [name], self._now(), DELETED_FOR)
+            store.note(DELETED, [name], self._now(), DELETED_FOR)
         return topic is not None
 
     def _note_followed(self, topics: list[str]) -> None:
         now = self._now()
-        missing = self._read(_unnoted, topics, now - NOTE_EVERY / 2)
+        missing = self._read(TopicStore.without_note, FOLLOWED, topics, now - NOTE_EVERY / 2)
         if missing:  # no other process has noted them just now
-            self._write(_note_followed, missing, now)
+            self._write(TopicStore.note, FOLLOWED, missing, now, FOLLOWED_FOR)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         return self._write(self._trimmed, topic, max_events, max_bytes, max_age)
@@ -287,6 +271,56 @@ class DatabaseEventLog(DatabaseLeasing):
         self._write(TopicStore.clear)
 
 
+def _check_holder(store: TopicStore, name: str, holder: str) -> TopicRow:
+    """Lock a topic, and return it if it is closed, or this one holds its lease."""
+    topic = store.lock(name)
+    if topic is None or not (topic.closed or store.leases.is_held(name, holder)):
+        raise lost_error(name, holder)
+    return topic
+
+
+# Retention: no table is scanned, rows are found by bisection and deleted many at a time
+
+
+def is_worth_it(topic: TopicRow, limits: Limits, now: float) -> bool:
+    """Return whether so much is beyond the limits that it is time to delete it."""
+    return (
+        topic.top - topic.floor > limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS)
+        or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
+        or topic.oldest_at < now - limits.max_age * (1 + SLACK)
+    )
+
+
+def floor_of(store: TopicStore, topic: TopicRow, max_events: float | None, max_bytes: float | None, oldest: float | None) -> int:
+    """Return the newest offset that is beyond one of these bounds, or the topic's floor. Bytes never take the newest event."""
+    floor = topic.floor if max_events is None else int(max(topic.floor, topic.top - max_events))
+    if oldest is not None and topic.appended_at <= oldest:
+        return topic.top
+    if oldest is not None and topic.oldest_at <= oldest:
+        floor = store.last_where(topic, lambda row: row.at <= oldest, floor)
+    if max_bytes is not None and topic.total - topic.gone > max_bytes:
+        floor = max(floor, min(_beyond(store, topic, max_bytes, floor), topic.top - 1))
+    return floor
+
+
+def _beyond(store: TopicStore, topic: TopicRow, max_bytes: float, floor: int) -> int:
+    """Return the first offset, from ``floor`` on, that no more than ``max_bytes`` come after."""
+    must_go = topic.total - max_bytes
+    offset = store.last_where(topic, lambda row: row.total < must_go, floor)
+    row = store.row_after(topic, offset)
+    if row is None:
+        return offset
+    sizes = store.sizes(topic, row)
+    inside = offset - (row.last - row.events)
+    until = row.total - sum(sizes[inside:])
+    for size in sizes[inside:]:
+        if until >= must_go:
+            break
+        until += size
+        offset += 1
+    return offset
+
+
 class _Notification:
     """A notification that waits for the commit. Until then it marks that the transaction holds the topic's lock."""
 
@@ -298,14 +332,6 @@ class _Notification:
 
     def __call__(self) -> None:
         self._on_change(self.topic)
-
-
-def _unnoted(store: TopicStore, topics: list[str], since: float) -> list[str]:
-    return store.notes.missing(FOLLOWED, topics, since)
-
-
-def _note_followed(store: TopicStore, topics: list[str], now: float) -> None:
-    store.notes.put(FOLLOWED, topics, now, FOLLOWED_FOR)
 
 
 def _restless(name: str) -> EventLogUnavailable:

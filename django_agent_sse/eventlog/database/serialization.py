@@ -28,10 +28,10 @@ BASE64 = "base64"
 
 def pack(events: Iterable[Event]) -> str:
     """Return events as text: their data, and their name and ``retry`` only where they have them. JSON escapes NUL."""
-    found = [*events]
-    if len(found) == 1 and len(found[0].data) > SLICE:
-        return _pack_large(found[0])
-    return _json([_item(event) for event in found])
+    some = [*events]
+    if len(some) == 1 and len(some[0].data) > SLICE:
+        return _pack_large(some[0])
+    return _json([_item(event) for event in some])
 
 
 def unpack(text: str) -> list[Event]:

@@ -10,14 +10,13 @@ from django.db import connections, router
 from django.db.models import Case, F, Func, Q, QuerySet, Subquery, TextField, Value, When
 
 from ...exceptions import EventLogUnavailable, EventUnreadable
-from ...models import LogKey, LogRow, LogTopic
+from ...models import LogKey, LogRow, LogTopic, TopicLease, TopicNote, TopicPointer
 from ...wire.event import RESERVED, Event
 from ..base import PAGE_BYTES
 from ..position import new_epoch
 from ..records import Appended, Head, Record
 from ..validation import size_of
-from .leases import LeaseStore, PointerStore
-from .notes import DELETED, FOLLOWED, Notes, portions
+from .leases import LeaseStore, PointerStore, portions
 from .serialization import pack, unpack
 
 ROW_EVENTS = 256
@@ -27,6 +26,9 @@ several rows is longer: drivers escape and copy a whole one before they send any
 """
 PARAMETERS = 90
 """PostgreSQL's ``concat()`` takes a hundred."""
+
+FOLLOWED = "followed"
+DELETED = "deleted"
 
 Sized = list[tuple[Event, int]]
 
@@ -67,11 +69,6 @@ class TopicStore:
         return router.db_for_write(LogTopic)
 
     @property
-    def notes(self) -> Notes:
-        """The notes about topics' names."""
-        return Notes(self._alias)
-
-    @property
     def leases(self) -> LeaseStore:
         """The leases of topics."""
         return LeaseStore(self._alias)
@@ -95,8 +92,8 @@ class TopicStore:
 
     def find(self, name: str) -> TopicRow | None:
         """Return a topic as it is now."""
-        found = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
-        return None if found is None else TopicRow(*found)
+        row = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
+        return None if row is None else TopicRow(*row)
 
     def lock(self, name: str) -> TopicRow | None:
         """Return a topic, locked until the transaction ends. It is a write, so that SQLite locks at once."""
@@ -110,9 +107,9 @@ class TopicStore:
         at = {"appended_at": now} if count else {}
         return self.find(name) if takes.update(top=F("top") + count, total=F("total") + size, **at) else None
 
-    def make(self, name: str, now: float, closed: str = "") -> None:
+    def make(self, name: str, now: float) -> None:
         """Make a topic, unless another process just has."""
-        topic = LogTopic(name=name, epoch=new_epoch(), closed=closed, oldest_at=now, appended_at=now)
+        topic = LogTopic(name=name, epoch=new_epoch(), oldest_at=now, appended_at=now)
         self._topics.bulk_create([topic], ignore_conflicts=True)
 
     def close(self, name: str, reason: str) -> bool:
@@ -136,40 +133,37 @@ class TopicStore:
         surplus = self._topics.exclude(ours).count() - most
         if surplus <= 0:
             return []
-        followed = self.notes.since(FOLLOWED, followed_since).values("name")
+        followed = self.notes(FOLLOWED).filter(at__gt=followed_since).values("name")
         victims = self._topics.exclude(ours).exclude(name=new).exclude(name__in=followed)
         victims = victims.exclude(name__in=self.leases.alive().values("name"))
         victims = victims.order_by(Case(When(closed="", then=Value(1)), default=Value(0)), "appended_at", "pk")
         if connections[self._alias].features.has_select_for_update_skip_locked:
             victims = victims.select_for_update(skip_locked=True)  # one that is being written to is none
-        gone = [TopicRow(*found) for found in victims.values_list(*TopicRow._fields)[: int(surplus)]]
+        gone = [TopicRow(*row) for row in victims.values_list(*TopicRow._fields)[: int(surplus)]]
         for victim in gone:
             self.delete(victim)
         names = [victim.name for victim in gone]
-        self.notes.forget(DELETED, names)
+        for some in portions(self._alias, names):
+            self.notes(DELETED).filter(name__in=some)._raw_delete(self._alias)
         return names
 
     def summaries(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
         """Yield where topics are, and when they were last appended to, by one query for as many as it can hold."""
         for some in portions(self._alias, names):
-            found = self._topics.filter(name__in=some)
-            for name, epoch, floor, top, closed, at in found.values_list(
+            topics = self._topics.filter(name__in=some)
+            for name, epoch, floor, top, closed, at in topics.values_list(
                 "name", "epoch", "floor", "top", "closed", "appended_at"
             ):
                 yield name, Head(epoch, floor, top, closed or None), at
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         """Return a page of names, sorted by their bytes."""
-        found = self._topics.filter(name__gte=prefix, name__lt=f"{prefix}\x7f", name__gt=after)  # names are below DEL
-        return [*found.order_by("name").values_list("name", flat=True)[:limit]]
+        topics = self._topics.filter(name__gte=prefix, name__lt=f"{prefix}\x7f", name__gt=after)  # names are below DEL
+        return [*topics.order_by("name").values_list("name", flat=True)[:limit]]
 
     def clear(self) -> None:
-        """Delete everything."""
-        for model in (LogRow, LogKey, LogTopic):
+        for model in (LogRow, LogKey, LogTopic, TopicNote, TopicLease, TopicPointer):
             model._default_manager.using(self._alias).all()._raw_delete(self._alias)
-        self.notes.clear()
-        self.leases.clear()
-        self.pointers.clear()
 
     # Events
 
@@ -205,7 +199,7 @@ class TopicStore:
         # One query, and no more than PAGE_BYTES of it: the running total of the row before tells where to stop.
         after = self._rows(topic).filter(last__gt=offset).order_by("last")
         room = Subquery(after.values("total")[:1])
-        found: list[Record] = []
+        records: list[Record] = []
         left = PAGE_BYTES
         for last, count, at, payload in after.filter(last__lte=topic.top, total__lte=room + PAGE_BYTES).values_list(
             "last", "events", "at", "payload"
@@ -216,21 +210,21 @@ class TopicStore:
             try:
                 events = self._unpacked(topic, last, count, payload)
             except EventUnreadable:
-                if found:
+                if records:
                     break  # what comes before it can be read
                 raise
             for event in events[offset + 1 - first :]:
                 left -= size_of(event)
-                if found and (left < 0 or len(found) >= limit):
-                    return found
+                if records and (left < 0 or len(records) >= limit):
+                    return records
                 offset += 1
-                found.append(Record(offset, event, at))
-        return found
+                records.append(Record(offset, event, at))
+        return records
 
     def row_after(self, topic: TopicRow, offset: int) -> EventRow | None:
         """Return the row that holds the event after ``offset``."""
-        found = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
-        return None if found is None else EventRow(*found)
+        row = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
+        return None if row is None else EventRow(*row)
 
     def last_where(self, topic: TopicRow, goes: Callable[[EventRow], bool], after: int) -> int:
         """Return the last offset of the rows that go, or ``after``, by bisection: where a row goes, all before it go."""
@@ -285,8 +279,8 @@ class TopicStore:
 
     def repeated(self, topic: TopicRow, key: str, oldest: float) -> Appended | None:
         """Return what was appended with this key since ``oldest``, if anything was."""
-        found = self._keys(topic).filter(digest=_digest(key), at__gt=oldest).values_list("first", "last").first()
-        return None if found is None else Appended(topic.epoch, *found)
+        before = self._keys(topic).filter(digest=_digest(key), at__gt=oldest).values_list("first", "last").first()
+        return None if before is None else Appended(topic.epoch, *before)
 
     def remember(self, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
         """Store a key; one that was used before the window is used again."""
@@ -297,6 +291,29 @@ class TopicStore:
     def forget_keys(self, topic: TopicRow, until: float) -> None:
         """Delete the keys that are as old as ``until``."""
         self._keys(topic).filter(at__lte=until)._raw_delete(self._alias)
+
+    # Notes about topics' names, kept apart from the topics: which are followed, and which were deleted
+
+    def notes(self, kind: str) -> QuerySet[TopicNote]:
+        """Return the notes of a kind."""
+        return TopicNote._default_manager.using(self._alias).filter(kind=kind)
+
+    def note(self, kind: str, names: list[str], now: float, lasts: float) -> None:
+        """Write notes of a kind, and delete those of the kind that are older than ``lasts`` seconds."""
+        target = connections[self._alias].features.supports_update_conflicts_with_target
+        TopicNote._default_manager.using(self._alias).bulk_create(
+            [TopicNote(name=name, kind=kind, at=now) for name in sorted(names)],  # in one order: no two processes lock each other
+            update_conflicts=True,
+            update_fields=["at"],
+            unique_fields=["name", "kind"] if target else None,
+        )
+        self.notes(kind).filter(at__lte=now - lasts)._raw_delete(self._alias)
+
+    def without_note(self, kind: str, names: list[str], since: float) -> list[str]:
+        """Return those of these names that have no note that is newer than ``since``."""
+        newer = self.notes(kind).filter(at__gt=since).values_list("name", flat=True)
+        noted = {name for some in portions(self._alias, names) for name in newer.filter(name__in=some)}
+        return [name for name in names if name not in noted]
 
 
 def _parts(events: Sized) -> Iterator[Sized]:

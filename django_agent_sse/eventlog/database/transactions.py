@@ -18,7 +18,7 @@ from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
 from ...runtime.backoff import Backoff
 
-PATIENCE = 20.0
+RETRY_TIMEOUT = 20.0
 """Seconds for which a transaction of our own is tried again while others hold the database."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.25
 
@@ -91,7 +91,7 @@ def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 
 def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + RETRY_TIMEOUT
     backoff, reconnected = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=1.0), False
     while True:
         before = connections[alias].connection
@@ -102,7 +102,7 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
             error = raised.__cause__ if at_commit else raised
             assert isinstance(error, Error)
             lost = before is not None and _is_lost(connections[alias], before)
-            again = is_locked(error) or (lost and not reconnected and not at_commit)
+            again = _code(error) in _LOCKED or (lost and not reconnected and not at_commit)
             reconnected = reconnected or lost
             if not again or time.monotonic() > until:
                 raise error from error.__cause__
@@ -132,11 +132,6 @@ def _code(error: BaseException) -> str | int | None:
     return number if isinstance(number, int) and number > 255 else None
 
 
-def is_locked(error: Error) -> bool:
-    """Return whether others held the database, so that another try may succeed."""
-    return _code(error) in _LOCKED
-
-
 @contextmanager
 def explained(alias: str, outcome: str) -> Iterator[None]:
     """Turn errors of the database into errors that say what to do."""
@@ -152,12 +147,12 @@ def explained(alias: str, outcome: str) -> Iterator[None]:
             f"AGENT_SSE['EVENT_LOG']. {outcome}"
         ) from error
     except Error as error:
-        told = f"{_what(alias, error)} {outcome}. The database said: {_first_line(error)}"
-        raise EventLogUnavailable(told, "tables" if _is_missing(error) else "store") from error
+        said = str(error).partition("\n")[0] or type(error).__name__
+        message = f"{_what(alias, error)} {outcome}. The database said: {said}"
+        raise EventLogUnavailable(message, "tables" if _is_missing(error) else "store") from error
 
 
 def _is_missing(error: Error) -> bool:
-    """Return whether tables or columns are missing."""
     return _code(error) in _MISSING or "no such table" in str(error) or "no such column" in str(error)
 
 
@@ -185,7 +180,3 @@ def _lock_hint(alias: str) -> str:
         f": set DATABASES[{alias!r}]['OPTIONS']['transaction_mode'] = 'IMMEDIATE', so that a transaction waits for its turn when "
         "it begins, and not where it first writes, when it is too late"
     )
-
-
-def _first_line(error: Error) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -19,7 +19,7 @@ from typing import Any
 
 from django.conf import settings
 
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 
 LOGGER = "django_agent_sse.notify"
 logger = logging.getLogger(LOGGER)

@@ -13,7 +13,7 @@ from ..records import Page
 OnTopics = Callable[[frozenset[str]], None]
 OnPages = Callable[[list[tuple[str, Page]]], None]
 EVERY_TOPIC = ""
-"""No topic's name: a notification for all of them."""
+"""No topic's name: a notification that every topic may be another one."""
 MAX_PAGES = 1_000
 """Pages that wait for a loop; of more it is only told that they are there."""
 
@@ -36,6 +36,20 @@ def nobody(topic: str, page: Page | None = None) -> None:
     """Notify nobody."""
 
 
+class _Listener:
+    """What one loop listens for, and what it has not been told yet."""
+
+    __slots__ = ("on_pages", "on_topics", "only", "pages", "topics", "woken")
+
+    def __init__(self) -> None:
+        self.on_topics: OnTopics = lambda topics: None
+        self.on_pages: OnPages | None = None
+        self.only: str | None = None
+        self.topics: set[str] = set()
+        self.pages: list[tuple[str, Page]] = []
+        self.woken = False
+
+
 class LocalNotifier:
     """Notifies every loop that listens, from any thread; once per loop tick, however many changes there were."""
 
@@ -45,11 +59,7 @@ class LocalNotifier:
     def reset(self) -> None:
         """Forget who listens, also after a fork."""
         self._lock = threading.Lock()
-        self._on_topics: dict[asyncio.AbstractEventLoop, OnTopics] = {}
-        self._on_pages: dict[asyncio.AbstractEventLoop, OnPages] = {}
-        self._topics: dict[asyncio.AbstractEventLoop, set[str]] = {}
-        self._pages: dict[asyncio.AbstractEventLoop, list[tuple[str, Page]]] = {}
-        self._only: dict[asyncio.AbstractEventLoop, str] = {}
+        self._listeners: dict[asyncio.AbstractEventLoop, _Listener] = {}
 
     def listen(self, on_topics: OnTopics, on_pages: OnPages | None = None, *, only: str | None = None) -> None:
         """Call ``on_topics`` on the running loop with the topics that changed. A loop has one listener: the last.
@@ -62,53 +72,28 @@ class LocalNotifier:
         """
         loop = asyncio.get_running_loop()
         with self._lock:
-            for closed in [other for other in self._on_topics if other.is_closed()]:
-                self._forget(closed)
-            self._on_topics[loop] = on_topics
-            self._on_pages.pop(loop, None)
-            self._only.pop(loop, None)
-            if only is not None:
-                self._only[loop] = only
-            if on_pages is not None:
-                self._on_pages[loop] = on_pages
-
-    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        del self._on_topics[loop]
-        for of_loop in (self._on_pages, self._topics, self._pages, self._only):
-            of_loop.pop(loop, None)
+            self._listeners = {other: listener for other, listener in self._listeners.items() if not other.is_closed()}
+            listener = self._listeners.setdefault(loop, _Listener())
+            listener.on_topics, listener.on_pages, listener.only = on_topics, on_pages, only
 
     def notify(self, topic: str) -> None:
         """Say that ``topic`` has more, was closed or deleted. Never raises, never waits."""
-        with self._lock:
-            for loop in self._on_topics:
-                self._notify(loop, topic)
+        self.notify_with(topic, None)
 
     def notify_with(self, topic: str, page: Page | None) -> None:
         """Notify, and pass on what the log itself has sent along. Never raises, never waits."""
-        if page is None:
-            return self.notify(topic)
         with self._lock:
-            for loop in self._on_topics:
-                pages = self._pages.setdefault(loop, [])
-                if loop not in self._on_pages or len(pages) >= MAX_PAGES:
-                    self._notify(loop, topic)
-                elif loop in self._topics or self._wake(loop):
-                    self._topics.setdefault(loop, set())
-                    pages.append((topic, page))
-        return None
-
-    def notify_all(self) -> None:
-        """Say that every topic may be another one."""
-        self.notify(EVERY_TOPIC)
-
-    def _notify(self, loop: asyncio.AbstractEventLoop, topic: str) -> None:
-        if topic not in (EVERY_TOPIC, self._only.get(loop, topic)):
-            return
-        waiting = self._topics.get(loop)
-        if waiting is not None:  # it is woken already
-            waiting.add(topic)
-        elif self._wake(loop):
-            self._topics[loop] = {topic}
+            for loop, listener in self._listeners.items():
+                if listener.only is not None and topic not in (EVERY_TOPIC, listener.only):
+                    continue
+                if not listener.woken:
+                    listener.woken = self._wake(loop)
+                if not listener.woken:
+                    continue
+                if page is None or listener.on_pages is None or len(listener.pages) >= MAX_PAGES:
+                    listener.topics.add(topic)
+                else:
+                    listener.pages.append((topic, page))
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> bool:
         try:
@@ -122,13 +107,16 @@ class LocalNotifier:
 
     def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            topics = self._topics.pop(loop, None)
-            pages = self._pages.pop(loop, None)
-            on_topics, on_pages = self._on_topics.get(loop), self._on_pages.get(loop)
-        if pages and on_pages is not None:
-            on_pages(pages)
-        if topics and on_topics is not None:
-            on_topics(frozenset(topics))
+            listener = self._listeners.get(loop)
+            if listener is None:
+                return
+            topics, listener.topics = listener.topics, set()
+            pages, listener.pages = listener.pages, []
+            listener.woken = False
+        if pages and listener.on_pages is not None:
+            listener.on_pages(pages)
+        if topics:
+            listener.on_topics(frozenset(topics))
 
 
 local_notifier = LocalNotifier()

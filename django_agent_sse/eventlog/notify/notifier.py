@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from django.core.signals import setting_changed
 
-from ...runtime.loop import BackgroundLoop, background
+from ...runtime.loop import BackgroundLoop, BackgroundTask, background
 from ...runtime.process import on_exit, on_fork
 from ..base import EventLog
 from .channel_layer import LOGGER, ChannelLayerNotifier, PendingTopics, layer_configured
@@ -31,12 +31,7 @@ STOP_TIMEOUT = 5.0
 
 
 class Notifier:
-    """One per process.
-
-    Args:
-        local: What notifies the loops of this process.
-        loop: Where its tasks run.
-    """
+    """Notifies other processes, and the loops of this one through ``local``. There is one per process."""
 
     def __init__(self, local: LocalNotifier, loop: BackgroundLoop = background) -> None:
         self._local = local
@@ -47,19 +42,21 @@ class Notifier:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._watches: set[FollowedTopics] = set()
-        self._work: _Work | None = None
+        self._tasks: list[BackgroundTask] = []
+        self.poll = Poll(self.watches)
+        self._layer: ChannelLayerNotifier | None = None
         self._pending = PendingTopics()
         self._reaches_others: bool | None = None
 
     @property
     def thread(self) -> threading.Thread | None:
         """The background thread, while this has tasks there."""
-        return self.loop.thread if self._work is not None else None
+        return self.loop.thread if self._tasks else None
 
     def troubles(self) -> dict[str, str]:
         """What does not work now: ``bell`` (the channel layer), ``poll``, each with a sentence. From any thread."""
-        work = self._work
-        return work.troubles() if work is not None else {}
+        troubles = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
+        return {name: sentence for name, sentence in troubles.items() if sentence and self._tasks}
 
     # What feeds and the log call, from any thread
 
@@ -68,50 +65,57 @@ class Notifier:
 
         A log that no other process writes to, or that has a notifier of its own, is asked nothing.
         """
-        if log.crosses_processes and log.notifier is None:
-            return FollowedTopics(log, asyncio.get_running_loop(), on_change, self._follow, self._unfollow)
-        return FollowedTopics(log, asyncio.get_running_loop(), on_change, _nothing, _nothing)
+        polled = [self._follow] if log.crosses_processes and log.notifier is None else []
+        return FollowedTopics(log, asyncio.get_running_loop(), on_change, *polled)
 
     def notify(self, topic: str) -> None:
         """Say here and elsewhere that a topic has more, was closed or deleted. Never raises, never waits for anybody."""
         self._local.notify(topic)
-        work = self._work
-        if work is not None:
-            work.poll.notified(topic)
+        self.poll.notified(topic)
         if self._reaches_others is None:
             self._reaches_others = layer_configured()
-        if self._reaches_others and (self._pending.put(topic) or work is None):
+        if self._reaches_others and (self._pending.put(topic) or not self._tasks):
             self._wake()
 
     def _follow(self, watch: FollowedTopics) -> None:
         with self._lock:
             known = watch in self._watches
             self._watches.add(watch)
-        if not known or self._work is None:
+        if not known or not self._tasks:
             self._wake()
-
-    def _unfollow(self, watch: FollowedTopics) -> None:
-        with self._lock:
-            self._watches.discard(watch)
 
     # The tasks
 
     def _wake(self) -> None:
         """See that there are tasks, and that they look at what there is to do."""
         with self._lock:
-            if self._work is not None and not self._work.done:
-                self._work.wake()
+            if self._tasks and not all(task.done for task in self._tasks):  # else the background loop has ended under them
+                self._tasks[0].call(self._look)
                 return
-            self._work = None
             try:
-                self._work = _Work(self)
+                self._start()
             except RuntimeError as error:  # the interpreter ends, or there are too many threads
+                self._tasks = []
                 logger.warning("there is no thread for notifications across processes now: %s", error)
+
+    def _start(self) -> None:
+        self.poll, self._layer = Poll(self.watches), None
+        self._tasks = [self.loop.start("poll", self.poll.run)]
+        if layer_configured():
+            layer = self._layer = ChannelLayerNotifier(self._pending, self.followed, self.on_notify)
+            self._tasks.append(self.loop.start("channel layer, sending", layer.send))
+            self._tasks.append(self.loop.start("channel layer, receiving", layer.receive))
+
+    def _look(self) -> None:
+        self.poll.wake.set()
+        if self._layer is not None:
+            self._layer.wake_sender.set()
+            self._layer.wake_receiver.set()
 
     def watches(self) -> list[FollowedTopics]:
         """Return those that follow anything at this moment."""
         with self._lock:
-            self._watches = {watch for watch in self._watches if not watch.loop.is_closed()}
+            self._watches = {watch for watch in self._watches if watch.topics()}
             return [*self._watches]
 
     def followed(self) -> set[str]:
@@ -121,23 +125,25 @@ class Notifier:
     def on_notify(self, topics: set[str]) -> None:
         """Pass on what another process has said."""
         for topic in topics:
-            if (work := self._work) is not None:
-                work.poll.notified(topic)
+            self.poll.notified(topic)
             self._local.notify(topic)
 
     # The end
 
     def flush(self, seconds: float = FLUSH_TIMEOUT) -> bool:
         """Wait until all notifications are sent, for so long at most; whether they are."""
-        return self._work is None or self._pending.wait_empty(seconds)
+        return not self._tasks or self._pending.wait_empty(seconds)
 
     def stop(self, seconds: float = STOP_TIMEOUT) -> None:
         """End the tasks; what is not sent is dropped. Who follows something is polled for again by the next ones."""
         with self._lock:
-            work, self._work = self._work, None
+            tasks, self._tasks = self._tasks, []
+            self.poll, self._layer = Poll(self.watches), None
             self._pending, self._reaches_others = PendingTopics(), None
-        if work is not None:
-            work.stop(seconds)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            task.wait(seconds)
 
     def reset(self) -> None:
         """End the tasks, and forget what is followed."""
@@ -152,61 +158,15 @@ class Notifier:
 
     def forked(self) -> None:
         """In the child: there are no tasks, and what they used is the parent's too, so it is neither closed nor collected."""
-        self._abandoned.append((self._work, self._watches, self._pending))
+        self._abandoned.append((self._tasks, self.poll, self._layer, self._watches, self._pending))
         self._begin()
 
     def end(self) -> None:
         """At the end of the process: send what waits."""
-        if (work := self._work) is not None and not self.flush(0):
-            work.wait_loaded(IMPORT_TIMEOUT)
+        if self._layer is not None and not self.flush(0):
+            self._layer.loaded.wait(IMPORT_TIMEOUT)
         self.flush()
         self.stop(FLUSH_TIMEOUT)
-
-
-class _Work:
-    """What a notifier does on the background loop."""
-
-    def __init__(self, notifier: Notifier) -> None:
-        self.poll = Poll(notifier.watches)
-        self._tasks = [notifier.loop.start("poll", self.poll.run)]
-        self._layer: ChannelLayerNotifier | None = None
-        if layer_configured():
-            self._layer = ChannelLayerNotifier(notifier._pending, notifier.followed, notifier.on_notify)
-            self._tasks.append(notifier.loop.start("channel layer, sending", self._layer.send))
-            self._tasks.append(notifier.loop.start("channel layer, receiving", self._layer.receive))
-
-    @property
-    def done(self) -> bool:
-        """Whether the background loop has ended under it."""
-        return all(task.done for task in self._tasks)
-
-    def troubles(self) -> dict[str, str]:
-        found = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
-        return {name: sentence for name, sentence in found.items() if sentence}
-
-    def wait_loaded(self, seconds: float) -> None:
-        """Wait until the layer's modules are imported, for so long at most."""
-        if self._layer is not None and not self.done:
-            self._layer.loaded.wait(seconds)
-
-    def wake(self) -> None:
-        self._tasks[0].call(self._look)
-
-    def _look(self) -> None:
-        self.poll.wake.set()
-        if self._layer is not None:
-            self._layer.wake_sender.set()
-            self._layer.wake_receiver.set()
-
-    def stop(self, seconds: float) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            task.wait(seconds)
-
-
-def _nothing(watch: FollowedTopics) -> None:
-    """Need no poll."""
 
 
 notifier = Notifier(local_notifier)

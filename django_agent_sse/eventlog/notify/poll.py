@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ..base import EventLog
 from ..outage import outage
 from ..records import Head
@@ -30,6 +29,18 @@ Heads = Mapping[str, Head | None]
 """Where topics are, by name; ``None`` for those that do not exist."""
 
 
+async def ask_heads(log: EventLog, topics: Iterable[str]) -> Heads:
+    """Ask a log where these topics are, by one query, and note whether it can be read."""
+    names = sorted(topics)
+    try:
+        heads = await log.asummaries(names)
+    except Exception as error:
+        outage.failed(error, names)
+        raise
+    outage.recovered(names)
+    return {name: heads.get(name) for name in names}
+
+
 class FollowedTopics:
     """The topics of one log that one event loop follows, and whom to tell where they are.
 
@@ -37,8 +48,7 @@ class FollowedTopics:
         log: Where they are kept.
         loop: Whose.
         on_change: Called on that loop with the heads that changed, and with each topic's once after it was added.
-        followed: Called with this whenever a topic was added.
-        idle: Called with this when nothing is followed any more.
+        on_follow: Called with this whenever a topic was added.
     """
 
     def __init__(
@@ -46,41 +56,27 @@ class FollowedTopics:
         log: EventLog,
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[[Heads], object],
-        followed: Callable[[FollowedTopics], object],
-        idle: Callable[[FollowedTopics], object],
+        on_follow: Callable[[FollowedTopics], object] = lambda watch: None,
     ) -> None:
         self.log = log
         self.loop = loop
         self._on_change = on_change
-        self._followed = followed
-        self._idle = idle
-        self._lock = threading.Lock()
-        self._topics: set[str] = set()
+        self._on_follow = on_follow
+        self._topics: set[str] = set()  # changed by the loop's thread only; others take copies, which is one step
 
     def add(self, topic: str) -> None:
         """Follow a topic: read it after that, not before."""
-        with self._lock:
-            self._topics.add(topic)
-        self._followed(self)
+        self._topics.add(topic)
+        self._on_follow(self)
 
     def discard(self, topic: str) -> None:
-        """Follow it no more."""
-        with self._lock:
-            self._topics.discard(topic)
-            idle = not self._topics
-        if idle:
-            self._idle(self)
+        self._topics.discard(topic)
 
     def clear(self) -> None:
-        """Follow nothing."""
-        with self._lock:
-            self._topics.clear()
-        self._idle(self)
+        self._topics.clear()
 
     def topics(self) -> set[str]:
-        """What is followed at this moment."""
-        with self._lock:
-            return set() if self.loop.is_closed() else set(self._topics)
+        return set() if self.loop.is_closed() else self._topics.copy()
 
     def notify(self, heads: Heads) -> None:
         """Pass on, from any thread, what this loop follows."""
@@ -92,17 +88,13 @@ class FollowedTopics:
 
 
 class Poll:
-    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds.
-
-    Args:
-        watches: All watches of the process, at this moment.
-    """
+    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds: for all ``watches()``."""
 
     def __init__(self, watches: Callable[[], Iterable[FollowedTopics]]) -> None:
         self.wake = asyncio.Event()
         self.asks = False
         self._watches = watches
-        self._seen: dict[EventLog, dict[str, Head | None]] = {}
+        self._seen: dict[EventLog, Heads] = {}
         self._notified: set[str] = set()
         self._pause = SLOWEST
         self._asked_at = 0.0
@@ -145,15 +137,13 @@ class Poll:
         for log, topics in followed.items():  # one, but for the moments when it is replaced
             self._asked_at = began = time.monotonic()
             try:
-                heads = await log.asummaries(sorted(topics))
+                heads = await ask_heads(log, topics)
             except Exception as error:
                 self._seen.pop(log, None)  # who could not read a topic meanwhile is told again where it is
-                outage.failed(error, topics)
                 return max(SLOWEST, self._failures.failed(error))
             finally:
                 self._asked_at, self._took = 0.0, time.monotonic() - began
-            outage.recovered(topics)
-            news |= self._compare(log, {topic: heads.get(topic) for topic in topics}, notified)
+            news |= self._compare(log, heads, notified)
         self._failures.recovered()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)
         return self._pause
@@ -165,9 +155,9 @@ class Poll:
                 followed.setdefault(watch.log, set()).update(topics)
         return followed
 
-    def _compare(self, log: EventLog, heads: dict[str, Head | None], notified: set[str]) -> bool:
+    def _compare(self, log: EventLog, heads: Heads, notified: set[str]) -> bool:
         """Tell who follows what changed; whether there was a change that no notification had told of."""
-        seen = self._seen.get(log, {})
+        seen: Heads = self._seen.get(log, {})
         self._seen[log] = heads
         changed = {topic: head for topic, head in heads.items() if topic not in seen or seen[topic] != head}
         for watch in self._watches():

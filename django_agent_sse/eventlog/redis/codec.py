@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TypeAlias
 
@@ -23,7 +22,7 @@ _THREE = tuple(a + b + c for a in ascii_uppercase for b in ascii_uppercase for c
 
 
 def letters(number: int) -> str:
-    """A nonce as text."""
+    """Return a nonce as text."""
     return _THREE[number // 17576 % 17576] + _THREE[number % 17576]
 
 
@@ -32,7 +31,7 @@ def plain(value: Text) -> str:
 
 
 def arguments(events: Iterable[Event]) -> list[str]:
-    """Name, data and retry of each, as the script takes them."""
+    """Return name, data and retry of each, as the script takes them."""
     arguments: list[str] = []
     for event in events:
         arguments += (
@@ -44,7 +43,7 @@ def arguments(events: Iterable[Event]) -> list[str]:
 
 
 def record(entry: Sequence[object]) -> Record:
-    """An entry of a stream.
+    """Return the event of an entry of a stream.
 
     Raises:
         EventUnreadable: This package has not written it.
@@ -62,14 +61,14 @@ def record(entry: Sequence[object]) -> Record:
 
 
 def head(fields: Sequence[Text]) -> tuple[Head, str, str]:
-    """Where a topic is, the nonce of its top, and the epoch before its fork."""
-    epoch, floor, top, closed, nonce, forked = fields
+    """Return where a topic is, the nonce of its top, and the epoch before its fork if that is told."""
+    epoch, floor, top, closed, nonce, *forked = fields
     where = Head(plain(epoch), int(floor), int(top), None if closed is None else plain(closed))
-    return where, letters(int(nonce)) if nonce else "", plain(forked)
+    return where, letters(int(nonce)) if nonce else "", plain(forked[0]) if forked else ""
 
 
 def page(reply: Sequence[object]) -> Page:
-    """What the script for reading returns."""
+    """Return what the script for reading has answered."""
     if len(reply) == 1:
         return Page(lost=plain(reply[0]) == "vanished")  # type: ignore[arg-type]
     _, where, before, entries = reply
@@ -87,7 +86,7 @@ def page(reply: Sequence[object]) -> Page:
 
 
 def _readable(entries: Sequence[Sequence[object]]) -> tuple[Record, ...]:
-    """The entries up to one that cannot be read; it is an error where it is the first."""
+    """Return the entries up to one that cannot be read, which is an error where it is the first."""
     records: list[Record] = []
     for entry in entries:
         try:
@@ -99,45 +98,26 @@ def _readable(entries: Sequence[Sequence[object]]) -> tuple[Record, ...]:
     return tuple(records)
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """What a notification said.
+def notification(message: bytes) -> Page | None:
+    """Return what a notification said: the events that it took along, as the log would have given them, if it took any.
 
-    Args:
-        page: The events that it took along, as the log would have given them; ``None`` where it took none.
-        epoch: The topic's; ``""`` where it only says: look.
-        top: Where the topic ends now.
-        nonce: Of its last event.
+    ``None`` where it only says that the topic has changed, and where it cannot be read.
     """
-
-    page: Page | None = None
-    epoch: str = ""
-    top: int = 0
-    nonce: str = ""
-
-
-LOOK = Notification()
-
-
-def notification(message: bytes) -> Notification:
-    """Read a notification. One that cannot be read says: look."""
     try:
         return _notification(message)
     except (ValueError, IndexError):
-        return LOOK
+        return None
 
 
-def _notification(message: bytes) -> Notification:
+def _notification(message: bytes) -> Page | None:
     line, _, rest = message.partition(b"\n")
     version, *values = line.split(b" ")
     if version != b"1":
-        return LOOK
+        return None
     epoch, nonce, before = values[0].decode(), letters(int(values[3])), letters(int(values[4])) if values[4] != b"-" else ""
     first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
-    if not count:
-        return Notification(None, epoch, top, nonce)
-    records, place = [], 0
-    for offset in range(first, top + 1):
+    records, place = list[Record](), 0
+    for offset in range(first, top + 1) if count else ():
         begin = rest.index(b"\n", place) + 1
         name_size, data_size, retry = rest[place : begin - 1].split(b" ")
         end = begin + int(name_size)
@@ -146,6 +126,5 @@ def _notification(message: bytes) -> Notification:
         event = stored(data.decode(), name[1:].decode() if name else None, int(retry) if retry else None)
         records.append(Record(offset, event, at / 1e6, nonce))
     if len(records) != count or place != len(rest):
-        return LOOK
-    page = Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
-    return Notification(page, epoch, top, nonce)
+        return None
+    return Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)

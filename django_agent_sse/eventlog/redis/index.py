@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..eviction import FOLLOWED_FOR, is_internal
@@ -42,13 +43,12 @@ class Index:
             self._pipe(("zadd", self._keys.closed, {topic: _now()}))
 
     def discard(self, topics: Sequence[str]) -> None:
-        """Strike topics out."""
         if topics:
             lists = (self._keys.names, self._keys.recent, self._keys.closed)
             self._pipe(*(("zrem", key, *topics) for key in lists))
 
     def page(self, prefix: str, after: str, limit: int) -> list[str]:
-        """Names that begin so, sorted, after ``after``; those that expired are struck out on the way."""
+        """Return the names that begin so, sorted, after ``after``; those that expired are struck out on the way."""
         existing: list[str] = []
         for _ in range(ROUNDS):
             low = f"({after}" if after >= prefix and after else f"[{prefix}" if prefix else "-"
@@ -61,39 +61,29 @@ class Index:
         return existing[:limit]
 
     def count(self) -> int:
-        """How many topics there are, with those that have expired since their last listing."""
+        """Return how many topics there are, with those that have expired since their last listing."""
         (count,) = self._pipe(("zcard", self._keys.recent))
         return int(count)
 
-    def first_closed(self) -> tuple[float, str] | None:
-        """The topic that has been closed for the longest time, and since when (µs); none that is followed."""
-        return self._lowest(self._keys.closed, lambda score, at: score)
-
-    def longest_silent(self) -> tuple[float, str] | None:
-        """The topic whose last event is the oldest, and when that was (µs); none that is followed."""
-        return self._lowest(self._keys.recent, lambda score, at: at or score)
-
-    def _lowest(self, key: str, since: Callable[[float, float], float]) -> tuple[float, str] | None:
-        """The first of a list.
+    def first(self, *, closed: bool) -> tuple[float, str] | None:
+        """Return the topic that was closed first, or else the one whose last event is the oldest, and when (µs) that was.
 
         It has the lowest score, once the lowest score is true: scores are set right when they are looked at. That of a topic
         which is followed is the moment at which it may be evicted, so that those which may not stand at the end.
         """
+        key = self._keys.closed if closed else self._keys.recent
         for _ in range(ROUNDS):
             (lowest,) = self._pipe(("zrange", key, 0, STEP - 1, False, True))
             names = [plain(name) for name, _ in lowest]
             if not names:
                 return None
-            if any(map(is_internal, names)):  # from before they were left out
-                self._pipe(("zrem", key, *filter(is_internal, names)))
-                continue
             times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r", "l") for name in names))
             wrong = {}
             for name, (_, score), (at, followed, held) in zip(names, lowest, times, strict=True):
                 kept_until = float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0
                 if float(held or 0) > _now():  # somebody works on it
                     kept_until = max(kept_until, float(held))
-                if (right := max(since(score, float(at or 0)), kept_until)) != score:
+                if (right := max(score if closed or not at else float(at), kept_until)) != score:
                     wrong[name] = right
             if names[0] not in wrong:
                 first: float = lowest[0][1]
@@ -115,26 +105,17 @@ class Index:
         return self._pipe(*(("hexists", self._keys.topic(name)[0], "e") for name in names))
 
     def _pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Several commands in one round trip."""
-
-        def call(client: Any) -> list[Any]:
-            with client.pipeline(transaction=False) as pipe:
-                for name, *args in commands:
-                    getattr(pipe, name)(*args)
-                replies: list[Any] = pipe.execute()
-                return replies
-
-        return self._server.twice(lambda: self._server.ask(call)) if commands else []
+        return self._server.twice(partial(self._server.pipe, *commands))
 
 
 def surplus(indexes: Sequence[Index], most: int, new: str) -> Iterator[str]:
-    """The topics that must go so that ``most`` are left on all servers: closed ones first, then the longest without an event.
+    """Yield the topics that must go so that ``most`` are left on all servers: closed ones, then the longest without an event.
 
     They are fewer where all others are followed; the new one stays.
     """
     for _ in range(math.ceil(sum(index.count() for index in indexes) - most)):
-        candidates = [first for index in indexes if (first := index.first_closed())]
-        candidates = candidates or [first for index in indexes if (first := index.longest_silent())]
+        candidates = [first for index in indexes if (first := index.first(closed=True))]
+        candidates = candidates or [first for index in indexes if (first := index.first(closed=False))]
         if not candidates or (victim := min(candidates)[1]) == new:
             return
         yield victim

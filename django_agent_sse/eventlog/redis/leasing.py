@@ -10,10 +10,12 @@ from typing import Any
 
 from ...wire.event import Event, stored
 from ..base import EventLog
-from ..leases import LOST, POINTER_AGE, Lease, Sized, closed_error, held_error, lost_error
+from ..leases import LOST, POINTER_AGE, Lease, Sized, held_error
 from ..position import new_epoch
+from ..validation import lost_error, refuse_append
 from . import codec, lease_scripts
 from .keys import Keys
+from .scripts import Script
 from .server import Server
 
 ASKED = 500
@@ -41,14 +43,14 @@ class RedisLeasing(EventLog):
     @abstractmethod
     def _append_last(self, topic: str, reason: str, last: Sized, guard: str) -> bool: ...
 
-    def _ask(self, script: Any, topic: str, *args: Any) -> Any:
-        return self._where(topic).sure(script, self.keys.topic(topic), args)
+    @abstractmethod
+    def _sure(self, topic: str, script: Script, *args: Any) -> Any: ...
 
     def _acquire(self, topic: str, holder: str, seconds: float, last: Sized) -> Lease:
         about = [self.keys.channel(topic), new_epoch(), holder, _micro(seconds), _packed(last), self._positions]
-        reply = self._ask(lease_scripts.ACQUIRE, topic, *about)
+        reply = self._sure(topic, lease_scripts.ACQUIRE, *about)
         if reply[0] == b"closed":
-            raise closed_error(topic, codec.plain(reply[1]))
+            refuse_append(topic, codec.plain(reply[1]), 0, None)
         if reply[0] == b"held":
             raise held_error(topic, codec.plain(reply[1]), int(reply[2]) / 1e6)
         _, deadline, left, stop, listed = reply
@@ -57,16 +59,16 @@ class RedisLeasing(EventLog):
         return _lease(holder, deadline, left, stop)
 
     def _renew(self, topic: str, holder: str, seconds: float) -> Lease:
-        reply = self._ask(lease_scripts.RENEW, topic, holder, _micro(seconds), self._positions)
+        reply = self._sure(topic, lease_scripts.RENEW, holder, _micro(seconds), self._positions)
         if not reply:
             raise lost_error(topic, holder)
         return _lease(holder, *reply)
 
     def _release(self, topic: str, holder: str) -> bool:
-        return bool(self._ask(lease_scripts.RELEASE, topic, holder))
+        return bool(self._sure(topic, lease_scripts.RELEASE, holder))
 
     def _request_stop(self, topic: str, holder: str) -> bool:
-        return bool(self._ask(lease_scripts.STOP, topic, self.keys.channel(topic), holder))
+        return bool(self._sure(topic, lease_scripts.STOP, self.keys.channel(topic), holder))
 
     def _expire(self, topic: str, last: Sized | None) -> bool:
         lease = self._leases([topic]).get(topic)

@@ -10,23 +10,22 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ... import conf
-from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge, PositionConflict
-from ...runtime.failure_log import FailureLog
+from ...exceptions import ConfigurationError, EventLogUnavailable, EventTooLarge
+from ...runtime.backoff import FailureLog
 from ...runtime.pools import Pool
 from ..base import PAGE_BYTES
 from ..eviction import DELETED_FOR
-from ..leases import Sized, closed_error, lost_error
+from ..leases import Sized
 from ..position import new_epoch
-from ..records import Appended, Finding, Head, Page, TopicState
+from ..records import Appended, Head, Page, StoreWarning, TopicState
+from ..validation import lost_error, refuse_append
 from . import codec, scripts
-from .error_messages import NOTHING
 from .index import Index, surplus
 from .keys import Keys
 from .leasing import HELD, RedisLeasing
-from .notifications import RedisNotifier
-from .server import WANTED, ConnectionLost, Server, servers
+from .pubsub import RedisNotifier
+from .server import NOTHING, WANTED, ConnectionLost, Server, servers, shard_of
 from .server_checks import findings
-from .shards import shard_of
 
 BATCH = 100_000
 """Events of one append: the server takes a command of a million words."""
@@ -77,6 +76,7 @@ class RedisEventLog(RedisLeasing):
         self.notifier = self._notifier = RedisNotifier(
             self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
         )
+        self._max_age = round(1e6 * self.limits.max_age)
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
         self._unlisted = FailureLog(
             "topics cannot be entered in the lists",
@@ -85,7 +85,7 @@ class RedisEventLog(RedisLeasing):
         )
 
     def _place(self, topic: str) -> int:
-        return shard_of(topic, self._nodes)
+        return shard_of(topic, self._nodes) if len(self._nodes) > 1 else 0
 
     def _where(self, topic: str) -> Server:
         return self.servers[self._place(topic)]
@@ -95,10 +95,14 @@ class RedisEventLog(RedisLeasing):
         if not self._notifier.notifies(topic):
             self.on_change(topic)
 
+    def _sure(self, topic: str, script: scripts.Script, *args: Any) -> Any:
+        """Run a script for a topic that may run twice."""
+        return self._where(topic).sure(script, self.keys.topic(topic), args)
+
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.wrap_future(self._pool.submit(body))
 
-    def examine(self) -> list[Finding]:
+    def examine(self) -> list[StoreWarning]:
         """See ``EventLog``."""
         return [finding for server in self.servers for finding in findings(server)]
 
@@ -111,12 +115,11 @@ class RedisEventLog(RedisLeasing):
         guard = "" if holder is None else HELD + holder
         reply = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, events, guard))
         if reply[0] == b"closed":
-            raise closed_error(topic, codec.plain(reply[1]))
+            refuse_append(topic, codec.plain(reply[1]), 0, None)
         if reply[0] == b"unheld":
-            raise lost_error(topic, holder or "")
+            refuse_append(topic, None, 0, None, late=holder)
         if reply[0] == b"conflict":
-            top = int(reply[1])
-            raise PositionConflict(f"the topic {topic!r} ends at {top}, not at {expect}: another publisher has appended", top)
+            refuse_append(topic, None, int(reply[1]), expect)
         _, epoch, first, last, nonce, listed = reply
         if not listed and int(first) <= int(last):
             self._list_new(topic)
@@ -141,7 +144,7 @@ class RedisEventLog(RedisLeasing):
             max(1, round(1000 * limits.key_window)),
             limits.max_events,
             limits.max_bytes,
-            round(1e6 * limits.max_age),
+            self._max_age,
             self._positions,
             codec.INLINE,
             0,
@@ -176,7 +179,7 @@ class RedisEventLog(RedisLeasing):
         self._indexes[self._place(topic)].add(topic)
         for other in surplus(self._indexes, self.limits.max_topics, topic):
             self._remove(other, remember=False)
-            self._evicted([other], self.limits.max_topics)
+            self._evicted([other])
 
     def _note_followed(self, topics: list[str]) -> None:
         for place, server in enumerate(self.servers):
@@ -196,27 +199,15 @@ class RedisEventLog(RedisLeasing):
     # Read
 
     def _read_after(self, topic: str, offset: int, limit: int) -> Page:
-        args = [offset, limit, PAGE_BYTES, round(1e6 * self.limits.max_age)]
-        return codec.page(self._where(topic).sure(scripts.READ, self.keys.topic(topic), args))
+        return codec.page(self._sure(topic, scripts.READ, offset, limit, PAGE_BYTES, self._max_age))
 
     def _state(self, topic: str) -> TopicState:
-        reply = self._where(topic).sure(scripts.STATE, self.keys.topic(topic), [round(1e6 * self.limits.max_age)])
+        reply = self._sure(topic, scripts.STATE, self._max_age)
         if not reply:
             return TopicState()
-        (epoch, floor, top, closed), nonce, _ = codec.head(reply[0])
-        size, oldest, newest = (int(value) for value in reply[1:])
-        kept = top - floor
-        return TopicState(
-            epoch=epoch,
-            floor=floor,
-            top=top,
-            closed=closed,
-            events=kept,
-            bytes=size,
-            oldest_at=oldest / 1e6 if kept else None,
-            newest_at=newest / 1e6 if kept else None,
-            nonce=nonce,
-        )
+        where, nonce, _ = codec.head(reply[0])
+        size, oldest, newest = map(int, reply[1:])
+        return TopicState.of(where, size, oldest / 1e6, newest / 1e6, nonce)
 
     def _summaries(self, topics: list[str]) -> dict[str, Head]:
         heads: dict[str, Head] = {}
@@ -225,7 +216,7 @@ class RedisEventLog(RedisLeasing):
             metas = [self.keys.topic(topic)[0] for topic in mine]
             for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
                 if values[0] is not None:
-                    heads[topic] = codec.head([*values, b""])[0]
+                    heads[topic] = codec.head(values)[0]
         return heads
 
     # Ends
@@ -233,8 +224,8 @@ class RedisEventLog(RedisLeasing):
     def _close(self, topic: str, reason: str, last: Sized, holder: str | None) -> bool:
         if last or holder is not None:
             return self._append_last(topic, reason, last, "" if holder is None else HELD + holder)
-        args = [self.keys.channel(topic), new_epoch(), reason, self._positions]
-        done, listed = self._where(topic).sure(scripts.CLOSE, self.keys.topic(topic), args)
+        channel = self.keys.channel(topic)
+        done, listed = self._sure(topic, scripts.CLOSE, channel, new_epoch(), reason, self._positions)
         if done or not listed:
             self._afterwards(lambda: self._list_closed(topic, new=not listed))
         return bool(done)
@@ -248,19 +239,17 @@ class RedisEventLog(RedisLeasing):
         return self._remove(topic, remember=True)
 
     def _remove(self, topic: str, *, remember: bool) -> bool:
-        args = [self.keys.channel(topic), round(1000 * DELETED_FOR) if remember else 0]
-        done = self._where(topic).sure(scripts.DELETE, self.keys.topic(topic), args)
+        remembered = round(1000 * DELETED_FOR) if remember else 0
+        done = self._sure(topic, scripts.DELETE, self.keys.channel(topic), remembered)
         self._afterwards(partial(self._indexes[self._place(topic)].discard, [topic]))
         return bool(done)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         bounds = [FOREVER if bound is None else bound for bound in (max_events, max_bytes, max_age and 1e6 * max_age)]
-        args = [self.keys.channel(topic), *map(repr, bounds), round(1e6 * self.limits.max_age)]
-        return int(self._where(topic).sure(scripts.TRIM, self.keys.topic(topic), args))
+        return int(self._sure(topic, scripts.TRIM, self.keys.channel(topic), *map(repr, bounds), self._max_age))
 
     def _fork(self, topic: str, epoch: str) -> None:
-        args = [self.keys.channel(topic), epoch, new_epoch(), self._positions]
-        self._where(topic).sure(scripts.FORK, self.keys.topic(topic), args)
+        self._sure(topic, scripts.FORK, self.keys.channel(topic), epoch, new_epoch(), self._positions)
 
     # Lists
 

@@ -1,4 +1,4 @@
-"""One connection to one server, on which all notifications of the process come in: a task on the background loop.
+"""The notifications of the followed topics: on one connection to each server, which is a task on the background loop.
 
 It only compares and passes on: it never waits for a client, so that the server's buffer for this connection stays empty. What a
 notification cannot tell, since it may be lost, is asked for: where each topic is, every 15 to 30 seconds, for many in one round
@@ -15,14 +15,14 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 import redis
 
 from ...exceptions import EventLogUnavailable
-from ...runtime.failure_log import FailureLog
+from ...runtime.backoff import FailureLog
 from ...runtime.loop import BackgroundTask, background, in_pool
 from ..records import Page
 from .codec import head, notification, plain
@@ -43,6 +43,8 @@ MAX_TOPICS = 512
 UNUSED_IDLE = 30.0
 """Seconds without a followed topic after which the connection is closed."""
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
+FOLLOW_TIMEOUT = 2.0
+"""Seconds that a follower waits for its subscription before it reads without: when it comes, the topic is looked at again."""
 
 LOGGER = "django_agent_sse.notify"
 logger = logging.getLogger(LOGGER)
@@ -57,10 +59,7 @@ class StalledConnection(OSError):
 class PubSubConnection:
     """What comes in from one server. Any thread may follow and unfollow.
 
-    Args:
-        server: Which one.
-        keys: The names.
-        on_notify: Called on the background loop with a topic, and with the events that came along, if they did.
+    ``on_notify`` is called on the background loop with a topic, and with the events that came along, if they did.
     """
 
     def __init__(self, server: Server, keys: Keys, on_notify: Callable[[str, Page | None], object]) -> None:
@@ -95,11 +94,6 @@ class PubSubConnection:
     def up(self) -> bool:
         """Whether notifications come in now, as far as that can be known."""
         return self._socket is not None
-
-    @property
-    def running(self) -> bool:
-        """Whether there is a task."""
-        return self._task is not None
 
     @property
     def trouble(self) -> str | None:
@@ -239,10 +233,10 @@ class PubSubConnection:
         elif topic is None:
             return
         elif kind == b"message":
-            came = notification(message[2])
-            if came.epoch:
-                self._ends[topic] = (came.epoch, came.top, came.nonce)
-            self._on_notify(topic, came.page)
+            page = notification(message[2])
+            if page is not None:
+                self._ends[topic] = (page.epoch, page.top, page.nonce)
+            self._on_notify(topic, page if page is not None and page.records else None)
         elif kind == b"subscribe":
             self._acknowledge(topic)
 
@@ -292,7 +286,7 @@ class PubSubConnection:
     def _compare(self, topic: str, values: list[Any]) -> None:
         end: _End = ("", 0, "")
         if values[0] is not None:
-            where, nonce, _ = head([*values, b""])
+            where, nonce, _ = head(values)
             end = (where.epoch, where.top, nonce + (where.closed or ""))
         if self._ends.get(topic) != end:
             self._ends[topic] = end
@@ -315,3 +309,37 @@ class PubSubConnection:
 def _release(waiting: Future[None]) -> None:
     with contextlib.suppress(InvalidStateError):  # who waited was cancelled
         waiting.set_result(None)
+
+
+class RedisNotifier:
+    """See ``LogNotifier``. ``place`` says which of the servers keeps a topic."""
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        place: Callable[[str], int],
+        keys: Keys,
+        on_notify: Callable[[str, Page | None], object],
+    ) -> None:
+        self.connections = [PubSubConnection(server, keys, on_notify) for server in servers]
+        self._place = place
+
+    async def follow(self, topic: str) -> None:
+        """See ``LogNotifier``."""
+        waiting = self.connections[self._place(topic)].follow(topic)
+        if waiting is not None:
+            await asyncio.wait({asyncio.wrap_future(waiting)}, timeout=FOLLOW_TIMEOUT)
+
+    def unfollow(self, topic: str) -> None:
+        """See ``LogNotifier``."""
+        self.connections[self._place(topic)].unfollow(topic)
+
+    def notifies(self, topic: str) -> bool:
+        """Return whether what is published to a topic comes in here by itself, as far as that can be known."""
+        connection = self.connections[self._place(topic)]
+        return connection.up and connection.trouble is None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why some notifications do not come in, where they should."""
+        return next((connection.trouble for connection in self.connections if connection.trouble), None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import redis
 
-from .replies import Reply, ReplyReader
-
 CHUNK_BYTES = 65_536
+Reply: TypeAlias = "bytes | int | list[Reply] | None"
+"""Of RESP 2, those that a subscribed connection is sent."""
+_END = b"\r\n"
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -38,7 +39,6 @@ class ServerSocket:
         self._loop.add_reader(self.socket, self._read)
 
     def send(self, *words: str) -> None:
-        """Send one command."""
         for part in self._connection.pack_command(*words):
             self._unsent += part
         self._write()
@@ -49,7 +49,6 @@ class ServerSocket:
             raise self._error
 
     def close(self) -> None:
-        """Close it."""
         self._stop()
         self._connection.disconnect()
 
@@ -87,3 +86,69 @@ class ServerSocket:
         self._error = redis.exceptions.ConnectionError(str(error)) if isinstance(error, OSError) else error
         self._stop()
         self._on_failure()
+
+
+class _Incomplete(Exception):
+    """The rest has not come yet."""
+
+
+class ReplyReader:
+    """Replies out of chunks of bytes, cut anywhere.
+
+    redis-py's own parser waits on the socket for the rest of a reply; on a loop that others share nothing may wait.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._place = 0
+
+    def feed(self, data: bytes) -> Iterator[Reply]:
+        """Yield the replies that are complete now.
+
+        Raises:
+            ResponseError: The server refused a command.
+            ProtocolError: It speaks something else.
+        """
+        self._buffer += data
+        while True:
+            begin = self._place
+            try:
+                reply = self._reply()
+            except _Incomplete:
+                self._place = 0
+                del self._buffer[:begin]
+                return
+            yield reply
+
+    def _reply(self) -> Reply:
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"$":
+            return self._bulk(int(rest))
+        if kind == b"*":
+            return [self._reply() for _ in range(int(rest))]
+        if kind == b":":
+            return int(rest)
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            raise redis.exceptions.ResponseError(rest.decode(errors="replace"))
+        raise redis.exceptions.InvalidResponse(f"a reply begins with {kind!r}")
+
+    def _line(self) -> bytes:
+        end = self._buffer.find(_END, self._place)
+        if end < 0:
+            raise _Incomplete
+        line = bytes(self._buffer[self._place : end])
+        self._place = end + 2
+        return line
+
+    def _bulk(self, size: int) -> bytes | None:
+        if size < 0:
+            return None
+        end = self._place + size
+        if len(self._buffer) < end + 2:
+            raise _Incomplete
+        value = bytes(self._buffer[self._place : end])
+        self._place = end + 2
+        return value

@@ -12,7 +12,6 @@ An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha1
 
 _COMMON = """
@@ -60,26 +59,15 @@ local function head(m) return {m.epoch or '', text(m.floor), text(m.top), m.clos
 """
 
 
-@dataclass(frozen=True, slots=True)
 class Script:
-    """Text, and the name that the server knows it by."""
+    """Text, and the digest that the server knows it by."""
 
-    name: str
-    text: str
-
-    @property
-    def digest(self) -> str:
-        return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, body: str) -> None:
+        self.text = _COMMON + body
+        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-def script(name: str, body: str) -> Script:
-    """Return a script with what all of them have in common."""
-    return Script(name, _COMMON + body)
-
-
-APPEND = script(
-    "append",
-    """
+APPEND = Script("""
 -- KEYS: hash, stream, and what stands for the idempotency key, if there is one
 -- ARGV: channel, new epoch, nonce, expected top, window of the key (ms), events, bytes and age (µs) to keep, how long positions
 -- are kept (ms), bytes that a notification takes, how long ago the first try began (µs) or 0, what must be true of the lease
@@ -169,12 +157,9 @@ local lead = '1 ' .. m.epoch .. ' ' .. text(first) .. ' ' .. text(m.top) .. ' ' 
              .. ' ' .. at .. ' ' .. count .. '\\n'
 redis.call('PUBLISH', channel, count > 0 and lead .. table.concat(inlined) or lead)
 return done(m.epoch, text(first), text(m.top), nonce)
-""",
-)
+""")
 
-READ = script(
-    "read",
-    """
+READ = Script("""
 -- ARGV: offset, events and bytes at most, age (µs)
 local offset, most, room = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local m = load()
@@ -201,23 +186,17 @@ if after < m.top and #found == 0 and #redis.call('XRANGE', LOG, '-', '+', 'COUNT
   retain(m, 0, 0, now)
 end
 return {'page', head(m), before, found}
-""",
-)
+""")
 
-STATE = script(
-    "state",
-    """
+STATE = Script("""
 -- ARGV: age (µs)
 local m = load()
 if not m.epoch then return {} end
 retain(m, 9e15, 9e15, now - tonumber(ARGV[1]))
 return {head(m), text(m.bytes), text(m.oldest), text(m.newest)}
-""",
-)
+""")
 
-CLOSE = script(
-    "close",
-    """
+CLOSE = Script("""
 -- ARGV: channel, new epoch, reason, how long positions are kept (ms)
 local m = load()
 if m.closed then return {0, 1} end
@@ -231,12 +210,9 @@ if not m.newest or m.newest == 0 then redis.call('HSET', META, 't', text(now)) e
 redis.call('PEXPIRE', META, ARGV[4])
 redis.call('PUBLISH', ARGV[1], '0')
 return {1, m.listed and 1 or 0}
-""",
-)
+""")
 
-DELETE = script(
-    "delete",
-    """
+DELETE = Script("""
 -- ARGV: channel, how long it is remembered that somebody deleted the topic (ms); 0 to say that it was lost instead
 local m = load()
 if not m.epoch then return 0 end
@@ -247,12 +223,9 @@ if ARGV[2] ~= '0' then
 end
 redis.call('PUBLISH', ARGV[1], '0')
 return 1
-""",
-)
+""")
 
-TRIM = script(
-    "trim",
-    """
+TRIM = Script("""
 -- ARGV: channel, events, bytes, age (µs) to keep; age that the log keeps
 local m = load()
 if not m.epoch then return 0 end
@@ -260,12 +233,9 @@ retain(m, 9e15, 9e15, now - tonumber(ARGV[5]))
 local dropped = retain(m, tonumber(ARGV[2]), tonumber(ARGV[3]), now - tonumber(ARGV[4]))
 if dropped > 0 then redis.call('PUBLISH', ARGV[1], '0') end
 return dropped
-""",
-)
+""")
 
-FORK = script(
-    "fork",
-    """
+FORK = Script("""
 -- ARGV: channel, the epoch whose events are not what they were, the next one, how long positions are kept (ms)
 local m = load()
 if m.epoch ~= ARGV[2] then return 0 end
@@ -273,24 +243,17 @@ redis.call('HSET', META, 'e', ARGV[3], 'p', ARGV[2])
 redis.call('PEXPIRE', META, ARGV[4])
 redis.call('PUBLISH', ARGV[1], '0')
 return 1
-""",
-)
+""")
 
-LISTED = script(
-    "listed",
-    """
+LISTED = Script("""
 if redis.call('HEXISTS', META, 'e') == 1 then return redis.call('HSET', META, 'i', '1') end
 return 0
-""",
-)
+""")
 
-FOLLOWED = script(
-    "followed",
-    """
+FOLLOWED = Script("""
 -- KEYS: hashes of several topics
 for _, key in ipairs(KEYS) do
   if redis.call('HEXISTS', key, 'e') == 1 then redis.call('HSET', key, 'r', text(now)) end
 end
 return 0
-""",
-)
+""")

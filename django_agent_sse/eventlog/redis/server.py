@@ -11,6 +11,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import redis
@@ -22,7 +24,6 @@ from redis.retry import Retry
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
-from .error_messages import explained
 from .scripts import Script
 
 TIMEOUT = 5.0
@@ -31,6 +32,47 @@ PAUSE = 1.0
 """Seconds, more or less, in which nothing is asked after the server could not be reached: each verb fails at once then.
 Afterwards one caller tries, and the others fail at once until it knows."""
 WANTED = "AGENT_SSE['EVENT_LOG']['OPTIONS']"
+NOTHING = "Nothing was appended"
+"""What every such sentence ends with, where that is certain."""
+_MEANINGS = (
+    (
+        ("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH ", "Authentication required", "unauthenticated"),
+        "refuses the password",
+        "put the right one there",
+    ),
+    (
+        ("NOPERM", "NoPermissionError"),
+        "lets this user not do what the log needs",
+        "the documentation's page howto/redis lists the commands",
+    ),
+    (
+        ("READONLY", "ReadOnlyError", "read only replica", "You can't write against"),
+        "is a read-only replica",
+        "name the primary, or Sentinels",
+    ),
+    (("MISCONF",), "cannot write its snapshot to disk and so takes no writes", "look at its log and its disk"),
+    (("NOREPLICAS",), "has fewer replicas than its min-replicas-to-write", "bring them back"),
+    (
+        ("OOM ", "OutOfMemoryError", "out of memory"),
+        "has no memory left (maxmemory)",
+        "raise it, or lower MAX_EVENTS, MAX_BYTES or MAX_AGE",
+    ),
+    (
+        ("WRONGTYPE",),
+        "holds something else under a key of the log",
+        "choose another AGENT_SSE['EVENT_LOG']['OPTIONS']['prefix'], or remove that key",
+    ),
+    (("BUSY ",), "runs a script of somebody else for a long time", "wait, or end it with SCRIPT KILL"),
+    (("SCRIPT KILL", "Script killed"), "was told to end the script", "publish again"),
+    (("LOADING", "BusyLoadingError"), "still loads its data", "wait"),
+    (
+        ("CROSSSLOT", "MOVED ", "MovedError", "CrossSlotError", "CLUSTERDOWN"),
+        "is part of a Redis Cluster, which is not supported",
+        "list several single servers in 'url' instead",
+    ),
+    (("MASTERDOWN", "MasterNotFoundError", "No master found"), "has no primary now", "wait for the failover to end"),
+)
+"""By signs in what a server or redis-py says: what that means, and what to do."""
 
 _T = TypeVar("_T")
 
@@ -49,11 +91,10 @@ class Server:
     """
 
     def __init__(self, pool: redis.ConnectionPool, named: str, node: str) -> None:
-        defaults = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
         kept = pool.connection_kwargs
-        for name, value in defaults.items():
+        for name in ("socket_timeout", "socket_connect_timeout"):
             if kept.get(name) is None:
-                kept[name] = value
+                kept[name] = TIMEOUT
         for name in [name for name in kept if name.startswith(("maint_", "oss_"))]:  # they want RESP3
             del kept[name]
         kept.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[], protocol=2)
@@ -129,7 +170,7 @@ class Server:
                 self._probing = False
 
     def _begin(self) -> bool:
-        """Whether this caller is the one that finds out whether the server is back.
+        """Return whether this caller is the one that finds out whether the server is back.
 
         Raises:
             EventLogUnavailable: It was away a moment ago, or somebody else is finding out.
@@ -144,28 +185,32 @@ class Server:
             self._probing = bool(self._why)
             return self._probing
 
-    def ends(self, metas: Sequence[str]) -> list[Any]:
-        """Epoch, floor, top, reason and nonce in each of these hashes, in one round trip.
+    def pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send several commands in one round trip: the names of the client's methods with their arguments.
 
         Raises:
             EventLogUnavailable, ConnectionLost: See ``run``.
         """
 
-        def ask(client: Any) -> list[Any]:
+        def call(client: Any) -> list[Any]:
             with client.pipeline(transaction=False) as pipe:
-                for meta in metas:
-                    pipe.hmget(meta, "e", "f", "s", "c", "n")
-                ends: list[Any] = pipe.execute()
-                return ends
+                for name, *args in commands:
+                    getattr(pipe, name)(*args)
+                replies: list[Any] = pipe.execute()
+                return replies
 
-        return self.ask(ask) if metas else []
+        return self.ask(call) if commands else []
+
+    def ends(self, metas: Sequence[str]) -> list[Any]:
+        """Return epoch, floor, top, reason and nonce in each of these hashes: see ``pipe``."""
+        return self.pipe(*(("hmget", meta, "e", "f", "s", "c", "n") for meta in metas))
 
     def connection(self) -> Any:
-        """A connection that belongs to the caller, made like those of the pool, and not yet open."""
+        """Return a connection that belongs to the caller, made like those of the pool, and not yet open."""
         return self.pool.make_connection()
 
     def unavailable(self, error: BaseException | None) -> EventLogUnavailable:
-        """The error to raise; for a moment nothing else is asked of the server."""
+        """Return the error to raise; for a moment nothing else is asked of the server."""
         with self._lock:
             self._why = str(error) or type(error).__name__
             self._away_until = time.monotonic() + PAUSE * random.uniform(0.5, 1)
@@ -178,13 +223,30 @@ class Server:
 
 
 def _was_sent(error: BaseException) -> bool:
-    """Whether the connection had been made: redis-py says ``Error … connecting to …`` where it had not."""
+    """Return whether the connection had been made: redis-py says ``Error … connecting to …`` where it had not."""
     text = str(error)
     return "connecting to" not in text and not isinstance(error, redis.exceptions.MaxConnectionsError)
 
 
+def explained(error: BaseException | None, named: str) -> str:
+    """Return a sentence: what happened, at which setting, and what to do."""
+    text = f"{str(error) or type(error).__name__:.300}"
+    said = f"{type(error).__name__} {text}"  # redis-py strips the code of an error that it has a class for
+    for signs, what, hint in _MEANINGS:
+        if any(sign in said for sign in signs):
+            return f"the server of {named} {what} ({text}): {hint}. {NOTHING}"
+    if "imeout" in text or "imed out" in text:
+        return (
+            f"the server of {named} did not answer in time ({text}): what was asked may still have been done. Publish with key=, "
+            "and a second try is safe"
+        )
+    if type(error).__name__ == "ResponseError":
+        return f"the server of {named} refuses a command of the log ({text}): is it Redis 6.2 or Valkey 7.2, at least?"
+    return f"cannot reach the server of {named} ({text}): is it up, and is that its address? {NOTHING}"
+
+
 def servers(cache: str | None, url: str | Sequence[str] | None) -> list[Server]:
-    """The servers that ``OPTIONS`` name: those of a cache alias, or of URLs.
+    """Return the servers that ``OPTIONS`` name: those of a cache alias, or of URLs.
 
     Raises:
         ConfigurationError: They name none.
@@ -198,7 +260,6 @@ def servers(cache: str | None, url: str | Sequence[str] | None) -> list[Server]:
 
 
 def of_url(url: object, named: str) -> Server:
-    """The server of one URL."""
     if not isinstance(url, str):
         raise ConfigurationError(f"{named} is a {type(url).__name__}; it is a text like 'redis://127.0.0.1:6379/0'")
     try:
@@ -212,7 +273,7 @@ def of_url(url: object, named: str) -> Server:
 
 
 def of_cache(alias: str) -> Server:
-    """The server of a django-redis alias, with its URL, TLS, password, Sentinel and pool options."""
+    """Return the server of a django-redis alias, with its URL, TLS, password, Sentinel and pool options."""
     named = f"CACHES[{conf.shown(alias)}]"
     if not isinstance(alias, str) or alias not in settings.CACHES:
         raise ConfigurationError(f"{WANTED}['cache'] is {conf.shown(alias)}, which CACHES does not define")
@@ -236,3 +297,13 @@ def _node(pool: redis.ConnectionPool) -> str:
     kept = pool.connection_kwargs
     where = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
     return f"{getattr(pool, 'service_name', None) or where}/{kept.get('db') or 0}"
+
+
+@lru_cache(maxsize=16_384)
+def shard_of(topic: str, nodes: Sequence[str]) -> int:
+    """Return the place in ``nodes`` of the server for a topic, by highest random weight (Thaler and Ravishankar, 1998).
+
+    It depends on the names of the nodes only, not on their order: one that is added takes its share from all others and moves
+    nothing else; the topics of one that is removed are dealt out to the rest.
+    """
+    return max(range(len(nodes)), key=lambda place: sha256(f"{nodes[place]} {topic}".encode()).digest())

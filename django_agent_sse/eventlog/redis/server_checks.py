@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from ...exceptions import EventLogUnavailable
-from ..records import Finding
+from ..records import StoreWarning
 from .server import ConnectionLost, Server
 
 OLDEST = (6, 2)
@@ -16,12 +16,12 @@ OLDEST = (6, 2)
 CANNOT_TELL = "?"
 
 
-def findings(server: Server) -> Iterator[Finding]:
-    """What bears on the log's promise; one finding where the server cannot be asked."""
+def findings(server: Server) -> Iterator[StoreWarning]:
+    """Yield what bears on the log's promise; one warning where the server cannot be asked."""
     try:
         info = server.twice(lambda: server.ask(_info))
     except (EventLogUnavailable, ConnectionLost) as error:
-        yield Finding(kind="unusable", about=str(error), hint="Nothing can be published or followed until that is fixed.")
+        yield StoreWarning("unusable", str(error), "Nothing can be published or followed until that is fixed.")
         return
     yield from _unusable(server.named, info)
     yield from _evicts(server.named, info)
@@ -37,37 +37,33 @@ def _info(client: Any) -> dict[str, Any]:
     return info
 
 
-def _unusable(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+def _unusable(named: str, info: Mapping[str, Any]) -> Iterator[StoreWarning]:
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-        yield Finding(
-            kind="unusable", about=f"the server of {named} is Redis {version}", hint="Take Redis 6.2 or Valkey 7.2, at least."
-        )
+        yield StoreWarning("unusable", f"the server of {named} is Redis {version}", "Take Redis 6.2 or Valkey 7.2, at least.")
     if info.get("cluster_enabled"):
-        yield Finding(
-            kind="unusable",
-            about=f"the server of {named} is part of a Redis Cluster, which is not supported",
-            hint="List several single servers in 'url' instead: topics are dealt out among them.",
+        yield StoreWarning(
+            "unusable",
+            f"the server of {named} is part of a Redis Cluster, which is not supported",
+            "List several single servers in 'url' instead: topics are dealt out among them.",
         )
     if info.get("role") == "slave":
-        yield Finding(
-            kind="unusable", about=f"the server of {named} is a read-only replica", hint="Name the primary, or Sentinels."
-        )
+        yield StoreWarning("unusable", f"the server of {named} is a read-only replica", "Name the primary, or Sentinels.")
 
 
-def _evicts(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+def _evicts(named: str, info: Mapping[str, Any]) -> Iterator[StoreWarning]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and info.get("maxmemory", 0) > 0:
-        yield Finding(
-            kind="evicts",
-            about=f"the server of {named} makes room by evicting keys (maxmemory-policy {policy}). All keys of topics expire, so "
+        yield StoreWarning(
+            "evicts",
+            f"the server of {named} makes room by evicting keys (maxmemory-policy {policy}). All keys of topics expire, so "
             "it may take any of them: their followers are told (sse.gap), but the events are gone",
-            hint="Keep topics on a server of their own with maxmemory-policy noeviction; when that is full, publish() fails "
+            "Keep topics on a server of their own with maxmemory-policy noeviction; when that is full, publish() fails "
             "and says so.",
         )
 
 
-def _forgets(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+def _forgets(named: str, info: Mapping[str, Any]) -> Iterator[StoreWarning]:
     if info.get("aof_enabled") or info["save"] == CANNOT_TELL:
         return
     if info["save"]:
@@ -80,6 +76,4 @@ def _forgets(named: str, info: Mapping[str, Any]) -> Iterator[Finding]:
             f"the server of {named} keeps nothing on disk: when it restarts, all topics are gone, and followers are told "
             "(sse.gap, reason epoch)"
         )
-    yield Finding(
-        kind="forgets", about=what, hint="Set appendonly yes: at most a second is lost then; none with appendfsync always."
-    )
+    yield StoreWarning("forgets", what, "Set appendonly yes: at most a second is lost then; none with appendfsync always.")

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError, CommandParser
 
-from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent
+from ...exceptions import AgentSSEError, EventTooLarge, InvalidEvent, TopicClosed
 from ...runtime.safe_text import printable
 from ...wire.event import Event
 from ..arguments import event_name, reason, topic
@@ -53,7 +53,6 @@ exit codes:
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """See Django's."""
         parser.add_argument("topic", metavar="TOPIC", type=topic, help="the topic's name; the first event makes it")
         parser.add_argument(
             "data", metavar="DATA", nargs="?", help="the event's data; - or nothing: each line of standard input is an event"
@@ -76,7 +75,6 @@ exit codes:
         parser.add_argument("--quiet", action="store_true", help="do not print the ids")
 
     def handle(self, *args: Any, topic: str, data: str | None, close: str | None, **options: Any) -> None:
-        """See Django's."""
         self._topic, self._options = topic, options
         self._log = shared_log()
         refused = 0
@@ -114,7 +112,7 @@ exit codes:
                 except (CommandError, InvalidEvent) as error:
                     refused += 1
                     self.tell(f"line {number:,} was not published: {error}")
-            for part in [[one] for one in events] if self._options["key"] else [events] if events else []:
+            for part in [[line] for line in events] if self._options["key"] else [events] if events else []:
                 refused += self._part(part)
         return refused
 
@@ -125,7 +123,7 @@ exit codes:
             self._append([event for _, event in part], f"{key}:{first}" if key else None)
         except EventTooLarge as error:
             if len(part) > 1:
-                return sum(self._part([one]) for one in part)
+                return sum(self._part([line]) for line in part)
             self.tell(f"line {first:,} was not published: {error}")
             return 1
         except AgentSSEError as error:
@@ -133,7 +131,10 @@ exit codes:
         return 0
 
     def _append(self, events: Iterable[Event], key: str | None) -> None:
-        appended = self._log.append(self._topic, events, key=key)
+        try:
+            appended = self._log.append(self._topic, events, key=key)
+        except TopicClosed as error:
+            raise TopicClosed(f"{error} (sse_trim {self._topic} --delete deletes it)") from error
         if not self._options["quiet"]:
             self.stdout.write("".join(f"{printable(position)}\n" for position in appended), ending="")
             self.stdout.flush()

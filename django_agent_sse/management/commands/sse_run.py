@@ -62,13 +62,11 @@ exit codes:
 """
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """See Django's."""
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.__class__ = _Parser
         return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """See Django's."""
         parser.add_argument("topic", metavar="TOPIC", type=topic, help="the topic's name")
         parser.add_argument(
             "--replace",
@@ -86,7 +84,6 @@ exit codes:
         parser.add_argument("--quiet", action="store_true", help="do not print here what the command prints")
 
     def handle(self, *args: Any, topic: str, command: Sequence[str], **options: Any) -> None:
-        """See Django's."""
         self._quiet = options["quiet"]
         log = shared_log()
         if not options["replace"]:
@@ -197,17 +194,16 @@ class _Parser(SSEParser):
     """Takes what follows the first ``--`` as the command, whatever it looks like."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See ``argparse``."""
-        given = list(sys.argv[1:] if args is None else args)
-        split = given.index("--") if "--" in given else len(given)
-        own, command = given[:split], given[split + 1 :]
-        found, unknown = self.parse_known_args(own, namespace)
+        words = list(sys.argv[1:] if args is None else args)
+        split = words.index("--") if "--" in words else len(words)
+        own, command = words[:split], words[split + 1 :]
+        parsed, unknown = self.parse_known_args(own, namespace)
         if unknown:
             self.error(f"{' '.join(unknown)!r}: give the command after --, as in {_LIKE}")
         if not command:
             self.error(f"there is no command to run: give it after --, as in {_LIKE}")
-        found.command = command
-        return found
+        parsed.command = command
+        return parsed
 
 
 def _environment(topic: str) -> dict[str, str]:

@@ -14,11 +14,12 @@ from django.core.management.base import CommandError, CommandParser
 
 from ...eventlog.base import EventLog
 from ...eventlog.position import MAX_ID, Position
+from ...eventlog.records import TopicState
 from ...runtime.suggestions import nearest
 from ..arguments import count
 from ..arguments import topic as valid_topic
 from ..command import SSECommand, shared_log
-from ..following import Start, Tail
+from ..following import Tail
 from ..output import Pause, Printer, Received
 
 LINES = 10
@@ -58,7 +59,6 @@ exit codes:
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """See Django's."""
         parser.add_argument("target", metavar="TOPIC|URL", help="a topic's name, or an address that begins with http")
         start = parser.add_mutually_exclusive_group()
         start.add_argument("-n", "--lines", type=count, metavar="N", help=f"begin with the last N events (default: {LINES})")
@@ -81,7 +81,6 @@ exit codes:
         parser.add_argument("--cookie", type=_cookie, metavar="'NAME=VALUE'", help="send cookies (URL)")
 
     def handle(self, *args: Any, target: str, **options: Any) -> None:
-        """See Django's."""
         if target.startswith(("http://", "https://")):
             self._print(self._remote(target, options), options)
             return
@@ -125,42 +124,41 @@ exit codes:
 
     def _tail(self, log: EventLog, topic: str, options: dict[str, Any]) -> Tail:
         state = log.state(topic)
-        start = _start(options)
-        if start.position is not None and start.position.offset > state.top and start.position.epoch in ("", state.epoch):
+        after = _start(options, state)
+        if after.epoch == state.epoch and after.offset > state.top:
             raise CommandError(
                 f"the topic {topic!r} ends at {state.top}, which is before {options['after']}: -n 0 waits for what comes"
             )
         if not state.exists:
             self._unknown(log, topic, follow=not options["no_follow"])
-        tail = Tail(log, topic, tell=self.tell, pause=Pause(self.stdout))
-        tail.begin(start, state)
-        return tail
+        return Tail(log, topic, after, tell=self.tell, pause=Pause(self.stdout))
 
     def _unknown(self, log: EventLog, topic: str, *, follow: bool) -> None:
         names = log.topics(limit=NEAR)
         near = nearest(topic, names)
-        hint = f" Did you mean {near!r}?" if near else "" if names else " There are no topics at all yet."
+        hint = (
+            f" Did you mean {near!r}?"
+            if near
+            else " sse_topics lists those there are."
+            if names
+            else " There are no topics at all yet."
+        )
         if not follow:
             raise CommandError(f"there is no topic {topic!r}.{hint}")
         self.tell(f"there is no topic {topic!r} yet: waiting for its first event.{hint}")
 
 
-def _start(options: dict[str, Any]) -> Start:
-    if options["after"] is not None:
-        return Start("after", position=_of_topic(options["after"]))
-    if options["from_start"]:
-        return Start("oldest")
-    lines = LINES if options["lines"] is None else options["lines"]
-    return Start("live") if options["live"] else Start("last", count=lines)
-
-
-def _of_topic(text: str) -> Position:
-    found = Position.parse(text) or (Position("", int(text)) if text.isascii() and text.isdigit() else None)
-    if found is None:
-        raise CommandError(
-            f"--after {text!r} is not a position in a topic: give an event's id, as in FvyLkmab.17, or its number, 17"
-        )
-    return found
+def _start(options: dict[str, Any], state: TopicState) -> Position:
+    """Where to begin in a topic of this state."""
+    if (text := options["after"]) is not None:
+        after = Position.parse(text) or (Position("", int(text)) if text.isascii() and text.isdigit() else None)
+        if after is None:
+            raise CommandError(
+                f"--after {text!r} is not a position in a topic: give an event's id, as in FvyLkmab.17, or its number, 17"
+            )
+        return Position(after.epoch or state.epoch, after.offset)
+    lines = 0 if options["live"] else LINES if options["lines"] is None else options["lines"]
+    return Position(state.epoch, state.floor if options["from_start"] else max(state.floor, state.top - lines))
 
 
 def _position(text: str) -> str:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from ...eventlog.records import TopicState
-from ...runtime.formatting import size
+from ...runtime.formatting import size, span
 from ...runtime.safe_text import printable
 from ..command import SSECommand, shared_log
-from ..listing import topics_of
+from ..listing import several, topics_of
 from ..output import instant
-from ..tables import age, several, table
 
 HEADINGS = ("TOPIC", "STATE", "EVENTS", "BYTES", "OLDEST", "NEWEST", "REASON")
-NUMBERS = frozenset({2, 3, 4, 5})
+NUMBERS = range(2, 6)
+"""The columns that are set to the right."""
 
 
 class Command(SSECommand):
@@ -37,7 +38,6 @@ exit codes:
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """See Django's."""
         parser.add_argument("prefix", metavar="PREFIX", nargs="?", default="", help="only topics whose names begin so")
         parser.add_argument(
             "--internal",
@@ -51,18 +51,17 @@ exit codes:
         )
 
     def handle(self, *args: Any, prefix: str, **options: Any) -> None:
-        """See Django's."""
-        found = topics_of(shared_log(), prefix, internal=options["internal"])
+        listing = topics_of(shared_log(), prefix, internal=options["internal"])
         if options["json"]:
-            for name, state in found:
-                self.stdout.write(json.dumps(_told(name, state), separators=(",", ":")))
+            for name, state in listing:
+                self.stdout.write(json.dumps(_json(name, state), separators=(",", ":")))
             return
-        topics = list(found)
+        topics = [*listing]
         if not topics:
             self.stdout.write(f"No topic's name begins with {prefix!r}." if prefix else "There are no topics.")
             return
         now = time.time()
-        heading, *lines = table([HEADINGS, *(_row(name, state, now) for name, state in topics)], NUMBERS)
+        heading, *lines = _table([HEADINGS, *(_row(name, state, now) for name, state in topics)])
         self.stdout.write(heading, self.style.MIGRATE_LABEL)
         for (_, state), line in zip(topics, lines, strict=True):
             self.stdout.write(line, self.style.SUCCESS if state.closed is None else None)
@@ -82,7 +81,19 @@ def _row(name: str, state: TopicState, now: float) -> tuple[str, ...]:
     )
 
 
-def _told(name: str, state: TopicState) -> dict[str, object]:
+def age(at: float | None, now: float) -> str:
+    """``4 s ago``; ``-`` where there is no moment."""
+    return "-" if at is None else f"{span(max(0.0, now - at))} ago"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines whose columns are as wide as they must be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [f"{{:{'>' if at in NUMBERS else '<'}{width}}}" for at, width in enumerate(widths)]
+    return ["  ".join(cells).format(*row).rstrip() for row in rows]
+
+
+def _json(name: str, state: TopicState) -> dict[str, object]:
     return {
         "topic": name,
         "state": "open" if state.closed is None else "closed",

@@ -17,8 +17,7 @@ from ...runtime import formatting
 from ...runtime.safe_text import printable
 from ..arguments import count, duration, size, topic
 from ..command import SSECommand, shared_log
-from ..listing import topics_of
-from ..tables import several
+from ..listing import several, topics_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,6 @@ exit codes:
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """See Django's."""
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("topic", metavar="TOPIC", nargs="?", type=topic, help="one topic")
         which.add_argument("--prefix", metavar="P", help="every topic whose name begins so")
@@ -77,7 +75,6 @@ exit codes:
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """See Django's."""
         bounds = Bounds(**{name: options[name] for name in ("max_events", "max_bytes", "max_age")})
         _check(bounds, delete=options["delete"])
         log = shared_log()
@@ -92,13 +89,13 @@ exit codes:
         if name is None:
             if options["prefix"] == "":
                 raise CommandError("--prefix '' is every topic: write --all if you mean that")
-            found = topics_of(log, options["prefix"] or "")
+            topics = topics_of(log, options["prefix"] or "")
         else:
             state = log.state(name)
             if not state.exists:
                 raise CommandError(f"there is no topic {name!r}; sse_topics lists those there are")
-            found = iter([(name, state)])
-        return ((name, state) for name, state in found if state.closed is not None or not options["closed_only"])
+            topics = iter([(name, state)])
+        return ((name, state) for name, state in topics if state.closed is not None or not options["closed_only"])
 
     def _trim(self, log: EventLog, chosen: Iterator[tuple[str, TopicState]], bounds: Bounds, *, dry: bool) -> None:
         total = topics = 0

@@ -349,10 +349,10 @@ export class SSELog extends HTMLElement {
     const lost = Number.isSafeInteger(missed) && missed >= 0 ? missed : null;
     const texts = {
       trimmed: lost === null ? "Some lines are missing here: they are no longer kept." : `${plural(lost, "line")} ${lost === 1 ? "is" : "are"} missing here, no longer kept.`,
-      epoch: "The log was begun anew here. What came before is gone.",
-      fork: "The log was begun anew here. What came before is gone.",
+      epoch: "The log starts again here. Earlier lines are gone.",
+      fork: "The log starts again here. Earlier lines are gone.",
     };
-    this.#push({ skip: reason === "trimmed" ? lost ?? 0 : 0, note: texts[reason] ?? "The server does not know where this page was. From here on the log is told again." });
+    this.#push({ skip: reason === "trimmed" ? lost ?? 0 : 0, note: texts[reason] ?? "The server could not resume the log. It is repeated from here on." });
   }
 
   #push(entry) {
@@ -547,7 +547,7 @@ export class SSELog extends HTMLElement {
     try {
       this.#search.expression = pattern(this.$query.value, { regex: pressed(this.$regex), sensitive: pressed(this.$case) });
     } catch {
-      this.$query.setCustomValidity("This is no regular expression.");
+      this.$query.setCustomValidity("This is not a valid regular expression.");
     }
     this.$view.classList.toggle("sl-only-hits", pressed(this.$only) && this.#search.expression !== null);
     if (this.#search.expression) for (const line of this.#lines.all) this.#match(line);
@@ -578,7 +578,7 @@ export class SSELog extends HTMLElement {
   #count() {
     const { hits, at, expression } = this.#search;
     const total = numbers.format(hits.length);
-    const text = !this.$query.validity.valid ? "Not a pattern" : !expression ? "" : hits.length ? `${numbers.format(at + 1)} of ${total}` : "No match";
+    const text = !this.$query.validity.valid ? "Invalid pattern" : !expression ? "" : hits.length ? `${numbers.format(at + 1)} of ${total}` : "No match";
     if (this.$found.textContent !== text) this.$found.textContent = text;
   }
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from types import TracebackType
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Cutting:

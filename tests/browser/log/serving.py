@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests import warm
 from tests.live.servers import ROOT, free_port
 
-START_SECONDS = 60.0
-STOP_SECONDS = 10.0
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
 SEED = """
 import django; django.setup()
 from django.contrib.auth.models import Group, User
@@ -32,9 +34,15 @@ for number in range(1, 6):
 
 
 class LogSite:
-    """One running site. ``url`` stays the same when it is started again."""
+    """One running site. ``url`` stays the same when it is started again.
 
-    def __init__(self, home: Path, **environment: str) -> None:
+    Args:
+        home: A directory of its own.
+        like: The home of another one, it begins with what that began with.
+        environment: More variables.
+    """
+
+    def __init__(self, home: Path, like: Path | None = None, **environment: str) -> None:
         self.home = home
         self.environment = {
             **os.environ,
@@ -43,8 +51,11 @@ class LogSite:
             "LOGSITE_HOME": str(home),
             **environment,
         }
-        seed = [sys.executable, "-c", SEED]
-        subprocess.run(seed, cwd=ROOT, env=self.environment, check=True, timeout=120)
+        if like is None:
+            subprocess.run([sys.executable, "-c", SEED], cwd=ROOT, env=self.environment, check=True, timeout=300)
+            shutil.copytree(home, home / "seeded")
+        else:
+            shutil.copytree(like / "seeded", home, dirs_exist_ok=True)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
@@ -53,7 +64,7 @@ class LogSite:
         """Start it, and wait until it answers."""
         command = f"uvicorn --host 127.0.0.1 --port {self.port} --log-level warning tests.browser.log.site.asgi:application"
         with (self.home / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = warm.Popen(
                 [sys.executable, "-m", *command.split()],
                 cwd=ROOT,
                 env=self.environment,

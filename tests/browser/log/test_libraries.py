@@ -21,7 +21,7 @@ SCRIPTS = {
     "Turbo": ["@hotwired/turbo/dist/turbo.es2017-umd.js"],
     "Datastar": ["@starfederation/datastar/dist/bundles/datastar.js"],
 }
-PATIENCE_MS = 20_000
+PATIENCE_MS = 180_000
 MODULES = SCRIPTS["Datastar"]
 """These are modules that import others."""
 ITEM = {

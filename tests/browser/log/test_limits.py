@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.request
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.timing import LONG, bound
+
 from .serving import LogSite
 from .test_speed import WATCH, longest_task
 from .viewing import connection, numbers_of, text_of, wait_for_lines
 
 MIB = 2**20
-LONGEST_TASK_MS = 2_000
-SIZES = [1, 8]
-ANSWERED = [64] if "LONG_PROOFS" in os.environ else [2]
+LONGEST_TASK_MS = bound(2_000.0, 20_000.0)
+SIZES = [1, 8] if LONG else [1]
+REPEATED = 5 if LONG else 2
+ANSWERED = [64] if LONG else [2]
 DEPTHS = """[...document.querySelectorAll(".sl-line")].map((one) => {
   let depth = 0;
   for (let at = one.parentElement.closest("details"); at; at = at.parentElement.closest("details")) depth += 1;
@@ -103,13 +105,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_line_made_to_cost_costs_no_more_than_another(page: Page, site: LogSite, kind: str) -> None:
-    site.publish(f"costs-{kind}", *[HOSTILE[kind]] * 5, "the end", close="completed")
+    site.publish(f"costs-{kind}", *[HOSTILE[kind]] * REPEATED, "the end", close="completed")
     page.add_init_script(WATCH)
     page.goto(f"{site.url}/logs/costs-{kind}/?lines=0")
     connection(page, "Ended")
     assert text_of(page)[-1] == "the end"
     assert longest_task(page) < LONGEST_TASK_MS
-    assert page.locator(".sl-cut").count() == 5
+    assert page.locator(".sl-cut").count() == REPEATED
 
 
 def test_a_progress_bar_of_a_megabyte_shows_how_it_ended(page: Page, site: LogSite) -> None:

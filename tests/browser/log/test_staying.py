@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.timing import LONG
+
 from .cutting import Cutting
 from .serving import LogSite
 from .viewing import connection, numbers_of, plain, text_of, wait_for_lines
 
-RATE, SECONDS = 100, 4
+RATE, SECONDS = 100, 4 if LONG else 2
 TOTAL = RATE * SECONDS
 
 
@@ -30,11 +32,11 @@ def is_the_log(page: Page, site: LogSite, name: str, count: int = TOTAL) -> None
 
 
 @pytest.fixture
-def own_site(tmp_path: Path) -> Iterator[LogSite]:
+def own_site(site: LogSite, tmp_path: Path) -> Iterator[LogSite]:
     """A site that a test may kill."""
-    site = LogSite(tmp_path)
-    yield site
-    site.kill()
+    own = LogSite(tmp_path, like=site.home)
+    yield own
+    own.kill()
 
 
 def test_a_reload_in_the_middle(page: Page, site: LogSite) -> None:
@@ -77,8 +79,8 @@ def test_the_server_killed_and_started_again_in_the_middle(page: Page, own_site:
     own_site.kill()
     expect(page.locator(".sl-connection")).to_contain_text("Reconnecting")
     own_site.start()
-    own_site.publish("killed", *(f"line {n}" for n in range(301, TOTAL + 1)), ("exit", '{"code": 0}'), close="completed")
-    is_the_log(page, own_site, "killed")
+    own_site.publish("killed", *(f"line {n}" for n in range(301, 401)), ("exit", '{"code": 0}'), close="completed")
+    is_the_log(page, own_site, "killed", 400)
 
 
 def test_a_log_that_grows_while_its_beginning_is_loaded(page: Page, site: LogSite) -> None:

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 120_000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

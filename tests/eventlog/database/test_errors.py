@@ -290,7 +290,7 @@ def test_sqlite_is_waited_for_longer_than_its_own_time_out(sqlite_file: dict[str
 def test_a_lock_that_is_never_given_back_is_an_error_in_the_end(
     sqlite_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transactions, "PATIENCE", 0.1)
+    monkeypatch.setattr(transactions, "RETRY_TIMEOUT", 0.1)
     with database("own", {**sqlite_file, "OPTIONS": {"timeout": 0.01}}) as alias:
         log = DatabaseEventLog(ALIAS=alias)
         holder = sqlite3.connect(sqlite_file["NAME"], isolation_level=None)

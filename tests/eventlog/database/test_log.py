@@ -377,11 +377,11 @@ async def test_threads_end_after_the_quiet_time_and_are_made_anew(monkeypatch: p
         futures = [own.submit(lambda: time.sleep(0.005)) for _ in range(10)]
         assert running() <= 2
         for future in futures:
-            future.result(5)
+            future.result(60)
         await eventually("they end", lambda: running() == 0)
     failing = own.submit(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        failing.result(5)
+        failing.result(60)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -401,7 +401,7 @@ def test_a_connection_to_a_database_in_memory_is_closed_too_unless_others_share_
             del connections["default"]
 
     with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(use).result(5) == (not shared, True)
+        assert thread.submit(use).result(60) == (not shared, True)
 
 
 def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,18 +415,18 @@ def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.Monk
         connection.close = lambda: (closed.append(time.monotonic()), original())[1]  # type: ignore[method-assign]
 
     own = Pool("test-own", 1)
-    own.submit(use).result(5)
-    own.submit(lambda: None).result(5)
+    own.submit(use).result(60)
+    own.submit(lambda: None).result(60)
     assert closed, "it was closed before the next piece of work"
     monkeypatch.setattr(pools, "under_test", lambda: False)
-    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 1.0)
     other = Pool("test-other", 1)
-    other.submit(use).result(5)
+    other.submit(use).result(60)
     closed.clear()
     for _ in range(5):
-        other.submit(lambda: None).result(5)
+        other.submit(lambda: None).result(60)
     assert closed == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not closed:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -434,12 +434,12 @@ def test_a_thread_gives_its_connection_back(alias: str, monkeypatch: pytest.Monk
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_of_a_fork_has_threads_of_its_own() -> None:
-    assert readers.submit(os.getpid).result(5) == os.getpid()
+    assert readers.submit(os.getpid).result(60) == os.getpid()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.write(writing, str(readers.submit(os.getpid).result(5)).encode())
+            os.write(writing, str(readers.submit(os.getpid).result(60)).encode())
         finally:
             os._exit(0)
     os.close(writing)

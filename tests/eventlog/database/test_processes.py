@@ -1,6 +1,6 @@
 """Several processes append to one database at once: contiguous, nothing lost, and no error reaches a caller.
 
-The short form runs with every test run; ``LONG_PROOFS=1`` appends eighty times as much. With ``-s`` it prints its figures.
+The short form runs with every test run; in the long one twice as many append eighty times as much. ``-s`` prints the figures.
 """
 
 from __future__ import annotations
@@ -19,26 +19,17 @@ import psycopg
 import pytest
 
 from django_agent_sse.eventlog.database import DatabaseEventLog
+from tests import warm
+from tests.timing import LONG
 
 from ..conftest import database
 
-EVENTS = 2_000 if "LONG_PROOFS" in os.environ else 25
+EVENTS = 2_000 if LONG else 25
+AT_ONCE = [(2, 1), (8, 1), (8, 100)] if LONG else [(4, 1), (3, 100)]
+"""Processes and topics."""
 TIMEOUT = 500
-PUBLISHER = """
-import json, sys, time
-import django
-from django.conf import settings
-about = json.loads(sys.argv[1])
-settings.configure(INSTALLED_APPS=["django_agent_sse"], DATABASES={"default": about["database"]})
-django.setup()
-from django_agent_sse import publish
-print("ready", flush=True)
-sys.stdin.readline()
-began = time.perf_counter()
-for number in range(about["events"]):
-    publish(f"t{(number + 13 * about['worker']) % about['topics']}", [about["worker"], number])
-print(time.perf_counter() - began)
-"""
+ROOT = Path(__file__).resolve().parents[3]
+PUBLISHER = "tests.eventlog.database.publishing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +57,14 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any)
 
 def publish_at_once(site: Site, processes: int, topics: int) -> float:
     """Have so many processes publish, all from one moment on; return the seconds until the last one was done."""
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
     with ExitStack() as stack:
         children = []
         for worker in range(processes):
             about = {"database": site.entry, "worker": worker, "events": EVENTS, "topics": topics}
-            command = [sys.executable, "-W", "error", "-c", PUBLISHER, json.dumps(about)]
+            command = [sys.executable, "-m", PUBLISHER, json.dumps(about)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            child = stack.enter_context(subprocess.Popen(command, text=True, **pipes))  # type: ignore[call-overload]
+            child = stack.enter_context(warm.Popen(command, text=True, cwd=ROOT, env=environment, **pipes))
             stack.callback(child.kill)
             children.append(child)
         for child in children:
@@ -86,7 +78,7 @@ def publish_at_once(site: Site, processes: int, topics: int) -> float:
         return max(float(told) for told, _ in said)
 
 
-@pytest.mark.parametrize(("processes", "topics"), [(2, 1), (8, 1), (8, 100)], ids=["2 on 1 topic", "8 on 1", "8 on 100"])
+@pytest.mark.parametrize(("processes", "topics"), AT_ONCE, ids=[f"{processes} on {topics}" for processes, topics in AT_ONCE])
 def test_processes_that_append_at_once_are_all_heard(site: Site, processes: int, topics: int) -> None:
     seconds = publish_at_once(site, processes, topics)
     log = DatabaseEventLog(ALIAS=site.alias)

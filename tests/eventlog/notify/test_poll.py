@@ -32,7 +32,7 @@ class Follower:
 
     def __init__(self, log: SharedEventLog, *topics: str) -> None:
         self.told: list[Heads] = []
-        self.watch = FollowedTopics(log, asyncio.get_running_loop(), self.told.append, lambda _: None, lambda _: None)
+        self.watch = FollowedTopics(log, asyncio.get_running_loop(), self.told.append)
         for topic in topics:
             self.watch.add(topic)
 

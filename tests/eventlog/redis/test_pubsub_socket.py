@@ -10,8 +10,7 @@ import pytest
 import pytest_asyncio
 import redis
 
-from django_agent_sse.eventlog.redis.pubsub_socket import ServerSocket
-from django_agent_sse.eventlog.redis.replies import Reply
+from django_agent_sse.eventlog.redis.pubsub_socket import Reply, ServerSocket
 from tests.inprocess import eventually
 
 

@@ -7,7 +7,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.eventlog.redis.replies import Reply, ReplyReader
+from django_agent_sse.eventlog.redis.pubsub_socket import Reply, ReplyReader
 
 REPLIES: list[Reply] = [
     [b"subscribe", b"sse:{a}:bell", 1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from django_agent_sse.eventlog.redis.shards import shard_of
+from django_agent_sse.eventlog.redis.server import shard_of
 
 NODES = ("10.0.0.1:6379/0", "10.0.0.2:6379/0", "10.0.0.3:6379/0")
 TOPICS = [f"builds.{number}" for number in range(9_000)]

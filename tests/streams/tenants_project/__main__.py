@@ -51,9 +51,11 @@ from django_tenants.utils import schema_context  # noqa: E402
 
 from django_agent_sse import Context, Router, Stream  # noqa: E402
 from django_agent_sse.asgi import wrap  # noqa: E402
+from django_agent_sse.runtime.under_test import set_under_test  # noqa: E402
 from tests.inprocess import Site  # noqa: E402
 from tests.streams.tenants_project.customers.models import Client, Domain  # noqa: E402
 
+set_under_test(False)  # threads keep their connections, as on a server
 router = Router()
 
 

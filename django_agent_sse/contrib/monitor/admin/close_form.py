@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -24,8 +25,17 @@ ANSWER_TIMEOUT = 5.0
 """Seconds within which processes must say what they hold."""
 
 
-class NothingThere(Exception):
+class TargetMissing(Exception):
     """What somebody wants to close does not exist; the text is for the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing that can be closed: what it is, what was done once it is closed, and the command without its details."""
+
+    label: str
+    done: str
+    command: Callable[..., Close | Drain]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,95 +46,88 @@ class Target:
     user: str = ""
     route: str = ""
     process: str = ""
-    resume: bool = False
+    resume: str = ""
+    """Not empty: let the process take streams again."""
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Target:
+    def of(cls, fields: Mapping[str, Any]) -> Target:
         """Make it from a query string or a form."""
-        values = {name: str(given.get(name, ""))[:MAX_TEXT] for name in ("stream", "user", "route", "process")}
-        return cls(**values, resume=bool(given.get("resume")))
+        return cls(**{name: str(fields.get(name, ""))[:MAX_TEXT] for name in cls.__slots__})
 
-    async def found(self) -> Target:
+    async def resolve(self) -> Target:
         """Return the same as the processes know it: whose a stream is, and of which route, is never taken from an address.
 
         Raises:
-            NothingThere: No process knows of it.
+            TargetMissing: No process knows of it.
         """
         try:
-            cluster = await cluster_view.look()
-            running = {snapshot.process.id for snapshot in cluster.counted}
+            counted = (await cluster_view.look()).counted
+            process = self.process or self.stream.partition(".")[0]
+            if (self.process or self.stream) and process not in {snapshot.process.id for snapshot in counted}:
+                what = "process: it" if self.process else "stream: its process"
+                raise TargetMissing(f"There is no such {what} has ended, or stopped reporting.")
             if self.process:
-                if self.process not in running:
-                    raise NothingThere("There is no such process: it has ended, or stopped reporting.")
-                return Target(process=self.process, resume=self.resume)
+                return Target(process=process, resume=self.resume)
             if self.stream:
-                return await self._found_stream(running)
-            user = await self._found_user()
+                query = StreamQuery(stream=self.stream, process=process)
+                rows, _, missing = await cluster_view.answers(query, ANSWER_TIMEOUT)
+                if missing:
+                    raise TargetMissing("The process of this stream has not answered in time. Try again.")
+                if not rows:
+                    raise TargetMissing("There is no such stream: it is over.")
+                return Target(stream=rows[0].id, user=rows[0].user, route=rows[0].route)
+            user = self.user
+            if user:
+                _, matched, missing = await cluster_view.answers(StreamQuery(user=user), ANSWER_TIMEOUT)
+                if missing and not matched:
+                    raise TargetMissing("Not every process has answered in time. Try again.")
+                user = user if matched else ""
         except AgentSSEError as error:
-            raise NothingThere(f"Nobody can be asked now: {error}") from error
-        route = self.route if any(self.route in snapshot.routes for snapshot in cluster.counted) else ""
+            raise TargetMissing(f"The processes cannot be asked now: {error}") from error
+        route = self.route if any(self.route in snapshot.routes for snapshot in counted) else ""
         if not (user or route):
-            raise NothingThere("There is no such stream, or nobody has one open there: it may be over.")
+            raise TargetMissing("There is no such stream: none of this user or this route is open.")
         return Target(user=user, route=route)
-
-    async def _found_user(self) -> str:
-        if not self.user:
-            return ""
-        _, matched, missing = await cluster_view.answers(StreamQuery(user=self.user), ANSWER_TIMEOUT)
-        if missing and not matched:
-            raise NothingThere("Not every process has answered in time. Try again.")
-        return self.user if matched else ""
-
-    async def _found_stream(self, running: Container[str]) -> Target:
-        process = self.stream.partition(".")[0]
-        if process not in running:
-            raise NothingThere("There is no such stream: its process has ended.")
-        rows, _, missing = await cluster_view.answers(StreamQuery(stream=self.stream, process=process), ANSWER_TIMEOUT)
-        if missing:
-            raise NothingThere("The process of this stream has not answered in time. Try again.")
-        if not rows:
-            raise NothingThere("There is no such stream: it is over.")
-        return Target(stream=rows[0].id, user=rows[0].user, route=rows[0].route)
 
     @property
     def title(self) -> str:
-        """The title of the page."""
+        """The title of the page, and the label of its button."""
+        if not self.process:
+            return "Close streams"
+        return "Resume the process" if self.resume else "Drain the process"
+
+    @property
+    def hidden_fields(self) -> list[tuple[str, str]]:
+        """The names and values that the form sends back."""
+        return [(name, value) for name in self.__slots__ if (value := getattr(self, name))]
+
+    def choices(self) -> dict[str, Choice]:
+        """Return what can be closed from here, by the values of the form's ``scope``."""
+        cluster = cluster_view.snapshot()
         if self.process:
-            return "Take streams again" if self.resume else "Drain a process"
-        return "Close streams"
-
-    @property
-    def button(self) -> str:
-        """The label of the button that confirms."""
-        return ("Take streams again" if self.resume else "Drain it") if self.process else "Close"
-
-    @property
-    def carried(self) -> list[tuple[str, str]]:
-        """The hidden fields of the form."""
-        values = {name: getattr(self, name) for name in ("stream", "user", "route", "process")} | {"resume": "1" * self.resume}
-        return [(name, value) for name, value in values.items() if value]
-
-    @property
-    def process_name(self) -> str:
-        """``host:pid`` of the process, if it is known."""
-        processes = [status.snapshot.process for status in cluster_view.snapshot().processes]
-        return next((process.name for process in processes if process.id == self.process), self.process)
-
-    def choices(self) -> list[tuple[str, str]]:
-        """Return what can be closed from here, with words for each."""
-        if self.process:
-            word = "resume" if self.resume else "drain"
-            return [(word, f"{'Take new streams in' if self.resume else 'Drain'} the process {self.process_name}")]
-        choices = []
+            names = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
+            name, drain = names.get(self.process, self.process), partial(Drain, process=self.process)
+            if self.resume:
+                done = f"The process {name} takes streams again."
+                return {"resume": Choice(f"Take new streams in the process {name}", done, partial(drain, on=False))}
+            return {"drain": Choice(f"Drain the process {name}", f"Drained the process {name}.", drain)}
+        choices = {}
         if self.stream:
-            choices.append(("stream", f"This stream only ({self.route or self.stream})"))
+            what = self.route or self.stream
+            close = partial(Close, stream=self.stream)
+            choices["stream"] = Choice(f"This stream only ({what})", f"Closed one stream of {what}.", close)
         if self.user:
-            choices.append(("user", f"All streams of {names_of([self.user])[self.user]}, on every route"))
+            what = f"All streams of {names_of([self.user])[self.user]}"
+            choices["user"] = Choice(f"{what}, on every route", _closed(what), partial(Close, user=self.user))
         if self.route:
-            counted = cluster_view.snapshot().counted
-            count = sum(snapshot.routes[self.route].open for snapshot in counted if self.route in snapshot.routes)
-            choices.append(("route", f"All streams of the route {self.route}: {count} are open"))
+            count = sum(snapshot.routes[self.route].open for snapshot in cluster.counted if self.route in snapshot.routes)
+            what = f"All streams of the route {self.route}"
+            choices["route"] = Choice(f"{what}: {count} are open", _closed(what), partial(Close, route=self.route))
         return choices
+
+
+def _closed(what: str) -> str:
+    return f"Closed {what[0].lower()}{what[1:]}."
 
 
 class ClosingForm(forms.Form):
@@ -142,43 +145,21 @@ class ClosingForm(forms.Form):
     reason = forms.CharField(label="Reason", max_length=200, required=False, strip=True)
 
     def __init__(self, target: Target, data: Any = None) -> None:
-        choices = target.choices()
-        super().__init__(data, initial={"scope": choices[0][0] if choices else ""})
-        self.fields["scope"].choices = choices  # type: ignore[attr-defined]
-        self.target = target
+        self.target, self._choices = target, target.choices()
+        super().__init__(data, initial={"scope": next(iter(self._choices), "")})
+        labels = [(scope, choice.label) for scope, choice in self._choices.items()]
+        self.fields["scope"].choices = labels  # type: ignore[attr-defined]
 
     def clean_reason(self) -> str:
         """Return the reason on one line: it goes into a log."""
         return printable(" ".join(self.cleaned_data["reason"].split()))
 
-    @property
-    def milliseconds(self) -> int | None:
-        """When clients may come back; ``None``: never."""
-        data = self.cleaned_data
-        if data["scope"] != "drain" and data.get("back") == "never":
-            return None
-        return int(1000 * (data["retry"] if data.get("retry") is not None else 30))
-
-    def audit(self, summary: str) -> str:
-        """Return the entry for the admin's log."""
-        later = self.milliseconds
-        back = "clients stay away" if later is None else f"clients may come back after about {later // 1000} s"
-        if self.cleaned_data["scope"] == "resume":
-            back = ""
-        reason = self.cleaned_data["reason"]
-        return " ".join(part for part in (summary, f"({back})" if back else "", f"Reason: {reason}" if reason else "") if part)
-
-
-def command_of(target: Target, form: ClosingForm, by: str) -> tuple[Close | Drain, str]:
-    """Return the command for the processes, and what it does in words."""
-    scope, retry = form.cleaned_data["scope"], form.milliseconds
-    about: dict[str, Any] = {"reason": form.cleaned_data["reason"], "by": by}
-    if scope == "resume":
-        return Drain(process=target.process, on=False, **about), f"The process {target.process_name} takes streams again."
-    if scope == "drain":
-        return Drain(process=target.process, retry=retry, **about), f"Drained the process {target.process_name}."
-    if scope == "user":
-        return Close(user=target.user, retry=retry, **about), f"Closed all streams of {names_of([target.user])[target.user]}."
-    if scope == "route":
-        return Close(route=target.route, retry=retry, **about), f"Closed all streams of the route {target.route}."
-    return Close(stream=target.stream, retry=retry, **about), f"Closed one stream of {target.route or target.stream}."
+    def command(self, by: str) -> tuple[Close | Drain, str, str]:
+        """Return the command for the processes, what it does in words, and the entry for the admin's log."""
+        choice, reason = self._choices[self.cleaned_data["scope"]], self.cleaned_data["reason"]
+        seconds = self.cleaned_data["retry"] if self.cleaned_data.get("retry") is not None else 30
+        stays_away = self.cleaned_data.get("back") == "never" and not self.target.process
+        back = "clients stay away" if stays_away else f"clients may come back after about {seconds} s"
+        entry = [choice.done, "" if self.target.resume else f"({back})", f"Reason: {reason}" if reason else ""]
+        command = choice.command(retry=None if stays_away else 1000 * seconds, reason=reason, by=by)
+        return command, choice.done, " ".join(filter(None, entry))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
@@ -13,13 +15,12 @@ from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime.formatting import span
-from django_agent_sse.streams.state import SLOWEST_HEARTBEAT
+from django_agent_sse.streams.registry import SLOWEST_HEARTBEAT
 
-from ..cluster import ClusterSnapshot
-from ..siblings import siblings
+from ..cluster import ClusterSnapshot, ProcessStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class HealthNotice:
     """One thing that is wrong, and what to do about it. ``key`` tells them apart; ``level`` is ``warning`` or ``info``."""
 
@@ -30,16 +31,45 @@ class HealthNotice:
 
 
 HTTP1 = HealthNotice(
-    key="http1",
-    title="This page came over HTTP/1.1.",
-    hint="A browser opens six connections to a host over HTTP/1.1, and each stream holds one: with a few tabs the next page "
-    "waits for ever. Serve browsers over HTTP/2: in nginx “listen 443 ssl http2;”.",
-    level="info",
+    "http1",
+    "This page came over HTTP/1.1.",
+    "Over HTTP/1.1 a browser opens six connections to a host at most, and each open stream holds one: with a few tabs open, the "
+    "next page waits until one of them is closed. Serve browsers over HTTP/2: in nginx “listen 443 ssl http2;”.",
+    "info",
 )
 """Only a browser knows; the page's script shows it."""
+_OF_PROCESSES = {
+    "heartbeat": (
+        "Heartbeats are sent less often than proxies need: {detail}.",
+        "nginx and load balancers close a connection that is silent for 60 s, and a client that vanished is never noticed. Leave "
+        "heartbeats at 15 s.",
+    ),
+    "bell": (
+        "The channel layer does not notify {processes}.",
+        "Nothing is lost: events that other processes publish arrive up to half a second later. Is the channel layer’s Redis up? "
+        "({detail})",
+    ),
+    "doorbell": (
+        "The event log’s own notifications do not reach {processes}.",
+        "Nothing is lost, but events that other processes publish wait until the connection to the log’s Redis or Valkey is "
+        "restored, which is tried every five seconds at least. A stream that is opened meanwhile gets what is there at that "
+        "moment; commands of staff to close streams may be late, too. Is that server up, and may its user SUBSCRIBE? The "
+        "process’s log has the whole error. ({detail})",
+    ),
+    "commands": (
+        "The event log holds forged or unreadable commands, which were not executed by {processes}.",
+        "All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. Otherwise "
+        "somebody else writes to the log’s database or Redis: check who has access. ({detail} so far)",
+    ),
+    "poll": (
+        "The poll lags in {processes}.",
+        "Followers wait for the event log: look at the load of its database or Redis, and at locks. ({detail})",
+    ),
+}
+"""The title and the hint for each of ``Snapshot.problems``."""
 
 
-def findings(request: HttpRequest, cluster: ClusterSnapshot) -> list[HealthNotice]:
+def notices(request: HttpRequest, cluster: ClusterSnapshot) -> list[HealthNotice]:
     """Return what is wrong now, the worst first."""
     return [*_of_this_server(request), *_of_the_log(cluster), *_of_processes(cluster)]
 
@@ -47,121 +77,109 @@ def findings(request: HttpRequest, cluster: ClusterSnapshot) -> list[HealthNotic
 def _of_this_server(request: HttpRequest) -> Iterator[HealthNotice]:
     if not isinstance(request, ASGIRequest):
         yield HealthNotice(
-            key="wsgi",
-            title="This page was served under WSGI, where no stream can be.",
-            hint="Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first "
-            "in INSTALLED_APPS. What you see is a snapshot.",
+            "wsgi",
+            "This page was served under WSGI, which cannot serve streams.",
+            "Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first in "
+            "INSTALLED_APPS. This page is a snapshot.",
         )
 
 
 def _of_the_log(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
     if cluster.error:
-        yield HealthNotice(
-            key="log",
-            title="The event log cannot be read, so this page shows what it last knew.",
-            hint=cluster.error,
-        )
+        yield HealthNotice("log", "The event log cannot be read; this page shows what was read last.", cluster.error)
     if not cluster.local:
         return
     try:
-        crosses, name = event_log().crosses_processes, type(event_log()).__name__
+        log = event_log()
     except AgentSSEError as error:
-        yield HealthNotice(key="log", title="There is no event log.", hint=public_words(error))
+        yield HealthNotice("log", "There is no event log.", public_words(error))
         return
-    others = siblings() - 1
-    if crosses:
+    name, workers = type(log).__name__, siblings()
+    if log.crosses_processes:
         yield HealthNotice(
-            key="local",
-            title="You see this process only.",
-            hint="It does not report to the event log: AGENT_SSE[“MONITOR”][“REPORTS”] is off, or it runs under a test runner.",
-            level="info",
+            "local",
+            "You see this process only.",
+            "It does not report to the event log: AGENT_SSE[“MONITOR”][“REPORTS”] is off, or it runs under a test runner.",
+            "info",
         )
-    elif others:
+    elif workers > 1:
         yield HealthNotice(
-            key="memory-workers",
-            title=f"{name} keeps topics in one process, and {others + 1} processes serve this site.",
-            hint="What one of them publishes, clients of the others never see. Set AGENT_SSE[“EVENT_LOG”] to a log that crosses "
+            "memory-workers",
+            f"{name} keeps topics in one process, and {workers} processes serve this site.",
+            "Clients of one process never see what another one publishes. Set AGENT_SSE[“EVENT_LOG”] to a log that crosses "
             "processes (the database or Redis), or run one process. You see this process only.",
         )
     else:
         yield HealthNotice(
-            key="memory",
-            title="You see this process only.",
-            hint=f"{name} keeps topics in one process. That is fine for a site of one process; with more of them, or more "
-            "machines, set AGENT_SSE[“EVENT_LOG”] to the database or Redis.",
-            level="info",
+            "memory",
+            "You see this process only.",
+            f"{name} keeps topics in one process. That is fine for a site of one process; with more processes or machines, set "
+            "AGENT_SSE[“EVENT_LOG”] to the database or Redis.",
+            "info",
         )
 
 
 def _of_processes(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
-    seconds = conf.setting("HEARTBEAT")
-    if not seconds or seconds > SLOWEST_HEARTBEAT:
-        yield _heartbeat(f"AGENT_SSE[“HEARTBEAT”] is {f'{seconds:g} s' if seconds else 'off'}")
-    problems: dict[str, tuple[str, list[str]]] = {}
+    processes, details = dict[str, list[str]](), dict[str, str]()
     for snapshot in cluster.counted:
         for key, detail in snapshot.problems.items():
-            problems.setdefault(key, (detail, []))[1].append(snapshot.process.name)
-    if "heartbeat" in problems and (seconds and seconds <= SLOWEST_HEARTBEAT):
-        yield _heartbeat(f"open streams have a slower one ({problems['heartbeat'][0]})")
-    if "bell" in problems:
-        detail, names = problems["bell"]
-        yield HealthNotice(
-            key="bell",
-            title=f"The channel layer does not notify {_some(names)}.",
-            hint="Nothing is lost: what other processes publish comes up to half a second later. Is the channel layer’s Redis "
-            f"up? ({detail})",
-        )
-    if "doorbell" in problems:
-        detail, names = problems["doorbell"]
-        yield HealthNotice(
-            key="doorbell",
-            title=f"The event log’s own notifications do not reach {_some(names)}.",
-            hint="Nothing is lost, but what other processes publish waits until the connection to the log’s Redis or Valkey "
-            "stands again, which is tried every five seconds at least. Who opens a stream meanwhile gets what is there then; "
-            "what staff closes elsewhere may be late, too. Is that server up, and may its user SUBSCRIBE? "
-            f"The process’s log has the whole error. ({detail})",
-        )
-    if "commands" in problems:
-        detail, names = problems["commands"]
-        yield HealthNotice(
-            key="commands",
-            title=f"Commands that nobody may give stood in the event log, and were not executed by {_some(names)}.",
-            hint="All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. "
-            f"If they do, somebody else writes to the log’s database or Redis: see to who can. ({detail} so far)",
-        )
-    if "poll" in problems:
-        detail, names = problems["poll"]
-        yield HealthNotice(
-            key="poll",
-            title=f"The poll lags in {_some(names)}.",
-            hint=f"Followers wait for the event log: look at the load of its database or Redis, and at locks. ({detail})",
-        )
+            processes.setdefault(key, []).append(snapshot.process.name)
+            details.setdefault(key, detail)
+    seconds = conf.setting("HEARTBEAT")
+    if not seconds or seconds > SLOWEST_HEARTBEAT:
+        details["heartbeat"] = f"AGENT_SSE[“HEARTBEAT”] is {f'{seconds:g} s' if seconds else 'off'}"
+    for key, (title, hint) in _OF_PROCESSES.items():
+        if key in details:
+            values = {"detail": details[key], "processes": _some(processes.get(key, []))}
+            yield HealthNotice(key, title.format_map(values), hint.format_map(values))
     for status in cluster.processes:
-        name = status.snapshot.process.name
-        if status.state in ("late", "gone"):
-            yield HealthNotice(
-                key=f"silent-{status.snapshot.process.id}",
-                title=f"The process {name} stopped reporting {span(status.age)} ago.",
-                hint="It was killed or hangs, or it cannot reach the event log. Its streams are not counted after 15 s; their "
-                "clients come back to other processes by themselves.",
-            )
-        elif status.snapshot.draining:
-            yield HealthNotice(
-                key=f"draining-{status.snapshot.process.id}",
-                title=f"The process {name} is being drained.",
-                hint="It takes no new streams until it is started anew, or told to take them again, for five minutes at most.",
-                level="info",
-            )
+        yield from _of_process(status)
 
 
-def _heartbeat(what: str) -> HealthNotice:
-    return HealthNotice(
-        key="heartbeat",
-        title=f"Heartbeats are rarer than a proxy’s patience: {what}.",
-        hint="nginx and load balancers close what was silent for 60 s, and a client that vanished is never noticed. 15 s is well "
-        "below that.",
-    )
+def _of_process(status: ProcessStatus) -> Iterator[HealthNotice]:
+    process = status.snapshot.process
+    if status.state in ("late", "gone"):
+        yield HealthNotice(
+            f"silent-{process.id}",
+            f"The process {process.name} stopped reporting {span(status.age)} ago.",
+            "It was killed, hangs, or cannot reach the event log. Its streams are not counted after 15 s; their clients "
+            "reconnect to other processes by themselves.",
+        )
+    elif status.snapshot.draining:
+        yield HealthNotice(
+            f"draining-{process.id}",
+            f"The process {process.name} is being drained.",
+            "It takes no new streams until it is restarted or resumed, for five minutes at most.",
+            "info",
+        )
 
 
 def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} processes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+
+
+_SPAWNED = b"multiprocessing.spawn"
+
+
+def siblings() -> int:
+    """Count the processes that look like workers of the same server as this one, with it; 1 where nobody can tell."""
+    try:
+        parent, mine = os.getppid(), _command(os.getpid())
+        if parent <= 1:
+            return 1
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return max(1, sum(_alike(mine, _command(int(child))) for child in children))
+    except (OSError, ValueError):  # not Linux, or the parent belongs to somebody else
+        return 1
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+def _alike(mine: bytes, theirs: bytes) -> bool:
+    # A spawned worker's command line names its own pipe, so that no two are equal.
+    return bool(mine) and (mine == theirs or (_SPAWNED in mine and _SPAWNED in theirs))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import shlex
 import socket
 import sys
 import tempfile
+import threading
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -24,12 +23,12 @@ from django.urls import reverse
 
 from builds import runs
 from builds.models import ApiKey
-from builds.recipes import Recipe, all_recipes
+from builds.recipes import all_recipes
 
 PORT = 8000
 USER = "admin"
-STOPPING = 0.5
-"""Seconds that builds get at the end; what they have started is ended in any case."""
+STOP_SECONDS = 1.0
+"""What builds get at the end; what they have started is ended in any case."""
 SHOW_STREAMS = 2
 """The verbosity from which on each stream's end is printed."""
 
@@ -55,20 +54,20 @@ class Command(BaseCommand):
     def handle(self, *args: Any, port: int, recipe: str, open: bool, verbosity: int, **options: Any) -> None:
         if find_spec("uvicorn") is None:
             raise CommandError("The demo needs uvicorn: pip install 'django-agent-sse[demo]'")
-        from builds.demo_server import bind
+        from builds.demo_server import listen
 
         try:
-            listener = bind(port)
+            listener = listen(port)
         except (OSError, OverflowError) as error:
             raise CommandError(f"Cannot listen on 127.0.0.1:{port}: {error}") from error
-        bound = listener.getsockname()[1]
-        if port and bound != port:
-            self._say(f"Port {port} is taken: this is port {bound}.")
         with listener, tempfile.TemporaryDirectory(prefix="sse-demo-") as folder:
+            bound = listener.getsockname()[1]
+            if port and bound != port:
+                self._say(f"Port {port} is taken: this is port {bound}.")
             try:
                 self._say("Making the database …")
                 _keep_state_in(Path(folder))
-                self._serve(listener, all_recipes()[recipe], open, quiet=verbosity < SHOW_STREAMS)
+                self._serve(listener, recipe, open, quiet=verbosity < SHOW_STREAMS)
             except KeyboardInterrupt:  # before the server took the signal over
                 pass
             finally:
@@ -79,15 +78,23 @@ class Command(BaseCommand):
         self.stdout.write(text)
         self.stdout.flush()  # also into a pipe, where somebody waits for the address
 
-    def _serve(self, listener: socket.socket, recipe: Recipe, open_browser: bool, quiet: bool) -> None:
+    def _serve(self, listener: socket.socket, recipe: str, open_browser: bool, quiet: bool) -> None:
         from testproject.asgi import application
 
-        from builds.demo_server import HOST, DemoServer
+        from builds.demo_server import serve
 
         if quiet:  # not before the import above, which sets logging up once more
             logging.getLogger("django_agent_sse").setLevel(logging.WARNING)
-        origin = f"http://{HOST}:{listener.getsockname()[1]}"
+        try:
+            page = self._start("http://{}:{}".format(*listener.getsockname()), recipe)
+            if open_browser:
+                threading.Thread(target=webbrowser.open, args=[page], daemon=True).start()
+            serve(application, listener)
+        finally:
+            runs.stop_all(STOP_SECONDS)
 
+    def _start(self, origin: str, recipe: str) -> str:
+        """Start a build, say where it can be seen, and return its page. Who asks already waits until the server begins."""
         password = secrets.token_urlsafe(12)
         user, _ = get_user_model().objects.get_or_create(username=USER, defaults={"is_staff": True, "is_superuser": True})
         user.set_password(password)
@@ -95,33 +102,19 @@ class Command(BaseCommand):
         api_key = ApiKey(user=user, name="the demo's curl line")
         key = api_key.renew()
         api_key.save()
-
-        async def started() -> None:
-            build = await sync_to_async(runs.start)(recipe, user)
-            page = origin + build.get_absolute_url()
-            log = origin + reverse("build-logs", args=[build.pk])
-            admin = origin + reverse("admin:builds_build_change", args=[build.pk])
-            self._say(
-                f"Build {build.pk} is running: {recipe.label}\n\n"
-                f"  in a browser   {page}\n"
-                f"  in a terminal  curl -N -H 'X-API-Key: {key}' {log}\n"
-                f"  in the admin   {admin}\n"
-                f"  sign in as     {USER}, password {password}\n"
-                f"  another build  {_run_build()} -- ls -l\n\n"
-                f"More builds: {origin}/   Ctrl-C ends the demo."
-            )
-            if open_browser:
-                await asyncio.to_thread(webbrowser.open, page)
-
-        try:
-            DemoServer(application, started).run(sockets=[listener])
-        finally:
-            runs.stop_all(STOPPING)
-
-
-def _run_build() -> str:
-    """What starts a build of this demo in another terminal."""
-    return f"TESTPROJECT_STATE={shlex.quote(str(settings.STATE))} {shlex.join([sys.executable, str(runs.MANAGE), 'run_build'])}"
+        build = runs.start(recipe, user)
+        page = origin + build.get_absolute_url()
+        manage = shlex.join([sys.executable, str(runs.MANAGE)])
+        self._say(
+            f"Build {build.pk} is running: {build.label}\n\n"
+            f"  in a browser   {page}\n"
+            f"  in a terminal  curl -N -H 'X-API-Key: {key}' {origin}{reverse('build-logs', args=[build.pk])}\n"
+            f"  in the admin   {origin}{reverse('admin:builds_build_change', args=[build.pk])}\n"
+            f"  sign in as     {USER}, password {password}\n"
+            f"  another build  TESTPROJECT_STATE={shlex.quote(str(settings.STATE))} {manage} run_build -- ls -l\n\n"
+            f"More builds: {origin}/   Ctrl-C ends the demo."
+        )
+        return page
 
 
 def _keep_state_in(folder: Path) -> None:

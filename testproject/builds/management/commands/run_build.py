@@ -12,12 +12,11 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from builds import locks, runs
+from builds import runs
 from builds.log import topic_of
 from builds.models import Build
-from builds.progress import Meter
 from builds.recipes import all_recipes
-from builds.recorder import MeteredOutput, recorded
+from builds.watch import watched
 
 KILL_AFTER = "2s"
 """What a cancelled build, and what a build leaves behind, gets to end by itself."""
@@ -34,54 +33,42 @@ class Command(BaseCommand):
         parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="any command instead, as in: -- make test")
         parser.add_argument("--quiet", action="store_true", help="do not print here what it prints")
         parser.add_argument("--claimed", type=int, help=argparse.SUPPRESS)
-        parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
         parser.__class__ = _Parser
         return parser
 
-    def handle(
-        self, *args: Any, recipe: str | None, command: list[str], claimed: int | None, lock: int | None, **options: Any
-    ) -> None:
-        if claimed is not None and lock is not None:
+    def handle(self, *args: Any, recipe: str | None, command: list[str], claimed: int | None, **options: Any) -> None:
+        if claimed is not None:
             build = Build.objects.get(pk=claimed)
         elif bool(recipe) == bool(command):
             raise CommandError(f"Name a recipe ({', '.join(all_recipes())}), or give a command after --")
         else:
-            build, lock = runs.begin(all_recipes()[recipe] if recipe else None, command)
+            build = runs.begin(recipe or "", command)
             self.stderr.write(self.style.NOTICE(f"Build {build.pk}: {build.label}"), lambda text: text)
         try:
-            locks.sign(lock)  # from now on a cancel is a signal; earlier ones are in the database
-            build.refresh_from_db()
             if not build.cancelling:
-                _run(build, quiet=options["quiet"] or claimed is not None)
+                self._run(build, ["--quiet"] if options["quiet"] else [])
         except KeyboardInterrupt:  # before sse_run has taken the signals over
             Build.objects.filter(pk=build.pk).update(cancelling=True)
             raise
         finally:
-            locks.release(build.pk, lock)
-            runs.recover()  # records the end of this one
+            runs.recover(ended=build.pk)
 
+    def _run(self, build: Build, options: list[str]) -> None:
+        """Run the build's command to its end.
 
-def _run(build: Build, *, quiet: bool) -> None:
-    """Run the build's command to its end.
-
-    Raises:
-        SystemExit: With the command's exit code, if that is not 0.
-    """
-    folder = runs.folder_of(build.pk)
-    folder.mkdir()
-    recipe = all_recipes()[build.recipe] if build.recipe else None
-    command, cwd = (recipe.command(folder), str(recipe.cwd)) if recipe else (build.command, os.curdir)
-    meter = Meter()
-    out, err = (MeteredOutput(stream, meter, quiet=quiet) for stream in (sys.stdout, sys.stderr))
-    with contextlib.chdir(cwd), _environment(), recorded(build, meter):
-        call_command(
-            *("sse_run", topic_of(build.pk).name, f"--kill-after={KILL_AFTER}", "--", *command),
-            stdout=out,
-            stderr=err,
-        )
+        Raises:
+            SystemExit: With the command's exit code, if that is not 0.
+        """
+        folder = runs.folder_of(build.pk)
+        folder.mkdir()
+        recipe = all_recipes()[build.recipe] if build.recipe else None
+        command, cwd = (recipe.command(folder), str(recipe.cwd)) if recipe else (build.command, os.curdir)
+        arguments = [topic_of(build.pk).name, f"--kill-after={KILL_AFTER}", *options, "--", *command]
+        with contextlib.chdir(cwd), _environment(), watched(build):
+            call_command("sse_run", *arguments, stdout=sys.stdout, stderr=sys.stderr)
 
 
 @contextlib.contextmanager

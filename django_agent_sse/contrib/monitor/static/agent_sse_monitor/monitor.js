@@ -12,8 +12,8 @@ let again = null;
 
 function status(word, text) {
   find("dot").dataset.state = word;
-  const told = find("status");
-  if (told.textContent !== text) told.textContent = text;
+  const line = find("status");
+  if (line.textContent !== text) line.textContent = text;
 }
 
 function fill(part, values) {
@@ -32,7 +32,7 @@ function renew(list, template, items, key, update) {
     let element = before.get(id);
     before.delete(id);
     if (!element) {
-      element = template.content.querySelector("tr, .mon-finding").cloneNode(true);
+      element = template.content.querySelector("tr, .mon-notice").cloneNode(true);
       element.dataset.id = id;
     }
     update(element, item);
@@ -70,11 +70,11 @@ function showProcess(element, process) {
   if (link) link.textContent = draining ? "Resume…" : "Drain…";
 }
 
-function showFinding(element, finding) {
-  element.className = `mon-finding mon-${finding.level}`;
+function showNotice(element, notice) {
+  element.className = `mon-notice mon-${notice.level}`;
   const [title, hint] = [element.querySelector("strong"), element.querySelector("span")];
-  if (title.textContent !== finding.title) title.textContent = finding.title;
-  if (hint.textContent !== finding.hint) hint.textContent = finding.hint;
+  if (title.textContent !== notice.title) title.textContent = notice.title;
+  if (hint.textContent !== notice.hint) hint.textContent = notice.hint;
 }
 
 function showCard(card) {
@@ -99,16 +99,16 @@ function showOptions(name, all, values) {
   if (chosen && !wanted.some(([value]) => value === chosen)) select.add(new Option(chosen, chosen, true, true));
 }
 
-function show(told) {
-  told.cards.forEach(showCard);
-  renew(find("rows"), find("row"), told.rows, "id", showRow);
-  renew(find("processes"), find("process"), told.processes, "id", showProcess);
-  renew(find("findings"), find("finding"), told.findings, "key", showFinding);
-  showOptions("route", "All routes", told.routes.map((route) => [route, route]));
-  showOptions("process", "All processes", told.processes.map((process) => [process.id, process.name]));
-  find("summary").textContent = told.summary;
-  find("empty").hidden = told.rows.length > 0;
-  status("live", `Live, ${told.at}`);
+function show(update) {
+  update.cards.forEach(showCard);
+  renew(find("rows"), find("row"), update.rows, "id", showRow);
+  renew(find("processes"), find("process"), update.processes, "id", showProcess);
+  renew(find("notices"), find("notice"), update.notices, "key", showNotice);
+  showOptions("route", "All routes", update.routes.map((route) => [route, route]));
+  showOptions("process", "All processes", update.processes.map((process) => [process.id, process.name]));
+  find("summary").textContent = update.summary;
+  find("empty").hidden = update.rows.length > 0;
+  status("live", `Live, ${update.at}`);
 }
 
 function sleep(word, text) {
@@ -126,7 +126,7 @@ function wake() {
   source.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
   source.addEventListener("sse.end", (event) => {
     const stays = event.lastEventId.startsWith("sse.end~");
-    sleep("off", stays ? "Somebody closed this page’s stream. Reload to open another." : "Reconnecting…");
+    sleep("off", stays ? "This page’s stream was closed. Reload the page to open another." : "Reconnecting…");
     if (!stays) again = setTimeout(wake, SOON_MS);
   });
   source.addEventListener("error", () => {
@@ -158,8 +158,8 @@ filters.addEventListener("submit", (event) => {
   ask(asked());
 });
 
-document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", "Asleep while hidden") : wake()));
-addEventListener("pagehide", () => sleep("off", "Asleep while hidden"));
+document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", "Paused while hidden") : wake()));
+addEventListener("pagehide", () => sleep("off", "Paused while hidden"));
 addEventListener("pageshow", wake);
 page.classList.add("mon-renews");
 const [visit] = performance.getEntriesByType("navigation");

@@ -1,0 +1,51 @@
+"""What the package's own pages in the admin have in common: nothing is added, changed or deleted there as a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import NoReverseMatch, reverse
+
+
+class PageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A page of its own in the admin, with the model's permissions."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def render_page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+        """Render one of the model's templates. What it shows may be secret, so that no cache keeps it."""
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        template = f"admin/{self.opts.app_label}/{self.opts.model_name}/{page}.html"
+        response = render(request, template, context, status=status)
+        response.headers["Cache-Control"] = "no-store, private"
+        return response
+
+    def url_of_page(self, model: str) -> str:
+        """Return the address of another model's page, such as ``django_agent_sse_logtopic``; empty where this site has none."""
+        try:
+            return reverse(f"{self.admin_site.name}:{model}_changelist")
+        except NoReverseMatch:
+            return ""
+
+    def write_log_entry(self, request: HttpRequest, object_id: str, name: str, message: str, action: int = CHANGE) -> None:
+        """Write down in the admin's log what a user did."""
+        LogEntry.objects.create(
+            user_id=str(request.user.pk),
+            content_type_id=ContentType.objects.get_for_model(self.model, for_concrete_model=False).pk,
+            object_id=object_id,
+            object_repr=name[:200],
+            action_flag=action,
+            change_message=message,
+        )
