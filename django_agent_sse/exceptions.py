@@ -128,6 +128,18 @@ class RunExists(RunError):
         self.topic = topic
 
 
+class RunNotFound(RunError):
+    """No run has written the topic, or another one than was meant: there is nothing to stop.
+
+    Attributes:
+        topic: Where it was looked for.
+    """
+
+    def __init__(self, message: str, topic: str) -> None:
+        super().__init__(message)
+        self.topic = topic
+
+
 class RunStopped(RunError):
     """The run has ended, or is about to: end the work. Raised where its code writes; what it wrote now was not appended.
 

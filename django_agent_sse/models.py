@@ -67,6 +67,7 @@ class LogTopic(models.Model):
         permissions = (
             ("view_payloads", "Can see what is in topics, and the ids that handlers write"),
             ("publish_logtopic", "Can publish to topics"),
+            ("stop_logtopic", "Can stop the runs that write topics"),
             ("close_logtopic", "Can close topics"),
             ("trim_logtopic", "Can trim topics"),
         )

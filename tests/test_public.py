@@ -75,6 +75,7 @@ ERRORS = {
     "LeaseLost": ("EventLogError",),
     "RunError": ("AgentSSEError",),
     "RunExists": ("RunError",),
+    "RunNotFound": ("RunError",),
     "RunStopped": ("RunError",),
     "EventTooLarge": ("EventLogError", "InvalidEvent"),
     "AsyncRequired": ("EventLogError", RuntimeError),

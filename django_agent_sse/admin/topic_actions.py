@@ -10,6 +10,7 @@ from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.records import TopicState
 from django_agent_sse.eventlog.validation import valid_reason
 from django_agent_sse.exceptions import AgentSSEError, TopicNameInvalid
+from django_agent_sse.runs.state import RunState
 from django_agent_sse.runs.topic import Topic
 from django_agent_sse.wire import Event
 
@@ -22,15 +23,17 @@ class TopicAction(forms.Form):
         label: Above the form.
         warning: What cannot be undone, asked about before; empty where nothing is lost.
         open_only: For topics that are not closed.
+        run_only: For topics that a run writes now.
     """
 
     name = label = warning = ""
-    open_only = False
+    open_only = run_only = False
 
     @classmethod
-    def fits(cls, state: TopicState) -> bool:
+    def fits(cls, state: TopicState, run: RunState | None) -> bool:
         """Whether there is anything to do."""
-        return not (cls.open_only and state.closed is not None)
+        goes_on = run is not None and run.ending is None
+        return not (cls.open_only and state.closed is not None) and (goes_on or not cls.run_only)
 
     @property
     def button(self) -> str:
@@ -82,6 +85,19 @@ class TrimForm(TopicAction):
         return f"Trimmed to the last {keep:,} events: {dropped:,} were dropped."
 
 
+class StopForm(TopicAction):
+    """Stop the run that writes the topic; by its id, so that none is stopped that has begun since the page was seen."""
+
+    name, label, run_only = "stop", "Stop the run", True
+    warning = "The run is asked to end: what it has written stays, nothing more comes, and its readers see that it was stopped."
+
+    run = forms.CharField(label="Run", max_length=200, widget=forms.HiddenInput)
+
+    def perform(self, topic: str) -> str:
+        run = Topic(topic).stop_run(self.cleaned_data["run"])
+        return f"Asked the run {run.id} to stop." if run.ending is None else f"The run {run.id} is over ({run.ending})."
+
+
 class CloseForm(TopicAction):
     """Close the topic, with a reason."""
 
@@ -111,4 +127,6 @@ class DeleteForm(TopicAction):
         return "Deleted." if Topic(topic).delete() else "It was deleted already."
 
 
-ACTIONS: dict[str, type[TopicAction]] = {action.name: action for action in (PublishForm, TrimForm, CloseForm, DeleteForm)}
+ACTIONS: dict[str, type[TopicAction]] = {
+    action.name: action for action in (PublishForm, StopForm, TrimForm, CloseForm, DeleteForm)
+}

@@ -26,6 +26,7 @@ from django_agent_sse.guards import permission_required
 from django_agent_sse.logs import log_views, part_of_log
 from django_agent_sse.models import LogTopic
 from django_agent_sse.routing import Router
+from django_agent_sse.runs.state import RunState, run_states
 from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.snapshot import Readers, cluster
@@ -51,8 +52,8 @@ MAX_DURATION = 300.0
 class TopicsAdmin(PageAdmin):
     """The page "Topics". For those with the permission ``django_agent_sse.view_logtopic``, whatever log keeps the topics.
 
-    ``view_payloads`` lets them see what is in topics; ``publish_logtopic``, ``close_logtopic``, ``trim_logtopic`` and
-    ``delete_logtopic`` do what they say. It is on Django's own admin site. For another:
+    ``view_payloads`` lets them see what is in topics; ``publish_logtopic``, ``stop_logtopic``, ``close_logtopic``,
+    ``trim_logtopic`` and ``delete_logtopic`` do what they say. It is on Django's own admin site. For another:
     ``site.register(LogTopic, TopicsAdmin)``.
     """
 
@@ -73,9 +74,9 @@ class TopicsAdmin(PageAdmin):
         """Render the page: topics that begin with a prefix."""
         self._check(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
-        topics, more, error = _page_of_topics(asked["q"], asked["after"])
+        topics, runs, more, error = _page_of_topics(asked["q"], asked["after"])
         readers = _readers(asked["q"]) if topics else UNKNOWN
-        rows = [_row(name, state, readers) for name, state in topics]
+        rows = [_row(name, state, readers, runs.get(name)) for name, state in topics]
         counts_readers = cluster() is not None
         context = {
             "title": "Topics",
@@ -86,6 +87,7 @@ class TopicsAdmin(PageAdmin):
             "error": error,
             "limits": _about_the_log(),
             "counts_readers": counts_readers,
+            "has_runs": bool(runs),
             "live_streams": self.url_of_page("agent_sse_monitor_livestreams"),
             **(extra_context or {}),
         }
@@ -96,16 +98,20 @@ class TopicsAdmin(PageAdmin):
     def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
         """Render the page of one topic."""
         self._check(request)
-        name, state = _topic_of(key)
-        return self.render_page(request, "topic", self._about(request, name, state))
+        return self.render_page(request, "topic", self._about(request, *_topic_of(key)))
 
-    def _about(self, request: HttpRequest, name: str, state: TopicState) -> dict[str, Any]:
-        actions = [action for action in ACTIONS.values() if action.fits(state) and self._may(request, f"{action.name}_logtopic")]
+    def _about(self, request: HttpRequest, name: str, state: TopicState, run: RunState | None) -> dict[str, Any]:
+        fitting = [action for action in ACTIONS.values() if action.fits(state, run)]
+        initial = {"run": run.id} if run is not None else {}
         return {
             "title": name,
-            "topic": _row(name, state, _readers(name)),
+            "topic": _row(name, state, _readers(name), run),
             "counts_readers": cluster() is not None,
-            "actions": [action(auto_id=f"{action.name}-%s") for action in actions],
+            "actions": [
+                action(auto_id=f"{action.name}-%s", initial=initial)
+                for action in fitting
+                if self._may(request, f"{action.name}_logtopic")
+            ],
             "sees": self._may(request, "view_payloads"),
             "src": self._url("log", name),
         }
@@ -113,16 +119,16 @@ class TopicsAdmin(PageAdmin):
     def action_view(self, request: HttpRequest, key: str, action: str) -> HttpResponse:
         """Do what was asked for by POST; ask once more for what cannot be undone."""
         self._check(request)
-        name, state = _topic_of(key)
+        name, state, run = _topic_of(key)
         if action not in ACTIONS:
             raise Http404(f"There is no action {action!r} for a topic.")
         if not self._may(request, f"{action}_logtopic"):
             raise PermissionDenied
         form = ACTIONS[action](request.POST)
         if not form.is_valid():
-            return self.render_page(request, "topic", {**self._about(request, name, state), "form": form}, 400)
+            return self.render_page(request, "topic", {**self._about(request, name, state, run), "form": form}, 400)
         if form.warning and not request.POST.get("confirmed"):
-            context = {"title": f"{form.label}: {name}", "topic": _row(name, state, UNKNOWN), "form": form}
+            context = {"title": f"{form.label}: {name}", "topic": _row(name, state, UNKNOWN, run), "form": form}
             return self.render_page(request, "confirm", context)
         try:
             done = form.perform(name)
@@ -150,16 +156,17 @@ class TopicsAdmin(PageAdmin):
         return reverse(f"admin:django_agent_sse_logtopic_{what}", args=args, current_app=self.admin_site.name)
 
 
-def _page_of_topics(prefix: str, after: str) -> tuple[list[tuple[str, TopicState]], str, str]:
-    """Return a page of topics, the name after which the next one begins, and why there is none."""
+def _page_of_topics(prefix: str, after: str) -> tuple[list[tuple[str, TopicState]], dict[str, RunState], str, str]:
+    """Return a page of topics, their runs, the name after which the next page begins, and why there is none."""
     log = event_log()
     try:
         names = log.topics(prefix, after=after, limit=LISTED + 1)
+        runs = run_states(log, names[:LISTED])  # first: one that is lost is closed by that
         states = [(name, log.state(name)) for name in names[:LISTED]]
     except EventLogError as error:
         outage.failed(error, ())
-        return [], "", public_words(error)
-    return [pair for pair in states if pair[1].exists], names[LISTED - 1] if len(names) > LISTED else "", ""
+        return [], {}, "", public_words(error)
+    return [pair for pair in states if pair[1].exists], runs, names[LISTED - 1] if len(names) > LISTED else "", ""
 
 
 def _readers(prefix: str) -> Readers:
@@ -182,7 +189,7 @@ def _why_unknown(readers: Readers) -> str:
     )
 
 
-def _row(name: str, state: TopicState, readers: Readers) -> dict[str, Any]:
+def _row(name: str, state: TopicState, readers: Readers, run: RunState | None) -> dict[str, Any]:
     now = datetime.now(UTC).timestamp()
     *parents, last = name.split(".")
     parts = [f"{part}." for part in parents]
@@ -197,6 +204,8 @@ def _row(name: str, state: TopicState, readers: Readers) -> dict[str, Any]:
         "oldest": oldest or "–",
         "newest": f"{newest} ago" if newest else "–",
         "readers": readers.of(name),
+        "run": run,
+        "lease": "" if run is None or run.ending is not None else formatting.span(run.left),
     }
 
 
@@ -216,12 +225,13 @@ def _name_of(key: str) -> str:
         raise Http404(str(error)) from error
 
 
-def _topic_of(key: str) -> tuple[str, TopicState]:
-    name = _name_of(key)
-    state = event_log().state(name)
+def _topic_of(key: str) -> tuple[str, TopicState, RunState | None]:
+    name, log = _name_of(key), event_log()
+    run = run_states(log, [name]).get(name)
+    state = log.state(name)
     if not state.exists:
         raise Http404(f"There is no topic {name}.")
-    return name, state
+    return name, state, run
 
 
 def _about_the_log() -> dict[str, Any]:

@@ -16,10 +16,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..exceptions import ArgumentInvalid, LeaseHeld
 from ..wire.event import Event
 from .twins import twin_of
-from .validation import valid_holder, valid_topic
+from .validation import InternalTopic, valid_holder, valid_topic
 
 LOST = "lost"
 """What a topic is closed with whose lease has run out."""
+STOPS = InternalTopic("sse.runs.stops")
+"""What is notified when a holder is asked to stop: a name that stands for all topics, and for no events."""
 MOST_SECONDS = 86_400.0
 """The longest lease: one that nobody renews keeps its topic from everybody else."""
 
@@ -113,12 +115,15 @@ class Leasing(ABC):
     arelease = twin_of(release)
 
     def request_stop(self, topic: str, holder: str) -> bool:
-        """Ask the holder to stop, for good: a flag at the lease, and a notification. Nobody who comes later is asked.
+        """Ask the holder to stop, for good: a flag at the lease, and a notification of `STOPS`. Nobody who comes later is asked.
 
         Returns:
             Whether it is, or was, the last holder; where its work is over, nothing is changed. If not, nothing is left behind.
         """
-        return self._if_done(self._request_stop, valid_topic(topic), valid_holder(holder))
+        known = self._request_stop(valid_topic(topic), valid_holder(holder))
+        if known:
+            self._notify(STOPS)
+        return known
 
     arequest_stop = twin_of(request_stop)
 
@@ -129,7 +134,10 @@ class Leasing(ABC):
             topic: Its name.
             last: What it ends with, in the same append; ``None`` for what its holder gave to ``acquire()``.
         """
-        return self._if_done(self._expire, valid_topic(topic), None if last is None else self._sized(last))
+        done = self._expire(valid_topic(topic), None if last is None else self._sized(last))
+        if done:
+            self._notify(topic)
+        return done
 
     aexpire = twin_of(expire, "_run_note")
 
@@ -170,13 +178,6 @@ class Leasing(ABC):
         return self._quietly(outside_transaction, self._move_pointer, valid_topic(name), _target(to), _target(expect))
 
     amove_pointer = twin_of(move_pointer)
-
-    def _if_done(self, body: Callable[Concatenate[str, _P], bool], topic: str, *args: _P.args, **kwargs: _P.kwargs) -> bool:
-        """Call a body that changes a topic or does not, and notify its followers if it did."""
-        done = body(topic, *args, **kwargs)
-        if done:
-            self._notify(topic)
-        return done
 
     def _quietly(
         self, outside_transaction: bool, body: Callable[Concatenate[str, _P], _T], topic: str, *args: _P.args, **kwargs: _P.kwargs

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from ..eventlog.base import EventLog
 from ..eventlog.records import TopicState
+from ..runs.state import RunState, run_states
 
 PAGE = 200
 
@@ -23,6 +25,17 @@ def topics_of(log: EventLog, prefix: str = "", *, internal: bool = False) -> Ite
         state = log.state(name)
         if state.exists:  # it may have gone meanwhile
             yield name, state
+
+
+def with_runs(log: EventLog, topics: Iterable[tuple[str, TopicState]]) -> Iterator[tuple[str, TopicState, RunState | None]]:
+    """The same topics, each with its run, if one writes it or has. One whose process has died is closed as lost on the way."""
+    topics = iter(topics)
+    while page := [*islice(topics, PAGE)]:
+        runs = run_states(log, [name for name, _ in page])
+        for name, state in page:
+            run = runs.get(name)
+            ended = run is not None and run.ending is not None and state.closed is None
+            yield name, log.state(name) if ended else state, run
 
 
 def _names(log: EventLog, prefix: str) -> Iterator[str]:

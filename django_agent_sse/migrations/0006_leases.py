@@ -1,4 +1,4 @@
-"""Leases of topics, and pointers to them: what runs need of ``DatabaseEventLog``."""
+"""Leases of topics, pointers to them, and who may stop runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import django_agent_sse.fields
 
 
 class Migration(migrations.Migration):
-    """What ``makemigrations`` made of ``models.TopicLease`` and ``models.TopicPointer``; new tables only."""
+    """What ``makemigrations`` made of ``models.TopicLease`` and ``models.TopicPointer``: new tables only; and a permission."""
 
     dependencies = (("django_agent_sse", "0005_monitor_is_an_app"),)
 
@@ -44,6 +44,20 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
                 "constraints": [models.UniqueConstraint(fields=("name",), name="agent_sse_pointer_name")],
                 "indexes": [models.Index(fields=["at"], name="agent_sse_pointer_at")],
+            },
+        ),
+        migrations.AlterModelOptions(
+            name="logtopic",
+            options={
+                "default_permissions": ("view", "delete"),
+                "permissions": (
+                    ("view_payloads", "Can see what is in topics, and the ids that handlers write"),
+                    ("publish_logtopic", "Can publish to topics"),
+                    ("stop_logtopic", "Can stop the runs that write topics"),
+                    ("close_logtopic", "Can close topics"),
+                    ("trim_logtopic", "Can trim topics"),
+                ),
+                "verbose_name": "topic",
             },
         ),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from functools import partial
@@ -14,9 +13,10 @@ from ..exceptions import EventLogUnavailable, LeaseLost
 from ..runtime.backoff import FailureLog
 from ..runtime.loop import background, in_pool
 from ..runtime.process import on_fork
+from .stops import StopListener
 
 TICK = 0.2
-"""Seconds between two looks at the leases of all runs of this process, by one query."""
+"""Seconds between two looks at the leases of all runs of this process, by one query; one more where a stop is notified."""
 RENEW_AT = 2 / 3
 """The share of a lease that may be left when it is renewed: two renewals may fail before it is lost."""
 
@@ -67,10 +67,12 @@ class Keeper:
             self._runs.pop(run, None)
 
     async def _keep(self) -> None:
+        stops = StopListener()
         try:
             while self._goes_on():
-                await self._look()
-                await asyncio.sleep(TICK)
+                stops.follow(await self._look())
+                await stops.wait(TICK)
+            await stops.close()
         except BaseException:  # the process ends; or a fault of ours, and whoever comes next begins again
             with self._lock:
                 self._at_work = False
@@ -81,10 +83,12 @@ class Keeper:
             self._at_work = bool(self._runs)
             return self._at_work
 
-    async def _look(self) -> None:
+    async def _look(self) -> set[EventLog]:
+        """Look at the leases of all runs. Return the logs that they are in."""
         with self._lock:
             runs = [*self._runs]
-        for log in {run.log for run in runs}:
+        logs = {run.log for run in runs}
+        for log in logs:
             of_log = [run for run in runs if run.log is log]
             try:
                 leases = await in_pool(partial(log.leases, [run.topic for run in of_log]))
@@ -95,6 +99,7 @@ class Keeper:
                 self._end_late(of_log)
             else:
                 self._trouble.recovered()
+        return logs
 
     async def _look_at(self, run: KeptRun, lease: Lease | None) -> None:
         if lease is not None and lease.holder == run.id and 0 < lease.left <= run.seconds * RENEW_AT:

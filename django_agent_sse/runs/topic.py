@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..encoding import event_of
-from ..eventlog.backend import refuse_on_a_loop
+from ..eventlog.backend import event_log, refuse_on_a_loop
 from ..exceptions import ArgumentInvalid
 from ..streams.sources import events_of, items_of
 from ..topics.follower import Start
@@ -16,6 +16,7 @@ from ..topics.publish import TopicPublisher
 from ..topics.reading import Followed, Reading
 from ..wire import Event
 from .sources import framed_events, items, without_id
+from .state import RunState, arun_states, astop_run, run_states, stop_run
 
 READ_EVENTS = 256
 """Events of one ``read()``, by default."""
@@ -71,6 +72,42 @@ class Topic(TopicPublisher):
             EventLogUnavailable: From the iteration: the log cannot be read at its beginning. Later it is tried again.
         """
         return Followed(self.name, after, start)
+
+    def run_state(self) -> RunState | None:
+        """Return the run that writes the topic, or the last one that did; ``None`` where there was none, or it is no longer kept.
+
+        A run whose lease has run out is closed as ``lost``, as by whoever follows it.
+
+        Raises:
+            EventLogUnavailable: The log cannot be read.
+            AsyncRequired: An event loop runs here.
+        """
+        refuse_on_a_loop("run_state")
+        return run_states(event_log(), [self.name]).get(self.name)
+
+    async def arun_state(self) -> RunState | None:
+        """See ``run_state``."""
+        return (await arun_states(event_log(), [self.name])).get(self.name)
+
+    def stop_run(self, id: str | None = None) -> RunState:
+        """Ask a run to stop, wherever it goes on; as often as one likes. Return where it is then.
+
+        Its ``ending`` is not known yet while its code cleans up. To stop one that is over does nothing.
+
+        Args:
+            id: Its own, so that another one that has begun meanwhile is not stopped; ``None`` for the one that there is now.
+
+        Raises:
+            RunNotFound: It has never written this topic, or is not the last that did. Nothing is left behind.
+            EventLogUnavailable: The log cannot be reached.
+            AsyncRequired: An event loop runs here.
+        """
+        refuse_on_a_loop("stop_run")
+        return stop_run(event_log(), self.name, id)
+
+    async def astop_run(self, id: str | None = None) -> RunState:
+        """See ``stop_run``."""
+        return await astop_run(event_log(), self.name, id)
 
     def pipe(self, source: Iterable[Any], *, event: str | None = None) -> int:
         """Append each item of an iterable, or each line of an open file, as it comes. Return how many.

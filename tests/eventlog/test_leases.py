@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.leases import MOST_SECONDS, Lease
+from django_agent_sse.eventlog.leases import MOST_SECONDS, STOPS, Lease
 from django_agent_sse.exceptions import (
     ArgumentInvalid,
     EventTooLarge,
@@ -340,13 +340,14 @@ def test_followers_are_notified_of_what_they_can_see(log: Any) -> None:
     def told(call: Callable[[], object]) -> int:
         notified.clear()
         call()
-        assert {*notified} <= {TOPIC}
+        assert {*notified} <= {TOPIC, STOPS}
         return len(notified)
 
     assert told(lambda: log.acquire(TOPIC, "r1", 30)) == 1
     assert told(lambda: log.renew(TOPIC, "r1", 30)) == 0
     assert told(lambda: log.request_stop(TOPIC, "r2")) == 0
     assert told(lambda: log.request_stop(TOPIC, "r1")) == 1
+    assert notified == [STOPS], "it is not for followers"
     assert told(lambda: log.expire(TOPIC)) == 0
     assert told(lambda: log.acquire(TOPIC, "r1", SHORT)) == 1
     run_out(log)

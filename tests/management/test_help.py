@@ -7,7 +7,7 @@ import re
 import pytest
 from django.core.management import load_command_class
 
-COMMANDS = ("sse_publish", "sse_run", "sse_tail", "sse_topics", "sse_trim")
+COMMANDS = ("sse_publish", "sse_run", "sse_stop", "sse_tail", "sse_topics", "sse_trim")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 
-from django_agent_sse import Event, Topic
+from django_agent_sse import Event, Topic, event_log
 from django_agent_sse.management.commands.sse_topics import age
 from django_agent_sse.management.listing import PAGE
 
@@ -70,7 +71,38 @@ def test_json_tells_everything_exactly(sse_log: Any) -> None:
         "last": second.offset,
         "events": 2,
         "bytes": 4,
+        "run": None,
     }
+
+
+def test_runs_are_shown_with_their_leases_and_endings(sse_log: Any) -> None:
+    Topic("plain").publish("x")
+    log = event_log()
+    log.acquire("runs.1", "run-one", 100)
+    log.acquire("runs.2", "run-two", 100)
+    log.request_stop("runs.2", "run-two")
+    log.acquire("runs.3", "run-three", 100)
+    log.close("runs.3", "finished", holder="run-three")
+    log.acquire("runs.4", "run-four", 0.001)
+    time.sleep(0.01)
+    heading, *lines = (re.split("  +", line) for line in listed().splitlines()[:-1])
+    assert heading[-3:] == ["RUN", "LEASE", "REASON"]
+    assert lines[0][0] == "plain"
+    assert len(lines[0]) == 6, "without a run"
+    assert lines[1][-2:] == ["run-one", "1 min 39 s"]
+    assert lines[2][-2:] == ["run-two", "1 min 39 s, asked to stop"]
+    assert lines[3][1:3] == ["closed", "0"]
+    assert lines[3][-2:] == ["run-three", "finished"]
+    assert lines[4][1] == "closed", "whoever looks first closes a lost one"
+    assert lines[4][-2:] == ["run-four", "lost"]
+    runs = [json.loads(line)["run"] for line in listed("runs.", "--json").splitlines()]
+    assert 0 < runs[0].pop("left") <= 100
+    assert runs[0] == {"id": "run-one", "stopping": False, "ending": None}
+    assert runs[1]["stopping"]
+    assert runs[2:] == [
+        {"id": "run-three", "left": 0, "stopping": False, "ending": "finished"},
+        {"id": "run-four", "left": 0, "stopping": False, "ending": "lost"},
+    ]
 
 
 def test_a_topic_without_events_has_no_ages(sse_log: Any) -> None:

@@ -39,12 +39,11 @@ def nobody(topic: str, page: Page | None = None) -> None:
 class _Listener:
     """What one loop listens for, and what it has not been told yet."""
 
-    __slots__ = ("on_pages", "on_topics", "only", "pages", "topics", "woken")
+    __slots__ = ("on_pages", "on_topics", "pages", "topics", "woken")
 
     def __init__(self) -> None:
         self.on_topics: OnTopics = lambda topics: None
         self.on_pages: OnPages | None = None
-        self.only: str | None = None
         self.topics: set[str] = set()
         self.pages: list[tuple[str, Page]] = []
         self.woken = False
@@ -59,10 +58,10 @@ class LocalNotifier:
     def reset(self) -> None:
         """Forget who listens, also after a fork."""
         self._lock = threading.Lock()
-        self._listeners: dict[asyncio.AbstractEventLoop, _Listener] = {}
+        self._listeners: dict[tuple[asyncio.AbstractEventLoop, str | None], _Listener] = {}
 
     def listen(self, on_topics: OnTopics, on_pages: OnPages | None = None, *, only: str | None = None) -> None:
-        """Call ``on_topics`` on the running loop with the topics that changed. A loop has one listener: the last.
+        """Call ``on_topics`` on the running loop with the topics that changed. A loop has one for each ``only``: the last.
 
         Args:
             on_topics: What is called.
@@ -72,9 +71,9 @@ class LocalNotifier:
         """
         loop = asyncio.get_running_loop()
         with self._lock:
-            self._listeners = {other: listener for other, listener in self._listeners.items() if not other.is_closed()}
-            listener = self._listeners.setdefault(loop, _Listener())
-            listener.on_topics, listener.on_pages, listener.only = on_topics, on_pages, only
+            self._listeners = {key: listener for key, listener in self._listeners.items() if not key[0].is_closed()}
+            listener = self._listeners.setdefault((loop, only), _Listener())
+            listener.on_topics, listener.on_pages = on_topics, on_pages
 
     def notify(self, topic: str) -> None:
         """Say that ``topic`` has more, was closed or deleted. Never raises, never waits."""
@@ -83,11 +82,11 @@ class LocalNotifier:
     def notify_with(self, topic: str, page: Page | None) -> None:
         """Notify, and pass on what the log itself has sent along. Never raises, never waits."""
         with self._lock:
-            for loop, listener in self._listeners.items():
-                if listener.only is not None and topic not in (EVERY_TOPIC, listener.only):
+            for (loop, only), listener in self._listeners.items():
+                if only is not None and topic not in (EVERY_TOPIC, only):
                     continue
                 if not listener.woken:
-                    listener.woken = self._wake(loop)
+                    listener.woken = self._wake(loop, listener)
                 if not listener.woken:
                     continue
                 if page is None or listener.on_pages is None or len(listener.pages) >= MAX_PAGES:
@@ -95,21 +94,18 @@ class LocalNotifier:
                 else:
                     listener.pages.append((topic, page))
 
-    def _wake(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def _wake(self, loop: asyncio.AbstractEventLoop, listener: _Listener) -> bool:
         try:
             if asyncio._get_running_loop() is loop:
-                loop.call_soon(self._deliver, loop)
+                loop.call_soon(self._deliver, listener)
             else:
-                loop.call_soon_threadsafe(self._deliver, loop)
+                loop.call_soon_threadsafe(self._deliver, listener)
         except RuntimeError:  # it is closed
             return False
         return True
 
-    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _deliver(self, listener: _Listener) -> None:
         with self._lock:
-            listener = self._listeners.get(loop)
-            if listener is None:
-                return
             topics, listener.topics = listener.topics, set()
             pages, listener.pages = listener.pages, []
             listener.woken = False

@@ -49,11 +49,10 @@ return 1
 """)
 
 STOP = Script("""
--- ARGV: channel, holder
+-- ARGV: holder
 local lease = redis.call('HMGET', META, 'h', 'l')
-if lease[1] ~= ARGV[2] then return 0 end
+if lease[1] ~= ARGV[1] then return 0 end
 if lease[2] ~= '0' then redis.call('HSET', META, 'q', '1') end
-redis.call('PUBLISH', ARGV[1], '0')
 return 1
 """)
 

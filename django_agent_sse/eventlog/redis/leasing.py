@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from ...wire.event import Event, stored
 from ..base import EventLog
-from ..leases import LOST, POINTER_AGE, Lease, Sized, held_error
+from ..leases import LOST, POINTER_AGE, STOPS, Lease, Sized, held_error
 from ..position import new_epoch
 from ..validation import lost_error, refuse_append
 from . import codec, lease_scripts
@@ -36,6 +36,9 @@ class RedisLeasing(EventLog):
 
     @abstractmethod
     def _where(self, topic: str) -> Server: ...
+
+    @abstractmethod
+    def _afterwards(self, body: Callable[[], object]) -> None: ...
 
     @abstractmethod
     def _list_new(self, topic: str) -> None: ...
@@ -68,7 +71,11 @@ class RedisLeasing(EventLog):
         return bool(self._sure(topic, lease_scripts.RELEASE, holder))
 
     def _request_stop(self, topic: str, holder: str) -> bool:
-        return bool(self._sure(topic, lease_scripts.STOP, self.keys.channel(topic), holder))
+        known = bool(self._sure(topic, lease_scripts.STOP, holder))
+        if known:  # the topic's server may be another one
+            server, channel = self._where(STOPS), self.keys.channel(STOPS)
+            self._afterwards(lambda: server.twice(partial(server.ask, lambda client: client.publish(channel, "0"))))
+        return known
 
     def _expire(self, topic: str, last: Sized | None) -> bool:
         lease = self._leases([topic]).get(topic)
