@@ -180,6 +180,70 @@ def test_each_verb_has_a_permission_of_its_own_and_a_line_in_the_log(verb: str) 
     assert (entry.get_admin_url() or "").endswith("/logtopic/builds.1/change/")
 
 
+STARTED = "r-42"
+"""The id of a run."""
+
+
+def test_runs_are_shown_with_their_leases_and_endings() -> None:
+    client, log = person(), event_log()
+    assert 'data-label="Run"' not in page(client), "where there are none, nobody reads of them"
+    log.acquire("runs.1", STARTED, 100)
+    log.acquire("runs.2", "over", 100)
+    log.close("runs.2", "finished", holder="over")
+    log.acquire("runs.3", "dead", 0.001)
+    time.sleep(0.02)
+    html = page(client, q="runs.")
+    assert re.fullmatch(rf"{STARTED} +lease 1 min \d\d s", cells(html, "runs.1")["Run"])
+    assert re.fullmatch("over +finished", cells(html, "runs.2")["Run"])
+    assert re.fullmatch("dead +lost", cells(html, "runs.3")["Run"])
+    assert cells(html, "runs.3")["State"] == "closed: lost", "whoever looks first closes it"
+    Topic("runs.1").stop_run(STARTED)
+    assert "asked to stop, lease" in cells(page(client, q="runs."), "runs.1")["Run"]
+    html = page(client, "runs.1/change/")
+    assert f"<dd>{STARTED}</dd>" in html
+    assert re.search(r"<dt>Lease</dt><dd>1 min \d\d s left, asked to stop</dd>", html)
+    assert "<dt>Ending</dt><dd>lost</dd>" in page(client, "runs.3/change/")
+    assert "<dt>Run</dt>" not in page(client, "builds.1/change/")
+
+
+def test_a_run_is_stopped_by_permission_after_a_question_and_with_a_line_in_the_log() -> None:
+    log = event_log()
+    log.acquire("runs.1", STARTED, 100)
+    others = person("publish_logtopic", "trim_logtopic", "close_logtopic", "delete_logtopic", "view_payloads", name="others")
+    assert 'data-action="stop"' not in page(others, "runs.1/change/")
+    post(others, "runs.1", "stop", 403, run=STARTED, confirmed="1")
+    client = person("stop_logtopic")
+    assert 'data-action="stop"' not in page(client, "builds.1/change/"), "there is none"
+    html = page(client, "runs.1/change/")
+    assert re.findall('data-action="([a-z]+)"', html) == ["stop"]
+    assert re.search(rf'<input type="hidden" name="run" value="{STARTED}"', html)
+    assert STARTED in post(client, "runs.1", "stop", 200, run=STARTED), "asked once more"
+    assert not log.lease("runs.1").stop
+    assert LogEntry.objects.count() == 0
+    post(client, "runs.1", "stop", run=STARTED, confirmed="1")
+    assert log.lease("runs.1").stop
+    assert f"Asked the run {STARTED} to stop." in page(client, "runs.1/change/")
+    (entry,) = LogEntry.objects.all()
+    assert (entry.object_id, entry.user.get_username()) == ("runs.1", "somebody")
+    assert entry.change_message == f"Asked the run {STARTED} to stop."
+
+
+def test_a_stop_on_a_page_that_is_old_never_meets_a_newer_run() -> None:
+    log = event_log()
+    log.acquire("runs.1", "newer", 100)
+    client = person("stop_logtopic")
+    for topic in ("runs.1", "builds.1"):
+        post(client, topic, "stop", run=STARTED, confirmed="1")
+        assert "Nothing was done" in page(client)
+    assert not log.lease("runs.1").stop
+    post(client, "runs.1", "stop", 400, confirmed="1")
+    assert LogEntry.objects.count() == 0
+    log.close("runs.1", "finished", holder="newer")
+    assert 'data-action="stop"' not in page(client, "runs.1/change/")
+    post(client, "runs.1", "stop", run="newer", confirmed="1")
+    assert "The run newer is over (finished)." in page(client)
+
+
 async def test_nobody_opens_or_changes_the_packages_own_topics_not_even_a_superuser() -> None:
     client = Client()
     await sync_to_async(client.force_login)(boss := await sync_to_async(User.objects.create_superuser)("boss"))

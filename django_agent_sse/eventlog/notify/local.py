@@ -11,6 +11,8 @@ from ...runtime.process import on_fork
 from ..records import Page
 
 OnTopics = Callable[[frozenset[str]], None]
+_Key = tuple[asyncio.AbstractEventLoop, str | None]
+"""Whose loop a listener is on, and the topic that it listens for alone."""
 OnPages = Callable[[list[tuple[str, Page]]], None]
 EVERY_TOPIC = ""
 """No topic's name: a notification that every topic may be another one."""
@@ -58,7 +60,7 @@ class LocalNotifier:
     def reset(self) -> None:
         """Forget who listens, also after a fork."""
         self._lock = threading.Lock()
-        self._listeners: dict[tuple[asyncio.AbstractEventLoop, str | None], _Listener] = {}
+        self._listeners: dict[_Key, _Listener] = {}
 
     def listen(self, on_topics: OnTopics, on_pages: OnPages | None = None, *, only: str | None = None) -> None:
         """Call ``on_topics`` on the running loop with the topics that changed. A loop has one for each ``only``: the last.
@@ -82,11 +84,11 @@ class LocalNotifier:
     def notify_with(self, topic: str, page: Page | None) -> None:
         """Notify, and pass on what the log itself has sent along. Never raises, never waits."""
         with self._lock:
-            for (loop, only), listener in self._listeners.items():
-                if only is not None and topic not in (EVERY_TOPIC, only):
+            for key, listener in self._listeners.items():
+                if key[1] is not None and topic not in (EVERY_TOPIC, key[1]):
                     continue
                 if not listener.woken:
-                    listener.woken = self._wake(loop, listener)
+                    listener.woken = self._wake(key)
                 if not listener.woken:
                     continue
                 if page is None or listener.on_pages is None or len(listener.pages) >= MAX_PAGES:
@@ -94,18 +96,22 @@ class LocalNotifier:
                 else:
                     listener.pages.append((topic, page))
 
-    def _wake(self, loop: asyncio.AbstractEventLoop, listener: _Listener) -> bool:
+    def _wake(self, key: _Key) -> bool:
+        loop = key[0]
         try:
             if asyncio._get_running_loop() is loop:
-                loop.call_soon(self._deliver, listener)
+                loop.call_soon(self._deliver, key)
             else:
-                loop.call_soon_threadsafe(self._deliver, listener)
+                loop.call_soon_threadsafe(self._deliver, key)
         except RuntimeError:  # it is closed
             return False
         return True
 
-    def _deliver(self, listener: _Listener) -> None:
+    def _deliver(self, key: _Key) -> None:
         with self._lock:
+            listener = self._listeners.get(key)
+            if listener is None:
+                return
             topics, listener.topics = listener.topics, set()
             pages, listener.pages = listener.pages, []
             listener.woken = False

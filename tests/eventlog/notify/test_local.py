@@ -74,6 +74,16 @@ async def test_a_loop_that_listens_for_one_topic_is_not_woken_for_others(own: Lo
     assert heard == [frozenset({"a"}), frozenset({EVERY_TOPIC})]
 
 
+async def test_one_loop_may_listen_for_several_topics_each_for_itself(own: LocalNotifier) -> None:
+    heard: list[tuple[str, frozenset[str]]] = []
+    for name in ("a", "b"):
+        own.listen(lambda topics, name=name: heard.append((name, topics)), only=name)  # type: ignore[misc]
+    own.listen(lambda topics: heard.append(("all", topics)))
+    own.notify("b")
+    await asyncio.sleep(0)
+    assert heard == [("b", {"b"}), ("all", {"b"})]
+
+
 async def test_without_listeners_and_after_a_reset_nobody_hears(own: LocalNotifier) -> None:
     own.notify("a")
     heard: list[frozenset[str]] = []
