@@ -1,4 +1,4 @@
-"""Metrics of streams, for any system: see ``contrib.prometheus`` and ``contrib.opentelemetry``.
+"""Metrics of streams and runs, for any system: see ``contrib.prometheus`` and ``contrib.opentelemetry``.
 
 Labels have few values: a route's pattern, the word of an ending, the reason of a refusal. Never a user, a topic, a stream or an
 address. Nothing is counted for metrics alone: each call reads what streams hold anyhow.
@@ -70,6 +70,10 @@ def _durations(snapshot: Snapshot) -> Iterator[tuple[Labels, Durations]]:
         yield (route,), Durations(buckets=tuple(zip(bounds, each, strict=True)), total=counts.seconds)
 
 
+def _runs(snapshot: Snapshot) -> Iterator[tuple[Labels, int]]:
+    return (((ending,), number) for ending, number in snapshot.runs.items())
+
+
 _PROBLEM = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
 _FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
     ("streams_open", "gauge", "Streams whose response is under way.", ("route",), _by_route("open")),
@@ -82,6 +86,7 @@ _FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
     ("events_sent", "counter", "Events sent to clients.", ("route",), _by_route("events")),
     ("bytes_sent", "counter", "Bytes sent to clients.", ("route",), _by_route("bytes")),
     ("stream_duration_seconds", "histogram", "How long streams were open that are over.", ("route",), _durations),
+    ("runs_ended", "counter", "Runs that are over, by how they ended.", ("ending",), _runs),
     ("draining", "gauge", "1 while no new streams are taken.", (), lambda snapshot: [((), int(snapshot.draining))]),
     ("problem", "gauge", _PROBLEM, ("problem",), lambda snapshot: [((problem,), 1) for problem in snapshot.problems]),
 )

@@ -96,6 +96,7 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "apublish_many": lambda name: django_agent_sse.apublish_many(name, ["x"]),
     "close_topic": django_agent_sse.close_topic,
     "aclose_topic": django_agent_sse.aclose_topic,
+    "produce": django_agent_sse.produce,
     "topic_cursor": django_agent_sse.topic_cursor,
     "atopic_cursor": django_agent_sse.atopic_cursor,
     "Topic.__init__": Topic,
@@ -121,6 +122,20 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "EventLog.atrim": lambda name: log_of().atrim(name, max_events=1),
     "EventLog.fork": lambda name: log_of().fork(name, "e"),
     "EventLog.afork": lambda name: log_of().afork(name, "e"),
+    "EventLog.acquire": lambda name: log_of().acquire(name, "r1", 30),
+    "EventLog.aacquire": lambda name: log_of().aacquire(name, "r1", 30),
+    "EventLog.renew": lambda name: log_of().renew(name, "r1", 30),
+    "EventLog.arenew": lambda name: log_of().arenew(name, "r1", 30),
+    "EventLog.release": lambda name: log_of().release(name, "r1"),
+    "EventLog.arelease": lambda name: log_of().arelease(name, "r1"),
+    "EventLog.request_stop": lambda name: log_of().request_stop(name, "r1"),
+    "EventLog.arequest_stop": lambda name: log_of().arequest_stop(name, "r1"),
+    "EventLog.expire": lambda name: log_of().expire(name),
+    "EventLog.aexpire": lambda name: log_of().aexpire(name),
+    "EventLog.lease": lambda name: log_of().lease(name),
+    "EventLog.alease": lambda name: log_of().alease(name),
+    "EventLog.leases": lambda name: log_of().leases(["a", name]),
+    "EventLog.aleases": lambda name: log_of().aleases(["a", name]),
     "PublishedLog.published": lambda name: PublishedLog().published(name),
     "PublishedLog.closed": lambda name: PublishedLog().closed(name),
     "TopicHandler.__init__": TopicHandler,
@@ -129,6 +144,7 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "topic_name": lambda name: topic_name("{a}" + name[1:], a=name[:1]),
     "manage.py sse_publish": lambda name: call_command("sse_publish", name, "x"),
     "manage.py sse_run": lambda name: call_command("sse_run", name, "true"),
+    "manage.py sse_stop": lambda name: call_command("sse_stop", name),
     "manage.py sse_tail": lambda name: call_command("sse_tail", name, "--no-follow"),
     "manage.py sse_trim": lambda name: call_command("sse_trim", name, "--delete"),
 }
@@ -332,7 +348,7 @@ def test_what_a_log_holds_under_a_reserved_name_reaches_clients_and_speaks_for_n
 
 def test_a_topic_with_such_a_name_from_before_is_reached_by_its_door_only(log: EventLog) -> None:
     for name in ("sse.monitor.rows", "SSE.old", " sse.old", "a", "sse/", "z"):
-        log._append(name, [(E, 1)], None, None)
+        log._append(name, [(E, 1)], None, None, None)
     assert log.topics() == ["a", "sse/", "z"]
     assert log.topics(limit=2) == ["a", "sse/"]
     assert log.topics("sse") == ["sse/"]

@@ -30,6 +30,7 @@ INSTRUMENTS: Final = {
     "requests_refused": ("sse.server.requests.refused", "{request}"),
     "events_sent": ("sse.server.events.sent", "{event}"),
     "bytes_sent": ("sse.server.bytes.sent", "By"),
+    "runs_ended": ("sse.server.runs.ended", "{run}"),
     "draining": ("sse.server.draining", "1"),
     "problem": ("sse.server.problem", "1"),
 }
@@ -37,6 +38,7 @@ INSTRUMENTS: Final = {
 ATTRIBUTES: Final = {
     "route": "http.route",
     "ending": "sse.stream.ending",
+    "runs_ended.ending": "sse.run.ending",
     "reason": "sse.refusal.reason",
     "problem": "sse.process.problem",
 }
@@ -59,7 +61,7 @@ class _Cache:
                 self._families = {family.name: family for family in families()}
                 self._at = time.monotonic()
             family = self._families[name]
-        keys = [ATTRIBUTES[label] for label in family.labels]
+        keys = [ATTRIBUTES.get(f"{name}.{label}") or ATTRIBUTES[label] for label in family.labels]
         for values, value in family.samples.items():
             if isinstance(value, int | float):
                 yield Observation(value, dict(zip(keys, values, strict=True)))

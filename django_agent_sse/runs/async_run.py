@@ -11,6 +11,7 @@ from typing import Any
 from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
+from ..streams.counters import counters
 from ..streams.sources import events_of, items_of
 from ..wire.event import Event
 from .endings import RunEnding
@@ -138,6 +139,8 @@ class AsyncRun(RunBase):
                     self._spawn(self._expire())
                 case Action.STOP_RENEWING:
                     keeper.remove(self)
+                case Action.CONCLUDE:
+                    counters.run_ended(str(self.ending))
                 case Action.LOG_LATE_ERROR:
                     logger.exception("run %s raised after it was told to end", self.id)
 

@@ -12,6 +12,7 @@ from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
 from ..runtime.loop import background, in_pool
+from ..streams.counters import counters
 from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
@@ -127,6 +128,8 @@ class Run(RunBase):
                     try_to_expire(self.log, self.topic)
                 case Action.STOP_RENEWING:
                     keeper.remove(self)
+                case Action.CONCLUDE:
+                    counters.run_ended(str(self.ending))
                 case Action.LOG_LATE_ERROR:
                     logger.exception("run %s raised after it was told to end", self.id)
 

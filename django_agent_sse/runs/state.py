@@ -17,7 +17,7 @@ class RunState:
     Attributes:
         id: Its own: ``out.id`` of `produce`.
         left: Seconds until it is lost unless its process renews the lease; 0 once it is over.
-        stopping: It was asked to stop.
+        stopping: It was asked to stop while it went on.
         ending: How it ended, which is what its topic is closed with; ``None`` while it goes on.
     """
 

@@ -1,4 +1,4 @@
-"""What this process has counted since it began, by route: once for each stream, never for an event."""
+"""What this process has counted since it began, by route: once for each stream, never for an event; and its runs."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ class Counters:
         """Count from zero; also after a fork."""
         self._lock = threading.Lock()
         self._routes = defaultdict[str, RouteCounts](RouteCounts)
+        self._runs = Counter[str]()
 
     def opened(self, route: str) -> None:
         with self._lock:
@@ -97,6 +98,16 @@ class Counters:
     def refused(self, route: str, reason: Refusal) -> None:
         with self._lock:
             self._routes[route].refused[str(reason)] += 1
+
+    def run_ended(self, ending: str) -> None:
+        """Count a run that this process had."""
+        with self._lock:
+            self._runs[ending] += 1
+
+    def runs(self) -> dict[str, int]:
+        """Return how many runs are over, by how they ended."""
+        with self._lock:
+            return {**self._runs}
 
     def copy(self) -> dict[str, RouteCounts]:
         """Return what was counted, by route, at one moment; the copies are the caller's."""

@@ -59,6 +59,7 @@ class Snapshot:
         process: Which.
         at: When, in seconds since 1970.
         routes: By their patterns.
+        runs: Those that it had and that are over, by how they ended.
         problems: What is wrong with it: keys of the health banner, with a detail each.
         draining: It ends its streams and takes no new ones.
         last: It will not report again soon: it ends, or has no streams.
@@ -67,6 +68,7 @@ class Snapshot:
     process: Process
     at: float
     routes: Mapping[str, RouteCounts]
+    runs: dict[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     draining: bool = False
     last: bool = False
@@ -100,8 +102,15 @@ class Snapshots:
                 problems["heartbeat"] = f"{stream.route}: {f'{stream.heartbeat:g} s' if stream.heartbeat else 'none'}"
         for route, counts in routes.items():
             self._keep_growing(route, counts)
-        about = {"draining": registry.draining, "last": last}
-        return Snapshot(process=this_process(), at=time.time(), routes=dict(sorted(routes.items())), problems=problems, **about)
+        return Snapshot(
+            process=this_process(),
+            at=time.time(),
+            routes=dict(sorted(routes.items())),
+            runs=counters.runs(),
+            problems=problems,
+            draining=registry.draining,
+            last=last,
+        )
 
     def _keep_growing(self, route: str, counts: RouteCounts) -> None:
         """Let no sum be less than in the snapshot before: a counter that goes down looks like a restart to Prometheus."""

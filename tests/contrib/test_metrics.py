@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import subprocess
@@ -17,7 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from django_agent_sse import api_key, stream_closed
+from django_agent_sse import Topic, api_key, produce, stream_closed
 from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.contrib.opentelemetry import instrument
 from django_agent_sse.contrib.prometheus import StreamCollector, metrics_view
@@ -83,6 +84,29 @@ async def test_prometheus_gets_what_happened() -> None:
         assert value(registry, "stream_duration_seconds_bucket", le="1.0") == 1
         assert value(registry, "stream_duration_seconds_bucket", le="+Inf") == 1
         assert registry.get_sample_value("django_agent_sse_draining") == 0
+
+
+async def test_runs_are_counted_by_how_they_ended() -> None:
+    def counted(ending: str) -> float:
+        registry = CollectorRegistry()
+        registry.register(StreamCollector())
+        return registry.get_sample_value("django_agent_sse_runs_ended_total", {"ending": ending}) or 0
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    instrument(provider)
+    async with produce("runs.1"):
+        pass
+    with pytest.raises(ZeroDivisionError):
+        async with produce("runs.2"):
+            raise ZeroDivisionError
+    async with produce("runs.3"):
+        await Topic("runs.3").astop_run()
+        await asyncio.sleep(60)
+    assert [counted(ending) for ending in ("finished", "failed", "stopped", "lost")] == [1, 1, 1, 0]
+    ended = {(("sse.run.ending", ending),): 1 for ending in ("finished", "failed", "stopped")}
+    assert observed(reader)["sse.server.runs.ended"] == ended
+    provider.shutdown()
 
 
 async def test_opentelemetry_gets_the_same() -> None:

@@ -34,6 +34,7 @@ LARGEST: Final = 2.0**53
 LATEST: Final = 4_102_444_800.0
 """The year 2100, in seconds since 1970: no process reports a later moment."""
 _KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
+_ABOUT = ("at", "runs", "problems", "draining", "last")
 _NONE_LASTED = [0] * (len(DURATIONS) + 1)
 
 
@@ -49,7 +50,7 @@ class Answer(NamedTuple):
 def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, list[StreamRow], int, Mapping[str, int]]] = ()) -> str:
     """Return a report, and answers to queries, as JSON without what is zero."""
     report: dict[str, Any] = {"process": dataclasses.asdict(snapshot.process)}
-    report |= {name: value for name in ("at", "problems", "draining", "last") if (value := getattr(snapshot, name))}
+    report |= {name: value for name in _ABOUT if (value := getattr(snapshot, name))}
     report["routes"] = {route: _without_zeros(counts) for route, counts in snapshot.routes.items()}
     if listed := [(dataclasses.asdict(query), *answer) for query, *answer in answers]:
         report["answers"] = listed
@@ -85,7 +86,7 @@ def _snapshot(report: Mapping[str, Any]) -> Snapshot:
         raise ValueError("the name of its process is too long")
     _number(process.since, LATEST)
     _number(report["at"], LATEST)
-    values = _fields(Snapshot, {name: report[name] for name in ("at", "problems", "draining", "last") if name in report})
+    values = _fields(Snapshot, {name: report[name] for name in _ABOUT if name in report})
     routes = _object(report["routes"], ROUTES)
     return Snapshot(
         process=process, routes={route: RouteCounts(**_fields(RouteCounts, counts)) for route, counts in routes.items()}, **values
