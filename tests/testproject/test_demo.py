@@ -98,12 +98,17 @@ class Demo:
         return took
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # which ends its builds too
+        """Press Ctrl-C, which ends its builds too: until it is felt, since Python forgets one that meets a weakref's callback."""
+        deadline = time.monotonic() + START_SECONDS
         try:
-            self.process.communicate(timeout=START_SECONDS)
+            while self.process.poll() is None and time.monotonic() < deadline:
+                self.process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.communicate(timeout=START_SECONDS / 20)
+            assert self.process.poll() is not None, "it does not end"
         finally:
             self.process.kill()
+            self.process.communicate()
 
 
 @pytest.fixture
