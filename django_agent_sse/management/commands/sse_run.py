@@ -20,7 +20,7 @@ from ...topics.buffered_publisher import CAPACITY, BufferedPublisher
 from ...wire.event import Event
 from ...wire.lines import LineSplitter
 from ..arguments import duration, topic
-from ..command import SSECommand, SSEParser, shared_log
+from ..command import SSECommand, SSEParser, several, shared_log
 from ..subprocess_runner import OUTPUT_TIMEOUT, CommandResult, Signals, Source, run
 
 BATCH_SECONDS = 0.05
@@ -106,7 +106,7 @@ exit codes:
             close = None if options["keep_open"] else partial(log.close, topic, reason)
             publisher.finish(lambda: len(signals.received) > came, last=close)
         if publisher.lost:
-            self.tell(f"{publisher.lost:,} event{'s' if publisher.lost > 1 else ''} of this command could not be published")
+            self.tell(f"{several(publisher.lost, 'event')} of this command could not be published")
         if ended.code:
             sys.exit(ended.code)
 
