@@ -18,8 +18,8 @@ LONGEST: Final = 262_144
 """Characters of one record; a longer one is cut, and says how many it has."""
 FLUSH_TIMEOUT: Final = 5.0
 """Seconds that ``flush()`` and ``close()`` wait for the log."""
-NEVER: Final = ("django_agent_sse", "django.db", "psycopg", "redis", "asyncio")
-"""Loggers of what publishing itself uses: a record of theirs would make another, and that another still."""
+NEVER: Final = ("django_agent_sse.", "django.db.", "psycopg.", "redis.", "asyncio.")
+"""Loggers, and those below them, of what publishing uses: a record of theirs would make another, and that another still."""
 
 
 class TopicHandler(logging.Handler):
@@ -44,7 +44,7 @@ class TopicHandler(logging.Handler):
     def __init__(self, topic: str, level: int | str = logging.NOTSET, *, capacity: int = 10_000) -> None:
         super().__init__(level)
         self._publisher = _RecordPublisher(self, Topic(valid_topic(topic)), capacity)
-        self.addFilter(_is_foreign)
+        self.addFilter(lambda record: not f"{record.name}.".startswith(NEVER))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Enqueue one record."""
@@ -103,8 +103,3 @@ def _shortened(event: Event, most: int) -> str:
     mark = f"… [cut: the record has {len(event.data):,} characters]"
     room = max(0, most - len(mark.encode()) - len(event.event or ""))
     return event.data.encode()[:room].decode(errors="ignore") + mark
-
-
-def _is_foreign(record: logging.LogRecord) -> bool:
-    """Whether a record is not of what publishing itself uses."""
-    return not any(record.name == name or record.name.startswith(f"{name}.") for name in NEVER)

@@ -122,17 +122,18 @@ exit codes:
             )
 
     def _end(self, ended: CommandResult, program: str, pump: _Pump) -> None:
+        last = []
         if ended.refused:
             text = f"{program}: {ended.refused}"
             self.tell(text)
-            pump.say("stderr", text)
+            last.append(Event(text, event="stderr"))
         if ended.left_behind:
             self.tell(
                 "something that the command started still holds its output: what it prints after "
                 f"{OUTPUT_TIMEOUT:g} s is not published"
             )
         payload = {"code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3)}
-        pump.end(Event(encode_json(payload), event=EXIT))
+        pump.end([*last, Event(encode_json(payload), event=EXIT)])
 
     def _echo(self, source: Source, data: bytes) -> None:
         """Print what the command printed, as it was."""
@@ -196,14 +197,10 @@ class _Pump:
             lines.append(drawn)
         self._put([Event(line, event=source) for line in lines])
 
-    def say(self, source: Source, line: str) -> None:
-        """Publish a line that the command did not print."""
-        self._put([Event(line, event=source)])
-
-    def end(self, last: Event) -> None:
+    def end(self, last: Sequence[Event]) -> None:
         """Publish lines without an end, and ``last``; nothing that comes later."""
         rest = [Event(line, event=source) for source, splitter in self._splitters.items() for line in splitter.finish()]
-        self._put([*rest, last])
+        self._put([*rest, *last])
         with self._lock:
             self._over = True
 
