@@ -91,12 +91,14 @@ def _urlconf(modules: list[ModuleType]) -> ModuleType:
 
 
 def routes() -> Iterator[tuple[str, str]]:
-    """A method and an address for each named route of the URLconf in force."""
+    """A method and an address for each named route of the URLconf in force, but for the admin of Django."""
     yield from _routes(get_resolver().url_patterns, "", {})
 
 
 def _routes(patterns: list[URLPattern | URLResolver], namespace: str, outer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for pattern in patterns:
+        if isinstance(pattern, URLResolver) and pattern.namespace == "admin":
+            continue
         kwargs = {**outer, **{name: SAMPLES[_kind(converter)] for name, converter in pattern.pattern.converters.items()}}
         if isinstance(pattern, URLResolver):
             inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace

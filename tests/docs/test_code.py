@@ -121,7 +121,7 @@ async def test_curl_prints_what_the_page_says(command: Command) -> None:
 @pytest.mark.parametrize("block", SETTINGS, ids=str)
 def test_settings_of_a_page_can_be_used(block: Block, settings: Any) -> None:
     """They run after those of a new project, and the package's system checks find no error."""
-    given: dict[str, Any] = {"INSTALLED_APPS": [], "MIDDLEWARE": []}
+    given: dict[str, Any] = {"INSTALLED_APPS": [], "MIDDLEWARE": [], "DATABASES": {"default": {}}}
     exec(compile(block.text, str(block), "exec"), given)
     for name in [*given["INSTALLED_APPS"], *given["MIDDLEWARE"]]:
         assert find_spec(name.partition(".")[0]), name

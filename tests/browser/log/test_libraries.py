@@ -33,6 +33,11 @@ ITEM = {
 MARKUP = {block.file: block.text for block in blocks_of(DOCS / "howto/htmx.rst") if block.language == "html"}
 
 
+@pytest.fixture(params=SCRIPTS)
+def library(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def network(site: LogSite) -> Iterator[Cutting]:
     with Cutting(site.port) as cutting:
@@ -71,10 +76,9 @@ def opened(page: Page, network: Cutting, node: Node, library: str, name: str, *,
     return requests
 
 
-def shown_to_the_end(
+def test_events_arrive_once_over_a_cut_network_and_the_end_is_the_end(
     context: BrowserContext, site: LogSite, network: Cutting, node: Node, library: str
-) -> tuple[Page, list[str]]:
-    """A page that has shown each event once, over a cut, and the end; and its requests for the stream."""
+) -> None:
     name = library.replace(" ", "").lower()
     event, form = ITEM[library]
     page = context.new_page()  # these libraries write a cut network to the console as an error
@@ -88,20 +92,11 @@ def shown_to_the_end(
     assert len(requests) >= 2
     site.publish(name, (event, form.format("4")), close="completed")
     expect(items).to_have_text(["1", "2 ü", "3", "4"], timeout=PATIENCE_MS)
-    return page, requests
-
-
-def test_events_arrive_once_over_a_cut_network_and_the_end_is_the_end(
-    context: BrowserContext, site: LogSite, network: Cutting, node: Node
-) -> None:
-    pages = {library: shown_to_the_end(context, site, network, node, library) for library in SCRIPTS}
-    page, _ = pages["Datastar"]
     page.wait_for_timeout(2_500)  # several times of the retry
-    seen = {library: len(requests) for library, (_, requests) in pages.items()}
+    seen = len(requests)
     page.wait_for_timeout(2_500)
-    assert {library: len(requests) for library, (_, requests) in pages.items()} == seen, "they stay away"
-    for page, _ in pages.values():
-        expect(page.locator("#items li")).to_have_count(4)
+    assert len(requests) == seen, "it stays away"
+    expect(items).to_have_count(4)
 
 
 def test_htmx_2_swaps_the_whole_topic_in_again_without_its_close(
