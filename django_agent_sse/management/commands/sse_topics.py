@@ -12,8 +12,7 @@ from django.core.management.base import CommandParser
 from ...eventlog.records import TopicState
 from ...runtime.formatting import size, span
 from ...runtime.safe_text import printable
-from ..command import SSECommand, shared_log
-from ..listing import several, topics_of
+from ..command import SSECommand, several, shared_log, topics_of
 from ..output import instant
 
 HEADINGS = ("TOPIC", "STATE", "EVENTS", "BYTES", "OLDEST", "NEWEST", "REASON")
