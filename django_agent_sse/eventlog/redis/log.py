@@ -96,7 +96,7 @@ class RedisEventLog(EventLog):
 
     def _sure(self, topic: str, script: scripts.Script, *args: Any) -> Any:
         """Run a script for a topic that may run twice."""
-        return self._where(topic).sure(script, self.keys.topic(topic), args)
+        return self._where(topic).ask(partial(script.run, self.keys.topic(topic), args))
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.wrap_future(self._pool.submit(body))
@@ -143,7 +143,7 @@ class RedisEventLog(EventLog):
         server, began, cause = self._where(topic), time.monotonic(), None
         for _ in range(2):
             try:
-                reply: list[Any] = server.run(scripts.APPEND, keys, args)
+                reply: list[Any] = server.ask_once(partial(scripts.APPEND.run, keys, args))
             except ConnectionLost as lost:
                 cause = lost.__cause__
                 args = [*args[:10], round(1e6 * (time.monotonic() - began + CLOCKS)), *args[11:]]
@@ -167,7 +167,7 @@ class RedisEventLog(EventLog):
         for place, server in enumerate(self.servers):
             metas = [self.keys.topic(topic)[0] for topic in topics if self._place(topic) == place]
             for start in range(0, len(metas), NOTED):
-                server.sure(scripts.FOLLOWED, metas[start : start + NOTED], [])
+                server.ask(partial(scripts.FOLLOWED.run, metas[start : start + NOTED], []))
 
     def _afterwards(self, body: Callable[[], object]) -> None:
         """Do what belongs to a verb that is done already: that it fails must not look as if the verb had."""
@@ -196,7 +196,7 @@ class RedisEventLog(EventLog):
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]
             metas = [self.keys.topic(topic)[0] for topic in mine]
-            for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
+            for topic, values in zip(mine, server.ends(metas), strict=True):
                 if values[0] is not None:
                     heads[topic] = codec.head(values)[0]
         return heads
@@ -242,4 +242,4 @@ class RedisEventLog(EventLog):
                 client.unlink(key)
 
         for server in self.servers:
-            server.twice(partial(server.ask, clear))
+            server.ask(clear)

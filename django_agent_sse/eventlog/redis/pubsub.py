@@ -28,7 +28,7 @@ from ..records import Page
 from .codec import head, notification, plain
 from .keys import Keys
 from .pubsub_socket import ServerSocket
-from .server import ConnectionLost, Server
+from .server import Server
 
 CHECK_INTERVAL = 30.0
 """Seconds after which a topic's end is asked for, less by up to a half."""
@@ -165,7 +165,7 @@ class PubSubConnection:
                 await self._news.wait()
 
     async def _connect(self) -> None:
-        connection = self._server.connection()
+        connection = self._server.pool.make_connection()
         await in_pool(connection.connect)
         self._socket = ServerSocket(connection, self._take, self._news.set)
         self.connections += 1
@@ -280,7 +280,7 @@ class PubSubConnection:
         """Return what `Server.ends` does; ``None`` while the server cannot be asked."""
         try:
             return await in_pool(lambda: self._server.ends(metas))
-        except (EventLogUnavailable, ConnectionLost):
+        except EventLogUnavailable:
             return None
 
     def _compare(self, topic: str, values: list[Any]) -> None:
@@ -302,7 +302,7 @@ class PubSubConnection:
         self._unanswered += 1
         try:
             await in_pool(lambda: self._server.ask(lambda client: client.publish(self._probe, "")))
-        except (EventLogUnavailable, ConnectionLost):
+        except EventLogUnavailable:
             self._unanswered = max(0, self._unanswered - 1)  # there is nothing to hear of either
 
 

@@ -24,7 +24,6 @@ from redis.retry import Retry
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
-from .scripts import Script
 
 TIMEOUT = 5.0
 """Seconds that a command or a connect may take, where neither the URL nor the cache says so."""
@@ -109,40 +108,25 @@ class Server:
         self._why = ""
         self._probing = False
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script.
+    def ask(self, call: Callable[[redis.Redis], _T]) -> _T:
+        """Use the client for what may be done twice: it is called once more if the connection broke meanwhile.
 
         Raises:
-            EventLogUnavailable: It was not run.
-            ConnectionLost: Perhaps it was.
+            EventLogUnavailable: It cannot be done now.
         """
-        try:
-            return self.ask(lambda client: client.evalsha(script.digest, len(keys), *keys, *args))
-        except redis.exceptions.NoScriptError:
-            return self.ask(lambda client: client.eval(script.text, len(keys), *keys, *args))
-
-    def sure(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script that may run twice.
-
-        Raises:
-            EventLogUnavailable: It cannot be run now.
-        """
-        return self.twice(lambda: self.run(script, keys, args))
-
-    def twice(self, call: Callable[[], _T]) -> _T:
-        """Call, and once more if the connection broke meanwhile."""
         for _ in range(2):
             try:
-                return call()
+                return self.ask_once(call)
             except ConnectionLost as lost:
                 cause = lost.__cause__
         raise self.unavailable(cause)
 
-    def ask(self, call: Callable[[redis.Redis], _T]) -> _T:
+    def ask_once(self, call: Callable[[redis.Redis], _T]) -> _T:
         """Use the client.
 
         Raises:
-            EventLogUnavailable, ConnectionLost: See ``run``.
+            EventLogUnavailable: It was not done.
+            ConnectionLost: Perhaps it was.
         """
         probing = self._begin()
         try:
@@ -159,8 +143,6 @@ class Server:
             raise self.unavailable(error) from error
         except redis.exceptions.RedisError as error:
             self._why = ""
-            if isinstance(error, redis.exceptions.NoScriptError):
-                raise
             raise EventLogUnavailable(explained(error, self.named)) from error
         else:
             self._why = ""
@@ -186,11 +168,7 @@ class Server:
             return self._probing
 
     def pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Send several commands in one round trip: the names of the client's methods with their arguments.
-
-        Raises:
-            EventLogUnavailable, ConnectionLost: See ``run``.
-        """
+        """Send several commands in one round trip, as ``ask`` does: the names of the client's methods with their arguments."""
 
         def call(client: Any) -> list[Any]:
             with client.pipeline(transaction=False) as pipe:
@@ -204,10 +182,6 @@ class Server:
     def ends(self, metas: Sequence[str]) -> list[Any]:
         """Return epoch, floor, top, reason and nonce in each of these hashes: see ``pipe``."""
         return self.pipe(*(("hmget", meta, "e", "f", "s", "c", "n") for meta in metas))
-
-    def connection(self) -> Any:
-        """Return a connection that belongs to the caller, made like those of the pool, and not yet open."""
-        return self.pool.make_connection()
 
     def unavailable(self, error: BaseException | None) -> EventLogUnavailable:
         """Return the error to raise; for a moment nothing else is asked of the server."""

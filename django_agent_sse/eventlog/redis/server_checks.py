@@ -9,7 +9,7 @@ import redis
 
 from ...exceptions import EventLogUnavailable
 from ..records import StoreWarning
-from .server import ConnectionLost, Server
+from .server import Server
 
 OLDEST = (6, 2)
 """The first Redis that trims a stream by its ids."""
@@ -19,8 +19,8 @@ CANNOT_TELL = "?"
 def findings(server: Server) -> Iterator[StoreWarning]:
     """Yield what bears on the log's promise; one warning where the server cannot be asked."""
     try:
-        info = server.twice(lambda: server.ask(_info))
-    except (EventLogUnavailable, ConnectionLost) as error:
+        info = server.ask(_info)
+    except EventLogUnavailable as error:
         yield StoreWarning("unusable", str(error), "Nothing can be published or followed until that is fixed.")
         return
     yield from _unusable(server.named, info)

@@ -188,7 +188,7 @@ def test_the_task_and_the_connection_end_some_time_after_the_last_topic(
 
 def test_what_is_used_of_redis_py_is_there(server: Valkey) -> None:
     """``ServerSocket`` reads the socket of a connection, which redis-py keeps for itself."""
-    connection = RedisEventLog(url=server.url).servers[0].connection()
+    connection = RedisEventLog(url=server.url).servers[0].pool.make_connection()
     connection.connect()
     assert connection._sock.fileno() >= 0
     connection.disconnect()
