@@ -38,7 +38,6 @@ class Index:
         self._server.ask(partial(scripts.LISTED.run, self._keys.topic(topic), []))
 
     def close(self, topic: str) -> None:
-        """Enter it among the closed ones."""
         if not is_internal(topic):
             self._server.pipe(("zadd", self._keys.closed, {topic: _now()}))
 

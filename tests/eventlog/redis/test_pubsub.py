@@ -245,13 +245,14 @@ def test_an_error_of_whoever_is_told_ends_nothing(
 
 def test_whoever_follows_while_the_server_is_away_does_not_hasten_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     heard, began, tries = Heard(f"redis://127.0.0.1:{free_port()}/0"), time.monotonic(), list[float]()
-    make = heard.log.servers[0].connection
+    pool = heard.log.servers[0].pool
+    make = pool.make_connection
 
     def counted() -> Any:
         tries.append(time.monotonic() - began)
         return make()
 
-    monkeypatch.setattr(heard.log.servers[0], "connection", counted)
+    monkeypatch.setattr(pool, "make_connection", counted)
     heard.connection.follow(TOPIC)
     until("it was tried four times", lambda: len(tries) >= 4)
     heard.connection.unfollow(TOPIC)
