@@ -49,11 +49,6 @@ class Notifier:
         self._pending = PendingTopics()
         self._reaches_others: bool | None = None
 
-    @property
-    def thread(self) -> threading.Thread | None:
-        """The background thread, while this has tasks there."""
-        return self.loop.thread if self._tasks else None
-
     def troubles(self) -> dict[str, str]:
         """What does not work now: ``bell`` (the channel layer), ``poll``, each with a sentence. From any thread."""
         troubles = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
