@@ -25,8 +25,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, include, path, reverse
 
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.naming import fields_of, filled
-from django_agent_sse.eventlog.validation import valid_topic
+from django_agent_sse.eventlog.validation import fields_of, filled, valid_topic
 from django_agent_sse.exceptions import ConfigurationError, EventLogError, RouteError, TopicNameInvalid
 from django_agent_sse.routing import Router
 from django_agent_sse.runtime.safe_text import printable

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from django.http import HttpResponseBase
 
-from ..eventlog.naming import fields_of, filled
+from ..eventlog.validation import fields_of, filled
 from ..exceptions import FollowError, RouteError
 from ..topics.follower import Start
 from .context import Context

@@ -23,8 +23,7 @@ from . import codec, scripts
 from .index import Index, surplus
 from .keys import Keys
 from .pubsub import RedisNotifier
-from .server import NOTHING, WANTED, ConnectionLost, Server, servers, shard_of
-from .server_checks import findings
+from .server import NOTHING, WANTED, ConnectionLost, Server, findings, servers, shard_of
 
 BATCH = 100_000
 """Events of one append: the server takes a command of a million words."""
@@ -73,10 +72,12 @@ class RedisEventLog(EventLog):
         self._indexes = [Index(server, self.keys) for server in self.servers]
         self._pool = Pool("sse-redis", THREADS)
         self.notifier = self._notifier = RedisNotifier(
-            self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
+            self.servers, self._place, self.keys, lambda topic, page: self.on_change(topic, page)
         )
         self._max_age = round(1e6 * self.limits.max_age)
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
+        window = max(1, round(1000 * self.limits.key_window))
+        self._kept = (window, self.limits.max_events, self.limits.max_bytes, self._max_age, self._positions, codec.INLINE)
         self._unlisted = FailureLog(
             "topics cannot be entered in the lists",
             "They are published to and followed all the same.",
@@ -96,7 +97,7 @@ class RedisEventLog(EventLog):
 
     def _sure(self, topic: str, script: scripts.Script, *args: Any) -> Any:
         """Run a script for a topic that may run twice."""
-        return self._where(topic).sure(script, self.keys.topic(topic), args)
+        return self._where(topic).ask(partial(script.run, self.keys.topic(topic), args))
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.wrap_future(self._pool.submit(body))
@@ -111,7 +112,16 @@ class RedisEventLog(EventLog):
         if len(events) > BATCH:
             raise EventTooLarge(f"{len(events):,} events in one append, {BATCH:,} fit: publish in parts. Nothing was appended")
         keys = [*self.keys.topic(topic), *([self.keys.once(topic, key)] if key is not None else [])]
-        reply = self._ask_to_append(topic, keys, self._append_arguments(topic, expect, [event for event, _ in events]))
+        args = [
+            self.keys.channel(topic),
+            new_epoch(),
+            secrets.randbelow(codec.NONCES),
+            "" if expect is None else expect,
+            *self._kept,
+            0,
+            *codec.arguments(event for event, _ in events),
+        ]
+        reply = self._ask_to_append(topic, keys, args)
         if reply[0] == b"closed":
             refuse_append(topic, codec.plain(reply[1]), 0, None)
         if reply[0] == b"conflict":
@@ -121,29 +131,12 @@ class RedisEventLog(EventLog):
             self._afterwards(partial(self._list, topic))
         return Appended(codec.plain(epoch), int(first), int(last), codec.letters(int(nonce)))
 
-    def _append_arguments(self, topic: str, expect: int | None, events: list[Event]) -> list[Any]:
-        limits = self.limits
-        return [
-            self.keys.channel(topic),
-            new_epoch(),
-            secrets.randbelow(codec.NONCES),
-            "" if expect is None else expect,
-            max(1, round(1000 * limits.key_window)),
-            limits.max_events,
-            limits.max_bytes,
-            self._max_age,
-            self._positions,
-            codec.INLINE,
-            0,
-            *codec.arguments(events),
-        ]
-
     def _ask_to_append(self, topic: str, keys: list[str], args: list[Any]) -> list[Any]:
         """Append; where the answer is lost, ask whether it was done, by the nonce, and append if it was not."""
         server, began, cause = self._where(topic), time.monotonic(), None
         for _ in range(2):
             try:
-                reply: list[Any] = server.run(scripts.APPEND, keys, args)
+                reply: list[Any] = server.ask_once(partial(scripts.APPEND.run, keys, args))
             except ConnectionLost as lost:
                 cause = lost.__cause__
                 args = [*args[:10], round(1e6 * (time.monotonic() - began + CLOCKS)), *args[11:]]
@@ -167,12 +160,13 @@ class RedisEventLog(EventLog):
         for place, server in enumerate(self.servers):
             metas = [self.keys.topic(topic)[0] for topic in topics if self._place(topic) == place]
             for start in range(0, len(metas), NOTED):
-                server.sure(scripts.FOLLOWED, metas[start : start + NOTED], [])
+                server.ask(partial(scripts.FOLLOWED.run, metas[start : start + NOTED], []))
 
-    def _afterwards(self, body: Callable[[], object]) -> None:
+    def _afterwards(self, *bodies: Callable[[], object]) -> None:
         """Do what belongs to a verb that is done already: that it fails must not look as if the verb had."""
         try:
-            body()
+            for body in bodies:
+                body()
         except EventLogUnavailable as error:
             self._unlisted.failed(EventLogUnavailable(str(error).removesuffix(f". {NOTHING}")))
         else:
@@ -196,7 +190,7 @@ class RedisEventLog(EventLog):
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]
             metas = [self.keys.topic(topic)[0] for topic in mine]
-            for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
+            for topic, values in zip(mine, server.ends(metas), strict=True):
                 if values[0] is not None:
                     heads[topic] = codec.head(values)[0]
         return heads
@@ -207,13 +201,9 @@ class RedisEventLog(EventLog):
         channel = self.keys.channel(topic)
         done, listed = self._sure(topic, scripts.CLOSE, channel, new_epoch(), reason, self._positions)
         if done or not listed:
-            self._afterwards(lambda: self._list_closed(topic, new=not listed))
+            close = partial(self._indexes[self._place(topic)].close, topic)
+            self._afterwards(*([] if listed else [partial(self._list, topic)]), close)
         return bool(done)
-
-    def _list_closed(self, topic: str, *, new: bool) -> None:
-        if new:
-            self._list(topic)
-        self._indexes[self._place(topic)].close(topic)
 
     def _delete(self, topic: str) -> bool:
         return self._remove(topic, remember=True)
@@ -242,4 +232,4 @@ class RedisEventLog(EventLog):
                 client.unlink(key)
 
         for server in self.servers:
-            server.twice(partial(server.ask, clear))
+            server.ask(clear)
