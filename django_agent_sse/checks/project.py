@@ -22,6 +22,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from .. import conf
 from ..eventlog.backend import build_log
 from ..exceptions import AgentSSEError, RouteError
+from ..streams.client import monitor_options
 from ..streams.kv import is_per_process
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
@@ -175,7 +176,8 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
     if threads and not (wrong or conf.unknown_keys(own)):
         return
     try:
-        cache = conf.current()["CACHE"]
+        cache = conf.setting("CACHE")
+        monitor_options()
     except AgentSSEError as error:
         each = "; ".join([*conf.unknown_keys(own), *wrong.values()]) if isinstance(own, Mapping) else ""
         yield checks.Error(

@@ -18,7 +18,7 @@ from ..encoding import encode_json
 from ..exceptions import AgentSSEError, GuardError, HeadersSent
 from ..runtime.safe_text import printable
 from .body import read_json
-from .client import client_of, client_options
+from .client import client_of, monitor_options
 from .headers import check_cookie, check_free, check_header
 from .kv import KV
 from .last_event_id import LastEventId
@@ -176,7 +176,7 @@ class Context:
 
     def _info(self, heartbeat: float | None) -> StreamInfo:
         """Return what does not change about the stream, as far as it may be shown."""
-        options, request = client_options(), self._request
+        options, request = monitor_options(), self._request
         address, agent = client_of(request.META, options) if request is not None else self._client or ("", "")
         key = None if self._user is empty else self.user_pk  # where it was never loaded it is nobody
         user = "" if key is None else str(key)
@@ -278,7 +278,7 @@ class Context:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
             _ = self._position
-            self._client = client_of(self._request.META, client_options())
+            self._client = client_of(self._request.META, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 
