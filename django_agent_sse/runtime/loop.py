@@ -140,8 +140,6 @@ class BackgroundLoop:
 
 
 class _Worker:
-    """The thread and its loop."""
-
     def __init__(self) -> None:
         self.loop = asyncio.SelectorEventLoop()  # whatever policy the project's loops have
         self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)

@@ -69,7 +69,8 @@ _read: tuple[Any, MonitorOptions] | None = None
 
 def client_of(meta: Mapping[str, Any], options: MonitorOptions) -> tuple[str, str]:
     """Return the address and the user agent of a request, ``""`` for what is unknown or switched off."""
-    return _address(meta, options), _agent(meta, options)
+    agent = "" if options.user_agent == "off" else str(meta.get("HTTP_USER_AGENT") or "")
+    return _address(meta, options), agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
 
 
 def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
@@ -87,13 +88,6 @@ def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False))
-
-
-def _agent(meta: Mapping[str, Any], options: MonitorOptions) -> str:
-    agent = str(meta.get("HTTP_USER_AGENT") or "")[:LOOKED_AT]
-    if options.user_agent == "off":
-        return ""
-    return agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
 
 
 def short_agent(agent: str) -> str:

@@ -159,7 +159,28 @@ class Context:
 
     @user.setter
     def user(self, user: Any) -> None:
-        self._user = _set_user(self.request, user)
+        request = self.request
+        if user is None:
+            user = _anonymous()
+        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+            if user._wrapped is empty:
+                raise GuardError(
+                    "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
+                    "await the user first, as in c.user = await User.objects.aget(…)"
+                )
+            user = user._wrapped
+        if user is not None and (isinstance(user, type) or not hasattr(user, "is_authenticated")):
+            raise GuardError(
+                f"c.user was set to {type(user).__name__} {user!r:.60}, which has no is_authenticated: set a user of the "
+                "project, AnonymousUser() or None; other values go on c.var"
+            )
+
+        async def auser() -> Any:
+            return user
+
+        # As Django's login() does, without a session. The user may be of a model of the project's, or None.
+        request.user = self._user = user  # type: ignore[assignment]
+        request.auser = auser
 
     @property
     def user_pk(self) -> Any:
@@ -194,7 +215,15 @@ class Context:
         if user is empty:
             user = _anonymous()
         elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-            user = await _evaluated(request, user)
+            loader = user.__dict__.get("_setupfunc")
+            if user._wrapped is not empty:
+                user = user._wrapped
+            # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
+            elif getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
+                user = await request.auser()
+            else:
+                await sync_to_async(user._setup)()
+                user = user._wrapped
             request.user = user
         self._user = user
 
@@ -310,43 +339,3 @@ def _anonymous() -> Any:
     from django.contrib.auth.models import AnonymousUser
 
     return AnonymousUser()
-
-
-async def _evaluated(request: HttpRequest, lazy: Any) -> Any:
-    """The object behind a lazy user, without a query on the event loop."""
-    if lazy._wrapped is empty:
-        loader = lazy.__dict__.get("_setupfunc")
-        # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
-        if getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
-            return await request.auser()
-        await sync_to_async(lazy._setup)()
-    return lazy._wrapped
-
-
-def _set_user(request: HttpRequest, user: Any) -> Any:
-    """Make ``user`` the user of the request, as Django's ``login()`` does, without a session; return it, ``None`` as nobody.
-
-    Raises:
-        GuardError: It is not a user, or a lazy one that was not loaded.
-    """
-    if user is None:
-        user = _anonymous()
-    elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-        if user._wrapped is empty:
-            raise GuardError(
-                "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
-                "await the user first, as in c.user = await User.objects.aget(…)"
-            )
-        user = user._wrapped
-    if user is not None and (isinstance(user, type) or not hasattr(user, "is_authenticated")):
-        raise GuardError(
-            f"c.user was set to {type(user).__name__} {user!r:.60}, which has no is_authenticated: set a user of the project, "
-            "AnonymousUser() or None; other values go on c.var"
-        )
-
-    async def auser() -> Any:
-        return user
-
-    request.user = user  # type: ignore[assignment]  # a user model of the project's, or None without django.contrib.auth
-    request.auser = auser
-    return user

@@ -13,9 +13,9 @@ from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.admin.safe_repr import SHOWN, pretty
+from django_agent_sse.admin.kv import SHOWN, pretty
 from django_agent_sse.eventlog.redis.codec import notification
-from django_agent_sse.logtail import LINE_CHARACTERS, plain
+from django_agent_sse.logs import LINE_CHARACTERS, plain
 from django_agent_sse.management.batches import BATCH_BYTES, READ, batches_of
 from django_agent_sse.management.commands.sse_publish import _compact
 from django_agent_sse.streams.client import LONGEST, SHORT, MonitorOptions, client_of, short_agent

@@ -220,7 +220,7 @@ def test_a_url_value_named_stream_is_a_url_value() -> None:
     def factory(c: Context, stream: str) -> Any:
         return None
 
-    HandlerSignature(factory).check(frozenset({"stream"}))
+    HandlerSignature(factory).takes_stream(frozenset({"stream"}))
 
 
 def test_what_an_include_may_capture_is_looked_at_when_a_request_comes() -> None:

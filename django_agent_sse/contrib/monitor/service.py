@@ -35,7 +35,6 @@ class Monitor:
 
     @property
     def running(self) -> bool:
-        """Whether this process reports."""
         return self._reporter is not None
 
     def begin(self) -> None:
