@@ -29,7 +29,7 @@ class AdminPage(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return str(self._meta.verbose_name)
+        return str(self._meta.verbose_name_plural)
 
 
 class KeyValueStore(AdminPage):

@@ -208,7 +208,7 @@ async def stream_third(c: Context, number: int, stream: Stream) -> None: ...
 )
 def test_a_handler_that_fits_no_shape_is_refused_with_the_mend(handler: Any, says: str) -> None:
     with pytest.raises(RouteError, match=says):
-        HandlerSignature(handler).check(NUMBER)
+        HandlerSignature(handler).takes_stream(NUMBER)
 
 
 def test_a_sync_handler_with_a_stream_is_refused_at_once() -> None:
