@@ -139,10 +139,8 @@ class Supervisor:
                 outcome = Outcome.CANCELLED
             else:
                 # Django would take the CancelledError itself for the server's cancel of the request.
-                outcome, self.error = (
-                    Outcome.RAISED,
-                    HandlerCancelled(f"the handler of {self.route} awaited something that was cancelled"),
-                )
+                outcome = Outcome.RAISED
+                self.error = HandlerCancelled(f"the handler of {self.route} awaited something that was cancelled")
                 self.error.__cause__ = error
             await self._handler_done(outcome)
         except BaseException as error:
