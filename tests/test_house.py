@@ -34,7 +34,6 @@ STOREYS = {
     "guards": 5,
     "views": 5,
     "logs": 5,
-    "logtail": 5,
     "routing": 5,
     "middleware": 5,
     "asgi": 5,

@@ -16,7 +16,7 @@ from django.template import Template
 
 import django_agent_sse
 from django_agent_sse import Context, Event, Router, Stream, Topic, publish, topic_name
-from django_agent_sse.admin.topic_actions import PublishForm
+from django_agent_sse.admin.topics import PublishForm
 from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog

@@ -148,7 +148,7 @@ class LiveLogAdminMixin(_Base):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         router = Router(guards=[admin_required(self), self._may_see_log])
-        name = self._log_name()
+        name = f"{self.opts.app_label}_{self.opts.model_name}_log"
         if self.log_stream is not None:
             router.sse("<path:object_id>/log/", self.log_stream, name=name)  # before the topic's own, which it hides
         router.log("<path:object_id>/log/", self._topic_of_request, name=name)
@@ -179,7 +179,7 @@ class LiveLogAdminMixin(_Base):
         phase = self._log_phase(obj, topic)
         return [
             {
-                "label": self._log_label(action),
+                "label": str(getattr(getattr(self, action), "short_description", None) or action.replace("_", " ").capitalize()),
                 "url": self._log_url("log-do", obj, action),
                 "when": when,
                 "hidden": phase not in when.split(),
@@ -203,12 +203,6 @@ class LiveLogAdminMixin(_Base):
     def _log_whens(self) -> dict[str, str]:
         given = self.log_actions
         return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, " ".join(PHASES))
-
-    def _log_label(self, action: str) -> str:
-        return str(getattr(getattr(self, action), "short_description", None) or action.replace("_", " ").capitalize())
-
-    def _log_name(self) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_log"
 
     def _log_url(self, what: str, obj: Any, *args: str) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{what}"

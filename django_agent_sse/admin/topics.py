@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, DELETION
 from django.contrib.admin.utils import quote, unquote
@@ -20,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.outage import outage, public_words
 from django_agent_sse.eventlog.records import TopicState
-from django_agent_sse.eventlog.validation import valid_topic
+from django_agent_sse.eventlog.validation import valid_reason, valid_topic
 from django_agent_sse.exceptions import AgentSSEError, EventLogError, TopicNameInvalid
 from django_agent_sse.guards import permission_required
 from django_agent_sse.logs import log_views, part_of_log
@@ -29,13 +30,13 @@ from django_agent_sse.routing import Router
 from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.snapshot import Readers, cluster
+from django_agent_sse.topics.publish import Topic
 from django_agent_sse.wire import Event
 from django_agent_sse.wire.event import FITS
 from django_agent_sse.wire.log_lines import LEVELS, is_line
 
 from .access import admin_required
 from .pages import PageAdmin
-from .topic_actions import ACTIONS
 
 LISTED = 50
 """Topics of one page."""
@@ -45,6 +46,107 @@ NAMED = "\x1b[36m{name}\x1b[0m {data}"
 """The name in a colour of the terminal, which the viewer knows."""
 MAX_DURATION = 300.0
 """Seconds after which the stream begins anew, and the permissions of the viewer are checked again."""
+
+
+# What staff may do: each is a form, with a permission of its own
+
+
+class TopicAction(forms.Form):
+    """One action, by the permission ``<name>_logtopic``.
+
+    Attributes:
+        name: In the address.
+        label: Above the form.
+        warning: What cannot be undone, asked about before; empty where nothing is lost.
+        open_only: For topics that are not closed.
+    """
+
+    name = label = warning = ""
+    open_only = False
+
+    @property
+    def button(self) -> str:
+        """The label of the button; with dots where the page asks once more."""
+        return f"{self.label}…" if self.warning else self.label.partition(" ")[0]
+
+    def perform(self, topic: str) -> str:
+        """Do it. Return what was done, in words, without a word of what was published.
+
+        Raises:
+            AgentSSEError: It could not be done.
+        """
+        raise NotImplementedError
+
+
+class PublishForm(TopicAction):
+    """Publish a test event."""
+
+    name, label, open_only = "publish", "Publish a test event", True
+
+    event = forms.CharField(label="Event", required=False, max_length=100, strip=True)
+    text = forms.CharField(label="Data", max_length=65_536, widget=forms.Textarea(attrs={"rows": 3}), strip=False)
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        try:
+            values["made"] = Event(values.get("text", "").replace("\r\n", "\n"), event=values.get("event") or None)
+        except AgentSSEError as error:
+            raise forms.ValidationError(str(error)) from error
+        return values
+
+    def perform(self, topic: str) -> str:
+        event: Event = self.cleaned_data["made"]
+        position = Topic(topic).publish(event)
+        return f"Published an event ({event.event or 'without a name'}, {len(event.data)} characters) as {position}."
+
+
+class TrimForm(TopicAction):
+    """Drop the older events."""
+
+    name, label = "trim", "Trim"
+    warning = "Older events are lost for good. Clients that reconnect from one of them are told of the gap."
+
+    keep = forms.IntegerField(label="Newest events to keep", min_value=0, max_value=2**53, initial=1000)
+
+    def perform(self, topic: str) -> str:
+        keep = self.cleaned_data["keep"]
+        dropped = event_log().trim(topic, max_events=keep) if keep else event_log().trim(topic, max_age=0)
+        return f"Trimmed to the last {keep:,} events: {dropped:,} were dropped."
+
+
+class CloseForm(TopicAction):
+    """Close the topic, with a reason."""
+
+    name, label, open_only = "close", "Close", True
+    warning = "The topic takes no more events: publishing to it is an error, and streams that follow it end after the last event."
+
+    reason = forms.CharField(label="Reason", max_length=200, initial="completed", strip=True)
+
+    def clean_reason(self) -> str:
+        try:
+            return valid_reason(self.cleaned_data["reason"])
+        except TopicNameInvalid as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def perform(self, topic: str) -> str:
+        reason = self.cleaned_data["reason"]
+        return f"Closed ({reason})." if Topic(topic).close(reason) else "It was closed already."
+
+
+class DeleteForm(TopicAction):
+    """Delete the topic."""
+
+    name, label = "delete", "Delete"
+    warning = "All its events are lost. Streams that follow it end; the next event begins a new topic of that name."
+
+    def perform(self, topic: str) -> str:
+        return "Deleted." if Topic(topic).delete() else "It was deleted already."
+
+
+ACTIONS: dict[str, type[TopicAction]] = {action.name: action for action in (PublishForm, TrimForm, CloseForm, DeleteForm)}
+
+
+# The pages
 
 
 @admin.register(LogTopic)
@@ -71,7 +173,7 @@ class TopicsAdmin(PageAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Render the page: topics that begin with a prefix."""
-        self._check(request)
+        self.check_view(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
         topics, more, error = _page_of_topics(asked["q"], asked["after"])
         readers = _readers(asked["q"]) if topics else UNKNOWN
@@ -94,13 +196,13 @@ class TopicsAdmin(PageAdmin):
     # One topic
 
     def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Render the page of one topic."""
-        self._check(request)
+        self.check_view(request)
         name, state = _topic_of(key)
         return self.render_page(request, "topic", self._about(request, name, state))
 
     def _about(self, request: HttpRequest, name: str, state: TopicState) -> dict[str, Any]:
-        actions = [action for action in ACTIONS.values() if action.fits(state) and self._may(request, f"{action.name}_logtopic")]
+        fitting = [action for action in ACTIONS.values() if state.closed is None or not action.open_only]
+        actions = [action for action in fitting if self._may(request, f"{action.name}_logtopic")]
         return {
             "title": name,
             "topic": _row(name, state, _readers(name)),
@@ -112,7 +214,7 @@ class TopicsAdmin(PageAdmin):
 
     def action_view(self, request: HttpRequest, key: str, action: str) -> HttpResponse:
         """Do what was asked for by POST; ask once more for what cannot be undone."""
-        self._check(request)
+        self.check_view(request)
         name, state = _topic_of(key)
         if action not in ACTIONS:
             raise Http404(f"There is no action {action!r} for a topic.")
@@ -134,10 +236,6 @@ class TopicsAdmin(PageAdmin):
         return redirect(self._url("changelist") if action == "delete" else self._url("change", name))
 
     # What all of them need
-
-    def _check(self, request: HttpRequest) -> None:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
 
     def _may(self, request: HttpRequest, permission: str) -> bool:
         return bool(request.user.has_perm(f"django_agent_sse.{permission}"))
@@ -173,7 +271,6 @@ def _readers(prefix: str) -> Readers:
 
 
 def _why_unknown(readers: Readers) -> str:
-    """Return why some numbers of readers are not known, and what to do."""
     if readers.missing:
         return "The numbers of readers are unknown: not every process has answered in time. Reload the page."
     return (

@@ -22,8 +22,7 @@ from django_agent_sse.contrib.logging import LONGEST, TopicHandler
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.base import PAGE_BYTES
 from django_agent_sse.exceptions import BodyTooLarge
-from django_agent_sse.logs import MAX_COUNT
-from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, LogTail, log_tail
+from django_agent_sse.logs import LINE_CHARACTERS, MAX_COUNT, READS, TEXT_CHARACTERS, LogTail, log_tail
 from django_agent_sse.management.output import Pause
 from django_agent_sse.management.remote import RemoteTail
 from django_agent_sse.streams import body as bodies
