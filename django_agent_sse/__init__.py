@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "eventlog.backend": ("event_log",),
     "eventlog.cursor": ("atopic_cursor", "topic_cursor"),
-    "eventlog.naming": ("topic_name",),
+    "eventlog.validation": ("topic_name",),
     "guards": ("Guard", "api_key", "login_required", "permission_required", "staff_required"),
     "routing": ("Router",),
     "runs.produce": ("produce",),
@@ -93,7 +93,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .eventlog.backend import event_log
     from .eventlog.cursor import atopic_cursor, topic_cursor
-    from .eventlog.naming import topic_name
+    from .eventlog.validation import topic_name
     from .guards import Guard, api_key, login_required, permission_required, staff_required
     from .routing import Router
     from .runs.produce import produce

@@ -31,28 +31,26 @@ def one_of(*choices: object) -> Rule:
     )
 
 
-def _seconds(optional: bool = False) -> Rule:
-    def holds(value: Any) -> bool:
-        if value is None:
-            return optional
-        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-    return Rule(holds, f"a number of seconds{' or None' if optional else ''}")
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
-def _whole(lowest: int, optional: bool = False) -> Rule:
-    def holds(value: Any) -> bool:
-        if value is None:
-            return optional
-        return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= MAX_RETRY
-
-    return Rule(holds, f"a whole number from {lowest} to {MAX_RETRY}{' or None' if optional else ''}")
+def _whole(lowest: int) -> Rule:
+    return Rule(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= MAX_RETRY,
+        f"a whole number from {lowest} to {MAX_RETRY}",
+    )
 
 
-Seconds: TypeAlias = Annotated[float, _seconds()]
-SecondsOrNone: TypeAlias = Annotated[float | None, _seconds(optional=True)]
-MillisecondsOrNone: TypeAlias = Annotated[int | None, _whole(0, optional=True)]
-Count: TypeAlias = Annotated[int, _whole(1)]
+def _or_none(rule: Rule) -> Rule:
+    return Rule(lambda value: value is None or rule.holds(value), f"{rule.expected} or None")
+
+
+_SECONDS, _COUNT = Rule(_seconds, "a number of seconds"), _whole(1)
+Seconds: TypeAlias = Annotated[float, _SECONDS]
+SecondsOrNone: TypeAlias = Annotated[float | None, _or_none(_SECONDS)]
+MillisecondsOrNone: TypeAlias = Annotated[int | None, _or_none(_whole(0))]
+Count: TypeAlias = Annotated[int, _COUNT]
 OnDisconnect: TypeAlias = Annotated[Literal["cancel", "continue"], one_of("cancel", "continue")]
 
 
@@ -107,7 +105,7 @@ def rules_of(options: type) -> dict[str, Rule]:
 
 RULES: Mapping[str, Rule] = {
     **{name.upper(): rule for name, rule in rules_of(StreamDefaults).items()},
-    **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _whole(1)),
+    **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _COUNT),
 }
 """Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 

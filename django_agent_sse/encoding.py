@@ -23,7 +23,6 @@ class _Encoder(DjangoJSONEncoder):
     """Django's encoder, and dataclasses, attrs classes, Pydantic models and enumerations."""
 
     def default(self, o: Any) -> Any:
-        """See ``json.JSONEncoder``."""
         kind = type(o)
         if callable(getattr(kind, "model_dump", None)):  # a Pydantic model, known by what it can do: nothing is imported
             return o.model_dump(mode="json")

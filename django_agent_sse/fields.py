@@ -15,5 +15,4 @@ class ExactField(models.CharField):  # type: ignore[type-arg]
     """Printable ASCII. ``a`` is not ``A``, and ranges are prefixes, whatever the collation of the database."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
-        """See ``Field``."""
         return {**super().db_parameters(connection), "collation": _BY_BYTES.get(connection.vendor)}

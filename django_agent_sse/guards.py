@@ -28,21 +28,19 @@ KeyLookup: TypeAlias = Callable[[str], Any]
 
 SESSION_CHALLENGE = 'Session realm="django"'
 API_KEY_CHALLENGE = 'ApiKey realm="django"'
+NO_PERMISSION = "this needs a permission that you do not have"
 
 
 async def login_required(c: Context) -> bool | HttpResponseBase:
     """Let signed-in users through; 401 for everybody else."""
-    return signed_in(c.user) or unauthorized(c, "authentication required", SESSION_CHALLENGE)
+    return signed_in(c.user) or refused(c, "forbidden")
 
 
 async def staff_required(c: Context) -> bool | HttpResponseBase:
     """Let active staff through, as Django's admin does; 401 for anonymous users, 403 for other ones."""
-    user = c.user
-    if not signed_in(user):
-        return unauthorized(c, "authentication required", SESSION_CHALLENGE)
-    return bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False)) or forbidden(
-        c, "only staff may open this stream"
-    )
+    user: Any = c.user
+    is_staff = bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False))
+    return (signed_in(user) and is_staff) or refused(c, "only staff may open this stream")
 
 
 def permission_required(*permissions: str) -> Guard:
@@ -62,11 +60,7 @@ def permission_required(*permissions: str) -> Guard:
 
     async def guard(c: Context) -> bool | HttpResponseBase:
         user = c.user
-        if user is not None and await _has_permissions(user, permissions):
-            return True
-        if signed_in(user):
-            return forbidden(c, "this needs a permission that you do not have")
-        return unauthorized(c, "authentication required", SESSION_CHALLENGE)
+        return (user is not None and await _has_permissions(user, permissions)) or refused(c, NO_PERMISSION)
 
     return named(guard, f"permission_required({', '.join(map(repr, permissions))})")
 
@@ -233,6 +227,11 @@ def signed_in(user: Any) -> bool:
 
 def unauthorized(c: Context, why: str, challenge: str) -> HttpResponse:
     return c.json(error_body(401, why), status=401, headers={"WWW-Authenticate": challenge})
+
+
+def refused(c: Context, why: str) -> HttpResponse:
+    """Answer 401 to who is not signed in, and 403 with the reason to other users."""
+    return forbidden(c, why) if signed_in(c.user) else unauthorized(c, "authentication required", SESSION_CHALLENGE)
 
 
 def forbidden(c: Context, why: str) -> HttpResponse:

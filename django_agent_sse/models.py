@@ -28,6 +28,9 @@ class AdminPage(models.Model):
         base_manager_name = "objects"
         default_permissions = ("view",)
 
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name_plural)
+
 
 class KeyValueStore(AdminPage):
     """The page "Key-value store"."""
@@ -35,9 +38,6 @@ class KeyValueStore(AdminPage):
     class Meta(AdminPage.Meta):
         verbose_name = "key-value store"
         verbose_name_plural = "key-value store"
-
-    def __str__(self) -> str:
-        return "key-value store"
 
 
 class LogTopic(models.Model):

@@ -35,7 +35,6 @@ STOREYS = {
     "guards": 6,
     "views": 6,
     "logs": 6,
-    "logtail": 6,
     "routing": 6,
     "middleware": 6,
     "asgi": 6,

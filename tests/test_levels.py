@@ -15,7 +15,7 @@ from django_agent_sse import Event, Router
 from django_agent_sse.admin.topics import as_line
 from django_agent_sse.contrib.logging import TopicHandler
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.logtail import log_tail
+from django_agent_sse.logs import log_tail
 from django_agent_sse.wire.log_lines import LEVELS, is_line, level_name, line_text
 from tests.serving import ask, served
 

@@ -15,8 +15,7 @@ from django.urls import reverse
 from django_agent_sse import Context, Event, Router, Topic, login_required
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import EventLogUnavailable, RouteError
-from django_agent_sse.logs import MAX_COUNT, part_of_log
-from django_agent_sse.logtail import LogTail, log_tail
+from django_agent_sse.logs import MAX_COUNT, LogTail, log_tail, part_of_log
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
 

@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 
 from django_agent_sse.exceptions import RouteError
-from django_agent_sse.guards import SESSION_CHALLENGE, Guard, forbidden, named, signed_in, unauthorized
+from django_agent_sse.guards import NO_PERMISSION, Guard, named, refused
 from django_agent_sse.streams.context import Context
 
 ACTIONS = ("view", "add", "change", "delete")
@@ -44,11 +44,7 @@ def admin_required(where: AdminSite | ModelAdmin[Any], action: str = "view") -> 
         return bool(site.has_permission(request)) and (where is site or bool(getattr(where, f"has_{action}_permission")(request)))
 
     async def guard(c: Context) -> bool | HttpResponseBase:
-        if await sync_to_async(may_see)(c.request):
-            return True
-        if signed_in(c.user):
-            return forbidden(c, "this needs a permission that you do not have")
-        return unauthorized(c, "authentication required", SESSION_CHALLENGE)
+        return await sync_to_async(may_see)(c.request) or refused(c, NO_PERMISSION)
 
     return named(guard, f"admin_required({where}, {action!r})")
 

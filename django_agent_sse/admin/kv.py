@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pprint
+import reprlib
+from collections import deque
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib import admin
 from django.core.cache import caches
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_safe
@@ -18,10 +20,17 @@ from django_agent_sse.models import KeyValueStore
 from django_agent_sse.streams.kv import KV
 
 from .pages import PageAdmin
-from .safe_repr import kind, pretty
 
 LISTED = 200
 """Namespaces and keys that a page lists at most."""
+SHOWN = 65_536
+"""Characters of a value that a page shows."""
+SMALL = 2_000
+"""Items, at any depth, of a value that is shown whole. Of a larger one each part shows its beginning."""
+WIDTH = 100
+
+_TEXTS = (str, bytes, bytearray)
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 
 @admin.register(KeyValueStore)
@@ -37,8 +46,7 @@ class KeyValueAdmin(PageAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Render the page: a cache, its namespaces, the keys of one, the value of one."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.check_view(request)
         asked = {name: request.GET.get(name, "") for name in ("cache", "ns", "q", "key")}
         if asked["cache"] not in caches.settings:
             asked["cache"] = conf.setting("CACHE")
@@ -75,3 +83,72 @@ async def look(kv: KV, ns: str, part: str, key: str) -> dict[str, Any]:
     except Exception as error:  # a cache that cannot be reached, or a value that cannot be unpickled
         shown["error"] = f"{type(error).__name__}: {error}"[:500]
     return shown
+
+
+# Any value as text of bounded size, whatever its ``repr()`` does
+
+
+def pretty(value: Any) -> tuple[str, bool]:
+    """Return a value as text, and whether there is more of it than that. Raises nothing."""
+    if isinstance(value, str):
+        text, cut = str(value[:SHOWN]), len(value) > SHOWN
+    else:
+        text, cut = _text(value)
+    return text[:SHOWN].encode("utf-8", "backslashreplace").decode(), cut or len(text) > SHOWN
+
+
+def kind(value: Any) -> str:
+    """Return the name of a value's type, and how large it is."""
+    name = type(value).__qualname__
+    if isinstance(value, _TEXTS):
+        return f"{name}, {len(value):,} {'characters' if isinstance(value, str) else 'bytes'}"
+    return f"{name}, {len(value):,} items" if isinstance(value, _CONTAINERS) else name
+
+
+def _text(value: Any) -> tuple[str, bool]:
+    try:
+        if _is_small(value):
+            return pprint.pformat(value, width=WIDTH, sort_dicts=False), False
+        return _Shortener().repr(value), True
+    except Exception as error:
+        return f"<{type(value).__qualname__}, whose repr() raised {type(error).__name__}>", False
+
+
+def _is_small(value: Any) -> bool:
+    """Whether it has few items and little text; stops counting where it has not."""
+    left, waiting = SMALL, deque([value])
+    while waiting and left > 0:
+        item = waiting.popleft()
+        if isinstance(item, _TEXTS):
+            left -= 1 + len(item) // WIDTH
+        elif isinstance(item, _CONTAINERS):
+            left -= 1 + len(item)
+            if left > 0:
+                waiting.extend([*item.keys(), *item.values()] if isinstance(item, dict) else item)
+        else:
+            left -= 1
+            if left > 0 and isinstance(inside := getattr(item, "__dict__", None), dict):
+                waiting.append(inside)
+    return left > 0
+
+
+class _Shortener(reprlib.Repr):
+    """Shows the beginnings of a large value's parts. Of a large object it shows the type: its ``repr()`` would make all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 6
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 50
+        self.maxstring = self.maxother = 1_000
+
+    def repr1(self, x: Any, level: int) -> str:
+        for kind in (str, bytes, bytearray, dict, list, tuple, set, frozenset, deque):
+            if isinstance(x, kind):
+                return self._beginning(kind, x, level)
+        return super().repr1(x, level) if _is_small(x) else f"<{type(x).__qualname__}>"
+
+    def _beginning(self, kind: type, x: Any, level: int) -> str:
+        if kind in _TEXTS:
+            return super().repr1(kind(x[: self.maxstring]), level)
+        shown: str = getattr(self, f"repr_{kind.__name__}")(x, level)
+        return shown

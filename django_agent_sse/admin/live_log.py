@@ -25,8 +25,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, include, path, reverse
 
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.eventlog.naming import fields_of, filled
-from django_agent_sse.eventlog.validation import valid_topic
+from django_agent_sse.eventlog.validation import fields_of, filled, valid_topic
 from django_agent_sse.exceptions import ConfigurationError, EventLogError, RouteError, TopicNameInvalid
 from django_agent_sse.routing import Router
 from django_agent_sse.runtime.safe_text import printable
@@ -149,7 +148,7 @@ class LiveLogAdminMixin(_Base):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         router = Router(guards=[admin_required(self), self._may_see_log])
-        name = self._log_name()
+        name = f"{self.opts.app_label}_{self.opts.model_name}_log"
         if self.log_stream is not None:
             router.sse("<path:object_id>/log/", self.log_stream, name=name)  # before the topic's own, which it hides
         router.log("<path:object_id>/log/", self._topic_of_request, name=name)
@@ -180,7 +179,7 @@ class LiveLogAdminMixin(_Base):
         phase = self._log_phase(obj, topic)
         return [
             {
-                "label": self._log_label(action),
+                "label": str(getattr(getattr(self, action), "short_description", None) or action.replace("_", " ").capitalize()),
                 "url": self._log_url("log-do", obj, action),
                 "when": when,
                 "hidden": phase not in when.split(),
@@ -204,12 +203,6 @@ class LiveLogAdminMixin(_Base):
     def _log_whens(self) -> dict[str, str]:
         given = self.log_actions
         return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, " ".join(PHASES))
-
-    def _log_label(self, action: str) -> str:
-        return str(getattr(getattr(self, action), "short_description", None) or action.replace("_", " ").capitalize())
-
-    def _log_name(self) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_log"
 
     def _log_url(self, what: str, obj: Any, *args: str) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{what}"

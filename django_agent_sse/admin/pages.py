@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
@@ -24,6 +25,11 @@ class PageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def check_view(self, request: HttpRequest) -> None:
+        """Raise ``PermissionDenied`` for who may not see the page."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
     def render_page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
         """Render one of the model's templates. What it shows may be secret, so that no cache keeps it."""
         context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
@@ -40,7 +46,6 @@ class PageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return ""
 
     def write_log_entry(self, request: HttpRequest, object_id: str, name: str, message: str, action: int = CHANGE) -> None:
-        """Write down in the admin's log what a user did."""
         LogEntry.objects.create(
             user_id=str(request.user.pk),
             content_type_id=ContentType.objects.get_for_model(self.model, for_concrete_model=False).pk,

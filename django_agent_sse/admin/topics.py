@@ -72,7 +72,7 @@ class TopicsAdmin(PageAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Render the page: topics that begin with a prefix."""
-        self._check(request)
+        self.check_view(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
         topics, runs, more, error = _page_of_topics(asked["q"], asked["after"])
         readers = _readers(asked["q"]) if topics else UNKNOWN
@@ -96,8 +96,7 @@ class TopicsAdmin(PageAdmin):
     # One topic
 
     def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Render the page of one topic."""
-        self._check(request)
+        self.check_view(request)
         return self.render_page(request, "topic", self._about(request, *_topic_of(key)))
 
     def _about(self, request: HttpRequest, name: str, state: TopicState, run: RunState | None) -> dict[str, Any]:
@@ -118,7 +117,7 @@ class TopicsAdmin(PageAdmin):
 
     def action_view(self, request: HttpRequest, key: str, action: str) -> HttpResponse:
         """Do what was asked for by POST; ask once more for what cannot be undone."""
-        self._check(request)
+        self.check_view(request)
         name, state, run = _topic_of(key)
         if action not in ACTIONS:
             raise Http404(f"There is no action {action!r} for a topic.")
@@ -140,10 +139,6 @@ class TopicsAdmin(PageAdmin):
         return redirect(self._url("changelist") if action == "delete" else self._url("change", name))
 
     # What all of them need
-
-    def _check(self, request: HttpRequest) -> None:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
 
     def _may(self, request: HttpRequest, permission: str) -> bool:
         return bool(request.user.has_perm(f"django_agent_sse.{permission}"))
@@ -180,7 +175,6 @@ def _readers(prefix: str) -> Readers:
 
 
 def _why_unknown(readers: Readers) -> str:
-    """Return why some numbers of readers are not known, and what to do."""
     if readers.missing:
         return "The numbers of readers are unknown: not every process has answered in time. Reload the page."
     return (

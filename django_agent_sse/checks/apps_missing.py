@@ -10,8 +10,7 @@ from pathlib import Path
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.template import engines
-from django.template.backends.django import DjangoTemplates
+from django.template.autoreload import get_template_directories
 
 from .urls import routes, view_options
 
@@ -46,11 +45,9 @@ def _use_of_the_monitor() -> str:
 
 
 def _templates() -> Iterator[Path]:
-    for engine in engines.all():
-        if isinstance(engine, DjangoTemplates):
-            for folder in engine.template_dirs:
-                if not Path(folder).is_relative_to(_OURS):
-                    yield from Path(folder).rglob("*.html")
+    for folder in sorted(get_template_directories()):
+        if not folder.is_relative_to(_OURS):
+            yield from folder.rglob("*.html")
 
 
 _OURS = Path(__file__).resolve().parents[1]

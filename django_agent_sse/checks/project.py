@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from types import CodeType
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -22,6 +20,8 @@ from django.utils.connection import ConnectionDoesNotExist
 from .. import conf
 from ..eventlog.backend import build_log
 from ..exceptions import AgentSSEError, RouteError
+from ..streams.client import monitor_options
+from ..streams.handlers import uses_name
 from ..streams.kv import is_per_process
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
@@ -31,6 +31,8 @@ from .urls import stream_routes
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
 """Packages that keep the tenant on a database connection: names of apps, and beginnings of engines."""
 
+_SETTINGS_HINT = "The documentation's page reference/settings names every key, its default and its unit."
+_ON_CONNECTION_HINT = 'Write def on_connection(connection, c): …, and name it: "myproject.tenants.on_connection".'
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
     "evicts": partial(checks.Warning, id="django_agent_sse.W007"),
@@ -39,23 +41,15 @@ _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
 
 
 def register() -> None:
-    """Make ``manage.py check`` run them."""
-    checks.register(check_settings, "django_agent_sse")
-    checks.register(check_deployment, "django_agent_sse")
-    checks.register(check_routes, "django_agent_sse")
-    checks.register(check_store, "django_agent_sse", deploy=True)
+    checks.register(check_project, "django_agent_sse")
+    checks.register(check_deployment, "django_agent_sse", deploy=True)
     checks.register(check_topics, checks.Tags.database)  # by our own tag it would run in a plain check
-    checks.register(check_shared_values, "django_agent_sse", deploy=True)
 
 
-def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check ``AGENT_SSE`` itself."""
-    return list(_setting_errors())
-
-
-def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check the settings around it."""
+def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check ``AGENT_SSE``, the settings around it, and the routes."""
     return _run(
+        _setting_errors,
         _no_asgi,
         _redis_layer_time_out,
         _unfit_cache,
@@ -64,7 +58,13 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         _small_pools,
         _silent_tenants,
         no_monitor,
+        wrong_routes,
     )
+
+
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check what several processes need, and the server that keeps topics: asks it, so with ``--deploy`` only."""
+    return _run(_examination, _values_not_shared)
 
 
 def _run(*parts: Callable[[], Iterator[checks.CheckMessage]]) -> list[checks.CheckMessage]:
@@ -83,29 +83,22 @@ def check_topics(
     return _run(_deferred_transactions) if not _follows_topics() and _has_topics(databases or ()) else []
 
 
-def check_store(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check the server that keeps topics. Asks it: runs with ``--deploy`` only."""
-    return _run(_examination)
-
-
 def _examination() -> Iterator[checks.CheckMessage]:
     for finding in build_log(conf.setting("EVENT_LOG")).examine():
         yield _FINDINGS[finding.kind](finding.about, hint=finding.hint)
 
 
-def check_routes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+def wrong_routes() -> Iterator[checks.CheckMessage]:
     """Check every handler against all that its URL captures, also in the ``include()`` around it."""
-    messages: list[checks.CheckMessage] = []
     for pattern, names, endpoint in stream_routes():
         try:
-            endpoint.shape.check(names)
+            endpoint.shape.takes_stream(names)
         except RouteError as error:
-            hint, what = (
-                "Name what the URL captures as the handler does.",
+            yield checks.Error(
                 f"the route {pattern.pattern} cannot be served: {error}",
+                hint="Name what the URL captures as the handler does.",
+                id="django_agent_sse.E004",
             )
-            messages.append(checks.Error(what, hint=hint, id="django_agent_sse.E004"))
-    return messages
 
 
 def _follows_topics() -> bool:
@@ -127,39 +120,26 @@ def _has_topics(databases: Sequence[str]) -> bool:
         return False
 
 
-def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check the caches behind ``c.kv`` of routes whose code names it. Runs with ``--deploy``, for several processes."""
+def _values_not_shared() -> Iterator[checks.CheckMessage]:
+    """Check the caches behind ``c.kv`` of routes whose code, or that of a guard, names it."""
     users: dict[str, list[str]] = defaultdict(list)
     for pattern, _, endpoint in stream_routes():
         with contextlib.suppress(AgentSSEError):  # E001 and E002 say it
             alias = endpoint.options().cache
-            if is_per_process(alias) and _uses_kv(pattern.callback, endpoint):
+            view: Any = pattern.callback.view_class  # type: ignore[attr-defined]
+            functions = (view.handle, view.authorize, *endpoint.guards)
+            if is_per_process(alias) and any(uses_name(function, "kv") for function in functions):
                 users[alias].append(str(pattern.pattern))
-    return [_not_shared(alias, patterns) for alias, patterns in users.items()]
-
-
-def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:
-    more = f" and {len(routes) - 3} more" if len(routes) > 3 else ""
-    return checks.Warning(
-        f"c.kv of the routes {', '.join(map(repr, routes[:3]))}{more} keeps its values in CACHES[{alias!r}], "
-        f"{settings.CACHES[alias]['BACKEND'].rpartition('.')[2]}, which each process has of its own: they never see what a task, "
-        "a command or another worker has stored",
-        hint="Point AGENT_SSE['CACHE'], or the route's option cache, at a cache that processes share (Redis, Memcached, the "
-        "database, files), or publish to a topic instead. Silence this where one process does everything.",
-        id="django_agent_sse.W009",
-    )
-
-
-def _uses_kv(view: Any, endpoint: Any) -> bool:
-    """Whether the code of the route's handler or of one of its guards names ``kv``; what they call is not looked into."""
-    functions = (view.view_class.handle, view.view_class.authorize, *endpoint.guards)
-    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions)
-    return any("kv" in _names(code) for code in codes if code is not None)
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
+    for alias, routes in users.items():
+        more = f" and {len(routes) - 3} more" if len(routes) > 3 else ""
+        yield checks.Warning(
+            f"c.kv of the routes {', '.join(map(repr, routes[:3]))}{more} keeps its values in CACHES[{alias!r}], "
+            f"{settings.CACHES[alias]['BACKEND'].rpartition('.')[2]}, which each process has of its own: they never see what a "
+            "task, a command or another worker has stored",
+            hint="Point AGENT_SSE['CACHE'], or the route's option cache, at a cache that processes share (Redis, Memcached, the "
+            "database, files), or publish to a topic instead. Silence this where one process does everything.",
+            id="django_agent_sse.W009",
+        )
 
 
 def _setting_errors() -> Iterator[checks.CheckMessage]:
@@ -175,12 +155,12 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
     if threads and not (wrong or conf.unknown_keys(own)):
         return
     try:
-        cache = conf.current()["CACHE"]
+        cache = conf.setting("CACHE")
     except AgentSSEError as error:
         each = "; ".join([*conf.unknown_keys(own), *wrong.values()]) if isinstance(own, Mapping) else ""
         yield checks.Error(
             f"AGENT_SSE cannot be used: {each or error}",
-            hint="The documentation's page reference/settings names every key, its default and its unit.",
+            hint=_SETTINGS_HINT,
             id="django_agent_sse.E001",
         )
         return
@@ -190,22 +170,14 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
             hint=f"Name one of {', '.join(settings.CACHES)}.",
             id="django_agent_sse.E002",
         )
-    yield from _on_connection()
-    yield from _event_log()
-
-
-def _on_connection() -> Iterator[checks.CheckMessage]:
-    try:
-        on_connection()
-    except AgentSSEError as error:
-        yield checks.Error(
-            str(error),
-            hint='Write def on_connection(connection, c): …, and name it: "myproject.tenants.on_connection".',
-            id="django_agent_sse.E007",
-        )
-
-
-def _event_log() -> Iterator[checks.CheckMessage]:
+    for read, prefix, hint, id in (
+        (monitor_options, "AGENT_SSE cannot be used: ", _SETTINGS_HINT, "django_agent_sse.E001"),
+        (on_connection, "", _ON_CONNECTION_HINT, "django_agent_sse.E007"),
+    ):
+        try:
+            read()
+        except AgentSSEError as error:
+            yield checks.Error(f"{prefix}{error}", hint=hint, id=id)
     no_database = connections.settings["default"]["ENGINE"] == "django.db.backends.dummy"
     if no_database and "EVENT_LOG" not in getattr(settings, "AGENT_SSE", {}):
         return  # a project without a database, which has asked for no log: publish() would tell it
@@ -249,7 +221,10 @@ def _runserver_is_djangos() -> bool:
 
 
 def _redis_layer_time_out() -> Iterator[checks.CheckMessage]:
-    if _major("redis") < 8:
+    try:
+        if int(version("redis").partition(".")[0]) < 8:
+            return
+    except (PackageNotFoundError, ValueError):
         return
     for alias, layer in getattr(settings, "CHANNEL_LAYERS", {}).items():
         if layer.get("BACKEND") == "channels_redis.core.RedisChannelLayer" and not all(
@@ -342,10 +317,3 @@ def _small_pools() -> Iterator[checks.CheckMessage]:
                 hint=f"Raise OPTIONS['pool']['max_size'] above {wanted}, or lower AGENT_SSE['THREADS'].",
                 id="django_agent_sse.W012",
             )
-
-
-def _major(package: str) -> int:
-    try:
-        return int(version(package).partition(".")[0])
-    except (PackageNotFoundError, ValueError):
-        return 0

@@ -48,8 +48,6 @@ CACHE_SECONDS: Final = 0.5
 
 
 class _Cache:
-    """The metrics as they were read last."""
-
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._at = -CACHE_SECONDS

@@ -42,10 +42,9 @@ class _ProcessLog:
             with self._lock:
                 if self._log is None:
                     log = build_log(conf.setting("EVENT_LOG"))
-                    # Where a log cannot notify other processes itself, the notifier does. Both callbacks are set here only.
+                    # Where a log cannot notify other processes itself, the notifier does.
                     asked = log.crosses_processes and log.notifier is None
                     log.on_change = notifier.notify if asked else local_notifier.notify
-                    log.on_notify = local_notifier.notify_with
                     self._log = log
                 log = self._log
         return log

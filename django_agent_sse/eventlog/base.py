@@ -14,7 +14,7 @@ from ..exceptions import ConfigurationError
 from ..wire.event import RESERVED, Event
 from .eviction import evictions
 from .leases import Leasing, Sized
-from .notify.local import LogNotifier, nobody
+from .notify.local import LogNotifier, OnChange, nobody
 from .records import Appended, Head, Limits, Page, StoreWarning, TopicState
 from .twins import twin_of
 from .validation import (
@@ -54,10 +54,9 @@ class EventLog(Leasing):
         crosses_processes: What one process appends, others read.
         durable: It survives the end of every process.
         transactional: An append is part of the caller's database transaction.
-        on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that: of the log of
-            the process, it notifies.
+        on_change: Called with the name of a topic that has more, was closed or deleted, once others can read that, and with the
+            events where the store's notification took them along; from any thread. Of the log of the process, it notifies.
         notifier: What tells this log by itself that a topic has more; ``None`` where it has to be asked.
-        on_notify: Called with a topic that the notifier says has changed, from any thread, and with the events that came along.
     """
 
     crosses_processes: ClassVar[bool] = False
@@ -79,9 +78,8 @@ class EventLog(Leasing):
                 f"{', '.join(sorted(known.union(self.own_options)))}"
             )
         self.limits = Limits(**{name.lower(): value for name, value in options.items()})
-        self.on_change: Callable[[str], object] = nobody
+        self.on_change: OnChange = nobody
         self.notifier: LogNotifier | None = None
-        self.on_notify: Callable[[str, Page | None], object] = nobody
 
     @property
     def alias(self) -> str:

@@ -76,7 +76,6 @@ class _Topic:
         return Appended(self.epoch, first, self.top)
 
     def drop(self, count: int) -> None:
-        """Forget the oldest ``count`` records."""
         self.bytes -= sum(self.sizes[self.gone : self.gone + count])
         self.floor += count
         self.gone += count
@@ -141,25 +140,21 @@ class MemoryEventLog(EventLog):
     def _make(self, name: str) -> _Topic:
         topic = self._topics_by_name[name] = _Topic()
         self._deleted_at.pop(name, None)
-        self._make_room(name)
-        return topic
-
-    def _make_room(self, new: str) -> None:
-        """Drop topics beyond ``MAX_TOPICS``, but for the new one and those that are followed."""
+        # Those beyond MAX_TOPICS go, but for the new one and those that are followed.
         topics, most = self._topics_by_name, self.limits.max_topics
         if len(topics) <= most:
-            return
+            return topic
         surplus = sum(not is_internal(name) for name in topics) - most
         now = self._now()
-        since = now - FOLLOWED_FOR
         idle = [
-            name
-            for name, topic in topics.items()
-            if topic.followed_at <= since and name != new and not is_internal(name) and not topic.is_held(now)
+            key
+            for key, old in topics.items()
+            if old.followed_at <= now - FOLLOWED_FOR and key != name and not is_internal(key) and not old.is_held(now)
         ]
-        for name in sorted(idle, key=lambda name: topics[name].closed is None)[: max(0, int(surplus))]:
-            del topics[name]
-            self._gone.append(name)
+        for victim in sorted(idle, key=lambda key: topics[key].closed is None)[: max(0, int(surplus))]:
+            del topics[victim]
+            self._gone.append(victim)
+        return topic
 
     def _tell_evicted(self) -> None:
         """Report evictions. Call without the lock: whoever is told may read the log at once."""
@@ -231,17 +226,14 @@ class MemoryEventLog(EventLog):
 
     def _delete(self, name: str) -> bool:
         with self._lock:
-            existed = self._topics_by_name.pop(name, None) is not None
-            if existed:
-                self._remember_deleted(name)
-            return existed
-
-    def _remember_deleted(self, name: str) -> None:
-        now, deleted = self._now(), self._deleted_at
-        deleted[name] = now
-        deleted.move_to_end(name)
-        while len(deleted) > max(1, self.limits.max_topics) or next(iter(deleted.values())) <= now - DELETED_FOR:
-            deleted.popitem(last=False)
+            if self._topics_by_name.pop(name, None) is None:
+                return False
+            now, deleted = self._now(), self._deleted_at
+            deleted[name] = now
+            deleted.move_to_end(name)
+            while len(deleted) > max(1, self.limits.max_topics) or next(iter(deleted.values())) <= now - DELETED_FOR:
+                deleted.popitem(last=False)
+            return True
 
     def _trim(self, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         with self._lock:

@@ -64,7 +64,6 @@ class Position:
 
 
 def new_epoch() -> str:
-    """Return a random epoch."""
     return "".join(secrets.choice(string.ascii_letters) for _ in range(EPOCH_LENGTH))
 
 

@@ -131,19 +131,9 @@ class TopicState:
     @classmethod
     def of(cls, head: Head, size: int, oldest_at: float, newest_at: float, nonce: str = "") -> TopicState:
         """Return the state of a topic that exists; the times are left out where it keeps no events."""
-        epoch, floor, top, closed = head
-        kept = top - floor
-        return cls(
-            epoch=epoch,
-            floor=floor,
-            top=top,
-            closed=closed,
-            events=kept,
-            bytes=size,
-            oldest_at=oldest_at if kept else None,
-            newest_at=newest_at if kept else None,
-            nonce=nonce,
-        )
+        kept = head.top - head.floor
+        oldest, newest = (oldest_at, newest_at) if kept else (None, None)
+        return cls(**head._asdict(), events=kept, bytes=size, oldest_at=oldest, newest_at=newest, nonce=nonce)
 
     @property
     def exists(self) -> bool:

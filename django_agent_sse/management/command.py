@@ -6,19 +6,24 @@ import os
 import sys
 import textwrap
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 from ..eventlog.backend import event_log
 from ..eventlog.base import EventLog
+from ..eventlog.records import TopicState
 from ..exceptions import AgentSSEError
+from ..runs.state import RunState, run_states
 from ..runtime.safe_text import printable
 from ..runtime.under_test import under_test
 
 LONGEST = 2000
 """Characters of one sentence on stderr, or of a line about one thing, at most."""
+PAGE = 200
+"""Names of topics that are asked for at once."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as of every program that a shell runs."""
 
@@ -102,6 +107,38 @@ def shared_log() -> EventLog:
             "sse_tail http://…)"
         )
     return log
+
+
+def topics_of(log: EventLog, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, TopicState]]:
+    """The topics whose names begin so, sorted, with their states; or those of the package's own (``internal``)."""
+    names = (name for name in log.internal_topics() if name.startswith(prefix)) if internal else _names(log, prefix)
+    for name in names:
+        state = log.state(name)
+        if state.exists:  # it may have gone meanwhile
+            yield name, state
+
+
+def with_runs(log: EventLog, topics: Iterable[tuple[str, TopicState]]) -> Iterator[tuple[str, TopicState, RunState | None]]:
+    """The same topics, each with its run, if one writes it or has. One whose process has died is closed as lost on the way."""
+    topics = iter(topics)
+    while page := [*islice(topics, PAGE)]:
+        runs = run_states(log, [name for name, _ in page])
+        for name, state in page:
+            run = runs.get(name)
+            ended = run is not None and run.ending is not None and state.closed is None
+            yield name, log.state(name) if ended else state, run
+
+
+def _names(log: EventLog, prefix: str) -> Iterator[str]:
+    after = ""
+    while names := log.topics(prefix, after=after, limit=PAGE):
+        yield from names
+        after = names[-1]
+
+
+def several(number: int, thing: str) -> str:
+    """``1 event``, ``2 events``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _as_it_is(text: str) -> str:

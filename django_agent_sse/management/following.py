@@ -24,14 +24,7 @@ _T = TypeVar("_T")
 
 
 class Tail:
-    """One topic, followed.
-
-    Args:
-        log: Where it is.
-        topic: Its name.
-        after: Where to begin; without an epoch, in a topic that does not exist yet.
-        tell: Called with a sentence about what goes on.
-        pause: Called with seconds to wait.
+    """One topic, followed from ``after``; that is without an epoch where the topic does not exist yet.
 
     Attributes:
         ended: Why nothing will follow: what the topic was closed with, or ``deleted``; ``None`` while something may.

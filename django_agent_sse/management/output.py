@@ -47,13 +47,7 @@ class Received:
 
 
 class Printer:
-    """Prints events.
-
-    Args:
-        out: Where to.
-        colour: Whether colours are wanted; by default where ``out`` is a terminal and ``NO_COLOR`` is not set.
-        as_json: One object a line, for programs.
-    """
+    """Prints events, or objects, one a line; by default in colours on a terminal, unless ``NO_COLOR`` is set."""
 
     def __init__(self, out: OutputWrapper, *, colour: bool | None = None, as_json: bool = False) -> None:
         self._out = out

@@ -51,14 +51,9 @@ _MEANING = {
 
 
 class RemoteTail:
-    """A stream, followed over as many connections as it takes.
+    """A stream, followed over as many connections as it takes, after ``last_event_id`` or where the server decides.
 
-    Args:
-        url: Where it is.
-        headers: What to send besides those of every ``EventSource``, to the server at ``url`` and to nobody whom it redirects to.
-        last_event_id: Where to begin; ``""`` lets the server decide.
-        tell: Called with a sentence about what happens.
-        pause: Waits.
+    ``headers`` are sent to the server at ``url`` and to nobody whom it redirects to.
     """
 
     def __init__(

@@ -82,7 +82,6 @@ class FailureLog:
         return self._backoff.next()
 
     def recovered(self) -> None:
-        """Note that it worked."""
         if self._logger is not None and self._said:
             self._logger.warning("works again after %d failures: %s", self.failures, self._what)
         self.failures, self.kind, self._said = 0, None, False

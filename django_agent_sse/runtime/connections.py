@@ -24,7 +24,13 @@ from .database_drivers import Kept, can_be_reset, close, in_transaction, pooled,
 
 Prepare: TypeAlias = Callable[[BaseDatabaseWrapper], object]
 
-_thread = threading.local()
+
+class _Thread(threading.local):
+    own: OwnConnections | None = None
+    """Those of the running thread, where it is one of ours."""
+
+
+_thread = _Thread()
 
 
 class OwnConnections:
@@ -221,29 +227,25 @@ _installing = threading.Lock()
 def _create_connection(alias: str) -> BaseDatabaseWrapper:
     assert _make is not None
     wrapper = _make(alias)
-    own: OwnConnections | None = getattr(_thread, "own", None)
-    if own is not None:
+    if (own := _thread.own) is not None:
         own.made(wrapper)
     return wrapper
 
 
 def _connected(connection: BaseDatabaseWrapper, **_: object) -> None:
-    own: OwnConnections | None = getattr(_thread, "own", None)
-    if own is not None:
+    if (own := _thread.own) is not None:
         own.connected(connection)
 
 
 def give_pooled_back() -> None:
     """Give back what this thread, one of our own, has of Django's connection pool; see ``OwnConnections``."""
-    own: OwnConnections | None = getattr(_thread, "own", None)
-    if own is not None:
+    if (own := _thread.own) is not None:
         own.give_pooled_back()
 
 
 def give_connections_back() -> None:
     """Close the database connections of this thread, which then holds none."""
-    own: OwnConnections | None = getattr(_thread, "own", None)
-    if own is not None:
+    if (own := _thread.own) is not None:
         return own.close()
     for connection in connections.all(initialized_only=True):
         connection.close()

@@ -107,9 +107,7 @@ class BackgroundLoop:
         with self._lock:
             worker = self._worker
             if worker is None or not worker.thread.is_alive():
-                worker = _Worker()
-                worker.start()
-                self._worker = worker
+                self._worker = worker = _Worker()
             task = BackgroundTask(self, worker, name, body)
             worker.tasks.add(task)
         task.call(task._begin)
@@ -129,8 +127,12 @@ class BackgroundLoop:
         """Cancel all tasks and end the thread, as at the end of the process."""
         with self._lock:
             worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop(seconds)
+        if worker is None:
+            return
+        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+            worker.loop.call_soon_threadsafe(worker.stopped.set)
+        if worker.thread is not threading.current_thread():
+            worker.thread.join(seconds)
 
     def _forked(self) -> None:
         """Start over in a child, without touching what the parent's thread uses."""
@@ -140,26 +142,16 @@ class BackgroundLoop:
 
 
 class _Worker:
-    """The thread and its loop."""
-
     def __init__(self) -> None:
         self.loop = asyncio.SelectorEventLoop()  # whatever policy the project's loops have
         self.thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self.tasks: set[BackgroundTask] = set()
         self.stopped = asyncio.Event()
-
-    def start(self) -> None:
         try:
             self.thread.start()
         except RuntimeError:
             self.loop.close()
             raise
-
-    def stop(self, seconds: float) -> None:
-        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
-            self.loop.call_soon_threadsafe(self.stopped.set)
-        if self.thread is not threading.current_thread():
-            self.thread.join(seconds)
 
     def _run(self) -> None:
         try:

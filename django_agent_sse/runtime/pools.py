@@ -24,8 +24,6 @@ R = TypeVar("R")
 
 
 class Call:
-    """One call and where its result goes."""
-
     __slots__ = ("_work", "future")
 
     def __init__(self, work: Callable[[], Any]) -> None:
@@ -54,7 +52,7 @@ class Pool(Executor):
 
     def __init__(self, name: str, most: int | Callable[[], int]) -> None:
         self._name = name
-        self._most = most if callable(most) else lambda: most
+        self.most = most if callable(most) else lambda: most
         self._forget()
         on_fork(self._forget)
 
@@ -65,15 +63,10 @@ class Pool(Executor):
         self._idle = 0
         self._closed = False
 
-    @property
-    def most(self) -> int:
-        """How many threads there may be."""
-        return self._most()
-
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Call *fn* on one of the threads. ``RuntimeError`` where there is none, and none can be made."""
         call = Call(partial(fn, *args, **kwargs) if args or kwargs else fn)
-        most = self._most()
+        most = self.most()
         with self._changed:
             self._calls.append(call)
             # Idle threads may have been notified and not have come yet: more calls than they can take need one more thread.

@@ -85,7 +85,6 @@ class ConnectionHold(Executor):
         self.kept += 1
 
     def let_go(self) -> None:
-        """The opposite of ``keep()``."""
         self.kept -= 1
         self._wake()
 
@@ -137,7 +136,6 @@ class WorkerThread:
         self._news.put(None)
 
     def wait(self, seconds: float | None) -> None:
-        """Wait for news."""
         with contextlib.suppress(Empty):
             self._news.get(timeout=seconds)
 
@@ -203,7 +201,6 @@ class WorkerPool:
                 hold.calls = None
 
     def let_leave(self, hold: ConnectionHold) -> bool:
-        """See ``ConnectionHold.leave_pool``."""
         with self._lock:
             worker = hold.worker
             if worker is not None:

@@ -51,7 +51,7 @@ def _parsed(body: bytes) -> Any:
         if _has_half(text):
             raise ValueError("it holds one half of a surrogate pair without the other, which is no character")
         # A function of Python's for each number, not int itself: between two of them other threads have their turn.
-        return json.loads(text, parse_constant=_no_such_constant, parse_int=lambda digits: int(digits), parse_float=_float)
+        return json.loads(text, parse_constant=no_constant, parse_int=lambda digits: int(digits), parse_float=_float)
     except (ValueError, RecursionError) as error:
         raise BodyNotJSON(f"the request's body is not JSON: {error}" if body else "the request has no body; send JSON") from error
 
@@ -102,5 +102,5 @@ def _too_large(limit: int) -> NoReturn:
     raise BodyTooLarge(f"the request's body is over {limit} bytes")
 
 
-def _no_such_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")

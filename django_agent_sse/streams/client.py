@@ -1,4 +1,4 @@
-"""The client of a stream, as far as the project wants it to be seen: its address and its user agent, cut short."""
+"""``AGENT_SSE["MONITOR"]``, and the client of a stream as far as it wants it to be seen: address and user agent, cut short."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from .. import conf
 from ..conf import Rule, one_of, rules_of
 from ..exceptions import ConfigurationError
+from ..runtime.suggestions import suggest
+from .options import Switch
 
 Shown: TypeAlias = Annotated[Literal["truncated", "full", "off"], one_of("truncated", "full", "off")]
 Proxies: TypeAlias = Annotated[int, Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0")]
@@ -26,15 +28,17 @@ _PRODUCT = re.compile(r"\b(?!(?:Mozilla|AppleWebKit|Gecko)/)[A-Za-z][\w.-]{0,39}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClientOptions:
-    """What of a client may be seen: keys of ``AGENT_SSE["MONITOR"]``, in small letters.
+class MonitorOptions:
+    """What the monitor collects, and what of a client may be seen: the keys of ``AGENT_SSE["MONITOR"]``, in small letters.
 
     Attributes:
+        reports: Whether this process tells the others what it has open.
         address: The client's address: ``truncated`` to its network, ``full`` or ``off``.
         user_agent: Its ``User-Agent``: its products (``truncated``), as sent (``full``), or ``off``.
         proxies: Proxies of yours before the server: so many entries of ``X-Forwarded-For``, from the right, are theirs.
     """
 
+    reports: Switch = True
     address: Shown = "truncated"
     user_agent: Shown = "truncated"
     proxies: Proxies = 0
@@ -45,25 +49,31 @@ class ClientOptions:
                 raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name.upper()!r}] is {conf.shown(value)}; it is {rule.expected}")
 
 
-def client_options() -> ClientOptions:
-    """Return the options in force; raise ``ConfigurationError`` for a value that one cannot have."""
-    global _made
+def monitor_options() -> MonitorOptions:
+    """Return the options in force; raise ``ConfigurationError`` for a key or a value that does not exist."""
+    global _read
     setting = conf.setting("MONITOR")
-    if _made is None or _made[0] is not setting:
-        names = ClientOptions.__dataclass_fields__ if isinstance(setting, Mapping) else ()
-        _made = setting, ClientOptions(**{name: setting[name.upper()] for name in names if name.upper() in setting})
-    return _made[1]
+    if _read is None or _read[0] is not setting:
+        keys = [name.upper() for name in MonitorOptions.__dataclass_fields__]
+        if not isinstance(setting, Mapping):
+            raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(setting)}; it is a dict with any of {', '.join(keys)}")
+        for name in setting:
+            if name not in keys:
+                raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] does not exist; {suggest(str(name).upper(), keys)}")
+        _read = setting, MonitorOptions(**{name.lower(): value for name, value in setting.items()})
+    return _read[1]
 
 
-_made: tuple[Any, ClientOptions] | None = None
+_read: tuple[Any, MonitorOptions] | None = None
 
 
-def client_of(meta: Mapping[str, Any], options: ClientOptions) -> tuple[str, str]:
+def client_of(meta: Mapping[str, Any], options: MonitorOptions) -> tuple[str, str]:
     """Return the address and the user agent of a request, ``""`` for what is unknown or switched off."""
-    return _address(meta, options), _agent(meta, options)
+    agent = "" if options.user_agent == "off" else str(meta.get("HTTP_USER_AGENT") or "")
+    return _address(meta, options), agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
 
 
-def _address(meta: Mapping[str, Any], options: ClientOptions) -> str:
+def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
     if options.address == "off":
         return ""
     remote = str(meta.get("REMOTE_ADDR") or "")
@@ -78,13 +88,6 @@ def _address(meta: Mapping[str, Any], options: ClientOptions) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(ipaddress.ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False))
-
-
-def _agent(meta: Mapping[str, Any], options: ClientOptions) -> str:
-    agent = str(meta.get("HTTP_USER_AGENT") or "")[:LOOKED_AT]
-    if options.user_agent == "off":
-        return ""
-    return agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
 
 
 def short_agent(agent: str) -> str:

@@ -18,7 +18,7 @@ from ..encoding import encode_json
 from ..exceptions import AgentSSEError, GuardError, HeadersSent
 from ..runtime.safe_text import printable
 from .body import read_json
-from .client import client_of, client_options
+from .client import client_of, monitor_options
 from .headers import check_cookie, check_free, check_header
 from .kv import KV
 from .last_event_id import LastEventId
@@ -159,7 +159,28 @@ class Context:
 
     @user.setter
     def user(self, user: Any) -> None:
-        self._user = _set_user(self.request, user)
+        request = self.request
+        if user is None:
+            user = _anonymous()
+        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+            if user._wrapped is empty:
+                raise GuardError(
+                    "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
+                    "await the user first, as in c.user = await User.objects.aget(…)"
+                )
+            user = user._wrapped
+        if user is not None and (isinstance(user, type) or not hasattr(user, "is_authenticated")):
+            raise GuardError(
+                f"c.user was set to {type(user).__name__} {user!r:.60}, which has no is_authenticated: set a user of the "
+                "project, AnonymousUser() or None; other values go on c.var"
+            )
+
+        async def auser() -> Any:
+            return user
+
+        # As Django's login() does, without a session. The user may be of a model of the project's, or None.
+        request.user = self._user = user  # type: ignore[assignment]
+        request.auser = auser
 
     @property
     def user_pk(self) -> Any:
@@ -176,7 +197,7 @@ class Context:
 
     def _info(self, heartbeat: float | None) -> StreamInfo:
         """Return what does not change about the stream, as far as it may be shown."""
-        options, request = client_options(), self._request
+        options, request = monitor_options(), self._request
         address, agent = client_of(request.META, options) if request is not None else self._client or ("", "")
         key = None if self._user is empty else self.user_pk  # where it was never loaded it is nobody
         user = "" if key is None else str(key)
@@ -194,7 +215,15 @@ class Context:
         if user is empty:
             user = _anonymous()
         elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-            user = await _evaluated(request, user)
+            loader = user.__dict__.get("_setupfunc")
+            if user._wrapped is not empty:
+                user = user._wrapped
+            # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
+            elif getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
+                user = await request.auser()
+            else:
+                await sync_to_async(user._setup)()
+                user = user._wrapped
             request.user = user
         self._user = user
 
@@ -278,7 +307,7 @@ class Context:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
             _ = self._position
-            self._client = client_of(self._request.META, client_options())
+            self._client = client_of(self._request.META, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 
@@ -310,43 +339,3 @@ def _anonymous() -> Any:
     from django.contrib.auth.models import AnonymousUser
 
     return AnonymousUser()
-
-
-async def _evaluated(request: HttpRequest, lazy: Any) -> Any:
-    """The object behind a lazy user, without a query on the event loop."""
-    if lazy._wrapped is empty:
-        loader = lazy.__dict__.get("_setupfunc")
-        # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
-        if getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
-            return await request.auser()
-        await sync_to_async(lazy._setup)()
-    return lazy._wrapped
-
-
-def _set_user(request: HttpRequest, user: Any) -> Any:
-    """Make ``user`` the user of the request, as Django's ``login()`` does, without a session; return it, ``None`` as nobody.
-
-    Raises:
-        GuardError: It is not a user, or a lazy one that was not loaded.
-    """
-    if user is None:
-        user = _anonymous()
-    elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-        if user._wrapped is empty:
-            raise GuardError(
-                "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
-                "await the user first, as in c.user = await User.objects.aget(…)"
-            )
-        user = user._wrapped
-    if user is not None and (isinstance(user, type) or not hasattr(user, "is_authenticated")):
-        raise GuardError(
-            f"c.user was set to {type(user).__name__} {user!r:.60}, which has no is_authenticated: set a user of the project, "
-            "AnonymousUser() or None; other values go on c.var"
-        )
-
-    async def auser() -> Any:
-        return user
-
-    request.user = user  # type: ignore[assignment]  # a user model of the project's, or None without django.contrib.auth
-    request.auser = auser
-    return user

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 from . import sockets
 from .sockets import Addresses
@@ -18,6 +20,12 @@ CLOSING_LIMIT = 4.0
 """Seconds that a client gets in all while the process ends, however it progresses."""
 KERNEL_BYTES = 16_384
 """A stream that sent less always fits into the kernel's send buffer: no server waits for it (Linux's default, ``tcp_wmem``)."""
+
+
+Act: TypeAlias = Callable[[int, Addresses], None]
+"""What is done to a connection, by its descriptor."""
+_reset: Act = partial(sockets.shut, reset=True)
+_limit: Act = partial(sockets.limit, seconds=CLOSING_LIMIT)
 
 
 @dataclass(slots=True)
@@ -37,8 +45,7 @@ class Departures:
     _loop: asyncio.AbstractEventLoop
     _is_closing: Callable[[], bool]
     _departing: dict[Addresses, _Departure] = field(default_factory=dict)
-    _stalled: set[Addresses] = field(default_factory=set)
-    _limited: set[Addresses] = field(default_factory=set)
+    _due: dict[Act, set[Addresses]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
     def add(self, addresses: Addresses, patience: float, *, unfinished: bool) -> None:
@@ -56,25 +63,21 @@ class Departures:
 
     def reset(self, addresses: Addresses) -> None:
         """Cut a client off that was given up, before anything that is scheduled from now on runs; call it on the loop."""
-        self._soon(self._reset_stalled, self._stalled, addresses)
+        self._soon(_reset, addresses)
 
     def limit(self, addresses: Addresses) -> None:
         """Have the kernel give a client ``CLOSING_LIMIT`` seconds without progress, before anything that is scheduled later."""
-        self._soon(self._limit_all, self._limited, addresses)
+        if sockets.CAN_LIMIT:
+            self._soon(_limit, addresses)
 
-    def _soon(self, act: Callable[[], None], together: set[Addresses], addresses: Addresses) -> None:
-        if not together:  # one pass over the descriptors for all that come together
-            self._loop.call_soon(act, context=contextvars.Context())
-        together.add(addresses)
+    def _soon(self, act: Act, addresses: Addresses) -> None:
+        if act not in self._due:  # one pass over the descriptors for all that come together
+            self._loop.call_soon(self._do, act, context=contextvars.Context())
+        self._due.setdefault(act, set()).add(addresses)
 
-    def _limit_all(self) -> None:
-        limited, self._limited = self._limited, set()
-        sockets.limit(limited, CLOSING_LIMIT)
-
-    def _reset_stalled(self) -> None:
-        stalled, self._stalled = self._stalled, set()
-        for addresses, descriptor in sockets.find(stalled).items():
-            sockets.shut(descriptor, addresses, reset=True)
+    def _do(self, act: Act) -> None:
+        for addresses, descriptor in sockets.find(self._due.pop(act)).items():
+            act(descriptor, addresses)
 
     def _check_later(self) -> None:
         self._timer = self._loop.call_later(CHECK_INTERVAL, self._check, context=contextvars.Context())
@@ -108,7 +111,7 @@ def _stays(addresses: Addresses, departure: _Departure, now: float, closing: boo
     if unsent is None:
         return False
     if _overdue(departure, unsent, now, closing):
-        sockets.shut(departure.descriptor, addresses, reset=True)
+        _reset(departure.descriptor, addresses)
         return False
     if unsent == departure.unsent == 0:  # twice: what a server had in its own buffer has gone to the kernel in between
         if departure.unfinished:

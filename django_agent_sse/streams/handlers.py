@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from django.http import HttpResponseBase
 
-from ..eventlog.naming import fields_of, filled
+from ..eventlog.validation import fields_of, filled
 from ..exceptions import FollowError, RouteError
 from ..topics.follower import Start
 from .context import Context
@@ -43,22 +43,28 @@ class HandlerSignature:
         self.name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
         self._handler = handler
         self._hint: str | None = getattr(handler, "sse_hint", None)
-        _refuse_decorated(handler, self.name)
-        function = _function_behind(handler)
+        home = getattr(handler, "__globals__", {}).get("__name__", "")
+        if home.startswith("django."):  # Django's view decorators pass a context off as a request
+            raise RouteError(
+                f"{self.name} is wrapped by a decorator of {home}, which expects a request; use guards=[…] (django_agent_sse has "
+                "login_required, permission_required, staff_required), middleware=[…] or csrf_exempt=True on the route"
+            )
+        inner = inspect.unwrap(handler)
+        function = inner if inspect.isroutine(inner) or isinstance(inner, functools.partial) else type(inner).__call__
         self._is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         self._is_async = inspect.iscoroutinefunction(function)
         parameters = list(inspect.signature(handler).parameters.values())
         self._positional = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
         self._named = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
         self._takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        self._takes_stream = functools.cache(self._look_for_stream)
+        self.takes_stream = functools.cache(self._takes_stream)
         if not self._positional:
             raise RouteError(f"{self.name} takes no arguments; {EXPECTED_HANDLERS}")
 
     @property
     def follows(self) -> bool:
         """Whether it follows topics, as far as its code says: it is a route of a topic, or names ``follow``."""
-        return self._hint is not None or _names(getattr(inspect.unwrap(self._handler), "__code__", None), "follow")
+        return self._hint is not None or uses_name(self._handler, "follow")
 
     def check_early(self, url_kwargs: frozenset[str]) -> None:
         """Raise ``RouteError`` for a plain function or generator that takes the stream, whatever ``include()`` captures too."""
@@ -69,10 +75,6 @@ class HandlerSignature:
         if not self._is_async:
             self._refuse_sync()
 
-    def check(self, url_kwargs: frozenset[str]) -> None:
-        """Raise ``RouteError`` for a handler that what the URL captures does not fit, with that and the shapes."""
-        self._takes_stream(url_kwargs)
-
     def _refuse_sync(self) -> None:
         raise RouteError(
             f"{self.name} is a plain function that takes a stream, so it would block every other request; write "
@@ -82,8 +84,12 @@ class HandlerSignature:
     def _refuse_generator(self, taken: str) -> None:
         raise RouteError(f"{self.name} is a generator and takes {taken!r}; a generator yields its events, it needs no stream")
 
-    def _look_for_stream(self, url_kwargs: frozenset[str]) -> bool:
-        """Whether the second parameter is the stream: the one that is neither the context nor captured by the URL."""
+    def _takes_stream(self, url_kwargs: frozenset[str]) -> bool:
+        """Whether the second parameter is the stream: the one that is neither the context nor captured by the URL.
+
+        Raises:
+            RouteError: What the URL captures does not fit the handler; with that and the shapes.
+        """
         others, missing = _not_given(self._positional[1:], url_kwargs), _not_given(self._named, url_kwargs)
         if len(others) > 1 or missing:
             captured = ", ".join(sorted(url_kwargs)) or "nothing"
@@ -105,7 +111,7 @@ class HandlerSignature:
         Raises:
             RouteError: The handler cannot be called so, or the factory returned nothing that takes a stream.
         """
-        direct = self._takes_stream(frozenset(kwargs))
+        direct = self.takes_stream(frozenset(kwargs))
         call = self._bound(handler, c, kwargs, skip=2 if direct else 1)
         if direct:
             return call
@@ -145,24 +151,10 @@ def _not_given(parameters: list[inspect.Parameter], url_kwargs: frozenset[str]) 
     ]
 
 
-def _function_behind(handler: Any) -> Any:
-    inner = inspect.unwrap(handler)
-    return inner if inspect.isroutine(inner) or isinstance(inner, functools.partial) else type(inner).__call__
-
-
-def _names(code: Any, name: str) -> bool:
-    """Whether a function, or one inside of it, uses an attribute or a global of this name."""
-    return isinstance(code, CodeType) and (name in code.co_names or any(_names(inner, name) for inner in code.co_consts))
-
-
-def _refuse_decorated(handler: Any, name: str) -> None:
-    """Django's view decorators pass a context off as a request."""
-    home = getattr(handler, "__globals__", {}).get("__name__", "")
-    if home.startswith("django."):
-        raise RouteError(
-            f"{name} is wrapped by a decorator of {home}, which expects a request; use guards=[…] (django_agent_sse has "
-            "login_required, permission_required, staff_required), middleware=[…] or csrf_exempt=True on the route"
-        )
+def uses_name(function: Any, name: str) -> bool:
+    """Whether a function, or one inside of it, uses an attribute or a global of this name; what they call is not looked into."""
+    code = function if isinstance(function, CodeType) else getattr(inspect.unwrap(function), "__code__", None)
+    return code is not None and (name in code.co_names or any(uses_name(inner, name) for inner in code.co_consts))
 
 
 def _pipe(call: Callable[[], Any], stream: Stream) -> Awaitable[object]:

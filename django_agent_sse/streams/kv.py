@@ -29,7 +29,7 @@ from django.utils.module_loading import import_string
 from .. import conf
 from ..exceptions import ArgumentInvalid, ConfigurationError, KVError, KVKeyInvalid
 from ..runtime.pools import Pool
-from .kv_keys import keys_beginning, remove
+from .kv_keys import BATCH, keys_beginning
 
 logger = logging.getLogger("django_agent_sse.kv")
 
@@ -180,9 +180,8 @@ class KV:
         Raises:
             KVNotEnumerable: The cache cannot list its keys.
         """
-        alias = self.alias
         return await self._call(
-            lambda cache: sorted({unquote(key.removeprefix(PREFIX).partition(":")[0]) for key in keys_beginning(alias, PREFIX)})
+            lambda _: sorted({unquote(key.removeprefix(PREFIX).partition(":")[0]) for key in keys_beginning(self.alias, PREFIX)})
         )
 
     async def clear(self, ns: str) -> int:
@@ -193,8 +192,16 @@ class KV:
         Raises:
             KVNotEnumerable: The cache cannot list its keys; nothing was removed.
         """
-        alias, beginning = self.alias, self._beginning(ns)
-        return await self._call(lambda cache: remove(alias, keys_beginning(alias, beginning)))
+        beginning = self._beginning(ns)
+
+        def work(cache: BaseCache) -> int:
+            keys, removed = keys_beginning(self.alias, beginning), 0
+            while batch := [*islice(keys, BATCH)]:
+                cache.delete_many(batch)
+                removed += len(batch)
+            return removed
+
+        return await self._call(work)
 
     @staticmethod
     def _beginning(ns: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any, TypeAlias
 
 from django.core.cache import caches
@@ -53,25 +52,10 @@ def enumerable_aliases() -> list[str]:
     return [alias for alias, backend in backends if _lister_of(backend) and _can_be_undone(caches[alias])]
 
 
-def remove(alias: str, keys: Iterator[str]) -> int:
-    """Delete these keys in batches; return how many were listed."""
-    cache, removed = caches[alias], 0
-    while batch := [*islice(keys, BATCH)]:
-        cache.delete_many(batch)
-        removed += len(batch)
-    return removed
-
-
 def _lister_of(backend: type[BaseCache]) -> _Lister | None:
-    if issubclass(backend, LocMemCache):
-        return _in_local_memory
-    if issubclass(backend, DatabaseCache):
-        return _in_the_database
-    if issubclass(backend, RedisCache):
-        return _in_redis
-    if _is_django_redis(backend):
-        return _in_django_redis
-    return None
+    own = {LocMemCache: _in_local_memory, DatabaseCache: _in_the_database, RedisCache: _in_redis}
+    other = _in_django_redis if _is_django_redis(backend) else None
+    return next((lister for kind, lister in own.items() if issubclass(backend, kind)), other)
 
 
 def _is_django_redis(backend: type[BaseCache]) -> bool:

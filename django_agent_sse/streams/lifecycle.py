@@ -305,7 +305,6 @@ class Lifecycle:
         return (instead,)
 
     def _tidy_up(self) -> Effects:
-        """The handler is over."""
         effects: Effects = (Action.RELEASE,)
         if self._deadline is not None:
             self._deadline = None

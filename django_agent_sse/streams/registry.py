@@ -39,11 +39,6 @@ class State(StrEnum):
     CLOSING = "closing"  # its end is decided, and the last of it is being sent
     LINGERING = "lingering"  # the client is gone; the handler goes on
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a response under way."""
-        return self not in (State.STARTING, State.LINGERING)
-
 
 class StreamStats(NamedTuple):
     """One stream, in numbers. Times are those of its event loop, in seconds."""

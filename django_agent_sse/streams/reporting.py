@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
-from ..exceptions import HandlerCancelled
 from ..signals import stream_closed
 from .buffer import Buffer
 from .context import Context
@@ -48,16 +47,6 @@ def jittered(milliseconds: int) -> int:
     return int(milliseconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
-def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelled:
-    """Return the error for a ``CancelledError`` of the handler's own.
-
-    It must not pass through Django, which would take it for the server's cancel of the request.
-    """
-    error = HandlerCancelled(f"the handler of {route} awaited something that was cancelled")
-    error.__cause__ = cancelled
-    return error
-
-
 async def report_error(context: Context, stream: Stream, error: BaseException, on_error: OnError | None, *, slim: bool) -> None:
     """Tell error tracking and the log, then let the route's ``on_error`` write what it likes."""
     route = context.route
@@ -80,21 +69,6 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
         raise
     except BaseException:
         logger.exception("on_error of %s failed", route, extra={"route": route})
-
-
-def report_late_error(route: str, error: BaseException | None) -> None:
-    """Log what a handler raised after the end of its stream; it is told to nobody else."""
-    logger.error("%s failed after its end", route, exc_info=error, extra={"route": route})
-
-
-def report_late_answer(route: str) -> None:
-    logger.error("%s returned a response after the stream had begun; it was dropped", route)
-
-
-def report_abandoned(route: str, seconds: float) -> None:
-    """Log that a handler does not end though it was cancelled ``seconds`` ago."""
-    message = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
-    logger.warning(message, route, seconds, extra={"route": route})
 
 
 async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:

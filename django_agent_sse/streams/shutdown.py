@@ -51,7 +51,10 @@ def _chained(previous: Previous) -> SignalHandler:
             _when_over(open_streams, functools.partial(_die, number))
         elif callable(previous):
             # A server waits for its open requests, but knows nothing of a handler that goes on without its client.
-            _when_over(_outliving, functools.partial(previous, number, frame))
+            _when_over(
+                lambda: [stream for stream in open_streams() if stream.outlives_client],
+                functools.partial(previous, number, frame),
+            )
 
     return handler
 
@@ -71,10 +74,6 @@ def watch_signals() -> None:
         if current is not signal.SIG_IGN and current is not _installed.get(number):
             chained = _installed[number] = _chained(current)
             signal.signal(number, chained)
-
-
-def _outliving() -> list[OpenStream]:
-    return [stream for stream in open_streams() if stream.outlives_client]
 
 
 def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]) -> None:

@@ -86,13 +86,17 @@ class Snapshots:
         self._before: dict[str, tuple[int, int]] = {}
 
     def snapshot(self, *, last: bool = False) -> Snapshot:
-        problems = _problems_of_the_log()
+        problems = {**notifier.troubles()}
+        with contextlib.suppress(AgentSSEError):  # a check says it
+            log_notifier = event_log().notifier
+            if log_notifier is not None and log_notifier.trouble:
+                problems["doorbell"] = log_notifier.trouble
         # Before the counters: a stream that ends in between is in both sums rather than in none.
         open_now = [(stream, stats) for _, stream, stats in open_stats()]
         routes = defaultdict(RouteCounts, counters.copy())
         for stream, stats in open_now:
             counts = routes[stream.route]
-            counts.open += stats.state.connected
+            counts.open += stats.state not in (State.STARTING, State.LINGERING)
             counts.starting += stats.state is State.STARTING
             counts.lingering += stats.state is State.LINGERING
             counts.slow += stats.state is State.SLOW
@@ -101,7 +105,10 @@ class Snapshots:
             if "heartbeat" not in problems and (not stream.heartbeat or stream.heartbeat > SLOWEST_HEARTBEAT):
                 problems["heartbeat"] = f"{stream.route}: {f'{stream.heartbeat:g} s' if stream.heartbeat else 'none'}"
         for route, counts in routes.items():
-            self._keep_growing(route, counts)
+            # No sum may be less than in the snapshot before: a counter that goes down looks like a restart to Prometheus.
+            events, size = self._before.get(route, (0, 0))
+            self._before[route] = counts.events, counts.bytes = max(events, counts.events), max(size, counts.bytes)
+            counts.seconds = round(counts.seconds, 3)
         return Snapshot(
             process=this_process(),
             at=time.time(),
@@ -112,13 +119,6 @@ class Snapshots:
             last=last,
         )
 
-    def _keep_growing(self, route: str, counts: RouteCounts) -> None:
-        """Let no sum be less than in the snapshot before: a counter that goes down looks like a restart to Prometheus."""
-        events, size = self._before.get(route, (0, 0))
-        counts.events, counts.bytes = max(events, counts.events), max(size, counts.bytes)
-        counts.seconds = round(counts.seconds, 3)
-        self._before[route] = counts.events, counts.bytes
-
 
 def open_stats() -> Iterator[tuple[float, OpenStream, StreamStats]]:
     """Yield each open stream of each loop, with the loop's time."""
@@ -126,16 +126,6 @@ def open_stats() -> Iterator[tuple[float, OpenStream, StreamStats]]:
         now = mine.loop.time()
         for stream in tuple(mine.streams):
             yield now, stream, stream.stats(now)
-
-
-def _problems_of_the_log() -> dict[str, str]:
-    """Return what keeps news from coming in, by what it is."""
-    problems = {**notifier.troubles()}
-    with contextlib.suppress(AgentSSEError):  # a check says it
-        log_notifier = event_log().notifier
-        if log_notifier is not None and log_notifier.trouble:
-            problems["doorbell"] = log_notifier.trouble
-    return problems
 
 
 # What an app tells the rest of the package of all processes; nobody does, unless one is installed

@@ -84,14 +84,15 @@ def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
-def limit(wanted: Collection[Addresses], seconds: float) -> None:
-    """Have the kernel give up on these clients after so long without progress, also when the process is gone (Linux)."""
-    if not hasattr(socket, "TCP_USER_TIMEOUT") or not wanted:
-        return
-    for addresses, descriptor in find(wanted).items():
-        with _held(descriptor, addresses) as sock, contextlib.suppress(OSError):
-            if sock is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+CAN_LIMIT = hasattr(socket, "TCP_USER_TIMEOUT")
+"""Whether ``limit()`` can do anything: on Linux."""
+
+
+def limit(descriptor: int, addresses: Addresses, *, seconds: float) -> None:
+    """Have the kernel give up on this client after so long without progress, also when the process is gone."""
+    with _held(descriptor, addresses) as sock, contextlib.suppress(OSError):
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def listeners(port: int) -> frozenset[int]:

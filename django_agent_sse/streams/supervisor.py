@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import InitVar, dataclass, field
@@ -15,7 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from django.conf import settings
 from django.http import HttpResponseBase
 
-from ..exceptions import StreamClosed
+from ..exceptions import HandlerCancelled, StreamClosed
 from ..signals import stream_opened
 from . import reporting
 from .buffer import Buffer
@@ -33,6 +34,8 @@ from .shutdown import listener_watch, watch_signals
 from .stream import Stream, late_error
 from .threads import StreamThreads, stream_context
 from .transport import Transport
+
+logger = logging.getLogger("django_agent_sse.stream")
 
 OPENING_INTERVAL = 0.25
 """Seconds between two looks whether a response that was made is being sent."""
@@ -135,7 +138,10 @@ class Supervisor:
             if heed_cancel(self._task):
                 outcome = Outcome.CANCELLED
             else:
-                outcome, self.error = Outcome.RAISED, reporting.own_cancel(error, self.route)
+                # Django would take the CancelledError itself for the server's cancel of the request.
+                outcome = Outcome.RAISED
+                self.error = HandlerCancelled(f"the handler of {self.route} awaited something that was cancelled")
+                self.error.__cause__ = error
             await self._handler_done(outcome)
         except BaseException as error:
             self.error = error
@@ -222,6 +228,9 @@ class Supervisor:
         self._instead = contained(self.error, f"the handler of {self.route}")
         self._never_open()
 
+    def _log_late_error(self) -> None:
+        logger.error("%s failed after its end", self.route, exc_info=self.error, extra={"route": self.route})
+
     def _tell_opened(self) -> None:
         counters.opened(self.route)
         if stream_opened.has_listeners(Stream):
@@ -233,12 +242,13 @@ class Supervisor:
 
     def _drop_answer(self) -> None:
         assert isinstance(self._instead, HttpResponseBase)
-        reporting.report_late_answer(self.route)
+        logger.error("%s returned a response after the stream had begun; it was dropped", self.route)
         self._instead.close()
         self._instead = None
 
     def _abandon_handler(self) -> None:
-        reporting.report_abandoned(self.route, CLEANUP_SECONDS)
+        message = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
+        logger.warning(message, self.route, CLEANUP_SECONDS, extra={"route": self.route})
         self._callbacks.abandon_handler()
         self._task.cancel()
 
@@ -346,7 +356,7 @@ class Supervisor:
 ACTS: Mapping[Action, Callable[[Supervisor], object]] = {
     Action.BEGIN_RESPONSE: Supervisor._begin_response,
     Action.TELL_OPENED: Supervisor._tell_opened,
-    Action.LOG_LATE_ERROR: lambda self: reporting.report_late_error(self.route, self.error),
+    Action.LOG_LATE_ERROR: Supervisor._log_late_error,
     Action.RAISE_ERROR: Supervisor._raise_error,
     Action.ANSWER: Supervisor._never_open,
     Action.DROP_ANSWER: Supervisor._drop_answer,

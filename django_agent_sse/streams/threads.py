@@ -43,7 +43,6 @@ class Lifelong:
         self.reset()
 
     def reset(self) -> None:
-        """None is taken, as after a fork."""
         self._lock = threading.Lock()
         self.taken = 0
 
@@ -83,7 +82,7 @@ def most_connections(alias: str) -> int:
     Those of requests that are answered, and of threads that streams keep for their life (``PINNED_THREADS``), come on top.
     """
     log = event_log()
-    own = readers.most + writers.most if log.transactional and log.alias == alias else 0
+    own = readers.most() + writers.most() if log.transactional and log.alias == alias else 0
     threads: int = conf.setting("THREADS")
     return threads + own
 
@@ -156,7 +155,6 @@ class StreamThreads:
             self._hold.cut()
 
     def end(self, _: object = None) -> None:
-        """The stream is over."""
         if self._hold is not None:
             self._hold.end()
 
@@ -210,7 +208,6 @@ class Pinned(Executor):
     let_go = cut = keep
 
     def end(self) -> None:
-        """Close the connections and end the thread."""
         if not self._ended:
             self._ended = True
             self._thread.submit(give_connections_back)

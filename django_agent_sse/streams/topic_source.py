@@ -92,7 +92,6 @@ class TopicSource:
         self._buffer.set_source(self)
 
     def end(self) -> None:
-        """Feed the buffer no longer."""
         self.running = False
         self._buffer.set_source(None)
         self.subscription.close()

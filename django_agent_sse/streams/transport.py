@@ -99,7 +99,9 @@ class Transport:
                 else:
                     await buffer.wait()
                     if self._pending_send is not None:
-                        await self._finish_send(self._pending_send)
+                        self._sending_since = self._last_sent
+                        await self._pending_send
+                        self._sending_since = self._pending_send = None
             if await self._callbacks.settle():
                 raise _UNFINISHED
         finally:
@@ -126,11 +128,6 @@ class Transport:
             return True
         self._last_sent = self._loop_state.loop.time()
         return self._pending_send is None
-
-    async def _finish_send(self, pending: PendingSend) -> None:
-        self._sending_since = self._last_sent
-        await pending
-        self._sending_since = self._pending_send = None
 
     def mark_closed(self) -> None:
         if self.closed:

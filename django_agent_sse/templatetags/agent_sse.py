@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
-from ..logtail import LogTail, log_tail, served_part
+from ..logs import LogTail, log_tail, served_part
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()

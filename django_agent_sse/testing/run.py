@@ -43,12 +43,7 @@ _connections = _Connections()
 
 
 class Run:
-    """Starts the application in a task.
-
-    Attributes:
-        task: It.
-        reported: The exception that a view or handler let pass, though the client got an answer.
-    """
+    """Starts the application in a task; ``reported`` is what a view or handler let pass, though the client got an answer."""
 
     def __init__(self, work: Coroutine[Any, Any, None], over: Callable[[], None]) -> None:
         """Start; ``over`` is called when the task is done.

@@ -114,10 +114,6 @@ class SharedPage:
         self.waiting: set[Waiter] = set()
         self._batches: dict[int, Batch] = {}
 
-    def fill(self, entries: list[Entry]) -> None:
-        self.entries = entries
-        self.bytes = sum(len(entry.frame) for entry in entries)
-
     def covers(self, offset: int) -> bool:
         """Return whether the event after ``offset`` is here."""
         return bool(self.entries) and self.entries[0].offset <= offset + 1 <= self.entries[-1].offset  # type: ignore[index]

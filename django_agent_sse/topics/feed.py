@@ -238,7 +238,8 @@ class Feed:
             await asyncio.sleep(RETRY * random.uniform(0.5, 1.5))
             read = records.Page()
         same = read.epoch == self.epoch == epoch
-        page.fill([Entry(epoch, record) for record in read.records] if same else [])
+        page.entries = [Entry(epoch, record) for record in read.records] if same else []
+        page.bytes = sum(len(entry.frame) for entry in page.entries)
         budget.grow(page.bytes)
         if self._pages.get(start) is not page:
             budget.grow(-page.bytes)

@@ -47,7 +47,7 @@ class Subscription:
         self._names = [short_name(topic) for topic in topics]
         self._start: Start = start
         self.wake = wake
-        self._feeds: Feeds = feeds_here()
+        self._feeds: Feeds
         self._followers: list[Follower] = []
         self._gaps: list[Gap] = []
         self._turn = 0
@@ -84,8 +84,12 @@ class Subscription:
     async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Gap | None:
         if asked is None and not malformed:
             return None
-        number = offsets and asked is not None and asked.isdecimal()
-        sent = await self._sent(await self._id_of(asked or "") if number else asked or "")
+        id = asked or ""
+        if offsets and id.isdecimal():  # of an event in the current epoch of the only topic
+            feed = self._followers[0].feed
+            await feed.refresh()
+            id = f"{feed.epoch}.{id}" if feed.epoch else id
+        sent = await self._sent(id)
         reasons: set[GapReason] = set() if sent else {"unknown"}
         missed = 0
         for follower, name in zip(self._followers, self._names, strict=True):
@@ -99,12 +103,6 @@ class Subscription:
             return None
         worst = next(reason for reason in _WORST_FIRST if reason in reasons)
         return Gap(worst, asked, missed if worst == "trimmed" else None, self.id)
-
-    async def _id_of(self, offset: str) -> str:
-        """Return the id of an event by its number, in the current epoch of the only topic."""
-        feed = self._followers[0].feed
-        await feed.refresh()
-        return f"{feed.epoch}.{offset}" if feed.epoch else offset
 
     async def _sent(self, asked: str) -> dict[str, Position]:
         """Return the positions in an id, by the topics' short names; none where it is not an id of any of these topics."""

@@ -49,7 +49,7 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     change_form_template = "admin/builds/build/change_form.html"
 
     class Media:
-        css = {"all": ["builds/admin.css"]}  # noqa: RUF012
+        css = {"all": ["builds/shared.css", "builds/admin.css"]}  # noqa: RUF012
 
     def has_change_permission(self, request: HttpRequest, obj: Build | None = None) -> bool:
         """No form: those who may change builds may cancel them, see ``may_cancel``."""

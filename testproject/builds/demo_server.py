@@ -26,18 +26,11 @@ def listen(port: int) -> socket.socket:
         OSError: There is none.
     """
     for candidate in range(port, min(port + TRIES, 65536)):
-        with contextlib.ExitStack() as failed:
-            listener = failed.enter_context(socket.socket())
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, candidate))
-                listener.listen(128)
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                    raise
-            else:
-                failed.pop_all()
-                return listener
+        try:
+            return socket.create_server((HOST, candidate), backlog=128)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
     raise OSError(errno.EADDRINUSE, f"no port is free from {port} on")
 
 

@@ -27,6 +27,8 @@ router = Router()
 
 POLL_INTERVAL = 0.5
 """Seconds. Lines are not polled: they are in a topic, whose followers are notified."""
+SUMMARY = ("status", "exit_code", "duration", "lines")
+"""What is told of a build that is over."""
 
 
 @router.sse("overview/", guards=[session_or_key], name="overview")
@@ -66,7 +68,8 @@ async def build_logs(c: Context, build_id: int) -> Callable[[Stream], Awaitable[
             if kept.exists or not build.is_over:  # else its log was deleted
                 await stream.follow(topic.name, filter=lambda event: event.event in LINES)
         await sync_to_async(runs.recover)()
-        await stream.write_sse(event="complete", data=_end(await Build.objects.aget(pk=build_id)))
+        await build.arefresh_from_db()
+        await stream.write_sse(event="complete", data={name: getattr(build, name) for name in SUMMARY})
 
     return handler
 
@@ -148,12 +151,3 @@ def _poll() -> Polled:
                 connection.close()  # this thread belongs to no request: nobody else would close it
             _polled_at = time.monotonic()
         return _latest
-
-
-def _end(build: Build) -> dict[str, Any]:
-    return {
-        "status": build.status,
-        "exit_code": build.exit_code,
-        "duration": build.duration,
-        "lines": build.lines,
-    }

@@ -7,20 +7,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.contrib.auth.decorators import login_not_required, permission_required
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import include, path
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
 
 from django_agent_sse import Context, Router, Stream
 
 from . import runs
-from .access import VIEW, end_with_session, session_or_key
+from .access import end_with_session, session_or_key
 from .agent import Reader, tokens, triage
 from .log import lines_of
 from .models import Build
+from .views import page
 
 NAMESPACE = "triage"
 THINKING = 0.02
@@ -29,9 +28,7 @@ THINKING = 0.02
 router = Router()
 
 
-@never_cache
-@require_safe
-@permission_required(VIEW, raise_exception=True)
+@page
 def triage_page(request: HttpRequest, build_id: int) -> HttpResponse:
     """What went wrong in one build."""
     runs.recover()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import aget_object_or_404, get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
@@ -18,14 +20,16 @@ from .models import Build
 from .recipes import all_recipes, grouped
 from .runs import CannotStart
 
-may_view = permission_required(VIEW, raise_exception=True)
 may_start = permission_required("builds.add_build", raise_exception=True)
 may_cancel = permission_required("builds.change_build", raise_exception=True)
 
 
-@never_cache
-@require_safe
-@may_view
+def page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A page for those who may see builds."""
+    return never_cache(require_safe(permission_required(VIEW, raise_exception=True)(view)))
+
+
+@page
 def index(request: HttpRequest) -> HttpResponse:
     """The recipes with their buttons, and the newest builds."""
     runs.recover()
@@ -34,9 +38,7 @@ def index(request: HttpRequest) -> HttpResponse:
     return render(request, "builds/index.html", context)
 
 
-@never_cache
-@require_safe
-@may_view
+@page
 def build_page(request: HttpRequest, build_id: int) -> HttpResponse:
     """One build, with its log as it arrives."""
     runs.recover()
@@ -74,7 +76,7 @@ async def start(request: HttpRequest) -> HttpResponse:
 @may_cancel
 async def cancel(request: HttpRequest, build_id: int) -> HttpResponse:
     """End a build, and go to its page."""
-    build = await _build(build_id)
+    build = await aget_object_or_404(Build, pk=build_id)
     if not await sync_to_async(runs.cancel)(build_id, await request.auser()):
         messages.warning(request, f"{build} was already over.")
     return redirect(build)
@@ -84,13 +86,11 @@ async def cancel(request: HttpRequest, build_id: int) -> HttpResponse:
 @may_start
 async def again(request: HttpRequest, build_id: int) -> HttpResponse:
     """Start the recipe of a build once more, and go to the new build's page."""
-    build = await _build(build_id)
+    build = await aget_object_or_404(Build, pk=build_id)
     return await _started(request, build.recipe, label=build.label)
 
 
-@never_cache
-@require_safe
-@may_view
+@page
 def other_log(request: HttpRequest, name: str) -> HttpResponse:
     """A log that somebody else writes, as it arrives."""
     context = {"topic": f"{PREFIX}{name}", "stream": reverse("other-log", args=[name])}
@@ -103,10 +103,3 @@ async def _started(request: HttpRequest, recipe: str, label: str = "") -> HttpRe
     except CannotStart as error:
         messages.error(request, str(error))
         return redirect("index")
-
-
-async def _build(build_id: int) -> Build:
-    build = await Build.objects.filter(pk=build_id).afirst()
-    if build is None:
-        raise Http404(f"There is no build {build_id}.")
-    return build

@@ -15,8 +15,7 @@ from django.test import Client
 from django.urls import path
 
 from django_agent_sse.admin import KeyValueAdmin
-from django_agent_sse.admin.kv import LISTED
-from django_agent_sse.admin.safe_repr import SHOWN, kind, pretty
+from django_agent_sse.admin.kv import LISTED, SHOWN, kind, pretty
 from django_agent_sse.models import KeyValueStore
 from django_agent_sse.streams.kv import KV
 from tests.streams.test_kv import LOCAL, REDIS, kv

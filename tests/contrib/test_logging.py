@@ -101,8 +101,8 @@ def test_what_publishing_itself_logs_is_never_published(log: EventLog, handler: 
 def test_what_waits_is_bounded_and_the_dropped_are_counted(
     log: EventLog, logger: logging.Logger, handler: TopicHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "_backoff", Backoff(0.01, 0.01))
-    handler._capacity = 5
+    monkeypatch.setattr(handler._publisher, "_backoff", Backoff(0.01, 0.01))
+    handler._publisher._capacity = 5
     append = log._append
 
     def away(*args: Any) -> Any:
@@ -161,7 +161,7 @@ def test_the_thread_ends_when_there_is_nothing_to_log_and_holds_no_database_conn
     with override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}):
         for number in range(2):
             logger.info("%d", number)
-            (thread,) = handler._pool._threads
+            (thread,) = handler._publisher._pool._threads
             handler.flush()
             thread.join(20)
             assert not thread.is_alive()

@@ -13,12 +13,12 @@ from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.admin.safe_repr import SHOWN, pretty
+from django_agent_sse.admin.kv import SHOWN, pretty
 from django_agent_sse.eventlog.redis.codec import notification
-from django_agent_sse.logtail import LINE_CHARACTERS, plain
+from django_agent_sse.logs import LINE_CHARACTERS, plain
 from django_agent_sse.management.batches import BATCH_BYTES, READ, batches_of
 from django_agent_sse.management.commands.sse_publish import _compact
-from django_agent_sse.streams.client import LONGEST, SHORT, ClientOptions, client_of, short_agent
+from django_agent_sse.streams.client import LONGEST, SHORT, MonitorOptions, client_of, short_agent
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
@@ -30,7 +30,7 @@ from .test_expressions import check_growth
 from .worst import halves, repeated
 
 SMALL = (1_000, 10_000, 100_000) if LONG else (1_000, 10_000)
-OPTIONS = ClientOptions(address="full", user_agent="truncated", proxies=1)
+OPTIONS = MonitorOptions(address="full", user_agent="truncated", proxies=1)
 
 
 def headers(text: str) -> tuple[str, str]:
@@ -169,7 +169,7 @@ def test_a_user_agent_is_cut_before_it_is_looked_at(agent: str, short: str) -> N
 def test_a_forwarded_address_is_the_one_that_the_last_proxy_tells() -> None:
     meta = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "9,9," * 100_000 + " 198.51.100.7 "}
     assert client_of(meta, OPTIONS) == ("198.51.100.7", "")
-    full = ClientOptions(address="full", user_agent="full", proxies=1)
+    full = MonitorOptions(address="full", user_agent="full", proxies=1)
     assert client_of({"HTTP_USER_AGENT": "y" * 400_000}, full) == ("", "y" * LONGEST)
 
 

@@ -18,16 +18,16 @@ from django.test import AsyncRequestFactory, override_settings
 from django.urls import include, path
 
 from django_agent_sse import Context, Event, Stream, Topic
-from django_agent_sse.contrib.logging import LONGEST, WAITING_CHARACTERS, TopicHandler
+from django_agent_sse.contrib.logging import LONGEST, TopicHandler
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.base import PAGE_BYTES
 from django_agent_sse.exceptions import BodyTooLarge
-from django_agent_sse.logs import MAX_COUNT
-from django_agent_sse.logtail import LINE_CHARACTERS, READS, TEXT_CHARACTERS, LogTail, log_tail
+from django_agent_sse.logs import LINE_CHARACTERS, MAX_COUNT, READS, TEXT_CHARACTERS, LogTail, log_tail
 from django_agent_sse.management.output import Pause
 from django_agent_sse.management.remote import RemoteTail
 from django_agent_sse.streams import body as bodies
 from django_agent_sse.streams.body import AT_ONCE, MOST_BYTES, MOST_VALUES
+from django_agent_sse.topics.buffered_publisher import CAPACITY_BYTES
 from tests.serving import ask, ask_route, served
 from tests.views.test_answers import routed
 
@@ -236,14 +236,14 @@ def test_a_record_that_is_larger_than_the_log_takes_is_cut_to_that(logger: loggi
     assert cut.data.endswith("… [cut: the record has 1,000 characters]")
 
 
-def test_records_wait_up_to_so_many_characters(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = next(handler for handler in logger.handlers if isinstance(handler, TopicHandler))
+def test_records_wait_up_to_so_many_bytes(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = next(handler for handler in logger.handlers if isinstance(handler, TopicHandler))._publisher
     held = threading.Event()
-    monkeypatch.setattr(handler, "_publish", lambda events: held.wait(20))
+    monkeypatch.setattr(publisher, "_append", lambda events, key: held.wait(20))
     for _ in range(100):
         logger.info("x" * LONGEST)
-    assert handler._characters <= WAITING_CHARACTERS + LONGEST
-    assert handler._dropped == 100 - len(handler._waiting) > 0
+    assert sum(len(event.data) for event, _ in publisher._waiting) <= publisher._bytes <= CAPACITY_BYTES + LONGEST + len("info")
+    assert publisher._missing == 100 - len(publisher._waiting) - publisher._sending > 0
     held.set()
 
 

@@ -21,13 +21,12 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Event, Router, Stream, Topic
-from django_agent_sse.admin.topic_actions import PublishForm
-from django_agent_sse.admin.topics import topic_log_router
+from django_agent_sse.admin.topics import PublishForm, topic_log_router
 from django_agent_sse.contrib.logging import LONGEST, TopicHandler
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.records import MOST_EVENT_BYTES
 from django_agent_sse.exceptions import EventTooLarge
-from django_agent_sse.logtail import LINE_CHARACTERS
+from django_agent_sse.logs import LINE_CHARACTERS
 from django_agent_sse.wire import MAX_EVENT_BYTES, Decoder, comment, frame
 from django_agent_sse.wire.lines import GOES_ON, LineSplitter
 from tests.serving import ask_route, served

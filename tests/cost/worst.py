@@ -37,7 +37,7 @@ def halves(first: str, second: str, *, before: str = "", after: str = "") -> Bui
 _LONG = "\x1b[" + "0;" * 30
 
 WORST: Mapping[str, Use] = {
-    # logtail
+    # logs
     r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]": Use(
         "sub",

@@ -60,7 +60,7 @@ def test_what_a_reader_is_led_to_is_there(page: str, file: str, name: str) -> No
 def test_the_page_of_the_house_has_every_part() -> None:
     parts = {name for row in rows(INTERNALS / "house.rst", "part") for name in re.findall(r"``(\w+)``", row[0])}
     assert parts <= STOREYS.keys()
-    small = {"fields", "metrics", "migrations", "models", "signals", "logtail"}
+    small = {"fields", "metrics", "migrations", "models", "signals"}
     assert STOREYS.keys() - parts == small, "of one idea each, and named for it"
 
 

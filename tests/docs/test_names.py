@@ -166,7 +166,7 @@ def test_every_control_event_stands_in_the_wire_dialect() -> None:
 
 
 def test_every_system_check_has_its_fix() -> None:
-    ids = set(re.findall(r'id="(django_agent_sse\.[EWIC]\d{3})"', sources()))
+    ids = set(re.findall(r'"(django_agent_sse\.[EWIC]\d{3})"', sources()))
     sections = dict(re.findall(r"^(django_agent_sse\.\w\d{3})\n-+\n(.*?)(?=^\.\. _|\Z)", text(CHECKS), re.MULTILINE | re.DOTALL))
     assert set(sections) == ids
     assert all("**Fix:**" in section for section in sections.values())

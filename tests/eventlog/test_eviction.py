@@ -28,7 +28,7 @@ async def opened(new_log: Callable[..., EventLog]) -> AsyncIterator[tuple[EventL
     """A log of two topics at most, and what follows it here."""
     log = new_log(MAX_TOPICS=2)
     local = LocalNotifier()
-    log.on_change, log.on_notify = local.notify, local.notify_with
+    log.on_change = local.notify
     feeds = Feeds(log, local, notifier := Notifier(local, BackgroundLoop()))
     yield log, feeds
     feeds.close()

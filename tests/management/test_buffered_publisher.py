@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventLogUnavailable
-from django_agent_sse.management import buffered_publisher as module
-from django_agent_sse.management.buffered_publisher import BATCH_EVENTS, BATCH_SECONDS, BufferedPublisher
+from django_agent_sse.management.commands.sse_run import BATCH_SECONDS, LinePublisher
+from django_agent_sse.topics import buffered_publisher as module
+from django_agent_sse.topics.buffered_publisher import BATCH_EVENTS
 from django_agent_sse.wire.event import Event
 
 PATIENCE = 60.0
@@ -66,10 +68,10 @@ def events(*numbers: int) -> list[Event]:
 
 
 def test_everything_arrives_in_order_and_then_the_topic_is_closed(log: Log) -> None:
-    publisher = BufferedPublisher(log, "t", tell=print)
+    publisher = LinePublisher(log, "t", tell=print)
     for number in range(5000):
         publisher.put(events(number))
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"))
     assert log.data() == [str(number) for number in range(5000)]
     assert log.state("t").closed == "completed"
     assert publisher.lost == 0
@@ -77,13 +79,13 @@ def test_everything_arrives_in_order_and_then_the_topic_is_closed(log: Log) -> N
 
 
 def test_lines_that_trickle_are_appended_in_batches_that_wait_no_longer_than_they_may(log: Log) -> None:
-    publisher = BufferedPublisher(log, "t", tell=print)
+    publisher = LinePublisher(log, "t", tell=print)
     given = []
     for number in range(200):
         given.append(time.monotonic())
         publisher.put(events(number))
         time.sleep(0.005)
-    publisher.finish(None, never)
+    publisher.finish(never)
     begun = [at for at, _ in log.appends]
     pauses = [later - earlier for earlier, later in pairwise(begun[:-1])]
     assert min(pauses) >= BATCH_SECONDS * 0.9, "no more appends than that"
@@ -99,12 +101,12 @@ def test_lines_that_trickle_are_appended_in_batches_that_wait_no_longer_than_the
 def test_what_waits_while_the_log_is_away_is_published_when_it_is_back(log: Log) -> None:
     said: list[str] = []
     log.away.set()
-    publisher = BufferedPublisher(log, "t", tell=said.append)
+    publisher = LinePublisher(log, "t", tell=said.append)
     publisher.put(events(1, 2))
     assert log.tried.acquire(timeout=PATIENCE)
     publisher.put(events(3))
     log.away.clear()
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"))
     assert log.data() == ["1", "2", "3"]
     assert publisher.lost == 0
     assert [text.partition(":")[0] for text in said] == ["cannot publish", "the event log is back"]
@@ -112,34 +114,32 @@ def test_what_waits_while_the_log_is_away_is_published_when_it_is_back(log: Log)
 
 def test_an_append_whose_answer_was_lost_is_not_doubled(log: Log) -> None:
     log.lose_answers = 3
-    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher = LinePublisher(log, "t", tell=lambda text: None)
     publisher.put(events(1, 2))
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"))
     assert log.data() == ["1", "2"]
 
 
-def test_what_does_not_fit_is_told_where_it_is_missing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CAPACITY", 10)
+def test_what_does_not_fit_is_told_where_it_is_missing(log: Log) -> None:
     log.away.set()
-    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher = LinePublisher(log, "t", tell=lambda text: None, capacity=10)
     publisher.put(events(0))
     assert log.tried.acquire(timeout=PATIENCE)
     assert log.tried.acquire(timeout=PATIENCE)
     publisher.put(events(*range(1, 31)))
     log.away.clear()
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"))
     assert log.data() == ["0", '{"events":20}', *map(str, range(21, 31))]
     assert publisher.lost == 20
     assert [record.event.event for record in log.read_after("t", 1, 1).records] == ["dropped"]
 
 
-def test_a_log_that_stays_away_is_given_up_after_a_while(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FINISH_TIMEOUT", 0.1)
+def test_a_log_that_stays_away_is_given_up_after_a_while(log: Log) -> None:
     log.away.set()
-    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher = LinePublisher(log, "t", tell=lambda text: None)
     publisher.put(events(1, 2, 3))
     begun = time.monotonic()
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"), timeout=0.1)
     assert time.monotonic() - begun < PATIENCE
     assert publisher.lost == 3
     log.away.clear()  # its thread goes on, and ends
@@ -147,9 +147,9 @@ def test_a_log_that_stays_away_is_given_up_after_a_while(log: Log, monkeypatch: 
 
 def test_who_is_in_a_hurry_does_not_wait(log: Log) -> None:
     log.away.set()
-    publisher = BufferedPublisher(log, "t", tell=lambda text: None)
+    publisher = LinePublisher(log, "t", tell=lambda text: None)
     publisher.put(events(1))
-    publisher.finish("completed", lambda: True)
+    publisher.finish(lambda: True, last=partial(log.close, "t", "completed"))
     assert publisher.lost == 1
     log.away.clear()
 
@@ -157,9 +157,9 @@ def test_who_is_in_a_hurry_does_not_wait(log: Log) -> None:
 def test_a_topic_that_was_closed_takes_no_more_and_holds_nobody_up(log: Log) -> None:
     said: list[str] = []
     log.close("t", "enough")
-    publisher = BufferedPublisher(log, "t", tell=said.append)
+    publisher = LinePublisher(log, "t", tell=said.append)
     publisher.put(events(*range(20_000)))
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"))
     assert publisher.lost == 20_000
     assert len(said) == 1
     assert "closed (enough)" in said[0]
@@ -168,7 +168,8 @@ def test_a_topic_that_was_closed_takes_no_more_and_holds_nobody_up(log: Log) -> 
 def test_anew_it_forgets_what_was_there(log: Log) -> None:
     log.append("t", events(1))
     log.close("t")
-    publisher = BufferedPublisher(log, "t", tell=print, fresh=True)
+    publisher = LinePublisher(log, "t", tell=print)
+    publisher.submit(partial(log.delete, "t"))
     publisher.put(events(2))
-    publisher.finish("completed", never)
+    publisher.finish(never, last=partial(log.close, "t", "completed"))
     assert log.data() == ["2"]

@@ -12,8 +12,8 @@ import pytest
 from django.core.management import call_command
 
 from django_agent_sse import Event, Topic, event_log
+from django_agent_sse.management.command import PAGE
 from django_agent_sse.management.commands.sse_topics import age
-from django_agent_sse.management.listing import PAGE
 
 from .processes import Project
 

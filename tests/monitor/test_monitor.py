@@ -16,12 +16,11 @@ from django_agent_sse.contrib.monitor import service as monitoring
 from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, WatchRows, command_of, event_of, execute
 from django_agent_sse.contrib.monitor.history import BUCKET, POINTS, History
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
-from django_agent_sse.contrib.monitor.options import monitor_options
 from django_agent_sse.contrib.monitor.report_json import decode, encode
 from django_agent_sse.contrib.monitor.service import monitor
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import ConfigurationError
-from django_agent_sse.streams.client import client_of
+from django_agent_sse.streams.client import client_of, monitor_options
 from django_agent_sse.streams.counters import Refusal, RouteCounts, counters
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.registry import registry

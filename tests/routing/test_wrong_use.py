@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth import decorators
 
 from django_agent_sse import Context, Router, SSEView, Stream, api_key, staff_required
-from django_agent_sse.checks.project import check_routes
+from django_agent_sse.checks.project import wrong_routes
 from django_agent_sse.exceptions import RouteError
 from tests.ids import plain
 from tests.serving import ask_route, served
@@ -173,7 +173,7 @@ def test_e004_names_a_route_as_it_was_written() -> None:
     router.topic("builds/", "builds.{id}")
     router.log("log/", "lines.{id}")
     with served(router):
-        messages = [message.msg for message in check_routes(None)]
+        messages = [message.msg for message in wrong_routes()]
     assert len(messages) == 4
     assert messages[0] == (
         "the route builds/ cannot be served: router.topic('builds.{id}') takes id, but the URL captures nothing; each {field} of "

@@ -119,7 +119,7 @@ def test_looking_gives_up_no_lock_of_the_process(connection: Connection, tmp_pat
     with (tmp_path / "database").open("w+") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         sockets.find({connection.addresses})
-        sockets.limit({connection.addresses}, 1)
+        sockets.limit(file.fileno(), connection.addresses, seconds=1)
         sockets.listeners(connection.addresses.server_port)
         assert sockets.unsent(file.fileno(), connection.addresses) is None
         sockets.shut(file.fileno(), connection.addresses, reset=True)

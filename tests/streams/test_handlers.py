@@ -208,7 +208,7 @@ async def stream_third(c: Context, number: int, stream: Stream) -> None: ...
 )
 def test_a_handler_that_fits_no_shape_is_refused_with_the_mend(handler: Any, says: str) -> None:
     with pytest.raises(RouteError, match=says):
-        HandlerSignature(handler).check(NUMBER)
+        HandlerSignature(handler).takes_stream(NUMBER)
 
 
 def test_a_sync_handler_with_a_stream_is_refused_at_once() -> None:
@@ -220,7 +220,7 @@ def test_a_url_value_named_stream_is_a_url_value() -> None:
     def factory(c: Context, stream: str) -> Any:
         return None
 
-    HandlerSignature(factory).check(frozenset({"stream"}))
+    HandlerSignature(factory).takes_stream(frozenset({"stream"}))
 
 
 def test_what_an_include_may_capture_is_looked_at_when_a_request_comes() -> None:

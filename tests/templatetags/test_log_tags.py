@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_agent_sse import Event, Router, Topic
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import AsyncRequired, EventLogUnavailable
-from django_agent_sse.logtail import plain
+from django_agent_sse.logs import plain
 from tests.serving import served
 
 

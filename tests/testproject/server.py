@@ -35,6 +35,8 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 ATTEMPTS = 3
+OFTEN = 0.25
+"""Seconds between two looks at all processes: more often, and the builds would have to wait for them."""
 
 PASSWORD = "only for a test"
 KEY = "the superuser's, only for a test"
@@ -202,7 +204,7 @@ class Server:
         headers = BY_KEY | ({} if last is None else {"Last-Event-ID": last})
         return Client(f"{self.url}/builds/{build}/logs/", headers=headers, **options)
 
-    def whole_log(self, build: int, last: str | None = None, within: float = 30.0) -> list[Received]:
+    def whole_log(self, build: int, last: str | None = None, within: float = 2 * PATIENCE) -> list[Received]:
         """Every event of a build's log but the control events; the last one is ``complete``."""
         with self.watch(build, last) as client:
             return client.own_events(within)

@@ -21,7 +21,7 @@ from tests.live.client import Client
 from tests.live.servers import poll
 
 from .recipe import HALF
-from .server import BY_KEY, Server, numbered, outcome, wait_until_gone
+from .server import BY_KEY, OFTEN, Server, numbered, outcome, wait_until_gone
 
 SECONDS = 120.0
 """For a process that Django has to be loaded in."""
@@ -111,7 +111,7 @@ def test_a_build_whose_process_is_killed_is_lost_and_its_place_is_free(server: S
 
 def test_a_build_in_a_terminal_is_seen_by_everybody(server: Server) -> None:
     with server.terminal("run_build", "gated") as terminal:
-        poll("its first line", lambda: server.commands(), SECONDS)
+        poll("its first line", lambda: server.commands(), SECONDS, OFTEN)
         build = newest(server)
         with server.watch(build) as client:
             for _ in range(HALF):
@@ -262,9 +262,9 @@ def serving(server: Server) -> set[int]:
 def test_builds_wait_and_are_cancelled_whichever_worker_is_asked(workers: Server) -> None:
     builds = [workers.start("waits") for _ in range(AT_ONCE + 2)]
     try:
-        poll("as many as may run", lambda: len(workers.commands()) == AT_ONCE, SECONDS)
+        poll("as many as may run", lambda: len(workers.commands()) == AT_ONCE, SECONDS, OFTEN)
     finally:
         answers = [workers.post(f"/builds/{build}/cancel/").status_code for build in builds]
     assert answers == [302] * len(builds)
     assert {outcome(workers.whole_log(build))["status"] for build in builds} == {"cancelled"}
-    poll("the end of all builds", lambda: not workers.runners(), SECONDS)
+    poll("the end of all builds", lambda: not workers.runners(), SECONDS, OFTEN)

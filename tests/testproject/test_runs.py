@@ -7,9 +7,9 @@ import re
 from tests.live.servers import poll
 
 from .recipe import HALF
-from .server import Server, outcome, wait_until_gone
+from .server import OFTEN, Server, outcome, wait_until_gone
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 AT_ONCE = 2
 WAITING = 20
 
@@ -66,7 +66,7 @@ def test_more_builds_than_may_run_wait_their_turn(server: Server) -> None:
                 assert (one.next().name, one.events[-1].data) == ("status", '{"status":"queued"}')
             cancel(server, fourth)
             assert outcome(other.own_events()) == {"status": "cancelled", "exit_code": None, "duration": None, "lines": 0}
-            poll("as many as may run", lambda: len(server.commands()) == AT_ONCE)
+            poll("as many as may run", lambda: len(server.commands()) == AT_ONCE, PATIENCE, OFTEN)
             cancel(server, running[0])
             events = client.take(HALF + 1)  # its lines and its status, which is looked for twice a second
             assert [event.data for event in events if event.name == "status"] == ['{"status":"running"}']
@@ -88,5 +88,5 @@ def test_no_more_wait_than_may(server: Server) -> None:
                 assert f"{WAITING} builds are waiting" in refused.text
     finally:
         cancel(server, *reversed(builds))
-    poll("the end of all builds", lambda: not server.commands(), PATIENCE)
+    poll("the end of all builds", lambda: not server.commands(), PATIENCE, OFTEN)
     assert outcome(server.whole_log(server.start("passes")))["status"] == "passed"

@@ -100,7 +100,7 @@ def test_a_build_is_started_fails_and_is_explained(browser: Browser, server: Ser
         page.get_by_role("link", name="What went wrong?").click()
         expect(page.get_by_role("heading", name="What failed")).to_be_visible()
         expect(page.locator("#said")).to_have_attribute("aria-busy", "true")
-        expect(page.locator("#connection")).to_have_text("that is all", timeout=PATIENCE_MS)
+        expect(page.locator("#connection")).to_have_text("done", timeout=PATIENCE_MS)
         expect(page.locator("#said code", has_text=FAILING)).to_be_visible()
         expect(page.locator("#said")).to_contain_text("3 of 9 tests failed")
         assert page.locator("#said h2").all_text_contents() == ["What failed", "Where", "Likely cause"]
@@ -120,7 +120,7 @@ def test_it_can_be_stopped_and_asked_again(browser: Browser, server: Server) -> 
         page.get_by_role("button", name="Stop").click()
         expect(page.locator("#connection")).to_have_text("stopped")
         page.get_by_role("button", name="Go on").click()
-        expect(page.locator("#connection")).to_have_text("that is all", timeout=PATIENCE_MS)
+        expect(page.locator("#connection")).to_have_text("done", timeout=PATIENCE_MS)
         assert page.locator("#said h2").all_text_contents() == ["What failed", "Where", "Likely cause"]
 
 
@@ -140,5 +140,5 @@ def test_no_page_is_wider_than_the_window(browser: Browser, server: Server, shop
         server.sign_in(context)
         page = context.new_page()
         page.goto(f"{server.url}/builds/{shop}/triage/")
-        expect(page.locator("#connection")).to_have_text("that is all", timeout=PATIENCE_MS)
+        expect(page.locator("#connection")).to_have_text("done", timeout=PATIENCE_MS)
         assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -39,7 +39,7 @@ from django_agent_sse.exceptions import (
     TopicClosed,
     TopicNameInvalid,
 )
-from django_agent_sse.logtail import log_tail
+from django_agent_sse.logs import log_tail
 from tests import warm
 from tests.serving import ask, connect, served
 

@@ -41,7 +41,7 @@ class Hub:
     def __init__(self, url: str, prefix: str) -> None:
         self.log = RedisEventLog(url=url, prefix=prefix)
         local = LocalNotifier()
-        self.log.on_change, self.log.on_notify = local.notify, local.notify_with
+        self.log.on_change = local.notify
         self.feeds = Feeds(self.log, local)
         self.streams: list[Stream] = []
 

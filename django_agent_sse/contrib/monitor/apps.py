@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core import checks
 
 
 class MonitorConfig(AppConfig):
@@ -19,10 +18,8 @@ class MonitorConfig(AppConfig):
         from django_agent_sse.streams.counters import counters
 
         from .cluster import cluster_view
-        from .options import check_options
         from .service import monitor
 
         if monitor.begin not in counters.on_opened:
             counters.on_opened += (monitor.begin,)
         snapshot.install(cluster_view)
-        checks.register(check_options, "django_agent_sse")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,12 +214,13 @@ class ClusterView:
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
         answers, missing = self._answers_to(query)
-        rows = [row for answer in answers for row in answer.rows]
-        return (
-            sorted(rows, key=_order(query), reverse=query.sort.startswith("-")),
-            sum(answer.matched for answer in answers),
-            missing,
-        )
+        column = query.sort.lstrip("-")
+
+        def order(row: StreamRow) -> tuple[Any, str]:
+            return (-row.idle if column == "wrote" else getattr(row, column, row.opened), row.id)
+
+        rows = sorted((row for answer in answers for row in answer.rows), key=order, reverse=query.sort.startswith("-"))
+        return rows, sum(answer.matched for answer in answers), missing
 
     def _answers_to(self, query: StreamQuery) -> tuple[list[Answer], int]:
         """Return the answers that hold, and how many processes have none yet."""
@@ -270,11 +271,6 @@ class ClusterView:
         answers, missing = self._answers_to(query)
         counts = tuple((answer.readers, len(answer.readers) == answer.matched) for answer in answers)
         return Readers(counts=counts, missing=missing, limit=TOPICS)
-
-
-def _order(query: StreamQuery) -> Callable[[StreamRow], tuple[Any, str]]:
-    column = query.sort.lstrip("-")
-    return lambda row: (-row.idle if column == "wrote" else getattr(row, column, row.opened), row.id)
 
 
 def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus | None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from ...eventlog.validation import InternalTopic
 from ...runtime.safe_text import printable
 from ...streams.endings import Ending
 from ...streams.registry import OpenStream, registry
+from ...streams.reporting import jittered
 from ...streams.snapshot import this_process
 from ...wire.event import MAX_RETRY, Event
 from .inspector import StreamInspector, StreamQuery
@@ -40,9 +40,6 @@ BATCH_SIZE = 100
 """Streams that are ended at once; more would hold up the others of the loop."""
 BATCH_INTERVAL = 0.05
 """Seconds between two batches."""
-JITTER = 0.5
-"""Where several streams are closed, each ``retry`` is what staff asked for, more or less this share: clients must not all come
-back at once."""
 DRAINED_SECONDS = 300.0
 """How long a drained process takes no streams, unless it is told otherwise before."""
 
@@ -103,7 +100,6 @@ class CommandRefused(ValueError):
 
 
 def event_of(command: Command) -> Event:
-    """Return a command as it stands in the log, signed now."""
     kind = next(word for word, command_type in _KINDS.items() if type(command) is command_type)
     return Event(_signer().sign_object([kind, time.time(), dataclasses.asdict(command)]), event=kind)
 
@@ -144,21 +140,17 @@ def execute(command: Close | Drain, inspector: StreamInspector) -> int:
         registry.drain(DRAINED_SECONDS if command.on else 0.0)
         streams = inspector.find(StreamQuery()) if command.on else []
     else:
-        streams = _streams_of(command, inspector)
+        filters = {name: getattr(command, name) for name in ("stream", "user", "route", "process")}
+        here = this_process().id
+        elsewhere = (command.process or here) != here or (command.stream.partition(".")[0] or here) != here
+        # A command that names nothing must close nothing, though a query without filters fits every stream.
+        streams = [] if elsewhere or not any(filters.values()) else inspector.find(StreamQuery(**filters))
     if streams or isinstance(command, Drain):
         kind, by = type(command).__name__.lower(), printable(command.by, 150) or "somebody"
         reason = printable(command.reason) or "no reason"
         logger.warning("%s: %d streams are ended here, as %s asked (%s)", kind, len(streams), by, reason)
     _end(streams, command.retry)
     return len(streams)
-
-
-def _streams_of(command: Close, inspector: StreamInspector) -> list[OpenStream]:
-    filters = {name: getattr(command, name) for name in ("stream", "user", "route", "process")}
-    here = this_process().id
-    elsewhere = (command.process or here) != here or (command.stream.partition(".")[0] or here) != here
-    # A command that names nothing must close nothing, though a query without filters fits every stream.
-    return [] if elsewhere or not any(filters.values()) else inspector.find(StreamQuery(**filters))
 
 
 def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
@@ -172,7 +164,7 @@ def _end(streams: Sequence[OpenStream], retry: int | None) -> None:
 
 def _end_batch(streams: list[OpenStream], retry: int | None, several: bool) -> None:
     for stream in streams[:BATCH_SIZE]:
-        later = int(retry * random.uniform(1 - JITTER, 1 + JITTER)) if retry is not None and several else retry
+        later = jittered(retry) if retry is not None and several else retry  # clients must not all come back at once
         stream.end(Ending.KICKED, retry=None if later is None else min(later, MAX_RETRY))
     if rest := streams[BATCH_SIZE:]:
         asyncio.get_running_loop().call_later(BATCH_INTERVAL, _end_batch, rest, retry, several)

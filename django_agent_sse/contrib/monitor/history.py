@@ -24,8 +24,6 @@ RECENT = 5.0
 
 @dataclass(slots=True)
 class _Past:
-    """One process."""
-
     recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=16))
     gauges: dict[int, tuple[int, ...]] = field(default_factory=dict)
     counters: dict[int, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0] * len(COUNTERS)))
@@ -61,7 +59,6 @@ class History:
         past.recent.append(snapshot)
 
     def latest(self) -> list[Snapshot]:
-        """Return the newest snapshot of each process."""
         return [past.recent[-1] for past in self._pasts.values() if past.recent]
 
     def forget(self, now: float) -> None:

@@ -102,7 +102,6 @@ class StreamInspector(Snapshots):
         return [], len(counts), dict(counts.most_common(TOPICS))
 
     def find(self, query: StreamQuery) -> list[OpenStream]:
-        """Return every stream that fits."""
         return [match[1] for match in self._all() if fits(query, *match[1:])]
 
     def _all(self) -> Iterator[tuple[float, OpenStream, StreamInfo, StreamStats]]:
@@ -114,7 +113,6 @@ class StreamInspector(Snapshots):
 
 
 def fits(query: StreamQuery, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> bool:
-    """Whether a query asks for this stream."""
     if (query.stream and id_of(stream) != query.stream) or (query.route and info.route != query.route):
         return False
     if (query.user and info.user != query.user) or (query.state and stats.state != query.state):
@@ -124,7 +122,6 @@ def fits(query: StreamQuery, stream: OpenStream, info: StreamInfo, stats: Stream
 
 
 def id_of(stream: OpenStream) -> str:
-    """Return the name of a stream among those of all processes."""
     return f"{this_process().id}.{stream.number}"
 
 

@@ -22,6 +22,3 @@ class LiveStreams(AdminPage):
         permissions = (("close_livestreams", "Can close live streams and drain processes"),)
         verbose_name = "live stream"
         verbose_name_plural = "live streams"
-
-    def __str__(self) -> str:
-        return "live streams"

@@ -10,10 +10,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ...eventlog.position import MAX_TOPICS
 from ...eventlog.validation import MAX_NAME
+from ...streams.body import no_constant
 from ...streams.counters import DURATIONS, RouteCounts
 from ...streams.registry import State
 from ...streams.snapshot import Process, Snapshot
@@ -51,14 +52,13 @@ def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, list[StreamR
     """Return a report, and answers to queries, as JSON without what is zero."""
     report: dict[str, Any] = {"process": dataclasses.asdict(snapshot.process)}
     report |= {name: value for name in _ABOUT if (value := getattr(snapshot, name))}
-    report["routes"] = {route: _without_zeros(counts) for route, counts in snapshot.routes.items()}
+    report["routes"] = {
+        route: {name: value for name in RouteCounts.__slots__ if (value := getattr(counts, name)) and value != _NONE_LASTED}
+        for route, counts in snapshot.routes.items()
+    }
     if listed := [(dataclasses.asdict(query), *answer) for query, *answer in answers]:
         report["answers"] = listed
     return json.dumps(report, separators=(",", ":"))
-
-
-def _without_zeros(counts: RouteCounts) -> dict[str, Any]:
-    return {name: value for name in RouteCounts.__slots__ if (value := getattr(counts, name)) and value != _NONE_LASTED}
 
 
 def decode(text: str) -> tuple[Snapshot, list[tuple[StreamQuery, Answer]]]:
@@ -68,7 +68,7 @@ def decode(text: str) -> tuple[Snapshot, list[tuple[StreamQuery, Answer]]]:
         ValueError: Another version of the package wrote it, or somebody else.
     """
     try:
-        report = json.loads(text, parse_constant=_no_constant)
+        report = json.loads(text, parse_constant=no_constant)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     if not isinstance(report, dict):
@@ -164,10 +164,6 @@ def _number(value: object, most: float = LARGEST) -> float:
 
 def _count(value: object) -> int:
     return int(_number(_sized(value, int)))
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 _CHECKS: Mapping[str, Callable[[object], Any]] = {

@@ -98,7 +98,6 @@ class Reporter:
 
     @property
     def running(self) -> bool:
-        """Whether it reports."""
         return self._task is not None and not self._task.done
 
     def stop(self, seconds: float) -> None:
@@ -258,7 +257,6 @@ class Reporter:
         self._report_at = min(self._report_at, time.monotonic() + WATCHED)
 
     async def _take(self, command: WatchRows | Close | Drain) -> None:
-        """Execute a command, once."""
         if isinstance(command, WatchRows):
             if command.id not in self._questions:
                 self._rows_at = 0.0

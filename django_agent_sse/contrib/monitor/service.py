@@ -16,9 +16,9 @@ from ...exceptions import AgentSSEError
 from ...runtime.pools import writers
 from ...runtime.process import on_fork
 from ...runtime.under_test import under_test
+from ...streams.client import monitor_options
 from .commands import COMMANDS, Close, Drain, WatchRows, event_of, execute
 from .inspector import StreamInspector
-from .options import monitor_options
 from .reporter import Reporter, in_use
 
 
@@ -35,7 +35,6 @@ class Monitor:
 
     @property
     def running(self) -> bool:
-        """Whether this process reports."""
         return self._reporter is not None
 
     def begin(self) -> None:

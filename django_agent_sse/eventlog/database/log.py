@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
-from django.db import connections, transaction
+from django.db import connections, router, transaction
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
+from ...models import LogTopic
 from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
-from ..records import Appended, Head, Limits, Page, TopicState
+from ..records import Appended, Head, Page, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
@@ -57,7 +59,7 @@ class DatabaseEventLog(DatabaseLeasing):
     @property
     def alias(self) -> str:
         """The name in ``DATABASES`` of the database that keeps the topics."""
-        return self._named or TopicStore.database()
+        return self._named or router.db_for_write(LogTopic)
 
     def check(self) -> list[str]:
         """See ``EventLog``."""
@@ -95,8 +97,10 @@ class DatabaseEventLog(DatabaseLeasing):
                 "outside_transaction=True needs a second connection that writes, and SQLite has one writer, this transaction: "
                 "publish before or after it, or use PostgreSQL. Nothing was appended"
             )
-        # Another connection would wait for a lock that this thread holds, and this thread for that connection.
-        if any(isinstance(hook, _Notification) and hook.topic == topic for _, hook, *_ in connections[alias].run_on_commit):
+        # Another connection would wait for a lock that this thread holds, and this thread for that connection. Whatever takes a
+        # topic's lock also has its notification wait for the commit: see `_notify`.
+        hooks = [hook for _, hook, *_ in connections[alias].run_on_commit if isinstance(hook, partial)]
+        if any(hook.func == self.on_change and hook.args == (topic,) for hook in hooks):
             raise TransactionRefused(
                 f"outside_transaction=True would wait for ever: this transaction has itself published to {topic!r}, and holds "
                 "its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
@@ -104,7 +108,7 @@ class DatabaseEventLog(DatabaseLeasing):
         return writers.submit(call).result()
 
     def _notify(self, topic: str) -> None:
-        self._when_visible(_Notification(topic, self.on_change))
+        self._when_visible(partial(self.on_change, topic))
 
     def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
@@ -163,7 +167,11 @@ class DatabaseEventLog(DatabaseLeasing):
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
         limits = self.limits
-        if is_worth_it(topic, limits, now):
+        if (
+            topic.top - topic.floor > limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS)
+            or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
+            or topic.oldest_at < now - limits.max_age * (1 + SLACK)
+        ):
             store.drop(topic, floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
 
     def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
@@ -282,15 +290,6 @@ def _check_holder(store: TopicStore, name: str, holder: str) -> TopicRow:
 # Retention: no table is scanned, rows are found by bisection and deleted many at a time
 
 
-def is_worth_it(topic: TopicRow, limits: Limits, now: float) -> bool:
-    """Return whether so much is beyond the limits that it is time to delete it."""
-    return (
-        topic.top - topic.floor > limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS)
-        or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
-        or topic.oldest_at < now - limits.max_age * (1 + SLACK)
-    )
-
-
 def floor_of(store: TopicStore, topic: TopicRow, max_events: float | None, max_bytes: float | None, oldest: float | None) -> int:
     """Return the newest offset that is beyond one of these bounds, or the topic's floor. Bytes never take the newest event."""
     floor = topic.floor if max_events is None else int(max(topic.floor, topic.top - max_events))
@@ -319,19 +318,6 @@ def _beyond(store: TopicStore, topic: TopicRow, max_bytes: float, floor: int) ->
         until += size
         offset += 1
     return offset
-
-
-class _Notification:
-    """A notification that waits for the commit. Until then it marks that the transaction holds the topic's lock."""
-
-    __slots__ = ("_on_change", "topic")
-
-    def __init__(self, topic: str, on_change: Callable[[str], object]) -> None:
-        self.topic = topic
-        self._on_change = on_change
-
-    def __call__(self) -> None:
-        self._on_change(self.topic)
 
 
 def _restless(name: str) -> EventLogUnavailable:

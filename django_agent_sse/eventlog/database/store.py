@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from django.db import connections, router
+from django.db import connections
 from django.db.models import Case, F, Func, Q, QuerySet, Subquery, TextField, Value, When
 
 from ...exceptions import EventLogUnavailable, EventUnreadable
@@ -63,11 +63,6 @@ class TopicStore:
     def __init__(self, alias: str) -> None:
         self._alias = alias
 
-    @staticmethod
-    def database() -> str:
-        """Return the name of the database that the project's routers write topics to."""
-        return router.db_for_write(LogTopic)
-
     @property
     def leases(self) -> LeaseStore:
         """The leases of topics."""
@@ -91,7 +86,6 @@ class TopicStore:
     # Topics
 
     def find(self, name: str) -> TopicRow | None:
-        """Return a topic as it is now."""
         row = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
         return None if row is None else TopicRow(*row)
 
@@ -240,7 +234,6 @@ class TopicStore:
         return low
 
     def sizes(self, topic: TopicRow, row: EventRow) -> list[int]:
-        """Return the sizes of a row's events."""
         payload = self._rows(topic).filter(last=row.last).values_list("payload", flat=True).first()
         return [size_of(event) for event in self._unpacked(topic, row.last, row.events, payload or "")]
 
@@ -295,7 +288,6 @@ class TopicStore:
     # Notes about topics' names, kept apart from the topics: which are followed, and which were deleted
 
     def notes(self, kind: str) -> QuerySet[TopicNote]:
-        """Return the notes of a kind."""
         return TopicNote._default_manager.using(self._alias).filter(kind=kind)
 
     def note(self, kind: str, names: list[str], now: float, lasts: float) -> None:

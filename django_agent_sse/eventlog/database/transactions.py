@@ -167,16 +167,13 @@ def _what(alias: str, error: Error) -> str:
     if code in _FULL:
         return f"the disk of {where} is full: free some of it; `Topic(…).delete()` and shorter retention make room in the tables."
     if code in _LOCKED:
-        return f"others held {where} for too long{_lock_hint(alias)}."
+        hint = ": try again; shorter transactions help"
+        if connections[alias].vendor == "sqlite":
+            hint = (
+                f": set {where}['OPTIONS']['transaction_mode'] = 'IMMEDIATE', so that a transaction waits for its turn when it "
+                "begins, and not where it first writes, when it is too late"
+            )
+        return f"others held {where} for too long{hint}."
     if isinstance(error, (OperationalError, InterfaceError)):
         return f"{where} cannot be reached, or gave up: is the server up, and are its host and password right?"
     return f"{where} refused what the event log asked of it." if isinstance(error, DatabaseError) else f"{where} failed."
-
-
-def _lock_hint(alias: str) -> str:
-    if connections[alias].vendor != "sqlite":
-        return ": try again; shorter transactions help"
-    return (
-        f": set DATABASES[{alias!r}]['OPTIONS']['transaction_mode'] = 'IMMEDIATE', so that a transaction waits for its turn when "
-        "it begins, and not where it first writes, when it is too late"
-    )

@@ -77,7 +77,6 @@ class PendingTopics:
             return names
 
     def sent(self) -> None:
-        """Those that were taken are sent, or given up."""
         with self._changed:
             self._sending = False
             self._changed.notify_all()
@@ -154,7 +153,10 @@ class ChannelLayerNotifier:
 
     async def _listen(self, layer: Any) -> None:
         """Join, receive until nothing was followed for a while, leave."""
-        channel = await self._join(layer)
+        # The pub/sub layer keeps a queue for each channel that it could not make: first see whether it is up.
+        await self._in_time(layer.group_send(GROUP, self._message([])))
+        channel: str = await self._in_time(layer.new_channel())
+        await self._in_time(layer.group_add(GROUP, channel))
         receiving: asyncio.Future[Any] | None = None
         began = renewed = needed = time.monotonic()
         try:
@@ -180,13 +182,6 @@ class ChannelLayerNotifier:
                 async with asyncio.timeout(RECEIVE_IDLE):
                     await layer.group_discard(GROUP, channel)
 
-    async def _join(self, layer: Any) -> str:
-        # The pub/sub layer keeps a queue for each channel that it could not make: first see whether it is up.
-        await self._in_time(layer.group_send(GROUP, self._message([])))
-        channel: str = await self._in_time(layer.new_channel())
-        await self._in_time(layer.group_add(GROUP, channel))
-        return channel
-
     async def _in_time(self, work: Awaitable[Any]) -> Any:
         async with asyncio.timeout(LAYER_TIMEOUT):
             return await work
@@ -198,22 +193,19 @@ class ChannelLayerNotifier:
         except Exception as error:
             if "Timeout" not in type(error).__name__ or time.monotonic() - began < RECEIVE_IDLE:
                 raise
-            self._hint(error)
+            if not self._hinted:
+                self._hinted = True
+                logger.warning(
+                    "CHANNEL_LAYERS[%r] gives up waiting when nothing comes (%s: %s): redis-py 8 does after 5 s. Write its host "
+                    'as {"address": "redis://…", "socket_timeout": None}, or use channels_redis.pubsub.RedisPubSubChannelLayer',
+                    *(ALIAS, type(error).__name__, error),
+                )
             return
         names = message.get("topics") if isinstance(message, Mapping) and message.get("from") != self._me else None
         if isinstance(names, list | tuple):
             followed = self._followed()
             if mine := {name for name in names if isinstance(name, str) and name in followed}:
                 self._on_notify(mine)
-
-    def _hint(self, error: Exception) -> None:
-        if not self._hinted:
-            self._hinted = True
-            logger.warning(
-                "CHANNEL_LAYERS[%r] gives up waiting when nothing comes (%s: %s): redis-py 8 does after 5 s. Write its host as "
-                '{"address": "redis://…", "socket_timeout": None}, or use channels_redis.pubsub.RedisPubSubChannelLayer',
-                *(ALIAS, type(error).__name__, error),
-            )
 
     def _message(self, names: list[str]) -> dict[str, Any]:
         return {"type": GROUP, "from": self._me, "topics": names}

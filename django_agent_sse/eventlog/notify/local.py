@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...runtime.process import on_fork
@@ -34,21 +35,25 @@ class LogNotifier(Protocol):
         """Have no more of them, once as often as it was followed."""
 
 
+class OnChange(Protocol):
+    """See `EventLog`."""
+
+    def __call__(self, topic: str, page: Page | None = None, /) -> object: ...
+
+
 def nobody(topic: str, page: Page | None = None) -> None:
-    """Notify nobody."""
+    return
 
 
+@dataclass(slots=True)
 class _Listener:
     """What one loop listens for, and what it has not been told yet."""
 
-    __slots__ = ("on_pages", "on_topics", "pages", "topics", "woken")
-
-    def __init__(self) -> None:
-        self.on_topics: OnTopics = lambda topics: None
-        self.on_pages: OnPages | None = None
-        self.topics: set[str] = set()
-        self.pages: list[tuple[str, Page]] = []
-        self.woken = False
+    on_topics: OnTopics
+    on_pages: OnPages | None
+    topics: set[str] = field(default_factory=set)
+    pages: list[tuple[str, Page]] = field(default_factory=list)
+    woken: bool = False
 
 
 class LocalNotifier:
@@ -74,15 +79,10 @@ class LocalNotifier:
         loop = asyncio.get_running_loop()
         with self._lock:
             self._listeners = {key: listener for key, listener in self._listeners.items() if not key[0].is_closed()}
-            listener = self._listeners.setdefault((loop, only), _Listener())
-            listener.on_topics, listener.on_pages = on_topics, on_pages
+            self._listeners[loop, only] = _Listener(on_topics, on_pages)
 
-    def notify(self, topic: str) -> None:
-        """Say that ``topic`` has more, was closed or deleted. Never raises, never waits."""
-        self.notify_with(topic, None)
-
-    def notify_with(self, topic: str, page: Page | None) -> None:
-        """Notify, and pass on what the log itself has sent along. Never raises, never waits."""
+    def notify(self, topic: str, page: Page | None = None) -> None:
+        """Say that ``topic`` has more, was closed or deleted, and pass on what the log sent along. Never raises, never waits."""
         with self._lock:
             for key, listener in self._listeners.items():
                 if key[1] is not None and topic not in (EVERY_TOPIC, key[1]):

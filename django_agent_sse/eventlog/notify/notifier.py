@@ -16,6 +16,7 @@ from django.core.signals import setting_changed
 from ...runtime.loop import BackgroundLoop, BackgroundTask, background
 from ...runtime.process import on_exit, on_fork
 from ..base import EventLog
+from ..records import Page
 from .channel_layer import LOGGER, ChannelLayerNotifier, PendingTopics, layer_configured
 from .local import LocalNotifier, local_notifier
 from .poll import FollowedTopics, Heads, Poll
@@ -48,11 +49,6 @@ class Notifier:
         self._pending = PendingTopics()
         self._reaches_others: bool | None = None
 
-    @property
-    def thread(self) -> threading.Thread | None:
-        """The background thread, while this has tasks there."""
-        return self.loop.thread if self._tasks else None
-
     def troubles(self) -> dict[str, str]:
         """What does not work now: ``bell`` (the channel layer), ``poll``, each with a sentence. From any thread."""
         troubles = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
@@ -68,9 +64,9 @@ class Notifier:
         polled = [self._follow] if log.crosses_processes and log.notifier is None else []
         return FollowedTopics(log, asyncio.get_running_loop(), on_change, *polled)
 
-    def notify(self, topic: str) -> None:
+    def notify(self, topic: str, page: Page | None = None) -> None:
         """Say here and elsewhere that a topic has more, was closed or deleted. Never raises, never waits for anybody."""
-        self._local.notify(topic)
+        self._local.notify(topic, page)
         self.poll.notified(topic)
         if self._reaches_others is None:
             self._reaches_others = layer_configured()
@@ -123,7 +119,6 @@ class Notifier:
         return set().union(*(watch.topics() for watch in self.watches()))
 
     def on_notify(self, topics: set[str]) -> None:
-        """Pass on what another process has said."""
         for topic in topics:
             self.poll.notified(topic)
             self._local.notify(topic)

@@ -116,7 +116,6 @@ class Poll:
             self._notified.add(topic)
 
     async def run(self) -> None:
-        """Ask for ever."""
         while True:
             self.wake.clear()
             pause = await self.look()

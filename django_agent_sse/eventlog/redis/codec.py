@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from string import ascii_uppercase
 from typing import TypeAlias
 
@@ -22,7 +22,6 @@ _THREE = tuple(a + b + c for a in ascii_uppercase for b in ascii_uppercase for c
 
 
 def letters(number: int) -> str:
-    """Return a nonce as text."""
     return _THREE[number // 17576 % 17576] + _THREE[number % 17576]
 
 
@@ -30,16 +29,12 @@ def plain(value: Text) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
-def arguments(events: Iterable[Event]) -> list[str]:
-    """Return name, data and retry of each, as the script takes them."""
-    arguments: list[str] = []
+def arguments(events: Iterable[Event]) -> Iterator[str]:
+    """Yield name, data and retry of each, as the script takes them."""
     for event in events:
-        arguments += (
-            "" if event.event is None else f":{event.event}",
-            event.data,
-            "" if event.retry is None else str(event.retry),
-        )
-    return arguments
+        yield "" if event.event is None else f":{event.event}"
+        yield event.data
+        yield "" if event.retry is None else str(event.retry)
 
 
 def record(entry: Sequence[object]) -> Record:
@@ -72,12 +67,9 @@ def page(reply: Sequence[object]) -> Page:
     if len(reply) == 1:
         return Page(lost=plain(reply[0]) == "vanished")  # type: ignore[arg-type]
     _, where, before, entries = reply
-    (epoch, floor, top, closed), nonce, forked = head(where)  # type: ignore[arg-type]
+    state, nonce, forked = head(where)  # type: ignore[arg-type]
     return Page(
-        epoch=epoch,
-        floor=floor,
-        top=top,
-        closed=closed,
+        **state._asdict(),
         records=_readable(entries),  # type: ignore[arg-type]
         nonce=nonce,
         before=letters(int(before)) if before else "",  # type: ignore[call-overload]
@@ -103,28 +95,24 @@ def notification(message: bytes) -> Page | None:
 
     ``None`` where it only says that the topic has changed, and where it cannot be read.
     """
+    line, _, rest = message.partition(b"\n")
     try:
-        return _notification(message)
+        version, *values = line.split(b" ")
+        if version != b"1":
+            return None
+        epoch, nonce, before = values[0].decode(), letters(int(values[3])), letters(int(values[4])) if values[4] != b"-" else ""
+        first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
+        records, place = list[Record](), 0
+        for offset in range(first, top + 1) if count else ():
+            begin = rest.index(b"\n", place) + 1
+            name_size, data_size, retry = rest[place : begin - 1].split(b" ")
+            end = begin + int(name_size)
+            place = end + int(data_size)
+            name, data = rest[begin:end], rest[end:place]
+            event = stored(data.decode(), name[1:].decode() if name else None, int(retry) if retry else None)
+            records.append(Record(offset, event, at / 1e6, nonce))
+        if len(records) != count or place != len(rest):
+            return None
+        return Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)
     except (ValueError, IndexError):
         return None
-
-
-def _notification(message: bytes) -> Page | None:
-    line, _, rest = message.partition(b"\n")
-    version, *values = line.split(b" ")
-    if version != b"1":
-        return None
-    epoch, nonce, before = values[0].decode(), letters(int(values[3])), letters(int(values[4])) if values[4] != b"-" else ""
-    first, top, floor, at, count = (int(values[place]) for place in (1, 2, 5, 6, 7))
-    records, place = list[Record](), 0
-    for offset in range(first, top + 1) if count else ():
-        begin = rest.index(b"\n", place) + 1
-        name_size, data_size, retry = rest[place : begin - 1].split(b" ")
-        end = begin + int(name_size)
-        place = end + int(data_size)
-        name, data = rest[begin:end], rest[end:place]
-        event = stored(data.decode(), name[1:].decode() if name else None, int(retry) if retry else None)
-        records.append(Record(offset, event, at / 1e6, nonce))
-    if len(records) != count or place != len(rest):
-        return None
-    return Page(epoch=epoch, floor=floor, top=top, records=tuple(records), nonce=nonce, before=before)

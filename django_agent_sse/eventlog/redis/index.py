@@ -34,25 +34,24 @@ class Index:
     def add(self, topic: str) -> None:
         """Enter a topic; the package's own only among the names, for they are never evicted."""
         recent = [] if is_internal(topic) else [("zadd", self._keys.recent, {topic: _now()})]
-        self._pipe(("zadd", self._keys.names, {topic: 0}), *recent)
-        self._server.sure(scripts.LISTED, self._keys.topic(topic), [])
+        self._server.pipe(("zadd", self._keys.names, {topic: 0}), *recent)
+        self._server.ask(partial(scripts.LISTED.run, self._keys.topic(topic), []))
 
     def close(self, topic: str) -> None:
-        """Enter it among the closed ones."""
         if not is_internal(topic):
-            self._pipe(("zadd", self._keys.closed, {topic: _now()}))
+            self._server.pipe(("zadd", self._keys.closed, {topic: _now()}))
 
     def discard(self, topics: Sequence[str]) -> None:
         if topics:
             lists = (self._keys.names, self._keys.recent, self._keys.closed)
-            self._pipe(*(("zrem", key, *topics) for key in lists))
+            self._server.pipe(*(("zrem", key, *topics) for key in lists))
 
     def page(self, prefix: str, after: str, limit: int) -> list[str]:
         """Return the names that begin so, sorted, after ``after``; those that expired are struck out on the way."""
         existing: list[str] = []
         for _ in range(ROUNDS):
             low = f"({after}" if after >= prefix and after else f"[{prefix}" if prefix else "-"
-            (names,) = self._pipe(("zrangebylex", self._keys.names, low, f"({prefix}\x7f" if prefix else "+", 0, STEP))
+            (names,) = self._server.pipe(("zrangebylex", self._keys.names, low, f"({prefix}\x7f" if prefix else "+", 0, STEP))
             names = [plain(name) for name in names]
             existing += self._existing(names)
             if len(names) < STEP or len(existing) >= limit:
@@ -62,7 +61,7 @@ class Index:
 
     def count(self) -> int:
         """Return how many topics there are, with those that have expired since their last listing."""
-        (count,) = self._pipe(("zcard", self._keys.recent))
+        (count,) = self._server.pipe(("zcard", self._keys.recent))
         return int(count)
 
     def first(self, *, closed: bool) -> tuple[float, str] | None:
@@ -73,11 +72,11 @@ class Index:
         """
         key = self._keys.closed if closed else self._keys.recent
         for _ in range(ROUNDS):
-            (lowest,) = self._pipe(("zrange", key, 0, STEP - 1, False, True))
+            (lowest,) = self._server.pipe(("zrange", key, 0, STEP - 1, False, True))
             names = [plain(name) for name, _ in lowest]
             if not names:
                 return None
-            times = self._pipe(*(("hmget", self._keys.topic(name)[0], "t", "r", "l") for name in names))
+            times = self._server.pipe(*(("hmget", self._keys.topic(name)[0], "t", "r", "l") for name in names))
             wrong = {}
             for name, (_, score), (at, followed, held) in zip(names, lowest, times, strict=True):
                 kept_until = float(followed) + 1e6 * FOLLOWED_FOR if followed else 0.0
@@ -88,7 +87,7 @@ class Index:
             if names[0] not in wrong:
                 first: float = lowest[0][1]
                 return (first, names[0]) if first <= _now() else None
-            self._pipe(("zadd", key, wrong))
+            self._server.pipe(("zadd", key, wrong))
         return None
 
     def _existing(self, names: list[str]) -> list[str]:
@@ -102,10 +101,7 @@ class Index:
         return [name for name, here in zip(names, there, strict=True) if here]
 
     def _ask_existing(self, names: list[str]) -> list[Any]:
-        return self._pipe(*(("hexists", self._keys.topic(name)[0], "e") for name in names))
-
-    def _pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
-        return self._server.twice(partial(self._server.pipe, *commands))
+        return self._server.pipe(*(("hexists", self._keys.topic(name)[0], "e") for name in names))
 
 
 def surplus(indexes: Sequence[Index], most: int, new: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ class RedisLeasing(EventLog):
     def _where(self, topic: str) -> Server: ...
 
     @abstractmethod
-    def _afterwards(self, body: Callable[[], object]) -> None: ...
+    def _afterwards(self, *bodies: Callable[[], object]) -> None: ...
 
     @abstractmethod
     def _list_new(self, topic: str) -> None: ...
@@ -74,7 +74,7 @@ class RedisLeasing(EventLog):
         known = bool(self._sure(topic, lease_scripts.STOP, holder))
         if known:  # the topic's server may be another one
             server, channel = self._where(STOPS), self.keys.channel(STOPS)
-            self._afterwards(lambda: server.twice(partial(server.ask, lambda client: client.publish(channel, "0"))))
+            self._afterwards(lambda: server.ask(lambda client: client.publish(channel, "0")))
         return known
 
     def _expire(self, topic: str, last: Sized | None) -> bool:
@@ -83,7 +83,7 @@ class RedisLeasing(EventLog):
             return False
         if last is None:
             meta = self.keys.topic(topic)[0]
-            (words,) = self._where(topic).twice(lambda: self._where(topic).ask(lambda client: client.hmget(meta, "w")))
+            (words,) = self._where(topic).ask(lambda client: client.hmget(meta, "w"))
             last = self._sized(_unpacked(words or b"[]"))
         return self._append_last(topic, LOST, last, EXPIRED + lease.holder)
 
@@ -93,7 +93,7 @@ class RedisLeasing(EventLog):
             mine = [topic for topic in topics if self._place(topic) == place]
             for start in range(0, len(mine), ASKED):
                 some = mine[start : start + ASKED]
-                replies = server.sure(lease_scripts.LEASES, [self.keys.topic(topic)[0] for topic in some], [])
+                replies = server.ask(partial(lease_scripts.LEASES.run, [self.keys.topic(topic)[0] for topic in some], []))
                 found.update(
                     (topic, _lease(codec.plain(reply[0]), *reply[1:]))
                     for topic, reply in zip(some, replies, strict=True)
@@ -103,12 +103,12 @@ class RedisLeasing(EventLog):
 
     def _pointer(self, name: str) -> str | None:
         server, key = self._where(name), self.keys.pointer(name)
-        leads = server.twice(partial(server.ask, lambda client: client.get(key)))
+        leads = server.ask(lambda client: client.get(key))
         return None if leads is None else codec.plain(leads)
 
     def _move_pointer(self, name: str, to: str | None, expect: str | None) -> str | None:
         args = [expect or "", to or "", round(1000 * (POINTER_AGE + self.limits.max_age))]
-        leads = codec.plain(self._where(name).sure(lease_scripts.MOVE, [self.keys.pointer(name)], args))
+        leads = codec.plain(self._where(name).ask(partial(lease_scripts.MOVE.run, [self.keys.pointer(name)], args)))
         return leads or None
 
 

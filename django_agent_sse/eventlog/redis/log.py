@@ -24,8 +24,7 @@ from .index import Index, surplus
 from .keys import Keys
 from .leasing import HELD, RedisLeasing
 from .pubsub import RedisNotifier
-from .server import NOTHING, WANTED, ConnectionLost, Server, servers, shard_of
-from .server_checks import findings
+from .server import NOTHING, WANTED, ConnectionLost, Server, findings, servers, shard_of
 
 BATCH = 100_000
 """Events of one append: the server takes a command of a million words."""
@@ -74,10 +73,12 @@ class RedisEventLog(RedisLeasing):
         self._indexes = [Index(server, self.keys) for server in self.servers]
         self._pool = Pool("sse-redis", THREADS)
         self.notifier = self._notifier = RedisNotifier(
-            self.servers, self._place, self.keys, lambda topic, page: self.on_notify(topic, page)
+            self.servers, self._place, self.keys, lambda topic, page: self.on_change(topic, page)
         )
         self._max_age = round(1e6 * self.limits.max_age)
         self._positions = str(round(1000 * (POSITIONS + self.limits.max_age)))
+        window = max(1, round(1000 * self.limits.key_window))
+        self._kept = (window, self.limits.max_events, self.limits.max_bytes, self._max_age, self._positions, codec.INLINE)
         self._unlisted = FailureLog(
             "topics cannot be entered in the lists",
             "They are published to and followed all the same.",
@@ -97,7 +98,7 @@ class RedisEventLog(RedisLeasing):
 
     def _sure(self, topic: str, script: scripts.Script, *args: Any) -> Any:
         """Run a script for a topic that may run twice."""
-        return self._where(topic).sure(script, self.keys.topic(topic), args)
+        return self._where(topic).ask(partial(script.run, self.keys.topic(topic), args))
 
     async def _run(self, body: Callable[[], _T]) -> _T:
         return await asyncio.wrap_future(self._pool.submit(body))
@@ -131,22 +132,23 @@ class RedisEventLog(RedisLeasing):
         if reply[0] == b"unheld" and guard.startswith(HELD):
             raise lost_error(topic, guard.removeprefix(HELD))
         if reply[0] == b"done":
-            self._afterwards(lambda: self._list_closed(topic, new=not reply[-1]))
+            self._list_closed(topic, new=not reply[-1])
         return bool(reply[0] == b"done")
 
+    def _list_new(self, topic: str) -> None:
+        self._afterwards(partial(self._list, topic))
+
+    def _list_closed(self, topic: str, *, new: bool) -> None:
+        close = partial(self._indexes[self._place(topic)].close, topic)
+        self._afterwards(*([partial(self._list, topic)] if new else []), close)
+
     def _append_arguments(self, topic: str, expect: int | None, events: Sized, guard: str, closing: str = "") -> list[Any]:
-        limits = self.limits
         return [
             self.keys.channel(topic),
             new_epoch(),
             secrets.randbelow(codec.NONCES),
             "" if expect is None else expect,
-            max(1, round(1000 * limits.key_window)),
-            limits.max_events,
-            limits.max_bytes,
-            self._max_age,
-            self._positions,
-            codec.INLINE,
+            *self._kept,
             0,
             guard,
             closing,
@@ -158,7 +160,7 @@ class RedisEventLog(RedisLeasing):
         server, began, cause = self._where(topic), time.monotonic(), None
         for _ in range(2):
             try:
-                reply: list[Any] = server.run(scripts.APPEND, keys, args)
+                reply: list[Any] = server.ask_once(partial(scripts.APPEND.run, keys, args))
             except ConnectionLost as lost:
                 cause = lost.__cause__
                 args = [*args[:10], round(1e6 * (time.monotonic() - began + CLOCKS)), *args[11:]]
@@ -171,9 +173,6 @@ class RedisEventLog(RedisLeasing):
             "is safe"
         ) from cause
 
-    def _list_new(self, topic: str) -> None:
-        self._afterwards(partial(self._list, topic))
-
     def _list(self, topic: str) -> None:
         """Enter a new topic in the lists, and drop those that are too many, on whichever server."""
         self._indexes[self._place(topic)].add(topic)
@@ -185,12 +184,13 @@ class RedisEventLog(RedisLeasing):
         for place, server in enumerate(self.servers):
             metas = [self.keys.topic(topic)[0] for topic in topics if self._place(topic) == place]
             for start in range(0, len(metas), NOTED):
-                server.sure(scripts.FOLLOWED, metas[start : start + NOTED], [])
+                server.ask(partial(scripts.FOLLOWED.run, metas[start : start + NOTED], []))
 
-    def _afterwards(self, body: Callable[[], object]) -> None:
+    def _afterwards(self, *bodies: Callable[[], object]) -> None:
         """Do what belongs to a verb that is done already: that it fails must not look as if the verb had."""
         try:
-            body()
+            for body in bodies:
+                body()
         except EventLogUnavailable as error:
             self._unlisted.failed(EventLogUnavailable(str(error).removesuffix(f". {NOTHING}")))
         else:
@@ -214,7 +214,7 @@ class RedisEventLog(RedisLeasing):
         for place, server in enumerate(self.servers):
             mine = [topic for topic in topics if self._place(topic) == place]
             metas = [self.keys.topic(topic)[0] for topic in mine]
-            for topic, values in zip(mine, server.twice(partial(server.ends, metas)), strict=True):
+            for topic, values in zip(mine, server.ends(metas), strict=True):
                 if values[0] is not None:
                     heads[topic] = codec.head(values)[0]
         return heads
@@ -227,13 +227,8 @@ class RedisEventLog(RedisLeasing):
         channel = self.keys.channel(topic)
         done, listed = self._sure(topic, scripts.CLOSE, channel, new_epoch(), reason, self._positions)
         if done or not listed:
-            self._afterwards(lambda: self._list_closed(topic, new=not listed))
+            self._list_closed(topic, new=not listed)
         return bool(done)
-
-    def _list_closed(self, topic: str, *, new: bool) -> None:
-        if new:
-            self._list(topic)
-        self._indexes[self._place(topic)].close(topic)
 
     def _delete(self, topic: str) -> bool:
         return self._remove(topic, remember=True)
@@ -262,4 +257,4 @@ class RedisEventLog(RedisLeasing):
                 client.unlink(key)
 
         for server in self.servers:
-            server.twice(partial(server.ask, clear))
+            server.ask(clear)

@@ -16,7 +16,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import redis
@@ -28,7 +29,7 @@ from ..records import Page
 from .codec import head, notification, plain
 from .keys import Keys
 from .pubsub_socket import ServerSocket
-from .server import ConnectionLost, Server
+from .server import Server
 
 CHECK_INTERVAL = 30.0
 """Seconds after which a topic's end is asked for, less by up to a half."""
@@ -165,7 +166,7 @@ class PubSubConnection:
                 await self._news.wait()
 
     async def _connect(self) -> None:
-        connection = self._server.connection()
+        connection = self._server.pool.make_connection()
         await in_pool(connection.connect)
         self._socket = ServerSocket(connection, self._take, self._news.set)
         self.connections += 1
@@ -185,7 +186,7 @@ class PubSubConnection:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
-            _release(future)
+            future.set_result(None)
 
     async def _serve(self) -> None:
         socket, idle_since = self._socket, None
@@ -246,7 +247,7 @@ class PubSubConnection:
         with self._lock:
             waiting = self._waiting.pop(topic, None)
         if waiting is not None:
-            _release(waiting)
+            waiting.set_result(None)
         again = 0.0 if waiting is None else time.monotonic() + CHECK_INTERVAL * random.uniform(0.5, 1)
         heapq.heappush(self._due, (again, topic))
         if again < self._next_tick:
@@ -266,7 +267,9 @@ class PubSubConnection:
             return
         topics = sorted(due)
         known = [self._ends.get(topic) for topic in topics]
-        answers = await self._ask_ends([self._keys.topic(topic)[0] for topic in topics])
+        answers: list[Any] | None = None  # while the server cannot be asked
+        with contextlib.suppress(EventLogUnavailable):
+            answers = await in_pool(partial(self._server.ends, [self._keys.topic(topic)[0] for topic in topics]))
         for place, topic in enumerate(topics):
             pause = TICK if answers is None else CHECK_INTERVAL * random.uniform(0.5, 1)
             heapq.heappush(self._due, (now + pause, topic))
@@ -275,13 +278,6 @@ class PubSubConnection:
                 self._compare(topic, answers[place])
         if self._due[0][0] <= now:
             self._next_tick = now
-
-    async def _ask_ends(self, metas: list[str]) -> list[Any] | None:
-        """Return what `Server.ends` does; ``None`` while the server cannot be asked."""
-        try:
-            return await in_pool(lambda: self._server.ends(metas))
-        except (EventLogUnavailable, ConnectionLost):
-            return None
 
     def _compare(self, topic: str, values: list[Any]) -> None:
         end: _End = ("", 0, "")
@@ -301,14 +297,9 @@ class PubSubConnection:
             raise StalledConnection("the connection for notifications stands, but carries nothing")
         self._unanswered += 1
         try:
-            await in_pool(lambda: self._server.ask(lambda client: client.publish(self._probe, "")))
-        except (EventLogUnavailable, ConnectionLost):
+            await in_pool(partial(self._server.pipe, ("publish", self._probe, "")))
+        except EventLogUnavailable:
             self._unanswered = max(0, self._unanswered - 1)  # there is nothing to hear of either
-
-
-def _release(waiting: Future[None]) -> None:
-    with contextlib.suppress(InvalidStateError):  # who waited was cancelled
-        waiting.set_result(None)
 
 
 class RedisNotifier:

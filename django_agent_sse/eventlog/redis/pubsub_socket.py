@@ -121,10 +121,10 @@ class ReplyReader:
             yield reply
 
     def _reply(self) -> Reply:
-        line = self._line()
+        line = self._until(self._buffer.find(_END, self._place))
         kind, rest = line[:1], line[1:]
         if kind == b"$":
-            return self._bulk(int(rest))
+            return self._until(self._place + int(rest)) if int(rest) >= 0 else None
         if kind == b"*":
             return [self._reply() for _ in range(int(rest))]
         if kind == b":":
@@ -135,20 +135,10 @@ class ReplyReader:
             raise redis.exceptions.ResponseError(rest.decode(errors="replace"))
         raise redis.exceptions.InvalidResponse(f"a reply begins with {kind!r}")
 
-    def _line(self) -> bytes:
-        end = self._buffer.find(_END, self._place)
-        if end < 0:
-            raise _Incomplete
-        line = bytes(self._buffer[self._place : end])
-        self._place = end + 2
-        return line
-
-    def _bulk(self, size: int) -> bytes | None:
-        if size < 0:
-            return None
-        end = self._place + size
-        if len(self._buffer) < end + 2:
+    def _until(self, end: int) -> bytes:
+        """Take what stands before ``end``, and the end of the line there."""
+        if not self._place <= end <= len(self._buffer) - len(_END):
             raise _Incomplete
         value = bytes(self._buffer[self._place : end])
-        self._place = end + 2
+        self._place = end + len(_END)
         return value

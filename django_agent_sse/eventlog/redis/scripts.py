@@ -12,7 +12,11 @@ An entry of the stream has the id ``<offset>-<nonce>`` and the fields ``e`` (``:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha1
+from typing import Any
+
+import redis
 
 _COMMON = """
 local META, LOG = KEYS[1], KEYS[2]
@@ -64,7 +68,13 @@ class Script:
 
     def __init__(self, body: str) -> None:
         self.text = _COMMON + body
-        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self._digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, keys: Sequence[str], args: Sequence[Any], client: redis.Redis) -> Any:
+        try:
+            return client.evalsha(self._digest, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *args)
 
 
 APPEND = Script("""

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -24,13 +24,16 @@ from redis.retry import Retry
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable
-from .scripts import Script
+from ..records import StoreWarning
 
 TIMEOUT = 5.0
 """Seconds that a command or a connect may take, where neither the URL nor the cache says so."""
 PAUSE = 1.0
 """Seconds, more or less, in which nothing is asked after the server could not be reached: each verb fails at once then.
 Afterwards one caller tries, and the others fail at once until it knows."""
+OLDEST = (6, 2)
+"""The first Redis that trims a stream by its ids."""
+CANNOT_TELL = "?"
 WANTED = "AGENT_SSE['EVENT_LOG']['OPTIONS']"
 NOTHING = "Nothing was appended"
 """What every such sentence ends with, where that is certain."""
@@ -84,13 +87,14 @@ class ConnectionLost(Exception):
 class Server:
     """A Redis or Valkey server, as a cache alias or a URL names it. Any thread may use it.
 
+    ``node`` is its name when topics are dealt out: never a password.
+
     Args:
         pool: Connections of its own: what the cache does cannot exhaust them.
         named: The setting that names it, for messages.
-        node: Its name when topics are dealt out: never a password.
     """
 
-    def __init__(self, pool: redis.ConnectionPool, named: str, node: str) -> None:
+    def __init__(self, pool: redis.ConnectionPool, named: str) -> None:
         kept = pool.connection_kwargs
         for name in ("socket_timeout", "socket_connect_timeout"):
             if kept.get(name) is None:
@@ -101,7 +105,8 @@ class Server:
         kept.update(decode_responses=False, health_check_interval=0)
         self.pool = pool
         self.named = named
-        self.node = node
+        where = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
+        self.node = f"{getattr(pool, 'service_name', None) or where}/{kept.get('db') or 0}"
         self.client: redis.Redis = redis.Redis(connection_pool=pool)
         weakref.finalize(self, pool.disconnect)  # a log that is replaced leaves no open sockets to the garbage collector
         self._lock = threading.Lock()
@@ -109,40 +114,25 @@ class Server:
         self._why = ""
         self._probing = False
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script.
+    def ask(self, call: Callable[[redis.Redis], _T]) -> _T:
+        """Use the client for what may be done twice: it is called once more if the connection broke meanwhile.
 
         Raises:
-            EventLogUnavailable: It was not run.
-            ConnectionLost: Perhaps it was.
+            EventLogUnavailable: It cannot be done now.
         """
-        try:
-            return self.ask(lambda client: client.evalsha(script.digest, len(keys), *keys, *args))
-        except redis.exceptions.NoScriptError:
-            return self.ask(lambda client: client.eval(script.text, len(keys), *keys, *args))
-
-    def sure(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script that may run twice.
-
-        Raises:
-            EventLogUnavailable: It cannot be run now.
-        """
-        return self.twice(lambda: self.run(script, keys, args))
-
-    def twice(self, call: Callable[[], _T]) -> _T:
-        """Call, and once more if the connection broke meanwhile."""
         for _ in range(2):
             try:
-                return call()
+                return self.ask_once(call)
             except ConnectionLost as lost:
                 cause = lost.__cause__
         raise self.unavailable(cause)
 
-    def ask(self, call: Callable[[redis.Redis], _T]) -> _T:
+    def ask_once(self, call: Callable[[redis.Redis], _T]) -> _T:
         """Use the client.
 
         Raises:
-            EventLogUnavailable, ConnectionLost: See ``run``.
+            EventLogUnavailable: It was not done.
+            ConnectionLost: Perhaps it was.
         """
         probing = self._begin()
         try:
@@ -154,13 +144,12 @@ class Server:
         ) as error:
             raise self.unavailable(error) from error
         except (redis.exceptions.ConnectionError, OSError) as error:
-            if _was_sent(error):
-                raise ConnectionLost from error
-            raise self.unavailable(error) from error
+            # redis-py says "Error … connecting to …" where the connection had not been made, and so nothing was sent.
+            if "connecting to" in str(error) or isinstance(error, redis.exceptions.MaxConnectionsError):
+                raise self.unavailable(error) from error
+            raise ConnectionLost from error
         except redis.exceptions.RedisError as error:
             self._why = ""
-            if isinstance(error, redis.exceptions.NoScriptError):
-                raise
             raise EventLogUnavailable(explained(error, self.named)) from error
         else:
             self._why = ""
@@ -178,7 +167,7 @@ class Server:
         if not self._why:
             return False
         with self._lock:
-            if self.trouble is not None:
+            if self._why and (self._probing or self._away_until > time.monotonic()):
                 raise EventLogUnavailable(
                     f"{self.named} could not be reached a moment ago ({self._why}); nothing was asked of it"
                 )
@@ -186,11 +175,7 @@ class Server:
             return self._probing
 
     def pipe(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Send several commands in one round trip: the names of the client's methods with their arguments.
-
-        Raises:
-            EventLogUnavailable, ConnectionLost: See ``run``.
-        """
+        """Send several commands in one round trip, as ``ask`` does: the names of the client's methods with their arguments."""
 
         def call(client: Any) -> list[Any]:
             with client.pipeline(transaction=False) as pipe:
@@ -205,27 +190,12 @@ class Server:
         """Return epoch, floor, top, reason and nonce in each of these hashes: see ``pipe``."""
         return self.pipe(*(("hmget", meta, "e", "f", "s", "c", "n") for meta in metas))
 
-    def connection(self) -> Any:
-        """Return a connection that belongs to the caller, made like those of the pool, and not yet open."""
-        return self.pool.make_connection()
-
     def unavailable(self, error: BaseException | None) -> EventLogUnavailable:
         """Return the error to raise; for a moment nothing else is asked of the server."""
         with self._lock:
             self._why = str(error) or type(error).__name__
             self._away_until = time.monotonic() + PAUSE * random.uniform(0.5, 1)
         return EventLogUnavailable(explained(error, self.named))
-
-    @property
-    def trouble(self) -> str | None:
-        """Why it is not asked at the moment."""
-        return self._why if self._why and (self._probing or self._away_until > time.monotonic()) else None
-
-
-def _was_sent(error: BaseException) -> bool:
-    """Return whether the connection had been made: redis-py says ``Error … connecting to …`` where it had not."""
-    text = str(error)
-    return "connecting to" not in text and not isinstance(error, redis.exceptions.MaxConnectionsError)
 
 
 def explained(error: BaseException | None, named: str) -> str:
@@ -269,7 +239,7 @@ def of_url(url: object, named: str) -> Server:
             f"{named} cannot be read: {conf.shown(url)}. It looks like 'redis://user:password@host:6379/0', 'rediss://…' with "
             "TLS, or 'unix:///path.sock?db=0'; what a password has of / ? # @ : % is written as %2F and so on"
         ) from None
-    return Server(pool, named, _node(pool))
+    return Server(pool, named)
 
 
 def of_cache(alias: str) -> Server:
@@ -290,13 +260,7 @@ def of_cache(alias: str) -> Server:
     except (ImproperlyConfigured, ValueError, TypeError, ImportError) as error:
         place = conf.shown(settings.CACHES[alias].get("LOCATION"))
         raise ConfigurationError(f"{named} cannot be used ({type(error).__name__}): look at its LOCATION, {place}") from None
-    return Server(pool, named, _node(pool))
-
-
-def _node(pool: redis.ConnectionPool) -> str:
-    kept = pool.connection_kwargs
-    where = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
-    return f"{getattr(pool, 'service_name', None) or where}/{kept.get('db') or 0}"
+    return Server(pool, named)
 
 
 @lru_cache(maxsize=16_384)
@@ -307,3 +271,69 @@ def shard_of(topic: str, nodes: Sequence[str]) -> int:
     nothing else; the topics of one that is removed are dealt out to the rest.
     """
     return max(range(len(nodes)), key=lambda place: sha256(f"{nodes[place]} {topic}".encode()).digest())
+
+
+# What a server says about itself, and what that means for topics in it
+
+
+def findings(server: Server) -> Iterator[StoreWarning]:
+    """Yield what bears on the log's promise; one warning where the server cannot be asked."""
+    try:
+        info = server.ask(_info)
+    except EventLogUnavailable as error:
+        yield StoreWarning("unusable", str(error), "Nothing can be published or followed until that is fixed.")
+        return
+    yield from _unusable(server.named, info)
+    yield from _evicts(server.named, info)
+    yield from _forgets(server.named, info)
+
+
+def _info(client: Any) -> dict[str, Any]:
+    info: dict[str, Any] = client.info("everything")
+    try:
+        info["save"] = client.config_get("save").get("save", CANNOT_TELL)
+    except redis.exceptions.ResponseError:  # hosted servers have no CONFIG, or not for everybody
+        info["save"] = CANNOT_TELL
+    return info
+
+
+def _unusable(named: str, info: Mapping[str, Any]) -> Iterator[StoreWarning]:
+    version = str(info.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        yield StoreWarning("unusable", f"the server of {named} is Redis {version}", "Take Redis 6.2 or Valkey 7.2, at least.")
+    if info.get("cluster_enabled"):
+        yield StoreWarning(
+            "unusable",
+            f"the server of {named} is part of a Redis Cluster, which is not supported",
+            "List several single servers in 'url' instead: topics are dealt out among them.",
+        )
+    if info.get("role") == "slave":
+        yield StoreWarning("unusable", f"the server of {named} is a read-only replica", "Name the primary, or Sentinels.")
+
+
+def _evicts(named: str, info: Mapping[str, Any]) -> Iterator[StoreWarning]:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and info.get("maxmemory", 0) > 0:
+        yield StoreWarning(
+            "evicts",
+            f"the server of {named} makes room by evicting keys (maxmemory-policy {policy}). All keys of topics expire, so "
+            "it may take any of them: their followers are told (sse.gap), but the events are gone",
+            "Keep topics on a server of their own with maxmemory-policy noeviction; when that is full, publish() fails "
+            "and says so.",
+        )
+
+
+def _forgets(named: str, info: Mapping[str, Any]) -> Iterator[StoreWarning]:
+    if info.get("aof_enabled") or info["save"] == CANNOT_TELL:
+        return
+    if info["save"]:
+        what = (
+            f"the server of {named} writes snapshots only (save {info['save']}): when it crashes, what was published since the "
+            "last one is gone, and followers are told (sse.gap, reason fork)"
+        )
+    else:
+        what = (
+            f"the server of {named} keeps nothing on disk: when it restarts, all topics are gone, and followers are told "
+            "(sse.gap, reason epoch)"
+        )
+    yield StoreWarning("forgets", what, "Set appendonly yes: at most a second is lost then; none with appendfsync always.")

@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import RawIOBase
 from typing import Any
 
@@ -14,14 +15,18 @@ from django.core.management.base import CommandError, CommandParser
 
 from ...encoding import encode_json
 from ...eventlog.base import EventLog
-from ...exceptions import EventLogUnavailable
+from ...exceptions import AgentSSEError, EventLogUnavailable, TopicClosed
+from ...topics.buffered_publisher import CAPACITY, BufferedPublisher
 from ...wire.event import Event
 from ...wire.lines import LineSplitter
 from ..arguments import duration, topic
-from ..buffered_publisher import BufferedPublisher
-from ..command import SSECommand, SSEParser, shared_log
+from ..command import SSECommand, SSEParser, several, shared_log
 from ..subprocess_runner import OUTPUT_TIMEOUT, CommandResult, Signals, Source, run
 
+BATCH_SECONDS = 0.05
+"""Between the beginnings of two appends, unless a full batch waits."""
+DROPPED = "dropped"
+"""The event that stands where events are missing."""
 EXIT = "exit"
 REDRAW_INTERVAL = 1.0
 """Seconds between two published states of a line that carriage returns draw again and again, as a progress bar."""
@@ -90,15 +95,18 @@ exit codes:
             self._check(log, topic)
         signals = Signals()
         with signals.taken():
-            publisher = BufferedPublisher(log, topic, tell=self.tell, fresh=options["replace"])
+            publisher = LinePublisher(log, topic, tell=self.tell)
+            if options["replace"]:
+                publisher.submit(partial(log.delete, topic))
             pump = _Pump(publisher, log.limits.max_event_bytes - ROOM_FOR_NAME, self._echo)
             ended = run(command, _environment(topic), pump.take, signals, options["kill_after"])
             self._end(ended, command[0], pump)
             came = len(signals.received)
             reason = "completed" if ended.code == 0 else "cancelled" if signals.received else "failed"
-            publisher.finish(None if options["keep_open"] else reason, lambda: len(signals.received) > came)
+            close = None if options["keep_open"] else partial(log.close, topic, reason)
+            publisher.finish(lambda: len(signals.received) > came, last=close)
         if publisher.lost:
-            self.tell(f"{publisher.lost:,} event{'s' if publisher.lost > 1 else ''} of this command could not be published")
+            self.tell(f"{several(publisher.lost, 'event')} of this command could not be published")
         if ended.code:
             sys.exit(ended.code)
 
@@ -114,17 +122,18 @@ exit codes:
             )
 
     def _end(self, ended: CommandResult, program: str, pump: _Pump) -> None:
+        last = []
         if ended.refused:
             text = f"{program}: {ended.refused}"
             self.tell(text)
-            pump.say("stderr", text)
+            last.append(Event(text, event="stderr"))
         if ended.left_behind:
             self.tell(
                 "something that the command started still holds its output: what it prints after "
                 f"{OUTPUT_TIMEOUT:g} s is not published"
             )
         payload = {"code": ended.code, "signal": ended.signal, "seconds": round(ended.seconds, 3)}
-        pump.end(Event(encode_json(payload), event=EXIT))
+        pump.end([*last, Event(encode_json(payload), event=EXIT)])
 
     def _echo(self, source: Source, data: bytes) -> None:
         """Print what the command printed, as it was."""
@@ -151,10 +160,25 @@ def _write(raw: RawIOBase, data: bytes) -> None:
         rest = rest[written:]
 
 
+class LinePublisher(BufferedPublisher):
+    """Publishes the lines of a command, and tells what goes wrong."""
+
+    def __init__(self, log: EventLog, topic: str, *, tell: Callable[[str], object], capacity: int = CAPACITY) -> None:
+        super().__init__("sse-publisher", partial(log.append, topic), capacity=capacity, pace=BATCH_SECONDS, tell=tell)
+
+    def dropped(self, count: int) -> Event:
+        return Event(encode_json({"events": count}), event=DROPPED)
+
+    def refused(self, error: AgentSSEError) -> bool:
+        closed = isinstance(error, TopicClosed)
+        self.tell(f"{error}. The command goes on; nothing more of it is published" if closed else f"not published: {error}")
+        return closed
+
+
 class _Pump:
     """From what a command prints to events."""
 
-    def __init__(self, publisher: BufferedPublisher, limit: int, echo: Any) -> None:
+    def __init__(self, publisher: LinePublisher, limit: int, echo: Any) -> None:
         self._publisher = publisher
         self._echo = echo
         self._lock = threading.Lock()
@@ -173,14 +197,10 @@ class _Pump:
             lines.append(drawn)
         self._put([Event(line, event=source) for line in lines])
 
-    def say(self, source: Source, line: str) -> None:
-        """Publish a line that the command did not print."""
-        self._put([Event(line, event=source)])
-
-    def end(self, last: Event) -> None:
+    def end(self, last: Sequence[Event]) -> None:
         """Publish lines without an end, and ``last``; nothing that comes later."""
         rest = [Event(line, event=source) for source, splitter in self._splitters.items() for line in splitter.finish()]
-        self._put([*rest, last])
+        self._put([*rest, *last])
         with self._lock:
             self._over = True
 

@@ -14,8 +14,7 @@ from ...eventlog.records import TopicState
 from ...runs.state import RunState
 from ...runtime.formatting import size, span
 from ...runtime.safe_text import printable
-from ..command import SSECommand, shared_log
-from ..listing import several, topics_of, with_runs
+from ..command import SSECommand, several, shared_log, topics_of, with_runs
 from ..output import instant
 
 HEADINGS = ("TOPIC", "STATE", "EVENTS", "BYTES", "OLDEST", "NEWEST", "REASON")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -16,17 +15,10 @@ from ...eventlog.validation import size_of
 from ...runtime import formatting
 from ...runtime.safe_text import printable
 from ..arguments import count, duration, size, topic
-from ..command import SSECommand, shared_log
-from ..listing import several, topics_of
+from ..command import SSECommand, several, shared_log, topics_of
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What may stay: see ``EventLog.trim``."""
-
-    max_events: int | None = None
-    max_bytes: int | None = None
-    max_age: float | None = None
+BOUNDS = ("max_events", "max_bytes", "max_age")
+"""What may stay: see ``EventLog.trim``."""
 
 
 class Command(SSECommand):
@@ -75,12 +67,12 @@ exit codes:
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        bounds = Bounds(**{name: options[name] for name in ("max_events", "max_bytes", "max_age")})
+        bounds = {name: options[name] for name in BOUNDS}
         _check(bounds, delete=options["delete"])
         log = shared_log()
         chosen = self._chosen(log, options)
         if options["delete"]:
-            self._delete(log, chosen, bounds.max_age, options)
+            self._delete(log, chosen, bounds["max_age"], options)
         else:
             self._trim(log, chosen, bounds, dry=options["dry_run"])
 
@@ -97,13 +89,10 @@ exit codes:
             topics = iter([(name, state)])
         return ((name, state) for name, state in topics if state.closed is not None or not options["closed_only"])
 
-    def _trim(self, log: EventLog, chosen: Iterator[tuple[str, TopicState]], bounds: Bounds, *, dry: bool) -> None:
+    def _trim(self, log: EventLog, chosen: Iterator[tuple[str, TopicState]], bounds: dict[str, Any], *, dry: bool) -> None:
         total = topics = 0
         for name, state in chosen:
-            if dry:
-                dropped = surplus(log, name, state, bounds)
-            else:
-                dropped = log.trim(name, max_events=bounds.max_events, max_bytes=bounds.max_bytes, max_age=bounds.max_age)
+            dropped = surplus(log, name, state, **bounds) if dry else log.trim(name, **bounds)
             if dropped:
                 self.stdout.write(f"{printable(name)}: {several(dropped, 'event')}")
             total += dropped
@@ -137,17 +126,19 @@ exit codes:
             raise CommandError("nothing was forgotten")
 
 
-def surplus(log: EventLog, name: str, state: TopicState, bounds: Bounds) -> int:
+def surplus(
+    log: EventLog, name: str, state: TopicState, *, max_events: int | None, max_bytes: int | None, max_age: float | None
+) -> int:
     """How many events ``trim`` would drop now."""
-    most = state.events if bounds.max_events is None else bounds.max_events
-    oldest = None if bounds.max_age is None else time.time() - bounds.max_age
+    most = state.events if max_events is None else max_events
+    oldest = None if max_age is None else time.time() - max_age
     dropped, left, offset = max(0, state.events - most), state.bytes, state.floor
     while offset < state.top:
         records = log.read_after(name, offset).records
         if not records:
             break
         for record in records:
-            fits = bounds.max_bytes is None or left <= bounds.max_bytes or record.offset == state.top
+            fits = max_bytes is None or left <= max_bytes or record.offset == state.top
             if record.offset - state.floor > dropped and fits and (oldest is None or record.at > oldest):
                 return record.offset - 1 - state.floor
             left -= size_of(record.event)
@@ -155,10 +146,10 @@ def surplus(log: EventLog, name: str, state: TopicState, bounds: Bounds) -> int:
     return offset - state.floor
 
 
-def _check(bounds: Bounds, *, delete: bool) -> None:
-    if delete and (bounds.max_events is not None or bounds.max_bytes is not None):
+def _check(bounds: dict[str, Any], *, delete: bool) -> None:
+    if delete and (bounds["max_events"] is not None or bounds["max_bytes"] is not None):
         raise CommandError("--delete forgets whole topics: with it only --max-age says which")
-    if not delete and bounds == Bounds():
+    if not delete and all(bound is None for bound in bounds.values()):
         raise CommandError("nothing says what to drop: give --max-events, --max-bytes or --max-age, or --delete for whole topics")
 
 

@@ -405,12 +405,12 @@ async def test_there_is_one_thread_however_often_it_is_used(redis_url: str, proc
         here.follow("a")
         here.notifier.notify("a")
         assert await asyncio.to_thread(here.notifier.flush, PATIENCE)
-        thread, count = here.notifier.thread, threading.active_count()
+        thread, count = here.notifier.loop.thread, threading.active_count()
         for number in range(200):
             here.notifier.notify(f"topic.{number}")
             here.follow(f"topic.{number}")
         assert await asyncio.to_thread(here.notifier.flush, PATIENCE)
-        assert here.notifier.thread is thread
+        assert here.notifier.loop.thread is thread
         assert threading.active_count() <= count + 2, "but for those of executors"
 
 

@@ -64,7 +64,7 @@ async def test_a_loop_that_listens_for_one_topic_is_not_woken_for_others(own: Lo
     heard: list[frozenset[str]] = []
     own.listen(heard.append, only="a")
     own.notify("b")
-    own.notify_with("c", None)
+    own.notify("c", None)
     await asyncio.sleep(0)
     assert heard == []
     own.notify("a")

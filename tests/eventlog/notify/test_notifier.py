@@ -34,7 +34,7 @@ async def notifier() -> AsyncIterator[Notifier]:
     made = Notifier(LocalNotifier(), BackgroundLoop())
     yield made
     made.reset()
-    assert made.thread is None
+    assert made.loop.thread is None
 
 
 @pytest.fixture
@@ -102,11 +102,11 @@ async def test_many_loops_share_one_thread_and_one_question(
 
 async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log: SharedEventLog) -> None:
     watch = notifier.watch(log, lambda _: None)
-    assert notifier.thread is None
+    assert notifier.loop.thread is None
     watch.add("a")
     await eventually("it asks", lambda: log.asked, PATIENCE)
     watch.discard("a")
-    thread = notifier.thread
+    thread = notifier.loop.thread
     assert thread is not None
     assert notifier.watches() == []
     await eventually("it sleeps", lambda: not notifier.poll.asks, PATIENCE)
@@ -117,27 +117,27 @@ async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log
     assert not notifier._tasks[0]._worker.loop._scheduled  # type: ignore[attr-defined]  # no timer: nothing wakes it but a call
     watch.add("b")
     await eventually("it wakes", lambda: ["b"] in log.asked, PATIENCE)
-    assert notifier.thread is thread
+    assert notifier.loop.thread is thread
 
 
 async def test_a_log_of_one_process_needs_no_thread(notifier: Notifier) -> None:
     notifier.watch(MemoryEventLog(), lambda _: None).add("a")
-    assert notifier.thread is None
+    assert notifier.loop.thread is None
     assert notifier.watches() == []
 
 
 async def test_who_only_publishes_needs_no_thread_where_there_is_no_channel_layer(notifier: Notifier) -> None:
     for number in range(100):
         notifier.notify(f"topic.{number}")
-    assert notifier.thread is None
+    assert notifier.loop.thread is None
     with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}):
         notifier.reset()
         notifier.notify("a")
-        assert notifier.thread is None, "it reaches no other process"
+        assert notifier.loop.thread is None, "it reaches no other process"
     with override_settings(CHANNEL_LAYERS={"other": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}}):
         notifier.reset()
         notifier.notify("a")
-        assert notifier.thread is None, "only the entry 'default' is used"
+        assert notifier.loop.thread is None, "only the entry 'default' is used"
     assert notifier.flush()
 
 
@@ -152,7 +152,7 @@ async def test_after_a_reset_it_begins_anew(notifier: Notifier, log: SharedEvent
     watch = notifier.watch(log, lambda _: None)
     watch.add("a")
     await eventually("it asks", lambda: log.asked, PATIENCE)
-    first = notifier.thread
+    first = notifier.loop.thread
     assert first is not None
     notifier.reset()
     assert not first.is_alive()
@@ -160,17 +160,17 @@ async def test_after_a_reset_it_begins_anew(notifier: Notifier, log: SharedEvent
     log.asked.clear()
     watch.add("b")
     await eventually("it asks again", lambda: ["a", "b"] in log.asked, PATIENCE)
-    assert notifier.thread is not first
+    assert notifier.loop.thread is not first
 
 
 async def test_after_a_restart_it_goes_on(notifier: Notifier, log: SharedEventLog) -> None:
     notifier.watch(log, lambda _: None).add("a")
     await eventually("it asks", lambda: log.asked, PATIENCE)
-    first = notifier.thread
+    first = notifier.loop.thread
     notifier.restart()
     log.asked.clear()
     await eventually("it asks again", lambda: ["a"] in log.asked, PATIENCE)
-    assert notifier.thread is not first
+    assert notifier.loop.thread is not first
     assert threads() == 1
 
 
@@ -183,7 +183,7 @@ async def test_where_no_thread_can_be_had_publishing_goes_on(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     watch = notifier.watch(log, lambda _: None)
     watch.add("a")
-    assert notifier.thread is None
+    assert notifier.loop.thread is None
     assert "can't start new thread" in caplog.text
     monkeypatch.undo()
     watch.add("b")
@@ -204,7 +204,7 @@ async def test_a_process_that_follows_ends_like_any_other(tmp_path: Path) -> Non
     told = threading.Event()
     asyncio.run(main())
     publish("a", "1")
-    print(threading.active_count(), notifier.thread.name)
+    print(threading.active_count(), notifier.loop.thread.name)
     """
     began = time.monotonic()
     count, _, name = (await run(code, AGENT_SSE=shared(tmp_path / "log"))).strip().partition(" ")
@@ -230,18 +230,18 @@ async def test_after_a_fork_parent_and_child_have_a_thread_each(tmp_path: Path) 
 
     publish("a", "1")
     asyncio.run(follow("a", 1))
-    mine = notifier.thread
+    mine = notifier.loop.thread
     child = os.fork()
     if not child:
-        assert notifier.thread is None and notifier.watches() == []
+        assert notifier.loop.thread is None and notifier.watches() == []
         publish("a", "2")
         asyncio.run(follow("a", 2))
-        assert notifier.thread is not mine
+        assert notifier.loop.thread is not mine
         notifier.reset()
         os._exit(0)
     asyncio.run(follow("a", 2))
     assert os.waitpid(child, 0)[1] == 0
-    assert notifier.thread is mine and mine.is_alive()
+    assert notifier.loop.thread is mine and mine.is_alive()
     publish("a", "3")
     asyncio.run(follow("a", 3))
     print("fine")

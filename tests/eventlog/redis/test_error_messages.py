@@ -304,19 +304,19 @@ def test_a_batch_beyond_what_one_command_takes_is_refused(log: RedisEventLog) ->
 def answer_lost(log: RedisEventLog, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """The connection breaks after the script of the next append has run and before its answer is read."""
     server = log.servers[0]
-    asked, broken = server.run, []
+    asked, broken = server.ask_once, []
 
-    def lossy(script: Any, keys: Any, args: Any) -> Any:
-        found = asked(script, keys, args)
-        if script is scripts.APPEND and not broken:
+    def lossy(call: Any) -> Any:
+        found = asked(call)
+        if call.func == scripts.APPEND.run and not broken:
             broken.append(found)
             meanwhile()
             raise ConnectionLost from OSError("reset")
         return found
 
-    server.run = lossy  # type: ignore[method-assign]
+    server.ask_once = lossy  # type: ignore[method-assign]
     yield
-    server.run = asked  # type: ignore[method-assign]
+    server.ask_once = asked  # type: ignore[method-assign]
     assert broken
 
 

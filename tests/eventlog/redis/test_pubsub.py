@@ -188,7 +188,7 @@ def test_the_task_and_the_connection_end_some_time_after_the_last_topic(
 
 def test_what_is_used_of_redis_py_is_there(server: Valkey) -> None:
     """``ServerSocket`` reads the socket of a connection, which redis-py keeps for itself."""
-    connection = RedisEventLog(url=server.url).servers[0].connection()
+    connection = RedisEventLog(url=server.url).servers[0].pool.make_connection()
     connection.connect()
     assert connection._sock.fileno() >= 0
     connection.disconnect()
@@ -245,13 +245,14 @@ def test_an_error_of_whoever_is_told_ends_nothing(
 
 def test_whoever_follows_while_the_server_is_away_does_not_hasten_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     heard, began, tries = Heard(f"redis://127.0.0.1:{free_port()}/0"), time.monotonic(), list[float]()
-    make = heard.log.servers[0].connection
+    pool = heard.log.servers[0].pool
+    make = pool.make_connection
 
     def counted() -> Any:
         tries.append(time.monotonic() - began)
         return make()
 
-    monkeypatch.setattr(heard.log.servers[0], "connection", counted)
+    monkeypatch.setattr(pool, "make_connection", counted)
     heard.connection.follow(TOPIC)
     until("it was tried four times", lambda: len(tries) >= 4)
     heard.connection.unfollow(TOPIC)

@@ -80,7 +80,7 @@ async def test_tls_is_the_caches_for_verbs_and_notifications(server: Valkey, tmp
         url = f"rediss://localhost:{port}/0"
         with override_settings(CACHES=cache(url, **trusting)):
             log = RedisEventLog()
-        log.on_notify = lambda topic, page: heard.append(topic)
+        log.on_change = lambda topic, page=None: page and heard.append(topic)
         await log.notifier.follow(TOPIC)
         assert (await log.aappend(TOPIC, Event("1"))).last == 1
         await eventually("the notification comes", lambda: heard)

@@ -8,7 +8,8 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from django_agent_sse.eventlog.redis import RedisEventLog, server_checks
+from django_agent_sse.eventlog.redis import RedisEventLog
+from django_agent_sse.eventlog.redis import server as server_module
 
 from ...valkeys import valkey
 
@@ -48,7 +49,7 @@ def test_what_is_lost_in_a_crash_is_told_apart() -> None:
 
 @pytest.mark.parametrize(("version", "found"), [("5.0.14", 1), ("6.0.16", 1), ("6.2.0", 0), ("7.2.4", 0), ("10.0.0", 0)])
 def test_a_server_that_is_too_old_is_told(version: str, found: int) -> None:
-    told = [*server_checks._unusable("CACHES['default']", {"redis_version": version})]
+    told = [*server_module._unusable("CACHES['default']", {"redis_version": version})]
     assert [finding.about for finding in told] == [f"the server of CACHES['default'] is Redis {version}"] * found
 
 

@@ -51,7 +51,6 @@ class Target:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Target:
-        """Make it from a query string or a form."""
         return cls(**{name: str(fields.get(name, ""))[:MAX_TEXT] for name in cls.__slots__})
 
     async def resolve(self) -> Target:
@@ -91,14 +90,12 @@ class Target:
 
     @property
     def title(self) -> str:
-        """The title of the page, and the label of its button."""
         if not self.process:
             return "Close streams"
         return "Resume the process" if self.resume else "Drain the process"
 
     @property
     def hidden_fields(self) -> list[tuple[str, str]]:
-        """The names and values that the form sends back."""
         return [(name, value) for name in self.__slots__ if (value := getattr(self, name))]
 
     def choices(self) -> dict[str, Choice]:

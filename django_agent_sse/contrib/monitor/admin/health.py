@@ -38,6 +38,12 @@ HTTP1 = HealthNotice(
     "info",
 )
 """Only a browser knows; the page's script shows it."""
+WSGI = HealthNotice(
+    "wsgi",
+    "This page was served under WSGI, which cannot serve streams.",
+    "Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first in "
+    "INSTALLED_APPS. This page is a snapshot.",
+)
 _OF_PROCESSES = {
     "heartbeat": (
         "Heartbeats are sent less often than proxies need: {detail}.",
@@ -71,17 +77,8 @@ _OF_PROCESSES = {
 
 def notices(request: HttpRequest, cluster: ClusterSnapshot) -> list[HealthNotice]:
     """Return what is wrong now, the worst first."""
-    return [*_of_this_server(request), *_of_the_log(cluster), *_of_processes(cluster)]
-
-
-def _of_this_server(request: HttpRequest) -> Iterator[HealthNotice]:
-    if not isinstance(request, ASGIRequest):
-        yield HealthNotice(
-            "wsgi",
-            "This page was served under WSGI, which cannot serve streams.",
-            "Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first in "
-            "INSTALLED_APPS. This page is a snapshot.",
-        )
+    server = [] if isinstance(request, ASGIRequest) else [WSGI]
+    return [*server, *_of_the_log(cluster), *_of_processes(cluster)]
 
 
 def _of_the_log(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:

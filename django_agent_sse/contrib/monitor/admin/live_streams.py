@@ -105,8 +105,7 @@ class LiveStreamsAdmin(PageAdmin):
         Raises:
             PermissionDenied: They may not.
         """
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.check_view(request)
         return Viewer(
             query=query_of(request.GET),
             user=str(request.user.pk),

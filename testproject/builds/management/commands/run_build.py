@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connection, transaction
 
-from builds import runs
-from builds.log import topic_of
+from builds import overview, runs
+from builds.log import lines_of, topic_of
 from builds.models import Build
+from builds.progress import Meter, Progress
 from builds.recipes import all_recipes
-from builds.watch import watched
+from django_agent_sse.exceptions import EventLogUnavailable
+
+logger = logging.getLogger("builds")
 
 KILL_AFTER = "2s"
 """What a cancelled build, and what a build leaves behind, gets to end by itself."""
+WATCH_INTERVAL = 0.25
+"""Seconds between two looks at a build that runs."""
+LINES_AT_ONCE = 10_000
+"""Lines that are read in one look: a build that prints faster is cancelled as soon as another."""
 
 
 class Command(BaseCommand):
@@ -57,18 +69,58 @@ class Command(BaseCommand):
             runs.recover(ended=build.pk)
 
     def _run(self, build: Build, options: list[str]) -> None:
-        """Run the build's command to its end.
-
-        Raises:
-            SystemExit: With the command's exit code, if that is not 0.
-        """
+        """Run the build's command to its end; ``SystemExit`` with its exit code, if that is not 0."""
         folder = runs.folder_of(build.pk)
         folder.mkdir()
         recipe = all_recipes()[build.recipe] if build.recipe else None
         command, cwd = (recipe.command(folder), str(recipe.cwd)) if recipe else (build.command, os.curdir)
         arguments = [topic_of(build.pk).name, f"--kill-after={KILL_AFTER}", *options, "--", *command]
-        with contextlib.chdir(cwd), _environment(), watched(build):
+        with contextlib.chdir(cwd), _environment(), _watched(build):
             call_command("sse_run", *arguments, stdout=sys.stdout, stderr=sys.stderr)
+
+
+@contextlib.contextmanager
+def _watched(build: Build) -> Iterator[None]:
+    """Meanwhile record how far the build is, tell every page, and end it when somebody cancels it.
+
+    A thread does so: the command does not wait for the database. Whoever cancels a build may be another process, on another
+    machine too, so it asks the database.
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(build, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _watch(build: Build, over: threading.Event) -> None:
+    meter, read = Meter(), 0
+    try:
+        while not over.wait(WATCH_INTERVAL):
+            try:
+                build.refresh_from_db(fields=["cancelling"])
+                if build.cancelling:
+                    os.kill(os.getpid(), signal.SIGTERM)  # sse_run passes it on
+                    return
+                lines = [*islice(lines_of(build.pk, read), LINES_AT_ONCE)]
+                read = lines[-1][0] if lines else read
+                if meter.feed(text for _, text in lines):
+                    _record(build, meter.progress)
+            except (DatabaseError, EventLogUnavailable):
+                logger.exception("the progress of build %d could not be recorded", build.pk)
+    finally:
+        connection.close()
+
+
+def _record(build: Build, progress: Progress) -> None:
+    build.fraction, build.step = progress.fraction, progress.step or ""
+    with transaction.atomic():  # whoever records the build's end waits
+        running = Build.objects.filter(pk=build.pk, status=Build.Status.RUNNING)
+        if running.update(fraction=build.fraction, step=build.step):
+            overview.tell(build)
 
 
 @contextlib.contextmanager

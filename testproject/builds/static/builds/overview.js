@@ -1,7 +1,7 @@
 /* All builds, as they go: one stream tells this page what there is, and then what changes. The page says what it wants to be told
    by its slots: `data-slot="status"` within, or at, an element with `data-build="42"`. */
 
-import { follow, seconds, showProgress } from "./shared.js";
+import { follow, make, seconds, showProgress } from "./shared.js";
 
 const TICK = 250; // milliseconds between two looks at the clock
 const NOTICE = 8000; // milliseconds that a notice stays
@@ -9,7 +9,6 @@ const NOTICES = 4;
 const LISTED = 50;
 
 const place = document.querySelector("[data-overview]");
-const connection = document.getElementById("connection");
 const template = document.getElementById("row");
 const list = document.getElementById("rows");
 const known = new Map(); // id: the row as it was told last, with `began` by this page's clock
@@ -19,6 +18,10 @@ let newest = null; // the id of the newest build when the page was told first
 
 function slots(id, name) {
   return document.querySelectorAll(`[data-build="${id}"] [data-slot="${name}"], [data-build="${id}"][data-slot="${name}"]`);
+}
+
+function pageOf(id) {
+  return place.dataset.page.replace("/0/", `/${id}/`);
 }
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
@@ -51,7 +54,7 @@ function show(row) {
 function insert(id) {
   const item = template.content.firstElementChild.cloneNode(true);
   item.dataset.build = id;
-  item.querySelector("a").href = place.dataset.page.replace("/0/", `/${id}/`);
+  item.querySelector("a").href = pageOf(id);
   const after = [...list.children].find((other) => other.dataset.build < id);
   list.insertBefore(item, after ?? null);
   while (list.children.length > LISTED) remove(list.lastElementChild.dataset.build);
@@ -82,15 +85,8 @@ function showElsewhere(names) {
   if (!section) return;
   section.hidden = !names.length;
   section.querySelector("ul").replaceChildren(...names.map((name) => {
-    const item = document.createElement("li");
-    const link = document.createElement("a");
-    link.className = "row";
-    link.href = section.dataset.elsewhere.replace("NAME", () => encodeURIComponent(name));
-    const code = document.createElement("code");
-    code.textContent = `builds.${name}`;
-    link.append(code);
-    item.append(link);
-    return item;
+    const href = section.dataset.elsewhere.replace("NAME", () => encodeURIComponent(name));
+    return make("li", {}, make("a", { className: "row", href }, make("code", {}, `builds.${name}`)));
   }));
 }
 
@@ -117,18 +113,9 @@ function tellNew() {
 
 function notify({ id, level, text }) {
   const notices = document.getElementById("notices");
-  const notice = document.createElement("div");
-  notice.className = "notice";
+  const close = make("button", { type: "button", ariaLabel: "Dismiss", onclick: () => notice.remove() }, "×");
+  const notice = make("div", { className: "notice" }, make("a", { href: pageOf(id) }, text), close);
   notice.dataset.level = level;
-  const link = document.createElement("a");
-  link.href = place.dataset.page.replace("/0/", `/${id}/`);
-  link.textContent = text;
-  const close = document.createElement("button");
-  close.type = "button";
-  close.ariaLabel = "Dismiss";
-  close.textContent = "×";
-  close.addEventListener("click", () => notice.remove());
-  notice.append(link, close);
   notices.append(notice);
   while (notices.children.length > NOTICES) notices.firstElementChild.remove();
   setTimeout(() => notice.remove(), NOTICE);
@@ -136,13 +123,8 @@ function notify({ id, level, text }) {
 
 /* The connection */
 
-function showConnection(state, text) {
-  connection.dataset.state = state;
-  connection.replaceChildren(text);
-}
-
 const { overview: address, login } = place.dataset;
-const stream = follow({ address, login, live: "live", show: showConnection });
+const stream = follow({ address, login, live: "live" });
 const on = (name, take) => stream.addEventListener(name, (event) => take(JSON.parse(event.data)));
 
 on("builds", ({ counts, builds }) => {

@@ -6,6 +6,14 @@ export function seconds(value) {
   return value < 60 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s`;
 }
 
+/* An element with properties and children. */
+
+export function make(name, properties, ...children) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+}
+
 /* How far a build is: what it says of itself, else by what earlier ones took (`usual`, `elapsed` in seconds, null if unknown). */
 
 export function showProgress(slot, progress, usual, elapsed) {
@@ -18,28 +26,31 @@ export function showProgress(slot, progress, usual, elapsed) {
   slot.querySelector(".step").textContent = progress?.step ?? "";
 }
 
-/* A stream whose state is shown: `show(state, text)`. One that the server has ended is asked for again: its guard says why. */
+/* Show how a stream is. */
 
-export function follow({ address, login, live, show }) {
+export function showConnection(state, text) {
+  const connection = document.getElementById("connection");
+  connection.dataset.state = state;
+  connection.replaceChildren(text);
+}
+
+/* A stream whose state is shown, by `changed(state, text)`. One that the server has ended is asked for again: its guard says why. */
+
+export function follow({ address, login, live, changed = showConnection }) {
   const stream = new EventStream(address);
   stream.addEventListener("statechange", ({ state, reason, status }) => {
-    if (state === "open") show("live", live);
-    else if (state === "reconnecting") show("reconnecting", "reconnecting");
+    if (state === "open") changed("live", live);
+    else if (state === "reconnecting") changed("reconnecting", "reconnecting");
     else if (state === "ended" && reason === "completed") stream.reopen();
-    else if (state === "ended" || state === "error") show("refused", refusal(status, login));
+    else if (state === "ended" || state === "error") changed("refused", refusal(status, login));
   });
   return stream;
 }
 
+const REFUSALS = { 403: "You may not see this.", 404: "This is gone.", 409: "The build is not over yet; reload when it is." };
+
 function refusal(status, login) {
-  const said = document.createElement("span");
-  if (status === 401) {
-    const link = document.createElement("a");
-    link.href = `${login}?next=${encodeURIComponent(location.pathname)}`;
-    link.textContent = "Sign in again";
-    said.append("You are signed out. ", link);
-  } else {
-    said.append({ 403: "You may not see this.", 404: "This is gone.", 409: "The build is not over yet; reload when it is." }[status] ?? "The server refused; reload to try again.");
-  }
-  return said;
+  if (status !== 401) return REFUSALS[status] ?? "The server refused; reload to try again.";
+  const href = `${login}?next=${encodeURIComponent(location.pathname)}`;
+  return make("span", {}, "You are signed out. ", make("a", { href }, "Sign in again"));
 }
