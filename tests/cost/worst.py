@@ -58,6 +58,17 @@ WORST: Mapping[str, Use] = {
     # logs
     r"-?[0-9]{1,19}": Use("fullmatch", (repeated("9"), repeated("-"))),
     r"[^A-Za-z0-9._-]+": Use("sub", (repeated(" "), repeated(" a"), repeated("a"))),
+    r"(?::[^\n]*\n)*(?:event: ([^\n]*)\n)?(?:retry: [0-9]+\n)?data: ": Use(
+        "match",
+        (
+            repeated(":\n"),
+            repeated(":"),
+            repeated("e", before="event: "),
+            repeated("event: \n"),
+            repeated("1", before="retry: "),
+            repeated(":\n", after="event: a\nretry: 1\ndat"),
+        ),
+    ),
     # routing
     r"[^A-Za-z0-9_]+": Use("sub", (repeated("-"), repeated("-a"), repeated("a"))),
     r"(?:^|/):(\w+)": Use("search", (repeated("/"), repeated("/:"), repeated(":"), repeated("a", before=":"), repeated("/a:"))),

@@ -67,8 +67,13 @@ class MonitorSite:
 
 
 @contextlib.contextmanager
-def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **environment: str) -> Iterator[MonitorSite]:
-    """Such a site with a new database, and everything closed afterwards; with hypercorn over TLS, and so HTTP/2."""
+def running_site(
+    home: Path, workers: int = 1, server: str = "uvicorn", *, cold: bool = False, **environment: str
+) -> Iterator[MonitorSite]:
+    """Such a site with a new database, and everything closed afterwards; with hypercorn over TLS, and so HTTP/2.
+
+    A ``cold`` one has a command line of its own, by which a worker knows others.
+    """
     settings = {"DJANGO_SETTINGS_MODULE": "tests.monitor.site.settings", "PYTHONPATH": str(ROOT), "MONITOR_HOME": str(home)}
     whole = {**os.environ, **settings, **environment}
     warm.run([sys.executable, "-m", "tests.monitor.site.seed"], cwd=ROOT, env=whole, check=True, timeout=120)
@@ -86,7 +91,8 @@ def running_site(home: Path, workers: int = 1, server: str = "uvicorn", **enviro
         certificate.cert_chain_pems[0].write_to_path(home / "cert.pem")
         certificate.private_key_pem.write_to_path(home / "key.pem")
     with log_file.open("wb") as log:
-        process = warm.Popen(
+        begin = subprocess.Popen if cold else warm.Popen
+        process = begin(
             [sys.executable, "-m", *commands[server].split()], cwd=ROOT, env=whole, stdout=log, stderr=log, start_new_session=True
         )
     site = MonitorSite(f"{scheme}://127.0.0.1:{port}", process, log_file)

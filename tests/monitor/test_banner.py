@@ -29,7 +29,7 @@ def finds(browser: httpx.Client, key: str) -> Callable[[], Any]:
 
 @pytest.mark.parametrize(("workers", "key"), [(2, "memory-workers"), (1, "memory")])
 def test_workers_that_a_memory_log_does_not_reach_are_counted(workers: int, key: str, tmp_path: Path) -> None:
-    with running_site(tmp_path, workers=workers, SITE_AGENT_SSE=json.dumps(MEMORY)) as site, site.signed_in("looks") as looks:
+    with running_site(tmp_path, workers, cold=True, SITE_AGENT_SSE=json.dumps(MEMORY)) as site, site.signed_in("looks") as looks:
         found = poll("it says so", finds(looks, key), within=PATIENCE, every=0.2)
         if workers > 1:
             assert found["title"] == "MemoryEventLog keeps topics in one process, and 2 processes serve this site."
