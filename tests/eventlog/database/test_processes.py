@@ -20,9 +20,8 @@ import pytest
 
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from tests import warm
+from tests.databases import database
 from tests.timing import LONG
-
-from ..conftest import database
 
 EVENTS = 2_000 if LONG else 25
 AT_ONCE = [(2, 1), (8, 1), (8, 100)] if LONG else [(4, 1), (3, 100)]
