@@ -14,7 +14,7 @@ from tests.timing import LONG
 settings.register_profile("tests", max_examples=200 if LONG else 40, deadline=None)
 settings.load_profile("tests")
 
-pytest_plugins = ["tests.background", "tests.together", "tests.tiers", "tests.services", "tests.databases", "tests.npm"]
+pytest_plugins = ["tests.background", "tests.together", "tests.tiers", "tests.services", "tests.log_databases", "tests.npm"]
 
 
 @pytest.fixture(autouse=True)

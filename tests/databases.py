@@ -1,50 +1,49 @@
-"""Databases with the tables of the event log, beside the project's own: a fixture each, for the whole session.
-
-Named as a pytest plugin by ``tests/conftest.py``.
-"""
+"""Databases of a test's own beside the project's: an alias in ``DATABASES`` while the test runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pytest
-from django.core.management import call_command
+from asgiref.sync import SyncToAsync
 from django.db import connections
+from django.db.utils import load_backend
+
+from django_agent_sse.streams import threads
 
 
-@contextmanager
-def database(alias: str, entry: dict[str, Any], migrate: bool = True) -> Iterator[str]:
-    """One more entry of ``DATABASES``, with the tables of the event log in it."""
-    default = connections.databases["default"]
-    connections.databases[alias] = {**default, "OPTIONS": {}, "TEST": {**default["TEST"]}, **entry}
+@contextlib.contextmanager
+def extra_database(alias: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Have a database more in ``DATABASES``; afterwards no thread of ours is left that has a connection to it."""
+    whole = connections.configure_settings({"default": {}, alias: dict(settings)})
+    threads.reset()
+    connections.databases[alias] = whole[alias]
     try:
-        if migrate:
-            call_command("migrate", "django_agent_sse", database=alias, verbosity=0)
         yield alias
     finally:
-        connections[alias].close()
-        del connections[alias]
+        threads.reset()
+        for run in (_here, SyncToAsync.single_thread_executor.submit):
+            run(_forget, alias)
+        pools = getattr(load_backend(settings["ENGINE"]).DatabaseWrapper, "_connection_pools", {})
+        if pool := pools.pop(alias, None):
+            pool.close()
         del connections.databases[alias]
 
 
-@pytest.fixture(scope="session")
-def sqlite_alias(tmp_path_factory: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
-    """A database in a file, as ``startproject`` makes one; no test database is made for it."""
-    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path_factory.mktemp("sqlite") / "db.sqlite3")}
-    with django_db_blocker.unblock(), database("log-sqlite", entry) as alias:
-        yield alias
+def _here(function: Any, alias: str) -> None:
+    function(alias)
 
 
-@pytest.fixture(scope="session")
-def postgres_alias(
-    postgres_database: dict[str, Any], postgres_url: str, django_db_setup: None, django_db_blocker: Any
-) -> Iterator[str]:
-    """A database of the real server; no test database is made for it."""
-    import psycopg
+def _forget(alias: str) -> None:
+    """Close this thread's connection."""
+    if hasattr(connections._connections, alias):
+        connections[alias].close()
+        del connections[alias]
 
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE event_log")
-    with django_db_blocker.unblock(), database("log-postgres", {**postgres_database, "NAME": "event_log"}) as alias:
-        yield alias
+
+def asked(alias: str, sql: str, *params: Any) -> Any:
+    """The first column of the first row; ``None`` where there is none."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()[0] if cursor.description else None

@@ -22,7 +22,7 @@ from django_agent_sse.eventlog.database import DatabaseEventLog, transactions
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.models import LogRow
 from django_agent_sse.wire.event import Event
-from tests.databases import database
+from tests.log_databases import database
 
 TOPIC = "builds.42"
 SQLITE = "django.db.backends.sqlite3"

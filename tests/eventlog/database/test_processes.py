@@ -20,7 +20,7 @@ import pytest
 
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from tests import warm
-from tests.databases import database
+from tests.log_databases import database
 from tests.timing import LONG
 
 EVENTS = 2_000 if LONG else 25
