@@ -22,6 +22,7 @@ from .streams.stream import Stream
 from .streams.topic_handler import topic_handler
 from .streams.topic_source import Filter, Map
 from .topics.follower import Start
+from .topics.reading import Fold
 from .views import UNSET, SSEView, as_tuple
 
 _Items: TypeAlias = AsyncIterator[object] | Iterator[object]
@@ -201,6 +202,7 @@ class Router:
         filter: Filter | None = None,
         map: Map | None = None,
         offsets: bool = False,
+        fold: Fold | None = None,
         **about: Unpack[RouteKeywords],
     ) -> None:
         """Serve topics as a stream, without a handler: ``router.topic("builds/<int:id>/logs/", "builds.{id}")``.
@@ -211,14 +213,14 @@ class Router:
             path: As for ``sse``.
             topics: 1 to 16 names; ``{id}`` stands for what the URL captured as ``id``.
             name: For ``reverse()``; where not given it is made of the first topic's name: ``builds.{id}`` is ``builds-id``.
-            start: As for ``stream.follow``, and so are ``filter``, ``map`` and ``offsets``.
+            start: As for ``stream.follow``, and so are ``filter``, ``map``, ``offsets`` and ``fold``.
             about: ``guards``, ``middleware``, ``on_error`` and the options of ``sse``.
 
         Raises:
             RouteError: At import, for what a route cannot take.
         """
         check_names({key: value for key, value in about.items() if key not in _ROUTE_ONLY})
-        handler = topic_handler(topics, start, filter, map, offsets)
+        handler = topic_handler(topics, start, filter, map, offsets, fold)
         self.sse(path, handler, name=name or self._free_name(_NOT_IN_NAMES.sub("-", topics[0]).strip("-") or "topic"), **about)
 
     def log(self, path: str, topic: LogTopicName, *, name: str | None = None, **about: Unpack[RouteKeywords]) -> None:

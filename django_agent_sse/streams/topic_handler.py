@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..eventlog.naming import fields_of, filled
 from ..exceptions import FollowError, RouteError
 from ..topics.follower import Start
+from ..topics.reading import Fold
 from .context import Context
 from .stream import Stream
 from .topic_source import Filter, Map, check_follow
@@ -41,7 +42,12 @@ class TopicNames:
 
 
 def topic_handler(
-    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None, offsets: bool
+    templates: tuple[str, ...],
+    start: Start,
+    filter: Filter | None,
+    map: Map | None,
+    offsets: bool,
+    fold: Fold | None,
 ) -> Callable[[Context, Stream], Coroutine[Any, Any, None]]:
     """A handler that follows the topics of these names, with what the URL captured in them.
 
@@ -49,13 +55,13 @@ def topic_handler(
         RouteError: A name that no topic can have, or what ``follow()`` cannot take.
     """
     try:
-        check_follow(templates, start, filter, map, offsets)
+        check_follow(templates, start, filter, map, offsets, fold)
     except FollowError as error:
         raise RouteError(f"topic(): {error}") from error
     names = TopicNames(*templates)
 
     async def topic(c: Context, stream: Stream, **values: object) -> None:
-        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets)
+        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets, fold=fold)
 
     called = f"router.topic({', '.join([repr(template) for template in templates])})"
     return taking(topic, names.fields, "c", "stream", called=called)

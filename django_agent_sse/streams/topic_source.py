@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..eventlog.vector import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
 from ..topics.batch import Batch, Entry
 from ..topics.follower import Start
+from ..topics.reading import Fold, Replay
 from ..topics.subscription import Lost, Part, Subscription
 from ..wire import Event, frame
 from ..wire.encoder import control_frame
@@ -105,6 +107,16 @@ class TopicSource:
         self.idle = False
         self.result: FollowResult | None = None
         self.running = False
+
+    async def replay(self, position: LastEventId, after: str | None, fold: Fold) -> LastEventId:
+        """Send what the topic has now, folded, as the client takes it. Return the client's position after that."""
+        replay = Replay(self._subscription.topics[0], position.value or after, fold)
+        async with aclosing(replay.__aiter__()) as events:
+            async for event in events:
+                if self._buffer.finished:
+                    break
+                await self._buffer.put(frame(event.data, event.event, event.id, self._take_retry()))
+        return LastEventId(value=replay.after)
 
     async def begin(self, position: LastEventId, after: str | None, live: bool, offsets: bool) -> None:
         """Find the place where the client goes on, and feed the buffer from there.
@@ -229,7 +241,9 @@ class TopicSource:
         return control_frame(encode_json({"position": self.id}), "sse.position", self.id, self._take_retry())
 
 
-def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
+def check_follow(
+    topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object, fold: object = None
+) -> None:
     """Refuse what ``follow()`` cannot take.
 
     Raises:
@@ -246,3 +260,5 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
     for name, function in (("filter", filter), ("map", map)):
         if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
             raise FollowError(f"{name}={function!r}: a plain function of an Event, which is called for each event of each client")
+    if fold is not None and (not callable(fold) or len(topics) > 1 or filter is not None or map is not None):
+        raise FollowError(f"fold={fold!r}: a wire's, as AI_SDK.fold, for one topic, without filter= and map=")
