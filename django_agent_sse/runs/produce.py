@@ -15,6 +15,7 @@ from .async_run import AsyncRun
 from .endings import RunEnding
 from .run import Run
 from .run_base import Last
+from .wire import Wire
 
 LEASE_SECONDS = 30.0
 
@@ -27,11 +28,12 @@ def nothing(ending: RunEnding) -> tuple[object, ...]:
 class Producing:
     """A run that begins with its ``with`` or ``async with``, and ends with it."""
 
-    def __init__(self, topic: str, key: str | None, lease: float, last: Last) -> None:
+    def __init__(self, topic: str, key: str | None, lease: float, last: Last, wire: Wire | None = None) -> None:
         self._topic = valid_topic(topic)
         self._key = None if key is None else valid_topic(key)
         self._lease = lease
         self._last = last
+        self._wire = wire
         self._run: Run | None = None
         self._async_run: AsyncRun | None = None
 
@@ -44,7 +46,7 @@ class Producing:
         leads = self._begin(log, id)
         if leads is not None:
             raise _exists(leads, self._key)
-        self._run = Run(log, self._topic, id, self._lease, self._last)
+        self._run = Run(log, self._topic, id, self._lease, self._last, self._wire)
         return self._run._enter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
@@ -56,7 +58,7 @@ class Producing:
         leads = await self._abegin(log, id)
         if leads is not None:
             raise _exists(leads, self._key)
-        self._async_run = AsyncRun(log, self._topic, id, self._lease, self._last)
+        self._async_run = AsyncRun(log, self._topic, id, self._lease, self._last, self._wire)
         return await self._async_run._enter()
 
     async def __aexit__(
@@ -111,10 +113,13 @@ class Producing:
         return now or self._topic
 
     def _lost(self) -> list[Event]:
-        return [event_of(value) for value in self._last(RunEnding.LOST)]
+        last = [event_of(value) for value in self._last(RunEnding.LOST)]
+        return last if self._wire is None else [*last, *self._wire.last(RunEnding.LOST, last)]
 
 
-def produce(topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS, last: Last = nothing) -> Producing:
+def produce(
+    topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS, last: Last = nothing, wire: Wire | None = None
+) -> Producing:
     """Write a topic as a run: ``with produce("runs.42") as out:``, or ``async with`` in a coroutine.
 
     The topic is closed at the end with the run's ending, and once: ``finished``; ``failed`` where the block raised; ``stopped``
@@ -126,6 +131,8 @@ def produce(topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS,
         key: One run at a time has it, whatever its topic: as the name of a chat.
         lease: Seconds after which readers learn that the process has died. It is renewed when a third of it is over.
         last: Called with the ending, returns what the topic ends with: values as ``data`` of ``publish()``.
+        wire: How a protocol spells the ending, as ``AI_SDK``: its last events come after those of ``last``, and what it takes for
+            text is ``run.text()``.
 
     Raises:
         RunExists: Another run has the topic or the key. From ``with``, as the others.

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 
 from ..eventlog.backend import event_log, refuse_on_a_loop
-from ..eventlog.base import PAGE_EVENTS
+from ..eventlog.base import PAGE_EVENTS, EventLog
 from ..eventlog.position import Position
 from ..eventlog.records import Page
 from ..exceptions import ArgumentInvalid, AsyncRequired, EventLogUnavailable, PositionGone
@@ -128,6 +128,15 @@ def _gone(topic: str, asked: str, reason: str) -> PositionGone:
 def _numbered(event: Event, epoch: str, offset: int, nonce: str) -> Event:
     id = f"{epoch}.{offset}.{nonce}" if nonce else f"{epoch}.{offset}"  # as of a Position, at a third of its cost
     return decoded(event.data, event.event, id, event.retry)
+
+
+def history(log: EventLog, topic: str) -> Generator[Event, None, None]:
+    """Yield the events that a log has of a topic, without their positions."""
+    offset, top = 0, 1
+    while offset < top:
+        page = log.read_after(topic, offset, REPLAY_EVENTS)
+        yield from (record.event for record in page.records)
+        offset, top = page.records[-1].offset if page.records else page.top, page.top
 
 
 class Replay:
