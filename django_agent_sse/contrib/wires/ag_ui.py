@@ -7,7 +7,6 @@ outcome ``cancelled``. Parts that are sent as ``…_CHUNK`` events are ended by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from django.http import HttpRequest
 
@@ -37,7 +36,7 @@ class _Run:
     """What is open after some events: parts, by how they are ended, and the run itself."""
 
     def __init__(self, events: Iterable[Event]) -> None:
-        self.open: dict[tuple[str, str, Any], Message] = {}
+        self.open: dict[tuple[str, str, str], Message] = {}
         self.started: Message | None = None
         self.over = ""
         for event in messages(events):
@@ -54,9 +53,9 @@ class _Run:
         elif kind in ENDS:
             self.open.pop(self._name(*ENDS[kind], event), None)
 
-    def _name(self, end: str, key: str, event: Message) -> tuple[str, str, Any]:
+    def _name(self, end: str, key: str, event: Message) -> tuple[str, str, str]:
         """Return what names an open part: of steps also whose they are, for only that one may finish it."""
-        return end, str(event.get(key)), event.get("subagentRunId") if end == "STEP_FINISHED" else None
+        return end, str(event.get(key)), str(event.get("subagentRunId")) if end == "STEP_FINISHED" else ""
 
     def ends(self, sentence: str) -> Iterator[Event]:
         """Yield what ends the parts that are open, the newest first."""
@@ -92,10 +91,10 @@ def position(request: HttpRequest) -> str | None:
 
 def text(events: Iterable[Event]) -> str:
     """Return the text of the assistant's messages."""
-    others: set[object] = set()
+    others: set[str] = set()
     deltas: list[str] = []
     for event in messages(events):
-        kind, id = event.get("type"), event.get("messageId")
+        kind, id = event.get("type"), str(event.get("messageId"))
         if kind in ("TEXT_MESSAGE_START", "TEXT_MESSAGE_CHUNK") and event.get("role", "assistant") != "assistant":
             others.add(id)
         if kind in ("TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CHUNK") and id not in others:
