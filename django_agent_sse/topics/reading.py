@@ -180,6 +180,8 @@ class Followed:
     def __init__(self, topic: str, after: str | None, start: Start, fold: Fold | None = None) -> None:
         if start not in ("oldest", "live"):
             raise ArgumentInvalid(f"start={start!r:.40}: it is 'oldest' or 'live'")
+        if fold is not None and not callable(fold):
+            raise ArgumentInvalid(f"fold={fold!r:.40}: a wire's, as AI_SDK.fold, which takes events and returns fewer")
         self._topic = topic
         self._after = after
         self._start: Start = start
