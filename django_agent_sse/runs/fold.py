@@ -165,11 +165,14 @@ class _Joined:
 
     def _make_pattern(self) -> re.Pattern[str]:
         """Return what matches a delta of this part at once, with its text as the only group."""
-        texts = [re.escape(piece) for piece in self._pieces]
-        for place in range(1, len(texts), 2):
-            head = re.escape(_head(self._pieces[place]))
-            texts[place] = head + (_STRING if self._pieces[place].endswith('"') else _NUMBER)
-        texts[self._place] = f'{re.escape(self._head)}"({_STRING[1:-1]})"'
+        texts: list[str] = []
+        for place, piece in enumerate(self._pieces):
+            if place % 2 == 0:
+                texts.append(re.escape(piece))
+            elif place == self._place:
+                texts.append(f'{re.escape(self._head)}"({_STRING[1:-1]})"')
+            else:
+                texts.append(re.escape(_head(piece)) + (_STRING if piece.endswith('"') else _NUMBER))
         return re.compile("".join(texts))
 
     def event(self, pieces_of: Callable[[str], list[str]]) -> Event:

@@ -140,7 +140,7 @@ def produce(
         TransactionRefused: A transaction is open, and SQLite has no other writer: a run is seen while it goes on.
         AsyncRequired: ``with`` where an event loop runs.
     """
-    return Producing(topic, key, lease, last)
+    return Producing(topic, key, lease, last, wire)
 
 
 def new_run_id() -> str:
