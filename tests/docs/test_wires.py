@@ -99,6 +99,7 @@ def word(data: str) -> str:
     return "error" if "error" in message else str(message["type"])
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_answer_is_saved_as_the_page_says() -> None:
     with pages.imported(PAGE) as modules:
         answers = modules["mysite/answers.py"]
