@@ -95,6 +95,12 @@ class RunBase:
             last = []
         return [*self._taken(), *last]
 
+    def close_interrupted(self) -> None:
+        """See ``KeptRun``."""
+        self._ending_now = True
+        last = self._events_at_end(RunEnding.INTERRUPTED)
+        self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True)
+
     def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
         """What follows from what the log said."""
         with self._lock:

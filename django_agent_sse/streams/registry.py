@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from typing import Protocol
 
 from ..runtime.process import on_fork
 from .endings import Ending
@@ -15,10 +16,26 @@ CLOSING_SECONDS = 30.0
 """How long after a shutdown signal new streams are ended at once: a request that was under way may still start one."""
 
 
+class Companion(Protocol):
+    """Work of this process that is no stream, and ends with the process too: its runs."""
+
+    def shut_down(self) -> None:
+        """The process ends. Called from a signal handler, or any thread: takes no lock, waits for nothing."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether some of it is not over."""
+
+
 class Registry:
-    """The event loops of this process with their streams. One per process; ``reset()`` makes it new, also after a fork."""
+    """The event loops of this process with their streams. One per process; ``reset()`` makes it new, also after a fork.
+
+    Attributes:
+        companions: What else is told when the process ends.
+    """
 
     def __init__(self) -> None:
+        self.companions: list[Companion] = []
         self.reset()
 
     def reset(self) -> None:
@@ -61,6 +78,8 @@ class Registry:
         """End every stream of every loop, from any thread or signal handler."""
         if ending is Ending.SHUTDOWN:
             self._closing_until = time.monotonic() + CLOSING_SECONDS
+            for companion in self.companions:
+                companion.shut_down()
         for loop_state in self.loops():
             with contextlib.suppress(RuntimeError):  # the loop closed in between
                 loop_state.loop.call_soon_threadsafe(loop_state.end_all, ending)
