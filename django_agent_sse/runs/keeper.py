@@ -26,7 +26,7 @@ TICK = 0.2
 RENEW_AT = 2 / 3
 """The share of a lease that may be left when it is renewed: two renewals may fail before it is lost."""
 
-END_SECONDS = 4.5
+END_SECONDS = 4.3
 """Seconds that the code of runs gets to end by itself while the process ends: servers are held up for 5."""
 END_INTERVAL = 0.02
 
@@ -57,7 +57,11 @@ class KeptRun(Protocol):
 
 
 class Keeper:
-    """One background task for all runs of the process, from the first one's start to the last one's end."""
+    """One background task for all runs of the process, from the first one's start to the last one's end.
+
+    Attributes:
+        ending_topics: See ``Companion``.
+    """
 
     def __init__(self) -> None:
         self._forget()
@@ -65,6 +69,7 @@ class Keeper:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
+        self.ending_topics: frozenset[str] = frozenset()
         self._runs: dict[KeptRun, float] = {}
         self._at_work = False
         self._trouble = FailureLog(
@@ -96,6 +101,7 @@ class Keeper:
     def shut_down(self) -> None:
         """Have every run end as ``interrupted``. The process does not end before the thread that sees to it."""
         runs = list(self._runs)  # no lock: a signal handler may interrupt the very thread that holds it
+        self.ending_topics |= {run.topic for run in runs}
         if runs:
             with contextlib.suppress(RuntimeError):  # the interpreter ends already, and starts no thread
                 threading.Thread(target=self._end, args=(runs,), name="sse-runs-end").start()
