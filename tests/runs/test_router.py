@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.checks import run_checks
+from django.test import override_settings
 
 from django_agent_sse import Context, Router, Topic, login_required
 from django_agent_sse.eventlog import backend
@@ -728,3 +730,27 @@ async def test_other_addresses_below_a_route_of_runs_are_the_projects_own() -> N
 
     with served(router):
         assert (await ask("/chat/42/history/")).data == ["history"]
+
+
+def test_w015_runs_in_the_memory_of_one_process() -> None:
+    gates = Gates().talk().talk("other/", name="other")
+    with served(gates.router):
+        told = [message for message in run_checks(include_deployment_checks=True) if message.id == "django_agent_sse.W015"]
+        assert [message for message in run_checks() if message.id == "django_agent_sse.W015"] == []
+        with override_settings(AGENT_SSE={}):
+            assert "W015" not in "".join(message.id or "" for message in run_checks(include_deployment_checks=True))
+    (message,) = told
+    assert "'chat/<slug:chat>/', 'other/'" in message.msg
+    assert message.hint
+
+
+def test_e004_code_that_the_url_does_not_fit() -> None:
+    router = Router()
+
+    @router.run("talk/<int:number>/")
+    async def talk(c: Context, run: AsyncRun, other: str) -> None: ...
+
+    with served(router):
+        messages = [message for message in run_checks() if message.id == "django_agent_sse.E004"]
+    assert messages
+    assert "takes run, other, but the URL captures number" in messages[0].msg
