@@ -24,6 +24,7 @@ from ..streams.kv_sharing import is_per_process
 from ..streams.state import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from .apps_missing import no_monitor
+from .runs import runs_not_shared
 from .servers import no_asgi
 
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
@@ -110,10 +111,11 @@ def _has_topics(databases: Sequence[str]) -> bool:
 
 
 def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check the caches behind ``c.kv`` of routes whose code names it. Runs with ``--deploy``, for several processes."""
+    """Check what several processes must share: caches behind ``c.kv`` of routes, and runs. With ``--deploy`` only."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     users: dict[str, list[str]] = defaultdict(list)
+    runs = runs_not_shared(_streams(get_resolver()))
     for pattern in _streams(get_resolver()):
         try:
             alias = _endpoint(pattern).options().cache
@@ -121,7 +123,7 @@ def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
             continue
         if is_per_process(alias) and _uses_kv(pattern):
             users[alias].append(str(pattern.pattern))
-    return [_not_shared(alias, routes) for alias, routes in users.items()]
+    return [*(_not_shared(alias, routes) for alias, routes in users.items()), *runs]
 
 
 def _not_shared(alias: str, routes: list[str]) -> checks.CheckMessage:

@@ -114,6 +114,15 @@ class AsyncRun(RunBase):
         """See ``KeptRun``."""
         self._tell(lambda: self._do(self._life.lease_lost()))
 
+    def interrupt(self) -> None:
+        """See ``KeptRun``."""
+        self._tell(lambda: self._do(self._life.shutdown()))
+
+    @property
+    def deserted(self) -> bool:
+        """See ``KeptRun``."""
+        return not self._loop.is_running()
+
     def _tell(self, call: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(call)

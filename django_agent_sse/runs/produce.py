@@ -28,7 +28,16 @@ def nothing(ending: RunEnding) -> tuple[object, ...]:
 class Producing:
     """A run that begins with its ``with`` or ``async with``, and ends with it."""
 
-    def __init__(self, topic: str, key: str | None, lease: float, last: Last, wire: Wire | None = None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        key: str | None,
+        lease: float,
+        last: Last = nothing,
+        wire: Wire | None = None,
+        id: str | None = None,
+    ) -> None:
+        self._id = new_run_id() if id is None else id
         self._topic = valid_topic(topic)
         self._key = None if key is None else valid_topic(key)
         self._lease = lease
@@ -42,11 +51,11 @@ class Producing:
             refuse_on_a_loop("produce")
         except AsyncRequired:
             raise AsyncRequired("`with` would hold up the event loop that runs here; write `async with`") from None
-        log, id = log_to_publish_to(), new_run_id()
-        leads = self._begin(log, id)
+        log = log_to_publish_to()
+        leads = self._begin(log, self._id)
         if leads is not None:
             raise _exists(leads, self._key)
-        self._run = Run(log, self._topic, id, self._lease, self._last, self._wire)
+        self._run = Run(log, self._topic, self._id, self._lease, self._last, self._wire)
         return self._run._enter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
@@ -54,11 +63,7 @@ class Producing:
         return self._run._exit(error)
 
     async def __aenter__(self) -> AsyncRun:
-        log, id = log_to_publish_to(), new_run_id()
-        leads = await self._abegin(log, id)
-        if leads is not None:
-            raise _exists(leads, self._key)
-        self._async_run = AsyncRun(log, self._topic, id, self._lease, self._last, self._wire)
+        self._async_run = AsyncRun(await self.abegin(), self._topic, self._id, self._lease, self._last, self._wire)
         return await self._async_run._enter()
 
     async def __aexit__(
@@ -66,6 +71,18 @@ class Producing:
     ) -> bool:
         assert self._async_run is not None
         return await self._async_run._exit(error)
+
+    async def abegin(self) -> EventLog:
+        """Take the lease and the key, in the log that is returned. Whoever does so makes the run too.
+
+        Raises:
+            RunExists: As ``produce``, and so are the others.
+        """
+        log = log_to_publish_to()
+        leads = await self._abegin(log, self._id)
+        if leads is not None:
+            raise _exists(leads, self._key)
+        return log
 
     # Of two who begin at once with one key, the pointer lets one. The lease comes first, so that the pointer never leads to a run
     # that seems to be over.
@@ -145,7 +162,7 @@ def produce(
 
 def new_run_id() -> str:
     """Return an id that no other run has."""
-    return secrets.token_urlsafe(12)
+    return f"run_{secrets.token_urlsafe(12)}"
 
 
 def _exists(topic: str, key: str | None) -> RunExists:

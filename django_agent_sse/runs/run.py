@@ -111,6 +111,14 @@ class Run(RunBase):
             effects = self._life.lease_lost()
         self._later(effects)
 
+    def interrupt(self) -> None:
+        """See ``KeptRun``."""
+        with self._lock:
+            effects = self._life.shutdown()
+        self._later(effects)
+
+    deserted = False
+
     def _later(self, effects: Effects) -> None:
         """Carry out on a thread that may wait."""
         if effects:

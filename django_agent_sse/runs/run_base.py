@@ -22,7 +22,7 @@ from ..topics.reading import history
 from ..wire.event import Event
 from .endings import RunEnding
 from .lifecycle import Action, Effects, Outcome, RunLifecycle
-from .wire import PLAIN, Wire
+from .wire import NO_WIRE, Wire, no_events
 
 logger = logging.getLogger("django_agent_sse.runs")
 
@@ -51,9 +51,9 @@ class RunBase:
         self.topic = topic
         self.id = id
         self.seconds = seconds
-        self.wire = PLAIN if wire is None else wire
+        self.wire = NO_WIRE if wire is None else wire
         self._last = last
-        self._speaks = wire is not None
+        self._speaks = self.wire.last is not no_events
         self._ends: list[Callback] = []
         self._life = RunLifecycle()
         self._lock = threading.RLock()
@@ -124,6 +124,12 @@ class RunBase:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
         events = chain(history(self.log, self.topic), unsent)
         return events if self.wire.fold is None else self.wire.fold(events)
+
+    def close_interrupted(self) -> None:
+        """See ``KeptRun``."""
+        self._ending_now = True
+        last = self._events_at_end(RunEnding.INTERRUPTED)
+        self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True)
 
     def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
         """What follows from what the log said."""

@@ -70,7 +70,8 @@ RUN_END = "run.end"
 """The name of the event that ends a run without a protocol."""
 
 
-def _location(run_id: str, path: str) -> Mapping[str, str]:
+def plain_headers(run_id: str, path: str) -> Mapping[str, str]:
+    """Name a run where clients look for it."""
     return {"Location": path, "X-Run-Id": run_id}
 
 
@@ -78,5 +79,7 @@ def _run_end(ending: RunEnding, events: Iterable[Event]) -> Iterable[Event]:
     return [Event(encode_json({"reason": ending}), event=RUN_END)]
 
 
-PLAIN = Wire(name="plain", run_headers=_location, last=_run_end)
+NO_WIRE = Wire(name="none", run_headers=plain_headers)
+"""Whatever the run writes, and nothing else."""
+PLAIN = Wire(name="plain", run_headers=plain_headers, last=_run_end)
 """No protocol: events as they are written, and at the end ``run.end`` with the ending as its ``reason``, like ``sse.end``."""

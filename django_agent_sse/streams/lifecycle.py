@@ -155,6 +155,7 @@ class Lifecycle:
     """
 
     __slots__ = (
+        "_broken",
         "_cancelled",
         "_closed",
         "_committed",
@@ -181,7 +182,7 @@ class Lifecycle:
         self._final_on_error = final_on_error
         self._handler = _Handler.WAITING
         self._deadline: Deadline | None = None
-        self._committed = self._closed = self._cancelled = self.was_open = False
+        self._committed = self._closed = self._cancelled = self._broken = self.was_open = False
         self.ending: Ending | None = None
         self.concluded = False
 
@@ -200,7 +201,7 @@ class Lifecycle:
     @property
     def breaks_off(self) -> bool:
         """Whether the response must not look finished: it is not whole, and no control event can tell the client."""
-        return not self._control and self.ending is not None and not self.ending.rules.whole
+        return not self._control and self.ending is not None and (self._broken or not self.ending.rules.whole)
 
     # Inputs
 
@@ -229,7 +230,6 @@ class Lifecycle:
         """Somebody decides that the stream ends. The first ending stays.
 
         Args:
-            ending: The word.
             retry: With ``kicked``: the client may come back, after so many milliseconds.
         """
         if self.ending is not None and ending is Ending.SHUTDOWN:
@@ -266,15 +266,16 @@ class Lifecycle:
         """The client has taken everything, and what the response waited for is over."""
         return (Action.BREAK_OFF,) if self.breaks_off else ()
 
-    def handler_done(self, outcome: Outcome, *, followed: bool = False) -> Effects:
+    def handler_done(self, outcome: Outcome, *, followed: bool = False, whole: bool = True) -> Effects:
         """The handler is over, or will be when its error is reported.
 
         Args:
             outcome: How.
-            followed: All topics that it followed had ended.
+            followed: All topics that it followed had ended; ``whole``: none before its time.
         """
         if self._handler in (_Handler.REPORTING, _Handler.OVER):
             return ()
+        self._broken = not whole
         if outcome in (Outcome.RAISED, Outcome.WRITE_REFUSED) and self._committed and self.ending is None:
             self._handler = _Handler.REPORTING  # it is not over: on_error may write, and another ending may come first
             return (Action.REPORT_ERROR,)

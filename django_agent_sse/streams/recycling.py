@@ -58,7 +58,7 @@ class ListenerWatch:
         if not self._descriptors:
             self.reset()
             registry.end_all(Ending.SHUTDOWN)
-        elif registry.loop_state().streams:
+        elif registry.loop_state().streams or any(companion.busy for companion in registry.companions):
             self._check_later(loop)
         else:
             self._loop = None

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from types import FrameType
 
 from .endings import Ending
-from .loop_state import OpenStream
 from .registry import open_streams, registry
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -43,9 +42,9 @@ class _Chained:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         registry.end_all(Ending.SHUTDOWN)
         if self.previous == signal.SIG_DFL:
-            _when_over(open_streams, functools.partial(_die, number))
+            _when_over(_anything, functools.partial(_die, number))
         elif callable(self.previous):
-            # A server waits for its open requests, but knows nothing of a handler that goes on without its client.
+            # A server waits for its open requests, but knows nothing of a handler or a run that goes on without its client.
             _when_over(_outliving, functools.partial(self.previous, number, frame))
 
 
@@ -66,11 +65,19 @@ def watch_signals() -> None:
             signal.signal(number, chained)
 
 
-def _outliving() -> list[OpenStream]:
-    return [stream for stream in open_streams() if stream.outlives_client]
+def _outliving() -> bool:
+    return _companions() or any(stream.outlives_client for stream in open_streams())
 
 
-def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]) -> None:
+def _anything() -> bool:
+    return _companions() or bool(open_streams())
+
+
+def _companions() -> bool:
+    return any(companion.busy for companion in registry.companions)
+
+
+def _when_over(waited_for: Callable[[], bool], then: Callable[[], object]) -> None:
     """Do ``then`` when nothing is left of what is waited for, at once or on the main thread's loop."""
     main = threading.main_thread().ident
     loop = next((state.loop for state in registry.loops() if state.thread == main and state.loop.is_running()), None)
@@ -80,9 +87,7 @@ def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], ob
         loop.call_soon_threadsafe(_poll, loop, loop.time() + WAIT_SECONDS, waited_for, then)
 
 
-def _poll(
-    loop: asyncio.AbstractEventLoop, deadline: float, waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]
-) -> None:
+def _poll(loop: asyncio.AbstractEventLoop, deadline: float, waited_for: Callable[[], bool], then: Callable[[], object]) -> None:
     if waited_for() and loop.time() < deadline:
         loop.call_later(POLL, _poll, loop, deadline, waited_for, then)
     else:

@@ -19,6 +19,9 @@ from .last_event_id import LastEventId
 from .sources import events_of, items_of, without_line_end
 from .topic_source import Filter, FollowResult, Map, TopicSource, check_follow
 
+CUT_SHORT = frozenset({"lost", "interrupted"})
+"""Reasons of topics that a process left unfinished, as ``RunEnding`` has them: nobody must take what they hold for whole."""
+
 
 class StreamPort(Protocol):
     """What a stream asks of whoever runs it."""
@@ -73,6 +76,7 @@ class Stream:
         "_buffer",
         "_control",
         "_first",
+        "_incomplete",
         "_last_id",
         "_numbered",
         "_port",
@@ -91,6 +95,7 @@ class Stream:
         self._last_id = position.value
         self._source: TopicSource | None = None
         self._numbered = False
+        self._incomplete = False
 
     def write(
         self, value: object, *, event: str | None = None, id: str | None = None, retry: int | None = None
@@ -244,6 +249,7 @@ class Stream:
                 self._source = None
         if result is None:
             raise late_error(self._port.ending or Ending.COMPLETED)
+        self._incomplete = not CUT_SHORT.isdisjoint(result.reasons.values())
         return result
 
     async def sleep(self, seconds: float) -> None:

@@ -162,7 +162,8 @@ class Supervisor:
         await self._conclude()
 
     async def _handler_done(self, outcome: Outcome) -> None:
-        effects = self._lifecycle.handler_done(outcome, followed=self._stream.followed is not None)
+        followed, whole = self._stream.followed is not None, not self._stream._incomplete
+        effects = self._lifecycle.handler_done(outcome, followed=followed, whole=whole)
         self._execute(effects)
         if Action.REPORT_ERROR in effects:
             await self._report_error()

@@ -277,6 +277,29 @@ def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, St
     return context, threads
 
 
+def task_context(c: Context) -> tuple[contextvars.Context, StreamThreads]:
+    """Return the context for a task that outlives its request, and takes nothing away from it.
+
+    A copy of the caller's, with a thread-sensitive scope of its own: see ``stream_context``.
+
+    Raises:
+        ConfigurationError: A setting cannot be used.
+    """
+    context = contextvars.copy_context()
+    prepare = preparing(c)
+    caller = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
+    if SyncToAsync.thread_sensitive_context.get(None) is None or caller is not None:
+        threads = StreamThreads(None, prepare)
+        context.run(_enter, None, caller, threads)
+        return context, threads
+    hold = ConnectionHold(stream_pool, prepare)
+    scope = ThreadSensitiveContext()
+    SyncToAsync.context_to_thread_executor[scope] = hold
+    threads = StreamThreads(hold, prepare)
+    context.run(_enter, scope, None, threads)
+    return context, threads
+
+
 def _pin(own: Executor | None) -> Pinned:
     lifelong.take()
     if isinstance(own, ConnectionHold) and own.leave_pool():

@@ -29,12 +29,12 @@ class Log(MemoryEventLog):
         self.tried = threading.Semaphore(0)
         self.appends: list[tuple[float, int]] = []
 
-    def _append(self, topic: str, events: Any, expect: int | None, key: str | None) -> Any:
+    def _append(self, topic: str, events: Any, *about: Any) -> Any:
         self.tried.release()
         if self.away.is_set():
             raise EventLogUnavailable("the log is away")
         self.appends.append((time.monotonic(), len(events)))
-        appended = super()._append(topic, events, expect, key)
+        appended = super()._append(topic, events, *about)
         if self.lose_answers:
             self.lose_answers -= 1
             raise EventLogUnavailable("the answer was lost")

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse import Event
@@ -43,6 +43,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
+@settings(deadline=None, max_examples=60)
 @given(script=scripts, data=st.data(), dump=st.sampled_from([compact, loose]))
 def test_a_folded_replay_and_the_rest_say_the_same_at_every_cut(name: str, script: Any, data: st.DataObject, dump: Any) -> None:
     sample = SAMPLES[name]
@@ -57,6 +58,7 @@ def test_a_folded_replay_and_the_rest_say_the_same_at_every_cut(name: str, scrip
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
+@settings(deadline=None, max_examples=60)
 @given(script=scripts, data=st.data())
 def test_page_by_page_is_the_same_as_at_once(name: str, script: Any, data: st.DataObject) -> None:
     sample = SAMPLES[name]
@@ -72,6 +74,7 @@ def test_page_by_page_is_the_same_as_at_once(name: str, script: Any, data: st.Da
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
+@settings(deadline=None, max_examples=60)
 @given(text=st.text(st.sampled_from('a"😀é𝄞'), min_size=1, max_size=6))
 def test_characters_that_were_cut_in_two_are_whole_again(name: str, text: str) -> None:
     sample = SAMPLES[name]

@@ -22,6 +22,7 @@ from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.run import Run
+from django_agent_sse.runs.wire import NO_WIRE
 
 from .samples import SAMPLES
 
@@ -174,7 +175,7 @@ def test_last_events_of_ones_own_come_first(log: EventLog) -> None:
 def test_without_a_wire_nothing_is_added_and_the_text_is_what_was_written(log: EventLog) -> None:
     with produce(NAME) as out:
         out.pipe(["Hé", "llo", Event("{}", event="usage")])
-        assert out.wire is PLAIN
+        assert out.wire is NO_WIRE
         assert out.text() == "Héllo"
     assert texts(log) == ["Hé", "llo", "{}"]
     assert out.text() == "Héllo"

@@ -14,7 +14,7 @@ from ...runs.endings import RunEnding
 from ...runs.fold import DeltaFold
 from ...runs.wire import Wire
 from ...wire.event import Event
-from .messages import SENTENCES, Message, last_event_id, location, message, messages
+from .messages import SENTENCES, Message, last_event_id, message, messages, plain_headers
 
 PAIRS = {
     "TEXT_MESSAGE_START": ("TEXT_MESSAGE_END", "messageId"),
@@ -108,7 +108,7 @@ def _path(event: Message) -> Sequence[str] | None:
 
 AG_UI = Wire(
     name="AG-UI",
-    run_headers=location,
+    run_headers=plain_headers,
     last=last,
     position=position,
     repeat_last=True,

@@ -12,7 +12,7 @@ from ...encoding import encode_json
 from ...eventlog.position import MAX_OFFSET
 from ...exceptions import QueryInvalid
 from ...runs.endings import RunEnding
-from ...runs.wire import last_event_id
+from ...runs.wire import last_event_id, plain_headers
 from ...wire.event import Event
 
 Message = dict[str, Any]
@@ -60,9 +60,4 @@ def count(request: HttpRequest, name: str, *, least: int) -> int | None:
     return int(text)
 
 
-def location(run_id: str, path: str) -> dict[str, str]:
-    """Return the headers that name a run where a protocol has none of its own."""
-    return {"Location": path, "X-Run-Id": run_id}
-
-
-__all__ = ["DONE", "SENTENCES", "Message", "count", "last_event_id", "location", "message", "messages"]
+__all__ = ["DONE", "SENTENCES", "Message", "count", "last_event_id", "message", "messages", "plain_headers"]

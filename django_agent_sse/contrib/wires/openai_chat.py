@@ -12,7 +12,7 @@ from ...runs.endings import RunEnding
 from ...runs.fold import DeltaFold, Path
 from ...runs.wire import Wire
 from ...wire.event import Event
-from .messages import DONE, SENTENCES, Message, location, message, messages
+from .messages import DONE, SENTENCES, Message, message, messages, plain_headers
 
 TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 """Members of a delta that are text; the last two are what other servers have added."""
@@ -63,7 +63,7 @@ def _path(chunk: Message) -> Path | None:
 
 OPENAI_CHAT = Wire(
     name="OpenAI chat completions",
-    run_headers=location,
+    run_headers=plain_headers,
     last=last,
     text=text,
     fold=DeltaFold(_path, deltas=(*TEXTS, "arguments"), numbers=("created",), strings=("obfuscation",)),

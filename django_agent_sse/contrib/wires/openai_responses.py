@@ -15,7 +15,7 @@ from ...runs.endings import RunEnding
 from ...runs.fold import DeltaFold, Path
 from ...runs.wire import Wire
 from ...wire.event import Event
-from .messages import SENTENCES, Message, count, last_event_id, location, messages
+from .messages import SENTENCES, Message, count, last_event_id, messages, plain_headers
 
 TERMINAL = {"response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
 ITEM_TEXTS = {"function_call": "arguments", "custom_tool_call": "input"}
@@ -111,7 +111,7 @@ def _path(event: Message) -> Path | None:
 
 OPENAI_RESPONSES = Wire(
     name="OpenAI Responses",
-    run_headers=location,
+    run_headers=plain_headers,
     last=last,
     position=position,
     text=text,
