@@ -217,7 +217,8 @@ class Call:
                 stream.on_abort(leave)
             if self.repeated is not None:
                 await stream.write(self.repeated)
-            result = await stream.follow(topic, fold=None if self.counts else self.route.wire.fold)
+            counts = self.counts or begun  # whoever counts events does so from the first one on
+            result = await stream.follow(topic, fold=None if counts else self.route.wire.fold)
             if result.reason == RunEnding.FAILED:
                 stream._incomplete = True
 
