@@ -111,7 +111,7 @@ def _has_topics(databases: Sequence[str]) -> bool:
 
 
 def check_shared_values(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Check what several processes must share: caches behind ``c.kv`` of routes, and runs. With ``--deploy`` only."""
+    """Check what several processes must share: caches behind ``c.kv`` of routes that name it, and runs. With ``--deploy``."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     users: dict[str, list[str]] = defaultdict(list)

@@ -754,3 +754,22 @@ def test_e004_code_that_the_url_does_not_fit() -> None:
         messages = [message for message in run_checks() if message.id == "django_agent_sse.E004"]
     assert messages
     assert "takes run, other, but the URL captures number" in messages[0].msg
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13])
+async def test_a_client_who_leaves_while_its_run_begins_leaves_no_lease_behind_that_nobody_holds(turns: int) -> None:
+    gates = Gates().talk()
+    gates.go.set()
+    with served(gates.router):
+        leaving = connect("/chat/42/", method="POST", body=b"{}")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving.leave()
+        await leaving.over()
+        async with asyncio.timeout(PATIENCE):
+            while (answer := await begin()).status == 409:  # the run of the one who left goes on to its end
+                await ask(answer.headers["location"])
+        assert answer.status == 202
+        assert (await ask(answer.headers["location"])).data == ["begun 42", "done"]
+    await eventually("each that has begun ends", lambda: len(gates.notes) == gates.started)
+    assert gates.notes == ["finally"] * gates.started

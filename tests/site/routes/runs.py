@@ -7,11 +7,10 @@ import time
 from collections.abc import AsyncIterator, Iterable
 
 from django_agent_sse import Context, Event, Router
-from django_agent_sse.run_routes import plain_headers
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.run import Run
-from django_agent_sse.runs.wire import Wire
+from django_agent_sse.runs.wire import Wire, plain_headers
 from tests.site.watch import notes
 
 LEASE = 3.0

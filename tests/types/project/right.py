@@ -148,7 +148,7 @@ async def generated(c: Context) -> AsyncIterator[Event]:
     yield Event("one")
 
 
-assert_type(router.run("guarded/", login_required, plain), Callable[[Context, Run], None])
+router.run("guarded/", login_required, plain)
 router.sse("resumable/", direct, resumable=True, methods=["POST"])
 urlpatterns = [path("one/", Log.as_view(heartbeat=3))]
 
