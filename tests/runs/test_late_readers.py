@@ -82,12 +82,13 @@ async def test_of_what_is_there_deltas_are_one_event_and_of_what_comes_each(samp
     async with following(fold=sample.wire.fold) as site:
         client = site.connect()
         found = await client.take(len(folded))
-        followed = asyncio.create_task(taken(topic, len(folded) + len(live), fold=sample.wire.fold))
+        followed = asyncio.create_task(taken(topic, 1000, fold=sample.wire.fold))
         assert found[-1].id == str(positions[len(late) - 1])
         for event in live:
             await asyncio.sleep(0)
             await topic.apublish(event)
             found.append(await client.event())
+        await topic.aclose("finished")
         assert [event.data for event in found] == [event.data for event in [*folded, *live]]
         assert added_up(sample, found) == added_up(sample, events)
         assert added_up(sample, await asyncio.wait_for(followed, PATIENCE)) == added_up(sample, events)
