@@ -277,7 +277,7 @@ async def test_twenty_thousand_deltas_reopened(name: str, log: EventLog) -> None
         await each.over()
     async with following(fold=sample.wire.fold) as site:
         spent = []
-        for _ in range(5):
+        for _ in range(9):
             began = time.process_time()
             reopened = await site.connect().over()
             spent.append(time.process_time() - began)
