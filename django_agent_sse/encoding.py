@@ -26,10 +26,17 @@ class _Encoder(DjangoJSONEncoder):
         kind = type(o)
         if callable(getattr(kind, "model_dump", None)):  # a Pydantic model, known by what it can do: nothing is imported
             return o.model_dump(mode="json")
+        if _is_model_1(kind):
+            return json.loads(o.json())
         fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", None)
         if fields is not None:
             return {field.name: getattr(o, field.name) for field in fields}
         return o.value if isinstance(o, Enum) else super().default(o)
+
+
+def _is_model_1(kind: type) -> bool:
+    """Return whether it is a model of Pydantic 1, which ``pydantic.v1`` still has."""
+    return hasattr(kind, "__fields__") and callable(getattr(kind, "json", None))
 
 
 _json = _Encoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -39,7 +46,7 @@ def encode_json(value: object) -> str:
     """Write a value as compact JSON: what ``stream.write`` sends for everything but text.
 
     Beside what JSON has, that takes dates, decimals, UUIDs, enumerations (their values), dataclasses, attrs classes and Pydantic
-    models (``model_dump(mode="json")``), also inside of lists and dicts.
+    models (``model_dump(mode="json")``; ``json()`` of Pydantic 1), also inside of lists and dicts.
 
     Raises:
         InvalidEvent: ``value`` has no JSON form (NaN and infinities have none, RFC 8259 section 6).
@@ -100,7 +107,7 @@ def each_of(values: object, verb: str) -> Iterable[Any]:
 
 def is_one_value(value: object) -> bool:
     """Return whether a value is the data of one event, though Python may iterate over it."""
-    return isinstance(value, _ONE) or hasattr(type(value), "model_dump")
+    return isinstance(value, _ONE) or hasattr(type(value), "model_dump") or _is_model_1(type(value))
 
 
 def only_events(events: object) -> list[Event]:

@@ -14,6 +14,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from .exceptions import RouteError
 from .guards import Guard, as_tuple
 from .logs import LogTopicName, log_views, part_of_log
+from .run_views import R, RunDecorator, RunKeywords, path_of, run_entries
 from .streams.context import Context
 from .streams.handlers import HandlerSignature, topic_handler
 from .streams.options import StreamKeywords, check_names
@@ -21,6 +22,7 @@ from .streams.reporting import OnError
 from .streams.stream import Stream
 from .streams.topic_source import Filter, Map
 from .topics.follower import Start
+from .topics.reading import Fold
 from .views import UNSET, SSEView
 
 _Items: TypeAlias = AsyncIterator[object] | Iterator[object]
@@ -124,13 +126,16 @@ class Router:
         self._entries: list[_Route | tuple[str, Router]] = []
 
     @overload
-    def sse(self, path: str, *, name: str | None = None, **options: Unpack[RouteKeywords]) -> Callable[[H], H]: ...
+    def sse(
+        self, path: str, *, name: str | None = None, resumable: bool = False, **options: Unpack[RouteKeywords]
+    ) -> Callable[[H], H]: ...
     @overload
     def sse(
         self,
         path: str,
         *guards_and_handler: *tuple[*tuple[Guard, ...], H],
         name: str | None = None,
+        resumable: bool = False,
         **options: Unpack[RouteKeywords],
     ) -> H: ...
     def sse(  # type: ignore[misc]  # mypy does not see that *Any takes a tuple whose last item differs from the others
@@ -143,6 +148,7 @@ class Router:
         middleware: Sequence[str | Callable[..., Any]] = (),
         csrf_exempt: bool = False,
         on_error: OnError | None = None,
+        resumable: bool = False,
         **options: Unpack[StreamKeywords],
     ) -> Any:
         """Serve a handler as a stream: as a decorator, or as a call ``sse(path, guard, …, handler)``.
@@ -156,6 +162,8 @@ class Router:
             middleware: Ordinary Django middleware around this route, outermost first.
             csrf_exempt: Let non-browser clients POST without a CSRF token.
             on_error: ``(c, stream, exception)`` after the handler failed.
+            resumable: The handler runs once for each client and URL, whatever becomes of connections, and its events are kept: a
+                client that comes back goes on where it was. See ``run``.
             options: Any of ``StreamOptions``.
 
         Returns:
@@ -166,6 +174,9 @@ class Router:
         """
         check_names(options)
         path = _checked_path(path)
+        if resumable:
+            about: Any = {"methods": methods, "guards": guards, "middleware": middleware, "csrf_exempt": csrf_exempt, **options}
+            return self._run(path, guards_and_handler, name=name, resumable=True, on_error=on_error, **about)
 
         def add(handler: Any, *positional_guards: Any) -> Any:
             view = handler if isinstance(handler, type) and issubclass(handler, SSEView) else _view_of(handler)
@@ -188,6 +199,50 @@ class Router:
         *positional, handler = guards_and_handler
         return add(handler, *positional)
 
+    @overload
+    def run(self, path: str, *, name: str | None = None, **about: Unpack[RunKeywords]) -> RunDecorator: ...
+    @overload
+    def run(
+        self, path: str, *guards_and_handler: *tuple[*tuple[Guard, ...], R], name: str | None = None, **about: Unpack[RunKeywords]
+    ) -> R: ...
+    def run(self, path: str, *guards_and_handler: Any, name: str | None = None, **about: Any) -> Any:  # type: ignore[misc]
+        """Serve code as runs that outlive their readers: ``async (c, run, …)``, a plain function ``(c, run, …)``, or a generator.
+
+        POST starts one and answers with its stream, or with 202 and ``Location`` where ``Prefer: respond-async`` asks for it. GET
+        sends what the client has not had of the present run, or of the last one; 204 where there is none. Below ``path`` stand
+        ``<id>/``, one run, for GET and DELETE, which stops it, and ``<id>/stop`` for POST.
+
+        Args:
+            path: As for ``sse``.
+            guards_and_handler: As for ``sse``.
+            name: For ``reverse()``; one run's address is ``name-run``.
+            about: ``guards`` and the options of ``sse``, and: ``wire``, how a protocol spells a run. ``topic``, the beginning of
+                the names of topics, with ``{fields}`` of the URL. ``key``: one run at a time has it; where not given, what the
+                URL captures. ``access``: ``async (c, run)``, who may resume and stop a run; whoever started it. ``lease``:
+                seconds after which a run whose process has died is lost. ``replay=False``: a run that is over is 204.
+                ``max_body``: the most bytes of a request. ``on_disconnect="cancel"``: a run is stopped when whoever started it
+                leaves; else it goes on.
+
+        Returns:
+            The handler, unchanged; or, without one, a decorator that returns it.
+
+        Raises:
+            RouteError: At import, for what a route cannot take.
+        """
+        return self._run(_checked_path(path), guards_and_handler, name=name, **about)
+
+    def _run(self, path: str, guards_and_handler: tuple[Any, ...], *, resumable: bool = False, **about: Any) -> Any:
+        def add(handler: Any, *positional_guards: Any) -> Any:
+            for part, (view, options) in run_entries(handler, resumable=resumable, **about).items():
+                given = as_tuple("guards", options.pop("guards", ()))
+                self.sse(path_of(path, part), view, guards=(*positional_guards, *given), **options)
+            return handler
+
+        if not guards_and_handler:
+            return add
+        *positional, handler = guards_and_handler
+        return add(handler, *positional)
+
     def topic(
         self,
         path: str,
@@ -197,6 +252,7 @@ class Router:
         filter: Filter | None = None,
         map: Map | None = None,
         offsets: bool = False,
+        fold: Fold | None = None,
         **about: Unpack[RouteKeywords],
     ) -> None:
         """Serve topics as a stream, without a handler: ``router.topic("builds/<int:id>/logs/", "builds.{id}")``.
@@ -207,13 +263,13 @@ class Router:
             path: As for ``sse``.
             topics: 1 to 16 names; ``{id}`` stands for what the URL captured as ``id``.
             name: For ``reverse()``; where not given it is made of the first topic's name: ``builds.{id}`` is ``builds-id``.
-            start: As for ``stream.follow``, and so are ``filter``, ``map`` and ``offsets``.
+            start: As for ``stream.follow``, and so are ``filter``, ``map``, ``offsets`` and ``fold``.
             about: ``guards``, ``middleware``, ``on_error`` and the options of ``sse``.
 
         Raises:
             RouteError: At import, for what a route cannot take.
         """
-        handler = topic_handler(topics, start, filter, map, offsets)
+        handler = topic_handler(topics, start, filter, map, offsets, fold)
         self.sse(path, handler, name=name or self._free_name(_NOT_IN_NAMES.sub("-", topics[0]).strip("-") or "topic"), **about)
 
     def log(self, path: str, topic: LogTopicName, *, name: str | None = None, **about: Unpack[RouteKeywords]) -> None:

@@ -156,10 +156,10 @@ class RouteEndpoint:
             raise RouteError(f"{type(view).__name__} has no handler; write `async def handle(self, c, stream, …)`")
         if not iscoroutinefunction(view.authorize):
             raise RouteError(f"{type(view).__name__}.authorize must be async: write `async def authorize(self, c)`")
-        self.shape = HandlerSignature(handle)
+        self.shape: HandlerSignature = getattr(handle, "sse_signature", None) or HandlerSignature(handle)
         if inspect.ismethod(handle):  # a router looks at a function itself: it knows what the URL captures
             self.shape.check_early(frozenset())
-        self.methods = _checked_methods(view.methods)
+        self.methods = checked_methods(view.methods)
         self.csrf_exempt = view.csrf_exempt
         self.guards = check_guards(view.guards)
         self.streak = ErrorStreak()
@@ -274,7 +274,8 @@ class RouteEndpoint:
         return overloaded_response(control, reason)
 
 
-def _checked_methods(methods: Collection[str]) -> tuple[str, ...]:
+def checked_methods(methods: Collection[str]) -> tuple[str, ...]:
+    """Return a route's methods in capitals, with those that come along; ``RouteError`` where they are not a list of names."""
     wrong = isinstance(methods, str | bytes | Mapping) or not isinstance(methods, Collection) or not methods
     if wrong or not all(isinstance(method, str) and method.isalpha() for method in methods):
         raise RouteError(f"methods must be a list such as ['GET', 'POST'], not {methods!r}")

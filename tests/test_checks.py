@@ -23,7 +23,7 @@ from django_agent_sse.checks import project
 from django_agent_sse.conf import other_default
 from django_agent_sse.eventlog.backend import build_log
 from django_agent_sse.eventlog.validation import InternalTopic
-from tests.eventlog.conftest import database
+from tests.log_databases import database
 from tests.services import free_port
 from tests.serving import served
 

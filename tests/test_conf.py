@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 import pydantic
+import pydantic.v1 as pydantic_1
 import pytest
 from django.test import override_settings
 from django.utils.translation import gettext_lazy
@@ -210,6 +211,12 @@ class Book(pydantic.BaseModel):
     price: decimal.Decimal
 
 
+class OldAuthor(pydantic_1.BaseModel):
+    name: str
+    born: dt.date
+    tags: set[str] = set()
+
+
 DAY = dt.date(2026, 1, 2)
 
 
@@ -228,6 +235,11 @@ DAY = dt.date(2026, 1, 2)
         ),
         (Step("a", Path([], Colour.RED, {})), '{"name":"a","path":{"points":[],"colour":"red","by_name":{}}}'),
         (pydantic.RootModel[list[int]]([1, 2]), "[1,2]"),
+        (OldAuthor(name="Ânn", born=DAY), '{"name":"Ânn","born":"2026-01-02","tags":[]}'),
+        (
+            [{"author": OldAuthor(name="Ann", born=DAY, tags={"x"})}],
+            '[{"author":{"name":"Ann","born":"2026-01-02","tags":["x"]}}]',
+        ),
         (Colour.RED, '"red"'),
         ([Level.HIGH, {"colour": Colour.RED}], '["high",{"colour":"red"}]'),
     ],

@@ -26,6 +26,7 @@ from ..streams.kv import is_per_process
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from .apps_missing import no_monitor
+from .runs import runs_not_shared
 from .urls import stream_routes
 
 TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls", "django_rls_tenants", "django_pg_tenants")
@@ -64,7 +65,7 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check what several processes need, and the server that keeps topics: asks it, so with ``--deploy`` only."""
-    return _run(_examination, _values_not_shared)
+    return _run(_examination, _values_not_shared, runs_not_shared)
 
 
 def _run(*parts: Callable[[], Iterator[checks.CheckMessage]]) -> list[checks.CheckMessage]:

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
+from ..streams.callbacks import run_callbacks
 from ..streams.counters import counters
 from ..streams.sources import events_of, items_of
 from ..wire.event import Event
@@ -61,6 +63,10 @@ class AsyncRun(RunBase):
                 count += 1
         return count
 
+    async def text(self) -> str:
+        """Return the text that it has written so far: see ``Run.text``."""
+        return await self.log._run_read(self._text)
+
     async def flush(self) -> None:
         """Append now what was written."""
         async with self._flushing:
@@ -109,6 +115,15 @@ class AsyncRun(RunBase):
         """See ``KeptRun``."""
         self._tell(lambda: self._do(self._life.lease_lost()))
 
+    def interrupt(self) -> None:
+        """See ``KeptRun``."""
+        self._tell(lambda: self._do(self._life.shutdown()))
+
+    @property
+    def deserted(self) -> bool:
+        """See ``KeptRun``."""
+        return not self._loop.is_running()
+
     def _tell(self, call: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(call)
@@ -155,9 +170,11 @@ class AsyncRun(RunBase):
             self._ending_now = True
             error: LeaseLost | TopicClosed | None = None
             try:
-                done = await self.log.aclose(
-                    self.topic, ending, last=self._events_at_end(ending), holder=self.id, outside_transaction=True
-                )
+                if self._speaks:  # the wire looks at the topic, which must not hold up the loop
+                    last = await self.log._run_read(partial(self._events_at_end, ending))
+                else:
+                    last = self._events_at_end(ending)
+                done = await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
                 if not done:
                     error = TopicClosed("", (await self.log.astate(self.topic)).closed or "")
             except LeaseLost as lost:
@@ -187,6 +204,7 @@ class AsyncRun(RunBase):
             self._timer.cancel()
         while self._tasks:
             await asyncio.shield(asyncio.wait({*self._tasks}))
+        await run_callbacks(self._ends, "on_end", f"the run {self.id}")
         if self._failure is not None:
             raise self._failure
         stopped = self.ending is RunEnding.STOPPED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from functools import partial
@@ -11,14 +13,22 @@ from ..eventlog.base import EventLog
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogUnavailable, LeaseLost
 from ..runtime.backoff import FailureLog
+from ..runtime.connections import give_connections_back
 from ..runtime.loop import background, in_pool
 from ..runtime.process import on_fork
+from ..streams.registry import registry
 from .stops import StopListener
+
+logger = logging.getLogger("django_agent_sse.runs")
 
 TICK = 0.2
 """Seconds between two looks at the leases of all runs of this process, by one query; one more where a stop is notified."""
 RENEW_AT = 2 / 3
 """The share of a lease that may be left when it is renewed: two renewals may fail before it is lost."""
+
+END_SECONDS = 4.3
+"""Seconds that the code of runs gets to end by itself while the process ends: servers are held up for 5."""
+END_INTERVAL = 0.02
 
 
 class KeptRun(Protocol):
@@ -35,9 +45,23 @@ class KeptRun(Protocol):
     def lease_over(self) -> None:
         """It was not renewed in time."""
 
+    def interrupt(self) -> None:
+        """The process ends: the code is asked to."""
+
+    @property
+    def deserted(self) -> bool:
+        """Whether nothing carries out any more what it does."""
+
+    def close_interrupted(self) -> None:
+        """Close the topic without the code, which had its time. May wait for the log."""
+
 
 class Keeper:
-    """One background task for all runs of the process, from the first one's start to the last one's end."""
+    """One background task for all runs of the process, from the first one's start to the last one's end.
+
+    Attributes:
+        ending_topics: See ``Companion``.
+    """
 
     def __init__(self) -> None:
         self._forget()
@@ -45,6 +69,7 @@ class Keeper:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
+        self.ending_topics: frozenset[str] = frozenset()
         self._runs: dict[KeptRun, float] = {}
         self._at_work = False
         self._trouble = FailureLog(
@@ -65,6 +90,43 @@ class Keeper:
         """Keep it no more."""
         with self._lock:
             self._runs.pop(run, None)
+
+    # The end of the process: see ``Companion``
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run goes on."""
+        return bool(self._runs)
+
+    def shut_down(self) -> None:
+        """Have every run end as ``interrupted``. The process does not end before the thread that sees to it."""
+        runs = list(self._runs)  # no lock: a signal handler may interrupt the very thread that holds it
+        self.ending_topics |= {run.topic for run in runs}
+        if runs:
+            with contextlib.suppress(RuntimeError):  # the interpreter ends already, and starts no thread
+                threading.Thread(target=self._end, args=(runs,), name="sse-runs-end").start()
+
+    def _end(self, runs: list[KeptRun]) -> None:
+        for run in runs:
+            run.interrupt()
+        deadline, deserted = time.monotonic() + END_SECONDS, set[KeptRun]()
+        while (left := [run for run in runs if run in self._runs]) and time.monotonic() < deadline:
+            for run in left:
+                if run not in deserted:
+                    deserted |= {run} if run.deserted else set()
+                elif run.deserted:  # twice: not between two of a loop's last turns
+                    self._close(run)
+            time.sleep(END_INTERVAL)
+        for run in left:
+            self._close(run)
+        give_connections_back()
+
+    def _close(self, run: KeptRun) -> None:
+        self.remove(run)
+        try:
+            run.close_interrupted()
+        except Exception as error:  # whoever follows it sees it lost at the deadline
+            logger.warning("the topic %r of an interrupted run cannot be closed: %s", run.topic, error)
 
     async def _keep(self) -> None:
         stops = StopListener()
@@ -124,3 +186,4 @@ class Keeper:
 
 
 keeper = Keeper()
+registry.companions.append(keeper)

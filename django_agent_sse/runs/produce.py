@@ -15,6 +15,7 @@ from .async_run import AsyncRun
 from .endings import RunEnding
 from .run import Run
 from .run_base import Last
+from .wire import Wire
 
 LEASE_SECONDS = 30.0
 
@@ -27,11 +28,21 @@ def nothing(ending: RunEnding) -> tuple[object, ...]:
 class Producing:
     """A run that begins with its ``with`` or ``async with``, and ends with it."""
 
-    def __init__(self, topic: str, key: str | None, lease: float, last: Last) -> None:
+    def __init__(
+        self,
+        topic: str,
+        key: str | None,
+        lease: float,
+        last: Last = nothing,
+        wire: Wire | None = None,
+        id: str | None = None,
+    ) -> None:
+        self._id = new_run_id() if id is None else id
         self._topic = valid_topic(topic)
         self._key = None if key is None else valid_topic(key)
         self._lease = lease
         self._last = last
+        self._wire = wire
         self._run: Run | None = None
         self._async_run: AsyncRun | None = None
 
@@ -40,11 +51,11 @@ class Producing:
             refuse_on_a_loop("produce")
         except AsyncRequired:
             raise AsyncRequired("`with` would hold up the event loop that runs here; write `async with`") from None
-        log, id = log_to_publish_to(), new_run_id()
-        leads = self._begin(log, id)
+        log = log_to_publish_to()
+        leads = self._begin(log, self._id)
         if leads is not None:
             raise _exists(leads, self._key)
-        self._run = Run(log, self._topic, id, self._lease, self._last)
+        self._run = Run(log, self._topic, self._id, self._lease, self._last, self._wire)
         return self._run._enter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
@@ -52,11 +63,7 @@ class Producing:
         return self._run._exit(error)
 
     async def __aenter__(self) -> AsyncRun:
-        log, id = log_to_publish_to(), new_run_id()
-        leads = await self._abegin(log, id)
-        if leads is not None:
-            raise _exists(leads, self._key)
-        self._async_run = AsyncRun(log, self._topic, id, self._lease, self._last)
+        self._async_run = AsyncRun(await self.abegin(), self._topic, self._id, self._lease, self._last, self._wire)
         return await self._async_run._enter()
 
     async def __aexit__(
@@ -64,6 +71,18 @@ class Producing:
     ) -> bool:
         assert self._async_run is not None
         return await self._async_run._exit(error)
+
+    async def abegin(self) -> EventLog:
+        """Take the lease and the key, in the log that is returned. Whoever does so makes the run too.
+
+        Raises:
+            RunExists: As ``produce``, and so are the others.
+        """
+        log = log_to_publish_to()
+        leads = await self._abegin(log, self._id)
+        if leads is not None:
+            raise _exists(leads, self._key)
+        return log
 
     # Of two who begin at once with one key, the pointer lets one. The lease comes first, so that the pointer never leads to a run
     # that seems to be over.
@@ -111,10 +130,13 @@ class Producing:
         return now or self._topic
 
     def _lost(self) -> list[Event]:
-        return [event_of(value) for value in self._last(RunEnding.LOST)]
+        last = [event_of(value) for value in self._last(RunEnding.LOST)]
+        return last if self._wire is None else [*last, *self._wire.last(RunEnding.LOST, last)]
 
 
-def produce(topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS, last: Last = nothing) -> Producing:
+def produce(
+    topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS, last: Last = nothing, wire: Wire | None = None
+) -> Producing:
     """Write a topic as a run: ``with produce("runs.42") as out:``, or ``async with`` in a coroutine.
 
     The topic is closed at the end with the run's ending, and once: ``finished``; ``failed`` where the block raised; ``stopped``
@@ -126,6 +148,8 @@ def produce(topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS,
         key: One run at a time has it, whatever its topic: as the name of a chat.
         lease: Seconds after which readers learn that the process has died. It is renewed when a third of it is over.
         last: Called with the ending, returns what the topic ends with: values as ``data`` of ``publish()``.
+        wire: How a protocol spells the ending, as ``AI_SDK``: its last events come after those of ``last``, and what it takes for
+            text is ``run.text()``.
 
     Raises:
         RunExists: Another run has the topic or the key. From ``with``, as the others.
@@ -133,12 +157,12 @@ def produce(topic: str, *, key: str | None = None, lease: float = LEASE_SECONDS,
         TransactionRefused: A transaction is open, and SQLite has no other writer: a run is seen while it goes on.
         AsyncRequired: ``with`` where an event loop runs.
     """
-    return Producing(topic, key, lease, last)
+    return Producing(topic, key, lease, last, wire)
 
 
 def new_run_id() -> str:
     """Return an id that no other run has."""
-    return secrets.token_urlsafe(12)
+    return f"run_{secrets.token_urlsafe(12)}"
 
 
 def _exists(topic: str, key: str | None) -> RunExists:

@@ -57,6 +57,14 @@ class Run(RunBase):
             count += 1
         return count
 
+    def text(self) -> str:
+        """Return the text that it has written so far, as its wire has it: also what is not in the topic yet, and after its end.
+
+        Raises:
+            EventLogUnavailable: The topic cannot be read.
+        """
+        return self._text()
+
     def flush(self) -> None:
         """Append now what was written."""
         with self._flushing:
@@ -103,6 +111,14 @@ class Run(RunBase):
         with self._lock:
             effects = self._life.lease_lost()
         self._later(effects)
+
+    def interrupt(self) -> None:
+        """See ``KeptRun``."""
+        with self._lock:
+            effects = self._life.shutdown()
+        self._later(effects)
+
+    deserted = False
 
     def _later(self, effects: Effects) -> None:
         """Carry out on a thread that may wait."""
@@ -159,5 +175,15 @@ class Run(RunBase):
         """End it. Return whether the error is none to the caller: the run was asked to stop, and has."""
         with self._lock:
             effects = self._life.producer_done(outcome_of(error))
-        self._do(effects)
+        try:
+            self._do(effects)
+        finally:
+            self._run_ends()
         return isinstance(error, RunStopped) and self.ending is RunEnding.STOPPED
+
+    def _run_ends(self) -> None:
+        for callback in self._ends:
+            try:
+                callback()
+            except Exception:
+                logger.exception("an on_end callback of the run %s failed: %r", self.id, callback)

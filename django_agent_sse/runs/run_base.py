@@ -10,15 +10,19 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from ..encoding import event_of
 from ..eventlog.base import EventLog
 from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
 from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
+from ..streams.callbacks import Callback
+from ..topics.reading import history
 from ..wire.event import Event
 from .endings import RunEnding
 from .lifecycle import Action, Effects, Outcome, RunLifecycle
+from .wire import NO_WIRE, Wire, no_events
 
 logger = logging.getLogger("django_agent_sse.runs")
 
@@ -39,14 +43,18 @@ class RunBase:
         id: The run's own.
         log: Where the topic is.
         seconds: How long its lease lasts.
+        wire: How its protocol spells it.
     """
 
-    def __init__(self, log: EventLog, topic: str, id: str, seconds: float, last: Last) -> None:
+    def __init__(self, log: EventLog, topic: str, id: str, seconds: float, last: Last, wire: Wire | None = None) -> None:
         self.log = log
         self.topic = topic
         self.id = id
         self.seconds = seconds
+        self.wire = NO_WIRE if wire is None else wire
         self._last = last
+        self._speaks = self.wire.last is not no_events
+        self._ends: list[Callback] = []
         self._life = RunLifecycle()
         self._lock = threading.RLock()
         self._unsent: list[Event] = []
@@ -62,6 +70,14 @@ class RunBase:
     def ending(self) -> RunEnding | None:
         """How it ended; ``None`` while it goes on."""
         return self._life.ending
+
+    def on_end(self, callback: Callback) -> Callback:
+        """Call back once when the run has ended, whatever the ending, which is there then: the place to save what there is.
+
+        Each is called where the ``with`` is, in order, and one that fails is logged and stops nobody. Works as a decorator too.
+        """
+        self._ends.append(callback)
+        return callback
 
     def _take(self, events: Iterable[Event]) -> bool:
         """Keep what is written for the next append. Return whether that is due now."""
@@ -87,13 +103,33 @@ class RunBase:
             self._unsent[:0] = events
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
+        unsent = self._taken()
         try:
             last = [event_of(value) for value in self._last(ending)]
+            if self._speaks:
+                last += self.wire.last(ending, self._folded([*unsent, *last]))
             sized(last, self.log.limits.max_event_bytes)
         except Exception:  # the end itself is worth more to readers
             logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
             last = []
-        return [*self._taken(), *last]
+        return [*unsent, *last]
+
+    def _text(self) -> str:
+        """Return the text of the run so far, by its wire. Reads the topic."""
+        with self._lock:
+            unsent = [*self._unsent]
+        return self.wire.text(self._folded(unsent))
+
+    def _folded(self, unsent: list[Event]) -> Iterable[Event]:
+        """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
+        events = chain(history(self.log, self.topic), unsent)
+        return events if self.wire.fold is None else self.wire.fold(events)
+
+    def close_interrupted(self) -> None:
+        """See ``KeptRun``."""
+        self._ending_now = True
+        last = self._events_at_end(RunEnding.INTERRUPTED)
+        self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True)
 
     def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
         """What follows from what the log said."""

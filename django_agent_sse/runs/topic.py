@@ -13,7 +13,7 @@ from ..exceptions import ArgumentInvalid
 from ..streams.sources import events_of, items_of
 from ..topics.follower import Start
 from ..topics.publish import TopicPublisher
-from ..topics.reading import Followed, Reading
+from ..topics.reading import Fold, Followed, Reading
 from ..wire import Event
 from .sources import framed_events, items, without_id
 from .state import RunState, arun_states, astop_run, run_states, stop_run
@@ -57,7 +57,7 @@ class Topic(TopicPublisher):
         """See ``read``."""
         return await Reading(self.name, after).aread(_valid_limit(limit))
 
-    def follow(self, after: str | None = None, *, start: Start = "oldest") -> Followed:
+    def follow(self, after: str | None = None, *, start: Start = "oldest", fold: Fold | None = None) -> Followed:
         """Return the events as they come, for ``async for``; in sync code for ``for``, which looks twice a second.
 
         They end when the topic is closed or deleted; ``state()`` says why it was closed. A topic that does not exist yet is
@@ -66,12 +66,14 @@ class Topic(TopicPublisher):
         Args:
             after: See ``read``.
             start: Where to begin without ``after``: with the ``"oldest"`` event that is kept, or ``"live"``, the next one.
+            fold: A wire's, as ``AI_SDK.fold``: of what is there when the iteration begins, consecutive deltas of one part come as
+                one event with the id of the last; what is published later, each.
 
         Raises:
             PositionGone: From the iteration: see ``read``; also where events are dropped faster than they are taken.
             EventLogUnavailable: From the iteration: the log cannot be read at its beginning. Later it is tried again.
         """
-        return Followed(self.name, after, start)
+        return Followed(self.name, after, start, fold)
 
     def run_state(self) -> RunState | None:
         """Return the run that writes the topic, or the last one that did; ``None`` where there was none, or it is no longer kept.

@@ -41,6 +41,16 @@ async def read_json(request: HttpRequest, limit: int | None) -> Any:
     return _parsed(body) if len(body) <= AT_ONCE else await asyncio.to_thread(_parsed, body)
 
 
+def keep_body(request: HttpRequest, limit: int | None) -> None:
+    """Read the body, so that it is still there when the request has been answered; see ``read_json`` for the limit.
+
+    Raises:
+        BodyTooLarge: It has more bytes.
+    """
+    asked = settings.DATA_UPLOAD_MAX_MEMORY_SIZE if limit is None else limit
+    _read(request, MOST_BYTES if asked is None else min(asked, MOST_BYTES))
+
+
 def _parsed(body: bytes) -> Any:
     try:
         text = body.decode(json.detect_encoding(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -250,6 +251,18 @@ class Context:
         if self._last_event_id is None:
             self._last_event_id = LastEventId.of(self.request)
         return self._last_event_id
+
+    def _go_on_after(self, id: str | None) -> None:
+        """Take this for what the client sent as its last id."""
+        self._last_event_id = LastEventId(value=id)
+
+    def _for_task(self) -> Context:
+        """Return a context of the same request for work that outlives it. Its headers go to ``_take_headers`` of this one."""
+        return copy.copy(self)
+
+    def _take_headers(self, other: Context) -> None:
+        """Answer with the headers of that context too, which can change no more."""
+        self._bag, other._bag, other.started = other._bag, None, True
 
     @property
     def kv(self) -> KV:

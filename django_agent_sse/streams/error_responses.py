@@ -34,6 +34,7 @@ TYPES: Final[Mapping[int, str]] = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    409: "conflict",
     410: "gone",
     413: "content_too_large",
     500: "internal_server_error",

@@ -19,6 +19,7 @@ from django.http import HttpResponseBase
 from ..eventlog.validation import fields_of, filled
 from ..exceptions import FollowError, RouteError
 from ..topics.follower import Start
+from ..topics.reading import Fold
 from .context import Context
 from .stream import Stream
 from .topic_source import Filter, Map, check_follow
@@ -197,7 +198,7 @@ class TopicNames:
 
 
 def topic_handler(
-    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None, offsets: bool
+    templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None, offsets: bool, fold: Fold | None
 ) -> Callable[[Context, Stream], Coroutine[Any, Any, None]]:
     """A handler that follows the topics of these names, with what the URL captured in them.
 
@@ -205,13 +206,13 @@ def topic_handler(
         RouteError: A name that no topic can have, or what ``follow()`` cannot take.
     """
     try:
-        check_follow(templates, start, filter, map, offsets)
+        check_follow(templates, start, filter, map, offsets, fold)
     except FollowError as error:
         raise RouteError(f"topic(): {error}") from error
     names = TopicNames(*templates)
 
     async def topic(c: Context, stream: Stream, **values: object) -> None:
-        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets)
+        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets, fold=fold)
 
     called = f"router.topic({', '.join([repr(template) for template in templates])})"
     return set_signature(topic, names.fields, "c", "stream", called=called)

@@ -129,6 +129,7 @@ class Lifecycle:
     _committed: bool = False
     _closed: bool = False
     _cancelled: bool = False
+    _broken: bool = False
 
     # What follows from the state
 
@@ -145,7 +146,7 @@ class Lifecycle:
     @property
     def breaks_off(self) -> bool:
         """Whether the response must not look finished: it is not whole, and no control event can tell the client."""
-        return not self.control and self.ending is not None and not self.ending.rules.whole
+        return not self.control and self.ending is not None and (self._broken or not self.ending.rules.whole)
 
     # Inputs
 
@@ -209,10 +210,14 @@ class Lifecycle:
         """The client has taken everything, and what the response waited for is over."""
         return (Action.BREAK_OFF,) if self.breaks_off else ()
 
-    def handler_done(self, outcome: Outcome, *, followed: bool = False) -> Effects:
-        """The handler is over, or will be when its error is reported; ``followed``: all topics that it followed had ended."""
+    def handler_done(self, outcome: Outcome, *, followed: bool = False, whole: bool = True) -> Effects:
+        """The handler is over, or will be when its error is reported.
+
+        ``followed``: all topics that it followed had ended; ``whole``: none of them before its time.
+        """
         if self._handler in (_Handler.REPORTING, _Handler.OVER):
             return ()
+        self._broken = not whole
         if outcome in (Outcome.RAISED, Outcome.WRITE_REFUSED) and self._committed and self.ending is None:
             self._handler = _Handler.REPORTING  # it is not over: on_error may write, and another ending may come first
             return (Action.REPORT_ERROR,)

@@ -73,6 +73,25 @@ PHASE = 0.5
 
 CLOSING_SECONDS = 30.0
 """How long after a shutdown signal new streams are ended at once: a request that was under way may still start one."""
+LAST_EVENTS_SECONDS = 4.8
+"""How long a stream may wait then for the end of what it follows: servers are held up for 5."""
+LAST_EVENTS_INTERVAL = 0.05
+
+
+class Companion(Protocol):
+    """Work of this process that is no stream, and ends with the process too: its runs."""
+
+    def shut_down(self) -> None:
+        """The process ends. Called from a signal handler, or any thread: takes no lock, waits for nothing."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether some of it is not over."""
+
+    @property
+    def ending_topics(self) -> frozenset[str]:
+        """The topics that get their end now, since the process ends: whoever follows one is told of it first."""
+
 
 _numbers = itertools.count(1)
 
@@ -176,9 +195,14 @@ class LoopState:
 
 
 class Registry:
-    """The event loops of this process with their streams. One per process; ``reset()`` makes it new, also after a fork."""
+    """The event loops of this process with their streams. One per process; ``reset()`` makes it new, also after a fork.
+
+    Attributes:
+        companions: What else is told when the process ends.
+    """
 
     def __init__(self) -> None:
+        self.companions: list[Companion] = []
         self.reset()
 
     def reset(self) -> None:
@@ -221,9 +245,28 @@ class Registry:
         """End every stream of every loop, from any thread or signal handler."""
         if ending is Ending.SHUTDOWN:
             self._closing_until = time.monotonic() + CLOSING_SECONDS
+            for companion in self.companions:
+                companion.shut_down()
         for loop_state in self.loops():
             with contextlib.suppress(RuntimeError):  # the loop closed in between
-                loop_state.loop.call_soon_threadsafe(loop_state.end_all, ending)
+                loop_state.loop.call_soon_threadsafe(
+                    self._end_streams, loop_state, ending, time.monotonic() + LAST_EVENTS_SECONDS
+                )
+
+    def _end_streams(self, loop_state: LoopState, ending: Ending, until: float) -> None:
+        """End the streams of a loop: those that follow what gets its end just now when they have had it."""
+        waits = ending is Ending.SHUTDOWN and time.monotonic() < until
+        topics = frozenset[str]().union(*(companion.ending_topics for companion in self.companions)) if waits else frozenset()
+        if not topics:
+            loop_state.end_all(ending)
+            return
+        waiting = [stream for stream in loop_state.streams if not topics.isdisjoint(stream.topics)]
+        for stream in loop_state.streams.difference(waiting):
+            stream.end(ending)
+        if waiting:
+            loop_state.loop.call_later(
+                LAST_EVENTS_INTERVAL, self._end_streams, loop_state, ending, until, context=contextvars.Context()
+            )
 
 
 registry = Registry()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
+from ..exceptions import HandlerCancelled
 from ..signals import stream_closed
 from .buffer import Buffer
 from .context import Context
@@ -45,6 +46,16 @@ class ErrorStreak:
 
 def jittered(milliseconds: int) -> int:
     return int(milliseconds * random.uniform(1 - JITTER, 1 + JITTER))
+
+
+def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelled:
+    """Return the error for a ``CancelledError`` of the handler's own.
+
+    It must not pass through Django, which would take it for the server's cancel of the request.
+    """
+    error = HandlerCancelled(f"the handler of {route} awaited something that was cancelled")
+    error.__cause__ = cancelled
+    return error
 
 
 async def report_error(context: Context, stream: Stream, error: BaseException, on_error: OnError | None, *, slim: bool) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from ..runtime.process import on_fork
 from . import sockets
 from .endings import Ending
-from .registry import OpenStream, open_streams, registry
+from .registry import open_streams, registry
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WAIT_SECONDS = 5.0
@@ -48,13 +48,10 @@ def _chained(previous: Previous) -> SignalHandler:
     def handler(number: int, frame: FrameType | None) -> None:
         registry.end_all(Ending.SHUTDOWN)
         if previous == signal.SIG_DFL:
-            _when_over(open_streams, functools.partial(_die, number))
+            _when_over(_anything, functools.partial(_die, number))
         elif callable(previous):
-            # A server waits for its open requests, but knows nothing of a handler that goes on without its client.
-            _when_over(
-                lambda: [stream for stream in open_streams() if stream.outlives_client],
-                functools.partial(previous, number, frame),
-            )
+            # A server waits for its open requests, but knows nothing of a handler or a run that goes on without its client.
+            _when_over(_outliving, functools.partial(previous, number, frame))
 
     return handler
 
@@ -76,7 +73,19 @@ def watch_signals() -> None:
             signal.signal(number, chained)
 
 
-def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]) -> None:
+def _outliving() -> bool:
+    return _companions() or any(stream.outlives_client for stream in open_streams())
+
+
+def _anything() -> bool:
+    return _companions() or bool(open_streams())
+
+
+def _companions() -> bool:
+    return any(companion.busy for companion in registry.companions)
+
+
+def _when_over(waited_for: Callable[[], bool], then: Callable[[], object]) -> None:
     """Do ``then`` when nothing is left of what is waited for, at once or on the main thread's loop."""
     main = threading.main_thread().ident
     loop = next((state.loop for state in registry.loops() if state.thread == main and state.loop.is_running()), None)
@@ -86,9 +95,7 @@ def _when_over(waited_for: Callable[[], list[OpenStream]], then: Callable[[], ob
         loop.call_soon_threadsafe(_poll, loop, loop.time() + WAIT_SECONDS, waited_for, then)
 
 
-def _poll(
-    loop: asyncio.AbstractEventLoop, deadline: float, waited_for: Callable[[], list[OpenStream]], then: Callable[[], object]
-) -> None:
+def _poll(loop: asyncio.AbstractEventLoop, deadline: float, waited_for: Callable[[], bool], then: Callable[[], object]) -> None:
     if waited_for() and loop.time() < deadline:
         loop.call_later(POLL, _poll, loop, deadline, waited_for, then)
     else:
@@ -137,7 +144,7 @@ class ListenerWatch:
         if not self._descriptors:
             self.reset()
             registry.end_all(Ending.SHUTDOWN)
-        elif registry.loop_state().streams:
+        elif registry.loop_state().streams or _companions():
             self._check_later(loop)
         else:
             self._loop = None

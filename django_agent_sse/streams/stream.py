@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..encoding import text_of
 from ..exceptions import FollowError, InvalidEvent, StreamClosed
 from ..topics.follower import Start
+from ..topics.reading import Fold
 from ..wire import Event, comment, frame
 from .buffer import Buffer
 from .callbacks import Callback
@@ -19,6 +20,9 @@ from .endings import Ending
 from .last_event_id import LastEventId
 from .sources import events_of, items_of, without_line_end
 from .topic_source import Filter, FollowResult, Map, TopicSource, check_follow
+
+CUT_SHORT = frozenset({"lost", "interrupted"})
+"""Reasons of topics that a process left unfinished, as ``RunEnding`` has them: nobody must take what they hold for whole."""
 
 
 class StreamPort(Protocol):
@@ -58,6 +62,7 @@ class Stream:
     _first: bool = True
     _last_id: str | None = None
     _numbered: bool = False
+    _incomplete: bool = False
     _source: TopicSource | None = None
 
     def __post_init__(self) -> None:
@@ -143,6 +148,7 @@ class Stream:
         filter: Filter | None = None,
         map: Map | None = None,
         offsets: bool = False,
+        fold: Fold | None = None,
     ) -> FollowResult:
         """Send what the client missed of these topics, then what is published to them, until all of them are closed or deleted.
 
@@ -154,6 +160,9 @@ class Stream:
             map: Called with each event, for each client: returns an ``Event``, or other data for it, or ``None`` for nothing.
             offsets: Take a bare number for an id as well: after so many events of the one topic, as it is now. For clients that
                 count events instead of keeping ids; a topic that was made anew meanwhile is not noticed.
+            fold: A wire's, as ``AI_SDK.fold``: of what is there when the client comes, consecutive deltas of one part are sent as
+                one event with the id of the last; what is published later, each. For one topic, without ``filter`` and ``map``. A
+                client that has sent a number for an id gets each.
 
         Returns:
             Why each topic ended. When the handler returns then, the stream ends as ``topic_closed``.
@@ -169,13 +178,18 @@ class Stream:
             raise FollowError("follow() was called on this stream before; it takes up to 16 topics at once")
         if self._numbered:
             raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
-        check_follow(topics, start, filter, map, offsets)
+        check_follow(topics, start, filter, map, offsets, fold)
         self._source = source = TopicSource(
             *(topics, start, filter, map), self._buffer, self._control, self.route, self._take_retry
         )
         self._port.pause_commit_timer()
+        position = self._position
+        asked = position.value or after
+        counts = offsets and asked is not None and asked.isdecimal()
         try:
-            await source.begin(self._position, after, start == "live", offsets)
+            if fold is not None and not (position.malformed or counts or (asked is None and start == "live")):
+                position = await source.replay(position, after, fold)
+            await source.begin(position, after, start == "live", offsets)
             self._port.touch()
             result = await source.done
         finally:
@@ -186,6 +200,7 @@ class Stream:
                 self._source = None
         if result is None:
             raise late_error(self._port.ending or Ending.COMPLETED)
+        self._incomplete = not CUT_SHORT.isdisjoint(result.reasons.values())
         return result
 
     async def sleep(self, seconds: float) -> None:

@@ -16,7 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from django.conf import settings
 from django.http import HttpResponseBase
 
-from ..exceptions import HandlerCancelled, StreamClosed
+from ..exceptions import StreamClosed
 from ..signals import stream_opened
 from . import reporting
 from .buffer import Buffer
@@ -29,7 +29,7 @@ from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, Wa
 from .messages import last_event
 from .options import StreamOptions
 from .registry import LoopState, StreamInfo, StreamStats, registry
-from .reporting import ErrorStreak, OnError
+from .reporting import ErrorStreak, OnError, own_cancel
 from .shutdown import listener_watch, watch_signals
 from .stream import Stream, late_error
 from .threads import StreamThreads, stream_context
@@ -138,10 +138,7 @@ class Supervisor:
             if heed_cancel(self._task):
                 outcome = Outcome.CANCELLED
             else:
-                # Django would take the CancelledError itself for the server's cancel of the request.
-                outcome = Outcome.RAISED
-                self.error = HandlerCancelled(f"the handler of {self.route} awaited something that was cancelled")
-                self.error.__cause__ = error
+                outcome, self.error = Outcome.RAISED, own_cancel(error, self.route)
             await self._handler_done(outcome)
         except BaseException as error:
             self.error = error
@@ -154,7 +151,8 @@ class Supervisor:
         await self._conclude()
 
     async def _handler_done(self, outcome: Outcome) -> None:
-        effects = self._lifecycle.handler_done(outcome, followed=self._stream.followed is not None)
+        followed, whole = self._stream.followed is not None, not self._stream._incomplete
+        effects = self._lifecycle.handler_done(outcome, followed=followed, whole=whole)
         self._execute(effects)
         if Action.REPORT_ERROR in effects:
             await self._report_error()

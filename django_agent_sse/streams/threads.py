@@ -219,6 +219,12 @@ class Pinned(Executor):
             lifelong.give_back()
 
 
+def preparing(c: Context) -> Prepare | None:
+    """What is done with each connection that is taken for ``c``; ``ConfigurationError`` where it cannot be."""
+    function = on_connection()
+    return None if function is None else lambda connection: function(connection, c)
+
+
 def in_callers_thread() -> bool:
     """Whether sync code of this context runs on the thread of a test case or test client."""
     return bool(getattr(AsyncToSync.executors, "current", None))
@@ -240,8 +246,7 @@ def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, St
         TooManyThreads: ``PINNED_THREADS`` are kept already.
     """
     context = contextvars.copy_context()
-    function = on_connection()
-    prepare: Prepare | None = None if function is None else lambda connection: function(connection, c)
+    prepare = preparing(c)
     request_scope = SyncToAsync.thread_sensitive_context.get(None)
     caller = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
     if request_scope is None or caller is not None:
@@ -260,6 +265,29 @@ def stream_context(c: Context, *, pinned: bool) -> tuple[contextvars.Context, St
     scope = ThreadSensitiveContext()
     SyncToAsync.context_to_thread_executor[scope] = hold
     threads = StreamThreads(hold, prepare, request_scope)
+    context.run(_enter, scope, None, threads)
+    return context, threads
+
+
+def task_context(c: Context) -> tuple[contextvars.Context, StreamThreads]:
+    """Return the context for a task that outlives its request, and takes nothing away from it.
+
+    A copy of the caller's, with a thread-sensitive scope of its own: see ``stream_context``.
+
+    Raises:
+        ConfigurationError: A setting cannot be used.
+    """
+    context = contextvars.copy_context()
+    prepare = preparing(c)
+    caller = AsyncToSync.loop_thread_executors.get(asyncio.get_running_loop())
+    if SyncToAsync.thread_sensitive_context.get(None) is None or caller is not None:
+        threads = StreamThreads(None, prepare)
+        context.run(_enter, None, caller, threads)
+        return context, threads
+    hold = ConnectionHold(stream_pool, prepare)
+    scope = ThreadSensitiveContext()
+    SyncToAsync.context_to_thread_executor[scope] = hold
+    threads = StreamThreads(hold, prepare)
     context.run(_enter, scope, None, threads)
     return context, threads
 

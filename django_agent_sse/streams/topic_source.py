@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..eventlog.position import MAX_TOPICS
 from ..exceptions import FollowError, PositionGone
 from ..topics.batch import Batch, Entry
 from ..topics.follower import Gap, Start
+from ..topics.reading import Fold, Replay
 from ..topics.subscription import Part, Subscription
 from ..wire import Event, frame
 from ..wire.encoder import control_frame
@@ -74,6 +76,16 @@ class TopicSource:
     def __post_init__(self, topics: tuple[str, ...], start: Start) -> None:
         self.subscription = Subscription([*dict.fromkeys(topics)], start, self._woken)
         self.done = asyncio.get_running_loop().create_future()
+
+    async def replay(self, position: LastEventId, after: str | None, fold: Fold) -> LastEventId:
+        """Send what the topic has now, folded, as the client takes it. Return the client's position after that."""
+        replay = Replay(self.subscription.topics[0], position.value or after, fold)
+        async with aclosing(replay.__aiter__()) as events:
+            async for event in events:
+                if self._buffer.finished:
+                    break
+                await self._buffer.put(frame(event.data, event.event, event.id, self._take_retry()))
+        return LastEventId(value=replay.after)
 
     async def begin(self, position: LastEventId, after: str | None, live: bool, offsets: bool) -> None:
         """Find the place where the client goes on, and feed the buffer from there.
@@ -182,7 +194,9 @@ class TopicSource:
         )
 
 
-def check_follow(topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object) -> None:
+def check_follow(
+    topics: tuple[object, ...], start: object, filter: object, map: object, offsets: object, fold: object = None
+) -> None:
     """Raise ``FollowError`` for what ``follow()`` cannot take, with what it takes."""
     if not 0 < len(topics) <= MAX_TOPICS:
         raise FollowError(f"follow() takes 1 to {MAX_TOPICS} topics, not {len(topics)}; open another stream for more")
@@ -195,3 +209,5 @@ def check_follow(topics: tuple[object, ...], start: object, filter: object, map:
     for name, function in (("filter", filter), ("map", map)):
         if function is not None and (not callable(function) or inspect.iscoroutinefunction(function)):
             raise FollowError(f"{name}={function!r}: a plain function of an Event, which is called for each event of each client")
+    if fold is not None and (not callable(fold) or len(topics) > 1 or filter is not None or map is not None):
+        raise FollowError(f"fold={fold!r}: a wire's, as AI_SDK.fold, for one topic, without filter= and map=")

@@ -21,7 +21,8 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Event, Router, Stream, Topic
-from django_agent_sse.admin.topics import PublishForm, topic_log_router
+from django_agent_sse.admin.topic_actions import PublishForm
+from django_agent_sse.admin.topics import topic_log_router
 from django_agent_sse.contrib.logging import LONGEST, TopicHandler
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.records import MOST_EVENT_BYTES

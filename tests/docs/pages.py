@@ -17,7 +17,14 @@ from tests.live.servers import ROOT
 from .blocks import Block, blocks_of
 
 URLCONF = "docs_page_urls"
-SAMPLES = {"int": 2, "str": "x", "slug": "x", "path": "x/y", "uuid": "00000000-0000-4000-8000-000000000000"}
+SAMPLES = {
+    "int": 2,
+    "str": "x",
+    "slug": "x",
+    "path": "x/y",
+    "runid": f"run_{'x' * 16}",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
 
 
 def _in_order(page: Path) -> list[Block]:

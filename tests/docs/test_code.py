@@ -30,6 +30,7 @@ HASTE = 100
 WAIT_FOR_PUBLISHERS = {
     "README.md",
     "docs/topics/topics.rst",
+    "docs/reference/wires.rst",
     "docs/howto/testing.rst",
     "docs/howto/tasks.rst",
     "docs/howto/progress.rst",

@@ -31,6 +31,10 @@ from django_agent_sse import (
     staff_required,
     topic_cursor,
 )
+from django_agent_sse.run_routes import RunAccess
+from django_agent_sse.runs.async_run import AsyncRun
+from django_agent_sse.runs.run import Run
+from django_agent_sse.runs.wire import Wire
 
 
 async def owner_only(c: Context) -> bool | HttpResponseBase:
@@ -119,6 +123,33 @@ router.sse("guarded/", login_required, owner_only, direct, heartbeat=None)
 assert_type(router.sse("same/", Tenants(), Log), type[Log])
 router.topic("topic/<int:id>/", "builds.{id}", guards=guards, heartbeat=3, start="live", methods=["GET"])
 router.log("log/<int:id>/", "builds.{id}", guards=guards, send_timeout=5.5)
+
+
+async def members(c: Context, run: RunAccess) -> bool | HttpResponseBase:
+    return run.own or run.verb == "resume" or c.json({"run": run.id}, status=403)
+
+
+async def chat_of(c: Context) -> str | None:
+    return str((await c.json_body())["id"])
+
+
+@router.run("chats/<slug:chat>/", access=members, lease=10, on_disconnect="cancel", heartbeat=5)
+async def chat(c: Context, run: AsyncRun, chat: str) -> None:
+    assert_type(await run.pipe(async_generator(c)), int)
+
+
+@router.run("plain/", key=chat_of, wire=Wire(name="mine", headers={"X-Mine": "1"}), guards=guards)
+def plain(c: Context, run: Run) -> None:
+    run.write({"n": 1})
+
+
+@router.run("generated/", key="chats.{chat}", topic="chats", replay=False, max_body=1000)
+async def generated(c: Context) -> AsyncIterator[Event]:
+    yield Event("one")
+
+
+router.run("guarded/", login_required, plain)
+router.sse("resumable/", direct, resumable=True, methods=["POST"])
 urlpatterns = [path("one/", Log.as_view(heartbeat=3))]
 
 

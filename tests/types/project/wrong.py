@@ -100,6 +100,16 @@ class Guards(SSEView):
     guards = [sync_guard]  # error
 
 
+# Runs
+
+router.run("x/", hartbeat=3)  # error
+router.run("x/", wire="ai-sdk")  # error
+router.run("x/", access=login_required)  # error
+router.run("x/", on_disconnect="stop")  # error
+router.run("x/", methods=["PUT"])  # error
+router.sse("x/", resumable="yes")  # error
+
+
 # Publishing
 
 publish("t", 1, on_commit=True)  # error

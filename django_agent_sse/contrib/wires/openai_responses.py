@@ -1,0 +1,120 @@
+"""OpenAI's Responses: named events, each with the next ``sequence_number``, from 0; ``starting_after`` counts them.
+
+The last one is ``response.completed``, ``response.failed`` or ``response.incomplete``, with the whole response as it is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.http import HttpRequest
+
+from ...encoding import encode_json
+from ...runs.endings import RunEnding
+from ...runs.fold import DeltaFold, Path
+from ...runs.wire import Wire
+from ...wire.event import Event
+from .messages import SENTENCES, Message, count, last_event_id, messages, plain_headers
+
+TERMINAL = {"response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
+ITEM_TEXTS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""The member of an output item that its deltas fill, by its type."""
+
+
+class _Response:
+    """A response as far as its events tell."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.response: Message | None = None
+        self.items: dict[int, Message] = {}
+        self.next = 0
+        self.over = False
+        for event in messages(events):
+            kind, number = str(event.get("type")), event.get("sequence_number")
+            self.next = (number if isinstance(number, int) else self.next) + 1
+            self.over = self.over or kind in TERMINAL
+            if isinstance(event.get("response"), dict):
+                self.response = event["response"]
+            if isinstance(event.get("output_index"), int):
+                self._take(kind, event["output_index"], event)
+
+    def _take(self, kind: str, index: int, event: Message) -> None:
+        item = self.items.setdefault(index, {})
+        if kind in ("response.output_item.added", "response.output_item.done") and isinstance(event.get("item"), dict):
+            self.items[index] = event["item"]
+        elif kind in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
+            member = ITEM_TEXTS.get(str(item.get("type")), "arguments")
+            item[member] = f"{item.get(member) or ''}{event.get('delta', '')}"
+        elif kind == "response.content_part.added" and isinstance(event.get("part"), dict):
+            self._content(item, event).update(event["part"])
+        elif kind in ("response.output_text.delta", "response.refusal.delta"):
+            member = "text" if kind == "response.output_text.delta" else "refusal"
+            content = self._content(item, event)
+            content[member] = f"{content.get(member) or ''}{event.get('delta', '')}"
+
+    def _content(self, item: Message, event: Message) -> Message:
+        """Return the part of an item's content that an event is about."""
+        contents: list[Any] = item.setdefault("content", [])
+        index = event.get("content_index")
+        if index == len(contents):
+            contents.append({"type": "output_text", "text": "", "annotations": []})
+        found = contents[index] if isinstance(index, int) and 0 <= index < len(contents) else {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def output(self) -> list[Message]:
+        """The output items, those that were not done as incomplete."""
+        items = [item for _, item in sorted(self.items.items()) if item.get("type")]
+        return [{**item, "status": "incomplete"} if item.get("status") == "in_progress" else item for item in items]
+
+
+def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
+    """``response.failed`` where it broke, ``response.incomplete`` where it was stopped; ``error`` where there is no response."""
+    state = _Response(events)
+    if state.over:
+        return
+    message = SENTENCES.get(ending, "The response was not completed.")
+    broke = ending not in (RunEnding.FINISHED, RunEnding.STOPPED)
+    if state.response is None:
+        about: Message = {"type": "error", "code": "server_error", "message": message, "param": None}
+    else:
+        about = {
+            "type": "response.failed" if broke else "response.incomplete",
+            "response": {
+                **state.response,
+                "status": "failed" if broke else "incomplete",
+                "error": {"code": "server_error", "message": message} if broke else None,
+                "incomplete_details": None,
+                "output": state.output,
+            },
+        }
+    yield Event(encode_json({**about, "sequence_number": state.next}), event=about["type"])
+
+
+def position(request: HttpRequest) -> str | int | None:
+    """Return the last event id, or how many events the number in ``starting_after`` passes over: from 0, so one more."""
+    after = count(request, "starting_after", least=0)
+    return last_event_id(request) or (None if after is None else after + 1)
+
+
+def text(events: Iterable[Event]) -> str:
+    """Return the output text, as ``response.output_text`` of the client has it."""
+    deltas = [event.get("delta") for event in messages(events) if event.get("type") == "response.output_text.delta"]
+    return "".join(delta for delta in deltas if isinstance(delta, str))
+
+
+def _path(event: Message) -> Path | None:
+    kind = str(event.get("type"))
+    return ("delta",) if kind.startswith("response.") and kind.endswith(".delta") else None
+
+
+OPENAI_RESPONSES = Wire(
+    name="OpenAI Responses",
+    run_headers=plain_headers,
+    last=last,
+    position=position,
+    text=text,
+    fold=DeltaFold(_path, deltas=("delta",), numbers=("sequence_number",), strings=("obfuscation",)),
+)
+"""OpenAI's Responses, with ``starting_after``."""

@@ -1,0 +1,341 @@
+"""One request to a route of runs: which run it means, whether it may, and what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+
+from .eventlog.backend import log_to_publish_to
+from .eventlog.base import EventLog
+from .eventlog.leases import Lease
+from .eventlog.outage import outage
+from .eventlog.position import Position
+from .eventlog.records import TopicState
+from .eventlog.validation import filled
+from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, TooManyThreads, TopicClosed
+from .guards import run_guards
+from .run_routes import RunAccess, RunRoute, Verb
+from .runs.endings import RunEnding
+from .runs.handlers import RunSignature
+from .runs.ids import idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name
+from .runs.resumable import ResumableStream
+from .runs.sources import without_id
+from .runs.task import RunTask
+from .runs.topic import Topic
+from .streams.body import keep_body
+from .streams.context import Context
+from .streams.counters import Refusal, counters
+from .streams.endings import Ending
+from .streams.error_responses import error_body
+from .streams.handlers import Handler
+from .streams.registry import registry
+from .streams.response import ended_response, names_event_stream, overloaded_response
+from .streams.stream import Stream
+from .wire import Event
+
+RUN, KEY = "sse_run", "sse_run_key"
+"""What the URL captures for a route of runs itself."""
+_BELOW = re.compile(rf"<\w+:(?:{RUN}|{KEY})>[/a-z]*$")
+LOOKS, LOOK_SECONDS = 40, 0.05
+"""How often, and at what distance, a request looks whether the same one before it has got its key."""
+
+
+async def answer(route: RunRoute, c: Context) -> Handler | HttpResponseBase:
+    """Answer one request, by its method and address."""
+    call = Call(route, c)
+    try:
+        return await call.answer()
+    except TooManyThreads as error:
+        return call.overloaded(str(error))
+    except EventLogUnavailable as error:
+        outage.failed(error, ())
+        return call.overloaded("the event log cannot be reached now")
+
+
+class Call:
+    """One request to a route of runs."""
+
+    def __init__(self, route: RunRoute, c: Context) -> None:
+        self.route = route
+        self.c = c
+        self.log: EventLog = log_to_publish_to()
+        self.values = {name: value for name, value in c.params.items() if name not in (RUN, KEY)}
+        self.base = filled(route.topic, self.values)
+        given = None if route.control_events is None else route.control_events
+        self.control = names_event_stream(c) if given is None else given
+        self.counts = False
+        self.repeated: Event | None = None
+
+    async def answer(self) -> Handler | HttpResponseBase:
+        method, stops = self.c.request.method, self.c.request.path.endswith(("/stop", "/cancel"))
+        if method == "DELETE" or (stops and RUN in self.c.params):
+            return await self.stop()
+        if method == "POST":
+            return await self.start()
+        return await self.resume()
+
+    # Starting
+
+    async def start(self, *, resumes: bool = True) -> Handler | HttpResponseBase:
+        """Begin a run, or lead to the one that this very request has begun before."""
+        c, route = self.c, self.route
+        if registry.draining or registry.closing:
+            return self.overloaded("this server takes no new runs: it is being drained, or ends")
+        keep_body(c.request, route.max_body)
+        if resumes and (self._asked_id() is not None or c.last_event_id is not None):
+            return await self._resume_by_post()
+        id = new_id(c, f"{self._base_route()}\n{self.values}", idempotency_key(c))
+        topic = f"{self.base}.{id}"
+        if (refusal := await self._refused("start", id, topic, own=True)) is not None:
+            return refusal
+        key = await self._key()
+        own = c._for_task()
+        code = await route.shape.prepare(own, self.values, route.handler)
+        c._take_headers(own)
+        if isinstance(code, HttpResponseBase):
+            return code
+        blocks = isinstance(route.shape, RunSignature) and route.shape.blocks(self.values)
+        task = RunTask(c=own, topic=topic, id=id, key=key, lease=route.lease, wire=route.wire, code=code, blocks=blocks)
+        if route.resumable:
+            stream_code: Any = code
+            task.code = lambda run: stream_code(ResumableStream(run, c.route, task.ends))
+        try:
+            await task.start()
+        except RunExists as error:
+            other = error.topic if error.topic != topic or key is None else await self._leads(key, topic)
+            if other != topic:
+                return await self._instead(other)
+        except TopicClosed:
+            pass  # the same request has started it before, and it is over
+        return self._begun(id, topic)
+
+    async def _leads(self, key: str, topic: str) -> str:
+        """Return the topic of the run that has the key, where another request is just beginning the same run as this one.
+
+        That one has the lease, and does not know yet whether it gets the key.
+        """
+        for _ in range(LOOKS):
+            leads = await self.log.apointer(key)
+            lease = None if leads is None else await self.log.alease(leads)
+            if leads is not None and (leads == topic or (lease is not None and lease.alive)):
+                return leads
+            await asyncio.sleep(LOOK_SECONDS)
+        return topic
+
+    async def _instead(self, topic: str) -> Handler | HttpResponseBase:
+        """Another run has the key."""
+        lease = await self.log.alease(topic) if self.c.request.method == "GET" else None
+        return await self._read(lease, topic, "resume") if lease is not None else await self._conflict(topic)
+
+    async def _resume_by_post(self) -> Handler | HttpResponseBase:
+        """Some clients heal a cut by sending the same request again: that never starts anything."""
+        id = self._asked_id()
+        if id is None:
+            raise Http404("a POST with Last-Event-ID resumes the run that X-Run-Id names, and there is none")
+        found = await self._find(id)
+        return await self._read(*found, "resume")
+
+    def _begun(self, id: str, topic: str) -> Handler | HttpResponseBase:
+        if not _prefers_async(self.c):
+            self._name_run(id)
+            return self._reader(id, topic, begun=True)
+        path = self._path_of(id)
+        headers = {**self.route.wire.run_headers(id, path), "Location": path, "Preference-Applied": "respond-async"}
+        return self.c.json({"run": id, "url": path, "stop": f"{path}stop"}, status=202, headers=headers)
+
+    async def _conflict(self, topic: str) -> HttpResponse:
+        """Another run has the key: say where it is, to whom it may concern."""
+        lease = await self.log.alease(topic)
+        message = "another run goes on here: follow it, stop it, or wait for its end. Nothing was started"
+        counters.refused(self.c.route, Refusal.ERROR)
+        about: dict[str, str] = {}
+        headers: dict[str, str] = {}
+        if lease is not None and await self._refused("resume", lease.holder, topic) is None:
+            path = self._path_of(lease.holder)
+            about, headers = {"run": lease.holder, "url": path}, {"Location": path}
+        return self.c.json(error_body(409, message, **about), status=409, headers=headers)
+
+    # Resuming
+
+    async def resume(self) -> Handler | HttpResponseBase:
+        """Send what the client has not had of a run; 204 where there is none. Starts nothing, but for ``resumable=True``."""
+        id = self._asked_id()
+        if id is not None:
+            return await self._read(*await self._find(id), "resume")
+        key = await self._key(self.c.params.get(KEY))
+        topic = None if key is None else await self.log.apointer(key)
+        lease = None if topic is None else await self.log.alease(topic)
+        new = self.c.last_event_id is None and not self.c._position.malformed
+        if topic is None or lease is None:
+            return await self.start(resumes=False) if self.route.starts_on_get and new else ended_response()
+        over = not lease.alive
+        if over and self.route.starts_on_get and new:
+            return await self.start(resumes=False)
+        return await self._read(lease, topic, "resume", over=over)
+
+    async def _read(self, lease: Lease, topic: str, verb: Verb, *, over: bool = False) -> Handler | HttpResponseBase:
+        if (refusal := await self._refused(verb, lease.holder, topic)) is not None:
+            return refusal
+        where = await self._where(topic)
+        if over and where is None and not self.route.replay:
+            return ended_response()
+        self._name_run(lease.holder)
+        return self._reader(lease.holder, topic)
+
+    async def _where(self, topic: str) -> str | None:
+        """Find where the client wants to go on, and have its stream begin there."""
+        c, position = self.c, self.route.wire.position
+        asked = position(c.request)
+        state = await self.log.astate(topic)
+        if isinstance(asked, int):
+            self.counts = True
+            if asked < 0 and self.route.wire.tail_header:
+                c.set_header(self.route.wire.tail_header, str(state.top - 1))
+            asked = str(Position(state.epoch, asked if asked >= 0 else max(state.top + asked, state.floor)))
+        elif asked is None:
+            return "malformed" if c._position.malformed else None
+        if asked is not None and not self.control and _at_the_end(asked, state):
+            before = str(Position(state.epoch, state.top - 1))  # its last event says to the client that it was the last
+            if self.route.wire.repeat_last:  # whoever knows its id takes it without one
+                (self.repeated,) = map(without_id, await Topic(topic).aread(before, 1))
+            else:
+                asked = before
+        c._go_on_after(asked)
+        return asked
+
+    def _reader(self, id: str, topic: str, *, begun: bool = False) -> Handler:
+        async def read(stream: Stream) -> None:
+            async def leave() -> None:
+                if stream.ending in (Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT):
+                    await self.log.arequest_stop(topic, id)
+
+            if begun and self.route.stops:
+                stream.on_abort(leave)
+            if self.repeated is not None:
+                await stream.write(self.repeated)
+            counts = self.counts or begun  # whoever counts events does so from the first one on
+            result = await stream.follow(topic, fold=None if counts else self.route.wire.fold)
+            if result.reason == RunEnding.FAILED:
+                stream._incomplete = True
+
+        return read
+
+    # Stopping
+
+    async def stop(self) -> HttpResponse | HttpResponseBase:
+        """Ask one run to stop; as often as one likes."""
+        id = self._asked_id()
+        if id is None:
+            raise QueryInvalid(
+                "which run? Its id comes with the response that started it, in Location or the header of the protocol: send "
+                "DELETE to that address, or its id as ?run_id= or X-Run-Id. Nothing was stopped"
+            )
+        lease, topic = await self._find(id)
+        if (refusal := await self._refused("stop", id, topic)) is not None:
+            return refusal
+        if lease.expired:
+            await self.log.aexpire(topic)
+        elif lease.alive:
+            await self.log.arequest_stop(topic, id)
+        ending = (await self.log.astate(topic)).closed
+        return self.c.json({"run": id, "ending": ending}, status=202 if ending is None else 200)
+
+    # Finding
+
+    def _asked_id(self) -> str | None:
+        """Return the id of the run that the request names: in its address, its query or a header."""
+        query = self.c.query
+        candidates = (
+            self.c.params.get(RUN) or self.c.params.get(KEY),
+            query.get("run_id") or query.get("runId"),
+            self.c.header("X-Run-Id"),
+        )
+        return next((str(one) for one in candidates if one and is_run_id(str(one))), None)
+
+    async def _find(self, id: str) -> tuple[Lease, str]:
+        """Return a run's lease and topic.
+
+        Raises:
+            Http404: There is no such run, or none that is still kept.
+        """
+        topic: str | None = f"{self.base}.{id}"
+        lease = await self.log.alease(topic or "")
+        if lease is None and isinstance(self.route.key, str):  # perhaps one that other code has begun, by ``produce(…, key=…)``
+            topic = await self.log.apointer(filled(self.route.key, self.values))
+            lease = None if topic is None else await self.log.alease(topic)
+        if topic is None or lease is None or lease.holder != id:
+            raise Http404(f"there is no run {id!r} here, or it is no longer kept")
+        return lease, topic
+
+    async def _key(self, named: object = None) -> str | None:
+        """Return the name of the pointer to the present run; ``named``: what the address calls the key."""
+        key, route = self.route.key, self._base_route()
+        if isinstance(key, str):
+            return filled(key, self.values)
+        if named is not None and str(named) not in map(str, self.values.values()):
+            return pointer_name(route, str(named)) if key is not None else None
+        if key is not None:
+            name = await key(self.c)
+            if name is not None and not isinstance(name, str):
+                raise TypeError(f"key= of the runs {self.route.name!r} returned {type(name).__name__}: return a str, or None")
+            return None if name is None else pointer_name(route, name)
+        if self.route.starts_on_get:
+            return pointer_name(route, f"{self._query()}\n{owner_of(self.c)}\n{self.values}")
+        return pointer_name(route, str(self.values)) if self.values else None
+
+    def _query(self) -> str:
+        query = self.c.query.copy()
+        query.pop("last_event_id", None)
+        return query.urlencode()
+
+    def _base_route(self) -> str:
+        """Return the pattern of the route's own address, which all of its addresses begin with."""
+        return _BELOW.sub("", self.c.route).rstrip("/")
+
+    def _path_of(self, id: str) -> str:
+        """Return the address of a run."""
+        path = self.c.request.path
+        named = self.c.params.get(RUN) or self.c.params.get(KEY)
+        if named is not None:
+            path = path[: path.rindex(f"/{named}")]
+        return f"{path.rstrip('/')}/{id}/"
+
+    # Answers
+
+    def _name_run(self, id: str) -> None:
+        wire = self.route.wire
+        for name, value in {**wire.headers, **wire.run_headers(id, self._path_of(id))}.items():
+            self.c.set_header(name, value)
+
+    async def _refused(self, verb: Verb, id: str, topic: str, *, own: bool | None = None) -> HttpResponseBase | None:
+        about = RunAccess(verb=verb, id=id, topic=topic, own=is_own(self.c, id) if own is None else own)
+
+        async def access(c: Context) -> bool | HttpResponseBase:
+            return await self.route.access(c, about)
+
+        access.__qualname__ = f"access of the runs {self.route.name!r}"
+        refusal = await run_guards((access,), self.c)
+        if refusal is not None:
+            counters.refused(self.c.route, Refusal.GUARD)
+        return refusal
+
+    def overloaded(self, reason: str) -> HttpResponse:
+        """Come back later."""
+        counters.refused(self.c.route, Refusal.OVERLOADED)
+        return overloaded_response(self.control, reason)
+
+
+def _at_the_end(asked: str, state: TopicState) -> bool:
+    """Whether a client that asks so has all of a run that is over."""
+    position = Position.parse(asked)
+    at = position is not None and position.epoch == state.epoch and position.offset >= state.top
+    return at and state.closed is not None and state.top > state.floor
+
+
+def _prefers_async(c: Context) -> bool:
+    """Whether the client wants no stream now: RFC 7240, section 4.1."""
+    return any(part.partition(";")[0].strip().lower() == "respond-async" for part in (c.header("Prefer") or "")[:1000].split(","))

@@ -1,0 +1,92 @@
+"""The ids of runs that routes start. Who started one can be read off its id, and by nobody but this project."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from hmac import compare_digest
+from typing import Any
+
+from django.conf import settings
+
+from ..exceptions import QueryInvalid
+from ..streams.context import Context
+
+PATTERN = r"run_[A-Za-z0-9_-]{16}(?:[A-Za-z0-9_-]{11})?"
+"""``run_``, 96 bits, and 64 bits that stand for whoever started it; none where that could be anybody."""
+MAX_IDEMPOTENCY_KEY = 255
+"""Characters of an ``Idempotency-Key``."""
+_ID = re.compile(PATTERN)
+_NAME_END = 20
+
+
+def is_run_id(text: str) -> bool:
+    """Whether it is the id of a run that a route could have started."""
+    return _ID.fullmatch(text) is not None
+
+
+def new_id(c: Context, route: str, idempotency_key: str | None) -> str:
+    """Return the id for a run that this request starts: with the same key of the same client at one route, the same."""
+    owner = owner_of(c)
+    secret, key = _secrets()[0], idempotency_key
+    name = secrets.token_urlsafe(12) if key is None else _digest(secret, 12, route, owner, key)
+    return f"run_{name}{_digest(secret, 8, owner) if owner else ''}"
+
+
+def is_own(c: Context, id: str) -> bool:
+    """Whether a request comes from whoever has started the run; true for one that anybody could have started."""
+    tag = id[_NAME_END:] if is_run_id(id) else ""
+    if not tag:
+        return True
+    owner = owner_of(c)
+    return bool(owner) and any(compare_digest(tag, _digest(secret, 8, owner)) for secret in _secrets())
+
+
+def owner_of(c: Context) -> str:
+    """Return what tells one client of the project from another: the user, the owner of an API key, the session; or nothing."""
+    if c.user_pk is not None:
+        return f"user\n{c._user_label}\n{c.user_pk}"
+    owner: Any = getattr(c.var, "api_key_owner", None)
+    if owner is not None:
+        return f"key\n{type(owner).__qualname__}\n{getattr(owner, 'pk', owner)}"
+    session = getattr(getattr(c.request, "session", None), "session_key", None)
+    return f"session\n{session}" if session else ""
+
+
+def idempotency_key(c: Context) -> str | None:
+    """Return the key that the request names; a quoted one, as the standard's draft has it, without its quotes.
+
+    Raises:
+        QueryInvalid: No client sends such a key.
+    """
+    sent = c.header("Idempotency-Key")
+    if sent is None:
+        return None
+    key = sent[1:-1] if len(sent) > 1 and sent[0] == sent[-1] == '"' else sent
+    if not 0 < len(key) <= MAX_IDEMPOTENCY_KEY or not key.isprintable():
+        raise QueryInvalid(
+            f"the header Idempotency-Key has {len(key)} characters; it takes 1 to {MAX_IDEMPOTENCY_KEY} printable ones, such as "
+            "a UUID. Nothing was started"
+        )
+    return key
+
+
+def pointer_name(route: str, key: str) -> str:
+    """Return the name of the pointer to the present run of a key, whatever a client may call it."""
+    return f"runs.{_digest(b'pointer', 18, route, key)}"
+
+
+def _secrets() -> list[bytes]:
+    return [_bytes(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+
+
+def _bytes(secret: str | bytes) -> bytes:
+    return hashlib.sha256(b"django_agent_sse.runs" + (secret if isinstance(secret, bytes) else secret.encode())).digest()
+
+
+def _digest(secret: bytes, size: int, *parts: str) -> str:
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), key=secret, digest_size=size).digest()
+    return urlsafe_b64encode(digest).decode().rstrip("=")

@@ -1,0 +1,179 @@
+"""The task of a run that a request starts: the package's own, with its own context, threads and connections.
+
+It outlives the request: neither the end of the response nor a reader who leaves cancels it. It ends when its code does, when
+somebody stops it, and when the process ends: then as ``interrupted``, see ``Keeper.shut_down``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from django.core.signals import got_request_exception
+
+from ..eventlog.base import EventLog
+from ..exceptions import EventLogError, RunStopped
+from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
+from ..streams.context import Context
+from ..streams.kept_thread import KeptThread
+from ..streams.registry import registry
+from ..streams.reporting import own_cancel
+from ..streams.shutdown import listener_watch, watch_signals
+from ..streams.threads import StreamThreads, preparing, task_context
+from .endings import RunEnding
+from .produce import Producing, nothing
+from .run import Run
+from .run_base import logger
+from .task_run import TaskRun
+from .wire import Wire
+
+_tasks: set[asyncio.Task[None]] = set()
+"""Else the collector could take a task that nobody else holds."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunTask:
+    """One run that a request starts.
+
+    Attributes:
+        c: What its code gets.
+        topic: The name of its topic.
+        id: Its own.
+        key: One run at a time has it.
+        lease: Seconds.
+        wire: How it ends.
+        code: Takes the run; a plain function where ``blocks``, which then runs on a thread of its own.
+        ends: Called when all is over.
+    """
+
+    c: Context
+    topic: str
+    id: str
+    key: str | None
+    lease: float
+    wire: Wire
+    code: Callable[[Any], Any]
+    blocks: bool = False
+    ends: list[Callback] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Begin; return when the run has its lease. Where the caller is cancelled meanwhile, it begins all the same.
+
+        Raises:
+            RunExists, TopicClosed, EventLogError: See ``produce``; nothing has begun.
+            TooManyThreads: Its code blocks, and there is no thread for it.
+        """
+        loop = asyncio.get_running_loop()
+        registry.loop_state()
+        watch_signals()
+        listener_watch.begin(loop, getattr(self.c.request, "scope", {}))
+        thread = KeptThread(preparing(self.c)) if self.blocks else None
+        begun: asyncio.Future[None] = loop.create_future()
+        begun.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody may wait for it any more
+        context, threads = task_context(self.c)
+        task = loop.create_task(self._run(begun, threads, thread), context=context)
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+        task.add_done_callback(threads.end)
+        await asyncio.shield(begun)
+
+    async def _run(self, begun: asyncio.Future[None], threads: StreamThreads, thread: KeptThread | None) -> None:
+        try:
+            log = await self._begin(begun)
+            if log is not None:
+                began = time.monotonic()
+                work = self._in_thread(log, begun, thread) if thread is not None else self._here(log, begun)
+                ending = await work
+                threads.cut()
+                await run_callbacks(self.ends, "on_end", self.c.route)
+                logger.info(
+                    *("run ended: %s %s after %.3f s", self.c.route, ending, time.monotonic() - began),
+                    extra={"route": self.c.route, "ending": ending, "run": self.id},
+                )
+        finally:
+            if thread is not None:
+                thread.end()
+
+    async def _begin(self, begun: asyncio.Future[None]) -> EventLog | None:
+        try:
+            log = await Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id).abegin()
+        except Exception as error:
+            begun.set_exception(error)
+            return None
+        except BaseException:
+            begun.cancel()
+            raise
+        return log
+
+    async def _here(self, log: EventLog, begun: asyncio.Future[None]) -> RunEnding | None:
+        run = TaskRun(log, self.topic, self.id, self.lease, nothing, self.wire)
+        await run._enter()
+        begun.set_result(None)
+        task = asyncio.current_task()
+        assert task is not None
+        failure: BaseException | None = None
+        try:
+            outcome: Any = self.code(run)
+            if isinstance(outcome, Awaitable):
+                await outcome
+        except asyncio.CancelledError as error:
+            failure = error if task.cancelling() else own_cancel(error, self.c.route)
+            await self._exit(run, failure)
+        except BaseException as error:
+            failure = error if ends_process(error, task) else contained(error, f"the run of {self.c.route}")
+            await self._exit(run, failure)
+            if failure is error and not isinstance(error, Exception):
+                raise
+        else:
+            await self._exit(run, None)
+        await self._report(run.ending, failure)
+        return run.ending
+
+    async def _exit(self, run: TaskRun, failure: BaseException | None) -> None:
+        try:
+            await run._exit(failure)
+        except EventLogError as error:  # whoever follows it sees it lost at the deadline
+            logger.warning("the topic %r of the run %s cannot be closed: %s", self.topic, self.id, error)
+
+    async def _in_thread(self, log: EventLog, begun: asyncio.Future[None], thread: KeptThread) -> RunEnding | None:
+        run = Run(log, self.topic, self.id, self.lease, nothing, self.wire)
+        run._enter()
+        begun.set_result(None)
+        try:
+            failure = await thread.call(partial(self._blocking, run))
+        except asyncio.CancelledError:  # its loop ends, and nobody waits for the thread
+            run.interrupt()
+            raise
+        await self._report(run.ending, failure)
+        return run.ending
+
+    def _blocking(self, run: Run) -> BaseException | None:
+        failure: BaseException | None = None
+        try:
+            self.code(run)
+        except RunStopped as error:
+            failure = error
+        except BaseException as error:
+            failure = contained(error, f"the run of {self.c.route}")
+        try:
+            run._exit(failure)
+        except EventLogError as error:
+            logger.warning("the topic %r of the run %s cannot be closed: %s", self.topic, self.id, error)
+        return failure
+
+    async def _report(self, ending: RunEnding | None, failure: BaseException | None) -> None:
+        """Tell the log and error tracking of what the code raised, unless that is how it was stopped."""
+        if failure is None or ending is not RunEnding.FAILED:
+            return
+        route = self.c.route
+        logger.error(
+            "the run %s of %s failed: %s",
+            *(self.id, route, type(failure).__name__),
+            exc_info=failure,
+            extra={"route": route, "run": self.id, "request": self.c.request},
+        )
+        await got_request_exception.asend_robust(sender=RunTask, request=self.c.request)

@@ -1,0 +1,144 @@
+"""Runs behind real servers: their process is told to end, or killed; and readers come and go."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_agent_sse.eventlog.redis import RedisEventLog
+from tests.site.routes.runs import LEASE
+
+from .client import Client, EndOfStreamError
+from .servers import Server
+
+Start = Callable[..., Server]
+SERVERS = ("uvicorn", "daphne", "granian", "hypercorn", "gunicorn with uvicorn")
+WITHIN = 8.0
+LONG = "LONG_PROOFS" in os.environ
+READERS, PROCESSES = (100, 4) if LONG else (12, 2)
+LATE = 5.0
+"""Seconds after a deadline within which a machine at work has told every reader."""
+
+
+@pytest.fixture
+def shared(redis_url: str) -> tuple[dict[str, Any], RedisEventLog]:
+    """The settings of servers that share a log, and that log."""
+    options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
+    about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
+    return about, RedisEventLog(**options)
+
+
+DATABASE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
+
+
+def begin(server: Server, what: str, name: str, key: str, **query: Any) -> str:
+    """Start a run that nobody reads; return the path of it."""
+    answer = server.get(f"runs/{what}/{name}/", method="POST", headers={"Prefer": "respond-async"}, key=key, **query)
+    assert answer.status == 202, answer
+    return answer.headers["location"].lstrip("/")
+
+
+def rest(client: Client) -> list[str]:
+    """The data of all events, whatever becomes of the connection."""
+    with client:
+        try:
+            while True:
+                client.next()
+        except (EndOfStreamError, ConnectionResetError):
+            return [event.data for event in client.events if not event.name.startswith("sse.")]
+
+
+def whole(data: list[str], ending: str) -> bool:
+    """Whether these are numbers from 0 without a gap or a double, and then the last event of this ending."""
+    return len(data) > 1 and data == [*map(str, range(len(data) - 1)), f"[{ending}]"]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_sigterm_interrupts_every_run_whether_or_not_somebody_reads_it(start: Start, key: str, kind: str) -> None:
+    server = start(kind, middleware="default", agent_sse=DATABASE)
+    reader = server.open("runs/count/read/", method="POST", key=f"{key}-read")
+    reader.take(3)
+    unread, blocking = begin(server, "count", "unread", f"{key}-unread"), begin(server, "block", "blocking", f"{key}-blocking")
+    for path in (unread, blocking):
+        with server.open(path) as once:
+            once.take(2)
+    asked = time.monotonic()
+    server.signal(signal.SIGTERM)
+    server.wait(WITHIN)
+    took = time.monotonic() - asked
+    assert took < WITHIN
+    seen = rest(reader)
+    if kind != "daphne":  # it stops its loop under the handlers, whatever they are doing
+        assert whole(seen, "interrupted"), (seen[-3:], took)
+        assert not reader.complete
+        for name in ("read", "unread"):
+            assert server.steps(f"{key}-{name}") == ["started", "cancelled", "finally"]
+    server.restart()
+    for path in ("runs/count/read/", unread, blocking):
+        assert whole(rest(server.open(path)), "interrupted"), path
+
+
+def test_a_run_whose_process_is_killed_is_lost_at_the_deadline_once_for_every_reader(
+    start: Start, key: str, shared: tuple[dict[str, Any], RedisEventLog]
+) -> None:
+    about, log = shared
+    servers = [start("uvicorn", agent_sse=about) for _ in range(PROCESSES)]
+    path = begin(servers[0], "count", "killed", key)
+    topic = f"runs.count.{path.rstrip('/').rpartition('/')[2]}"
+    readers = [servers[1 + number % (PROCESSES - 1)].open(path, headers={"Accept": "*/*"}) for number in range(READERS)]
+    for reader in readers:
+        reader.take(2)
+    servers[0].kill()
+    lease = log.lease(topic)
+    assert lease is not None
+    deadline = time.monotonic() + lease.left
+    assert lease.left <= LEASE
+    seen = [rest(reader) for reader in readers]
+    late = time.monotonic() - deadline
+    assert -0.3 < late < LATE, "not before, and soon after"
+    assert all(whole(data, "lost") and data == seen[0] for data in seen)
+    assert not any(reader.complete for reader in readers), "broken is not finished"
+    assert [record.event.data for record in log.read_after(topic, 0, 1_000_000).records].count("[lost]") == 1
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+def test_readers_who_leave_and_come_back_lose_and_double_nothing(start: Start, key: str, kind: str) -> None:
+    server = start(kind, middleware="default", agent_sse=DATABASE)
+    client = server.open("runs/count/cut/", method="POST", key=key, most=100)
+    seen: list[str] = []
+    for step in range(1, 12):
+        events = [client.next() for _ in range(step)]
+        seen += [event.data for event in events]
+        client.reset() if step % 2 else client.close()
+        client = server.open("runs/count/cut/", headers={"Last-Event-ID": events[-1].id, "Accept": "*/*"})
+    seen += rest(client)
+    assert whole(seen, "finished")
+    assert server.steps(key) == ["started", "finally"]
+    assert rest(server.open("runs/count/cut/")) == seen, "a page that is opened anew has all of it"
+
+
+def test_a_run_is_stopped_through_another_process(start: Start, key: str, shared: tuple[dict[str, Any], RedisEventLog]) -> None:
+    about, _ = shared
+    one, other = (start("uvicorn", agent_sse=about) for _ in range(2))
+    path = begin(one, "count", "stopped", key, pause=600)
+    with one.open(path) as reader:
+        reader.take(1)
+        assert other.get(path, method="DELETE").status == 202
+        assert rest(reader) == ["0", "[stopped]"]
+    assert one.steps(key) == ["started", "cancelled", "finally"]
+
+
+def test_a_resumable_handler_goes_on_where_its_browser_was(start: Start) -> None:
+    server = start("uvicorn", middleware="default", agent_sse=DATABASE)
+    client = server.open("runs/resumable/page/")
+    one = client.take(5)[-1]
+    client.reset()
+    resumed = server.open("runs/resumable/page/", headers={"Last-Event-ID": one.id})
+    assert rest(resumed) == [*map(str, range(5, 100))]
+    assert server.get("runs/resumable/page/", headers={"Last-Event-ID": resumed.events[-1].id}).status == 204
