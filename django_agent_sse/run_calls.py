@@ -24,7 +24,7 @@ from .runs.handlers import RunSignature
 from .runs.ids import idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name
 from .runs.resumable import ResumableStream
 from .runs.sources import without_id
-from .runs.task import RunTask
+from .runs.task import LOOK_SECONDS, LOOKS, RunTask
 from .runs.topic import Topic
 from .streams.body import keep_body
 from .streams.context import Context
@@ -40,8 +40,6 @@ from .wire import Event
 RUN, KEY = "sse_run", "sse_run_key"
 """What the URL captures for a route of runs itself."""
 _BELOW = re.compile(rf"<\w+:(?:{RUN}|{KEY})>[/a-z]*$")
-LOOKS, LOOK_SECONDS = 40, 0.05
-"""How often, and at what distance, a request looks whether the same one before it has got its key."""
 
 
 async def answer(route: RunRoute, c: Context) -> Handler | HttpResponseBase:
@@ -88,7 +86,8 @@ class Call:
         keep_body(c.request, route.max_body)
         if resumes and (self._asked_id() is not None or c.last_event_id is not None):
             return await self._resume_by_post()
-        id = new_id(c, f"{self._base_route()}\n{self.values}", idempotency_key(c))
+        once = idempotency_key(c)
+        id = new_id(c, f"{self._base_route()}\n{self.values}", once)
         topic = f"{self.base}.{id}"
         if (refusal := await self._refused("start", id, topic, own=True)) is not None:
             return refusal
@@ -100,6 +99,7 @@ class Call:
             return code
         blocks = isinstance(route.shape, RunSignature) and route.shape.blocks(self.values)
         task = RunTask(c=own, topic=topic, id=id, key=key, lease=route.lease, wire=route.wire, code=code, blocks=blocks)
+        task.once = once is not None
         if route.resumable:
             stream_code: Any = code
             task.code = lambda run: stream_code(ResumableStream(run, c.route, task.ends))
@@ -118,6 +118,8 @@ class Call:
 
         That one has the lease, and does not know yet whether it gets the key.
         """
+        if (await self.log.astate(topic)).closed is not None:
+            return topic  # it had the key, and is over
         for _ in range(LOOKS):
             leads = await self.log.apointer(key)
             lease = None if leads is None else await self.log.alease(leads)

@@ -7,16 +7,19 @@ somebody stops it, and when the process ends: then as ``interrupted``, see ``Kee
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from django.core.signals import got_request_exception
 
+from ..eventlog.backend import log_to_publish_to
 from ..eventlog.base import EventLog
-from ..exceptions import EventLogError, RunStopped
+from ..exceptions import EventLogError, RunExists, RunStopped
 from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
 from ..streams.context import Context
 from ..streams.kept_thread import KeptThread
@@ -31,6 +34,8 @@ from .run_base import logger
 from .task_run import TaskRun
 from .wire import Wire
 
+LOOKS, LOOK_SECONDS = 40, 0.05
+"""How often, and at what distance, a request looks whether the same one before it gets its run begun."""
 _tasks: set[asyncio.Task[None]] = set()
 """Else the collector could take a task that nobody else holds."""
 
@@ -47,6 +52,7 @@ class RunTask:
         lease: Seconds.
         wire: How it ends.
         code: Takes the run; a plain function where ``blocks``, which then runs on a thread of its own.
+        once: Its id is that of an idempotency key, so that other requests may begin the very same run at the same moment.
         ends: Called when all is over.
     """
 
@@ -58,6 +64,7 @@ class RunTask:
     wire: Wire
     code: Callable[[Any], Any]
     blocks: bool = False
+    once: bool = False
     ends: list[Callback] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -99,15 +106,41 @@ class RunTask:
                 thread.end()
 
     async def _begin(self, begun: asyncio.Future[None]) -> EventLog | None:
+        claim = None
         try:
+            if self.once:
+                claim = await self._claim(log_to_publish_to())
             log = await Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id).abegin()
         except Exception as error:
+            if claim is not None:  # so that the same request may be sent again at once
+                with suppress(EventLogError):
+                    await log_to_publish_to().amove_pointer(f"{self.topic}.claim", None, expect=claim)
             begun.set_exception(error)
             return None
         except BaseException:
             begun.cancel()
             raise
         return log
+
+    async def _claim(self, log: EventLog) -> str:
+        """Be the one who begins this run, and return what the claim of it leads to then.
+
+        The lease cannot tell, for whoever asks for it again by the same name has it. A claim whose request has not got the lease
+        after ``LOOKS`` looks is nobody's any more: its process has died, or the run is no longer kept.
+
+        Raises:
+            RunExists: Another request has begun it.
+        """
+        name, mine, other = f"{self.topic}.claim", f"{self.topic}.{secrets.token_urlsafe(12)}", None
+        for _ in range(LOOKS):
+            if other is None and (other := await log.amove_pointer(name, mine, expect=None)) == mine:
+                return mine
+            if await log.alease(self.topic) is not None:
+                raise RunExists(f"the run {self.id!r} was begun before, with the same idempotency key", self.topic)
+            await asyncio.sleep(LOOK_SECONDS)
+            other = await log.apointer(name)
+        taken = await log.amove_pointer(name, mine, expect=other) == mine
+        return mine if taken else await self._claim(log)
 
     async def _here(self, log: EventLog, begun: asyncio.Future[None]) -> RunEnding | None:
         run = TaskRun(log, self.topic, self.id, self.lease, nothing, self.wire)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -37,10 +38,19 @@ BRIEF = Wire(name="brief", last=lambda ending, events: [Event(f"[{ending}]")], r
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[EventLog]:
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
     backend.reset()
-    yield backend.event_log()
+    if getattr(request, "param", "memory") == "memory":
+        yield backend.event_log()
+    else:
+        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
+        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
+        with override_settings(AGENT_SSE=about):
+            yield backend.event_log()
     backend.reset()
+
+
+both_logs = pytest.mark.parametrize("log", ["memory", "redis"], indirect=True)
 
 
 class Gates:
@@ -153,7 +163,8 @@ async def test_a_reader_who_leaves_stops_the_run_where_the_route_says_so(log: Ev
     assert gates.notes == ["cancelled", "finally"]
 
 
-async def test_fifty_starts_with_one_key_are_one_run() -> None:
+@both_logs
+async def test_fifty_starts_with_one_key_are_one_run(log: EventLog) -> None:
     gates = Gates().talk()
     with served(gates.router):
         waiting = [
@@ -169,7 +180,8 @@ async def test_fifty_starts_with_one_key_are_one_run() -> None:
     assert all(answer.data == ["begun 42", "done"] for answer in (*answers, late))
 
 
-async def test_fifty_starts_without_a_key_are_one_run_and_49_conflicts_that_say_where_it_is() -> None:
+@both_logs
+async def test_fifty_starts_without_a_key_are_one_run_and_49_conflicts_that_say_where_it_is(log: EventLog) -> None:
     gates = Gates().talk()
     with served(gates.router):
         answers = await asyncio.gather(*(begin() for _ in range(50)))
@@ -188,6 +200,24 @@ async def test_fifty_starts_without_a_key_are_one_run_and_49_conflicts_that_say_
         assert (await begin()).status == 202, "the first one is over"
     await eventually("it ends", lambda: gates.notes == ["finally"] * 2)
     assert gates.started == 2
+
+
+@both_logs
+async def test_an_old_start_that_comes_again_gets_its_own_run_though_a_newer_one_goes_on(log: EventLog) -> None:
+    gates = Gates().talk()
+    with served(gates.router):
+        gates.go.set()
+        old = await ask("/chat/42/", method="POST", body=b"{}", headers={"idempotency-key": "old"})
+        gates.go.clear()
+        new = await begin(**{"idempotency-key": "new"})
+        again = await ask("/chat/42/", method="POST", body=b"{}", headers={"idempotency-key": "old"})
+        assert (again.data, again.headers["x-run-id"]) == (["begun 42", "done"], old.headers["x-run-id"])
+        third = await begin(**{"idempotency-key": "third"})
+        assert (third.status, third.headers["location"]) == (409, new.headers["location"])
+        gates.go.set()
+        await ask(new.headers["location"])
+        assert (await begin(**{"idempotency-key": "third"})).status == 202, "what was refused may be tried again"
+    await eventually("it ends", lambda: gates.notes == ["finally"] * 3)
 
 
 async def test_runs_of_other_keys_do_not_get_in_the_way() -> None:
@@ -442,7 +472,8 @@ async def test_a_run_is_stopped_by_its_id_and_its_readers_see_the_end(how: str, 
     assert gates.notes == ["cancelled", "finally"]
 
 
-async def test_a_stop_while_the_model_thinks_is_over_within_half_a_second_and_finally_has_run() -> None:
+@both_logs
+async def test_a_stop_while_the_model_thinks_is_over_within_half_a_second_and_finally_has_run(log: EventLog) -> None:
     notes: list[str] = []
     router = Router()
 
@@ -465,7 +496,8 @@ async def test_a_stop_while_the_model_thinks_is_over_within_half_a_second_and_fi
     assert notes == ["finally"]
 
 
-async def test_nothing_comes_after_the_last_event_of_forty_runs_that_are_stopped_while_they_write() -> None:
+@both_logs
+async def test_nothing_comes_after_the_last_event_of_forty_runs_that_are_stopped_while_they_write(log: EventLog) -> None:
     router = Router()
 
     @router.run("flood/", wire=BRIEF)
@@ -474,8 +506,8 @@ async def test_nothing_comes_after_the_last_event_of_forty_runs_that_are_stopped
         while True:
             await run.write(number)
             number += 1
-            if number % 50 == 0:
-                await asyncio.sleep(0)
+            if number % 20 == 0:
+                await asyncio.sleep(0.004)
 
     async def one() -> list[str]:
         reader = connect("/flood/", method="POST", body=b"{}")
