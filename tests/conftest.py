@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings as django_settings
 from hypothesis import settings
 
 from django_agent_sse.eventlog.eviction import evictions
@@ -23,3 +24,11 @@ def _each_says_its_own() -> Iterator[None]:
     yield
     evictions.reset()
     outage.reset()
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_put_back() -> Iterator[None]:
+    """Fail a test that leaves others with settings of its own, as two that are undone in the wrong order do."""
+    before = django_settings._wrapped
+    yield
+    assert django_settings._wrapped is before

@@ -26,7 +26,7 @@ def test_pages_static_files_and_streams(start: Callable[[str], Server], kind: st
     assert len(numbered(server.whole_log(build))) == MANY
     page = server.get(f"/builds/{build}/")
     files = STATIC.findall(page.text)
-    assert len(files) == 5
+    assert len(files) == 6
     for path in files:
         answer = httpx.get(server.url + path, timeout=120)
         assert answer.status_code == 200, path

@@ -122,15 +122,6 @@ export class EventStream extends EventTarget {
   static OPEN = 1;
   static CLOSED = 2;
 
-  static {
-    for (const name of ["state", "reason", "status", "attempt", "delay"]) {
-      const get = function () {
-        return this.#about[name];
-      };
-      Object.defineProperty(this.prototype, name, { get, configurable: true });
-    }
-  }
-
   #url;
   #options;
   #backoff;
@@ -183,6 +174,26 @@ export class EventStream extends EventTarget {
     return this.#lastEventId;
   }
 
+  get state() {
+    return this.#about.state;
+  }
+
+  get reason() {
+    return this.#about.reason;
+  }
+
+  get status() {
+    return this.#about.status;
+  }
+
+  get attempt() {
+    return this.#about.attempt;
+  }
+
+  get delay() {
+    return this.#about.delay;
+  }
+
   get error() {
     return this.#error;
   }
@@ -210,7 +221,7 @@ export class EventStream extends EventTarget {
     const over = this.state === "ended" || (this.state === "error" && (this.reason === "gone" || changed));
     if (changed) this.#tag = null;
     this.#stop();
-    this.#lastEventId = lastEventId ?? (over ? "" : this.#lastEventId.replace(/^sse\.end~/, ""));
+    this.#lastEventId = lastEventId ?? (over ? "" : withoutEnd(this.#lastEventId));
     this.#error = null;
     if (this.#options.signal?.aborted) return this.#to("idle", { reason: "aborted" });
     this.#start("connecting", "reopened");
@@ -407,7 +418,7 @@ export class EventStream extends EventTarget {
       }
       opened = Date.now();
       if (this.state === "open") this.#share?.tell(); // from a leader that is no more
-      else this.#follow("open", { reason: "connected", status: response.status, attempt: 0 });
+      else this.#opened(response.status);
       attempt.signal.throwIfAborted();
       return await this.#read(response.body.getReader(), attempt.signal);
     } catch (cause) {
@@ -419,6 +430,11 @@ export class EventStream extends EventTarget {
       signal.removeEventListener("abort", stop);
       stop();
     }
+  }
+
+  #opened(status) {
+    this.#to("open", { reason: "connected", status, attempt: 0 });
+    if (this.state === "open") this.dispatchEvent(new Event("open"));
   }
 
   /** The headers of the page's own, made anew. */
@@ -460,7 +476,7 @@ export class EventStream extends EventTarget {
       const { done, value } = await reader.read();
       if (done) return { reason: "finished" }; // a body that is broken off is rejected instead: "network"
       for (const event of parser.feed(value)) {
-        this.#retry = parser.retry ?? this.#retry;
+        this.#heed(parser.retry);
         const outcome = this.#take(event);
         this.#share?.told(event);
         if (outcome !== null) return outcome;
@@ -470,9 +486,13 @@ export class EventStream extends EventTarget {
         }
         signal.throwIfAborted();
       }
-      this.#retry = parser.retry ?? this.#retry;
+      this.#heed(parser.retry);
       this.#lastEventId = parser.lastEventId;
     }
+  }
+
+  #heed(retry) {
+    if (retry !== null) this.#retry = retry;
   }
 
   // Sharing it
@@ -627,7 +647,6 @@ export class EventStream extends EventTarget {
   #follow(state, about) {
     const previous = this.state;
     this.#to(state, about);
-    if (this.state !== state) return; // a listener has closed it
     if (state === "open" && previous !== "open") this.dispatchEvent(new Event("open"));
     if (state === "reconnecting" && about.delay > 0) this.#complain(new StreamError(about.reason, { ...about, url: this.#url }));
   }
@@ -1043,6 +1062,10 @@ function accountOf(tag) {
 async function digested(text) {
   const bytes = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function withoutEnd(id) {
+  return id.startsWith(END_ID) ? id.slice(END_ID.length) : id;
 }
 
 function reasonIn(data) {

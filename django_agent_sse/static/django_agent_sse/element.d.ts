@@ -1,4 +1,4 @@
-import type { ControlEvent, EventStream, EventStreamOptions, StateChangeEvent, State } from "./client.js";
+import type { EventStream, EventStreamOptions, StateChangeEvent, State } from "./client.js";
 
 /** The module of the client, at its hashed address where there is one. */
 export const client: Promise<typeof import("./client.js")>;
@@ -18,8 +18,14 @@ declare global {
   interface HTMLElementTagNameMap {
     "event-stream": EventStreamElement;
   }
-  interface GlobalEventHandlersEventMap extends Record<ControlEvent, CustomEvent<MessageEvent<string>>> {
+  interface GlobalEventHandlersEventMap {
+    "sse:message": CustomEvent<MessageEvent<string>>;
     [name: `sse:${string}`]: CustomEvent<MessageEvent<string>>;
+    "sse.end": CustomEvent<MessageEvent<string>>;
+    "sse.error": CustomEvent<MessageEvent<string>>;
+    "sse.gap": CustomEvent<MessageEvent<string>>;
+    "sse.position": CustomEvent<MessageEvent<string>>;
+    "sse.overloaded": CustomEvent<MessageEvent<string>>;
     "sse.statechange": CustomEvent<StateChangeEvent>;
   }
 }

@@ -76,7 +76,10 @@ export class Lines {
 
   /** Those of `first` to `last` that are there. */
   between({ first, last }) {
-    return this.all.filter((line) => line.number >= first && line.number <= last);
+    if (last - first > this.all.length) return this.all.filter((line) => line.number >= first && line.number <= last);
+    const found = [];
+    for (let number = first; number <= last; number += 1) if (this.#byNumber.has(number)) found.push(this.#byNumber.get(number));
+    return found;
   }
 
   /** Take one line as it was printed; what changed, in order: {open: group}, {line}, {close: group}. `level` is said before it. */

@@ -59,6 +59,14 @@ function button(name, label, on, { text, pressed } = {}) {
   return made;
 }
 
+function remembered() {
+  try {
+    return { wrap: true, times: "off", keys: true, ...JSON.parse(localStorage.getItem(REMEMBERED) ?? "{}") };
+  } catch {
+    return { wrap: true, times: "off", keys: true };
+  }
+}
+
 const numbers = new Intl.NumberFormat("en");
 const plural = (count, word) => `${numbers.format(count)} ${word}${count === 1 ? "" : "s"}`;
 const TYPED = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
@@ -102,7 +110,6 @@ export class SSELog extends HTMLElement {
   #said = 0;
   #saying = 0;
   #built = false;
-  prefs = { wrap: true, times: "off", keys: true };
   #leaving = null; // an AbortController while this is in a page
 
   /** How many lines there are. */
@@ -150,9 +157,7 @@ export class SSELog extends HTMLElement {
 
   #build() {
     this.#built = true;
-    try {
-      Object.assign(this.prefs, JSON.parse(localStorage.getItem(REMEMBERED)));
-    } catch { /* a private window, or not ours */ }
+    this.prefs = remembered();
     this.#started = secondsOf(this.getAttribute("started"));
     if (this.getAttribute("exit-code")) this.#exit = Number(this.getAttribute("exit-code"));
     const label = this.getAttribute("label") || "Log";
@@ -442,8 +447,7 @@ export class SSELog extends HTMLElement {
   #isSought(group) {
     if (!this.#target) return false;
     const line = this.#lines.numbered(this.#target.first);
-    for (let own = line?.group; own; own = own.parent) if (own === group) return true;
-    return false;
+    return line !== undefined && inside(line, group);
   }
 
   /* Following the end, until the reader scrolls up from it. Scrolling alone is no sign of the reader: rows turn out taller or
@@ -676,7 +680,8 @@ export class SSELog extends HTMLElement {
   #seconds = null; // as the log itself said
 
   #lastAt() {
-    return this.#lines.all.findLast((line) => line.at !== null)?.at ?? this.#started;
+    for (let at = this.#lines.all.length - 1; at >= 0; at -= 1) if (this.#lines.all[at].at !== null) return this.#lines.all[at].at;
+    return this.#started;
   }
 
   #tick() {
@@ -822,8 +827,12 @@ export class SSELog extends HTMLElement {
     this.#showFacts();
     this.#say(`${this.$status.textContent}${this.#exit === null ? "" : `, exit code ${this.#exit}`}, ${plural(this.count, "line")}`);
     const mark = failed ? "✗" : TONES.good.includes(outcome) ? "✓" : "■";
-    if (this.#rows.anchors && !this.hasAttribute("ended")) document.title = `${mark} ${document.title}`;
+    if (this.#rows.anchors && this.#wasRunning) document.title = `${mark} ${document.title}`;
     this.dispatchEvent(new CustomEvent("sse-log:end", { bubbles: true, detail: { status: outcome, code: this.#exit, lines: this.count } }));
+  }
+
+  get #wasRunning() {
+    return !this.hasAttribute("ended");
   }
 
   /* For screen readers, and not too often */
@@ -861,8 +870,13 @@ export class SSELog extends HTMLElement {
     this.#showFollowing();
   }
 
+  #chosen() {
+    const lines = this.#target ? this.#lines.between(this.#target) : this.#lines.all;
+    return lines.map(whole).join("\n");
+  }
+
   async #copy() {
-    const text = this.#target ? this.#lines.between(this.#target).map(whole).join("\n") : this.text;
+    const text = this.#chosen();
     const count = text.split("\n").length;
     try {
       await navigator.clipboard.writeText(text);
@@ -904,6 +918,11 @@ export class SSELog extends HTMLElement {
     event.preventDefault();
     keys[event.key]();
   }
+}
+
+function inside(line, group) {
+  for (let one = line.group; one; one = one.parent) if (one === group) return true;
+  return false;
 }
 
 if (!customElements.get("sse-log")) customElements.define("sse-log", SSELog);

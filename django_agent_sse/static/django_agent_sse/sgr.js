@@ -29,15 +29,8 @@ export class Style {
 export const PLAIN = new Style();
 const BLANK = [" ", PLAIN];
 
-/* What one SGR code changes of a style. */
-const CHANGES = {
-  1: { bold: true }, 2: { dim: true }, 3: { italic: true }, 4: { underline: true }, 7: { inverse: true }, 21: { underline: true },
-  22: { bold: false, dim: false }, 23: { italic: false }, 24: { underline: false }, 27: { inverse: false }, 39: { fg: null }, 49: { bg: null },
-};
-for (let colour = 0; colour < 8; colour += 1) {
-  Object.assign(CHANGES, { [30 + colour]: { fg: colour }, [40 + colour]: { bg: colour } });
-  Object.assign(CHANGES, { [90 + colour]: { fg: colour + 8 }, [100 + colour]: { bg: colour + 8 } });
-}
+const ON = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 21: "underline" };
+const OFF = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"] };
 const LEVELS = [0, 95, 135, 175, 215, 255]; // of the colour cube of 256 colours
 
 const hex = (...rgb) => `#${rgb.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
@@ -61,13 +54,24 @@ export function applied(style, parameters) {
       const [colour, taken] = own.length ? [extended(own, true), 0] : following(groups, at + 1);
       at += taken;
       if (colour !== undefined) style = style.with({ [code === 38 ? "fg" : "bg"]: colour });
-    } else if (code === 0) {
-      style = PLAIN;
     } else {
-      const change = CHANGES[code === 4 && own[0] === 0 ? 24 : code]; // 4:0 is no underline
-      if (change) style = style.with(change); // equal styles stay one object, by which runs are joined
+      style = simple(style, code, own[0]);
     }
   }
+  return style;
+}
+
+function simple(style, code, detail) {
+  if (code === 0) return PLAIN;
+  if (code === 4 && detail === 0) return style.with({ underline: false });
+  if (ON[code]) return style.with({ [ON[code]]: true });
+  if (OFF[code]) return style.with(Object.fromEntries(OFF[code].map((name) => [name, false])));
+  if (code >= 30 && code <= 37) return style.with({ fg: code - 30 });
+  if (code >= 90 && code <= 97) return style.with({ fg: code - 82 });
+  if (code >= 40 && code <= 47) return style.with({ bg: code - 40 });
+  if (code >= 100 && code <= 107) return style.with({ bg: code - 92 });
+  if (code === 39) return style.with({ fg: null });
+  if (code === 49) return style.with({ bg: null });
   return style;
 }
 
@@ -263,7 +267,7 @@ export function linked(text) {
   let from = 0;
   for (const found of text.matchAll(ADDRESS)) {
     const href = trimmed(found[0]);
-    if (!URL.canParse(href)) continue;
+    if (!isAddress(href)) continue;
     if (found.index > from) pieces.push({ text: text.slice(from, found.index) });
     pieces.push({ text: href, href });
     from = found.index + href.length;
@@ -286,4 +290,12 @@ function trimmed(address) {
     else if (!".,;:!?".includes(last)) break;
   }
   return address.slice(0, end);
+}
+
+function isAddress(text) {
+  try {
+    return ["http:", "https:"].includes(new URL(text).protocol);
+  } catch {
+    return false;
+  }
 }

@@ -2,28 +2,28 @@
 
 const page = document.querySelector(".sse-mon[data-events]");
 const find = (name) => page.querySelector(`[data-${name}]`);
-const { EventStream } = await import(new URL(page.dataset.client, document.baseURI).href);
+const GONE_FOR_GOOD = 2;
 const AGAIN_MS = 5000;
+const SOON_MS = 1500;
 
 let query = page.dataset.query;
-let stream = null;
+let source = null;
 let again = null;
-
-/** Set a property where it changes, so that a selection and the page's layout are left alone. */
-function set(element, name, value) {
-  if (element[name] !== value) element[name] = value;
-}
 
 function status(word, text) {
   find("dot").dataset.state = word;
-  set(find("status"), "textContent", text);
+  const line = find("status");
+  if (line.textContent !== text) line.textContent = text;
 }
 
 function fill(part, values) {
-  for (const cell of part.querySelectorAll("[data-cell]")) set(cell, "textContent", String(values[cell.dataset.cell] ?? ""));
+  for (const cell of part.querySelectorAll("[data-cell]")) {
+    const text = String(values[cell.dataset.cell] ?? "");
+    if (cell.textContent !== text) cell.textContent = text;
+  }
 }
 
-/** Keep one element for each item, in their order. An element that is still needed stays, with focus and selection. */
+/** Keeps one element for each item, in the order of the items; what is still there stays, with focus and selection. */
 function renew(list, template, items, key, update) {
   const before = new Map([...list.children].map((element) => [element.dataset.id, element]));
   let place = list.firstElementChild;
@@ -42,6 +42,12 @@ function renew(list, template, items, key, update) {
   for (const element of before.values()) element.remove();
 }
 
+function state(element, word, text) {
+  const cell = element.querySelector("[data-state]");
+  if (cell.dataset.state !== word) cell.dataset.state = word;
+  if (text && cell.textContent !== text) cell.textContent = text;
+}
+
 function address(element, part, href) {
   const link = element.querySelector(`[data-${part}]`);
   if (link && link.getAttribute("href") !== href) link.setAttribute("href", href);
@@ -50,14 +56,14 @@ function address(element, part, href) {
 function showRow(element, row) {
   fill(element, row);
   element.classList.toggle("mon-you", row.you);
-  set(element.querySelector("[data-state]").dataset, "state", row.state);
+  state(element, row.state);
   address(element, "user", `?${new URLSearchParams({ user: row.user_id })}`);
   address(element, "close", `close/?${new URLSearchParams({ stream: row.id, user: row.user_id, route: row.route })}`);
 }
 
 function showProcess(element, process) {
-  fill(element, { ...process, state: process.state === "gone" ? "stopped reporting" : process.state });
-  set(element.querySelector("[data-state]").dataset, "state", process.state);
+  fill(element, process);
+  state(element, process.state, process.state === "gone" ? "stopped reporting" : process.state);
   const draining = process.state === "draining";
   address(element, "drain", `close/?process=${process.id}${draining ? "&resume=1" : ""}`);
   const link = element.querySelector("[data-drain]");
@@ -66,14 +72,20 @@ function showProcess(element, process) {
 
 function showNotice(element, notice) {
   element.className = `mon-notice mon-${notice.level}`;
-  fill(element, notice);
+  const [title, hint] = [element.querySelector("strong"), element.querySelector("span")];
+  if (title.textContent !== notice.title) title.textContent = notice.title;
+  if (hint.textContent !== notice.hint) hint.textContent = notice.hint;
 }
 
 function showCard(card) {
   const element = page.querySelector(`[data-card="${card.key}"]`);
   element.classList.toggle("mon-alarm", Boolean(card.alarm));
-  fill(element, card);
-  for (const name of ["line", "area"]) element.querySelector(`.mon-${name}`).setAttribute("d", card[name]);
+  const value = element.querySelector(".mon-value");
+  if (value.textContent !== card.value) value.textContent = card.value;
+  for (const name of ["line", "area"]) {
+    const path = element.querySelector(`.mon-${name}`);
+    if (path.getAttribute("d") !== card[name]) path.setAttribute("d", card[name]);
+  }
 }
 
 function showOptions(name, all, values) {
@@ -101,49 +113,54 @@ function show(update) {
 
 function sleep(word, text) {
   clearTimeout(again);
-  stream?.close();
-  stream = null;
+  source?.close();
+  source = null;
   status(word, text);
 }
 
 function wake() {
-  if (stream || document.hidden) return;
+  if (source || document.hidden) return;
   clearTimeout(again);
   status("waiting", "Connecting…");
-  stream = new EventStream(`${page.dataset.events}?${query}`);
-  stream.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
-  stream.addEventListener("statechange", ({ state, status: refused }) => {
-    if (state === "reconnecting") status("waiting", "Reconnecting…");
-    if (state !== "ended" && state !== "error") return;
-    if (state === "ended" || refused === null) return sleep("off", "This page’s stream was closed. Reload the page to open another.");
+  source = new EventSource(`${page.dataset.events}?${query}`);
+  source.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
+  source.addEventListener("sse.end", (event) => {
+    const stays = event.lastEventId.startsWith("sse.end~");
+    sleep("off", stays ? "This page’s stream was closed. Reload the page to open another." : "Reconnecting…");
+    if (!stays) again = setTimeout(wake, SOON_MS);
+  });
+  source.addEventListener("error", () => {
+    if (source?.readyState !== GONE_FOR_GOOD) return status("waiting", "Reconnecting…");
     sleep("off", "Disconnected. Trying again; if you were signed out, reload the page.");
     again = setTimeout(wake, AGAIN_MS);
   });
 }
 
-const filters = find("filters");
-let typing = null;
-
-function ask() {
-  clearTimeout(typing);
-  query = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value && value !== "-opened")).toString();
+function ask(next) {
+  query = next.toString();
   history.replaceState(null, "", query ? `?${query}` : location.pathname);
   sleep("waiting", "Connecting…");
   wake();
 }
 
-filters.addEventListener("change", ask);
-filters.addEventListener("input", ({ target }) => {
-  if (target.type !== "search") return; // a change says it at once
+const filters = find("filters");
+const asked = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value && value !== "-opened"));
+let typing = null;
+filters.addEventListener("change", () => ask(asked()));
+filters.addEventListener("input", (event) => {
+  if (event.target.type !== "search") return;
   clearTimeout(typing);
-  typing = setTimeout(ask, 300);
+  typing = setTimeout(() => ask(asked()), 300);
 });
 filters.addEventListener("submit", (event) => {
   event.preventDefault();
-  ask();
+  clearTimeout(typing);
+  ask(asked());
 });
 
 document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", "Paused while hidden") : wake()));
+addEventListener("pagehide", () => sleep("off", "Paused while hidden"));
+addEventListener("pageshow", wake);
 page.classList.add("mon-renews");
 const [visit] = performance.getEntriesByType("navigation");
 find("http1").hidden = visit?.nextHopProtocol !== "http/1.1";
