@@ -52,16 +52,18 @@ async def test_end_all_from_another_thread_ends_the_streams_of_every_loop() -> N
     reasons: list[str] = []
     opened = threading.Barrier(3)
 
-    async def one_client() -> None:
+    async def one_client(other: threading.Thread | None = None) -> None:
         async with serve(stays) as site:
             client = site.connect()
             await client.event()
             supervisor = await site.supervisor()
+            if other:
+                other.start()
             await asyncio.to_thread(opened.wait, PATIENCE)
             await client.rest()
             reasons.append(str(supervisor.ending))
-
-    other = threading.Thread(target=lambda: asyncio.run(one_client()))
+            if other:  # its settings are undone before these, or they would be put back afterwards
+                await asyncio.to_thread(other.join)
 
     def end() -> None:
         opened.wait(PATIENCE)
@@ -69,9 +71,7 @@ async def test_end_all_from_another_thread_ends_the_streams_of_every_loop() -> N
 
     ender = threading.Thread(target=end)
     ender.start()
-    other.start()
-    await one_client()
-    await asyncio.to_thread(other.join, PATIENCE)
+    await one_client(threading.Thread(target=lambda: asyncio.run(one_client())))
     ender.join()
     assert reasons == ["shutdown", "shutdown"]
 
