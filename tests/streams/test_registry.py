@@ -63,7 +63,7 @@ async def test_end_all_from_another_thread_ends_the_streams_of_every_loop() -> N
             await client.rest()
             reasons.append(str(supervisor.ending))
             if other:  # its settings are undone before these, or they would be put back afterwards
-                await asyncio.to_thread(other.join)
+                await asyncio.to_thread(other.join, PATIENCE)
 
     def end() -> None:
         opened.wait(PATIENCE)
