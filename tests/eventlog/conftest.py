@@ -35,7 +35,8 @@ class Door:
 @contextmanager
 def database(alias: str, entry: dict[str, Any], migrate: bool = True) -> Iterator[str]:
     """One more entry of ``DATABASES``, with the tables of the event log in it."""
-    connections.databases[alias] = {**connections.databases["default"], "OPTIONS": {}, **entry}
+    default = connections.databases["default"]
+    connections.databases[alias] = {**default, "OPTIONS": {}, "TEST": {**default["TEST"]}, **entry}
     try:
         if migrate:
             call_command("migrate", "django_agent_sse", database=alias, verbosity=0)
@@ -47,16 +48,18 @@ def database(alias: str, entry: dict[str, Any], migrate: bool = True) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def sqlite_alias(tmp_path_factory: Any, django_db_blocker: Any) -> Iterator[str]:
-    """A database in a file, as ``startproject`` makes one."""
+def sqlite_alias(tmp_path_factory: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database in a file, as ``startproject`` makes one; no test database is made for it."""
     entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path_factory.mktemp("sqlite") / "db.sqlite3")}
     with django_db_blocker.unblock(), database("log-sqlite", entry) as alias:
         yield alias
 
 
 @pytest.fixture(scope="session")
-def postgres_alias(postgres_database: dict[str, Any], postgres_url: str, django_db_blocker: Any) -> Iterator[str]:
-    """A database of the real server."""
+def postgres_alias(
+    postgres_database: dict[str, Any], postgres_url: str, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[str]:
+    """A database of the real server; no test database is made for it."""
     import psycopg
 
     with psycopg.connect(postgres_url, autocommit=True) as connection:
