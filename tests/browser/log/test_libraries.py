@@ -64,7 +64,8 @@ def opened(page: Page, network: Cutting, node: Node, library: str, name: str, *,
     assert without in MARKUP[library]
 
     def answer(route: Route) -> None:
-        tags = "".join(f'<script src="/npm/{number}.js" defer></script>' for number, _ in enumerate(SCRIPTS[library]))
+        defer = "" if library == "htmx 4" else " defer"  # as the page says: its extension may come too late
+        tags = "".join(f'<script src="/npm/{number}.js"{defer}></script>' for number, _ in enumerate(SCRIPTS[library]))
         markup = MARKUP[library].replace("/orders/log/", f"/logs/{name}/log/").replace(without, "")
         route.fulfill(body=f"<!doctype html><title>x</title>{tags}<body>{markup}</body>", content_type="text/html; charset=utf-8")
 
