@@ -79,8 +79,6 @@ class TopicAction(forms.Form):
 
 
 class PublishForm(TopicAction):
-    """Publish a test event."""
-
     name, label, open_only = "publish", "Publish a test event", True
 
     event = forms.CharField(label="Event", required=False, max_length=100, strip=True)
@@ -101,8 +99,6 @@ class PublishForm(TopicAction):
 
 
 class TrimForm(TopicAction):
-    """Drop the older events."""
-
     name, label = "trim", "Trim"
     warning = "Older events are lost for good. Clients that reconnect from one of them are told of the gap."
 
@@ -115,8 +111,6 @@ class TrimForm(TopicAction):
 
 
 class CloseForm(TopicAction):
-    """Close the topic, with a reason."""
-
     name, label, open_only = "close", "Close", True
     warning = "The topic takes no more events: publishing to it is an error, and streams that follow it end after the last event."
 
@@ -134,8 +128,6 @@ class CloseForm(TopicAction):
 
 
 class DeleteForm(TopicAction):
-    """Delete the topic."""
-
     name, label = "delete", "Delete"
     warning = "All its events are lost. Streams that follow it end; the next event begins a new topic of that name."
 
