@@ -26,7 +26,12 @@ esac
 works=w1-1,w1-1-dict,w2-max-1000,w2-deep-1000,w3-1000,w4,w4-50,w5
 peers=raw-asgi,agent-sse,agent-sse-wrap,agent-sse-slim,agent-sse-bare,django-uvicorn,django-bare-uvicorn,eventstream-uvicorn,eventstream-db-uvicorn
 peers=$peers,agent-sse-redis,agent-sse-redis-wrap,eventstream-redis-uvicorn,channels-redis-uvicorn
-if command -v npm >/dev/null; then
+case " $* " in
+    *better-sse*) node=yes ;;
+    *" --peers "*) node= ;;
+    *) node=$(command -v npm || true) ;;
+esac
+if [ -n "$node" ]; then
     npm install --silent --no-fund --no-audit --prefix "$work" better-sse >/dev/null
     peers=$peers,better-sse,better-sse-history
 fi

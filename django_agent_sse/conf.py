@@ -31,10 +31,6 @@ def one_of(*choices: object) -> Rule:
     )
 
 
-def _seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-
 def _whole(lowest: int) -> Rule:
     return Rule(
         lambda value: isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= MAX_RETRY,
@@ -46,7 +42,11 @@ def _or_none(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.holds(value), f"{rule.expected} or None")
 
 
-_SECONDS, _COUNT = Rule(_seconds, "a number of seconds"), _whole(1)
+_SECONDS = Rule(
+    lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"),
+    "a number of seconds",
+)
+_COUNT = _whole(1)
 Seconds: TypeAlias = Annotated[float, _SECONDS]
 SecondsOrNone: TypeAlias = Annotated[float | None, _or_none(_SECONDS)]
 MillisecondsOrNone: TypeAlias = Annotated[int | None, _or_none(_whole(0))]
@@ -193,9 +193,9 @@ def other_default(name: str, value: Any) -> Iterator[None]:
         current.cache_clear()
 
 
-def _forget(*, setting: str, **_: object) -> None:
-    if setting == "AGENT_SSE":
-        current.cache_clear()
+def on_change(call: Callable[[], object], name: str = "AGENT_SSE") -> None:
+    """Call ``call`` after each change of a setting, as tests make them; those that ask first are called first."""
+    setting_changed.connect(lambda *, setting, **_: setting == name and call(), weak=False)
 
 
-setting_changed.connect(_forget, dispatch_uid="django_agent_sse.conf")
+on_change(current.cache_clear)

@@ -20,10 +20,11 @@ from .eventlog.base import EventLog
 from .eventlog.outage import outage
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
+from .eventlog.validation import fields_of, filled
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
 from .streams.context import Context
 from .streams.error_responses import error_body
-from .streams.handlers import TopicNames, set_signature
+from .streams.handlers import set_signature
 from .streams.stream import Stream
 from .streams.topic_source import Map
 from .views import UNREADABLE, SSEView
@@ -114,12 +115,11 @@ def part_of_log(path: str, part: str) -> str:
 
 def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str]]:
     if isinstance(topic, str):
-        names = TopicNames(topic)
 
         async def name_of(c: Context, **values: object) -> str:
-            return names.of(values)[0]
+            return filled(topic, values)
 
-        return name_of, names.fields
+        return name_of, sorted(fields_of(topic))
     if not inspect.iscoroutinefunction(topic):
         raise RouteError(f"log(): the topic is a name such as 'builds.{{id}}', or `async def topic(c, …)`, not {topic!r}")
     _, *fields = inspect.signature(topic).parameters

@@ -74,7 +74,7 @@ def _runs(snapshot: Snapshot) -> Iterator[tuple[Labels, int]]:
     return (((ending,), number) for ending, number in snapshot.runs.items())
 
 
-_PROBLEM = "What is wrong with the process, such as bell, poll or heartbeat; see the banner of the monitor."
+_PROBLEM = "What is wrong with the process, such as channel_layer, poll or heartbeat; see the banner of the monitor."
 _FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
     ("streams_open", "gauge", "Streams whose response is under way.", ("route",), _by_route("open")),
     ("streams_slow", "gauge", "Open streams whose client takes nothing.", ("route",), _by_route("slow")),

@@ -247,7 +247,7 @@ async def test_beyond_its_threads_a_request_waits_and_streams_do_not(settings: A
         for number in range(2):
             site.connect(query=f"key={number}")
         waits = site.connect()
-        await eventually("it waits in line", lambda: len(threads.request_pool._line))
+        await eventually("it waits in line", lambda: threads.request_pool.counts()[2])
         await opened.take(len(opened._unread) + 3)
         assert waits.status is None
         release.set()

@@ -340,8 +340,8 @@ def test_what_a_log_holds_under_a_reserved_name_reaches_clients_and_speaks_for_n
     assert old == Event("bye", event="_sse.end", retry=MAX_RETRY)
     entry = ["7-0", ["e", ":SSE.overloaded", "d", "x", "t", "1", "r", "2147483647"]]
     assert redis_wire.record(entry).event == Event("x", event="_SSE.overloaded", retry=MAX_RETRY)
-    bell = b"1 e 1 1 0 - 0 0 1\n8 1 2147483647\n:sse.endx"
-    page = redis_wire.notification(bell)
+    message = b"1 e 1 1 0 - 0 0 1\n8 1 2147483647\n:sse.endx"
+    page = redis_wire.notification(message)
     assert page is not None
     assert [record.event for record in page.records] == [Event("x", event="_sse.end", retry=MAX_RETRY)]
 

@@ -141,7 +141,15 @@ class LiveLogAdminMixin(_Base):
         obj = kwargs.get("obj")
         if obj is not None and obj.pk is not None:
             context["live_log"] = self._live_log(request, obj)
-        return _with_log(super().render_change_form(request, context, *args, **kwargs))
+        response = super().render_change_form(request, context, *args, **kwargs)
+        # The log goes onto the page whichever template that has; one that has it already stays as it is.
+        if isinstance(response, TemplateResponse) and response.context_data and "live_log" in response.context_data:
+            page = response.resolve_template(response.template_name)
+            template = getattr(page, "template", None)
+            if isinstance(template, Template) and PAGE not in {name for name, _ in _family(template)}:
+                response.context_data["live_log_page"] = page
+                response.template_name = PAGE
+        return response
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         return [*super().check(**kwargs), *_hidden_log(self)]
@@ -255,17 +263,6 @@ class LiveLogAdminMixin(_Base):
         if isinstance(result, str):
             messages.success(request, result)
         return redirect(self._log_url("change", result if isinstance(result, self.model) else obj))
-
-
-def _with_log(response: HttpResponse) -> HttpResponse:
-    """Return the page of an object with the log on it, whichever template it has; one that has it already stays as it is."""
-    if isinstance(response, TemplateResponse) and response.context_data and "live_log" in response.context_data:
-        page = response.resolve_template(response.template_name)
-        template = getattr(page, "template", None)
-        if isinstance(template, Template) and PAGE not in {name for name, _ in _family(template)}:
-            response.context_data["live_log_page"] = page
-            response.template_name = PAGE
-    return response
 
 
 def _hidden_log(model_admin: ModelAdmin[Any]) -> Iterator[checks.CheckMessage]:

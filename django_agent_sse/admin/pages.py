@@ -16,14 +16,10 @@ from django.urls import NoReverseMatch, reverse
 class PageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A page of its own in the admin, with the model's permissions."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    has_change_permission = has_delete_permission = has_add_permission
 
     def check_view(self, request: HttpRequest) -> None:
         """Raise ``PermissionDenied`` for who may not see the page."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from django.apps import apps
@@ -38,16 +38,11 @@ def _use_of_the_monitor() -> str:
     for pattern, _ in routes():
         if any(_PAGES.search(str(view_options(pattern).get(name, ""))) for name in ("pattern_name", "url")):  # a RedirectView
             return f"the route {str(pattern.pattern)!r} redirects to a page of the monitor"
-    for template in islice(_templates(), MAX_TEMPLATES):
+    folders = (folder for folder in sorted(get_template_directories()) if not folder.is_relative_to(_OURS))
+    for template in islice(chain.from_iterable(folder.rglob("*.html") for folder in folders), MAX_TEMPLATES):
         if _PAGES.search(template.read_text(errors="replace")):
             return f"the template {template} links to a page of the monitor"
     return ""
-
-
-def _templates() -> Iterator[Path]:
-    for folder in sorted(get_template_directories()):
-        if not folder.is_relative_to(_OURS):
-            yield from folder.rglob("*.html")
 
 
 _OURS = Path(__file__).resolve().parents[1]

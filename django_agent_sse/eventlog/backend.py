@@ -10,12 +10,12 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.signals import request_started, setting_changed
+from django.core.signals import request_started
 from django.utils.module_loading import import_string
 
 from .. import conf
 from ..exceptions import AsyncRequired, ConfigurationError
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from ..runtime.under_test import under_test
 from .base import EventLog
 from .notify.local import EVERY_TOPIC, local_notifier
@@ -25,12 +25,10 @@ from .outage import outage
 _NAMES = re.compile(r"\w+(\.\w+)+")
 
 
-class _ProcessLog:
+class _ProcessLog(PerProcess):
     """Holds the log, which is made on first use, and again after ``reset()``, a change of the setting or a fork."""
 
-    def __init__(self) -> None:
-        self.reset()
-
+    # After a fork too: what two processes would write to a copy of one memory would not agree.
     def reset(self) -> None:
         self._lock = threading.Lock()
         self._log: EventLog | None = None
@@ -51,7 +49,6 @@ class _ProcessLog:
 
 
 _process_log = _ProcessLog()
-on_fork(_process_log.reset)  # what two processes would write to a copy of one memory would not agree
 
 
 def event_log() -> EventLog:
@@ -139,10 +136,5 @@ def _serves(**_: object) -> None:
     _process_log.serves = True
 
 
-def _forget(*, setting: str, **_: object) -> None:
-    if setting == "AGENT_SSE":
-        reset()
-
-
 request_started.connect(_serves, dispatch_uid="django_agent_sse.eventlog.serves")
-setting_changed.connect(_forget, dispatch_uid="django_agent_sse.eventlog")
+conf.on_change(reset)

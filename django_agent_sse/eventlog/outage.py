@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..exceptions import EventLogUnavailable
 from ..runtime.backoff import FailureLog
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from .eviction import is_internal
 
 LOGGER = "django_agent_sse.eventlog"
@@ -34,16 +34,12 @@ class _Failing(NamedTuple):
     topics: set[str]
 
 
-class Outage:
+class Outage(PerProcess):
     """The failures to read the event log of one process.
 
     It is logged when somebody first cannot read, again after ``REPEAT_AFTER`` seconds, and when a topic that could not be read
     can be read.
     """
-
-    def __init__(self) -> None:
-        self.reset()
-        on_fork(self.reset)
 
     def reset(self) -> None:
         """Know of no failure, as where the log was replaced."""

@@ -28,16 +28,25 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as of every program that a shell runs."""
 
 
+class SSEParser(CommandParser):
+    """Refuses arguments in one line without control characters: a script may have got them from anywhere."""
+
+    def error(self, message: str) -> Any:
+        return super().error(printable(message, LONGEST))
+
+
 class SSECommand(BaseCommand):
     """A command over the event log, or over HTTP.
 
     Attributes:
         takes: The arguments, as the first line of ``--help`` shows them after the options.
         examples: What ``--help`` ends with: commands to copy, and the exit codes.
+        parser_class: Parses what was typed.
     """
 
     takes: ClassVar[str] = ""
     examples: ClassVar[str] = ""
+    parser_class: ClassVar[type[SSEParser]] = SSEParser
     requires_system_checks: Sequence[str] = ()  # type: ignore[assignment]  # a command that runs under cron does one thing
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -49,7 +58,7 @@ class SSECommand(BaseCommand):
             epilog=self.examples,
             **kwargs,
         )
-        parser.__class__ = SSEParser
+        parser.__class__ = self.parser_class
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -77,7 +86,7 @@ class SSECommand(BaseCommand):
 
         Whatever a stream, a server or a log put into ``text``, a terminal gets one line without control characters.
         """
-        self.stderr.write(self.style.WARNING(printable(f"{self.name}: {text}", LONGEST)), _as_it_is)
+        self.stderr.write(self.style.WARNING(printable(f"{self.name}: {text}", LONGEST)), lambda text: text)  # no error's colour
         self.stderr.flush()
 
     def _forget_stdout(self) -> None:
@@ -139,18 +148,6 @@ def _names(log: EventLog, prefix: str) -> Iterator[str]:
 def several(number: int, thing: str) -> str:
     """``1 event``, ``2 events``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _as_it_is(text: str) -> str:
-    """Instead of the colour of errors."""
-    return text
-
-
-class SSEParser(CommandParser):
-    """Refuses arguments in one line without control characters: a script may have got them from anywhere."""
-
-    def error(self, message: str) -> Any:
-        return super().error(printable(message, LONGEST))
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):

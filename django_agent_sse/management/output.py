@@ -77,8 +77,9 @@ class Printer:
             return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
         data = self._safe(row.event.data)
         label = printable(name) + ":"
+        colour = _PALETTE[sha256(str(name).encode()).digest()[0] % len(_PALETTE)]  # of one name always the same
         first, *rest = split_lines(self._closed(data))
-        lines = [f"{self._painted(label, colour_of(str(name)))} {first}", *(" " * (len(label) + 1) + line for line in rest)]
+        lines = [f"{self._painted(label, colour)} {first}", *(" " * (len(label) + 1) + line for line in rest)]
         return "\n".join(lines) + "\n"
 
     def _painted(self, text: str, colour: str) -> str:
@@ -104,11 +105,6 @@ def _shown(line: str) -> str:
     """A line in which tabs and colours are the only controls; ``re.split`` puts them at the odd places."""
     parts = _KEPT.split(line)
     return "".join(part if at % 2 else printable(part, _LONGEST_ESCAPE * len(part)) for at, part in enumerate(parts))
-
-
-def colour_of(name: str) -> str:
-    """The colour of an event's name: always the same one."""
-    return _PALETTE[sha256(name.encode()).digest()[0] % len(_PALETTE)]
 
 
 def json_line(row: Received) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 
 from .connections import OwnConnections, give_connections_back
-from .process import on_fork
+from .process import PerProcess
 from .under_test import under_test
 
 IDLE_SECONDS = 30.0
@@ -39,7 +39,7 @@ class Call:
             self.future.set_exception(error)
 
 
-class Pool(Executor):
+class Pool(Executor, PerProcess):
     """At most ``most`` threads, made when there is work and ended when there was none for ``IDLE_SECONDS``.
 
     They are daemons: a server that hangs keeps no process from ending. Each has database connections of its own. A forked child
@@ -53,10 +53,9 @@ class Pool(Executor):
     def __init__(self, name: str, most: int | Callable[[], int]) -> None:
         self._name = name
         self.most = most if callable(most) else lambda: most
-        self._forget()
-        on_fork(self._forget)
+        super().__init__()
 
-    def _forget(self) -> None:
+    def reset(self) -> None:
         self._changed = threading.Condition()
         self._calls: deque[Call] = deque()
         self._threads: set[threading.Thread] = set()

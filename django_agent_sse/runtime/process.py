@@ -32,6 +32,17 @@ def on_fork(call: _Call) -> None:
         _in_child.append(known)
 
 
+class PerProcess:
+    """What each process has of its own: ``reset()`` begins it when it is made, and anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.reset()
+        on_fork(self.reset)
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+
 def on_exit(call: _Call, *, twice: bool = False) -> None:
     """Call *call* when the process ends, the last registered first; ``twice``: also once before, while threads can be had."""
     _at_exit.append(call)

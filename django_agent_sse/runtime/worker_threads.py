@@ -26,7 +26,7 @@ from typing import Any
 from .. import conf
 from .connections import OwnConnections, Prepare
 from .pools import IDLE_SECONDS, Call, P, R
-from .process import on_fork
+from .process import PerProcess
 
 logger = logging.getLogger("django_agent_sse.threads")
 
@@ -140,7 +140,7 @@ class WorkerThread:
             self._news.get(timeout=seconds)
 
 
-class WorkerPool:
+class WorkerPool(PerProcess):
     """The threads of one kind.
 
     Args:
@@ -156,10 +156,9 @@ class WorkerPool:
         self._cleans_pooled = cleans_pooled
         self._at_once = at_once
         self._numbers = count()
-        self.forget()
-        on_fork(self.forget)
+        super().__init__()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Start over without threads, as after a fork."""
         self._lock = threading.Lock()
         self._workers: set[WorkerThread] = set()
@@ -373,10 +372,15 @@ class WorkerPool:
         else:
             hold.calls = None
 
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many threads there are, how many of them are lent, and how many holds wait in line for one."""
+        with self._lock:
+            return len(self._workers), sum(worker.holder is not None for worker in self._workers), len(self._line)
+
     def stop(self, seconds: float = 5.0) -> None:
         """End the threads and close their connections, for tests that need a clean process."""
         workers = self._workers
-        self.forget()
+        self.reset()
         for worker in workers:
             if worker.holder is not None:
                 worker.holder.end()

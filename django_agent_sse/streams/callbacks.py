@@ -73,10 +73,10 @@ async def run_callbacks(callbacks: Iterable[Callback], moment: str, route: str) 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Callbacks:
-    """The callbacks of one stream, and the tasks that run beside its handler. Belongs to one event loop."""
+    """The callbacks of one stream, and the tasks that run beside its handler, in its ``context``. Belongs to one event loop."""
 
     _route: str
-    _context: contextvars.Context | None = None
+    context: contextvars.Context | None = None
     _aborts: tuple[Callback, ...] = ()
     _ends: tuple[Callback, ...] = ()
     _tasks: frozenset[asyncio.Task[Any]] = frozenset()
@@ -85,12 +85,8 @@ class Callbacks:
     _abandoned: bool = False
     _ran: bool = False
 
-    def enter(self, context: contextvars.Context) -> None:
-        """Run in the handler's context from now on."""
-        self._context = context
-
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=self._context)
+        task = asyncio.get_running_loop().create_task(work, context=self.context)
         self._tasks |= {task}
         task.add_done_callback(self._task_done)
 

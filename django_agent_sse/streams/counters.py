@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from .endings import Ending
 
 DURATIONS = (1, 5, 15, 60, 300, 900, 3600, 14400)
@@ -62,7 +62,7 @@ class RouteCounts:
         return self.endings.get("handler_error", 0) + self.refused.get("error", 0)
 
 
-class Counters:
+class Counters(PerProcess):
     """One per process; a lock is taken when a stream opens and when it is over.
 
     Attributes:
@@ -72,7 +72,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.on_opened: tuple[Callable[[], None], ...] = ()
-        self.reset()
+        super().__init__()
 
     def reset(self) -> None:
         """Count from zero; also after a fork."""
@@ -119,4 +119,3 @@ class Counters:
 
 
 counters = Counters()
-on_fork(counters.reset)

@@ -139,17 +139,13 @@ def exception_hooks(middleware: tuple[str, ...]) -> tuple[Hook, ...]:
     for layer in classes:
         if isinstance(layer, type) and hasattr(layer, "process_exception"):
             with contextlib.suppress(MiddlewareNotUsed):
-                hooks.append(as_async(layer(_never).process_exception))
+                hooks.append(as_async(layer(lambda request: None).process_exception))  # asked for its hook only
     return tuple(hooks)
 
 
 def as_async(function: Callable[..., Any]) -> Hook:
     """A hook of a middleware, sync or async, as one that can be awaited."""
     return function if iscoroutinefunction(function) else sync_to_async(function)
-
-
-def _never(request: HttpRequest) -> HttpResponseBase:
-    raise AssertionError("this instance is asked for its hook only")
 
 
 def wsgi_response(request: HttpRequest) -> HttpResponse:

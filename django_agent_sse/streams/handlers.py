@@ -174,29 +174,6 @@ def _call_factory_result(made: Callable[[Stream], Any], name: str, stream: Strea
 # Handlers that are made of names of topics
 
 
-class TopicNames:
-    """Names of topics with ``{fields}`` in them, for what a URL captures.
-
-    Raises:
-        RouteError: A name that no topic can have.
-    """
-
-    __slots__ = ("_templates", "fields")
-
-    def __init__(self, *templates: str) -> None:
-        self.fields = sorted({field for template in templates for field in fields_of(template)})
-        self._templates = templates
-
-    def of(self, values: Mapping[str, object]) -> list[str]:
-        """The names with these values.
-
-        Raises:
-            TopicNameInvalid: One that no topic can have, or that could reach another topic. It is answered with 404.
-        """
-        parts = {field: values[field] for field in self.fields}
-        return [filled(template, parts) for template in self._templates]
-
-
 def topic_handler(
     templates: tuple[str, ...], start: Start, filter: Filter | None, map: Map | None, offsets: bool, fold: Fold | None
 ) -> Callable[[Context, Stream], Coroutine[Any, Any, None]]:
@@ -209,13 +186,14 @@ def topic_handler(
         check_follow(templates, start, filter, map, offsets, fold)
     except FollowError as error:
         raise RouteError(f"topic(): {error}") from error
-    names = TopicNames(*templates)
+    fields = sorted({field for template in templates for field in fields_of(template)})
 
     async def topic(c: Context, stream: Stream, **values: object) -> None:
-        await stream.follow(*names.of(values), start=start, filter=filter, map=map, offsets=offsets, fold=fold)
+        names = [filled(template, values) for template in templates]
+        await stream.follow(*names, start=start, filter=filter, map=map, offsets=offsets, fold=fold)
 
     called = f"router.topic({', '.join([repr(template) for template in templates])})"
-    return set_signature(topic, names.fields, "c", "stream", called=called)
+    return set_signature(topic, fields, "c", "stream", called=called)
 
 
 def set_signature(function: _F, fields: Iterable[str], *positional: str, called: str) -> _F:

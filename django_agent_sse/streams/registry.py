@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from .departures import Departures
 from .endings import Ending
 
@@ -194,7 +194,7 @@ class LoopState:
                 self._schedule(item, due)
 
 
-class Registry:
+class Registry(PerProcess):
     """The event loops of this process with their streams. One per process; ``reset()`` makes it new, also after a fork.
 
     Attributes:
@@ -203,7 +203,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.companions: list[Companion] = []
-        self.reset()
+        super().__init__()
 
     def reset(self) -> None:
         """Forget every loop and stream, without ending them."""
@@ -270,7 +270,6 @@ class Registry:
 
 
 registry = Registry()
-on_fork(registry.reset)
 
 
 def open_streams() -> list[OpenStream]:

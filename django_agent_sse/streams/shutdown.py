@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from . import sockets
 from .endings import Ending
 from .registry import open_streams, registry
@@ -108,11 +108,8 @@ def _die(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-class ListenerWatch:
+class ListenerWatch(PerProcess):
     """Checks whether this process still listens. One per process; ``reset()`` makes it new, also after a fork."""
-
-    def __init__(self) -> None:
-        self.reset()
 
     def reset(self) -> None:
         self._port: int | None = None
@@ -158,4 +155,3 @@ def _port_of(scope: Mapping[str, Any]) -> int | None:
 
 
 listener_watch = ListenerWatch()
-on_fork(listener_watch.reset)

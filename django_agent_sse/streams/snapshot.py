@@ -90,7 +90,7 @@ class Snapshots:
         with contextlib.suppress(AgentSSEError):  # a check says it
             log_notifier = event_log().notifier
             if log_notifier is not None and log_notifier.trouble:
-                problems["doorbell"] = log_notifier.trouble
+                problems["log_notifications"] = log_notifier.trouble
         # Before the counters: a stream that ends in between is in both sums rather than in none.
         open_now = [(stream, stats) for _, stream, stats in open_stats()]
         routes = defaultdict(RouteCounts, counters.copy())

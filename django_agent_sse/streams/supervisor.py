@@ -90,7 +90,7 @@ class Supervisor:
         context, self._threads = stream_context(self.context, pinned=self._options.pinned)
         listener_watch.begin(loop, getattr(self.context.request, "scope", {}))
         self._loop_state.add(self)
-        self._callbacks.enter(context)
+        self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
         if registry.closing:

@@ -28,7 +28,7 @@ from ..eventlog.backend import event_log
 from ..exceptions import ConfigurationError, TooManyThreads
 from ..runtime.connections import Prepare, give_connections_back
 from ..runtime.pools import readers, writers
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from ..runtime.worker_threads import ConnectionHold, WorkerPool
 from .context import Context
 
@@ -36,11 +36,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Lifelong:
+class Lifelong(PerProcess):
     """Counts the threads that streams of this process keep."""
-
-    def __init__(self) -> None:
-        self.reset()
 
     def reset(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +60,6 @@ class Lifelong:
 
 
 lifelong = Lifelong()
-on_fork(lifelong.reset)
 stream_pool = WorkerPool("sse-stream", "THREADS")
 request_pool = WorkerPool("sse-request", "REQUEST_THREADS", cleans_pooled=False)
 kept_pool = WorkerPool("sse-kept", "PINNED_THREADS", at_once=None)

@@ -18,28 +18,9 @@ _here: contextvars.ContextVar[Run | None] = contextvars.ContextVar("django_agent
 _handlers = logging.getLogger("django_agent_sse.stream")
 
 
-class _Connections:
-    """Keeps the test's database connection while requests run on its thread: their starts and ends would close it.
-
-    Django's own test clients do the same, around each of their requests.
-    """
-
-    def __init__(self) -> None:
-        self._requests = 0
-
-    def keep(self) -> None:
-        self._requests += 1
-        for signal in (request_started, request_finished):
-            signal.disconnect(close_old_connections)
-
-    def release(self) -> None:
-        self._requests -= 1
-        if not self._requests:
-            for signal in (request_started, request_finished):
-                signal.connect(close_old_connections)
-
-
-_connections = _Connections()
+_closing = (request_started, request_finished)
+"""Signals at which Django closes connections: not that of the test, on whose thread requests run. Its own clients do the same."""
+_running: set[Run] = set()
 
 
 class Run:
@@ -56,7 +37,9 @@ class Run:
         context = contextvars.copy_context()
         context.run(SyncToAsync.thread_sensitive_context.set, None)  # type: ignore[arg-type]
         context.run(_here.set, self)
-        _connections.keep()
+        _running.add(self)
+        for signal in _closing:
+            signal.disconnect(close_old_connections)
         got_request_exception.connect(self._view_failed, dispatch_uid=self)
         _handlers.addFilter(self._handler_failed)
         self.task = asyncio.get_running_loop().create_task(work, context=context)
@@ -75,7 +58,9 @@ class Run:
     def _returned(self, _: asyncio.Task[None]) -> None:
         got_request_exception.disconnect(dispatch_uid=self)
         _handlers.removeFilter(self._handler_failed)
-        _connections.release()
+        _running.discard(self)
+        for signal in _closing if not _running else ():
+            signal.connect(close_old_connections)
         self._over()
 
 

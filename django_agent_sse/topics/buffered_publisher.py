@@ -16,7 +16,7 @@ from ..exceptions import AgentSSEError, EventLogUnavailable
 from ..runtime.backoff import Backoff
 from ..runtime.connections import give_connections_back
 from ..runtime.pools import Pool
-from ..runtime.process import on_fork
+from ..runtime.process import PerProcess
 from ..wire.event import Event
 
 BATCH_EVENTS: Final = 512
@@ -32,7 +32,7 @@ FIRST_RETRY, LAST_RETRY, FINISH_RETRY = 0.25, 5.0, 1.0
 """Seconds between two tries at first and at most, and at most when everything was given."""
 
 
-class BufferedPublisher:
+class BufferedPublisher(PerProcess):
     """Publishes what it is given, in order, in batches; nothing it meets reaches whoever gives. A subclass says what to report.
 
     A batch that failed is tried again with the same key, so that an append that failed half-way is not doubled. Its thread is
@@ -65,10 +65,9 @@ class BufferedPublisher:
         self._capacity = capacity
         self._pace = pace
         self._pool = Pool(name, 1)
-        self._reset()
-        on_fork(self._reset)
+        super().__init__()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         self.lost = 0
         self.failed_at = 0.0
         self._run = secrets.token_hex(8)

@@ -96,7 +96,6 @@ class Feeds:
         return feed
 
     def release(self, feed: Feed) -> None:
-        """Give a feed back."""
         topic = feed.topic
         if feed.obsolete:
             return

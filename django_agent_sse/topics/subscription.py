@@ -167,7 +167,10 @@ class Subscription:
             return None
         pulled = follower.pull(self)
         if isinstance(pulled, Batch):
-            return pulled if len(self._followers) == 1 else Part(pulled, follower.epoch, self._around(index))
+            if len(self._followers) == 1:
+                return pulled
+            before, name, after = self._id_with(index, None).partition(self._names[index])
+            return Part(pulled, follower.epoch, (before + name, after))
         if isinstance(pulled, Finished):
             self.finished[topic] = pulled.reason
             return None
@@ -178,11 +181,6 @@ class Subscription:
     def _id_with(self, index: int, position: Position | None) -> str:
         """Return the connection's id with another position in one of its topics."""
         return vector_id({**self._positions(), self._names[index]: position or Position("", 0)})
-
-    def _around(self, index: int) -> tuple[str, str]:
-        whole = self._id_with(index, None)
-        cut = whole.index(self._names[index]) + len(self._names[index])
-        return whole[:cut], whole[cut:]
 
     async def _reopen(self) -> None:
         """Go on at the same position in the log that has replaced the old one."""
@@ -210,7 +208,6 @@ class Subscription:
         return len(self.finished) == len(self.topics)
 
     def close(self) -> None:
-        """Stop following."""
         if self._reopening is not None:
             self._reopening.cancel()
         for follower in self._followers:

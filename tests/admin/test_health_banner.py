@@ -84,8 +84,8 @@ def test_a_route_whose_heartbeat_is() -> None:
     assert "prices/: 90 s" in found["heartbeat"].title
 
 
-@pytest.mark.parametrize("problem", ["bell", "doorbell", "poll"])
-def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
+@pytest.mark.parametrize("problem", ["channel_layer", "log_notifications", "poll"])
+def test_notifications_that_do_not_come_and_a_poll_that_lags(problem: str) -> None:
     found = said(
         asgi_request(), picture(seen(problems={problem: "it took 3 s"}), seen(pid=8), seen(pid=9, problems={problem: "x"}))
     )
@@ -93,7 +93,7 @@ def test_a_bell_that_does_not_ring_and_a_poll_that_lags(problem: str) -> None:
     assert "it took 3 s" in found[problem].hint
 
 
-def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind_of_the_error() -> None:
+def test_a_redis_logs_own_notifications_that_are_away_are_said_as_they_are_and_by_the_kind_of_the_error() -> None:
     """Nobody polls there: what others publish waits, and does not come half a second later."""
     with valkey() as server, override_settings(AGENT_SSE={"EVENT_LOG": {"BACKEND": REDIS, "OPTIONS": {"url": server.url}}}):
         own = event_log().notifier
@@ -102,11 +102,11 @@ def test_a_redis_logs_own_doorbell_that_is_away_is_said_as_it_is_and_by_the_kind
         assert StreamInspector().snapshot().problems == {}
         server.end()
         problems = poll("it is noticed", lambda: StreamInspector().snapshot().problems, within=PATIENCE, every=0.02)
-        assert problems == {"doorbell": "ConnectionError"}
+        assert problems == {"log_notifications": "ConnectionError"}
         found = said(asgi_request(), picture(seen(problems=problems)))
-        assert [*found] == ["doorbell"]
-        assert "half a second" not in found["doorbell"].hint
-        assert "(ConnectionError)" in found["doorbell"].hint
+        assert [*found] == ["log_notifications"]
+        assert "half a second" not in found["log_notifications"].hint
+        assert "(ConnectionError)" in found["log_notifications"].hint
         own.unfollow("builds.1")
         assert StreamInspector().snapshot().problems == {}, "nobody waits for one any more"
 
@@ -141,7 +141,7 @@ async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest
 
 def test_each_says_a_sentence_and_a_mend() -> None:
     for one in [
-        *said(RequestFactory().get("/"), picture(seen("gone"), seen(problems={"bell": "b", "poll": "p"}))).values(),
+        *said(RequestFactory().get("/"), picture(seen("gone"), seen(problems={"channel_layer": "b", "poll": "p"}))).values(),
         health.HTTP1,
     ]:
         assert one.title.endswith(".")

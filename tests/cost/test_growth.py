@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from django_agent_sse.admin.kv import SHOWN, pretty
 from django_agent_sse.eventlog.redis.codec import notification
 from django_agent_sse.logs import LINE_CHARACTERS, plain
-from django_agent_sse.management.batches import BATCH_BYTES, READ, batches_of
-from django_agent_sse.management.commands.sse_publish import _compact
+from django_agent_sse.management.commands.sse_publish import BATCH_BYTES, CHUNK_BYTES, _compact, batches_of
 from django_agent_sse.streams.client import LONGEST, SHORT, MonitorOptions, client_of, short_agent
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.response import names_event_stream
@@ -79,9 +78,9 @@ def rung_with(text: str) -> None:
         (headers, ["1,", ",", "Version/1", "["], ()),
         (short_agent, ["Version/1", "Edg"], ()),
         (accepted, [",", "a,", ";"], ()),
-        (split_in(READ), ["a", "a\r", "\r", "a\n", "\n", "\xff"], ()),
+        (split_in(CHUNK_BYTES), ["a", "a\r", "\r", "a\n", "\n", "\xff"], ()),
         (split_in(7), ["a", "a\r", "\r", "a\n"], SMALL),
-        (decoded_in(READ), ["data: a\n", "data:", "id: a\n\n"], ()),
+        (decoded_in(CHUNK_BYTES), ["data: a\n", "data:", "id: a\n\n"], ()),
         (decoded_in(7), ["data: a\n", "data:", "a", "\r"], SMALL),
         (rung_with, ["a"], SMALL),
         (lambda text: _compact(json.dumps([text])), ['"', "\\", " "], ()),
@@ -107,7 +106,7 @@ def test_time_grows_no_faster_than_what_comes(call: Callable[[str], object], par
     check_growth(call, halves(parts[0], parts[-1]), *([sizes] if sizes else []))
 
 
-@pytest.mark.parametrize("size", [1, 1_000, READ])
+@pytest.mark.parametrize("size", [1, 1_000, CHUNK_BYTES])
 def test_lines_on_standard_input_are_held_up_to_the_longest(size: int) -> None:
     class Pieces(io.RawIOBase):
         left = 300_000

@@ -17,7 +17,7 @@ CORE = "channels_redis.core.RedisChannelLayer"
 def through(url: str, backend: str = PUBSUB, **host: Any) -> dict[str, Any]:
     """``CHANNEL_LAYERS`` for a server."""
     host = {"address": url, "socket_timeout": None, **host}
-    return {"default": {"BACKEND": backend, "CONFIG": {"hosts": [host], "prefix": f"bell{random.randrange(10**9)}"}}}
+    return {"default": {"BACKEND": backend, "CONFIG": {"hosts": [host], "prefix": f"notify{random.randrange(10**9)}"}}}
 
 
 class Lossy(RedisPubSubChannelLayer):  # type: ignore[misc]

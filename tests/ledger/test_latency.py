@@ -60,10 +60,10 @@ async def watch(url: str, publish: Callable[[], Awaitable[dict[str, int]]]) -> l
     return sorted((clock.came[name] - at) / 1e6 for name, at in committed.items())
 
 
-@pytest.mark.parametrize("bell", ["in one process", "by the poll alone", "through channels_redis"])
-def test_what_is_committed_arrives(bell: str, request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["in one process", "by the poll alone", "through channels_redis"])
+def test_what_is_committed_arrives(way: str, request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> None:
     about = environment_of("postgres", request, tmp_path)
-    if bell == "through channels_redis":
+    if way == "through channels_redis":
         layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [redis_url]}}
         about["SITE_CHANNEL_LAYERS"] = json.dumps({"default": layer})
     site = {name.removeprefix("SITE_").lower(): value for name, value in about.items()}
@@ -77,7 +77,7 @@ def test_what_is_committed_arrives(bell: str, request: pytest.FixtureRequest, re
         async def publish_elsewhere() -> dict[str, int]:
             return dict(await run("stamper", TOPIC, COUNT, PAUSE, environment=site_environment(about)))
 
-        publish = publish_here if bell == "in one process" else publish_elsewhere
+        publish = publish_here if way == "in one process" else publish_elsewhere
         lags = asyncio.run(watch(f"{server.url}/topics/several/", publish))
-    print(f"\n{bell}: {len(lags)} events, p50 {lags[len(lags) // 2]:.1f} ms, p99 {lags[int(len(lags) * 0.99)]:.1f} ms")
+    print(f"\n{way}: {len(lags)} events, p50 {lags[len(lags) // 2]:.1f} ms, p99 {lags[int(len(lags) * 0.99)]:.1f} ms")
     assert len(lags) == COUNT

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.live.servers import ROOT, free_port
+from tests.live.servers import LATE_ANSWERS, ROOT, free_port
 
 from .logs import LOGS, environment_of
 from .reader import Reader
@@ -80,7 +80,8 @@ class Ledger:
 def cluster(environment: dict[str, str], workers: int, log_file: Path) -> Iterator[tuple[str, psutil.Process]]:
     """uvicorn with so many workers, which it starts again when they die; yields where it listens, and the parent."""
     port = free_port()
-    command = f"uvicorn --host 127.0.0.1 --port {port} --workers {workers} --log-level warning tests.site.asgi:application"
+    options = f"--host 127.0.0.1 --port {port} --workers {workers} {LATE_ANSWERS} --log-level warning"
+    command = f"uvicorn {options} tests.site.asgi:application"
     with log_file.open("wb") as log:
         server = subprocess.Popen([sys.executable, "-m", *command.split()], cwd=ROOT, env=environment, stdout=log, stderr=log)
     parent = psutil.Process(server.pid)
@@ -108,14 +109,14 @@ def workers_of(parent: psutil.Process) -> Iterator[psutil.Process]:
 
 @contextlib.asynccontextmanager
 async def killing(parent: psutil.Process, every: float) -> AsyncIterator[list[int]]:
-    """Kill a worker every so many seconds, at random, without a word."""
+    """Kill a worker every so many seconds, without a word: the busiest first, others at random."""
     killed: list[int] = []
 
     async def kill() -> None:
         while True:
             await asyncio.sleep(every)
             if workers := [*workers_of(parent)]:
-                worker = random.choice(workers)
+                worker = random.choice(workers) if killed else max(workers, key=lambda one: len(one.net_connections("tcp")))
                 worker.kill()
                 killed.append(worker.pid)
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from django_agent_sse.management.batches import BATCH_LINES, batches_of
+from django_agent_sse.management.commands.sse_publish import BATCH_LINES, batches_of
 
 from .processes import PATIENCE, Project, poll
 

@@ -17,7 +17,7 @@ import trustme
 
 from tests import warm
 from tests.live.client import Client
-from tests.live.servers import ROOT, free_port
+from tests.live.servers import LATE_ANSWERS, ROOT, free_port
 
 PATIENCE = 120.0
 STAFF = "/admin/agent_sse_monitor/livestreams/"
@@ -80,7 +80,7 @@ def running_site(
     port = free_port()
     application = "tests.monitor.site.asgi:application"
     commands = {
-        "uvicorn": f"uvicorn --host 127.0.0.1 --port {port} --workers {workers} --log-level warning {application}",
+        "uvicorn": f"uvicorn --host 127.0.0.1 --port {port} --workers {workers} {LATE_ANSWERS} --log-level warning {application}",
         "hypercorn": f"hypercorn -w 0 -b 127.0.0.1:{port} --certfile {home}/cert.pem --keyfile {home}/key.pem {application}",
         "runserver": f"django runserver --noreload 127.0.0.1:{port}",
     }

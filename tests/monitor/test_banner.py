@@ -45,7 +45,7 @@ def test_a_channel_layer_that_is_away_is_a_notifier_that_does_not_notify(tmp_pat
     with running_site(tmp_path, SITE_CHANNEL_LAYERS=json.dumps({"default": layer})) as site:
         follow(site)
         with site.signed_in("looks") as looks:
-            found = poll("it says so", finds(looks, "bell"), within=PATIENCE, every=0.2)
+            found = poll("it says so", finds(looks, "channel_layer"), within=PATIENCE, every=0.2)
             assert "up to half a second later" in found["hint"]
             assert "Error" in found["hint"], "of which kind it is"
             assert "planted-secret" not in looks.get(STAFF).text

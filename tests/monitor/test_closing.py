@@ -43,12 +43,18 @@ def nobody_stays(site: Cluster) -> Iterator[None]:
 def rows(site: Cluster, **query: Any) -> list[dict[str, Any]]:
     """All rows, once every process has answered."""
 
+    last: dict[str, Any] = {}
+
     def answered() -> dict[str, Any] | None:
         seen = site.board(rows=1, **query)
+        last.update(seen)
         whole = not seen["missing"] and len(seen["rows"]) == seen["matched"] == len(site.clients)
         return seen if whole and all(row["opened"] >= site.since - 0.1 for row in seen["rows"]) else None
 
-    found: list[dict[str, Any]] = poll("all rows are there", answered, within=PATIENCE, every=0.1)["rows"]
+    try:
+        found: list[dict[str, Any]] = poll("all rows are there", answered, within=PATIENCE, every=0.1)["rows"]
+    except AssertionError as error:
+        raise AssertionError(f"{len(site.clients)} clients, {last}\n{site.log_file.read_text()[-3000:]}") from error
     return found
 
 

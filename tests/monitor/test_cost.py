@@ -24,7 +24,7 @@ from django_agent_sse.contrib.monitor.admin.live_view import Viewer
 from django_agent_sse.contrib.monitor.cluster import ClusterView, cluster_view
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.report_json import encode
-from django_agent_sse.contrib.monitor.reporter import REPORT, REPORTS, ROWS, WATCHED
+from django_agent_sse.contrib.monitor.reporter import REPORT_INTERVAL, REPORTS, ROWS, ROWS_INTERVAL
 from django_agent_sse.contrib.prometheus import StreamCollector
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.runtime.pools import readers, writers
@@ -87,7 +87,7 @@ async def test_the_registry_takes_less_than_two_hundredths_of_a_core() -> None:
         rows = cpu(lambda: encode(looker.snapshot(), [(question, *looker.rows(question), {})]))
         scrape = cpu(lambda: list(StreamCollector().collect()))
         size, told = len(encode(looker.snapshot())), len(encode(looker.snapshot(), [(question, *looker.rows(question), {})]))
-        quiet, watched = report / REPORT, report / REPORT + rows / WATCHED
+        quiet, watched = report / REPORT_INTERVAL, report / REPORT_INTERVAL + rows / ROWS_INTERVAL
         print(
             f"\n{STREAMS:,} streams: a report takes {report * 1e3:.1f} ms of CPU and {size:,} bytes, {quiet:.2%} of a core; "
             f"with rows {rows * 1e3:.1f} ms and {told:,} bytes, {watched:.2%} while somebody watches; "
@@ -127,11 +127,13 @@ def test_reports_ask_little_of_the_database(database_log: None) -> None:
         log.append_unrung(REPORTS, Event(text))
     writes = [sql for sql in asked if not sql.startswith(("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"))]
     asked.clear()
-    cluster_view._reset()
+    cluster_view.reset()
     with connection.execute_wrapper(asked):
         cluster_view._read_topic(log, REPORTS)
     reads = len(asked)
-    print(f"\na report asks the database {len(writes)} questions each {REPORT:g} s, a look {reads} for each of two topics")
+    print(
+        f"\na report asks the database {len(writes)} questions each {REPORT_INTERVAL:g} s, a look {reads} for each of two topics"
+    )
     assert len(writes) <= 4
     assert reads <= 4
 
@@ -218,14 +220,14 @@ async def test_what_a_page_costs_that_reads_what_other_processes_report(
     request.user = boss
     async with serve(idle) as site:
         await opened(site)
-        cluster_view._reset()
+        cluster_view.reset()
         told = await sync_to_async(Told)()
         fresh = await measured(lambda: viewer.look(request, within=0.0), told.second, asked)
         kept = await measured(lambda: viewer.look(request, within=60.0), lambda: None, asked)
         with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=SIGNED_IN):
             html = await measured(lambda: client.get("/admin/agent_sse_monitor/livestreams/"), told.second, asked)
         await left(site)
-    cluster_view._reset()
+    cluster_view.reset()
     shown = fresh[2]
     assert len(shown["rows"]) == 100
     assert shown["cards"][0]["value"] == f"{OTHERS * STREAMS:,}", "of the others, and read from the log"

@@ -152,7 +152,7 @@ def test_of_a_user_agent_only_its_products_are_shown_and_cut_short(sent: str, se
 
 def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_over() -> None:
     for command in (
-        WatchRows(question=StreamQuery(text="x", readers="b.", stream="p.1"), until=5.0),
+        WatchRows(query=StreamQuery(text="x", readers="b.", stream="p.1"), until=5.0),
         Close(user="7", retry=5, reason="r", by="me"),
         Drain(process="p", on=False),
     ):

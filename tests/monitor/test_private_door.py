@@ -26,8 +26,8 @@ from django_agent_sse.contrib.monitor.admin.close_form import ClosingForm, Targe
 from django_agent_sse.contrib.monitor.admin.live_view import query_of
 from django_agent_sse.contrib.monitor.cluster import ClusterView, cluster_view
 from django_agent_sse.contrib.monitor.commands import (
+    COMMAND_LIFE_SECONDS,
     COMMANDS,
-    LIFE,
     Close,
     Command,
     CommandRefused,
@@ -77,7 +77,7 @@ def signed(told: Any, salt: str = f"django_agent_sse.{COMMANDS}", **about: Any) 
 
 
 @pytest.mark.parametrize(
-    "command", [Close(user="7"), Drain(process="p", on=False), WatchRows(question=StreamQuery(stream="p.1"), until=1.0)]
+    "command", [Close(user="7"), Drain(process="p", on=False), WatchRows(query=StreamQuery(stream="p.1"), until=1.0)]
 )
 def test_a_command_travels_and_what_anybody_changes_in_it_is_noticed(command: Command) -> None:
     event = event_of(command)
@@ -96,7 +96,7 @@ def test_whatever_staff_types_is_a_command_and_no_alarm() -> None:
     questions = [StreamQuery(user=typed.user), StreamQuery(stream=typed.stream, process="p" * 60)]
     query = QueryDict(mutable=True)
     query.update(dict.fromkeys(("route", "user", "process", "text"), wide))
-    told = [WatchRows(question=question, until=1.0) for question in [*questions, query_of(query)]]
+    told = [WatchRows(query=question, until=1.0) for question in [*questions, query_of(query)]]
     for command in [*told, *(Close(retry=1, **{name: getattr(typed, name)}, **person) for name in ("user", "route", "stream"))]:
         assert command_of(event_of(command)) == command
 
@@ -121,12 +121,12 @@ def test_a_forged_command_is_none(forged: str) -> None:
     "told", [["close", None, {}], ["close"], {}, None, ["close", "x", {}], ["open", 0, {}], ["watch", 0, {}]]
 )
 def test_what_another_version_has_signed_is_refused_by_name(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "LIFE", math.inf)
+    monkeypatch.setattr(commands, "COMMAND_LIFE_SECONDS", math.inf)
     with pytest.raises(CommandRefused, match="another version"):
         command_of(signed(told))
 
 
-@pytest.mark.parametrize("age", [LIFE + 1, -LIFE - 1])
+@pytest.mark.parametrize("age", [COMMAND_LIFE_SECONDS + 1, -COMMAND_LIFE_SECONDS - 1])
 def test_an_old_command_that_is_copied_and_one_of_the_future_are_refused(age: float, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as then:
         now = time.time()
@@ -152,7 +152,7 @@ def test_forged_ones_are_left_alone_told_once_and_counted_and_a_copy_is_not_obey
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(reporting, "REPORT", 0.05)
+    monkeypatch.setattr(reporting, "REPORT_INTERVAL", 0.05)
     with caplog.at_level(logging.WARNING, "django_agent_sse.monitor"):
         begin()
         until("it has looked, and reports", lambda: log.state(REPORTS).top)
@@ -214,7 +214,7 @@ WRONG: dict[str, Any] = {
     "endings that are a list": report(routes={"r/": {"endings": [1]}}),
     "a huge ending": report(routes={"r/": {"endings": {"kicked": 10**100}}}),
     "too many problems": report(problems={str(number): "x" for number in range(100)}),
-    "a problem that is a number": report(problems={"bell": 1}),
+    "a problem that is a number": report(problems={"channel_layer": 1}),
     "draining that is text": report(draining="yes"),
     "answers that are none": report(answers=7),
     "a row of another process": report(answers=[[{}, [["xyz.1", *ROW[1:13], "xyz", "live"]], 1, {}]]),
@@ -239,7 +239,7 @@ def taken(text: str) -> ClusterView:
 
 
 def test_a_report_with_all_there_is_is_taken() -> None:
-    one = taken(json.dumps(report(answers=[ANSWER], problems={"bell": "x"}, draining=True)))
+    one = taken(json.dumps(report(answers=[ANSWER], problems={"channel_layer": "x"}, draining=True)))
     (answer,) = one._answers.values()
     assert answer.rows == [StreamRow(*ROW)._replace(topics=("t",))]
     assert (answer.matched, answer.readers) == (1, {"t": 1})
@@ -289,7 +289,7 @@ KEYS = [
     "routes",
     "r/",
     "problems",
-    "bell",
+    "channel_layer",
     "draining",
     "last",
     "answers",
@@ -338,11 +338,11 @@ def test_the_page_lives_whatever_stands_in_the_monitors_topics(documents: list[s
         patch.setattr(type(monitor), "reports", lambda self: True)  # as outside of a test
         patch.setattr(live_streams, "FIRST_TIMEOUT", 0.0)  # nobody answers
         patch.setattr(ClusterView, "answers", lambda self, query, timeout, *within: asked(self, query, 0.0, *within))
-        cluster_view._reset()
+        cluster_view.reset()
         log = event_log()
         for topic in (REPORTS, ROWS, COMMANDS):
             log.append(topic, [Event(text) for text in documents])
-        log.append(REPORTS, Event(json.dumps(report(problems={"bell": "rings"}))))
+        log.append(REPORTS, Event(json.dumps(report(problems={"channel_layer": "rings"}))))
         client = Client()
         client.force_login(User.objects.get_or_create(username="boss", is_staff=True, is_superuser=True)[0])
         for page in ("agent_sse_monitor/livestreams/?user=7&sort=-bytes", "django_agent_sse/logtopic/"):
@@ -356,7 +356,7 @@ def test_the_page_lives_whatever_stands_in_the_monitors_topics(documents: list[s
             with pytest.raises(CommandRefused):
                 command_of(Event(text))
         log.clear_all()
-    cluster_view._reset()
+    cluster_view.reset()
     reset()
 
 

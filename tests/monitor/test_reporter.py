@@ -60,7 +60,6 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Reporter]]:
 
     def start() -> Reporter:
         made.append(one := Reporter(lambda _: True))
-        one.start()
         return one
 
     yield start
@@ -82,11 +81,11 @@ def ask(log: MemoryEventLog, *commands: Command) -> None:
 
 
 def watch(id: str) -> WatchRows:
-    return WatchRows(id=id, question=StreamQuery(text=id), until=time.time() + 60)
+    return WatchRows(id=id, query=StreamQuery(text=id), until=time.time() + 60)
 
 
 def asked(one: Reporter) -> set[str]:
-    return {watch.id for watch in tuple(one._questions.values())}
+    return {watch.id for watch in tuple(one._watches.values())}
 
 
 def test_what_was_asked_before_it_looked_is_over_however_many_pages_it_fills_but_for_who_watches(
@@ -118,8 +117,8 @@ def test_another_epoch_of_the_commands_brings_no_old_one_back_and_loses_no_new_o
 def test_rows_travel_only_while_somebody_watches(
     log: MemoryEventLog, begin: Callable[[], Reporter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "REPORT", 0.05)
-    monkeypatch.setattr(reporting, "WATCHED", 0.05)
+    monkeypatch.setattr(reporting, "REPORT_INTERVAL", 0.05)
+    monkeypatch.setattr(reporting, "ROWS_INTERVAL", 0.05)
     one = begin()
     until("it has reported now and then", lambda: log.state(REPORTS).top >= 4)
     assert not log.state(ROWS).exists, "nobody watches"
@@ -162,7 +161,7 @@ def test_a_command_that_could_not_be_read_is_read_again_without_another_notifica
 def test_an_error_of_any_kind_is_said_once_and_it_goes_on(
     log: MemoryEventLog, begin: Callable[[], Reporter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reporting, "REPORT", 0.05)
+    monkeypatch.setattr(reporting, "REPORT_INTERVAL", 0.05)
     snapshot, failures = StreamInspector.snapshot, list[int]()
 
     def broken(self: StreamInspector, **about: Any) -> Any:

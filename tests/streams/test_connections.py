@@ -72,8 +72,18 @@ def users() -> Any:
 
 def held() -> int:
     """How many threads streams have now."""
-    with stream_pool._lock:
-        return sum(worker.holder is not None for worker in stream_pool._workers)
+    _, lent, _ = stream_pool.counts()
+    return lent
+
+
+def waiting_in_line() -> int:
+    """How many wait in line for one."""
+    return stream_pool.counts()[2]
+
+
+def existing() -> int:
+    """How many there are."""
+    return stream_pool.counts()[0]
 
 
 async def nothing_held() -> None:
@@ -313,7 +323,7 @@ async def test_calls_beyond_the_threads_wait_in_line_first_come_first_served(ali
         waiting = [ConnectionHold(stream_pool) for _ in range(5)]
         results = [hold.submit(order.append, number) for number, hold in enumerate(waiting)]
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
-        assert (len(stream_pool._workers), len(stream_pool._line)) == (2, 5)
+        assert stream_pool.counts() == (2, 2, 5)
         with override_settings(AGENT_SSE={"THREADS": 1}):
             gate.set()
             for future in [*blocked, *results]:
@@ -329,9 +339,9 @@ async def test_who_is_cancelled_leaves_the_line(alias: str) -> None:
         blocked = busy.submit(gate.wait, 5)
         cancelled = asyncio.wrap_future(waiting.submit(query))
         behind = next_one.submit(thread_name)
-        assert len(stream_pool._line) == 2
+        assert waiting_in_line() == 2
         cancelled.cancel()
-        await eventually("it has left", lambda: len(stream_pool._line) == 1)
+        await eventually("it has left", lambda: waiting_in_line() == 1)
         gate.set()
         assert (await asyncio.wrap_future(behind)).startswith("sse-stream")
         assert blocked.result(60)
@@ -353,10 +363,10 @@ async def test_threads_grow_while_somebody_waits_up_to_the_bound_and_not_beyond(
     gate = threading.Event()
     with override_settings(AGENT_SSE={"THREADS": 9}):
         futures = [ConnectionHold(stream_pool).submit(gate.wait, 5) for _ in range(20)]
-        assert len(stream_pool._workers) == worker_threads.AT_ONCE
-        await eventually("it has grown", lambda: len(stream_pool._workers) == 9)
+        assert existing() == worker_threads.AT_ONCE
+        await eventually("it has grown", lambda: existing() == 9)
         await asyncio.sleep(worker_threads.GROW_SECONDS * 3)
-        assert (len(stream_pool._workers), len(stream_pool._line)) == (9, 11)
+        assert stream_pool.counts() == (9, 9, 11)
         gate.set()
         for future in futures:
             assert await asyncio.wrap_future(future)
@@ -385,7 +395,7 @@ async def test_a_thread_that_has_nothing_to_do_ends(alias: str, monkeypatch: pyt
     hold = ConnectionHold(stream_pool)
     name = hold.submit(thread_name).result(60)
     await eventually("it has ended", lambda: name not in {thread.name for thread in threading.enumerate()})
-    assert len(stream_pool._workers) == 0
+    assert existing() == 0
     assert hold.submit(thread_name).result(60) != name
 
 

@@ -222,7 +222,7 @@ for lock in locked:
     lock.acquire()
 pid = os.fork()
 if pid == 0:
-    assert len(stream_pool._workers) == 0
+    assert stream_pool.counts()[0] == 0
     assert ConnectionHold(stream_pool).submit(os.getpid).result(60) == os.getpid()
     assert lifelong.taken == 0
     lifelong.take()

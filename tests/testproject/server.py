@@ -25,7 +25,7 @@ import psutil
 from tests import warm
 from tests.live.client import PATIENCE, Client
 from tests.live.parser import Received
-from tests.live.servers import ROOT, free_port, poll
+from tests.live.servers import LATE_ANSWERS, ROOT, free_port, poll
 
 PROJECT = ROOT / "testproject"
 MANAGE = str(PROJECT / "manage.py")
@@ -54,7 +54,8 @@ User.objects.create_user("stranger", password={PASSWORD!r}, is_staff=True)
 
 COMMANDS = {
     "uvicorn": "-m uvicorn --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
-    "two workers": "-m uvicorn --workers 2 --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
+    "two workers": f"-m uvicorn --workers 2 {LATE_ANSWERS}"
+    " --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
     "daphne": "-m daphne -b 127.0.0.1 -p {port} -v 0 testproject.asgi:application",
     "granian": "-m granian --interface asgi --host 127.0.0.1 --port {port} --log-level warning testproject.asgi:application",
     "hypercorn": "-m hypercorn -w 0 -b 127.0.0.1:{port} --log-level warning testproject.asgi:application",

@@ -250,7 +250,7 @@ async def test_an_id_is_honoured_or_the_reason_is_said(log: Watched, start: Any,
 async def test_an_id_that_only_the_log_knows_yet_is_honoured(log: Watched) -> None:
     publish(log, "1")
     feed = await opened(log)
-    (second,) = log.append(TOPIC, Event("2"))  # no bell has rung
+    (second,) = log.append(TOPIC, Event("2"))  # nothing was notified
     follower = await after(feed, str(second))
     publish(log, "3")
     feed.request_refresh()
@@ -302,7 +302,7 @@ async def test_a_reader_that_is_cancelled_cancels_nobody_else(log: Watched) -> N
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("there", [0, 1, PAGE - 1, PAGE, RING_EVENTS + 3])
 async def test_events_that_come_while_the_log_is_read_are_neither_lost_nor_doubled(log: Watched, moment: str, there: int) -> None:
-    """An append at each read of the log, before or after it looks, with the bell rung at once."""
+    """An append at each read of the log, before or after it looks, notified of at once."""
     publish(log, *numbers(1, there))
     feed = await opened(log)
     total = there

@@ -15,14 +15,14 @@ from ...eventlog.base import EventLog
 from ...eventlog.outage import public_words
 from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
-from ...runtime.process import on_fork
+from ...runtime.process import PerProcess
 from ...runtime.safe_text import printable
 from ...streams.snapshot import Readers, Snapshot, this_process
 from .commands import WatchRows
 from .history import History
 from .inspector import TOPICS, StreamInspector, StreamQuery, StreamRow
 from .report_json import Answer, decode
-from .reporter import LIFE, REPORTS, ROWS
+from .reporter import REPORT_LIFE_SECONDS, REPORTS, ROWS
 from .service import broadcast, monitor
 
 logger = logging.getLogger("django_agent_sse.monitor")
@@ -86,17 +86,14 @@ class ClusterSnapshot:
         return sum(snapshot.total(name) for snapshot in self.counted)
 
 
-class ClusterView:
+class ClusterView(PerProcess):
     """One per process; used from any loop.
 
     Attributes:
         skipped: Events of the monitor's topics that were not reports.
     """
 
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
+    def reset(self) -> None:
         self._lock = threading.Lock()
         self._log: EventLog | None = None
         self._history = History()
@@ -132,7 +129,7 @@ class ClusterView:
                 except Exception as error:  # whatever is the matter with the log: the page lives, and says it
                     self._error = public_words(error) if isinstance(error, AgentSSEError) else printable(error, 500)
             self._history.forget(now := time.time())
-            self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < LIFE}
+            self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < REPORT_LIFE_SECONDS}
             self._read_at = time.monotonic()
 
     @property
@@ -207,9 +204,10 @@ class ClusterView:
         now = time.monotonic()
         if self.local or now - self._asked.get(query, -QUERY_INTERVAL) < QUERY_INTERVAL:
             return
-        self._asked = {other: at for other, at in self._asked.items() if now - at < LIFE} | {query: now}
+        self._asked = {other: at for other, at in self._asked.items() if now - at < REPORT_LIFE_SECONDS} | {query: now}
         # One id for one query of this process: asking again prolongs it, and does not make the others answer twice.
-        await broadcast(WatchRows(id=f"{this_process().id}-{hash(query):x}", question=query, until=time.time() + LIFE))
+        id = f"{this_process().id}-{hash(query):x}"
+        await broadcast(WatchRows(id=id, query=query, until=time.time() + REPORT_LIFE_SECONDS))
 
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
@@ -278,9 +276,8 @@ def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus | None
     age = 0.0 if local else max(0.0, now - snapshot.at)
     if age >= LOST_SHOWN_SECONDS or (snapshot.last and not local):
         return None
-    state = "reporting" if age < LATE_SECONDS else "late" if age < LIFE else "gone"
+    state = "reporting" if age < LATE_SECONDS else "late" if age < REPORT_LIFE_SECONDS else "gone"
     return ProcessStatus(snapshot=snapshot, state=state, age=age)
 
 
 cluster_view = ClusterView()
-on_fork(cluster_view._reset)

@@ -32,7 +32,7 @@ from .inspector import StreamInspector, StreamQuery
 logger = logging.getLogger("django_agent_sse.monitor")
 
 COMMANDS = InternalTopic("sse.monitor.commands")
-LIFE = 120.0
+COMMAND_LIFE_SECONDS = 120.0
 """Seconds for which a command holds after it was signed. The clocks of machines may differ by as much."""
 MAX_BYTES = 65_536
 """The most bytes of a signed command. What the admin's pages send, whatever is typed there, has fewer."""
@@ -55,7 +55,7 @@ class Command:
 class WatchRows(Command):
     """Report the rows that fit a query, until then (seconds since 1970)."""
 
-    question: StreamQuery
+    query: StreamQuery
     until: float
 
 
@@ -116,13 +116,13 @@ def command_of(event: Event) -> WatchRows | Close | Drain:
         kind, at, payload = _signer().unsign_object(event.data)
         age = time.time() - at
         if kind == "watch":
-            payload["question"] = StreamQuery(**payload["question"])
+            payload["query"] = StreamQuery(**payload["query"])
         command = _KINDS[kind](**payload)
     except signing.BadSignature:
         raise CommandRefused("it is not signed with this process's SECRET_KEY, or one of its SECRET_KEY_FALLBACKS") from None
     except (TypeError, ValueError, KeyError) as error:
         raise CommandRefused(f"another version of the package has written it ({printable(error)})") from error
-    if not -LIFE <= age <= LIFE:
+    if not -COMMAND_LIFE_SECONDS <= age <= COMMAND_LIFE_SECONDS:
         when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
         raise CommandRefused(f"it was signed {when}: it was copied, or the clocks of machines differ")
     return command

@@ -1,8 +1,8 @@
 """The monitor's task on the background loop: what it reports of this process, and how it hears commands.
 
-What it costs the event log: one append of some hundred bytes every ``REPORT`` seconds from each process that has open streams, a
-trim a minute, and one more name in the question that the poll asks for all followed topics. While somebody watches, an append
-with the rows every second besides.
+What it costs the event log: one append of some hundred bytes every ``REPORT_INTERVAL`` seconds from each process that has open
+streams, a trim a minute, and one more name in the question that the poll asks for all followed topics. While somebody watches, an
+append with the rows every second besides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...eventlog.records import Page, TopicState
 from ...eventlog.validation import InternalTopic
 from ...exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
 from ...runtime.backoff import FailureLog
-from ...runtime.loop import BackgroundTask, background, in_pool
+from ...runtime.loop import background, in_pool
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable
 from ...streams.registry import open_streams, registry
@@ -37,40 +37,43 @@ logger = logging.getLogger("django_agent_sse.monitor")
 
 REPORTS = InternalTopic("sse.monitor.reports")
 ROWS = InternalTopic("sse.monitor.rows")
-REPORT = 5.0
+REPORT_INTERVAL = 5.0
 """Seconds between two reports of a process."""
-LIFE = 15.0
+REPORT_LIFE_SECONDS = 15.0
 """Seconds that a report holds: a process that was killed falls out by itself."""
-WATCHED = 1.0
+ROWS_INTERVAL = 1.0
 """Seconds between two reports of rows, while somebody watches."""
-HISTORY = 300.0
+HISTORY_SECONDS = 300.0
 """Seconds for which reports are kept, for the sparklines."""
-FRESH = 30.0
+KEPT_SECONDS = 30.0
 """Seconds for which rows and commands are kept."""
-TRIM = 60.0
-QUIET = 30.0
+TRIM_INTERVAL = 60.0
+"""Seconds between two trims of the monitor's topics, more or less."""
+UNUSED_SECONDS = 30.0
 """Seconds without a stream after which a process says that it has none, and stops reporting."""
-QUESTIONS = 8
-"""Questions that are answered at a time; the oldest one goes."""
-REMEMBERED = 4_096
+MAX_WATCHES = 8
+"""Queries that are answered at a time; the oldest one goes."""
+MAX_REMEMBERED = 4_096
 """Commands that are known again where they come twice."""
 
 
 class Reporter:
-    """Reports what this process has open, and executes commands, as long as anything is open.
+    """Reports what this process has open, and executes commands, from now on and as long as anything is open.
 
     Args:
         over: Asked when nothing has been open for a while: whether the task may end.
+
+    Raises:
+        RuntimeError: The interpreter ends, or there are too many threads.
     """
 
     def __init__(self, over: Callable[[Reporter], bool]) -> None:
         self._over = over
-        self._task: BackgroundTask | None = None
         self._wake = asyncio.Event()
         self._stopped = False
         self._inspector = StreamInspector()
-        self._questions: dict[str, WatchRows] = {}
-        self._executed: deque[str] = deque(maxlen=REMEMBERED)
+        self._watches: dict[str, WatchRows] = {}
+        self._executed: deque[str] = deque(maxlen=MAX_REMEMBERED)
         self._log: EventLog | None = None
         self._unfollow: Callable[[], None] = lambda: None
         self._epoch: str | None = None
@@ -87,25 +90,17 @@ class Reporter:
         )
         self._broken = False
         self._refused = 0
-
-    def start(self) -> None:
-        """Begin.
-
-        Raises:
-            RuntimeError: The interpreter ends, or there are too many threads.
-        """
         self._task = background.start("monitor", self._work)
 
     @property
     def running(self) -> bool:
-        return self._task is not None and not self._task.done
+        return not self._task.done
 
     def stop(self, seconds: float) -> None:
         """Have it report for the last time and end, and wait for that, for so long at most."""
         self._stopped = True
-        if self._task is not None:
-            self._task.call(self._wake.set)
-            self._task.wait(seconds)
+        self._task.call(self._wake.set)
+        self._task.wait(seconds)
 
     async def _work(self) -> None:
         try:
@@ -128,7 +123,7 @@ class Reporter:
         except Exception:
             if not self._broken:
                 logger.exception("the monitor has failed, and goes on; streams are not affected. This is said once")
-            self._broken, pause = True, REPORT
+            self._broken, pause = True, REPORT_INTERVAL
         if pause is None or (failed and self._stopped):  # whoever stops it waits
             return True
         self._wake.clear()
@@ -163,28 +158,28 @@ class Reporter:
         now = time.monotonic()
         if in_use():
             self._busy_at = now
-        ends = self._stopped or (now - self._busy_at >= QUIET and self._over(self))
+        ends = self._stopped or (now - self._busy_at >= UNUSED_SECONDS and self._over(self))
         wall = time.time()
-        self._questions = {id: watch for id, watch in self._questions.items() if watch.until > wall}
+        self._watches = {id: watch for id, watch in self._watches.items() if watch.until > wall}
         if ends or now >= self._report_at:
-            self._report_at = now + REPORT
+            self._report_at = now + REPORT_INTERVAL
             self._news = self._news or log.notifier is not None  # which may lose a notification
             await self._append(log, REPORTS, lambda: encode(self._snapshot(last=ends)))
         if ends:
             return None
-        if self._questions and now >= self._rows_at:
-            self._rows_at = now + WATCHED
+        if self._watches and now >= self._rows_at:
+            self._rows_at = now + ROWS_INTERVAL
             await self._append(log, ROWS, self._rows)
-        elif not self._questions:
+        elif not self._watches:
             self._inspector.forget()
         await self._trim(log, now)
-        due = min(self._report_at, self._rows_at) if self._questions else self._report_at
+        due = min(self._report_at, self._rows_at) if self._watches else self._report_at
         return max(0.01, due - time.monotonic())
 
     def _rows(self) -> str:
-        """Return the answers to all questions; equal ones are answered once."""
-        questions = dict.fromkeys(watch.question for watch in self._questions.values())
-        return encode(self._snapshot(), [(question, *self._inspector.answer(question)) for question in questions])
+        """Return the answers to all queries; equal ones are answered once."""
+        queries = dict.fromkeys(watch.query for watch in self._watches.values())
+        return encode(self._snapshot(), [(query, *self._inspector.answer(query)) for query in queries])
 
     def _snapshot(self, *, last: bool = False) -> Snapshot:
         snapshot = self._inspector.snapshot(last=last)
@@ -199,9 +194,9 @@ class Reporter:
     async def _trim(self, log: EventLog, now: float) -> None:
         if now < self._trim_at:
             return
-        first, self._trim_at = not self._trim_at, now + TRIM * random.uniform(0.5, 1.5)
+        first, self._trim_at = not self._trim_at, now + TRIM_INTERVAL * random.uniform(0.5, 1.5)
         if not first:
-            for topic, age in ((REPORTS, HISTORY + REPORT), (ROWS, FRESH), (COMMANDS, FRESH)):
+            for topic, age in ((REPORTS, HISTORY_SECONDS + REPORT_INTERVAL), (ROWS, KEPT_SECONDS), (COMMANDS, KEPT_SECONDS)):
                 await asyncio.wrap_future(writers.submit(partial(log.trim, topic, max_age=age)))
 
     async def _read_commands(self, log: EventLog) -> None:
@@ -242,7 +237,7 @@ class Reporter:
         its age where nobody looked for long.
         """
         self._over_before = page.top if self._epoch is None else 0
-        self._too_old = self._read_at - FRESH if self._epoch is not None else 0.0
+        self._too_old = self._read_at - KEPT_SECONDS if self._epoch is not None else 0.0
         self._epoch, self._cursor = page.epoch, 0
 
     def _refuse(self, offset: int, error: Exception) -> None:
@@ -254,15 +249,15 @@ class Reporter:
                 *(offset, printable(error)),
             )
         self._refused += 1
-        self._report_at = min(self._report_at, time.monotonic() + WATCHED)
+        self._report_at = min(self._report_at, time.monotonic() + ROWS_INTERVAL)
 
     async def _take(self, command: WatchRows | Close | Drain) -> None:
         if isinstance(command, WatchRows):
-            if command.id not in self._questions:
+            if command.id not in self._watches:
                 self._rows_at = 0.0
-            self._questions[command.id] = command
-            while len(self._questions) > QUESTIONS:
-                del self._questions[next(iter(self._questions))]
+            self._watches[command.id] = command
+            while len(self._watches) > MAX_WATCHES:
+                del self._watches[next(iter(self._watches))]
         elif command.id not in self._executed:
             self._executed.append(command.id)
             await in_pool(partial(execute, command, self._inspector))

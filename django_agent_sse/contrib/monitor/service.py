@@ -9,8 +9,7 @@ import asyncio
 import contextlib
 import threading
 
-from django.core.signals import setting_changed
-
+from ... import conf
 from ...eventlog.backend import event_log
 from ...exceptions import AgentSSEError
 from ...runtime.pools import writers
@@ -47,10 +46,8 @@ class Monitor:
             self._off = not self.reports()
             if self._off:
                 return
-            reporter = Reporter(self._over)
             with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
-                reporter.start()
-                self._reporter = reporter
+                self._reporter = Reporter(self._over)
 
     def reports(self) -> bool:
         """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it."""
@@ -102,9 +99,4 @@ async def broadcast(command: WatchRows | Close | Drain) -> None:
         execute(command, StreamInspector())
 
 
-def _changed(*, setting: str, **_: object) -> None:
-    if setting == "AGENT_SSE":
-        monitor.stop()
-
-
-setting_changed.connect(_changed, dispatch_uid="django_agent_sse.contrib.monitor.service")
+conf.on_change(monitor.stop)

@@ -141,7 +141,9 @@ class DatabaseEventLog(DatabaseLeasing):
             if topic is not None:
                 appended = store.add(topic, events, now)
                 if key is not None:
-                    self._remember(store, topic, key, appended, now)
+                    store.remember(topic, key, appended, now)
+                    if topic.top // KEYS_EVERY != (topic.top - len(appended)) // KEYS_EVERY:
+                        store.forget_keys(topic, now - self.limits.key_window)
                 self._retain(store, topic, now)
                 return appended
             self._make(store, name, expect, now)
@@ -158,11 +160,6 @@ class DatabaseEventLog(DatabaseLeasing):
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
         self._evicted(store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR))
-
-    def _remember(self, store: TopicStore, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
-        store.remember(topic, key, appended, now)
-        if topic.top // KEYS_EVERY != (topic.top - len(appended)) // KEYS_EVERY:
-            store.forget_keys(topic, now - self.limits.key_window)
 
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
@@ -271,9 +268,7 @@ class DatabaseEventLog(DatabaseLeasing):
         return floor - own
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
-        if prefix and not (prefix.isascii() and prefix.isprintable()):
-            return []
-        return self._read(TopicStore.names, prefix, after, limit)
+        return self._read(TopicStore.names, prefix, after, limit) if prefix.isascii() and prefix.isprintable() else []
 
     def _clear_all(self) -> None:
         self._write(TopicStore.clear)

@@ -26,7 +26,7 @@ logger = logging.getLogger(LOGGER)
 
 ALIAS = "default"
 """The entry of ``CHANNEL_LAYERS`` that is used."""
-GROUP = "django_agent_sse.bell"
+GROUP = "django_agent_sse.notify"
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 
 SEND_INTERVAL = 0.005

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ...runtime.process import on_fork
+from ...runtime.process import PerProcess
 from ..records import Page
 
 OnTopics = Callable[[frozenset[str]], None]
@@ -56,11 +56,8 @@ class _Listener:
     woken: bool = False
 
 
-class LocalNotifier:
+class LocalNotifier(PerProcess):
     """Notifies every loop that listens, from any thread; once per loop tick, however many changes there were."""
-
-    def __init__(self) -> None:
-        self.reset()
 
     def reset(self) -> None:
         """Forget who listens, also after a fork."""
@@ -122,4 +119,3 @@ class LocalNotifier:
 
 
 local_notifier = LocalNotifier()
-on_fork(local_notifier.reset)

@@ -11,8 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from django.core.signals import setting_changed
-
+from ... import conf
 from ...runtime.loop import BackgroundLoop, BackgroundTask, background
 from ...runtime.process import on_exit, on_fork
 from ..base import EventLog
@@ -50,8 +49,8 @@ class Notifier:
         self._reaches_others: bool | None = None
 
     def troubles(self) -> dict[str, str]:
-        """What does not work now: ``bell`` (the channel layer), ``poll``, each with a sentence. From any thread."""
-        troubles = {"bell": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
+        """What does not work now: ``channel_layer``, ``poll``, each with a sentence. From any thread."""
+        troubles = {"channel_layer": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
         return {name: sentence for name, sentence in troubles.items() if sentence and self._tasks}
 
     # What feeds and the log call, from any thread
@@ -169,9 +168,4 @@ on_fork(notifier.forked)
 on_exit(notifier.end, twice=True)
 
 
-def _restart(*, setting: str, **_: object) -> None:
-    if setting == "CHANNEL_LAYERS":
-        notifier.restart()
-
-
-setting_changed.connect(_restart, dispatch_uid="django_agent_sse.eventlog.notify.notifier")
+conf.on_change(notifier.restart, "CHANNEL_LAYERS")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from ...runtime.backoff import FailureLog
 from ..base import EventLog
@@ -41,28 +42,15 @@ async def ask_heads(log: EventLog, topics: Iterable[str]) -> Heads:
     return {name: heads.get(name) for name in names}
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class FollowedTopics:
-    """The topics of one log that one event loop follows, and whom to tell where they are.
+    """The topics of one log that one event loop follows, and whom to tell where they are."""
 
-    Args:
-        log: Where they are kept.
-        loop: Whose.
-        on_change: Called on that loop with the heads that changed, and with each topic's once after it was added.
-        on_follow: Called with this whenever a topic was added.
-    """
-
-    def __init__(
-        self,
-        log: EventLog,
-        loop: asyncio.AbstractEventLoop,
-        on_change: Callable[[Heads], object],
-        on_follow: Callable[[FollowedTopics], object] = lambda watch: None,
-    ) -> None:
-        self.log = log
-        self.loop = loop
-        self._on_change = on_change
-        self._on_follow = on_follow
-        self._topics: set[str] = set()  # changed by the loop's thread only; others take copies, which is one step
+    log: EventLog
+    loop: asyncio.AbstractEventLoop
+    _on_change: Callable[[Heads], object]  # called on the loop with the heads that changed, and once with that of a new topic
+    _on_follow: Callable[[FollowedTopics], object] = lambda watch: None  # called with this whenever a topic was added
+    _topics: set[str] = field(init=False, default_factory=set)  # changed by the loop's thread only
 
     def add(self, topic: str) -> None:
         """Follow a topic: read it after that, not before."""
@@ -76,6 +64,7 @@ class FollowedTopics:
         self._topics.clear()
 
     def topics(self) -> set[str]:
+        """Return those that are followed at this moment. From any thread: a copy is one step."""
         return set() if self.loop.is_closed() else self._topics.copy()
 
     def notify(self, heads: Heads) -> None:
@@ -126,7 +115,10 @@ class Poll:
 
     async def look(self) -> float | None:
         """Ask once; after how many seconds to ask again, ``None`` where nothing is followed and nothing was asked."""
-        followed = self._followed()
+        followed: dict[EventLog, set[str]] = {}
+        for watch in self._watches():
+            if topics := watch.topics():
+                followed.setdefault(watch.log, set()).update(topics)
         self._seen = {log: seen for log, seen in self._seen.items() if log in followed}
         notified, self._notified = self._notified, set()
         self.asks = bool(followed)
@@ -146,13 +138,6 @@ class Poll:
         self._failures.recovered()
         self._pause = FASTEST if news else min(SLOWEST, self._pause * SLOWER)
         return self._pause
-
-    def _followed(self) -> dict[EventLog, set[str]]:
-        followed: dict[EventLog, set[str]] = {}
-        for watch in self._watches():
-            if topics := watch.topics():
-                followed.setdefault(watch.log, set()).update(topics)
-        return followed
 
     def _compare(self, log: EventLog, heads: Heads, notified: set[str]) -> bool:
         """Tell who follows what changed; whether there was a change that no notification had told of."""

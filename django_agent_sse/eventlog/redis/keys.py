@@ -51,7 +51,7 @@ class Keys:
 
     def channel(self, topic: str) -> str:
         """Return the channel on which a topic's notifications go out."""
-        return f"{self._tagged(topic)}:bell"
+        return f"{self._tagged(topic)}:notify"
 
     def probe(self, name: str) -> str:
         """Return the channel on which a process sends messages to itself."""

@@ -147,7 +147,11 @@ class PubSubConnection:
                     self._news.clear()
                     if self._followed:
                         pause = self._failures.failed(error)
-                        self._release_all()
+                        # Nobody waits for a server that is away: who follows reads now, and is told again when it is back.
+                        with self._lock:
+                            waiting, self._waiting = self._waiting, {}
+                        for future in waiting.values():
+                            future.set_result(None)
                         await self._wait(pause)
         finally:
             self._disconnect()
@@ -180,13 +184,6 @@ class PubSubConnection:
         socket, self._socket = self._socket, None
         if socket is not None:
             socket.close()
-
-    def _release_all(self) -> None:
-        """Let nobody wait for a server that is away: who follows reads then, and is told again when the server is back."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            future.set_result(None)
 
     async def _serve(self) -> None:
         socket, idle_since = self._socket, None
@@ -316,13 +313,11 @@ class RedisNotifier:
         self._place = place
 
     async def follow(self, topic: str) -> None:
-        """See ``LogNotifier``."""
         waiting = self.connections[self._place(topic)].follow(topic)
         if waiting is not None:
             await asyncio.wait({asyncio.wrap_future(waiting)}, timeout=FOLLOW_TIMEOUT)
 
     def unfollow(self, topic: str) -> None:
-        """See ``LogNotifier``."""
         self.connections[self._place(topic)].unfollow(topic)
 
     def notifies(self, topic: str) -> bool:

@@ -36,11 +36,28 @@ _LIKE = "sse_run builds.42 -- make -j4"
 TOPIC_VARIABLE = "SSE_TOPIC"
 
 
+class _Parser(SSEParser):
+    """Takes what follows the first ``--`` as the command, whatever it looks like."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        split = words.index("--") if "--" in words else len(words)
+        own, command = words[:split], words[split + 1 :]
+        parsed, unknown = self.parse_known_args(own, namespace)
+        if unknown:
+            self.error(f"{' '.join(unknown)!r}: give the command after --, as in {_LIKE}")
+        if not command:
+            self.error(f"there is no command to run: give it after --, as in {_LIKE}")
+        parsed.command = command
+        return parsed
+
+
 class Command(SSECommand):
     help = (
         "Run a command and publish each line it prints as an event of a topic: stdout or stderr. The last event is exit; then "
         "the topic is closed. The exit code is the command's."
     )
+    parser_class = _Parser
     takes = "TOPIC -- COMMAND [ARGUMENT ...]"
     examples = """examples:
   manage.py sse_run builds.42 -- make -j4
@@ -65,11 +82,6 @@ exit codes:
   1        the topic cannot be published to: the command was not run
   2        wrong arguments: the command was not run
 """
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.__class__ = _Parser
-        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("topic", metavar="TOPIC", type=topic, help="the topic's name")
@@ -99,7 +111,9 @@ exit codes:
             if options["replace"]:
                 publisher.submit(partial(log.delete, topic))
             pump = _Pump(publisher, log.limits.max_event_bytes - ROOM_FOR_NAME, self._echo)
-            ended = run(command, _environment(topic), pump.take, signals, options["kill_after"])
+            # Python programs print line by line into a pipe only where they are told to.
+            environment = {"PYTHONUNBUFFERED": "1", **os.environ, TOPIC_VARIABLE: topic}
+            ended = run(command, environment, pump.take, signals, options["kill_after"])
             self._end(ended, command[0], pump)
             came = len(signals.received)
             reason = "completed" if ended.code == 0 else "cancelled" if signals.received else "failed"
@@ -208,24 +222,3 @@ class _Pump:
         with self._lock:
             if events and not self._over:
                 self._publisher.put(events)
-
-
-class _Parser(SSEParser):
-    """Takes what follows the first ``--`` as the command, whatever it looks like."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        words = list(sys.argv[1:] if args is None else args)
-        split = words.index("--") if "--" in words else len(words)
-        own, command = words[:split], words[split + 1 :]
-        parsed, unknown = self.parse_known_args(own, namespace)
-        if unknown:
-            self.error(f"{' '.join(unknown)!r}: give the command after --, as in {_LIKE}")
-        if not command:
-            self.error(f"there is no command to run: give it after --, as in {_LIKE}")
-        parsed.command = command
-        return parsed
-
-
-def _environment(topic: str) -> dict[str, str]:
-    """This process's own. Python programs print line by line into a pipe only where they are told to."""
-    return {"PYTHONUNBUFFERED": "1", **os.environ, TOPIC_VARIABLE: topic}

@@ -17,9 +17,6 @@ from ...runtime.safe_text import printable
 from ..arguments import count, duration, size, topic
 from ..command import SSECommand, several, shared_log, topics_of
 
-BOUNDS = ("max_events", "max_bytes", "max_age")
-"""What may stay: see ``EventLog.trim``."""
-
 
 class Command(SSECommand):
     help = (
@@ -67,7 +64,7 @@ exit codes:
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        bounds = {name: options[name] for name in BOUNDS}
+        bounds = {name: options[name] for name in ("max_events", "max_bytes", "max_age")}  # see EventLog.trim
         _check(bounds, delete=options["delete"])
         log = shared_log()
         chosen = self._chosen(log, options)

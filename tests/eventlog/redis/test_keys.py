@@ -40,7 +40,7 @@ def test_an_idempotency_key_may_be_any_text() -> None:
 def test_no_other_module_makes_names() -> None:
     own = Path(module.__file__)
     endings = {*re.findall(r":[a-z]+", "".join(re.findall(r'f"([^"]*)"', own.read_text())))}
-    assert {":meta", ":log", ":once", ":bell", ":probe", ":topics"} <= endings
+    assert {":meta", ":log", ":once", ":notify", ":probe", ":topics"} <= endings
     others = [path for path in own.parent.glob("*.py") if path != own]
     assert len(others) > 5
     named = re.compile(f"[}}\"'](?:{'|'.join(endings)})\\b|\\.prefix\\b")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from django_agent_sse.eventlog.redis.pubsub_socket import Reply, ReplyReader
 
 REPLIES: list[Reply] = [
-    [b"subscribe", b"sse:{a}:bell", 1],
-    [b"message", b"sse:{a}:bell", b"line\r\nline\r\n*1\r\n"],
+    [b"subscribe", b"sse:{a}:notify", 1],
+    [b"message", b"sse:{a}:notify", b"line\r\nline\r\n*1\r\n"],
     [b"message", b"c", b""],
     [b"unsubscribe", None, 0],
     b"OK",

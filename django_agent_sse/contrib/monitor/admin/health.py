@@ -50,12 +50,12 @@ _OF_PROCESSES = {
         "nginx and load balancers close a connection that is silent for 60 s, and a client that vanished is never noticed. Leave "
         "heartbeats at 15 s.",
     ),
-    "bell": (
+    "channel_layer": (
         "The channel layer does not notify {processes}.",
         "Nothing is lost: events that other processes publish arrive up to half a second later. Is the channel layer’s Redis up? "
         "({detail})",
     ),
-    "doorbell": (
+    "log_notifications": (
         "The event log’s own notifications do not reach {processes}.",
         "Nothing is lost, but events that other processes publish wait until the connection to the log’s Redis or Valkey is "
         "restored, which is tried every five seconds at least. A stream that is opened meanwhile gets what is there at that "
@@ -165,7 +165,9 @@ def siblings() -> int:
         if parent <= 1:
             return 1
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return max(1, sum(_alike(mine, _command(int(child))) for child in children))
+        # A spawned worker's command line names its own pipe, so that no two are equal.
+        spawned, others = _SPAWNED in mine, [_command(int(child)) for child in children]
+        return max(1, sum(bool(mine) and (mine == other or (spawned and _SPAWNED in other)) for other in others))
     except (OSError, ValueError):  # not Linux, or the parent belongs to somebody else
         return 1
 
@@ -175,8 +177,3 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:  # it has just ended
         return b""
-
-
-def _alike(mine: bytes, theirs: bytes) -> bool:
-    # A spawned worker's command line names its own pipe, so that no two are equal.
-    return bool(mine) and (mine == theirs or (_SPAWNED in mine and _SPAWNED in theirs))
