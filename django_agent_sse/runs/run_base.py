@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from itertools import chain
 
 from ..encoding import event_of
 from ..eventlog.base import EventLog
@@ -122,7 +121,7 @@ class RunBase:
 
     def _folded(self, unsent: list[Event]) -> Iterable[Event]:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
-        events = chain(history(self.log, self.topic), unsent)
+        events = history(self.log, self.topic, unsent)
         return events if self.wire.fold is None else self.wire.fold(events)
 
     def close_interrupted(self) -> None:
