@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -121,7 +122,10 @@ class DatabaseEventLog(DatabaseLeasing):
     # Verbs
 
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
-        return self._write(self._appended, topic, events, expect, key, holder)
+        # What a holder who is late has changed must be undone in a transaction of the caller's too.
+        alone = nullcontext() if holder is None or not is_open(self.alias) else transaction.atomic(self.alias)
+        with alone:
+            return self._write(self._appended, topic, events, expect, key, holder)
 
     def _appended(
         self, store: TopicStore, name: str, events: Sized, expect: int | None, key: str | None, holder: str | None
@@ -135,15 +139,17 @@ class DatabaseEventLog(DatabaseLeasing):
                 before = store.repeated(topic, key, now - self.limits.key_window)
                 if before is not None:
                     return before
-            if holder is not None:
-                _check_holder(store, name, holder)
             topic = store.advance(name, len(events), size, now, expect)
             if topic is not None:
+                if holder is not None and not store.leases.is_held(name, holder):  # looked at under the lock, and rolled back
+                    raise lost_error(name, holder)
                 appended = store.add(topic, events, now)
                 if key is not None:
                     self._remember(store, topic, key, appended, now)
                 self._retain(store, topic, now)
                 return appended
+            if holder is not None:
+                _check_holder(store, name, holder)
             self._make(store, name, expect, now)
         raise _restless(name)
 

@@ -28,6 +28,7 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.exceptions import (
     EventLogUnavailable,
     InvalidEvent,
+    LeaseLost,
     PositionConflict,
     TopicClosed,
     TransactionRefused,
@@ -85,6 +86,20 @@ def seen_by_others(log: DatabaseEventLog, topic: str = TOPIC) -> list[str]:
 
 def atomic(log: DatabaseEventLog, **about: Any) -> Any:
     return transaction.atomic(using=log.alias, **about)
+
+
+def test_whoever_is_late_changes_nothing_in_the_callers_transaction(log: DatabaseEventLog) -> None:
+    log.append(TOPIC, Event("1"))
+    log.acquire(TOPIC, "r1", 30)
+    with atomic(log):
+        log.append(TOPIC, Event("2"), holder="r1")
+        before = log.state(TOPIC)
+        for key in (None, "k"):
+            with pytest.raises(LeaseLost, match="Nothing was appended"):
+                log.append(TOPIC, Event("late"), holder="r2", key=key)
+        assert log.state(TOPIC) == before
+        log.append(TOPIC, Event("3"))
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["1", "2", "3"]
 
 
 # Joining
