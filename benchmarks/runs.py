@@ -224,7 +224,7 @@ def show(found: dict[str, Row]) -> None:
     heads = {
         "reopened": f"{REOPENED:,} deltas reopened | ms to the last byte | ms of CPU | % of the bytes beyond the text",
         "readers": "100 readers, 4 processes | µs of CPU a token and reader | p50 ms | p99 ms",
-        "idle": "idle runs | renewals/s | queries/s | % of a CPU | threads | KiB of memory a run",
+        "idle": "idle runs | renewals/s | SQL queries/s | % of a CPU | threads | KiB of memory a run",
     }
     for table, head in heads.items():
         rows = {name.partition("|")[0]: row for name, row in found.items() if name.endswith(f"|{table}")}

@@ -1,8 +1,8 @@
 """What a run is in sync code and in coroutines: what it has written and not appended yet, and what the log says to it.
 
-What is written goes out in batches: a row of a database for each token would cost more than the token. What comes after a pause
-is appended at once, and what comes soon after an append ``BATCH_SECONDS`` after that, or when it has ``BATCH_BYTES``. So nothing
-is held back when the code pauses, and who writes slowly pays nothing for batches.
+What is written goes out in batches: a row of a database for each token would cost more than the token. A batch is appended when
+it has ``BATCH_BYTES``, or ``BATCH_SECONDS`` after its first event; at once where nothing was appended for so long before that. So
+nothing is held back when the code pauses, and who writes slowly pays nothing for batches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .wire import NO_WIRE, Wire, no_events
 logger = logging.getLogger("django_agent_sse.runs")
 
 BATCH_BYTES = 4096
-BATCH_SECONDS = 0.04
+BATCH_SECONDS = 0.03
 CLEANUP_SECONDS = 5.0
 """Seconds that code gets to end by itself once it was asked to; after that its topic is closed without it."""
 
@@ -104,7 +104,7 @@ class RunBase:
 
     def _due_in(self) -> float:
         """Return in how many seconds what is written now shall be appended."""
-        return max(0.0, self._taken_at + BATCH_SECONDS - time.monotonic())
+        return BATCH_SECONDS if time.monotonic() < self._taken_at + BATCH_SECONDS else 0.0
 
     def _put_back(self, events: list[Event]) -> None:
         with self._lock:
