@@ -81,7 +81,7 @@ def test_what_is_written_is_in_the_topic_with_its_end(log: EventLog) -> None:
 
 def test_nothing_is_held_back_when_the_code_pauses_and_many_pieces_are_few_appends(log: EventLog) -> None:
     appended: list[str] = []
-    log.on_change = appended.append
+    log.on_change = lambda topic, *page: appended.append(topic)
     with produce(NAME) as out:
         began = len(appended)
         for number in range(200):

@@ -15,7 +15,7 @@ from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRe
 from ...models import LogTopic
 from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
-from ..records import Appended, Head, Page, TopicState
+from ..records import Appended, Head, Page, Record, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
@@ -30,6 +30,9 @@ SLACK = 1 / 16
 SLACK_EVENTS = 1024
 SLACK_BYTES = 1_048_576
 """The most that this share may be."""
+
+TOLD = 16_384
+"""Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -108,8 +111,20 @@ class DatabaseEventLog(DatabaseLeasing):
             )
         return writers.submit(call).result()
 
-    def _notify(self, topic: str) -> None:
-        self._when_visible(partial(self.on_change, topic))
+    def _notify(self, topic: str, *page: Page) -> None:
+        if page and not is_open(self.alias):
+            self.on_change(topic, *page)
+        else:  # nothing is kept in memory until a commit that may be far away
+            self._when_visible(partial(self.on_change, topic))
+
+    def _appended_page(self, result: object, *args: Any) -> tuple[Page, ...]:
+        if not isinstance(result, Appended) or not result:
+            return ()
+        events, _, key, _ = args
+        if key is not None or sum(size for _, size in events) > TOLD:  # with a key it may have been another time, and others
+            return ()
+        records = [Record(offset, event, self._now()) for offset, (event, _) in enumerate(events, result.first)]
+        return (Page(epoch=result.epoch, top=result.last, records=records),)
 
     def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
