@@ -62,7 +62,7 @@ def unpack_together(texts: Sequence[str], counts: Sequence[int]) -> list[list[Ev
         return None
     try:
         lists = json.loads(f"[{','.join(texts)}]")
-        if [*map(len, lists)] != [*counts]:
+        if [len(items) if type(items) is list else None for items in lists] != [*counts]:
             return None
         events = iter(_events([*chain.from_iterable(lists)]))
     except (TypeError, ValueError):
