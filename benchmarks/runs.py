@@ -242,16 +242,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, list[Row]] = {}
-    for number in range(options.rounds):
-        for log in options.logs.split(","):
-            with store(log) as about:
-                for table in options.tables.split(","):
-                    if table == "idle" and number:
-                        continue
-                    print(f"round {number + 1}, {log}, {table}", file=sys.stderr)
-                    for name, row in asyncio.run(TABLES[table](about, log)).items():
-                        found.setdefault(name, []).append(row)
-    show({name: best(rows) for name, rows in found.items()})
+    try:
+        for number in range(options.rounds):
+            for log in options.logs.split(","):
+                measure(found, log, [table for table in options.tables.split(",") if table != "idle" or not number])
+    finally:  # also of what was measured before somebody interrupted it
+        show({name: best(rows) for name, rows in found.items()})
+
+
+def measure(found: dict[str, list[Row]], log: str, tables: Sequence[str]) -> None:
+    with store(log) as about:
+        for table in tables:
+            print(f"{time.strftime('%X')} {log}, {table}", file=sys.stderr)
+            for name, row in asyncio.run(TABLES[table](about, log)).items():
+                found.setdefault(name, []).append(row)
 
 
 if __name__ == "__main__":
