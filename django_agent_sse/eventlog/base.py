@@ -234,12 +234,16 @@ class EventLog(Leasing):
         if outside_transaction:
             return self._outside(topic, partial(self._change, False, body, topic, *args, **kwargs))
         result = body(topic, *args, **kwargs)
-        self._notify(topic)
+        self._notify(topic, *self._appended_page(result, *args))
         return result
 
-    def _notify(self, topic: str) -> None:
+    def _notify(self, topic: str, *page: Page) -> None:
         """Call ``on_change`` once others can read the change: at once, or when the caller's transaction commits."""
-        self.on_change(topic)
+        self.on_change(topic, *page)
+
+    def _appended_page(self, result: object, *args: object) -> tuple[Page, ...]:
+        """Return what followers in this process need not read, where a change was an append: one page, or none."""
+        return ()
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
         """Call outside of the caller's transaction; a log without transactions calls at once."""

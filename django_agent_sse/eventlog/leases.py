@@ -15,6 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ..exceptions import ArgumentInvalid, LeaseHeld
 from ..wire.event import Event
+from .records import Page
 from .twins import twin_of
 from .validation import InternalTopic, valid_holder, valid_topic
 
@@ -192,7 +193,7 @@ class Leasing(ABC):
     ) -> _T: ...
 
     @abstractmethod
-    def _notify(self, topic: str) -> None: ...
+    def _notify(self, topic: str, *page: Page) -> None: ...
 
     @abstractmethod
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T: ...

@@ -54,9 +54,8 @@ class Limits:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event of a topic.
+class Record(NamedTuple):
+    """One event of a topic. A tuple, since one is made for each event of each read.
 
     Args:
         offset: Its number, from 1.

@@ -19,7 +19,7 @@ from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
 from .lifecycle import Action, Close, Effect
-from .run_base import BATCH_SECONDS, CLEANUP_SECONDS, RunBase, logger, outcome_of
+from .run_base import CLEANUP_SECONDS, RunBase, logger, outcome_of
 from .sources import without_id
 
 
@@ -87,7 +87,7 @@ class AsyncRun(RunBase):
             if self.stopping:  # perhaps the log has just refused it
                 raise self._refused()
         elif self._timer is None:
-            self._timer = self._loop.call_later(BATCH_SECONDS, self._flush_now)
+            self._timer = self._loop.call_later(self._due_in(), self._flush_now)
 
     def _flush_now(self) -> None:
         self._timer = None

@@ -11,20 +11,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
+from ..topics.reading import Ahead
 from ..wire.event import Event, decoded
 
 FOLD_CHARACTERS = 524_288
 """The longest delta that others are still joined to: so much of a part is held in memory for a reader, and no more."""
 MOST_SHAPES = 256
 """Surroundings of deltas that are remembered during one fold."""
+MOST_AHEAD = 256
+"""Deltas that are joined in one step."""
 WORTH_A_PATTERN = 32
 """Deltas of one part after which a regular expression for just those is made: it takes as long as a hundred deltas."""
 
 Message = dict[str, Any]
 Path = Sequence[str | int]
-_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_STRING = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
 _NUMBER = "-?[0-9.]+"
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a character of UTF-16, as clients cut text: only JSON's escapes can carry it."""
@@ -64,9 +68,12 @@ class DeltaFold:
         """Yield the events, with consecutive deltas of one part joined."""
         shapes: dict[tuple[str, ...], int | None] = {}
         joined: _Joined | None = None
+        ahead = events if isinstance(events, Ahead) else None
         for event in events:
             pieces = self._pieces(event.data) if joined is None else joined.takes(event, self._pieces)
             if pieces is None:
+                if ahead is not None and joined is not None:
+                    joined.take_ahead(ahead)
                 continue
             if joined is not None:
                 yield joined.event(self._pieces)
@@ -140,6 +147,8 @@ class _Joined:
         self._deltas = [pieces[place][len(self._head) + 1 : -1]]
         self._room = FOLD_CHARACTERS - len(event.data)
         self._pattern: re.Pattern[str] | None = None
+        self._lines: re.Pattern[str] | None = None
+        self._step = 1
 
     def takes(self, event: Event, pieces_of: Callable[[str], list[str]]) -> list[str] | None:
         """Join an event, where it is a delta of the same part. Return its pieces where it is not."""
@@ -150,9 +159,30 @@ class _Joined:
         delta = pieces[self._place] if alike and pieces[::2] == self._around and _keys(pieces) == self._keys else ""
         if delta.startswith(f'{self._head}"') and self._join(event, delta[len(self._head) + 1 : -1]):
             if len(self._deltas) == WORTH_A_PATTERN:
-                self._pattern = self._make_pattern()
+                self._pattern, self._lines = self._make_patterns()
             return None
         return pieces
+
+    def take_ahead(self, events: Ahead) -> None:
+        """Join those that come next, many at once, as far as they are deltas of the same part beyond doubt."""
+        if self._pattern is None or self._lines is None:
+            return
+        while texts := events.ahead(self._last.event, self._step):
+            text = "\n".join(texts)
+            deltas = self._lines.findall(text) if text.count("\n") == len(texts) - 1 else []
+            if len(deltas) < len(texts):  # a line each, and one of them is something else
+                deltas = [found[1] for found in takewhile(bool, map(self._pattern.fullmatch, texts)) if found]
+            size = sum(map(len, deltas)) + len(deltas)
+            if not deltas or size >= self._room:
+                self._step = 1
+                return
+            self._room -= size
+            self._deltas += deltas
+            self._last, self._first = events.skip(len(deltas)), None
+            if len(deltas) < len(texts):
+                self._step = 1
+                return
+            self._step = min(2 * self._step, MOST_AHEAD)
 
     def _join(self, event: Event, delta: str) -> bool:
         if len(delta) >= self._room:
@@ -163,8 +193,8 @@ class _Joined:
         self._first = None
         return True
 
-    def _make_pattern(self) -> re.Pattern[str]:
-        """Return what matches a delta of this part at once, with its text as the only group."""
+    def _make_patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        """Return what matches a delta of this part at once, with its text as the only group; and a line that is one."""
         texts: list[str] = []
         for place, piece in enumerate(self._pieces):
             if place % 2 == 0:
@@ -173,7 +203,8 @@ class _Joined:
                 texts.append(f'{re.escape(self._head)}"({_STRING[1:-1]})"')
             else:
                 texts.append(re.escape(_head(piece)) + (_STRING if piece.endswith('"') else _NUMBER))
-        return re.compile("".join(texts))
+        text = "".join(texts)
+        return re.compile(text), re.compile(f"^{text}$", re.MULTILINE)
 
     def event(self, pieces_of: Callable[[str], list[str]]) -> Event:
         """Return all of them as one; one alone as it was."""

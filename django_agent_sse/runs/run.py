@@ -17,7 +17,7 @@ from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
 from .lifecycle import Action, Close, Effect, Effects
-from .run_base import BATCH_SECONDS, CLEANUP_SECONDS, RunBase, logger, outcome_of, try_to_expire
+from .run_base import CLEANUP_SECONDS, RunBase, logger, outcome_of, try_to_expire
 from .sources import framed_events, items
 
 
@@ -89,7 +89,7 @@ class Run(RunBase):
             background.start("sse-run-flush", self._flush_later)
 
     async def _flush_later(self) -> None:
-        await asyncio.sleep(BATCH_SECONDS)
+        await asyncio.sleep(self._due_in())
         self._due = False
         try:
             await in_pool(self.flush)

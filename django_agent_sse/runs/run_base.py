@@ -1,7 +1,8 @@
 """What a run is in sync code and in coroutines: what it has written and not appended yet, and what the log says to it.
 
 What is written goes out in batches: a row of a database for each token would cost more than the token. A batch is appended when
-it has ``BATCH_BYTES``, or ``BATCH_SECONDS`` after its first event, so that nothing is held back when the code pauses.
+it has ``BATCH_BYTES``, or ``BATCH_SECONDS`` after its first event; at once where nothing was appended for so long before that. So
+nothing is held back when the code pauses, and who writes slowly pays nothing for batches.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
-from itertools import chain
 
 from ..encoding import event_of
 from ..eventlog.base import EventLog
@@ -59,6 +60,7 @@ class RunBase:
         self._lock = threading.RLock()
         self._unsent: list[Event] = []
         self._unsent_bytes = 0
+        self._taken_at = float("-inf")
         self._ending_now = False
 
     @property
@@ -96,7 +98,13 @@ class RunBase:
     def _taken(self) -> list[Event]:
         with self._lock:
             events, self._unsent, self._unsent_bytes = self._unsent, [], 0
+            if events:
+                self._taken_at = time.monotonic()
             return events
+
+    def _due_in(self) -> float:
+        """Return in how many seconds what is written now shall be appended."""
+        return BATCH_SECONDS if time.monotonic() < self._taken_at + BATCH_SECONDS else 0.0
 
     def _put_back(self, events: list[Event]) -> None:
         with self._lock:
@@ -122,7 +130,7 @@ class RunBase:
 
     def _folded(self, unsent: list[Event]) -> Iterable[Event]:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
-        events = chain(history(self.log, self.topic), unsent)
+        events = history(self.log, self.topic, unsent)
         return events if self.wire.fold is None else self.wire.fold(events)
 
     def close_interrupted(self) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from ..wire.event import Event
 from .async_run import AsyncRun
 from .lifecycle import Action, Effect
-from .run_base import BATCH_SECONDS
 
 
 class TaskRun(AsyncRun):
@@ -30,7 +29,7 @@ class TaskRun(AsyncRun):
         """
         due = self._take([event])
         if not due and self._timer is None:
-            self._timer = self._loop.call_later(BATCH_SECONDS, self._flush_now)
+            self._timer = self._loop.call_later(self._due_in(), self._flush_now)
         return due
 
     def _do(self, effects: Iterable[Effect]) -> None:

@@ -33,7 +33,7 @@ class Entry:
         frame: The bytes for a connection that follows this topic alone.
     """
 
-    __slots__ = ("_head", "_tail", "event", "frame", "nonce", "offset")
+    __slots__ = ("_tail", "event", "frame", "nonce", "offset")
 
     def __init__(self, epoch: str, record: Record) -> None:
         event = record.event
@@ -42,8 +42,7 @@ class Entry:
         self.offset = record.offset
         self.nonce = record.nonce
         self.frame = frame(event.data, event.event, id, event.retry)
-        self._head = len(f"event: {event.event}\n".encode()) if event.event is not None else 0
-        self._tail = len(self.frame) - len(f"id: {id}\n\n")
+        self._tail = len(self.frame) - len("id: \n\n") - len(id)
 
     @property
     def id(self) -> str:
@@ -58,7 +57,8 @@ class Entry:
         """Return ``framed``, which begins with this event's frame, with a reconnection time in milliseconds if it has none."""
         if self.event.retry is not None:
             return framed
-        return b"".join((framed[: self._head], b"retry: %d\n" % retry, memoryview(framed)[self._head :]))
+        head = len(f"event: {self.event.event}\n".encode()) if self.event.event is not None else 0
+        return b"".join((framed[:head], b"retry: %d\n" % retry, memoryview(framed)[head:]))
 
 
 class Batch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ..eventlog import records
@@ -133,10 +133,10 @@ class Feed:
             self._forget()
             self.top = self.floor
             self.nonce = page.nonce if page.top == self.top else ""
-        for record in page.records:
-            if record.offset == self.top + 1:  # a notification may have brought the first of them meanwhile
-                self._add(record)
-                changed = True
+        new = [record for record in page.records if record.offset > self.top]  # a notification may have brought the first ones
+        if new and new[0].offset == self.top + 1:
+            self._add(new)
+            changed = True
         more = self.top < page.top
         if not more and page.closed != self.closed:
             self.closed = page.closed
@@ -158,13 +158,17 @@ class Feed:
         self.wake()
         return more
 
-    def _add(self, record: records.Record) -> None:
-        entry = Entry(self.epoch, record)
-        self._ring.append(entry)
-        self._grow(len(entry.frame))
-        self.top, self.nonce = record.offset, record.nonce
-        while len(self._ring) > RING_EVENTS or (len(self._ring) > 1 and (self._ring_bytes > RING_BYTES or budget.exceeded)):
-            self._grow(-len(self._ring.popleft().frame))
+    def _add(self, found: Sequence[records.Record]) -> None:
+        """Take consecutive records into the ring, and drop what is too much then."""
+        ring, before = self._ring, self._ring_bytes
+        for record in found:
+            entry = Entry(self.epoch, record)
+            ring.append(entry)
+            self._ring_bytes += len(entry.frame)
+        self.top, self.nonce = found[-1].offset, found[-1].nonce
+        budget.grow(self._ring_bytes - before)
+        while len(ring) > RING_EVENTS or (len(ring) > 1 and (self._ring_bytes > RING_BYTES or budget.exceeded)):
+            self._grow(-len(ring.popleft().frame))
 
     def _grow(self, by: int) -> None:
         self._ring_bytes += by

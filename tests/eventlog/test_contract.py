@@ -338,7 +338,7 @@ def test_whoever_follows_an_evicted_topic_is_told_and_so_is_the_project(
     log = open_log(MAX_TOPICS=2)
     rung: list[str] = []
     inner = log.log if isinstance(log, Door) else log
-    inner.on_change = rung.append
+    inner.on_change = lambda topic, *page: rung.append(topic)
     for number in range(12):
         log.append(f"t.{number:02}", Event("x"))
     assert not caplog.records, "it is said by the burst"

@@ -335,7 +335,7 @@ def test_to_stop_what_is_over_changes_nothing(log: Any) -> None:
 
 def test_followers_are_notified_of_what_they_can_see(log: Any) -> None:
     notified: list[str] = []
-    inner(log).on_change = notified.append
+    inner(log).on_change = lambda topic, *page: notified.append(topic)
 
     def told(call: Callable[[], object]) -> int:
         notified.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from django_agent_sse import Event
 from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_CHAT, OPENAI_RESPONSES
+from django_agent_sse.eventlog.records import Record
 from django_agent_sse.runs import fold as folding
 from django_agent_sse.runs.wire import Fold
+from django_agent_sse.topics.reading import Ahead
 from django_agent_sse.wire import encode
 
 from .samples import SAMPLES, Sample, added_up, compact, loose, numbered
@@ -71,6 +74,80 @@ def test_page_by_page_is_the_same_as_at_once(name: str, script: Any, data: st.Da
         found += ready
         held = [last]
     assert [*found, *held] == [*fold(events)]
+
+
+def ahead(events: list[Event], size: int) -> Ahead:
+    """As a log gives them, page by page."""
+    pages = [[Record(0, event, 0.0) for event in events[at : at + size]] for at in range(0, len(events), size)]
+    return Ahead(pages, attrgetter("event"))
+
+
+between = st.sampled_from(["", "{", "a\n{delta}", "{delta}\nb", "{delta}\n{delta}", "retry", "name", "space"])
+"""What stands among the deltas and is none, or none of the same kind: by itself, or with one in a line of its own."""
+
+
+def disturbed(events: list[Event], what: list[tuple[int, str]]) -> list[Event]:
+    events = [*events]
+    for at, kind in what:
+        if events:
+            at %= len(events)
+            event = events[at]
+            if kind == "retry":
+                events[at] = Event(event.data, event=event.event, retry=5)
+            elif kind == "name":
+                events[at] = Event(event.data, event="other")
+            elif kind == "space":
+                events[at] = Event(event.data.replace(":", ": \n"), event=event.event)
+            else:
+                events.insert(at, Event(kind.replace("{delta}", event.data), event=event.event))
+    return events
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+@settings(deadline=None, max_examples=100)
+@given(
+    script=st.lists(st.tuples(kinds, st.lists(texts, max_size=30)), max_size=3),
+    size=st.integers(1, 40),
+    dump=st.sampled_from([compact, loose]),
+    what=st.lists(st.tuples(st.integers(0, 99), between), max_size=4),
+)
+def test_many_joined_in_one_step_are_the_same_as_each_by_itself(name: str, script: Any, size: int, dump: Any, what: Any) -> None:
+    sample = SAMPLES[name]
+    events = numbered(disturbed(sample.events(script, dump), what))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(folding, "WORTH_A_PATTERN", 2)
+        assert [*fold_of(sample)(ahead(events, size))] == [*fold_of(sample)(events)]
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_what_is_joined_in_steps_is_bounded_as_well(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "FOLD_CHARACTERS", 2000)
+    sample = SAMPLES[name]
+    events = sample.events([("text", ["0123456789"] * 3000)])
+    folded = [*fold_of(sample)(ahead(events, 1000))]
+    joined = [event for event in folded if event not in events]
+    assert max(len(event.data) for event in joined) < 2500
+    assert len(folded) < len(events) / 50
+    assert added_up(sample, folded) == added_up(sample, events)
+
+
+def test_deltas_and_others_in_turn_cost_no_look_at_all_that_comes_next() -> None:
+    """A delta that only the slow way recognises, after each that the fast way does."""
+    fold = fold_of(SAMPLES["ag_ui"])
+    data = '{"type":"TEXT_MESSAGE_CONTENT","timestamp":%s1,"messageId":"m","delta":"a"}'
+    deltas = [Event(data % ("" if at < 100 or at % 2 else " ")) for at in range(DELTAS)]
+    looked = 0
+
+    class Counted(Ahead):
+        def ahead(self, name: str | None, most: int) -> list[str]:
+            nonlocal looked
+            looked += most
+            return super().ahead(name, most)
+
+    folded = [*fold(Counted([[Record(0, event, 0.0) for event in deltas]], attrgetter("event")))]
+    assert len(folded) == 1
+    assert added_up(SAMPLES["ag_ui"], folded) == added_up(SAMPLES["ag_ui"], deltas)
+    assert 100 < looked <= 2 * DELTAS
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
@@ -201,7 +278,7 @@ def test_twenty_thousand_deltas_are_one_event_and_cost_little(sample: Sample) ->
     spent = []
     for _ in range(7):
         began = time.thread_time()
-        folded = [*fold(events)]
+        folded = [*fold(ahead(events, 4096))]
         spent.append(time.thread_time() - began)
     assert [event.id for event in folded] == [f"abcdefgh.{DELTAS}"]
     text, whole, rest = len("".join(words)), sum(map(len, map(encode, events))), sum(map(len, map(encode, folded)))

@@ -22,6 +22,7 @@ from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import ArgumentInvalid, EventLogUnavailable, FollowError, RouteError
 from django_agent_sse.topics import reading
 from tests.inprocess import Site, serve
+from tests.timing import LONG
 
 from .samples import SAMPLES, Sample, added_up
 
@@ -286,6 +287,6 @@ async def test_twenty_thousand_deltas_reopened(name: str, log: EventLog) -> None
     assert sample.wire.text(found) == text
     assert len(found) == 1
     assert len(reopened.raw) - len(text) <= 0.01 * (len(each.raw) - len(text))
-    if isinstance(log, memory.MemoryEventLog):  # what a store takes to read its rows is the store's
+    if LONG or isinstance(log, memory.MemoryEventLog):  # with a store it takes twice as long, and on a busy machine more
         assert min(spent) < 0.05
     print(f"\n{name} {type(log).__name__}: {len(each.raw)} -> {len(reopened.raw)} bytes, {min(spent) * 1000:.1f} ms")

@@ -81,7 +81,7 @@ def test_what_is_written_is_in_the_topic_with_its_end(log: EventLog) -> None:
 
 def test_nothing_is_held_back_when_the_code_pauses_and_many_pieces_are_few_appends(log: EventLog) -> None:
     appended: list[str] = []
-    log.on_change = appended.append
+    log.on_change = lambda topic, *page: appended.append(topic)
     with produce(NAME) as out:
         began = len(appended)
         for number in range(200):
@@ -91,6 +91,39 @@ def test_nothing_is_held_back_when_the_code_pauses_and_many_pieces_are_few_appen
         out.write("x" * run_base.BATCH_BYTES)
         assert log.state(NAME).top == 201, "a full batch goes at once"
     assert texts(log) == [*(f"{number:03}" for number in range(200)), "x" * run_base.BATCH_BYTES]
+
+
+def test_what_comes_after_a_pause_is_appended_at_once_and_what_comes_soon_after_with_others(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_base, "BATCH_SECONDS", 5.0)
+    with produce(NAME) as out:
+        out.write("1")
+        until("the first is held back by nothing", lambda: log.state(NAME).top == 1)
+        out.write("2")
+        out.write("3")
+        assert out.text() == "123"
+        assert log.state(NAME).top == 1
+        out.flush()
+        assert log.state(NAME).top == 3
+    assert texts(log) == ["1", "2", "3"]
+
+
+async def test_a_coroutine_appends_at_once_after_a_pause_what_it_wrote_without_waiting(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_base, "BATCH_SECONDS", 5.0)
+    async with produce(NAME) as out:
+        for piece in "12":
+            await out.write(piece)
+        await asyncio.to_thread(until, "the first is held back by nothing", lambda: log.state(NAME).top)
+        await out.write("3")
+        await out.write("4")
+        assert await out.text() == "1234"
+        assert (await log.astate(NAME)).top == 2
+    assert texts(log) == ["1", "2", "3", "4"]
+    one, two, *_ = log.read_after(NAME).records
+    assert one.at == two.at, "in one append"
 
 
 def test_a_block_that_raises_has_failed(log: EventLog) -> None:

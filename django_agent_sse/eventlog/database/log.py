@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRe
 from ...models import LogTopic
 from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
-from ..records import Appended, Head, Page, TopicState
+from ..records import Appended, Head, Page, Record, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
@@ -29,6 +30,9 @@ SLACK = 1 / 16
 SLACK_EVENTS = 1024
 SLACK_BYTES = 1_048_576
 """The most that this share may be."""
+
+TOLD = 16_384
+"""Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -107,8 +111,20 @@ class DatabaseEventLog(DatabaseLeasing):
             )
         return writers.submit(call).result()
 
-    def _notify(self, topic: str) -> None:
-        self._when_visible(partial(self.on_change, topic))
+    def _notify(self, topic: str, *page: Page) -> None:
+        if page and not is_open(self.alias):
+            self.on_change(topic, *page)
+        else:  # nothing is kept in memory until a commit that may be far away
+            self._when_visible(partial(self.on_change, topic))
+
+    def _appended_page(self, result: object, *args: Any) -> tuple[Page, ...]:
+        if not isinstance(result, Appended) or not result:
+            return ()
+        events, _, key, _ = args
+        if key is not None or sum(size for _, size in events) > TOLD:  # with a key it may have been another time, and others
+            return ()
+        records = [Record(offset, event, self._now()) for offset, (event, _) in enumerate(events, result.first)]
+        return (Page(epoch=result.epoch, top=result.last, records=records),)
 
     def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
@@ -121,7 +137,10 @@ class DatabaseEventLog(DatabaseLeasing):
     # Verbs
 
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
-        return self._write(self._appended, topic, events, expect, key, holder)
+        # What a holder who is late has changed must be undone in a transaction of the caller's too.
+        alone = nullcontext() if holder is None or not is_open(self.alias) else transaction.atomic(self.alias)
+        with alone:
+            return self._write(self._appended, topic, events, expect, key, holder)
 
     def _appended(
         self, store: TopicStore, name: str, events: Sized, expect: int | None, key: str | None, holder: str | None
@@ -135,10 +154,10 @@ class DatabaseEventLog(DatabaseLeasing):
                 before = store.repeated(topic, key, now - self.limits.key_window)
                 if before is not None:
                     return before
-            if holder is not None:
-                _check_holder(store, name, holder)
             topic = store.advance(name, len(events), size, now, expect)
             if topic is not None:
+                if holder is not None and not store.leases.is_held(name, holder):  # looked at under the lock, and rolled back
+                    raise lost_error(name, holder)
                 appended = store.add(topic, events, now)
                 if key is not None:
                     store.remember(topic, key, appended, now)
@@ -146,6 +165,8 @@ class DatabaseEventLog(DatabaseLeasing):
                         store.forget_keys(topic, now - self.limits.key_window)
                 self._retain(store, topic, now)
                 return appended
+            if holder is not None:
+                _check_holder(store, name, holder)
             self._make(store, name, expect, now)
         raise _restless(name)
 

@@ -9,13 +9,17 @@ import json
 import time
 from binascii import a2b_base64, b2a_base64
 from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
 
 from ...encoding import SLICE, json_slices
 from ...exceptions import InvalidEvent
-from ...wire.event import Event, stored
+from ...wire.event import Event, all_stored, stored
 
+TOGETHER = 4 * SLICE
+"""Characters of texts that are read in one step."""
 GIVE_WAY = 0.001
 """Seconds of sleep after each ``SLICE`` of a large event, so that other threads run: an event loop needs many short turns."""
 MOST_ESCAPED = 1.5
@@ -46,7 +50,24 @@ def unpack(text: str) -> list[Event]:
         raise ValueError("it is not a list")
     if data is not None:
         items[0] = [data, *items[0][1:]] if isinstance(items[0], list) else data
-    return [_event(item) for item in items]
+    return _events(items)
+
+
+def unpack_together(texts: Sequence[str], counts: Sequence[int]) -> list[list[Event]] | None:
+    """Return the events of several texts, so many of each: one step for all of them, since a run has many with a few events.
+
+    ``None`` where that cannot be done. One text may be damaged, or too long for one step: see ``unpack``.
+    """
+    if sum(map(len, texts)) > TOGETHER or (len(texts) == 1 and len(texts[0]) > SLICE):
+        return None
+    try:
+        lists = json.loads(f"[{','.join(texts)}]")
+        if [len(items) if type(items) is list else None for items in lists] != [*counts]:
+            return None
+        events = iter(_events([*chain.from_iterable(lists)]))
+    except (TypeError, ValueError):
+        return None
+    return [[*islice(events, count)] for count in counts]
 
 
 def _pack_large(event: Event) -> str:
@@ -124,6 +145,21 @@ def _item(event: Event) -> object:
     if event.retry is not None:
         return [event.data, event.event, event.retry]
     return event.data if event.event is None else [event.data, event.event]
+
+
+def _events(items: list[Any]) -> list[Event]:
+    """Return the events of what stands in a list, those with data, or data and a name, all at once."""
+    try:
+        datas = [item if type(item) is str else _two(item)[0] for item in items]
+        return all_stored(datas, [None if type(item) is str else item[1] for item in items])
+    except TypeError:
+        return [_event(item) for item in items]
+
+
+def _two(item: object) -> list[Any]:
+    if type(item) is not list or len(item) != 2:
+        raise TypeError("it has a retry, or is none")
+    return item
 
 
 def _event(item: object) -> Event:

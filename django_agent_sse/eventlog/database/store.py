@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -17,7 +18,7 @@ from ..position import new_epoch
 from ..records import Appended, Head, Record
 from ..validation import size_of
 from .leases import LeaseStore, PointerStore, portions
-from .serialization import pack, unpack
+from .serialization import pack, unpack, unpack_together
 
 ROW_EVENTS = 256
 ROW_BYTES = 262_144
@@ -193,26 +194,30 @@ class TopicStore:
         # One query, and no more than PAGE_BYTES of it: the running total of the row before tells where to stop.
         after = self._rows(topic).filter(last__gt=offset).order_by("last")
         room = Subquery(after.values("total")[:1])
+        newest = min(topic.top, offset + limit + ROW_EVENTS - 1)  # no row has more events: those after it are not wanted
+        rows = after.filter(last__lte=newest, total__lte=room + PAGE_BYTES)
+        found = [*rows.values_list("last", "events", "total", "at", "payload")[:limit]]
         records: list[Record] = []
-        left = PAGE_BYTES
-        for last, count, at, payload in after.filter(last__lte=topic.top, total__lte=room + PAGE_BYTES).values_list(
-            "last", "events", "at", "payload"
-        )[:limit]:
-            first = last - count + 1
-            if first > offset + 1:
-                break
-            try:
-                events = self._unpacked(topic, last, count, payload)
-            except EventUnreadable:
-                if records:
-                    break  # what comes before it can be read
-                raise
-            for event in events[offset + 1 - first :]:
-                left -= size_of(event)
-                if records and (left < 0 or len(records) >= limit):
-                    return records
-                offset += 1
-                records.append(Record(offset, event, at))
+        left, until = PAGE_BYTES, None
+        try:
+            for (last, count, total, at, _), events in zip(found, self._unpacked_each(topic, found), strict=True):
+                first = last - count + 1
+                if first > offset + 1:
+                    break
+                if until is not None and total - until <= left and len(records) + count <= limit:  # all of them fit
+                    records += map(Record._make, zip(range(first, last + 1), events, repeat(at), repeat("")))
+                    offset, left, until = last, left - (total - until), total
+                    continue
+                until = total
+                for event in events[offset + 1 - first :]:
+                    left -= size_of(event)
+                    if records and (left < 0 or len(records) >= limit):
+                        return records
+                    offset += 1
+                    records.append(Record(offset, event, at))
+        except EventUnreadable:
+            if not records:
+                raise  # else what comes before it can be read
         return records
 
     def row_after(self, topic: TopicRow, offset: int) -> EventRow | None:
@@ -258,6 +263,14 @@ class TopicStore:
         """Return the error for a missing row after ``offset``."""
         row = self.row_after(topic, offset)
         return _broken(topic, topic.top if row is None else row.last - row.events, "is missing")
+
+    def _unpacked_each(self, topic: TopicRow, rows: list[Any]) -> Iterator[list[Event]]:
+        """Yield the events of rows, all read together where that can be done."""
+        together = unpack_together([row[4] for row in rows], [row[1] for row in rows])
+        if together is not None:
+            yield from together
+        else:
+            yield from (self._unpacked(topic, row[0], row[1], row[4]) for row in rows)
 
     def _unpacked(self, topic: TopicRow, last: int, count: int, payload: str) -> list[Event]:
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from string import ascii_uppercase
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...exceptions import EventUnreadable
-from ...wire.event import Event, stored
+from ...wire.event import Event, all_stored, stored
 from ..records import Head, Page, Record
 
 Text: TypeAlias = bytes | str
@@ -77,17 +78,44 @@ def page(reply: Sequence[object]) -> Page:
     )
 
 
-def _readable(entries: Sequence[Sequence[object]]) -> tuple[Record, ...]:
+def _readable(answered: Sequence[object]) -> tuple[Record, ...]:
     """Return the entries up to one that cannot be read, which is an error where it is the first."""
     records: list[Record] = []
-    for entry in entries:
-        try:
-            records.append(record(entry))
-        except EventUnreadable:
-            if records:
-                break
+    try:
+        for some in answered:
+            records.extend(_records(some))  # of several, those before one that cannot be read
+    except EventUnreadable:
+        if not records:
             raise
     return tuple(records)
+
+
+def _records(answered: Any) -> Iterable[Record]:
+    """Return the event of an entry; or those of many, which came as one text: their ids, names, data and times."""
+    if isinstance(answered, bytes):
+        answered = answered.decode(errors="surrogateescape")
+    if not isinstance(answered, str):
+        return (record(answered),)
+    columns = json.loads(answered)
+    try:
+        return _records_of(*columns)
+    except ValueError:  # one of them cannot be read, or has a number that is none
+        return (record((id, ("e", name, "d", data, "t", at))) for id, name, data, at in zip(*columns, strict=True))
+
+
+def _records_of(ids: list[str], names: list[str], datas: list[str], times: list[str]) -> list[Record]:
+    """Return what ``record`` does of each, all at once."""
+    events = all_stored(datas, [name[1:] if name else None for name in names])
+    records: list[Record] = []
+    before: tuple[str, str] | None = None
+    nonce, when = "", 0.0
+    for id, event, at in zip(ids, events, times, strict=True):
+        offset, _, number = id.partition("-")
+        if (number, at) != before:  # of another append
+            before = number, at
+            nonce, when = letters(int(number)), int(at) / 1e6
+        records.append(Record(int(offset), event, when, nonce))
+    return records
 
 
 def notification(message: bytes) -> Page | None:

@@ -91,7 +91,7 @@ class RedisEventLog(RedisLeasing):
     def _where(self, topic: str) -> Server:
         return self.servers[self._place(topic)]
 
-    def _notify(self, topic: str) -> None:
+    def _notify(self, topic: str, *page: Page) -> None:
         """Notify here, unless the server does, and brings the event along."""
         if not self._notifier.notifies(topic):
             self.on_change(topic)

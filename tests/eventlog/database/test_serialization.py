@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from django_agent_sse import encoding
 from django_agent_sse.eventlog.database import serialization
-from django_agent_sse.eventlog.database.serialization import pack, unpack
+from django_agent_sse.eventlog.database.serialization import TOGETHER, pack, unpack, unpack_together
 from django_agent_sse.wire import Event
 
 SLICE = 24
@@ -99,3 +100,24 @@ def test_what_is_damaged_is_a_value_error(cut: int) -> None:
     packed = pack([Event("\0" * SLICE, event="tick")])
     with pytest.raises(ValueError, match=r"Expecting|does not end|delimiter|char "):
         unpack(packed[:cut])
+
+
+@given(st.lists(st.lists(st.tuples(texts, names, st.sampled_from([None, 0, 100])), max_size=4), max_size=6))
+def test_texts_that_are_read_together_are_the_same_as_each_by_itself(rows: list[Any]) -> None:
+    packed = [pack(Event(data, event=name, retry=retry) for data, name, retry in row) for row in rows]
+    together = unpack_together(packed, [len(row) for row in rows])
+    assert together == [unpack(text) for text in packed] or (together is None and len(rows) == 1)
+
+
+@pytest.mark.parametrize(
+    "damaged", ['["a"', '["a"],["b"]', '"a"', '{"a":1}', "[7]", '[["a", 7]]', '["\\ud800"]', '["a","b"]', ""]
+)
+def test_where_one_of_several_texts_is_damaged_each_is_left_to_be_read_by_itself(damaged: str) -> None:
+    assert unpack_together(['["x"]', damaged, '["y"]'], [1, 1, 1]) is None
+
+
+def test_texts_that_are_too_long_for_one_step_are_read_by_themselves() -> None:
+    assert unpack_together([pack([Event("x" * SLICE)])], [1]) is None
+    many = TOGETHER // 100
+    assert unpack_together(['["x"]'] * many, [1] * many) == [[Event("x")]] * many
+    assert unpack_together([f'["{"x" * 100}"]'] * many, [1] * many) is None

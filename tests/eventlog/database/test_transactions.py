@@ -28,6 +28,7 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.exceptions import (
     EventLogUnavailable,
     InvalidEvent,
+    LeaseLost,
     PositionConflict,
     TopicClosed,
     TransactionRefused,
@@ -53,7 +54,7 @@ def rung() -> list[str]:
 @pytest.fixture
 def log(alias: str, rung: list[str]) -> DatabaseEventLog:
     made = DatabaseEventLog(ALIAS=alias)
-    made.on_change = rung.append
+    made.on_change = lambda topic, *page: rung.append(topic)
     return made
 
 
@@ -85,6 +86,40 @@ def seen_by_others(log: DatabaseEventLog, topic: str = TOPIC) -> list[str]:
 
 def atomic(log: DatabaseEventLog, **about: Any) -> Any:
     return transaction.atomic(using=log.alias, **about)
+
+
+def test_followers_in_this_process_are_told_what_was_appended_as_the_log_has_it(log: DatabaseEventLog) -> None:
+    pages: list[Any] = []
+    log.on_change = lambda topic, *page: pages.extend(page or [None])
+    log.append(TOPIC, [Event("1"), Event("2", event="tick", retry=5)])
+    log.append(TOPIC, Event("3"))
+    read = log.read_after(TOPIC)
+    assert [(page.epoch, page.top, page.before) for page in pages] == [(read.epoch, 2, ""), (read.epoch, 3, "")]
+    told = [(record.offset, record.event, record.nonce) for page in pages for record in page.records]
+    assert told == [(record.offset, record.event, record.nonce) for record in read.records]
+    pages.clear()
+    log.append(TOPIC, Event("4"), key="k")
+    log.append(TOPIC, Event("another one"), key="k")
+    log.append(TOPIC, Event("x" * 20_000))
+    log.append(TOPIC, [])
+    with atomic(log):
+        log.append(TOPIC, Event("6"))
+    log.close(TOPIC)
+    assert pages == [None] * 6, "what is not sure, large, or kept until a commit is read"
+
+
+def test_whoever_is_late_changes_nothing_in_the_callers_transaction(log: DatabaseEventLog) -> None:
+    log.append(TOPIC, Event("1"))
+    log.acquire(TOPIC, "r1", 30)
+    with atomic(log):
+        log.append(TOPIC, Event("2"), holder="r1")
+        before = log.state(TOPIC)
+        for key in (None, "k"):
+            with pytest.raises(LeaseLost, match="Nothing was appended"):
+                log.append(TOPIC, Event("late"), holder="r2", key=key)
+        assert log.state(TOPIC) == before
+        log.append(TOPIC, Event("3"))
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["1", "2", "3"]
 
 
 # Joining
@@ -397,7 +432,7 @@ class InATestCase(TestCase):
 
     def test_followers_are_notified_where_the_test_runs_the_callbacks_of_the_commit(self) -> None:
         rung: list[str] = []
-        backend.event_log().on_change = rung.append
+        backend.event_log().on_change = lambda topic, *page: rung.append(topic)
         with self.captureOnCommitCallbacks(execute=True):
             publish(TOPIC, "one")
             assert rung == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_agent_sse.eventlog.records import Page
+from django_agent_sse.eventlog.records import Page, Record
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.eventlog.redis.codec import INLINE, NONCES, letters, notification
 from django_agent_sse.exceptions import EventUnreadable
@@ -74,6 +74,29 @@ def test_nonces_are_six_letters_each_its_own() -> None:
     assert letters(0) == "AAAAAA"
     assert letters(NONCES - 1) == "ZZZZZZ"
     assert len({letters(number) for number in range(0, NONCES, 9_973)}) == len(range(0, NONCES, 9_973))
+
+
+@pytest.mark.parametrize("some", [ODD, ODD[:5], [*ODD[:5], Event('/\x7f\0\\"')], [Event("x" * 40_000), *ODD[:5]]])
+def test_many_that_are_read_at_once_are_the_same_as_each_by_itself(log: RedisEventLog, some: list[Event]) -> None:
+    for _ in range(40):
+        log.append(TOPIC, some)
+    count = 40 * len(some)
+    alone = [log.read_after(TOPIC, offset, 1).records[0] for offset in range(count)]
+    assert [record.event for record in alone] == some * 40
+    together: list[Record] = []
+    while len(together) < count:
+        together += log.read_after(TOPIC, len(together), 150).records
+    assert together == alone
+
+
+def test_of_many_that_are_read_at_once_those_before_one_that_cannot_be_read_are(log: RedisEventLog) -> None:
+    log.append(TOPIC, [Event(str(number)) for number in range(5)])
+    client, (meta, stream) = log.servers[0].client, log.keys.topic(TOPIC)
+    client.xadd(stream, {"e": b"", "d": b"\xff", "t": b"1"}, id="6-1")
+    client.hset(meta, "s", 6)
+    assert [record.event.data for record in log.read_after(TOPIC).records] == list("01234")
+    with pytest.raises(EventUnreadable, match="the entry '6-1' of a topic in Redis was written by something else"):
+        log.read_after(TOPIC, 5)
 
 
 def test_an_entry_of_somebody_else_is_told(new_log: Callable[..., RedisEventLog]) -> None:
