@@ -13,7 +13,6 @@ from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
 from ..streams.callbacks import run_callbacks
-from ..streams.counters import counters
 from ..streams.sources import events_of, items_of
 from ..wire.event import Event
 from .endings import RunEnding
@@ -155,7 +154,7 @@ class AsyncRun(RunBase):
                 case Action.STOP_RENEWING:
                     keeper.remove(self)
                 case Action.CONCLUDE:
-                    counters.run_ended(str(self.ending))
+                    self._count(self.ending or RunEnding.FINISHED)
                 case Action.LOG_LATE_ERROR:
                     logger.exception("run %s raised after it was told to end", self.id)
 
@@ -176,7 +175,7 @@ class AsyncRun(RunBase):
                     last = self._events_at_end(ending)
                 done = await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
                 if not done:
-                    error = TopicClosed("", (await self.log.astate(self.topic)).closed or "")
+                    error = self._closed_before(ending, (await self.log.astate(self.topic)).closed or "")
             except LeaseLost as lost:
                 error = lost
             except Exception as away:

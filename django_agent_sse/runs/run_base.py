@@ -18,6 +18,7 @@ from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
 from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
 from ..streams.callbacks import Callback
+from ..streams.counters import counters
 from ..wire.event import Event
 from .endings import RunEnding
 from .lifecycle import Action, Effects, Outcome, RunLifecycle
@@ -58,7 +59,7 @@ class RunBase:
         self._lock = threading.RLock()
         self._unsent: list[Event] = []
         self._unsent_bytes = 0
-        self._ending_now = False
+        self._ending_now = self._counted = False
 
     @property
     def stopping(self) -> bool:
@@ -127,7 +128,18 @@ class RunBase:
         """See ``KeptRun``."""
         self._ending_now = True
         last = self._events_at_end(RunEnding.INTERRUPTED)
-        self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True)
+        if self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True):
+            self._count(RunEnding.INTERRUPTED)
+
+    def _count(self, ending: RunEnding) -> None:
+        with self._lock:
+            counted, self._counted = self._counted, True
+        if not counted:
+            counters.run_ended(ending)
+
+    def _closed_before(self, ending: RunEnding, reason: str) -> TopicClosed | None:
+        """Return what it means that the topic was closed already: nothing where that was this run, whose answer was lost."""
+        return None if reason == ending else TopicClosed("", reason)
 
     def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
         """What follows from what the log said."""
