@@ -216,11 +216,10 @@ def test_of_fifty_starts_in_four_processes_one_runs(shared: dict[str, Any]) -> N
     try:
         assert all(process.stdout.readline() == "ready\n" for process in processes if process.stdout is not None)
         tell("go")
-        said = [
-            process.stdout.readline().split()
-            for process, one in zip(processes, about, strict=True)
-            for _ in range(one["threads"])
-        ]  # type: ignore[union-attr]
+        said = []
+        for process, one in zip(processes, about, strict=True):
+            assert process.stdout is not None
+            said += [process.stdout.readline().split() for _ in range(one["threads"])]
         tell("over")
         assert [process.wait(PATIENCE) for process in processes] == [0] * 4
     finally:
