@@ -73,7 +73,7 @@ class AsyncRun(RunBase):
             if not events:
                 return
             try:
-                await self.log.aappend(self.topic, events, holder=self.id, outside_transaction=True)
+                await self.log._run(partial(self._append, events))
             except EventLogUnavailable:
                 self._put_back(events)
                 raise
@@ -169,7 +169,7 @@ class AsyncRun(RunBase):
             self._ending_now = True
             error: LeaseLost | TopicClosed | None = None
             try:
-                if self._speaks:  # the wire looks at the topic, which must not hold up the loop
+                if self._speaks or self._unsure:  # who looks at the topic must not hold up the loop
                     last = await self.log._run_read(partial(self._events_at_end, ending))
                 else:
                     last = self._events_at_end(ending)

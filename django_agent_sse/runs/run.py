@@ -71,7 +71,7 @@ class Run(RunBase):
             if not events:
                 return
             try:
-                self.log.append(self.topic, events, holder=self.id, outside_transaction=True)
+                self._append(events)
             except EventLogUnavailable:
                 self._put_back(events)
                 raise

@@ -59,6 +59,7 @@ class RunBase:
         self._lock = threading.RLock()
         self._unsent: list[Event] = []
         self._unsent_bytes = 0
+        self._top = self._unsure = 0
         self._ending_now = self._counted = False
 
     @property
@@ -99,11 +100,29 @@ class RunBase:
             return events
 
     def _put_back(self, events: list[Event]) -> None:
+        """Keep for another try what the log may have taken or not: its answer was lost."""
         with self._lock:
             self._unsent[:0] = events
+            self._unsure = self._unsure or len(events)
+
+    def _append(self, events: list[Event]) -> None:
+        """Append them, but for those that an earlier try has appended."""
+        if events := self._not_appended(events):
+            self._top = self.log.append(self.topic, events, holder=self.id, outside_transaction=True).last
+
+    def _not_appended(self, events: list[Event]) -> list[Event]:
+        count = self._unsure
+        if not count:
+            return events
+        found = self.log.read_after(self.topic, self._top, count).records
+        self._unsure = 0
+        if [(record.offset, record.event) for record in found] != [*enumerate(events[:count], self._top + 1)]:
+            return events
+        self._top += count
+        return events[count:]
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
-        unsent = self._taken()
+        unsent = self._not_appended(self._taken())
         try:
             last = [event_of(value) for value in self._last(ending)]
             if self._speaks:

@@ -1,11 +1,12 @@
 """Stop, finish, start, loss and shutdown of one run in every order, over real logs: each order settles in one documented way.
 
-What is expected comes from `Told`, which knows the rules as the documentation has them, and nothing of the code. A run's keeper is
-played by hand here, so that a step is done when its call returns.
+What is expected comes from `Told`, which knows the rules as the documentation has them, and nothing of the code. A run's keeper
+is played by hand here, so that a step is done when its call returns.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 import threading
@@ -31,7 +32,7 @@ from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.produce import Producing
 from django_agent_sse.runs.run import Run
 from django_agent_sse.streams.counters import counters
-from tests.timing import LONG
+from tests.timing import LONG, bound
 
 NAME, NEXT, KEY = "runs.1", "runs.2", "chat.7"
 PATIENCE = 30.0
@@ -276,3 +277,45 @@ def test_nothing_comes_after_the_last_event_of_forty_runs_that_are_stopped_while
         data = [event.data for event in log.history(f"runs.{number}")]
         assert data == [*map(str, range(len(data) - 1)), "[stopped]"], number
         assert log.state(f"runs.{number}").closed == "stopped"
+
+
+@pytest.mark.parametrize("log", ["sqlite", "postgres", "redis"], indirect=True)
+async def test_a_stop_while_the_model_thinks_is_seen_at_once_without_a_channel_layer(log: EventLog) -> None:
+    """Of a database log the leases are looked at five times a second; a stop elsewhere is found by that."""
+    other = build_log(django_settings.AGENT_SSE["EVENT_LOG"])
+    notes: list[str] = []
+    async with produce(NAME, last=last) as out:
+        began = time.monotonic()
+        assert await asyncio.to_thread(_apart, lambda: other.request_stop(NAME, out.id))
+        try:
+            await asyncio.sleep(6)
+        finally:
+            notes.append("finally")
+    assert time.monotonic() - began < bound(0.5, 4)
+    assert notes == ["finally"]
+    assert (await log.astate(NAME)).closed == "stopped"
+
+
+@pytest.mark.parametrize("log", ["memory"], indirect=True)
+def test_sync_code_that_sleeps_is_not_waited_for_and_learns_of_it_when_it_writes(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_agent_sse.runs.run.CLEANUP_SECONDS", 0.3)
+    notes: list[str] = []
+    with produce(NAME, last=last) as out:
+        log.request_stop(NAME, out.id)
+        until("its readers have the end while it sleeps", lambda: log.state(NAME).closed)
+        assert out.ending == "stopped"
+        try:
+            out.write("late")
+        finally:
+            notes.append("finally")
+    assert notes == ["finally"]
+    assert [event.data for event in log.history(NAME)] == ["[stopped]"]
+
+
+def _apart(call: Callable[[], bool]) -> bool:
+    try:
+        return call()
+    finally:
+        connections.close_all()
