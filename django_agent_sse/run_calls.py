@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.encoding import escape_uri_path
 
 from .eventlog.backend import log_to_publish_to
 from .eventlog.base import EventLog
@@ -299,12 +300,12 @@ class Call:
         return _BELOW.sub("", self.c.route).rstrip("/")
 
     def _path_of(self, id: str) -> str:
-        """Return the address of a run."""
+        """Return the address of a run, escaped as in a header."""
         path = self.c.request.path
         named = self.c.params.get(RUN) or self.c.params.get(KEY)
         if named is not None:
             path = path[: path.rindex(f"/{named}")]
-        return f"{path.rstrip('/')}/{id}/"
+        return escape_uri_path(f"{path.rstrip('/')}/{id}/")
 
     # Answers
 
