@@ -259,7 +259,7 @@ async def test_a_place_beyond_the_end_is_told_and_not_waited_for(log: EventLog) 
 # Many
 
 
-async def test_a_thousand_runs_of_one_key_leave_nothing_in_the_process(log: EventLog) -> None:
+async def test_a_thousand_runs_of_ten_keys_leave_nothing_in_the_process(log: EventLog) -> None:
     router, go, begun = talks(replay=False)
     go.set()
     with served(router):
