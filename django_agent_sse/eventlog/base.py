@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -15,7 +15,7 @@ from ..wire.event import RESERVED, Event
 from .eviction import evictions
 from .leases import Leasing, Sized
 from .notify.local import LogNotifier, OnChange, nobody
-from .records import Appended, Head, Limits, Page, StoreWarning, TopicState
+from .records import Appended, Head, Limits, Page, Record, StoreWarning, TopicState
 from .twins import twin_of
 from .validation import (
     InternalTopic,
@@ -32,6 +32,9 @@ PAGE_EVENTS = 256
 """Events of one read, by default."""
 PAGE_BYTES = 1_048_576
 """Bytes of one read at most; one event is always read, however large."""
+
+REPLAY_EVENTS = 4096
+"""Events of one read where all of a topic is wanted."""
 
 INTERNAL_PAGE = 200
 _AFTER_RESERVED = f"{RESERVED}\x7f"
@@ -128,6 +131,14 @@ class EventLog(Leasing):
         return self._read_after(valid_topic(topic), offset, limit)
 
     aread_after = twin_of(read_after, "_run_read")
+
+    def pages(self, topic: str) -> Generator[Sequence[Record], None, None]:
+        """Yield what is kept of a topic, page by page, up to the newest event at the end of the reading."""
+        offset, top = 0, 1
+        while offset < top:
+            page = self._read_after(valid_topic(topic), offset, REPLAY_EVENTS)
+            yield page.records
+            offset, top = page.records[-1].offset if page.records else page.top, page.top
 
     def state(self, topic: str) -> TopicState:
         """Return what is known of a topic, also of one that does not exist."""

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import chain
 from operator import attrgetter
 
 from ..eventlog.backend import event_log, refuse_on_a_loop
-from ..eventlog.base import PAGE_EVENTS, EventLog
+from ..eventlog.base import PAGE_EVENTS, REPLAY_EVENTS, EventLog
 from ..eventlog.position import Position
 from ..eventlog.records import Page, Record
 from ..exceptions import ArgumentInvalid, AsyncRequired, EventLogUnavailable, PositionGone
@@ -17,12 +18,11 @@ from ..runtime.backoff import Backoff
 from ..wire.event import Event, decoded
 from .batch import Batch
 from .follower import Gap, Start
+from .lease_watch import LeaseLooks
 from .subscription import Subscription
 
 Fold = Callable[[Iterable[Event]], Iterable[Event]]
 """Returns fewer events that say the same; what it has returned may be given to it again, with those that follow."""
-REPLAY_EVENTS = 4096
-"""Events of one read of a replay that is folded."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between two looks at the log by sync code that waits for events."""
@@ -189,16 +189,7 @@ def held(events: Iterable[Event]) -> list[Record]:
 
 def history(log: EventLog, topic: str, unsent: Iterable[Event] = ()) -> Ahead:
     """Return the events that a log has of a topic, without their positions, and then those that it does not have yet."""
-
-    def pages() -> Generator[Sequence[Record], None, None]:
-        offset, top = 0, 1
-        while offset < top:
-            page = log.read_after(topic, offset, REPLAY_EVENTS)
-            yield page.records
-            offset, top = page.records[-1].offset if page.records else page.top, page.top
-        yield held(unsent)
-
-    return Ahead(pages(), attrgetter("event"))
+    return Ahead(chain(log.pages(topic), [held(unsent)]), attrgetter("event"))
 
 
 class Replay:
@@ -286,6 +277,7 @@ class Followed:
             state = event_log().state(self._topic)
             after = str(Position(state.epoch, state.top, state.nonce))
         reading, backoff = Reading(self._topic, after), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        leases = LeaseLooks(event_log(), self._topic)
         if self._fold is not None:
             yield from self._fold(reading.rest())
         while True:
@@ -295,5 +287,7 @@ class Followed:
                 return
             if events:
                 backoff.reset()
+                leases.soon()
             else:
+                leases.look()
                 time.sleep(backoff.next())
