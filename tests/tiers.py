@@ -56,6 +56,7 @@ PLACES = {
     "cost/test_live_lines.py": "live services",
     "docs/test_clients.py": "live browser",
     "docs/test_javascript.py": "browser",
+    "docs/test_llm_chat.py": "live browser",
     "docs/test_notifications.py": "live browser",
     "docs/test_progress.py": "live browser",
     "docs/test_readme.py": "live",
