@@ -70,6 +70,8 @@ def project(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     make.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(Stream, "sleep", _hasty(Stream.sleep))
+    for client in ("OPENAI", "ANTHROPIC"):
+        monkeypatch.setenv(f"{client}_API_KEY", "none")
     cache.clear()
     yield
     settings.CACHES = site.CACHES  # a page's own may name a server that is not there
