@@ -78,7 +78,15 @@ def _chat(pieces: Iterator[str]) -> Iterator[str]:
 
 def _messages(pieces: Iterator[str]) -> Iterator[str]:
     usage = {"input_tokens": 1, "output_tokens": 1}
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None, "usage": usage}
+    message = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "stop_reason": None,
+        "usage": usage,
+    }
     yield _named({"type": "message_start", "message": message})
     yield _named({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
     for piece in pieces:
@@ -94,8 +102,15 @@ def _responses(pieces: Iterator[str]) -> Iterator[str]:
     item = {"id": "i", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     place = {"item_id": "i", "output_index": 0, "content_index": 0}
     response = {
-        **{"id": "resp_upstream", "object": "response", "created_at": 1, "model": "m", "status": "in_progress", "output": []},
-        **{"parallel_tool_calls": False, "tool_choice": "auto", "tools": []},
+        "id": "resp_upstream",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "in_progress",
+        "output": [],
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "tools": [],
     }
 
     def events() -> Iterator[dict[str, Any]]:

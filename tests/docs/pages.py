@@ -33,6 +33,14 @@ SAMPLES = {
 
 
 READERS_OWN = {
+    "README": (
+        "mysite/agent.py",
+        """
+async def answer(messages):
+    for piece in ("You asked: ", messages[-1]["content"]):
+        yield piece
+""",
+    ),
     "llm-chat": (
         "mysite/graph.py",
         """
@@ -44,7 +52,7 @@ model = GenericFakeChatModel(messages=iter([AIMessage("Grüße aus Köln")]))
 talk = lambda state: {"messages": model.invoke(state["messages"])}
 graph = StateGraph(MessagesState).add_node("talk", talk).add_edge(START, "talk").compile()
 """,
-    )
+    ),
 }
 """What a page imports and says to be the reader's own, by its name: a file."""
 

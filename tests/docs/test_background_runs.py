@@ -1,4 +1,4 @@
-"""The page about runs in workers: in Celery, RQ, django.tasks and a command; stopped, failing, tried again, interrupted and killed."""
+"""The page about runs in workers: Celery, RQ, django.tasks, a command; stopped, failing, tried again, interrupted and killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines for OpenAI, Anthropic, LangGraph and Pydantic AI give the text, whole and once, through a run; and give back what they hold."""
+"""The lines for OpenAI, Anthropic, LangGraph and Pydantic AI give a run the whole text, once, and give back what they hold."""
 
 from __future__ import annotations
 

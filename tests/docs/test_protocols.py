@@ -1,4 +1,4 @@
-"""The pages about AI SDK, AG-UI and OpenAI's protocols, served from a fresh project: their clients, as published, get the whole answer."""
+"""The pages about AI SDK, AG-UI and OpenAI's protocols, in a fresh project: published clients get the whole answer."""
 
 from __future__ import annotations
 
