@@ -19,7 +19,7 @@ from tests.services import free_port
 from .blocks import Block, Command, commands_in, prints
 
 ADDRESS = "127.0.0.1:8000"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 COMMAND_SECONDS = 300.0
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import django
+from celery import _state as celery_state
 from django.urls import URLPattern, URLResolver, get_resolver, include, path, reverse
 
 from django_agent_sse import stream_closed, stream_opened
@@ -77,6 +78,7 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
     before = set(sys.modules)
     modules: dict[str, ModuleType] = {}
     receivers = [(signal, list(signal.receivers)) for signal in (stream_opened, stream_closed)]
+    tasks = set(celery_state._on_app_finalizers)
     try:
         for block in _in_order(page):
             modules[block.file] = _run(block)
@@ -90,6 +92,7 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
         for signal, earlier in receivers:
             signal.receivers[:] = earlier
             signal.sender_receivers_cache.clear()
+        celery_state._on_app_finalizers &= tasks  # every later app would get the tasks of this page
 
 
 def _is_of_testproject(module: ModuleType) -> bool:

@@ -45,6 +45,7 @@ def modules() -> Iterator[dict[str, ModuleType]]:
     with pages.imported(PAGE) as found:
         vars(found["mysite/reports.py"])["time"] = Hurry()
         yield found
+    app.close()
     backend.reset()
 
 

@@ -43,7 +43,7 @@ async def test_a_run_shows_how_far_a_tool_is(modules: dict[str, ModuleType]) -> 
     with served(modules["mysite/streams.py"].router):
         answer = await ask("/builds/web/", method="POST", body=b"{}")
         again = await ask("/builds/web/")
-    events = [(event.event, json.loads(event.data)) for event in answer.events]
+    events = [(event.name, json.loads(event.data)) for event in answer.events]
     assert events[:2] == [
         ("progress", {"done": 1, "total": 2, "message": "compiling"}),
         ("progress", {"done": 2, "total": 2, "message": "linking"}),
