@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +25,7 @@ from django_agent_sse.exceptions import RunExists, RunNotFound
 
 from . import pages
 from .blocks import DOCS, blocks_of
-from .following import Project, followed
+from .following import Project, followed, with_apps
 
 PAGE = DOCS / "howto" / "background-runs.rst"
 WHOLE = [{"page": page, "of": 10} for page in range(1, 11)]
@@ -175,6 +174,11 @@ from rq import Worker
 from mysite.jobs import queue
 Worker([queue], connection=queue.connection).work(logging_level="WARNING")
 """
+URLS = """
+from django.urls import include, path
+from mysite.streams import router
+urlpatterns = [path("", include(router.urls))]
+"""
 ENQUEUE = "from mysite.jobs import start_report; start_report(21); start_report(22)"
 
 
@@ -194,13 +198,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterato
     folder = tmp_path_factory.mktemp("background")
     subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", "."], cwd=folder, check=True, timeout=PATIENCE)
     (folder / "mysite/management/commands").mkdir(parents=True)
-    (folder / "mysite/urls.py").write_text("from mysite.streams import router\nurlpatterns = router.urls[0]\n")
-    settings = '\nINSTALLED_APPS += ["mysite", "django_agent_sse"]\n'
-
-    def migrate(folder: Path) -> None:
-        subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=folder, check=True, timeout=PATIENCE)
-
-    with followed(folder, blocks, "uvicorn mysite.asgi:application", new=False, settings=settings, before=migrate) as project:
+    (folder / "mysite/urls.py").write_text(URLS)
+    blocks += with_apps("mysite", "django_agent_sse")
+    with followed(folder, blocks, "uvicorn mysite.asgi:application", new=False) as project:
         yield project
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from tests.npm import Node
 
 from .blocks import DOCS, Block, blocks_of
-from .following import Project, followed
+from .following import Project, followed, with_apps
 from .model_servers import TEXT, model_server
 
 HOWTO = DOCS / "howto"
@@ -102,18 +101,12 @@ def block(page: str, file: str) -> Block:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("protocols")
     blocks = [block(page, f"mysite/{name}.py") for page, names in FILES.items() for name in names]
-
-    def prepare(folder: Path) -> None:
-        (folder / "mysite/agent.py").write_text(AGENT)
-        (folder / "mysite/urls.py").write_text(URLS)
-        subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=folder, check=True, timeout=PATIENCE)
-
+    for name, text in (("agent", AGENT), ("urls", URLS)):
+        blocks.append(replace(blocks[0], file=f"mysite/{name}.py", text=text))
     with model_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment().items():
             patch.setenv(name, value)
-        settings = '\nINSTALLED_APPS += ["django_agent_sse"]\n'
-        serving = "uvicorn mysite.asgi:application"
-        with followed(folder, blocks, serving, settings=settings, before=prepare) as project:
+        with followed(folder, [*blocks, *with_apps("django_agent_sse")], "uvicorn mysite.asgi:application") as project:
             yield project
 
 
