@@ -6,13 +6,15 @@ import inspect
 import re
 from typing import Any
 
-from django_agent_sse import exceptions
+from django_agent_sse import Topic, exceptions
 from django_agent_sse.eventlog.leases import MOST_SECONDS
 from django_agent_sse.run_routes import RunRoute
 from django_agent_sse.run_views import PARTS, RUN_OPTIONS
 from django_agent_sse.runs import ids, keeper, run_base
+from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.produce import LEASE_SECONDS
+from django_agent_sse.runs.run import Run
 from django_agent_sse.runs.wire import NO_WIRE
 from django_agent_sse.streams.stream import CUT_SHORT
 
@@ -32,6 +34,16 @@ def test_every_option_of_a_run_stands_in_the_reference_with_its_default() -> Non
         assert shown(table[name]) == fields[name].default
     assert fields["wire"].default is NO_WIRE
     assert f"from 1 to {MOST_SECONDS:,.0f}" in text(REFERENCE)
+
+
+def test_every_verb_of_a_run_and_of_its_topic_is_there() -> None:
+    verbs = {name for row in rows(REFERENCE, "run verb") for name in re.findall(r"``(\w+)``", row[0])}
+    for kind in (Run, AsyncRun):
+        own = {name for one in kind.__mro__ for name in vars(one) if not name.startswith("_")}
+        kept = {"lease_seen", "lease_over", "interrupt", "deserted", "close_interrupted"}  # for its keeper
+        assert verbs - {"id", "topic"} == own - kept - {"write_sse"}, kind
+    for row in rows(REFERENCE, "topic verb"):
+        assert all(callable(getattr(Topic, name)) for name in re.findall(r"``(\w+)``", row[0]))
 
 
 def test_every_address_of_a_run_stands_in_the_reference() -> None:
