@@ -156,8 +156,11 @@ class Project:
 def with_apps(*apps: str) -> list[Block]:
     """What the pages take for granted: these apps, and their tables."""
     about = {"page": DOCS / "tutorial.rst", "line": 0}
+    settings = f"""INSTALLED_APPS += {[*apps]!r}
+DATABASES["default"] |= {{"OPTIONS": {{"transaction_mode": "IMMEDIATE", "timeout": 60}}}}
+"""
     return [
-        Block(**about, language="python", file="mysite/settings.py", text=f"INSTALLED_APPS += {[*apps]!r}\n"),
+        Block(**about, language="python", file="mysite/settings.py", text=settings),
         Block(**about, language="console", file="", text="$ python manage.py migrate --verbosity 0\n"),
     ]
 

@@ -208,7 +208,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterato
 def started(project: Project, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of the project's ``manage.py``."""
     command = [sys.executable, "manage.py", *arguments]
-    with subprocess.Popen(command, cwd=project.shell.folder, env=project.shell.environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=project.shell.folder, env=project.shell.environment) as process:
         try:
             yield process
         finally:
