@@ -135,7 +135,7 @@ class RunExists(RunError):
 
 
 class RunNotFound(RunError):
-    """No run has written the topic, or another one than was meant: there is nothing to stop.
+    """No run has written the topic, or another one than was meant: there is nothing to stop. A route answers with 404.
 
     Attributes:
         topic: Where it was looked for.

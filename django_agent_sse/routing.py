@@ -206,7 +206,7 @@ class Router:
         self, path: str, *guards_and_handler: *tuple[*tuple[Guard, ...], R], name: str | None = None, **about: Unpack[RunKeywords]
     ) -> R: ...
     def run(self, path: str, *guards_and_handler: Any, name: str | None = None, **about: Any) -> Any:  # type: ignore[misc]
-        """Serve code as runs that outlive their readers: ``async (c, run, …)``, a plain function ``(c, run, …)``, or a generator.
+        """Serve code as runs that outlive their readers: ``async (c, run, …)``, a plain function, a factory or a generator.
 
         POST starts one and answers with its stream, or with 202 and ``Location`` where ``Prefer: respond-async`` asks for it. GET
         sends what the client has not had of the present run, or of the last one; 204 where there is none. Below ``path`` stand

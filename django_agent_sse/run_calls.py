@@ -139,7 +139,9 @@ class Call:
         """Some clients heal a cut by sending the same request again: that never starts anything."""
         id = self._asked_id()
         if id is None:
-            raise Http404("a POST with Last-Event-ID resumes the run that X-Run-Id names, and there is none")
+            raise Http404(
+                "a POST with Last-Event-ID resumes the run that X-Run-Id names, and none is; without Last-Event-ID it starts one"
+            )
         found = await self._find(id)
         return await self._read(*found, "resume")
 
@@ -271,7 +273,7 @@ class Call:
             topic = await self.log.apointer(filled(self.route.key, self.values))
             lease = None if topic is None else await self.log.alease(topic)
         if topic is None or lease is None or lease.holder != id:
-            raise Http404(f"there is no run {id!r} here, or it is no longer kept")
+            raise Http404(f"there is no run {id!r} here, or it is no longer kept; a POST starts another one")
         return lease, topic
 
     async def _key(self, named: object = None) -> str | None:

@@ -31,12 +31,14 @@ from .streams.handlers import Handler, HandlerSignature
 from .streams.options import Switch, SwitchOrNone, check_names
 from .views import SSEView, checked_methods
 
+RunMade: TypeAlias = Callable[[AsyncRun], Awaitable[object]] | AsyncIterator[object] | Iterator[object] | HttpResponseBase
+"""What a factory returns: code that takes the run, what is written, or an answer instead of a run."""
 RunHandler: TypeAlias = (
     Callable[Concatenate[Context, AsyncRun, ...], Awaitable[object]]
     | Callable[Concatenate[Context, Run, ...], None]
-    | Callable[Concatenate[Context, ...], AsyncIterator[object] | Iterator[object]]
+    | Callable[Concatenate[Context, ...], RunMade | Awaitable[RunMade]]
 )
-"""What ``router.run()`` serves: ``async (c, run, …)``, a plain function ``(c, run, …)``, or a generator ``(c, …)``."""
+"""What ``router.run()`` serves: ``async (c, run, …)``; a plain function ``(c, run, …)``; a factory or a generator ``(c, …)``."""
 R = TypeVar("R", bound=RunHandler)
 
 

@@ -31,6 +31,7 @@ from .exceptions import (
     QueryInvalid,
     RequestBodyError,
     RouteError,
+    RunNotFound,
     TooManyThreads,
     TopicNameInvalid,
 )
@@ -215,6 +216,8 @@ class RouteEndpoint:
             response = await self._stream(view, c, options, kwargs)
         except (RequestBodyError, QueryInvalid) as error:
             return c.json(error_body(error.status, str(error)), status=error.status)
+        except RunNotFound as error:
+            raise Http404(str(error)) from error
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
             logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
             raise Http404(str(error)) from error

@@ -95,7 +95,11 @@ class RunBase:
 
     def _refused(self) -> RunStopped:
         ending = self._life.ending or RunEnding.FINISHED
-        return RunStopped(f"the run {self.id!r} is over or about to end ({ending}): nothing more is written to its topic", ending)
+        return RunStopped(
+            f"the run {self.id!r} is over or about to end ({ending}), and takes no more events: let this exception pass, so that "
+            "`finally` blocks run and the `with` ends",
+            ending,
+        )
 
     def _taken(self) -> list[Event]:
         with self._lock:

@@ -73,7 +73,15 @@ async def astop_run(log: EventLog, topic: str, id: str | None) -> RunState:
 def _meant(topic: str, id: str | None, runs: dict[str, RunState]) -> RunState:
     run = runs.get(topic)
     if run is None:
-        raise RunNotFound(f"no run has written the topic {topic!r}, or it is no longer kept. Nothing was stopped", topic)
+        raise RunNotFound(
+            f"no run has written the topic {topic!r}, or it is no longer kept; manage.py sse_topics lists topics and their runs. "
+            "Nothing was stopped",
+            topic,
+        )
     if id not in (None, run.id):
-        raise RunNotFound(f"the topic {topic!r} is written by the run {run.id!r}, not by {id!r:.80}. Nothing was stopped", topic)
+        raise RunNotFound(
+            f"the topic {topic!r} is written by the run {run.id!r}, not by {id!r:.80}. Nothing was stopped; name that one, or "
+            "none for whichever works there now",
+            topic,
+        )
     return run

@@ -16,10 +16,10 @@ import httpx
 
 from tests.services import free_port
 
-from .blocks import Block, Command, commands_in, prints
+from .blocks import DOCS, Block, Command, commands_in, prints
 
 ADDRESS = "127.0.0.1:8000"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 COMMAND_SECONDS = 300.0
 
@@ -151,6 +151,18 @@ class Project:
     def run(self, block: Block) -> None:
         """Run the commands of one more block."""
         self.printed += self.shell.run(block)
+
+
+def with_apps(*apps: str) -> list[Block]:
+    """What the pages take for granted: these apps, and their tables."""
+    about = {"page": DOCS / "tutorial.rst", "line": 0}
+    settings = f"""INSTALLED_APPS += {[*apps]!r}
+DATABASES["default"] |= {{"OPTIONS": {{"transaction_mode": "IMMEDIATE", "timeout": 60}}}}
+"""
+    return [
+        Block(**about, language="python", file="mysite/settings.py", text=settings),
+        Block(**about, language="console", file="", text="$ python manage.py migrate --verbosity 0\n"),
+    ]
 
 
 @contextmanager

@@ -5,16 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import django
+from celery import _state as celery_state
 from django.urls import URLPattern, URLResolver, get_resolver, include, path, reverse
 
 from django_agent_sse import stream_closed, stream_opened
 from tests.live.servers import ROOT
 
 from .blocks import Block, blocks_of
+
+if django.VERSION < (6, 0):  # as the page about them says
+    sys.modules["django.tasks"] = import_module("django_tasks")
 
 URLCONF = "docs_page_urls"
 SAMPLES = {
@@ -27,9 +33,36 @@ SAMPLES = {
 }
 
 
+READERS_OWN = {
+    "README": (
+        "mysite/agent.py",
+        """
+async def answer(messages):
+    for piece in ("You asked: ", messages[-1]["content"]):
+        yield piece
+""",
+    ),
+    "llm-chat": (
+        "mysite/graph.py",
+        """
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+model = GenericFakeChatModel(messages=iter([AIMessage("Grüße aus Köln")]))
+talk = lambda state: {"messages": model.invoke(state["messages"])}
+graph = StateGraph(MessagesState).add_node("talk", talk).add_edge(START, "talk").compile()
+""",
+    ),
+}
+"""What a page imports and says to be the reader's own, by its name: a file."""
+
+
 def _in_order(page: Path) -> list[Block]:
     """The page's Python in the order of its imports: as it stands there, but addresses last."""
-    blocks = [block for block in blocks_of(page) if block.language == "python" and not is_settings(block.file)]
+    own = [READERS_OWN[page.stem]] if page.stem in READERS_OWN else []
+    given = [Block(page=page, line=0, language="python", file=file, text=text) for file, text in own]
+    blocks = given + [block for block in blocks_of(page) if block.language == "python" and not is_settings(block.file)]
     return sorted(blocks, key=lambda block: block.file.endswith("urls.py"))
 
 
@@ -45,6 +78,7 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
     before = set(sys.modules)
     modules: dict[str, ModuleType] = {}
     receivers = [(signal, list(signal.receivers)) for signal in (stream_opened, stream_closed)]
+    tasks = set(celery_state._on_app_finalizers)
     try:
         for block in _in_order(page):
             modules[block.file] = _run(block)
@@ -58,6 +92,7 @@ def imported(page: Path) -> Iterator[dict[str, ModuleType]]:
         for signal, earlier in receivers:
             signal.receivers[:] = earlier
             signal.sender_receivers_cache.clear()
+        celery_state._on_app_finalizers &= tasks  # every later app would get the tasks of this page
 
 
 def _is_of_testproject(module: ModuleType) -> bool:

@@ -32,6 +32,7 @@ WAIT_FOR_PUBLISHERS = {
     "docs/topics/topics.rst",
     "docs/reference/wires.rst",
     "docs/howto/testing.rst",
+    "docs/howto/background-runs.rst",
     "docs/howto/tasks.rst",
     "docs/howto/progress.rst",
     "docs/howto/live-log.rst",
@@ -44,7 +45,7 @@ FAILS_ON_PURPOSE = {"docs/howto/errors.rst"}
 
 WITH_PYTHON = [page for page in RUN_HERE if any(block.language == "python" for block in blocks_of(page))]
 SETTINGS = [block for page in RUN_HERE for block in blocks_of(page) if pages.is_settings(block.file)]
-FOLLOWED_ELSEWHERE = {"docs/howto/progress.rst", "docs/howto/clients.rst"}
+FOLLOWED_ELSEWHERE = {"docs/howto/progress.rst", "docs/howto/clients.rst", "docs/howto/llm-chat.rst"}
 """Pages whose sessions are about what another process does meanwhile: tests of their own follow them."""
 HERE = [page for page in RUN_HERE if name_of(page) not in FOLLOWED_ELSEWHERE]
 CURLS = [command for page in HERE for command in commands_of(page) if command.text.startswith("curl ")]
@@ -70,6 +71,8 @@ def project(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     make.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(Stream, "sleep", _hasty(Stream.sleep))
+    for client in ("OPENAI", "ANTHROPIC"):
+        monkeypatch.setenv(f"{client}_API_KEY", "none")
     cache.clear()
     yield
     settings.CACHES = site.CACHES  # a page's own may name a server that is not there

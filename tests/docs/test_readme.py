@@ -9,12 +9,16 @@ import httpx
 import httpx_sse
 import pytest
 
+from django_agent_sse.eventlog import backend
+from tests.serving import ask, served
+
+from . import pages
 from .blocks import README, blocks_of
 from .following import Project, followed
 
 PATIENCE = 120
 BLOCKS = blocks_of(README)
-ROUTE, SETTINGS = (block for block in BLOCKS if block.file)
+ROUTE, CHAT, SETTINGS = (block for block in BLOCKS if block.file)
 (COMMAND,) = (block for block in BLOCKS if "sse_run" in block.text and block.language == "console")
 (TABLES,) = (block for block in BLOCKS if "migrate" in block.text)
 (SERVING,) = (block for block in BLOCKS if "runserver" in block.text and block.language == "console")
@@ -60,6 +64,17 @@ def test_it_streams_a_command_to_staff_and_a_page_that_is_opened_starts_nothing(
     lines = [data for event, data in events if event == "stdout"]
     assert sorted(lines) == ["compiling"] * 2 + ["done"] * 2
     assert [event for event, _ in events].count("sse.end") == 2
+
+
+async def test_its_chat_answers_and_is_there_after_a_reload() -> None:
+    assert CHAT.file == "mysite/chat.py"
+    backend.reset()
+    with pages.imported(README) as modules, served(modules["mysite/chat.py"].router):
+        body = b'{"messages": [{"role": "user", "content": "why?"}]}'
+        asked = await ask("/chats/42/", method="POST", body=body)
+        assert asked.data == ["You asked: ", "why?"]
+        assert (await ask("/chats/42/")).data == asked.data
+    backend.reset()
 
 
 def test_its_steps_leave_no_warning_and_the_admin_where_it_was(project: Project) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse.eventlog.redis import RedisEventLog
+from django_agent_sse.topics.reading import history
 from tests.site.routes.runs import LEASE
 
 from .client import Client, EndOfStreamError

@@ -26,6 +26,7 @@ from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.keeper import keeper
 from django_agent_sse.runs.run_base import RunBase
 from django_agent_sse.runs.task import _tasks
+from django_agent_sse.topics.reading import history
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
 

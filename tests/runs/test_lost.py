@@ -30,6 +30,7 @@ from django_agent_sse.eventlog.last_words import LastWords, name_of, words_of
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.produce import Producing
+from django_agent_sse.topics.reading import history
 
 from .samples import compact, response_of
 

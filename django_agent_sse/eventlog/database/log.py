@@ -98,8 +98,8 @@ class DatabaseEventLog(DatabaseLeasing):
             return call()
         if connections[alias].vendor == "sqlite":
             raise TransactionRefused(
-                "outside_transaction=True needs a second connection that writes, and SQLite has one writer, this transaction: "
-                "publish before or after it, or use PostgreSQL. Nothing was appended"
+                "outside_transaction=True, which runs always have, needs a second connection that writes, and SQLite has one "
+                "writer, this transaction: publish, or begin the run, before or after it, or use PostgreSQL. Nothing was appended"
             )
         # Another connection would wait for a lock that this thread holds, and this thread for that connection. Whatever takes a
         # topic's lock also has its notification wait for the commit: see `_notify`.

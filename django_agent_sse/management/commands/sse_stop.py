@@ -20,7 +20,7 @@ class Command(SSECommand):
     takes = "TOPIC [RUN]"
     examples = """examples:
   manage.py sse_stop runs.42  the run that writes runs.42 now
-  manage.py sse_stop runs.42 Jx0nT1cUq3yQ4n9p
+  manage.py sse_stop runs.42 run_Jx0nT1cUq3yQ4n9p
                               this one only, not one that has begun since
 
 sse_topics shows which runs there are.

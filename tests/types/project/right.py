@@ -148,6 +148,17 @@ async def generated(c: Context) -> AsyncIterator[Event]:
     yield Event("one")
 
 
+@router.run("made/<slug:chat>/")
+async def begun_late(c: Context, chat: str) -> Callable[[AsyncRun], Awaitable[object]] | HttpResponse:
+    if not chat:
+        return c.json({"error": "which chat?"}, status=400)
+
+    async def work(run: AsyncRun) -> None:
+        await run.write(chat)
+
+    return work
+
+
 router.run("guarded/", login_required, plain)
 router.sse("resumable/", direct, resumable=True, methods=["POST"])
 urlpatterns = [path("one/", Log.as_view(heartbeat=3))]
