@@ -211,6 +211,7 @@ def _views(route: RunRoute, methods: tuple[str, ...]) -> dict[str, type[RunView]
         return await answer_call(route, c)
 
     vars(answer)["sse_signature"] = _AnswerSignature(answer, route.shape)
+    vars(answer)["login_required"] = getattr(route.handler, "login_required", True)  # what Django's login_not_required marks
     module = getattr(inspect.unwrap(route.handler), "__module__", __name__)
     body = {"handle": staticmethod(answer), "__module__": module, "__doc__": route.handler.__doc__}
     return {part: type(route.name, (RunView,), {**body, "methods": own if part else methods}) for part, (_, own) in PARTS.items()}

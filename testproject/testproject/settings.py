@@ -103,6 +103,8 @@ LOGGING = {
     },
 }
 
+RUN_LEASE = 10.0
+"""Seconds after which a run of an agent is lost whose process was killed."""
 BUILDS_AT_ONCE = 2
 BUILDS_WAITING = 20
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from testproject.settings import *  # noqa: F403
-from testproject.settings import AGENT_SSE, INSTALLED_APPS, RECIPES, REPOSITORY
+from testproject.settings import AGENT_SSE, INSTALLED_APPS, LOGGING, RECIPES, REPOSITORY
 
 PROGRAM = Path(__file__).with_name("recipe.py")
 PACED = Path(__file__).with_name("paced.py")
@@ -54,3 +54,5 @@ RECIPES = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
 AGENT_SSE = {**AGENT_SSE, "RETRY": 100}  # a browser that would come back does so while a test watches
+RUN_LEASE = 3.0  # a test waits for it
+LOGGING["loggers"]["builds"]["level"] = "DEBUG"  # says when the agent has let its model go
