@@ -11,14 +11,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
+
 from django_agent_sse import Event
 
 from .agent import tokens
 
 logger = logging.getLogger(__name__)
 
-PACE = 0.025
-"""Seconds between two words."""
 MOST = 1_000
 """How far it counts."""
 
@@ -58,7 +58,7 @@ async def answer(question: str, tools: Tools) -> AsyncIterator[Piece]:
 async def _say(text: str) -> AsyncIterator[str]:
     for token in tokens(text):
         yield token
-        await asyncio.sleep(PACE)
+        await asyncio.sleep(settings.AGENT_PACE)
 
 
 def _step(name: str, said: str | None = None, **asked: object) -> Event:

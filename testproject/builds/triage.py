@@ -26,9 +26,6 @@ from .log import lines_of
 from .models import Build
 from .views import page
 
-THINKING = 0.02
-"""Seconds between two words: those of a language model come about as fast."""
-
 router = Router(guards=[session_or_key], max_duration=READ_SECONDS)
 
 
@@ -86,7 +83,7 @@ def _read(build: Build) -> Reader:
 async def _spoken(text: str) -> AsyncIterator[str]:
     for token in tokens(text):
         yield token
-        await asyncio.sleep(THINKING)
+        await asyncio.sleep(settings.AGENT_PACE)
 
 
 urlpatterns: list[Any] = [path("", triage_page, name="triage"), path("", include(router.urls))]

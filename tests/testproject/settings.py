@@ -12,6 +12,7 @@ from pathlib import Path
 
 from testproject.settings import *  # noqa: F403
 from testproject.settings import AGENT_SSE, INSTALLED_APPS, LOGGING, RECIPES, REPOSITORY
+from tests.testproject.recipe import RUN_LEASE as RUN_LEASE  # a test waits for it
 
 PROGRAM = Path(__file__).with_name("recipe.py")
 PACED = Path(__file__).with_name("paced.py")
@@ -54,5 +55,5 @@ RECIPES = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
 AGENT_SSE = {**AGENT_SSE, "RETRY": 100}  # a browser that would come back does so while a test watches
-RUN_LEASE = 3.0  # a test waits for it
+AGENT_PACE = 0.03  # a test comes in the middle
 LOGGING["loggers"]["builds"]["level"] = "DEBUG"  # says when the agent has let its model go

@@ -47,6 +47,8 @@ new ResizeObserver(() => { if (atEnd) toEnd(); }).observe(talk);
 
 /* One question with its answer */
 
+const capital = (words) => words[0].toUpperCase() + words.slice(1);
+
 class Exchange {
   constructor(asked) {
     this.asked = make("p", { className: "asked" }, asked);
@@ -76,7 +78,7 @@ class Exchange {
   use({ name, asked, said }) {
     this.text.draw();
     const before = this.step?.dataset.name === name && this.step.dataset.state === "running" ? this.step : null;
-    const words = (WORKING[name] ?? name.replaceAll("_", " ")) + (said === null ? "…" : `: ${said}`);
+    const words = (WORKING[name] ?? capital(name.replaceAll("_", " "))) + (said === null ? "…" : `: ${said}`);
     const given = Object.entries(asked).map(([key, value]) => `${key}: ${value}`).join(", ");
     const step = make("p", { className: "step", title: `${name}(${given})` }, words);
     Object.assign(step.dataset, { name, state: said === null ? "running" : "done" });
@@ -157,7 +159,7 @@ function follows(run, exchange = shown.get(run)) {
       exchange.fails(told, () => location.reload());
     }
   };
-  read(`${runs}${run}/`, { heard, begins: () => exchange.begins(), over, changed, login });
+  exchange.stream = read(`${runs}${run}/`, { heard, begins: () => exchange.begins(), over, changed, login });
 }
 
 async function stopNow() {
@@ -235,7 +237,16 @@ for (const about of JSON.parse(document.getElementById("kept").textContent)) {
 hello();
 toEnd();
 
-const told = follow({ address: news, lastEventId: cursor, login, live: "live" });
+const told = follow({
+  address: news,
+  lastEventId: cursor,
+  login,
+  live: "live",
+  changed(state, words) {
+    showConnection(state, words);
+    if (state === "refused") going?.stream?.close(); // nobody reads on who has signed out
+  },
+});
 told.addEventListener("started", ({ data }) => {
   const { run } = JSON.parse(data);
   if (going && !going.run) return; // this page has just asked, and gets the address of that run
