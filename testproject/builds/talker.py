@@ -1,4 +1,7 @@
-"""An agent for the chat that needs no network. Rules stand for the model: it thinks, uses tools, streams, and fails as one does."""
+"""An agent for the chat that needs no network.
+
+Rules stand for the model: it thinks, uses tools, streams, and fails as one does.
+"""
 
 from __future__ import annotations
 

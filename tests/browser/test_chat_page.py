@@ -19,6 +19,7 @@ from tests.timing import bound
 
 SOON = bound(2.0, 20.0)
 """Seconds. What is stopped would think for a minute, and a lease of which nothing is said is half a minute."""
+FREE = "the model is free again"
 LOST = "The process that was answering has died."
 STATUS = """async ([run, method]) => {
   const headers = { "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value };
@@ -26,7 +27,8 @@ STATUS = """async ([run, method]) => {
 }"""
 CHANGES = """() => {
   window.said = [];
-  new MutationObserver(() => window.said.push(announced.textContent)).observe(announced, { childList: true, characterData: true });
+  const observer = new MutationObserver(() => window.said.push(announced.textContent));
+  observer.observe(announced, { childList: true, characterData: true, subtree: true });
 }"""
 
 
@@ -152,6 +154,7 @@ def test_two_windows_show_the_same_run_and_nobody_else_sees_it(
 
 
 def test_escape_stops_the_agent_while_it_thinks_and_its_finally_has_run(page: Page, site: Server) -> None:
+    free = site.log().count(FREE)
     exchange = ask(page, "Think for 60 seconds")
     expect(exchange.locator(".step")).to_have_attribute("data-state", "running")
     began = time.monotonic()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from testproject.settings import *  # noqa: F403
 from testproject.settings import AGENT_SSE, INSTALLED_APPS, LOGGING, RECIPES, REPOSITORY
+
 from tests.testproject.recipe import RUN_LEASE as RUN_LEASE  # a test waits for it
 
 PROGRAM = Path(__file__).with_name("recipe.py")
