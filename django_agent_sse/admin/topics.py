@@ -102,15 +102,17 @@ class TopicsAdmin(PageAdmin):
     def _about(self, request: HttpRequest, name: str, state: TopicState, run: RunState | None) -> dict[str, Any]:
         fitting = [action for action in ACTIONS.values() if action.fits(state, run)]
         initial = {"run": run.id} if run is not None else {}
+        actions = {
+            action.name: action(auto_id=f"{action.name}-%s", initial=initial)
+            for action in fitting
+            if self._may(request, f"{action.name}_logtopic")
+        }
         return {
             "title": name,
             "topic": _row(name, state, _readers(name), run),
             "counts_readers": cluster() is not None,
-            "actions": [
-                action(auto_id=f"{action.name}-%s", initial=initial)
-                for action in fitting
-                if self._may(request, f"{action.name}_logtopic")
-            ],
+            "stop": actions.pop("stop", None),  # stands beside what is known of the run
+            "actions": [*actions.values()],
             "sees": self._may(request, "view_payloads"),
             "src": self._url("log", name),
         }

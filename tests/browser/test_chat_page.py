@@ -161,11 +161,7 @@ def test_escape_stops_the_agent_while_it_thinks_and_its_finally_has_run(page: Pa
     page.keyboard.press("Escape")
     expect(exchange.locator(".foot")).to_contain_text("Stopped.")
     assert time.monotonic() - began < SOON
-    poll(
-        "the model's end",
-        lambda: site.log().count("the model is taken") == site.log().count("the model is free again"),
-        within=60,
-    )
+    poll("the agent's finally", lambda: site.log().count(FREE) == free + 1, within=60)
     expect(exchange.locator(".step")).to_have_attribute("data-state", "broken")
     expect(page.locator("#question")).to_be_focused()
     page.reload()
