@@ -137,7 +137,7 @@ class TopicsAdmin(PageAdmin):
             messages.error(request, f"Nothing was done: {public_words(error)}")
             return redirect(self._url("change", name))
         self.write_log_entry(request, name, name, done, DELETION if action == "delete" else CHANGE)
-        messages.success(request, f"{name}: {done}")
+        messages.success(request, f"Topic {name}: {done}")  # the admin capitalizes what a message begins with
         return redirect(self._url("changelist") if action == "delete" else self._url("change", name))
 
     # What all of them need
