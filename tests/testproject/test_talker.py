@@ -70,11 +70,11 @@ async def test_it_remembers() -> None:
 
 
 async def test_it_fails_when_asked_to_after_it_has_begun() -> None:
-    pieces = []
+    said = 0
     with pytest.raises(RuntimeError):
-        async for piece in answer("please fail", Shop().tools):
-            pieces.append(piece)
-    assert len(pieces) > 1
+        async for _ in answer("please fail", Shop().tools):
+            said += 1
+    assert said > 1
 
 
 async def test_whoever_leaves_while_it_thinks_frees_the_model(caplog: pytest.LogCaptureFixture) -> None:
