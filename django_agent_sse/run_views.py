@@ -102,7 +102,7 @@ class RunView(SSEView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """See ``SSEView``."""
-        vars(cls.handle)["login_required"] = getattr(cls.code, "login_required", True)  # type: ignore[attr-defined]
+        vars(cls.handle)["login_required"] = getattr(cls.code, "login_required", True)
         return super().as_view(**initkwargs)
 
 
