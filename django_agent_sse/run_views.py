@@ -98,6 +98,14 @@ class RunView(SSEView):
 
     serves_drained: ClassVar[bool] = True
     """A run can be stopped, and read to its end, by a process that takes no new ones."""
+    code: ClassVar[Callable[..., Any]]
+    """The project's, which Django's ``login_not_required`` marks; perhaps after the route was made of it."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """See ``SSEView``."""
+        vars(cls.handle)["login_required"] = getattr(cls.code, "login_required", True)
+        return super().as_view(**initkwargs)
 
 
 def check_run(name: str, wire: object, key: object, access: object, lease: object, max_body: object) -> None:
@@ -214,7 +222,12 @@ def _views(route: RunRoute, methods: tuple[str, ...]) -> dict[str, type[RunView]
 
     vars(answer)["sse_signature"] = _AnswerSignature(answer, route.shape)
     module = getattr(inspect.unwrap(route.handler), "__module__", __name__)
-    body = {"handle": staticmethod(answer), "__module__": module, "__doc__": route.handler.__doc__}
+    body = {
+        "handle": staticmethod(answer),
+        "code": staticmethod(route.handler),
+        "__module__": module,
+        "__doc__": route.handler.__doc__,
+    }
     return {part: type(route.name, (RunView,), {**body, "methods": own if part else methods}) for part, (_, own) in PARTS.items()}
 
 

@@ -102,15 +102,17 @@ class TopicsAdmin(PageAdmin):
     def _about(self, request: HttpRequest, name: str, state: TopicState, run: RunState | None) -> dict[str, Any]:
         fitting = [action for action in ACTIONS.values() if action.fits(state, run)]
         initial = {"run": run.id} if run is not None else {}
+        actions = {
+            action.name: action(auto_id=f"{action.name}-%s", initial=initial)
+            for action in fitting
+            if self._may(request, f"{action.name}_logtopic")
+        }
         return {
             "title": name,
             "topic": _row(name, state, _readers(name), run),
             "counts_readers": cluster() is not None,
-            "actions": [
-                action(auto_id=f"{action.name}-%s", initial=initial)
-                for action in fitting
-                if self._may(request, f"{action.name}_logtopic")
-            ],
+            "stop": actions.pop("stop", None),  # stands beside what is known of the run
+            "actions": [*actions.values()],
             "sees": self._may(request, "view_payloads"),
             "src": self._url("log", name),
         }
@@ -135,7 +137,7 @@ class TopicsAdmin(PageAdmin):
             messages.error(request, f"Nothing was done: {public_words(error)}")
             return redirect(self._url("change", name))
         self.write_log_entry(request, name, name, done, DELETION if action == "delete" else CHANGE)
-        messages.success(request, f"{name}: {done}")
+        messages.success(request, f"Topic {name}: {done}")  # the admin capitalizes what a message begins with
         return redirect(self._url("changelist") if action == "delete" else self._url("change", name))
 
     # What all of them need

@@ -16,12 +16,18 @@ from .models import ApiKey
 
 VIEW = "builds.view_build"
 KEY_HEADER = "X-API-Key"
+READ_SECONDS = 60.0
+"""After so long the reader of a run is asked again who it is, and goes on where it was."""
 
 
 async def session_or_key(c: Context) -> bool | HttpResponseBase:
     """The guard of the streams: a key where one is sent, else the session."""
-    by_key = c.header(KEY_HEADER) is not None or c.header("Authorization") is not None
-    return await (_by_key if by_key else _by_session)(c)
+    if c.header(KEY_HEADER) is None and c.header("Authorization") is None:
+        return await _by_session(c)
+    refusal = await _by_key(c)
+    if refusal is True:
+        c.user = c.var.api_key_owner
+    return refusal
 
 
 def _owner(key: str) -> Any:

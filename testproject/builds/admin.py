@@ -7,7 +7,6 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
-from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -16,16 +15,15 @@ from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from django_agent_sse import KV, Context, Router
+from django_agent_sse import Context, Router
 from django_agent_sse.admin import LiveLogAdminMixin, LogStatus, admin_required
 
-from . import overview, runs
+from . import overview, runs, triage
 from .log import topic_of
 from .models import ApiKey, Build
 from .recipes import grouped
 from .runs import CannotStart
 from .streams import build_logs, overview_stream
-from .triage import NAMESPACE
 
 _STATE = """<span data-build="{id}"><span class="build-status" data-slot="status" data-status="{status}">{status}</span>
 <span class="going" data-slot="going" hidden><progress max="1" aria-label="Progress"></progress>
@@ -166,7 +164,7 @@ class BuildAdmin(LiveLogAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     def delete_model(self, request: HttpRequest, obj: Build) -> None:
         pk = obj.pk
         topic_of(pk).delete()
-        caches["default"].delete(KV.cache_key(NAMESPACE, str(pk)))
+        triage.forget(pk)
         super().delete_model(request, obj)
         overview.tell_gone(pk)
 

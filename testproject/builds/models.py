@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import shlex
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ from django.conf import settings
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
+
+from django_agent_sse import Topic
 
 from .recipes import all_recipes
 
@@ -102,3 +105,56 @@ class ApiKey(models.Model):
     def digest_of(key: str) -> str:
         """What is stored of a key. It is random and long, so that a fast hash without salt is enough."""
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Exchange(models.Model):
+    """A question of somebody's, and what the agent has made of it."""
+
+    TOPICS = "chat"
+    """What the names of the runs' topics begin with."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="exchanges", editable=False)
+    run = models.CharField(max_length=64, unique=True)
+    question = models.TextField()
+    answer = models.TextField(blank=True)
+    steps = models.JSONField(default=list, blank=True)
+    """What tools were asked and have said, and at which character of the answer."""
+    ending = models.CharField(max_length=64, blank=True)
+    """Empty while the run goes on."""
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-pk"]
+
+    def __str__(self) -> str:
+        return self.question
+
+    @property
+    def topic(self) -> Topic:
+        """Where its run writes."""
+        return Topic(f"{self.TOPICS}.{self.run}")
+
+    def settle(self) -> None:
+        """Keep what the run has written, once it is over. Whoever looks does that where its process was killed."""
+        if self.ending:
+            return
+        state = self.topic.run_state()
+        if state is not None and state.ending is None:
+            return
+        self.ending = "lost" if state is None or state.ending is None else state.ending
+        for event in self.topic.follow() if state is not None else ():
+            if event.event is None:
+                self.answer += event.data
+            elif event.event == "step":
+                self._take(json.loads(event.data))
+        kept = {name: getattr(self, name) for name in ("ending", "answer", "steps")}
+        type(self).objects.filter(pk=self.pk).update(**kept)  # nothing where it was deleted meanwhile
+
+    def _take(self, step: dict[str, Any]) -> None:
+        if self.steps and self.steps[-1]["name"] == step["name"] and self.steps[-1]["said"] is None:
+            self.steps.pop()  # what the tool has said takes the place of what it was asked
+        self.steps.append({**step, "at": len(self.answer)})
+
+    def told(self) -> dict[str, object]:
+        """What the page is told of it."""
+        return {name: getattr(self, name) for name in ("run", "question", "answer", "steps", "ending")}

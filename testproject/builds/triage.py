@@ -1,31 +1,32 @@
-"""The page on which an agent says what went wrong in a build, and the stream that it says it in."""
+"""The page on which an agent says what went wrong in a build, and the runs in which it says it."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import include, path
 
-from django_agent_sse import Context, Router, Stream
+from django_agent_sse import Context, Router, Topic, event_log
+from django_agent_sse.contrib.wires import PLAIN
+from django_agent_sse.run_routes import RunAccess
+from django_agent_sse.runs.async_run import AsyncRun
 
 from . import runs
-from .access import end_with_session, session_or_key
+from .access import READ_SECONDS, session_or_key
 from .agent import Reader, tokens, triage
 from .log import lines_of
 from .models import Build
 from .views import page
 
-NAMESPACE = "triage"
-THINKING = 0.02
-"""Seconds between two words: those of a language model come about as fast."""
-
-router = Router()
+router = Router(guards=[session_or_key], max_duration=READ_SECONDS)
 
 
 @page
@@ -36,33 +37,38 @@ def triage_page(request: HttpRequest, build_id: int) -> HttpResponse:
     return render(request, "builds/triage.html", {"build": build, "status": build.status})
 
 
-@router.sse("stream/", guards=[session_or_key], name="triage-stream")
-@login_not_required  # a key will do
-async def triage_stream(c: Context, build_id: int) -> Callable[[Stream], Awaitable[None]] | HttpResponseBase:
-    """What the agent says, word by word as ``event: token``, then ``complete``.
+async def whoever_asked_stops_it(c: Context, run: RunAccess) -> bool:
+    """Let everybody read what an agent says, and nobody stop it but who has asked."""
+    return run.own or run.verb != "stop"
 
-    It is kept when the last word was sent, and not before: who comes later gets it at once.
-    """
+
+@router.run(
+    "run/", name="triage-run", topic="triage.{build_id}", wire=PLAIN, access=whoever_asked_stops_it, lease=settings.RUN_LEASE
+)
+@login_not_required  # a key will do
+async def triage_run(c: Context, build_id: int) -> Callable[[AsyncRun], Awaitable[None]] | HttpResponseBase:
+    """What the agent says, word by word as ``event: token``. Who comes later reads the same, and nobody waits twice for it."""
     await sync_to_async(runs.recover)()
     build = await Build.objects.filter(pk=build_id).afirst()
     if build is None:
         return c.json({"error": f"there is no build {build_id}"}, status=404)
     status = Build.Status(build.status)
-    if status in (Build.Status.QUEUED, Build.Status.RUNNING):
+    if not build.is_over:
         return c.json({"error": f"build {build_id} is {status}: come back when it is over"}, status=409)
-    kept = await c.kv.get(NAMESPACE, str(build_id))
 
-    async def handler(stream: Stream) -> None:
-        end_with_session(c, stream)
-        if kept.exists:
-            await stream.write_sse(event="token", data=kept.data)
-        else:
-            text = triage(await sync_to_async(_read)(build), status, build.exit_code)
-            await stream.pipe(_spoken(text), event="token")
-            await c.kv.set(NAMESPACE, str(build_id), text)
-        await stream.write_sse(event="complete", data={"kept": kept.exists})
+    async def handler(run: AsyncRun) -> None:
+        await run.write({"run": run.id, "by": c.user.get_username(), "process": os.getpid()}, event="begun")
+        text = triage(await sync_to_async(_read)(build), status, build.exit_code)
+        await run.pipe(_spoken(text), event="token")
 
     return handler
+
+
+def forget(build_id: int) -> None:
+    """Delete what was said of a build."""
+    while names := event_log().topics(f"triage.{build_id}.", limit=100):
+        for name in names:
+            Topic(name).delete()
 
 
 def _read(build: Build) -> Reader:
@@ -77,7 +83,7 @@ def _read(build: Build) -> Reader:
 async def _spoken(text: str) -> AsyncIterator[str]:
     for token in tokens(text):
         yield token
-        await asyncio.sleep(THINKING)
+        await asyncio.sleep(settings.AGENT_PACE)
 
 
 urlpatterns: list[Any] = [path("", triage_page, name="triage"), path("", include(router.urls))]

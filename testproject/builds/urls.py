@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from . import triage, views
+from . import chat, triage, views
 from .streams import router
 
 urlpatterns = [
@@ -14,6 +14,7 @@ urlpatterns = [
     path("builds/<int:build_id>/cancel/", views.cancel, name="cancel-build"),
     path("builds/<int:build_id>/again/", views.again, name="again-build"),
     path("builds/<int:build_id>/triage/", include(triage)),
+    path("chat/", include(chat)),
     path("logs/<str:name>/page/", views.other_log, name="other-log-page"),
     path("", include(router.urls)),
 ]

@@ -103,6 +103,9 @@ LOGGING = {
     },
 }
 
+# What agents say is a run each: seconds between two words, and those after which a run is lost whose process was killed.
+AGENT_PACE = 0.02
+RUN_LEASE = 10.0
 BUILDS_AT_ONCE = 2
 BUILDS_WAITING = 20
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -80,9 +82,9 @@ def page(chromium: Browser, site: MonitorSite) -> Iterator[Page]:
     assert [text for text in wrong if "404" not in text] == []  # the site has no favicon
 
 
-def signed_in(chromium: Browser, site: MonitorSite, **about: Any) -> BrowserContext:
-    name, value = site.cookie_of("admin").split("=", 1)
-    context = chromium.new_context(viewport={"width": 1360, "height": 900}, **about)
+def signed_in(chromium: Browser, site: MonitorSite, who: str = "admin", **about: Any) -> BrowserContext:
+    name, value = site.cookie_of(who).split("=", 1)
+    context = chromium.new_context(**{"viewport": {"width": 1360, "height": 900}, **about})
     context.set_default_timeout(PATIENCE * 1000)
     context.add_cookies([{"name": name, "value": value, "url": site.url}])
     return context
@@ -234,3 +236,34 @@ def test_it_stays_smooth_with_all_the_rows_that_it_shows(page: Page, site: Monit
     if LONG:
         assert blocked / WATCHED_SECONDS / 1000 < 0.5
         assert longest < LONGEST_TASK
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (375, "dark")])
+def test_a_run_is_stopped_on_its_page_by_those_who_may(chromium: Browser, site: MonitorSite, width: int, scheme: str) -> None:
+    told = httpx.post(f"{site.url}/chats/{width}/", headers={"Prefer": "respond-async"}, timeout=PATIENCE).json()
+    name = f"chats.{width}.{told['run']}"
+    pages: dict[str, Page] = {}
+    for who in ("looks", "stops"):
+        context = signed_in(chromium, site, who, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        pages[who] = page = context.new_page()
+        page.goto(f"{site.url}/admin/django_agent_sse/logtopic/?q=chats.{width}.")
+        page.locator(f'tr:has-text("{told["run"]}") td[data-label="Topic"] a').last.click()
+        expect(page.locator(".mon-run")).to_contain_text(re.compile(rf"{told['run']}\s*Lease\s*\d+ s left"))
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    stop = [page.get_by_role("button", name="Stop the run…") for page in pages.values()]
+    assert [button.count() for button in stop] == [0, 1]
+    stop[1].click()
+    page = pages["stops"]
+    expect(page.locator(".mon-confirm")).to_contain_text(told["run"])
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.get_by_role("button", name="Stop the run", exact=True).click()
+    expect(page.locator(".messagelist")).to_have_text(f"Topic {name}: Asked the run {told['run']} to stop.")
+    httpx.get(f"{site.url}{told['url']}", timeout=PATIENCE)  # to its end
+    for page in pages.values():
+        page.reload()
+        expect(page.locator(".mon-run")).to_contain_text(re.compile(r"Ending\s*stopped"))
+        expect(page.get_by_role("button", name="Stop the run…")).to_have_count(0)
+    pages["stops"].goto(f"{site.url}/admin/")
+    expect(pages["stops"].locator("#recent-actions-module")).to_contain_text(name)
+    for page in pages.values():
+        page.context.close()

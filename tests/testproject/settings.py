@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 from testproject.settings import *  # noqa: F403
-from testproject.settings import AGENT_SSE, INSTALLED_APPS, RECIPES, REPOSITORY
+from testproject.settings import AGENT_SSE, INSTALLED_APPS, LOGGING, RECIPES, REPOSITORY
+
+from tests.testproject.recipe import RUN_LEASE as RUN_LEASE  # a test waits for it
 
 PROGRAM = Path(__file__).with_name("recipe.py")
 PACED = Path(__file__).with_name("paced.py")
@@ -54,3 +56,5 @@ RECIPES = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
 AGENT_SSE = {**AGENT_SSE, "RETRY": 100}  # a browser that would come back does so while a test watches
+AGENT_PACE = 0.03  # a test comes in the middle
+LOGGING["loggers"]["builds"]["level"] = "DEBUG"  # says when the agent has let its model go

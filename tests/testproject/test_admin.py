@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.chromium import launched
 
 from .recipe import HALF
-from .server import BY_KEY, PASSWORD, Server, outcome
+from .server import PASSWORD, Server, outcome
 
 PATIENCE_MS = 120_000
 LIST = "/admin/builds/build/"
@@ -152,24 +151,26 @@ def test_only_those_with_the_permission_start_and_cancel(server: Server) -> None
 def test_a_deleted_build_takes_its_log_with_it(server: Server) -> None:
     build = server.finish("many")
     waiting = server.start("waits")
+    run = f"/builds/{build}/triage/run/"
+    assert "event: run.end" in server.post(run).text
+    assert "event: run.end" in server.get(run).text
     assert server.post(f"{LIST}{waiting}/delete/", "admin", post="yes").status_code == 403
     assert server.post(f"{LIST}{build}/delete/", "admin", post="yes").status_code == 302
     assert server.get(f"/builds/{build}/logs/").status_code == 404
+    assert server.get(run).status_code == 204, "nor is there what an agent has said of it"
     assert server.post(f"/builds/{waiting}/cancel/").status_code == 302
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_what_an_agent_said_of_a_build_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
-    build = server.finish("fails")
-    with httpx.stream("GET", f"{server.url}/builds/{build}/triage/stream/", headers=BY_KEY, timeout=30) as answer:
-        said = answer.read().decode()
-    assert "event: complete" in said
+def test_what_an_agent_remembers_is_found_in_the_key_value_store(browser: Browser, server: Server, width: str) -> None:
+    with server.client() as client:
+        headers = {"X-CSRFToken": client.cookies["csrftoken"]}
+        said = client.post("/chat/run/", json={"question": "Remember that it is late"}, headers=headers)
+    assert '{"reason":"finished"}' in said.text
     with visit(browser, server, width=width) as page:
         page.goto(f"{server.url}/admin/")
         page.get_by_role("link", name="Key-value store", exact=True).first.click()
-        page.get_by_role("link", name="triage", exact=True).click()
-        page.get_by_label("Containing").fill(f"{build}")
-        page.get_by_role("button", name="Search").click()
-        page.get_by_role("link", name=f"{build}", exact=True).click()
-        expect(page.locator(".kv-value pre")).to_contain_text("ended with exit code 3")
+        page.get_by_role("link", name="chat", exact=True).click()
+        page.locator(".kv-lists section li a").click()
+        expect(page.locator(".kv-value pre")).to_contain_text("it is late")
         assert page.evaluate("document.documentElement.scrollWidth") == WIDTHS[width]["width"]

@@ -11,11 +11,10 @@ import redis
 from playwright.sync_api import expect
 
 from tests.chromium import launched
-from tests.live.client import Client
 from tests.services import running_postgres, running_redis
 
 from .recipe import HALF, MANY
-from .server import BY_KEY, Server, environment, migrate, number_of, numbered, outcome
+from .server import Server, environment, migrate, number_of, numbered, outcome
 
 PATIENCE_MS = 120_000
 
@@ -67,12 +66,16 @@ def test_a_build_is_started_watched_cancelled_and_deleted(server: Server, stores
     assert found is None
 
 
-def test_what_an_agent_has_said_is_kept_in_redis(server: Server, stores: dict[str, str]) -> None:
-    build = server.finish("fails")
-    with Client(f"{server.url}/builds/{build}/triage/stream/", headers=BY_KEY) as client:
-        assert client.own_events()[-1].name == "complete"
+def test_what_an_agent_says_is_in_postgresql_and_what_it_remembers_in_redis(server: Server, stores: dict[str, str]) -> None:
+    with server.client() as client:
+        headers = {"X-CSRFToken": client.cookies["csrftoken"]}
+        answer = client.post("/chat/run/", json={"question": "Remember that it is late"}, headers=headers)
+    assert "event: run.end" in answer.text
+    with psycopg.connect(stores["DATABASE_URL"]) as connection:
+        row = connection.execute("SELECT run, answer, ending FROM builds_exchange").fetchone()
+    assert row == (answer.headers["X-Run-Id"], "I shall. Ask me *what I remember*.", "finished")
     with redis.Redis.from_url(stores["REDIS_URL"]) as cache:
-        assert [key for key in cache.scan_iter() if key.endswith(f":triage:{build}".encode())]
+        assert [key for key in cache.scan_iter() if b":chat:" in key]
 
 
 def test_the_pages_in_a_browser(server: Server) -> None:

@@ -18,6 +18,7 @@ from django.urls import path
 from django.utils.decorators import method_decorator, sync_and_async_middleware
 
 from django_agent_sse import Context, Router, SSEView, Stream
+from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.streams.response import SSEResponse
 from tests.inprocess import eventually
 from tests.serving import ask, served
@@ -123,6 +124,28 @@ async def test_login_not_required_is_heeded_above_the_route_too() -> None:
 
     with served(late, middleware=[SIGN_IN, LOGIN_REQUIRED]):
         assert (await ask("/")).data == ["public"]
+
+
+async def test_login_not_required_is_heeded_on_the_code_of_runs_below_and_above_the_route() -> None:
+    runs = Router()
+
+    @runs.run("closed/")
+    async def closed(c: Context, run: AsyncRun) -> None:
+        await run.write("closed")
+
+    @runs.run("below/")
+    @login_not_required
+    async def below(c: Context, run: AsyncRun) -> None:
+        await run.write("public")
+
+    @login_not_required
+    @runs.run("above/")
+    async def above(c: Context, run: AsyncRun) -> None:
+        await run.write("public")
+
+    with served(runs, middleware=[SIGN_IN, LOGIN_REQUIRED]):
+        statuses = {url: (await ask(url, method="POST", body=b"{}")).status for url in ("/closed/", "/below/", "/above/")}
+        assert statuses == {"/closed/": 401, "/below/": 200, "/above/": 200}
 
 
 async def test_without_that_middleware_a_stream_is_open_to_all() -> None:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, apublish, login_required
+from django_agent_sse.runs.async_run import AsyncRun
 
 router = Router(app_name="streams")
 
@@ -57,6 +58,14 @@ async def fails(c: Context, stream: Stream) -> None:
     """An error."""
     await stream.write("hello")
     raise RuntimeError("as asked")
+
+
+@router.run("chats/<int:chat>/", topic="chats.{chat}", csrf_exempt=True)
+async def chat(c: Context, run: AsyncRun, chat: int) -> None:
+    """Talks until somebody stops it."""
+    for number in itertools.count():
+        await run.write(f"This is sentence {number} of what an agent says.")
+        await asyncio.sleep(0.3)
 
 
 def log_in(request: HttpRequest) -> HttpResponse:

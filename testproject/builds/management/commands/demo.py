@@ -110,6 +110,7 @@ class Command(BaseCommand):
             f"  in a browser   {page}\n"
             f"  in a terminal  curl -N -H 'X-API-Key: {key}' {origin}{reverse('build-logs', args=[build.pk])}\n"
             f"  in the admin   {origin}{reverse('admin:builds_build_change', args=[build.pk])}\n"
+            f"  in a chat      {origin}{reverse('chat')}\n"
             f"  sign in as     {USER}, password {password}\n"
             f"  another build  TESTPROJECT_STATE={shlex.quote(str(settings.STATE))} {manage} run_build -- ls -l\n\n"
             f"More builds: {origin}/   Ctrl-C ends the demo."

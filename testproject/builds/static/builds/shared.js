@@ -34,10 +34,16 @@ export function showConnection(state, text) {
   connection.replaceChildren(text);
 }
 
+/* Have a screen reader say this, when it has said what it says now. What grows word by word is said once, when it is whole. */
+
+export function announce(text) {
+  document.getElementById("announced").textContent = text;
+}
+
 /* A stream whose state is shown, by `changed(state, text)`. One that the server has ended is asked for again: its guard says why. */
 
-export function follow({ address, login, live, changed = showConnection }) {
-  const stream = new EventStream(address);
+export function follow({ address, login, live, lastEventId = "", changed = showConnection }) {
+  const stream = new EventStream(address, { lastEventId });
   stream.addEventListener("statechange", ({ state, reason, status }) => {
     if (state === "open") changed("live", live);
     else if (state === "reconnecting") changed("reconnecting", "reconnecting");
@@ -47,9 +53,9 @@ export function follow({ address, login, live, changed = showConnection }) {
   return stream;
 }
 
-const REFUSALS = { 403: "You may not see this.", 404: "This is gone.", 409: "The build is not over yet; reload when it is." };
+const REFUSALS = { 403: "You may not see this.", 404: "This is gone." };
 
-function refusal(status, login) {
+export function refusal(status, login) {
   if (status !== 401) return REFUSALS[status] ?? "The server refused; reload to try again.";
   const href = `${login}?next=${encodeURIComponent(location.pathname)}`;
   return make("span", {}, "You are signed out. ", make("a", { href }, "Sign in again"));

@@ -1,62 +1,72 @@
-/* What the agent says, as it arrives: headings, lists, `code`, and #L24 for a line of the log. Text goes in as text, never as markup. */
+/* What went wrong: the run in which an agent says it. Whoever comes first starts it; who comes later reads the same. */
 
-import { follow, make, showConnection } from "./shared.js";
+import { Markup } from "./markup.js";
+import { newKey, read, Refused, start, stop } from "./run.js";
+import { announce, showConnection } from "./shared.js";
+
+const ENDS = {
+  finished: "done",
+  stopped: "stopped",
+  failed: "the agent has failed",
+  interrupted: "interrupted: the server was told to end",
+  lost: "lost: the process in which the agent worked was killed",
+};
 
 const said = document.getElementById("said");
-const stop = document.getElementById("stop");
-const more = document.getElementById("more");
-let text = "";
-let stream = null;
-let frame = 0;
+const buttons = { stop: document.getElementById("stop"), again: document.getElementById("again") };
+const about = document.getElementById("about");
+const { run: runs, build, login, user } = said.dataset;
+const text = new Markup(said, build);
+let begun = null; // what the run says of itself
 
-function inline(line) {
-  return line.split(/(`[^`]*`|#L\d+)/).map((part) => {
-    if (/^#L\d+$/.test(part)) return make("a", { href: said.dataset.build + part }, `line ${part.slice(2)}`);
-    return /^`.*`$/.test(part) ? make("code", {}, part.slice(1, -1)) : part;
-  });
-}
-
-function render() {
-  frame = 0;
-  const blocks = [];
-  for (const line of text.split("\n").filter(Boolean)) {
-    const [, mark, rest] = line.match(/^(## |- )?(.*)$/);
-    if (mark === "- " && blocks.at(-1)?.tagName !== "UL") blocks.push(make("ul"));
-    const element = make({ "## ": "h2", "- ": "li" }[mark] ?? "p", {}, ...inline(rest));
-    if (mark === "- ") blocks.at(-1).append(element);
-    else blocks.push(element);
-  }
-  said.replaceChildren(...blocks);
-}
-
-function changed(state, message) {
+function changed(state, message = "the agent is writing") {
   const going = state === "live" || state === "reconnecting";
   showConnection(state, message);
   said.setAttribute("aria-busy", going);
-  stop.hidden = !going;
+  buttons.stop.hidden = !going || begun?.by !== user;
 }
 
-function listen() {
-  more.hidden = true;
-  const { stream: address, login } = said.dataset;
-  stream = follow({ address, login, live: "the agent is writing", changed });
-  stream.addEventListener("open", () => { text = ""; }); // after a broken connection the agent begins anew
-  stream.addEventListener("token", (event) => {
-    text += event.data;
-    frame ||= requestAnimationFrame(render);
-  });
-  stream.addEventListener("complete", () => {
-    stream.close();
-    render();
-    changed("ended", "done");
-  });
+function over(reason) {
+  if (reason === "no_content") return void begin(); // nobody has asked yet
+  text.draw();
+  changed("ended", ENDS[reason] ?? reason);
+  buttons.again.hidden = reason === "finished";
+  announce(reason === "finished" ? said.textContent : ENDS[reason]);
 }
 
-stop.addEventListener("click", () => {
-  stream.close();
-  changed("ended", "stopped");
-  more.hidden = false;
+function begins() {
+  begun = null;
+  about.textContent = "";
+  text.clear();
+}
+
+function listen(address) {
+  buttons.again.hidden = true;
+  const heard = {
+    begun(data) {
+      begun = JSON.parse(data);
+      about.textContent = `asked by ${begun.by}, in process ${begun.process}`;
+      changed("live");
+    },
+    token: (data) => text.add(data),
+  };
+  read(address, { heard, begins, over, changed, login });
+}
+
+async function begin() {
+  try {
+    listen((await start(runs, { key: newKey(), login })).url);
+  } catch (error) {
+    changed("refused", error instanceof Refused ? error.told : "The server cannot be reached; reload to try again.");
+  }
+}
+
+buttons.stop.addEventListener("click", () => {
+  stop(`${runs}${begun.run}/`, login).catch((error) => changed("live", error.told ?? "it could not be stopped: try again"));
 });
-more.addEventListener("click", listen);
+buttons.again.addEventListener("click", begin);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !buttons.stop.hidden) buttons.stop.click();
+});
 
-listen();
+listen(runs);

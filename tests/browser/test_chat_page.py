@@ -1,0 +1,239 @@
+"""The test project's chat in Chromium, on two workers: reloads, windows, stops, a worker that is killed, the keyboard."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.live.servers import poll
+from tests.testproject.recipe import RUN_LEASE
+from tests.testproject.server import Server
+from tests.timing import bound
+
+SOON = bound(2.0, 20.0)
+"""Seconds. What is stopped would think for a minute, and a lease of which nothing is said is half a minute."""
+FREE = "the model is free again"
+LOST = "The process that was answering has died."
+STATUS = """async ([run, method]) => {
+  const headers = { "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value };
+  return (await fetch(`/chat/run/${run}/`, { method, headers })).status;
+}"""
+CHANGES = """() => {
+  window.said = [];
+  const observer = new MutationObserver(() => window.said.push(announced.textContent));
+  observer.observe(announced, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers, so that a reload may reach another one than that in which the agent works."""
+    server = Server("two workers", tmp_path_factory.mktemp("chat"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def session(chromium: Browser, site: Server) -> Any:
+    """Cookies of the superuser, who is signed in."""
+    with chromium.new_context() as context:
+        site.sign_in(context)
+        return context.storage_state()
+
+
+@pytest.fixture
+def browsing(chromium: Browser, site: Server, session: Any) -> Iterator[BrowserContext]:
+    """A browser of the superuser, with an empty chat; nothing may go wrong in its pages."""
+    errors: list[str] = []
+    site.post("/chat/clear/")
+    with chromium.new_context(storage_state=session) as context:
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        yield context
+    assert errors == []
+
+
+@pytest.fixture
+def page(browsing: BrowserContext, site: Server) -> Page:
+    return opened(browsing, site)
+
+
+def opened(context: BrowserContext, site: Server) -> Page:
+    page = context.new_page()
+    page.goto(f"{site.url}/chat/")
+    expect(page.locator("#connection")).to_have_text("live")
+    return page
+
+
+def ask(page: Page, question: str) -> Any:
+    """Ask with the keyboard; return the place of the answer."""
+    page.locator("#question").fill(question)
+    page.keyboard.press("Enter")
+    return page.locator(".exchange").last
+
+
+def numbers(exchange: Any) -> list[int]:
+    """What the agent has counted so far."""
+    text = " ".join(exchange.locator("p").all_text_contents())
+    return [int(number) for number in re.findall(r"(?<!\w)(\d+),", text)]
+
+
+def counted(exchange: Any, least: int) -> None:
+    """Wait until the agent has counted so far."""
+    poll(f"{least} numbers", lambda: len(numbers(exchange)) >= least, within=60)
+
+
+def over(page: Page) -> None:
+    expect(page.locator("#send")).to_be_visible()
+
+
+def test_an_answer_goes_on_through_a_reload_without_loss_or_repetition_and_is_kept(page: Page) -> None:
+    exchange = ask(page, "Count to 90")
+    counted(exchange, 10)
+    expect(exchange.locator(".answer")).to_have_attribute("aria-busy", "true")
+    page.reload()
+    before = len(numbers(exchange))
+    assert before < 89, "it is not over yet"
+    over(page)
+    expect(exchange).to_contain_text("That is all ✓")
+    assert numbers(exchange) == [*range(1, 90)], "the last one has no comma"
+    said = exchange.inner_text()
+    page.reload()
+    expect(exchange).to_contain_text("That is all ✓")
+    assert page.locator(".exchange").count() == 1
+    assert exchange.inner_text() == said
+
+
+def test_what_is_asked_and_said_is_text_in_any_script_and_what_tools_do_stands_between(page: Page) -> None:
+    question = "Grüße <b>世界</b> 👋🏽\nHow are *the* builds?"
+    exchange = ask(page, question)
+    over(page)
+    expect(exchange.locator(".asked")).to_have_text(question)
+    expect(exchange.locator("blockquote")).to_contain_text("Grüße <b>世界</b> 👋🏽\nHow are the builds?")
+    expect(exchange.locator("blockquote em")).to_have_text("the")
+    expect(exchange.locator("b")).to_have_count(0)
+    expect(exchange.locator(".step")).to_have_text(["Looking at the builds: 0 builds"])
+    expect(exchange.locator("a")).to_have_attribute("href", "/")
+    whole = exchange.locator(".answer").evaluate("answer => [...answer.children].map((part) => part.textContent).filter(Boolean)")
+    assert [part[:16] for part in whole] == ["Grüße <b>世界</b> ", "Looking at the b", "Nothing has been"]
+    page.reload()
+    expect(exchange.locator(".step")).to_have_attribute("data-state", "done")
+    again = exchange.locator(".answer").evaluate("answer => [...answer.children].map((part) => part.textContent).filter(Boolean)")
+    assert again == whole
+
+
+def test_two_windows_show_the_same_run_and_nobody_else_sees_it(
+    page: Page, browsing: BrowserContext, chromium: Browser, site: Server
+) -> None:
+    other = opened(browsing, site)
+    first = ask(page, "Think for 60 seconds")
+    second = other.locator(".exchange").last
+    for exchange in (first, second):
+        expect(exchange.locator(".step")).to_have_text("Thinking…")
+    expect(second.locator(".asked")).to_have_text("Think for 60 seconds")
+    with chromium.new_context() as strange:
+        site.sign_in(strange, "viewer")
+        stranger = opened(strange, site)
+        expect(stranger.locator("#hello")).to_be_visible()
+        run = re.search(r"run (\S+),", str(first.get_attribute("title")))[1]  # type: ignore[index]
+        for method in ("GET", "DELETE"):
+            assert stranger.evaluate(STATUS, [run, method]) == 403
+    other.locator("#stop").click()
+    for window, exchange in ((page, first), (other, second)):
+        expect(exchange.locator(".foot")).to_contain_text("Stopped.")
+        over(window)
+    page.locator("#clear button").click()
+    for window in (page, other):
+        expect(window.locator("#hello")).to_be_visible()
+
+
+def test_escape_stops_the_agent_while_it_thinks_and_its_finally_has_run(page: Page, site: Server) -> None:
+    free = site.log().count(FREE)
+    exchange = ask(page, "Think for 60 seconds")
+    expect(exchange.locator(".step")).to_have_attribute("data-state", "running")
+    began = time.monotonic()
+    page.keyboard.press("Escape")
+    expect(exchange.locator(".foot")).to_contain_text("Stopped.")
+    assert time.monotonic() - began < SOON
+    poll("the agent's finally", lambda: site.log().count(FREE) == free + 1, within=60)
+    expect(exchange.locator(".step")).to_have_attribute("data-state", "broken")
+    expect(page.locator("#question")).to_be_focused()
+    page.reload()
+    expect(exchange.locator(".foot")).to_have_text("Stopped. Try again")
+
+
+def test_a_failure_is_told_without_its_words_and_try_again_begins_a_new_run(page: Page) -> None:
+    ask(page, "Please fail")
+    over(page)
+    exchanges = page.locator(".exchange")
+    expect(exchanges.locator(".foot")).to_have_text(["The agent has failed. Try again"])
+    exchanges.locator(".foot button").click()
+    expect(exchanges).to_have_count(2)
+    expect(exchanges.locator(".foot")).to_have_text(["The agent has failed. Try again"] * 2)
+    assert len({exchange.get_attribute("title") for exchange in exchanges.all()}) == 2
+    assert "looked back" not in page.content()
+
+
+def test_a_worker_that_is_killed_is_told_within_the_lease_and_what_it_had_said_is_kept(page: Page) -> None:
+    exchange = ask(page, "Count to 900")
+    counted(exchange, 20)
+    process = int(re.search(r"process (\d+)", str(exchange.get_attribute("title")))[1])  # type: ignore[index]
+    os.kill(process, signal.SIGKILL)
+    killed = time.monotonic()
+    expect(exchange.locator(".foot")).to_contain_text(LOST)
+    assert RUN_LEASE * 0.5 < time.monotonic() - killed < RUN_LEASE + SOON, "not before its lease could end, and soon after"
+    said = numbers(exchange)
+    assert said == [*range(1, len(said) + 1)]
+    page.reload()
+    expect(exchange.locator(".foot")).to_contain_text(LOST)
+    assert numbers(exchange) == said
+    exchange.locator(".foot button").click()
+    expect(page.locator(".exchange")).to_have_count(2)
+    counted(page.locator(".exchange").last, 5)
+    page.keyboard.press("Escape")
+    expect(page.locator(".foot")).to_have_text([f"{LOST} Try again", "Stopped. Try again"])
+
+
+def test_the_keyboard_and_what_a_screen_reader_hears(page: Page) -> None:
+    field = page.locator("#question")
+    expect(field).to_be_focused()
+    page.keyboard.press("Enter")
+    assert page.locator(".exchange").count() == 0, "nothing was asked"
+    page.keyboard.type("Count to 40")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("please")
+    assert field.input_value() == "Count to 40\nplease"
+    field.evaluate(
+        "field => field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true }))"
+    )
+    assert page.locator(".exchange").count() == 0, "an input method was composing"
+    page.evaluate(CHANGES)
+    page.keyboard.press("Enter")
+    assert field.input_value() == ""
+    expect(page.locator("#stop")).to_be_visible()
+    over(page)
+    expect(field).to_be_focused()
+    (said,) = page.evaluate("said")
+    assert "That is all ✓" in said, "once, and whole"
+    assert page.locator("[aria-live], [role=log]").count() == 0, "no other place speaks"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1920, "light")])
+def test_no_page_is_wider_than_its_window_and_the_field_stays_in_sight(page: Page, width: int, scheme: Any) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    page.emulate_media(color_scheme=scheme)
+    for _ in range(2):
+        ask(page, "Remember " + "averylongword" * 30)
+        over(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("document.documentElement.scrollHeight") == 700
+    expect(page.locator("#question")).to_be_in_viewport()
+    expect(page.locator(".answer").last).to_be_in_viewport()
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (light == "rgb(246, 247, 245)") == (scheme == "light")
