@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Router
-from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_RESPONSES, PLAIN
+from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, OPENAI_RESPONSES, PLAIN
 from django_agent_sse.eventlog import backend
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
@@ -20,7 +20,7 @@ from tests.serving import Answer, ask, served
 from .samples import SAMPLES, added_up
 
 SCRIPT = [("reasoning", ["hm", "m", "."]), ("text", ["Hé", "llo", "!"])]
-WORDS = {"ai_sdk": AI_SDK, "ag_ui": AG_UI, "openai_responses": OPENAI_RESPONSES}
+WORDS = {"ai_sdk": AI_SDK, "ag_ui": AG_UI, "anthropic": ANTHROPIC, "openai_responses": OPENAI_RESPONSES}
 
 
 @pytest.fixture(autouse=True)
