@@ -67,6 +67,7 @@ class Call:
         self.control = names_event_stream(c) if given is None else given
         self.counts = False
         self.repeated: Event | None = None
+        self.has_all = False
 
     async def answer(self) -> Handler | HttpResponseBase:
         method, stops = self.c.request.method, self.c.request.path.endswith(("/stop", "/cancel"))
@@ -202,6 +203,7 @@ class Call:
             return "malformed" if c._position.malformed else None
         if asked is not None and not self.control and _at_the_end(asked, state):
             before = str(Position(state.epoch, state.top - 1))  # its last event says to the client that it was the last
+            self.has_all = self.counts and self.route.wire.numbered
             if self.route.wire.repeat_last:  # whoever knows its id takes it without one
                 (self.repeated,) = map(without_id, await Topic(topic).aread(before, 1))
             else:
@@ -215,6 +217,8 @@ class Call:
                 if stream.ending in (Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT):
                     await self.log.arequest_stop(topic, id)
 
+            if self.has_all:
+                return
             if begun and self.route.stops:
                 stream.on_abort(leave)
             if self.repeated is not None:

@@ -118,6 +118,23 @@ async def test_who_knows_a_sequence_number_goes_on_after_it() -> None:
             ]
 
 
+async def test_who_has_all_numbers_gets_nothing_more_however_the_run_has_ended() -> None:
+    for fails in (False, True):
+        with served(speaking("openai_responses", fails=fails)):
+            answer = await ask("/chat/42/", method="POST", body=b"{}", broken_off=fails)
+            number = json.loads(events_of(answer)[-1].data)["sequence_number"]
+            again = await ask(f"{answer.headers['location']}?stream=true&starting_after={number}")
+            assert (again.status, again.body) == (200, b"")
+
+
+async def test_who_asks_for_a_stream_of_numbers_gets_each() -> None:
+    """It leaves out by itself what it has: a delta that stands for several could not be left out in part."""
+    with served(speaking("openai_responses")):
+        answer, location = await start()
+        found = await ask(f"{location}?stream=true")
+        assert events_of(found) == events_of(answer)
+
+
 async def test_the_last_event_is_repeated_without_its_id_for_clients_that_wait_for_it() -> None:
     with served(speaking("ag_ui")):
         answer, location = await start()

@@ -93,9 +93,14 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
 
 
 def position(request: HttpRequest) -> str | int | None:
-    """Return the last event id, or how many events the number in ``starting_after`` passes over: from 0, so one more."""
+    """Return the last event id, or how many events the number in ``starting_after`` passes over: from 0, so one more.
+
+    Without it the client may count all the same: ``responses.stream(response_id=…, starting_after=…)`` of ``openai`` asks for
+    all with ``stream=true``, and leaves out by itself what it has.
+    """
     after = count(request, "starting_after", least=0)
-    return last_event_id(request) or (None if after is None else after + 1)
+    counted = 0 if request.GET.get("stream") == "true" else None
+    return last_event_id(request) or (counted if after is None else after + 1)
 
 
 def text(events: Iterable[Event]) -> str:
@@ -114,6 +119,7 @@ OPENAI_RESPONSES = Wire(
     run_headers=plain_headers,
     last=last,
     position=position,
+    numbered=True,
     text=text,
     fold=DeltaFold(_path, deltas=("delta",), numbers=("sequence_number",), strings=("obfuscation",)),
 )
