@@ -291,12 +291,19 @@ class MemoryEventLog(EventLog):
             held[1].stop = held[1].stop or held[1].deadline > 0
             return True
 
-    def _expire(self, name: str, last: Sized | None) -> bool:
+    def _last_words(self, name: str) -> list[Event] | None:
         with self._lock:
             held = self._held(name)
-            if held is None or not 0 < held[1].deadline <= self._now():
+            return None if held is None else [event for event, _ in held[1].last]
+
+    def _expire(self, name: str, holder: str, last: Sized, expect: int | None) -> bool:
+        with self._lock:
+            held = self._held(name)
+            if held is None or held[1].holder != holder or not 0 < held[1].deadline <= self._now():
                 return False
-            self._end(held[0], LOST, held[1].last if last is None else last)
+            if expect not in (None, held[0].top):
+                return False
+            self._end(held[0], LOST, last)
             return True
 
     def _leases(self, topics: list[str]) -> dict[str, Lease]:

@@ -8,9 +8,9 @@ from types import TracebackType
 from ..encoding import event_of
 from ..eventlog.backend import log_to_publish_to, refuse_on_a_loop
 from ..eventlog.base import EventLog
+from ..eventlog.last_words import LastWords
 from ..eventlog.validation import valid_topic
 from ..exceptions import AsyncRequired, LeaseHeld, RunExists
-from ..wire.event import Event
 from .async_run import AsyncRun
 from .endings import RunEnding
 from .run import Run
@@ -129,9 +129,11 @@ class Producing:
         await (log.adelete(self._topic) if fresh else log.arelease(self._topic, id))
         return now or self._topic
 
-    def _lost(self) -> list[Event]:
-        last = [event_of(value) for value in self._last(RunEnding.LOST)]
-        return last if self._wire is None else [*last, *self._wire.last(RunEnding.LOST, last)]
+    def _lost(self) -> LastWords:
+        events = tuple(event_of(value) for value in self._last(RunEnding.LOST))
+        if self._wire is None:
+            return LastWords(events=events)
+        return LastWords(events=events, by=self._wire.last_name, otherwise=(*self._wire.last(RunEnding.LOST, events),))
 
 
 def produce(

@@ -18,7 +18,6 @@ from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
 from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
 from ..streams.callbacks import Callback
-from ..topics.reading import history
 from ..wire.event import Event
 from .endings import RunEnding
 from .lifecycle import Action, Effects, Outcome, RunLifecycle
@@ -122,8 +121,7 @@ class RunBase:
 
     def _folded(self, unsent: list[Event]) -> Iterable[Event]:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
-        events = chain(history(self.log, self.topic), unsent)
-        return events if self.wire.fold is None else self.wire.fold(events)
+        return self.wire.folded(chain(self.log.history(self.topic), unsent))
 
     def close_interrupted(self) -> None:
         """See ``KeptRun``."""

@@ -23,6 +23,8 @@ from django_agent_sse import Topic
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 
+from .test_lost import OPEN, dead_run
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 LEASE = 3.0
@@ -153,3 +155,25 @@ def test_a_run_is_stopped_from_another_process(shared: dict[str, Any], in_corout
                 time.sleep(0.05)
         found = asyncio.run(many_readers(1))
     assert (found[0][0], found[0][-1], log_here().state("runs.1").closed) == ("1", '{"end":"stopped"}', "stopped")
+
+
+LOOKS = """
+import sys, json
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_agent_sse"], **json.loads(sys.argv[1]))
+django.setup()
+from django_agent_sse import event_log
+assert "django_agent_sse.contrib.wires" not in sys.modules
+print(event_log().expire("runs.1"))
+"""
+
+
+def test_a_process_that_has_never_heard_of_the_protocol_ends_a_lost_run_in_its_words(shared: dict[str, Any]) -> None:
+    wire, events, words = OPEN["Responses"]
+    dead_run(log_here(), wire, events, topic="runs.1")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS, json.dumps(shared)], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "True"
+    assert [json.loads(event.data) for event in Topic("runs.1").read()][len(events) :] == words

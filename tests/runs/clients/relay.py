@@ -10,14 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from tests.timing import LONG
+
 PATIENCE = 60.0
 PLACES = 6
 """Places for a cut in each event: before it, after one byte, in its middle twice, before its id, before its last line end."""
 
 
-def cuts(events: int, places: int = PLACES) -> list[str]:
-    """Every place for a cut in an answer of so many events; the last one is between the last event and the end of the body."""
-    return [*(f"{event}/{place}" for event in range(events) for place in range(places)), f"{events}/0"]
+def cuts(events: int) -> list[str]:
+    """Places for a cut in an answer of so many events; the last one is between the last event and the end of the body.
+
+    In the short form each event is cut before it, and at one place within, one event here and the next one there.
+    """
+    within = range(1, PLACES)
+    places = {event: within if LONG else [within[event % len(within)]] for event in range(events)}
+    return [*(f"{event}/{place}" for event in range(events) for place in (0, *places[event])), f"{events}/0"]
 
 
 def bytes_before(frame: bytes, place: int) -> int:

@@ -173,6 +173,8 @@ class SDKs:
         for thread in self._threads:
             thread.join(PATIENCE)
         self._program.wait(PATIENCE)
+        if self._program.stdout is not None:
+            self._program.stdout.close()
         self._loop.close()
         self._pool.shutdown()
 

@@ -161,8 +161,8 @@ CHAT = ["chat", "chat async", "chat helper", "chat (npm)", "chat helper (npm)"]
 RESPONSES = ["responses", "responses async", "responses helper", "responses (npm)", "responses helper (npm)"]
 CUT = ["chat", "chat async", "chat (npm)", "responses", "responses async", "responses (npm)"]
 """Those whose connections are cut in the short form: the helpers read by the same code."""
-BROKEN = {"APIConnectionError", "TypeError"}
-"""What the SDKs raise where a connection breaks; in Node.js it is what ``fetch()`` itself raises."""
+BROKEN = {"APIConnectionError", "TypeError", "OpenAIError"}
+"""What the SDKs raise where a connection breaks; in Node.js it is what ``fetch()`` itself raises, or a helper's of that."""
 AGAIN = ["responses again", "responses again async", "responses again (npm)"]
 
 
@@ -238,7 +238,7 @@ def test_a_run_that_is_stopped_says_so(relay: Relay, sdks: SDKs) -> None:
         if name in RESPONSES:
             client(base(relay), 0).responses.cancel(one.seen.id)
         else:
-            assert httpx.delete(f"{base(relay)}/chat/completions/{one.seen.id}/").status_code == 202
+            assert httpx.delete(f"{base(relay)}/chat/completions/{one.seen.id}/").json()["run"] == one.seen.id
     for name, one in asked.items():
         must_be_told(one.result(), name, "The run was stopped.")
 
@@ -311,7 +311,7 @@ def must_be_whole(seen: Seen, about: object) -> None:
 def test_a_client_of_ones_own_comes_back_to_chat_completions_by_the_last_id(relay: Relay) -> None:
     with httpx.Client(timeout=60) as http:
         for cut in cuts(CHUNKS + 1):
-            before, after = resumed(http, f"{base(relay)}/chat/completions", model="whole", cut=cut)
+            before, after = resumed(http, f"{base(relay)}/chat/completions", model="whole", cut=cut, end="[DONE]")
             *chunks, done = [json.loads(data) if data != "[DONE]" else data for data in before + after]
             assert done == "[DONE]", cut
             assert "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]) == WHOLE, cut
@@ -320,7 +320,7 @@ def test_a_client_of_ones_own_comes_back_to_chat_completions_by_the_last_id(rela
 
 def test_a_helper_that_asks_for_all_of_a_response_leaves_out_what_it_has(relay: Relay, sdks: SDKs) -> None:
     id = sdks.ask("responses", base=base(relay)).result().id
-    for number in range(EVENTS):
+    for number in range(0, EVENTS, 1 if LONG else 3):
         with client(base(relay), 0).responses.stream(response_id=id, starting_after=number) as stream:
             assert [event.sequence_number for event in stream] == [*range(number + 1, EVENTS)]
             assert stream.get_final_response().output_text == WHOLE
