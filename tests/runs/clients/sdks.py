@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -84,6 +85,12 @@ class Seen:
         self.id = id or self.id
         if text and self.text.endswith(": Djan"):
             self.half.set()
+
+
+def shared_log(redis_url: str) -> dict[str, Any]:
+    """The settings of servers that share a log."""
+    options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
+    return {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
 
 
 Blocking = Callable[[Ask, Seen], None]

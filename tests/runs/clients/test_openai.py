@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from tests.timing import LONG
 
 from .relay import Relay, cuts, relaying
 from .resuming import resumed
-from .sdks import Ask, Asked, SDKs, Seen, asking
+from .sdks import Ask, Asked, SDKs, Seen, asking, shared_log
 
 WHOLE, BEGUN = "".join(TOKENS), "".join(TOKENS[:HALF])
 PROMPT: Any = [{"role": "user", "content": "hello"}]
@@ -168,9 +167,7 @@ AGAIN = ["responses again", "responses again async", "responses again (npm)"]
 
 @pytest.fixture(scope="module")
 def about(redis_url: str) -> dict[str, Any]:
-    """The settings of servers that share a log."""
-    options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
-    return {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
+    return shared_log(redis_url)
 
 
 @pytest.fixture(scope="module")
@@ -250,12 +247,12 @@ def test_a_run_whose_process_ends_is_interrupted_or_lost_and_its_client_is_told(
     relay.origins |= {"ending": ending.url, "dying": dying.url}
     interrupted = ask_all(relay, sdks, CHAT + RESPONSES, base=base(relay, "ending"), model="waits")
     keys = {name: {"Idempotency-Key": uuid.uuid4().hex} for name in CHAT + RESPONSES}
-    killed = {name: sdks.ask(name, base=base(relay, "dying"), model="waits", headers=keys[name]) for name in keys}
+    killed = {name: sdks.ask(name, base=f"{base(relay, 'dying')}/brief", model="waits", headers=keys[name]) for name in keys}
     for one in (*interrupted.values(), *killed.values()):
         one.wait_half()
     ending.signal(signal.SIGTERM)
     dying.kill()
-    lost = {name: sdks.ask(name, base=base(relay), model="waits", headers=keys[name]) for name in keys}
+    lost = {name: sdks.ask(name, base=f"{base(relay)}/brief", model="waits", headers=keys[name]) for name in keys}
     for name, one in killed.items():
         seen = one.result()
         assert (seen.text, seen.final) == (BEGUN, None), (name, seen)

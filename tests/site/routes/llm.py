@@ -12,7 +12,8 @@ from django_agent_sse.encoding import encode_json
 from django_agent_sse.runs.async_run import AsyncRun
 from tests.site.watch import notes
 
-LEASE = 3.0
+BRIEF = 5.0
+"""Seconds of the leases of runs below ``brief/``, whose process a test kills."""
 TOKENS = ["Grüße ", "aus 東京", ": Djan", "go ☕", " 👩‍🚀."]
 HALF = 3
 """Tokens after which the models ``fails`` and ``waits`` do."""
@@ -76,8 +77,8 @@ async def messages(id: str, tokens: Tokens) -> Frames:
     yield {"type": "message_stop"}
 
 
-def serve(path: str, spoken: Callable[[str, Tokens], Frames], wire: Wire) -> None:
-    @router.run(path, wire=wire, csrf_exempt=True, lease=LEASE, name=spoken.__name__)
+def serve(path: str, spoken: Callable[[str, Tokens], Frames], wire: Wire, **options: Any) -> None:
+    @router.run(path, wire=wire, csrf_exempt=True, **options)
     async def answer(c: Context, run: AsyncRun) -> None:
         notes(c)("started", run=run.id)
         number = 0
@@ -88,6 +89,7 @@ def serve(path: str, spoken: Callable[[str, Tokens], Frames], wire: Wire) -> Non
             number += 1
 
 
-serve("chat/completions", chat, OPENAI_CHAT)
-serve("responses", responses, OPENAI_RESPONSES)
-serve("v1/messages", messages, ANTHROPIC)
+for prefix, options in {"": {}, "brief/": {"lease": BRIEF}}.items():
+    serve(f"{prefix}chat/completions", chat, OPENAI_CHAT, name=f"{prefix}chat", **options)
+    serve(f"{prefix}responses", responses, OPENAI_RESPONSES, name=f"{prefix}responses", **options)
+    serve(f"{prefix}v1/messages", messages, ANTHROPIC, name=f"{prefix}messages", **options)
