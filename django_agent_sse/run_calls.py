@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -26,11 +27,12 @@ from .runs.resumable import ResumableStream
 from .runs.sources import without_id
 from .runs.task import LOOK_SECONDS, LOOKS, RunTask
 from .runs.topic import Topic
+from .runs.wire import no_state
 from .streams.body import keep_body
 from .streams.context import Context
 from .streams.counters import Refusal, counters
 from .streams.endings import Ending
-from .streams.error_responses import error_body
+from .streams.error_responses import accepts, error_body
 from .streams.handlers import Handler
 from .streams.registry import registry
 from .streams.response import ended_response, names_event_stream, overloaded_response
@@ -183,6 +185,10 @@ class Call:
     async def _read(self, lease: Lease, topic: str, verb: Verb, *, over: bool = False) -> Handler | HttpResponseBase:
         if (refusal := await self._refused(verb, lease.holder, topic)) is not None:
             return refusal
+        if self._wants_state():
+            if lease.expired:
+                await self.log.aexpire(topic)
+            return self.c.json(await self._state(lease.holder, topic))
         where = await self._where(topic)
         if over and where is None and not self.route.replay:
             return ended_response()
@@ -247,8 +253,26 @@ class Call:
             await self.log.aexpire(topic)
         elif lease.alive:
             await self.log.arequest_stop(topic, id)
-        ending = (await self.log.astate(topic)).closed
-        return self.c.json({"run": id, "ending": ending}, status=202 if ending is None else 200)
+        body = await self._state(id, topic, stopped=True)
+        return self.c.json(body, status=202 if body["ending"] is None else 200)
+
+    # The state
+
+    def _wants_state(self) -> bool:
+        """Whether the client wants a run's state now, and not its events."""
+        wire, request = self.route.wire, self.c.request
+        asks = wire.state is not no_state and request.method == "GET" and wire.position(request) is None
+        return asks and accepts(request, "application/json") and not names_event_stream(self.c)
+
+    async def _state(self, id: str, topic: str, *, stopped: bool = False) -> dict[str, Any]:
+        """Return what is told of a run; in the wire's words one that was asked to stop is ``stopped`` from then on."""
+        wire, ending = self.route.wire, (await self.log.astate(topic)).closed
+        words: Mapping[str, object] = {}
+        if wire.state is not no_state:
+            otherwise = RunEnding.STOPPED if ending or stopped else None  # somebody may have closed it with a word of their own
+            told = next((one for one in RunEnding if one == ending), otherwise)
+            words = await self.log._run_read(lambda: wire.state(told, wire.folded(self.log.history(topic))))
+        return {"run": id, "ending": ending, **words}
 
     # Finding
 

@@ -214,7 +214,7 @@ def test_openai_responses_end_with_the_next_number_and_all_that_there_is(ending:
         assert event.event == message["type"] == ("response.failed" if ending in BROKEN else "response.incomplete")
         parsed = adapter.validate_python(message)
         assert parsed.response.id == "resp_1"
-        assert parsed.response.status == ("failed" if ending in BROKEN else "incomplete")
+        assert parsed.response.status == openai_responses_status(ending)
         assert (parsed.response.error is not None) == (ending in BROKEN)
         assert parsed.response.output_text == OPENAI_RESPONSES.text(events[:cut])
         assert [item.type for item in parsed.response.output] == ["reasoning", "function_call", "message"][
@@ -222,6 +222,21 @@ def test_openai_responses_end_with_the_next_number_and_all_that_there_is(ending:
         ]
     call = next(item for item in message["response"]["output"] if item["type"] == "function_call")
     assert call == {**call, "arguments": '{"q":1}', "status": "completed"}
+
+
+def openai_responses_status(ending: RunEnding) -> str:
+    return "failed" if ending in BROKEN else "cancelled" if ending is RunEnding.STOPPED else "incomplete"
+
+
+@pytest.mark.parametrize("ending", [None, *RunEnding])
+def test_openai_responses_have_a_state_at_any_time(ending: RunEnding | None) -> None:
+    events = responses(SCRIPT)
+    for cut in range(1, len(events)):
+        response = openai_responses.Response.model_validate(OPENAI_RESPONSES.state(ending, events[:cut]))
+        assert response.status == ("in_progress" if ending is None else openai_responses_status(ending))
+        assert response.output_text == OPENAI_RESPONSES.text(events[:cut])
+    assert OPENAI_RESPONSES.state(ending, events) == json.loads(events[-1].data)["response"]
+    assert OPENAI_RESPONSES.state(ending, []) == {}
 
 
 def test_openai_responses_items_that_are_not_whole_are_incomplete() -> None:

@@ -127,6 +127,25 @@ async def test_who_has_all_numbers_gets_nothing_more_however_the_run_has_ended()
             assert (again.status, again.body) == (200, b"")
 
 
+@pytest.mark.parametrize("name", ["ai_sdk", "openai_responses"])
+async def test_who_wants_json_gets_the_state_where_the_protocol_has_one(name: str) -> None:
+    json_only = {"accept": "application/json"}
+    with served(speaking(name)):
+        answer, location = await start()
+        asked = await ask(location, headers=json_only)
+        stopped = await ask(location, method="DELETE")
+        assert stopped.json() == {**stopped.json(), "run": answer.headers["location"].split("/")[-2], "ending": "finished"}
+        if name == "ai_sdk":
+            assert asked.headers["content-type"] == "text/event-stream"
+            assert len(stopped.json()) == 2
+        else:
+            assert (asked.json()["status"], asked.json()["id"]) == ("completed", "resp_1")
+            assert asked.json() == stopped.json()
+            last_id = events_of(answer)[0].id
+            for how in ({"last_event_id": last_id}, {"headers": {"accept": "application/json, text/event-stream"}}):
+                assert (await ask(location, **{"headers": json_only, **how})).headers["content-type"] == "text/event-stream"
+
+
 async def test_who_asks_for_a_stream_of_numbers_gets_each() -> None:
     """It leaves out by itself what it has: a delta that stands for several could not be left out in part."""
     with served(speaking("openai_responses")):

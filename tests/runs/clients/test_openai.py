@@ -206,7 +206,7 @@ def must_be_told(seen: Seen, name: str, sentence: str) -> None:
         stopped = "stopped" in sentence
         assert seen.kinds[-1] == ("response.incomplete" if stopped else "response.failed"), (name, seen)
         assert seen.numbers == [*range(len(seen.numbers))], (name, seen)
-        assert seen.final == (f"incomplete: {BEGUN}" if stopped and name == "responses helper (npm)" else None), (name, seen)
+        assert seen.final == (f"cancelled: {BEGUN}" if stopped and name == "responses helper (npm)" else None), (name, seen)
         assert (seen.error is None) == (stopped and name != "responses helper"), (name, seen)
 
 
@@ -233,7 +233,8 @@ def test_a_run_that_is_stopped_says_so(relay: Relay, sdks: SDKs) -> None:
     for name, one in asked.items():
         one.wait_half()
         if name in RESPONSES:
-            client(base(relay), 0).responses.cancel(one.seen.id)
+            cancelled = client(base(relay), 0).responses.cancel(one.seen.id)
+            assert (cancelled.id, cancelled.status, cancelled.output_text) == (one.seen.id, "cancelled", BEGUN)
         else:
             assert httpx.delete(f"{base(relay)}/chat/completions/{one.seen.id}/").json()["run"] == one.seen.id
     for name, one in asked.items():
@@ -313,6 +314,22 @@ def test_a_client_of_ones_own_comes_back_to_chat_completions_by_the_last_id(rela
             assert done == "[DONE]", cut
             assert "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]) == WHOLE, cut
             assert sum(chunk["usage"] is not None for chunk in chunks) == 1, cut
+
+
+def test_a_response_is_asked_after_at_any_time(relay: Relay, sdks: SDKs) -> None:
+    def now(id: str) -> tuple[str, str, str]:
+        response = client(base(relay), 0).responses.retrieve(id)
+        return response.id, response.status, response.output_text
+
+    waiting = sdks.ask("responses", base=base(relay), model="waits")
+    waiting.wait_half()
+    assert now(waiting.seen.id) == (waiting.seen.id, "in_progress", BEGUN)
+    client(base(relay), 0).responses.cancel(waiting.seen.id)
+    assert now(waiting.result().id) == (waiting.seen.id, "cancelled", BEGUN)
+    assert client(base(relay), 0).responses.cancel(waiting.seen.id).status == "cancelled", "as often as one likes"
+    for model, about in {"whole": ("completed", WHOLE), "fails": ("failed", BEGUN)}.items():
+        id = sdks.ask("responses", base=base(relay), model=model).result().id
+        assert now(id) == (id, *about)
 
 
 def test_a_helper_that_asks_for_all_of_a_response_leaves_out_what_it_has(relay: Relay, sdks: SDKs) -> None:
