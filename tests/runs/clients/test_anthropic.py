@@ -187,6 +187,13 @@ def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(relay: Rel
         assert seen.final is None, (name, cut, seen)
 
 
+def test_the_same_question_with_the_same_key_has_all_of_it_after_a_cut(relay: Relay, sdks: SDKs) -> None:
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    cut = sdks.ask("messages", base=base(relay), headers={"X-Cut": "3/2", **key}).result()
+    again = sdks.ask("messages", base=base(relay), headers=key).result()
+    assert (again.text, again.error, again.id) == (WHOLE, None, cut.id)
+
+
 def test_a_client_of_ones_own_comes_back_by_the_last_id(relay: Relay) -> None:
     with httpx.Client(timeout=60) as http:
         for cut in cuts(len(KINDS)):
