@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import secrets
 import threading
 import time
@@ -117,21 +116,3 @@ async def test_where_the_log_is_away_it_is_looked_at_again_and_said_once(
     messages = [record.getMessage() for record in caplog.records]
     assert sum("leases of topics cannot be looked at now" in message for message in messages) == 1
     backend.reset()
-
-
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_look_that_is_due_at_once_may_be_asked_for_again(loop: str) -> None:
-    """The handle that uvloop gives for it tells no time."""
-    backend.reset()
-
-    async def look_twice() -> bool:
-        watch = lease_watch.LeaseWatch(backend.event_log(), list)
-        watch.look()
-        watch.look()
-        before = watch.resting
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return watch.resting and not before
-
-    with asyncio.Runner(loop_factory=importlib.import_module(loop).new_event_loop) as runner:
-        assert runner.run(look_twice())
