@@ -17,14 +17,15 @@ from .eventlog.outage import outage
 from .eventlog.position import Position
 from .eventlog.records import TopicState
 from .eventlog.validation import filled
-from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, TooManyThreads, TopicClosed
+from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, RunNotFound, TooManyThreads, TopicClosed
 from .guards import run_guards
 from .run_routes import RunAccess, RunRoute, Verb
 from .runs.endings import RunEnding
 from .runs.handlers import RunSignature
-from .runs.ids import idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name
+from .runs.ids import idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name, request_digest
 from .runs.resumable import ResumableStream
 from .runs.sources import without_id
+from .runs.state import astop_run
 from .runs.task import LOOK_SECONDS, LOOKS, RunTask
 from .runs.topic import Topic
 from .runs.wire import no_state
@@ -102,7 +103,7 @@ class Call:
             return code
         blocks = isinstance(route.shape, RunSignature) and route.shape.blocks(self.values)
         task = RunTask(c=own, topic=topic, id=id, key=key, lease=route.lease, wire=route.wire, code=code, blocks=blocks)
-        task.once = once is not None
+        task.request = None if once is None else request_digest(c, self._query())
         if route.resumable:
             stream_code: Any = code
             task.code = lambda run: stream_code(ResumableStream(run, c.route, task.ends))
@@ -188,7 +189,7 @@ class Call:
         if self._wants_state():
             if lease.expired:
                 await self.log.aexpire(topic)
-            return self.c.json(await self._state(lease.holder, topic))
+            return self.c.json(await self._state(lease.holder, topic, (await self.log.astate(topic)).closed))
         where = await self._where(topic)
         if over and where is None and not self.route.replay:
             return ended_response()
@@ -246,15 +247,15 @@ class Call:
                 "which run? Its id comes with the response that started it, in Location or the header of the protocol: send "
                 "DELETE to that address, or its id as ?run_id= or X-Run-Id. Nothing was stopped"
             )
-        lease, topic = await self._find(id)
+        _, topic = await self._find(id)
         if (refusal := await self._refused("stop", id, topic)) is not None:
             return refusal
-        if lease.expired:
-            await self.log.aexpire(topic)
-        elif lease.alive:
-            await self.log.arequest_stop(topic, id)
-        body = await self._state(id, topic, stopped=True)
-        return self.c.json(body, status=202 if body["ending"] is None else 200)
+        try:
+            run = await astop_run(self.log, topic, id)
+        except RunNotFound as error:  # deleted since, or another one's
+            raise Http404(str(error)) from error
+        body = await self._state(id, topic, run.ending, stopped=True)
+        return self.c.json(body, status=202 if run.ending is None else 200)
 
     # The state
 
@@ -264,9 +265,9 @@ class Call:
         asks = wire.state is not no_state and request.method == "GET" and wire.position(request) is None
         return asks and accepts(request, "application/json") and not names_event_stream(self.c)
 
-    async def _state(self, id: str, topic: str, *, stopped: bool = False) -> dict[str, Any]:
+    async def _state(self, id: str, topic: str, ending: str | None, *, stopped: bool = False) -> dict[str, Any]:
         """Return what is told of a run; in the wire's words one that was asked to stop is ``stopped`` from then on."""
-        wire, ending = self.route.wire, (await self.log.astate(topic)).closed
+        wire = self.route.wire
         words: Mapping[str, object] = {}
         if wire.state is not no_state:
             otherwise = RunEnding.STOPPED if ending or stopped else None  # somebody may have closed it with a word of their own

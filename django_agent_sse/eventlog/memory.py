@@ -21,6 +21,8 @@ from .validation import lost_error, refuse_append
 _T = TypeVar("_T")
 _at = attrgetter("at")
 
+POINTERS = 4
+"""Pointers that are kept, for each topic of ``MAX_TOPICS``."""
 SLACK = 64
 """Dropped records are cut off a topic's list once there are so many of them, and as many as kept ones: a cut moves the rest."""
 
@@ -325,8 +327,19 @@ class MemoryEventLog(EventLog):
                 return leads
             self._pointers.pop(name, None)
             if to is not None:
+                self._forget_pointers(now)
                 self._pointers[name] = to, now
             return to
+
+    def _forget_pointers(self, now: float) -> None:
+        """Forget the oldest pointers where there are too many, but for those that lead to somebody at work."""
+        surplus = len(self._pointers) - POINTERS * max(1, self.limits.max_topics)
+        if surplus < 0:
+            return
+        for name, (leads, _) in [*self._pointers.items()][: int(surplus) + 1]:
+            topic = self._topics_by_name.get(leads)
+            if topic is None or not topic.is_held(now):
+                del self._pointers[name]
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         with self._lock:

@@ -99,13 +99,17 @@ class Producing:
             log.acquire(self._topic, id, self._lease, last=self._lost(), outside_transaction=True)
         except LeaseHeld:
             return self._topic
-        now = (
-            self._topic if self._key is None else log.move_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
-        )
-        if now == self._topic:
-            return None
-        log.delete(self._topic) if fresh else log.release(self._topic, id)
-        return now or self._topic
+        now: str | None = None
+        try:
+            now = (
+                self._topic
+                if self._key is None
+                else log.move_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
+            )
+        finally:
+            if now != self._topic:  # also where it failed: else nobody could begin before this lease has run out
+                log.delete(self._topic) if fresh else log.release(self._topic, id)
+        return None if now == self._topic else now or self._topic
 
     async def _abegin(self, log: EventLog, id: str) -> str | None:
         """See ``_begin``."""
@@ -119,15 +123,17 @@ class Producing:
             await log.aacquire(self._topic, id, self._lease, last=self._lost(), outside_transaction=True)
         except LeaseHeld:
             return self._topic
-        now = (
-            self._topic
-            if self._key is None
-            else await log.amove_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
-        )
-        if now == self._topic:
-            return None
-        await (log.adelete(self._topic) if fresh else log.arelease(self._topic, id))
-        return now or self._topic
+        now: str | None = None
+        try:
+            now = (
+                self._topic
+                if self._key is None
+                else await log.amove_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
+            )
+        finally:
+            if now != self._topic:
+                await (log.adelete(self._topic) if fresh else log.arelease(self._topic, id))
+        return None if now == self._topic else now or self._topic
 
     def _lost(self) -> LastWords:
         events = tuple(event_of(value) for value in self._last(RunEnding.LOST))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,12 +49,19 @@ class Relay(ThreadingHTTPServer):
         self.dropped: dict[str, int] = {}
         """How many requests each idempotency key, or its absence, has had dropped or let through after one was."""
         self.lock = threading.Lock()
+        self.open: set[socket.socket] = set()
 
     def drops(self, key: str) -> bool:
         """Whether this is the first request with a key."""
         with self.lock:
             self.dropped[key] = self.dropped.get(key, 0) + 1
             return self.dropped[key] == 1
+
+    def break_off(self) -> None:
+        """End every answer that is still going on."""
+        for connection in [*self.open]:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that has left."""
@@ -63,6 +71,16 @@ class _Relayed(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Relay
     own: ClassVar = {"x-cut", "connection", "host", "transfer-encoding", "content-length"}
+
+    def setup(self) -> None:
+        """Be known as open."""
+        super().setup()
+        self.server.open.add(self.connection)
+
+    def finish(self) -> None:
+        """Be known no more."""
+        self.server.open.discard(self.connection)
+        super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -132,4 +150,5 @@ def relaying(**origins: str) -> Iterator[Relay]:
             yield relay
         finally:
             relay.shutdown()
+            relay.break_off()
             thread.join()

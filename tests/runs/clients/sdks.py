@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.npm import Node
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 AT_ONCE = 16
 
 

@@ -176,7 +176,8 @@ def server(start: Callable[..., Server], about: dict[str, Any]) -> Server:
 
 
 @pytest.fixture(scope="module")
-def relay(server: Server) -> Iterator[Relay]:
+def relay(server: Server, sdks: SDKs) -> Iterator[Relay]:
+    """It goes before the clients do, so that none waits for an answer."""
     with relaying(main=server.url) as relay:
         yield relay
 
