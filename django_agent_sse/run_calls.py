@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpResponse
@@ -28,11 +29,12 @@ from .runs.sources import without_id
 from .runs.state import astop_run
 from .runs.task import LOOK_SECONDS, LOOKS, RunTask
 from .runs.topic import Topic
+from .runs.wire import no_state
 from .streams.body import keep_body
 from .streams.context import Context
 from .streams.counters import Refusal, counters
 from .streams.endings import Ending
-from .streams.error_responses import error_body
+from .streams.error_responses import accepts, error_body
 from .streams.handlers import Handler
 from .streams.registry import registry
 from .streams.response import ended_response, names_event_stream, overloaded_response
@@ -69,6 +71,7 @@ class Call:
         self.control = names_event_stream(c) if given is None else given
         self.counts = False
         self.repeated: Event | None = None
+        self.has_all = False
 
     async def answer(self) -> Handler | HttpResponseBase:
         method, stops = self.c.request.method, self.c.request.path.endswith(("/stop", "/cancel"))
@@ -186,6 +189,10 @@ class Call:
     async def _read(self, lease: Lease, topic: str, verb: Verb, *, over: bool = False) -> Handler | HttpResponseBase:
         if (refusal := await self._refused(verb, lease.holder, topic)) is not None:
             return refusal
+        if self._wants_state():
+            if lease.expired:
+                await self.log.aexpire(topic)
+            return self.c.json(await self._state(lease.holder, topic, (await self.log.astate(topic)).closed))
         where = await self._where(topic)
         if over and where is None and not self.route.replay:
             return ended_response()
@@ -206,6 +213,7 @@ class Call:
             return "malformed" if c._position.malformed else None
         if asked is not None and not self.control and _at_the_end(asked, state):
             before = str(Position(state.epoch, state.top - 1))  # its last event says to the client that it was the last
+            self.has_all = self.counts and self.route.wire.numbered
             if self.route.wire.repeat_last:  # whoever knows its id takes it without one
                 (self.repeated,) = map(without_id, await Topic(topic).aread(before, 1))
             else:
@@ -219,6 +227,8 @@ class Call:
                 if stream.ending in (Ending.CLIENT_DISCONNECT, Ending.SLOW_CLIENT):
                     await self.log.arequest_stop(topic, id)
 
+            if self.has_all:
+                return
             if begun and self.route.stops:
                 stream.on_abort(leave)
             if self.repeated is not None:
@@ -247,7 +257,26 @@ class Call:
             run = await astop_run(self.log, topic, id)
         except RunNotFound as error:  # deleted since, or another one's
             raise Http404(str(error)) from error
-        return self.c.json({"run": id, "ending": run.ending}, status=202 if run.ending is None else 200)
+        body = await self._state(id, topic, run.ending, stopped=True)
+        return self.c.json(body, status=202 if run.ending is None else 200)
+
+    # The state
+
+    def _wants_state(self) -> bool:
+        """Whether the client wants a run's state now, and not its events."""
+        wire, request = self.route.wire, self.c.request
+        asks = wire.state is not no_state and request.method == "GET" and wire.position(request) is None
+        return asks and accepts(request, "application/json") and not names_event_stream(self.c)
+
+    async def _state(self, id: str, topic: str, ending: str | None, *, stopped: bool = False) -> dict[str, Any]:
+        """Return what is told of a run; in the wire's words one that was asked to stop is ``stopped`` from then on."""
+        wire = self.route.wire
+        words: Mapping[str, object] = {}
+        if wire.state is not no_state:
+            otherwise = RunEnding.STOPPED if ending or stopped else None  # somebody may have closed it with a word of their own
+            told = next((one for one in RunEnding if one == ending), otherwise)
+            words = await self.log._run_read(lambda: wire.state(told, wire.folded(self.log.history(topic))))
+        return {"run": id, "ending": ending, **words}
 
     # Finding
 

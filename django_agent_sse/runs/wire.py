@@ -30,6 +30,11 @@ def last_event_id(request: HttpRequest) -> str | None:
     return LastEventId.of(request).value
 
 
+def no_state(ending: RunEnding | None, events: Iterable[Event]) -> Mapping[str, object]:
+    """Say no more than the run's id and its ending."""
+    return {}
+
+
 def text_of_data(events: Iterable[Event]) -> str:
     """Return the data of all events without a name, one after the other."""
     return "".join(event.data for event in events if not event.event)
@@ -52,6 +57,10 @@ class Wire:
             that event, from 0; ``""`` for none.
         repeat_last: Whoever comes back after the last event of a run that is over gets that once more, without an id. Its
             client takes a connection for broken that ends before an event that ends the run.
+        numbered: Events have numbers, and the last one is known by its type: whoever has that by its number, and asks for more,
+            gets an empty answer. Without this it gets the last one again.
+        state: What the protocol calls the state of a run, as JSON, by its ending (``None`` while it goes on) and its events, read
+            lazily, folded: for a GET that wants JSON and names no position, and for whoever stops a run.
         text: The text of a run, by the events that its topic holds.
         fold: What late readers get instead of many events: consecutive deltas of one part as one event with the id of the
             last; ``None``: each. What it returns may be given to it again, with the events that follow.
@@ -64,6 +73,8 @@ class Wire:
     position: Callable[[HttpRequest], str | int | None] = last_event_id
     tail_header: str = ""
     repeat_last: bool = False
+    numbered: bool = False
+    state: Callable[[RunEnding | None, Iterable[Event]], Mapping[str, object]] = no_state
     text: Callable[[Iterable[Event]], str] = text_of_data
     fold: Fold | None = None
 

@@ -47,7 +47,7 @@ def literals(cell: str) -> set[str]:
 def test_every_wire_has_its_rows() -> None:
     for number in (1, 2):
         assert [row[0] for row in table(number)[1:]] == [
-            f"``{name}``" for name in ("AI_SDK", "AG_UI", "OPENAI_CHAT", "OPENAI_RESPONSES", "PLAIN")
+            f"``{name}``" for name in ("AI_SDK", "AG_UI", "OPENAI_CHAT", "OPENAI_RESPONSES", "ANTHROPIC", "PLAIN")
         ]
     assert {row[0].strip("`") for row in table(1)[1:]} == WIRES.keys()
 
@@ -73,6 +73,7 @@ def test_the_ends_are_those_of_the_wires() -> None:
         "AG_UI": [{"type": "RUN_STARTED", "threadId": "t", "runId": "r"}],
         "OPENAI_CHAT": [{"choices": []}],
         "OPENAI_RESPONSES": [{"type": "response.created", "response": {}}],
+        "ANTHROPIC": [{"type": "message_start"}, {"type": "content_block_start", "index": 0}],
         "PLAIN": [{}],
     }
     for row in rows:
@@ -84,7 +85,7 @@ def test_the_ends_are_those_of_the_wires() -> None:
                 told = (
                     literals(cell)
                     | (literals(row[1]) if "likewise" in cell else set())
-                    | (literals(row[2]) if name == "OPENAI_CHAT" else set())
+                    | (literals(row[2]) if name in ("OPENAI_CHAT", "ANTHROPIC") else set())
                 )
                 assert said <= told, (name, ending)
                 assert {one for one in literals(cell) if one in ("abort", "error", "RUN_ERROR", "response.failed", "run.end")} - {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django_agent_sse import Event
-from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_CHAT, OPENAI_RESPONSES, Wire
+from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, Wire
 
 Parts = Sequence[tuple[str, Sequence[str]]]
 """The kind of each part, ``text``, ``reasoning`` or ``tool``, and its deltas."""
@@ -118,6 +118,29 @@ def responses(parts: Parts, dump: Callable[[object], str] = compact) -> list[Eve
     return [Event(dump({**one, "sequence_number": at}), event=one["type"]) for at, one in enumerate(found)]
 
 
+ANTHROPIC_DELTAS = {"text": "text", "reasoning": "thinking", "tool": "partial_json"}
+
+
+def anthropic(parts: Parts, dump: Callable[[object], str] = compact) -> list[Event]:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "m", "stop_reason": None}
+    usage = {"input_tokens": 3, "output_tokens": 1}
+    found: list[dict[str, Any]] = [{"type": "message_start", "message": {**message, "stop_sequence": None, "usage": usage}}]
+    for number, (kind, deltas) in enumerate(parts):
+        key = ANTHROPIC_DELTAS[kind]
+        block: dict[str, Any] = (
+            {"type": "text", "text": ""} if kind == "text" else {"type": "thinking", "thinking": "", "signature": ""}
+        )
+        if kind == "tool":
+            block = {"type": "tool_use", "id": f"p{number}", "name": "f", "input": {}}
+        delta = f"{'input_json' if kind == 'tool' else key}_delta"
+        found += [{"type": "content_block_start", "index": number, "content_block": block}]
+        found += [{"type": "content_block_delta", "index": number, "delta": {"type": delta, key: text}} for text in deltas]
+        found += [{"type": "content_block_stop", "index": number}]
+    end = {"stop_reason": "end_turn", "stop_sequence": None}
+    found += [{"type": "message_delta", "delta": end, "usage": {"output_tokens": 9}}, {"type": "message_stop"}]
+    return [Event(dump(one), event=one["type"]) for one in found]
+
+
 @dataclass(frozen=True)
 class Sample:
     """A wire, and how a run stands in it."""
@@ -151,9 +174,17 @@ def _responses_delta(event: dict[str, Any]) -> tuple[str, str] | None:
     return (event["item_id"], event["delta"]) if event["type"].endswith(".delta") else None
 
 
+def _anthropic_delta(event: dict[str, Any]) -> tuple[str, str] | None:
+    if event["type"] != "content_block_delta":
+        return None
+    (text,) = (text for key, text in event["delta"].items() if key != "type")
+    return str(event["index"]), text
+
+
 SAMPLES = {
     "ai_sdk": Sample(AI_SDK, ai_sdk, _ai_delta),
     "ag_ui": Sample(AG_UI, ag_ui, _ag_ui_delta),
+    "anthropic": Sample(ANTHROPIC, anthropic, _anthropic_delta),
     "openai_chat": Sample(OPENAI_CHAT, chat, _chat_delta),
     "openai_responses": Sample(OPENAI_RESPONSES, responses, _responses_delta),
 }

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_agent_sse import Event
-from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_CHAT, OPENAI_RESPONSES
+from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES
 from django_agent_sse.eventlog.records import Record
 from django_agent_sse.runs import fold as folding
 from django_agent_sse.runs.wire import Fold
@@ -200,6 +200,15 @@ AI_DELTA = {"type": "text-delta", "id": "1", "delta": "a"}
         (OPENAI_CHAT, [{"choices": [{"index": i, "delta": {"content": "a"}}]} for i in (0, 1)]),
         (OPENAI_CHAT, [{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}] * 2),
         (OPENAI_CHAT, [{"choices": [{"index": 0, "delta": {"content": "a", "refusal": "b"}}]}] * 2),
+        (
+            ANTHROPIC,
+            [{"type": "content_block_delta", "index": i, "delta": {"type": "text_delta", "text": "a"}} for i in (0, 1)],
+        ),
+        (
+            ANTHROPIC,
+            [{"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "a"}}] * 2,
+        ),
+        (ANTHROPIC, [{"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a"}}] * 2),
         (OPENAI_RESPONSES, [{"type": "response.output_text.done", "text": "a", "delta": "b"}] * 2),
         (
             OPENAI_RESPONSES,

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from anthropic.types import ErrorResponse, RawMessageStreamEvent
 from django.test import RequestFactory
 from openai.types import responses as openai_responses
 from pydantic import TypeAdapter
 
 from django_agent_sse import Event
-from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN, Wire
+from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN, Wire
 from django_agent_sse.exceptions import QueryInvalid
 from django_agent_sse.runs.endings import RunEnding
 
-from .samples import SAMPLES, Sample, ag_ui, ai_sdk, chat, compact, response_of, responses
+from .samples import SAMPLES, Sample, ag_ui, ai_sdk, anthropic, chat, compact, response_of, responses
 
 BROKEN = [RunEnding.FAILED, RunEnding.INTERRUPTED, RunEnding.LOST]
 SCRIPT = [("reasoning", ["hm", "m"]), ("tool", ['{"q"', ":1}"]), ("text", ["Hé", "llo"])]
@@ -213,7 +214,7 @@ def test_openai_responses_end_with_the_next_number_and_all_that_there_is(ending:
         assert event.event == message["type"] == ("response.failed" if ending in BROKEN else "response.incomplete")
         parsed = adapter.validate_python(message)
         assert parsed.response.id == "resp_1"
-        assert parsed.response.status == ("failed" if ending in BROKEN else "incomplete")
+        assert parsed.response.status == openai_responses_status(ending)
         assert (parsed.response.error is not None) == (ending in BROKEN)
         assert parsed.response.output_text == OPENAI_RESPONSES.text(events[:cut])
         assert [item.type for item in parsed.response.output] == ["reasoning", "function_call", "message"][
@@ -221,6 +222,21 @@ def test_openai_responses_end_with_the_next_number_and_all_that_there_is(ending:
         ]
     call = next(item for item in message["response"]["output"] if item["type"] == "function_call")
     assert call == {**call, "arguments": '{"q":1}', "status": "completed"}
+
+
+def openai_responses_status(ending: RunEnding) -> str:
+    return "failed" if ending in BROKEN else "cancelled" if ending is RunEnding.STOPPED else "incomplete"
+
+
+@pytest.mark.parametrize("ending", [None, *RunEnding])
+def test_openai_responses_have_a_state_at_any_time(ending: RunEnding | None) -> None:
+    events = responses(SCRIPT)
+    for cut in range(1, len(events)):
+        response = openai_responses.Response.model_validate(OPENAI_RESPONSES.state(ending, events[:cut]))
+        assert response.status == ("in_progress" if ending is None else openai_responses_status(ending))
+        assert response.output_text == OPENAI_RESPONSES.text(events[:cut])
+    assert OPENAI_RESPONSES.state(ending, events) == json.loads(events[-1].data)["response"]
+    assert OPENAI_RESPONSES.state(ending, []) == {}
 
 
 def test_openai_responses_items_that_are_not_whole_are_incomplete() -> None:
@@ -244,6 +260,35 @@ def test_openai_responses_numbers_go_on_where_the_producer_was() -> None:
     assert last(OPENAI_RESPONSES, RunEnding.FAILED, [created])[0]["sequence_number"] == 42
 
 
+# Anthropic
+
+
+@pytest.mark.parametrize("ending", [RunEnding.STOPPED, *BROKEN])
+def test_anthropic_that_is_not_whole_is_an_error(ending: RunEnding) -> None:
+    events = anthropic(SCRIPT)
+    for cut in range(len(events)):
+        (event,) = ANTHROPIC.last(ending, events[:cut])
+        error = json.loads(event.data)
+        assert ErrorResponse.model_validate(error).error.type == "api_error"
+        assert (event.event, error["type"]) == ("error", "error")
+        assert error["error"]["message"].startswith("The run ")
+    assert last(ANTHROPIC, ending, [*events[:3], Event('{"type":"error"}', event="error")]) == []
+
+
+def test_anthropic_whose_end_its_producer_left_out_is_ended() -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+    events = anthropic(SCRIPT)
+    for cut in range(1, len(events)):
+        ends = last(ANTHROPIC, RunEnding.FINISHED, events[:cut])
+        assert all(adapter.validate_python(end).type == end["type"] for end in ends)
+        kinds = [json.loads(event.data)["type"] for event in events[:cut]] + [end["type"] for end in ends]
+        assert kinds.count("content_block_start") == kinds.count("content_block_stop")
+        assert kinds[-2:] == ["message_delta", "message_stop"]
+        assert kinds.count("message_delta") == 1
+    (error,) = last(ANTHROPIC, RunEnding.FINISHED, [])
+    assert error["error"] == {"type": "api_error", "message": "The message was not begun."}
+
+
 # Plain
 
 
@@ -257,7 +302,7 @@ def test_plain_runs_end_with_their_ending(ending: RunEnding) -> None:
 # What no sample can be: text that is no JSON, and JSON that is no message
 
 
-@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, OPENAI_CHAT, OPENAI_RESPONSES], ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES], ids=lambda wire: wire.name)
 @pytest.mark.parametrize("ending", list(RunEnding))
 def test_no_data_at_all_keeps_a_run_from_its_end(wire: Wire, ending: RunEnding) -> None:
     keys = [
@@ -272,9 +317,13 @@ def test_no_data_at_all_keeps_a_run_from_its_end(wire: Wire, ending: RunEnding) 
         "choices",
         "messageId",
         "part",
+        "index",
+        "message",
     ]
     values: list[Any] = [None, 1, -1, "x", [], {}, [1], [{}], {"delta": 1}, [{"delta": None}], [{"delta": {"content": 1}}]]
-    kinds = {json.loads(event.data)["type"] for event in [*ai_sdk(SCRIPT)[:-1], *ag_ui(SCRIPT), *responses(SCRIPT)]}
+    kinds = {
+        json.loads(event.data)["type"] for event in [*ai_sdk(SCRIPT)[:-1], *ag_ui(SCRIPT), *anthropic(SCRIPT), *responses(SCRIPT)]
+    }
     strange = [
         {"type": kind, key: value, "sequence_number": value}
         for kind in kinds
@@ -298,7 +347,7 @@ def position(wire: Wire, query: str = "", **headers: str) -> str | int | None:
     return wire.position(RequestFactory().get(f"/run/{query}", headers=headers))
 
 
-@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN], ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN], ids=lambda wire: wire.name)
 def test_every_wire_takes_the_last_event_id(wire: Wire) -> None:
     assert position(wire) is None
     assert position(wire, last_event_id="x", **{"Last-Event-ID": "abcdefgh.4"}) == "abcdefgh.4"
@@ -313,6 +362,9 @@ def test_every_wire_takes_the_last_event_id(wire: Wire) -> None:
         (AI_SDK, "?startIndex=0", 0),
         (AI_SDK, "?startIndex=17", 17),
         (AI_SDK, "?startIndex=-20", -20),
+        (OPENAI_RESPONSES, "", None),
+        (OPENAI_RESPONSES, "?stream=false", None),
+        (OPENAI_RESPONSES, "?stream=true", 0),
         (OPENAI_RESPONSES, "?stream=true&starting_after=0", 1),
         (OPENAI_RESPONSES, "?stream=true&starting_after=41", 42),
         (AG_UI, "?offset=-1&runId=r", None),
@@ -340,7 +392,7 @@ def test_headers_are_the_protocols_own() -> None:
         "Location": "/chat/r1/",
     }
     assert AI_SDK.tail_header == "x-workflow-stream-tail-index"
-    for wire in (AG_UI, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN):
+    for wire in (AG_UI, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN):
         assert wire.run_headers("r1", "/run/r1/") == {"Location": "/run/r1/", "X-Run-Id": "r1"}
         assert (wire.headers, wire.tail_header) == ({}, "")
-    assert [wire.repeat_last for wire in (AG_UI, AI_SDK, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN)] == [True, *[False] * 4]
+    assert [wire.repeat_last for wire in (AG_UI, AI_SDK, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN)] == [True, *[False] * 5]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Context, Router
-from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_RESPONSES, PLAIN
+from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, OPENAI_RESPONSES, PLAIN
 from django_agent_sse.eventlog import backend
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
@@ -20,7 +20,7 @@ from tests.serving import Answer, ask, served
 from .samples import SAMPLES, added_up
 
 SCRIPT = [("reasoning", ["hm", "m", "."]), ("text", ["Hé", "llo", "!"])]
-WORDS = {"ai_sdk": AI_SDK, "ag_ui": AG_UI, "openai_responses": OPENAI_RESPONSES}
+WORDS = {"ai_sdk": AI_SDK, "ag_ui": AG_UI, "anthropic": ANTHROPIC, "openai_responses": OPENAI_RESPONSES}
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +116,42 @@ async def test_who_knows_a_sequence_number_goes_on_after_it() -> None:
             assert [json.loads(later.data)["sequence_number"] for later in events_of(found)] == [
                 *range(number + 1, len(events_of(answer)))
             ]
+
+
+async def test_who_has_all_numbers_gets_nothing_more_however_the_run_has_ended() -> None:
+    for fails in (False, True):
+        with served(speaking("openai_responses", fails=fails)):
+            answer = await ask("/chat/42/", method="POST", body=b"{}", broken_off=fails)
+            number = json.loads(events_of(answer)[-1].data)["sequence_number"]
+            again = await ask(f"{answer.headers['location']}?stream=true&starting_after={number}")
+            assert (again.status, again.body) == (200, b"")
+
+
+@pytest.mark.parametrize("name", ["ai_sdk", "openai_responses"])
+async def test_who_wants_json_gets_the_state_where_the_protocol_has_one(name: str) -> None:
+    json_only = {"accept": "application/json"}
+    with served(speaking(name)):
+        answer, location = await start()
+        asked = await ask(location, headers=json_only)
+        stopped = await ask(location, method="DELETE")
+        assert stopped.json() == {**stopped.json(), "run": answer.headers["location"].split("/")[-2], "ending": "finished"}
+        if name == "ai_sdk":
+            assert asked.headers["content-type"] == "text/event-stream"
+            assert len(stopped.json()) == 2
+        else:
+            assert (asked.json()["status"], asked.json()["id"]) == ("completed", "resp_1")
+            assert asked.json() == stopped.json()
+            last_id = events_of(answer)[0].id
+            for how in ({"last_event_id": last_id}, {"headers": {"accept": "application/json, text/event-stream"}}):
+                assert (await ask(location, **{"headers": json_only, **how})).headers["content-type"] == "text/event-stream"
+
+
+async def test_who_asks_for_a_stream_of_numbers_gets_each() -> None:
+    """It leaves out by itself what it has: a delta that stands for several could not be left out in part."""
+    with served(speaking("openai_responses")):
+        answer, location = await start()
+        found = await ask(f"{location}?stream=true")
+        assert events_of(found) == events_of(answer)
 
 
 async def test_the_last_event_is_repeated_without_its_id_for_clients_that_wait_for_it() -> None:

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, monitoring, state
-from .routes import answers, client, data, life, parity, runs, sdk, topics, verbs
+from .routes import answers, client, data, life, llm, parity, runs, sdk, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -31,6 +31,7 @@ urlpatterns = [
     path("client/", include(client.router.urls)),
     path("data/", include(data.router.urls)),
     path("life/", include(life.router.urls)),
+    path("llm/", include(llm.router.urls)),
     path("parity/", include(parity.router.urls)),
     path("runs/", include(runs.router.urls)),
     path("sdk/", include(sdk.router.urls)),

@@ -4,6 +4,7 @@
 - ``AG_UI``: AG-UI 1.0 (``@ag-ui/client``, CopilotKit, TanStack AI)
 - ``OPENAI_CHAT``: OpenAI's chat completions
 - ``OPENAI_RESPONSES``: OpenAI's Responses
+- ``ANTHROPIC``: Anthropic's Messages
 - ``PLAIN``: no protocol
 """
 
@@ -12,7 +13,8 @@ from __future__ import annotations
 from ...runs.wire import PLAIN, Wire
 from .ag_ui import AG_UI
 from .ai_sdk import AI_SDK
+from .anthropic import ANTHROPIC
 from .openai_chat import OPENAI_CHAT
 from .openai_responses import OPENAI_RESPONSES
 
-__all__ = ["AG_UI", "AI_SDK", "OPENAI_CHAT", "OPENAI_RESPONSES", "PLAIN", "Wire"]
+__all__ = ["AG_UI", "AI_SDK", "ANTHROPIC", "OPENAI_CHAT", "OPENAI_RESPONSES", "PLAIN", "Wire"]

@@ -22,6 +22,10 @@ ITEM_TEXTS = {"function_call": "arguments", "custom_tool_call": "input"}
 """The member of an output item that its deltas fill, by its type."""
 
 
+STATUS = {None: "in_progress", RunEnding.FINISHED: "incomplete", RunEnding.STOPPED: "cancelled"}
+"""What a response is called that has no end of its own, by how its run ended; of all others ``failed``."""
+
+
 class _Response:
     """A response as far as its events tell."""
 
@@ -68,34 +72,46 @@ class _Response:
         items = [item for _, item in sorted(self.items.items()) if item.get("type")]
         return [{**item, "status": "incomplete"} if item.get("status") == "in_progress" else item for item in items]
 
+    def ended(self, ending: RunEnding | None) -> Message:
+        """Return the response as it is after this ending; while the run goes on, with ``None``."""
+        status = STATUS.get(ending, "failed")
+        error = {"code": "server_error", "message": _sentence(ending)} if status == "failed" else None
+        return {**(self.response or {}), "status": status, "error": error, "incomplete_details": None, "output": self.output}
+
+
+def _sentence(ending: RunEnding | None) -> str:
+    return SENTENCES.get(ending or RunEnding.FINISHED, "The response was not completed.")
+
 
 def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
     """``response.failed`` where it broke, ``response.incomplete`` where it was stopped; ``error`` where there is no response."""
     state = _Response(events)
     if state.over:
         return
-    message = SENTENCES.get(ending, "The response was not completed.")
-    broke = ending not in (RunEnding.FINISHED, RunEnding.STOPPED)
     if state.response is None:
-        about: Message = {"type": "error", "code": "server_error", "message": message, "param": None}
+        about: Message = {"type": "error", "code": "server_error", "message": _sentence(ending), "param": None}
     else:
-        about = {
-            "type": "response.failed" if broke else "response.incomplete",
-            "response": {
-                **state.response,
-                "status": "failed" if broke else "incomplete",
-                "error": {"code": "server_error", "message": message} if broke else None,
-                "incomplete_details": None,
-                "output": state.output,
-            },
-        }
+        about = {"type": "response.incomplete" if ending in STATUS else "response.failed", "response": state.ended(ending)}
     yield Event(encode_json({**about, "sequence_number": state.next}), event=about["type"])
 
 
+def state(ending: RunEnding | None, events: Iterable[Event]) -> Message:
+    """Return the response as it is now, as ``responses.retrieve()`` and ``responses.cancel()`` of the client expect it."""
+    found = _Response(events)
+    if found.response is None:
+        return {}
+    return found.response if found.over else found.ended(ending)
+
+
 def position(request: HttpRequest) -> str | int | None:
-    """Return the last event id, or how many events the number in ``starting_after`` passes over: from 0, so one more."""
+    """Return the last event id, or how many events the number in ``starting_after`` passes over: from 0, so one more.
+
+    Without it the client may count all the same: ``responses.stream(response_id=…, starting_after=…)`` of ``openai`` asks for
+    all with ``stream=true``, and leaves out by itself what it has.
+    """
     after = count(request, "starting_after", least=0)
-    return last_event_id(request) or (None if after is None else after + 1)
+    counted = 0 if request.GET.get("stream") == "true" else None
+    return last_event_id(request) or (counted if after is None else after + 1)
 
 
 def text(events: Iterable[Event]) -> str:
@@ -114,6 +130,8 @@ OPENAI_RESPONSES = Wire(
     run_headers=plain_headers,
     last=last,
     position=position,
+    numbered=True,
+    state=state,
     text=text,
     fold=DeltaFold(_path, deltas=("delta",), numbers=("sequence_number",), strings=("obfuscation",)),
 )
