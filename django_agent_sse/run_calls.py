@@ -39,6 +39,7 @@ from .streams.handlers import Handler
 from .streams.registry import registry
 from .streams.response import ended_response, names_event_stream, overloaded_response
 from .streams.stream import Stream
+from .topics.reading import history
 from .wire import Event
 
 RUN, KEY = "sse_run", "sse_run_key"
@@ -275,7 +276,7 @@ class Call:
         if wire.state is not no_state:
             otherwise = RunEnding.STOPPED if ending or stopped else None  # somebody may have closed it with a word of their own
             told = next((one for one in RunEnding if one == ending), otherwise)
-            words = await self.log._run_read(lambda: wire.state(told, wire.folded(self.log.history(topic))))
+            words = await self.log._run_read(lambda: wire.state(told, wire.folded(history(self.log, topic))))
         return {"run": id, "ending": ending, **words}
 
     # Finding
