@@ -34,7 +34,8 @@ class LeaseWatch:
         self._log = log
         self._followed = followed
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # uvloop's handle of what is due at once knows no when()
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self._trouble = FailureLog(
@@ -46,7 +47,7 @@ class LeaseWatch:
     @property
     def resting(self) -> bool:
         """Whether nothing is being looked at, or will be in a moment."""
-        return self._looking is None and (self._timer is None or self._timer.when() > self._loop.time() + PAUSE)
+        return self._looking is None and (self._timer is None or self._due > self._loop.time() + PAUSE)
 
     def look(self) -> None:
         """Look soon: there may be a lease that is not known yet."""
@@ -62,9 +63,10 @@ class LeaseWatch:
     def _look_in(self, seconds: float) -> None:
         at = self._loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._due <= at:
                 return
             self._timer.cancel()
+        self._due = at
         self._timer = self._loop.call_at(at, self._look_now)
 
     def _look_now(self) -> None:

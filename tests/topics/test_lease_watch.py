@@ -116,3 +116,18 @@ async def test_where_the_log_is_away_it_is_looked_at_again_and_said_once(
     messages = [record.getMessage() for record in caplog.records]
     assert sum("leases of topics cannot be looked at now" in message for message in messages) == 1
     backend.reset()
+
+
+def test_topics_that_are_opened_at_once_are_followed_in_uvloop_too(log: EventLog) -> None:
+    import uvloop  # its handles differ from those of asyncio
+
+    names = [f"{NAME}.{number}" for number in range(5)]
+    for name in names:
+        log.append(name, Event(name))
+        log.close(name, "finished")
+
+    async def many() -> list[list[str]]:
+        return await asyncio.wait_for(asyncio.gather(*map(followed, names)), PATIENCE)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(many()) == [[name] for name in names]
