@@ -31,7 +31,7 @@ const cutter = ({ events, bytes }) => {
     if (!bytes) return [take(at), true];
     const end = rest.indexOf("\n\n", at) + 2;
     if (end < 2) return [take(at), false];
-    return [take(bytes < 0 ? Math.max(at, end + bytes) : Math.min(at + bytes, end)), true];
+    return [take(bytes < 0 ? Math.max(at, end + bytes) : Math.min(at + bytes, end - 3)), true];
   };
   function take(to) {
     const part = rest.subarray(0, to);
@@ -44,6 +44,7 @@ const proxy = http.createServer((request, response) => {
   const [, number, ...path] = request.url.split("/");
   const plan = plans.get(number);
   const { method } = request;
+  if (!plan) return void (print({ id: null, broken: `${method} ${request.url}` }), response.destroy());
   const url = `${method === "GET" ? plan.resumeAt ?? plan.origin : plan.origin}/${path.join("/")}`;
   const headers = { ...request.headers, host: new URL(url).host, connection: "close" };
   const asking = http.request(url, { method, headers, agent: false }, (answer) => {

@@ -74,7 +74,8 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
     """Close what is open; ``abort`` where it was stopped, ``error`` where it broke; then ``finish`` and ``[DONE]``.
 
     A page with ``sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls`` would start the next run when one is
-    stopped whose last step is calls that are over, so that a step without any is begun there.
+    stopped whose last step has calls that are over, so that a step without any is begun there. ``ai`` takes a step into its
+    messages with the next part that changes one: here ``finish``, by metadata that add nothing.
     """
     parts = _Parts(events)
     if parts.done:
@@ -82,9 +83,11 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
     sentence = SENTENCES.get(ending, "The input of the call is not whole.")
     yield from parts.ends(sentence)
     reason: str | None = None
+    metadata: Message | None = None
     if ending is RunEnding.STOPPED:
         reason = INTERRUPTED
         if parts.calls and "finish" not in parts.said:
+            metadata = {}
             yield message(type="start-step")
         if "abort" not in parts.said:
             yield message(type="abort", reason=sentence)
@@ -93,7 +96,7 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
         if "error" not in parts.said:
             yield message(type="error", errorText=sentence)
     if "finish" not in parts.said:
-        yield message(type="finish", finishReason=reason)
+        yield message(type="finish", finishReason=reason, messageMetadata=metadata)
     yield Event(DONE)
 
 

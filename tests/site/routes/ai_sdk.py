@@ -11,7 +11,6 @@ from django_agent_sse import Context, Router
 from django_agent_sse.contrib.wires import AI_SDK
 from django_agent_sse.runs.async_run import AsyncRun
 from tests.site.gates import passed
-from tests.site.watch import notes
 
 LEASE = 3.0
 REASONING = ["Erst ", "nach", "denken …"]
@@ -53,27 +52,33 @@ async def chat_of(c: Context) -> str:
     return str((await c.json_body())["id"])
 
 
+def calls(chat: str) -> Iterator[dict[str, Any]]:
+    """Yield a call that is over and the beginning of another."""
+    yield {"type": "start", "messageId": f"answer-{chat}"}
+    yield {"type": "start-step"}
+    for id in "ab":
+        yield {"type": "tool-input-start", "toolCallId": id, "toolName": "weather"}
+        yield {"type": "tool-input-delta", "toolCallId": id, "inputTextDelta": QUERY[0]}
+        if id == "a":
+            yield {"type": "tool-input-available", "toolCallId": id, "toolName": "weather", "input": {"place": "日本"}}
+            yield {"type": "tool-output-available", "toolCallId": id, "output": {"sky": "☀️"}}
+
+
 async def say(c: Context, run: AsyncRun, script: str) -> None:
-    """Say the parts: ``whole``, ``slow``, ``failing`` half-way, or ``waiting`` there; ``calling`` waits inside of a tool's input."""
+    """Say the parts: ``whole``, ``slow``, ``failing`` half-way, or ``waiting`` there; ``calling`` waits for a tool's input."""
     chat = await chat_of(c)
-    note = notes(c)
-    note("started")
-    said = [{"type": "start", "messageId": f"answer-{chat}"}, {"type": "tool-input-start", "toolCallId": "c", "toolName": "weather"}]
-    try:
-        for number, part in enumerate(said if script == "calling" else parts(chat)):
-            if number == WAY and script == "failing":
-                raise RuntimeError("what nobody is told")
-            if number == WAY and script == "waiting":
-                await run.flush()
-                await passed(chat)
-            await run.write(json.dumps(part))
-            if script == "slow":
-                await asyncio.sleep(float(c.query.get("pause", "0.002")))
-        if script == "calling":
+    for number, part in enumerate(calls(chat) if script == "calling" else parts(chat)):
+        if number == WAY and script == "failing":
+            raise RuntimeError("what nobody is told")
+        if number == WAY and script == "waiting":
             await run.flush()
             await passed(chat)
-    finally:
-        note("finally")
+        await run.write(json.dumps(part, separators=(",", ":")))
+        if script == "slow":
+            await asyncio.sleep(0.002)
+    if script == "calling":
+        await run.flush()
+        await passed(chat)
     await run.write("[DONE]")
 
 
