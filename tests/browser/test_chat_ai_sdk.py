@@ -31,6 +31,12 @@ def pages(context: BrowserContext, page: Page, bundle: str) -> BrowserContext:
     return context
 
 
+def mount(page: Page, script: str, chat: str) -> None:
+    """Open a chat, and wait for the answer to its question whether a run goes on."""
+    with page.expect_response(lambda response: response.url.endswith("/stream")):
+        page.evaluate(MOUNT, ["chat", f"{API}/{script}", chat])
+
+
 def texts(page: Page) -> list[list[str]]:
     """The text of each part of each answer that a page shows."""
     look = "messages.map(({ parts }) => parts.flatMap(({ type, text }) => type === 'text' || type === 'reasoning' ? [text] : []))"
@@ -49,36 +55,39 @@ def must_be_over(page: Page, expected: list[str]) -> None:
     assert page.inner_text("em") == ""
 
 
+def must_be_an_error(page: Page) -> None:
+    page.wait_for_selector(f"em:text-is('{SENTENCES[RunEnding.FAILED]}')")
+    assert page.inner_text("output") == "error"
+    assert texts(page) == [["".join(REASONING), HALF]]
+
+
 def test_a_chat_goes_on_after_a_reload_and_in_a_second_tab(pages: BrowserContext, page: Page, uvicorn: Server, key: str) -> None:
-    about = ["chat", f"{API}/waiting", key]
-    page.evaluate(MOUNT, about)
-    page.wait_for_selector("output:text-is('ready')")
+    mount(page, "waiting", key)
     page.click("text=Send")
     must_show_half(page)
     page.reload()
-    page.evaluate(MOUNT, about)
+    mount(page, "waiting", key)
     must_show_half(page)
     tab = pages.new_page()
     tab.goto(page.url)
-    tab.evaluate(MOUNT, about)
+    mount(tab, "waiting", key)
     must_show_half(tab)
     uvicorn.open_gate(key)
     for one in (page, tab):
         must_be_over(one, ["".join(REASONING), WHOLE, "Schön."])
     page.reload()
-    page.evaluate(MOUNT, about)
+    mount(page, "waiting", key)
     page.wait_for_function("window.messages?.length")
     must_be_over(page, ["".join(REASONING), WHOLE, "Schön."])
 
 
 def test_a_stop_in_one_tab_ends_the_run_for_both(pages: BrowserContext, page: Page, uvicorn: Server, key: str) -> None:
-    about = ["chat", f"{API}/waiting", key]
-    page.evaluate(MOUNT, about)
+    mount(page, "waiting", key)
     page.click("text=Send")
     must_show_half(page)
     tab = pages.new_page()
     tab.goto(page.url)
-    tab.evaluate(MOUNT, about)
+    mount(tab, "waiting", key)
     must_show_half(tab)
     tab.click("text=Stop")
     for one in (page, tab):
@@ -88,15 +97,12 @@ def test_a_stop_in_one_tab_ends_the_run_for_both(pages: BrowserContext, page: Pa
 
 
 def test_a_run_that_fails_is_an_error_now_and_after_a_reload(pages: BrowserContext, page: Page, key: str) -> None:
-    about = ["chat", f"{API}/failing", key]
-    page.evaluate(MOUNT, about)
+    mount(page, "failing", key)
     page.click("text=Send")
-    for _ in range(2):
-        page.wait_for_selector(f"em:text-is('{SENTENCES[RunEnding.FAILED]}')")
-        assert page.inner_text("output") == "error"
-        assert texts(page) == [["".join(REASONING), HALF]]
-        page.reload()
-        page.evaluate(MOUNT, about)
+    must_be_an_error(page)
+    page.reload()
+    mount(page, "failing", key)
+    must_be_an_error(page)
 
 
 def test_assistant_ui_goes_on_after_a_reload(pages: BrowserContext, page: Page, uvicorn: Server) -> None:
