@@ -11,7 +11,7 @@ import pytest
 
 from django_agent_sse.contrib.wires.messages import SENTENCES
 from django_agent_sse.runs.endings import RunEnding
-from tests.live.servers import Server
+from tests.live.servers import STOP_SECONDS, Server
 from tests.npm import Node
 from tests.site.routes.ai_sdk import REASONING, TEXT, WAY, parts
 from tests.timing import LONG
@@ -218,15 +218,19 @@ def test_a_run_that_is_stopped_is_ready_with_what_there_is_and_nothing_is_sent_a
             ]
 
 
-def readers(clients: Clients, mortal: Server, server: Server, key: str) -> list[tuple[str, Chatting]]:
+def readers(
+    clients: Clients, mortal: Server, server: Server, key: str, path: str = f"{PATH}/waiting"
+) -> list[tuple[str, Chatting]]:
     """Each client with a run of its own in a process that will end, and a second tab of two at another one."""
+    if mortal.process.poll() is not None:
+        mortal.restart()
     own = [
-        (client, clients.ask(client, mortal.url, f"{PATH}/waiting", chat=f"{key}-{client}", wait="text", resumeAt=server.url))
+        (client, clients.ask(client, mortal.url, path, chat=f"{key}-{client}", wait="text", resumeAt=server.url))
         for client in CLIENTS
     ]
     runs = [chat.begun() for _, chat in own]
     tabs = [
-        (client, clients.ask(client, server.url, f"{PATH}/waiting", chat=f"{key}-{client}", run=run, wait="text", resumes=True))
+        (client, clients.ask(client, server.url, path, chat=f"{key}-{client}", run=run, wait="text", resumes=True))
         for client, run in zip(CLIENTS, runs, strict=True)
     ]
     for _, chat in tabs:
@@ -242,13 +246,13 @@ def test_a_run_whose_server_is_told_to_end_is_interrupted(server: Server, mortal
         assert (seen["status"], seen["error"]) == ("error", f"Error: {SENTENCES[RunEnding.INTERRUPTED]}"), client
         assert shown(seen) == HALF
         assert len(seen["requests"]) == 1
-    mortal.restart()
+    mortal.wait(STOP_SECONDS)
 
 
 def test_a_run_whose_process_is_killed_is_lost_for_whoever_reads_on(
     server: Server, mortal: Server, clients: Clients, key: str
 ) -> None:
-    chats = readers(clients, mortal, server, key)
+    chats = readers(clients, mortal, server, key, "ai/short/waiting")
     mortal.kill()
     for number, (client, chat) in enumerate(chats):
         seen = chat.over()
@@ -258,7 +262,6 @@ def test_a_run_whose_process_is_killed_is_lost_for_whoever_reads_on(
         else:
             assert (seen["status"], seen["error"]) == ("error", f"Error: {SENTENCES[RunEnding.LOST]}"), client
             assert len(seen["requests"]) == 1 + (number < len(CLIENTS))
-    mortal.restart()
 
 
 def test_a_second_question_meanwhile_is_refused_and_leads_to_the_answer_that_goes_on(
