@@ -92,7 +92,13 @@ def test_ai_sdk_parts_that_are_open_are_closed(ending: RunEnding) -> None:
 def test_ai_sdk_says_how_it_ended() -> None:
     assert ai_open(RunEnding.FINISHED)[3:] == [{"type": "finish"}, "[DONE]"]
     stopped = [{"type": "abort", "reason": "The run was stopped."}, {"type": "finish", "finishReason": "other"}, "[DONE]"]
-    assert ai_open(RunEnding.STOPPED)[3:] == stopped
+    calls = [{"type": "start-step"}, stopped[0], {"type": "finish", "finishReason": "other", "messageMetadata": {}}, "[DONE]"]
+    assert ai_open(RunEnding.STOPPED)[3:] == calls
+    output = Event('{"type":"tool-output-available","toolCallId":"c","output":1}')
+    assert last(AI_SDK, RunEnding.STOPPED, [output, Event('{"type":"finish-step"}')]) == calls
+    for after in ('{"type":"start-step"}', '{"type":"reset-step"}'):
+        assert last(AI_SDK, RunEnding.STOPPED, [output, Event(after)]) == stopped
+    assert last(AI_SDK, RunEnding.STOPPED, [output, Event('{"type":"finish"}')]) == [stopped[0], "[DONE]"]
     for ending in BROKEN:
         error, *rest = ai_open(ending)[3:]
         assert error["type"] == "error"

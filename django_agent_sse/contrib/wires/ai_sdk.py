@@ -25,11 +25,12 @@ INTERRUPTED = "other"
 
 
 class _Parts:
-    """What is open after some events, and what was said of the end."""
+    """What is open after some events, whether the present step has calls of tools, and what was said of the end."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.open: dict[tuple[str, str], Message] = {}
         self.said: set[str] = set()
+        self.calls = False
         self.done = False
         for event in events:
             if event.data == DONE:
@@ -40,6 +41,7 @@ class _Parts:
     def _take(self, part: Message) -> None:
         kind, id = str(part.get("type")), str(part.get("id", part.get("toolCallId")))
         self.said.add(kind)
+        self.calls = kind not in ("start-step", "reset-step") and (self.calls or kind.startswith("tool-"))
         if kind in ("text-start", "reasoning-start", "tool-input-start"):
             self.open[kind.removesuffix("-start"), id] = {**part, "text": ""}
         elif kind in ("text-end", "reasoning-end"):
@@ -69,15 +71,24 @@ class _Parts:
 
 
 def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
-    """Close what is open; ``abort`` where it was stopped, ``error`` where it broke; then ``finish`` and ``[DONE]``."""
+    """Close what is open; ``abort`` where it was stopped, ``error`` where it broke; then ``finish`` and ``[DONE]``.
+
+    A page with ``sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls`` would start the next run when one is
+    stopped whose last step has calls that are over, so that a step without any is begun there. ``ai`` takes a step into its
+    messages with the next part that changes one: here ``finish``, by metadata that add nothing.
+    """
     parts = _Parts(events)
     if parts.done:
         return
     sentence = SENTENCES.get(ending, "The input of the call is not whole.")
     yield from parts.ends(sentence)
     reason: str | None = None
+    metadata: Message | None = None
     if ending is RunEnding.STOPPED:
         reason = INTERRUPTED
+        if parts.calls and "finish" not in parts.said:
+            metadata = {}
+            yield message(type="start-step")
         if "abort" not in parts.said:
             yield message(type="abort", reason=sentence)
     elif ending is not RunEnding.FINISHED:
@@ -85,7 +96,7 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
         if "error" not in parts.said:
             yield message(type="error", errorText=sentence)
     if "finish" not in parts.said:
-        yield message(type="finish", finishReason=reason)
+        yield message(type="finish", finishReason=reason, messageMetadata=metadata)
     yield Event(DONE)
 
 
