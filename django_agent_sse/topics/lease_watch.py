@@ -35,6 +35,7 @@ class LeaseWatch:
         self._followed = followed
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # kept here: uvloop returns a plain Handle, which cannot tell, where the time has come already
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
         self._trouble = FailureLog(
@@ -46,7 +47,7 @@ class LeaseWatch:
     @property
     def resting(self) -> bool:
         """Whether nothing is being looked at, or will be in a moment."""
-        return self._looking is None and (self._timer is None or self._timer.when() > self._loop.time() + PAUSE)
+        return self._looking is None and (self._timer is None or self._timer_at > self._loop.time() + PAUSE)
 
     def look(self) -> None:
         """Look soon: there may be a lease that is not known yet."""
@@ -62,10 +63,10 @@ class LeaseWatch:
     def _look_in(self, seconds: float) -> None:
         at = self._loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._look_now)
+        self._timer, self._timer_at = self._loop.call_at(at, self._look_now), at
 
     def _look_now(self) -> None:
         self._timer, self._looked_at = None, self._loop.time()

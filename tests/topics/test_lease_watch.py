@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -115,4 +116,27 @@ async def test_where_the_log_is_away_it_is_looked_at_again_and_said_once(
     assert await asyncio.wait_for(following, PATIENCE) == [event.data for event in LAST]
     messages = [record.getMessage() for record in caplog.records]
     assert sum("leases of topics cannot be looked at now" in message for message in messages) == 1
+    backend.reset()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop has no wheel for Windows")
+def test_topics_that_are_opened_at_once_on_uvloop() -> None:
+    """Its ``call_at()`` returns a handle that knows no time, where that has come already."""
+    import uvloop
+
+    backend.reset()
+    log = backend.event_log()
+
+    async def many() -> list[list[str]]:
+        found = []
+        for number in range(20):
+            log.append(f"{NAME}.{number}", Event("1"))
+            found.append(asyncio.create_task(followed(f"{NAME}.{number}")))
+        log.acquire(f"{NAME}.19", "r1", 0.02, last=LAST)
+        for number in range(19):
+            log.close(f"{NAME}.{number}")
+        return await asyncio.wait_for(asyncio.gather(*found), PATIENCE)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(many()) == [["1"]] * 19 + [["1", *(event.data for event in LAST)]]
     backend.reset()
