@@ -19,6 +19,11 @@ def no_headers(run_id: str, path: str) -> Mapping[str, str]:
     return {}
 
 
+def no_name(request: HttpRequest) -> str | None:
+    """Take no names: the protocol's clients send back the id that they were given."""
+    return None
+
+
 def no_events(ending: RunEnding, events: Iterable[Event]) -> Iterable[Event]:
     """End with no events of its own."""
     return ()
@@ -27,6 +32,11 @@ def no_events(ending: RunEnding, events: Iterable[Event]) -> Iterable[Event]:
 def last_event_id(request: HttpRequest) -> str | None:
     """Return the id in ``Last-Event-ID``, or in ``?last_event_id=``."""
     return LastEventId.of(request).value
+
+
+def no_error(event: Event) -> bool:
+    """Have no event that tells of an error."""
+    return False
 
 
 def text_of_data(events: Iterable[Event]) -> str:
@@ -46,10 +56,15 @@ class Wire:
             that is there already is said twice: a protocol's own end among the events is the end.
         position: Where a request wants to go on: an id after which, a count of events to pass over (negative: from the
             newest), or ``None`` for all. Raises ``QueryInvalid``. Who counts must get each event: do not fold for them.
+        run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with the
+            same name are one run, and for that client the name leads to it as its id does.
         tail_header: Header in which a client that counts from the newest event (a negative position) is told the index of
             that event, from 0; ``""`` for none.
         repeat_last: Whoever comes back after the last event of a run that is over gets that once more, without an id. Its
             client takes a connection for broken that ends before an event that ends the run.
+        is_error: Whether an event tells the protocol's clients that the run broke. Where the last one does, the response ends
+            whole; else it breaks off, which its clients would report instead, or come back after.
+        id_first: Its clients take an id for that of the data that follows, not of the event in which it stands.
         text: The text of a run, by the events that its topic holds.
         fold: What late readers get instead of many events: consecutive deltas of one part as one event with the id of the
             last; ``None``: each. What it returns may be given to it again, with the events that follow.
@@ -60,8 +75,11 @@ class Wire:
     run_headers: Callable[[str, str], Mapping[str, str]] = no_headers
     last: Callable[[RunEnding, Iterable[Event]], Iterable[Event]] = no_events
     position: Callable[[HttpRequest], str | int | None] = last_event_id
+    run_name: Callable[[HttpRequest], str | None] = no_name
     tail_header: str = ""
     repeat_last: bool = False
+    is_error: Callable[[Event], bool] = no_error
+    id_first: bool = False
     text: Callable[[Iterable[Event]], str] = text_of_data
     fold: Fold | None = None
 

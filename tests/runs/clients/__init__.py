@@ -1,0 +1,1 @@
+"""Clients of agent protocols as they are published, against routes of runs."""
