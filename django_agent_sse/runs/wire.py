@@ -56,8 +56,8 @@ class Wire:
             that is there already is said twice: a protocol's own end among the events is the end.
         position: Where a request wants to go on: an id after which, a count of events to pass over (negative: from the
             newest), or ``None`` for all. Raises ``QueryInvalid``. Who counts must get each event: do not fold for them.
-        run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with the
-            same name are one run, and for that client the name leads to it as its id does.
+        run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with
+            the same name are one run, and for that client the name leads to it as its id does.
         tail_header: Header in which a client that counts from the newest event (a negative position) is told the index of
             that event, from 0; ``""`` for none.
         repeat_last: Whoever comes back after the last event of a run that is over gets that once more, without an id. Its

@@ -1,6 +1,6 @@
 /*
  * Unmodified clients of agents. Reads jobs from its standard input, as JSON, a line each: `{id, client, url, …}`. Prints what each client
- * made of it: `{id, text, error, …}`, and before that `{id, begun: true}` when its first event has come.
+ * made of it: `{id, text, error, …}`, and before that `{id, begun: …}` when its first event has come.
  */
 
 import { createInterface } from "node:readline";
@@ -45,7 +45,7 @@ const clients = {
     const adapter = fetchServerSentEvents(url, { reconnect: { delayMs: 5 } });
     const through = async function* (source) {
       for await (const chunk of source) {
-        say();
+        say(got.runId);
         got.types.push(chunk.type);
         yield chunk;
       }
@@ -67,8 +67,8 @@ const clients = {
     return { ...got, text: messages.map(textOf).join(""), error: told(error), status: client.getStatus?.(), messages };
   },
 
-  /* What browsers have: a GET that comes back by itself, for ever unless it is told that there is no more. */
-  eventsource: ({ url }, say) =>
+  /* What browsers have: a GET that comes back by itself, until the page closes it, or the server answers that there is no more. */
+  eventsource: ({ url, closes }, say) =>
     new Promise((resolve) => {
       const got = { text: "", ids: [], ending: null, error: null };
       const source = new EventSource(url);
@@ -82,9 +82,9 @@ const clients = {
         got.ids.push(lastEventId);
       };
       source.addEventListener("run.end", ({ data }) => (got.ending = JSON.parse(data).reason));
-      source.addEventListener("sse.end", () => over({}));
-      source.onerror = ({ code, message }) => {
-        if (source.readyState === EventSource.CLOSED) over({ error: `${code}: ${message}` });
+      if (closes) source.addEventListener("sse.end", () => over({}));
+      source.onerror = ({ code }) => {
+        if (source.readyState === EventSource.CLOSED) over({ error: code });
       };
     }),
 
@@ -114,8 +114,9 @@ createInterface({ input: process.stdin })
   .on("line", async (line) => {
     const job = JSON.parse(line);
     let begun = false;
-    const say = () => {
-      if (!begun) print({ id: job.id, begun: (begun = true) });
+    const say = (about = true) => {
+      if (!begun) print({ id: job.id, begun: about });
+      begun = true;
     };
     const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, { error: "it never ends" }).unref());
     const outcome = await Promise.race([clients[job.client](job, say).catch((error) => ({ error: `program: ${error.stack}` })), late]);

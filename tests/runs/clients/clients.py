@@ -9,10 +9,11 @@ import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Queue
 from typing import Any
+
+import pytest
 
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.redis import RedisEventLog
@@ -74,21 +75,22 @@ class Waiting:
 
     _lines: Queue[Outcome]
 
-    def begun(self) -> Waiting:
-        """Wait until it has had an event."""
-        assert self._lines.get(timeout=PATIENCE) == {"begun": True}
-        return self
+    def begun(self) -> Any:
+        """Wait until it has had an event; return what the client tells of its request."""
+        line = self._lines.get(timeout=PATIENCE)
+        assert "begun" in line, line
+        return line["begun"]
 
     def outcome(self) -> Outcome:
         """What it made of it, once it is over."""
-        while (outcome := self._lines.get(timeout=PATIENCE)) == {"begun": True}:
+        while "begun" in (outcome := self._lines.get(timeout=PATIENCE)):
             pass
         return outcome
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def asking(node: Node) -> Iterator[Clients]:
-    """Run the clients."""
+    """The clients; ``clients = asking`` makes it a fixture of a module."""
     clients = Clients(node)
     try:
         yield clients
@@ -112,14 +114,11 @@ class Site:
     proxy: Proxy
     log: EventLog
 
-    def begin(
-        self, path: str, *, topic: str, events: int, headers: Mapping[str, str], at: Server | None = None, **query: object
-    ) -> str:
+    def begin(self, path: str, *, topic: str, events: int, headers: Mapping[str, str], server: Server, **query: object) -> str:
         """Start a run that nobody reads; return its id when so many events are in its topic.
 
         Whoever starts it again with the same key, which is ``Idempotency-Key`` among the headers, reads it, at either server.
         """
-        server = at or self.maker
         answer = server.get(path, method="POST", headers={"Prefer": "respond-async", **headers}, **query)
         assert answer.status == 202, answer
         id = str(answer.json()["run"])
@@ -131,9 +130,9 @@ class Site:
         assert self.other.get(path, method="DELETE").status in (200, 202)
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def serving(start: Callable[..., Server], redis_url: str) -> Iterator[Site]:
-    """Run the servers."""
+    """The servers; ``site = serving`` makes it a fixture of a module."""
     options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
     about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
     maker, other = (start("uvicorn", middleware="default", agent_sse=about) for _ in range(2))

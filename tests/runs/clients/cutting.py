@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
+READ_SECONDS = 0.05
+"""What is sent before a cut is read by then, on a machine at work: Node.js drops what it has not read yet when it sees the cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request: its line, its ``Last-Event-ID``, and the status of its answer."""
@@ -22,29 +26,33 @@ class Asked:
 
 @dataclass(slots=True)
 class Proxy:
-    """A proxy before one server. Cuts are told by a name that stands as a segment of the path, and happen once.
+    """A proxy before a server. What it shall do is told by a name that stands as a segment of the path.
 
     Attributes:
         url: Its own address.
         cuts: The bytes of the body, without frames of the coding, after which the next response is cut, by the name.
+        first: Another server that gets the next request, by the name.
         asked: What was asked, by the name.
         bodies: What went through before the cut.
     """
 
     url: str = ""
     cuts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     asked: defaultdict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
     bodies: dict[str, bytes] = field(default_factory=dict)
 
     def name_of(self, path: str) -> str:
-        """The segment of a path that tells one test's runs from others: the first that was given a cut, or the last but one."""
+        """The segment of a path that was planned with."""
         return next((part for part in path.partition("?")[0].split("/") if part in self.asked), "")
 
-    def plan(self, name: str, cut: int | None = None) -> None:
-        """Remember what is asked with this name, and cut its next response."""
+    def plan(self, name: str, *, cut: int | None = None, first: str | None = None) -> None:
+        """Remember what is asked with this name; cut its next response, or let another server answer that."""
         self.asked[name].clear()
         if cut is not None:
             self.cuts[name] = cut
+        if first is not None:
+            self.first[name] = first
 
 
 async def _serve(proxy: Proxy, origin: str, client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
@@ -55,7 +63,7 @@ async def _serve(proxy: Proxy, origin: str, client: tuple[asyncio.StreamReader, 
     name = proxy.name_of(lines[0].split(" ")[1])
     body += await reader.readexactly(int(headers.get("content-length", "0")))
     kept = [line for line in lines if not line.lower().startswith("connection:")]
-    where = urlsplit(origin)
+    where = urlsplit(proxy.first.pop(name, origin))
     theirs, ours = await asyncio.open_connection(where.hostname, where.port)
     try:
         ours.write("\r\n".join([*kept, "Connection: close", "", ""]).encode("latin-1") + body)
@@ -85,6 +93,7 @@ async def _cut(proxy: Proxy, name: str, left: int, theirs: asyncio.StreamReader,
         left -= len(data)
         sent += data
     proxy.bodies[name] = sent
+    await asyncio.sleep(READ_SECONDS)
 
 
 @contextmanager

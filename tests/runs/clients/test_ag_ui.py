@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
+from tests.live.servers import Server
 from tests.site.routes.agents import ARGUMENTS, TEXT, ag_ui_events
 from tests.timing import LONG
 
-from .clients import Clients, Outcome, Site, places
+from .clients import Clients, Outcome, Site, asking, places, serving
 
 EVENTS = [json.loads(event.model_dump_json(by_alias=True, exclude_none=True)) for event in ag_ui_events()]
 TYPES = [event["type"] for event in EVENTS]
 INSIDE = 5 if LONG else 2
-TOPIC = "runs.agui"
+site, clients = serving, asking
 
 
 def text_of(at: int) -> str:
@@ -38,11 +39,14 @@ def ends_of(at: int) -> list[str]:
     return open_parts[::-1]
 
 
-def must_have(at: int, got: Outcome, *terminal: str) -> None:
-    """It has the first events of the script, each once and in order, the ends of what was open, and then the end of the run."""
+def must_have(at: int, got: Outcome, *terminal: str, ends: bool = True) -> None:
+    """It has the first events of the script, each once and in order, the ends of what was open, and then the end of the run.
+
+    Its verifier has found nothing wrong with them.
+    """
     assert got["error"] is None, (at, got)
     assert got["text"] == text_of(at), at
-    assert got["types"] == [*TYPES[:at], *ends_of(at), *terminal], at
+    assert got["types"] == [*TYPES[:at], *(ends_of(at) if ends else []), *terminal], at
 
 
 def error(ending: str) -> dict[str, Any]:
@@ -75,13 +79,13 @@ def test_a_run_that_fails_after_any_event_is_told_as_its_protocol_tells_it(site:
         assert got["runError"] == error("failed")
 
 
-def begun_at(site: Site, clients: Clients, server: str, name: str) -> tuple[list[str], list[Any]]:
+def begun_at(site: Site, clients: Clients, server: Server, name: str, *, route: str = "agui") -> tuple[list[str], list[Any]]:
     """Start runs that wait after each of the events, and have them read; return their addresses and the readers."""
     ids, readers = [], []
     for at in range(len(EVENTS)):
-        key, path = f"{name}-{at}", f"agents/agui/{name}{at}/"
+        key, path = f"{name}-{at}", f"agents/{route}/{name}{at}/"
         headers = {"Idempotency-Key": key}
-        id = site.begin(path, topic=TOPIC, events=at, at=getattr(site, server), headers=headers, **{"at": at, "then": "waits"})
+        id = site.begin(path, topic=f"runs.{route}", events=at, server=server, headers=headers, at=at, then="waits")
         ids.append(f"{path}{id}/")
         readers.append(clients.ask("ag-ui", f"{site.other.url}/{path}?at={at}&then=waits", headers=headers))
     for at, reader in enumerate(readers):
@@ -91,7 +95,7 @@ def begun_at(site: Site, clients: Clients, server: str, name: str) -> tuple[list
 
 
 def test_a_run_that_is_stopped_after_any_event_is_finished_and_cancelled(site: Site, clients: Clients) -> None:
-    addresses, readers = begun_at(site, clients, "other", "stopped")
+    addresses, readers = begun_at(site, clients, site.other, "stopped")
     for address in addresses:
         site.stop(address)
     for at, reader in enumerate(readers):
@@ -105,7 +109,8 @@ def test_a_run_that_is_stopped_after_any_event_is_finished_and_cancelled(site: S
 
 @pytest.mark.parametrize("ending", ["interrupted", "lost"])
 def test_a_run_whose_process_ends_after_any_event_is_an_error(site: Site, clients: Clients, ending: str) -> None:
-    _, readers = begun_at(site, clients, "maker", ending)
+    route = "brief-agui" if ending == "lost" else "agui"
+    _, readers = begun_at(site, clients, site.maker, ending, route=route)
     if ending == "interrupted":
         site.maker.signal(signal.SIGTERM)
     else:
@@ -113,7 +118,7 @@ def test_a_run_whose_process_ends_after_any_event_is_an_error(site: Site, client
     for at, reader in enumerate(readers):
         got = reader.outcome()
         assert got["runError"] == error(ending), at
-        must_have(at, got, "RUN_ERROR")
+        must_have(at, got, "RUN_ERROR", ends=ending != "lost")
     site.maker.restart()
 
 
@@ -122,18 +127,20 @@ def test_an_answer_that_is_cut_anywhere_is_never_taken_for_a_whole_one(site: Sit
     assert body.count(b"\n\n") == len(EVENTS)
     asked = []
     for cut in places(body, INSIDE):
-        site.proxy.plan(f"cut{cut}", cut)
+        site.proxy.plan(f"cut{cut}", cut=cut)
         asked.append((cut, clients.ask("ag-ui", f"{site.proxy.url}/agents/agui/cut{cut}/")))
     for cut, one in asked:
         got = one.outcome()
         assert got["error"] == "TypeError: terminated", (cut, got)
-        whole = body[:cut].count(b"\n\n")
         assert len(site.proxy.bodies[f"cut{cut}"]) == cut
+        whole = len(got["types"])
+        assert whole <= body[:cut].count(b"\n\n")
         assert got["types"] == TYPES[:whole], cut
         assert got["text"] == text_of(whole), cut
-    assert got["text"] == TEXT, "the last one was cut between the last event and the end of the body"
+    assert cut == len(body), "the last one was cut between the last event and the end of the body"
+    assert len(asked) == len(EVENTS) * (INSIDE + 1) + 1
 
 
 def test_a_response_that_the_server_ends_before_the_run_is_an_error(site: Site, clients: Clients) -> None:
-    got = clients.ask("ag-ui", f"{site.other.url}/agents/agui/short/late/?at=9&then=waits").outcome()
+    got = clients.ask("ag-ui", f"{site.other.url}/agents/short-agui/late/?at=9&then=waits").outcome()
     assert (got["error"], got["types"]) == ("TypeError: terminated", TYPES[:9])

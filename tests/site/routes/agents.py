@@ -1,7 +1,7 @@
 """Runs for the clients of agents: in AG-UI, as LangGraph's server has them, and in no protocol.
 
-Each says the whole of its script, or its first ``at`` events and then what ``then`` says: ``failed`` raises, ``waits`` goes on for
-ever. It pauses for ``pause`` seconds after each event.
+Each says the whole of its script, or its first ``at`` events and then does what ``then`` says: ``failed`` raises, ``waits`` goes on
+for ever. It pauses for ``pause`` seconds after each event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from django_agent_sse.contrib.wires import AG_UI, PLAIN, Wire
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
 
-LEASE = 3.0
+LEASES = {"brief-": 3.0, "": 30.0}
+"""Seconds, by the beginning of a route's name: the brief ones are for runs whose process is killed."""
 WORDS = ["Grüße ", "from ", "Djan", "go ☕\r\n", "\N{UNICORN FACE}", " – 再", "见."]
 TEXT = "".join(WORDS)
 ARGUMENTS = ['{"city": "Zü', 'rich \N{COMBINING ACUTE ACCENT}"}']
@@ -69,7 +70,6 @@ def ag_ui_events() -> list[Any]:
     ]
 
 
-@router.run("agui/<slug:name>/", csrf_exempt=True, wire=AG_UI, lease=LEASE)
 async def agui(c: Context, run: AsyncRun, name: str) -> None:
     """An agent, its events framed by AG-UI's own encoder."""
     from ag_ui.encoder import EventEncoder
@@ -79,20 +79,16 @@ async def agui(c: Context, run: AsyncRun, name: str) -> None:
         await run.pipe_sse(encoder.encode(event))
 
 
-@router.run("agui/short/<slug:name>/", csrf_exempt=True, wire=AG_UI, lease=LEASE, max_duration=0.5, name="agui-short")
-async def agui_short(c: Context, run: AsyncRun, name: str) -> None:
-    """The same for readers whose responses end before it does."""
-    await agui(c, run, name)
-
-
-# No protocol
-
-
-@router.run("plain/<slug:name>/", csrf_exempt=True, wire=PLAIN, lease=LEASE)
 async def plain(c: Context, run: AsyncRun, name: str) -> None:
     """Words, as JSON."""
     async for word in script(c, WORDS):
         await run.write({"word": word})
+
+
+for _brief, _lease in LEASES.items():
+    router.run(f"{_brief}agui/<slug:name>/", wire=AG_UI, lease=_lease, csrf_exempt=True, name=f"{_brief}agui")(agui)
+    router.run(f"{_brief}plain/<slug:name>/", wire=PLAIN, lease=_lease, csrf_exempt=True, retry=20, name=f"{_brief}plain")(plain)
+router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=0.5, csrf_exempt=True, name="short-agui")(agui)
 
 
 # LangGraph: the paths of its server, which its SDK takes from the root of the site
@@ -112,16 +108,24 @@ def last(ending: RunEnding, events: Iterable[Event]) -> list[Event]:
     return [Event(json.dumps({"error": ending, "message": "The run did not finish."}), event="error")]
 
 
-LANGGRAPH = Wire(name="LangGraph", run_headers=named, last=last)
+LANGGRAPH = Wire(name="LangGraph", run_headers=named, last=last, is_error=lambda event: event.event == "error")
 
 
 async def graph(c: Context, run: AsyncRun, thread: str) -> None:
     """A graph's stream: pairs of a mode and a chunk."""
-    async for mode, chunk in script(c, [("metadata", {"run_id": run.id}), *(("messages", [{"content": word}]) for word in WORDS)]):
+    async for mode, chunk in script(
+        c, [("metadata", {"run_id": run.id}), *(("messages", [{"content": word}]) for word in WORDS)]
+    ):
         await run.write(chunk, event=mode)
 
 
-for _path, _name in (("runs/stream", "stream"), ("runs", "runs")):
-    langgraph.run(
-        f"threads/<slug:thread>/{_path}", name=_name, topic="threads.{thread}", wire=LANGGRAPH, csrf_exempt=True, lease=LEASE
-    )(graph)
+for _brief, _lease in LEASES.items():
+    for _path, _name in (("runs/stream", "stream"), ("runs", "runs")):
+        langgraph.run(
+            f"threads/{_brief}<slug:thread>/{_path}",
+            topic="threads.{thread}",
+            wire=LANGGRAPH,
+            lease=_lease,
+            csrf_exempt=True,
+            name=f"{_brief}{_name}",
+        )(graph)
