@@ -104,7 +104,7 @@ const clients = {
     } catch (caught) {
       error = caught;
     }
-    return { ...got, error: told(error), state: stream.state };
+    return { ...got, error: told(error), state: `${stream.state}: ${stream.reason}` };
   },
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,9 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-
 READ_SECONDS = 0.05
-"""What is sent before a cut is read by then, on a machine at work: Node.js drops what it has not read yet when it sees the cut."""
+"""Within which a client reads what was sent before a cut: Node.js drops what it has not read when it sees the cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Proxy:
-    """A proxy before a server. What it shall do is told by a name that stands as a segment of the path.
+    """A proxy before a server. What it shall do is told by a name that stands somewhere in the path or its query.
 
     Attributes:
         url: Its own address.
@@ -43,8 +43,8 @@ class Proxy:
     bodies: dict[str, bytes] = field(default_factory=dict)
 
     def name_of(self, path: str) -> str:
-        """The segment of a path that was planned with."""
-        return next((part for part in path.partition("?")[0].split("/") if part in self.asked), "")
+        """The part of a path that was planned with."""
+        return next((part for part in re.split("[/?&=]", path) if part in self.asked), "")
 
     def plan(self, name: str, *, cut: int | None = None, first: str | None = None) -> None:
         """Remember what is asked with this name; cut its next response, or let another server answer that."""

@@ -1,4 +1,4 @@
-"""``ChatClient`` of npm's ``@tanstack/ai-client`` over ``fetchServerSentEvents()``: it resumes, by the name that it gives its runs."""
+"""``ChatClient`` of npm's ``@tanstack/ai-client`` over ``fetchServerSentEvents()``: it resumes runs by its own names for them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs for the clients of agents: in AG-UI, as LangGraph's server has them, and in no protocol.
 
-Each says the whole of its script, or its first ``at`` events and then does what ``then`` says: ``failed`` raises, ``waits`` goes on
-for ever. It pauses for ``pause`` seconds after each event.
+Each says the whole of its script, or its first ``at`` events, and then does what ``then`` says: ``failed`` raises, and ``waits``
+goes on for ever. It pauses for ``pause`` seconds after each event.
 """
 
 from __future__ import annotations
