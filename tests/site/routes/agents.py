@@ -21,6 +21,8 @@ LEASES = {"brief-": 3.0, "": 30.0}
 WORDS = ["Grüße ", "from ", "Djan", "go ☕\r\n", "\N{UNICORN FACE}", " – 再", "见."]
 TEXT = "".join(WORDS)
 ARGUMENTS = ['{"city": "Zü', 'rich \N{COMBINING ACUTE ACCENT}"}']
+OPTIONS: dict[str, Any] = {"csrf_exempt": True, "heartbeat": None}
+"""Without heartbeats a body has the same bytes each time, by which it is cut."""
 T = TypeVar("T")
 
 
@@ -86,9 +88,9 @@ async def plain(c: Context, run: AsyncRun, name: str) -> None:
 
 
 for _brief, _lease in LEASES.items():
-    router.run(f"{_brief}agui/<slug:name>/", wire=AG_UI, lease=_lease, csrf_exempt=True, name=f"{_brief}agui")(agui)
-    router.run(f"{_brief}plain/<slug:name>/", wire=PLAIN, lease=_lease, csrf_exempt=True, retry=20, name=f"{_brief}plain")(plain)
-router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=0.5, csrf_exempt=True, name="short-agui")(agui)
+    router.run(f"{_brief}agui/<slug:name>/", wire=AG_UI, lease=_lease, **OPTIONS, name=f"{_brief}agui")(agui)
+    router.run(f"{_brief}plain/<slug:name>/", wire=PLAIN, lease=_lease, **OPTIONS, retry=20, name=f"{_brief}plain")(plain)
+router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=0.5, **OPTIONS, name="short-agui")(agui)
 
 
 # LangGraph: the paths of its server, which its SDK takes from the root of the site
@@ -126,6 +128,6 @@ for _brief, _lease in LEASES.items():
             topic="threads.{thread}",
             wire=LANGGRAPH,
             lease=_lease,
-            csrf_exempt=True,
+            **OPTIONS,
             name=f"{_brief}{_name}",
         )(graph)
