@@ -94,6 +94,12 @@ class BodyTooLarge(RequestBodyError):
     status = 413
 
 
+class IdempotencyKeyReused(RequestBodyError):
+    """An ``Idempotency-Key`` came before, with another request: nothing was started. A new request needs a new key."""
+
+    status = 422
+
+
 class QueryInvalid(AgentSSEError, ValueError):
     """A parameter in the URL's query has a value that the route cannot take. Answered with 400 and JSON."""
 

@@ -16,14 +16,15 @@ from .eventlog.outage import outage
 from .eventlog.position import Position
 from .eventlog.records import TopicState
 from .eventlog.validation import filled
-from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, TooManyThreads, TopicClosed
+from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, RunNotFound, TooManyThreads, TopicClosed
 from .guards import run_guards
 from .run_routes import RunAccess, RunRoute, Verb
 from .runs.endings import RunEnding
 from .runs.handlers import RunSignature
-from .runs.ids import client_key, idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name
+from .runs.ids import client_key, idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name, request_digest
 from .runs.resumable import ResumableStream
 from .runs.sources import without_id
+from .runs.state import astop_run
 from .runs.task import LOOK_SECONDS, LOOKS, RunTask
 from .runs.topic import Topic
 from .streams.body import keep_body
@@ -100,7 +101,7 @@ class Call:
             return code
         blocks = isinstance(route.shape, RunSignature) and route.shape.blocks(self.values)
         task = RunTask(c=own, topic=topic, id=id, key=key, lease=route.lease, wire=route.wire, code=code, blocks=blocks)
-        task.once = once is not None
+        task.request = None if once is None else request_digest(c, self._query())
         if route.resumable:
             stream_code: Any = code
             task.code = lambda run: stream_code(ResumableStream(run, c.route, task.ends))
@@ -244,15 +245,14 @@ class Call:
                 "which run? Its id comes with the response that started it, in Location or the header of the protocol: send "
                 "DELETE to that address, or its id as ?run_id= or X-Run-Id. Nothing was stopped"
             )
-        lease, topic = await self._find(id)
+        _, topic = await self._find(id)
         if (refusal := await self._refused("stop", id, topic)) is not None:
             return refusal
-        if lease.expired:
-            await self.log.aexpire(topic)
-        elif lease.alive:
-            await self.log.arequest_stop(topic, id)
-        ending = (await self.log.astate(topic)).closed
-        return self.c.json({"run": id, "ending": ending}, status=202 if ending is None else 200)
+        try:
+            run = await astop_run(self.log, topic, id)
+        except RunNotFound as error:  # deleted since, or another one's
+            raise Http404(str(error)) from error
+        return self.c.json({"run": id, "ending": run.ending}, status=202 if run.ending is None else 200)
 
     # Finding
 

@@ -106,9 +106,9 @@ class Client(ClientStream):
         assert not self.ended, f"the response looks finished: {self.raw[-400:]!r}"
         return await self.events(len(self._unread))
 
-    async def over(self) -> Client:
+    async def over(self, within: float = PATIENCE) -> Client:
         """Wait for the application to return; what it raised is raised here."""
-        await asyncio.wait_for(asyncio.shield(self.task), PATIENCE)
+        await asyncio.wait_for(asyncio.shield(self.task), within)
         return self
 
     def leave(self) -> None:

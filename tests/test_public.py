@@ -63,6 +63,7 @@ ERRORS = {
     "RequestBodyError": ("AgentSSEError",),
     "BodyNotJSON": ("RequestBodyError",),
     "BodyTooLarge": ("RequestBodyError",),
+    "IdempotencyKeyReused": ("RequestBodyError",),
     "QueryInvalid": ("AgentSSEError", ValueError),
     "KVError": ("AgentSSEError",),
     "KVKeyInvalid": ("KVError", ValueError),

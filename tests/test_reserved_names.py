@@ -108,6 +108,7 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "EventLog.append_unrung": lambda name: log_of().append_unrung(name, E),
     "EventLog.read_after": lambda name: log_of().read_after(name),
     "EventLog.aread_after": lambda name: log_of().aread_after(name),
+    "EventLog.history": lambda name: [*log_of().history(name)],
     "EventLog.state": lambda name: log_of().state(name),
     "EventLog.astate": lambda name: log_of().astate(name),
     "EventLog.summaries": lambda name: log_of().summaries([name]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -32,6 +32,9 @@ PAGE_EVENTS = 256
 """Events of one read, by default."""
 PAGE_BYTES = 1_048_576
 """Bytes of one read at most; one event is always read, however large."""
+
+HISTORY_EVENTS = 2048
+"""Events of one read where all of a topic is wanted."""
 
 INTERNAL_PAGE = 200
 _AFTER_RESERVED = f"{RESERVED}\x7f"
@@ -128,6 +131,14 @@ class EventLog(Leasing):
         return self._read_after(valid_topic(topic), offset, limit)
 
     aread_after = twin_of(read_after, "_run_read")
+
+    def history(self, topic: str) -> Generator[Event, None, None]:
+        """Yield the events that are kept of a topic, without their positions, up to the newest at the end of the reading."""
+        offset, top = 0, 1
+        while offset < top:
+            page = self._read_after(valid_topic(topic), offset, HISTORY_EVENTS)
+            yield from (record.event for record in page.records)
+            offset, top = page.records[-1].offset if page.records else page.top, page.top
 
     def state(self, topic: str) -> TopicState:
         """Return what is known of a topic, also of one that does not exist."""

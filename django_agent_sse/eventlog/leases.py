@@ -7,14 +7,18 @@ whoever looks first, and one that only slept writes nothing after that.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..exceptions import ArgumentInvalid, LeaseHeld
 from ..wire.event import Event
+from .last_words import LastWords, words_of
+from .records import Head
 from .twins import twin_of
 from .validation import InternalTopic, valid_holder, valid_topic
 
@@ -25,8 +29,12 @@ STOPS = InternalTopic("sse.runs.stops")
 MOST_SECONDS = 86_400.0
 """The longest lease: one that nobody renews keeps its topic from everybody else."""
 
+ATTEMPTS = 10
+"""How often others may append, without the lease, to a topic that is lost, while its last words are found."""
 POINTER_AGE = 2_592_000.0
 """Seconds for which a pointer is kept after it was moved, beyond ``MAX_AGE``: 30 days."""
+
+logger = logging.getLogger("django_agent_sse.runs")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -73,7 +81,7 @@ class Leasing(ABC):
         holder: str,
         seconds: float,
         *,
-        last: Event | Iterable[Event] = (),
+        last: Event | Iterable[Event] | LastWords = (),
         outside_transaction: bool = False,
     ) -> Lease:
         """Take the lease of a topic, unless another one's is alive. A topic that does not exist is made.
@@ -84,14 +92,15 @@ class Leasing(ABC):
             topic: Its name.
             holder: Who takes it: a name that nobody else has, printable ASCII.
             seconds: How long it lasts, a day at most.
-            last: What ``expire()`` appends if the lease runs out.
+            last: What ``expire()`` appends if the lease runs out; `LastWords` where that is found by what the topic has then.
             outside_transaction: See ``EventLog.append``.
 
         Raises:
             LeaseHeld: Another one's is alive.
             TopicClosed: The topic takes no more events.
         """
-        body = partial(self._acquire, seconds=_valid_seconds(seconds), last=self._sized(last))
+        words = last if isinstance(last, LastWords) else LastWords(events=tuple(event for event, _ in self._sized(last)))
+        body = partial(self._acquire, seconds=_valid_seconds(seconds), last=self._sized(words.packed()))
         return self._change(outside_transaction, body, valid_topic(topic), valid_holder(holder))
 
     aacquire = twin_of(acquire)
@@ -134,12 +143,28 @@ class Leasing(ABC):
             topic: Its name.
             last: What it ends with, in the same append; ``None`` for what its holder gave to ``acquire()``.
         """
-        done = self._expire(valid_topic(topic), None if last is None else self._sized(last))
-        if done:
-            self._notify(topic)
-        return done
+        name, given = valid_topic(topic), None if last is None else self._sized(last)
+        for _ in range(ATTEMPTS):
+            lease, head = self._leases([name]).get(name), self._summaries([name]).get(name)
+            if lease is None or head is None or not lease.expired:
+                return False
+            words = self._words(name) if given is None else given
+            if self._expire(name, lease.holder, words, None if given is not None else head.top):
+                self._notify(topic)
+                return True
+        return False
 
     aexpire = twin_of(expire, "_run_note")
+
+    def _words(self, topic: str) -> Sized:
+        """Return what a lost topic ends with."""
+        left = LastWords.unpacked(self._last_words(topic) or LastWords().packed())
+        if (words := words_of(left.by)) is not None:
+            try:
+                return self._sized([*left.events, *words(chain(self.history(topic), left.events))])
+            except Exception:  # the end itself is worth more to readers
+                logger.exception("the lost topic %r ends without the words that %s should have for it", topic, left.by)
+        return self._sized([*left.events, *left.otherwise])
 
     def lease(self, topic: str) -> Lease | None:
         """Return a topic's lease: its present one, or the last one of a topic that is closed."""
@@ -213,7 +238,16 @@ class Leasing(ABC):
     def _request_stop(self, topic: str, holder: str) -> bool: ...
 
     @abstractmethod
-    def _expire(self, topic: str, last: Sized | None) -> bool: ...
+    def history(self, topic: str) -> Generator[Event, None, None]: ...
+
+    @abstractmethod
+    def _summaries(self, topics: list[str]) -> dict[str, Head]: ...
+
+    @abstractmethod
+    def _last_words(self, topic: str) -> Iterable[Event] | None: ...
+
+    @abstractmethod
+    def _expire(self, topic: str, holder: str, last: Sized, expect: int | None) -> bool: ...
 
     @abstractmethod
     def _leases(self, topics: list[str]) -> dict[str, Lease]: ...

@@ -21,6 +21,8 @@ from .validation import lost_error, refuse_append
 _T = TypeVar("_T")
 _at = attrgetter("at")
 
+POINTERS = 4
+"""Pointers that are kept, for each topic of ``MAX_TOPICS``."""
 SLACK = 64
 """Dropped records are cut off a topic's list once there are so many of them, and as many as kept ones: a cut moves the rest."""
 
@@ -291,12 +293,19 @@ class MemoryEventLog(EventLog):
             held[1].stop = held[1].stop or held[1].deadline > 0
             return True
 
-    def _expire(self, name: str, last: Sized | None) -> bool:
+    def _last_words(self, name: str) -> list[Event] | None:
         with self._lock:
             held = self._held(name)
-            if held is None or not 0 < held[1].deadline <= self._now():
+            return None if held is None else [event for event, _ in held[1].last]
+
+    def _expire(self, name: str, holder: str, last: Sized, expect: int | None) -> bool:
+        with self._lock:
+            held = self._held(name)
+            if held is None or held[1].holder != holder or not 0 < held[1].deadline <= self._now():
                 return False
-            self._end(held[0], LOST, held[1].last if last is None else last)
+            if expect not in (None, held[0].top):
+                return False
+            self._end(held[0], LOST, last)
             return True
 
     def _leases(self, topics: list[str]) -> dict[str, Lease]:
@@ -318,8 +327,19 @@ class MemoryEventLog(EventLog):
                 return leads
             self._pointers.pop(name, None)
             if to is not None:
+                self._forget_pointers(now)
                 self._pointers[name] = to, now
             return to
+
+    def _forget_pointers(self, now: float) -> None:
+        """Forget the oldest pointers where there are too many, but for those that lead to somebody at work."""
+        surplus = len(self._pointers) - POINTERS * max(1, self.limits.max_topics)
+        if surplus < 0:
+            return
+        for name, (leads, _) in [*self._pointers.items()][: int(surplus) + 1]:
+            topic = self._topics_by_name.get(leads)
+            if topic is None or not topic.is_held(now):
+                del self._pointers[name]
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         with self._lock:

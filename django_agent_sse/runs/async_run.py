@@ -13,7 +13,6 @@ from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
 from ..streams.callbacks import run_callbacks
-from ..streams.counters import counters
 from ..streams.sources import events_of, items_of
 from ..wire.event import Event
 from .endings import RunEnding
@@ -74,7 +73,7 @@ class AsyncRun(RunBase):
             if not events:
                 return
             try:
-                await self.log.aappend(self.topic, events, holder=self.id, outside_transaction=True)
+                await self.log._run(partial(self._append, events))
             except EventLogUnavailable:
                 self._put_back(events)
                 raise
@@ -155,7 +154,7 @@ class AsyncRun(RunBase):
                 case Action.STOP_RENEWING:
                     keeper.remove(self)
                 case Action.CONCLUDE:
-                    counters.run_ended(str(self.ending))
+                    self._count(self.ending or RunEnding.FINISHED)
                 case Action.LOG_LATE_ERROR:
                     logger.exception("run %s raised after it was told to end", self.id)
 
@@ -170,13 +169,13 @@ class AsyncRun(RunBase):
             self._ending_now = True
             error: LeaseLost | TopicClosed | None = None
             try:
-                if self._speaks:  # the wire looks at the topic, which must not hold up the loop
+                if self._speaks or self._unsure:  # who looks at the topic must not hold up the loop
                     last = await self.log._run_read(partial(self._events_at_end, ending))
                 else:
                     last = self._events_at_end(ending)
                 done = await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
                 if not done:
-                    error = TopicClosed("", (await self.log.astate(self.topic)).closed or "")
+                    error = self._closed_before(ending, (await self.log.astate(self.topic)).closed or "")
             except LeaseLost as lost:
                 error = lost
             except Exception as away:

@@ -35,6 +35,17 @@ def new_id(c: Context, route: str, idempotency_key: str | None) -> str:
     return f"run_{name}{_digest(secret, 8, owner) if owner else ''}"
 
 
+def request_digest(c: Context, query: str) -> str:
+    """Return what tells a request from another one with the same idempotency key: its method, path, query and body, as read."""
+    body = hashlib.blake2b(c.request.body, digest_size=32).hexdigest()
+    return _digest(_secrets()[0], 12, c.request.method or "", c.request.path, query, body)
+
+
+def claim_name(topic: str) -> str:
+    """Return the name of the pointer that says which request begins the run of a topic."""
+    return f"runs.{_digest(b'claim', 18, topic)}"
+
+
 def is_own(c: Context, id: str) -> bool:
     """Whether a request comes from whoever has started the run; true for one that anybody could have started."""
     tag = id[_NAME_END:] if is_run_id(id) else ""

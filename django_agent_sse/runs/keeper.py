@@ -132,7 +132,10 @@ class Keeper:
         stops = StopListener()
         try:
             while self._goes_on():
-                stops.follow(await self._look())
+                try:
+                    stops.follow(await self._look())
+                except Exception:  # one run's fault must not cost all others their leases
+                    logger.exception("leases of runs could not be looked at; it is tried again")
                 await stops.wait(TICK)
             await stops.close()
         except BaseException:  # the process ends; or a fault of ours, and whoever comes next begins again

@@ -8,9 +8,9 @@ from types import TracebackType
 from ..encoding import event_of
 from ..eventlog.backend import log_to_publish_to, refuse_on_a_loop
 from ..eventlog.base import EventLog
+from ..eventlog.last_words import LastWords
 from ..eventlog.validation import valid_topic
 from ..exceptions import AsyncRequired, LeaseHeld, RunExists
-from ..wire.event import Event
 from .async_run import AsyncRun
 from .endings import RunEnding
 from .run import Run
@@ -99,13 +99,17 @@ class Producing:
             log.acquire(self._topic, id, self._lease, last=self._lost(), outside_transaction=True)
         except LeaseHeld:
             return self._topic
-        now = (
-            self._topic if self._key is None else log.move_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
-        )
-        if now == self._topic:
-            return None
-        log.delete(self._topic) if fresh else log.release(self._topic, id)
-        return now or self._topic
+        now: str | None = None
+        try:
+            now = (
+                self._topic
+                if self._key is None
+                else log.move_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
+            )
+        finally:
+            if now != self._topic:  # also where it failed: else nobody could begin before this lease has run out
+                log.delete(self._topic) if fresh else log.release(self._topic, id)
+        return None if now == self._topic else now or self._topic
 
     async def _abegin(self, log: EventLog, id: str) -> str | None:
         """See ``_begin``."""
@@ -119,19 +123,23 @@ class Producing:
             await log.aacquire(self._topic, id, self._lease, last=self._lost(), outside_transaction=True)
         except LeaseHeld:
             return self._topic
-        now = (
-            self._topic
-            if self._key is None
-            else await log.amove_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
-        )
-        if now == self._topic:
-            return None
-        await (log.adelete(self._topic) if fresh else log.arelease(self._topic, id))
-        return now or self._topic
+        now: str | None = None
+        try:
+            now = (
+                self._topic
+                if self._key is None
+                else await log.amove_pointer(self._key, self._topic, expect=leads, outside_transaction=True)
+            )
+        finally:
+            if now != self._topic:
+                await (log.adelete(self._topic) if fresh else log.arelease(self._topic, id))
+        return None if now == self._topic else now or self._topic
 
-    def _lost(self) -> list[Event]:
-        last = [event_of(value) for value in self._last(RunEnding.LOST)]
-        return last if self._wire is None else [*last, *self._wire.last(RunEnding.LOST, last)]
+    def _lost(self) -> LastWords:
+        events = tuple(event_of(value) for value in self._last(RunEnding.LOST))
+        if self._wire is None:
+            return LastWords(events=events)
+        return LastWords(events=events, by=self._wire.last_name, otherwise=(*self._wire.last(RunEnding.LOST, events),))
 
 
 def produce(

@@ -12,7 +12,6 @@ from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
 from ..runtime.loop import background, in_pool
-from ..streams.counters import counters
 from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
@@ -72,7 +71,7 @@ class Run(RunBase):
             if not events:
                 return
             try:
-                self.log.append(self.topic, events, holder=self.id, outside_transaction=True)
+                self._append(events)
             except EventLogUnavailable:
                 self._put_back(events)
                 raise
@@ -145,7 +144,7 @@ class Run(RunBase):
                 case Action.STOP_RENEWING:
                     keeper.remove(self)
                 case Action.CONCLUDE:
-                    counters.run_ended(str(self.ending))
+                    self._count(self.ending or RunEnding.FINISHED)
                 case Action.LOG_LATE_ERROR:
                     logger.exception("run %s raised after it was told to end", self.id)
 
@@ -156,7 +155,7 @@ class Run(RunBase):
                 done = self.log.close(
                     self.topic, ending, last=self._events_at_end(ending), holder=self.id, outside_transaction=True
                 )
-                error: LeaseLost | TopicClosed | None = None if done else TopicClosed("", self._reason())
+                error: LeaseLost | TopicClosed | None = None if done else self._closed_before(ending, self._reason())
             except LeaseLost as lost:
                 error = lost
             except BaseException:

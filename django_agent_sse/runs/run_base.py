@@ -18,7 +18,7 @@ from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
 from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
 from ..streams.callbacks import Callback
-from ..topics.reading import history
+from ..streams.counters import counters
 from ..wire.event import Event
 from .endings import RunEnding
 from .lifecycle import Action, Effects, Outcome, RunLifecycle
@@ -59,7 +59,8 @@ class RunBase:
         self._lock = threading.RLock()
         self._unsent: list[Event] = []
         self._unsent_bytes = 0
-        self._ending_now = False
+        self._top = self._unsure = 0
+        self._ending_now = self._counted = False
 
     @property
     def stopping(self) -> bool:
@@ -99,11 +100,29 @@ class RunBase:
             return events
 
     def _put_back(self, events: list[Event]) -> None:
+        """Keep for another try what the log may have taken or not: its answer was lost."""
         with self._lock:
             self._unsent[:0] = events
+            self._unsure = self._unsure or len(events)
+
+    def _append(self, events: list[Event]) -> None:
+        """Append them, but for those that an earlier try has appended."""
+        if events := self._not_appended(events):
+            self._top = self.log.append(self.topic, events, holder=self.id, outside_transaction=True).last
+
+    def _not_appended(self, events: list[Event]) -> list[Event]:
+        count = self._unsure
+        if not count:
+            return events
+        found = self.log.read_after(self.topic, self._top, count).records
+        self._unsure = 0
+        if [(record.offset, record.event) for record in found] != [*enumerate(events[:count], self._top + 1)]:
+            return events
+        self._top += count
+        return events[count:]
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
-        unsent = self._taken()
+        unsent = self._not_appended(self._taken())
         try:
             last = [event_of(value) for value in self._last(ending)]
             if self._speaks:
@@ -122,14 +141,24 @@ class RunBase:
 
     def _folded(self, unsent: list[Event]) -> Iterable[Event]:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
-        events = chain(history(self.log, self.topic), unsent)
-        return events if self.wire.fold is None else self.wire.fold(events)
+        return self.wire.folded(chain(self.log.history(self.topic), unsent))
 
     def close_interrupted(self) -> None:
         """See ``KeptRun``."""
         self._ending_now = True
         last = self._events_at_end(RunEnding.INTERRUPTED)
-        self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True)
+        if self.log.close(self.topic, RunEnding.INTERRUPTED, last=last, holder=self.id, outside_transaction=True):
+            self._count(RunEnding.INTERRUPTED)
+
+    def _count(self, ending: RunEnding) -> None:
+        with self._lock:
+            counted, self._counted = self._counted, True
+        if not counted:
+            counters.run_ended(ending)
+
+    def _closed_before(self, ending: RunEnding, reason: str) -> TopicClosed | None:
+        """Return what it means that the topic was closed already: nothing where that was this run, whose answer was lost."""
+        return None if reason == ending else TopicClosed("", reason)
 
     def _overruled(self, error: LeaseLost | TopicClosed) -> Effects:
         """What follows from what the log said."""

@@ -19,7 +19,7 @@ from django.core.signals import got_request_exception
 
 from ..eventlog.backend import log_to_publish_to
 from ..eventlog.base import EventLog
-from ..exceptions import EventLogError, RunExists, RunStopped
+from ..exceptions import EventLogError, IdempotencyKeyReused, RunExists, RunStopped
 from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
 from ..streams.context import Context
 from ..streams.kept_thread import KeptThread
@@ -28,6 +28,7 @@ from ..streams.reporting import own_cancel
 from ..streams.shutdown import listener_watch, watch_signals
 from ..streams.threads import StreamThreads, preparing, task_context
 from .endings import RunEnding
+from .ids import claim_name
 from .produce import Producing, nothing
 from .run import Run
 from .run_base import logger
@@ -52,7 +53,8 @@ class RunTask:
         lease: Seconds.
         wire: How it ends.
         code: Takes the run; a plain function where ``blocks``, which then runs on a thread of its own.
-        once: Its id is that of an idempotency key, so that other requests may begin the very same run at the same moment.
+        request: What tells the request from others with its idempotency key; ``None`` without one. With one, others may begin the
+            very same run at the same moment.
         ends: Called when all is over.
     """
 
@@ -64,7 +66,7 @@ class RunTask:
     wire: Wire
     code: Callable[[Any], Any]
     blocks: bool = False
-    once: bool = False
+    request: str | None = None
     ends: list[Callback] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -108,13 +110,13 @@ class RunTask:
     async def _begin(self, begun: asyncio.Future[None]) -> EventLog | None:
         claim = None
         try:
-            if self.once:
-                claim = await self._claim(log_to_publish_to())
+            if self.request is not None:
+                claim = await self._claim(log_to_publish_to(), self.request)
             log = await Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id).abegin()
         except Exception as error:
             if claim is not None:  # so that the same request may be sent again at once
                 with suppress(EventLogError):
-                    await log_to_publish_to().amove_pointer(f"{self.topic}.claim", None, expect=claim)
+                    await log_to_publish_to().amove_pointer(claim_name(self.topic), None, expect=claim)
             begun.set_exception(error)
             return None
         except BaseException:
@@ -122,25 +124,31 @@ class RunTask:
             raise
         return log
 
-    async def _claim(self, log: EventLog) -> str:
-        """Be the one who begins this run, and return what the claim of it leads to then.
+    async def _claim(self, log: EventLog, request: str) -> str:
+        """Be the one who begins this run, and return what the claim of it leads to then: a name that begins with the request.
 
         The lease cannot tell, for whoever asks for it again by the same name has it. A claim whose request has not got the lease
         after ``LOOKS`` looks is nobody's any more: its process has died, or the run is no longer kept.
 
         Raises:
-            RunExists: Another request has begun it.
+            RunExists: The same request has begun it before.
+            IdempotencyKeyReused: Another one has.
         """
-        name, mine, other = f"{self.topic}.claim", f"{self.topic}.{secrets.token_urlsafe(12)}", None
+        name, mine, other = claim_name(self.topic), f"{request}.{secrets.token_urlsafe(12)}", None
         for _ in range(LOOKS):
             if other is None and (other := await log.amove_pointer(name, mine, expect=None)) == mine:
                 return mine
+            if other is not None and not other.startswith(f"{request}."):
+                raise IdempotencyKeyReused(
+                    "this Idempotency-Key came before, with another method, path, query or body. Send the same request to get "
+                    "its run, or another key to start another one. Nothing was started"
+                )
             if await log.alease(self.topic) is not None:
                 raise RunExists(f"the run {self.id!r} was begun before, with the same idempotency key", self.topic)
             await asyncio.sleep(LOOK_SECONDS)
             other = await log.apointer(name)
         taken = await log.amove_pointer(name, mine, expect=other) == mine
-        return mine if taken else await self._claim(log)
+        return mine if taken else await self._claim(log, request)
 
     async def _here(self, log: EventLog, begun: asyncio.Future[None]) -> RunEnding | None:
         run = TaskRun(log, self.topic, self.id, self.lease, nothing, self.wire)

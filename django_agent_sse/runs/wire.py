@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from django.http import HttpRequest
 
 from ..encoding import encode_json
+from ..eventlog.last_words import make_known, name_of
 from ..streams.last_event_id import LastEventId
 from ..topics.reading import Fold
 from ..wire.event import Event
@@ -53,7 +54,8 @@ class Wire:
         headers: Of every response that streams a run.
         run_headers: Headers that name a run, by its id and the path at which it is resumed.
         last: The last events for an ending, by the ending and the events that the topic holds (read lazily, folded). Nothing
-            that is there already is said twice: a protocol's own end among the events is the end.
+            that is there already is said twice: a protocol's own end among the events is the end. A function of a module, so
+            that the end of a run whose process has died is found by another one, which has imported that module.
         position: Where a request wants to go on: an id after which, a count of events to pass over (negative: from the
             newest), or ``None`` for all. Raises ``QueryInvalid``. Who counts must get each event: do not fold for them.
         run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with
@@ -82,6 +84,21 @@ class Wire:
     id_first: bool = False
     text: Callable[[Iterable[Event]], str] = text_of_data
     fold: Fold | None = None
+
+    def __post_init__(self) -> None:
+        make_known(self.last_name, self._lost)
+
+    @property
+    def last_name(self) -> str:
+        """The name by which other processes find ``last``; ``""`` where they cannot, or there is nothing to say."""
+        return "" if self.last is no_events else name_of(self.last)
+
+    def folded(self, events: Iterable[Event]) -> Iterable[Event]:
+        """Return fewer events that say the same, where that can be."""
+        return events if self.fold is None else self.fold(events)
+
+    def _lost(self, events: Iterable[Event]) -> Iterable[Event]:
+        return self.last(RunEnding.LOST, self.folded(events))
 
 
 RUN_END = "run.end"

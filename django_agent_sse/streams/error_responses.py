@@ -37,6 +37,7 @@ TYPES: Final[Mapping[int, str]] = {
     409: "conflict",
     410: "gone",
     413: "content_too_large",
+    422: "unprocessable_content",
     500: "internal_server_error",
     503: "overloaded",
 }

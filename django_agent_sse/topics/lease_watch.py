@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Collection
 
 from ..eventlog.base import EventLog
@@ -17,6 +18,33 @@ PAUSE = 0.25
 """Seconds between two looks, at least: topics that are opened meanwhile are looked at together."""
 LATER = 0.01
 """Seconds after a deadline at which it is looked at, so that it has passed by the log's clock too."""
+
+
+class LeaseLooks:
+    """The same for one topic that sync code follows: it asks while it waits for events."""
+
+    def __init__(self, log: EventLog, topic: str) -> None:
+        self._log = log
+        self._topic = topic
+        self._next = float("-inf")
+
+    def soon(self) -> None:
+        """There was an event: perhaps of a run that is not known yet."""
+        self._next = float("-inf")
+
+    def look(self) -> None:
+        """Look if it is time.
+
+        Raises:
+            EventLogUnavailable: The log cannot be asked.
+        """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        lease = self._log.lease(self._topic)
+        if lease is not None and lease.expired:
+            self._log.expire(self._topic)
+        self._next = now + (min(CHECK, lease.left + LATER) if lease is not None and lease.alive else CHECK)
 
 
 class LeaseWatch:

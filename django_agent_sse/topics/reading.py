@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 
 from ..eventlog.backend import event_log, refuse_on_a_loop
-from ..eventlog.base import PAGE_EVENTS, EventLog
+from ..eventlog.base import PAGE_EVENTS
 from ..eventlog.position import Position
 from ..eventlog.records import Page
 from ..exceptions import ArgumentInvalid, AsyncRequired, EventLogUnavailable, PositionGone
@@ -16,6 +16,7 @@ from ..runtime.backoff import Backoff
 from ..wire.event import Event, decoded
 from .batch import Batch
 from .follower import Gap, Start
+from .lease_watch import LeaseLooks
 from .subscription import Subscription
 
 Fold = Callable[[Iterable[Event]], Iterable[Event]]
@@ -131,15 +132,6 @@ def _numbered(event: Event, epoch: str, offset: int, nonce: str) -> Event:
     return decoded(event.data, event.event, id, event.retry)
 
 
-def history(log: EventLog, topic: str) -> Generator[Event, None, None]:
-    """Yield the events that a log has of a topic, without their positions."""
-    offset, top = 0, 1
-    while offset < top:
-        page = log.read_after(topic, offset, REPLAY_EVENTS)
-        yield from (record.event for record in page.records)
-        offset, top = page.records[-1].offset if page.records else page.top, page.top
-
-
 class Replay:
     """What a topic has after a place, folded: for ``async for``, up to the newest event.
 
@@ -225,6 +217,7 @@ class Followed:
             state = event_log().state(self._topic)
             after = str(Position(state.epoch, state.top, state.nonce))
         reading, backoff = Reading(self._topic, after), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        leases = LeaseLooks(event_log(), self._topic)
         if self._fold is not None:
             yield from self._fold(reading.rest())
         while True:
@@ -234,5 +227,7 @@ class Followed:
                 return
             if events:
                 backoff.reset()
+                leases.soon()
             else:
+                leases.look()
                 time.sleep(backoff.next())

@@ -23,6 +23,8 @@ from django_agent_sse import Topic
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 
+from .test_lost import OPEN, dead_run
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 LEASE = 3.0
@@ -153,3 +155,99 @@ def test_a_run_is_stopped_from_another_process(shared: dict[str, Any], in_corout
                 time.sleep(0.05)
         found = asyncio.run(many_readers(1))
     assert (found[0][0], found[0][-1], log_here().state("runs.1").closed) == ("1", '{"end":"stopped"}', "stopped")
+
+
+STARTS = """
+import json, sys, threading
+import django
+from django.conf import settings
+about = json.loads(sys.argv[1])
+settings.configure(INSTALLED_APPS=["django_agent_sse"], **about["settings"])
+django.setup()
+from django.db import connections
+from django_agent_sse import produce
+from django_agent_sse.exceptions import RunExists
+over, go = threading.Event(), threading.Event()
+said = threading.Lock()
+
+def say(*words):
+    with said:
+        print(*words, flush=True)
+
+def begin(number):
+    go.wait()
+    try:
+        with produce(f"runs.{number}", key="chat.7"):
+            say("began", f"runs.{number}")
+            over.wait()
+    except RunExists as error:
+        say("refused", error.topic)
+    finally:
+        connections.close_all()
+
+threads = [threading.Thread(target=begin, args=(about["first"] + number,)) for number in range(about["threads"])]
+for thread in threads:
+    thread.start()
+print("ready", flush=True)
+sys.stdin.readline()
+go.set()
+sys.stdin.readline()
+over.set()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_of_fifty_starts_in_four_processes_one_runs(shared: dict[str, Any]) -> None:
+    about = [{"settings": shared, "first": first, "threads": count} for first, count in ((0, 13), (13, 13), (26, 12), (38, 12))]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTS, json.dumps(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for one in about
+    ]
+
+    def tell(word: str) -> None:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{word}\n")
+            process.stdin.flush()
+
+    try:
+        assert all(process.stdout.readline() == "ready\n" for process in processes if process.stdout is not None)
+        tell("go")
+        said = []
+        for process, one in zip(processes, about, strict=True):
+            assert process.stdout is not None
+            said += [process.stdout.readline().split() for _ in range(one["threads"])]
+        tell("over")
+        assert [process.wait(PATIENCE) for process in processes] == [0] * 4
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate(timeout=PATIENCE)
+    (began,) = [topic for word, topic in said if word == "began"]
+    assert [topic for word, topic in said if word == "refused"] == [began] * 49
+    assert log_here().topics() == [began], "the others have left nothing behind"
+
+
+LOOKS = """
+import sys, json
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_agent_sse"], **json.loads(sys.argv[1]))
+django.setup()
+from django_agent_sse import event_log
+assert "django_agent_sse.contrib.wires" not in sys.modules
+print(event_log().expire("runs.1"))
+"""
+
+
+def test_a_process_that_has_never_heard_of_the_protocol_ends_a_lost_run_in_its_words(shared: dict[str, Any]) -> None:
+    wire, events, words = OPEN["Responses"]
+    dead_run(log_here(), wire, events, topic="runs.1")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS, json.dumps(shared)], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "True"
+    assert [json.loads(event.data) for event in Topic("runs.1").read()][len(events) :] == words

@@ -369,6 +369,56 @@ async def test_an_idempotency_key_that_is_none_is_400(key: str) -> None:
     assert "Idempotency-Key" in answer.json()["error"]["message"]
 
 
+@both_logs
+async def test_an_idempotency_key_that_comes_again_with_another_request_is_422_and_starts_nothing(log: EventLog) -> None:
+    gates = Gates().talk()
+    key = {"idempotency-key": "one", "prefer": "respond-async"}
+    with served(gates.router):
+        first = await ask("/chat/42/", method="POST", body=b'{"q": 1}', headers=key)
+        same = await ask("/chat/42/", method="POST", body=b'{"q": 1}', headers=key)
+        assert (first.status, same.status, same.json()["run"]) == (202, 202, first.json()["run"])
+        others = [
+            await ask("/chat/42/", method="POST", body=b'{"q": 2}', headers=key),
+            await ask("/chat/42/", method="POST", body=b"", headers=key),
+            await ask("/chat/42/?model=b", method="POST", body=b'{"q": 1}', headers=key),
+        ]
+        gates.go.set()
+        assert await over(first.headers["location"], log) == "finished"
+        others.append(await ask("/chat/42/", method="POST", body=b'{"q": 2}', headers=key))
+        assert (await ask("/chat/42/", method="POST", body=b'{"q": 1}', headers=key)).status == 202, "it is kept"
+    assert {(answer.status, answer.json()["error"]["type"]) for answer in others} == {(422, "unprocessable_content")}
+    assert "Send the same request to get its run, or another key" in others[0].json()["error"]["message"]
+    assert gates.started == 1
+    assert await log.atopics() == [topic_of(first.headers["location"])]
+
+
+@both_logs
+async def test_of_two_requests_with_one_idempotency_key_at_once_one_begins_and_the_other_is_422(log: EventLog) -> None:
+    gates = Gates().talk()
+    key = {"idempotency-key": "one", "prefer": "respond-async"}
+    with served(gates.router):
+        answers = await asyncio.gather(
+            *(ask("/chat/42/", method="POST", body=b"%d" % (number % 2), headers=key) for number in range(20))
+        )
+        gates.go.set()
+        begun = next(answer for answer in answers if answer.status == 202)
+        await over(begun.headers["location"], log)
+    assert sorted(answer.status or 0 for answer in answers) == [202] * 10 + [422] * 10
+    assert gates.started == 1
+
+
+async def test_a_key_whose_start_was_refused_may_come_with_another_request() -> None:
+    gates = Gates().talk()
+    with served(gates.router):
+        first = await begin()
+        refused = await ask("/chat/42/", method="POST", body=b"1", headers={"idempotency-key": "k", "prefer": "respond-async"})
+        gates.go.set()
+        await ask(first.headers["location"])
+        again = await ask("/chat/42/", method="POST", body=b"2", headers={"idempotency-key": "k", "prefer": "respond-async"})
+    assert (refused.status, again.status) == (409, 202)
+    await eventually("both end", lambda: gates.notes == ["finally"] * 2)
+
+
 # Resuming
 
 

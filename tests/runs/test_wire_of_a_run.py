@@ -160,6 +160,7 @@ def test_a_partial_answer_is_saved_where_the_lease_was_lost(log: EventLog, monke
     assert out.ending is RunEnding.LOST
     until("somebody closes it", lambda: log.expire(NAME) or log.state(NAME).closed)
     assert texts(log)[len(OPEN) :] == [
+        *ENDS,
         *('{"type":"error","errorText":"The run was lost: its process has died, or could not be reached."}',),
         *('{"type":"finish","finishReason":"error"}', "[DONE]"),
     ]

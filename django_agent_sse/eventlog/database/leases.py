@@ -93,12 +93,14 @@ class LeaseStore:
         """End the lease of a topic that is closed; its holder stays known."""
         self._leases.filter(name=name, deadline__gt=0).update(deadline=0.0)
 
-    def lapse(self, name: str) -> str | None:
-        """End the lease of a locked topic if it has run out, and return what the topic ends with then."""
-        lapsed = self._leases.filter(name=name, deadline__gt=0, deadline__lte=self._now)
-        if not lapsed.update(deadline=0.0):
-            return None
-        return self._leases.values_list("last", flat=True).get(name=name)
+    def last_words(self, name: str) -> str | None:
+        """Return what the holder of a lease has left for its end."""
+        return self._leases.filter(name=name).values_list("last", flat=True).first()
+
+    def lapse(self, name: str, holder: str) -> bool:
+        """End the lease of a locked topic if this holder's has run out."""
+        lapsed = self._leases.filter(name=name, holder=holder, deadline__gt=0, deadline__lte=self._now)
+        return lapsed.update(deadline=0.0) > 0
 
 
 class PointerStore:

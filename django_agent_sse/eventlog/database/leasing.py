@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from ...wire.event import Event
 from ..base import EventLog
 from ..leases import LOST, POINTER_AGE, Lease, Sized, held_error
 from ..validation import lost_error, refuse_append
@@ -59,15 +60,18 @@ class DatabaseLeasing(EventLog):
     def _request_stop(self, topic: str, holder: str) -> bool:
         return self._write(_requested, topic, holder)
 
-    def _expire(self, topic: str, last: Sized | None) -> bool:
-        return self._read(_has_expired, topic) and self._write(self._expired, topic, last)
+    def _last_words(self, topic: str) -> list[Event] | None:
+        words = self._read(_last_words, topic)
+        return None if words is None else unpack(words)
 
-    def _expired(self, store: TopicStore, name: str, last: Sized | None) -> bool:
+    def _expire(self, topic: str, holder: str, last: Sized, expect: int | None) -> bool:
+        return self._write(self._expired, topic, holder, last, expect)
+
+    def _expired(self, store: TopicStore, name: str, holder: str, last: Sized, expect: int | None) -> bool:
         topic = store.lock(name)
-        lapsed = None if topic is None or topic.closed else store.leases.lapse(name)
-        if lapsed is None:
+        if topic is None or topic.closed or expect not in (None, topic.top) or not store.leases.lapse(name, holder):
             return False
-        self._end(store, name, LOST, self._sized(unpack(lapsed)) if last is None else last)
+        self._end(store, name, LOST, last)
         return True
 
     def _end(self, store: TopicStore, name: str, reason: str, last: Sized) -> None:
@@ -99,8 +103,8 @@ def _requested(store: TopicStore, name: str, holder: str) -> bool:
     return store.leases.request_stop(name, holder) or any(row.holder == holder for row in store.leases.find([name]))
 
 
-def _has_expired(store: TopicStore, name: str) -> bool:
-    return any(row.shown().expired for row in store.leases.find([name]))
+def _last_words(store: TopicStore, name: str) -> str | None:
+    return store.leases.last_words(name)
 
 
 def _found(store: TopicStore, names: list[str]) -> dict[str, Lease]:

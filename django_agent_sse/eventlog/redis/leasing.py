@@ -44,7 +44,7 @@ class RedisLeasing(EventLog):
     def _list_new(self, topic: str) -> None: ...
 
     @abstractmethod
-    def _append_last(self, topic: str, reason: str, last: Sized, guard: str) -> bool: ...
+    def _append_last(self, topic: str, reason: str, last: Sized, guard: str, expect: int | None = None) -> bool: ...
 
     @abstractmethod
     def _sure(self, topic: str, script: Script, *args: Any) -> Any: ...
@@ -77,15 +77,13 @@ class RedisLeasing(EventLog):
             self._afterwards(lambda: server.ask(lambda client: client.publish(channel, "0")))
         return known
 
-    def _expire(self, topic: str, last: Sized | None) -> bool:
-        lease = self._leases([topic]).get(topic)
-        if lease is None or not lease.expired:
-            return False
-        if last is None:
-            meta = self.keys.topic(topic)[0]
-            (words,) = self._where(topic).ask(lambda client: client.hmget(meta, "w"))
-            last = self._sized(_unpacked(words or b"[]"))
-        return self._append_last(topic, LOST, last, EXPIRED + lease.holder)
+    def _last_words(self, topic: str) -> Sequence[Event] | None:
+        meta = self.keys.topic(topic)[0]
+        (words,) = self._where(topic).ask(lambda client: client.hmget(meta, "w"))
+        return _unpacked(words) if words else None
+
+    def _expire(self, topic: str, holder: str, last: Sized, expect: int | None) -> bool:
+        return self._append_last(topic, LOST, last, EXPIRED + holder, expect)
 
     def _leases(self, topics: list[str]) -> dict[str, Lease]:
         found: dict[str, Lease] = {}

@@ -126,8 +126,8 @@ class RedisEventLog(RedisLeasing):
             self._list_new(topic)
         return Appended(codec.plain(epoch), int(first), int(last), codec.letters(int(nonce)))
 
-    def _append_last(self, topic: str, reason: str, last: Sized, guard: str) -> bool:
-        args = self._append_arguments(topic, None, last, guard, reason)
+    def _append_last(self, topic: str, reason: str, last: Sized, guard: str, expect: int | None = None) -> bool:
+        args = self._append_arguments(topic, expect, last, guard, reason)
         reply = self._ask_to_append(topic, [*self.keys.topic(topic)], args)
         if reply[0] == b"unheld" and guard.startswith(HELD):
             raise lost_error(topic, guard.removeprefix(HELD))

@@ -119,7 +119,7 @@ class Site:
 
         Whoever starts it again with the same key, which is ``Idempotency-Key`` among the headers, reads it, at either server.
         """
-        answer = server.get(path, method="POST", headers={"Prefer": "respond-async", **headers}, **query)
+        answer = server.get(path, method="POST", headers={"Prefer": "respond-async", **headers}, body=body, **query)
         assert answer.status == 202, answer
         id = str(answer.json()["run"])
         poll(f"{events} events of {path}", lambda: self.log.state(f"{topic}.{id}").top >= events)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 
 from django_agent_sse import Context, Event, Router
+from django_agent_sse.contrib.wires import AI_SDK
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.run import Run
@@ -39,6 +40,16 @@ async def count(c: Context, run: AsyncRun, name: str) -> None:
     finally:
         await asyncio.sleep(0.05)
         note("finally")
+
+
+@router.run("chat/<slug:name>/", csrf_exempt=True, wire=AI_SDK, lease=LEASE)
+async def chat(c: Context, run: AsyncRun, name: str) -> None:
+    """A text that is never ended."""
+    for part in ({"type": "start"}, {"type": "text-start", "id": "t"}):
+        await run.write(part)
+    while True:
+        await run.write({"type": "text-delta", "id": "t", "delta": "é"})
+        await asyncio.sleep(0.01)
 
 
 @router.run("block/<slug:name>/", csrf_exempt=True, wire=ENDS, lease=LEASE)
