@@ -114,10 +114,20 @@ class Site:
     proxy: Proxy
     log: EventLog
 
-    def begin(self, path: str, *, topic: str, events: int, headers: Mapping[str, str], server: Server, **query: object) -> str:
+    def begin(
+        self,
+        path: str,
+        *,
+        topic: str,
+        events: int,
+        headers: Mapping[str, str],
+        server: Server,
+        body: bytes = b"",
+        **query: object,
+    ) -> str:
         """Start a run that nobody reads; return its id when so many events are in its topic.
 
-        Whoever starts it again with the same key, which is ``Idempotency-Key`` among the headers, reads it, at either server.
+        Whoever sends the same request again, with the same ``Idempotency-Key`` among the headers, reads it, at either server.
         """
         answer = server.get(path, method="POST", headers={"Prefer": "respond-async", **headers}, body=body, **query)
         assert answer.status == 202, answer
