@@ -23,7 +23,7 @@ from .guards import run_guards
 from .run_routes import RunAccess, RunRoute, Verb
 from .runs.endings import RunEnding
 from .runs.handlers import RunSignature
-from .runs.ids import idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name, request_digest
+from .runs.ids import client_key, idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name, request_digest
 from .runs.resumable import ResumableStream
 from .runs.sources import without_id
 from .runs.state import astop_run
@@ -44,6 +44,7 @@ from .wire import Event
 
 RUN, KEY = "sse_run", "sse_run_key"
 """What the URL captures for a route of runs itself."""
+BROKEN = (RunEnding.FAILED, RunEnding.INTERRUPTED, RunEnding.LOST)
 _BELOW = re.compile(rf"<\w+:(?:{RUN}|{KEY})>[/a-z]*$")
 
 
@@ -92,8 +93,8 @@ class Call:
         keep_body(c.request, route.max_body)
         if resumes and (self._asked_id() is not None or c.last_event_id is not None):
             return await self._resume_by_post()
-        once = idempotency_key(c)
-        id = new_id(c, f"{self._base_route()}\n{self.values}", once)
+        once = self._client_key() or idempotency_key(c)
+        id = self._new_id(once)
         topic = f"{self.base}.{id}"
         if (refusal := await self._refused("start", id, topic, own=True)) is not None:
             return refusal
@@ -141,7 +142,7 @@ class Call:
 
     async def _resume_by_post(self) -> Handler | HttpResponseBase:
         """Some clients heal a cut by sending the same request again: that never starts anything."""
-        id = self._asked_id()
+        id = self._asked_id() or self._named_id()
         if id is None:
             raise Http404(
                 "a POST with Last-Event-ID resumes the run that X-Run-Id names, and none is; without Last-Event-ID it starts one"
@@ -173,7 +174,7 @@ class Call:
 
     async def resume(self) -> Handler | HttpResponseBase:
         """Send what the client has not had of a run; 204 where there is none. Starts nothing, but for ``resumable=True``."""
-        id = self._asked_id()
+        id = self._asked_id() or self._named_id()
         if id is not None:
             return await self._read(*await self._find(id), "resume")
         key = await self._key(self.c.params.get(KEY))
@@ -235,17 +236,24 @@ class Call:
             if self.repeated is not None:
                 await stream.write(self.repeated)
             counts = self.counts or begun  # whoever counts events does so from the first one on
+            stream._id_first = self.route.wire.id_first
             result = await stream.follow(topic, fold=None if counts else self.route.wire.fold)
-            if result.reason == RunEnding.FAILED:
-                stream._incomplete = True
+            if result.reason in BROKEN:
+                stream._incomplete = not await self._tells_error(topic)
 
         return read
+
+    async def _tells_error(self, topic: str) -> bool:
+        """Whether the last event says to the client that the run broke."""
+        state = await self.log.astate(topic)
+        events = await Topic(topic).aread(str(Position(state.epoch, max(state.top - 1, state.floor))), 1)
+        return any(map(self.route.wire.is_error, events))
 
     # Stopping
 
     async def stop(self) -> HttpResponse | HttpResponseBase:
         """Ask one run to stop; as often as one likes."""
-        id = self._asked_id()
+        id = self._asked_id() or self._named_id()
         if id is None:
             raise QueryInvalid(
                 "which run? Its id comes with the response that started it, in Location or the header of the protocol: send "
@@ -290,6 +298,18 @@ class Call:
             self.c.header("X-Run-Id"),
         )
         return next((str(one) for one in candidates if one and is_run_id(str(one))), None)
+
+    def _named_id(self) -> str | None:
+        """Return the id of the run that this client calls by a name of its own, if it does."""
+        key = self._client_key()
+        return None if key is None else self._new_id(key)
+
+    def _client_key(self) -> str | None:
+        name = self.route.wire.run_name(self.c.request)
+        return None if name is None else client_key(name)
+
+    def _new_id(self, key: str | None) -> str:
+        return new_id(self.c, f"{self._base_route()}\n{self.values}", key)
 
     async def _find(self, id: str) -> tuple[Lease, str]:
         """Return a run's lease and topic.

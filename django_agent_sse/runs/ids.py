@@ -16,8 +16,8 @@ from ..streams.context import Context
 
 PATTERN = r"run_[A-Za-z0-9_-]{16}(?:[A-Za-z0-9_-]{11})?"
 """``run_``, 96 bits, and 64 bits that stand for whoever started it; none where that could be anybody."""
-MAX_IDEMPOTENCY_KEY = 255
-"""Characters of an ``Idempotency-Key``."""
+MAX_NAME = 255
+"""Characters of an ``Idempotency-Key``, and of what a client calls its run."""
 _ID = re.compile(PATTERN)
 _NAME_END = 20
 
@@ -76,12 +76,24 @@ def idempotency_key(c: Context) -> str | None:
     if sent is None:
         return None
     key = sent[1:-1] if len(sent) > 1 and sent[0] == sent[-1] == '"' else sent
-    if not 0 < len(key) <= MAX_IDEMPOTENCY_KEY or not key.isprintable():
+    return _checked("the header Idempotency-Key", key)
+
+
+def client_key(name: str) -> str:
+    """Return what stands for a run that its client has named, as an idempotency key that nobody can send.
+
+    Raises:
+        QueryInvalid: No client calls a run so.
+    """
+    return f"name\n{_checked('the name of the run', name)}"
+
+
+def _checked(what: str, name: str) -> str:
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise QueryInvalid(
-            f"the header Idempotency-Key has {len(key)} characters; it takes 1 to {MAX_IDEMPOTENCY_KEY} printable ones, such as "
-            "a UUID. Nothing was started"
+            f"{what} has {len(name)} characters; it takes 1 to {MAX_NAME} printable ones, such as a UUID. Nothing was started"
         )
-    return key
+    return name
 
 
 def pointer_name(route: str, key: str) -> str:

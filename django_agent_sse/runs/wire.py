@@ -20,6 +20,11 @@ def no_headers(run_id: str, path: str) -> Mapping[str, str]:
     return {}
 
 
+def no_name(request: HttpRequest) -> str | None:
+    """Take no names: the protocol's clients send back the id that they were given."""
+    return None
+
+
 def no_events(ending: RunEnding, events: Iterable[Event]) -> Iterable[Event]:
     """End with no events of its own."""
     return ()
@@ -33,6 +38,11 @@ def last_event_id(request: HttpRequest) -> str | None:
 def no_state(ending: RunEnding | None, events: Iterable[Event]) -> Mapping[str, object]:
     """Say no more than the run's id and its ending."""
     return {}
+
+
+def no_error(event: Event) -> bool:
+    """Have no event that tells of an error."""
+    return False
 
 
 def text_of_data(events: Iterable[Event]) -> str:
@@ -53,6 +63,8 @@ class Wire:
             that the end of a run whose process has died is found by another one, which has imported that module.
         position: Where a request wants to go on: an id after which, a count of events to pass over (negative: from the
             newest), or ``None`` for all. Raises ``QueryInvalid``. Who counts must get each event: do not fold for them.
+        run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with
+            the same name are one run, and for that client the name leads to it as its id does.
         tail_header: Header in which a client that counts from the newest event (a negative position) is told the index of
             that event, from 0; ``""`` for none.
         repeat_last: Whoever comes back after the last event of a run that is over gets that once more, without an id. Its
@@ -61,6 +73,9 @@ class Wire:
             gets an empty answer. Without this it gets the last one again.
         state: What the protocol calls the state of a run, as JSON, by its ending (``None`` while it goes on) and its events, read
             lazily, folded: for a GET that wants JSON and names no position, and for whoever stops a run.
+        is_error: Whether an event tells the protocol's clients that the run broke. Where the last one does, the response ends
+            whole; else it breaks off, which its clients would report instead, or come back after.
+        id_first: Its clients take an id for that of the data that follows, not of the event in which it stands.
         text: The text of a run, by the events that its topic holds.
         fold: What late readers get instead of many events: consecutive deltas of one part as one event with the id of the
             last; ``None``: each. What it returns may be given to it again, with the events that follow.
@@ -71,10 +86,13 @@ class Wire:
     run_headers: Callable[[str, str], Mapping[str, str]] = no_headers
     last: Callable[[RunEnding, Iterable[Event]], Iterable[Event]] = no_events
     position: Callable[[HttpRequest], str | int | None] = last_event_id
+    run_name: Callable[[HttpRequest], str | None] = no_name
     tail_header: str = ""
     repeat_last: bool = False
     numbered: bool = False
     state: Callable[[RunEnding | None, Iterable[Event]], Mapping[str, object]] = no_state
+    is_error: Callable[[Event], bool] = no_error
+    id_first: bool = False
     text: Callable[[Iterable[Event]], str] = text_of_data
     fold: Fold | None = None
 

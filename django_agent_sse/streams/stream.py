@@ -63,6 +63,7 @@ class Stream:
     _last_id: str | None = None
     _numbered: bool = False
     _incomplete: bool = False
+    _id_first: bool = False
     _source: TopicSource | None = None
 
     def __post_init__(self) -> None:
@@ -180,7 +181,7 @@ class Stream:
             raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
         check_follow(topics, start, filter, map, offsets, fold)
         self._source = source = TopicSource(
-            *(topics, start, filter, map), self._buffer, self._control, self.route, self._take_retry
+            *(topics, start, filter, map), self._buffer, self._control, self.route, self._take_retry, self._id_first
         )
         self._port.pause_commit_timer()
         position = self._position

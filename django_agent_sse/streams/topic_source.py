@@ -17,7 +17,7 @@ from ..topics.follower import Gap, Start
 from ..topics.reading import Fold, Replay
 from ..topics.subscription import Part, Subscription
 from ..wire import Event, frame
-from ..wire.encoder import control_frame
+from ..wire.encoder import control_frame, id_first
 from .buffer import Buffer
 from .callbacks import contained
 from .last_event_id import LastEventId
@@ -66,6 +66,7 @@ class TopicSource:
     _control: bool
     _route: str
     _take_retry: Callable[[], int | None]  # what the stream's first event must tell: it is there once
+    _id_first: bool = False
     subscription: Subscription = field(init=False)
     done: asyncio.Future[FollowResult | None] = field(init=False)
     result: FollowResult | None = None
@@ -84,7 +85,8 @@ class TopicSource:
             async for event in events:
                 if self._buffer.finished:
                     break
-                await self._buffer.put(frame(event.data, event.event, event.id, self._take_retry()))
+                framed = frame(event.data, event.event, event.id, self._take_retry())
+                await self._buffer.put(id_first(framed) if self._id_first else framed)
         return LastEventId(value=replay.after)
 
     async def begin(self, position: LastEventId, after: str | None, live: bool, offsets: bool) -> None:
@@ -140,7 +142,7 @@ class TopicSource:
 
     def _framed(self, part: Batch | Part) -> tuple[bytes, int]:
         if type(part) is Batch:
-            if self._filter is None and self._map is None:
+            if self._filter is None and self._map is None and not self._id_first:
                 first = self._take_retry()
                 data = part.data if first is None else part.entries[0].with_retry(part.data, first)
                 return data, len(part.entries)
@@ -162,6 +164,8 @@ class TopicSource:
                 frames.append(frame(event.data, event.event, id, event.retry if first is None else first))
             self._hidden = 0
         count = len(frames)
+        if self._id_first:
+            frames = [id_first(framed) for framed in frames]
         if self._hidden >= POSITION_EVERY and self._control:
             frames.append(self._position())
         return b"".join(frames), count

@@ -55,6 +55,12 @@ def encode(event: Event) -> bytes:
     return frame(event.data, event.event, event.id, event.retry)
 
 
+def id_first(framed: bytes) -> bytes:
+    """Return the frame of one event with its id as the first field; one without an id as it is."""
+    start = framed.rfind(b"\n", 0, -2) + 1
+    return b"".join((framed[start:-1], framed[:start], b"\n")) if framed.startswith(b"id: ", start) else framed
+
+
 def comment(text: str = "") -> bytes:
     """Return ``text`` as comment lines, which clients skip: ``comment()`` is the keep-alive ``b":\\n"``.
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from ag_ui import core as ag_ui_events
 from anthropic.types import ErrorResponse, RawMessageStreamEvent
 from django.test import RequestFactory
+from openai.types import chat as openai_chat
 from openai.types import responses as openai_responses
 from pydantic import TypeAdapter
 
@@ -185,6 +187,16 @@ def test_ag_ui_before_its_beginning_and_after_its_end() -> None:
     assert [event["type"] for event in ag_open(RunEnding.STOPPED, STARTED, finished, STARTED)] == ["RUN_FINISHED"]
 
 
+@pytest.mark.parametrize("ending", list(RunEnding))
+def test_ag_ui_events_are_those_of_the_protocols_own_package(ending: RunEnding) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(ag_ui_events.Event)
+    for events in (ag_ui(SCRIPT), [Event(compact(event)) for event in OPEN]):
+        for cut in range(len(events) + 1):
+            said = [*events[:cut], *AG_UI.last(ending, events[:cut])]
+            for event in [*said, *AG_UI.fold(said)]:  # type: ignore[misc]
+                assert adapter.validate_json(event.data).model_extra == {}, event
+
+
 def test_ag_ui_text_is_the_assistants() -> None:
     events = [
         {"type": "TEXT_MESSAGE_START", "messageId": "u", "role": "user"},
@@ -207,6 +219,14 @@ def test_openai_chat_that_is_not_whole_is_an_error(ending: RunEnding) -> None:
         assert done == "[DONE]"
     assert last(OPENAI_CHAT, RunEnding.FINISHED, chat(SCRIPT)[:-1]) == ["[DONE]"]
     assert last(OPENAI_CHAT, ending, [Event('{"error":{"message":"own"}}')]) == ["[DONE]"]
+
+
+def test_openai_chat_chunks_that_are_joined_are_chunks() -> None:
+    assert OPENAI_CHAT.fold is not None
+    *chunks, done = OPENAI_CHAT.fold(chat(SCRIPT))
+    assert done.data == "[DONE]"
+    texts = [openai_chat.ChatCompletionChunk.model_validate_json(chunk.data).choices[0].delta.content for chunk in chunks]
+    assert "".join(text or "" for text in texts) == "Héllo"
 
 
 @pytest.mark.parametrize("ending", list(RunEnding))

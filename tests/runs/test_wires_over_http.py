@@ -20,6 +20,8 @@ from tests.serving import Answer, ask, served
 from .samples import SAMPLES, added_up
 
 SCRIPT = [("reasoning", ["hm", "m", "."]), ("text", ["Hé", "llo", "!"])]
+TELLS = {"ag_ui"}
+"""Whose clients take the last event for the error that it is, and a connection that breaks off after it for another one."""
 WORDS = {"ai_sdk": AI_SDK, "ag_ui": AG_UI, "anthropic": ANTHROPIC, "openai_responses": OPENAI_RESPONSES}
 
 
@@ -79,7 +81,7 @@ async def test_whoever_starts_a_run_gets_each_event_and_who_comes_late_the_text(
 async def test_a_run_that_fails_says_so_and_its_part_is_saved(name: str) -> None:
     saved: list[object] = []
     with served(speaking(name, fails=True, saved=saved)):
-        answer = await ask("/chat/42/", method="POST", body=b"{}", broken_off=True)
+        answer = await ask("/chat/42/", method="POST", body=b"{}", broken_off=name not in TELLS)
     written = SAMPLES[name].events(SCRIPT)
     written = written[: len(written) // 2 + 2]
     ends = [event.data for event in WORDS[name].last(RunEnding.FAILED, written)]
@@ -180,3 +182,44 @@ async def test_a_plain_run_says_how_it_ended_and_keeps_control_events() -> None:
         ]
         told = await ask(answer.headers["location"], headers={"accept": "text/event-stream"})
         assert [event.event for event in events_of(told)] == [None, "run.end", "sse.end"]
+
+
+async def test_a_run_that_its_client_has_named_is_found_by_that_name() -> None:
+    name = {"X-Run-Id": "run-1795925026594-b0kotr"}
+    with served(speaking("ag_ui")):
+        answer = await ask("/chat/42/", method="POST", body=b"{}", headers=name)
+        whole = events_of(answer)
+        for event in whole[:-1]:
+            rest = await ask("/chat/42/", method="POST", body=b"{}", headers=name, last_event_id=event.id)
+            assert added_up(SAMPLES["ag_ui"], events_of(rest)) == added_up(SAMPLES["ag_ui"], whole[whole.index(event) + 1 :])
+        again = await ask("/chat/42/", method="POST", body=b"{}", headers=name)
+        assert again.headers["x-run-id"] == answer.headers["x-run-id"], "the same name is the same run"
+        joined = await ask(f"/chat/42/?offset=-1&runId={name['X-Run-Id']}")
+        assert added_up(SAMPLES["ag_ui"], events_of(joined)) == added_up(SAMPLES["ag_ui"], whole)
+        stopped = await ask(f"/chat/42/?runId={name['X-Run-Id']}", method="DELETE")
+        assert (stopped.status, stopped.json()) == (200, {"run": answer.headers["x-run-id"], "ending": "finished"})
+        assert (await ask("/chat/42/?offset=-1&runId=other")).status == 404
+        assert (await ask("/chat/42/", method="POST", headers={"X-Run-Id": "other"}, last_event_id=whole[0].id)).status == 404
+        assert (await ask("/chat/43/", method="POST", headers=name)).headers["x-run-id"] != answer.headers["x-run-id"]
+        for wrong in ("x" * 256, "a\tb"):
+            refused = await ask("/chat/42/", method="POST", headers={"X-Run-Id": wrong})
+            assert (refused.status, "the name of the run" in refused.json()["error"]["message"]) == (400, True)
+
+
+async def test_only_where_its_clients_name_runs_is_a_name_one() -> None:
+    with served(speaking("ai_sdk")):
+        ids = [(await ask("/chat/42/", method="POST", headers={"X-Run-Id": "mine"})).headers["x-workflow-run-id"] for _ in "12"]
+        assert ids[0] != ids[1]
+
+
+async def test_an_id_comes_before_its_data_where_clients_need_it_so() -> None:
+    with served(speaking("ag_ui")):
+        answer, location = await start()
+        late = await ask(location)
+        resumed = await ask(location, last_event_id=events_of(answer)[2].id)
+    for body in (answer.body, late.body, resumed.body):
+        for event in body.decode().split("\n\n")[:-1]:
+            id, *rest = event.split("\n")
+            assert id.startswith("id: ")
+            assert [line for line in rest if not line.startswith("retry: ")] == [rest[-1]]
+            assert rest[-1].startswith("data: {")

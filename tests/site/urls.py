@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, monitoring, state
-from .routes import ai_sdk, answers, client, data, life, llm, parity, runs, sdk, topics, verbs
+from .routes import agents, ai_sdk, answers, client, data, life, llm, parity, runs, sdk, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -22,6 +22,8 @@ urlpatterns = [
     path("_command/", monitoring.command),
     path("_gate/", gates.open_gate),
     path("_page/", blank_page),
+    path("", include(agents.langgraph.urls)),
+    path("agents/", include(agents.router.urls)),
     path("ai/", include(ai_sdk.router.urls)),
     path("answers/", include(answers.router.urls)),
     path("client/talk/<slug:topic>/", client.talk),

@@ -9,6 +9,7 @@ import pytest
 
 from django_agent_sse.exceptions import InvalidEvent
 from django_agent_sse.wire import Event, comment, encode, frame, split_lines
+from django_agent_sse.wire.encoder import id_first
 
 
 def framed(data, **fields):
@@ -22,6 +23,13 @@ def test_h01_each_line_of_data_has_a_field_and_the_order_is_event_id_retry_data(
         framed("Message\nIt is 0", event="time-update", id="0") == b"event: time-update\ndata: Message\ndata: It is 0\nid: 0\n\n"
     )
     assert framed("x", event="e", id="1", retry=2) == b"event: e\nretry: 2\ndata: x\nid: 1\n\n"
+
+
+def test_an_id_can_be_moved_to_the_front_of_a_frame():
+    assert id_first(frame("a\nid: b", event="e", id="1", retry=2)) == b"id: 1\nevent: e\nretry: 2\ndata: a\ndata: id: b\n\n"
+    assert id_first(frame("x", id="é")) == "id: é\ndata: x\n\n".encode()
+    for without in (frame("id: x"), frame("x", event="e")):
+        assert id_first(without) == without
 
 
 def test_h04_retry_is_written_inside_the_event():

@@ -83,10 +83,20 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
         yield message(type="RUN_FINISHED", **about, outcome=outcome)
 
 
+def is_error(event: Event) -> bool:
+    """Whether it is ``RUN_ERROR``."""
+    return any(message.get("type") == "RUN_ERROR" for message in messages([event]))
+
+
 def position(request: HttpRequest) -> str | None:
     """Return the last event id. TanStack's ``joinRun`` asks with ``offset=-1`` for all, which is also what nothing asks for."""
     offset = request.GET.get("offset", "-1")
     return last_event_id(request) or (None if offset == "-1" else offset)
+
+
+def run_name(request: HttpRequest) -> str | None:
+    """Return the id that TanStack's client gives its runs: in a header where it posts, in the query where it joins."""
+    return request.headers.get("X-Run-Id") or request.GET.get("runId") or None
 
 
 def text(events: Iterable[Event]) -> str:
@@ -111,7 +121,10 @@ AG_UI = Wire(
     run_headers=plain_headers,
     last=last,
     position=position,
+    run_name=run_name,
     repeat_last=True,
+    is_error=is_error,
+    id_first=True,
     text=text,
     fold=DeltaFold(_path, deltas=("delta",), numbers=("timestamp",), dropped=("rawEvent",)),
 )
