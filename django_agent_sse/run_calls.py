@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.encoding import escape_uri_path
 
 from .eventlog.backend import log_to_publish_to
 from .eventlog.base import EventLog
@@ -20,10 +18,11 @@ from .eventlog.records import TopicState
 from .eventlog.validation import filled
 from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, RunNotFound, TooManyThreads, TopicClosed
 from .guards import run_guards
+from .run_names import KEY, RUN, RunNames
 from .run_routes import RunAccess, RunRoute, Verb
 from .runs.endings import RunEnding
 from .runs.handlers import RunSignature
-from .runs.ids import client_key, idempotency_key, is_own, is_run_id, new_id, owner_of, pointer_name, request_digest
+from .runs.ids import idempotency_key, is_own, request_digest
 from .runs.resumable import ResumableStream
 from .runs.sources import without_id
 from .runs.state import astop_run
@@ -42,10 +41,7 @@ from .streams.stream import Stream
 from .topics.reading import history
 from .wire import Event
 
-RUN, KEY = "sse_run", "sse_run_key"
-"""What the URL captures for a route of runs itself."""
 BROKEN = (RunEnding.FAILED, RunEnding.INTERRUPTED, RunEnding.LOST)
-_BELOW = re.compile(rf"<\w+:(?:{RUN}|{KEY})>[/a-z]*$")
 
 
 async def answer(route: RunRoute, c: Context) -> Handler | HttpResponseBase:
@@ -67,8 +63,7 @@ class Call:
         self.route = route
         self.c = c
         self.log: EventLog = log_to_publish_to()
-        self.values = {name: value for name, value in c.params.items() if name not in (RUN, KEY)}
-        self.base = filled(route.topic, self.values)
+        self.names = RunNames(route, c)
         given = None if route.control_events is None else route.control_events
         self.control = names_event_stream(c) if given is None else given
         self.counts = False
@@ -91,22 +86,22 @@ class Call:
         if registry.draining or registry.closing:
             return self.overloaded("this server takes no new runs: it is being drained, or ends")
         keep_body(c.request, route.max_body)
-        if resumes and (self._asked_id() is not None or c.last_event_id is not None):
+        if resumes and (self.names.asked_id() is not None or c.last_event_id is not None):
             return await self._resume_by_post()
-        once = self._client_key() or idempotency_key(c)
-        id = self._new_id(once)
-        topic = f"{self.base}.{id}"
+        once = self.names.client_key() or idempotency_key(c)
+        id = self.names.new_id(once)
+        topic = f"{self.names.base}.{id}"
         if (refusal := await self._refused("start", id, topic, own=True)) is not None:
             return refusal
-        key = await self._key()
+        key = await self.names.key()
         own = c._for_task()
-        code = await route.shape.prepare(own, self.values, route.handler)
+        code = await route.shape.prepare(own, self.names.values, route.handler)
         c._take_headers(own)
         if isinstance(code, HttpResponseBase):
             return code
-        blocks = isinstance(route.shape, RunSignature) and route.shape.blocks(self.values)
+        blocks = isinstance(route.shape, RunSignature) and route.shape.blocks(self.names.values)
         task = RunTask(c=own, topic=topic, id=id, key=key, lease=route.lease, wire=route.wire, code=code, blocks=blocks)
-        task.request = None if once is None else request_digest(c, self._query())
+        task.request = None if once is None else request_digest(c, self.names.query())
         if route.resumable:
             stream_code: Any = code
             task.code = lambda run: stream_code(ResumableStream(run, c.route, task.ends))
@@ -142,7 +137,7 @@ class Call:
 
     async def _resume_by_post(self) -> Handler | HttpResponseBase:
         """Some clients heal a cut by sending the same request again: that never starts anything."""
-        id = self._asked_id() or self._named_id()
+        id = self.names.asked_id() or self.names.named_id()
         if id is None:
             raise Http404(
                 "a POST with Last-Event-ID resumes the run that X-Run-Id names, and none is; without Last-Event-ID it starts one"
@@ -154,7 +149,7 @@ class Call:
         if not _prefers_async(self.c):
             self._name_run(id)
             return self._reader(id, topic, begun=True)
-        path = self._path_of(id)
+        path = self.names.path_of(id)
         headers = {**self.route.wire.run_headers(id, path), "Location": path, "Preference-Applied": "respond-async"}
         return self.c.json({"run": id, "url": path, "stop": f"{path}stop"}, status=202, headers=headers)
 
@@ -166,7 +161,7 @@ class Call:
         about: dict[str, str] = {}
         headers: dict[str, str] = {}
         if lease is not None and await self._refused("resume", lease.holder, topic) is None:
-            path = self._path_of(lease.holder)
+            path = self.names.path_of(lease.holder)
             about, headers = {"run": lease.holder, "url": path}, {"Location": path}
         return self.c.json(error_body(409, message, **about), status=409, headers=headers)
 
@@ -174,10 +169,10 @@ class Call:
 
     async def resume(self) -> Handler | HttpResponseBase:
         """Send what the client has not had of a run; 204 where there is none. Starts nothing, but for ``resumable=True``."""
-        id = self._asked_id() or self._named_id()
+        id = self.names.asked_id() or self.names.named_id()
         if id is not None:
             return await self._read(*await self._find(id), "resume")
-        key = await self._key(self.c.params.get(KEY))
+        key = await self.names.key(self.c.params.get(KEY))
         topic = None if key is None else await self.log.apointer(key)
         lease = None if topic is None else await self.log.alease(topic)
         new = self.c.last_event_id is None and not self.c._position.malformed
@@ -253,7 +248,7 @@ class Call:
 
     async def stop(self) -> HttpResponse | HttpResponseBase:
         """Ask one run to stop; as often as one likes."""
-        id = self._asked_id() or self._named_id()
+        id = self.names.asked_id() or self.names.named_id()
         if id is None:
             raise QueryInvalid(
                 "which run? Its id comes with the response that started it, in Location or the header of the protocol: send "
@@ -289,81 +284,26 @@ class Call:
 
     # Finding
 
-    def _asked_id(self) -> str | None:
-        """Return the id of the run that the request names: in its address, its query or a header."""
-        query = self.c.query
-        candidates = (
-            self.c.params.get(RUN) or self.c.params.get(KEY),
-            query.get("run_id") or query.get("runId"),
-            self.c.header("X-Run-Id"),
-        )
-        return next((str(one) for one in candidates if one and is_run_id(str(one))), None)
-
-    def _named_id(self) -> str | None:
-        """Return the id of the run that this client calls by a name of its own, if it does."""
-        key = self._client_key()
-        return None if key is None else self._new_id(key)
-
-    def _client_key(self) -> str | None:
-        name = self.route.wire.run_name(self.c.request)
-        return None if name is None else client_key(name)
-
-    def _new_id(self, key: str | None) -> str:
-        return new_id(self.c, f"{self._base_route()}\n{self.values}", key)
-
     async def _find(self, id: str) -> tuple[Lease, str]:
         """Return a run's lease and topic.
 
         Raises:
             Http404: There is no such run, or none that is still kept.
         """
-        topic: str | None = f"{self.base}.{id}"
+        topic: str | None = f"{self.names.base}.{id}"
         lease = await self.log.alease(topic or "")
         if lease is None and isinstance(self.route.key, str):  # perhaps one that other code has begun, by ``produce(…, key=…)``
-            topic = await self.log.apointer(filled(self.route.key, self.values))
+            topic = await self.log.apointer(filled(self.route.key, self.names.values))
             lease = None if topic is None else await self.log.alease(topic)
         if topic is None or lease is None or lease.holder != id:
             raise Http404(f"there is no run {id!r} here, or it is no longer kept; a POST starts another one")
         return lease, topic
 
-    async def _key(self, named: object = None) -> str | None:
-        """Return the name of the pointer to the present run; ``named``: what the address calls the key."""
-        key, route = self.route.key, self._base_route()
-        if isinstance(key, str):
-            return filled(key, self.values)
-        if named is not None and str(named) not in map(str, self.values.values()):
-            return pointer_name(route, str(named)) if key is not None else None
-        if key is not None:
-            name = await key(self.c)
-            if name is not None and not isinstance(name, str):
-                raise TypeError(f"key= of the runs {self.route.name!r} returned {type(name).__name__}: return a str, or None")
-            return None if name is None else pointer_name(route, name)
-        if self.route.starts_on_get:
-            return pointer_name(route, f"{self._query()}\n{owner_of(self.c)}\n{self.values}")
-        return pointer_name(route, str(self.values)) if self.values else None
-
-    def _query(self) -> str:
-        query = self.c.query.copy()
-        query.pop("last_event_id", None)
-        return query.urlencode()
-
-    def _base_route(self) -> str:
-        """Return the pattern of the route's own address, which all of its addresses begin with."""
-        return _BELOW.sub("", self.c.route).rstrip("/")
-
-    def _path_of(self, id: str) -> str:
-        """Return the address of a run, escaped as in a header."""
-        path = self.c.request.path
-        named = self.c.params.get(RUN) or self.c.params.get(KEY)
-        if named is not None:
-            path = path[: path.rindex(f"/{named}")]
-        return escape_uri_path(f"{path.rstrip('/')}/{id}/")
-
     # Answers
 
     def _name_run(self, id: str) -> None:
         wire = self.route.wire
-        for name, value in {**wire.headers, **wire.run_headers(id, self._path_of(id))}.items():
+        for name, value in {**wire.headers, **wire.run_headers(id, self.names.path_of(id))}.items():
             self.c.set_header(name, value)
 
     async def _refused(self, verb: Verb, id: str, topic: str, *, own: bool | None = None) -> HttpResponseBase | None:

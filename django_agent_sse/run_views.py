@@ -17,8 +17,8 @@ from .eventlog.leases import MOST_SECONDS
 from .eventlog.validation import fields_of
 from .exceptions import RouteError
 from .guards import Guard
-from .run_calls import KEY, RUN
 from .run_calls import answer as answer_call
+from .run_names import KEY, RUN
 from .run_routes import Access, RunKey, RunRoute
 from .runs.async_run import AsyncRun
 from .runs.handlers import RunSignature

@@ -37,6 +37,7 @@ STOREYS = {
     "logs": 6,
     "routing": 6,
     "run_calls": 6,
+    "run_names": 6,
     "run_routes": 6,
     "run_views": 6,
     "middleware": 6,

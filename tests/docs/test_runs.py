@@ -82,4 +82,4 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert numbers["what is written is appended after"] == f"{run_base.BATCH_SECONDS} s, or {run_base.BATCH_BYTES:,} bytes"
     times = f"{run_base.CLEANUP_SECONDS:.0f} s; at the end of the process {keeper.END_SECONDS} s"
     assert numbers["code that was asked to end has, for its ``finally`` blocks"] == times
-    assert numbers["an ``Idempotency-Key``"] == f"{ids.MAX_IDEMPOTENCY_KEY} characters"
+    assert numbers["an ``Idempotency-Key``"] == f"{ids.MAX_NAME} characters"
