@@ -64,7 +64,8 @@ class AsyncRun(RunBase):
 
     async def text(self) -> str:
         """Return the text that it has written so far: see ``Run.text``."""
-        return await self.log._run_read(self._text)
+        async with self._flushing:  # what is on its way to the log is in neither place
+            return await self.log._run_read(self._text)
 
     async def flush(self) -> None:
         """Append now what was written."""

@@ -62,7 +62,8 @@ class Run(RunBase):
         Raises:
             EventLogUnavailable: The topic cannot be read.
         """
-        return self._text()
+        with self._flushing:  # what is on its way to the log is in neither place
+            return self._text()
 
     def flush(self) -> None:
         """Append now what was written."""

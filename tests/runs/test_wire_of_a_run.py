@@ -95,6 +95,22 @@ async def test_a_run_of_a_coroutine_ends_in_the_words_of_its_wire(log: EventLog)
     assert saved == [(RunEnding.FINISHED, "Héllo", "finished")]
 
 
+async def test_the_text_has_what_is_on_its_way_to_the_log(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, append = asyncio.Event(), log.aappend
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        begun.set()
+        await asyncio.sleep(0.05)
+        return await append(*args, **options)
+
+    async with produce(NAME, wire=AI_SDK) as out:
+        monkeypatch.setattr(log, "aappend", slow)
+        await out.pipe(OPEN)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        assert await out.text() == "Héllo"
+        monkeypatch.undo()
+
+
 async def test_a_partial_answer_is_saved_where_it_was_stopped(log: EventLog) -> None:
     saved: list[object] = []
     async with produce(NAME, wire=AI_SDK) as out:
