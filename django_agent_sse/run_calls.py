@@ -221,7 +221,9 @@ class Call:
                 await stream.write(self.repeated)
             counts = self.counts or begun  # whoever counts events does so from the first one on
             result = await stream.follow(topic, fold=None if counts else self.route.wire.fold)
-            if result.reason == RunEnding.FAILED:
+            if self.route.wire.says_failure:
+                stream._incomplete = False
+            elif result.reason == RunEnding.FAILED:
                 stream._incomplete = True
 
         return read

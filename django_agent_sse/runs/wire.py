@@ -50,6 +50,9 @@ class Wire:
             that event, from 0; ``""`` for none.
         repeat_last: Whoever comes back after the last event of a run that is over gets that once more, without an id. Its
             client takes a connection for broken that ends before an event that ends the run.
+        says_failure: Its last events say that a run failed, was interrupted or lost, and its clients report it, so that the
+            response ends as a whole one. Else it is broken off: nobody takes it for whole then, but browsers forget what
+            they have received and not read yet.
         text: The text of a run, by the events that its topic holds.
         fold: What late readers get instead of many events: consecutive deltas of one part as one event with the id of the
             last; ``None``: each. What it returns may be given to it again, with the events that follow.
@@ -62,6 +65,7 @@ class Wire:
     position: Callable[[HttpRequest], str | int | None] = last_event_id
     tail_header: str = ""
     repeat_last: bool = False
+    says_failure: bool = False
     text: Callable[[Iterable[Event]], str] = text_of_data
     fold: Fold | None = None
 

@@ -137,6 +137,7 @@ AI_SDK = Wire(
     last=last,
     position=position,
     tail_header="x-workflow-stream-tail-index",
+    says_failure=True,
     text=text,
     fold=DeltaFold(_path, deltas={*DELTAS.values()}),
 )
