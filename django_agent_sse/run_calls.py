@@ -234,15 +234,15 @@ class Call:
             stream._id_first = self.route.wire.id_first
             result = await stream.follow(topic, fold=None if counts else self.route.wire.fold)
             if result.reason in BROKEN:
-                stream._incomplete = not await self._tells_error(topic)
+                stream._incomplete = not await self._ends_whole(topic)
 
         return read
 
-    async def _tells_error(self, topic: str) -> bool:
-        """Whether the last event says to the client that the run broke."""
+    async def _ends_whole(self, topic: str) -> bool:
+        """Whether the last event has told the client that the run broke."""
         state = await self.log.astate(topic)
         events = await Topic(topic).aread(str(Position(state.epoch, max(state.top - 1, state.floor))), 1)
-        return any(map(self.route.wire.is_error, events))
+        return any(map(self.route.wire.ends_whole, events))
 
     # Stopping
 

@@ -40,8 +40,8 @@ def no_state(ending: RunEnding | None, events: Iterable[Event]) -> Mapping[str, 
     return {}
 
 
-def no_error(event: Event) -> bool:
-    """Have no event that tells of an error."""
+def never(event: Event) -> bool:
+    """Break off, whatever came last."""
     return False
 
 
@@ -73,8 +73,9 @@ class Wire:
             gets an empty answer. Without this it gets the last one again.
         state: What the protocol calls the state of a run, as JSON, by its ending (``None`` while it goes on) and its events, read
             lazily, folded: for a GET that wants JSON and names no position, and for whoever stops a run.
-        is_error: Whether an event tells the protocol's clients that the run broke. Where the last one does, the response ends
-            whole; else it breaks off, which its clients would report instead, or come back after.
+        ends_whole: Whether the response of a run that failed, was interrupted or lost ends whole after this last event, which
+            has told the protocol's clients what happened. Else it breaks off, so that nobody takes it for whole; but browsers forget
+            then what they have received and not read, and some clients report the break instead, or come back after it.
         id_first: Its clients take an id for that of the data that follows, not of the event in which it stands.
         text: The text of a run, by the events that its topic holds.
         fold: What late readers get instead of many events: consecutive deltas of one part as one event with the id of the
@@ -91,7 +92,7 @@ class Wire:
     repeat_last: bool = False
     numbered: bool = False
     state: Callable[[RunEnding | None, Iterable[Event]], Mapping[str, object]] = no_state
-    is_error: Callable[[Event], bool] = no_error
+    ends_whole: Callable[[Event], bool] = never
     id_first: bool = False
     text: Callable[[Iterable[Event]], str] = text_of_data
     fold: Fold | None = None

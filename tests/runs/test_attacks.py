@@ -318,7 +318,7 @@ async def test_what_is_tried_again_after_a_lost_answer_is_there_once(
         raise EventLogUnavailable("away")
 
     monkeypatch.setattr(MemoryEventLog, "_append", fails)
-    monkeypatch.setattr(f"django_agent_sse.runs.{'async_run' if in_coroutine else 'run'}.BATCH_SECONDS", 60)
+    monkeypatch.setattr(RunBase, "_due_in", lambda self: 60.0)  # nothing is appended but by flush()
 
     async def awork() -> None:
         async with produce(NAME, last=last) as out:

@@ -248,14 +248,14 @@ def test_who_publishes_without_the_lease_while_it_is_looked_at_is_seen(log: Even
     """The words fit what stands before them, to the event."""
     wire, events, _ = OPEN["AI SDK"]
     dead_run(log, wire, events)
-    history = type(log).history
+    pages = type(log).pages
 
     def late(self: EventLog, topic: str) -> Any:
-        yield from history(self, topic)
+        yield from pages(self, topic)
         monkeypatch.undo()
         log.append(NAME, parts({"type": "text-end", "id": "t"}))
 
-    monkeypatch.setattr(type(log), "history", late)
+    monkeypatch.setattr(type(log), "pages", late)
     assert log.expire(NAME)
     found = ends(log, len(events))
     assert [part["type"] if isinstance(part, dict) else part for part in found] == [
@@ -306,7 +306,7 @@ def test_words_that_cannot_be_found_leave_those_of_the_beginning(
         raise EventLogUnavailable("a row is damaged")
 
     if fault == "unreadable":
-        monkeypatch.setattr(type(log), "history", unreadable)
+        monkeypatch.setattr(type(log), "pages", unreadable)
     else:
         monkeypatch.setitem(last_words._known, name_of(own_words), wrong)
     assert log.expire(NAME)

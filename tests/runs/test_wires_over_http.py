@@ -20,7 +20,7 @@ from tests.serving import Answer, ask, served
 from .samples import SAMPLES, added_up
 
 SCRIPT = [("reasoning", ["hm", "m", "."]), ("text", ["Hé", "llo", "!"])]
-TELLS = {"ag_ui"}
+TELLS = {"ag_ui", "ai_sdk"}
 """Whose clients take the last event for the error that it is, and a connection that breaks off after it for another one."""
 WORDS = {"ai_sdk": AI_SDK, "ag_ui": AG_UI, "anthropic": ANTHROPIC, "openai_responses": OPENAI_RESPONSES}
 

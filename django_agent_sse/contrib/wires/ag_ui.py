@@ -123,7 +123,7 @@ AG_UI = Wire(
     position=position,
     run_name=run_name,
     repeat_last=True,
-    is_error=is_error,
+    ends_whole=is_error,
     id_first=True,
     text=text,
     fold=DeltaFold(_path, deltas=("delta",), numbers=("timestamp",), dropped=("rawEvent",)),

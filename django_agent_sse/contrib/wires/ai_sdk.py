@@ -130,6 +130,11 @@ def _path(part: Message) -> Sequence[str] | None:
     return None if key is None else (key,)
 
 
+def is_done(event: Event) -> bool:
+    """Whether an event is the end, which ``last`` sends after the error."""
+    return event.data == DONE
+
+
 AI_SDK = Wire(
     name="AI SDK UI message stream",
     headers={"x-vercel-ai-ui-message-stream": "v1"},
@@ -137,6 +142,7 @@ AI_SDK = Wire(
     last=last,
     position=position,
     tail_header="x-workflow-stream-tail-index",
+    ends_whole=is_done,
     text=text,
     fold=DeltaFold(_path, deltas={*DELTAS.values()}),
 )

@@ -110,7 +110,7 @@ def last(ending: RunEnding, events: Iterable[Event]) -> list[Event]:
     return [Event(json.dumps({"error": ending, "message": "The run did not finish."}), event="error")]
 
 
-LANGGRAPH = Wire(name="LangGraph", run_headers=named, last=last, is_error=lambda event: event.event == "error")
+LANGGRAPH = Wire(name="LangGraph", run_headers=named, last=last, ends_whole=lambda event: event.event == "error")
 
 
 async def graph(c: Context, run: AsyncRun, thread: str) -> None:
