@@ -74,8 +74,8 @@ class Wire:
         state: What the protocol calls the state of a run, as JSON, by its ending (``None`` while it goes on) and its events, read
             lazily, folded: for a GET that wants JSON and names no position, and for whoever stops a run.
         ends_whole: Whether the response of a run that failed, was interrupted or lost ends whole after this last event, which
-            has told the protocol's clients what happened. Else it breaks off, so that nobody takes it for whole; but browsers forget
-            then what they have received and not read, and some clients report the break instead, or come back after it.
+            has told the protocol's clients what happened. Else it breaks off, so that nobody takes it for whole; but browsers
+            forget then what they have received and not read, and some clients report the break instead, or come back after it.
         id_first: Its clients take an id for that of the data that follows, not of the event in which it stands.
         text: The text of a run, by the events that its topic holds.
         fold: What late readers get instead of many events: consecutive deltas of one part as one event with the id of the
