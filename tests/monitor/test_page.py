@@ -342,6 +342,22 @@ def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_pa
     ]
 
 
+def test_a_user_who_was_not_there_a_moment_ago_is_found(site: MonitorSite) -> None:
+    with contextlib.closing(sqlite3.connect(site.log_file.parent / "db.sqlite3")) as connection:
+        (user,) = connection.execute("SELECT id FROM auth_user WHERE username = 'alice'").fetchone()
+    with site.signed_in("closes") as closes:
+        for count in range(1, 60):  # until both processes report: the system says which of them gets a stream
+            site.open("answers/", 1)
+            if len({row["process"] for row in seen(closes, count, route="answers/")["rows"]}) == 2:
+                break
+        page = answered(lambda: closes.get(CLOSE, params={"user": str(user)}))
+        assert page.status_code == 404, spoken(page.text)
+        site.open("notifications/", 1, wait=False, Cookie=site.cookie_of("alice"))
+        page = answered(lambda: closes.get(CLOSE, params={"user": str(user)}))
+        assert page.status_code == 200, spoken(page.text)
+        assert "All streams of alice" in page.text
+
+
 def test_what_is_not_there_cannot_be_closed_and_nobody_is_named_for_it(site: MonitorSite) -> None:
     site.open("answers/", 1)
     with site.signed_in("closes") as closes:
