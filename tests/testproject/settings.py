@@ -16,6 +16,7 @@ from testproject.settings import AGENT_SSE, INSTALLED_APPS, RECIPES, REPOSITORY
 PROGRAM = Path(__file__).with_name("recipe.py")
 PACED = Path(__file__).with_name("paced.py")
 LONG = "LONG_PROOFS" in os.environ
+COLOURED = 100_000 if LONG else 20_000
 PARTS = {"django": "django/http", "tests/wire": "tests/wire/test_encoder.py"}
 ALONE = ["--noconftest", "-c", os.devnull, "-p", "no:cacheprovider"]
 WITHOUT_PLUGINS = ["env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
@@ -44,6 +45,7 @@ RECIPES = {
     **RECIPES,
     "compile": shortened("compile"),
     "tests": shortened("tests"),
+    "colours": {**RECIPES["colours"], "argv": [*RECIPES["colours"]["argv"], str(COLOURED)]},
     "shop": {**RECIPES["shop"], "argv": [*WITHOUT_PLUGINS, *RECIPES["shop"]["argv"]]},
     **{name: course(name) for name in COURSES},
     "paced": {
