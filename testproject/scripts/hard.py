@@ -1,4 +1,4 @@
-"""Builds that are hard on whoever shows them: ``hard.py CASE``, see ``CASES``."""
+"""Builds that are hard on whoever shows them: ``hard.py CASE``, see ``CASES``; ``hard.py colours 1000``: so many lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-COLOURED = 100_000
 SILENCE = 60.0
 """Seconds; proxies and browsers lose patience after as many."""
 WIDE = 1024 * 1024
@@ -19,9 +18,9 @@ signal.pause()
 """
 
 
-def colours() -> int:
-    """100,000 lines in colours, one in a hundred of them on stderr."""
-    for number in range(1, COLOURED + 1):
+def colours(lines: int = 100_000) -> int:
+    """Very many lines in colours, one in a hundred of them on stderr."""
+    for number in range(1, lines + 1):
         out = sys.stderr if number % 100 == 0 else sys.stdout
         print(
             f"\x1b[1mline {number}\x1b[0m \x1b[{31 + number % 6}mcolour {number % 6}\x1b[39m \x1b[4;9{number % 8}mbright\x1b[0m",
@@ -64,4 +63,4 @@ def deaf() -> int:
 CASES = {case.__name__: case for case in (colours, quiet, wide, nonsense, deaf)}
 
 if __name__ == "__main__":
-    sys.exit(CASES[sys.argv[1]]())
+    sys.exit(CASES[sys.argv[1]](*map(int, sys.argv[2:])))

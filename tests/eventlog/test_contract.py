@@ -459,7 +459,7 @@ def test_what_is_no_position_is_none(text: str) -> None:
     assert Position.parse(text) is None
 
 
-@settings(max_examples=50 if LONG else 15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50 if LONG else 10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_happens_a_log_is_what_a_list_would_be(new_log: Callable[..., EventLog], data: st.DataObject) -> None:
     """Random verbs against a plain list that keeps the last 20. A log that is no memory gets fewer of them."""

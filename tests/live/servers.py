@@ -22,8 +22,9 @@ from tests.timing import bound
 from .client import PATIENCE, Answer, Client
 
 ROOT = Path(__file__).resolve().parents[2]
-LATE_ANSWERS = "--timeout-worker-healthcheck 120"
-"""An option of uvicorn with several workers: it kills one that does not answer it within 5 s, which a busy machine may take."""
+LATE_ANSWERS = "--timeout-worker-healthcheck 15"
+"""An option of uvicorn with several workers: it kills one that does not answer it within 5 s, which a busy machine may take.
+It may wait as long for one that was killed while it was asked, before it starts another."""
 APPLICATION = "tests.site.asgi:application"
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0

@@ -17,7 +17,7 @@ import pytest
 from django_agent_sse.contrib.monitor import reporter as reporting
 from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, WatchRows, event_of
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
-from django_agent_sse.contrib.monitor.reporter import REPORTS, ROWS, Reporter
+from django_agent_sse.contrib.monitor.reporter import MAX_WATCHES, REPORTS, ROWS, Reporter
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.records import Page
@@ -85,7 +85,7 @@ def watch(id: str) -> WatchRows:
 
 
 def asked(one: Reporter) -> set[str]:
-    return {watch.id for watch in tuple(one._watches.values())}
+    return {query.text for query in tuple(one._watches)}
 
 
 def test_what_was_asked_before_it_looked_is_over_however_many_pages_it_fills_but_for_who_watches(
@@ -97,6 +97,19 @@ def test_what_was_asked_before_it_looked_is_over_however_many_pages_it_fills_but
     ask(log, Close(id="new", route="r/"))
     until("it obeys", lambda: obeyed)
     assert obeyed == ["new"]
+
+
+def test_of_too_many_queries_the_one_goes_that_nobody_asks_for_any_more(
+    log: MemoryEventLog, begin: Callable[[], Reporter]
+) -> None:
+    names = [f"watch-{number}" for number in range(MAX_WATCHES)]
+    one = begin()
+    ask(log, *map(watch, names))
+    until("it hears all", lambda: asked(one) == {*names})
+    again = dataclasses.replace(watch(names[0]), id="from another process")
+    ask(log, again, watch("one more"))
+    until("it hears of one more", lambda: "one more" in asked(one))
+    assert asked(one) == {*names, "one more"} - {names[1]}, "a process that asks for the same takes no place of its own"
 
 
 def test_another_epoch_of_the_commands_brings_no_old_one_back_and_loses_no_new_one(

@@ -18,6 +18,7 @@ from tests.testproject.recipe import RUN_LEASE as RUN_LEASE  # a test waits for 
 PROGRAM = Path(__file__).with_name("recipe.py")
 PACED = Path(__file__).with_name("paced.py")
 LONG = "LONG_PROOFS" in os.environ
+COLOURED = 100_000 if LONG else 20_000
 PARTS = {"django": "django/http", "tests/wire": "tests/wire/test_encoder.py"}
 ALONE = ["--noconftest", "-c", os.devnull, "-p", "no:cacheprovider"]
 WITHOUT_PLUGINS = ["env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
@@ -46,6 +47,7 @@ RECIPES = {
     **RECIPES,
     "compile": shortened("compile"),
     "tests": shortened("tests"),
+    "colours": {**RECIPES["colours"], "argv": [*RECIPES["colours"]["argv"], str(COLOURED)]},
     "shop": {**RECIPES["shop"], "argv": [*WITHOUT_PLUGINS, *RECIPES["shop"]["argv"]]},
     **{name: course(name) for name in COURSES},
     "paced": {

@@ -209,9 +209,9 @@ class ClusterView(PerProcess):
         id = f"{this_process().id}-{hash(query):x}"
         await broadcast(WatchRows(id=id, query=query, until=time.time() + REPORT_LIFE_SECONDS))
 
-    def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int, int]:
-        """Return the rows that fit, of all processes; how many there are; and how many processes have not answered yet."""
-        answers, missing = self._answers_to(query)
+    def rows(self, query: StreamQuery, since: float = 0.0) -> tuple[list[StreamRow], int, int]:
+        """Return the rows that fit, of all processes; how many there are; and how many have not answered, or not since then."""
+        answers, missing = self._answers_to(query, since)
         column = query.sort.lstrip("-")
 
         def order(row: StreamRow) -> tuple[Any, str]:
@@ -220,29 +220,34 @@ class ClusterView(PerProcess):
         rows = sorted((row for answer in answers for row in answer.rows), key=order, reverse=query.sort.startswith("-"))
         return rows, sum(answer.matched for answer in answers), missing
 
-    def _answers_to(self, query: StreamQuery) -> tuple[list[Answer], int]:
+    def _answers_to(self, query: StreamQuery, since: float = 0.0) -> tuple[list[Answer], int]:
         """Return the answers that hold, and how many processes have none yet."""
         now = time.time()
         if self.local:
             return [Answer(now, *self._inspector.answer(query))], 0
         ids = [snapshot.process.id for snapshot in self.snapshot().counted if query.process in ("", snapshot.process.id)]
         answers = [self._answers.get((id, query)) for id in ids]
-        fresh = [answer for answer in answers if answer is not None and now - answer.at <= ROWS_SECONDS]
+        fresh = [answer for answer in answers if answer is not None and answer.at >= max(since, now - ROWS_SECONDS)]
         return fresh, len(ids) - len(fresh)
 
     async def answers(
-        self, query: StreamQuery, timeout: float = ANSWER_TIMEOUT, within: float = FRESH_SECONDS
+        self, query: StreamQuery, timeout: float = ANSWER_TIMEOUT, within: float = FRESH_SECONDS, *, anew: bool = False
     ) -> tuple[list[StreamRow], int, int]:
         """Return what ``rows`` returns once every process has answered, or after so many seconds; see ``look`` for ``within``.
+
+        Args:
+            anew: Take no answer that a process gave before.
 
         Raises:
             EventLogError: The log cannot be written.
         """
-        deadline = time.monotonic() + timeout
+        deadline, since = time.monotonic() + timeout, time.time() if anew else 0.0
+        if anew:
+            self._asked.pop(query, None)
         while True:
             await self.look(within)
             await self.ask(query)
-            rows, matched, missing = self.rows(query)
+            rows, matched, missing = self.rows(query, since)
             if not missing or time.monotonic() >= deadline:
                 return rows, matched, missing
             await asyncio.sleep(min(within, FRESH_SECONDS / 4))

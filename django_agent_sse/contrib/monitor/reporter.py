@@ -30,7 +30,7 @@ from ...streams.registry import open_streams, registry
 from ...streams.snapshot import Snapshot
 from ...wire.event import Event
 from .commands import COMMANDS, Close, CommandRefused, Drain, WatchRows, command_of, execute, subscribe
-from .inspector import StreamInspector
+from .inspector import StreamInspector, StreamQuery
 from .report_json import encode
 
 logger = logging.getLogger("django_agent_sse.monitor")
@@ -52,7 +52,7 @@ TRIM_INTERVAL = 60.0
 UNUSED_SECONDS = 30.0
 """Seconds without a stream after which a process says that it has none, and stops reporting."""
 MAX_WATCHES = 8
-"""Queries that are answered at a time; the oldest one goes."""
+"""Different queries that are answered at a time; the one goes that was asked for the longest ago."""
 MAX_REMEMBERED = 4_096
 """Commands that are known again where they come twice."""
 
@@ -72,7 +72,7 @@ class Reporter:
         self._wake = asyncio.Event()
         self._stopped = False
         self._inspector = StreamInspector()
-        self._watches: dict[str, WatchRows] = {}
+        self._watches: dict[StreamQuery, float] = {}
         self._executed: deque[str] = deque(maxlen=MAX_REMEMBERED)
         self._log: EventLog | None = None
         self._unfollow: Callable[[], None] = lambda: None
@@ -160,7 +160,7 @@ class Reporter:
             self._busy_at = now
         ends = self._stopped or (now - self._busy_at >= UNUSED_SECONDS and self._over(self))
         wall = time.time()
-        self._watches = {id: watch for id, watch in self._watches.items() if watch.until > wall}
+        self._watches = {query: until for query, until in self._watches.items() if until > wall}
         if ends or now >= self._report_at:
             self._report_at = now + REPORT_INTERVAL
             self._news = self._news or log.notifier is not None  # which may lose a notification
@@ -177,9 +177,8 @@ class Reporter:
         return max(0.01, due - time.monotonic())
 
     def _rows(self) -> str:
-        """Return the answers to all queries; equal ones are answered once."""
-        queries = dict.fromkeys(watch.query for watch in self._watches.values())
-        return encode(self._snapshot(), [(query, *self._inspector.answer(query)) for query in queries])
+        """Return the answers to all queries."""
+        return encode(self._snapshot(), [(query, *self._inspector.answer(query)) for query in self._watches])
 
     def _snapshot(self, *, last: bool = False) -> Snapshot:
         snapshot = self._inspector.snapshot(last=last)
@@ -253,9 +252,10 @@ class Reporter:
 
     async def _take(self, command: WatchRows | Close | Drain) -> None:
         if isinstance(command, WatchRows):
-            if command.id not in self._watches:
+            if command.query not in self._watches:
                 self._rows_at = 0.0
-            self._watches[command.id] = command
+            self._watches.pop(command.query, None)  # so that it is the last one to go
+            self._watches[command.query] = command.until
             while len(self._watches) > MAX_WATCHES:
                 del self._watches[next(iter(self._watches))]
         elif command.id not in self._executed:
