@@ -96,19 +96,18 @@ async def test_a_run_of_a_coroutine_ends_in_the_words_of_its_wire(log: EventLog)
 
 
 async def test_the_text_has_what_is_on_its_way_to_the_log(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, append = asyncio.Event(), log.aappend
+    loop, begun, append = asyncio.get_running_loop(), asyncio.Event(), log.append
 
-    async def slow(*args: Any, **options: Any) -> Any:
-        begun.set()
-        await asyncio.sleep(0.05)
-        return await append(*args, **options)
+    def slow(*args: Any, **options: Any) -> Any:
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.05)
+        return append(*args, **options)
 
     async with produce(NAME, wire=AI_SDK) as out:
-        monkeypatch.setattr(log, "aappend", slow)
+        monkeypatch.setattr(log, "append", slow)
         await out.pipe(OPEN)
         await asyncio.wait_for(begun.wait(), PATIENCE)
         assert await out.text() == "Héllo"
-        monkeypatch.undo()
 
 
 async def test_a_partial_answer_is_saved_where_it_was_stopped(log: EventLog) -> None:
