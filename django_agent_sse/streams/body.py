@@ -58,7 +58,7 @@ def _parsed(body: bytes) -> Any:
             raise BodyTooLarge(
                 f"the request's body has over {MOST_VALUES:,} values and names: send fewer, or text instead of numbers"
             )
-        if _has_half(text):
+        if _HALF.search(text) and _HALF.search(_PAIR.sub("", text.replace("\\\\", "/"))):
             raise ValueError("it holds one half of a surrogate pair without the other, which is no character")
         # A function of Python's for each number, not int itself: between two of them other threads have their turn.
         return json.loads(text, parse_constant=no_constant, parse_int=lambda digits: int(digits), parse_float=_float)
@@ -72,11 +72,6 @@ def _has_too_many(text: str) -> bool:
         return False
     text = text.replace("\\\\", "").replace('\\"', "")
     return text.count('"') > 2 * MOST_VALUES or sum(map(_separators, text.split('"')[::2])) > MOST_VALUES
-
-
-def _has_half(text: str) -> bool:
-    """Whether a character in it is spelled by half."""
-    return bool(_HALF.search(text)) and bool(_HALF.search(_PAIR.sub("", text.replace("\\\\", "/"))))
 
 
 def _separators(text: str) -> int:

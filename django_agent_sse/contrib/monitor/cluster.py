@@ -205,9 +205,7 @@ class ClusterView(PerProcess):
         if self.local or now - self._asked.get(query, -QUERY_INTERVAL) < QUERY_INTERVAL:
             return
         self._asked = {other: at for other, at in self._asked.items() if now - at < REPORT_LIFE_SECONDS} | {query: now}
-        # One id for one query of this process: asking again prolongs it, and does not make the others answer twice.
-        id = f"{this_process().id}-{hash(query):x}"
-        await broadcast(WatchRows(id=id, query=query, until=time.time() + REPORT_LIFE_SECONDS))
+        await broadcast(WatchRows(query=query, until=time.time() + REPORT_LIFE_SECONDS))
 
     def rows(self, query: StreamQuery, since: float = 0.0) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many have not answered, or not since then."""
@@ -235,8 +233,7 @@ class ClusterView(PerProcess):
     ) -> tuple[list[StreamRow], int, int]:
         """Return what ``rows`` returns once every process has answered, or after so many seconds; see ``look`` for ``within``.
 
-        Args:
-            anew: Take no answer that a process gave before.
+        With ``anew`` no answer counts that a process gave before.
 
         Raises:
             EventLogError: The log cannot be written.
