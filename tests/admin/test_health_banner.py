@@ -139,7 +139,7 @@ async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest
     assert "2.0 s" in asking.trouble
 
 
-def test_each_says_a_sentence_and_a_mend() -> None:
+def test_each_says_a_sentence_and_what_to_do() -> None:
     for one in [
         *said(RequestFactory().get("/"), picture(seen("gone"), seen(problems={"channel_layer": "b", "poll": "p"}))).values(),
         health.HTTP1,

@@ -13,6 +13,7 @@ import pytest
 from django.test import override_settings
 
 from django_agent_sse.contrib.monitor import service as monitoring
+from django_agent_sse.contrib.monitor.admin.live_view import _summary
 from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, WatchRows, command_of, event_of, execute
 from django_agent_sse.contrib.monitor.history import BUCKET, POINTS, History
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
@@ -214,3 +215,19 @@ def test_what_a_route_counts_is_counted_once_and_errors_are_of_both_kinds() -> N
     assert (counts.errors, counts.events, counts.bytes, counts.opened) == (2, 2, 9, 1)
     assert counts.durations == [0, 0, 1, 0, 0, 0, 0, 0, 0]
     assert time.time() - StreamInspector().snapshot().at < 5
+
+
+@pytest.mark.parametrize(
+    ("numbers", "summary"),
+    [
+        ((1, 1, 1, 0), "1 stream"),
+        ((0, 0, 0, 0), "0 streams"),
+        ((1, 1, 2, 1), "1 of 2 streams; 1 process has not answered yet"),
+        (
+            (100, 150, 150, 2),
+            "150 streams, of which the first 100 are shown: search or filter for others; 2 processes have not answered yet",
+        ),
+    ],
+)
+def test_the_page_counts_streams_in_words(numbers: tuple[int, int, int, int], summary: str) -> None:
+    assert _summary(*numbers) == summary

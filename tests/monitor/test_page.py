@@ -350,6 +350,8 @@ def test_a_user_who_was_not_there_a_moment_ago_is_found(site: MonitorSite) -> No
             site.open("answers/", 1)
             if len({row["process"] for row in seen(closes, count, route="answers/")["rows"]}) == 2:
                 break
+        else:
+            pytest.fail("one process got all of them")
         page = answered(lambda: closes.get(CLOSE, params={"user": str(user)}))
         assert page.status_code == 404, spoken(page.text)
         site.open("notifications/", 1, wait=False, Cookie=site.cookie_of("alice"))

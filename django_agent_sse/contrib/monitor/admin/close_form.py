@@ -78,7 +78,7 @@ class Target:
             user = self.user
             if user:
                 _, matched, missing = await cluster_view.answers(StreamQuery(user=user), ANSWER_TIMEOUT)
-                if not matched:  # what was answered a moment ago may have been before their first stream
+                if not matched and not missing:  # what was answered a moment ago may have been before their first stream
                     _, matched, missing = await cluster_view.answers(StreamQuery(user=user), ANSWER_TIMEOUT, anew=True)
                 if missing and not matched:
                     raise TargetMissing("Not every process has answered in time. Try again.")

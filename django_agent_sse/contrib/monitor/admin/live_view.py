@@ -125,7 +125,7 @@ def _cards(cluster: ClusterSnapshot) -> Iterable[dict[str, str]]:
 
 def _summary(listed: int, matched: int, total: int, missing: int) -> str:
     of_matched = f"{formatting.number(matched)} of " if matched != total else ""
-    summary = f"{of_matched}{formatting.number(total)} streams"
+    summary = f"{of_matched}{formatting.number(total)} {'stream' if total == 1 else 'streams'}"
     if listed < matched:
         summary += f", of which the first {listed} are shown: search or filter for others"
     return f"{summary}; {missing} {'process has' if missing == 1 else 'processes have'} not answered yet" if missing else summary
