@@ -1,0 +1,199 @@
+/* A line as an element. Text only ever becomes text nodes, and addresses in it links.
+
+   Any line can be drawn alone: what is read of it is read anew, and the styles that lines before it left on are remembered for each
+   page that somebody has looked at. */
+
+const FLAGS = ["bold", "dim", "italic", "underline", "inverse", "strike", "conceal"];
+const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
+const COLOURS = /\x1b\[[\d;:]*m/g;
+
+export class Draw {
+  #pages;
+  #tools;
+  #styles = new WeakMap(); // by the entries of a page, {stdout: [style at each line], stderr: […]}
+  #spans = new WeakMap(); // by style, an element to copy
+  #parts = new Map(); // by place, how many more parts of a long line are shown
+
+  /** `tools`: {make} of rows.js, {Terminal, linked} of sgr.js, {Lines, cutAt, SHOWN} of lines.js, {keyOf, pageOf, lineOf} of pages.js,
+      {t, number, duration} of words.js, and {raw}, the address of the whole text, or null. */
+  constructor(pages, tools) {
+    this.#pages = pages;
+    this.#tools = tools;
+    this.anchors = false; // rows have ids, "L12"
+  }
+
+  /** What a line says: {text, level, label, marker, rest, over}. */
+  read(entry) {
+    const lines = new this.#tools.Lines();
+    lines.add(entry.source, entry.text, entry.at, entry.level, entry.label);
+    return lines.all[lines.all.length - 1];
+  }
+
+  /** The text of a line as it is read, without what is not shown of it at once. */
+  plain(entry) {
+    if (entry.source === "note") return "";
+    const { text } = entry;
+    if (text.length <= this.#tools.SHOWN && !SPECIAL.test(text) && !this.#tools.mayMark(text)) return text;
+    const shown = this.read(entry).text;
+    if (!SPECIAL.test(shown)) return shown;
+    const bare = shown.replace(COLOURS, "");
+    if (!SPECIAL.test(bare)) return bare;
+    return new this.#tools.Terminal().write(shown).line().map((run) => run.text).join("");
+  }
+
+  /** {row, entry, state} of a place. `about`: {number, depth, title, open, over, failed, took, classes, time}; what `known` has of it stays. */
+  row(key, about, known) {
+    const entry = this.#pages.entry(key);
+    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}`;
+    if (known && known.entry === entry && known.title === about.title) {
+      if (known.state !== state) this.#dress(known.row, about, entry);
+      known.state = state;
+      return known;
+    }
+    const row = entry === null ? this.#pending() : entry.source === "note" ? this.#note(entry) : this.#line(key, entry, about.title);
+    this.#dress(row, about, entry);
+    return { row, entry, state, title: about.title };
+  }
+
+  #pending() {
+    return this.#tools.make("div", "sl-line sl-pending", { "aria-hidden": "true" }, this.#tools.make("a", "sl-n"), this.#tools.make("span", "sl-t", {}, " "));
+  }
+
+  #note({ text }) {
+    const { make } = this.#tools;
+    return make("div", "sl-line sl-note", { role: "note" }, make("span", "sl-n", { "aria-hidden": "true" }), make("span", "sl-t", {}, text));
+  }
+
+  #line(key, entry, title) {
+    const { make } = this.#tools;
+    const line = this.read(entry);
+    const number = make("a", "sl-n", { tabindex: "-1" });
+    const text = make("span", "sl-t");
+    const row = make("div", "sl-line", {}, number, text);
+    if (title) {
+      row.append(make("span", "sl-took"));
+      row.insertBefore(make("button", "sl-fold", { type: "button" }), text);
+    }
+    if (entry.source === "stderr") row.classList.add("sl-stderr");
+    if (line.level) row.classList.add(`sl-${line.level}`);
+    const runs = new this.#tools.Terminal(this.#styleAt(key, entry)).write(line.text).line();
+    const plain = runs.length === 1 ? runs[0].text : runs.map((run) => run.text).join("");
+    this.#fill(text, runs, plain);
+    if (line.marker === "close" && !plain) row.classList.add("sl-marker");
+    if (line.label && !title) text.dataset.level = line.label;
+    if (line.rest) this.#markRest(key, line, text);
+    return row;
+  }
+
+  #dress(row, about, entry) {
+    const [number] = row.children;
+    if (entry?.source !== "note") {
+      if (this.anchors) {
+        row.id = `L${about.number}`;
+        number.href = `#L${about.number}`;
+      }
+      number.dataset.n = about.number;
+    }
+    if (about.time) number.dataset.t = about.time;
+    else delete number.dataset.t;
+    row.style.setProperty("--sl-depth", about.depth);
+    for (const name of ["sl-target", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
+    if (!about.title) return;
+    const fold = row.querySelector(".sl-fold");
+    fold.setAttribute("aria-expanded", String(about.open));
+    fold.setAttribute("aria-label", about.foldLabel);
+    row.lastElementChild.textContent = about.took;
+  }
+
+  /* The style that the lines before left on, in this page and the one before it. */
+  #styleAt(key, entry) {
+    const page = this.#pages.all[this.#tools.pageOf(key)];
+    return this.#stylesOf(page, true)[entry.source][this.#tools.lineOf(key)];
+  }
+
+  #stylesOf(page, further) {
+    let known = this.#styles.get(page.entries);
+    if (!known) {
+      const before = this.#pages.all[page.index - 1];
+      const last = before?.entries?.length && (further || this.#styles.has(before.entries)) ? this.#stylesOf(before, false) : null;
+      known = { stdout: [last?.stdout.at(-1)], stderr: [last?.stderr.at(-1)], seen: 0 };
+      this.#styles.set(page.entries, known);
+    }
+    for (; known.seen < page.entries.length; known.seen += 1) {
+      const { text, source } = page.entries[known.seen];
+      for (const one of ["stdout", "stderr"]) {
+        const style = known[one][known.seen];
+        known[one].push(source === one && text.includes("\x1b") ? this.#styleAfter(style, text) : style);
+      }
+    }
+    return known;
+  }
+
+  #styleAfter(style, text) {
+    if (text.length > this.#tools.SHOWN) return undefined; // what follows is not coloured by half a line
+    const terminal = new this.#tools.Terminal(style);
+    terminal.write(text).line();
+    return terminal.style;
+  }
+
+  /* How much more there is of a long line, a button for the next part of it, and the text of the log where that is served. */
+  #markRest(key, line, text) {
+    const { make, t, number, raw } = this.#tools;
+    const said = make("span");
+    const next = make("button", "sl-next", { type: "button" }, t("Show more"));
+    const mark = make("span", "sl-cut", { role: "note" }, said, next);
+    if (raw) mark.append(make("a", "", { href: raw, target: "_blank", rel: "noopener" }, t("Raw text")));
+    let { rest } = line;
+    const more = () => {
+      const at = this.#tools.cutAt(rest);
+      const runs = new this.#tools.Terminal().write(rest.slice(0, at)).line();
+      const part = make("span", "sl-part");
+      this.#fill(part, runs, runs.map((run) => run.text).join(""));
+      mark.before(part);
+      rest = rest.slice(at);
+      if (!rest) return mark.remove();
+      const count = number(rest.length);
+      said.textContent = `⋯ ${line.over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
+    };
+    const count = number(rest.length);
+    said.textContent = `⋯ ${line.over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
+    text.append(mark);
+    for (let parts = this.#parts.get(key) ?? 0; parts > 0; parts -= 1) more();
+    next.addEventListener("click", () => {
+      this.#parts.set(key, (this.#parts.get(key) ?? 0) + 1);
+      more();
+    });
+  }
+
+  #fill(parent, runs, plain) {
+    const links = plain.includes("://");
+    for (const { text, style } of runs) {
+      const place = style.plain ? parent : parent.appendChild(this.#span(style));
+      if (!links) {
+        place.appendChild(document.createTextNode(text));
+        continue;
+      }
+      for (const { text: part, href } of this.#tools.linked(text)) {
+        place.append(href ? this.#tools.make("a", "sl-link", { href, target: "_blank", rel: "noopener noreferrer nofollow", tabindex: "-1" }, part) : part);
+      }
+    }
+  }
+
+  #span(style) {
+    let span = this.#spans.get(style);
+    if (!span) this.#spans.set(style, (span = styled(style)));
+    return span.cloneNode(false);
+  }
+}
+
+function styled(style) {
+  const element = document.createElement("span");
+  const { fg, bg } = style;
+  const names = FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`);
+  if (typeof fg === "number") names.push(`sl-f${fg}`);
+  if (typeof bg === "number") names.push(`sl-b${bg}`);
+  element.className = names.join(" ");
+  if (typeof fg === "string") element.style.setProperty(style.inverse ? "background-color" : "color", fg);
+  if (typeof bg === "string") element.style.setProperty(style.inverse ? "color" : "background-color", bg);
+  return element;
+}
