@@ -21,11 +21,12 @@ from django.utils.safestring import SafeString
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
 from ..logs import LogTail, log_tail, served_part
+from ..script_words import LOG, words_tag
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
-SCRIPTS = {"log": ("client", "sgr", "lines", "rows"), "element": ("client",)}
+SCRIPTS = {"log": ("client", "sgr", "lines", "rows", "words"), "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
 LINES = 100
 """Lines that stand in a page before its script runs."""
@@ -66,7 +67,8 @@ def sse_script(context: Context, *names: str) -> SafeString:
     tags = [_script(name, nonce) for name in names or ("log",)]
     if "log" in (names or ("log",)):
         tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("log.css"), nonce))
-    return SafeString("\n".join(tags))
+        tags.insert(1, words_tag(LOG))
+    return SafeString("\n".join(filter(None, tags)))
 
 
 @register.simple_tag(takes_context=True)
