@@ -26,7 +26,11 @@ from ..script_words import LOG, words_tag
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
-SCRIPTS = {"log": ("client", "sgr", "lines", "rows", "words"), "element": ("client",)}
+_LOG = (
+    *("client", "words", "levels", "lines", "sgr", "pages", "folds", "order", "rows", "draw", "search", "search-worker", "place", "events"),
+    *("panel", "following", "connection", "finish"),
+)
+SCRIPTS = {"log": _LOG, "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
 LINES = 100
 """Lines that stand in a page before its script runs."""

@@ -55,6 +55,15 @@ export class Draw {
     return { row, entry, state, title: about.title };
   }
 
+  /** A line below the last one, which may change yet. */
+  draft(source, text) {
+    const { make } = this.#tools;
+    const shown = make("span", "sl-t");
+    const runs = new this.#tools.Terminal().write(text).line();
+    this.#fill(shown, runs, runs.map((run) => run.text).join(""));
+    return make("div", `sl-line sl-draft sl-${source}`, {}, make("span", "sl-n", { "aria-hidden": "true" }), shown);
+  }
+
   #pending() {
     return this.#tools.make("div", "sl-line sl-pending", { "aria-hidden": "true" }, this.#tools.make("a", "sl-n"), this.#tools.make("span", "sl-t", {}, " "));
   }

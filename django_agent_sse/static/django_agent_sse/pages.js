@@ -24,7 +24,7 @@ export class Entry {
     this.level = level; // as its event said, or null
     this.label = label; // the level where it is said before the text, or null
     this.severity = severity; // the level by what is known of it: "error", "warning", "info", "debug", or null
-    this.more = null; // what else its event told, or null
+    this.event = 0; // the number of its event
   }
 }
 
@@ -34,7 +34,8 @@ export class Note {
     this.text = text;
     this.skip = skip;
     this.source = "note";
-    this.at = this.level = this.label = this.severity = this.more = null;
+    this.at = this.level = this.label = this.severity = null;
+    this.event = 0;
   }
 }
 
@@ -49,6 +50,7 @@ export class Page {
     this.head = null; // a note before its first line
     this.bytes = 0;
     this.owed = { stdout: 0, stderr: 0 }; // lines of this page that later ones take back
+    this.errors = this.warnings = this.stderr = 0; // lines of it that are
     this.version = 0; // changes with its entries
     this.cuts = 0; // changes where some of them are gone
     this.failedAt = -Infinity;
@@ -59,7 +61,14 @@ export class Page {
     this.count = this.entries.length;
     this.bytes += LINE_BYTES + entry.text.length;
     this.numbers += 1;
+    this.#tell(entry, 1);
     if (entry instanceof Note) this.shift(this.count, entry.skip - 1);
+  }
+
+  #tell({ severity, source }, by) {
+    if (severity === "error") this.errors += by;
+    else if (severity === "warning") this.warnings += by;
+    if (source === "stderr") this.stderr += by;
   }
 
   shift(line, numbers) {
@@ -76,6 +85,7 @@ export class Page {
       this.entries.splice(line, 1);
       this.bytes -= LINE_BYTES + entry.text.length;
       this.numbers -= 1;
+      this.#tell(entry, -1);
       for (const one of this.shifts) if (one[0] > line) one[0] -= 1;
       this.shift(line, 1);
       this.cuts += 1;
@@ -106,7 +116,7 @@ export class Page {
   begin() {
     this.entries = [];
     this.shifts = [];
-    this.count = this.numbers = this.bytes = 0;
+    this.count = this.numbers = this.bytes = this.errors = this.warnings = this.stderr = 0;
     this.version += 1;
   }
 }
@@ -185,6 +195,27 @@ export class Pages {
     return keyOf(low, this.all[low].lineAt(number - 1 - this.numberBefore(low)));
   }
 
+  /** Where the first line of an event is, or would be; null where there was no such event. */
+  findEvent(offset) {
+    const index = Math.floor((offset - 1) / EVENTS);
+    const page = this.all[index];
+    if (!page || offset < 1) return null;
+    if (!page.entries) return keyOf(index, Math.min(offset - 1 - index * EVENTS, Math.max(0, page.count - 1)));
+    const line = page.entries.findIndex(({ event }) => event >= offset);
+    return keyOf(index, line < 0 ? Math.max(0, page.count - 1) : line);
+  }
+
+  /** Take an answer of the range endpoint that begins with a page. */
+  give({ records }, from) {
+    const first = Math.floor((from - 1) / EVENTS);
+    const last = records.length ? Math.floor((records[records.length - 1].offset - 1) / EVENTS) : first;
+    for (let index = first; index <= Math.min(last, this.all.length - 1); index += 1) {
+      const page = this.all[index];
+      const whole = index < last || records.length === 0 || records[records.length - 1].offset >= Math.min(this.last, (index + 1) * EVENTS);
+      if (whole && !page.entries) this.#fill(page, records.filter(({ offset }) => Math.floor((offset - 1) / EVENTS) === index));
+    }
+  }
+
   /** Make room for the events up to `top`, of which those up to `floor` are no longer kept. */
   open(epoch, floor, top, note) {
     this.epoch = epoch;
@@ -229,7 +260,7 @@ export class Pages {
     const page = this.all[index];
     if (!page.entries) page.begin();
     this.last = offset;
-    this.#add(page, event);
+    this.#add(page, { ...event, offset });
     this.#numbers = null;
   }
 
@@ -260,7 +291,10 @@ export class Pages {
     if (!read) return;
     if (read.note) return this.#push(page, read.note);
     if (read.replace) return this.#replace(page, read.replace);
-    for (const entry of read.lines) this.#push(page, entry);
+    for (const entry of read.lines) {
+      entry.event = event.offset;
+      this.#push(page, entry);
+    }
     if (page === this.tail && read.lines.length) this.drafts[read.lines[0].source] = null;
   }
 
@@ -357,7 +391,7 @@ export class Pages {
     const before = page.known ? page.numbers : null;
     page.begin();
     if (page.head) this.#push(page, page.head);
-    for (const record of records) this.#add(page, record);
+    for (const record of records) this.#add(page, this.base ? { ...record, offset: record.offset + this.base } : record);
     for (const source of ["stdout", "stderr"]) this.#take(page, source, page.owed[source]);
     if (before !== null && page.numbers < before) this.#missing(page, before - page.numbers);
     if (page !== this.tail) page.known = true;

@@ -123,11 +123,12 @@ export class Find {
     this.reason = ""; // in the words of the browser
     this.total = 0;
     this.done = true; // every page was looked through
+    this.partial = false; // but for those that are not held
     this.version = (this.version ?? 0) + 1;
   }
 
   /** Begin at the page `from` and go round. `sought`: {query, regex, sensitive, levels: [name] | null, source: name | null}. */
-  start(sought, from = 0) {
+  start(sought, from = 0, { held = false } = {}) {
     this.clear();
     try {
       this.#expression = pattern(sought.query, sought);
@@ -141,14 +142,22 @@ export class Find {
     this.sought = sought;
     this.#from = from;
     this.done = false;
-    this.#all(this.#run);
+    this.#all(this.#run, held);
   }
 
-  async #all(run) {
+  /** Look through the pages too that are not held. */
+  whole(from = this.#from) {
+    if (!this.sought || !this.partial) return;
+    this.#from = from;
+    this.done = this.partial = false;
+    this.#all(this.#run, false);
+  }
+
+  async #all(run, heldOnly) {
     const { length } = this.#pages.all;
     const order = Array.from({ length }, (_, at) => (at + this.#from) % length);
     try {
-      for (const held of [true, false]) {
+      for (const held of heldOnly ? [true] : [true, false]) {
         for (const index of order) {
           const page = this.#pages.all[index];
           if (!page || this.#isCurrent(page)) continue;
@@ -164,6 +173,7 @@ export class Find {
     } catch (trouble) {
       if (run === this.#run) this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
     }
+    this.partial = heldOnly && this.#pages.all.some((page) => !this.#isCurrent(page));
     this.done = true;
     this.changed();
   }
@@ -286,6 +296,19 @@ export class Find {
     }
     this.#lists[page.index] = { count: page.count, list };
     return list;
+  }
+
+  /** Whether a line is among `shownOf` its page. */
+  shows(page, line, around) {
+    const list = page ? this.shownOf(page, around) : [];
+    let [low, high] = [0, list.length - 1];
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      if (list[middle] === line) return true;
+      if (list[middle] < line) low = middle + 1;
+      else high = middle - 1;
+    }
+    return false;
   }
 
   /** The match after (`by` 1) or before (-1) a place: {page, line, nth}, or null. Round the end. */

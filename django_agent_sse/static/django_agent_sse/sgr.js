@@ -100,6 +100,16 @@ export class Terminal {
   #known = new Map(); // by style and parameters, the style after them: logs use few, and equal ones are then the same
   #count = 0;
 
+  /** `style` is the one that lines before this one left on. */
+  constructor(style = PLAIN) {
+    this.#style = style;
+  }
+
+  /** The style that what follows begins with. */
+  get style() {
+    return this.#style;
+  }
+
   write(chunk) {
     const text = this.#held + chunk;
     this.#held = "";

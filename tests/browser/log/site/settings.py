@@ -76,7 +76,11 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {
     "EVENT_LOG": {
         "BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog",  # the default
-        "OPTIONS": {"MAX_EVENTS": 200_000, "MAX_BYTES": 80 * 1024 * 1024, "MAX_EVENT_BYTES": 8 * 1024 * 1024},
+        "OPTIONS": {
+            "MAX_EVENTS": int(os.environ.get("LOGSITE_EVENTS", 200_000)),
+            "MAX_BYTES": int(os.environ.get("LOGSITE_BYTES", 80 * 1024 * 1024)),
+            "MAX_EVENT_BYTES": 8 * 1024 * 1024,
+        },
     },
     "RETRY": 500,
 }
