@@ -81,7 +81,7 @@ export class Draw {
     const row = make("div", "sl-line", {}, number, text);
     if (title) {
       row.append(make("span", "sl-took"));
-      row.insertBefore(make("button", "sl-fold", { type: "button" }), text);
+      row.insertBefore(make("button", "sl-turn", { type: "button" }), text);
     }
     if (entry.source === "stderr") row.classList.add("sl-stderr");
     if (line.level) row.classList.add(`sl-${line.level}`);
@@ -108,7 +108,7 @@ export class Draw {
     row.style.setProperty("--sl-depth", about.depth);
     for (const name of ["sl-target", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
     if (!about.title) return;
-    const fold = row.querySelector(".sl-fold");
+    const fold = row.querySelector(".sl-turn");
     fold.setAttribute("aria-expanded", String(about.open));
     fold.setAttribute("aria-label", about.foldLabel);
     row.lastElementChild.textContent = about.took;

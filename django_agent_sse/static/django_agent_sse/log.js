@@ -612,7 +612,7 @@ export class SSELog extends HTMLElement {
   }
 
   #clicked(event) {
-    const fold = event.target.closest?.(".sl-fold") ?? (event.target.closest?.(".sl-title > .sl-t") && document.getSelection().isCollapsed ? event.target : null);
+    const fold = event.target.closest?.(".sl-turn") ?? (event.target.closest?.(".sl-title > .sl-t") && document.getSelection().isCollapsed ? event.target : null);
     const row = event.target.closest?.(".sl-line");
     if (fold && row && !event.target.closest("a, .sl-next")) return this.#turnGroup(row.key);
     const number = event.target.closest?.(".sl-n[data-n]");
