@@ -1,11 +1,15 @@
 /* <event-stream src="…">: a stream whose events are DOM events. The contract is in element.d.ts. */
 
-/** The module of the client: at the address on the tag of `{% sse_script %}`, which may be a hashed one, or else beside this file. */
-export const client = import(
-  document.querySelector("script[data-agent-sse][data-client]")?.dataset.client ?? new URL("./client.js", import.meta.url).href
-);
+const address = globalThis.document?.querySelector("script[data-agent-sse][data-client]")?.dataset.client;
 
-export class EventStreamElement extends HTMLElement {
+/** The module of the client: at the address on the tag of `{% sse_script %}`, which may be a hashed one, or else beside this file,
+    where a bundler finds it too. */
+export const client = address ? import(/* webpackIgnore: true */ /* @vite-ignore */ new URL(address, document.baseURI).href) : import("./client.js");
+
+/** Where there is no document, as on a server that renders pages, there is nothing to extend. */
+const Base = globalThis.HTMLElement ?? class {};
+
+export class EventStreamElement extends Base {
   static observedAttributes = ["src"];
 
   /** Options of the client that attributes cannot say, such as `headers`. Counts from the next connection on. */
@@ -86,4 +90,4 @@ export class EventStreamElement extends HTMLElement {
   }
 }
 
-if (!customElements.get("event-stream")) customElements.define("event-stream", EventStreamElement);
+if (globalThis.customElements && !customElements.get("event-stream")) customElements.define("event-stream", EventStreamElement);
