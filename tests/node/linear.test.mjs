@@ -11,6 +11,7 @@ import { EventStream, Parser, STREAM, state } from "./serving.mjs";
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
 const { Lines, SHOWN, cutAt, lineRange, whole } = await load("lines.js");
 const { Terminal, linked } = await load("sgr.js");
+const { levelOf, placeOf } = await load("levels.js");
 
 const SIZES = process.env.LONG_PROOFS ? [10_000, 100_000, 1_000_000] : [10_000, 100_000];
 const MOST = 4; // times more than linear: for ten times as much that is 40 times as long, and 100 is quadratic
@@ -25,6 +26,14 @@ const between = (before, text, after) => (size) => before + times(text, size) + 
 
 /** What a user types into the search box may be slow: it is the user who waits. This one is made of it. */
 const TYPED = 'lines.js: new RegExp(regex ? query : query.replace(/[.*+?^${}()|[\\]\\\\]/g, "\\\\$&"), sensitive ? "gu" : "giu")';
+
+/** Of levels.js, whose expressions see the beginning of a line only: these are tried on each of its rules. */
+const LEVELLED = [
+  ...all("x", "a", "A", "1", " ", "\t", ".", ":", "-", "=", "a.", "A.", "a:", "a::", "a-", "a ", "a=b ", 'a="b" ', "1:", "1: ", "a:1: ", "(", "["),
+  ...all("a.go:1:1 ", "...", ": Assertion ", " FAILED ", "[ 1%]", "exit code 1", "a: error", "::error ", "1 runs 1", "(0 errors, ", "| ", "#1 ", "\x1b[", "\x1b]", "a.py:", "Makefile", "\r"),
+  ...[["ok ", "a"], ["1 runs ", "1 "], ["{", "a"], ["{", '"level":'], ["20:00:00", " a"], ["20:00:00", "-"], ["20:00:00 a", " "], ["::error ", "x"], ["::error ", ":x"], ["not ok ", "#"],
+    ["a FAILED", " "], ["a ok=1 ", "a"], ["a : ok=1 ", "failed="], ["Failed", " "], ["\x1b[", "0"], ["\x1b", " "], ["\x1b]", "x"]].map(([before, text]) => between(before, text, "")),
+];
 
 /** By each expression of the package, the inputs that are worst for it. */
 const WORST = {
@@ -93,10 +102,10 @@ function grown(work, input, sizes = SIZES) {
   return [true, all];
 }
 
-function isLinear(work, input, about) {
-  const [linear, all] = grown(work, input);
+function isLinear(work, input, about, sizes = SIZES) {
+  const [linear, all] = grown(work, input, sizes);
   const shown = JSON.stringify(input(60)).slice(0, 80);
-  assert.ok(linear, `${about}, fed ${shown}: ${all.map((one) => one.toFixed(1)).join(", ")} ms for ${SIZES.slice(0, all.length).join(", ")} characters`);
+  assert.ok(linear, `${about}, fed ${shown}: ${all.map((one) => one.toFixed(1)).join(", ")} ms for ${sizes.slice(0, all.length).join(", ")} characters`);
 }
 
 function used(expression) {
@@ -116,13 +125,14 @@ test("the measure tells quadratic from linear", () => {
 
 test("every regular expression of the package has its worst inputs here, and there is one exception", () => {
   const names = new Set(expressions.map(({ name }) => name));
-  assert.deepEqual([...names].sort(), [...Object.keys(WORST), TYPED].sort());
+  assert.deepEqual([...names].filter((name) => !name.startsWith("levels.js: ")).sort(), [...Object.keys(WORST), TYPED].sort());
   assert.deepEqual(expressions.filter(({ expression }) => expression === null).map(({ name }) => name), [TYPED]);
 });
 
 for (const [name, expression] of new Map(expressions.filter((one) => one.expression).map((one) => [one.name, one.expression]))) {
   test(`linear: ${name}`, () => {
-    for (const input of WORST[name]) isLinear(used(expression), input, name);
+    if (WORST[name]) for (const input of WORST[name]) isLinear(used(expression), input, name);
+    else for (const input of LEVELLED) isLinear(used(expression), input, name, [1_000, 10_000]);
   });
 }
 
@@ -142,6 +152,8 @@ for (const [name, work] of Object.entries({
   "a line, and its markers": (text) => new Lines().add("stdout", text),
   "the text of a line": (text) => whole({ plain: "", rest: text, over: false }),
   "a link to a line": (text) => lineRange(`#L${text}`),
+  "the level of a line": (text) => levelOf(text),
+  "the place that a line names": (text) => placeOf(text),
   "where to cut": (text) => cutAt(text, text.length - 1),
 })) {
   test(`linear: ${name}`, () => {
