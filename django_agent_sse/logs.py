@@ -22,6 +22,7 @@ from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page
 from .eventlog.validation import fields_of, filled
 from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
+from .log_text import RawView, raw_text
 from .streams.context import Context
 from .streams.error_responses import error_body
 from .streams.handlers import set_signature
@@ -29,7 +30,8 @@ from .streams.stream import Stream
 from .streams.topic_source import Map
 from .views import UNREADABLE, SSEView
 from .wire import Event
-from .wire.log_lines import LINE_EVENTS, is_line, line_label, line_text
+from .wire.log_lines import is_line, line_text
+from .wire.redraws import SOURCES, Source, redraw_of, source_of
 
 LogTopicName: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
@@ -37,8 +39,6 @@ LogTopicName: TypeAlias = str | Callable[..., Awaitable[str]]
 MAX_COUNT = 5000
 """Lines of one answer with a part of a log."""
 COUNT = 1000
-HEAD = 4_096
-"""Bytes of a line in which its level is looked for."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 
@@ -57,9 +57,6 @@ _CONTROLS = re.compile(
     r"|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
-_FRAME_HEAD = re.compile(rb"(?::[^\n]*\n)*(?:event: ([^\n]*)\n)?(?:retry: [0-9]+\n)?data: ")
-"""How a frame of our own begins: comments before it, and its fields in the order of `wire.encoder`."""
-_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
 class RangeView(SSEView):
@@ -67,17 +64,6 @@ class RangeView(SSEView):
 
     def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Type"] = "application/json"
-        return response
-
-
-class RawView(SSEView):
-    """The text of a log: what the stream sends, a line for each line. It ends as the stream does."""
-
-    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
-        for name, value in _TEXT.items():
-            response.headers[name] = value
-        if isinstance(response, StreamingHttpResponse):
-            response.streaming_content = _text(response.streaming_content)  # type: ignore[arg-type]
         return response
 
 
@@ -95,7 +81,7 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
         return await _part(c, await name_of(c, **values), show)
 
     async def raw(c: Context, stream: Stream, **values: object) -> None:
-        await _raw(c, stream, await name_of(c, **values), show)
+        await raw_text(c, stream, await name_of(c, **values), show)
 
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
@@ -194,75 +180,6 @@ def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
     return int(text)
 
 
-# The text
-
-
-async def _raw(c: Context, stream: Stream, topic: str, show: Map | None) -> None:
-    download = _flag(c.query, "download", False)
-    follows = _flag(c.query, "follow", not download)
-    if download:
-        c.set_header("Content-Disposition", f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", topic)}.log"')
-    if follows:
-        await stream.follow(topic, map=show)
-        return
-    async for event in _until_now(event_log(), topic):
-        if (shown := event if show is None else show(event)) is not None:
-            await stream.write(shown)
-
-
-def _flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
-    text = query.get(name, "")
-    if text not in ("", "0", "1"):
-        raise QueryInvalid(f"{name}={text[:40]!r} is neither 0 nor 1")
-    return text == "1" if text else otherwise
-
-
-async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
-    """Yield the events that a topic holds now, and end there."""
-    # The end is fixed at the beginning: a log that grows as fast as it is read would never end. Nor does one that begins anew.
-    page = await log.aread_after(topic)
-    epoch, top = page.epoch, page.top
-    while page.records and page.epoch == epoch:
-        for record in page.records:
-            if record.offset > top:
-                return
-            yield record.event
-        page = await log.aread_after(topic, page.records[-1].offset)
-
-
-async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines in the frames of our own stream. The id of a frame is its last line, and a blank line ends it."""
-    # The stream is read as it was encoded, once for all its readers: making Events of it again would cost each reader anew.
-    rest = b""
-    async for chunk in frames:
-        if len(chunk) > SLICE:
-            await asyncio.sleep(0)
-        *whole, rest = (rest + chunk).split(b"\n\n")
-        ready: list[bytes] = []
-        for frame in whole:
-            head = _FRAME_HEAD.match(frame)
-            name = head[1].decode() if head is not None and head[1] is not None else None
-            if head is None or name not in LINE_EVENTS:
-                continue
-            start = head.end()
-            last = frame.rfind(b"\n") + 1
-            stop = last - 1 if frame.startswith(b"id: ", last) else len(frame)
-            label = line_label(name, frame[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
-            if len(frame) <= SLICE:
-                ready += (label, frame[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
-                continue
-            yield b"".join([*ready, label])
-            ready = [b"\n"]
-            while start < stop:  # a long one in steps, between which others have their turn
-                end = frame.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
-                end = start + SLICE if end < 0 else end
-                yield frame[start:end].replace(b"\ndata: ", b"\n")
-                start = end
-                await asyncio.sleep(0)
-        if ready:
-            yield b"".join(ready)
-
-
 # The last lines, for a page that is rendered now and goes on from there
 
 
@@ -309,7 +226,7 @@ def log_tail(topic: str, count: int) -> LogTail:
         return LogTail()
     outage.recovered([topic])
     last = page.records[-1].offset if page.records else page.top
-    lines = _last_lines((record.event for record in reversed(page.records)), count)
+    lines = _last_lines([record.event for record in reversed(page.records)], count)
     return LogTail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)
 
 
@@ -326,13 +243,12 @@ def _last_page(log: EventLog, topic: str, count: int) -> Page:
     return log.read_after(topic, state.top - 1, 1)
 
 
-def _last_lines(events: Iterable[Event], count: int) -> list[str]:
-    """Return the last lines, in their order, of events that come newest first."""
+def _last_lines(events: Sequence[Event], count: int) -> list[str]:
+    """Return the last lines, in their order, of events that come newest first; the drafts after them are among them."""
     # Backwards, and no further than there is room: an event may hold a million lines of which a hundred are shown.
     lines: list[str] = []
     room = TEXT_CHARACTERS
-    for event in filter(is_line, events):
-        text = line_text(event)
+    for text in _texts(events):
         end = len(text)
         while end >= 0:
             start = text.rfind("\n", 0, end) + 1
@@ -343,6 +259,29 @@ def _last_lines(events: Iterable[Event], count: int) -> list[str]:
             lines.append(line)
             end = start - 1
     return lines[::-1]
+
+
+def _texts(events: Sequence[Event]) -> Iterator[str]:
+    """Yield what events that come newest first have printed, without what later ones have taken back."""
+    drafts: dict[Source, str] = {}
+    for event in events:
+        if (said := redraw_of(event.event, event.data)) is not None:
+            drafts.setdefault(said[0], said[1].text)
+    yield from (draft for source in reversed(SOURCES) if (draft := drafts.get(source)))
+    owed = dict.fromkeys(SOURCES, 0)
+    for event in events:
+        if (said := redraw_of(event.event, event.data)) is not None:
+            owed[said[0]] += said[1].lines
+        if not is_line(event):
+            continue
+        source = source_of(event.event)
+        lines = line_text(event).split("\n") if owed[source] else []
+        gone = min(owed[source], len(lines))
+        owed[source] -= gone
+        if not lines:
+            yield line_text(event)
+        elif gone < len(lines):
+            yield "\n".join(lines[: len(lines) - gone])
 
 
 def plain(line: str) -> str:

@@ -29,6 +29,7 @@ class Tail:
     Attributes:
         ended: Why nothing will follow: what the topic was closed with, or ``deleted``; ``None`` while something may.
         deleted: It was deleted.
+        behind: Whether there is more than what was read last.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Tail:
     ) -> None:
         self.ended: str | None = None
         self.deleted = False
+        self.behind = True
         self._log = log
         self._topic = topic
         self._tell = tell
@@ -74,6 +76,7 @@ class Tail:
         if page.top < self._offset:
             self._tell(f"the topic ended at {self._offset}, and now at {page.top}: what follows may have been here before")
             self._offset = page.top
+        self.behind = bool(page.records) and page.records[-1].offset < page.top
         if page.records:
             yield [Received(id=str(Position(page.epoch, row.offset)), event=row.event, at=row.at) for row in page.records]
             self._offset = page.records[-1].offset

@@ -34,6 +34,8 @@ _PREFIX = re.compile(
 )
 """What ``docker build``, ``docker compose``, Terraform and groups of Python's exceptions put before a line."""
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_SECTION = re.compile(r"section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r\x1b\[0?K", re.ASCII)
+"""GitLab's markers, which a terminal erases with what stands before them."""
 _PROPERTIES = re.compile(r"^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?::[a-z-]{1,30} (.*?)::", re.DOTALL)
 _PLACE = re.compile(
     r"""(?:^|[ \t"'`()=,<>|\[\]{}:])((?:[A-Za-z]:[/\\])?[^ \t"'`()=,<>|\[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs"""
@@ -222,6 +224,8 @@ def _decoded(value: str) -> str:
 
 def _beginning(line: str) -> str:
     """Return what a terminal shows of the beginning of a line, without what other tools put before it."""
+    if "section_" in line:
+        line = _SECTION.sub("", line)
     if "\r" in line:
         line = line.rstrip("\r")
         line = line[line.rfind("\r") + 1 :]

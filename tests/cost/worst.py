@@ -114,6 +114,16 @@ WORST: Mapping[str, Use] = {
             repeated(" ", before="\x1b"),
         ),
     ),
+    levels._SECTION.pattern: Use(
+        "sub",
+        (
+            repeated("section_"),
+            repeated("section_end:1:a\r"),
+            repeated("section_start:1:"),
+            repeated("section_end:1:a["),
+            repeated("a", before="section_end:1:"),
+        ),
+    ),
     levels._PROPERTIES.pattern: Use(
         "match", (repeated("a", before="::error "), repeated(":", before="::error "), repeated("a", before="::"))
     ),

@@ -21,6 +21,7 @@ export const HINTS = [
 const BARE = /^(?:[IWEF][0-9]{4} |[EWew]: |E {2,}|[ \t]*[^ -~\t])/;
 const PREFIX = /^(?:#[0-9]{1,6} (?:[0-9.]{1,12} )?)?(?:[\w.-]{1,60} {1,60}\| ?|[ ]{0,16}[│|](?:[ ]{0,16}[│|]){0,8} ?)?/; // of docker build, docker compose, Terraform, groups of Python's exceptions
 const CONTROL = /\x1b\[[0-?]*[ -\/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -\/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
+const SECTION = /section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r\x1b\[0?K/g; // GitLab's markers, which a terminal erases with what stands before them
 const PROPERTIES = /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?::[a-z-]{1,30} (.*?)::/s;
 const PLACE = /(?:^|[ \t"'`()=,<>|\[\]{}:])((?:[A-Za-z]:[\/\\])?[^ \t"'`()=,<>|\[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs|cjs|tsx|ts|mts|cts|vue|svelte|go|rs|java|kts|kt|scala|groovy|gradle|rb|erb|php|pl|pm|t|exs|ex|erl|hs|cpp|cxx|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line |: line )([0-9]{1,7})\b/;
 const ENCODED = [["%0D", "\r"], ["%0A", "\n"], ["%3A", ":"], ["%2C", ","], ["%25", "%"]];
@@ -127,7 +128,8 @@ export function decoded(text) {
 }
 
 /* What a terminal shows of the beginning of a line, without what other tools put before it. */
-function beginning(line) {
+function beginning(raw) {
+  const line = raw.includes("section_") ? raw.replace(SECTION, "") : raw;
   let end = line.length;
   while (end && line[end - 1] === "\r") end -= 1;
   const from = end ? line.lastIndexOf("\r", end - 1) + 1 : 0;
