@@ -14,17 +14,19 @@ export class Draw {
   #spans = new WeakMap(); // by style, an element to copy
   #parts = new Map(); // by place, how many more parts of a long line are shown
 
-  /** `tools`: {make} of rows.js, {Terminal, linked} of sgr.js, {Lines, cutAt, SHOWN} of lines.js, {keyOf, pageOf, lineOf} of pages.js,
-      {t, number, duration} of words.js, and {raw}, the address of the whole text, or null. */
+  /** `tools`: {make} of rows.js, {Terminal, linked} of sgr.js, {pieces, paint} of look.js, {Lines, mayMark, cutAt, SHOWN} of lines.js,
+      {properties} of levels.js, {pageOf, lineOf} of pages.js, {t, number} of words.js, {dialects} of markers, and {raw}, the address
+      of the whole text, or null. */
   constructor(pages, tools) {
     this.#pages = pages;
     this.#tools = tools;
     this.anchors = false; // rows have ids, "L12"
   }
 
-  /** What a line says: {text, level, label, marker, rest, over}. */
+  /** What a line says: a Line of lines.js. */
   read(entry) {
-    const lines = new this.#tools.Lines();
+    const { dialects, properties } = this.#tools;
+    const lines = new this.#tools.Lines({ dialects, properties });
     lines.add(entry.source, entry.text, entry.at, entry.level, entry.label);
     return lines.all[lines.all.length - 1];
   }
@@ -33,7 +35,7 @@ export class Draw {
   plain(entry) {
     if (entry.source === "note") return "";
     const { text } = entry;
-    if (text.length <= this.#tools.SHOWN && !SPECIAL.test(text) && !this.#tools.mayMark(text)) return text;
+    if (text.length <= this.#tools.SHOWN && !SPECIAL.test(text) && !this.#tools.mayMark(text, this.#tools.dialects)) return text;
     const shown = this.read(entry).text;
     if (!SPECIAL.test(shown)) return shown;
     const bare = shown.replace(COLOURS, "");
@@ -59,8 +61,7 @@ export class Draw {
   draft(source, text) {
     const { make } = this.#tools;
     const shown = make("span", "sl-t");
-    const runs = new this.#tools.Terminal().write(text).line();
-    this.#fill(shown, runs, runs.map((run) => run.text).join(""));
+    this.#fill(shown, new this.#tools.Terminal().write(text).line());
     return make("div", `sl-line sl-draft sl-${source}`, {}, make("span", "sl-n", { "aria-hidden": "true" }), shown);
   }
 
@@ -86,12 +87,21 @@ export class Draw {
     if (entry.source === "stderr") row.classList.add("sl-stderr");
     if (line.level) row.classList.add(`sl-${line.level}`);
     const runs = new this.#tools.Terminal(this.#styleAt(key, entry)).write(line.text).line();
-    const plain = runs.length === 1 ? runs[0].text : runs.map((run) => run.text).join("");
-    this.#fill(text, runs, plain);
-    if (line.marker === "close" && !plain) row.classList.add("sl-marker");
-    if (line.label && !title) text.dataset.level = line.label;
+    this.#fill(text, runs, line);
+    if (line.marker === "close") row.classList.add("sl-marker");
+    if (title && !text.textContent.trim()) text.dataset.title = line.title ?? this.#tools.t("Group");
+    if (line.label && !title) this.#label(text, line);
     if (line.rest) this.#markRest(key, line, text);
     return row;
+  }
+
+  /* What is said before a line: its level in words, and of an annotation where it is about. */
+  #label(text, { label, title, place }) {
+    const { t } = this.#tools;
+    const words = { error: t("Error"), critical: t("Critical"), warning: t("Warning"), notice: t("Notice"), info: t("Info"), debug: t("Debug") };
+    text.dataset.level = words[label] ?? label;
+    const where = place ? [place.file, place.line, place.column].filter((part) => part !== null).join(":") : "";
+    if (where || title) text.dataset.place = [where, title].filter(Boolean).join(" · ");
   }
 
   #dress(row, about, entry) {
@@ -155,9 +165,8 @@ export class Draw {
     let { rest } = line;
     const more = () => {
       const at = this.#tools.cutAt(rest);
-      const runs = new this.#tools.Terminal().write(rest.slice(0, at)).line();
       const part = make("span", "sl-part");
-      this.#fill(part, runs, runs.map((run) => run.text).join(""));
+      this.#fill(part, new this.#tools.Terminal().write(rest.slice(0, at)).line());
       mark.before(part);
       rest = rest.slice(at);
       if (!rest) return mark.remove();
@@ -174,35 +183,34 @@ export class Draw {
     });
   }
 
-  #fill(parent, runs, plain) {
-    const links = plain.includes("://");
-    for (const { text, style } of runs) {
+  #fill(parent, runs, line = {}) {
+    const { make, pieces, linked } = this.#tools;
+    for (const { text, style, href, mark, shown } of pieces(runs, linked, line)) {
       const place = style.plain ? parent : parent.appendChild(this.#span(style));
-      if (!links) {
-        place.appendChild(document.createTextNode(text));
-        continue;
-      }
-      for (const { text: part, href } of this.#tools.linked(text)) {
-        place.append(href ? this.#tools.make("a", "sl-link", { href, target: "_blank", rel: "noopener noreferrer nofollow", tabindex: "-1" }, part) : part);
-      }
+      if (mark) place.append(make("span", `sl-mark sl-${mark}`, { "data-shown": shown }, text));
+      else if (href) place.append(make("a", "sl-link", { href, target: "_blank", rel: "noopener noreferrer nofollow", tabindex: "-1" }, text));
+      else place.appendChild(document.createTextNode(text));
     }
   }
 
   #span(style) {
     let span = this.#spans.get(style);
-    if (!span) this.#spans.set(style, (span = styled(style)));
+    if (!span) this.#spans.set(style, (span = this.#styled(style)));
     return span.cloneNode(false);
   }
-}
 
-function styled(style) {
-  const element = document.createElement("span");
-  const { fg, bg } = style;
-  const names = FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`);
-  if (typeof fg === "number") names.push(`sl-f${fg}`);
-  if (typeof bg === "number") names.push(`sl-b${bg}`);
-  element.className = names.join(" ");
-  if (typeof fg === "string") element.style.setProperty(style.inverse ? "background-color" : "color", fg);
-  if (typeof bg === "string") element.style.setProperty(style.inverse ? "color" : "background-color", bg);
-  return element;
+  #styled(style) {
+    const element = document.createElement("span");
+    const names = FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`);
+    const painted = this.#tools.paint(style);
+    if (painted) {
+      element.style.color = painted.color;
+      if (painted.background) element.style.backgroundColor = painted.background;
+    } else {
+      if (style.fg !== null) names.push(`sl-f${style.fg}`);
+      if (style.bg !== null) names.push(`sl-b${style.bg}`);
+    }
+    element.className = names.join(" ");
+    return element;
+  }
 }

@@ -14,7 +14,7 @@ export class Folds {
   #dirty = false;
   #finished = null;
 
-  /** `tools`: {Lines, mayMark} of lines.js, {keyOf, pageOf} of pages.js. */
+  /** `tools`: {Lines, mayMark} of lines.js, {dialects} of markers, {keyOf, pageOf} of pages.js. */
   constructor(pages, tools) {
     this.#pages = pages;
     this.#tools = tools;
@@ -30,10 +30,11 @@ export class Folds {
     let error = false; // since the last marker
     page.entries.forEach((entry, line) => {
       if (entry.source === "note") return;
-      if (this.#tools.mayMark(entry.text)) {
+      if (this.#tools.mayMark(entry.text, this.#tools.dialects)) {
         list.push({ line, entry });
         error = false;
-      } else if (entry.severity === "error" && !error) {
+      }
+      if (entry.severity === "error" && !error) {
         list.push({ line, entry: null });
         error = true;
       }
@@ -67,7 +68,7 @@ export class Folds {
 
   #read(first, last) {
     const { keyOf } = this.#tools;
-    const lines = new this.#tools.Lines();
+    const lines = new this.#tools.Lines({ dialects: this.#tools.dialects });
     const run = { first, last, stops: [], groups: [] };
     const apply = (changes, key) => {
       let inside = false;
@@ -78,7 +79,7 @@ export class Folds {
           run.stops.push({ key: close.end, group: close.parent });
         }
         if (open) {
-          Object.assign(open, { key, end: null, errors: false });
+          Object.assign(open, { key, end: null });
           run.groups.push(open);
           run.stops.push({ key: key + 1, group: open });
         }
@@ -89,7 +90,7 @@ export class Folds {
         if (run.groups.length > MOST) break;
         const key = keyOf(index, line);
         if (entry) apply(lines.add(entry.source, entry.text, entry.at, entry.level, entry.label), key);
-        else for (let group = lines.group; group; group = group.parent) group.errors = true;
+        else lines.fail();
       }
     }
     if (this.#finished && last === this.#pages.all.length - 1) apply(lines.finish(this.#finished.at, this.#finished.failed), null);
@@ -134,8 +135,7 @@ export class Folds {
   isOpen(group) {
     const asked = this.#asked.get(group.key);
     if (asked !== undefined) return asked;
-    if (group.errors || group.failed || group.keepOpen) return true;
-    return !group.collapsed && !group.over;
+    return group.opens;
   }
 
   turn(group, open = !this.isOpen(group)) {

@@ -5,9 +5,12 @@
    hold; without the tag they are looked for beside this one. None of them imports another: what they need is given to them. */
 
 const tag = document.querySelector("script[data-agent-sse][data-rows]") ?? document.querySelector("script[data-agent-sse]");
-const addressOf = (name) => new URL(tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())] ?? `./${name}.js`, tag?.dataset.rows ? document.baseURI : import.meta.url).href;
-const NAMES = ["sgr", "lines", "levels", "words", "client", "pages", "folds", "order", "rows", "draw", "search", "place", "events", "panel", "following", "connection", "finish"];
-const [sgr, model, levels, speech, client, store, folding, ordering, dom, drawing, searching, places, events, panels, follow, connecting, finishing] = await Promise.all(
+const addressOf = (name, kind = "js") => {
+  const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
+  return new URL(given ?? `./${name}.${kind}`, given ? document.baseURI : import.meta.url).href;
+};
+const NAMES = ["sgr", "look", "lines", "levels", "words", "client", "pages", "folds", "order", "rows", "draw", "search", "place", "events", "panel", "following", "connection", "finish"];
+const [sgr, look, model, levels, speech, client, store, folding, ordering, dom, drawing, searching, places, events, panels, follow, connecting, finishing] = await Promise.all(
   NAMES.map((name) => import(addressOf(name))),
 );
 const { make, rangeOf, Rows } = dom;
@@ -20,6 +23,7 @@ const FOUND = 1000; // matches of one answer of a search
 const ANSWERS = 400; // of them, of a search
 const QUIET = 4000; // milliseconds between two words for screen readers
 const PLACE_MS = 400; // after which the address says where the reader is
+const NAMED = 200; // characters of a group's name
 const PRINTED = 20_000; // lines that are printed
 const REMEMBERED = "django-agent-sse.log";
 const MODES = ["off", "elapsed", "clock"];
@@ -48,7 +52,7 @@ export class SSELog extends HTMLElement {
   #panel = null;
   #following = null;
   #connection = null;
-  #finish = new finishing.Finish();
+  #finish = new finishing.Finish((name) => addressOf(name, "svg"));
   #words = null;
   #built = false;
   #opened = false; // what there was is here
@@ -124,7 +128,7 @@ export class SSELog extends HTMLElement {
   #build() {
     this.#built = true;
     this.#words = speech.words(this);
-    const { t, number, duration } = this.#words;
+    const { t, number } = this.#words;
     const actions = this.querySelector(".sse-log-actions");
     const before = this.querySelector(".sse-log-fallback");
     for (const one of this.querySelectorAll(OWN)) one.remove(); // of a copy that a library kept of the page
@@ -137,9 +141,10 @@ export class SSELog extends HTMLElement {
     const read = events.reader({ ...store, ...levels, t, number });
     this.#pages = new store.Pages((from, count) => this.#range({ from, count }), read, (page) => this.#changed(page));
     this.#pages.readable = Boolean(this.getAttribute("range"));
-    this.#folds = new folding.Folds(this.#pages, { ...model, mayMark, keyOf, pageOf });
+    const dialects = this.getAttribute("markers")?.split(/[\s,]+/).filter(Boolean) ?? model.DIALECTS;
+    this.#folds = new folding.Folds(this.#pages, { ...model, ...store, dialects });
     this.#order = new ordering.Order(this.#pages, this.#folds, store);
-    this.#draw = new drawing.Draw(this.#pages, { ...sgr, ...model, ...store, mayMark, make, t, number, duration, raw });
+    this.#draw = new drawing.Draw(this.#pages, { ...sgr, ...look, ...model, ...levels, ...store, dialects, make, t, number, raw });
     this.#draw.anchors = primary;
     this.#patterns = new searching.Patterns(addressOf("search-worker"));
     const plain = (entry) => this.#draw.plain(entry);
@@ -213,7 +218,14 @@ export class SSELog extends HTMLElement {
     }
     if (this.#leaving.signal.aborted || this.#ended) return;
     this.#opened = true;
-    if (this.#closed !== null) return this.#logEnded(this.#closed); // all of it is here, and nothing follows
+    if (this.#closed !== null) { // nothing follows
+      this.#logEnded(this.#closed);
+      this.#askCounts();
+      await this.#loadAhead();
+      if (this.#following.on) await this.#toFailure();
+      this.#later();
+      return;
+    }
     const isOver = this.#pages.readable ? async () => (await this.#range({ from: -1, count: 1 }))?.closed != null : null;
     this.#connection = new connecting.Connection(this, { EventStream: client.EventStream, t: this.#words.t, make, isOver }, {
       event: (name, data, id) => this.#came(name, data, id),
@@ -225,7 +237,21 @@ export class SSELog extends HTMLElement {
     });
     this.#connection.open(this.#id);
     this.#loadAhead();
+    this.#askCounts();
   }
+
+  /* A log that keeps no index of its errors counts them as it is asked again and again. */
+  async #askCounts() {
+    for (let asked = 0; this.#known && this.#known.upto < this.#counted && asked < 200; asked += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const answer = await this.#range({ from: -1, count: 1, levels: 1 }).catch(() => null);
+      if (!answer?.levels) return;
+      this.#known = answer.levels;
+      this.#showFacts();
+    }
+  }
+
+  #counted = 0; // events up to which the server was asked for errors
 
   async #open() {
     const { t, number } = this.#words;
@@ -237,6 +263,7 @@ export class SSELog extends HTMLElement {
     const floor = Math.min(answer.floor, answer.top);
     this.#pages.open(answer.epoch, floor, answer.top, t("Lines 1 to {last} are no longer kept.", { last: number(floor) }));
     this.#known = answer.levels ?? null;
+    this.#counted = answer.top;
     const { records } = answer;
     this.#pages.give(answer, from);
     let end = records.length ? records[records.length - 1].offset : from - 1;
@@ -440,7 +467,7 @@ export class SSELog extends HTMLElement {
     const { t, duration } = this.#words;
     if (this.#ended || !this.#opened || !this.#connection) return;
     if (!this.#following.on && this.#folds.around(group.key) === null) this.#folds.turn(group, true); // not under the reader's eyes
-    const name = group.line.text;
+    const name = nameOf(group);
     if (group.failed) this.#say(t("{name} failed", { name }));
     else this.#say(group.duration === null ? t("{name} finished", { name }) : t("{name} finished after {time}", { name, time: duration(group.duration) }));
   }
@@ -490,7 +517,7 @@ export class SSELog extends HTMLElement {
       classes.push("sl-title", ...(group.failed || group.errors ? ["sl-failed"] : []), ...(group.over ? ["sl-over"] : []));
       about.open = this.#folds.isOpen(group);
       about.took = !group.over ? t("running") : group.duration === null ? "" : duration(group.duration);
-      about.foldLabel = t("Group {name}", { name: group.line.text.slice(0, 100) });
+      about.foldLabel = t("Group {name}", { name: nameOf(group) });
     }
     return this.#draw.row(key, about, known);
   }
@@ -549,7 +576,7 @@ export class SSELog extends HTMLElement {
     this.$sticky.hidden = group === null;
     if (!group || this.$sticky.key === group.key) return;
     this.$sticky.key = group.key;
-    this.$sticky.textContent = `▾ ${this.#draw.plain({ ...group.line, text: group.line.text, source: "stdout", at: null })}`;
+    this.$sticky.textContent = `▾ ${nameOf(group)}`;
   }
 
   /* Links to lines, and the rest of the address */
@@ -922,7 +949,6 @@ export class SSELog extends HTMLElement {
     this.#connection?.close();
     this.#word(state, words);
     if (!this.#frame) this.#flush();
-    this.#loadAhead();
   }
 
   /* When everything that came is shown */
@@ -1127,10 +1153,10 @@ export class SSELog extends HTMLElement {
   }
 }
 
-/* Lines that may begin or end a group: what a marker of GitHub, GitLab or Buildkite begins with. */
-function mayMark(text) {
-  const first = text.charCodeAt(0);
-  return first === 58 || first === 35 || first === 45 || first === 43 || first === 126 || first === 94 || first === 27 || (first >= 48 && first <= 57 && text.includes("group")) || text.includes("section_");
+/* The name of a group, in words. */
+function nameOf({ name, line }) {
+  const text = (line.title ?? name).replace(/\x1b\[[0-?]*[ -/]*[@-~]/g, "").trim();
+  return text.slice(0, NAMED);
 }
 
 /* The highlights of all viewers of the page. */

@@ -139,6 +139,7 @@ export class Pages {
     this.epoch = null;
     this.floor = 0;
     this.last = 0; // the number of the last event that is known of
+    this.most = HELD; // bytes
     this.readable = true; // what was let go can be read again
     this.drafts = { stdout: null, stderr: null }; // what stands below the last line and may change yet
     this.base = 0; // events of an epoch before: they cannot be read again
@@ -375,7 +376,7 @@ export class Pages {
       while (at < records.length && records[at].offset + this.base <= end) at += 1;
       if (!this.all[index].entries) this.#fill(this.all[index], records.slice(begin, at));
     }
-    this.#release();
+    this.#release(from, to);
     return true;
   }
 
@@ -408,15 +409,16 @@ export class Pages {
   }
 
   /** Let go of what is farthest from the reader, while more is held than may be. */
-  #release() {
-    if (this.#held <= HELD) return;
+  #release(from = 0, to = -1) {
+    if (this.#held <= this.most) return;
     const near = [...this.#near, ...(this.#near.size ? [] : [this.all.length - 1])];
     const middle = (Math.min(...near) + Math.max(...near)) / 2;
     const distance = (page) => Math.abs(page.index - middle);
-    const far = this.all.filter((page) => page.entries?.length && page !== this.tail && !this.#near.has(page.index));
+    const isFar = ({ index }) => !this.#near.has(index) && (index < from || index > to);
+    const far = this.all.filter((page) => page.entries?.length && page !== this.tail && isFar(page));
     far.sort((one, other) => distance(other) - distance(one));
     for (const page of far) {
-      if (this.#held <= 0.9 * HELD) break;
+      if (this.#held <= 0.9 * this.most) break;
       this.#held -= page.bytes;
       page.entries = null;
       page.bytes = 0;

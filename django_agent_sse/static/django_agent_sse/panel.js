@@ -99,6 +99,7 @@ export class Panel {
     this.only = this.#option("only", t("Only matching lines"));
     this.which = this.#choice("which", t("Which lines"), [["", t("All lines")], ["error", t("Errors")], ["error,warning", t("Errors and warnings")], ["stderr", "stderr"], ["stdout", "stdout"]]);
     this.around = this.#choice("around", t("Lines around each match"), [0, 1, 3, 10].map((count) => [String(count), `± ${count}`]));
+    this.around.hidden = true; // until something is left out
     this.follow = this.#button("follow", t("Follow the end (f)"), on.follow, { pressed: true });
     this.wrap = this.#button("wrap", t("Wrap long lines (w)"), on.wrap, { pressed: prefs.wrap });
     this.times = this.#button("times", "", on.times);

@@ -9,7 +9,10 @@ const PAINTED = 1000; // matches of a line that are painted
 
 const turn = () => new Promise((resolve) => {
   const { port1, port2 } = new MessageChannel();
-  port1.onmessage = resolve;
+  port1.onmessage = () => {
+    port1.close();
+    resolve();
+  };
   port2.postMessage(null);
 });
 

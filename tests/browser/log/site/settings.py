@@ -60,6 +60,7 @@ if django.VERSION >= (6, 0) and not WITH_UNFOLD:
         "default-src": ["'self'"],
         "script-src": [*(["'self'"] if django.VERSION < (6, 1) else []), "<CSP_NONCE_SENTINEL>"],  # 6.0's admin has no nonces
         "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"],
+        "worker-src": ["'self'"],
     }
 if WITH_UNFOLD:  # which has inline scripts and styles of its own
     del MIDDLEWARE[2]
