@@ -93,7 +93,7 @@ RULES: Final = (
     (
         SAID,
         r"^(?:[\w.+/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker"
-        r"|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *0\b)",
+        r"|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *(?:0|null|None|nil|false|~)(?:,|$| ))",
     ),
     (SAID, r"^([EWew]): [^ ]"),
     (
@@ -130,7 +130,7 @@ RULES: Final = (
         r"^[ \t]*(?:--- |\[ {0,3}|\[gw[0-9]+\] \[[ 0-9]+%\] |[\w. -]{1,40}: )?FAIL(?:ED|URE"
         r"|URES)?\b(?![\]:=) \t]{0,4}0\b)(?!-[A-Za-z])",
     ),
-    ("error", r"^.*[ .\t]FAILED(?: +(?:\[ *[0-9]{1,3}%\]|\([^)]{1,60}\)|in [0-9].{0,60}))?[ \t]*$"),
+    ("error", r"^.*[ .\t]FAILED:?(?: +(?:\[ *[0-9]{1,3}%\]|\([^)]{1,60}\)|in [0-9].{0,60}))?[ \t]*$"),
     ("error", r"^.*(?:::[^ ]{1,300} |\.\.\. ?)(?:FAIL|ERROR)(?: +\[ *[0-9]{1,3}%\])?[ \t]*$"),
     ("error", r"^[ \t]*(?:✕|✖|✗|✘|×|❌|🚨|💥|⨯)[ \t]|^[ \t]*● .{1,300} › "),
     ("warning", r"^[ \t]*(?:⚠|▲)"),

@@ -59,6 +59,7 @@ const WORST = {
     between("--- ", "\t", ""), between("--- ", "\t1234", ""), between("--- ", "x", ""), between("--- ", "-", "x"), between("--- old", " ", "x"),
   ],
   "lines.js: /^\\^\\^\\^ \\+{3}\\s*$/": [between("^^^ +++", " ", "x"), between("^^^ +++", "\n", "x")],
+  "lines.js: /^\\+{1,2} /": all("+", "+ "),
   "lines.js: /\\bcollapsed=true\\b/": all("collapsed=", "collapsed=truex", " c"),
   "lines.js: /^[0-9]{1,7}$/": all("1", " "),
   "look.js: /%(?:0A|0D|25)/": all("%", "%0", "x"),

@@ -98,6 +98,8 @@ test("patches, results of Go's tests, documents of YAML and rules are no heading
   const texts = ["--- a/setup.py", "+++ b/setup.py", "--- /dev/null", "--- old.txt\t2026-01-01 10:00:00", "---", "----- a rule", "+++", "--- PASS: TestA (0.00s)", "--- FAIL: TestB (0.00s)", "--- SKIP: TestC (0.00s)",
     "--- # a document", "--- !tag", "--- ---", "--- Expected", "+++ Actual", "+ false", "++ dirname x", "    --- FAIL: TestB/sub (0.00s)"];
   assert.deepEqual(drawn(texts), texts.map((text, at) => `${at + 1} ${text}`));
+  const trace = ["+ set -e", "+++ echo /a", "++ basename /a", "a"];
+  assert.deepEqual(drawn(trace), trace.map((text, at) => `${at + 1} ${text}`), "a shell shows its commands");
 });
 
 test("a group opens that holds an error, or whose end nobody told; what went well is folded when it is over", () => {

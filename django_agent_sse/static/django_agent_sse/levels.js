@@ -26,6 +26,11 @@ const PROPERTIES = /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?::[a-z-]{1,3
 const PLACE = /(?:^|[ \t"'`()=,<>|\[\]{}:])((?:[A-Za-z]:[\/\\])?[^ \t"'`()=,<>|\[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs|cjs|tsx|ts|mts|cts|vue|svelte|go|rs|java|kts|kt|scala|groovy|gradle|rb|erb|php|pl|pm|t|exs|ex|erl|hs|cpp|cxx|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line |: line )([0-9]{1,7})\b/;
 const ENCODED = [["%0D", "\r"], ["%0A", "\n"], ["%3A", ":"], ["%2C", ","], ["%25", "%"]];
 const NUMBER = /^[0-9]{1,7}$/;
+const BELOW = 4; // lines below a message that may point to its place
+const ABOVE = 8; // lines of a traceback above its exception
+const POINTER = /^[ \t]*(?:-->|╭─\[|┌─|at [^ ]|on [^ ]+ line )/;
+const FRAME = /^[ \t]*File "/;
+const TRACEBACK = /^[ \t+]*(?:Exception Group )?Traceback \(/;
 const SAID = ""; // the level is the one that the line says: the first group that matched
 /** [level, expression]: the first that matches decides. null is no level. */
 export const RULES = [
@@ -52,7 +57,7 @@ export const RULES = [
   ["warning", /^[^ \t]{1,300}\.pyi?:[0-9]{1,7}:[0-9]{1,7}: [A-Z]{1,5}[0-9]{1,5}[: ]/s],
   [SAID, /^ +[0-9]{1,7}:[0-9]{1,7} +(error|warning) /s],
   [SAID, /^(?:(?:npm|lerna|pnpm|yarn) )(ERR|error|WARN|warn|notice|info|verbose)\b/s],
-  [SAID, /^(?:[\w.+\/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *0\b)/s],
+  [SAID, /^(?:[\w.+\/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *(?:0|null|None|nil|false|~)(?:,|$| ))/s],
   [SAID, /^([EWew]): [^ ]/s],
   ["error", /^(?:[\w-]{1,40}: )?(?:Error (?:from server|response from daemon|in .{1,200}:)|error (?:during|processing|-) |error [A-Z"'])|^\[!\] /s],
   ["warning", /^warning (?:"|[A-Z]|[\w@\/.-]{1,80}: )|^\[[A-Z]{4,20} WARNING\]/s],
@@ -68,7 +73,7 @@ export const RULES = [
   // test runners
   ["error", /^E {2,}[^ ]|^[ \t]*not ok\b|^rspec [^ ]{1,300}:[0-9]/s],
   ["error", /^[ \t]*(?:--- |\[ {0,3}|\[gw[0-9]+\] \[[ 0-9]+%\] |[\w. -]{1,40}: )?FAIL(?:ED|URE|URES)?\b(?![\]:=) \t]{0,4}0\b)(?!-[A-Za-z])/s],
-  ["error", /^.*[ .\t]FAILED(?: +(?:\[ *[0-9]{1,3}%\]|\([^)]{1,60}\)|in [0-9].{0,60}))?[ \t]*$/s],
+  ["error", /^.*[ .\t]FAILED:?(?: +(?:\[ *[0-9]{1,3}%\]|\([^)]{1,60}\)|in [0-9].{0,60}))?[ \t]*$/s],
   ["error", /^.*(?:::[^ ]{1,300} |\.\.\. ?)(?:FAIL|ERROR)(?: +\[ *[0-9]{1,3}%\])?[ \t]*$/s],
   ["error", /^[ \t]*(?:✕|✖|✗|✘|×|❌|🚨|💥|⨯)[ \t]|^[ \t]*● .{1,300} › /s],
   ["warning", /^[ \t]*(?:⚠|▲)/s],
@@ -110,6 +115,23 @@ export function placeOf(line) {
   }
   const found = PLACE.exec(text);
   return found && { file: found[1].startsWith("//") ? found[1].slice(2) : found[1], line: Number(found[2]) };
+}
+
+/** The place that a line names, or the lines about it: of a traceback the last frame, and what compilers put below a message. `textAt(0)`
+    is the line, `textAt(1)` the next one, `textAt(-1)` the one before; undefined where there is none. */
+export function placeNear(textAt) {
+  const own = placeOf(textAt(0));
+  if (own) return own;
+  for (const [step, most, marks] of [[1, BELOW, POINTER], [-1, ABOVE, FRAME]]) {
+    for (let at = step; Math.abs(at) <= most; at += step) {
+      const text = textAt(at);
+      if (text === undefined) break;
+      const read = beginning(text);
+      if (marks.test(read)) return placeOf(read);
+      if (step < 0 && TRACEBACK.test(read)) break;
+    }
+  }
+  return null;
 }
 
 /** The properties of one of GitHub's commands, "file=app.js,line=1", decoded. */

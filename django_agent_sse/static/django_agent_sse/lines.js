@@ -16,6 +16,7 @@ const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[
 const BUILDKITE = /^(---|\+\+\+|~~~) (\S.*)$/s;
 /* What begins like a marker of Buildkite's and is none: files of a patch, results of Go's tests, documents of YAML, rules of a table. */
 const NO_HEADING = /^(?:---|\+\+\+) (?:"?[ab]\/|\/dev\/null|.*\t\d{4}-|(?:PASS|FAIL|SKIP|BENCH): |[#!%|>&]|[-+~ ]+$|(?:expected|actual|before|after|old|new|original|modified)\s*$)/i;
+const TRACE = /^\+{1,2} /; // a command that a shell shows: one more + of it is no heading
 const OPENS = /^\^\^\^ \+{3}\s*$/;
 const COLLAPSED = /\bcollapsed=true\b/;
 
@@ -82,7 +83,7 @@ export class Lines {
   #byNumber = new Map();
   #depth = 0;
   #flat = new Map(); // by name, how many sections are open that are too deep to be groups
-  #level = null;
+  #traced = false; // a shell shows its commands
   #dialects;
   #levelOf;
   #properties;
@@ -235,8 +236,9 @@ export class Lines {
       return true;
     }
     if (first !== 45 && first !== 43 && first !== 126) return false;
+    if (TRACE.test(text)) this.#traced = true;
     const found = BUILDKITE.exec(text);
-    if (!found || NO_HEADING.test(text)) return false;
+    if (!found || NO_HEADING.test(text) || (this.#traced && first === 43)) return false;
     while (this.group && this.group.kind !== "gitlab") this.#close(changes, line.at);
     line.command = [0, 4];
     const group = this.#open(changes, "buildkite", found[2], line);
