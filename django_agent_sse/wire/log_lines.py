@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from .event import Event
+
+CONTROLS = re.compile(
+    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # CSI
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+"""What a terminal acts on and does not show."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of Python's ``logging``, by the names that their events have."""
@@ -35,3 +45,11 @@ def line_label(name: str | None, text: str) -> str:
     if name not in _NAMED or name in text[:_BEGINNING].partition("\n")[0].lower():
         return ""
     return f"{name.upper()}: "
+
+
+def visible(line: str) -> str:
+    """Return what is seen of a line, without its control sequences and what a carriage return overwrote."""
+    if "\r" in line:
+        line = line.rstrip("\r")
+        line = line[line.rfind("\r") + 1 :]
+    return line if line.isprintable() else CONTROLS.sub("", line)
