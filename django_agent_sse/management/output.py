@@ -19,7 +19,7 @@ from django.core.management.base import OutputWrapper
 from ..runtime.safe_text import printable
 from ..wire.encoder import split_lines
 from ..wire.event import Event
-from ..wire.log_lines import LINE_EVENTS, line_text
+from ..wire.log_lines import LINE_EVENTS, RECORD, line_text
 
 RESET = "\x1b[0m"
 _LINES = {"stderr": "31", "error": "31", "critical": "31", "warning": "33"}
@@ -105,6 +105,8 @@ class Printer:
         if self.as_json:
             return json_line(row)
         name = row.event.event
+        if name == RECORD:
+            return ""  # it is about the line before it
         if name in LINE_EVENTS:
             text = self._safe(line_text(row.event))
             return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"

@@ -18,6 +18,8 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of Python's ``logging``, by the names that their events have."""
 LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr", *LEVELS})
 """Events that are lines. Other events of a log, such as ``exit``, are not part of its text."""
+RECORD = "record"
+"""The event after a line that says which logger it is of, and where in the code: no line itself."""
 _NAMED = frozenset(name for name, number in LEVELS.items() if number >= LEVELS["warning"])
 _BEGINNING = 400
 """Characters of a line in which its level may stand already: formats put it first."""
