@@ -37,7 +37,7 @@ STOREYS = {
     "views": 6,
     "logs": 6,
     "log_text": 6,
-    "log_search": 6,
+    "log_parts": 6,
     "routing": 6,
     "run_calls": 6,
     "run_names": 6,
