@@ -132,8 +132,7 @@ def test_typescript_finds_its_types(project: Path, node: Node, module: str, reso
 
 def test_a_bundler_joins_the_client_and_the_element(project: Path, node: Node, page: Page, uvicorn: Server) -> None:
     (project / "page.js").write_text(PAGE)
-    esbuild = str(node.modules / "esbuild/bin/esbuild")
-    script = node.run(esbuild, str(project / "page.js"), "--bundle", "--format=esm", "--log-level=warning", "--log-limit=0")
+    script = node.run(node.esbuild, str(project / "page.js"), "--bundle", "--format=esm", "--log-level=warning", "--log-limit=0")
     assert 'from "' not in script
     page.route("**/bundle/page.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
     page.evaluate("import('/bundle/page.js')")
