@@ -1,6 +1,7 @@
 """Node.js and the npm packages of ``tests/node``, installed when a test first asks.
 
-Named as a pytest plugin by ``tests/conftest.py``. As a program it runs one of the packages: ``python -m tests.npm typescript/bin/tsc``.
+Named as a pytest plugin by ``tests/conftest.py``. As a program it runs one of the packages:
+``python -m tests.npm typescript/bin/tsc``.
 """
 
 from __future__ import annotations

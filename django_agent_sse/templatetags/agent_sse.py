@@ -73,7 +73,7 @@ def sse_script(context: Context, *names: str) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def sse_importmap(context: Context, more: Mapping[str, str] | None = None) -> SafeString:
-    """``{% sse_importmap %}``: modules import ``django-agent-sse``, ``django-agent-sse/element``, ``…/react`` and ``…/log`` by name.
+    """``{% sse_importmap %}``: modules import ``django-agent-sse``, ``django-agent-sse/element`` and the like by their names.
 
     Browsers want it before the first module of a page, and older ones take one such map only: ``more``, a dictionary of the
     template's context, is added to it. The tag carries a nonce as that of ``{% sse_script %}`` does.
