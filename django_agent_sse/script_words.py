@@ -6,7 +6,6 @@ too, where gettext finds it; ``tests/languages`` compares both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -14,15 +13,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext, gettext_noop
 from django.utils.translation import ngettext as translate_plural
 
+from .assets import json_in_html
+
 Message: TypeAlias = str | tuple[str, str]
 """A text, or a singular and its plural."""
 
 COUNTS: Final = 200
 """Counts whose plural form is written down; above them every rule of gettext goes round in hundreds, but for whole millions."""
-
-
-_ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
-"""Nothing in a text may end the element that it stands in."""
 
 
 def ngettext(singular: str, plural: str) -> tuple[str, str]:
@@ -69,5 +66,4 @@ def words_tag(messages: Sequence[Message]) -> SafeString:
     words = words_of(messages)
     if words is None:
         return SafeString("")
-    text = json.dumps(words, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
-    return SafeString(f'<script type="application/json" data-agent-sse-words>{text}</script>')
+    return SafeString(f'<script type="application/json" data-agent-sse-words>{json_in_html(words)}</script>')

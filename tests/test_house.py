@@ -26,6 +26,7 @@ STOREYS = {
     "signals": 1,
     "models": 1,
     "migrations": 1,
+    "assets": 1,
     "script_words": 1,
     "runtime": 1,
     "eventlog": 2,

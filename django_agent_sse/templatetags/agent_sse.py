@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +12,12 @@ from django import template
 from django.conf import settings
 from django.http import Http404
 from django.template.context import Context
-from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from ..assets import asset, import_map, json_in_html
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
 from ..logs import LogTail, log_tail, served_part
@@ -75,6 +75,17 @@ def sse_script(context: Context, *names: str) -> SafeString:
         tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("log.css"), nonce))
         tags.insert(1, words_tag(LOG))
     return SafeString("\n".join(filter(None, tags)))
+
+
+@register.simple_tag(takes_context=True)
+def sse_importmap(context: Context, more: Mapping[str, str] | None = None) -> SafeString:
+    """``{% sse_importmap %}``: modules import ``django-agent-sse``, ``django-agent-sse/element`` and the like by their names.
+
+    Browsers want it before the first module of a page, and older ones take one such map only: ``more``, a dictionary of the
+    template's context, is added to it. The tag carries a nonce as that of ``{% sse_script %}`` does.
+    """
+    text = json_in_html({"imports": {**import_map(), **(more or {})}})
+    return format_html('<script type="importmap"{}>{}</script>', _nonce(context), SafeString(text))
 
 
 @register.simple_tag(takes_context=True)
@@ -179,7 +190,7 @@ def _script(name: str, nonce: SafeString) -> SafeString:
 
 
 def _static(name: str) -> str:
-    return static(f"django_agent_sse/{name}")
+    return asset(f"django_agent_sse/{name}")
 
 
 def _nonce(context: Context) -> SafeString:

@@ -113,6 +113,7 @@ class TooLarge extends RangeError {
 
 /** Why a stream ended in the state `error`, or why it reconnects: `reason`, `status` where there was an answer, `cause`. */
 export class StreamError extends Error {
+  /** @param {string} reason @param {{ status?: number | null, url?: string, cause?: unknown }} [about] */
   constructor(reason, { status = null, url = "", cause } = {}) {
     super(`${url}: ${reason}${status === null ? "" : ` (HTTP ${status})`}`, { cause });
     this.name = "StreamError";
@@ -244,7 +245,7 @@ export class EventStream extends EventTarget {
   }
 
   /** Connect anew, now: after the last id, or from the beginning where the stream had ended. */
-  reopen({ lastEventId } = {}) {
+  reopen({ lastEventId = undefined } = {}) {
     const changed = this.reason === "session_changed";
     const over = this.state === "ended" || (this.state === "error" && (this.reason === "gone" || changed));
     if (changed) this.#tag = null;
@@ -328,9 +329,7 @@ export class EventStream extends EventTarget {
   }
 
   #complain(error) {
-    const event = new Event("error");
-    event.error = error;
-    this.dispatchEvent(event);
+    this.dispatchEvent(Object.assign(new Event("error"), { error }));
   }
 
   #listen() {
@@ -342,8 +341,9 @@ export class EventStream extends EventTarget {
       this.#hurry?.();
       if (this.#isSilent()) this.#silence?.();
     };
-    const freeze = ({ persisted = true }) => {
-      if (!persisted || this.state === "idle") return;
+    /** @param {any} event */
+    const freeze = (event) => {
+      if (event.persisted === false || this.state === "idle") return;
       this.#park();
       this.#leave();
       this.#to("reconnecting", { reason: "suspended" });
@@ -390,6 +390,7 @@ export class EventStream extends EventTarget {
     }
   }
 
+  /** @param {any} outcome of an attempt */
   async #retryLater({ reason, status, cause, after }, signal) {
     const delay = this.#nextDelay(after);
     this.#to("reconnecting", { reason, status, delay });
@@ -433,7 +434,7 @@ export class EventStream extends EventTarget {
     let opened = null;
     try {
       const headers = await this.#headers().catch((cause) => ({ cause }));
-      if (headers.cause) return { reason: "headers", cause: headers.cause };
+      if ("cause" in headers) return { reason: "headers", cause: headers.cause };
       if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
       const response = await this.#fetch(this.#resuming(headers), this.#request(headers, attempt.signal));
       const verdict = judged(response);
@@ -711,11 +712,10 @@ export class EventStream extends EventTarget {
     Object.defineProperty(this, `on${name}`, {
       get: () => handlers.get(name) ?? null,
       set: (handler) => {
-        if (typeof handler !== "function") return void handlers.delete(name);
         const first = !handlers.has(name);
-        handlers.set(name, handler);
-        if (first) this.addEventListener(name, (event) => handlers.get(name)?.call(this, event));
-        return undefined;
+        if (typeof handler === "function") handlers.set(name, handler);
+        else handlers.delete(name);
+        if (first && handlers.has(name)) this.addEventListener(name, (event) => handlers.get(name)?.call(this, event));
       },
     });
   }
@@ -880,7 +880,7 @@ class Share {
       if (request.signal.aborted) return undefined;
       this.#lead();
       return new Promise((resolve) => {
-        this.#resign = resolve;
+        this.#resign = () => resolve(undefined);
       });
     };
     const failed = await navigator.locks.request(this.#name, steal ? { steal } : { signal: request.signal }, lead).catch((error) => error);
@@ -985,7 +985,7 @@ class Share {
     if (this.#left.signal.aborted || this.leads || this.#rides || this.#meet()) return undefined;
     this.#host.drive();
     return new Promise((resolve) => {
-      this.#met = resolve;
+      this.#met = () => resolve(undefined);
       setTimeout(resolve, TURN_MS);
     });
   }

@@ -1,13 +1,17 @@
 /* <event-stream src="…">: a stream whose events are DOM events. The contract is in element.d.ts. */
 
-const address = globalThis.document?.querySelector("script[data-agent-sse][data-client]")?.dataset.client;
+/** @type {HTMLElement | null | undefined} */
+const tag = globalThis.document?.querySelector("script[data-agent-sse][data-client]");
+const address = tag?.dataset.client;
 
 /** The module of the client: at the address on the tag of `{% sse_script %}`, which may be a hashed one, or else beside this file,
     where a bundler finds it too. */
 export const client = address ? import(/* webpackIgnore: true */ /* @vite-ignore */ new URL(address, document.baseURI).href) : import("./client.js");
 
-/** Where there is no document, as on a server that renders pages, there is nothing to extend. */
-const Base = globalThis.HTMLElement ?? class {};
+/** Where there is no document, as on a server that renders pages, there is nothing to extend.
+    @type {any} */
+const Nothing = class {};
+const Base = globalThis.HTMLElement ?? Nothing;
 
 export class EventStreamElement extends Base {
   static observedAttributes = ["src"];
@@ -90,4 +94,4 @@ export class EventStreamElement extends Base {
   }
 }
 
-if (globalThis.customElements && !customElements.get("event-stream")) customElements.define("event-stream", EventStreamElement);
+if (globalThis.customElements && !customElements.get("event-stream")) customElements.define("event-stream", /** @type {any} */ (EventStreamElement));

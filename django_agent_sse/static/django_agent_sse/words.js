@@ -10,7 +10,7 @@ const HOLES = /\{(\w+)\}/g;
 /** What a page, or a part of it that has a language of its own, says things with. */
 export function words(element = document.documentElement) {
   const given = [...document.querySelectorAll(GIVEN)].map((script) => JSON.parse(script.textContent));
-  return speaker(given, element.closest?.("[lang]")?.lang);
+  return speaker(given, element.closest("[lang]")?.getAttribute("lang") ?? "");
 }
 
 /** The same, of what was handed over and the language of a page. */
