@@ -47,14 +47,14 @@ export class Draw {
   row(key, about, known) {
     const entry = this.#pages.entry(key);
     const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}`;
-    if (known && known.entry === entry && known.title === about.title) {
+    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more) {
       if (known.state !== state) this.#dress(known.row, about, entry);
       known.state = state;
       return known;
     }
     const row = entry === null ? this.#pending() : entry.source === "note" ? this.#note(entry) : this.#line(key, entry, about.title);
     this.#dress(row, about, entry);
-    return { row, entry, state, title: about.title };
+    return { row, entry, state, title: about.title, more: entry?.more };
   }
 
   /** A line below the last one, which may change yet. */
@@ -88,9 +88,10 @@ export class Draw {
     if (line.level) row.classList.add(`sl-${line.level}`);
     const runs = new this.#tools.Terminal(this.#styleAt(key, entry)).write(line.text).line();
     this.#fill(text, runs, line);
-    if (line.marker === "close") row.classList.add("sl-marker");
+    if (line.marker === "close" && !text.textContent) row.classList.add("sl-closer");
     if (title && !text.textContent.trim()) text.dataset.title = line.title ?? this.#tools.t("Group");
     if (line.label && !title) this.#label(text, line);
+    if (entry.more) this.#more(text, entry.more);
     if (line.rest) this.#markRest(key, line, text);
     return row;
   }
@@ -102,6 +103,21 @@ export class Draw {
     text.dataset.level = words[label] ?? label;
     const where = place ? [place.file, place.line, place.column].filter((part) => part !== null).join(":") : "";
     if (where || title) text.dataset.place = [where, title].filter(Boolean).join(" · ");
+  }
+
+  /* What a record of Python's logging says besides: its logger and place, and on demand its fields. */
+  #more(text, { logger, file, line, fields }) {
+    const { make, t } = this.#tools;
+    text.dataset.place = [logger, file && [file, line].filter(Boolean).join(":")].filter(Boolean).join(" · ");
+    const named = Object.entries(fields);
+    if (!named.length) return;
+    const list = make("span", "sl-fields", { hidden: true }, ...named.flatMap(([name, value]) => [make("span", "sl-field", {}, name), make("span", "sl-value", {}, String(value)), "\n"]));
+    const turn = make("button", "sl-more-fields", { type: "button", "aria-expanded": "false", title: t("Fields") }, "{…}");
+    turn.addEventListener("click", () => {
+      list.hidden = !list.hidden;
+      turn.setAttribute("aria-expanded", String(!list.hidden));
+    });
+    text.append(make("span", "sl-ours", {}, turn, list));
   }
 
   #dress(row, about, entry) {
@@ -160,7 +176,7 @@ export class Draw {
     const { make, t, number, raw } = this.#tools;
     const said = make("span");
     const next = make("button", "sl-next", { type: "button" }, t("Show more"));
-    const mark = make("span", "sl-cut", { role: "note" }, said, next);
+    const mark = make("span", "sl-cut sl-ours", { role: "note" }, said, next);
     if (raw) mark.append(make("a", "", { href: raw, target: "_blank", rel: "noopener" }, t("Raw text")));
     let { rest } = line;
     const more = () => {

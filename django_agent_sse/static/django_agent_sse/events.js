@@ -6,6 +6,8 @@ const END_EVENTS = ["exit", "complete"];
 const SEVERITY = { critical: "error", error: "error", warning: "warning", notice: "info", info: "info", debug: "debug" };
 const WORD = 200; // characters of a status or a step
 const DRAFT_LINES = 200;
+const FIELDS = 50; // of a record
+const VALUE = 1000; // characters of one
 
 export const TONES = {
   good: ["passed", "succeeded", "success", "completed", "ok", "done", "finished"],
@@ -24,9 +26,16 @@ const json = (text) => {
 };
 
 /* What may stand in the header: text or a number, and not too much of it. */
-const word = (value) => (["string", "number"].includes(typeof value) ? String(value).slice(0, WORD) : "");
+const cut = (value, most) => (["string", "number"].includes(typeof value) ? String(value).slice(0, most) : "");
+const word = (value) => cut(value, WORD);
 const isSpan = ({ first, last }) => Number.isSafeInteger(first) && Number.isSafeInteger(last) && 0 < first && first <= last;
 const isDraft = ({ source, lines, text }) => ["stdout", "stderr"].includes(source) && typeof text === "string" && Number.isInteger(lines) && lines >= 0 && lines <= DRAFT_LINES;
+
+/* What belongs to the line before it. */
+function recordOf({ logger, file, line, fields }) {
+  const known = Object.entries(Object(fields ?? {})).slice(0, FIELDS).map(([name, value]) => [name.slice(0, WORD), value === null || typeof value === "boolean" ? value : cut(value, VALUE)]);
+  return { logger: word(logger), file: word(file), line: Number.isSafeInteger(line) ? line : null, fields: Object.fromEntries(known) };
+}
 
 /** The number of an event in its topic; null where its id has none. */
 export function offsetOf(id) {
@@ -46,8 +55,9 @@ export function reader({ Entry, Note, levelOf, t, number }) {
   return ({ event, data, at = null }) => {
     const name = event ?? "";
     if (LINE_EVENTS.has(name)) return { lines: lines(name, data, at) };
-    if (name !== "replace" && name !== "missing") return null;
+    if (!["replace", "missing", "record"].includes(name)) return null;
     const told = Object(json(data) ?? {});
+    if (name === "record") return { record: recordOf(told) };
     if (name === "replace") return isDraft(told) ? { replace: told } : null;
     if (!isSpan(told)) return null;
     return { note: new Note(t("Lines {first} to {last} are no longer kept.", { first: String(told.first), last: String(told.last) }), told.last - told.first + 1) };

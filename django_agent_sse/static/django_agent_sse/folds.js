@@ -132,7 +132,16 @@ export class Folds {
     return this.#runs.find(({ first, last }) => first <= index && index <= last);
   }
 
+  /** Whether nothing is folded for now, as on paper. */
+  set spread(on) {
+    this.#spread = on;
+    this.version += 1;
+  }
+
+  #spread = false;
+
   isOpen(group) {
+    if (this.#spread) return true;
     const asked = this.#asked.get(group.key);
     if (asked !== undefined) return asked;
     return group.opens;

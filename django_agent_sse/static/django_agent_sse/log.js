@@ -141,7 +141,7 @@ export class SSELog extends HTMLElement {
     const read = events.reader({ ...store, ...levels, t, number });
     this.#pages = new store.Pages((from, count) => this.#range({ from, count }), read, (page) => this.#changed(page));
     this.#pages.readable = Boolean(this.getAttribute("range"));
-    const dialects = this.getAttribute("markers")?.split(/[\s,]+/).filter(Boolean) ?? model.DIALECTS;
+    const dialects = this.getAttribute("groups")?.split(/[\s,]+/).filter(Boolean) ?? model.DIALECTS;
     this.#folds = new folding.Folds(this.#pages, { ...model, ...store, dialects });
     this.#order = new ordering.Order(this.#pages, this.#folds, store);
     this.#draw = new drawing.Draw(this.#pages, { ...sgr, ...look, ...model, ...levels, ...store, dialects, make, t, number, raw });
@@ -821,7 +821,7 @@ export class SSELog extends HTMLElement {
         const key = keyOf(page.index, line);
         const entry = this.#pages.entry(key);
         if (!entry) continue;
-        const place = levels.placeOf?.(entry.text);
+        const place = levels.placeNear((by) => this.#pages.entry(key + by)?.text);
         lines.push({ number: this.#pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: this.#draw.plain(entry).slice(0, 300), go: () => this.#goTo(key) });
       }
     }
@@ -1009,7 +1009,8 @@ export class SSELog extends HTMLElement {
   }
 
   #print(on) {
-    this.classList.toggle("sl-prints", on);
+    this.#folds.spread = on;
+    this.#order.changed();
     if (on) this.#rows.all(PRINTED);
     else this.#rows.refresh();
   }
@@ -1043,7 +1044,7 @@ export class SSELog extends HTMLElement {
       else if (range.comparePoint(text, 0) > 0) continue; // the selection ends before its text
       if (range.comparePoint(text, text.childNodes.length) < 0) continue;
       const fragment = part.cloneContents();
-      for (const ours of fragment.querySelectorAll(".sl-cut")) ours.remove();
+      for (const ours of fragment.querySelectorAll(".sl-ours")) ours.remove();
       lines.push(fragment.textContent);
     }
     if (!lines.length) return;

@@ -25,6 +25,7 @@ export class Entry {
     this.label = label; // the level where it is said before the text, or null
     this.severity = severity; // the level by what is known of it: "error", "warning", "info", "debug", or null
     this.event = 0; // the number of its event
+    this.more = null; // {logger, file, line, fields} of a record
   }
 }
 
@@ -36,6 +37,7 @@ export class Note {
     this.source = "note";
     this.at = this.level = this.label = this.severity = null;
     this.event = 0;
+    this.more = null;
   }
 }
 
@@ -123,7 +125,7 @@ export class Page {
 
 export class Pages {
   #read; // (from, count) -> the answer of the range endpoint, or null
-  #entriesOf; // (event) -> {lines} | {replace: {source, lines, text}} | {note} | null
+  #entriesOf; // (event) -> {lines} | {replace: {source, lines, text}} | {record} | {note} | null
   #loading = new Map(); // by page, a promise
   #numbers = null; // of the lines before each page
   #held = 0;
@@ -291,12 +293,20 @@ export class Pages {
     page.version += 1;
     if (!read) return;
     if (read.note) return this.#push(page, read.note);
+    if (read.record) return this.#detail(page, event.offset - 1, read.record);
     if (read.replace) return this.#replace(page, read.replace);
     for (const entry of read.lines) {
       entry.event = event.offset;
       this.#push(page, entry);
     }
     if (page === this.tail && read.lines.length) this.drafts[read.lines[0].source] = null;
+  }
+
+  /* More about the line of the event before. */
+  #detail(page, offset, more) {
+    let line = page.entries.length;
+    while (line > 0 && page.entries[line - 1].event === offset) line -= 1;
+    if (line < page.entries.length) page.entries[line].more = more;
   }
 
   #replace(page, { source, lines, text }) {
