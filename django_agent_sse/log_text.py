@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from .encoding import SLICE
 from .eventlog.backend import event_log
 from .eventlog.base import REPLAY_EVENTS, EventLog
-from .exceptions import QueryInvalid
+from .log_parts import flag
 from .streams.context import Context
 from .streams.stream import Stream
 from .streams.topic_source import Map
@@ -73,10 +73,27 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
 
 
 async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines in the frames of our own stream. The id of a frame is its last line, and a blank line ends it."""
+    """Yield the lines in the frames of our own stream, and at its end a draft that was never finished."""
+    drafts: dict[Source, str] = {}
+    try:
+        async for piece in _lines(frames, drafts):
+            yield piece
+    except Exception:  # the response is broken off
+        if left := _left(drafts):
+            yield left
+        raise
+    if left := _left(drafts):
+        yield left
+
+
+def _left(drafts: dict[Source, str]) -> bytes:
+    return "".join(f"{draft}\n" for draft in drafts.values() if draft).encode()
+
+
+async def _lines(frames: AsyncIterator[bytes], drafts: dict[Source, str]) -> AsyncIterator[bytes]:
+    """Yield the lines in frames. The id of a frame is its last line, and a blank line ends it."""
     # The stream is read as it was encoded, once for all its readers: making Events of it again would cost each reader anew.
     rest = b""
-    drafts: dict[Source, str] = {}
     async for chunk in frames:
         if len(chunk) > SLICE:
             await asyncio.sleep(0)
@@ -106,17 +123,8 @@ async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 await asyncio.sleep(0)
         if ready:
             yield b"".join(ready)
-    if left := [f"{draft}\n" for draft in drafts.values() if draft]:
-        yield "".join(left).encode()  # it was never finished
 
 
 def _redraw(frame: bytes, start: int) -> tuple[Source, Redraw] | None:
     data, _, last = frame[start:].rpartition(b"\nid: ")
     return redraw_of(REPLACE, (data or last).decode("utf-8", "replace"))
-
-
-def flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
-    text = query.get(name, "")
-    if text not in ("", "0", "1"):
-        raise QueryInvalid(f"{name}={text[:40]!r} is neither 0 nor 1")
-    return text == "1" if text else otherwise

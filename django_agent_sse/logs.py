@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, get_script_prefix, resolve
 
-from .encoding import SLICE, encode_json, json_slices
 from .eventlog.backend import event_log, refuse_on_a_loop
 from .eventlog.base import EventLog
 from .eventlog.outage import outage
-from .eventlog.position import MAX_OFFSET, Position
+from .eventlog.position import Position
 from .eventlog.records import Page
 from .eventlog.validation import fields_of, filled
-from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
+from .exceptions import EventLogUnavailable, RouteError
+from .log_parts import MAX_COUNT, RangeView, answer_part
 from .log_text import RawView, raw_text
 from .streams.context import Context
-from .streams.error_responses import error_body
 from .streams.handlers import set_signature
 from .streams.stream import Stream
 from .streams.topic_source import Map
-from .views import UNREADABLE, SSEView
 from .wire import Event
-from .wire.log_lines import is_line, line_text
+from .wire.log_lines import CONTROLS, is_line, line_text
 from .wire.redraws import SOURCES, Source, redraw_of, source_of
 
 LogTopicName: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
 
-MAX_COUNT = 5000
-"""Lines of one answer with a part of a log."""
-COUNT = 1000
-RETRY_AFTER = 5
-"""Seconds after which to ask again where the log cannot be read."""
 
 LINE_CHARACTERS = 4_096
 """Characters of a line that stand in the page; of a longer one it says how many it has."""
@@ -50,21 +40,6 @@ READS = 3
 """Pages of the log that are read at most; then its last event alone is."""
 _CUT = 4 * LINE_CHARACTERS
 """Characters of a line in which control sequences are looked for."""
-
-_CONTROLS = re.compile(
-    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # CSI
-    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
-
-
-class RangeView(SSEView):
-    """Parts of a log as JSON."""
-
-    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
-        response.headers["Content-Type"] = "application/json"
-        return response
 
 
 def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
@@ -78,7 +53,7 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
         await stream.follow(await name_of(c, **values), map=show)
 
     async def part(c: Context, **values: object) -> HttpResponseBase:
-        return await _part(c, await name_of(c, **values), show)
+        return await answer_part(c, await name_of(c, **values), show)
 
     async def raw(c: Context, stream: Stream, **values: object) -> None:
         await raw_text(c, stream, await name_of(c, **values), show)
@@ -119,65 +94,6 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
         return name
 
     return returned_name, fields
-
-
-# A part
-
-
-async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
-    first = _number(c.query, "from", 1)
-    count = _number(c.query, "count", COUNT)
-    if not first or not 1 <= count <= MAX_COUNT:
-        raise QueryInvalid(
-            f"from={first}&count={count}: from is the number of an event, from 1, or how many from the end as -100; count is 1 "
-            f"to {MAX_COUNT}"
-        )
-    log = event_log()
-    try:
-        after = first - 1 if first > 0 else max(0, (await log.astate(topic)).top + first)
-        page = await log.aread_after(topic, after, count)
-    except EventLogUnavailable as error:
-        outage.failed(error, [topic])
-        return c.json(error_body(503, UNREADABLE), status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    outage.recovered([topic])
-    about: dict[str, Any] = {"content_type": "application/json", "headers": {"Cache-Control": "no-store"}}
-    if any(len(record.event.data) > SLICE for record in page.records):
-        return StreamingHttpResponse(_in_turns(_json_of(page, show)), **about)
-    return HttpResponse("".join(_json_of(page, show)), **about)
-
-
-async def _in_turns(pieces: Iterable[str]) -> AsyncIterator[bytes]:
-    """Yield pieces as bytes, and let other tasks run after each long one."""
-    for piece in pieces:
-        yield piece.encode()
-        if len(piece) >= SLICE:
-            await asyncio.sleep(0)
-
-
-def _json_of(page: Page, show: Map | None) -> Iterator[str]:
-    """Yield the pieces of a page as JSON: the topic's state, and its records."""
-    shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
-    about = {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed}
-    yield f'{encode_json(about)[:-1]},"records":['
-    comma = ""
-    for record, event in shown:
-        if not isinstance(event, Event):
-            continue
-        head = {"offset": record.offset, "id": str(Position(page.epoch, record.offset)), "event": event.event}
-        yield f'{comma}{encode_json(head)[:-1]},"data":'
-        yield from json_slices(event.data)
-        yield f',"at":{encode_json(record.at)}}}'
-        comma = ","
-    yield "]}"
-
-
-def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
-    text = query.get(name, "")
-    if text == "":
-        return otherwise
-    if not re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) or abs(int(text)) > MAX_OFFSET:
-        raise QueryInvalid(f"{name}={text[:40]!r} is not a whole number")
-    return int(text)
 
 
 # The last lines, for a page that is rendered now and goes on from there
@@ -289,7 +205,7 @@ def plain(line: str) -> str:
     drawn = line.rstrip("\r")
     begin = drawn.rfind("\r") + 1
     length = len(drawn) - begin
-    shown = _CONTROLS.sub("", drawn[begin : begin + _CUT])
+    shown = CONTROLS.sub("", drawn[begin : begin + _CUT])
     if length <= _CUT and len(shown) <= LINE_CHARACTERS:
         return shown
     return f"{shown[:LINE_CHARACTERS]}… [cut: the line has {length:,} characters]"

@@ -1,6 +1,7 @@
 """Node.js and the npm packages of ``tests/node``, installed when a test first asks.
 
-Named as a pytest plugin by ``tests/conftest.py``.
+Named as a pytest plugin by ``tests/conftest.py``. As a program it runs one of the packages:
+``python -m tests.npm typescript/bin/tsc``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +54,12 @@ class Node:
     def bundle(self, module: str, *flags: str) -> str:
         """A module of a package, or one of ``tests/node``, and all that it imports, as one script for a page."""
         source = self.modules / module if (self.modules / module).exists() else self.folder / module
-        return self.run(str(self.modules / "esbuild/bin/esbuild"), str(source), "--bundle", "--log-level=error", *flags)
+        return self.run(self.esbuild, str(source), "--bundle", "--log-level=error", *flags)
+
+    @property
+    def esbuild(self) -> str:
+        """The program esbuild."""
+        return str(self.modules / "esbuild/bin/esbuild")
 
     @property
     def executable(self) -> str:
@@ -116,3 +123,18 @@ def _hash(files: list[Path]) -> str:
 def _moved(new: Path, folder: Path) -> None:
     with contextlib.suppress(OSError):  # another session was first
         new.rename(folder)
+
+
+def main(program: str, *arguments: str) -> int:
+    """Run a program of a package, such as ``typescript/bin/tsc``, in this folder; the packages are those of the tests."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SystemExit("no npm on this machine: apt-get install npm")
+    cache = SOURCE.parents[1] / ".pytest_cache/d/npm"
+    cache.mkdir(parents=True, exist_ok=True)
+    node = Node(modules=installed(npm, cache) / "node_modules", folder=SOURCE)
+    return subprocess.run([node.executable, str(node.modules / program), *arguments], timeout=RUN_SECONDS, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.npm import SOURCE, Node
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "django_agent_sse"
@@ -85,7 +90,7 @@ asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory, node: Node) -> Path:
     """The package as it is distributed, built without a network."""
     out = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
@@ -93,6 +98,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env={**os.environ, "ESBUILD": node.esbuild},
         timeout=120,
         check=False,
     )
@@ -113,8 +119,61 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
     }
     inside = {name for name in shipped(wheel) if not name.split("/")[0].endswith(".dist-info")}
-    assert inside == here
+    minified = {name for name in inside if "/min/" in name}
+    assert inside - minified == here
     assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/templates/{PACKAGE}/wsgi.html"} <= inside
+
+
+def test_the_wheel_holds_every_script_and_style_minified_with_its_source_map(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if "/static/" in name}
+    scripts = {name for name in files if name.endswith((".js", ".css")) and "/min/" not in name}
+    assert len(scripts) > 10
+    made = {name: f"{name.rpartition('/')[0]}/min/{name.rpartition('/')[2]}" for name in scripts}
+    assert {name for name in files if "/min/" in name} == {path for name in made.values() for path in (name, f"{name}.map")}
+    for source, small in made.items():
+        assert len(files[small]) < len(files[source])
+        assert f"sourceMappingURL={small.rpartition('/')[2]}.map".encode() in files[small]
+        assert json.loads(files[f"{small}.map"])["sourcesContent"] == [files[source].decode()]
+    assert len(gzip.compress(files[made[f"{PACKAGE}/static/{PACKAGE}/client.js"]])) < 8_000
+
+
+def test_the_minified_client_exports_the_same(wheel: Path, node: Node, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    names = [
+        node.run("-e", f"import('{tmp_path}/{PACKAGE}/static/{PACKAGE}/{name}').then((all) => console.log(Object.keys(all)))")
+        for name in ("client.js", "min/client.js")
+    ]
+    assert names[0] == names[1]
+    assert "EventStream" in names[0]
+
+
+def test_a_wheel_is_whole_without_esbuild_unless_it_is_required(tmp_path: Path) -> None:
+    def build(out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={"PATH": str(tmp_path), "HOME": str(tmp_path), **environment},
+            timeout=120,
+            check=False,
+        )
+
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the wheel holds scripts and styles as they are: there is neither esbuild nor npm" in done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert not [name for name in shipped(wheel) if "/min/" in name]
+    assert build(tmp_path / "required", ESBUILD="required").returncode != 0
+
+
+def test_esbuild_is_the_one_of_the_tests() -> None:
+    assert f'ESBUILD = "{json.loads((SOURCE / "package.json").read_text())["dependencies"]["esbuild"]}"' in (
+        ROOT / "hatch_build.py"
+    ).read_text()
 
 
 def test_the_wheel_names_django_as_its_only_hard_dependency(wheel: Path) -> None:

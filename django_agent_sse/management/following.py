@@ -45,6 +45,11 @@ class Tail:
         self._epoch, self._offset = after.epoch, after.offset
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
 
+    @property
+    def offset(self) -> int:
+        """The offset of the last event that was read."""
+        return self._offset
+
     def batches(self, *, follow: bool = True) -> Iterator[list[Received]]:
         """The events from there, those that come together in one list, until the topic's end; or until its top."""
         while True:

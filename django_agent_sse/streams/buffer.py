@@ -83,6 +83,12 @@ class Buffer:
         self._uncounted += 1
         return waiting
 
+    def put_first(self, frame: bytes) -> None:
+        """Enqueue what is not counted as an event before all that waits; called before anything is taken."""
+        self._frames.insert(0, frame)
+        self._size += len(frame)
+        self._uncounted += 1
+
     def _check_overflow(self) -> None:
         if self._size >= OVERFLOW * self._max_bytes or len(self._frames) >= OVERFLOW * self._max_frames:
             raise StreamOverflow(

@@ -18,6 +18,7 @@ from django.http import HttpResponseBase
 
 from ..exceptions import StreamClosed
 from ..signals import stream_opened
+from ..wire.encoder import comment
 from . import reporting
 from .buffer import Buffer
 from .callbacks import CLEANUP_SECONDS, Callback, Callbacks, contained, ends_process, heed_cancel
@@ -37,6 +38,8 @@ from .transport import Transport
 
 logger = logging.getLogger("django_agent_sse.stream")
 
+USUAL_HEARTBEAT = 15
+"""Seconds that the client in ``client.js`` expects; a route with another heartbeat says so in a comment before all else."""
 OPENING_INTERVAL = 0.25
 """Seconds between two looks whether a response that was made is being sent."""
 
@@ -110,6 +113,8 @@ class Supervisor:
         if self._instead is not None:
             return self._instead
         loop.call_later(OPENING_INTERVAL, self._await_opening, context=contextvars.Context())
+        if (heartbeat := self._options.heartbeat or 0) != USUAL_HEARTBEAT and self._lifecycle.control:
+            self._buffer.put_first(comment(f"heartbeat {heartbeat:g}"))
         return self._transport
 
     def _await_opening(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,21 +12,28 @@ from django import template
 from django.conf import settings
 from django.http import Http404
 from django.template.context import Context
-from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from ..assets import asset, import_map, json_in_html
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
 from ..logs import LogTail, log_tail, served_part
+from ..script_words import LOG, words_tag
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
-SCRIPTS = {"log": ("client", "sgr", "lines", "rows"), "element": ("client",)}
+_LOG = (
+    *("client", "words", "levels", "lines", "sgr", "look", "pages", "folds", "order", "rows", "draw", "search", "search-worker", "place", "events"),
+    *("panel", "following", "connection", "finish"),
+)
+SCRIPTS = {"log": _LOG, "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
+ICONS = {"log": ("passed", "failed", "ended"), "element": ()}
+"""Icons of a tab whose log is over; their addresses stand on the tag too."""
 LINES = 100
 """Lines that stand in a page before its script runs."""
 
@@ -66,7 +73,19 @@ def sse_script(context: Context, *names: str) -> SafeString:
     tags = [_script(name, nonce) for name in names or ("log",)]
     if "log" in (names or ("log",)):
         tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("log.css"), nonce))
-    return SafeString("\n".join(tags))
+        tags.insert(1, words_tag(LOG))
+    return SafeString("\n".join(filter(None, tags)))
+
+
+@register.simple_tag(takes_context=True)
+def sse_importmap(context: Context, more: Mapping[str, str] | None = None) -> SafeString:
+    """``{% sse_importmap %}``: modules import ``django-agent-sse``, ``django-agent-sse/element`` and the like by their names.
+
+    Browsers want it before the first module of a page, and older ones take one such map only: ``more``, a dictionary of the
+    template's context, is added to it. The tag carries a nonce as that of ``{% sse_script %}`` does.
+    """
+    text = json_in_html({"imports": {**import_map(), **(more or {})}})
+    return format_html('<script type="importmap"{}>{}</script>', _nonce(context), SafeString(text))
 
 
 @register.simple_tag(takes_context=True)
@@ -165,12 +184,13 @@ def _attributes(values: dict[str, Any]) -> SafeString:
 
 
 def _script(name: str, nonce: SafeString) -> SafeString:
-    modules = format_html_join("", ' data-{}="{}"', ((module, _static(f"{module}.js")) for module in SCRIPTS[name]))
+    files = [(module, f"{module}.js") for module in SCRIPTS[name]] + [(icon, f"{icon}.svg") for icon in ICONS[name]]
+    modules = format_html_join("", ' data-{}="{}"', ((what, _static(file)) for what, file in files))
     return format_html('<script type="module" src="{}" data-agent-sse{}{}></script>', _static(f"{name}.js"), modules, nonce)
 
 
 def _static(name: str) -> str:
-    return static(f"django_agent_sse/{name}")
+    return asset(f"django_agent_sse/{name}")
 
 
 def _nonce(context: Context) -> SafeString:

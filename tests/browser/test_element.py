@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.template import Context, Template
 from django.templatetags.static import static
 from playwright.sync_api import BrowserContext, Page, Route
 
@@ -41,12 +42,12 @@ def violations(context: BrowserContext, uvicorn: Server) -> Iterator[Page]:
     assert errors == []
 
 
-def show(page: Page, uvicorn: Server, body: str, tag: str = TAG) -> None:
+def show(page: Page, uvicorn: Server, body: str, tag: str = TAG, *, policy: str = POLICY, before: str = "") -> None:
     """Load a page with this body."""
-    html = f"<!doctype html><title>t</title>{LISTEN}{tag}{body}"
+    html = f"<!doctype html><title>t</title>{before}{LISTEN}{tag}{body}"
 
     def page_of_the_test(route: Route) -> None:
-        route.fulfill(body=html, content_type="text/html", headers={"Content-Security-Policy": POLICY})
+        route.fulfill(body=html, content_type="text/html", headers={"Content-Security-Policy": policy})
 
     page.route("**/_page/", page_of_the_test)
     page.route("**/listen.js", lambda route: route.fulfill(body=LISTENER, content_type="text/javascript"))
@@ -110,6 +111,29 @@ def test_hashed_file_names_are_enough(hashed: Path, violations: Page, uvicorn: S
     assert (element.count("."), client.count(".")) == (2, 2)
     tag = f'<script type="module" src="{element}" data-agent-sse data-client="{client}"></script>'
     show(violations, uvicorn, '<event-stream src="/client/numbers/?to=1"></event-stream>', tag)
+    violations.wait_for_selector("event-stream[data-state=ended]", state="attached")
+
+
+def test_an_import_map_is_enough_under_a_policy_with_a_nonce(hashed: Path, violations: Page, uvicorn: Server) -> None:
+    def collected(route: Route) -> None:
+        file = hashed / route.request.url.partition("/static/")[2]
+        route.fulfill(path=file, content_type="text/javascript") if file.exists() else route.fulfill(status=404)
+
+    program = """
+        import { EventStream } from "django-agent-sse";
+        import { EventStream as plain } from "/static/django_agent_sse/client.js";
+        import { EventStreamElement, client } from "django-agent-sse/element";
+        import { createUseEventStream } from "django-agent-sse/react";
+        const same = [plain, (await client).EventStream].every((one) => one === EventStream);
+        document.body.dataset.same = same && typeof createUseEventStream === "function";
+    """
+    violations.route("**/static/**", collected)
+    violations.route("**/program.js", lambda route: route.fulfill(body=program, content_type="text/javascript"))
+    html = Template("{% load agent_sse %}{% sse_importmap %}").render(Context({"csp_nonce": "n1"}))
+    tag = '<script type="module" src="/program.js"></script>'
+    body = '<event-stream src="/client/numbers/?to=1"></event-stream>'
+    show(violations, uvicorn, body, tag, policy="default-src 'self'; script-src 'self' 'nonce-n1'", before=html)
+    violations.wait_for_selector("body[data-same=true]", state="attached")
     violations.wait_for_selector("event-stream[data-state=ended]", state="attached")
 
 

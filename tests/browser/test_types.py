@@ -12,7 +12,7 @@ from tests.npm import SOURCE, Node
 
 from .test_node import SHIPPED, STATIC
 
-DECLARATIONS = [STATIC / f"{name}.d.ts" for name in ("client", "element", "react")]
+DECLARATIONS = [STATIC / f"{name}.d.ts" for name in ("client", "element", "log", "react")]
 
 
 def test_a_sample_of_every_member_is_accepted(node: Node, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_the_sample_uses_every_name(path: Path) -> None:
     )
     names = {name for name in names if not re.match("use[A-Z]", name) or name == "useEventStream"}  # React's own are React's
     unused = {name for name in names if not re.search(rf"\b{name}\b", sample)}
-    assert unused - {"constructor", "interface", "type", "Handler"} == set()
+    assert unused - {"constructor", "interface", "type", "prototype", "Handler", "Listener", "NameOf"} == set()
 
 
 @pytest.mark.parametrize("path", DECLARATIONS, ids=lambda path: path.name)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from django_agent_sse.runtime.safe_text import _UNSAFE
 from django_agent_sse.wire import levels
+from django_agent_sse.wire.drawing import _SECTION, _UNFINISHED
+from django_agent_sse.wire.screen import MOVES, TOKENS
 
 Build = Callable[[int], str]
 
@@ -154,6 +156,58 @@ WORST: Mapping[str, Use] = {
             repeated("event: \n"),
             repeated("1", before="retry: "),
             repeated(":\n", after="event: a\nretry: 1\ndat"),
+        ),
+    ),
+    # wire.screen, wire.drawing
+    MOVES.pattern: Use(
+        "search",
+        (
+            repeated("\x1b["),
+            repeated("\x1b[0"),
+            repeated("0", before="\x1b["),
+            repeated("0;", before="\x1b["),
+            repeated("\x1b"),
+            repeated("\r", after="\n"),
+            repeated("\r\n"),
+            repeated("\x1b[K"),
+            repeated("\x1b[31m"),
+            repeated("x"),
+        ),
+    ),
+    TOKENS.pattern: Use(
+        "search",
+        (
+            repeated("x"),
+            repeated("0", before="\x1b["),
+            repeated("0", before="\x1b[", after="\n"),
+            halves("0", " ", before="\x1b[", after="\n"),
+            repeated("x", before="\x1b]"),
+            repeated("\x1b]"),
+            repeated(" ", before="\x1b", after="\n"),
+            repeated("\x1b["),
+        ),
+    ),
+    _UNFINISHED.pattern.decode(): Use(
+        "search",
+        (
+            repeated("section_"),
+            repeated("section"),
+            repeated("x", before="section_"),
+            repeated("\x1b["),
+            repeated("\x1b[0"),
+            repeated("\r"),
+            repeated("s"),
+            repeated("\ns"),
+        ),
+    ),
+    _SECTION.pattern.decode(): Use(
+        "sub",
+        (
+            repeated("section_start:1:"),
+            repeated("section_start:1:a["),
+            repeated("x", before="section_start:1:"),
+            repeated("section_start:1:a\r"),
+            repeated("section_start:1:a[" + "x" * 200),
         ),
     ),
     # routing

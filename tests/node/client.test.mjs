@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { setImmediate } from "node:timers/promises";
 import { test } from "node:test";
 
-import { EventStream, STREAM, StreamError, all, cut, ended, first, open, served, state, states, status } from "./serving.mjs";
+import { EventStream, STREAM, StreamError, StreamMessage, all, cut, ended, first, open, served, state, states, status } from "./serving.mjs";
 
 const END = 'event: sse.end\nid: sse.end~2\ndata: {"reason":"completed"}\n\n';
 
@@ -64,6 +64,23 @@ served("a listener for everything may be an object, may listen once, may be take
   await first(stream, "message", ({ data }) => data === "2");
   await setImmediate();
   assert.deepEqual(got, ["1", "once", "2"]);
+});
+
+served("data is read as JSON where that is asked for, and once", [open('event: tick\ndata: {"price": 42}\n\nevent: text\ndata: up\n\nevent: none\ndata: null\n\n')], async ({ connect }) => {
+  const stream = connect();
+  const [tick, text, none] = await Promise.all(["tick", "text", "none"].map((name) => first(stream, name)));
+  assert.deepEqual([tick.data, tick.json], ['{"price": 42}', { price: 42 }]);
+  assert.equal(tick.json, tick.json);
+  assert.throws(() => text.json, { name: "SyntaxError", message: 'the data of the event "text" is not JSON: "up"; use event.data' });
+  assert.equal(text.data, "up");
+  assert.equal(none.json, null);
+  assert.ok(tick instanceof MessageEvent && tick instanceof StreamMessage);
+});
+
+test("an instance has the constants of an EventSource, and nobody changes them", () => {
+  const stream = new EventStream("http://127.0.0.1/", { autoConnect: false });
+  for (const source of [stream, EventStream]) assert.deepEqual([source.CONNECTING, source.OPEN, source.CLOSED], [0, 1, 2]);
+  assert.throws(() => { stream.OPEN = 5; }, TypeError);
 });
 
 // What is sent
@@ -164,6 +181,44 @@ served("comments are no silence", [(request, response) => {
 }], async ({ connect, seen }) => {
   await first(connect("/", { watchdog: 1_500 }), "message");
   assert.equal(seen.length, 1);
+});
+
+for (const [comment, patience] of [["", 45_000], [": heartbeat 15\n", 45_000], [": heartbeat 60\n", 180_000], [": heartbeat 0.5\n", 5_000], [": heartbeat 0\n", Infinity]]) {
+  test(`the watchdog waits as the route's first comment says: ${JSON.stringify(comment)}`, async (context) => {
+    context.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    let asked = 0;
+    const body = (signal) => new ReadableStream({
+      start(controller) {
+        controller.enqueue(new TextEncoder().encode(`${comment}data: x\n\n`));
+        signal.addEventListener("abort", () => controller.error(signal.reason));
+      },
+    });
+    const fetch = async (url, { signal }) => {
+      asked += 1;
+      return new Response(body(signal), { headers: STREAM });
+    };
+    const stream = new EventStream("http://127.0.0.1/", { fetch, reconnect: { baseDelay: 0, jitter: 0 } });
+    const got = states(stream);
+    await first(stream, "message");
+    await setImmediate();
+    const most = Math.min(patience, 86_400_000);
+    context.mock.timers.tick(most - 1);
+    await setImmediate();
+    assert.deepEqual([asked, got], [1, ["open: connected"]]);
+    const silence = first(stream, "statechange", ({ reason }) => reason === "silence");
+    context.mock.timers.tick(1);
+    if (patience < Infinity) await silence;
+    assert.equal(got.includes("reconnecting: silence"), patience < Infinity);
+    stream.close();
+  });
+}
+
+served("a watchdog that was chosen stays, whatever the route says", [(request, response) => {
+  response.writeHead(200, STREAM);
+  response.write(": heartbeat 600\ndata: x\n\n");
+}], async ({ connect }) => {
+  const stream = connect("/", { watchdog: 300 });
+  await first(stream, "statechange", ({ reason }) => reason === "silence");
 });
 
 test("the waits grow after the threshold, up to the maximum, with jitter; an event of the stream makes them small again", async (context) => {

@@ -43,6 +43,7 @@ const LEVELLED = [
 const WORST = {
   "client.js: /\\r\\n?|\\n/g": all("\r", "\n", "\r\n", "x"),
   "client.js: /^[0-9]+$/": [between("", "1", "x")],
+  "client.js: /^[0-9]{1,9}(?:\\.[0-9]{1,9})?$/": [between("", "1", "x"), between("1.", "1", "x")],
   "client.js: /^\\s*\\d+\\s*$/": [between("", " ", "x"), between("", "1", "x"), between("1", " ", "x"), between(" 1", " 1", "")],
   "client.js: /^\\/+/": [between("", "/", "x")],
   "element.js: /\\s+/": [between("", " ", "x"), ...all("x ", " x")],
@@ -67,6 +68,8 @@ const WORST = {
   "lines.js: /[.*+?^${}()|[\\]\\\\]/g": all(".", "x", "\\"),
   "log.js: /\\.(\\d+)$/": [between(".", "1", "x"), ...all(".", ".1", ".1x", "1")],
   "react.js: /^\\s*[{[]/": [between("", " ", "x")],
+  "words.js: /\\{(\\w+)\\}/g": [between("{", "x", ""), ...all("{", "{a", "{a}")],
+  "words.js: /^(?:ar|ckb|dv|fa|he|ks|ps|sd|ug|ur|yi)(?:-|$)/i": [between("ar-", "x", ""), between("", "ar", "")],
   "sgr.js: /[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]/g": all("\x00", "x", "\x9f"),
   "sgr.js: /^(?:\\x1b[\\]PX^_]|[\\x90\\x98\\x9d-\\x9f])/": all("\x1b", "\x1b]"),
   "sgr.js: /^\\d*$/": [between("", "1", "x")],

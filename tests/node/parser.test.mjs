@@ -60,3 +60,16 @@ test("the id that a parser begins with stays until the stream sets another", () 
   const bytes = new TextEncoder().encode("data: x\n\nid\ndata: y\n\n");
   assert.deepEqual(Array.from(parser.feed(bytes), (event) => event.lastEventId), ["7", ""]);
 });
+
+test("a comment of the first bytes says the route's heartbeat, however it is cut; other comments say nothing", () => {
+  const said = (text) => [...cuttings(new TextEncoder().encode(text))].map((chunks) => {
+    const parser = new Parser();
+    for (const chunk of chunks) for (const { type } of parser.feed(chunk)) assert.equal(type, "message");
+    return parser.heartbeat;
+  });
+  assert.deepEqual(new Set(said(": heartbeat 60\ndata: x\n\n")), new Set([60]));
+  assert.deepEqual(new Set(said(": heartbeat 0.25\n")), new Set([0.25]));
+  for (const text of [":\n", ": heartbeat\n", ": heartbeat -1\n", ": heartbeat 1e9\n", ": heartbeat 60 s\n", "heartbeat: 60\n", ": a heartbeat 60\n"]) {
+    assert.deepEqual(new Set(said(text)), new Set([null]), text);
+  }
+});

@@ -6,8 +6,8 @@ import { pathToFileURL } from "node:url";
 import { join } from "node:path";
 import { test } from "node:test";
 
-const { EventStream, Parser, StreamError } = await import(pathToFileURL(join(process.env.STATIC, "client.js")));
-export { EventStream, Parser, StreamError };
+const { EventStream, Parser, StreamError, StreamMessage } = await import(pathToFileURL(join(process.env.STATIC, "client.js")));
+export { EventStream, Parser, StreamError, StreamMessage };
 
 export const STREAM = { "Content-Type": "text/event-stream" };
 

@@ -7,7 +7,11 @@ import {
   Parser,
   StateChangeEvent,
   StreamError,
+  StreamMessage,
   type ControlEvent,
+  type ControlEvents,
+  type EventOf,
+  type Events,
   type EventStreamEventMap,
   type EventStreamOptions,
   type Query,
@@ -18,6 +22,7 @@ import {
   type StreamErrorEvent,
 } from "django_agent_sse/client.js";
 import { EventStreamElement, client } from "django_agent_sse/element.js";
+import { SSELog, type LogState } from "django_agent_sse/log.js";
 import {
   createUseEventStream,
   type ReactHooks,
@@ -59,7 +64,7 @@ const reason: Reason = stream.reason;
 const numbers: (number | null)[] = [stream.readyState, stream.status, stream.attempt, stream.delay];
 const texts: string[] = [stream.url, stream.lastEventId, state, reason];
 const flags: (boolean | null)[] = [stream.withCredentials, stream.leads];
-const constants: [0, 1, 2] = [EventStream.CONNECTING, EventStream.OPEN, EventStream.CLOSED];
+const constants: [0, 1, 2][] = [EventStream, stream].map(({ CONNECTING, OPEN, CLOSED }) => [CONNECTING, OPEN, CLOSED]);
 const error: StreamError | null = stream.error;
 
 stream.onopen = (event) => event.type;
@@ -85,9 +90,42 @@ export async function loop(): Promise<string | undefined> {
 }
 new StateChangeEvent({ state: "open", previous: "connecting", reason: "connected", status: 200, attempt: 0, delay: null });
 
+// Events of which it is known what their JSON is
+interface Build {
+  message: { text: string };
+  progress: { done: number; total: number };
+}
+const build = new EventStream<Build>("/builds/42/");
+build.addEventListener("progress", ({ json, data }) => [json.done / json.total, data.length]);
+build.addEventListener("sse.gap", ({ json }) => [json.reason, json.asked, json.missed]);
+build.addEventListener("sse.end", ({ json }) => json.closed?.length);
+build.addEventListener("another", ({ data }) => data.length);
+build.onmessage = ({ json }) => json.text.length;
+// @ts-expect-error: there is no such member in the JSON of this event
+build.addEventListener("progress", ({ json }) => json.doone);
+// @ts-expect-error: of an event that is not declared nothing is known
+build.addEventListener("progres", ({ json }) => json.done);
+// @ts-expect-error: a number is not a text
+const wrong: string = new StreamMessage<number>("tick", { data: "1" }).json;
+const end: ControlEvents["sse.end"] = { reason: "completed" };
+const heard: EventOf<Build, "progress">[] = [];
+const declared: Events = { tick: 1 };
+stream.addEventListener("untyped", ({ json }) => json.whatever.it.is);
+
+// Where an EventSource is wanted, a stream will do
+const sources: EventSource[] = [stream, build];
+const made: typeof EventSource = EventStream;
+export const over = sources.filter((source) => source.readyState === source.CLOSED);
+export const known = [wrong, end, heard, declared, made];
+
+const log: SSELog = document.createElement("sse-log");
+const logged: [number, string, LogState] = [log.count, log.text, log.state];
+log.addEventListener("sse-log:state", ({ detail }) => detail.state === "open");
+log.addEventListener("sse-log:end", ({ detail }) => [detail.status, detail.code, detail.lines]);
+
 const parser = new Parser("1");
 for (const { type, data, lastEventId } of parser.feed(new Uint8Array())) texts.push(type, data, lastEventId);
-numbers.push(parser.retry);
+numbers.push(parser.retry, parser.heartbeat);
 texts.push(parser.lastEventId);
 
 const element: EventStreamElement = document.createElement("event-stream");
@@ -136,4 +174,4 @@ export function Lines(): string {
   return `${data?.length}${event?.data}${why?.reason}${isConnected}${isError}${readyState}${at}${because}${attempt}${delay}${lastEventId}`;
 }
 
-export { constants, error, flags, now, own };
+export { constants, error, flags, logged, now, own };

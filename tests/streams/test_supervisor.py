@@ -14,7 +14,7 @@ from django.utils.decorators import async_only_middleware
 from django_agent_sse import Context, Stream
 from django_agent_sse.streams import callbacks, supervisor
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.registry import open_streams, registry
 from tests.inprocess import Diary, eventually, serve
 
 
@@ -91,6 +91,40 @@ async def test_the_response_begins_with_the_first_verb(verb: str) -> None:
         await eventually("the first bytes come", lambda: client.raw)
         assert (client.status, client.raw) == (200, first_bytes)
         assert begun == [False]
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "first_bytes"),
+    [(15, b""), (60, b": heartbeat 60\n"), (0.5, b": heartbeat 0.5\n"), (None, b": heartbeat 0\n"), (0, b": heartbeat 0\n")],
+)
+@pytest.mark.parametrize("begins", ["write", "wait_closed"])
+async def test_a_heartbeat_that_is_not_the_usual_one_is_said_before_all_else(
+    heartbeat: float | None, first_bytes: bytes, begins: str
+) -> None:
+    act, rest = VERBS[begins]
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await act(stream)
+        await stream.wait_closed()
+
+    expected = first_bytes + (rest if rest != b":\n" else b"") or rest
+    async with serve(handler, heartbeat=heartbeat) as site:
+        client = site.connect()
+        await eventually("the first bytes come", lambda: len(client.raw) >= len(expected))
+        assert client.raw == expected
+        (stream,) = open_streams()
+        assert stream.stats(0).events == (begins == "write")
+
+
+async def test_the_heartbeat_is_not_said_to_clients_that_take_no_control_events() -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write("x")
+        await stream.wait_closed()
+
+    async with serve(handler, heartbeat=60) as site:
+        client = site.connect(headers={"Accept": "*/*"})
+        await eventually("the first bytes come", lambda: client.raw)
+        assert client.raw == b"retry: 3000\ndata: x\n\n"
 
 
 async def test_the_response_begins_at_the_handlers_end() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html import unescape
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +19,11 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_agent_sse import Event, Router, Topic
+from django_agent_sse.assets import FOLDERS, _minified, asset
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import AsyncRequired, EventLogUnavailable
 from django_agent_sse.logs import plain
+from django_agent_sse.templatetags.agent_sse import SCRIPTS
 from tests.serving import served
 
 
@@ -164,9 +168,9 @@ async def test_on_an_event_loop_it_says_what_to_do() -> None:
 def test_scripts_carry_the_addresses_of_what_they_import() -> None:
     html = rendered("{% sse_script %}")
     names = re.findall(r'(?:src|href|data-\w+)="/?static/(django_agent_sse/[\w.]+)"', html)
-    assert sorted(names) == sorted(
-        f"django_agent_sse/{name}" for name in ("log.css", "log.js", "client.js", "sgr.js", "lines.js", "rows.js")
-    )
+    modules = [f"{module}.js" for module in SCRIPTS["log"]]
+    assert sorted(names) == sorted(f"django_agent_sse/{name}" for name in ("log.css", "log.js", *modules))
+    assert {"client.js", "words.js"} < set(modules)
     assert all(finders.find(name) for name in names)
     assert 'type="module"' in html
     assert "nonce" not in html
@@ -181,7 +185,73 @@ def test_scripts_have_hashed_names_where_the_storage_makes_them(settings: Any, t
     with override_settings(STORAGES={**settings.STORAGES, "staticfiles": storage}, STATIC_ROOT=str(tmp_path)):
         call_command("collectstatic", verbosity=0, interactive=False)
         html = rendered("{% sse_script %}")
-    assert len(re.findall(r'="/?static/django_agent_sse/\w+\.[0-9a-f]{12}\.(?:js|css)"', html)) == 6
+    assert len(re.findall(r'="/?static/django_agent_sse/\w+\.[0-9a-f]{12}\.(?:js|css)"', html)) == 2 + len(SCRIPTS["log"])
+
+
+@pytest.fixture
+def hashed(settings: Any, tmp_path: Any) -> None:
+    """Static files have hashed names."""
+    from django.core.management import call_command
+
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+    }
+    settings.STATIC_ROOT = str(tmp_path)
+    call_command("collectstatic", verbosity=0, interactive=False)
+
+
+NAMES = {"django-agent-sse", "django-agent-sse/element", "django-agent-sse/log", "django-agent-sse/react"}
+
+
+def imports(html: str) -> dict[str, str]:
+    found = re.fullmatch(r'<script type="importmap"(?: nonce="[^"]*")?>(.*)</script>', html)
+    assert found
+    return dict(json.loads(found[1])["imports"])
+
+
+def test_an_import_map_names_the_modules() -> None:
+    found = imports(rendered("{% sse_importmap %}"))
+    assert found.keys() == NAMES
+    assert found["django-agent-sse"].endswith("static/django_agent_sse/client.js")
+    assert found["django-agent-sse/react"].endswith("static/django_agent_sse/react.js")
+
+
+@pytest.mark.usefixtures("hashed")
+def test_an_import_map_has_hashed_names_and_leads_to_them_from_the_plain_ones() -> None:
+    found = imports(rendered("{% sse_importmap %}"))
+    assert re.fullmatch(r"/?static/django_agent_sse/client\.[0-9a-f]{12}\.js", found["django-agent-sse"])
+    plain_names = {path.name for path in FOLDERS["django_agent_sse"].glob("*.js")}
+    leading = {name for name in found if name.endswith(".js")}
+    assert {name.rpartition("/")[2] for name in leading} == plain_names
+    assert all(found[name].startswith(name.removesuffix("js")) for name in leading)
+
+
+def test_an_import_map_takes_more_names_and_a_nonce_and_nothing_ends_its_element() -> None:
+    html = rendered("{% sse_importmap more %}", more={"lit": "https://example.org/lit.js?</script>"}, csp_nonce="abc")
+    assert html.startswith('<script type="importmap" nonce="abc">{')
+    assert html.count("</script>") == 1
+    assert imports(html) | {"lit": "https://example.org/lit.js?</script>"} == imports(html)
+    assert imports(html).keys() == NAMES | {"lit"}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_minified_files_are_taken_where_there_are_some_and_nobody_debugs(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, debug: bool
+) -> None:
+    (tmp_path / "min").mkdir()
+    for name in ("client.js", "client.js.map", "log.css"):
+        (tmp_path / "min" / name).touch()
+    monkeypatch.setitem(FOLDERS, "django_agent_sse", tmp_path)
+    _minified.cache_clear()
+    settings.DEBUG = debug
+    try:
+        addresses = [asset(f"django_agent_sse/{name}") for name in ("client.js", "log.css", "log.js")]
+    finally:
+        _minified.cache_clear()
+    prefix = addresses[2].removesuffix("log.js")
+    folder = "" if debug else "min/"
+    assert addresses == [f"{prefix}{folder}client.js", f"{prefix}{folder}log.css", f"{prefix}log.js"]
 
 
 class Lazy:

@@ -78,7 +78,8 @@ export interface EventStreamOptions {
   signal?: AbortSignal;
   /** Joined to the path of the address. */
   subpath?: string;
-  /** Come back after so many milliseconds without a byte, heartbeats included; 0 for never. Default 45,000. */
+  /** Come back after so many milliseconds without a byte, heartbeats included; 0 for never. Default: three heartbeats of the route,
+      which are 45,000 unless it says otherwise. */
   watchdog?: number;
   /** As of EventSource: the same as `credentials: "include"`. */
   withCredentials?: boolean;
@@ -111,24 +112,63 @@ export interface StreamErrorEvent extends Event {
   readonly error: StreamError;
 }
 
-/** The control events of the server. Their data is JSON. */
-export type ControlEvent = "sse.end" | "sse.error" | "sse.gap" | "sse.position" | "sse.overloaded";
+/** What the data of your events is as JSON, by their names: `{ tick: { price: number }; message: string }`. */
+export type Events = object;
+
+/** An event of the server. */
+export interface StreamMessage<T = unknown> extends MessageEvent<string> {
+  /** The data read as JSON; a SyntaxError where it is not JSON. */
+  readonly json: T;
+}
+
+export const StreamMessage: {
+  new <T = unknown>(type: string, about?: MessageEventInit<string>): StreamMessage<T>;
+  readonly prototype: StreamMessage;
+};
+
+/** The control events of the server, and what their data is as JSON. */
+export interface ControlEvents {
+  /** It is over: `closed` is what the topic was closed with. */
+  "sse.end": { reason: string; closed?: string };
+  "sse.error": { reason?: string; message?: string };
+  /** Events were missed: how many, where that is known. */
+  "sse.gap": { reason: "trimmed" | "epoch" | "unknown" | "ahead" | "fork" | "shared" | (string & {}); asked: string | null; missed: number | null };
+  "sse.position": unknown;
+  "sse.overloaded": { reason: string };
+}
+
+export type ControlEvent = keyof ControlEvents;
 
 export interface EventStreamEventMap {
   open: Event;
   error: StreamErrorEvent;
   statechange: StateChangeEvent;
   /** Every event of the server, whatever its name. */
-  "*": MessageEvent<string>;
+  "*": StreamMessage;
 }
 
-type Handler<E> = ((this: EventStream, event: E) => unknown) | { handleEvent(event: E): unknown };
+/** The type of the listener's event, by its name. */
+export type EventOf<E, K> = K extends keyof EventStreamEventMap
+  ? EventStreamEventMap[K]
+  : K extends keyof E
+    ? StreamMessage<E[K]>
+    : K extends keyof ControlEvents
+      ? StreamMessage<ControlEvents[K]>
+      : StreamMessage;
 
-/** An EventSource over fetch. */
-export class EventStream extends EventTarget implements AsyncIterable<MessageEvent<string>> {
+/** The names that are known; any other one is a string too. */
+type NameOf<E> = (keyof EventStreamEventMap | keyof ControlEvents | (keyof E & string)) | (string & {});
+type Listener<T> = (this: any, event: T) => unknown;
+type Handler<T> = Listener<T> | { handleEvent(event: T): unknown };
+
+/** An EventSource over fetch. `EventStream<{ tick: Price }>` says what the JSON of its events is. */
+export class EventStream<E extends Events = Record<string, any>> extends EventTarget implements AsyncIterable<StreamMessage> {
   static readonly CONNECTING: 0;
   static readonly OPEN: 1;
   static readonly CLOSED: 2;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSED: 2;
 
   constructor(url: string | URL, options?: EventStreamOptions);
 
@@ -147,10 +187,15 @@ export class EventStream extends EventTarget implements AsyncIterable<MessageEve
   /** Whether this tab holds the shared connection; null where it has its own, or has not yet joined. */
   readonly leads: boolean | null;
 
-  onopen: ((this: EventStream, event: Event) => unknown) | null;
-  onmessage: ((this: EventStream, event: MessageEvent<string>) => unknown) | null;
-  onerror: ((this: EventStream, event: StreamErrorEvent) => unknown) | null;
-  onstatechange: ((this: EventStream, event: StateChangeEvent) => unknown) | null;
+  // What is read takes any event: so a stream can be given where an EventSource is wanted.
+  get onopen(): Listener<any> | null;
+  set onopen(listener: Listener<Event> | null);
+  get onmessage(): Listener<any> | null;
+  set onmessage(listener: Listener<EventOf<E, "message">> | null);
+  get onerror(): Listener<any> | null;
+  set onerror(listener: Listener<StreamErrorEvent> | null);
+  get onstatechange(): Listener<any> | null;
+  set onstatechange(listener: Listener<StateChangeEvent> | null);
 
   /** Begin, where `autoConnect` is off. */
   connect(): void;
@@ -159,21 +204,21 @@ export class EventStream extends EventTarget implements AsyncIterable<MessageEve
   /** Connect anew, now: after the last id, or from the beginning where the stream had ended. */
   reopen(options?: { lastEventId?: string }): void;
 
-  addEventListener<K extends keyof EventStreamEventMap>(
+  addEventListener<K extends NameOf<E>>(
     name: K,
-    listener: Handler<EventStreamEventMap[K]>,
+    listener: Handler<EventOf<E, K>>,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  addEventListener(name: string, listener: Handler<MessageEvent<string>>, options?: boolean | AddEventListenerOptions): void;
-  removeEventListener<K extends keyof EventStreamEventMap>(
+  addEventListener(name: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
+  removeEventListener<K extends NameOf<E>>(
     name: K,
-    listener: Handler<EventStreamEventMap[K]>,
+    listener: Handler<EventOf<E, K>>,
     options?: boolean | EventListenerOptions,
   ): void;
-  removeEventListener(name: string, listener: Handler<MessageEvent<string>>, options?: boolean | EventListenerOptions): void;
+  removeEventListener(name: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | EventListenerOptions): void;
 
   /** Every event of the server from now on, until the end; throws a StreamError where the stream is refused. */
-  [Symbol.asyncIterator](): AsyncIterableIterator<MessageEvent<string>>;
+  [Symbol.asyncIterator](): AsyncIterableIterator<StreamMessage>;
 }
 
 /** Reads an event stream by the algorithm of the HTML standard; throws a RangeError for an event of more than 2^27 characters. */
@@ -181,5 +226,7 @@ export class Parser {
   constructor(lastEventId?: string);
   lastEventId: string;
   retry: number | null;
+  /** Seconds between two heartbeats, as a comment of the server has said; 0 for none, null where it has not. */
+  heartbeat: number | null;
   feed(bytes: Uint8Array): Generator<{ type: string; data: string; lastEventId: string }, void, void>;
 }

@@ -3,6 +3,7 @@
 One file without imports, so that it can be served under a hashed name. The contract is in client.d.ts. */
 
 const END_ID = "sse.end~";
+const HEARTBEAT = "heartbeat "; // a comment before the first event of a route whose heartbeat is not the usual one
 const SESSION = "Agent-SSE-Session"; // the response header that says whose stream it is: "<account>.<session>"
 const LAST_ID = "last_event_id"; // the query parameter that the server takes instead of the header
 const LONGEST_TIMER = 2 ** 31 - 1;
@@ -12,7 +13,11 @@ const HEALTHY_MS = 10_000; // a connection that was open for so long counts as a
 const ANSWER_MS = 5_000; // how long the leader of a shared connection may take to answer another tab
 const GRACE_MS = 500; // how long a tab that is out of step waits for the leader's replay before it asks the server itself
 const STALL_MS = 1_000; // how long a tab may read too slowly before it gives its part in a shared connection to others
+const WATCHDOG_MS = 45_000; // silence after which a connection is dead: three heartbeats of 15 s, unless the route says otherwise
+const HEARTBEATS = 3; // that may be missing
+const SHORTEST_WATCHDOG_MS = 5_000; // of those that a route's heartbeat makes
 const TURN_MS = 10_000; // how long a tab that catches up may keep others from it; after that it goes on beside them
+const SHOWN = 60; // characters of data in an error
 const HELD = 1_000; // events of the leader that a tab keeps while it catches up
 
 const FAULTS = new Set([408, 425, 429]);
@@ -33,7 +38,7 @@ const DEFAULTS = {
   share: false,
   signal: undefined,
   subpath: "",
-  watchdog: 45_000,
+  watchdog: undefined,
   withCredentials: false,
 };
 
@@ -43,6 +48,8 @@ export class Parser {
   lastEventId;
   /** The reconnection time in milliseconds that the stream has set last, or null. */
   retry = null;
+  /** The seconds between two heartbeats that a comment has said, `: heartbeat 60`; 0 for none, null where nothing was said. */
+  heartbeat = null;
   #decoder = new TextDecoder();
   #rest = "";
   #afterCR = false;
@@ -90,6 +97,11 @@ export class Parser {
     else if (name === "event") this.#type = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
     else if (name === "retry" && /^[0-9]+$/.test(value)) this.retry = Math.min(Number(value), LONGEST_RETRY);
+    else if (name === "" && value.startsWith(HEARTBEAT)) this.#comment(value.slice(HEARTBEAT.length));
+  }
+
+  #comment(seconds) {
+    if (/^[0-9]{1,9}(?:\.[0-9]{1,9})?$/.test(seconds)) this.heartbeat = Number(seconds);
   }
 }
 
@@ -101,6 +113,7 @@ class TooLarge extends RangeError {
 
 /** Why a stream ended in the state `error`, or why it reconnects: `reason`, `status` where there was an answer, `cause`. */
 export class StreamError extends Error {
+  /** @param {string} reason @param {{ status?: number | null, url?: string, cause?: unknown }} [about] */
   constructor(reason, { status = null, url = "", cause } = {}) {
     super(`${url}: ${reason}${status === null ? "" : ` (HTTP ${status})`}`, { cause });
     this.name = "StreamError";
@@ -117,10 +130,24 @@ export class StateChangeEvent extends Event {
   }
 }
 
+/** An event of the server: its data as text, and read as JSON when that is asked for. */
+export class StreamMessage extends MessageEvent {
+  #json;
+  #read = false;
+
+  /** The data as JSON; a SyntaxError where it is not JSON. */
+  get json() {
+    if (!this.#read) {
+      this.#json = parsed(this);
+      this.#read = true;
+    }
+    return this.#json;
+  }
+}
+
+const STATES = { CONNECTING: 0, OPEN: 1, CLOSED: 2 };
+
 export class EventStream extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSED = 2;
 
   #url;
   #options;
@@ -137,9 +164,11 @@ export class EventStream extends EventTarget {
   #error = null;
   #failures = 0;
   #received = 0;
+  #heartbeat = null; // in seconds, where the server has said it
   #hurry = null; // ends the wait before the next attempt
   #heard = 0; // when the last byte came
   #silence = null; // ends an attempt that has been silent for too long
+  #look = null; // sets the watchdog's timer anew
   #roomless = []; // who waits until no iteration has a full buffer
   #iterations = new Set();
   #anything = new Map();
@@ -216,7 +245,7 @@ export class EventStream extends EventTarget {
   }
 
   /** Connect anew, now: after the last id, or from the beginning where the stream had ended. */
-  reopen({ lastEventId } = {}) {
+  reopen({ lastEventId = undefined } = {}) {
     const changed = this.reason === "session_changed";
     const over = this.state === "ended" || (this.state === "error" && (this.reason === "gone" || changed));
     if (changed) this.#tag = null;
@@ -300,9 +329,7 @@ export class EventStream extends EventTarget {
   }
 
   #complain(error) {
-    const event = new Event("error");
-    event.error = error;
-    this.dispatchEvent(event);
+    this.dispatchEvent(Object.assign(new Event("error"), { error }));
   }
 
   #listen() {
@@ -314,8 +341,9 @@ export class EventStream extends EventTarget {
       this.#hurry?.();
       if (this.#isSilent()) this.#silence?.();
     };
-    const freeze = ({ persisted = true }) => {
-      if (!persisted || this.state === "idle") return;
+    /** @param {any} event */
+    const freeze = (event) => {
+      if (event.persisted === false || this.state === "idle") return;
       this.#park();
       this.#leave();
       this.#to("reconnecting", { reason: "suspended" });
@@ -362,6 +390,7 @@ export class EventStream extends EventTarget {
     }
   }
 
+  /** @param {any} outcome of an attempt */
   async #retryLater({ reason, status, cause, after }, signal) {
     const delay = this.#nextDelay(after);
     this.#to("reconnecting", { reason, status, delay });
@@ -405,7 +434,7 @@ export class EventStream extends EventTarget {
     let opened = null;
     try {
       const headers = await this.#headers().catch((cause) => ({ cause }));
-      if (headers.cause) return { reason: "headers", cause: headers.cause };
+      if ("cause" in headers) return { reason: "headers", cause: headers.cause };
       if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
       const response = await this.#fetch(this.#resuming(headers), this.#request(headers, attempt.signal));
       const verdict = judged(response);
@@ -471,12 +500,14 @@ export class EventStream extends EventTarget {
 
   async #read(reader, signal) {
     const parser = new Parser(this.#lastEventId);
+    this.#heartbeat = null; // each connection says it anew
+    this.#look?.();
     for (;;) {
       this.#heard = Date.now();
       const { done, value } = await reader.read();
       if (done) return { reason: "finished" }; // a body that is broken off is rejected instead: "network"
       for (const event of parser.feed(value)) {
-        this.#heed(parser.retry);
+        this.#heed(parser);
         const outcome = this.#take(event);
         this.#share?.told(event);
         if (outcome !== null) return outcome;
@@ -486,13 +517,17 @@ export class EventStream extends EventTarget {
         }
         signal.throwIfAborted();
       }
-      this.#heed(parser.retry);
+      this.#heed(parser);
       this.#lastEventId = parser.lastEventId;
     }
   }
 
-  #heed(retry) {
+  #heed({ retry, heartbeat }) {
     if (retry !== null) this.#retry = retry;
+    if (heartbeat === null || heartbeat === this.#heartbeat) return;
+    this.#heartbeat = heartbeat;
+    this.#look?.();
+    this.#share?.tell();
   }
 
   // Sharing it
@@ -519,8 +554,8 @@ export class EventStream extends EventTarget {
   /** Who this tab is to the server by now: {tag, own}, by its cookies and its headers, through the guards; the tag is null for who is
       refused. Null where there is no answer. */
   async #ask(signal) {
-    const { watchdog } = this.#options;
-    const within = watchdog > 0 ? AbortSignal.any([signal, AbortSignal.timeout(watchdog)]) : signal;
+    const patience = this.#patience;
+    const within = patience > 0 ? AbortSignal.any([signal, AbortSignal.timeout(patience)]) : signal;
     try {
       const headers = await this.#headers();
       const own = said(headers);
@@ -556,9 +591,9 @@ export class EventStream extends EventTarget {
 
   #host() {
     return {
-      silence: this.#options.watchdog,
+      silence: () => this.#patience,
       id: () => this.#lastEventId,
-      about: () => ({ ...this.#about, retry: this.#retry, received: this.#received > 0 }),
+      about: () => ({ ...this.#about, retry: this.#retry, heartbeat: this.#heartbeat, received: this.#received > 0 }),
       take: (event, retry) => {
         this.#retry = retry ?? this.#retry;
         return this.#take(event);
@@ -578,27 +613,33 @@ export class EventStream extends EventTarget {
 
   // The watchdog
 
+  /** Milliseconds of silence after which the connection is dead; 0 for never. */
+  get #patience() {
+    if (this.#options.watchdog !== undefined) return this.#options.watchdog;
+    if (this.#heartbeat === null) return WATCHDOG_MS;
+    return this.#heartbeat && Math.min(Math.max(HEARTBEATS * 1000 * this.#heartbeat, SHORTEST_WATCHDOG_MS), LONGEST_TIMER);
+  }
+
   #watch() {
-    const { watchdog } = this.#options;
-    if (!(watchdog > 0)) return () => {};
     this.#heard = Date.now();
     let timer;
-    const look = () => {
-      if (this.#isSilent()) return this.#silence();
-      timer = setTimeout(look, Math.max(1, this.#heard + watchdog - Date.now()));
-      return undefined;
+    this.#look = () => {
+      clearTimeout(timer);
+      if (this.#isSilent()) return void this.#silence();
+      const patience = this.#patience;
+      if (patience > 0) timer = setTimeout(this.#look, Math.max(1, this.#heard + patience - Date.now()));
     };
-    timer = setTimeout(look, watchdog);
+    this.#look();
     return () => {
       clearTimeout(timer);
-      this.#silence = null;
+      this.#silence = this.#look = null;
     };
   }
 
   #isSilent() {
-    const { watchdog } = this.#options;
     if (this.#roomless.length > 0) this.#heard = Date.now(); // it is this side that does not read
-    return watchdog > 0 && this.#silence !== null && Date.now() - this.#heard >= watchdog;
+    const patience = this.#patience;
+    return patience > 0 && this.#silence !== null && Date.now() - this.#heard >= patience;
   }
 
   // Events
@@ -610,7 +651,7 @@ export class EventStream extends EventTarget {
     this.#received += 1;
     const control = type.startsWith("sse.");
     if (!control) this.#failures = 0;
-    const message = new MessageEvent(type, { data, lastEventId, origin: new URL(this.#url).origin });
+    const message = new StreamMessage(type, { data, lastEventId, origin: new URL(this.#url).origin });
     for (const iteration of this.#iterations) iteration.push(message);
     if (type !== "statechange" && type !== "*") this.dispatchEvent(message);
     for (const [listener, once] of this.#anything) {
@@ -636,8 +677,9 @@ export class EventStream extends EventTarget {
     return type === "sse.overloaded" ? { reason: "overloaded", after } : null;
   }
 
-  #adopt({ state, reason, status, attempt, delay, retry }) {
+  #adopt({ state, reason, status, attempt, delay, retry, heartbeat = null }) {
     this.#retry = retry;
+    this.#heartbeat = heartbeat;
     if (state === "ended" || state === "error") this.#finish(state, { reason, status });
     else if (state !== this.state || reason !== this.reason || delay !== this.delay) {
       this.#follow(state, { reason, status, attempt, delay });
@@ -670,14 +712,17 @@ export class EventStream extends EventTarget {
     Object.defineProperty(this, `on${name}`, {
       get: () => handlers.get(name) ?? null,
       set: (handler) => {
-        if (typeof handler !== "function") return void handlers.delete(name);
         const first = !handlers.has(name);
-        handlers.set(name, handler);
-        if (first) this.addEventListener(name, (event) => handlers.get(name)?.call(this, event));
-        return undefined;
+        if (typeof handler === "function") handlers.set(name, handler);
+        else handlers.delete(name);
+        if (first && handlers.has(name)) this.addEventListener(name, (event) => handlers.get(name)?.call(this, event));
       },
     });
   }
+}
+
+for (const [name, value] of Object.entries(STATES)) {
+  for (const target of [EventStream, EventStream.prototype]) Object.defineProperty(target, name, { value, enumerable: true });
 }
 
 /** What one `for await` reads from. */
@@ -835,7 +880,7 @@ class Share {
       if (request.signal.aborted) return undefined;
       this.#lead();
       return new Promise((resolve) => {
-        this.#resign = resolve;
+        this.#resign = () => resolve(undefined);
       });
     };
     const failed = await navigator.locks.request(this.#name, steal ? { steal } : { signal: request.signal }, lead).catch((error) => error);
@@ -844,7 +889,7 @@ class Share {
     this.leads = false; // another tab has taken the lock, since this one did not answer; or this one has given it up
     this.#heard = Date.now();
     this.#asked = false;
-    this.#listen(this.#host.silence);
+    this.#listen(this.#host.silence());
     this.#host.park();
     this.#fallBehind();
     this.#queue(false);
@@ -867,7 +912,7 @@ class Share {
     if (this.leads) return; // what the leader before this one has posted
     this.#heard = Date.now();
     this.#asked = false;
-    this.#listen(this.#host.silence);
+    this.#listen(this.#host.silence());
     if (message.event) this.#event(message);
     else this.#state(message);
   }
@@ -940,7 +985,7 @@ class Share {
     if (this.#left.signal.aborted || this.leads || this.#rides || this.#meet()) return undefined;
     this.#host.drive();
     return new Promise((resolve) => {
-      this.#met = resolve;
+      this.#met = () => resolve(undefined);
       setTimeout(resolve, TURN_MS);
     });
   }
@@ -975,7 +1020,8 @@ class Share {
 /** The options with their defaults; TypeError where one does not exist or cannot be. */
 function checked(given) {
   const options = filled(DEFAULTS, given);
-  const { body, share } = options;
+  const { body, share, watchdog } = options;
+  if (watchdog !== undefined && !(watchdog >= 0)) throw new TypeError(`watchdog must be a number of milliseconds from 0, not ${watchdog}`);
   options.method = (options.method ?? (body === undefined ? "GET" : "POST")).toUpperCase();
   if (share && options.method !== "GET") throw new TypeError("share is for GET: tabs share what each would get anyway");
   if (body instanceof globalThis.ReadableStream) throw new TypeError("body cannot be a ReadableStream: it could be sent once only");
@@ -1066,6 +1112,15 @@ async function digested(text) {
 
 function withoutEnd(id) {
   return id.startsWith(END_ID) ? id.slice(END_ID.length) : id;
+}
+
+function parsed({ type, data }) {
+  try {
+    return JSON.parse(data);
+  } catch (cause) {
+    const start = data.length > SHOWN ? `${data.slice(0, SHOWN)}…` : data;
+    throw new SyntaxError(`the data of the event "${type}" is not JSON: ${JSON.stringify(start)}; use event.data`, { cause });
+  }
 }
 
 function reasonIn(data) {

@@ -1,4 +1,4 @@
-import type { EventStream, EventStreamOptions, StateChangeEvent, State } from "./client.js";
+import type { EventStream, EventStreamOptions, StateChangeEvent, State, StreamMessage } from "./client.js";
 
 /** The module of the client, at its hashed address where there is one. */
 export const client: Promise<typeof import("./client.js")>;
@@ -19,13 +19,13 @@ declare global {
     "event-stream": EventStreamElement;
   }
   interface GlobalEventHandlersEventMap {
-    "sse:message": CustomEvent<MessageEvent<string>>;
-    [name: `sse:${string}`]: CustomEvent<MessageEvent<string>>;
-    "sse.end": CustomEvent<MessageEvent<string>>;
-    "sse.error": CustomEvent<MessageEvent<string>>;
-    "sse.gap": CustomEvent<MessageEvent<string>>;
-    "sse.position": CustomEvent<MessageEvent<string>>;
-    "sse.overloaded": CustomEvent<MessageEvent<string>>;
+    "sse:message": CustomEvent<StreamMessage<any>>;
+    [name: `sse:${string}`]: CustomEvent<StreamMessage<any>>;
+    "sse.end": CustomEvent<StreamMessage<any>>;
+    "sse.error": CustomEvent<StreamMessage<any>>;
+    "sse.gap": CustomEvent<StreamMessage<any>>;
+    "sse.position": CustomEvent<StreamMessage<any>>;
+    "sse.overloaded": CustomEvent<StreamMessage<any>>;
     "sse.statechange": CustomEvent<StateChangeEvent>;
   }
 }

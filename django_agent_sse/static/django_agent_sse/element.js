@@ -1,11 +1,19 @@
 /* <event-stream src="…">: a stream whose events are DOM events. The contract is in element.d.ts. */
 
-/** The module of the client: at the address on the tag of `{% sse_script %}`, which may be a hashed one, or else beside this file. */
-export const client = import(
-  document.querySelector("script[data-agent-sse][data-client]")?.dataset.client ?? new URL("./client.js", import.meta.url).href
-);
+/** @type {HTMLElement | null | undefined} */
+const tag = globalThis.document?.querySelector("script[data-agent-sse][data-client]");
+const address = tag?.dataset.client;
 
-export class EventStreamElement extends HTMLElement {
+/** The module of the client: at the address on the tag of `{% sse_script %}`, which may be a hashed one, or else beside this file,
+    where a bundler finds it too. */
+export const client = address ? import(/* webpackIgnore: true */ /* @vite-ignore */ new URL(address, document.baseURI).href) : import("./client.js");
+
+/** Where there is no document, as on a server that renders pages, there is nothing to extend.
+    @type {any} */
+const Nothing = class {};
+const Base = globalThis.HTMLElement ?? Nothing;
+
+export class EventStreamElement extends Base {
   static observedAttributes = ["src"];
 
   /** Options of the client that attributes cannot say, such as `headers`. Counts from the next connection on. */
@@ -86,4 +94,4 @@ export class EventStreamElement extends HTMLElement {
   }
 }
 
-if (!customElements.get("event-stream")) customElements.define("event-stream", EventStreamElement);
+if (globalThis.customElements && !customElements.get("event-stream")) customElements.define("event-stream", /** @type {any} */ (EventStreamElement));

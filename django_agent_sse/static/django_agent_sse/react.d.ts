@@ -1,4 +1,4 @@
-import type { EventStream, EventStreamOptions, Reason, State, StreamError } from "./client.js";
+import type { EventStream, EventStreamOptions, Reason, State, StreamError, StreamMessage } from "./client.js";
 
 export interface UseEventStreamOptions<Data = any, Value = Data> extends Omit<EventStreamOptions, "autoConnect"> {
   /** Render at most once a frame, however many events come. Default true. */
@@ -12,11 +12,11 @@ export interface UseEventStreamOptions<Data = any, Value = Data> extends Omit<Ev
   /** Whether events are rendered at all, or only given to `onEvent`. Default true. */
   lastEvent?: boolean;
   /** Called for every event, whether rendered or not. */
-  onEvent?: (value: Value, event: MessageEvent<string>) => void;
+  onEvent?: (value: Value, event: StreamMessage<any>) => void;
   /** What an event's data means. Default: objects and arrays are JSON, everything else is text. */
-  parse?: (event: MessageEvent<string>) => Value;
+  parse?: (event: StreamMessage<any>) => Value;
   /** Makes `data` from the `data` before and an event. Default: the last event's value. */
-  reduce?: (data: Data | undefined, value: Value, event: MessageEvent<string>) => Data;
+  reduce?: (data: Data | undefined, value: Value, event: StreamMessage<any>) => Data;
 }
 
 export interface UseEventStreamResult<Data = any> {
@@ -26,7 +26,7 @@ export interface UseEventStreamResult<Data = any> {
   readonly isError: boolean;
   readonly readyState: 0 | 1 | 2;
   /** The last event as it came. */
-  readonly event: MessageEvent<string> | null;
+  readonly event: StreamMessage<any> | null;
   readonly lastEventId: string;
   readonly state: State;
   readonly reason: Reason;

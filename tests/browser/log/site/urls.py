@@ -36,7 +36,10 @@ def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
     """A page with one log, as a project would write it."""
     known = {one.name for one in router.urls}
     src = reverse(route if route in known else "log", args=[name])
-    return render(request, "logsite/page.html", {"src": src, "name": name, "topic": f"logs.{name}", "about": request.GET})
+    about = {"src": src, "name": name, "topic": f"logs.{name}", "about": request.GET}
+    if also := request.GET.get("also"):
+        about |= {"also": f"logs.{also}", "also_src": reverse("log", args=[also])}
+    return render(request, "logsite/page.html", about)
 
 
 @csrf_exempt

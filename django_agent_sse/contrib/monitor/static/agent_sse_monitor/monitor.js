@@ -1,6 +1,8 @@
 // The page of live streams: one event a second, only while somebody looks. Without this script the page is a snapshot.
 
+/** @type {HTMLElement} */
 const page = document.querySelector(".sse-mon[data-events]");
+/** @type {(name: string) => any} */
 const find = (name) => page.querySelector(`[data-${name}]`);
 const GONE_FOR_GOOD = 2;
 const AGAIN_MS = 5000;
@@ -89,6 +91,7 @@ function showCard(card) {
 }
 
 function showOptions(name, all, values) {
+  /** @type {HTMLSelectElement} */
   const select = page.querySelector(`select[name="${name}"]`);
   const wanted = [["", all], ...values];
   const key = JSON.stringify(wanted);
@@ -144,7 +147,7 @@ function ask(next) {
 }
 
 const filters = find("filters");
-const asked = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value && value !== "-opened"));
+const asked = () => new URLSearchParams([...new FormData(filters)].map(([name, value]) => [name, String(value)]).filter(([, value]) => value && value !== "-opened"));
 let typing = null;
 filters.addEventListener("change", () => ask(asked()));
 filters.addEventListener("input", (event) => {
@@ -162,6 +165,7 @@ document.addEventListener("visibilitychange", () => (document.hidden ? sleep("of
 addEventListener("pagehide", () => sleep("off", "Paused while hidden"));
 addEventListener("pageshow", wake);
 page.classList.add("mon-renews");
+/** @type {any[]} */
 const [visit] = performance.getEntriesByType("navigation");
 find("http1").hidden = visit?.nextHopProtocol !== "http/1.1";
 wake();
