@@ -1,7 +1,7 @@
 """Record what a command prints to a terminal, for the corpus: ``python -m tests.log.record NAME COMMAND…``.
 
-The command runs in the working folder, in a pseudo-terminal of 100 columns and 40 rows. That folder becomes ``/home/me/app``, so that
-no machine's paths stand in the recording; look through it all the same before you keep it, and add it to ``sources.json``.
+The command runs in the working folder, in a pseudo-terminal of 100 columns and 40 rows. That folder becomes ``/home/me/app``, so
+that no machine's paths stand in the recording; look through it all the same before you keep it, and add it to ``sources.json``.
 """
 
 from __future__ import annotations
