@@ -9,7 +9,8 @@ import { expressions } from "./expressions.mjs";
 import { EventStream, Parser, STREAM, state } from "./serving.mjs";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
-const { Lines, SHOWN, cutAt, lineRange, whole } = await load("lines.js");
+const { Lines, SHOWN, cutAt, whole } = await load("lines.js");
+const { hashOf, placeOf: hashPlace } = await load("place.js");
 const { Terminal, linked, width } = await load("sgr.js");
 const { pieces } = await load("look.js");
 const { levelOf, placeOf, properties } = await load("levels.js");
@@ -25,8 +26,8 @@ const times = (text, size) => text.repeat(Math.ceil(size / text.length)).slice(0
 const all = (...texts) => texts.map((text) => (size) => times(text, size));
 const between = (before, text, after) => (size) => before + times(text, size) + after;
 
-/** What a user types into the search box may be slow: it is the user who waits. This one is made of it. */
-const TYPED = 'lines.js: new RegExp(regex ? query : query.replace(/[.*+?^${}()|[\\]\\\\]/g, "\\\\$&"), sensitive ? "gu" : "giu")';
+/** What a user types into the search box may be slow: it is tried in a worker, which is ended after a while. These are made of it. */
+const TYPED = ["search-worker.js: new RegExp(data.source, data.flags)", "search.js: new RegExp(source, `${flags}u`)", "search.js: new RegExp(source, flags)"];
 
 /** One character of a class: that takes no other time than reading it. */
 const CLASS = /^\S+ \/\[[^\]]*\]\/u?$/;
@@ -64,9 +65,16 @@ const WORST = {
   "lines.js: /^[0-9]{1,7}$/": all("1", " "),
   "look.js: /%(?:0A|0D|25)/": all("%", "%0", "x"),
   "lines.js: /\\x1b\\[[0-?]*[ -/]*[@-~]|[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]/g": [between("\x1b[", "1", "\n"), between("\x1b[1", " ", "\n"), between("\x1b[", "1 ", ""), ...all("\x1b[", "\x1b", "\x00")],
-  "lines.js: /^#L(\\d{1,9})(?:-L?(\\d{1,9}))?$/": [between("#L", "1", ""), between("#L1-L", "1", "x")],
-  "lines.js: /[.*+?^${}()|[\\]\\\\]/g": all(".", "x", "\\"),
-  "log.js: /\\.(\\d+)$/": [between(".", "1", "x"), ...all(".", ".1", ".1x", "1")],
+  "draw.js: /\\x1b\\[[\\d;:]*m/g": [between("\x1b[", "1;", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "events.js: /^[\\w-]{1,64}\\.(\\d{1,15})(?:\\.[\\w-]{1,64})?$/": [between("", "a", "x"), between("a.", "1", "x"), between("a.1.", "a", "!"), ...all(".", "a.")],
+  "log.js: /-(\\w)/g": all("-", "-a", "a"),
+  "log.js: /[\\s,]+/": all(" ", ",", " a,"),
+  "log.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "order.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "panel.js: /^[0-9]{1,9}$/": [between("", "1", "x")],
+  "place.js: /^L(\\d{1,9})(?:-L?(\\d{1,9}))?$/": [between("L", "1", "x"), between("L1-", "1", "x"), ...all("L", "L1-")],
+  "place.js: /^\\d{1,15}$/": [between("", "1", "x")],
+  "search.js: /[.*+?^${}()|[\\]\\\\]/g": all(".", "x", "\\", "(a)*"),
   "react.js: /^\\s*[{[]/": [between("", " ", "x")],
   "words.js: /\\{(\\w+)\\}/g": [between("{", "x", ""), ...all("{", "{a", "{a}")],
   "words.js: /^(?:ar|ckb|dv|fa|he|ks|ps|sd|ug|ur|yi)(?:-|$)/i": [between("ar-", "x", ""), between("", "ar", "")],
@@ -133,8 +141,8 @@ test("the measure tells quadratic from linear", () => {
 
 test("every regular expression of the package has its worst inputs here, and there is one exception", () => {
   const names = new Set(expressions.map(({ name }) => name));
-  assert.deepEqual([...names].filter((name) => !name.startsWith("levels.js: ") && !CLASS.test(name)).sort(), [...Object.keys(WORST), TYPED].sort());
-  assert.deepEqual(expressions.filter(({ expression }) => expression === null).map(({ name }) => name), [TYPED]);
+  assert.deepEqual([...names].filter((name) => !name.startsWith("levels.js: ") && !CLASS.test(name)).sort(), [...Object.keys(WORST), ...TYPED].sort());
+  assert.deepEqual(expressions.filter(({ expression }) => expression === null).map(({ name }) => name), TYPED);
 });
 
 for (const [name, expression] of new Map(expressions.filter((one) => one.expression).map((one) => [one.name, one.expression]))) {
@@ -160,7 +168,7 @@ for (const [name, work] of Object.entries({
   "a line, and its markers": (text) => new Lines({ dialects: ["github", "gitlab", "buildkite"], levelOf, properties }).add("stdout", text),
   "the pieces of a line": (text) => pieces([{ text, style: null }], linked, { command: [0, 2], level: "error" }),
   "the text of a line": (text) => whole({ plain: "", rest: text, over: false }),
-  "a link to a line": (text) => lineRange(`#L${text}`),
+  "a link to a line": (text) => hashOf(hashPlace(`#L${text}`)),
   "the level of a line": (text) => levelOf(text),
   "the place that a line names": (text) => placeOf(text),
   "where to cut": (text) => cutAt(text, text.length - 1),

@@ -1,4 +1,4 @@
-/* The viewer's model: numbers, groups by the markers of three systems, links to lines, search. */
+/* The viewer's model: numbers, groups by the markers of three systems. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
-const { Lines, lineRange, matches, mayMark, pattern, spoken } = await load("lines.js");
+const { Lines, mayMark } = await load("lines.js");
 const { levelOf, properties } = await load("levels.js");
 const { Terminal } = await load("sgr.js");
 
@@ -141,27 +141,4 @@ test("every line keeps its text and a number of its own, whatever is in it", () 
     assert.ok(lines.numbered(number), JSON.stringify(text));
   }
   assert.deepEqual(lines.all.map((line) => line.number), Array.from({ length: 20_000 }, (_, at) => at + 1));
-});
-
-test("links to lines", () => {
-  assert.deepEqual(lineRange("#L120"), { first: 120, last: 120 });
-  assert.deepEqual(lineRange("#L120-L140"), { first: 120, last: 140 });
-  assert.deepEqual(lineRange("#L140-120"), { first: 120, last: 140 });
-  for (const hash of ["", "#", "#L", "#L1x", "#top", "#L1-L", "#L99999999999"]) assert.equal(lineRange(hash), null);
-});
-
-test("search: text as it is, regular expressions, case", () => {
-  const found = (query, options, text = "Error: a.b error (ERROR)") => matches(pattern(query, options), text);
-  assert.deepEqual(found("error"), [[0, 5], [11, 16], [18, 23]]);
-  assert.deepEqual(found("error", { sensitive: true }), [[11, 16]]);
-  assert.deepEqual(found("a.b", {}, "axb a.b"), [[4, 7]]);
-  assert.deepEqual(found("a.b", { regex: true }, "axb a.b"), [[0, 3], [4, 7]]);
-  assert.deepEqual(found("x*", { regex: true }, "axxb"), [[1, 3]]);
-  assert.deepEqual(found("(){}[]^$|\\/-"), []);
-  assert.equal(pattern(""), null);
-  assert.throws(() => pattern("(", { regex: true }), SyntaxError);
-});
-
-test("seconds as people say them", () => {
-  assert.deepEqual([spoken(0), spoken(3.26), spoken(59.99), spoken(65), spoken(7620)], ["0.0 s", "3.2 s", "59.9 s", "1 min 05 s", "2 h 07 min"]);
 });

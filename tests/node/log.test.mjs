@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
 const [{ levelOf }, { Lines, mayMark }, store] = await Promise.all(["levels.js", "lines.js", "pages.js"].map(load));
-const [{ Folds }, { Order }, { Find, pattern }] = await Promise.all(["folds.js", "order.js", "search.js"].map(load));
+const [{ Folds }, { Order }, { Find, matches, pattern }] = await Promise.all(["folds.js", "order.js", "search.js"].map(load));
 const [{ hashOf, lineRange, placeOf }, { aboutOf, offsetOf, reader }] = await Promise.all(["place.js", "events.js"].map(load));
 
 const { Pages, keyOf, pageOf, EVENTS } = store;
@@ -261,6 +261,12 @@ test("patterns are as people write them, and say what is wrong with them", () =>
   assert.ok(pattern("(x)", {}).test("(X)"));
   assert.equal(pattern("", { regex: true }), null);
   assert.throws(() => pattern("(", { regex: true }), /[Uu]nterminated group/);
+  const found = (query, options, text = "Error: a.b error (ERROR)") => matches(pattern(query, options), text);
+  assert.deepEqual(found("error"), [[0, 5], [11, 16], [18, 23]]);
+  assert.deepEqual(found("error", { sensitive: true }), [[11, 16]]);
+  assert.deepEqual(found("a.b", {}, "axb a.b"), [[4, 7]]);
+  assert.deepEqual(found("a.b", { regex: true }, "axb a.b"), [[0, 3], [4, 7]]);
+  assert.deepEqual(found("x*", { regex: true }, "axxb"), [[1, 3]]);
 });
 
 test("a place is its address and back", () => {

@@ -308,34 +308,3 @@ const UNSEEN = /\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
 export function whole({ plain, rest, over }) {
   return over || !rest ? (plain ?? "") : plain + rest.replace(UNSEEN, "");
 }
-
-/** The seconds as people say them: "3.2 s", "1 min 05 s", "2 h 07 min". */
-export function spoken(seconds) {
-  if (seconds < 60) return `${(Math.floor(seconds * 10) / 10).toFixed(1)} s`;
-  const whole = Math.floor(seconds);
-  const two = (value) => String(value).padStart(2, "0");
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  return `${Math.floor(whole / 3600)} h ${two(Math.floor(whole / 60) % 60)} min`;
-}
-
-/** The lines that "#L120" or "#L120-L140" names, {first, last}; null for anything else. */
-export function lineRange(hash) {
-  const found = /^#L(\d{1,9})(?:-L?(\d{1,9}))?$/.exec(hash);
-  if (!found) return null;
-  const [one, other] = [Number(found[1]), Number(found[2] ?? found[1])];
-  return { first: Math.min(one, other), last: Math.max(one, other) };
-}
-
-/** A pattern that finds `query`; null for nothing to find. Throws SyntaxError for a regular expression that is none. */
-export function pattern(query, { regex = false, sensitive = false } = {}) {
-  if (!query) return null;
-  return new RegExp(regex ? query : query.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), sensitive ? "gu" : "giu");
-}
-
-/** Where the pattern matches, [[from, to]], without empty matches. */
-export function matches(expression, text) {
-  expression.lastIndex = 0;
-  const found = [];
-  for (const match of text.matchAll(expression)) if (match[0]) found.push([match.index, match.index + match[0].length]);
-  return found;
-}

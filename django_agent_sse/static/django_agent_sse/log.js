@@ -226,7 +226,7 @@ export class SSELog extends HTMLElement {
       this.#later();
       return;
     }
-    const isOver = this.#pages.readable ? async () => (await this.#range({ from: -1, count: 1 }))?.closed != null : null;
+    const isOver = this.#pages.readable ? async () => (await this.#range({ from: -1, count: 1 }, true))?.closed != null : null;
     this.#connection = new connecting.Connection(this, { EventStream: client.EventStream, t: this.#words.t, make, isOver }, {
       event: (name, data, id) => this.#came(name, data, id),
       open: () => setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500),
@@ -244,7 +244,7 @@ export class SSELog extends HTMLElement {
   async #askCounts() {
     for (let asked = 0; this.#known && this.#known.upto < this.#counted && asked < 200; asked += 1) {
       await new Promise((resolve) => setTimeout(resolve, 500));
-      const answer = await this.#range({ from: -1, count: 1, levels: 1 }).catch(() => null);
+      const answer = await this.#range({ from: -1, count: 1, levels: 1 }, true).catch(() => null);
       if (!answer?.levels) return;
       this.#known = answer.levels;
       this.#showFacts();
@@ -321,10 +321,11 @@ export class SSELog extends HTMLElement {
     }
   }
 
-  async #range(query) {
+  /* `quiet`: nobody did something for it, so it is no activity. */
+  async #range(query, quiet = false) {
     const address = new URL(this.getAttribute("range"), document.baseURI);
     for (const [name, value] of Object.entries(query)) if (value !== null && value !== "") address.searchParams.set(name, value);
-    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json" }, signal: this.#leaving.signal });
+    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json", ...(quiet ? { "Agent-SSE-Check": "1" } : {}) }, signal: this.#leaving.signal });
     if (answer.status === 400) throw (await answer.json().catch(() => null))?.error?.message ?? "failed";
     return answer.ok ? answer.json() : null;
   }

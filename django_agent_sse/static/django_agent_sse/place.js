@@ -9,9 +9,11 @@ const SOURCES = ["stdout", "stderr"];
 const NUMBER = /^\d{1,15}$/;
 const LONGEST = 500; // characters of what is sought
 
+const bare = (hash) => (hash.startsWith("#") ? hash.slice(1) : hash);
+
 /** The lines that "#L120" or "#L120-L140" names, {first, last}; null for anything else. */
 export function lineRange(hash) {
-  const found = LINES.exec(hash.replace(/^#/, "").split("&")[0]);
+  const found = LINES.exec(bare(hash).split("&")[0]);
   if (!found) return null;
   const [one, other] = [Number(found[1]), Number(found[2] ?? found[1])];
   return { first: Math.min(one, other), last: Math.max(one, other) };
@@ -19,7 +21,7 @@ export function lineRange(hash) {
 
 /** {lines, event, at, query, regex, sensitive, only, around, levels, source}: null or false where it is not said. */
 export function placeOf(hash) {
-  const parts = new URLSearchParams(hash.replace(/^#/, "").split("&").filter((part) => !LINES.test(part)).join("&"));
+  const parts = new URLSearchParams(bare(hash).split("&").filter((part) => !LINES.test(part)).join("&"));
   const number = (name) => (NUMBER.test(parts.get(name) ?? "") ? Number(parts.get(name)) : null);
   const levels = (parts.get("level") ?? "").split(",").filter((name) => LEVELS.includes(name));
   return {

@@ -14,3 +14,4 @@ self.addEventListener("message", ({ data }) => {
   const all = data.lines.map((text) => ranges(expression, text));
   self.postMessage(data.ranges ? { id: data.id, ranges: all } : { id: data.id, counts: all.map((found) => found.length) });
 });
+self.postMessage({ id: 0 }); // it is there

@@ -5,6 +5,7 @@
 
 const SLICE = 8; // milliseconds of a turn
 const SLOW = 1000; // milliseconds that a pattern may take for a page
+const BOOT = 20_000; // that the worker may take to be there
 const PAINTED = 1000; // matches of a line that are painted
 
 const turn = () => new Promise((resolve) => {
@@ -43,6 +44,7 @@ export class Patterns {
   #waiting = new Map(); // by id, {resolve, reject}
   #id = 0;
   #timer = 0;
+  #ready = false;
 
   constructor(address) {
     this.#address = address;
@@ -65,7 +67,9 @@ export class Patterns {
 
   #start() {
     const worker = new Worker(this.#address);
+    this.#ready = false;
     worker.addEventListener("message", ({ data }) => {
+      this.#ready = true;
       this.#waiting.get(data.id)?.resolve(data);
       this.#waiting.delete(data.id);
       this.#watch();
@@ -79,7 +83,7 @@ export class Patterns {
 
   #watch() {
     clearTimeout(this.#timer);
-    if (this.#waiting.size) this.#timer = setTimeout(() => this.#fail("slow"), SLOW);
+    if (this.#waiting.size) this.#timer = setTimeout(() => this.#fail(this.#ready ? "slow" : "none"), this.#ready ? SLOW : BOOT);
   }
 
   #fail(why) {
@@ -88,6 +92,11 @@ export class Patterns {
     this.#worker = null;
     for (const { reject } of this.#waiting.values()) reject(why);
     this.#waiting.clear();
+  }
+
+  /** Whoever waits for an answer needs none any more. */
+  drop() {
+    if (this.#waiting.size) this.#fail("closed");
   }
 
   close() {
@@ -117,6 +126,8 @@ export class Find {
 
   clear() {
     this.#run += 1;
+    if (this.#regex) this.#tools.patterns.drop();
+    this.#regex = false;
     this.#found = [];
     this.#lists = [];
     this.#ranges = new WeakMap();
@@ -188,7 +199,18 @@ export class Find {
 
   #since = 0;
 
+  /* One after the other for each page: what came meanwhile is next. */
   async #scan(page, run) {
+    while (this.#busy.has(page.index)) await this.#busy.get(page.index);
+    if (run !== this.#run || !page.entries || this.#isCurrent(page)) return;
+    const scanning = this.#scanNow(page, run).finally(() => this.#busy.delete(page.index));
+    this.#busy.set(page.index, scanning.catch(() => {}));
+    await scanning;
+  }
+
+  #busy = new Map(); // by page, a promise
+
+  async #scanNow(page, run) {
     const known = this.#found[page.index];
     const found = known && known.cuts === page.cuts && known.seen <= page.count && !known.assumed ? known : { seen: 0, cuts: page.cuts, lines: [], counts: [], total: 0 };
     const begin = found.seen;
@@ -257,9 +279,9 @@ export class Find {
 
   /** A page came, or has more lines. */
   note(page) {
-    if (!this.sought || !page.entries || this.#isCurrent(page) || (!this.done && page !== this.#pages.tail)) return;
+    if (!this.sought || this.trouble || !page.entries || this.#isCurrent(page) || this.#busy.has(page.index) || (!this.done && page !== this.#pages.tail)) return;
     this.#scan(page, this.#run).catch((trouble) => {
-      this.trouble = trouble === "closed" ? null : trouble;
+      if (trouble === "slow" || trouble === "none") this.trouble = trouble;
       this.changed();
     });
   }

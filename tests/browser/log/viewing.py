@@ -17,9 +17,9 @@ WALK = """async () => {
   const found = new Map();
   const collect = async () => {
     for (let tries = 0; tries < 600 && view.querySelector(".sl-pending"); tries += 1) await frames(1);
-    for (const row of view.querySelectorAll(".sl-rows > .sl-line:not(.sl-marker)")) {
+    for (const row of view.querySelectorAll(".sl-rows > .sl-line:not(.sl-closer)")) {
       const [number, text] = [row.querySelector(".sl-n"), row.querySelector(".sl-t")];
-      found.set(row.key, { number: number.dataset.n ? Number(number.dataset.n) : null, text: text.textContent, names: row.className });
+      found.set(row.key, { number: Number(number.dataset.n) || null, text: text.textContent, names: row.className, depth: Number(row.style.getPropertyValue("--sl-depth")) });
     }
   };
   await frames(2);
@@ -38,7 +38,7 @@ WALK = """async () => {
 
 
 def rows_of(page: Page) -> list[dict[str, Any]]:
-    """What a reader sees who scrolls from the top to the end: ``number``, ``text`` and the classes' ``names`` of each row."""
+    """What a reader sees who scrolls from the top to the end: ``number``, ``text``, ``depth`` and the classes' ``names`` of each row."""
     return list(page.evaluate(WALK))
 
 
