@@ -20,11 +20,11 @@ export const HINTS = [
 ];
 const BARE = /^(?:[IWEF][0-9]{4} |[EWew]: |E {2,}|[ \t]*[^ -~\t])/;
 const PREFIX = /^(?:#[0-9]{1,6} (?:[0-9.]{1,12} )?)?(?:[\w.-]{1,60} {1,60}\| ?|[ ]{0,16}[│|](?:[ ]{0,16}[│|]){0,8} ?)?/; // of docker build, docker compose, Terraform, groups of Python's exceptions
-const CONTROL = /\x1b\[[0-?]*[ -\/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -\/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
+const CONTROL = /\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
 const STAMP = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z (?:[0-9]{2}[OE]\+? ?)?/; // what runners put before each line
 const SECTION = /section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r?\x1b\[0?K/g; // GitLab's markers, which a terminal erases with what stands before them
 const PROPERTIES = /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?::[a-z-]{1,30} (.*?)::/s;
-const PLACE = /(?:^|[ \t"'`()=,<>|\[\]{}:])((?:[A-Za-z]:[\/\\])?[^ \t"'`()=,<>|\[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs|cjs|tsx|ts|mts|cts|vue|svelte|go|rs|java|kts|kt|scala|groovy|gradle|rb|erb|php|pl|pm|t|exs|ex|erl|hs|cpp|cxx|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line |:? line )([0-9]{1,7})\b/;
+const PLACE = /(?:^|[ \t"'`()=,<>|[\]{}:])((?:[A-Za-z]:[/\\])?[^ \t"'`()=,<>|[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs|cjs|tsx|ts|mts|cts|vue|svelte|go|rs|java|kts|kt|scala|groovy|gradle|rb|erb|php|pl|pm|t|exs|ex|erl|hs|cpp|cxx|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line |:? line )([0-9]{1,7})\b/;
 const ENCODED = [["%0D", "\r"], ["%0A", "\n"], ["%3A", ":"], ["%2C", ","], ["%25", "%"]];
 const NUMBER = /^[0-9]{1,7}$/;
 const BELOW = 4; // lines below a message that may point to its place
@@ -33,7 +33,7 @@ const POINTER = /^[ \t]*(?:-->|╭─\[|┌─|at [^ ]|on [^ ]+ line )/;
 const FRAME = /^[ \t]*File "/;
 const TRACEBACK = /^[ \t+]*(?:Exception Group )?Traceback \(/;
 const SAID = ""; // the level is the one that the line says: the first group that matched
-/** [level, expression]: the first that matches decides. null is no level. */
+/** [level, expression]: the first that matches decides. null is no level. @type {[string | null, RegExp][]} */
 export const RULES = [
   // commands of GitHub and Azure
   [SAID, /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?(?:::([a-z-]{1,30})(?: .*?)?::|##\[([a-z-]{1,30})\])/s],
@@ -42,8 +42,8 @@ export const RULES = [
   // build tools, which say it at the level of information
   ["error", /^(?:\[INFO\] |\*\* )?[A-Z]{3,12} FAIL(?:ED|URE)\b/s],
   // headers of loggers
-  [SAID, /^[\[(]?(?:[A-Z][a-z]{2} [ 0-9][0-9] |[0-9]{1,4}[-\/][A-Za-z0-9]{2,3}[-\/][0-9]{2,4}[T _:])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?:Z| ?[+-][0-9]{2}:?[0-9]{2}| UTC)?[\])]?:?[ \t-]*(?:[^ \t]{1,80}[ \t]+){0,4}?(?:[\[(<|]?(EMERGENCY|EMERG|ALERT|CRITICAL|CRIT|FATAL|FATA|PANIC|SEVERE|ERROR|ERRO|ERR|WARNING|WARN|NOTICE|INFO|DEBUG|DEBU|TRACE|TRAC|VERBOSE)(?=[\]:|>\/,) \t-]|$)|\[(emerg|alert|crit|critical|fatal|error|warning|warn|notice|info|debug|trace)\])/s],
-  [SAID, /^[ \t]*(?:[✘▲✖×⚠] )?[\[(<|]?[ \t]{0,2}(EMERGENCY|EMERG|ALERT|CRITICAL|CRIT|FATAL|FATA|PANIC|SEVERE|ERROR|ERRO|ERR|WARNING|WARN|NOTICE|INFO|DEBUG|DEBU|TRACE|TRAC|VERBOSE)(?=[\]:|>\/) \t\[-]|$)(?![\]:=) \t]{1,4}0\b)/s],
+  [SAID, /^[[(]?(?:[A-Z][a-z]{2} [ 0-9][0-9] |[0-9]{1,4}[-/][A-Za-z0-9]{2,3}[-/][0-9]{2,4}[T _:])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?:Z| ?[+-][0-9]{2}:?[0-9]{2}| UTC)?[\])]?:?[ \t-]*(?:[^ \t]{1,80}[ \t]+){0,4}?(?:[[(<|]?(EMERGENCY|EMERG|ALERT|CRITICAL|CRIT|FATAL|FATA|PANIC|SEVERE|ERROR|ERRO|ERR|WARNING|WARN|NOTICE|INFO|DEBUG|DEBU|TRACE|TRAC|VERBOSE)(?=[\]:|>/,) \t-]|$)|\[(emerg|alert|crit|critical|fatal|error|warning|warn|notice|info|debug|trace)\])/s],
+  [SAID, /^[ \t]*(?:[✘▲✖×⚠] )?[[(<|]?[ \t]{0,2}(EMERGENCY|EMERG|ALERT|CRITICAL|CRIT|FATAL|FATA|PANIC|SEVERE|ERROR|ERRO|ERR|WARNING|WARN|NOTICE|INFO|DEBUG|DEBU|TRACE|TRAC|VERBOSE)(?=[\]:|>/) \t[-]|$)(?![\]:=) \t]{1,4}0\b)/s],
   [SAID, /^\[(emerg|alert|crit|critical|fatal|error|warning|warn|notice|info|debug|trace)\][ :]/s],
   [SAID, /^([DIWEFA]), \[[0-9]{4}-/s],
   [SAID, /^([IWEF])[0-9]{4} [0-9:.]{8,15} +[0-9]+ [^ ]{1,200}:[0-9]+\]/s],
@@ -53,15 +53,15 @@ export const RULES = [
   ["warning", /^.*\(0 errors, [1-9]/s],
   [SAID, /^.{1,300}?:[0-9]{1,7}(?::[0-9]{1,7})?:?(?: -)? (?:(?:fatal|runtime|internal|syntax) )?(error|ERROR|warning|WARNING)(?::|\[| [A-Z]{1,4}[0-9])/s],
   [SAID, /^.{1,300}?\([0-9]{1,7}(?:,[0-9]{1,7}){0,3}\) ?: (?:fatal )?(error|warning) [A-Z]/s],
-  ["error", /^(?:vet: )?[\w.\/@~-]{1,300}\.go:[0-9]{1,7}:[0-9]{1,7}: /s],
+  ["error", /^(?:vet: )?[\w./@~-]{1,300}\.go:[0-9]{1,7}:[0-9]{1,7}: /s],
   ["error", /^[^ \t]{1,300}\.pyi?:[0-9]{1,7}:[0-9]{1,7}: [EF][0-9]{1,5}[: ]/s],
   ["warning", /^[^ \t]{1,300}\.pyi?:[0-9]{1,7}:[0-9]{1,7}: [A-Z]{1,5}[0-9]{1,5}[: ]/s],
   [SAID, /^ +[0-9]{1,7}:[0-9]{1,7} +(error|warning) /s],
   [SAID, /^(?:(?:npm|lerna|pnpm|yarn) )(ERR|error|WARN|warn|notice|info|verbose)\b/s],
-  [SAID, /^(?:[\w.+\/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *(?:0|null|None|nil|false|~)(?:,|$| ))/s],
+  [SAID, /^(?:[\w.+/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *(?:0|null|None|nil|false|~)(?:,|$| ))/s],
   [SAID, /^([EWew]): [^ ]/s],
   ["error", /^(?:[\w-]{1,40}: )?(?:Error (?:from server|response from daemon|in .{1,200}:)|error (?:during|processing|-) |error [A-Z"'])|^\[!\] /s],
-  ["warning", /^warning (?:"|[A-Z]|[\w@\/.-]{1,80}: )|^\[[A-Z]{4,20} WARNING\]/s],
+  ["warning", /^warning (?:"|[A-Z]|[\w@/.-]{1,80}: )|^\[[A-Z]{4,20} WARNING\]/s],
   [SAID, /^CMake (?:Deprecation )?(Error|Warning)\b/s],
   ["error", /^[^ ]{0,80}make(?:\[[0-9]{1,4}\])?: \*\*\* (?!.*\(ignored\))|^ninja: (?:build stopped|fatal)|^.*: undefined reference to /s],
   // exceptions
@@ -128,14 +128,16 @@ export function placeOf(line) {
 export function placeNear(textAt) {
   const own = placeOf(textAt(0));
   if (own) return own;
-  for (const [step, most, marks] of [[1, BELOW, POINTER], [-1, ABOVE, FRAME]]) {
-    for (let at = step; Math.abs(at) <= most; at += step) {
-      const text = textAt(at);
-      if (text === undefined) break;
-      const read = beginning(text);
-      if (marks.test(read)) return placeOf(read);
-      if (step < 0 && TRACEBACK.test(read)) break;
-    }
+  return pointed(textAt, 1, BELOW, POINTER) ?? pointed(textAt, -1, ABOVE, FRAME);
+}
+
+function pointed(textAt, step, most, marks) {
+  for (let at = 1; at <= most; at += 1) {
+    const text = textAt(step * at);
+    if (text === undefined) return null;
+    const read = beginning(text);
+    if (marks.test(read)) return placeOf(read);
+    if (step < 0 && TRACEBACK.test(read)) return null;
   }
   return null;
 }

@@ -88,7 +88,8 @@ export class Lines {
   #levelOf;
   #properties;
 
-  /** `dialects` of markers that count; `levelOf` and `properties` of levels.js, without which no line is an error by its text, and annotations have no place. */
+  /** `dialects` of markers that count; `levelOf` and `properties` of levels.js, without which no line is an error by its text, and annotations have no place.
+      @param {{dialects?: readonly string[], levelOf?: (text: string) => string | null, properties?: (text: string) => Record<string, string>}} [options] */
   constructor({ dialects = DIALECTS, levelOf = () => null, properties = () => ({}) } = {}) {
     this.#dialects = new Set(dialects);
     this.#levelOf = levelOf;

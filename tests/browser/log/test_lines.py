@@ -96,14 +96,17 @@ def between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> s
 
 def test_a_copied_selection_is_what_was_printed(page: Page, site: LogSite) -> None:
     draw = random.Random(20)
-    names = [name for name in CORPUS if name not in {"github-commands", "gitlab-runner"}]
+    names = [
+        name
+        for name in CORPUS
+        if b"::group::" not in CORPUS[name] and b"[group]" not in CORPUS[name] and b"section_" not in CORPUS[name]
+    ]
     draw.shuffle(names)
     lines = [line for name in names for line in printed(name)][:LINES]
     site.publish("copied", *lines, close="completed")
     page.set_viewport_size({"width": 1200, "height": 1400})
     page.goto(f"{site.url}/logs/copied/")
     wait_for_lines(page, LINES)
-    page.keyboard.press("z")  # every group is open, whatever is in it
     shown = text_of(page)
     assert len(shown) == LINES
     picks = [[draw.random(), *[[draw.random() for _ in range(3)] for _ in range(2)]] for _ in range(60)]
