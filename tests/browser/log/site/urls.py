@@ -29,6 +29,9 @@ async def nothing(c: Context, name: str) -> str:
 
 router.log("missing/<slug:name>/log/", nothing, name="missing")
 
+STEPS = ("lint", "test", "deploy")
+router.logs("steps/<slug:name>/all/", {step: f"logs.{{name}}-{step}" for step in STEPS}, name="all-steps")
+
 _tasks: set[asyncio.Task[None]] = set()
 
 
@@ -37,6 +40,12 @@ def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
     known = {one.name for one in router.urls}
     src = reverse(route if route in known else "log", args=[name])
     return render(request, "logsite/page.html", {"src": src, "name": name, "topic": f"logs.{name}", "about": request.GET})
+
+
+def steps(request: HttpRequest, name: str) -> HttpResponse:
+    """A page with several logs."""
+    topics = {step: f"logs.{name}-{step}" for step in STEPS}
+    return render(request, "logsite/steps.html", {"src": reverse("all-steps", args=[name]), "steps": topics})
 
 
 @csrf_exempt
@@ -93,5 +102,6 @@ urlpatterns = [
     path("_produce/<slug:name>/", produce),
     path("_text/<slug:name>/", text),
     path("", include(router.urls)),
+    path("several/<slug:name>/", steps),
     path("<slug:route>/<slug:name>/", page, name="page"),
 ]
