@@ -204,7 +204,7 @@ async def test_a_model_admin_may_say_everything_otherwise() -> None:
         assert (await client.get(f"/admin/auth/group/{secret.pk}/log/")).status_code == 403
     assert 'status="lost"' in html
     assert 'exit-code="-9"' in html
-    assert "<pre>\ntwo\n</pre>" in html
+    assert '<pre dir="ltr">\ntwo\n</pre>' in html
     assert buttons(html) == {"Start": True}
 
 

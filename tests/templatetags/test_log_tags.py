@@ -126,7 +126,7 @@ def test_the_last_lines_stand_in_the_page_as_text() -> None:
         Event("{}", event="exit"),
     )
     html = rendered('{% sse_log "builds.1" "/builds/1/log/" lines=4 %}')
-    assert "<pre>\nline 199\n&lt;script&gt; &amp; more\na\nb\n</pre>" in html
+    assert '<pre dir="ltr">\nline 199\n&lt;script&gt; &amp; more\na\nb\n</pre>' in html
     assert '<a href="/builds/1/log/raw/">' in html
     assert "\x1b" not in html
     assert "line" not in re.sub(
