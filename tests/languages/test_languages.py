@@ -232,3 +232,10 @@ def test_every_hole_of_a_python_text_has_a_name() -> None:
     """So that a translation may put them in another order."""
     for text in catalogs.texts():
         assert all(name for _, name, _, _ in string.Formatter().parse(text.id.replace("%(", "")) if name is not None), text
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.css")), ids=lambda path: path.name)
+def test_styles_say_nothing_and_choose_by_nothing_that_is_translated(path: Path) -> None:
+    css = path.read_text()
+    assert re.findall(r'content: "[^"]*[a-zA-Z]{2,}[^"]*"', css) == []
+    assert re.findall(r"\[(?:data-label|aria-label|title)[~|^$*]?=[^]]*\]", css) == []
