@@ -18,6 +18,7 @@ Topics:
 - ``publish``, ``publish_many``, ``close_topic`` and their twins ``apublish``, ``apublish_many``, ``aclose_topic``
 - ``Topic``: the same verbs for one name, and reading from Python
 - ``produce``: write a topic as a run, which can be stopped and ends with a reason
+- ``live_log``: what a block of code logs, in a topic
 - ``topic_cursor``, ``atopic_cursor``: where topics end now
 - ``topic_name``: a name with values from outside in it
 - ``event_log``: the event log of this process
@@ -43,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "contrib.live_log": ("live_log",),
     "eventlog.backend": ("event_log",),
     "eventlog.cursor": ("atopic_cursor", "topic_cursor"),
     "eventlog.validation": ("topic_name",),
@@ -78,6 +80,7 @@ __all__ = [
     "atopic_cursor",
     "close_topic",
     "event_log",
+    "live_log",
     "login_required",
     "permission_required",
     "produce",
@@ -91,6 +94,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .contrib.live_log import live_log
     from .eventlog.backend import event_log
     from .eventlog.cursor import atopic_cursor, topic_cursor
     from .eventlog.validation import topic_name

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, get_script_prefix, resolve
 
-from .encoding import SLICE, encode_json, json_slices
 from .eventlog.backend import event_log, refuse_on_a_loop
 from .eventlog.base import EventLog
 from .eventlog.outage import outage
-from .eventlog.position import MAX_OFFSET, Position
+from .eventlog.position import Position
 from .eventlog.records import Page
 from .eventlog.validation import fields_of, filled
-from .exceptions import EventLogUnavailable, QueryInvalid, RouteError
+from .exceptions import EventLogUnavailable, RouteError
+from .log_parts import MAX_COUNT, RangeView, answer_part
+from .log_text import RawView, raw_text
 from .streams.context import Context
-from .streams.error_responses import error_body
 from .streams.handlers import set_signature
 from .streams.stream import Stream
 from .streams.topic_source import Map
-from .views import UNREADABLE, SSEView
 from .wire import Event
-from .wire.log_lines import LINE_EVENTS, is_line, line_label, line_text
+from .wire.log_lines import CONTROLS, is_line, line_text
+from .wire.redraws import SOURCES, Source, redraw_of, source_of
 
 LogTopicName: TypeAlias = str | Callable[..., Awaitable[str]]
 """A topic's name with ``{fields}`` of the URL, or ``async (c, …) -> name``."""
 
-MAX_COUNT = 5000
-"""Lines of one answer with a part of a log."""
-COUNT = 1000
-HEAD = 4_096
-"""Bytes of a line in which its level is looked for."""
-RETRY_AFTER = 5
-"""Seconds after which to ask again where the log cannot be read."""
 
 LINE_CHARACTERS = 4_096
 """Characters of a line that stand in the page; of a longer one it says how many it has."""
@@ -50,35 +40,6 @@ READS = 3
 """Pages of the log that are read at most; then its last event alone is."""
 _CUT = 4 * LINE_CHARACTERS
 """Characters of a line in which control sequences are looked for."""
-
-_CONTROLS = re.compile(
-    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # CSI
-    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
-_FRAME_HEAD = re.compile(rb"(?::[^\n]*\n)*(?:event: ([^\n]*)\n)?(?:retry: [0-9]+\n)?data: ")
-"""How a frame of our own begins: comments before it, and its fields in the order of `wire.encoder`."""
-_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
-
-
-class RangeView(SSEView):
-    """Parts of a log as JSON."""
-
-    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
-        response.headers["Content-Type"] = "application/json"
-        return response
-
-
-class RawView(SSEView):
-    """The text of a log: what the stream sends, a line for each line. It ends as the stream does."""
-
-    def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
-        for name, value in _TEXT.items():
-            response.headers[name] = value
-        if isinstance(response, StreamingHttpResponse):
-            response.streaming_content = _text(response.streaming_content)  # type: ignore[arg-type]
-        return response
 
 
 def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
@@ -92,10 +53,10 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
         await stream.follow(await name_of(c, **values), map=show)
 
     async def part(c: Context, **values: object) -> HttpResponseBase:
-        return await _part(c, await name_of(c, **values), show)
+        return await answer_part(c, await name_of(c, **values), show)
 
     async def raw(c: Context, stream: Stream, **values: object) -> None:
-        await _raw(c, stream, await name_of(c, **values), show)
+        await raw_text(c, stream, await name_of(c, **values), show)
 
     public = getattr(topic, "login_required", True)  # what Django's login_not_required marks
     for handler in (log, part, raw):
@@ -133,134 +94,6 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
         return name
 
     return returned_name, fields
-
-
-# A part
-
-
-async def _part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
-    first = _number(c.query, "from", 1)
-    count = _number(c.query, "count", COUNT)
-    if not first or not 1 <= count <= MAX_COUNT:
-        raise QueryInvalid(
-            f"from={first}&count={count}: from is the number of an event, from 1, or how many from the end as -100; count is 1 "
-            f"to {MAX_COUNT}"
-        )
-    log = event_log()
-    try:
-        after = first - 1 if first > 0 else max(0, (await log.astate(topic)).top + first)
-        page = await log.aread_after(topic, after, count)
-    except EventLogUnavailable as error:
-        outage.failed(error, [topic])
-        return c.json(error_body(503, UNREADABLE), status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    outage.recovered([topic])
-    about: dict[str, Any] = {"content_type": "application/json", "headers": {"Cache-Control": "no-store"}}
-    if any(len(record.event.data) > SLICE for record in page.records):
-        return StreamingHttpResponse(_in_turns(_json_of(page, show)), **about)
-    return HttpResponse("".join(_json_of(page, show)), **about)
-
-
-async def _in_turns(pieces: Iterable[str]) -> AsyncIterator[bytes]:
-    """Yield pieces as bytes, and let other tasks run after each long one."""
-    for piece in pieces:
-        yield piece.encode()
-        if len(piece) >= SLICE:
-            await asyncio.sleep(0)
-
-
-def _json_of(page: Page, show: Map | None) -> Iterator[str]:
-    """Yield the pieces of a page as JSON: the topic's state, and its records."""
-    shown = [(record, record.event if show is None else show(record.event)) for record in page.records]
-    about = {"epoch": page.epoch, "floor": page.floor, "top": page.top, "closed": page.closed}
-    yield f'{encode_json(about)[:-1]},"records":['
-    comma = ""
-    for record, event in shown:
-        if not isinstance(event, Event):
-            continue
-        head = {"offset": record.offset, "id": str(Position(page.epoch, record.offset)), "event": event.event}
-        yield f'{comma}{encode_json(head)[:-1]},"data":'
-        yield from json_slices(event.data)
-        yield f',"at":{encode_json(record.at)}}}'
-        comma = ","
-    yield "]}"
-
-
-def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:
-    text = query.get(name, "")
-    if text == "":
-        return otherwise
-    if not re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) or abs(int(text)) > MAX_OFFSET:
-        raise QueryInvalid(f"{name}={text[:40]!r} is not a whole number")
-    return int(text)
-
-
-# The text
-
-
-async def _raw(c: Context, stream: Stream, topic: str, show: Map | None) -> None:
-    download = _flag(c.query, "download", False)
-    follows = _flag(c.query, "follow", not download)
-    if download:
-        c.set_header("Content-Disposition", f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", topic)}.log"')
-    if follows:
-        await stream.follow(topic, map=show)
-        return
-    async for event in _until_now(event_log(), topic):
-        if (shown := event if show is None else show(event)) is not None:
-            await stream.write(shown)
-
-
-def _flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
-    text = query.get(name, "")
-    if text not in ("", "0", "1"):
-        raise QueryInvalid(f"{name}={text[:40]!r} is neither 0 nor 1")
-    return text == "1" if text else otherwise
-
-
-async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
-    """Yield the events that a topic holds now, and end there."""
-    # The end is fixed at the beginning: a log that grows as fast as it is read would never end. Nor does one that begins anew.
-    page = await log.aread_after(topic)
-    epoch, top = page.epoch, page.top
-    while page.records and page.epoch == epoch:
-        for record in page.records:
-            if record.offset > top:
-                return
-            yield record.event
-        page = await log.aread_after(topic, page.records[-1].offset)
-
-
-async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines in the frames of our own stream. The id of a frame is its last line, and a blank line ends it."""
-    # The stream is read as it was encoded, once for all its readers: making Events of it again would cost each reader anew.
-    rest = b""
-    async for chunk in frames:
-        if len(chunk) > SLICE:
-            await asyncio.sleep(0)
-        *whole, rest = (rest + chunk).split(b"\n\n")
-        ready: list[bytes] = []
-        for frame in whole:
-            head = _FRAME_HEAD.match(frame)
-            name = head[1].decode() if head is not None and head[1] is not None else None
-            if head is None or name not in LINE_EVENTS:
-                continue
-            start = head.end()
-            last = frame.rfind(b"\n") + 1
-            stop = last - 1 if frame.startswith(b"id: ", last) else len(frame)
-            label = line_label(name, frame[start : min(start + HEAD, stop)].decode("utf-8", "replace")).encode()
-            if len(frame) <= SLICE:
-                ready += (label, frame[start:stop].replace(b"\ndata: ", b"\n"), b"\n")
-                continue
-            yield b"".join([*ready, label])
-            ready = [b"\n"]
-            while start < stop:  # a long one in steps, between which others have their turn
-                end = frame.rfind(b"\n", start + 1, start + SLICE) if stop - start > SLICE else stop
-                end = start + SLICE if end < 0 else end
-                yield frame[start:end].replace(b"\ndata: ", b"\n")
-                start = end
-                await asyncio.sleep(0)
-        if ready:
-            yield b"".join(ready)
 
 
 # The last lines, for a page that is rendered now and goes on from there
@@ -309,7 +142,7 @@ def log_tail(topic: str, count: int) -> LogTail:
         return LogTail()
     outage.recovered([topic])
     last = page.records[-1].offset if page.records else page.top
-    lines = _last_lines((record.event for record in reversed(page.records)), count)
+    lines = _last_lines([record.event for record in reversed(page.records)], count)
     return LogTail(lines=lines, top=page.top, position=str(Position(page.epoch, last)), closed=page.closed)
 
 
@@ -326,13 +159,12 @@ def _last_page(log: EventLog, topic: str, count: int) -> Page:
     return log.read_after(topic, state.top - 1, 1)
 
 
-def _last_lines(events: Iterable[Event], count: int) -> list[str]:
-    """Return the last lines, in their order, of events that come newest first."""
+def _last_lines(events: Sequence[Event], count: int) -> list[str]:
+    """Return the last lines, in their order, of events that come newest first; the drafts after them are among them."""
     # Backwards, and no further than there is room: an event may hold a million lines of which a hundred are shown.
     lines: list[str] = []
     room = TEXT_CHARACTERS
-    for event in filter(is_line, events):
-        text = line_text(event)
+    for text in _texts(events):
         end = len(text)
         while end >= 0:
             start = text.rfind("\n", 0, end) + 1
@@ -345,12 +177,35 @@ def _last_lines(events: Iterable[Event], count: int) -> list[str]:
     return lines[::-1]
 
 
+def _texts(events: Sequence[Event]) -> Iterator[str]:
+    """Yield what events that come newest first have printed, without what later ones have taken back."""
+    drafts: dict[Source, str] = {}
+    for event in events:
+        if (said := redraw_of(event.event, event.data)) is not None:
+            drafts.setdefault(said[0], said[1].text)
+    yield from (draft for source in reversed(SOURCES) if (draft := drafts.get(source)))
+    owed = dict.fromkeys(SOURCES, 0)
+    for event in events:
+        if (said := redraw_of(event.event, event.data)) is not None:
+            owed[said[0]] += said[1].lines
+        if not is_line(event):
+            continue
+        source = source_of(event.event)
+        lines = line_text(event).split("\n") if owed[source] else []
+        gone = min(owed[source], len(lines))
+        owed[source] -= gone
+        if not lines:
+            yield line_text(event)
+        elif gone < len(lines):
+            yield "\n".join(lines[: len(lines) - gone])
+
+
 def plain(line: str) -> str:
     """Return a line without its control sequences, and without what a carriage return overwrote; cut where it is too long."""
     drawn = line.rstrip("\r")
     begin = drawn.rfind("\r") + 1
     length = len(drawn) - begin
-    shown = _CONTROLS.sub("", drawn[begin : begin + _CUT])
+    shown = CONTROLS.sub("", drawn[begin : begin + _CUT])
     if length <= _CUT and len(shown) <= LINE_CHARACTERS:
         return shown
     return f"{shown[:LINE_CHARACTERS]}… [cut: the line has {length:,} characters]"

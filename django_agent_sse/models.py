@@ -51,6 +51,7 @@ class LogTopic(models.Model):
         gone: Those up to ``floor``: the difference is what is kept.
         oldest_at: When the oldest event that is kept was appended, in seconds since 1970.
         appended_at: When the newest one was.
+        marked: Its errors and warnings have rows of ``LogMark``, from the first event on.
     """
 
     name = ExactField(max_length=200)
@@ -62,6 +63,7 @@ class LogTopic(models.Model):
     gone = models.BigIntegerField(default=0)
     oldest_at = models.FloatField()
     appended_at = models.FloatField()
+    marked = models.BooleanField(default=False)
 
     class Meta:
         default_permissions = ("view", "delete")
@@ -105,6 +107,32 @@ class LogRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.topic_id}: {self.last - self.events + 1} to {self.last}"
+
+
+class LogMark(models.Model):
+    """A row of ``LogRow`` that has errors or warnings: a table of its own, since most have none.
+
+    Attributes:
+        first: The offset of its first event.
+        last: The offset of its last one.
+        errors: Lines in it that are errors.
+        warnings: Lines in it that are warnings.
+    """
+
+    topic = models.ForeignKey(LogTopic, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    first = models.BigIntegerField()
+    last = models.BigIntegerField()
+    errors = models.IntegerField()
+    warnings = models.IntegerField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = "mark of a topic"
+        verbose_name_plural = "marks of topics"
+        constraints = (models.UniqueConstraint(fields=("topic", "last"), name="agent_sse_mark_last"),)
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}: {self.first} to {self.last}"
 
 
 class LogKey(models.Model):

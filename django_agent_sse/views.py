@@ -56,6 +56,8 @@ logger = logging.getLogger("django_agent_sse.stream")
 NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
 """Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
 UNREADABLE = "the event log cannot be read now"
+CHECK_HEADER = "Agent-SSE-Check"
+"""A request with it only asks whether its user may still see a stream, as the viewer does at times."""
 """All that a client is told: the reason, which may name addresses, is in the project's log."""
 
 
@@ -209,6 +211,8 @@ class RouteEndpoint:
         if request.method not in self.methods:
             allow = ", ".join(self.methods)
             return error_response(405, f"{request.method} is not one of this route's methods: {allow}", {"Allow": allow})
+        if CHECK_HEADER in request.headers:
+            _leave_session(request)
         options = self.options()
         match = request.resolver_match
         c = Context(request, kwargs, route=match.route if match else printable(request.path), cache=options.cache)
@@ -295,3 +299,13 @@ def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
 
     factories = (import_string(entry) if isinstance(entry, str) else entry for entry in middleware)
     return any(isinstance(factory, type) and issubclass(factory, LoginRequiredMiddleware) for factory in factories)
+
+
+def _leave_session(request: HttpRequest) -> None:
+    """Let a request that only asks whether its user may still see a stream not count as activity.
+
+    With ``SESSION_SAVE_EVERY_REQUEST`` it would put off the end of a session for as long as a page is open.
+    """
+    session = getattr(request, "session", None)
+    if session is not None:
+        session.save = lambda must_create=False: None

@@ -37,6 +37,8 @@ STOREYS = {
     "guards": 6,
     "views": 6,
     "logs": 6,
+    "log_text": 6,
+    "log_parts": 6,
     "routing": 6,
     "run_calls": 6,
     "run_names": 6,

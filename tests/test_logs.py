@@ -12,10 +12,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.urls import reverse
 
-from django_agent_sse import Context, Event, Router, Topic, login_required
+from django_agent_sse import Context, Event, Router, Topic, log_parts, login_required
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import EventLogUnavailable, RouteError
-from django_agent_sse.logs import MAX_COUNT, LogTail, log_tail, part_of_log
+from django_agent_sse.log_parts import MAX_COUNT
+from django_agent_sse.logs import LogTail, log_tail, part_of_log
+from django_agent_sse.wire.redraws import Redraw
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
 
@@ -112,6 +114,133 @@ async def test_a_part_that_cannot_be_is_refused_with_what_can(query: str) -> Non
         answer = await ask(f"/builds/1/log/range/?{query}")
     assert answer.status == 400
     assert ("whole number" in answer.json()["error"]["message"]) or (str(MAX_COUNT) in answer.json()["error"]["message"])
+
+
+async def many(count: int = 300) -> Topic:
+    topic = Topic("builds.1")
+    named = {50: "ERROR: one", 120: "warning: two", 200: "ERROR: three"}
+    await topic.apublish_many([Event(named.get(number, f"line {number}"), event="stdout") for number in range(1, count + 1)])
+    return topic
+
+
+@pytest.mark.parametrize(
+    ("query", "offsets", "next"),
+    [
+        ("before=&count=3", [298, 299, 300], {"before": 298}),
+        ("before=298&count=3", [295, 296, 297], {"before": 295}),
+        ("before=3&count=5", [1, 2], None),
+        ("before=1", [], None),
+        ("before=999999&count=1", [300], {"before": 300}),
+        ("after=298", [299, 300], None),
+        ("after=&count=2", [1, 2], {"after": 2}),
+        ("after=300", [], None),
+    ],
+)
+async def test_a_part_may_end_before_a_place_or_begin_after_it(
+    query: str, offsets: list[int], next: dict[str, int] | None
+) -> None:
+    await many()
+    with served(builds()):
+        found = (await ask(f"/builds/1/log/range/?{query}")).json()
+    assert ([one["offset"] for one in found["records"]], found["next"]) == (offsets, next)
+
+
+async def test_before_a_place_the_nearest_ones_come_where_not_all_fit() -> None:
+    await Topic("builds.1").apublish_many([f"{number}{'x' * 400_000}" for number in range(1, 10)])
+    with served(builds()):
+        found = (await ask("/builds/1/log/range/?before=9&count=8")).json()
+    assert [one["offset"] for one in found["records"]] == [7, 8]
+    assert found["next"] == {"before": 7}
+
+
+async def test_a_search_says_what_matches_of_what_level_in_which_context() -> None:
+    await many()
+    with served(builds()):
+        found = (await ask("/builds/1/log/range/?level=error,warning&context=1&limit=2")).json()
+    assert [(one["offset"], one["match"], one.get("level"), one["data"]) for one in found["records"]] == [
+        (119, False, None, "line 119"),
+        (120, True, "warning", "warning: two"),
+        (121, False, None, "line 121"),
+        (199, False, None, "line 199"),
+        (200, True, "error", "ERROR: three"),
+        (201, False, None, "line 201"),
+    ]
+    assert (found["matches"], found["top"], found["next"], found["scanned"]["last"]) == (2, 300, {"before": 120}, 300)
+
+
+async def test_a_search_goes_on_where_it_is_told_to_and_ends() -> None:
+    await many()
+    with served(builds()):
+        first = (await ask("/builds/1/log/range/?grep=error&after=&limit=1")).json()
+        second = (await ask("/builds/1/log/range/?grep=error&after=50&limit=1")).json()
+        third = (await ask("/builds/1/log/range/?grep=ERROR&case=1&after=200")).json()
+    assert [one["offset"] for one in (*first["records"], *second["records"], *third["records"])] == [50, 200]
+    assert (first["next"], second["next"], third["scanned"]) == ({"after": 50}, None, {"first": 201, "last": 300})
+
+
+async def test_errors_are_counted_beside_whatever_is_asked_for() -> None:
+    await many()
+    with served(builds()):
+        found = (await ask("/builds/1/log/range/?from=-1&levels=1")).json()
+    assert [one["offset"] for one in found["records"]] == [300]
+    assert found["levels"] == {"errors": 2, "warnings": 1, "first_error": 50, "first_warning": 120, "upto": 300}
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("grep=x&limit=0", "limit is 1 to 1000"),
+        ("grep=x&limit=1001", "limit is 1 to 1000"),
+        ("grep=x&context=21", "context 0 to 20"),
+        ("grep=x&regex=2", "neither 0 nor 1"),
+        (f"grep={'x' * 501}", "500 characters"),
+        ("level=fatal", "not a level"),
+        ("source=tty", "not a source"),
+        ("grep=x&before=-2", "the number of an event"),
+        ("before=1&after=2", "two directions"),
+        ("before=x", "whole number"),
+        ("before=5&count=0", "1 to 5000"),
+    ],
+)
+async def test_a_search_that_cannot_be_is_refused_with_what_can(query: str, says: str) -> None:
+    with served(builds()):
+        answer = await ask(f"/builds/1/log/range/?{query}")
+    assert (answer.status, says in answer.json()["error"]["message"]) == (400, True)
+
+
+async def test_more_searches_than_may_wait_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    await many()
+    monkeypatch.setattr(log_parts._turns, "waiting", log_parts.WAITING)
+    with served(builds()):
+        answer = await ask("/builds/1/log/range/?grep=x")
+    assert (answer.status, answer.headers["retry-after"], answer.json()["error"]["type"]) == (503, "1", "overloaded")
+
+
+async def test_the_text_of_a_log_is_what_was_left_of_it() -> None:
+    topic = Topic("builds.1")
+    await topic.apublish_many([Event("a 0", event="stdout"), Event("b 0", event="stdout"), Event("oops", event="stderr")])
+    await topic.apublish_many([Redraw(2, "a 1\nb 1").event("stdout"), Redraw(0, "a 2\nb 2").event("stdout")])
+    with served(builds()):
+        assert (await ask("/builds/1/log/raw/?follow=0")).body == b"oops\na 2\nb 2\n"
+        assert (await sync_to_async(log_tail)("builds.1", 9)).text == "oops\na 2\nb 2\n"
+        await topic.apublish_many([Redraw(0, "").event("stdout"), Event("a 3", event="stdout"), Event("b 3", event="stdout")])
+        await topic.aclose()
+        for part in ("raw/", "raw/?follow=0", "raw/?download=1"):
+            assert (await ask(f"/builds/1/log/{part}")).body == b"oops\na 3\nb 3\n"
+        assert (await sync_to_async(log_tail)("builds.1", 9)).text == "oops\na 3\nb 3\n"
+
+
+async def test_the_text_that_follows_ends_with_a_draft_that_was_never_finished() -> None:
+    topic = Topic("builds.1")
+    await topic.apublish_many([Event("a", event="stdout"), Redraw(0, "42%").event("stdout")])
+    with served(builds(), middleware=[]):
+        client = connect("/builds/1/log/raw/")
+        await eventually("the lines", lambda: client.raw == b"a\n")
+        await topic.apublish("b", event="stderr")
+        await eventually("the lines", lambda: client.raw == b"a\nb\n")
+        await topic.aclose("lost")
+        await client.over()
+    assert client.raw == b"a\nb\n42%\n"
 
 
 async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch) -> None:

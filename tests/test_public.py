@@ -32,6 +32,7 @@ PUBLIC = {
     "atopic_cursor",
     "close_topic",
     "event_log",
+    "live_log",
     "login_required",
     "permission_required",
     "produce",

@@ -44,6 +44,7 @@ PLACES = {
     "eventlog/redis/": "services",
     "eventlog/database/test_processes.py": "live",
     "eventlog/test_latency.py": "live",
+    "eventlog/test_search_patterns.py": "live",
     "runs/clients/": "live browser services",
     "runs/test_processes.py": "live",
     "monitor/test_banner.py": "live",

@@ -33,7 +33,8 @@ from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.snapshot import Readers, cluster
 from django_agent_sse.wire import Event
 from django_agent_sse.wire.event import FITS
-from django_agent_sse.wire.log_lines import LEVELS, is_line
+from django_agent_sse.wire.log_lines import LEVELS, RECORD, is_line
+from django_agent_sse.wire.redraws import redraw_of
 
 from .access import admin_required
 from .pages import PageAdmin
@@ -255,6 +256,8 @@ def as_line(event: Event) -> Event:
     """Return what the viewer shows of an event."""
     if is_line(event):
         return event if event.event in ("stdout", "stderr", *LEVELS) else Event(event.data, event="stdout")
+    if event.event == RECORD or redraw_of(event.event, event.data) is not None:
+        return event
     data = event.data
     if len(data) > FITS // 2:  # with the name, and its colour, it might be too large for a stream
         data = f"{data[: FITS // 2]}… [cut: the event has {len(data):,} characters]"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from ..eventlog.backend import event_log
@@ -13,6 +15,7 @@ from ..topics.buffered_publisher import BufferedPublisher
 from ..topics.publish import TopicPublisher
 from ..wire.event import Event
 from ..wire.log_lines import level_name
+from .log_records import details_event
 
 LONGEST: Final = 262_144
 """Characters of one record; a longer one is cut, and says how many it has."""
@@ -26,7 +29,8 @@ class TopicHandler(logging.Handler):
     """Publishes records to a topic: one event each, its text formatted as for any handler.
 
     An event is named by its record's level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``, the highest that it
-    reaches. These events are lines in the live log.
+    reaches. These events are lines in the live log. After each stands an event ``record`` with the logger, the file and the line,
+    and the fields that ``extra=`` has given.
 
     ``emit()`` only enqueues: a thread of the handler's own publishes, in batches, so that logging never waits for the event log.
     While that is away records wait, up to ``capacity`` and 16 MiB; beyond it the newest are dropped, and a ``warning`` event
@@ -36,13 +40,15 @@ class TopicHandler(logging.Handler):
         topic: Its name.
         level: As for any handler.
         capacity: Records that wait at most.
+        details: Publish the events ``record`` too.
 
     Raises:
         TopicNameInvalid: No topic can have that name.
     """
 
-    def __init__(self, topic: str, level: int | str = logging.NOTSET, *, capacity: int = 10_000) -> None:
+    def __init__(self, topic: str, level: int | str = logging.NOTSET, *, capacity: int = 10_000, details: bool = True) -> None:
         super().__init__(level)
+        self._details = details
         self._publisher = _RecordPublisher(self, TopicPublisher(valid_topic(topic)), capacity)
         self.addFilter(lambda record: not f"{record.name}.".startswith(NEVER))
 
@@ -50,7 +56,9 @@ class TopicHandler(logging.Handler):
         """Enqueue one record."""
         try:
             text = _cut(self.format(record), LONGEST).encode(errors="backslashreplace").decode()
-            self._publisher.put([Event(text, event=level_name(record.levelno))])
+            event = _RecordEvent(text, event=level_name(record.levelno))
+            object.__setattr__(event, "details", details_event(record) if self._details else None)
+            self._publisher.put([event])
         except Exception:
             self.handleError(record)
 
@@ -60,8 +68,13 @@ class TopicHandler(logging.Handler):
 
     def close(self) -> None:
         """Publish what waits, for ``FLUSH_TIMEOUT`` seconds and one failure at most, and end the thread."""
+        self.close_topic(None)
+
+    def close_topic(self, reason: str | None) -> None:
+        """Do as ``close()``, and then end the topic: see ``Topic.close``."""
         begun = time.monotonic()
-        self._publisher.finish(lambda: self._publisher.failed_at > begun, timeout=FLUSH_TIMEOUT)
+        last = None if reason is None else partial(self._publisher.topic.close, reason)
+        self._publisher.finish(lambda: self._publisher.failed_at > begun, last=last, timeout=FLUSH_TIMEOUT)
         super().close()
 
 
@@ -73,7 +86,7 @@ class _RecordPublisher(BufferedPublisher):
     def __init__(self, handler: TopicHandler, topic: TopicPublisher, capacity: int) -> None:
         super().__init__(f"sse-log-{topic.name}", self._publish, capacity=capacity)
         self._handler = handler
-        self._topic = topic
+        self.topic = topic
 
     def dropped(self, count: int) -> Event:
         return Event(f"{count} records were dropped: the event log took none", event="warning")
@@ -84,9 +97,23 @@ class _RecordPublisher(BufferedPublisher):
 
     def _publish(self, events: list[Event], key: str) -> None:
         try:
-            self._topic.publish_many(events, key=key)
+            self.topic.publish_many(_with_details(events), key=key)
         except EventTooLarge:
-            self._topic.publish_many(_fitting(events), key=key)
+            self.topic.publish_many(_with_details(_fitting(events)), key=key)
+
+
+class _RecordEvent(Event):
+    """A line on its way, and what is told of it: the two are one to the buffer."""
+
+    __slots__ = ("details",)
+    details: Event | None
+
+
+def _with_details(events: Iterable[Event]) -> Iterator[Event]:
+    for event in events:
+        yield Event(event.data, event=event.event)
+        if (details := getattr(event, "details", None)) is not None:
+            yield details
 
 
 def _cut(text: str, most: int) -> str:

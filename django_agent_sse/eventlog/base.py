@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from ..encoding import only_events
 from ..exceptions import ConfigurationError
 from ..wire.event import RESERVED, Event
+from .candidates import Candidates, LevelCounts, next_step
 from .eviction import evictions
 from .leases import Leasing, Sized
 from .notify.local import LogNotifier, OnChange, nobody
@@ -151,6 +152,19 @@ class EventLog(Leasing):
         return self._summaries([*map(valid_topic, topics)])
 
     asummaries = twin_of(summaries, "_run_read")
+
+    def candidates(
+        self, topic: str, place: int, *, back: bool, text: str = "", levels: frozenset[str] = frozenset()
+    ) -> Candidates:
+        """Return where events may stand, before or after an offset, that have a text or lines of levels: one step of a search.
+
+        A log that keeps an index knows; another one names the next ``STEP`` events.
+        """
+        return self._candidates(valid_topic(topic), place, back, text, levels)
+
+    def level_counts(self, topic: str) -> LevelCounts | None:
+        """Return how many errors and warnings a topic has, without the first ones; ``None`` where this log keeps no index."""
+        return self._level_counts(valid_topic(topic))
 
     def close(
         self,
@@ -308,6 +322,12 @@ class EventLog(Leasing):
 
     @abstractmethod
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]: ...
+
+    def _candidates(self, topic: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
+        return next_step(place, back)
+
+    def _level_counts(self, topic: str) -> LevelCounts | None:
+        return None
 
     def _note_followed(self, topics: list[str]) -> None:
         """Do nothing: for logs that evict nothing."""

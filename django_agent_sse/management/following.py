@@ -29,6 +29,7 @@ class Tail:
     Attributes:
         ended: Why nothing will follow: what the topic was closed with, or ``deleted``; ``None`` while something may.
         deleted: It was deleted.
+        behind: Whether there is more than what was read last.
     """
 
     def __init__(
@@ -36,12 +37,18 @@ class Tail:
     ) -> None:
         self.ended: str | None = None
         self.deleted = False
+        self.behind = True
         self._log = log
         self._topic = topic
         self._tell = tell
         self._pause = pause
         self._epoch, self._offset = after.epoch, after.offset
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
+
+    @property
+    def offset(self) -> int:
+        """The offset of the last event that was read."""
+        return self._offset
 
     def batches(self, *, follow: bool = True) -> Iterator[list[Received]]:
         """The events from there, those that come together in one list, until the topic's end; or until its top."""
@@ -74,6 +81,7 @@ class Tail:
         if page.top < self._offset:
             self._tell(f"the topic ended at {self._offset}, and now at {page.top}: what follows may have been here before")
             self._offset = page.top
+        self.behind = bool(page.records) and page.records[-1].offset < page.top
         if page.records:
             yield [Received(id=str(Position(page.epoch, row.offset)), event=row.event, at=row.at) for row in page.records]
             self._offset = page.records[-1].offset

@@ -6,9 +6,10 @@ import json
 import os
 import re
 import select
+import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -18,7 +19,7 @@ from django.core.management.base import OutputWrapper
 from ..runtime.safe_text import printable
 from ..wire.encoder import split_lines
 from ..wire.event import Event
-from ..wire.log_lines import LINE_EVENTS, line_text
+from ..wire.log_lines import LINE_EVENTS, RECORD, line_text
 
 RESET = "\x1b[0m"
 _LINES = {"stderr": "31", "error": "31", "critical": "31", "warning": "33"}
@@ -47,31 +48,65 @@ class Received:
 
 
 class Printer:
-    """Prints events, or objects, one a line; by default in colours on a terminal, unless ``NO_COLOR`` is set."""
+    """Prints events, or objects, one a line; by default in colours on a terminal, unless ``NO_COLOR`` is set.
+
+    Attributes:
+        as_json: It prints objects.
+    """
 
     def __init__(self, out: OutputWrapper, *, colour: bool | None = None, as_json: bool = False) -> None:
         self._out = out
         self._terminal = out.isatty()
         self._colour = (self._terminal and not os.environ.get("NO_COLOR")) if colour is None else colour
-        self._as_json = as_json
+        self.as_json = as_json
+        self._draft_rows = 0
 
-    def show(self, events: Sequence[Received]) -> None:
+    def show(self, events: Sequence[Received], drafts: Iterable[str] = ()) -> None:
         """Print events, and flush.
+
+        Args:
+            events: What came.
+            drafts: What may still change: on a terminal it stands below them, until there is another one.
 
         Raises:
             BrokenPipeError: Nobody reads them any more.
         """
-        text = "".join(self._line(row) for row in events)
+        erased = f"\x1b[{self._draft_rows}A\x1b[J" if self._draft_rows else ""
+        text = "".join([erased, *map(self._line, events), *self._drawn(drafts)])
         try:
             self._out.write(text, ending="")
         except UnicodeEncodeError:  # a terminal in another encoding than UTF-8
             self._out.write(text.encode("ascii", "backslashreplace").decode(), ending="")
         self._out.flush()
 
+    def keep_drafts(self) -> None:
+        """Leave the drafts that stand there: something else is printed below them."""
+        self._draft_rows = 0
+
+    def end(self, drafts: Iterable[str]) -> None:
+        """Print drafts that were never finished, where they do not stand already."""
+        if not self._draws and not self.as_json:
+            self.show([Received(id="", event=Event(draft), at=0.0) for draft in drafts if draft])
+
+    @property
+    def _draws(self) -> bool:
+        return self._terminal and not self.as_json and os.environ.get("TERM") != "dumb"
+
+    def _drawn(self, drafts: Iterable[str]) -> list[str]:
+        """Rows of drafts, each no wider than the terminal, and no more than it has."""
+        if not self._draws:
+            return []
+        columns, height = shutil.get_terminal_size()
+        rows = [line for draft in drafts if draft for line in draft.split("\n")][-max(1, height - 1) :]
+        self._draft_rows = len(rows)
+        return [self._closed(_narrow(self._safe(row), columns)) + "\n" for row in rows]
+
     def _line(self, row: Received) -> str:
-        if self._as_json:
+        if self.as_json:
             return json_line(row)
         name = row.event.event
+        if name == RECORD:
+            return ""  # it is about the line before it
         if name in LINE_EVENTS:
             text = self._safe(line_text(row.event))
             return (self._painted(text, _LINES[name]) if name in _LINES else self._closed(text)) + "\n"
@@ -99,6 +134,13 @@ class Printer:
         if not self._colour:
             text = _SGR.sub("", text)
         return "\n".join(map(_shown, split_lines(text)))
+
+
+def _narrow(row: str, columns: int) -> str:
+    """A row that fits into a terminal; a wide one loses its colours."""
+    plain = _SGR.sub("", row)
+    fits = columns - 1 if plain.isascii() else (columns - 1) // 2
+    return row if len(plain) <= fits else plain[:fits]
 
 
 def _shown(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from typing import IO, Final, Literal
 
 Source = Literal["stdout", "stderr"]
 Take = Callable[[Source, bytes], None]
+Due = Callable[[Source], float | None]
 
 CHUNK_BYTES: Final = 65_536
 OUTPUT_TIMEOUT: Final = 2.0
@@ -53,6 +55,10 @@ class CommandResult:
     seconds: float = 0.0
     left_behind: bool = False
     refused: str | None = None
+
+
+def never(source: Source) -> None:
+    """Return the time that never comes."""
 
 
 class Signals:
@@ -112,7 +118,12 @@ class Signals:
 
 
 def run(
-    command: Sequence[str], environment: Mapping[str, str], take: Take, signals: Signals, kill_after: float | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    take: Take,
+    signals: Signals,
+    kill_after: float | None = None,
+    due: Due = never,
 ) -> CommandResult:
     """Run ``command`` to its end. What it prints is given to ``take`` by two threads, as it comes.
 
@@ -125,6 +136,7 @@ def run(
         signals: Passes signals on.
         kill_after: Leave nothing of its process group running: seconds between SIGTERM, or a signal that was passed on, and
             SIGKILL. A shell beside this process sees to it, also when this process is killed: the kernel then closes its pipe.
+        due: Called with ``stdout`` or ``stderr``: when to call ``take`` without data, by ``time.monotonic()``, if nothing comes.
     """
     begun = time.monotonic()
     with _reaper(kill_after) as reaper:
@@ -139,7 +151,7 @@ def run(
         signals.belong_to(process, lambda: reaper(b"\n"))
         assert process.stdout is not None
         assert process.stderr is not None
-        readers = [_Reader("stdout", process.stdout, take), _Reader("stderr", process.stderr, take)]
+        readers = [_Reader("stdout", process.stdout, take, due), _Reader("stderr", process.stderr, take, due)]
         process.wait()
         seconds = time.monotonic() - begun
     held = _joined(readers, signals)
@@ -185,7 +197,7 @@ class _Reader(threading.Thread):
         taking: What was read is being taken, which may wait for a slow log or terminal.
     """
 
-    def __init__(self, source: Source, pipe: IO[bytes], take: Take) -> None:
+    def __init__(self, source: Source, pipe: IO[bytes], take: Take, due: Due) -> None:
         super().__init__(name=f"sse-run-{source}", daemon=True)
         self.read = 0
         self.capacity = _capacity(pipe.fileno())
@@ -193,16 +205,32 @@ class _Reader(threading.Thread):
         self._source: Source = source
         self._pipe = pipe
         self._take = take
+        self._due = due
         self.start()
 
     def run(self) -> None:
         with self._pipe:
             number = self._pipe.fileno()
-            while data := os.read(number, CHUNK_BYTES):
+            while True:
+                due = self._due(self._source)
+                if due is not None and not _readable(number, due - time.monotonic()):
+                    self._take(self._source, b"")
+                    continue
+                if not (data := os.read(number, CHUNK_BYTES)):
+                    return
                 self.read += len(data)
                 self.taking = True
                 self._take(self._source, data)
                 self.taking = False
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    """Whether a pipe has something, or its end, after so many seconds at most; always where the system cannot say."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0, seconds) * 1000))
 
 
 def _joined(readers: Sequence[_Reader], signals: Signals) -> bool:

@@ -45,7 +45,7 @@ class AsyncRun(RunBase):
     async def pipe(self, source: Any, *, event: str | None = None) -> int:
         """Write each item of an async or sync iterable, or each line of a file, pipe or process: see ``Stream.pipe``."""
         count = 0
-        found: Any = items_of(source)
+        found: Any = items_of(source, event)
         async with aclosing(found):
             async for item in found:
                 await self._write([item if isinstance(item, Event) else event_of(item, event)])

@@ -72,7 +72,7 @@ class ResumableStream:
     async def pipe(self, source: Any, *, event: str | None = None) -> int:
         """See ``Stream.pipe``."""
         sent = 0
-        items: Any = items_of(source)
+        items: Any = items_of(source, event)
         try:
             async for item in items:
                 await (self.write(item) if isinstance(item, Event) else self.write(item, event=event))

@@ -43,7 +43,7 @@ class Run(RunBase):
     def pipe(self, source: Iterable[Any], *, event: str | None = None) -> int:
         """Write each item of an iterable, or each line of an open file; close it, whatever happens. Return how many."""
         count = 0
-        for item in items(source, "pipe"):
+        for item in items(source, "pipe", event=event):
             self._write([item if isinstance(item, Event) else event_of(item, event)])
             count += 1
         return count

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from ..encoding import is_one_value
 from ..exceptions import ArgumentInvalid
-from ..streams.sources import speaks_for_its_stream, without_line_end
+from ..streams.sources import MAX_LINE_BYTES, as_bytes, read_chunks, speaks_for_its_stream, told
 from ..wire import Decoder, Event
+from ..wire.drawing import DrawnLines
 
 
-def items(source: Any, verb: str, *, lines: bool = True) -> Iterator[Any]:
-    """Yield the items of a sync iterable, or the lines of a file, and close it whatever happens.
+def items(source: Any, verb: str, *, lines: bool = True, event: str | None = None) -> Iterator[Any]:
+    """Yield the items of a sync iterable, or the lines of a file, and close it whatever happens; ``event`` as for ``items_of``.
 
     Raises:
         ArgumentInvalid: It has no items, or only asynchronous ones.
@@ -24,10 +26,15 @@ def items(source: Any, verb: str, *, lines: bool = True) -> Iterator[Any]:
         raise ArgumentInvalid(
             f"{type(source).__name__} cannot be given to {verb}(): it takes an iterable or an open file; {hint}"
         )
-    is_file = lines and hasattr(source, "readline")
+    if lines and hasattr(source, "readline"):
+        drawn = DrawnLines(MAX_LINE_BYTES)
+        with closing(read_chunks(source, lined=True)) as chunks:
+            for chunk in chunks:
+                yield from (told(change, event) for change in drawn.feed(as_bytes(chunk)))
+        yield from (told(change, event) for change in drawn.finish())
+        return
     try:
-        for item in source:
-            yield without_line_end(item) if is_file else item
+        yield from source
     finally:
         if hasattr(source, "close"):
             source.close()

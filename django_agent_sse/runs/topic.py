@@ -123,7 +123,7 @@ class Topic(TopicPublisher):
         """
         refuse_on_a_loop("pipe")
         count = 0
-        for item in items(source, "pipe"):
+        for item in items(source, "pipe", event=event):
             self.publish(_event(item, event))
             count += 1
         return count
@@ -131,7 +131,7 @@ class Topic(TopicPublisher):
     async def apipe(self, source: Any, *, event: str | None = None) -> int:
         """Append each item of an async or sync iterable, or each line of a file, pipe or process: see ``Stream.pipe``."""
         count = 0
-        async with aclosing(_generator(items_of(source))) as found:
+        async with aclosing(_generator(items_of(source, event))) as found:
             async for item in found:
                 await self.apublish(_event(item, event))
                 count += 1

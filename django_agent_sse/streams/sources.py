@@ -13,8 +13,9 @@ import io
 import os
 import signal
 import subprocess
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -25,8 +26,9 @@ from ..exceptions import ArgumentInvalid
 from ..runtime.connections import give_pooled_back
 from ..runtime.worker_threads import ConnectionHold
 from ..wire import Decoder, Event
+from ..wire.drawing import Change, DrawnLines
 from ..wire.event import is_reserved
-from ..wire.lines import LineSplitter
+from ..wire.redraws import Redraw, source_of
 from .callbacks import contained
 from .threads import current, in_callers_thread, kept_pool, lifelong
 
@@ -40,12 +42,15 @@ READY = (list, tuple, deque, range, dict, set, frozenset)
 """Iterables that cannot block: no thread is needed."""
 
 
-async def items_of(source: Any) -> AsyncGenerator[Any, None]:
-    """Yield the items of anything that ``stream.pipe`` takes, else raise ``ArgumentInvalid``; close it, also when cancelled."""
+async def items_of(source: Any, event: str | None = None) -> AsyncGenerator[Any, None]:
+    """Yield the items of anything that ``stream.pipe`` takes, else raise ``ArgumentInvalid``; close it, also when cancelled.
+
+    ``event`` is what they will be called: what an output draws again is told of these.
+    """
     if (is_one_value(source) and not isinstance(source, Mapping)) or isinstance(source, type):
         raise _not_piped(source)
     if is_output(source):
-        inner: AsyncIterator[Any] = lines_of(source)
+        inner: AsyncIterator[Any] = lines_of(source, event)
     elif hasattr(source, "__aiter__"):
         inner = source.__aiter__()
     elif isinstance(source, READY):
@@ -114,17 +119,46 @@ def is_output(source: object) -> bool:
     return hasattr(source, "readline") or isinstance(source, subprocess.Popen | asyncio.subprocess.Process)
 
 
-async def lines_of(source: Any) -> AsyncGenerator[str, None]:
-    """The lines of an output, and how a line looks that carriage returns draw anew, each time that some of it comes."""
-    splitter = LineSplitter(MAX_LINE_BYTES)
-    async with contextlib.aclosing(chunks_of(source, lined=True)) as chunks:
+async def lines_of(source: Any, event: str | None = None) -> AsyncGenerator[str | Event, None]:
+    """The lines of an output as they come; of those that are drawn again, as progress bars are, events ``replace`` before."""
+    drawn = DrawnLines(MAX_LINE_BYTES)
+    async with contextlib.aclosing(_in_time(chunks_of(source, lined=True), drawn)) as chunks:
         async for chunk in chunks:
-            for line in splitter.feed(chunk):
-                yield line
-            if (drawn := splitter.redrawn()) is not None:
-                yield drawn
-        for line in splitter.finish():
-            yield line
+            for change in drawn.feed(chunk) if chunk else drawn.tick():
+                yield told(change, event)
+        for change in drawn.finish():
+            yield told(change, event)
+
+
+def told(change: Change, event: str | None) -> str | Event:
+    """Return a line as it is, and what becomes of lines as an event."""
+    return change.event(source_of(event)) if isinstance(change, Redraw) else change
+
+
+async def _in_time(chunks: AsyncGenerator[bytes, None], drawn: DrawnLines) -> AsyncGenerator[bytes, None]:
+    """Yield what comes, and nothing each time that a draft is due and nothing has come."""
+    waiting: asyncio.Future[bytes | None] | None = None
+    try:
+        while True:
+            due = drawn.due
+            if waiting is None and due is None:
+                chunk = await anext(chunks, None)
+            else:
+                waiting = waiting or asyncio.ensure_future(anext(chunks, None))
+                seconds = None if due is None else max(0.0, due - time.monotonic())
+                if not (await asyncio.wait({waiting}, timeout=seconds))[0]:
+                    yield b""
+                    continue
+                chunk, waiting = waiting.result(), None
+            if chunk is None:
+                return
+            if chunk:
+                yield chunk
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        await chunks.aclose()
 
 
 def chunks_of(source: Any, *, lined: bool = False) -> AsyncGenerator[bytes, None]:
@@ -140,7 +174,7 @@ def chunks_of(source: Any, *, lined: bool = False) -> AsyncGenerator[bytes, None
         return _of_reader(source)
     if hasattr(source, "__aiter__"):
         return _encoded(source.__aiter__(), lined)
-    return _encoded(in_thread(_read(source, lined)), lined=False)
+    return _encoded(in_thread(read_chunks(source, lined)), lined=False)
 
 
 async def _of_process(process: subprocess.Popen[Any] | asyncio.subprocess.Process) -> AsyncGenerator[bytes, None]:
@@ -180,24 +214,27 @@ def _close_reader(reader: asyncio.StreamReader) -> None:
 async def _encoded(items: AsyncIterator[Any], lined: bool) -> AsyncGenerator[bytes, None]:
     try:
         async for item in items:
-            yield _ended(item) if lined else _bytes(item)
+            yield _ended(item) if lined else as_bytes(item)
     finally:
         if hasattr(items, "aclose"):
             await items.aclose()
 
 
-def _bytes(item: Any) -> bytes:
+def as_bytes(item: Any) -> bytes:
     return item.encode("utf-8", "replace") if isinstance(item, str) else bytes(item)
 
 
 def _ended(line: Any) -> bytes:
-    data = _bytes(line)
+    data = as_bytes(line)
     return data if data.endswith((b"\n", b"\r")) else data + b"\n"
 
 
-def _read(file: Any, lined: bool) -> Iterator[Any]:
+def read_chunks(file: Any, lined: bool) -> Generator[Any, None, None]:
     """What a file has, as it comes; closes it."""
     with contextlib.closing(file):
+        if isinstance(file, io.TextIOWrapper):
+            with contextlib.suppress(io.UnsupportedOperation):  # somebody has begun to read it
+                file.reconfigure(newline="")  # else each frame of a bar would be a line
         if (read := getattr(file, "read1", None)) or (read := file.read if isinstance(file, io.RawIOBase) else None):
             while data := read(CHUNK_BYTES):
                 yield data

@@ -120,7 +120,8 @@ class Stream:
         """Send each item of an async or sync iterator, or each line of a file, pipe or process; wait for the client in between.
 
         A blocking iterator or file runs on a thread of its own while it is piped. Lines may be of any length: beyond 1 MiB they
-        go on as further events, after a ``…``. A line that carriage returns draw anew is sent each time that some of it comes.
+        go on as further events, after a ``…``. Lines that are drawn again, as progress bars are, are one event each when they are
+        done, and events ``replace`` before, one a second at most: see :doc:`/reference/live-log`.
 
         The source ends with the stream, whatever the ending: an iterator and a file are closed, a process gets SIGTERM, and
         SIGKILL 2 s later; with its group, where it leads one (``start_new_session=True``). Its pipe alone (``process.stdout``)
@@ -129,7 +130,7 @@ class Stream:
         Returns:
             How many events were sent.
         """
-        return await self._send_each(items_of(source), event)
+        return await self._send_each(items_of(source, event), event)
 
     async def pipe_sse(self, source: Any) -> int:
         """Send the events of text that is framed already (``data: …\\n\\n``), as other encoders and upstreams make it.

@@ -26,8 +26,14 @@ from ..script_words import LOG, words_tag
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
-SCRIPTS = {"log": ("client", "sgr", "lines", "rows", "words"), "element": ("client",)}
+_LOG = (
+    *("client", "words", "levels", "lines", "sgr", "look", "pages", "folds", "order", "rows", "draw", "search", "search-worker", "place", "events"),
+    *("panel", "following", "connection", "finish"),
+)
+SCRIPTS = {"log": _LOG, "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
+ICONS = {"log": ("passed", "failed", "ended"), "element": ()}
+"""Icons of a tab whose log is over; their addresses stand on the tag too."""
 LINES = 100
 """Lines that stand in a page before its script runs."""
 
@@ -178,7 +184,8 @@ def _attributes(values: dict[str, Any]) -> SafeString:
 
 
 def _script(name: str, nonce: SafeString) -> SafeString:
-    modules = format_html_join("", ' data-{}="{}"', ((module, _static(f"{module}.js")) for module in SCRIPTS[name]))
+    files = [(module, f"{module}.js") for module in SCRIPTS[name]] + [(icon, f"{icon}.svg") for icon in ICONS[name]]
+    modules = format_html_join("", ' data-{}="{}"', ((what, _static(file)) for what, file in files))
     return format_html('<script type="module" src="{}" data-agent-sse{}{}></script>', _static(f"{name}.js"), modules, nonce)
 
 

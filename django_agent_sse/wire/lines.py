@@ -12,8 +12,8 @@ _MARK_BYTES = len(GOES_ON.encode())
 class LineSplitter:
     """Cuts output into lines at LF and CRLF, however the reads fall. Linear in what it is fed; holds one line at most.
 
-    What is not UTF-8 becomes U+FFFD. A CR inside a line begins it again, as a terminal shows it: what it overwrites is gone. A
-    line that does not fit goes on as further lines, and each of them but the last ends with ``GOES_ON``.
+    What is not UTF-8 becomes U+FFFD. A line that does not fit goes on as further lines, and each of them but the last ends with
+    ``GOES_ON``. What draws again, a CR inside of a line, is for `drawing.DrawnLines`.
 
     Args:
         limit: The most bytes of a line, in UTF-8.
@@ -22,9 +22,7 @@ class LineSplitter:
     def __init__(self, limit: int) -> None:
         self._limit = max(limit, _GROWTH + 1 + _MARK_BYTES)
         self._room = self._limit - _MARK_BYTES
-        self._rest = bytearray()  # without a CR, but for one at its end
-        self._drawn = False
-        self._shown: str | None = None
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that ``data`` completes."""
@@ -32,52 +30,29 @@ class LineSplitter:
         lines: list[str] = []
         if newline:
             lines = self._whole(bytes(self._rest) + head)
-            if lines[0] == self._shown:  # told already, while it was incomplete
-                del lines[0]
-            self._rest, self._drawn, self._shown = bytearray(), False, None
-        self._go_on(rest)
+            self._rest = bytearray()
+        self._rest += rest
         self._cut(lines)
         return lines
 
     def finish(self) -> list[str]:
         """Return the last line, if the output did not end with a line end."""
-        rest, self._rest = bytes(self._rest.rstrip(b"\r")), bytearray()
-        lines = self._fitting(rest) if rest else []
-        return [] if lines == [self._shown] else lines
+        rest = self.take_rest().rstrip(b"\r")
+        return self._fitting(rest) if rest else []
 
-    def redrawn(self) -> str | None:
-        """Return how the incomplete line looks now where CRs redraw it, as a progress bar's do, unless that is as last told.
+    def take_rest(self) -> bytes:
+        """Return the beginning of the line that is not complete, and forget it."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        return rest
 
-        A line that ends as it was last told is not told again.
-        """
-        rest = bytes(self._rest.rstrip(b"\r")) if self._drawn else b""
-        if not rest or (text := self._fitting(rest)[0]) == self._shown:
-            return None
-        self._shown = text
-        return text
-
-    def _go_on(self, data: bytes) -> None:
-        """Add to the incomplete line. Only ``data`` is looked at, since a line may come a byte at a time."""
-        # A CR at the end draws nothing yet: what comes next may be the LF of a CRLF, or text that overwrites the line.
-        drawn = data.rstrip(b"\r")
-        if drawn and (b"\r" in drawn or self._rest.endswith(b"\r")):
-            self._rest.clear()
-        if b"\r" in data:
-            self._drawn = True
-        self._rest += drawn[drawn.rfind(b"\r") + 1 :]
-        if len(drawn) < len(data) and not self._rest.endswith(b"\r"):
-            self._rest += b"\r"
+    def fitting(self, line: str) -> list[str]:
+        """Return a line in pieces that fit into events."""
+        return [line] if len(line) * _GROWTH <= self._limit else self._fitting(line.encode("utf-8", "replace"))
 
     def _whole(self, head: bytes) -> list[str]:
-        lines: list[str] = []
         if b"\r" not in head and len(head) * _GROWTH <= self._limit:
             return head.decode("utf-8", "replace").split("\n")
-        for line in head.split(b"\n"):
-            if b"\r" in line:
-                line = line.rstrip(b"\r")
-                line = line[line.rfind(b"\r") + 1 :]
-            lines += self._fitting(line)
-        return lines
+        return [piece for line in head.split(b"\n") for piece in self._fitting(line.removesuffix(b"\r"))]
 
     def _cut(self, lines: list[str]) -> None:
         """Move what cannot fit into one event to ``lines``."""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from .event import Event
+
+CONTROLS = re.compile(
+    r"\x1b\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # CSI
+    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+"""What a terminal acts on and does not show."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """The levels of Python's ``logging``, by the names that their events have."""
 LINE_EVENTS = frozenset({None, "", "message", "log", "stdout", "stderr", *LEVELS})
 """Events that are lines. Other events of a log, such as ``exit``, are not part of its text."""
+RECORD = "record"
+"""The event after a line that says which logger it is of, and where in the code: no line itself."""
 _NAMED = frozenset(name for name, number in LEVELS.items() if number >= LEVELS["warning"])
 _BEGINNING = 400
 """Characters of a line in which its level may stand already: formats put it first."""
@@ -35,3 +47,11 @@ def line_label(name: str | None, text: str) -> str:
     if name not in _NAMED or name in text[:_BEGINNING].partition("\n")[0].lower():
         return ""
     return f"{name.upper()}: "
+
+
+def visible(line: str) -> str:
+    """Return what is seen of a line, without its control sequences and what a carriage return overwrote."""
+    if "\r" in line:
+        line = line.rstrip("\r")
+        line = line[line.rfind("\r") + 1 :]
+    return line if line.isprintable() else CONTROLS.sub("", line)

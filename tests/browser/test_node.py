@@ -14,6 +14,7 @@ from tests.wire.standard import read_by_the_standard
 from tests.wire.test_decoder import TABLE
 
 STATIC = Path(__file__).resolve().parents[2] / "django_agent_sse/static/django_agent_sse"
+LOGS = Path(__file__).resolve().parents[1] / "log"
 UNITS = sorted(path.name for path in SOURCE.glob("*.test.mjs"))
 SHIPPED = sorted(STATIC.glob("*.js"))
 RANDOM = 300
@@ -48,7 +49,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_units(node: Node, cases: Path, unit: str) -> None:
-    node.run("--test", unit, environment={"CASES": str(cases), "STATIC": str(STATIC)})
+    node.run("--test", unit, environment={"CASES": str(cases), "LOGS": str(LOGS), "STATIC": str(STATIC)})
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

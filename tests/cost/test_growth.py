@@ -21,7 +21,7 @@ from django_agent_sse.streams.client import LONGEST, SHORT, MonitorOptions, clie
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
-from django_agent_sse.wire.lines import LineSplitter
+from django_agent_sse.wire.drawing import DrawnLines
 from django_agent_sse.wire.log_lines import line_text
 from tests.timing import LONG
 
@@ -44,7 +44,7 @@ def split_in(size: int) -> Callable[[str], object]:
     """A splitter that gets so many bytes at a time."""
 
     def work(text: str) -> None:
-        splitter, data = LineSplitter(1_048_576), text.encode()
+        splitter, data = DrawnLines(1_048_576), text.encode()
         for start in range(0, len(data), size):
             splitter.feed(data[start : start + size])
         splitter.finish()
@@ -78,8 +78,12 @@ def rung_with(text: str) -> None:
         (headers, ["1,", ",", "Version/1", "["], ()),
         (short_agent, ["Version/1", "Edg"], ()),
         (accepted, [",", "a,", ";"], ()),
-        (split_in(CHUNK_BYTES), ["a", "a\r", "\r", "a\n", "\n", "\xff"], ()),
-        (split_in(7), ["a", "a\r", "\r", "a\n"], SMALL),
+        (
+            split_in(CHUNK_BYTES),
+            ["a", "a\r", "\r", "a\n", "\n", "\xff", "a\n\x1b[A", "\x1b[A", "\x1b[9999A\n", "\x1b[H\x1b[2J", "\x1b[1@"],
+            (),
+        ),
+        (split_in(7), ["a", "a\r", "\r", "a\n", "a\n\x1b[A", "\x1b[31ma", "\x1b[1K\x1b[9D", "\t\b"], SMALL),
         (decoded_in(CHUNK_BYTES), ["data: a\n", "data:", "id: a\n\n"], ()),
         (decoded_in(7), ["data: a\n", "data:", "a", "\r"], SMALL),
         (rung_with, ["a"], SMALL),

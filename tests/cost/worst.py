@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from django_agent_sse.runtime.safe_text import _UNSAFE
+from django_agent_sse.wire import levels
+from django_agent_sse.wire.drawing import _SECTION, _UNFINISHED
+from django_agent_sse.wire.screen import MOVES, TOKENS
 
 Build = Callable[[int], str]
 
@@ -18,10 +21,12 @@ class Use:
     Args:
         method: Of ``re.Pattern``.
         inputs: Each makes a text of about so many characters.
+        sizes: Characters that are tried, where the package cuts what it gives.
     """
 
     method: Literal["search", "match", "fullmatch", "split", "sub"]
     inputs: tuple[Build, ...]
+    sizes: tuple[int, ...] | None = None
 
 
 def repeated(part: str, *, before: str = "", after: str = "") -> Build:
@@ -35,6 +40,46 @@ def halves(first: str, second: str, *, before: str = "", after: str = "") -> Bui
 
 
 _LONG = "\x1b[" + "0;" * 30
+
+_PARTS = [
+    "x",
+    "A",
+    "1",
+    ".",
+    ":",
+    "-",
+    "=",
+    "a.",
+    "A.",
+    "a:",
+    "a::",
+    "a-",
+    "1:",
+    "(",
+    "[",
+    "...",
+    "::error",
+    "a.go:1:1",
+    "FAILED",
+]
+_LINES = (
+    *(
+        repeated(part)
+        for part in (*_PARTS, " ", "\t", "a ", "a=b ", 'a="b" ', "1: ", "a:1: ", ": Assertion ", " FAILED ", "[ 1%]", "| ")
+    ),
+    *(repeated(part) for part in ("exit code 1", "a: error", "1 runs 1", "(0 errors, ", "#1 ")),
+    *(repeated("a", before=before) for before in ("ok ", "{", "a ok=1 ")),
+    *(repeated(" ", before=before) for before in ("20:00:00 a", "a FAILED", "Failed")),
+    repeated("1 ", before="1 runs "),
+    repeated('"level":', before="{"),
+    repeated(" a", before="20:00:00"),
+    repeated("-", before="20:00:00"),
+    repeated("x", before="::error "),
+    repeated(":x", before="::error "),
+    repeated("#", before="not ok "),
+    repeated("failed=", before="a : ok=1 "),
+)
+"""What the rules of levels look furthest in."""
 
 WORST: Mapping[str, Use] = {
     # logs
@@ -55,6 +100,49 @@ WORST: Mapping[str, Use] = {
             repeated("x"),
         ),
     ),
+    # wire.levels: of a line that is cut before
+    levels._BARE.pattern: Use("match", (repeated(" "), repeated("E "), repeated("1", before="E"))),
+    levels._PREFIX.pattern: Use(
+        "match",
+        (repeated("| "), repeated("a"), repeated(" "), repeated("1", before="#1 "), repeated(" ", before="a"), repeated("│")),
+    ),
+    levels._CONTROL.pattern: Use(
+        "sub",
+        (
+            repeated("\x1b["),
+            repeated("0", before="\x1b["),
+            repeated("\x1b]"),
+            repeated("x", before="\x1b]"),
+            repeated(" ", before="\x1b"),
+        ),
+    ),
+    levels._SECTION.pattern: Use(
+        "sub",
+        (
+            repeated("section_"),
+            repeated("section_end:1:a\r"),
+            repeated("section_start:1:"),
+            repeated("section_end:1:a["),
+            repeated("a", before="section_end:1:"),
+        ),
+    ),
+    levels._PROPERTIES.pattern: Use(
+        "match", (repeated("a", before="::error "), repeated(":", before="::error "), repeated("a", before="::"))
+    ),
+    levels._PLACE.pattern: Use(
+        "search",
+        (
+            repeated("a"),
+            repeated("a."),
+            repeated(".py"),
+            repeated("a.py:"),
+            repeated(" "),
+            repeated("C:/"),
+            repeated(":"),
+            repeated("Makefile"),
+        ),
+    ),
+    levels._NUMBER.pattern: Use("match", (repeated("1"),)),
     # logs
     r"-?[0-9]{1,19}": Use("fullmatch", (repeated("9"), repeated("-"))),
     r"[^A-Za-z0-9._-]+": Use("sub", (repeated(" "), repeated(" a"), repeated("a"))),
@@ -67,6 +155,58 @@ WORST: Mapping[str, Use] = {
             repeated("event: \n"),
             repeated("1", before="retry: "),
             repeated(":\n", after="event: a\nretry: 1\ndat"),
+        ),
+    ),
+    # wire.screen, wire.drawing
+    MOVES.pattern: Use(
+        "search",
+        (
+            repeated("\x1b["),
+            repeated("\x1b[0"),
+            repeated("0", before="\x1b["),
+            repeated("0;", before="\x1b["),
+            repeated("\x1b"),
+            repeated("\r", after="\n"),
+            repeated("\r\n"),
+            repeated("\x1b[K"),
+            repeated("\x1b[31m"),
+            repeated("x"),
+        ),
+    ),
+    TOKENS.pattern: Use(
+        "search",
+        (
+            repeated("x"),
+            repeated("0", before="\x1b["),
+            repeated("0", before="\x1b[", after="\n"),
+            halves("0", " ", before="\x1b[", after="\n"),
+            repeated("x", before="\x1b]"),
+            repeated("\x1b]"),
+            repeated(" ", before="\x1b", after="\n"),
+            repeated("\x1b["),
+        ),
+    ),
+    _UNFINISHED.pattern.decode(): Use(
+        "search",
+        (
+            repeated("section_"),
+            repeated("section"),
+            repeated("x", before="section_"),
+            repeated("\x1b["),
+            repeated("\x1b[0"),
+            repeated("\r"),
+            repeated("s"),
+            repeated("\ns"),
+        ),
+    ),
+    _SECTION.pattern.decode(): Use(
+        "sub",
+        (
+            repeated("section_start:1:"),
+            repeated("section_start:1:a["),
+            repeated("x", before="section_start:1:"),
+            repeated("section_start:1:a\r"),
+            repeated("section_start:1:a[" + "x" * 200),
         ),
     ),
     # routing
@@ -129,3 +269,4 @@ WORST: Mapping[str, Use] = {
         ),
     ),
 }
+WORST = {**WORST, **{pattern: Use("match", _LINES, sizes=(1_000, 10_000)) for _, pattern in levels.RULES}}

@@ -122,12 +122,33 @@ def test_a_line_of_three_mebibytes_goes_on_as_further_lines(project: Project) ->
     assert end == "end"
 
 
-def test_of_a_progress_bar_its_states_are_published_now_and_then_and_its_end(project: Project) -> None:
-    code = "import sys\nfor n in range(101): sys.stdout.write(f'\\r{n}%')\nprint()\nprint('done')"
+def test_a_progress_bar_is_one_line_and_what_it_shows_meanwhile_is_a_draft(project: Project) -> None:
+    code = "import sys\nfor n in range(601): sys.stdout.write(f'\\r{n}%')\nprint()\nprint('done')"
     assert project.run("sse_run", "t", "--quiet", "--", *script(code)).returncode == 0
-    *states, last, done = project.lines("t")
-    assert (last, done) == ("100%", "done")
-    assert len(states) <= 1
+    events = project.events("t")
+    assert [event["data"] for event in events if event["event"] == "stdout"] == ["600%", "done"]
+    drafts = [json.loads(event["data"]) for event in events if event["event"] == "replace"]
+    assert drafts == [] or drafts[-1] == {"source": "stdout", "lines": 0, "text": ""}
+    assert len(drafts) <= 5
+
+
+def test_rows_that_are_drawn_again_are_lines_once_and_the_state_in_between_comes_without_more_output(project: Project) -> None:
+    go_on = project.folder / "go on"
+    code = f"""
+import pathlib, sys, time
+print("pull a: 0"); print("pull b: 0")
+for n in range(1, 41): sys.stdout.write(f"\\x1b[2A\\x1b[2Kpull a: {{n}}\\n\\x1b[2Kpull b: {{n}}\\n")
+sys.stdout.flush()
+while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)
+print("end")
+"""
+    run = project.start("sse_run", "t", "--quiet", "--", *script(code))
+    poll("the last state", lambda: "pull b: 40" in "".join(event["data"] for event in project.events("t")))
+    go_on.touch()
+    assert run.code() == 0
+    events = project.events("t")
+    assert project.run("sse_tail", "t", "--from-start").stdout.split("\n")[:3] == ["pull a: 40", "pull b: 40", "end"]
+    assert len(events) < 20
 
 
 # How it ends

@@ -13,6 +13,7 @@ from contextlib import closing
 from io import StringIO
 from typing import Any
 
+import pyte
 import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
@@ -22,6 +23,7 @@ from django_agent_sse.eventlog.position import Position
 from django_agent_sse.management.following import Tail
 from django_agent_sse.management.output import Printer, Received
 from django_agent_sse.models import LogTopic
+from django_agent_sse.wire.redraws import Redraw
 
 from .processes import PATIENCE, Project
 
@@ -310,3 +312,103 @@ def test_lines_of_another_process_are_seen_soon(project: Project) -> None:
     assert time.monotonic() - begun < PATIENCE
     events = [json.loads(line) for line in tail.out.splitlines()]
     assert [event["event"] for event in events] == ["stdout"] * 20 + ["exit"]
+
+
+# Only some lines
+
+
+@pytest.fixture
+def build(sse_log: Any) -> None:
+    """The topic ``t`` has 60 lines, some of them errors and warnings, and is closed."""
+    named = {10: "ERROR: one", 20: "warning: two", 50: "ERROR: Three"}
+    Topic("t").publish_many([named.get(number, f"line {number}") for number in range(1, 61)])
+    Topic("t").close()
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["--errors"], "ERROR: one|ERROR: Three"),
+        (["--level", "warning"], "ERROR: one|warning: two|ERROR: Three"),
+        (["--grep", "three"], "ERROR: Three"),
+        (["--grep", "three", "--case"], ""),
+        (["--grep", "o", "--errors"], "ERROR: one|ERROR: Three"),
+        (["--errors", "-n", "1"], "ERROR: Three"),
+        (["--errors", "-n", "0"], ""),
+        (["--errors", "--after", "10"], "ERROR: Three"),
+        (["--errors", "--live"], ""),
+        (["--grep", "two", "-C", "1"], "line 19|warning: two|line 21"),
+        (["--errors", "-C", "2", "-n", "1"], "line 48|line 49|ERROR: Three|line 51|line 52"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_only_lines_that_are_asked_for_are_printed(build: None, words: list[str], lines: str) -> None:
+    out, _ = tailed("t", *words)
+    assert "|".join(out.split("\n")[:-1]) == lines
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["t", "-E"], "about --grep"),
+        (["t", "-C", "3"], "-C is for --grep"),
+        (["t", "--grep", "x", "-C", "21"], "20 at most"),
+        (["t", "--grep", "x" * 501], "500 characters"),
+        (["http://127.0.0.1:9/", "--errors"], "are for topics"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_asked_for_is_said(build: None, words: list[str], says: str) -> None:
+    with pytest.raises(CommandError, match=says):
+        tailed(*words)
+
+
+def test_lines_that_come_later_are_looked_at_too(project: Project) -> None:
+    with project.reading():
+        Topic("t").publish_many(["ERROR: before", "fine"])
+    tail = project.start("sse_tail", "t", "--errors", "-C", "1")
+    tail.printed("ERROR: before\nfine\n")
+    with project.reading():
+        Topic("t").publish_many([*(f"line {number}" for number in range(300)), "ERROR: now", "after", "last"])
+        Topic("t").close()
+    assert tail.code() == 0
+    assert tail.out == "ERROR: before\nfine\nline 299\nERROR: now\nafter\n"
+
+
+# What is drawn again
+
+
+def test_of_lines_that_were_drawn_again_the_end_is_printed(sse_log: Any) -> None:
+    topic = Topic("t")
+    topic.publish_many([Event("a 0", event="stdout"), Redraw(1, "a 1").event("stdout"), Event("oops", event="stderr")])
+    assert tailed("t", "--no-follow") == ("oops\na 1\n", "")
+    topic.publish_many([Redraw(0, "").event("stdout"), Event("a 2", event="stdout")])
+    topic.close()
+    assert tailed("t")[0] == "oops\na 2\n"
+    objects = [json.loads(line)["event"] for line in tailed("t", "--json")[0].split("\n") if line]
+    assert objects == ["stdout", "replace", "stderr", "replace", "stdout"], "programs get what there is"
+
+
+def test_on_a_terminal_a_draft_stands_below_the_lines_until_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("LINES", "5")
+    monkeypatch.delenv("TERM", raising=False)
+    written = StringIO()
+    written.isatty = lambda: True  # type: ignore[method-assign]
+    printer = Printer(OutputWrapper(written))
+    screen = pyte.Screen(20, 10)
+
+    def shown(*lines: str, drafts: list[str]) -> list[str]:
+        printer.show([Received(id="", event=Event(line), at=0.0) for line in lines], drafts)
+        pyte.Stream(screen).feed(written.getvalue().replace("\n", "\r\n"))
+        written.seek(0)
+        written.truncate()
+        return [line.rstrip() for line in screen.display if line.strip()]
+
+    assert shown("one", drafts=["10%", ""]) == ["one", "10%"]
+    assert shown("two", drafts=["20%", "\x1b[31mbusy\x1b[2J" + "x" * 90]) == ["one", "two", "20%", "busy\\x1b[2Jxxxxxxxx"]
+    assert shown(drafts=["a\nb\nc\nd\ne\nf"]) == ["one", "two", "c", "d", "e", "f"]
+    assert shown("three", drafts=["", ""]) == ["one", "two", "three"]
+    shown(drafts=["50%"])
+    printer.keep_drafts()
+    assert shown("four", drafts=["60%"]) == ["one", "two", "three", "50%", "four", "60%"]

@@ -9,8 +9,11 @@ import { expressions } from "./expressions.mjs";
 import { EventStream, Parser, STREAM, state } from "./serving.mjs";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
-const { Lines, SHOWN, cutAt, lineRange, whole } = await load("lines.js");
-const { Terminal, linked } = await load("sgr.js");
+const { Lines, SHOWN, cutAt, whole } = await load("lines.js");
+const { hashOf, placeOf: hashPlace } = await load("place.js");
+const { Terminal, linked, width } = await load("sgr.js");
+const { pieces } = await load("look.js");
+const { levelOf, placeOf, properties } = await load("levels.js");
 
 const SIZES = process.env.LONG_PROOFS ? [10_000, 100_000, 1_000_000] : [10_000, 100_000];
 const MOST = 4; // times more than linear: for ten times as much that is 40 times as long, and 100 is quadratic
@@ -23,8 +26,19 @@ const times = (text, size) => text.repeat(Math.ceil(size / text.length)).slice(0
 const all = (...texts) => texts.map((text) => (size) => times(text, size));
 const between = (before, text, after) => (size) => before + times(text, size) + after;
 
-/** What a user types into the search box may be slow: it is the user who waits. This one is made of it. */
-const TYPED = 'lines.js: new RegExp(regex ? query : query.replace(/[.*+?^${}()|[\\]\\\\]/g, "\\\\$&"), sensitive ? "gu" : "giu")';
+/** What a user types into the search box may be slow: it is tried in a worker, which is ended after a while. These are made of it. */
+const TYPED = ["search-worker.js: new RegExp(data.source, data.flags)", "search.js: new RegExp(source, `${flags}u`)", "search.js: new RegExp(source, flags)"];
+
+/** One character of a class: that takes no other time than reading it. */
+const CLASS = /^\S+ \/\[[^\]]*\]\/u?$/;
+
+/** Of levels.js, whose expressions see the beginning of a line only: these are tried on each of its rules. */
+const LEVELLED = [
+  ...all("x", "a", "A", "1", " ", "\t", ".", ":", "-", "=", "a.", "A.", "a:", "a::", "a-", "a ", "a=b ", 'a="b" ', "1:", "1: ", "a:1: ", "(", "["),
+  ...all("a.go:1:1 ", "...", ": Assertion ", " FAILED ", "[ 1%]", "exit code 1", "a: error", "::error ", "1 runs 1", "(0 errors, ", "| ", "#1 ", "\x1b[", "\x1b]", "a.py:", "Makefile", "\r"),
+  ...[["ok ", "a"], ["1 runs ", "1 "], ["{", "a"], ["{", '"level":'], ["20:00:00", " a"], ["20:00:00", "-"], ["20:00:00 a", " "], ["::error ", "x"], ["::error ", ":x"], ["not ok ", "#"],
+    ["a FAILED", " "], ["a ok=1 ", "a"], ["a : ok=1 ", "failed="], ["Failed", " "], ["\x1b[", "0"], ["\x1b", " "], ["\x1b]", "x"]].map(([before, text]) => between(before, text, "")),
+];
 
 /** By each expression of the package, the inputs that are worst for it. */
 const WORST = {
@@ -34,28 +48,39 @@ const WORST = {
   "client.js: /^\\s*\\d+\\s*$/": [between("", " ", "x"), between("", "1", "x"), between("1", " ", "x"), between(" 1", " 1", "")],
   "client.js: /^\\/+/": [between("", "/", "x")],
   "element.js: /\\s+/": [between("", " ", "x"), ...all("x ", " x")],
-  "lines.js: /\\x1b\\[[\\d;:?]*[@-~]/g": [between("\x1b[", "1;", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
-  "lines.js: /^(?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]+Z )?(?:::|##\\[)(group|endgroup|error|warning|notice|debug|command)(?:\\]| [^:]*::|::)(.*)$/s": [
-    between("2026-11-25T", "1:", "x"), between("2026-11-25T", "1Z", " x"), between("::error ", "x", ""), between("::error ", ":x", ""), between("::error::", "::", "\n"),
+  "lines.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "lines.js: /^((?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug)(?: (.*?))?::|##\\[(group|endgroup|error|warning|debug|command)\\])/s": [
+    between("2026-11-25T", "1:", "x"), between("2026-11-25T", "1Z", " x"), between("::error ", "x", ""), between("::error ", ":x", ""), between("::error::", "::", "\n"), between("::error ", ":", "x"),
   ],
-  "lines.js: /(?:\\x1b\\[0?K)?section_(start|end):(\\d{1,12}):([\\w.-]{1,200})(\\[[^\\]\\r]{0,200}\\])?\\r?(?:\\x1b\\[0?K)?/g": [
-    between("section_start:1:a[", "x", ""), ...all("section_start:1:a[", "section_end:1:a\r", "\x1b[0K", "section_", "section_start:1", `section_end:1:${"a".repeat(300)}`),
+  "lines.js: /(?:\\x1b\\[0?K)?section_(start|end):(\\d{1,12}):([\\w.-]{1,200})(\\[[^\\]\\r]{0,200}\\])?\\r\\x1b\\[0?K/g": [
+    between("section_start:1:a[", "x", ""), ...all("section_start:1:a[", "section_end:1:a\r", "\x1b[0K", "section_", "section_start:1", `section_end:1:${"a".repeat(300)}`, "section_end:1:a\r\x1b[0K"),
   ],
   "lines.js: /^(---|\\+\\+\\+|~~~) (\\S.*)$/s": [between("--- ", " ", ""), between("--- x", "\n", "")],
-  "lines.js: /^(?:---|\\+\\+\\+) (?:a\\/|b\\/|\"?[ab]\\/|\\/dev\\/null|.*\\t\\d{4}-)/": [between("--- ", "\t", ""), between("--- ", "\t1234", ""), between("--- ", "x", "")],
+  "lines.js: /^(?:---|\\+\\+\\+) (?:\"?[ab]\\/|\\/dev\\/null|.*\\t\\d{4}-|(?:PASS|FAIL|SKIP|BENCH): |[#!%|>&]|[-+~ ]+$|(?:expected|actual|before|after|old|new|original|modified)\\s*$)/i": [
+    between("--- ", "\t", ""), between("--- ", "\t1234", ""), between("--- ", "x", ""), between("--- ", "-", "x"), between("--- old", " ", "x"),
+  ],
   "lines.js: /^\\^\\^\\^ \\+{3}\\s*$/": [between("^^^ +++", " ", "x"), between("^^^ +++", "\n", "x")],
+  "lines.js: /^\\+{1,2} /": all("+", "+ "),
   "lines.js: /\\bcollapsed=true\\b/": all("collapsed=", "collapsed=truex", " c"),
-  "lines.js: /[\\ud800-\\udbff]/": all("x", "\udc00"),
+  "lines.js: /^[0-9]{1,7}$/": all("1", " "),
+  "look.js: /%(?:0A|0D|25)/": all("%", "%0", "x"),
   "lines.js: /\\x1b\\[[0-?]*[ -/]*[@-~]|[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]/g": [between("\x1b[", "1", "\n"), between("\x1b[1", " ", "\n"), between("\x1b[", "1 ", ""), ...all("\x1b[", "\x1b", "\x00")],
-  "lines.js: /^#L(\\d{1,9})(?:-L?(\\d{1,9}))?$/": [between("#L", "1", ""), between("#L1-L", "1", "x")],
-  "lines.js: /[.*+?^${}()|[\\]\\\\]/g": all(".", "x", "\\"),
-  "log.js: /\\.(\\d+)$/": [between(".", "1", "x"), ...all(".", ".1", ".1x", "1")],
+  "draw.js: /\\x1b\\[[\\d;:]*m/g": [between("\x1b[", "1;", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "events.js: /^[\\w-]{1,64}\\.(\\d{1,15})(?:\\.[\\w-]{1,64})?$/": [between("", "a", "x"), between("a.", "1", "x"), between("a.1.", "a", "!"), ...all(".", "a.")],
+  "log.js: /-(\\w)/g": all("-", "-a", "a"),
+  "log.js: /[\\s,]+/": all(" ", ",", " a,"),
+  "log.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "order.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
+  "panel.js: /^[0-9]{1,9}$/": [between("", "1", "x")],
+  "place.js: /^L(\\d{1,9})(?:-L?(\\d{1,9}))?$/": [between("L", "1", "x"), between("L1-", "1", "x"), ...all("L", "L1-")],
+  "place.js: /^\\d{1,15}$/": [between("", "1", "x")],
+  "search.js: /[.*+?^${}()|[\\]\\\\]/g": all(".", "x", "\\", "(a)*"),
   "react.js: /^\\s*[{[]/": [between("", " ", "x")],
   "words.js: /\\{(\\w+)\\}/g": [between("{", "x", ""), ...all("{", "{a", "{a}")],
   "words.js: /^(?:ar|ckb|dv|fa|he|ks|ps|sd|ug|ur|yi)(?:-|$)/i": [between("ar-", "x", ""), between("", "ar", "")],
   "sgr.js: /[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]/g": all("\x00", "x", "\x9f"),
   "sgr.js: /^(?:\\x1b[\\]PX^_]|[\\x90\\x98\\x9d-\\x9f])/": all("\x1b", "\x1b]"),
-  "sgr.js: /[\\x90\\x98\\x9d-\\x9f]/": all("x"),
+  "sgr.js: /^\\d*$/": [between("", "1", "x")],
   "sgr.js: /^[\\d;:]*$/": [between("", "1", "x"), between("", ";", "x")],
   "sgr.js: /\\bhttps?:\\/\\/[^\\s<>\"'`\\x00-\\x1f\\x7f-\\x9f]+/g": [between("https://", "x", ""), ...all("http", "http://", "https:// ", "https://a ")],
 };
@@ -93,10 +118,10 @@ function grown(work, input, sizes = SIZES) {
   return [true, all];
 }
 
-function isLinear(work, input, about) {
-  const [linear, all] = grown(work, input);
+function isLinear(work, input, about, sizes = SIZES) {
+  const [linear, all] = grown(work, input, sizes);
   const shown = JSON.stringify(input(60)).slice(0, 80);
-  assert.ok(linear, `${about}, fed ${shown}: ${all.map((one) => one.toFixed(1)).join(", ")} ms for ${SIZES.slice(0, all.length).join(", ")} characters`);
+  assert.ok(linear, `${about}, fed ${shown}: ${all.map((one) => one.toFixed(1)).join(", ")} ms for ${sizes.slice(0, all.length).join(", ")} characters`);
 }
 
 function used(expression) {
@@ -116,13 +141,14 @@ test("the measure tells quadratic from linear", () => {
 
 test("every regular expression of the package has its worst inputs here, and there is one exception", () => {
   const names = new Set(expressions.map(({ name }) => name));
-  assert.deepEqual([...names].sort(), [...Object.keys(WORST), TYPED].sort());
-  assert.deepEqual(expressions.filter(({ expression }) => expression === null).map(({ name }) => name), [TYPED]);
+  assert.deepEqual([...names].filter((name) => !name.startsWith("levels.js: ") && !CLASS.test(name)).sort(), [...Object.keys(WORST), ...TYPED].sort());
+  assert.deepEqual(expressions.filter(({ expression }) => expression === null).map(({ name }) => name), TYPED);
 });
 
 for (const [name, expression] of new Map(expressions.filter((one) => one.expression).map((one) => [one.name, one.expression]))) {
   test(`linear: ${name}`, () => {
-    for (const input of WORST[name]) isLinear(used(expression), input, name);
+    if (WORST[name]) for (const input of WORST[name]) isLinear(used(expression), input, name);
+    else for (const input of LEVELLED) isLinear(used(expression), input, name, [1_000, 10_000]);
   });
 }
 
@@ -139,9 +165,12 @@ const LINES = [
 for (const [name, work] of Object.entries({
   "a terminal's line": (text) => new Terminal().write(text).line(),
   "addresses in a text": (text) => linked(text),
-  "a line, and its markers": (text) => new Lines().add("stdout", text),
+  "a line, and its markers": (text) => new Lines({ dialects: ["github", "gitlab", "buildkite"], levelOf, properties }).add("stdout", text),
+  "the pieces of a line": (text) => pieces([{ text, style: null }], linked, { command: [0, 2], level: "error" }),
   "the text of a line": (text) => whole({ plain: "", rest: text, over: false }),
-  "a link to a line": (text) => lineRange(`#L${text}`),
+  "a link to a line": (text) => hashOf(hashPlace(`#L${text}`)),
+  "the level of a line": (text) => levelOf(text),
+  "the place that a line names": (text) => placeOf(text),
   "where to cut": (text) => cutAt(text, text.length - 1),
 })) {
   test(`linear: ${name}`, () => {

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const { PLAIN, Style, Terminal, applied, indexed, linked } = await import(pathToFileURL(join(process.env.STATIC, "sgr.js")));
+const { PLAIN, Style, Terminal, applied, indexed, linked, width } = await import(pathToFileURL(join(process.env.STATIC, "sgr.js")));
 
 const shown = (...chunks) => {
   const terminal = new Terminal();
@@ -45,9 +45,10 @@ test("true colours, with semicolons and with colons", () => {
   assert.deepEqual(style("38;2;1;2;256"), looks({}), "no such colour");
 });
 
-test("bold, dim, italic, underline and inverse begin and end", () => {
-  assert.deepEqual(style("1;2;3;4;7"), looks({ bold: true, dim: true, italic: true, underline: true, inverse: true }));
-  assert.deepEqual(style("1;2;3;4;7;22;23;24;27"), looks({}));
+test("bold, dim, italic, underline, inverse, conceal and strike begin and end", () => {
+  assert.deepEqual(style("1;2;3;4;7;8;9"), looks({ bold: true, dim: true, italic: true, underline: true, inverse: true, conceal: true, strike: true }));
+  assert.deepEqual(style("1;2;3;4;7;8;9;22;23;24;27;28;29"), looks({}));
+  assert.deepEqual([style("58;5;1"), style("58;2;1;4;7;9"), style("58:5:1")], [looks({}), looks({ strike: true }), looks({})], "colours of underlines are no styles");
   assert.deepEqual(style("4:3"), looks({ underline: true }));
   assert.deepEqual(style("4;4:0"), looks({}));
   assert.equal(applied(new Style({ bold: true }), ""), PLAIN);
@@ -69,6 +70,46 @@ test("a carriage return overwrites, and what is longer stays", () => {
   assert.equal(text("\rnothing before"), "nothing before");
   assert.equal(text("a😀b\rx"), "x😀b");
   assert.equal(text("done\r"), "done");
+});
+
+test("the cursor goes to columns, as programs draw their lines again", () => {
+  assert.equal(text("one\x1b[Gtwo"), "two");
+  assert.equal(text("one\x1b[1G\x1b[0Ktwo"), "two");
+  assert.equal(text("50% left\x1b[1G100%"), "100%left");
+  assert.equal(text("ab\x1b[5Gc"), "ab  c");
+  assert.equal(text("abc\x1b[2Dx"), "axc");
+  assert.equal(text("abc\r\x1b[2Cx"), "abx");
+  assert.equal(text("abcdef\x1b[3G\x1b[2X"), "ab  ef");
+  assert.equal(text("abcdef\x1b[3G\x1b[2P"), "abef");
+  assert.equal(text("abcd\x1b[3G\x1b[2@xy"), "abxycd");
+  assert.equal(text("a\x1b7bc\x1b8x"), "axc");
+  assert.equal(text("a\x1b[sbc\x1b[ux"), "axc");
+  assert.equal(text("a\tb\rx"), "x       b");
+  assert.ok(text("a\x1b[999999999Gb").length <= 513, "no width is beyond all bounds");
+});
+
+test("a carriage return at the end draws nothing: tabs stay tabs", () => {
+  assert.equal(text("a\tb\r"), "a\tb");
+  assert.equal(text("a\tb\r\r"), "a\tb");
+});
+
+test("wide characters take two columns, marks none", () => {
+  assert.deepEqual(["a", "é", "好", "✅", "😀", "\u0301", "\u200b"].map(width), [1, 1, 2, 2, 2, 0, 0]);
+  assert.equal(text("好好\rab"), "ab好");
+  assert.equal(text("好好\ra"), "a 好");
+  assert.equal(text("e\u0301x\ro\u0301"), "o\u0301x");
+});
+
+test("a link that a program makes has its address, where that is http or https", () => {
+  const [before, link, after] = shown("a \x1b]8;id=1;https://a.example/x\x1b\\here\x1b]8;;\x07 b");
+  assert.deepEqual([before.text, link.text, link.href, after.text, after.href], ["a ", "here", "https://a.example/x", " b", undefined]);
+  assert.equal(shown("\x1b]8;;https://a.example\x07x\rok")[0].href, "https://a.example", "what is drawn again is in it too");
+  for (const address of ["javascript:alert(1)", "file:///etc/passwd", "data:text/html,x", "//a.example", `https://a.example/${"x".repeat(3000)}`]) {
+    assert.deepEqual(shown(`\x1b]8;;${address}\x1b\\here`), [{ text: "here", style: PLAIN }], address);
+  }
+  const terminal = new Terminal();
+  terminal.write("\x1b]8;;https://a.example\x07x").line();
+  assert.equal(terminal.write("y").line()[0].href, undefined, "a link ends with its line");
 });
 
 test("other control sequences are dropped", () => {
@@ -117,7 +158,7 @@ function* random(seed) {
 }
 
 test("fuzz: no exception, only text and styles come out, and no control character", () => {
-  const parts = ["\x1b", "\x1b[", "\x1b]", "\x1bP", "\x07", "\x1b\\", "m", "K", ";", ":", "0", "1", "38", "48", "5", "2", "255", "999999999999", "\r", "\b", "\n", "\x9b", "\x9d", "\x9c", "<script>", "&lt;", "javascript:alert(1)", "é", "😀", "\ud800", " ", "abc", "\x00", "\x7f", "http://", "https://a.example/"];
+  const parts = ["\x1b", "\x1b[", "\x1b]", "\x1bP", "\x07", "\x1b\\", "m", "K", ";", ":", "0", "1", "38", "48", "5", "2", "255", "999999999999", "\r", "\b", "\n", "\t", "G", "C", "D", "X", "P", "@", "7", "8", "]8;;", "好", "\u0301", "\x9b", "\x9d", "\x9c", "<script>", "&lt;", "javascript:alert(1)", "é", "😀", "\ud800", " ", "abc", "\x00", "\x7f", "http://", "https://a.example/"];
   const next = random(20_261_125);
   const pick = (list) => list[Math.floor(next.next().value * list.length)];
   const colour = (value) => value === null || (Number.isInteger(value) && value >= 0 && value < 16) || /^#[0-9a-f]{6}$/.test(value);
@@ -127,7 +168,7 @@ test("fuzz: no exception, only text and styles come out, and no control characte
     for (const { text: run, style: look } of terminal.line()) {
       assert.doesNotMatch(run, /[\x00-\x08\x0a-\x1f\x7f-\x9f]/);
       assert.ok(colour(look.fg) && colour(look.bg), JSON.stringify(look));
-      for (const flag of ["bold", "dim", "italic", "underline", "inverse"]) assert.equal(typeof look[flag], "boolean");
+      for (const flag of ["bold", "dim", "italic", "underline", "inverse", "strike", "conceal"]) assert.equal(typeof look[flag], "boolean");
       const pieces = linked(run);
       assert.equal(pieces.map((piece) => piece.text).join(""), run);
       for (const { href } of pieces) assert.ok(href === undefined || /^https?:\/\//.test(href), href);

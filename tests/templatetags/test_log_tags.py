@@ -23,7 +23,7 @@ from django_agent_sse.assets import FOLDERS, _minified, asset
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import AsyncRequired, EventLogUnavailable
 from django_agent_sse.logs import plain
-from django_agent_sse.templatetags.agent_sse import SCRIPTS
+from django_agent_sse.templatetags.agent_sse import ICONS, SCRIPTS
 from tests.serving import served
 
 
@@ -167,8 +167,8 @@ async def test_on_an_event_loop_it_says_what_to_do() -> None:
 
 def test_scripts_carry_the_addresses_of_what_they_import() -> None:
     html = rendered("{% sse_script %}")
-    names = re.findall(r'(?:src|href|data-\w+)="/?static/(django_agent_sse/[\w.]+)"', html)
-    modules = [f"{module}.js" for module in SCRIPTS["log"]]
+    names = re.findall(r'(?:src|href|data-[\w-]+)="/?static/(django_agent_sse/[\w.-]+)"', html)
+    modules = [f"{module}.js" for module in SCRIPTS["log"]] + [f"{icon}.svg" for icon in ICONS["log"]]
     assert sorted(names) == sorted(f"django_agent_sse/{name}" for name in ("log.css", "log.js", *modules))
     assert {"client.js", "words.js"} < set(modules)
     assert all(finders.find(name) for name in names)
@@ -185,7 +185,7 @@ def test_scripts_have_hashed_names_where_the_storage_makes_them(settings: Any, t
     with override_settings(STORAGES={**settings.STORAGES, "staticfiles": storage}, STATIC_ROOT=str(tmp_path)):
         call_command("collectstatic", verbosity=0, interactive=False)
         html = rendered("{% sse_script %}")
-    assert len(re.findall(r'="/?static/django_agent_sse/\w+\.[0-9a-f]{12}\.(?:js|css)"', html)) == 2 + len(SCRIPTS["log"])
+    assert len(re.findall(r'="/?static/django_agent_sse/[\w-]+\.[0-9a-f]{12}\.(?:js|css|svg)"', html)) == 2 + len(SCRIPTS["log"]) + len(ICONS["log"])
 
 
 @pytest.fixture

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.db import connections
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
@@ -24,6 +28,7 @@ from tests.inprocess import eventually
 from tests.serving import ask, served
 
 SIGN_IN = f"{__name__}.sign_in"
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 
 
@@ -285,3 +290,21 @@ async def test_what_a_middleware_wraps_around_the_content_is_streamed() -> None:
     routes.sse("", hello)
     with served(routes):
         assert (await ask("/")).body == b"RETRY: 3000\nDATA: HELLO ANONYMOUSUSER\n\n"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_whether_one_may_still_look_is_no_activity() -> None:
+    """As the viewer asks, with ``Agent-SSE-Check``: the end of an idle session stays where it is."""
+    router = Router()
+    router.sse("look/", hello, name="look")
+    store = SessionStore()
+    store["x"] = 1
+    store.save()
+    Session.objects.update(expire_date=datetime(2126, 1, 1, tzinfo=UTC))
+    with served(router, middleware=[SESSIONS], SESSION_SAVE_EVERY_REQUEST=True):
+        client = Client()
+        client.cookies[settings.SESSION_COOKIE_NAME] = store.session_key
+        assert client.head("/look/", headers={"Agent-SSE-Check": "1"}).status_code == 200
+        assert Session.objects.get().expire_date.year == 2126
+        assert client.head("/look/").status_code == 200
+        assert Session.objects.get().expire_date.year != 2126

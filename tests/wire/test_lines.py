@@ -40,19 +40,6 @@ def test_lf_and_crlf_end_lines_and_nothing_else_does() -> None:
     assert split("a\r\nb\n\nc\u2028d\x0be".encode(), []) == ["a", "b", "", "c\u2028d\x0be"]
 
 
-def test_what_a_cr_overwrites_is_gone() -> None:
-    assert split(b"10%\r20%\r\n\r30%\r40%\ndone", []) == ["20%", "40%", "done"]
-
-
-def test_a_line_that_is_drawn_anew_is_told_once_for_each_state() -> None:
-    splitter = LineSplitter(100)
-    assert (splitter.feed(b"plain"), splitter.redrawn()) == ([], None)
-    assert (splitter.feed(b"\n\r10%"), splitter.redrawn(), splitter.redrawn()) == (["plain"], "10%", None)
-    assert (splitter.feed(b"\r20%\r"), splitter.redrawn()) == ([], "20%")
-    assert splitter.feed(b"\nnext\n") == ["next"], "it ended as it was told"
-    assert (splitter.feed(b"\r30%"), splitter.redrawn(), splitter.feed(b"\r100%\n")) == ([], "30%", ["100%"])
-
-
 def test_a_line_that_is_too_long_goes_on_behind_a_mark() -> None:
     assert split(b"x" * 25 + b"\nshort", [], limit=13) == ["xxxxxxxxxx…", "xxxxxxxxxx…", "xxxxx", "short"]
     assert split(b"x" * 13 + b"\n", [5, 5], limit=13) == ["x" * 13]

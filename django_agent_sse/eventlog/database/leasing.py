@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ...wire.event import Event
+from ...wire.line_levels import marks_of
 from ..base import EventLog
 from ..leases import LOST, POINTER_AGE, Lease, Sized, held_error
 from ..validation import lost_error, refuse_append
@@ -79,7 +80,7 @@ class DatabaseLeasing(EventLog):
         now = self._now()
         topic = store.advance(name, len(last), sum(size for _, size in last), now, None) if last else None
         if topic is not None:
-            store.add(topic, last, now)
+            store.add(topic, last, now, dict(marks_of(event for event, _ in last)))
             self._retain(store, topic, now)
         store.close(name, reason)
         store.leases.end(name)

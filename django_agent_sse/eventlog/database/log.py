@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
@@ -14,10 +14,13 @@ from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
 from ...models import LogTopic
 from ...runtime.pools import readers, where_called, where_waited_for, writers
+from ...wire.line_levels import MARKED, Marks, marks_of
+from ..candidates import Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..records import Appended, Head, Page, Record, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
+from .marks import can_be_asked_for
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .transactions import is_open, read, write
 
@@ -139,11 +142,19 @@ class DatabaseEventLog(DatabaseLeasing):
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
         # What a holder who is late has changed must be undone in a transaction of the caller's too.
         alone = nullcontext() if holder is None or not is_open(self.alias) else transaction.atomic(self.alias)
+        marks = dict(marks_of(event for event, _ in events))  # before the lock is taken
         with alone:
-            return self._write(self._appended, topic, events, expect, key, holder)
+            return self._write(self._appended, topic, events, expect, key, holder, marks)
 
     def _appended(
-        self, store: TopicStore, name: str, events: Sized, expect: int | None, key: str | None, holder: str | None
+        self,
+        store: TopicStore,
+        name: str,
+        events: Sized,
+        expect: int | None,
+        key: str | None,
+        holder: str | None,
+        marks: Mapping[int, Marks],
     ) -> Appended:
         now = self._now()
         size = sum(size for _, size in events)
@@ -158,7 +169,7 @@ class DatabaseEventLog(DatabaseLeasing):
             if topic is not None:
                 if holder is not None and not store.leases.is_held(name, holder):  # looked at under the lock, and rolled back
                     raise lost_error(name, holder)
-                appended = store.add(topic, events, now)
+                appended = store.add(topic, events, now, marks)
                 if key is not None:
                     store.remember(topic, key, appended, now)
                     if topic.top // KEYS_EVERY != (topic.top - len(appended)) // KEYS_EVERY:
@@ -287,6 +298,33 @@ class DatabaseEventLog(DatabaseLeasing):
         store.drop(topic, floor)
         store.forget_keys(topic, now - limits.key_window)
         return floor - own
+
+    def _candidates(self, topic: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
+        return self._read(self._looked_at, topic, place, back, text, levels)
+
+    def _looked_at(self, store: TopicStore, name: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
+        topic = store.find(name)
+        if topic is None:
+            return Candidates(place, [])
+        if topic.marked and levels and levels <= MARKED:
+            return store.marks.marked(topic.pk, place, back, levels, topic.floor + 1 if back else topic.top)
+        if can_be_asked_for(text):
+            return store.marks.with_text(topic.pk, place, back, text)
+        return next_step(place, back)
+
+    def _level_counts(self, topic: str) -> LevelCounts | None:
+        return self._read(self._counted, topic)
+
+    def _counted(self, store: TopicStore, name: str) -> LevelCounts | None:
+        topic = store.find(name)
+        if topic is None or not topic.marked:
+            return None
+        floor = self._kept_after(store, topic)
+        errors, warnings, across = store.marks.counts(topic.pk, floor)
+        if across is not None:
+            for _, marks in marks_of(record.event for record in store.records(topic, floor, across - floor)):
+                errors, warnings = errors + marks.errors, warnings + marks.warnings
+        return LevelCounts(errors, warnings, None, None, topic.top)
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         return self._read(TopicStore.names, prefix, after, limit) if prefix.isascii() and prefix.isprintable() else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -11,13 +11,15 @@ from django.db import connections
 from django.db.models import Case, F, Func, Q, QuerySet, Subquery, TextField, Value, When
 
 from ...exceptions import EventLogUnavailable, EventUnreadable
-from ...models import LogKey, LogRow, LogTopic, TopicLease, TopicNote, TopicPointer
+from ...models import LogKey, LogMark, LogRow, LogTopic, TopicLease, TopicNote, TopicPointer
 from ...wire.event import RESERVED, Event
+from ...wire.line_levels import Marks
 from ..base import PAGE_BYTES
 from ..position import new_epoch
 from ..records import Appended, Head, Record
 from ..validation import size_of
 from .leases import LeaseStore, PointerStore, portions
+from .marks import MarkStore
 from .serialization import pack, unpack, unpack_together
 
 ROW_EVENTS = 256
@@ -47,6 +49,7 @@ class TopicRow(NamedTuple):
     gone: int
     oldest_at: float
     appended_at: float
+    marked: bool
 
 
 class EventRow(NamedTuple):
@@ -73,6 +76,11 @@ class TopicStore:
     def pointers(self) -> PointerStore:
         """The names that lead to topics."""
         return PointerStore(self._alias)
+
+    @property
+    def marks(self) -> MarkStore:
+        """Where errors and warnings stand."""
+        return MarkStore(self._alias)
 
     @property
     def _topics(self) -> QuerySet[LogTopic]:
@@ -104,7 +112,7 @@ class TopicStore:
 
     def make(self, name: str, now: float) -> None:
         """Make a topic, unless another process just has."""
-        topic = LogTopic(name=name, epoch=new_epoch(), oldest_at=now, appended_at=now)
+        topic = LogTopic(name=name, epoch=new_epoch(), oldest_at=now, appended_at=now, marked=True)
         self._topics.bulk_create([topic], ignore_conflicts=True)
 
     def close(self, name: str, reason: str) -> bool:
@@ -115,6 +123,7 @@ class TopicStore:
         """Delete a locked topic."""
         # Not delete(): it would load every row where somebody listens to the deletion of every model.
         self._rows(topic)._raw_delete(self._alias)
+        self.marks.remove(topic.pk)
         self._keys(topic)._raw_delete(self._alias)
         self._topics.filter(pk=topic.pk)._raw_delete(self._alias)
         self.leases.remove([topic.name])
@@ -157,18 +166,20 @@ class TopicStore:
         return [*topics.order_by("name").values_list("name", flat=True)[:limit]]
 
     def clear(self) -> None:
-        for model in (LogRow, LogKey, LogTopic, TopicNote, TopicLease, TopicPointer):
+        for model in (LogRow, LogMark, LogKey, LogTopic, TopicNote, TopicLease, TopicPointer):
             model._default_manager.using(self._alias).all()._raw_delete(self._alias)
 
     # Events
 
-    def add(self, topic: TopicRow, events: Sized, now: float) -> Appended:
-        """Add rows for what ``advance`` has made room for."""
+    def add(self, topic: TopicRow, events: Sized, now: float, marks: Mapping[int, Marks]) -> Appended:
+        """Add rows for what ``advance`` has made room for; ``marks`` are of these events, by their number."""
         first = topic.top - len(events) + 1
         last, total = topic.top - len(events), topic.total - sum(size for _, size in events)
         rows: list[LogRow] = []
+        spans: list[tuple[int, int]] = []
         length = 0
         for part in _parts(events):
+            spans.append((last + 1, last + len(part)))
             last, total = last + len(part), total + sum(size for _, size in part)
             payload = pack(event for event, _ in part)
             length += len(payload)
@@ -177,6 +188,8 @@ class TopicStore:
                 rows, length = [], len(payload)
             rows.append(LogRow(topic_id=topic.pk, last=last, events=len(part), total=total, at=now, payload=self._bound(payload)))
         self._rows(topic).bulk_create(rows)
+        if marks and topic.marked:
+            self.marks.add(topic.pk, spans, {first + number: found for number, found in marks.items()})
         if events and first == topic.floor + 1 and topic.oldest_at != now:
             self._topics.filter(pk=topic.pk).update(oldest_at=now)
         return Appended(topic.epoch, first, topic.top)
@@ -256,6 +269,8 @@ class TopicStore:
         row = self.row_after(topic, floor)
         gone = self.bytes_until(topic, floor, row)
         self._rows(topic).filter(last__lte=floor)._raw_delete(self._alias)
+        if topic.marked:
+            self.marks.remove(topic.pk, floor)
         oldest = topic.appended_at if row is None else row.at
         self._topics.filter(pk=topic.pk).update(floor=floor, gone=gone, oldest_at=oldest)
 

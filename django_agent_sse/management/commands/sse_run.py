@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import RawIOBase
@@ -17,8 +16,9 @@ from ...encoding import encode_json
 from ...eventlog.base import EventLog
 from ...exceptions import AgentSSEError, EventLogUnavailable, TopicClosed
 from ...topics.buffered_publisher import CAPACITY, BufferedPublisher
+from ...wire.drawing import Change, DrawnLines
 from ...wire.event import Event
-from ...wire.lines import LineSplitter
+from ...wire.redraws import Redraw
 from ..arguments import duration, topic
 from ..command import SSECommand, SSEParser, several, shared_log
 from ..subprocess_runner import OUTPUT_TIMEOUT, CommandResult, Signals, Source, run
@@ -28,8 +28,6 @@ BATCH_SECONDS = 0.05
 DROPPED = "dropped"
 """The event that stands where events are missing."""
 EXIT = "exit"
-REDRAW_INTERVAL = 1.0
-"""Seconds between two published states of a line that carriage returns draw again and again, as a progress bar."""
 ROOM_FOR_NAME = 16
 """Bytes of an event that its name may take."""
 _LIKE = "sse_run builds.42 -- make -j4"
@@ -113,7 +111,7 @@ exit codes:
             pump = _Pump(publisher, log.limits.max_event_bytes - ROOM_FOR_NAME, self._echo)
             # Python programs print line by line into a pipe only where they are told to.
             environment = {"PYTHONUNBUFFERED": "1", **os.environ, TOPIC_VARIABLE: topic}
-            ended = run(command, environment, pump.take, signals, options["kill_after"])
+            ended = run(command, environment, pump.take, signals, options["kill_after"], pump.due)
             self._end(ended, command[0], pump)
             came = len(signals.received)
             reason = "completed" if ended.code == 0 else "cancelled" if signals.received else "failed"
@@ -197,23 +195,22 @@ class _Pump:
         self._echo = echo
         self._lock = threading.Lock()
         self._over = False
-        self._splitters = {"stdout": LineSplitter(limit), "stderr": LineSplitter(limit)}
-        self._redrawn = 0.0
+        self._outputs: dict[Source, DrawnLines] = {"stdout": DrawnLines(limit), "stderr": DrawnLines(limit)}
 
     def take(self, source: Source, data: bytes) -> None:
-        """Echo it, and publish the lines that it completes."""
-        self._echo(source, data)
-        splitter = self._splitters[source]
-        lines = splitter.feed(data)
-        now = time.monotonic()
-        if now - self._redrawn >= REDRAW_INTERVAL and (drawn := splitter.redrawn()) is not None:
-            self._redrawn = now
-            lines.append(drawn)
-        self._put([Event(line, event=source) for line in lines])
+        """Echo it, and publish the lines that it completes; without data, what is due."""
+        output = self._outputs[source]
+        if data:
+            self._echo(source, data)
+        self._put(_events(source, output.feed(data) if data else output.tick()))
+
+    def due(self, source: Source) -> float | None:
+        """Return when ``take`` is to be called though nothing is printed."""
+        return self._outputs[source].due
 
     def end(self, last: Sequence[Event]) -> None:
         """Publish lines without an end, and ``last``; nothing that comes later."""
-        rest = [Event(line, event=source) for source, splitter in self._splitters.items() for line in splitter.finish()]
+        rest = [event for source, output in self._outputs.items() for event in _events(source, output.finish())]
         self._put([*rest, *last])
         with self._lock:
             self._over = True
@@ -222,3 +219,7 @@ class _Pump:
         with self._lock:
             if events and not self._over:
                 self._publisher.put(events)
+
+
+def _events(source: Source, changes: Sequence[Change]) -> list[Event]:
+    return [change.event(source) if isinstance(change, Redraw) else Event(change, event=source) for change in changes]

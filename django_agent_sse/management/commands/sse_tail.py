@@ -6,7 +6,8 @@ import contextlib
 import json
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,10 +16,14 @@ from django.core.management.base import CommandError, CommandParser
 from ...eventlog.base import EventLog
 from ...eventlog.position import MAX_ID, Position
 from ...eventlog.records import TopicState
+from ...eventlog.search import MOST_CONTEXT, LineQuery, levels_from
 from ...runtime.suggestions import nearest
+from ...wire.line_levels import ALL
+from ...wire.redraws import Settled
 from ..arguments import count
 from ..arguments import topic as valid_topic
 from ..command import SSECommand, shared_log
+from ..filtering import Begin, FilteredTail
 from ..following import Tail
 from ..output import Pause, Printer, Received
 
@@ -47,6 +52,10 @@ class Command(SSECommand):
                               what follows event 1500
   manage.py sse_tail builds.42 --json | jq -r .data
                               for programs
+  manage.py sse_tail builds.42 --errors -C 3
+                              errors, each with three events before and after
+  manage.py sse_tail builds.42 --grep timeout -n 5 --no-follow
+                              the last five lines with a word
   manage.py sse_tail builds.42 --exit-code
                               ends as the command of sse_run did
   manage.py sse_tail https://example.org/events/ -H 'Authorization: Bearer x'
@@ -67,6 +76,14 @@ exit codes:
         start.add_argument(
             "--after", type=_position, metavar="ID", help="begin after an event: its id, or for a topic its number (an offset)"
         )
+        lines = parser.add_argument_group("only some lines of a topic; -n then counts these, and all that is kept is looked at")
+        lines.add_argument("--grep", metavar="TEXT", help="lines with this text, in capitals or not")
+        lines.add_argument("-E", "--regex", action="store_true", help="the text of --grep is a regular expression of Python")
+        lines.add_argument("--case", action="store_true", help="capitals count")
+        level = lines.add_mutually_exclusive_group()
+        level.add_argument("--level", choices=ALL, help="lines of this level, or worse")
+        level.add_argument("--errors", action="store_const", dest="level", const="error", help="the same as --level error")
+        lines.add_argument("-C", "--context", type=count, default=0, metavar="N", help="with N events before and after each")
         parser.add_argument("--no-follow", action="store_true", help="print what is there, and end; of a URL, one connection")
         parser.add_argument("--json", action="store_true", help="one object a line: id, event, data, retry, at")
         parser.add_argument(
@@ -81,9 +98,15 @@ exit codes:
         parser.add_argument("--cookie", type=_cookie, metavar="'NAME=VALUE'", help="send cookies (URL)")
 
     def handle(self, *args: Any, target: str, **options: Any) -> None:
+        colour = True if options["force_color"] else False if options["no_color"] else None
+        self._printer = Printer(self.stdout, colour=colour, as_json=options["json"])
         if target.startswith(("http://", "https://")):
-            self._print(self._remote(target, options), options)
+            self._print(self._remote(target, options), lambda: False)
             return
+        if (options["regex"] or options["case"]) and not options["grep"]:
+            raise CommandError("-E and --case are about --grep TEXT")
+        if options["context"] > MOST_CONTEXT or (options["context"] and not (options["grep"] or options["level"])):
+            raise CommandError(f"-C is for --grep, --level and --errors, and {MOST_CONTEXT} at most")
         if options["header"] or options["cookie"]:
             raise CommandError(f"--header and --cookie are sent to a URL, and {target!r} is a topic")
         try:
@@ -92,17 +115,48 @@ exit codes:
             raise CommandError(str(error)) from error
         log = shared_log()
         tail = self._tail(log, topic, options)
-        self._print(tail.batches(follow=not options["no_follow"]), options)
+        if options["grep"] or options["level"]:
+            tail = self._filtered(log, topic, tail, options)
+        else:
+            self._print(tail.batches(follow=not options["no_follow"]), lambda: tail.behind)
         if tail.ended is not None:
             self.tell("the topic was deleted" if tail.deleted else f"the topic is closed: {tail.ended}")
         if options["exit_code"] and (code := _exit_code(log, topic, tail)):
             sys.exit(code)
 
-    def _print(self, batches: Iterator[list[Received]], options: dict[str, Any]) -> None:
-        colour = True if options["force_color"] else False if options["no_color"] else None
-        printer = Printer(self.stdout, colour=colour, as_json=options["json"])
+    def _filtered(self, log: EventLog, topic: str, tail: Tail, options: dict[str, Any]) -> Tail:
+        """Print the lines that are asked for. Return what followed the topic."""
+        levels = levels_from(options["level"]) if options["level"] else frozenset()
+        query = LineQuery(text=options["grep"] or "", regex=options["regex"], case=options["case"], levels=levels)
+        begin = Begin(tail.offset if options["after"] is not None else 0, 0 if options["live"] else options["lines"])
+
+        def follower(after: Position) -> Tail:
+            nonlocal tail
+            tail = Tail(log, topic, after, tell=self._say, pause=Pause(self.stdout))
+            return tail
+
+        filtered = FilteredTail(log, topic, query, options["context"])
+        for batch in filtered.batches(begin, follower, follow=not options["no_follow"]):
+            self._printer.show(batch)
+        return tail
+
+    def _print(self, batches: Iterator[list[Received]], is_behind: Callable[[], bool]) -> None:
+        """Print events: of lines that were drawn again the end, and on a terminal what is being drawn."""
+        printer = self._printer
+        settled: Settled[Received] = Settled()
         for batch in batches:
-            printer.show(batch)
+            if printer.as_json:
+                printer.show(batch)
+                continue
+            rows = [row for received in batch for row in settled.feed(received.event, received)]
+            rows += [] if is_behind() else settled.rest()  # what follows is shown at once, and cannot be taken back
+            printer.show([replace(row, event=event) for event, row in rows], settled.drafts.values())
+        printer.show([replace(row, event=event) for event, row in settled.rest()], settled.drafts.values())
+        printer.end(settled.drafts.values())
+
+    def _say(self, text: str) -> None:
+        self._printer.keep_drafts()
+        self.tell(text)
 
     def _remote(self, url: str, options: dict[str, Any]) -> Iterator[list[Received]]:
         if options["lines"] is not None or options["from_start"] or options["live"]:
@@ -111,6 +165,8 @@ exit codes:
             )
         if options["exit_code"]:
             raise CommandError("--exit-code is for topics")
+        if options["grep"] or options["level"]:
+            raise CommandError("--grep, --level and --errors are for topics")
         if find_spec("httpx") is None:
             raise CommandError("to follow a URL, install httpx: pip install 'django-agent-sse[tail]'. Topics need none")
         from ..remote import RemoteTail
@@ -119,7 +175,7 @@ exit codes:
         if options["cookie"]:
             headers["Cookie"] = options["cookie"]
         pause = Pause(self.stdout)
-        tail = RemoteTail(url, headers, last_event_id=options["after"] or "", tell=self.tell, pause=pause)
+        tail = RemoteTail(url, headers, last_event_id=options["after"] or "", tell=self._say, pause=pause)
         return tail.batches(follow=not options["no_follow"])
 
     def _tail(self, log: EventLog, topic: str, options: dict[str, Any]) -> Tail:
@@ -131,7 +187,7 @@ exit codes:
             )
         if not state.exists:
             self._unknown(log, topic, follow=not options["no_follow"])
-        return Tail(log, topic, after, tell=self.tell, pause=Pause(self.stdout))
+        return Tail(log, topic, after, tell=self._say, pause=Pause(self.stdout))
 
     def _unknown(self, log: EventLog, topic: str, *, follow: bool) -> None:
         names = log.topics(limit=NEAR)

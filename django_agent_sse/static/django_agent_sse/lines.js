@@ -1,33 +1,42 @@
 /* The model of a log: numbered lines, and the groups that they fold in. Pure: no DOM.
 
-   The markers of three systems are understood as they are: GitHub (`::group::`, `##[group]`), GitLab (`section_start:`) and
-   Buildkite (`--- `, `+++ `, `~~~ `). Every line that comes keeps its number, also where it is only a marker. */
+   A line is what was printed as one, whatever is in it, and its text stays whole: a marker only says where a group begins and ends.
+   Three dialects of markers are understood: GitHub's (`::group::`, `##[group]`), GitLab's (`section_start:`) and, where it is chosen,
+   Buildkite's (`--- `, `+++ `, `~~~ `), whose markers stand in patches, traces of shells and results of tests as well. */
 
 export const SHOWN = 20_000; // characters of a line that are shown at once
 export const DEEPEST = 16; // groups in groups: what is nested deeper is shown flat
+/** The dialects of markers that are understood unless others are chosen. */
+export const DIALECTS = Object.freeze(["github", "gitlab"]);
 const MARKERS = 64; // sections that one line begins and ends: what follows is text
 const SEQUENCE = 64; // characters before a cut in which a control sequence may have begun
-const CONTROLS = /\x1b\[[\d;:?]*[@-~]/g;
-const GITHUB = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z )?(?:::|##\[)(group|endgroup|error|warning|notice|debug|command)(?:\]| [^:]*::|::)(.*)$/s;
-const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]{0,200}\])?\r?(?:\x1b\[0?K)?/g;
+const CONTROLS = /\x1b\[[0-?]*[ -/]*[@-~]/g;
+const GITHUB = /^((?:\d{4}-\d\d-\d\dT[\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug)(?: (.*?))?::|##\[(group|endgroup|error|warning|debug|command)\])/s;
+const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]{0,200}\])?\r\x1b\[0?K/g;
 const BUILDKITE = /^(---|\+\+\+|~~~) (\S.*)$/s;
-const DIFF = /^(?:---|\+\+\+) (?:a\/|b\/|"?[ab]\/|\/dev\/null|.*\t\d{4}-)/; // a file's name in a patch, not a group's
-const LEVELS = { error: "error", warning: "warning", notice: "notice", debug: "debug", command: "command" };
+/* What begins like a marker of Buildkite's and is none: files of a patch, results of Go's tests, documents of YAML, rules of a table. */
+const NO_HEADING = /^(?:---|\+\+\+) (?:"?[ab]\/|\/dev\/null|.*\t\d{4}-|(?:PASS|FAIL|SKIP|BENCH): |[#!%|>&]|[-+~ ]+$|(?:expected|actual|before|after|old|new|original|modified)\s*$)/i;
+const TRACE = /^\+{1,2} /; // a command that a shell shows: one more + of it is no heading
+const OPENS = /^\^\^\^ \+{3}\s*$/;
+const COLLAPSED = /\bcollapsed=true\b/;
 
 /** One line. `at` in seconds since 1970, or null. `group` is the one that it stands in, or null. */
 export class Line {
   constructor(number, source, text, at, group) {
     this.number = number;
     this.source = source; // "stdout" or "stderr"
-    this.text = text; // to show: without the marker, with its control sequences
+    this.text = text; // to show: as it was printed, with its control sequences
     this.at = at;
     this.group = group;
-    this.level = null; // "critical", "error", "warning", "notice", "info", "debug", "command"
+    this.level = null; // "critical", "error", "warning", "notice", "info", "debug", "command": as its marker or its event says
     this.label = null; // the level where it is said before the text
     this.rest = ""; // what is not shown of it at once
     this.over = false; // that was written over by what is shown
     this.plain = null; // the text as it is read, once it is shown
     this.marker = null; // "open" where it is a group's title, "close" where it only ends one
+    this.command = null; // [from, to]: the characters of the text as it is read that are a marker
+    this.title = null; // of an annotation, or of a section whose line says nothing
+    this.place = null; // of an annotation: {file, line, column}, of which line and column may be null
   }
 }
 
@@ -41,7 +50,8 @@ export class Group {
     this.ended = null;
     this.over = false;
     this.failed = false;
-    this.keepOpen = false; // asked for by its marker
+    this.errors = false; // a line in it is an error
+    this.keepOpen = false; // asked for by its marker, or its end is not known
     this.collapsed = false; // asked for by its marker, while it runs too
     this.count = 0;
   }
@@ -50,15 +60,39 @@ export class Group {
   get duration() {
     return this.began === null || this.ended === null ? null : Math.max(0, this.ended - this.began);
   }
+
+  /** Whether it is shown open, unless the reader says otherwise: what fails is never folded away. */
+  get opens() {
+    return this.errors || this.failed || this.keepOpen || !(this.collapsed || this.over);
+  }
+}
+
+/** Whether a line may begin or end a group, or be an annotation, in those dialects. Cheap, for every line of a log. */
+export function mayMark(raw, dialects = DIALECTS) {
+  let first = raw.charCodeAt(0);
+  if (first === 0x1b) {
+    const marker = raw.slice(0, SHOWN).replace(CONTROLS, "");
+    first = marker.charCodeAt(0);
+  }
+  if (dialects.includes("github") && (first === 58 || first === 35 || (first >= 48 && first <= 57 && (raw.includes("Z ::") || raw.includes("Z ##["))))) return true;
+  if (dialects.includes("buildkite") && (first === 45 || first === 43 || first === 126 || first === 94)) return true;
+  return dialects.includes("gitlab") && raw.includes("section_");
 }
 
 export class Lines {
   #byNumber = new Map();
   #depth = 0;
   #flat = new Map(); // by name, how many sections are open that are too deep to be groups
-  #level = null;
+  #traced = false; // a shell shows its commands
+  #dialects;
+  #levelOf;
+  #properties;
 
-  constructor() {
+  /** `dialects` of markers that count; `levelOf` and `properties` of levels.js, without which no line is an error by its text, and annotations have no place. */
+  constructor({ dialects = DIALECTS, levelOf = () => null, properties = () => ({}) } = {}) {
+    this.#dialects = new Set(dialects);
+    this.#levelOf = levelOf;
+    this.#properties = properties;
     this.all = [];
     this.errors = 0; // lines on stderr
     this.group = null; // the innermost one that is open
@@ -85,22 +119,18 @@ export class Lines {
   /** Take one line as it was printed; what changed, in order: {open: group}, {line}, {close: group}. `level` is said before it. */
   add(source, raw, at = null, level = null, label = level) {
     const changes = [];
-    const number = this.next;
     const { shown, rest, over } = parted(raw);
+    const line = Object.assign(new Line(this.next, source, shown, at, null), { level, label, rest, over });
     this.next += 1;
-    this.#level = { level, label };
     if (source === "stderr") this.errors += 1;
-    this.#read(changes, number, source, shown, at);
-    if (rest) Object.assign(this.all[this.all.length - 1], { rest, over });
+    if (!this.#marked(changes, line)) this.#put(changes, line);
+    if (level === "error" || level === "critical" || this.#levelOf(line.text) === "error") this.fail(line.group);
     return changes;
   }
 
-  #read(changes, number, source, raw, at) {
-    if (raw.includes("section_") && this.#gitlab(changes, number, source, raw, at)) return;
-    const marker = raw.charCodeAt(0) === 0x1b ? raw.replace(CONTROLS, "") : raw;
-    if (!this.#github(changes, number, source, marker, at) && !this.#buildkite(changes, number, source, marker, at)) {
-      this.#line(changes, number, source, raw, at);
-    }
+  /** A line of a group, the innermost one that is open, is an error. */
+  fail(innermost = this.group) {
+    for (let group = innermost; group; group = group.parent) group.errors = true;
   }
 
   /** Lines that are not there: the numbers go on after them. */
@@ -111,28 +141,38 @@ export class Lines {
   /** Nothing will follow: what is open ends, and the innermost did not end well where the whole did not. */
   finish(at, failed) {
     const changes = [];
-    if (failed) for (let group = this.group; group; group = group.parent) group.failed = true;
+    for (let group = this.group; group; group = group.parent) {
+      group.keepOpen = true; // nobody said that it ends here
+      if (failed) group.failed = true;
+    }
     while (this.group) this.#close(changes, at);
     return changes;
   }
 
-  #line(changes, number, source, text, at, fields) {
-    const line = Object.assign(new Line(number, source, text, at, this.group), this.#level, fields);
+  #marked(changes, line) {
+    const { text } = line;
+    if (this.#dialects.has("gitlab") && text.includes("section_") && this.#gitlab(changes, line)) return true;
+    const marker = text.includes("\x1b") ? text.replace(CONTROLS, "") : text;
+    return (this.#dialects.has("github") && this.#github(changes, line, marker)) || (this.#dialects.has("buildkite") && this.#buildkite(changes, line, marker));
+  }
+
+  #put(changes, line, fields) {
+    if (this.#byNumber.has(line.number)) return; // it begins several sections
+    Object.assign(line, fields);
+    line.group = this.group;
     for (let group = this.group; group; group = group.parent) group.count += 1;
     this.#keep(line);
     changes.push({ line });
-    return line;
   }
 
   /* The group, or null where it would be too deep. */
-  #open(changes, kind, name, number, source, title, at, began = at) {
+  #open(changes, kind, name, line, began = line.at) {
     if (this.#depth >= DEEPEST) {
       if (kind === "gitlab") this.#flat.set(name, (this.#flat.get(name) ?? 0) + 1);
-      this.#line(changes, number, source, title, at);
+      this.#put(changes, line);
       return null;
     }
     this.#depth += 1;
-    const line = Object.assign(new Line(number, source, title, at, null), { level: this.#level.level });
     const group = new Group(kind, name, line, began);
     group.parent = this.group;
     line.marker = "open";
@@ -144,8 +184,9 @@ export class Lines {
   }
 
   #keep(line) {
+    if (this.#byNumber.has(line.number)) return; // it begins several sections
     this.all.push(line);
-    if (line.number !== null) this.#byNumber.set(line.number, line);
+    this.#byNumber.set(line.number, line);
   }
 
   #close(changes, at) {
@@ -159,68 +200,78 @@ export class Lines {
     changes.push({ close: group });
   }
 
-  #github(changes, number, source, text, at) {
-    if (text.charCodeAt(0) !== 58 && text.charCodeAt(0) !== 35 && !(text.charCodeAt(0) >= 48 && text.charCodeAt(0) <= 57)) return false;
+  #github(changes, line, text) {
+    const first = text.charCodeAt(0);
+    if (first !== 58 && first !== 35 && !(first >= 48 && first <= 57)) return false;
     const found = GITHUB.exec(text);
     if (!found) return false;
-    const [, word, rest] = found;
+    const word = found[2] ?? found[4];
+    line.command = [found[1].length, found[0].length];
     if (word === "group") {
-      while (this.group && this.group.kind !== "gitlab") this.#close(changes, at); // they do not nest there
-      this.#open(changes, "github", rest, number, source, rest || "Group", at);
+      while (this.group && this.group.kind !== "gitlab") this.#close(changes, line.at); // they do not nest there
+      this.#open(changes, "github", text.slice(found[0].length), line);
     } else if (word === "endgroup") {
       const ends = this.group?.kind === "github";
-      this.#line(changes, number, source, rest, at, { marker: "close" });
-      if (ends) this.#close(changes, at);
+      this.#put(changes, line, ends ? { marker: "close" } : { command: null });
+      if (ends) this.#close(changes, line.at);
     } else {
-      if (word === "error") for (let group = this.group; group; group = group.parent) group.failed = true;
-      this.#line(changes, number, source, rest, at, { level: LEVELS[word], label: LEVELS[word] });
+      if (word === "error") for (let group = this.group; group; group = group.parent) group.failed = group.errors = true;
+      this.#put(changes, line, { level: word, label: word === "command" ? null : word, ...this.#annotation(found[3]) });
     }
     return true;
   }
 
-  #buildkite(changes, number, source, text, at) {
+  #annotation(text) {
+    if (!text) return {};
+    const { file, line, col, title } = this.#properties(text);
+    const number = (value) => (/^[0-9]{1,7}$/.test(value ?? "") ? Number(value) : null);
+    return { title: title || null, place: file ? { file, line: number(line), column: number(col) } : null };
+  }
+
+  #buildkite(changes, line, text) {
     const first = text.charCodeAt(0);
-    if (first === 94 && /^\^\^\^ \+{3}\s*$/.test(text)) { // ^^^ +++ opens the group that it stands in
+    if (first === 94 && OPENS.test(text)) { // ^^^ +++ opens the group that it stands in
       if (this.group) this.group.keepOpen = true;
-      this.#line(changes, number, source, "", at, { marker: "close" });
+      this.#put(changes, line, { command: [0, text.length] });
       return true;
     }
     if (first !== 45 && first !== 43 && first !== 126) return false;
+    if (TRACE.test(text)) this.#traced = true;
     const found = BUILDKITE.exec(text);
-    if (!found || DIFF.test(text)) return false;
-    while (this.group && this.group.kind !== "gitlab") this.#close(changes, at);
-    const group = this.#open(changes, "buildkite", found[2], number, source, found[2], at);
+    if (!found || NO_HEADING.test(text) || (this.#traced && first === 43)) return false;
+    while (this.group && this.group.kind !== "gitlab") this.#close(changes, line.at);
+    line.command = [0, 4];
+    const group = this.#open(changes, "buildkite", found[2], line);
     if (group) Object.assign(group, { keepOpen: found[1] === "+++", collapsed: found[1] === "~~~" });
     return true;
   }
 
-  /* One line may end sections and begin another. */
-  #gitlab(changes, number, source, raw, at) {
+  /* One line may end sections and begin others. A terminal erases the markers; so is what is shown, but for what stood before them. */
+  #gitlab(changes, line) {
     const found = [];
-    for (const marker of raw.matchAll(GITLAB)) if (found.push(marker) === MARKERS) break;
+    for (const marker of line.text.matchAll(GITLAB)) if (found.push(marker) === MARKERS) break;
     if (!found.length) return false;
-    const before = raw.slice(0, found[0].index);
-    let taken = false; // the number is one line's only
-    if (before.replace(CONTROLS, "").trim()) {
-      this.#line(changes, number, source, before, at);
-      taken = true;
+    let text = "";
+    let from = 0;
+    for (const marker of found) {
+      text += line.text.slice(from, marker.index);
+      from = marker.index + marker[0].length;
     }
-    found.forEach((marker, index) => {
-      const [whole, what, seconds, name, options] = marker;
-      const rest = raw.slice(marker.index + whole.length, found[index + 1]?.index);
+    const isText = (part) => part.replace(CONTROLS, "").trim() !== "";
+    const begins = found.some(([, what]) => what === "start");
+    const before = isText(line.text.slice(0, found[0].index));
+    line.text = text + line.text.slice(from);
+    if (before && !begins) this.#put(changes, line); // it stands in what ends
+    for (const [, what, seconds, name, options] of found) {
       if (what === "end") {
         this.#endSection(changes, name, Number(seconds));
-        if (rest.replace(CONTROLS, "").trim() && !taken) {
-          this.#line(changes, number, source, rest, at);
-          taken = true;
-        }
-      } else {
-        const group = this.#open(changes, "gitlab", name, taken ? null : number, source, rest.replace(CONTROLS, "").trim() ? rest : name, at, Number(seconds));
-        if (group) group.collapsed = /\bcollapsed=true\b/.test(options ?? "");
-        taken = true;
+        continue;
       }
-    });
-    if (!taken) this.#line(changes, number, source, "", at, { marker: "close" });
+      if (!isText(line.text)) line.title = name;
+      const group = this.#open(changes, "gitlab", name, line, Number(seconds));
+      if (group) group.collapsed = COLLAPSED.test(options ?? "");
+    }
+    if (!before && !begins) this.#put(changes, line, { marker: isText(line.text) ? null : "close" });
     return true;
   }
 
@@ -256,35 +307,4 @@ const UNSEEN = /\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
 /** The text of a line, also what is not shown of it yet. */
 export function whole({ plain, rest, over }) {
   return over || !rest ? (plain ?? "") : plain + rest.replace(UNSEEN, "");
-}
-
-/** The seconds as people say them: "3.2 s", "1 min 05 s", "2 h 07 min". */
-export function spoken(seconds) {
-  if (seconds < 60) return `${(Math.floor(seconds * 10) / 10).toFixed(1)} s`;
-  const whole = Math.floor(seconds);
-  const two = (value) => String(value).padStart(2, "0");
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  return `${Math.floor(whole / 3600)} h ${two(Math.floor(whole / 60) % 60)} min`;
-}
-
-/** The lines that "#L120" or "#L120-L140" names, {first, last}; null for anything else. */
-export function lineRange(hash) {
-  const found = /^#L(\d{1,9})(?:-L?(\d{1,9}))?$/.exec(hash);
-  if (!found) return null;
-  const [one, other] = [Number(found[1]), Number(found[2] ?? found[1])];
-  return { first: Math.min(one, other), last: Math.max(one, other) };
-}
-
-/** A pattern that finds `query`; null for nothing to find. Throws SyntaxError for a regular expression that is none. */
-export function pattern(query, { regex = false, sensitive = false } = {}) {
-  if (!query) return null;
-  return new RegExp(regex ? query : query.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), sensitive ? "gu" : "giu");
-}
-
-/** Where the pattern matches, [[from, to]], without empty matches. */
-export function matches(expression, text) {
-  expression.lastIndex = 0;
-  const found = [];
-  for (const match of text.matchAll(expression)) if (match[0]) found.push([match.index, match.index + match[0].length]);
-  return found;
 }

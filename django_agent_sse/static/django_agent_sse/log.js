@@ -1,63 +1,36 @@
 /* <sse-log src="…">: a log as it is written. See docs/reference/live-log.rst for its attributes and events.
 
-   Modules import each other by the addresses that {% sse_script %} puts on the script's tag, so that hashed names of
-   ManifestStaticFilesStorage hold; without the tag they are looked for beside this one. */
+   What it holds is in pages.js, what of it is shown in folds.js and order.js, what is in the page in rows.js and draw.js. Its modules
+   are imported by the addresses that {% sse_script %} puts on the script's tag, so that hashed names of ManifestStaticFilesStorage
+   hold; without the tag they are looked for beside this one. None of them imports another: what they need is given to them. */
 
 const tag = document.querySelector("script[data-agent-sse][data-rows]") ?? document.querySelector("script[data-agent-sse]");
-const load = (name) => import(new URL(tag?.dataset[name] ?? `./${name}.js`, tag?.dataset[name] ? document.baseURI : import.meta.url).href);
-const [sgr, model, dom, client] = await Promise.all(["sgr", "lines", "rows", "client"].map(load));
-const { Lines, SHOWN, cutAt, spoken, lineRange, pattern, matches, whole } = model;
-const { Rows, make, rangeOf } = dom;
+const addressOf = (name, kind = "js") => {
+  const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
+  return new URL(given ?? `./${name}.${kind}`, given ? document.baseURI : import.meta.url).href;
+};
+const NAMES = ["sgr", "look", "lines", "levels", "words", "client", "pages", "folds", "order", "rows", "draw", "search", "place", "events", "panel", "following", "connection", "finish"];
+const [sgr, look, model, levels, speech, client, store, folding, ordering, dom, drawing, searching, places, events, panels, follow, connecting, finishing] = await Promise.all(
+  NAMES.map((name) => import(addressOf(name))),
+);
+const { make, rangeOf, Rows } = dom;
+const { EVENTS, keyOf, pageOf, lineOf, Note } = store;
 
-const FRAME = 24; // milliseconds of a frame that go into rows
-const BACKLOG = 1000; // lines that wait: with more of them a frame takes longer, and the view is laid out less often
-const BACKLOG_FRAME = 60;
-const BACKLOG_SHOWN = 400; // milliseconds between two of those
-const AT_ONCE = 200; // lines at the beginning that are rows at once, however many follow
-const NEAR_END = 24; // pixels
-const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
-const FIRST_PAGE = 500;
-const PAGE = 5000; // lines of one answer of the range endpoint
-const CHECK = 60; // seconds after which it is asked whether the reader may still see the log
+const ANSWER = 5000; // lines of one answer of the range endpoint
+const AT_FIRST = 200; // lines at the end that are there at first, at least
+const AHEAD = 50; // pages that are loaded before anybody goes there
+const FOUND = 1000; // matches of one answer of a search
+const ANSWERS = 400; // of them, of a search
 const QUIET = 4000; // milliseconds between two words for screen readers
-const MARKED = 1000; // matches that are painted at a time
-const WORD = 200; // characters of a status or a step
+const PLACE_MS = 400; // after which the address says where the reader is
+const NAMED = 200; // characters of a group's name
+const PRINTED = 20_000; // lines that are printed
 const REMEMBERED = "django-agent-sse.log";
-
-const LEVELS = ["debug", "info", "warning", "error", "critical"]; // of Python's logging, as contrib.logging.TopicHandler names its events
-const LINE_EVENTS = ["message", "log", "stdout", "stderr", ...LEVELS];
-const END_EVENTS = ["exit", "complete"];
-const TONES = {
-  good: ["passed", "succeeded", "success", "completed", "ok", "done"],
-  bad: ["failed", "error", "errored", "failure", "lost", "timeout"],
-  busy: ["running", "started"],
-  idle: ["queued", "waiting", "pending"],
-};
-const KEYS = [
-  ["/", "Search"], ["n  N", "Next match, previous match"], ["f", "Follow the end"], ["g  G", "Top, bottom"], ["t", "Times: off, elapsed, clock"],
-  ["w", "Wrap long lines"], ["z", "Fold or unfold all groups"], ["m", "Fill the window"], ["?", "These keys"], ["Esc", "Leave search or the full window"],
-];
-const ICONS = {
-  previous: "M4 10l4-4 4 4", next: "M4 6l4 4 4-4", only: "M2 4h12M4 8h8M6 12h4", follow: "M8 2v9M4 8l4 4 4-4M3 14h10", fold: "M3 3h10M3 13h10M8 5v6M6 7l2-2 2 2M6 9l2 2 2-2",
-  wrap: "M2 4h12M2 8h9a2.5 2.5 0 0 1 0 5H8M9.5 11L8 13l1.5 2M2 12h3", times: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 5v3l2 2", full: "M6 2H2v4M10 2h4v4M6 14H2v-4M10 14h4v-4",
-  raw: "M4 2h5l3 3v9H4zM9 2v3h3M6 8h4M6 11h4", download: "M8 2v8M5 7l3 3 3-3M3 13h10", copy: "M5 5h8v9H5zM3 11V2h8", keys: "M6 6a2 2 0 1 1 3 1.7c-.7.4-1 .8-1 1.6M8 12v.5",
-};
-
-function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  svg.appendChild(document.createElementNS(space, "path")).setAttribute("d", ICONS[name]);
-  return svg;
-}
-
-function button(name, label, on, { text, pressed } = {}) {
-  const made = make("button", `sl-button sl-${name}`, { type: "button", title: label, "aria-label": label, "aria-pressed": pressed === undefined ? null : String(pressed) });
-  made.append(text ?? icon(name));
-  made.addEventListener("click", on);
-  return made;
-}
+const MODES = ["off", "elapsed", "clock"];
+const TYPED = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
+const isEditable = (target) => target instanceof Element && target.closest(TYPED) !== null; // a checkbox keeps the focus for a moment after its dialog is gone
+const secondsOf = (text) => (Number.isNaN(Date.parse(text ?? "")) ? null : Date.parse(text) / 1000);
+const OWN = ":scope > :is(.sl-bar, .sl-tools, .sl-main, .sl-said, .sl-sheet)";
 
 function remembered() {
   try {
@@ -67,87 +40,84 @@ function remembered() {
   }
 }
 
-const numbers = new Intl.NumberFormat("en");
-const plural = (count, word) => `${numbers.format(count)} ${word}${count === 1 ? "" : "s"}`;
-const TYPED = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
-const isEditable = (target) => target instanceof Element && target.closest(TYPED) !== null; // a checkbox keeps the focus for a moment after its dialog is gone
-const json = (text) => {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-};
-
-/* What may stand in the header: text or a number, and not too much of it. */
-const word = (value) => (["string", "number"].includes(typeof value) ? String(value).slice(0, WORD) : "");
-const isSpan = ({ first, last }) => Number.isSafeInteger(first) && Number.isSafeInteger(last) && 0 < first && first <= last;
-const secondsOf = (text) => (Number.isNaN(Date.parse(text ?? "")) ? null : Date.parse(text) / 1000);
-
 export class SSELog extends HTMLElement {
-  #lines = new Lines();
-  #pending = []; // what came and is in no row yet
-  #taken = 0; // how much of it is
-  #closed = null; // why nothing follows what was loaded
-  #loading = false; // much of what there was before is still to come
-  #shown = -Infinity; // when the view was last laid out
+  #pages = null;
+  #folds = null;
+  #order = null;
+  #draw = null;
+  #rows = null;
+  #find = null; // what the reader seeks
+  #errors = null; // the errors of the log
+  #patterns = null;
+  #panel = null;
+  #following = null;
+  #connection = null;
+  #finish = new finishing.Finish((name) => addressOf(name, "svg"));
+  #words = null;
+  #built = false;
+  #opened = false; // what there was is here
+  #leaving = null; // an AbortController while this is in a page
+  #id = ""; // of the last event
+  #closed = null; // why nothing follows
   #frame = null; // takes the next flush back
-  #following = true;
   #unseen = 0;
-  #reached = 0; // where the view was scrolled to
-  #handled = -Infinity; // when the reader last did what can scroll it
   #target = null; // the lines that the address names
-  #sought = false; // they are still to be gone to
-  #search = { expression: null, hits: [], lines: new Set(), at: -1 };
+  #event = null; // the event of the first of them, where numbers are not sure
+  #sought = null; // what is still to be gone to
+  #at = null; // the match that is gone to, {page, line, nth}
+  #current = null; // the place that the keyboard is at
+  #known = null; // errors and warnings as the server counted them
+  #since = { errors: 0, warnings: 0 }; // what came after
   #late = []; // lines that came in a burst: their times are the server's to say
-  #source = null;
-  #id = null; // of the last event
   #state = "connecting";
   #ended = false;
+  #finished = false;
+  #status = "";
+  #started = null;
   #exit = null;
+  #seconds = null; // as the log itself said
+  #outcome = null;
+  #inWords = false; // not only by an exit code
+  #endedAt = null;
+  #lastAt = null;
   #clock = 0;
-  #checked = 0; // when it was last known that the reader may see the log
   #said = 0;
   #saying = 0;
-  #built = false;
-  #leaving = null; // an AbortController while this is in a page
+  #placing = 0;
 
-  /** How many lines there are. */
+  /** How many lines there are, as far as known. */
   get count() {
-    return this.#lines.count;
+    return this.#pages ? this.#pages.count - this.#pages.floor : 0;
   }
 
-  /** The text as it is shown, a line each. */
+  /** The text that is held here, a line each. */
   get text() {
-    return this.#lines.all.map(whole).join("\n");
+    return this.#texts(this.#pages.all.flatMap((page) => page.entries ?? []));
   }
 
-  /** "connecting", "open", "reconnecting", "ended" or "error", as the connection is. */
+  /** "connecting", "open", "reconnecting", "hidden", "ended" or "error", as the connection is. */
   get state() {
     return this.#state;
   }
 
   connectedCallback() {
     this.#leaving = new AbortController();
-    if (!this.#built) this.#build();
     const { signal } = this.#leaving;
-    window.addEventListener("hashchange", () => this.#seekAddress(), { signal });
+    if (!this.#built) this.#build();
+    window.addEventListener("hashchange", () => this.#readAddress(), { signal });
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
-    document.addEventListener("visibilitychange", () => {
-      if (!this.#frame) return;
-      this.#frame();
-      this.#frame = null;
-      this.#later();
-    }, { signal });
-    window.addEventListener("beforeprint", () => this.#rows.all(), { signal });
-    window.addEventListener("pointerup", () => { this.#handled = performance.now(); }, { signal });
+    document.addEventListener("visibilitychange", () => this.#looked(), { signal });
+    window.addEventListener("beforeprint", () => this.#print(true), { signal });
+    window.addEventListener("afterprint", () => this.#print(false), { signal });
+    this.#following.listen(signal);
     this.#clock = setInterval(() => this.#tick(), 500);
     if (!this.#ended) this.#start();
   }
 
   disconnectedCallback() {
     this.#leaving.abort();
-    this.#source?.close();
+    this.#connection?.close();
+    this.#patterns.close();
     clearInterval(this.#clock);
     this.#frame?.();
     this.#frame = null;
@@ -157,101 +127,76 @@ export class SSELog extends HTMLElement {
 
   #build() {
     this.#built = true;
+    this.#words = speech.words(this);
+    const { t, number } = this.#words;
+    const actions = this.querySelector(".sse-log-actions");
+    const before = this.querySelector(".sse-log-fallback");
+    for (const one of this.querySelectorAll(OWN)) one.remove(); // of a copy that a library kept of the page
     this.prefs = remembered();
     this.#started = secondsOf(this.getAttribute("started"));
     if (this.getAttribute("exit-code")) this.#exit = Number(this.getAttribute("exit-code"));
-    const label = this.getAttribute("label") || "Log";
-    const actions = this.querySelector(":scope > .sse-log-actions");
-    this.$before = this.querySelector(":scope > .sse-log-fallback") ?? make("p", "sl-empty", {}, "Nothing has been printed yet.");
-    this.$view = make("div", "sl-view", { role: "log", "aria-live": "off", "aria-label": label, tabindex: "0" });
-    this.$news = make("button", "sl-news", { type: "button", hidden: true });
-    this.$status = make("span", "sl-status");
-    this.$facts = make("span", "sl-facts");
-    this.$progress = make("span", "sl-progress", { hidden: true }, make("progress", "", { max: "1", "aria-label": "Progress" }), make("span", "sl-step"));
-    this.$connection = make("span", "sl-connection", { "data-state": "connecting" }, "Connecting…");
-    this.$say = make("p", "sl-said", { role: "status" });
-    this.$keys = this.#sheet();
-    const bar = make("div", "sl-bar", {}, this.$status, this.$facts, this.$progress, this.$connection);
-    if (actions) bar.append(actions);
-    this.prepend(bar, this.#toolbar(), make("div", "sl-main", {}, this.$view, this.$news), this.$say, this.$keys);
-    this.$view.append(this.$before);
+    const raw = this.getAttribute("raw");
     const primary = document.querySelector("sse-log") === this;
-    this.#rows = new Rows(this.$view, { Terminal: sgr.Terminal, linked: sgr.linked, spoken, cutAt, raw: this.getAttribute("raw") }, primary, (line) => this.#made(line));
+
+    const read = events.reader({ ...store, ...levels, t, number });
+    this.#pages = new store.Pages((from, count) => this.#range({ from, count }), read, (page) => this.#changed(page));
+    this.#pages.readable = Boolean(this.getAttribute("range"));
+    const dialects = this.getAttribute("groups")?.split(/[\s,]+/).filter(Boolean) ?? model.DIALECTS;
+    this.#folds = new folding.Folds(this.#pages, { ...model, ...store, dialects });
+    this.#order = new ordering.Order(this.#pages, this.#folds, store);
+    this.#draw = new drawing.Draw(this.#pages, { ...sgr, ...look, ...model, ...levels, ...store, dialects, make, t, number, raw });
+    this.#draw.anchors = primary;
+    this.#patterns = new searching.Patterns(addressOf("search-worker"));
+    const plain = (entry) => this.#draw.plain(entry);
+    const server = this.getAttribute("range") ? (find, index) => this.#askServer(find, index) : null;
+    this.#find = new searching.Find(this.#pages, { plain, patterns: this.#patterns, server }, () => this.#found());
+    this.#errors = new searching.Find(this.#pages, { plain, patterns: this.#patterns, server }, () => this.#later());
+
+    this.$view = make("div", "sl-view", { role: "log", "aria-live": "off", "aria-label": this.getAttribute("label") || t("Log"), tabindex: "0", dir: "ltr" });
+    this.$before = before ?? make("div", "sse-log-fallback");
+    this.$drafts = make("div", "sl-drafts", { hidden: true });
+    this.$news = make("button", "sl-news", { type: "button", hidden: true });
+    this.$sticky = make("button", "sl-sticky", { type: "button", hidden: true, tabindex: "-1", "aria-hidden": "true", dir: "ltr" });
+    this.$say = make("p", "sl-said", { role: "status" });
+    this.#panel = new panels.Panel({ make, t, number }, this.#actions(), { raw, prefs: this.prefs, notifies: primary && this.#finish.canNotify });
+    if (actions) this.#panel.bar.append(actions);
+    this.prepend(this.#panel.bar, this.#panel.toolbar, make("div", "sl-main", {}, this.$view, this.$sticky, this.$news), this.$say, ...this.#panel.sheets);
+    this.$view.append(this.$before);
+    this.#rows = new Rows(this.$view, this.#order, (key, known) => this.#row(key, known), (keys) => this.#seen(keys));
+    this.$view.append(this.$drafts);
+    this.#following = new follow.Following(this.$view, this.#rows, (on) => this.#follow(on, false));
     this.classList.toggle("sl-nowrap", !this.prefs.wrap);
     this.$view.classList.toggle("sl-times", this.prefs.times !== "off");
-    this.#watchScrolling();
+    this.#panel.nameTimes(this.prefs.times);
     this.$view.addEventListener("click", (event) => this.#clicked(event));
-    for (const kind of ["pointerover", "focusin"]) {
-      this.$view.addEventListener(kind, ({ target }) => {
-        const number = target.closest?.(".sl-n[data-n]");
-        if (number) this.#rows.link(number);
-      });
-    }
+    this.$view.addEventListener("copy", (event) => this.#copied(event));
+    this.$view.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.$news.addEventListener("click", () => this.#follow(true));
+    this.$sticky.addEventListener("click", () => this.#rows.show(this.$sticky.key, "start"));
+    new ResizeObserver(() => this.#resized()).observe(this.$view);
     this.#showStatus(this.getAttribute("status") || "waiting");
-    this.#seekAddress();
+    this.#readAddress();
     this.#tick();
   }
 
-  #toolbar() {
-    this.$query = make("input", "sl-query", { type: "search", placeholder: "Search", "aria-label": "Search the log", autocomplete: "off", spellcheck: "false" });
-    this.$found = make("span", "sl-found", { "aria-live": "polite" });
-    let typing = 0;
-    this.$query.addEventListener("input", () => {
-      clearTimeout(typing);
-      typing = setTimeout(() => this.#find(), 120);
-    });
-    this.$query.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") {
-        event.preventDefault(); // it may stand in a form
-        this.#step(event.shiftKey ? -1 : 1);
-      } else if (event.key === "Escape") {
-        event.stopPropagation();
-        this.$query.value = "";
-        this.#find();
-        this.$view.focus();
-      }
-    });
-    const option = (name, label, text) => {
-      const made = button(name, label, () => {
-        made.setAttribute("aria-pressed", String(made.getAttribute("aria-pressed") !== "true"));
-        this.#find();
-      }, { text, pressed: false });
-      return made;
+  #actions() {
+    return {
+      find: () => this.#seek(),
+      enter: (by) => this.#step(by),
+      leave: () => this.$view.focus(),
+      step: (by) => this.#step(by),
+      follow: () => this.#follow(!this.#following.on),
+      wrap: () => this.#wrap(),
+      times: () => this.#turnTimes(),
+      fill: () => this.#fill(),
+      foldAll: () => this.#foldAll(),
+      notify: async () => this.#panel.notify.setAttribute("aria-pressed", String(await this.#finish.ask(!this.#finish.wanted))),
+      download: () => this.#download(),
+      copy: () => this.#copy(),
+      list: () => this.#list(),
+      jump: (line) => this.#jump({ first: line, last: line }),
+      remember: (change) => this.#remember(change),
     };
-    this.$case = option("case", "Match case", "Aa");
-    this.$regex = option("regex", "Regular expression", ".*");
-    this.$only = option("only", "Only matching lines");
-    this.$follow = button("follow", "Follow the end (f)", () => this.#follow(!this.#following), { pressed: true });
-    this.$wrap = button("wrap", "Wrap long lines (w)", () => this.#wrap(), { pressed: this.prefs.wrap });
-    this.$times = button("times", "", () => this.#turnTimes());
-    this.$full = button("full", "Fill the window (m)", () => this.#fill(), { pressed: false });
-    const raw = this.getAttribute("raw");
-    const links = [];
-    if (raw) {
-      const address = new URL(raw, document.baseURI);
-      address.searchParams.set("download", "1");
-      links.push(make("a", "sl-button sl-raw", { href: raw, title: "Raw text", "aria-label": "Raw text", target: "_blank", rel: "noopener" }, icon("raw")));
-      links.push(make("a", "sl-button sl-download", { href: address.href, title: "Download", "aria-label": "Download", download: true }, icon("download")));
-    } else {
-      links.push(button("download", "Download", () => this.#download()));
-    }
-    this.#nameTimes();
-    const find = make("span", "sl-find", { role: "search" }, this.$query, this.$found, button("previous", "Previous match (N)", () => this.#step(-1)), button("next", "Next match (n)", () => this.#step(1)), this.$case, this.$regex, this.$only);
-    const more = make("span", "sl-more", { role: "group", "aria-label": "View" }, this.$follow, button("fold", "Fold or unfold all groups (z)", () => this.#foldAll()), this.$wrap, this.$times, this.$full, ...links, button("copy", "Copy", () => this.#copy()), button("keys", "Keys (?)", () => this.$keys.showModal()));
-    return make("div", "sl-tools", {}, find, more);
-  }
-
-  #sheet() {
-    const list = make("dl", "");
-    for (const [key, what] of KEYS) list.append(make("div", "", {}, make("dt", "", {}, ...key.split("  ").flatMap((one, at) => [at ? " " : "", make("kbd", "", {}, one)])), make("dd", "", {}, what)));
-    const box = make("input", "", { type: "checkbox" });
-    box.checked = this.prefs.keys;
-    box.addEventListener("change", () => this.#remember({ keys: box.checked }));
-    const close = make("button", "sl-close", { type: "button" }, "Close");
-    const sheet = make("dialog", "sl-keys-sheet", { "aria-label": "Keys" }, make("h2", "", {}, "Keys"), list, make("label", "", {}, box, " Single keys work while nothing else has the focus"), close);
-    close.addEventListener("click", () => sheet.close());
-    return sheet;
   }
 
   #remember(change) {
@@ -261,103 +206,214 @@ export class SSELog extends HTMLElement {
     } catch { /* a private window */ }
   }
 
-  /* What comes: first what there is, in pages, then the stream from there on */
+  /* What there is: the end first, then the stream from there on, and what is before the end while nothing else is to do */
 
   async #start() {
-    const range = this.getAttribute("range");
-    if (range && this.#id === null) await this.#replay(range);
+    if (!this.#opened && this.#pages.readable) {
+      try {
+        await this.#open();
+      } catch (error) {
+        if (error.name !== "AbortError") console.debug("sse-log: the range endpoint failed, the stream goes on", error);
+      }
+    }
     if (this.#leaving.signal.aborted || this.#ended) return;
-    if (this.#closed === null) this.#connect();
-    else this.#logEnded(this.#closed); // all of it is here, and nothing follows
+    this.#opened = true;
+    if (this.#closed !== null) { // nothing follows
+      this.#logEnded(this.#closed);
+      this.#askCounts();
+      await this.#loadAhead();
+      if (this.#following.on) await this.#toFailure();
+      this.#later();
+      return;
+    }
+    const isOver = this.#pages.readable ? async () => (await this.#range({ from: -1, count: 1 }, true))?.closed != null : null;
+    this.#connection = new connecting.Connection(this, { EventStream: client.EventStream, t: this.#words.t, make, isOver }, {
+      event: (name, data, id) => this.#came(name, data, id),
+      open: () => setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500),
+      word: (state, words) => this.#word(state, words),
+      over: (state, words) => this.#over(state, words),
+      ended: (reason) => this.#logEnded(reason),
+      hasOutcome: () => this.#outcome !== null,
+    });
+    this.#connection.open(this.#id);
+    this.#loadAhead();
+    this.#askCounts();
   }
 
-  async #replay(range) {
-    const stop = Number(/\.(\d+)$/.exec(this.getAttribute("position") ?? "")?.[1] ?? 0);
-    let epoch = null;
-    let from = 1;
-    try {
-      for (let next = this.#page(range, from, FIRST_PAGE); next;) {
-        const page = await next;
-        next = null;
-        if (!page || (epoch !== null && page.epoch !== epoch)) return; // refused, or another log by now: the stream says which
-        if (epoch === null && page.floor > 0) {
-          this.#push({ skip: page.floor, note: `Lines 1 to ${numbers.format(page.floor)} are no longer kept.` });
-        }
-        epoch = page.epoch;
-        if (page.records.length) {
-          from = page.records[page.records.length - 1].offset + 1;
-          const rest = page.top - from + 1;
-          if (rest <= 0) this.#closed = page.closed;
-          this.#loading = rest > BACKLOG;
-          if (rest > 0 && !(page.closed === null && from > stop && rest < PAGE / 10)) {
-            next = this.#page(range, from); // while this one becomes rows
-            next.catch(() => {}); // it is told where it is awaited
-          }
-        }
-        for (const { id, event, data, at } of page.records) this.#event(event ?? "message", data, id, at);
-      }
-    } catch (error) {
-      if (error.name !== "AbortError") console.debug("sse-log: the range endpoint failed, the stream goes on", error);
-    } finally {
-      this.#loading = false;
-      if (!this.#leaving.signal.aborted) this.#later();
+  /* A log that keeps no index of its errors counts them as it is asked again and again. */
+  async #askCounts() {
+    for (let asked = 0; this.#known && this.#known.upto < this.#counted && asked < 200; asked += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const answer = await this.#range({ from: -1, count: 1, levels: 1 }, true).catch(() => null);
+      if (!answer?.levels) return;
+      this.#known = answer.levels;
+      this.#showFacts();
     }
   }
 
-  async #page(range, from, count = PAGE) {
-    const address = new URL(range, document.baseURI);
-    address.searchParams.set("from", from);
-    address.searchParams.set("count", count);
-    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json" }, signal: this.#leaving.signal });
+  #counted = 0; // events up to which the server was asked for errors
+
+  async #open() {
+    const { t, number } = this.#words;
+    const last = events.offsetOf(this.getAttribute("position")) ?? (await this.#range({ from: -1, count: 1 }))?.top ?? 0;
+    const inPage = (last - 1) % EVENTS;
+    const from = Math.max(1, last - inPage - (inPage < AT_FIRST ? EVENTS : 0));
+    const answer = await this.#range({ from, count: ANSWER, levels: 1 });
+    if (!answer) return; // refused: the stream says why
+    const floor = Math.min(answer.floor, answer.top);
+    this.#pages.open(answer.epoch, floor, answer.top, t("Lines 1 to {last} are no longer kept.", { last: number(floor) }));
+    this.#known = answer.levels ?? null;
+    this.#counted = answer.top;
+    const { records } = answer;
+    this.#pages.give(answer, from);
+    let end = records.length ? records[records.length - 1].offset : from - 1;
+    if (answer.top > 0 && !this.#pages.tail.entries) await this.#pages.load(this.#pages.all.length - 1);
+    if (this.#pages.tail?.entries) end = answer.top;
+    for (const record of records) this.#about(record.event ?? "message", record.data, record.at);
+    this.#id = records.find(({ offset }) => offset === end)?.id ?? `${answer.epoch}.${end}`;
+    if (answer.top === 0) this.#id = this.getAttribute("position") ?? "";
+    if (end >= answer.top) this.#closed = answer.closed;
+    this.#begin();
+    await this.#toFailure();
+    this.#flush();
+  }
+
+  /* When the log began is known from its first line. */
+  async #begin() {
+    if (this.#started !== null || this.#seconds !== null || this.#pages.all.length === 0) return;
+    const first = this.#pages.all[0].entries?.find(({ at }) => at !== null);
+    const at = first?.at ?? (await this.#range({ from: this.#pages.floor + 1, count: 1 }).catch(() => null))?.records[0]?.at;
+    if (at !== undefined) this.#started ??= at;
+    this.#showFacts();
+  }
+
+  /* A log that failed opens where it failed first. */
+  async #toFailure() {
+    if (this.#closed === null || this.#sought || !this.#hasFailed()) return;
+    const event = this.#known ? this.#known.first_error : null;
+    let key = event ? this.#pages.findEvent(event) : null;
+    if (key !== null && !this.#pages.all[pageOf(key)].entries) {
+      await this.#pages.load(pageOf(key));
+      key = this.#pages.findEvent(event);
+    }
+    if (key === null) {
+      const page = this.#pages.all.find(({ errors, entries }) => entries && errors);
+      if (page) key = keyOf(page.index, page.entries.findIndex(({ severity }) => severity === "error"));
+    }
+    if (key === null || !this.#pages.entry(key)) return;
+    this.#current = key;
+    this.#sought = { key };
+    this.#follow(false, false);
+  }
+
+  #hasFailed() {
+    const status = this.getAttribute("status") ?? "";
+    return (this.#exit ?? 0) !== 0 || [this.#closed ?? "", this.#outcome ?? "", status].some((word) => events.toneOf(word) === "bad");
+  }
+
+  async #loadAhead() {
+    const least = Math.max(0, this.#pages.all.length - AHEAD);
+    for (let index = this.#pages.all.length - 1; index >= least && !this.#leaving.signal.aborted; index -= 1) {
+      if (this.#pages.all[index].entries) continue;
+      const first = Math.max(least, index - ANSWER / EVENTS + 1);
+      if (!(await this.#pages.load(first, index))) return;
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+  }
+
+  /* `quiet`: nobody did something for it, so it is no activity. */
+  async #range(query, quiet = false) {
+    const address = new URL(this.getAttribute("range"), document.baseURI);
+    for (const [name, value] of Object.entries(query)) if (value !== null && value !== "") address.searchParams.set(name, value);
+    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json", ...(quiet ? { "Agent-SSE-Check": "1" } : {}) }, signal: this.#leaving.signal });
+    if (answer.status === 400) throw (await answer.json().catch(() => null))?.error?.message ?? "failed";
     return answer.ok ? answer.json() : null;
   }
 
-  #connect() {
-    const options = { credentials: "same-origin", lastEventId: this.#id ?? "" };
-    const source = (this.#source = new client.EventStream(new URL(this.getAttribute("src"), document.baseURI).href, options));
-    source.addEventListener("*", ({ type, data, lastEventId }) => this.#event(type, data, lastEventId, null));
-    source.addEventListener("statechange", ({ delay }) => {
-      this.#retryAt = Date.now() + (delay ?? 0);
-      this.#connection(source);
-    });
-    this.#connection(source);
-  }
-
-  /* `at` is null for what comes by the stream: it was published now, but for what had to be caught up with. */
-  #event(name, data, id, at) {
-    if (name.startsWith("sse.") && name !== "sse.gap") return;
-    if (id) this.#id = id;
-    if (LINE_EVENTS.includes(name)) {
-      const source = name === "stderr" ? "stderr" : "stdout";
-      const late = at === null && performance.now() - this.#opened < 1000;
-      const offset = late ? Number(/\.(\d+)$/.exec(id ?? "")?.[1]) : null;
-      const level = LEVELS.includes(name) ? name : null;
-      const texts = data.includes("\n") ? data.split("\n") : [data];
-      texts.forEach((text, index) => this.#push({ source, text, at: at ?? Date.now() / 1000, late: offset, level, label: index ? null : level }));
-      if (this.#status === "waiting" || this.#status === "queued") this.#showStatus("running");
-      return;
+  /* A run of pages from `index` on that are not held is searched by the server; by one that cannot, they are read. */
+  async #askServer(find, index) {
+    const { query, regex, sensitive, levels: named, source } = find.sought;
+    let last = index;
+    while (last + 1 < this.#pages.all.length && !this.#pages.all[last + 1].entries) last += 1;
+    const end = Math.min(this.#pages.last, (last + 1) * EVENTS);
+    const lines = new Map();
+    let page = index;
+    for (let [after, asked] = [index * EVENTS - this.#pages.base, 0]; asked < ANSWERS; asked += 1) {
+      const answer = after < 0 ? null : await this.#range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" });
+      if (find.sought?.query !== query) return;
+      if (!answer?.scanned && answer?.next === undefined) return void (await this.#pages.load(index, index + 4));
+      for (const { offset, match, lines: which = [0] } of answer.records) {
+        const at = Math.floor((offset - 1) / EVENTS);
+        if (match) lines.set(at, [...(lines.get(at) ?? []), offset - 1 - at * EVENTS + (which[0] && 0)]);
+      }
+      const seen = answer.next ? answer.next.after : end;
+      for (; page <= last && (page + 1) * EVENTS <= Math.max(seen, answer.next ? 0 : end + EVENTS); page += 1) find.take(page, lines.get(page) ?? []);
+      if (!answer.next || seen >= end) break;
+      after = answer.next.after;
     }
-    const told = Object(json(data) ?? {});
-    if (END_EVENTS.includes(name)) this.#exited(told, at);
-    else if (name === "status" && word(told.status)) this.#showStatus(word(told.status));
-    else if (name === "progress") this.#showProgress(told);
-    else if (name === "missing" && isSpan(told)) this.#push({ skip: told.last - told.first + 1, note: `Lines ${told.first} to ${told.last} are no longer kept.` });
-    else if (name === "sse.gap") this.#gap(told);
+    for (; page <= last; page += 1) find.take(page, lines.get(page) ?? []);
   }
 
-  #gap({ reason, missed }) {
-    const lost = Number.isSafeInteger(missed) && missed >= 0 ? missed : null;
-    const texts = {
-      trimmed: lost === null ? "Some lines are missing here: they are no longer kept." : `${plural(lost, "line")} ${lost === 1 ? "is" : "are"} missing here, no longer kept.`,
-      epoch: "The log starts again here. Earlier lines are gone.",
-      fork: "The log starts again here. Earlier lines are gone.",
-    };
-    this.#push({ skip: reason === "trimmed" ? lost ?? 0 : 0, note: texts[reason] ?? "The server could not resume the log. It is repeated from here on." });
-  }
-
-  #push(entry) {
-    this.#pending.push(entry);
+  /* What comes by the stream was published now, but for what had to be caught up with. */
+  #came(name, data, id) {
+    if (name.startsWith("sse.") && name !== "sse.gap") return;
+    const offset = this.#pages.readable ? events.offsetOf(id) : null;
+    if (name === "sse.gap") this.#gap(data, offset);
+    if (id) this.#id = id;
+    if (name === "sse.gap") return;
+    const late = performance.now() - this.#connection.openedAt < 1000;
+    const at = Date.now() / 1000;
+    const before = this.#pages.tail;
+    const counted = this.#pages.count;
+    this.#pages.append({ event: name, data, at }, this.#offset(offset));
+    const page = this.#pages.tail;
+    const lines = page.entries.slice(page === before ? -Math.max(0, this.#pages.count - counted) : 0);
+    if (this.#pages.count > counted) this.#lines(lines, late ? offset : null);
+    this.#about(name, data, at);
+    if (events.isLine(name) && (this.#status === "waiting" || this.#status === "queued")) this.#showStatus("running");
     this.#later();
+  }
+
+  #offset(offset) {
+    const next = this.#pages.last + 1;
+    return offset === null ? next : Math.max(next, offset + this.#pages.base);
+  }
+
+  /* Lines that are new. */
+  #lines(lines, late) {
+    if (!this.#following.on) this.#unseen += lines.length;
+    for (const line of lines) {
+      if (line.severity === "error") this.#since.errors += 1;
+      else if (line.severity === "warning") this.#since.warnings += 1;
+      if (line.at !== null) this.#lastAt = line.at;
+      if (this.#started === null) this.#started = line.at;
+      if (late !== null) this.#late.push([late, line]);
+    }
+  }
+
+  #gap(data, offset) {
+    const { t, number } = this.#words;
+    let told = {};
+    try {
+      told = Object(JSON.parse(data));
+    } catch { /* a gap without words */ }
+    const { reason, missed } = told;
+    const lost = Number.isSafeInteger(missed) && missed >= 0 ? missed : null;
+    const trimmed = lost === null ? t("Some lines are missing here: they are no longer kept.") : t("{count} line is missing here, no longer kept.", "{count} lines are missing here, no longer kept.", { count: lost });
+    const again = t("The log starts again here. Earlier lines are gone.");
+    const texts = { trimmed, epoch: again, fork: again };
+    this.#pages.note(texts[reason] ?? t("The server could not resume the log. It is repeated from here on."), reason === "trimmed" ? lost ?? 0 : 0);
+    if (reason === "trimmed" && offset !== null) this.#pages.last = Math.max(this.#pages.last, offset + this.#pages.base);
+    else if (reason !== "trimmed" && this.#pages.all.length) this.#pages.restart();
+    void number;
+    this.#later();
+  }
+
+  #about(name, data, at) {
+    const about = events.aboutOf(name, data);
+    if (about?.status) this.#showStatus(about.status);
+    else if (about?.progress && !this.#ended) this.#panel.showProgress(about.progress);
+    else if (about?.exit) this.#exited(about.exit, at);
   }
 
   /* Once a frame; a tab that nobody looks at has none, and yet its title says when the log ends. */
@@ -369,470 +425,556 @@ export class SSELog extends HTMLElement {
     this.#frame = () => cancel(id);
   }
 
-  /* Into rows, as much as a frame takes */
+  #looked() {
+    this.#connection?.look();
+    if (!this.#frame) return;
+    this.#frame();
+    this.#frame = null;
+    this.#later();
+  }
+
+  /* A page came, or is let go. */
+  #changed(page) {
+    this.#folds.note(page);
+    this.#find.note(page);
+    this.#errors.note(page);
+    this.#later();
+  }
+
   #flush() {
     this.#frame = null;
-    const until = performance.now() + (this.#pending.length - this.#taken > BACKLOG ? BACKLOG_FRAME : FRAME);
-    if (this.$before && this.#pending.length) {
+    const { tail } = this.#pages;
+    if (tail?.entries) {
+      for (const page of this.#pages.all.slice(-2)) if (page.entries) this.#folds.note(page);
+      this.#find.note(tail);
+      this.#errors.note(tail);
+      this.#pages.release();
+    }
+    for (const group of this.#folds.update()) this.#closedGroup(group);
+    if (this.$before && (this.#pages.count || this.#opened)) this.#showEmpty();
+    this.#showDrafts();
+    this.#order.changed();
+    if (this.#following.pinned && !this.#sought) this.#rows.toEnd();
+    else if (!this.#goSought()) this.#rows.refresh();
+    if (this.#ended) this.#finishUp();
+    this.#showFacts();
+    this.#showFound();
+    this.#showFollowing();
+    this.#showSticky();
+    this.#paint();
+  }
+
+  #closedGroup(group) {
+    const { t, duration } = this.#words;
+    if (this.#ended || !this.#opened || !this.#connection) return;
+    if (!this.#following.on && this.#folds.around(group.key) === null) this.#folds.turn(group, true); // not under the reader's eyes
+    const name = nameOf(group);
+    if (group.failed) this.#say(t("{name} failed", { name }));
+    else this.#say(group.duration === null ? t("{name} finished", { name }) : t("{name} finished after {time}", { name, time: duration(group.duration) }));
+  }
+
+  /* What stands in the page before the first line */
+  #showEmpty() {
+    const { t } = this.#words;
+    if (this.#pages.count) {
       this.$before.remove();
       this.$before = null;
+    } else if (!this.$before.querySelector("pre")?.textContent.trim()) {
+      const text = this.#ended ? (this.#state === "error" ? this.#panel.connection.firstChild?.textContent : t("Nothing was printed.")) : t("Nothing has been printed yet.");
+      if (this.$before.textContent !== text) this.$before.replaceChildren(make("p", "sl-empty", {}, text ?? ""));
     }
-    const before = this.#taken;
-    while (this.#taken < this.#pending.length) {
-      const entry = this.#pending[this.#taken];
-      this.#show(entry);
-      this.#taken += 1;
-      if (((this.#taken & 63) === 0 || entry.text?.length > SHOWN / 20) && performance.now() > until) break;
+  }
+
+  #showDrafts() {
+    const drafts = ["stdout", "stderr"].flatMap((source) => (this.#pages.drafts[source] === null ? [] : this.#pages.drafts[source].split("\n").map((text) => [source, text])));
+    const said = JSON.stringify(drafts);
+    if (this.$drafts.dataset.said === said) return;
+    this.$drafts.dataset.said = said;
+    this.$drafts.hidden = !drafts.length;
+    this.$drafts.replaceChildren(...drafts.map(([source, text]) => this.#draw.draft(source, text)));
+  }
+
+  /* What a row shows */
+
+  #row(key, known) {
+    const page = this.#pages.all[pageOf(key)];
+    const line = lineOf(key);
+    const entry = this.#pages.entry(key);
+    const number = this.#pages.number(key);
+    const group = this.#folds.titled(key);
+    let depth = 0;
+    for (let around = this.#folds.around(key); around; around = around.parent) depth += 1;
+    const classes = [];
+    if (this.#target && number >= this.#target.first && number <= this.#target.last) classes.push("sl-target");
+    if (key === this.#current) classes.push("sl-current");
+    if (this.#find.sought && this.#find.has(page.index, line)) classes.push("sl-hit");
+    if (this.#order.filtered) {
+      const previous = line ? [page, line - 1] : [this.#pages.all[page.index - 1], (this.#pages.all[page.index - 1]?.count ?? 0) - 1];
+      if (!this.#find.shows(...previous, this.#panel.sought.around)) classes.push("sl-gap");
     }
-    this.#unseen += this.#taken - before;
-    if (this.#taken === this.#pending.length) {
-      this.#pending = [];
-      this.#taken = 0;
-      if (this.#ended) this.#finish();
-    } else {
-      this.#later();
+    const about = { number, depth, title: group !== null && !this.#order.filtered, open: false, took: "", foldLabel: "", classes, time: this.#time(entry) };
+    if (about.title) {
+      const { t, duration } = this.#words;
+      classes.push("sl-title", ...(group.failed || group.errors ? ["sl-failed"] : []), ...(group.over ? ["sl-over"] : []));
+      about.open = this.#folds.isOpen(group);
+      about.took = !group.over ? t("running") : group.duration === null ? "" : duration(group.duration);
+      about.foldLabel = t("Group {name}", { name: nameOf(group) });
     }
-    const now = performance.now();
-    const much = this.#isMuch();
-    if (much && now - this.#shown < BACKLOG_SHOWN) return;
-    this.#shown = now;
-    this.#rows.settle();
-    if (!much && (this.#ended || ["open", "reconnecting"].includes(this.#state))) this.#rows.rest(); // how it stands comes first
-    this.#showFacts();
-    this.#count();
-    this.#seek();
-    this.#showFollowing();
+    return this.#draw.row(key, about, known);
   }
 
-  #isMuch() {
-    return this.#loading || this.#pending.length - this.#taken > BACKLOG;
+  #time(entry) {
+    if (this.prefs.times === "off" || entry?.at == null) return "";
+    return this.prefs.times === "clock" ? this.#words.time(new Date(entry.at * 1000)) : `+${this.#words.duration(Math.max(0, entry.at - (this.#started ?? entry.at)))}`;
   }
 
-  #show({ skip, note, source, text, at, late, level, label }) {
-    if (note !== undefined) {
-      this.#lines.skip(skip);
-      this.#rows.note(note, this.#lines.group);
-      return;
-    }
-    for (const change of this.#lines.add(source, text, at, level, label)) this.#apply(change);
-    const line = this.#lines.all[this.#lines.all.length - 1];
-    if (late) this.#late.push([late, line]);
+  /* What is in the page is held. */
+  #seen(keys) {
+    this.#pages.want(new Set(Array.from(keys, pageOf)));
   }
 
-  #apply({ line, open, close }) {
-    if (close) {
-      this.#rows.close(close, this.#following && !close.failed && !close.keepOpen && !this.#isSought(close));
-      if (!this.#ended) this.#say(`${close.line.plain} ${close.failed ? "failed" : "finished"}${close.duration === null ? "" : ` after ${spoken(close.duration)}`}`);
-      return;
-    }
-    if (open) this.#rows.open(open, !open.collapsed);
-    else this.#rows.add(line, this.count > AT_ONCE && this.#isMuch());
-    const shown = open ? open.line : line;
-    if (this.#started === null) this.#started = shown.at;
-    if (open) this.#made(shown);
-    if (this.#search.expression) this.#match(shown);
-  }
-
-  /* A line has become a row */
-  #made(line) {
-    if (this.prefs.times !== "off") this.#time(line);
-    if (this.#target && line.number >= this.#target.first && line.number <= this.#target.last) line.row.classList.add("sl-target");
-    if (!this.#search.lines.has(line)) return;
-    line.row.classList.add("sl-hit");
-    this.#repaint ??= requestAnimationFrame(() => this.#paint());
-  }
-
-  #repaint = null;
-
-  #isSought(group) {
-    if (!this.#target) return false;
-    const line = this.#lines.numbered(this.#target.first);
-    return line !== undefined && inside(line, group);
-  }
-
-  /* Following the end, until the reader scrolls up from it. Scrolling alone is no sign of the reader: rows turn out taller or
-     lower than was assumed before they were first laid out. */
-
-  #watchScrolling() {
-    const view = this.$view;
-    for (const kind of ["wheel", "touchmove", "keydown"]) view.addEventListener(kind, () => { this.#handled = performance.now(); }, { passive: true });
-    view.addEventListener("pointerdown", () => { this.#handled = Infinity; });
-    view.addEventListener("scroll", () => {
-      const atEnd = view.scrollHeight - view.scrollTop - view.clientHeight <= NEAR_END;
-      const up = view.scrollTop < this.#reached && performance.now() - this.#handled < HANDLING;
-      this.#reached = view.scrollTop;
-      if (this.#following ? up && !atEnd : atEnd && performance.now() - this.#handled < HANDLING) this.#follow(!this.#following, false);
-    }, { passive: true });
-    new ResizeObserver(() => { if (this.#following) this.#toEnd(); }).observe(view);
-  }
+  /* Following the end */
 
   #follow(on, scroll = true) {
-    this.#following = on;
-    if (on) this.#sought = false;
+    this.#following.on = on;
+    if (on) this.#sought = null;
     this.#unseen = 0;
-    if (on && !scroll) this.#reached = this.$view.scrollTop;
+    if (on && scroll) this.#rows.toEnd();
     this.#showFollowing();
-  }
-
-  #toEnd() {
-    this.$view.scrollTop = this.$view.scrollHeight;
-    this.#reached = this.$view.scrollTop;
+    this.#later();
+    this.#place();
   }
 
   #showFollowing() {
-    if (this.#following) {
-      this.#toEnd();
-      this.#unseen = 0;
+    if (this.#following.on) this.#unseen = 0;
+    this.#panel.follow.setAttribute("aria-pressed", String(this.#following.on));
+    this.$news.hidden = this.#following.on || !this.#unseen || this.#finished;
+    if (!this.$news.hidden) this.$news.textContent = `↓ ${this.#words.t("{count} new line", "{count} new lines", { count: this.#unseen })}`;
+  }
+
+  #scrolled() {
+    this.#place();
+    this.#later();
+  }
+
+  #resized() {
+    const probe = make("span", "sl-t sl-probe", { "aria-hidden": "true" }, "0".repeat(100));
+    this.$view.append(probe);
+    const width = probe.getBoundingClientRect().width / 100;
+    probe.remove();
+    const gutter = this.$view.querySelector(".sl-line .sl-n")?.offsetWidth ?? 58;
+    this.#order.row = parseFloat(getComputedStyle(this.$view).lineHeight) || 20;
+    this.#order.columns = this.prefs.wrap && width ? Math.max(10, Math.floor((this.$view.clientWidth - gutter - 14) / width)) : Infinity;
+    this.#order.resized();
+    if (this.#following.pinned) this.#rows.toEnd();
+    else this.#rows.refresh();
+  }
+
+  /* The title of the group that the line at the top stands in */
+  #showSticky() {
+    const top = this.#rows.top;
+    const group = top && !this.#order.filtered && top.over >= 0 ? this.#folds.around(top.key) : null;
+    this.$sticky.hidden = group === null;
+    if (!group || this.$sticky.key === group.key) return;
+    this.$sticky.key = group.key;
+    this.$sticky.textContent = `▾ ${nameOf(group)}`;
+  }
+
+  /* Links to lines, and the rest of the address */
+
+  #readAddress() {
+    if (!this.#draw.anchors) return;
+    const place = places.placeOf(location.hash);
+    if (place.query || place.levels || place.source) {
+      this.#panel.sought = place;
+      this.#seek({ stay: Boolean(place.lines || place.at) });
     }
-    this.$follow.setAttribute("aria-pressed", String(this.#following));
-    this.$news.hidden = this.#following || !this.#unseen;
-    this.$news.textContent = `↓ ${plural(this.#unseen, "new line")}`;
+    if (place.lines) this.#jump(place.lines, place.event);
+    else if (place.at) this.#jump(null, null, place.at);
   }
 
-  /* Links to lines */
-
-  #seekAddress() {
-    const target = lineRange(location.hash);
-    if (!target) return;
-    this.#aim(target);
-    this.#sought = true;
-    this.#follow(false);
-    this.#seek();
+  #jump(lines, event = null, at = null) {
+    this.#target = lines;
+    this.#event = event;
+    this.#sought = lines ? { number: lines.first, event } : { number: at, top: true };
+    this.#follow(false, false);
+    this.#flush();
   }
 
-  #aim(target) {
-    for (const row of this.$view.querySelectorAll(".sl-target")) row.classList.remove("sl-target");
-    this.#target = target;
-    if (!target) return;
-    for (const line of this.#lines.between(target)) line.row?.classList.add("sl-target");
-  }
-
-  #seek() {
-    if (!this.#sought || !this.#target) return;
-    const line = this.#lines.numbered(this.#target.first);
-    if (!line) return;
-    this.#sought = false;
-    this.#goTo(line);
+  /* Whether the view has gone to what was sought. */
+  #goSought() {
+    const sought = this.#sought;
+    if (!sought) return false;
+    let key = sought.key ?? (sought.event ? this.#pages.findEvent(sought.event + this.#pages.base) : this.#pages.find(sought.number));
+    if (key === null) {
+      if (this.#finished) this.#missing(sought.number);
+      return false;
+    }
+    const page = this.#pages.all[pageOf(key)];
+    if (!page.entries) {
+      this.#rows.show(key, sought.top ? "start" : "center"); // it is asked for by being shown
+      this.#pages.load(page.index);
+      return true;
+    }
+    if (sought.event && !sought.key) this.#aimed(key);
+    this.#sought = null;
     this.#unseen = 0;
+    key = sought.key ?? key;
+    if (this.#folds.reveal(key)) this.#order.changed();
+    this.#rows.show(key, sought.top ? "start" : "center");
+    if (sought.number && !sought.top) this.#current = key;
+    this.#reveal(key);
+    return true;
   }
 
-  #goTo(line) {
-    for (let group = line.group; group; group = group.parent) group.details.open = true;
-    this.#following = false;
-    const row = this.#rows.row(line);
-    row.scrollIntoView({ block: "center" });
-    requestAnimationFrame(() => row.scrollIntoView({ block: "center" })); // what was laid out on the way was taller or lower
+  /* The event of a line says more than its number, where not all before it was counted. */
+  #aimed(key) {
+    const by = this.#pages.number(key) - this.#target.first;
+    this.#target = { first: this.#target.first + by, last: this.#target.last + by };
+  }
+
+  #missing(number) {
+    this.#sought = null;
+    this.#flash(this.#words.t("There is no line {number}: the log has {count}.", { number: String(number), count: this.#words.number(this.#pages.count) }));
+    this.#follow(true);
   }
 
   #clicked(event) {
+    const fold = event.target.closest?.(".sl-turn") ?? (event.target.closest?.(".sl-title > .sl-t") && document.getSelection().isCollapsed ? event.target : null);
+    const row = event.target.closest?.(".sl-line");
+    if (fold && row && !event.target.closest("a, .sl-next")) return this.#turnGroup(row.key);
     const number = event.target.closest?.(".sl-n[data-n]");
-    if (!number || !this.#rows.anchors || event.ctrlKey || event.metaKey || event.button !== 0) return;
+    if (!number || !this.#draw.anchors || event.ctrlKey || event.metaKey || event.button !== 0) return;
     event.preventDefault();
-    const clicked = Number(number.dataset.n);
-    const from = event.shiftKey && this.#target ? this.#target.first : clicked;
-    const hash = from === clicked ? `#L${clicked}` : `#L${Math.min(from, clicked)}-L${Math.max(from, clicked)}`;
-    history.replaceState(history.state, "", hash);
-    this.#follow(false);
-    this.#aim(lineRange(hash));
+    this.#link(row.key, event.shiftKey);
+  }
+
+  #link(key, further) {
+    const number = this.#pages.number(key);
+    const from = further && this.#target ? this.#target.first : number;
+    const single = !further && this.#target?.first === number && this.#target.last === number;
+    this.#target = single ? null : { first: Math.min(from, number), last: Math.max(from, number) };
+    const first = this.#target && this.#pages.find(this.#target.first);
+    this.#event = first && !this.#pages.exactBefore(pageOf(first)) ? this.#pages.entry(first)?.event ?? null : null;
+    this.#current = key;
+    this.#follow(false, false);
+    this.#putAddress();
+  }
+
+  #turnGroup(key) {
+    const group = this.#folds.titled(key);
+    if (!group) return;
+    this.#folds.turn(group);
+    if (this.#following.on) this.#follow(false, false);
+    this.#flush();
+  }
+
+  #place() {
+    if (!this.#draw.anchors || this.#placing) return;
+    this.#placing = setTimeout(() => {
+      this.#placing = 0;
+      this.#putAddress();
+    }, PLACE_MS);
+  }
+
+  #putAddress() {
+    if (!this.#opened || !this.isConnected) return;
+    const { top } = this.#rows;
+    const at = this.#following.on || this.#sought || !top || this.#order.filtered || (this.#target && this.#rows.row(this.#pages.find(this.#target.first))) ? null : this.#pages.number(top.key);
+    const sought = this.#panel.sought;
+    const hash = places.hashOf({ ...sought, around: sought.only || sought.levels || sought.source ? sought.around || null : null, lines: this.#target, event: this.#event, at: at === 1 ? null : at });
+    if (location.hash === hash || (!hash && !location.hash) || (location.hash && !hash && !this.#owns(location.hash))) return;
+    history.replaceState(history.state, "", hash || location.pathname + location.search);
+  }
+
+  #owns(hash) {
+    return places.hashOf(places.placeOf(hash)) !== "";
   }
 
   /* Search */
 
-  #find() {
-    const search = this.#search;
-    for (const line of search.lines) line.row?.classList.remove("sl-hit");
-    this.#search = { expression: null, hits: [], lines: new Set(), at: -1 };
-    const pressed = (option) => option.getAttribute("aria-pressed") === "true";
-    this.$query.setCustomValidity("");
-    try {
-      this.#search.expression = pattern(this.$query.value, { regex: pressed(this.$regex), sensitive: pressed(this.$case) });
-    } catch {
-      this.$query.setCustomValidity("This is not a valid regular expression.");
-    }
-    this.$view.classList.toggle("sl-only-hits", pressed(this.$only) && this.#search.expression !== null);
-    if (this.#search.expression) for (const line of this.#lines.all) this.#match(line);
-    if (this.#search.hits.length) this.#step(1);
-    this.#count();
-    this.#paint();
+  #seek({ stay = false } = {}) {
+    const { query, regex, sensitive, only, levels: named, source } = this.#panel.sought;
+    const top = this.#rows?.top;
+    this.#at = null;
+    const from = top ? { page: pageOf(top.key), line: lineOf(top.key), nth: null } : null;
+    this.#find.start({ query, regex, sensitive, levels: named, source }, from?.page ?? 0);
+    this.#panel.showTrouble(this.#find.trouble === "pattern" ? this.#find.reason : "");
+    const filters = Boolean(this.#find.sought) && (only || Boolean(named || source));
+    const { around } = this.#panel.sought;
+    this.#order.filter(filters ? (page) => this.#find.shownOf(page, around) : null);
+    this.$view.classList.toggle("sl-only-hits", filters);
+    this.#panel.around.hidden = !filters;
+    this.#jumpTo = stay || !query ? null : from ?? { page: 0, line: 0, nth: null };
+    this.#place();
+    this.#flush();
   }
 
-  #match(line) {
-    const found = line.plain ? matches(this.#search.expression, line.plain) : [];
-    if (!found.length) return;
-    this.#search.lines.add(line);
-    if (this.$view.classList.contains("sl-only-hits")) this.#rows.row(line);
-    line.row?.classList.add("sl-hit");
-    for (const [from, to] of found) this.#search.hits.push({ line, from, to });
+  #jumpTo = null; // from where the first match is to be gone to
+
+  #found() {
+    if (this.#jumpTo && this.#find.total) {
+      const first = this.#find.step(this.#jumpTo, 1);
+      if (first && (this.#find.done || first.page >= this.#jumpTo.page)) this.#goMatch(first);
+    }
+    this.#later();
+  }
+
+  #goMatch(match) {
+    this.#jumpTo = null;
+    this.#at = match;
+    this.#sought = { key: keyOf(match.page, match.line) };
+    this.#current = this.#sought.key;
+    this.#follow(false, false);
   }
 
   #step(by) {
-    const search = this.#search;
-    if (!search.hits.length) return;
-    search.at = search.at === -1 ? (by > 0 ? 0 : search.hits.length - 1) : (search.at + by + search.hits.length) % search.hits.length;
-    this.#goTo(search.hits[search.at].line);
-    this.#showFollowing();
-    this.#count();
-    this.#paint();
+    if (!this.#find.total) return;
+    const top = this.#rows.top;
+    const at = this.#at ?? (top ? { page: pageOf(top.key), line: lineOf(top.key), nth: null } : null);
+    const next = this.#find.step(at, by);
+    if (!next) return;
+    this.#goMatch(next);
+    this.#flush();
   }
 
-  #count() {
-    const { hits, at, expression } = this.#search;
-    const total = numbers.format(hits.length);
-    const text = !this.$query.validity.valid ? "Invalid pattern" : !expression ? "" : hits.length ? `${numbers.format(at + 1)} of ${total}` : "No match";
-    if (this.$found.textContent !== text) this.$found.textContent = text;
+  /* The match in a line that is taller or wider than the view is in sight too. */
+  #reveal(key) {
+    const row = this.#rows.row(key);
+    const entry = this.#pages.entry(key);
+    const at = this.#at && keyOf(this.#at.page, this.#at.line) === key ? this.#find.ranges(entry)[this.#at.nth ?? 0] : null;
+    const range = row && at ? rangeOf(row, ...at) : null;
+    if (range) this.#rows.reveal(range.getBoundingClientRect());
   }
 
-  /* The matches around the current one, without touching the rows */
+  #showFound() {
+    const { t, number } = this.#words;
+    const find = this.#find;
+    const more = find.done && !find.partial ? "" : "+";
+    const trouble = { pattern: t("Invalid pattern"), slow: t("The pattern takes too long"), none: t("Patterns cannot be tried in this page"), failed: t("The search failed") }[find.trouble];
+    let text = "";
+    if (trouble) text = trouble;
+    else if (!find.sought) text = "";
+    else if (!find.total) text = find.done ? t("No match") : t("Searching…");
+    else text = t("{at} of {total}", { at: this.#at ? number(find.ordinal(this.#at)) : "–", total: `${number(find.total)}${more}` });
+    if (this.#panel.found.textContent !== text) this.#panel.found.textContent = text;
+    this.#panel.found.title = find.trouble === "pattern" ? find.reason : "";
+  }
+
+  /* The matches in sight, without touching the rows */
   #paint() {
-    this.#repaint = null;
     if (!globalThis.Highlight) return;
-    const { hits, at } = this.#search;
-    const from = Math.max(0, at - MARKED / 2);
-    const ranges = hits.slice(from, from + MARKED).map(({ line, from, to }) => line.row && rangeOf(line.row, from, to));
-    const current = ranges[at - from];
-    CSS.highlights.set("sse-log-match", new Highlight(...ranges.filter((range) => range && range !== current)));
-    CSS.highlights.set("sse-log-current", new Highlight(...(current ? [current] : [])));
+    const [all, current] = highlights();
+    for (const range of this.#painted) for (const one of [all, current]) one.delete(range);
+    this.#painted = [];
+    if (!this.#find.sought?.query) return;
+    for (const key of this.#rows.keys()) {
+      if (!this.#find.has(pageOf(key), lineOf(key))) continue;
+      const row = this.#rows.row(key);
+      this.#find.ranges(this.#pages.entry(key) ?? new Note("")).forEach(([from, to], nth) => {
+        const range = rangeOf(row, from, to);
+        if (!range) return;
+        const isAt = this.#at && keyOf(this.#at.page, this.#at.line) === key && this.#at.nth === nth;
+        (isAt ? current : all).add(range);
+        this.#painted.push(range);
+      });
+    }
+  }
+
+  #painted = [];
+
+  /* Errors */
+
+  #seekErrors() {
+    if (!this.#errors.sought) this.#errors.start({ query: "", levels: ["error", "warning"], source: null }, this.#rows.top ? pageOf(this.#rows.top.key) : 0);
+  }
+
+  async #stepError(by) {
+    this.#seekErrors();
+    for (let waited = 0; !this.#errors.done && waited < 100; waited += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+    const from = this.#current ?? this.#rows.top?.key ?? 0;
+    let at = { page: pageOf(from), line: lineOf(from), nth: 0 };
+    for (let steps = 0; steps < this.#errors.total; steps += 1) {
+      at = this.#errors.step(at, by);
+      if (!at) return;
+      const key = keyOf(at.page, at.line);
+      if (!this.#pages.entry(key)) await this.#pages.load(at.page);
+      if (this.#pages.entry(key)?.severity === "error") return this.#goTo(key);
+    }
+  }
+
+  #goTo(key) {
+    this.#current = key;
+    this.#sought = { key };
+    this.#follow(false, false);
+    this.#flush();
+  }
+
+  async #list() {
+    this.#seekErrors();
+    for (let waited = 0; !this.#errors.done && waited < 100; waited += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+    const lines = [];
+    for (const page of this.#pages.all) {
+      if (lines.length > 500) break;
+      const found = this.#errors.linesOf(page.index);
+      if (found.length && !page.entries) await this.#pages.load(page.index);
+      for (const line of this.#errors.linesOf(page.index)) {
+        const key = keyOf(page.index, line);
+        const entry = this.#pages.entry(key);
+        if (!entry) continue;
+        const place = levels.placeNear((by) => this.#pages.entry(key + by)?.text);
+        lines.push({ number: this.#pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: this.#draw.plain(entry).slice(0, 300), go: () => this.#goTo(key) });
+      }
+    }
+    this.#panel.showList(lines, !this.#errors.done);
   }
 
   /* Times */
 
   #turnTimes() {
-    const modes = ["off", "elapsed", "clock"];
-    this.#remember({ times: modes[(modes.indexOf(this.prefs.times) + 1) % modes.length] });
-    this.#nameTimes();
+    this.#remember({ times: MODES[(MODES.indexOf(this.prefs.times) + 1) % MODES.length] });
+    this.#panel.nameTimes(this.prefs.times);
     this.$view.classList.toggle("sl-times", this.prefs.times !== "off");
-    if (this.prefs.times === "off") return;
-    for (const line of this.#lines.all) this.#time(line);
-    this.#mendTimes();
-  }
-
-  #nameTimes() {
-    const label = `Times: ${this.prefs.times} (t)`;
-    this.$times.title = label;
-    this.$times.setAttribute("aria-label", label);
-    this.$times.classList.toggle("sl-on", this.prefs.times !== "off");
-  }
-
-  #time(line) {
-    if (!line.row || line.at === null) return;
-    const text = this.prefs.times === "clock" ? new Date(line.at * 1000).toLocaleTimeString("en-GB") : `+${spoken(Math.max(0, line.at - this.#started))}`;
-    line.row.firstChild.dataset.t = text;
+    this.#resized();
+    if (this.prefs.times !== "off") this.#mendTimes();
   }
 
   /* What came in a burst, after a reconnection, has the time of its arrival until the server is asked. */
   async #mendTimes() {
-    const range = this.getAttribute("range");
     const late = this.#late;
     this.#late = [];
-    if (!range || !late.length) return;
+    if (!this.#pages.readable || !late.length) return;
     try {
       const byOffset = new Map();
       for (let from = late[0][0]; from <= late[late.length - 1][0];) {
-        const page = await this.#page(range, from);
+        const page = await this.#range({ from, count: ANSWER });
         if (!page?.records.length) break;
         for (const { offset, at } of page.records) byOffset.set(offset, at);
         from = page.records[page.records.length - 1].offset + 1;
       }
-      for (const [offset, line] of late) {
-        line.at = byOffset.get(offset) ?? line.at;
-        this.#time(line);
-      }
+      for (const [offset, line] of late) line.at = byOffset.get(offset) ?? line.at;
+      this.#flush();
     } catch { /* they keep what they have */ }
   }
 
   /* The header */
 
-  #status = "";
-  #started = null;
-  #opened = -Infinity;
-  #rows = null;
-  #retryAt = 0;
-
   #showStatus(status) {
     this.#status = status;
-    const tone = Object.keys(TONES).find((name) => TONES[name].includes(status.toLowerCase())) ?? "other";
-    this.$status.dataset.tone = tone;
-    this.$status.textContent = status.charAt(0).toUpperCase() + status.slice(1);
+    const tone = events.toneOf(status);
+    this.#panel.showStatus(status, tone);
     const phase = this.#ended ? "ended" : tone === "idle" ? (status === "waiting" ? "new" : "running") : "running";
     for (const part of this.querySelectorAll("[data-when]")) part.hidden = !part.dataset.when.split(" ").includes(phase);
   }
 
   #showFacts() {
+    const { t, number, duration } = this.#words;
     const parts = [];
     const elapsed = this.#elapsed();
-    if (elapsed !== null) parts.push(["sl-elapsed", spoken(elapsed)]);
-    if (this.#exit !== null) parts.push(["sl-exit", this.#exit < 0 ? `signal ${-this.#exit}` : `exit code ${this.#exit}`]);
-    parts.push(["sl-count", plural(this.#lines.next - 1, "line")]);
-    if (this.#lines.errors) parts.push(["sl-errors", `${numbers.format(this.#lines.errors)} on stderr`]);
-    const text = parts.map(([, one]) => one).join(" · ");
-    if (this.$facts.dataset.text === text) return;
-    this.$facts.dataset.text = text;
-    this.$facts.replaceChildren(...parts.map(([name, one]) => make("span", name, {}, one)));
+    if (elapsed !== null) parts.push(["sl-elapsed", duration(elapsed)]);
+    if (this.#exit !== null) parts.push(["sl-exit", this.#exit < 0 ? t("signal {number}", { number: String(-this.#exit) }) : t("exit code {code}", { code: String(this.#exit) })]);
+    parts.push(["sl-count", t("{count} line", "{count} lines", { count: this.#pages.count })]);
+    const [errors, warnings, stderr] = this.#counts();
+    if (stderr) parts.push(["sl-stderr-count", t("{count} on stderr", { count: number(stderr) })]);
+    this.#panel.showFacts(parts);
+    this.#panel.showErrors(errors, warnings);
+  }
+
+  /* Errors and warnings as they are here where all of it was read, else as the server counted them; and lines of stderr. */
+  #counts() {
+    let [errors, warnings, stderr, all] = [0, 0, 0, true];
+    for (const page of this.#pages.all) {
+      errors += page.errors;
+      warnings += page.warnings;
+      stderr += page.stderr;
+      all &&= page.known || page === this.#pages.tail;
+    }
+    if (!all && this.#known) return [this.#known.errors + this.#since.errors, this.#known.warnings + this.#since.warnings, stderr];
+    return [errors, warnings, stderr];
   }
 
   #elapsed() {
     if (this.#seconds !== null) return this.#seconds;
     if (this.#started === null) return null;
-    const until = secondsOf(this.getAttribute("ended")) ?? (this.#ended ? this.#lastAt() : Date.now() / 1000);
+    const until = secondsOf(this.getAttribute("ended")) ?? (this.#ended ? this.#endOf() : Date.now() / 1000);
     return Math.max(0, until - this.#started);
   }
 
-  #seconds = null; // as the log itself said
-
-  #lastAt() {
-    for (let at = this.#lines.all.length - 1; at >= 0; at -= 1) if (this.#lines.all[at].at !== null) return this.#lines.all[at].at;
-    return this.#started;
+  #endOf() {
+    const { entries = [] } = this.#pages.tail ?? {};
+    return this.#lastAt ?? entries?.findLast(({ at }) => at !== null)?.at ?? this.#started;
   }
 
   #tick() {
-    if (this.#state === "reconnecting") this.#showWait();
-    this.#showFacts();
-    this.#recheck();
-    if (!this.#ended && this.count && this.#state === "open") this.#say(`${this.$status.textContent}, ${plural(this.count, "line")}`, true);
-  }
-
-  #showProgress({ fraction = null, step = "" }) {
-    const bar = this.$progress.firstChild;
-    this.$progress.hidden = this.#ended;
-    const known = Number.isFinite(fraction);
-    if (known) bar.value = fraction;
-    else bar.removeAttribute("value");
-    bar.title = known ? `${Math.round(fraction * 100)} %` : "";
-    this.$progress.lastChild.textContent = word(step);
+    this.#connection?.tick();
+    if (!this.#ended) this.#showFacts();
+    if (!this.#ended && this.count && this.#state === "open") this.#say(`${this.#panel.status.textContent}, ${this.#words.t("{count} line", "{count} lines", { count: this.count })}`, true);
   }
 
   /* The connection, in words */
 
-  #connection(source) {
-    if (this.#ended || source !== this.#source) return;
-    const { state } = source;
-    if (state === "open" && this.#state !== "open") {
-      this.#opened = this.#checked = performance.now();
-      setTimeout(() => { if (this.prefs.times !== "off") this.#mendTimes(); }, 1500);
-    }
+  #word(state, words) {
     this.#state = state;
-    this.#later();
-    if (state === "open") this.#word("open", "Live");
-    else if (state === "reconnecting") this.#showWait();
-    else if (state === "connecting") this.#word("connecting", "Connecting…");
-    else if (state === "ended") this.#streamEnded(source.reason);
-    else if (state === "error") this.#refused(source.reason === "content_type" ? "page" : source.status);
-  }
-
-  #showWait() {
-    const left = Math.ceil((this.#retryAt - Date.now()) / 1000);
-    this.#word("reconnecting", left > 0 ? `Reconnecting in ${left} s…` : "Reconnecting…");
-  }
-
-  #word(state, ...words) {
-    if (this.$connection.dataset.state !== state) this.#say(words.map((word) => word.textContent ?? word).join(""));
-    this.$connection.dataset.state = state;
-    this.$connection.replaceChildren(...words);
+    const { connection } = this.#panel;
+    if (connection.dataset.state !== state) this.#say(words.map((word) => word.textContent ?? word).join(""));
+    connection.dataset.state = state;
+    connection.replaceChildren(...words);
     this.dispatchEvent(new CustomEvent("sse-log:state", { bubbles: true, detail: { state } }));
-  }
-
-  async #refused(status) {
-    const asked = status ?? (await this.#ask());
-    if (asked === 401) this.#over("error", "Signed out. ", ...this.#signIn());
-    else if (asked === 403) this.#over("error", "You may not see this log.");
-    else if (asked === 404) this.#over("error", "There is no such log.");
-    else if (asked === "page") this.#over("error", "The server sent a page instead of a log. ", ...this.#signIn());
-    else if (asked === 204 || asked === 200 || asked === null) this.#over("ended", "Ended");
-    else this.#over("error", `The server refused (${asked}). Reload to try again.`);
-  }
-
-  /* A session can end while the stream is open: ask at times, unless nobody looks. */
-  async #recheck() {
-    const every = Number(this.getAttribute("check") ?? CHECK);
-    if (!every || this.#state !== "open" || document.hidden || performance.now() - this.#checked < every * 1000) return;
-    this.#checked = performance.now();
-    const status = await this.#ask();
-    if (this.#state === "open" && (status === 401 || status === 403)) this.#refused(status);
-  }
-
-  async #ask() {
-    try {
-      return (await fetch(new URL(this.getAttribute("src"), document.baseURI), { method: "HEAD", credentials: "same-origin" })).status;
-    } catch {
-      return null;
-    }
-  }
-
-  #signIn() {
-    const login = this.getAttribute("login");
-    if (!login) return [];
-    const address = new URL(login, document.baseURI);
-    address.searchParams.set("next", location.pathname + location.search);
-    return [make("a", "", { href: address.href }, "Sign in again")];
+    this.#later();
   }
 
   /* Ends */
 
-  #exited(told, at) {
-    const code = told.code ?? told.exit_code ?? null;
+  #exited({ code, seconds, status }, at) {
     const before = this.#exit;
-    this.#exit = Number.isInteger(code) ? code : null;
-    const seconds = told.seconds ?? told.duration;
-    if (Number.isFinite(seconds)) this.#seconds = seconds;
-    const said = word(told.status);
+    this.#exit = code;
+    if (seconds !== null) this.#seconds = seconds;
     const again = this.#outcome !== null && this.#exit === before; // by the log and by its stream, of which one has a word for it
-    if (said || !again) {
-      this.#outcome = said || (this.#exit === null ? null : this.#exit === 0 ? "succeeded" : "failed");
-      this.#inWords = Boolean(said);
+    if (status || !again) {
+      this.#outcome = status || (this.#exit === null ? null : this.#exit === 0 ? "succeeded" : "failed");
+      this.#inWords = Boolean(status);
     }
     this.#endedAt = at ?? Date.now() / 1000;
   }
 
-  #outcome = null;
-  #inWords = false; // not only by an exit code
-  #endedAt = null;
-
-  async #streamEnded(reason) {
-    const status = this.#outcome === null ? await this.#ask() : 200; // an end without a result: is it the log's, or the session's?
-    if (status === 401 || status === 403) return this.#refused(status);
-    return this.#logEnded(reason);
-  }
-
   #logEnded(reason) {
-    const said = ["completed", "topic_closed", "no_content"].includes(reason) ? null : reason;
-    if (!this.#inWords) this.#outcome = said ?? this.#outcome; // "cancelled" says more than an exit code
-    this.#over("ended", "Ended");
+    const said = ["topic_closed", "no_content"].includes(reason) ? null : reason;
+    if (!this.#inWords && !(said === "completed" && this.#outcome)) this.#outcome = said ?? this.#outcome; // "cancelled" says more than an exit code
+    this.#over("ended", [this.#words.t("Ended")]);
   }
 
-  #over(state, ...words) {
+  #over(state, words) {
     if (this.#ended) return;
     this.#ended = true;
     this.#state = state;
-    this.#source?.close();
-    this.#word(state, ...words);
-    if (state === "error" && this.$before && !this.$before.querySelector("pre")?.textContent.trim()) this.$before.replaceChildren(make("span", "sl-empty", {}, ...words.filter((word) => typeof word === "string")));
+    this.#connection?.close();
+    this.#word(state, words);
     if (!this.#frame) this.#flush();
   }
 
-  #finished = false;
-
-  /* When everything that came is in rows */
-  #finish() {
+  /* When everything that came is shown */
+  #finishUp() {
     if (this.#finished) return;
     this.#finished = true;
-    this.$progress.hidden = true;
+    this.#panel.progress.hidden = true;
+    this.#panel.notify.hidden = true;
     if (this.#state !== "ended") return; // it may go on, where this reader may not see it
     const attribute = this.getAttribute("status");
     const known = attribute && !["running", "queued", "waiting"].includes(attribute) ? attribute : null;
-    const agrees = known !== null && this.#exit !== null && (this.#exit === 0) === TONES.good.includes(known);
+    const agrees = known !== null && this.#exit !== null && (this.#exit === 0) === (events.toneOf(known) === "good");
     const outcome = (!this.#inWords && agrees ? known : null) ?? this.#outcome ?? known ?? "ended";
-    const failed = (this.#exit ?? 0) !== 0 || TONES.bad.includes(outcome);
-    for (const change of this.#lines.finish(this.#endedAt ?? this.#lastAt(), failed)) this.#apply(change);
+    const failed = (this.#exit ?? 0) !== 0 || events.toneOf(outcome) === "bad";
+    this.#folds.finish(this.#endedAt ?? this.#endOf(), failed);
     this.#showStatus(outcome);
-    this.#showFacts();
-    this.#say(`${this.$status.textContent}${this.#exit === null ? "" : `, exit code ${this.#exit}`}, ${plural(this.count, "line")}`);
-    const mark = failed ? "✗" : TONES.good.includes(outcome) ? "✓" : "■";
-    if (this.#rows.anchors && this.#wasRunning) document.title = `${mark} ${document.title}`;
+    const { t } = this.#words;
+    const code = this.#exit === null ? [] : [t("exit code {code}", { code: String(this.#exit) })];
+    const said = [this.#panel.status.textContent, ...code, t("{count} line", "{count} lines", { count: this.count })].join(", ");
+    this.#say(said);
+    const tone = failed ? "bad" : events.toneOf(outcome) === "good" ? "good" : "other";
+    if (this.#draw.anchors && this.#connection) this.#finish.tell(tone, document.title, said);
     this.dispatchEvent(new CustomEvent("sse-log:end", { bubbles: true, detail: { status: outcome, code: this.#exit, lines: this.count } }));
-  }
-
-  get #wasRunning() {
-    return !this.hasAttribute("ended");
+    if (this.#sought?.number && this.#pages.find(this.#sought.number) === null) this.#missing(this.#sought.number);
+    this.#later();
   }
 
   /* For screen readers, and not too often */
@@ -851,32 +993,85 @@ export class SSELog extends HTMLElement {
 
   #wrap() {
     this.#remember({ wrap: !this.prefs.wrap });
-    this.$wrap.setAttribute("aria-pressed", String(this.prefs.wrap));
+    this.#panel.wrap.setAttribute("aria-pressed", String(this.prefs.wrap));
     this.classList.toggle("sl-nowrap", !this.prefs.wrap);
-    this.#showFollowing();
+    this.#resized();
   }
 
   #fill(on = !this.classList.contains("sl-fills")) {
     this.classList.toggle("sl-fills", on);
     document.documentElement.classList.toggle("sl-behind", on);
-    this.$full.setAttribute("aria-pressed", String(on));
-    this.#showFollowing();
+    this.#panel.full.setAttribute("aria-pressed", String(on));
   }
 
   #foldAll() {
-    const groups = [...this.$view.querySelectorAll(".sl-group")];
-    const open = !groups.some((group) => group.open);
-    for (const group of groups) group.open = open;
-    this.#showFollowing();
+    this.#folds.turnAll();
+    this.#flush();
   }
 
-  #chosen() {
-    const lines = this.#target ? this.#lines.between(this.#target) : this.#lines.all;
-    return lines.map(whole).join("\n");
+  #print(on) {
+    this.#folds.spread = on;
+    this.#order.changed();
+    if (on) this.#rows.all(PRINTED);
+    else this.#rows.refresh();
+  }
+
+  /* Text */
+
+  #texts(entries) {
+    return entries.filter(({ source }) => source !== "note").map((entry) => this.#whole(entry)).join("\n");
+  }
+
+  #whole(entry) {
+    const plain = this.#draw.plain(entry);
+    if (entry.text.length <= model.SHOWN) return plain;
+    return model.whole({ ...this.#draw.read(entry), plain });
+  }
+
+  /* A selection as it was printed */
+  #copied(event) {
+    const selection = document.getSelection();
+    if (selection.isCollapsed || !this.$view.contains(selection.anchorNode)) return;
+    const range = selection.getRangeAt(0);
+    const lines = [];
+    for (const row of this.#rows.rows) {
+      const entry = this.#pages.entry(row.key);
+      if (!range.intersectsNode(row) || !entry || entry.source === "note") continue;
+      const text = row.querySelector(".sl-t");
+      const part = document.createRange();
+      part.selectNodeContents(text);
+      if (text.contains(range.startContainer)) part.setStart(range.startContainer, range.startOffset);
+      if (text.contains(range.endContainer)) part.setEnd(range.endContainer, range.endOffset);
+      else if (range.comparePoint(text, 0) > 0) continue; // the selection ends before its text
+      if (range.comparePoint(text, text.childNodes.length) < 0) continue;
+      const fragment = part.cloneContents();
+      for (const ours of fragment.querySelectorAll(".sl-ours")) ours.remove();
+      lines.push(fragment.textContent);
+    }
+    if (!lines.length) return;
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", lines.join("\n"));
+  }
+
+  /* The lines that the address names, or all of them; those that are not held are read. */
+  async #chosen() {
+    const first = this.#target ? this.#pages.find(this.#target.first) : 0;
+    const last = this.#target ? this.#pages.find(Math.min(this.#target.last, this.#pages.count)) : null;
+    const entries = [];
+    for (let index = pageOf(first ?? 0); index < this.#pages.all.length && (last === null || index <= pageOf(last)); index += 1) {
+      const page = this.#pages.all[index];
+      if (!page.entries) await this.#pages.load(index, index + 4);
+      (page.entries ?? []).forEach((entry, line) => {
+        const key = keyOf(index, line);
+        if (!this.#target || (key >= first && key <= last)) entries.push(entry);
+      });
+    }
+    return this.#texts(entries);
   }
 
   async #copy() {
-    const text = this.#chosen();
+    const { t } = this.#words;
+    const text = await this.#chosen();
     const count = text.split("\n").length;
     try {
       await navigator.clipboard.writeText(text);
@@ -887,7 +1082,7 @@ export class SSELog extends HTMLElement {
       document.execCommand("copy");
       area.remove();
     }
-    this.#flash(`Copied ${plural(count, "line")}`);
+    this.#flash(t("Copied {count} line", "Copied {count} lines", { count }));
   }
 
   #flash(text) {
@@ -895,7 +1090,7 @@ export class SSELog extends HTMLElement {
     this.#said = performance.now();
     const toast = make("span", "sl-flash", { "aria-hidden": "true" }, text);
     this.$view.parentElement.append(toast);
-    setTimeout(() => toast.remove(), 1500);
+    setTimeout(() => toast.remove(), 2500);
   }
 
   #download() {
@@ -904,15 +1099,55 @@ export class SSELog extends HTMLElement {
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
   }
 
+  /* The line that the keyboard is at */
+  #move(by) {
+    const top = this.#rows.top?.key;
+    const from = this.#current !== null && this.#rows.row(this.#current) ? this.#order.indexOf(this.#current) + by : this.#order.indexOf(top ?? 0);
+    const index = Math.max(0, Math.min(this.#order.count - 1, from));
+    if (!this.#order.count) return;
+    this.#follow(false, false);
+    this.#current = this.#order.key(index);
+    this.#rows.refresh();
+    const row = this.#rows.row(this.#current) ?? this.#rows.show(this.#current);
+    this.#rows.reveal(row.getBoundingClientRect());
+    for (const link of this.$view.querySelectorAll('a[tabindex="0"]')) link.tabIndex = -1;
+    for (const link of row.querySelectorAll("a")) link.tabIndex = 0;
+    row.querySelector(".sl-n").focus({ preventScroll: true });
+  }
+
+  #leave() {
+    if (this.classList.contains("sl-fills")) this.#fill(false);
+    else if (this.#target) {
+      this.#target = this.#event = null;
+      this.#flush();
+      this.#putAddress();
+    }
+  }
+
   #key(event) {
     const own = this.contains(document.activeElement);
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isEditable(event.target) || this.$keys.open) return;
-    if (event.key === "Escape" && this.classList.contains("sl-fills")) this.#fill(false);
-    if (!this.prefs.keys || !(own || (document.activeElement === document.body && this.#rows.anchors))) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || this.#panel.isBusy) return;
+    if (isEditable(event.target)) return;
+    if (event.key === "Escape") this.#leave();
+    const inView = own && this.$view.contains(document.activeElement);
+    const always = { End: () => this.#follow(true), Home: () => this.#rows.toTop() };
+    if (inView && Object.hasOwn(always, event.key)) {
+      event.preventDefault();
+      return always[event.key]();
+    }
+    if (event.key === "Enter" && inView && event.shiftKey && document.activeElement.classList.contains("sl-n")) {
+      event.preventDefault();
+      return this.#link(document.activeElement.closest(".sl-line").key, true);
+    }
+    if (!this.prefs.keys || !(own || (document.activeElement === document.body && this.#draw.anchors))) return;
     const keys = {
-      "/": () => this.$query.focus(), n: () => this.#step(1), N: () => this.#step(-1), f: () => this.#follow(!this.#following), t: () => this.#turnTimes(),
-      w: () => this.#wrap(), z: () => this.#foldAll(), m: () => this.#fill(), "?": () => this.$keys.showModal(), G: () => this.#follow(true),
-      g: () => { this.#follow(false); this.$view.scrollTop = 0; },
+      "/": () => this.#panel.query.focus(), n: () => this.#step(1), N: () => this.#step(-1), e: () => this.#stepError(1), E: () => this.#stepError(-1),
+      f: () => this.#follow(!this.#following.on), t: () => this.#turnTimes(), w: () => this.#wrap(), z: () => this.#foldAll(), m: () => this.#fill(),
+      "?": () => this.#panel.keys.showModal(), G: () => this.#follow(true), l: () => this.#panel.jump.showModal(), j: () => this.#move(1), k: () => this.#move(-1),
+      g: () => {
+        this.#follow(false, false);
+        this.#rows.toTop();
+      },
     };
     if (!Object.hasOwn(keys, event.key)) return;
     event.preventDefault();
@@ -920,9 +1155,18 @@ export class SSELog extends HTMLElement {
   }
 }
 
-function inside(line, group) {
-  for (let one = line.group; one; one = one.parent) if (one === group) return true;
-  return false;
+/* The name of a group, in words. */
+function nameOf({ name, line }) {
+  const text = (line.title ?? name).replace(/\x1b\[[0-?]*[ -/]*[@-~]/g, "").trim();
+  return text.slice(0, NAMED);
+}
+
+/* The highlights of all viewers of the page. */
+function highlights() {
+  return ["sse-log-match", "sse-log-current"].map((name) => {
+    if (!CSS.highlights.has(name)) CSS.highlights.set(name, new Highlight());
+    return CSS.highlights.get(name);
+  });
 }
 
 if (!customElements.get("sse-log")) customElements.define("sse-log", SSELog);

@@ -1,17 +1,14 @@
-/* Lines as elements: rows in blocks of 500, which the browser lays out only when they are seen (`content-visibility` in log.css),
-   and groups as <details>, so that the browser's own find and its links open them. Text only ever becomes text nodes.
+/* Rows near the view: of a log of any length only what is seen, and a little around it, is in the page. Above and below stand two
+   empty elements as tall as the rest is assumed to be. Whatever changes, what the reader sees stays where it is.
 
-   Where many lines come at once, those of a block are one plain text at first: it can be scrolled, found, selected. They become
-   rows when somebody comes near them, or when the browser has nothing else to do. */
+   A browser lays out no element of more than some ten million pixels: beyond that the empty ones are lower than what they stand for,
+   and a pixel of the scroll bar is more than one of the log. */
 
-export const BLOCK = 500;
-const BLOCK_CHARACTERS = 200_000; // a block that has more is full: it is laid out at once
-const NEAR = "1500px 0px";
-const IDLE = 6; // milliseconds that must be left of an idle moment for another block
-const BUSY = 300; // milliseconds after which nobody waits for an idle moment any more
-const whenIdle = globalThis.requestIdleCallback?.bind(globalThis) ?? ((call) => setTimeout(() => call({ timeRemaining: () => 2 * IDLE }), 30));
-const numbers = new Intl.NumberFormat("en");
-const FLAGS = ["bold", "dim", "italic", "underline", "inverse"];
+const AROUND = 60; // rows above and below what is seen
+const SLACK = 20; // of them, after which others are made
+const TALLEST = 8_000_000; // pixels of the whole
+const SELECTED = 4000; // rows that stay while a selection begins or ends in them
+const NEAR_END = 24; // pixels
 
 /** An element with a class, attributes and children. */
 export function make(name, className, attributes = {}, ...children) {
@@ -25,267 +22,216 @@ export function make(name, className, attributes = {}, ...children) {
 }
 
 export class Rows {
-  #view;
-  #tools;
-  #row;
-  #linked;
-  #blocks = new Map(); // the block that fills, of the view (null) and of each group
-  #made; // told of each line that became a row
-  #plain = new Map(); // by element, the blocks with lines that are no rows yet
-  #stale = new Set(); // of these, those whose text is not all there
-  #near; // an IntersectionObserver
-  #idling = false;
-  #fresh = []; // blocks that are not in the page yet: rows are cheaper outside
-  #terminals = {};
-  #spans = new WeakMap(); // by style, an element to copy
+  #order;
+  #draw;
+  #want;
+  #above = make("div", "sl-space", { "aria-hidden": "true" });
+  #body = make("div", "sl-rows");
+  #below = make("div", "sl-space", { "aria-hidden": "true" });
+  #made = new Map(); // by place, {row, …}
+  #first = 0; // of what is shown, what is in the page
+  #last = 0;
+  #frame = 0;
 
-  /** `tools`: {Terminal, linked, spoken, cutAt} of sgr.js and lines.js, and {raw}, the address of the whole text, or null. `anchors`: the rows have ids, "L12". `made`: told of a line's row. */
-  constructor(view, tools, anchors, made = () => {}) {
-    this.#view = view;
-    this.#tools = tools;
-    this.anchors = anchors;
-    this.#linked = tools.linked;
-    this.#made = made;
-    this.#near = new IntersectionObserver((seen) => {
-      for (const { isIntersecting, target } of seen) if (isIntersecting) this.#make(this.#plain.get(target));
-    }, { root: view, rootMargin: NEAR });
-    this.#row = make("div", "sl-line", {}, make("a", "sl-n", { tabindex: "-1" }), make("span", "sl-t"));
+  /** `order`: what is shown. `draw(key, known)`: {row, …} of a place, where `known` is what it gave for that place before, or null.
+      `want(keys)`: told of what is in the page. */
+  constructor(view, order, draw, want) {
+    this.view = view;
+    this.#order = order;
+    this.#draw = draw;
+    this.#want = want;
+    view.append(this.#above, this.#body, this.#below);
+    view.addEventListener("scroll", () => this.#later(), { passive: true });
+    this.columns = null;
   }
 
-  /** A line at the end of its group: a row at once, or `later`. */
-  add(line, later = false) {
-    this.#parse(line);
-    const block = this.#blockOf(line.group);
-    block.count += 1;
-    block.characters += line.plain.length;
-    if (later && !line.rest) {
-      line.block = block;
-      block.lines.push(line);
-      this.#plain.set(block.element, block);
-      this.#stale.add(block);
+  get rows() {
+    return this.#body.children;
+  }
+
+  get atEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.view;
+    return this.#last >= this.#order.count && scrollHeight - scrollTop - clientHeight <= NEAR_END;
+  }
+
+  /** The row of a place, or null where it is not in the page. */
+  row(key) {
+    return this.#made.get(key)?.row ?? null;
+  }
+
+  /** The places in the page. */
+  keys() {
+    return this.#made.keys();
+  }
+
+  /** The place at the top of the view, and how far above it its row begins. */
+  get top() {
+    const row = this.#seen();
+    return row ? { key: row.key, over: this.view.scrollTop - row.offsetTop } : null;
+  }
+
+  #later() {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#scrolled();
+    });
+  }
+
+  #scrolled() {
+    if (!this.#order.count) return;
+    const { scrollTop, clientHeight } = this.view;
+    const [begin, end] = [this.#body.offsetTop, this.#body.offsetTop + this.#body.offsetHeight];
+    if (scrollTop + clientHeight <= begin || scrollTop >= end) {
+      const index = this.#order.indexAt(this.#heightAt(scrollTop));
+      this.#window(index - AROUND, index + this.#fits + AROUND);
+      this.#space();
+    } else {
+      const slack = SLACK * this.#order.row;
+      if ((scrollTop - begin < slack && this.#first > 0) || (end - scrollTop - clientHeight < slack && this.#last < this.#order.count)) this.refresh();
+    }
+  }
+
+  get #fits() {
+    return Math.ceil(this.view.clientHeight / this.#order.row);
+  }
+
+  get #scale() {
+    return Math.max(1, this.#order.height / TALLEST);
+  }
+
+  /* What is assumed to stand at a height of the scrolled content. */
+  #heightAt(y) {
+    if (y < this.#body.offsetTop) return y * this.#scale;
+    return this.#order.height - (this.view.scrollHeight - y) * this.#scale;
+  }
+
+  /* The row at the top of the view. */
+  #seen() {
+    const { children } = this.#body;
+    let [low, high] = [0, children.length - 1];
+    const { scrollTop } = this.view;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (children[middle].offsetTop + children[middle].offsetHeight <= scrollTop) low = middle + 1;
+      else high = middle;
+    }
+    return children[low] ?? null;
+  }
+
+  /** What is shown is different, or the reader is elsewhere: the rows around the view are made anew where they must be. */
+  refresh() {
+    const seen = this.#seen();
+    if (!seen) {
+      this.#window(0, this.#fits + AROUND);
+      this.#space();
       return;
     }
-    this.#make(block);
-    block.element.appendChild(this.#rowOf(line));
+    const over = this.view.scrollTop - seen.offsetTop;
+    const index = this.#order.indexOf(seen.key);
+    this.#window(index - AROUND, index + this.#fits + AROUND);
+    this.#space();
+    const kept = this.row(seen.key) ?? this.#body.children[Math.max(0, Math.min(index - this.#first, this.#body.children.length - 1))];
+    if (kept) this.#scrollTo(kept.offsetTop + over);
   }
 
-  /** The row of a line, which is made where there is none yet. */
-  row(line) {
-    if (!line.row) {
-      this.#attach();
-      this.#make(line.block);
-    }
-    return line.row;
+  #scrollTo(top) {
+    if (Math.abs(this.view.scrollTop - top) >= 1) this.view.scrollTop = top;
   }
 
-  /** Every line becomes a row. */
-  all() {
-    for (const block of [...this.#plain.values()]) this.#make(block);
-  }
-
-  /** Call when nothing more is to come for now: what is plain text yet becomes rows, block by block. */
-  rest() {
-    if (this.#idling || !this.#plain.size) return;
-    this.#idling = true;
-    whenIdle((left) => {
-      this.#idling = false;
-      const until = left.didTimeout ? performance.now() + 2 * IDLE : Infinity; // a page that is never idle gets them too
-      for (const block of this.#plain.values()) {
-        this.#make(block);
-        if (until === Infinity ? left.timeRemaining() < IDLE : performance.now() > until) break;
-      }
-      this.rest();
-    }, { timeout: BUSY });
-  }
-
-  #make(block) {
-    if (!block?.lines.length) return;
-    const rows = document.createDocumentFragment();
-    for (const line of block.lines) rows.appendChild(this.#rowOf(line));
-    block.lines = [];
-    block.text?.remove();
-    block.text = null;
-    block.element.appendChild(rows);
-    this.#plain.delete(block.element);
-    this.#stale.delete(block);
-    this.#near.unobserve(block.element);
-  }
-
-  #rowOf(line) {
-    const row = this.#dress(this.#row.cloneNode(true), line);
-    if (line.marker === "close" && !line.plain) row.classList.add("sl-marker");
-    line.block = null;
-    this.#made(line);
+  /** Bring a place into view: its row, and of that the part `within(row)` names, {top, bottom}, if it is too tall. */
+  show(key, where = "center") {
+    const index = this.#order.indexOf(key);
+    this.#window(index - AROUND - (where === "center" ? this.#fits : 0), index + this.#fits + AROUND);
+    this.#space();
+    const row = this.row(key) ?? this.#body.children[Math.min(index - this.#first, this.#body.children.length - 1)];
+    if (!row) return null;
+    const room = this.view.clientHeight - row.offsetHeight;
+    this.#scrollTo(row.offsetTop - (where === "center" ? Math.max(0, room / 2) : 0));
     return row;
   }
 
-  /** A group with its title. */
-  open(group, showOpen) {
-    const { line } = group;
-    const summary = make("summary", "sl-line");
-    summary.append(make("span", "sl-n"), make("span", "sl-t")); // no link: it would stand in something that is clicked itself
-    this.#parse(line);
-    this.#dress(summary, line);
-    summary.append(make("span", "sl-took"));
-    group.details = make("details", "sl-group", { open: showOpen }, summary);
-    const parent = group.parent;
-    this.#end(parent);
-    this.#attach();
-    (parent ? parent.details : this.#view).append(group.details);
-    return group.details;
+  /** Leave the view where it is if this is in sight, else move it so that it is. */
+  reveal({ top, bottom, left, right }) {
+    const box = this.view.getBoundingClientRect();
+    const [above, below] = [box.top + this.view.clientTop, box.top + this.view.clientTop + this.view.clientHeight];
+    if (top < above || bottom > below) this.view.scrollTop += (top + bottom) / 2 - (above + below) / 2;
+    const [before, after] = [box.left + 80, box.left + this.view.clientWidth];
+    if (left < before || right > after) this.view.scrollLeft += (left + right) / 2 - (before + after) / 2;
   }
 
-  close(group, folds) {
-    this.#end(group);
-    const { details } = group;
-    details.classList.add("sl-over");
-    details.classList.toggle("sl-failed", group.failed);
-    const took = group.duration;
-    details.firstChild.lastChild.textContent = took === null ? "" : this.#tools.spoken(took);
-    if (folds) details.open = false;
-  }
-
-  /** A word of ours between the lines. */
-  note(text, group) {
-    const row = make("div", "sl-line sl-note", { role: "note" }, make("span", "sl-n", { "aria-hidden": "true" }), make("span", "sl-t", {}, text));
-    const block = this.#blockOf(group);
-    this.#make(block);
-    block.count += 1;
-    block.element.append(row);
-    return row;
-  }
-
-  /** Call when lines were added: they come into the page, and the blocks that fill know how tall they are while nobody looks. */
-  settle() {
-    this.#attach();
-    for (const block of this.#blocks.values()) block.element.style.setProperty("--sl-rows", block.count);
-  }
-
-  #attach() {
-    for (const block of this.#stale) {
-      if (!block.text) {
-        block.text = make("div", "sl-later", {}, "");
-        block.element.append(block.text);
-        this.#near.observe(block.element);
-      }
-      block.text.textContent = block.lines.filter((line) => line.plain || line.marker !== "close").map((line) => `${line.plain}\n`).join("");
+  /** Show the end. */
+  toEnd() {
+    const { count } = this.#order;
+    if (this.#last !== count || this.#last - this.#first < Math.min(count, this.#fits)) {
+      this.#window(count - this.#fits - AROUND, count);
     }
-    this.#stale.clear();
-    for (const [parent, block] of this.#fresh) parent.append(block);
-    this.#fresh = [];
+    this.#space();
+    this.#scrollTo(this.view.scrollHeight - this.view.clientHeight);
   }
 
-  #dress(row, line) {
-    const [number, text] = row.children;
-    if (line.number !== null) {
-      if (this.anchors) row.id = `L${line.number}`;
-      number.setAttribute("data-n", line.number);
+  toTop() {
+    this.#window(0, this.#fits + AROUND);
+    this.#space();
+    this.#scrollTo(0);
+  }
+
+  /** What is shown has grown, and its end is in the page: the rows that came follow. */
+  grow() {
+    this.#window(Math.max(this.#first, this.#order.count - 2 * (this.#fits + AROUND)), this.#order.count);
+    this.#space();
+  }
+
+  /** Every line that is shown, for printing; at most so many. */
+  all(most) {
+    const { count } = this.#order;
+    const first = Math.max(0, Math.min(this.#first, count - most));
+    this.#window(count <= most ? 0 : first, Math.min(count, first + most), most);
+    for (const space of [this.#above, this.#below]) space.style.height = "0";
+  }
+
+  /* The rows of what is shown from `first` to `last` are in the page, and no others. */
+  #window(first, last) {
+    [first, last] = this.#kept(Math.max(0, Math.min(first, this.#order.count - 1)), Math.min(this.#order.count, last));
+    const wanted = new Map();
+    for (let index = first; index < last; index += 1) {
+      const key = this.#order.key(index);
+      const known = this.#made.get(key) ?? null;
+      const made = this.#draw(key, known);
+      made.row.key = key;
+      wanted.set(key, made);
     }
-    if (line.source === "stderr") row.classList.add("sl-stderr");
-    if (line.level) row.classList.add(`sl-${line.level}`);
-    this.#fill(text, line.runs, line.plain);
-    line.runs = null;
-    if (line.label && row.localName !== "summary") text.dataset.level = line.label;
-    if (line.rest) this.#markRest(line, text);
-    line.row = row;
-    return row;
+    const rows = new Set(Array.from(wanted.values(), ({ row }) => row));
+    for (const row of [...this.#body.children]) if (!rows.has(row)) row.remove();
+    let next = this.#body.firstElementChild;
+    for (const row of rows) {
+      if (row === next) next = next.nextElementSibling;
+      else this.#body.insertBefore(row, next);
+    }
+    this.#made = wanted;
+    [this.#first, this.#last] = [first, last];
+    this.#want(wanted.keys());
   }
 
-  /* How much more there is of a long line, a button for the next part of it, and the text of the log where that is served. */
-  #markRest(line, text) {
-    const said = make("span");
-    const next = make("button", "sl-next", { type: "button" }, "Show more");
-    const mark = make("span", "sl-cut", { role: "note" }, said, next);
-    if (this.#tools.raw) mark.append(make("a", "", { href: this.#tools.raw, target: "_blank", rel: "noopener" }, "Raw text"));
-    const count = () => {
-      said.textContent = `⋯ ${numbers.format(line.rest.length)} more characters${line.over ? ", written over" : ""} `;
-    };
-    next.addEventListener("click", () => {
-      mark.before(this.#part(line));
-      if (line.rest) count();
-      else mark.remove();
+  /* What is selected stays in the page, so that it can be copied. */
+  #kept(first, last) {
+    const selection = document.getSelection();
+    if (!selection || selection.isCollapsed || !this.#body.contains(selection.anchorNode)) return [first, last];
+    const indexes = [selection.anchorNode, selection.focusNode].flatMap((node) => {
+      const row = (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement).closest(".sl-line");
+      return row && this.#body.contains(row) ? [this.#order.indexOf(row.key)] : [];
     });
-    count();
-    text.append(mark);
+    const [from, to] = [Math.min(first, ...indexes), Math.max(last, ...indexes.map((index) => index + 1))];
+    return to - from > SELECTED ? [first, last] : [from, Math.min(to, this.#order.count)];
   }
 
-  #part(line) {
-    const at = this.#tools.cutAt(line.rest);
-    const runs = new this.#tools.Terminal().write(line.rest.slice(0, at)).line();
-    const plain = runs.map((run) => run.text).join("");
-    const part = make("span", "sl-part");
-    this.#fill(part, runs, plain);
-    line.rest = line.rest.slice(at);
-    line.plain += plain;
-    return part;
+  #space() {
+    const { count, height } = this.#order;
+    const scale = this.#scale;
+    const above = this.#first ? this.#order.heightBefore(this.#first) : 0;
+    const below = this.#last < count ? height - this.#order.heightBefore(this.#last) : 0;
+    this.#above.style.height = `${above / scale}px`;
+    this.#below.style.height = `${below / scale}px`;
   }
-
-  #parse(line) {
-    const terminal = (this.#terminals[line.source] ??= new this.#tools.Terminal());
-    const runs = terminal.write(line.text).line();
-    line.plain = runs.length === 1 ? runs[0].text : runs.map((run) => run.text).join("");
-    line.runs = runs;
-    line.text = null; // it need not be kept twice
-    if (line.rest && !line.over) this.#terminals[line.source] = null; // what follows is not coloured by half a line
-  }
-
-  #fill(parent, runs, plain) {
-    const links = plain.includes("://");
-    for (const { text, style } of runs) {
-      const place = style.plain ? parent : parent.appendChild(this.#span(style));
-      if (!links) {
-        place.appendChild(document.createTextNode(text));
-        continue;
-      }
-      for (const { text: part, href } of this.#linked(text)) {
-        place.append(href ? make("a", "sl-link", { href, target: "_blank", rel: "noopener noreferrer nofollow", tabindex: "-1" }, part) : part);
-      }
-    }
-  }
-
-  #span(style) {
-    let span = this.#spans.get(style);
-    if (!span) this.#spans.set(style, (span = styled(style)));
-    return span.cloneNode(false);
-  }
-
-  /** The number of a line becomes a link when somebody comes near it: a hundred thousand links take their time. */
-  link(number) {
-    if (this.anchors && number.localName === "a" && !number.hasAttribute("href")) number.href = `#L${number.dataset.n}`;
-  }
-
-  #blockOf(group) {
-    let block = this.#blocks.get(group);
-    if (block && (block.count >= BLOCK || block.characters >= BLOCK_CHARACTERS)) {
-      this.#end(group);
-      block = undefined;
-    }
-    if (!block) {
-      block = { element: make("div", "sl-block"), count: 0, characters: 0, lines: [], text: null };
-      this.#fresh.push([group ? group.details : this.#view, block.element]);
-      this.#blocks.set(group, block);
-    }
-    return block;
-  }
-
-  #end(group) {
-    const block = this.#blocks.get(group);
-    if (!block) return;
-    block.element.style.setProperty("--sl-rows", block.count);
-    this.#blocks.delete(group);
-  }
-}
-
-function styled(style) {
-  const element = document.createElement("span");
-  const { fg, bg } = style;
-  const names = FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`);
-  if (typeof fg === "number") names.push(`sl-f${fg}`);
-  if (typeof bg === "number") names.push(`sl-b${bg}`);
-  element.className = names.join(" ");
-  if (typeof fg === "string") element.style.setProperty(style.inverse ? "background-color" : "color", fg);
-  if (typeof bg === "string") element.style.setProperty(style.inverse ? "color" : "background-color", bg);
-  return element;
 }
 
 /** A Range of the characters `from` to `to` of a row's text; null where they are not there. */

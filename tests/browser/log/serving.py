@@ -31,6 +31,12 @@ User.objects.create_user("staff", "staff@example.com", "secret", is_staff=True)
 for number in range(1, 6):
     Group.objects.create(name=f"Build {number}")
 """
+RENEW = """
+import django; django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("collectstatic", verbosity=0, interactive=False)
+"""
 
 
 class LogSite:
@@ -39,10 +45,11 @@ class LogSite:
     Args:
         home: A directory of its own.
         like: The home of another one, it begins with what that began with.
+        kept: Its home is that of one before.
         environment: More variables.
     """
 
-    def __init__(self, home: Path, like: Path | None = None, **environment: str) -> None:
+    def __init__(self, home: Path, like: Path | None = None, *, kept: bool = False, **environment: str) -> None:
         self.home = home
         self.environment = {
             **os.environ,
@@ -51,7 +58,9 @@ class LogSite:
             "LOGSITE_HOME": str(home),
             **environment,
         }
-        if like is None:
+        if kept:
+            subprocess.run([sys.executable, "-c", RENEW], cwd=ROOT, env=self.environment, check=True, timeout=300)
+        elif like is None:
             subprocess.run([sys.executable, "-c", SEED], cwd=ROOT, env=self.environment, check=True, timeout=300)
             shutil.copytree(home, home / "seeded")
         else:
@@ -105,6 +114,11 @@ class LogSite:
     def produce(self, name: str, rate: int, seconds: float) -> None:
         """Let the site write ``rate`` lines a second, and end the log after so many ``seconds``."""
         self.post(f"_produce/{name}/?rate={rate}&seconds={seconds}")
+
+    def count(self, name: str) -> int:
+        """How many events a log has had."""
+        with urllib.request.urlopen(f"{self.url}/logs/{name}/log/range/?from=-1&count=1", timeout=60) as answer:
+            return int(json.loads(answer.read())["top"])
 
     def events(self, name: str) -> list[Any]:
         """What the log holds, ``[event, data]``."""

@@ -29,8 +29,8 @@ def styles_hold(page: Page) -> None:
       const of = (selector) => getComputedStyle(document.querySelector(selector));
       return {
         height: document.querySelector("sse-log").getBoundingClientRect().height,
-        row: document.querySelector(".sl-line:not(summary)").getBoundingClientRect().height,
-        mono: of(".sl-view").fontFamily.includes("monospace"), marker: of("summary").listStyleType,
+        row: document.querySelector(".sl-line:not(.sl-title)").getBoundingClientRect().height,
+        mono: of(".sl-view").fontFamily.includes("monospace"), fold: of(".sl-turn").borderTopWidth,
         search: document.querySelector(".sl-query").getBoundingClientRect().height,
         button: document.querySelector(".sl-button").getBoundingClientRect().width,
         shown: getComputedStyle(document.querySelector(".sl-news")).display,
@@ -38,7 +38,7 @@ def styles_hold(page: Page) -> None:
       };
     }""")
     assert look.pop("height") > 250
-    assert look == {"row": 20, "mono": True, "marker": "none", "search": 30, "button": 30, "shown": "none", "page": True}
+    assert look == {"row": 20, "mono": True, "fold": "0px", "search": 30, "button": 30, "shown": "none", "page": True}
 
 
 def watched(page: Page, site: LogSite, number: int) -> None:
@@ -53,9 +53,11 @@ def watched(page: Page, site: LogSite, number: int) -> None:
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_hidden()
     styles_hold(page)
     page.locator(".sl-query").fill("test")
-    expect(page.locator(".sl-found")).to_contain_text("1 of")
+    expect(page.locator(".sl-found")).to_have_text(re.compile(r"^\d+ of \d+$"))
+    found = page.locator(".sl-found").inner_text()
     page.locator(".sl-query").press("Enter")  # does not send the form that it may stand in
-    expect(page.locator(".sl-found")).to_contain_text("2 of")
+    expect(page.locator(".sl-found")).not_to_have_text(found)
+    expect(page.locator(".sl-found")).to_have_text(re.compile(r"^\d+ of \d+$"))
     page.get_by_role("button", name="Cancel").click()
     connection(page, "Ended")
     expect(page.get_by_text("It is cancelled.")).to_be_visible()

@@ -12,19 +12,13 @@ from tests.timing import LONG, bound
 
 from .serving import LogSite
 from .test_speed import WATCH, longest_task
-from .viewing import connection, numbers_of, text_of, wait_for_lines
+from .viewing import connection, numbers_of, rows_of, text_of, wait_for_lines
 
 MIB = 2**20
 LONGEST_TASK_MS = bound(2_000.0, 20_000.0)
 SIZES = [1, 8] if LONG else [1]
 REPEATED = 5 if LONG else 2
 ANSWERED = [64] if LONG else [2]
-DEPTHS = """[...document.querySelectorAll(".sl-line")].map((one) => {
-  let depth = 0;
-  for (let at = one.parentElement.closest("details"); at; at = at.parentElement.closest("details")) depth += 1;
-  return [one.querySelector(".sl-t").textContent, depth];
-})"""
-"""Of each line its text, and how many groups it stands in."""
 
 
 def test_sections_in_sections_are_groups_to_a_depth_and_flat_beyond(page: Page, site: LogSite) -> None:
@@ -33,10 +27,11 @@ def test_sections_in_sections_are_groups_to_a_depth_and_flat_beyond(page: Page, 
     site.publish("nested", *opened, "the innermost", close="failed")
     page.goto(f"{site.url}/logs/nested/")
     connection(page, "Ended")
-    assert text_of(page) == [*(f"title {n}" for n in range(nested)), "the innermost"]
-    assert numbers_of(page) == [*range(1, nested + 2)]
-    assert page.locator("details").count() == 16
-    assert max(depth for _, depth in page.evaluate(DEPTHS)) == 16
+    rows = rows_of(page)
+    assert [row["text"] for row in rows] == [*(f"title {n}" for n in range(nested)), "the innermost"]
+    assert [row["number"] for row in rows] == [*range(1, nested + 2)]
+    assert len([row for row in rows if "sl-title" in row["names"]]) == 16
+    assert max(row["depth"] for row in rows) == 16
     expect(page.get_by_text("the innermost", exact=True)).to_be_visible()
 
 
@@ -47,7 +42,7 @@ def test_sections_too_deep_to_be_groups_end_without_ending_others(page: Page, si
     site.publish("same", *lines, "still in ten", close="failed")
     page.goto(f"{site.url}/logs/same/")
     connection(page, "Ended")
-    assert dict(page.evaluate(DEPTHS))["still in ten"] == 10
+    assert [row["depth"] for row in rows_of(page) if row["text"] == "still in ten"] == [10]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -123,14 +118,13 @@ def test_a_progress_bar_of_a_megabyte_shows_how_it_ended(page: Page, site: LogSi
     expect(page.locator(".sl-cut")).to_contain_text(re.compile(r"⋯ [\d,]+ more characters, written over"))
 
 
-def test_many_lines_that_are_long_are_laid_out_in_blocks_of_bounded_size(page: Page, site: LogSite) -> None:
+def test_many_lines_that_are_long_are_in_the_page_where_they_are_seen(page: Page, site: LogSite) -> None:
     site.publish("wide", *["x" * 19_000] * 200, close="completed")
     page.add_init_script(WATCH)
     page.goto(f"{site.url}/logs/wide/?lines=0")
     connection(page, "Ended")
-    assert [len(text) for text in text_of(page)] == [19_000] * 200
-    sizes = page.evaluate("[...document.querySelectorAll('.sl-block')].map((one) => one.textContent.length)")
-    assert max(sizes) < 220_000
+    assert page.evaluate("document.querySelector('.sl-rows').textContent.length") < 200 * 19_000
+    assert [len(row["text"]) for row in rows_of(page)] == [19_000] * 200
     assert longest_task(page) < LONGEST_TASK_MS
 
 
@@ -166,14 +160,14 @@ def test_the_levels_of_pythons_logging_are_lines_that_say_their_level(page: Page
         "levels", ("error", "Traceback\n  in it"), ("critical", "text critical"), "::warning::of a build", close="failed"
     )
     connection(page, "Ended")
-    assert text_of(page) == ["text debug", "text info", "text warning", "Traceback", "  in it", "text critical", "of a build"]
+    assert text_of(page) == ["text debug", "text info", "text warning", "Traceback", "  in it", "text critical", "::warning::of a build"]
     told = page.evaluate("""[...document.querySelectorAll(".sl-line > .sl-t")].map((one) =>
-      [getComputedStyle(one, "::before").content.replaceAll('"', ""), one.parentElement.className.replace("sl-line sl-", "")])""")
+      [getComputedStyle(one, "::before").content.replaceAll('"', ""), one.parentElement.className.split(" ")[1]])""")
     assert told == [
-        *([level, level] for level in levels[:4]),
-        ["none", "error"],
-        ["critical", "critical"],
-        ["warning", "warning"],
+        *([level.capitalize(), f"sl-{level}"] for level in levels[:4]),
+        ["none", "sl-error"],
+        ["Critical", "sl-critical"],
+        ["Warning", "sl-warning"],
     ]
     assert page.locator(".sl-connection").inner_text() == "Ended"
     page.locator(".sl-query").fill("text")

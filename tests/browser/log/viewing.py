@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
@@ -10,30 +11,51 @@ PATIENCE_MS = 120_000
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def all_rows(page: Page, within: float = PATIENCE_MS) -> None:
-    """Wait until no line is plain text any more."""
-    page.wait_for_function("() => !document.querySelector('.sl-later')", timeout=within)
+WALK = """async () => {
+  const view = document.querySelector(".sl-view");
+  const frames = async (count) => { for (; count; count -= 1) await new Promise((resolve) => requestAnimationFrame(resolve)); };
+  const found = new Map();
+  const collect = async () => {
+    for (let tries = 0; tries < 600 && view.querySelector(".sl-pending"); tries += 1) await frames(1);
+    for (const row of view.querySelectorAll(".sl-rows > .sl-line:not(.sl-closer)")) {
+      const [number, text] = [row.querySelector(".sl-n"), row.querySelector(".sl-t")];
+      found.set(row.key, { number: Number(number.dataset.n) || null, text: text.textContent, names: row.className, depth: Number(row.style.getPropertyValue("--sl-depth")) });
+    }
+  };
+  await frames(2);
+  const before = view.scrollTop;
+  for (let top = 0; ; top += 1200) {
+    view.scrollTop = top;
+    await frames(2);
+    await collect();
+    if (top >= view.scrollHeight - view.clientHeight) break;
+  }
+  view.scrollTop = before;
+  await frames(2);
+  return [...found].sort(([one], [other]) => one - other).map(([, row]) => row);
+}"""
+"""Scroll through the whole log as a reader would, and take what is seen on the way."""
+
+
+def rows_of(page: Page) -> list[dict[str, Any]]:
+    """What a reader sees who scrolls from the top to the end: ``number``, ``text``, ``depth`` and the classes' ``names`` of each row."""
+    return list(page.evaluate(WALK))
 
 
 def text_of(page: Page) -> list[str]:
-    """The lines in the rows of the page, as a reader sees them."""
-    all_rows(page)
-    return list(page.evaluate("[...document.querySelectorAll('.sl-line:not(.sl-note) > .sl-t')].map((one) => one.textContent)"))
+    """The lines, as a reader sees them."""
+    return [row["text"] for row in rows_of(page) if "sl-note" not in row["names"]]
 
 
 def numbers_of(page: Page) -> list[int]:
     """The numbers beside them."""
-    all_rows(page)
-    return [
-        int(n) for n in page.evaluate("[...document.querySelectorAll('.sl-line > .sl-n[data-n]')].map((one) => one.dataset.n)")
-    ]
+    return [row["number"] for row in rows_of(page) if row["number"] is not None]
 
 
 def wait_for_lines(page: Page, count: int, within: float = PATIENCE_MS) -> None:
-    """Wait until the page has so many lines in rows."""
-    page.wait_for_function(
-        "(count) => document.querySelectorAll('.sl-line:not(.sl-note)').length >= count", arg=count, timeout=within
-    )
+    """Wait until the viewer has so many lines, and has shown what it has."""
+    page.wait_for_function("(count) => document.querySelector('sse-log')?.count >= count", arg=count, timeout=within)
+    page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
 
 
 def connection(page: Page, words: str | re.Pattern[str], within: float = PATIENCE_MS) -> None:

@@ -21,7 +21,7 @@ def content_security_policy(get_response: Callable[..., Any]) -> Callable[..., A
     def end(request: Any, response: HttpResponseBase) -> HttpResponseBase:
         admin = request.path.startswith("/admin/")  # before 6.1 its own scripts have no nonce
         scripts = "'self'" if admin else f"'nonce-{request.csp_nonce}'"
-        response.headers["Content-Security-Policy"] = f"default-src 'self'; script-src {scripts}"
+        response.headers["Content-Security-Policy"] = f"default-src 'self'; worker-src 'self'; script-src {scripts}"
         return response
 
     if iscoroutinefunction(get_response):

@@ -60,6 +60,7 @@ if django.VERSION >= (6, 0) and not WITH_UNFOLD:
         "default-src": ["'self'"],
         "script-src": [*(["'self'"] if django.VERSION < (6, 1) else []), "<CSP_NONCE_SENTINEL>"],  # 6.0's admin has no nonces
         "style-src": ["<CSP_NONCE_SENTINEL>", "'self'"],
+        "worker-src": ["'self'"],
     }
 if WITH_UNFOLD:  # which has inline scripts and styles of its own
     del MIDDLEWARE[2]
@@ -76,7 +77,11 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {
     "EVENT_LOG": {
         "BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog",  # the default
-        "OPTIONS": {"MAX_EVENTS": 200_000, "MAX_BYTES": 80 * 1024 * 1024, "MAX_EVENT_BYTES": 8 * 1024 * 1024},
+        "OPTIONS": {
+            "MAX_EVENTS": int(os.environ.get("LOGSITE_EVENTS", 200_000)),
+            "MAX_BYTES": int(os.environ.get("LOGSITE_BYTES", 80 * 1024 * 1024)),
+            "MAX_EVENT_BYTES": 8 * 1024 * 1024,
+        },
     },
     "RETRY": 500,
 }

@@ -36,7 +36,10 @@ def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
     """A page with one log, as a project would write it."""
     known = {one.name for one in router.urls}
     src = reverse(route if route in known else "log", args=[name])
-    return render(request, "logsite/page.html", {"src": src, "name": name, "topic": f"logs.{name}", "about": request.GET})
+    about = {"src": src, "name": name, "topic": f"logs.{name}", "about": request.GET}
+    if also := request.GET.get("also"):
+        about |= {"also": f"logs.{also}", "also_src": reverse("log", args=[also])}
+    return render(request, "logsite/page.html", about)
 
 
 @csrf_exempt
@@ -50,6 +53,13 @@ async def publish(request: HttpRequest, name: str) -> HttpResponse:
         await event_log().atrim(topic.name, max_events=int(keep))
     if reason := request.GET.get("close"):
         await topic.aclose(reason)
+    return JsonResponse({})
+
+
+@csrf_exempt
+async def delete(request: HttpRequest, name: str) -> HttpResponse:
+    """Forget a log."""
+    await Topic(name).adelete()
     return JsonResponse({})
 
 
@@ -90,6 +100,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", LoginView.as_view(template_name="logsite/login.html"), name="login"),
     path("_publish/<str:name>/", publish),
+    path("_delete/<str:name>/", delete),
     path("_produce/<slug:name>/", produce),
     path("_text/<slug:name>/", text),
     path("", include(router.urls)),

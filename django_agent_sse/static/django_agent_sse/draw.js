@@ -1,0 +1,232 @@
+/* A line as an element. Text only ever becomes text nodes, and addresses in it links.
+
+   Any line can be drawn alone: what is read of it is read anew, and the styles that lines before it left on are remembered for each
+   page that somebody has looked at. */
+
+const FLAGS = ["bold", "dim", "italic", "underline", "inverse", "strike", "conceal"];
+const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
+const COLOURS = /\x1b\[[\d;:]*m/g;
+
+export class Draw {
+  #pages;
+  #tools;
+  #styles = new WeakMap(); // by the entries of a page, {stdout: [style at each line], stderr: […]}
+  #spans = new WeakMap(); // by style, an element to copy
+  #parts = new Map(); // by place, how many more parts of a long line are shown
+
+  /** `tools`: {make} of rows.js, {Terminal, linked} of sgr.js, {pieces, paint} of look.js, {Lines, mayMark, cutAt, SHOWN} of lines.js,
+      {properties} of levels.js, {pageOf, lineOf} of pages.js, {t, number} of words.js, {dialects} of markers, and {raw}, the address
+      of the whole text, or null. */
+  constructor(pages, tools) {
+    this.#pages = pages;
+    this.#tools = tools;
+    this.anchors = false; // rows have ids, "L12"
+  }
+
+  /** What a line says: a Line of lines.js. */
+  read(entry) {
+    const { dialects, properties } = this.#tools;
+    const lines = new this.#tools.Lines({ dialects, properties });
+    lines.add(entry.source, entry.text, entry.at, entry.level, entry.label);
+    return lines.all[lines.all.length - 1];
+  }
+
+  /** The text of a line as it is read, without what is not shown of it at once. */
+  plain(entry) {
+    if (entry.source === "note") return "";
+    const { text } = entry;
+    if (text.length <= this.#tools.SHOWN && !SPECIAL.test(text) && !this.#tools.mayMark(text, this.#tools.dialects)) return text;
+    const shown = this.read(entry).text;
+    if (!SPECIAL.test(shown)) return shown;
+    const bare = shown.replace(COLOURS, "");
+    if (!SPECIAL.test(bare)) return bare;
+    return new this.#tools.Terminal().write(shown).line().map((run) => run.text).join("");
+  }
+
+  /** {row, entry, state} of a place. `about`: {number, depth, title, open, over, failed, took, classes, time}; what `known` has of it stays. */
+  row(key, about, known) {
+    const entry = this.#pages.entry(key);
+    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}`;
+    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more) {
+      if (known.state !== state) this.#dress(known.row, about, entry);
+      known.state = state;
+      return known;
+    }
+    const row = entry === null ? this.#pending() : entry.source === "note" ? this.#note(entry) : this.#line(key, entry, about.title);
+    this.#dress(row, about, entry);
+    return { row, entry, state, title: about.title, more: entry?.more };
+  }
+
+  /** A line below the last one, which may change yet. */
+  draft(source, text) {
+    const { make } = this.#tools;
+    const shown = make("span", "sl-t");
+    this.#fill(shown, new this.#tools.Terminal().write(text).line());
+    return make("div", `sl-line sl-draft sl-${source}`, {}, make("span", "sl-n", { "aria-hidden": "true" }), shown);
+  }
+
+  #pending() {
+    return this.#tools.make("div", "sl-line sl-pending", { "aria-hidden": "true" }, this.#tools.make("a", "sl-n"), this.#tools.make("span", "sl-t", {}, " "));
+  }
+
+  #note({ text }) {
+    const { make } = this.#tools;
+    return make("div", "sl-line sl-note", { role: "note" }, make("span", "sl-n", { "aria-hidden": "true" }), make("span", "sl-t", {}, text));
+  }
+
+  #line(key, entry, title) {
+    const { make } = this.#tools;
+    const line = this.read(entry);
+    const number = make("a", "sl-n", { tabindex: "-1" });
+    const text = make("span", "sl-t");
+    const row = make("div", "sl-line", {}, number, text);
+    if (title) {
+      row.append(make("span", "sl-took"));
+      row.insertBefore(make("button", "sl-turn", { type: "button" }), text);
+    }
+    if (entry.source === "stderr") row.classList.add("sl-stderr");
+    if (line.level) row.classList.add(`sl-${line.level}`);
+    const runs = new this.#tools.Terminal(this.#styleAt(key, entry)).write(line.text).line();
+    this.#fill(text, runs, line);
+    if (line.marker === "close" && !text.textContent) row.classList.add("sl-closer");
+    if (title && !text.textContent.trim()) text.dataset.title = line.title ?? this.#tools.t("Group");
+    if (line.label && !title) this.#label(text, line);
+    if (entry.more) this.#more(text, entry.more);
+    if (line.rest) this.#markRest(key, line, text);
+    return row;
+  }
+
+  /* What is said before a line: its level in words, and of an annotation where it is about. */
+  #label(text, { label, title, place }) {
+    const { t } = this.#tools;
+    const words = { error: t("Error"), critical: t("Critical"), warning: t("Warning"), notice: t("Notice"), info: t("Info"), debug: t("Debug") };
+    text.dataset.level = words[label] ?? label;
+    const where = place ? [place.file, place.line, place.column].filter((part) => part !== null).join(":") : "";
+    if (where || title) text.dataset.place = [where, title].filter(Boolean).join(" · ");
+  }
+
+  /* What a record of Python's logging says besides: its logger and place, and on demand its fields. */
+  #more(text, { logger, file, line, fields }) {
+    const { make, t } = this.#tools;
+    text.dataset.place = [logger, file && [file, line].filter(Boolean).join(":")].filter(Boolean).join(" · ");
+    const named = Object.entries(fields);
+    if (!named.length) return;
+    const list = make("span", "sl-fields", { hidden: true }, ...named.flatMap(([name, value]) => [make("span", "sl-field", {}, name), make("span", "sl-value", {}, String(value)), "\n"]));
+    const turn = make("button", "sl-more-fields", { type: "button", "aria-expanded": "false", title: t("Fields") }, "{…}");
+    turn.addEventListener("click", () => {
+      list.hidden = !list.hidden;
+      turn.setAttribute("aria-expanded", String(!list.hidden));
+    });
+    text.append(make("span", "sl-ours", {}, turn, list));
+  }
+
+  #dress(row, about, entry) {
+    const [number] = row.children;
+    if (entry?.source !== "note") {
+      if (this.anchors) {
+        row.id = `L${about.number}`;
+        number.href = `#L${about.number}`;
+      }
+      number.dataset.n = about.number;
+    }
+    if (about.time) number.dataset.t = about.time;
+    else delete number.dataset.t;
+    row.style.setProperty("--sl-depth", about.depth);
+    for (const name of ["sl-target", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
+    if (!about.title) return;
+    const fold = row.querySelector(".sl-turn");
+    fold.setAttribute("aria-expanded", String(about.open));
+    fold.setAttribute("aria-label", about.foldLabel);
+    row.lastElementChild.textContent = about.took;
+  }
+
+  /* The style that the lines before left on, in this page and the one before it. */
+  #styleAt(key, entry) {
+    const page = this.#pages.all[this.#tools.pageOf(key)];
+    return this.#stylesOf(page, true)[entry.source][this.#tools.lineOf(key)];
+  }
+
+  #stylesOf(page, further) {
+    let known = this.#styles.get(page.entries);
+    if (!known) {
+      const before = this.#pages.all[page.index - 1];
+      const last = before?.entries?.length && (further || this.#styles.has(before.entries)) ? this.#stylesOf(before, false) : null;
+      known = { stdout: [last?.stdout.at(-1)], stderr: [last?.stderr.at(-1)], seen: 0 };
+      this.#styles.set(page.entries, known);
+    }
+    for (; known.seen < page.entries.length; known.seen += 1) {
+      const { text, source } = page.entries[known.seen];
+      for (const one of ["stdout", "stderr"]) {
+        const style = known[one][known.seen];
+        known[one].push(source === one && text.includes("\x1b") ? this.#styleAfter(style, text) : style);
+      }
+    }
+    return known;
+  }
+
+  #styleAfter(style, text) {
+    if (text.length > this.#tools.SHOWN) return undefined; // what follows is not coloured by half a line
+    const terminal = new this.#tools.Terminal(style);
+    terminal.write(text).line();
+    return terminal.style;
+  }
+
+  /* How much more there is of a long line, a button for the next part of it, and the text of the log where that is served. */
+  #markRest(key, line, text) {
+    const { make, t, number, raw } = this.#tools;
+    const said = make("span");
+    const next = make("button", "sl-next", { type: "button" }, t("Show more"));
+    const mark = make("span", "sl-cut sl-ours", { role: "note" }, said, next);
+    if (raw) mark.append(make("a", "", { href: raw, target: "_blank", rel: "noopener" }, t("Raw text")));
+    let { rest } = line;
+    const more = () => {
+      const at = this.#tools.cutAt(rest);
+      const part = make("span", "sl-part");
+      this.#fill(part, new this.#tools.Terminal().write(rest.slice(0, at)).line());
+      mark.before(part);
+      rest = rest.slice(at);
+      if (!rest) return mark.remove();
+      const count = number(rest.length);
+      said.textContent = `⋯ ${line.over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
+    };
+    const count = number(rest.length);
+    said.textContent = `⋯ ${line.over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
+    text.append(mark);
+    for (let parts = this.#parts.get(key) ?? 0; parts > 0; parts -= 1) more();
+    next.addEventListener("click", () => {
+      this.#parts.set(key, (this.#parts.get(key) ?? 0) + 1);
+      more();
+    });
+  }
+
+  #fill(parent, runs, line = {}) {
+    const { make, pieces, linked } = this.#tools;
+    for (const { text, style, href, mark, shown } of pieces(runs, linked, line)) {
+      const place = style.plain ? parent : parent.appendChild(this.#span(style));
+      if (mark) place.append(make("span", `sl-mark sl-${mark}`, { "data-shown": shown }, text));
+      else if (href) place.append(make("a", "sl-link", { href, target: "_blank", rel: "noopener noreferrer nofollow", tabindex: "-1" }, text));
+      else place.appendChild(document.createTextNode(text));
+    }
+  }
+
+  #span(style) {
+    let span = this.#spans.get(style);
+    if (!span) this.#spans.set(style, (span = this.#styled(style)));
+    return span.cloneNode(false);
+  }
+
+  #styled(style) {
+    const element = document.createElement("span");
+    const names = FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`);
+    const painted = this.#tools.paint(style);
+    if (painted) {
+      element.style.color = painted.color;
+      if (painted.background) element.style.backgroundColor = painted.background;
+    } else {
+      if (style.fg !== null) names.push(`sl-f${style.fg}`);
+      if (style.bg !== null) names.push(`sl-b${style.bg}`);
+    }
+    element.className = names.join(" ");
+    return element;
+  }
+}

@@ -1,0 +1,86 @@
+"""The levels of the lines of a log: what an event's name says, or else its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from .event import Event
+from .levels import HINTS, level_of
+from .log_lines import LEVELS, LINE_EVENTS, is_line
+
+Level: TypeAlias = Literal["error", "warning", "info", "debug"]
+ALL: Final[tuple[Level, ...]] = ("error", "warning", "info", "debug")
+MARKED: Final = frozenset(ALL[:2])
+"""Levels of lines that an event log may keep an index of."""
+EXAMINED: Final = 2_000
+"""Lines of one event whose levels are looked for when it is appended."""
+
+_HARMLESS: Final = frozenset({"info", "debu", "trac", "notice", "verbose"})
+_HINTS: Final = tuple(hint for hint in HINTS if hint not in _HARMLESS)
+_BARE: Final = ("\nE", "\ne", "\nW", "\nw", "\nF")
+"""How lines begin that have a level without a word for it, together with a character beyond ASCII."""
+
+
+class Marks(NamedTuple):
+    """Lines of an event that are errors, and those that are warnings."""
+
+    errors: int
+    warnings: int
+
+
+def named_level(name: str | None) -> Level | None:
+    """Return the level that an event's name says."""
+    if name not in LEVELS:
+        return None
+    return "error" if name == "critical" else name  # type: ignore[return-value]
+
+
+def level_of_line(name: str | None, line: str) -> Level | None:
+    """Return the level of a line of an event of this name."""
+    return named_level(name) or level_of(line)  # type: ignore[return-value]
+
+
+def marks_of(events: Iterable[Event]) -> Iterator[tuple[int, Marks]]:
+    """Yield the events with lines that are errors or warnings, by their number, from 0.
+
+    Most events end at a look at all of them together; of one that has very many lines the first ``EXAMINED`` count.
+    """
+    listed = [*events]
+    if not _may_be(listed):
+        return
+    for number, event in enumerate(listed):
+        if not is_line(event):
+            continue
+        found = [level for level in _levels(event) if level in MARKED]
+        if found:
+            errors = found.count("error")
+            yield number, Marks(errors, len(found) - errors)
+
+
+def _levels(event: Event) -> Iterator[str | None]:
+    if (level := named_level(event.event)) is not None:
+        yield level  # a record, however many lines it has
+        return
+    if not _may_be([event]):
+        return
+    end = -1
+    for _ in range(EXAMINED):
+        start, end = end + 1, event.data.find("\n", end + 1)
+        yield level_of(event.data[start:end] if end >= 0 else event.data[start:])
+        if end < 0:
+            return
+
+
+def _may_be(events: list[Event]) -> bool:
+    """Return whether a line of these may be an error or a warning: as many events as there are, in one step."""
+    if any(event.event in _WORSE for event in events):
+        return True
+    text = "\n".join([event.data for event in events if event.event in LINE_EVENTS])
+    if not text.isascii() or any(map(f"\n{text}".__contains__, _BARE)):
+        return True
+    lower = text.lower()
+    return any(map(lower.__contains__, _HINTS))
+
+
+_WORSE: Final = frozenset({"warning", "error", "critical"})

@@ -1,0 +1,194 @@
+"""Logs larger than a page holds: the end first, any line at once, rows near the view only, and what is seen stays where it is."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.timing import LONG
+
+from .serving import LogSite
+from .viewing import connection, text_of, wait_for_lines
+
+LINES = 60_000 if LONG else 12_000
+ROWS = 600
+"""Rows that a page has at most, however long its log is."""
+AT_END = "(() => { const v = document.querySelector('.sl-view'); return v.scrollHeight - v.scrollTop - v.clientHeight < 3; })()"
+TOP = """() => {
+  const top = document.querySelector(".sl-view").getBoundingClientRect().top;
+  const row = [...document.querySelectorAll(".sl-line")].find((one) => one.getBoundingClientRect().bottom > top + 1);
+  return [row.querySelector(".sl-n").dataset.n, Math.round(row.getBoundingClientRect().top - top)];
+}"""
+
+
+def large(site: LogSite, name: str, *, wide: bool = False, close: str = "completed") -> None:
+    if site.count(name):
+        return
+    site.publish(name, *(f"line {n} " + "word " * (n * 7 % 60 if wide else 3) for n in range(1, LINES + 1)), close=close)
+
+
+def test_the_end_is_asked_for_first_and_the_beginning_when_somebody_goes_there(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/range/" in request.url else None)
+    page.goto(f"{site.url}/logs/many/")
+    connection(page, "Ended")
+    expect(page.locator(f"#L{LINES}")).to_be_in_viewport()
+    assert f"from={LINES - 999}&" in asked[0] or f"from={LINES - 1999}&" in asked[0]
+    for number in (1, LINES // 2, 37, LINES - 5):
+        page.evaluate(f"location.hash = '#L{number}'")
+        expect(page.locator(f"#L{number}")).to_be_in_viewport()
+        expect(page.locator(f"#L{number} .sl-t")).to_have_text(re.compile(f"^line {number} "))
+    assert page.locator(".sl-line").count() < ROWS
+
+
+def test_a_log_with_wrapped_lines_opens_at_its_end_on_a_phone_and_a_drag_goes_anywhere(page: Page, site: LogSite) -> None:
+    large(site, "wide", wide=True)
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.goto(f"{site.url}/logs/wide/")
+    connection(page, "Ended")
+    page.wait_for_function(AT_END)
+    expect(page.locator(f"#L{LINES}")).to_be_in_viewport()
+    for part in (0.5, 0.1, 0.0, 0.9, 1.0):
+        page.evaluate(f"() => {{ const v = document.querySelector('.sl-view'); v.scrollTop = {part} * v.scrollHeight; }}")
+        page.wait_for_function("!document.querySelector('.sl-pending')")
+        page.wait_for_timeout(100)
+        number = int(page.evaluate(TOP)[0])
+        assert abs(number - part * LINES) < 0.1 * LINES + 50, f"{part} of it is at line {number}"
+    page.wait_for_function(AT_END)
+    assert page.locator(".sl-line").count() < ROWS
+
+
+def test_what_is_seen_stays_where_it_is_when_pages_come_and_groups_close(page: Page, site: LogSite) -> None:
+    large(site, "stays", wide=True, close="")
+    page.goto(f"{site.url}/logs/stays/#L{LINES // 2}")
+    expect(page.locator(f"#L{LINES // 2}")).to_be_in_viewport()
+    page.wait_for_timeout(500)
+    before = page.evaluate(TOP)
+    site.publish("stays", *(f"more {n}" for n in range(300)))
+    expect(page.locator(".sl-news")).to_have_text("↓ 300 new lines")
+    assert page.evaluate(TOP) == before
+    page.set_viewport_size({"width": 900, "height": 720})
+    page.wait_for_timeout(300)
+    assert page.evaluate(TOP)[0] == before[0]
+
+
+def test_a_small_step_up_pauses_and_end_follows_while_lines_pour(page: Page, site: LogSite) -> None:
+    site.publish("pours", *(f"line {n}" for n in range(300)))
+    page.goto(f"{site.url}/logs/pours/")
+    wait_for_lines(page, 300)
+    connection(page, "Live")
+    site.produce("pours", 500, 6)
+    wait_for_lines(page, 600)
+    follow = page.get_by_role("button", name="Follow the end")
+    page.locator(".sl-view").hover()
+    page.mouse.wheel(0, -4)
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    top = page.evaluate(TOP)
+    page.wait_for_timeout(300)
+    assert page.evaluate(TOP) == top, "it is not pulled back"
+    page.locator(".sl-view").focus()
+    page.keyboard.press("End")
+    expect(follow).to_have_attribute("aria-pressed", "true")
+    connection(page, "Ended")
+    page.wait_for_function(AT_END)
+    expect(page.locator("#L3300")).to_be_in_viewport()
+
+
+def test_a_slow_drag_of_a_finger_pauses(page: Page, site: LogSite) -> None:
+    site.publish("drags", *(f"line {n}" for n in range(300)))
+    page.goto(f"{site.url}/logs/drags/")
+    connection(page, "Live")
+    wait_for_lines(page, 300)
+    site.produce("drags", 20, 4)
+    devtools = page.context.new_cdp_session(page)
+    box = page.locator(".sl-view").bounding_box()
+    assert box
+    x, y = box["x"] + 200, box["y"] + 100
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for step in range(1, 19):
+        devtools.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y + 10 * step}]})
+        page.wait_for_timeout(25)
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(page.get_by_role("button", name="Follow the end")).to_have_attribute("aria-pressed", "false")
+    connection(page, "Ended")
+    expect(page.locator("#L380")).not_to_be_in_viewport()
+
+
+def test_a_line_that_is_not_there_is_told_and_a_mark_can_be_cleared_and_the_place_is_kept(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    page.goto(f"{site.url}/logs/many/#L{LINES + 5}")
+    expect(page.locator(".sl-flash")).to_contain_text(f"There is no line {LINES + 5}")
+    page.goto(f"{site.url}/logs/many/")
+    page.reload()
+    connection(page, "Ended")
+    page.keyboard.press("l")
+    page.get_by_label("Number of the line").fill("4321")
+    page.keyboard.press("Enter")
+    expect(page.locator("#L4321")).to_have_class(re.compile("sl-target"))
+    expect(page.locator(".sl-news")).to_be_hidden()
+    page.locator("#L4321 .sl-n").click()
+    page.wait_for_function("location.hash.includes('L4321') === false")
+    page.evaluate("() => { document.querySelector('.sl-view').scrollTop -= 2000; }")
+    page.wait_for_function("location.hash.startsWith('#at=')")
+    before = page.evaluate(TOP)
+    page.reload()
+    connection(page, "Ended")
+    expect(page.locator(f"#L{before[0]}")).to_be_in_viewport()
+    assert page.evaluate(TOP)[0] == before[0]
+
+
+def test_lines_are_reached_linked_and_followed_by_the_keyboard(page: Page, site: LogSite) -> None:
+    site.publish("keyboard", *(f"line {n} https://example.com/{n}" for n in range(1, 101)), close="completed")
+    page.goto(f"{site.url}/logs/keyboard/#L50")
+    connection(page, "Ended")
+    expect(page.locator("#L50")).to_be_in_viewport()
+    page.locator(".sl-view").focus()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#L52")
+    page.keyboard.press("j")
+    page.keyboard.press("Shift+Enter")
+    assert page.url.endswith("#L52-L53")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.href") == "https://example.com/53"
+    page.keyboard.press("k")
+    page.keyboard.press("Escape")
+    assert "L5" not in page.url.partition("#")[2]
+    expect(page.locator(".sl-target")).to_have_count(0)
+
+
+def test_text_is_selected_and_copied_as_it_was_printed(page: Page, site: LogSite) -> None:
+    lines = ["first", "", "::group::Step", "  indented\ttab", "", "\x1b[31mred\x1b[0m", "::endgroup::", "last"]
+    site.publish("printed", *lines, close="failed")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.url)
+    page.goto(f"{site.url}/logs/printed/")
+    connection(page, "Ended")
+    page.evaluate("""() => {
+      const texts = [...document.querySelectorAll(".sl-line > .sl-t")];
+      getSelection().setBaseAndExtent(texts[0].firstChild, 2, texts.at(-1).firstChild, 3);
+    }""")
+    page.keyboard.press("Control+c")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    shown = text_of(page)
+    assert shown[1] == "" and shown[3] == "  indented\ttab"
+    assert copied == "\n".join(["rst", *shown[1:-1], "las"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator(".sl-flash")).to_contain_text("Copied 8 lines")
+    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(["first", *shown[1:]])
+
+
+def test_it_is_printed_whole_and_light(page: Page, site: LogSite) -> None:
+    site.publish("paper", "::group::Good", *(f"line {n}" for n in range(1, 400)), "::endgroup::", "the end", close="completed")
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{site.url}/logs/paper/")
+    connection(page, "Ended")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".sl-line:visible").count() == 402
+    assert page.evaluate("getComputedStyle(document.querySelector('sse-log')).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.querySelector('.sl-view').scrollHeight <= document.querySelector('.sl-view').clientHeight")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".sl-line").count() < 10

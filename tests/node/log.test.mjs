@@ -1,0 +1,293 @@
+// What a log holds and what of it is shown: pages, groups, order, search, places. No browser.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
+const [{ levelOf }, { Lines, mayMark }, store] = await Promise.all(["levels.js", "lines.js", "pages.js"].map(load));
+const [{ Folds }, { Order }, { Find, matches, pattern }] = await Promise.all(["folds.js", "order.js", "search.js"].map(load));
+const [{ hashOf, lineRange, placeOf }, { aboutOf, offsetOf, reader }] = await Promise.all(["place.js", "events.js"].map(load));
+
+const { Pages, keyOf, pageOf, EVENTS } = store;
+const t = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const read = reader({ ...store, levelOf, t, number: String });
+
+/** A log on a server: events as `eventOf(offset)` says, of which the first `floor` are gone. */
+function served(top, eventOf = (offset) => ({ event: "stdout", data: `line ${offset}` }), floor = 0) {
+  const asked = [];
+  const log = { floor, top, asked, closed: null };
+  log.answer = async (from, count) => {
+    asked.push([from, count]);
+    const first = Math.max(from, log.floor + 1);
+    const records = [];
+    for (let offset = first; offset < from + count && offset <= log.top; offset += 1) records.push({ offset, at: offset, ...eventOf(offset) });
+    return { epoch: "e", floor: log.floor, top: log.top, closed: log.closed, records };
+  };
+  const changes = [];
+  log.pages = new Pages(log.answer, read, (page) => changes.push(page.index));
+  log.pages.open("e", floor, top, `Lines 1 to ${floor} are no longer kept.`);
+  return log;
+}
+
+const texts = (page) => page.entries.map(({ text }) => text);
+
+test("any line of a million is found and read by two numbers, and what is near it", async () => {
+  const { pages, asked } = served(1_000_000);
+  assert.equal(pages.count, 1_000_000);
+  const key = pages.find(765_432);
+  assert.equal(pageOf(key), 765);
+  await pages.load(pageOf(key));
+  assert.equal(pages.entry(key).text, "line 765432");
+  assert.equal(pages.number(key), 765_432);
+  assert.deepEqual(asked, [[765_001, 1000]]);
+  assert.equal(pages.find(1_000_001), null);
+  assert.equal(pages.find(0), null);
+});
+
+test("pages that follow each other are one question, and an answer that ends sooner is asked on", async () => {
+  const { pages, asked } = served(20_000);
+  await pages.load(3, 12);
+  assert.deepEqual(asked, [[3001, 5000]]);
+  const short = served(2000);
+  const whole = short.answer;
+  short.pages = new Pages(async (from, count) => whole(from, Math.min(count, 300)), read, () => {});
+  short.pages.open("e", 0, 2000, "");
+  await short.pages.load(1);
+  assert.equal(short.pages.all[1].entries.length, 1000);
+});
+
+test("a line of several, a word and a gap change the numbers after them, and nothing else", async () => {
+  const events = { 2: { event: "stderr", data: "a\nb\nc" }, 3: { event: "progress", data: "{}" }, 5: { event: "missing", data: '{"first": 10, "last": 14}' } };
+  const { pages } = served(6, (offset) => events[offset] ?? { event: "log", data: `line ${offset}` });
+  await pages.load(0);
+  const shown = pages.all[0].entries.map((entry, line) => [entry.source, entry.text, pages.number(keyOf(0, line))]);
+  assert.deepEqual(shown, [
+    ["stdout", "line 1", 1], ["stderr", "a", 2], ["stderr", "b", 3], ["stderr", "c", 4], ["stdout", "line 4", 5],
+    ["note", "Lines 10 to 14 are no longer kept.", 6], ["stdout", "line 6", 11],
+  ]);
+  assert.equal(pages.count, 11);
+  assert.equal(pages.entry(pages.find(11)).text, "line 6");
+  assert.equal(pages.entry(pages.findEvent(4)).text, "line 4");
+});
+
+test("lines that are no longer kept are told once, and the numbers go on after them", async () => {
+  const { pages } = served(2500, undefined, 1200);
+  await pages.load(1);
+  const [note, line] = pages.all[1].entries;
+  assert.equal(note.text, "Lines 1 to 1200 are no longer kept.");
+  assert.equal(line.text, "line 1201");
+  assert.equal(pages.number(keyOf(1, 1)), 1201);
+  assert.equal(pages.number(pages.find(2500)), 2500);
+  assert.equal(pages.count, 2500);
+});
+
+test("what is far from the reader is let go when too much is held, and read again", async () => {
+  const { pages, asked } = served(40_000);
+  pages.most = 1_500_000; // about 12 pages
+  for (let page = 39; page >= 0; page -= 1) {
+    pages.want([page]);
+    await pages.load(page);
+    assert.ok(pages.held <= pages.most, `${pages.held} bytes are held`);
+  }
+  const held = pages.all.filter(({ entries }) => entries).map(({ index }) => index);
+  assert.ok(held.length < 16 && held.includes(0) && held.includes(39), `held: ${held}`);
+  const before = asked.length;
+  await pages.load(20);
+  assert.equal(asked.length, before + 1);
+  assert.equal(pages.entry(keyOf(20, 7)).text, "line 20008");
+});
+
+test("lines that come follow those that were read, and old ones are let go", () => {
+  const pages = new Pages(async () => null, read, () => {});
+  pages.readable = false;
+  pages.most = 1_000_000;
+  for (let number = 1; number <= 100_000; number += 1) {
+    pages.append({ event: "stdout", data: `line ${number}`, at: 1 });
+    if (number % 100 === 0) pages.release();
+  }
+  assert.equal(pages.count, 100_000);
+  assert.ok(pages.held <= 1_200_000);
+  assert.equal(pages.entry(pages.find(100_000)).text, "line 100000");
+  assert.equal(pages.entry(pages.find(5)), null);
+});
+
+test("another epoch is numbered on after the one before", async () => {
+  const { pages } = served(1500);
+  await pages.load(0, 1);
+  pages.note("again");
+  pages.restart();
+  pages.append({ event: "stdout", data: "anew", at: 1 }, pages.base + 1);
+  assert.equal(pages.number(keyOf(2, 0)), 1501);
+  assert.equal(pages.entry(keyOf(2, 0)).text, "anew");
+});
+
+const replace = (source, lines, text) => ({ event: "replace", data: JSON.stringify({ source, lines, text }) });
+
+test("lines that are taken back are gone, their numbers are nobody's, and a draft stands below the last line", async () => {
+  const events = [
+    { event: "stdout", data: "a" }, { event: "stderr", data: "warns" }, { event: "stdout", data: "b" }, replace("stdout", 2, "drawing"), { event: "stdout", data: "c" },
+    replace("stderr", 0, "50 %"), replace("stdout", 0, "x"), { event: "stdout", data: "d" }, replace("stdout", -1, "no"), replace("other", 0, "no"),
+  ];
+  const { pages } = served(events.length, (offset) => events[offset - 1]);
+  await pages.load(0);
+  assert.deepEqual(texts(pages.all[0]), ["warns", "c", "d"]);
+  assert.deepEqual([0, 1, 2].map((line) => pages.number(keyOf(0, line))), [2, 4, 5]);
+  assert.deepEqual(pages.drafts, { stdout: null, stderr: "50 %" });
+});
+
+test("lines of the page before are taken back whichever of the two is read first, and again when it is read again", async () => {
+  for (const order of [[0, 1], [1, 0]]) {
+    const { pages } = served(1010, (offset) => (offset === 1001 ? replace("stdout", 3, "") : { event: "stdout", data: `line ${offset}` }));
+    for (const index of order) await pages.load(index);
+    assert.equal(texts(pages.all[0]).length, 997);
+    assert.equal(texts(pages.all[0]).at(-1), "line 997");
+    pages.all[0].entries = null;
+    await pages.load(0);
+    assert.equal(texts(pages.all[0]).length, 997);
+    assert.equal(pages.number(keyOf(1, 0)), 1001, "their numbers stay nobody's");
+  }
+});
+
+function shown(log) {
+  const tools = { Lines, mayMark, dialects: ["github", "gitlab"], ...store };
+  const folds = new Folds(log.pages, tools);
+  const order = new Order(log.pages, folds, tools);
+  for (const page of log.pages.all) folds.note(page);
+  folds.update();
+  order.changed();
+  const all = () => Array.from({ length: order.count }, (_, index) => log.pages.entry(order.key(index))?.text ?? null);
+  return { folds, order, all };
+}
+
+test("closed groups hide their lines over pages, and what is shown is counted without them", async () => {
+  const event = (offset) => ({ event: "stdout", data: { 10: "::group::Install", 2500: "::endgroup::", 2600: "::group::Test", 2610: "FAILED x.py::y - no", 2700: "::endgroup::" }[offset] ?? `line ${offset}` });
+  const log = served(3000, event);
+  await log.pages.load(0, 2);
+  const { folds, order, all } = shown(log);
+  assert.equal(order.count, 3000 - 2490);
+  assert.deepEqual(all().slice(8, 12), ["line 9", "::group::Install", "line 2501", "line 2502"]);
+  assert.ok(all().includes("FAILED x.py::y - no"), "what fails is in no closed group");
+  for (let index = 0; index < order.count; index += 1) assert.equal(order.indexOf(order.key(index)), index);
+  assert.ok(folds.reveal(keyOf(1, 500)));
+  order.changed();
+  assert.equal(order.count, 3000);
+  assert.equal(folds.around(keyOf(1, 500)).name, "Install");
+  assert.equal(folds.titled(keyOf(0, 9)).name, "Install");
+});
+
+test("a group is known as soon as both of its ends are, whatever is not read before it", async () => {
+  const log = served(5000, (offset) => ({ event: "stdout", data: { 10: "::group::Early", 4100: "::endgroup::", 4200: "::group::Late", 4300: "::endgroup::" }[offset] ?? `line ${offset}` }));
+  await log.pages.load(4);
+  const late = shown(log);
+  assert.deepEqual(late.folds.groups().map(({ name, over }) => [name, over]), [["Late", true]]);
+  assert.equal(late.order.count, 5000 - 100);
+  for (const index of [3, 2, 1, 0]) await log.pages.load(index);
+  assert.deepEqual(shown(log).folds.groups().map(({ name }) => name), ["Early", "Late"]);
+});
+
+test("heights are those of wrapped lines, and lead back to their lines", async () => {
+  const log = served(3000, (offset) => ({ event: "stdout", data: "x".repeat(offset % 300) }));
+  await log.pages.load(0, 2);
+  const { order } = shown(log);
+  order.columns = 100;
+  order.resized();
+  let height = 0;
+  for (let index = 0; index < order.count; index += 1) {
+    if (index % 97 === 0) {
+      assert.equal(order.heightBefore(index), height);
+      assert.equal(order.indexAt(height), index);
+    }
+    height += 20 * Math.max(1, Math.ceil(((index + 1) % 300) / 100));
+  }
+  assert.equal(order.height, height);
+});
+
+const settled = async (find) => {
+  for (let turns = 0; turns < 2000 && !find.done; turns += 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.ok(find.done);
+};
+
+test("search goes round from where one is, over what is held and what has to be read, and counts exactly", async () => {
+  const log = served(12_000, (offset) => ({ event: "stdout", data: offset % 1000 === 5 ? "a needle and a needle" : `line ${offset}` }));
+  await log.pages.load(11);
+  const find = new Find(log.pages, { plain: ({ text }) => text, patterns: null, server: null }, () => {});
+  find.start({ query: "NEEDLE", levels: null, source: null }, 11);
+  await settled(find);
+  assert.equal(find.total, 24);
+  const first = find.step({ page: 11, line: 100, nth: null }, 1);
+  assert.deepEqual(first, { page: 0, line: 4, nth: 0 });
+  assert.equal(find.ordinal(first), 1);
+  const second = find.step(first, 1);
+  assert.deepEqual(second, { page: 0, line: 4, nth: 1 });
+  assert.deepEqual(find.step(second, 1), { page: 1, line: 4, nth: 0 });
+  assert.deepEqual(find.step(first, -1), { page: 11, line: 4, nth: 1 });
+  assert.equal(find.ordinal(find.step(first, -1)), 24);
+  assert.deepEqual(find.shownOf(log.pages.all[3], 2), [2, 3, 4, 5, 6]);
+  find.start({ query: "NEEDLE", sensitive: true, levels: null, source: null }, 0);
+  await settled(find);
+  assert.equal(find.total, 0);
+});
+
+test("lines around a match are those of the page before and after too", async () => {
+  const log = served(3000, (offset) => ({ event: "stdout", data: [1000, 2001].includes(offset) ? "needle" : `line ${offset}` }));
+  await log.pages.load(0, 2);
+  const find = new Find(log.pages, { plain: ({ text }) => text, patterns: null, server: null }, () => {});
+  find.start({ query: "needle", levels: null, source: null });
+  await settled(find);
+  assert.deepEqual(find.shownOf(log.pages.all[0], 2), [997, 998, 999]);
+  assert.deepEqual(find.shownOf(log.pages.all[1], 2), [0, 1, 998, 999]);
+  assert.deepEqual(find.shownOf(log.pages.all[2], 2), [0, 1, 2]);
+});
+
+test("what comes while one searches is found too", async () => {
+  const log = served(10);
+  await log.pages.load(0);
+  const find = new Find(log.pages, { plain: ({ text }) => text, patterns: null, server: null }, () => {});
+  find.start({ query: "line", levels: null, source: null });
+  await settled(find);
+  assert.equal(find.total, 10);
+  log.pages.append({ event: "stderr", data: "another line", at: 1 });
+  find.note(log.pages.tail);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(find.total, 11);
+  find.start({ query: "", levels: null, source: "stderr" });
+  await settled(find);
+  assert.deepEqual(find.linesOf(0), [10]);
+});
+
+test("patterns are as people write them, and say what is wrong with them", () => {
+  assert.ok(pattern("a{|\\-", { regex: true }).test("-"));
+  assert.ok(pattern("(x)", {}).test("(X)"));
+  assert.equal(pattern("", { regex: true }), null);
+  assert.throws(() => pattern("(", { regex: true }), /[Uu]nterminated group/);
+  const found = (query, options, text = "Error: a.b error (ERROR)") => matches(pattern(query, options), text);
+  assert.deepEqual(found("error"), [[0, 5], [11, 16], [18, 23]]);
+  assert.deepEqual(found("error", { sensitive: true }), [[11, 16]]);
+  assert.deepEqual(found("a.b", {}, "axb a.b"), [[4, 7]]);
+  assert.deepEqual(found("a.b", { regex: true }, "axb a.b"), [[0, 3], [4, 7]]);
+  assert.deepEqual(found("x*", { regex: true }, "axxb"), [[1, 3]]);
+});
+
+test("a place is its address and back", () => {
+  const nothing = { lines: null, event: null, at: null, query: "", regex: false, sensitive: false, only: false, around: null, levels: null, source: null };
+  assert.deepEqual(placeOf(""), nothing);
+  const place = { ...nothing, lines: { first: 3, last: 9 }, event: 12, at: 700, query: "a&b=c #%", regex: true, only: true, around: 0, levels: ["error", "warning"], source: "stderr" };
+  assert.deepEqual(placeOf(hashOf(place)), place);
+  assert.equal(hashOf(nothing), "");
+  assert.equal(hashOf({ ...nothing, lines: { first: 5, last: 5 } }), "#L5");
+  assert.deepEqual(lineRange("#L9-L3"), { first: 3, last: 9 });
+  for (const hash of ["#L", "#Lx", "#other", "#at=x&level=loud&from=elsewhere"]) assert.deepEqual(placeOf(hash), nothing);
+});
+
+test("events say what they are, and what makes no sense says nothing", () => {
+  assert.equal(offsetOf("kQzTbWpa.12"), 12);
+  assert.equal(offsetOf("kQzTbWpa.12.abc"), 12);
+  for (const id of ["", "x", "a.b", null, undefined, "a.1e3"]) assert.equal(offsetOf(id), null);
+  assert.deepEqual(aboutOf("exit", '{"code": 3, "seconds": 1e999}'), { exit: { code: 3, seconds: null, status: "" } });
+  assert.deepEqual(aboutOf("progress", '{"fraction": "x", "step": 5}'), { progress: { fraction: null, step: "5" } });
+  assert.equal(aboutOf("status", '{"status": {"toString": 1}}'), null);
+  assert.equal(aboutOf("progress", "[".repeat(100_000)).progress.fraction, null);
+  assert.equal(read({ event: "other", data: "x" }), null);
+  assert.deepEqual(read({ event: "critical", data: "a\nb", at: 1 }).lines.map(({ label, severity }) => [label, severity]), [["critical", "error"], [null, "error"]]);
+});
