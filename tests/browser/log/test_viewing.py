@@ -36,7 +36,7 @@ def test_the_page_holds_the_last_lines_before_its_script_runs_and_without(page: 
     bare.goto(f"{site.url}/logs/plain/")
     assert bare.locator("pre").inner_text().split("\n")[:1] == ["line 201 <b>"]
     assert bare.locator("pre").inner_text().rstrip().endswith("line 300 <b>")
-    bare.get_by_role("link", name="its text").click()
+    bare.get_by_role("link", name="Its text does not.").click()
     assert "/logs/plain/log/raw/" in bare.url
     context.close()
 
