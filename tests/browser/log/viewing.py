@@ -39,7 +39,7 @@ WALK = """async () => {
 
 
 def rows_of(page: Page) -> list[dict[str, Any]]:
-    """What a reader sees who scrolls from top to end: ``number``, ``text``, ``depth`` and the ``names`` of classes of each row."""
+    """What a reader sees who scrolls through it: ``number``, ``text``, ``depth`` and the ``names`` of classes of each row."""
     return list(page.evaluate(WALK))
 
 
