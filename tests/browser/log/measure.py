@@ -1,7 +1,7 @@
 """Measure the viewer on logs of several lengths, on SQLite: ``python -m tests.browser.log.measure 10000 100000``.
 
-Printed for each: when the end was on the screen, a line in the middle after a jump, the first lines of a filter, its whole count, the
-longest task, and the private memory of the tab after all of it. ``MEASURE_HOME`` keeps the logs for the next time.
+Printed for each: when the end was on the screen, a line in the middle after a jump, the first lines of a filter, its whole count,
+the longest task, and the private memory of the tab after all of it. ``MEASURE_HOME`` keeps the logs for the next time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def memory_of(pid: int) -> float:
 
 def renderers() -> set[int]:
     """The processes of this process's browser that show pages."""
-    parents, found = {}, set()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
