@@ -99,6 +99,9 @@ def _named(topic: LogTopicName) -> tuple[Callable[..., Awaitable[str]], list[str
 # The last lines, for a page that is rendered now and goes on from there
 
 
+_TURNS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"), "\ufffd")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogTail:
     """The last lines of a topic.
@@ -117,8 +120,8 @@ class LogTail:
 
     @property
     def text(self) -> str:
-        """The lines as one text."""
-        return "".join(f"{line}\n" for line in self.lines)
+        """The lines as one text for a page. What would turn other text around is shown as U+FFFD."""
+        return "".join(f"{line}\n" for line in self.lines).translate(_TURNS)
 
 
 def log_tail(topic: str, count: int) -> LogTail:

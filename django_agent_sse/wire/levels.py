@@ -24,7 +24,7 @@ HINTS: Final = (
     "##[", "level", "lvl", "severity", "fail", "exception", "interrupt", "exist", "exit", "uncaught", "unhandled",
     "caused by", "undefined", "stopped", "***", "** (", "not ok", "rspec", "problem", ".go:", ".py:", "fault", "abort",
     "killed", "illegal", "not found", "no such", "denied", "permitted", "refused", "no space", "allocate", "curl: (",
-    "conflict", "reject", "ok=", "elifecycle",
+    "conflict", "reject", "ok=", "elifecycle", "issue:",
 )  # fmt: skip
 """A line without any of them, in whatever case, has no level, unless it begins as ``_BARE`` says: most lines end here."""
 _BARE = re.compile(r"^(?:[IWEF][0-9]{4} |[EWew]: |E {2,}|[ \t]*[^ -~\t])")
@@ -34,7 +34,9 @@ _PREFIX = re.compile(
 )
 """What ``docker build``, ``docker compose``, Terraform and groups of Python's exceptions put before a line."""
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-_SECTION = re.compile(r"section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r\x1b\[0?K", re.ASCII)
+_STAMP = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z (?:[0-9]{2}[OE]\+? ?)?")
+"""What runners put before each line."""
+_SECTION = re.compile(r"section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r?\x1b\[0?K", re.ASCII)
 """GitLab's markers, which a terminal erases with what stands before them."""
 _PROPERTIES = re.compile(r"^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?::[a-z-]{1,30} (.*?)::", re.DOTALL)
 _PLACE = re.compile(
@@ -43,7 +45,7 @@ _PLACE = re.compile(
     r"|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css"
     r"|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)"
     r"""|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line """
-    r"|: line )([0-9]{1,7})\b",
+    r"|:? line )([0-9]{1,7})\b",
     re.ASCII,
 )
 _NUMBER = re.compile(r"^[0-9]{1,7}$")
@@ -54,7 +56,7 @@ RULES: Final = (
     # commands of GitHub and Azure
     (SAID, r"^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?(?:::([a-z-]{1,30})(?: .*?)?::|##\[([a-z-]{1,30})\])"),
     # what passed or was not run, and commands that a shell shows
-    (None, r"^[ \t]*(?:ok\b|not ok\b.*# ?(?:TODO|SKIP|todo|skip)|PASS(?:ED)?\b|--- (?:PASS|SKIP)|[✓✔√]|[+]{1,4} |\$ )"),
+    (None, r"^[ \t]*(?:ok\b|(?:not ok\b|✖).*# ?(?:TODO|SKIP|todo|skip)\b|PASS(?:ED)?\b|--- (?:PASS|SKIP)|[✓✔√]|[+]{1,4} |\$ )"),
     # build tools, which say it at the level of information
     ("error", r"^(?:\[INFO\] |\*\* )?[A-Z]{3,12} FAIL(?:ED|URE)\b"),
     # headers of loggers
@@ -93,7 +95,8 @@ RULES: Final = (
     (
         SAID,
         r"^(?:[\w.+/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker"
-        r"|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)(?:\[[\w:-]{1,60}\])?: (?! *(?:0|null|None|nil|false|~)(?:,|$| ))",
+        r"|[Rr]untime|rsync) )?(error|Error|fatal|Fatal|warning|Warning)"
+        r"(?:\[[\w:-]{1,60}\])?: (?! *(?:0|null|None|nil|false|~)(?:,|$| ))",
     ),
     (SAID, r"^([EWew]): [^ ]"),
     (
@@ -124,7 +127,7 @@ RULES: Final = (
     ("warning", r"^[ \t]*(?:[^ \t]{1,300}:[0-9]{1,7}: |\([^)]{1,40}\) )?(?:\[\w{1,20}\] )?\w{0,80}Warning: "),
     ("error", r"^.{1,300}?:[0-9]{1,7}:in .{1,400}\([\w:]{0,100}(?:Error|Exception|Interrupt)\)$"),
     # test runners
-    ("error", r"^E {2,}[^ ]|^[ \t]*not ok\b|^rspec [^ ]{1,300}:[0-9]"),
+    ("error", r"^E {2,}(?:assert\b|fixture |[A-Za-z_][\w.]{0,200}(?::|$))|^[ \t]*not ok\b|^rspec [^ ]{1,300}:[0-9]"),
     (
         "error",
         r"^[ \t]*(?:--- |\[ {0,3}|\[gw[0-9]+\] \[[ 0-9]+%\] |[\w. -]{1,40}: )?FAIL(?:ED|URE"
@@ -138,7 +141,7 @@ RULES: Final = (
     ("error", r"^[ \t]*[Ff]ailed[!:]?[ \t]+(?!0\b)[^ \t0]|^Test (?:Case|Suite) .{1,300} failed (?:\(|at )"),
     (
         "error",
-        r"^[=*!> \t-]*(?:✖ )?(?:Tests?: |Test Suites: |Found |There was |There were )?[ \t]*[1-9][0-9]{0,6} "
+        r"^[=*!> \t-]*(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]*[1-9][0-9]{0,6} "
         r"(?:failed|failing|failures?|errors?|problems?)\b",
     ),
     (
@@ -148,6 +151,10 @@ RULES: Final = (
         r"|Failed): {1,8}[1-9])",
     ),
     ("warning", r"^[1-9][0-9]{0,6} warnings? generated"),
+    ("error", r"^[ \t]*(?:[0-9]{1,6}\) (?:Failure|Error):$|Failure/Error: )"),
+    (SAID, r"^[ \t]*\^-+ SC[0-9]{4} \((error|warning|info)\)"),
+    ("error", r"^\[gw[0-9]{1,4}\] \[[ 0-9]{1,4}%\] ERROR |^>> Issue: \[|^Coverage failure"),
+    ("error", r"^.{1,300} \[FAIL\]$|^ => ERROR |^[ \t]*Assertion .{1,200} failed$"),
     (
         "error",
         r"^[#ℹ] (?:fail|cancelled) [1-9]|^[ \t]*#   Failed test|^# Looks like you (?:failed|planned)"
@@ -168,7 +175,7 @@ RULES: Final = (
     (
         "error",
         r"^.{1,400}: (?:\[Errno [0-9]{1,4}\] )?(?:command not found|No such file or directory|Permission denied"
-        r"|Operation not permitted|Connection refused|No space left on device|Cannot allocate memory)$"
+        r"|Operation not permitted|Connection refused|No space left on device|Cannot allocate memory)(?: \([0-9]{1,4}\))?\.?$"
         r"|^[a-z]{0,4}sh: [0-9]{1,7}: .{1,300}: not found$",
     ),
     ("error", r"""^.*\bexit(?:ed)?(?:(?: with)?[ -](?:code|status|value)[:=]?| with) [1-9][0-9]{0,2}[.)\]'"]{0,3}$"""),
@@ -202,7 +209,8 @@ def level_of(line: str) -> str | None:
     for level, expression in _COMPILED:
         if found := expression.match(text):
             return level if level != SAID else _BY_WORD.get(found[found.lastindex or 0].lower())
-    return None
+    stamp = _STAMP.match(text)
+    return level_of(text[stamp.end() :]) if stamp else None
 
 
 def place_of(line: str) -> Place | None:
@@ -226,6 +234,8 @@ def _beginning(line: str) -> str:
     """Return what a terminal shows of the beginning of a line, without what other tools put before it."""
     if "section_" in line:
         line = _SECTION.sub("", line)
+    if "\x1b[" in line:
+        line = line.replace("\x1b[1G", "\r").replace("\x1b[G", "\r")
     if "\r" in line:
         line = line.rstrip("\r")
         line = line[line.rfind("\r") + 1 :]

@@ -116,6 +116,7 @@ WORST: Mapping[str, Use] = {
             repeated(" ", before="\x1b"),
         ),
     ),
+    levels._STAMP.pattern: Use("match", (repeated("1", before="2026-11-25T"), repeated("2026-11-25T20:00:00Z "))),
     levels._SECTION.pattern: Use(
         "sub",
         (

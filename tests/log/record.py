@@ -1,7 +1,7 @@
 """Record what a command prints to a terminal, for the corpus: ``python -m tests.log.record NAME COMMAND…``.
 
-The command runs in the working folder, in a pseudo-terminal of 100 columns and 40 rows. Its folder becomes ``/home/me/app`` in the
-recording, so that no machine's paths stand in it; look through it all the same before you keep it.
+The command runs in the working folder, in a pseudo-terminal of 100 columns and 40 rows. That folder becomes ``/home/me/app``, so
+that no machine's paths stand in the recording; look through it all the same before you keep it, and add it to ``sources.json``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def record(command: list[str], folder: Path) -> tuple[bytes, int]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS), "LANG": "C.UTF-8"}
-    child = subprocess.Popen(command, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    child = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
     os.close(slave)
     printed = bytearray()
     try:

@@ -52,12 +52,12 @@ const WORST = {
   "lines.js: /^((?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug)(?: (.*?))?::|##\\[(group|endgroup|error|warning|debug|command)\\])/s": [
     between("2026-11-25T", "1:", "x"), between("2026-11-25T", "1Z", " x"), between("::error ", "x", ""), between("::error ", ":x", ""), between("::error::", "::", "\n"), between("::error ", ":", "x"),
   ],
-  "lines.js: /(?:\\x1b\\[0?K)?section_(start|end):(\\d{1,12}):([\\w.-]{1,200})(\\[[^\\]\\r]{0,200}\\])?\\r\\x1b\\[0?K/g": [
+  "lines.js: /(?:\\x1b\\[0?K)?section_(start|end):(\\d{1,12}):([\\w.-]{1,200})(\\[[^\\]\\r]{0,200}\\])?\\r?\\x1b\\[0?K/g": [
     between("section_start:1:a[", "x", ""), ...all("section_start:1:a[", "section_end:1:a\r", "\x1b[0K", "section_", "section_start:1", `section_end:1:${"a".repeat(300)}`, "section_end:1:a\r\x1b[0K"),
   ],
-  "lines.js: /^(---|\\+\\+\\+|~~~) (\\S.*)$/s": [between("--- ", " ", ""), between("--- x", "\n", "")],
-  "lines.js: /^(?:---|\\+\\+\\+) (?:\"?[ab]\\/|\\/dev\\/null|.*\\t\\d{4}-|(?:PASS|FAIL|SKIP|BENCH): |[#!%|>&]|[-+~ ]+$|(?:expected|actual|before|after|old|new|original|modified)\\s*$)/i": [
-    between("--- ", "\t", ""), between("--- ", "\t1234", ""), between("--- ", "x", ""), between("--- ", "-", "x"), between("--- old", " ", "x"),
+  "lines.js: /^(---|\\+\\+\\+|~~~) ([\\p{L}\\p{N}:\\p{Extended_Pictographic}\"'`(<[].*)$/su": [between("--- ", " ", ""), between("--- x", "\n", "")],
+  "lines.js: /^(?:---|\\+\\+\\+) (?:\"?[ab]\\/|\\/dev\\/null|.*\\t\\d{4}-|\\S+\\.\\w{1,9}$|(?:PASS|FAIL|SKIP|BENCH): |(?:expected|actual|before|after|old|new|original|modified)\\s*$)/i": [
+    between("--- ", "\t", ""), between("--- ", "\t1234", ""), between("--- ", "x", ""), between("--- ", "a.", ""), between("--- ", "a.b", "-"), between("--- old", " ", "x"),
   ],
   "lines.js: /^\\^\\^\\^ \\+{3}\\s*$/": [between("^^^ +++", " ", "x"), between("^^^ +++", "\n", "x")],
   "lines.js: /^\\+{1,2} /": all("+", "+ "),

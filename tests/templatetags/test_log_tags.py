@@ -298,3 +298,8 @@ def test_an_element_for_a_stream() -> None:
 )
 def test_a_line_without_its_control_sequences(line: str, shown: str) -> None:
     assert plain(line) == shown
+
+
+def test_nothing_in_the_last_lines_turns_the_text_around() -> None:
+    written("if admin\u202e\u2066 // x")
+    assert "if admin\ufffd\ufffd // x" in rendered('{% sse_log "builds.1" "/builds/1/log/" lines=4 %}')

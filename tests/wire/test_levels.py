@@ -39,7 +39,7 @@ def literal(name: str) -> str:
     return found[1].replace("\\/", "/")
 
 
-@pytest.mark.parametrize("name", ["BARE", "PREFIX", "CONTROL", "SECTION", "PROPERTIES", "PLACE", "NUMBER"])
+@pytest.mark.parametrize("name", ["BARE", "PREFIX", "CONTROL", "STAMP", "SECTION", "PROPERTIES", "PLACE", "NUMBER"])
 def test_the_script_has_the_same_expression(name: str) -> None:
     assert literal(name) == getattr(levels, f"_{name}").pattern.replace("\\/", "/")
 

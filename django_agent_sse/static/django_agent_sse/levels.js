@@ -16,14 +16,15 @@ export const HINTS = [
   "err", "warn", "info", "debu", "trac", "crit", "emerg", "alert", "fata", "panic", "severe", "notice", "verbose", "::", "##[", "level", "lvl",
   "severity", "fail", "exception", "interrupt", "exist", "exit", "uncaught", "unhandled", "caused by", "undefined", "stopped", "***", "** (",
   "not ok", "rspec", "problem", ".go:", ".py:", "fault", "abort", "killed", "illegal", "not found", "no such", "denied", "permitted", "refused",
-  "no space", "allocate", "curl: (", "conflict", "reject", "ok=", "elifecycle",
+  "no space", "allocate", "curl: (", "conflict", "reject", "ok=", "elifecycle", "issue:",
 ];
 const BARE = /^(?:[IWEF][0-9]{4} |[EWew]: |E {2,}|[ \t]*[^ -~\t])/;
 const PREFIX = /^(?:#[0-9]{1,6} (?:[0-9.]{1,12} )?)?(?:[\w.-]{1,60} {1,60}\| ?|[ ]{0,16}[│|](?:[ ]{0,16}[│|]){0,8} ?)?/; // of docker build, docker compose, Terraform, groups of Python's exceptions
 const CONTROL = /\x1b\[[0-?]*[ -\/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -\/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
-const SECTION = /section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r\x1b\[0?K/g; // GitLab's markers, which a terminal erases with what stands before them
+const STAMP = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z (?:[0-9]{2}[OE]\+? ?)?/; // what runners put before each line
+const SECTION = /section_(?:start|end):[0-9]{1,12}:[\w.-]{1,200}(?:\[[^\]\r]{0,200}\])?\r?\x1b\[0?K/g; // GitLab's markers, which a terminal erases with what stands before them
 const PROPERTIES = /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?::[a-z-]{1,30} (.*?)::/s;
-const PLACE = /(?:^|[ \t"'`()=,<>|\[\]{}:])((?:[A-Za-z]:[\/\\])?[^ \t"'`()=,<>|\[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs|cjs|tsx|ts|mts|cts|vue|svelte|go|rs|java|kts|kt|scala|groovy|gradle|rb|erb|php|pl|pm|t|exs|ex|erl|hs|cpp|cxx|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line |: line )([0-9]{1,7})\b/;
+const PLACE = /(?:^|[ \t"'`()=,<>|\[\]{}:])((?:[A-Za-z]:[\/\\])?[^ \t"'`()=,<>|\[\]{}:;]{0,300}(?:\.(?:pyi|py|jsx|js|mjs|cjs|tsx|ts|mts|cts|vue|svelte|go|rs|java|kts|kt|scala|groovy|gradle|rb|erb|php|pl|pm|t|exs|ex|erl|hs|cpp|cxx|cc|c|hpp|hh|h|mm|m|swift|csproj|cs|fs|vb|lua|r|R|jl|dart|zig|nim|ml|clj|bash|zsh|sh|ps1|sql|html|scss|css|less|json|yaml|yml|toml|ini|cfg|conf|xml|md|rst|txt|tfvars|tf|hcl|bzl|bazel|cmake|proto|graphql|f90|asm|S|s)|(?:Make|make|Docker|Jenkins|Just|just|Rake|Gem)file|BUILD|WORKSPACE))(?::|:\[|\(|", line | on line |:? line )([0-9]{1,7})\b/;
 const ENCODED = [["%0D", "\r"], ["%0A", "\n"], ["%3A", ":"], ["%2C", ","], ["%25", "%"]];
 const NUMBER = /^[0-9]{1,7}$/;
 const BELOW = 4; // lines below a message that may point to its place
@@ -37,7 +38,7 @@ export const RULES = [
   // commands of GitHub and Azure
   [SAID, /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?(?:::([a-z-]{1,30})(?: .*?)?::|##\[([a-z-]{1,30})\])/s],
   // what passed or was not run, and commands that a shell shows
-  [null, /^[ \t]*(?:ok\b|not ok\b.*# ?(?:TODO|SKIP|todo|skip)|PASS(?:ED)?\b|--- (?:PASS|SKIP)|[✓✔√]|[+]{1,4} |\$ )/s],
+  [null, /^[ \t]*(?:ok\b|(?:not ok\b|✖).*# ?(?:TODO|SKIP|todo|skip)\b|PASS(?:ED)?\b|--- (?:PASS|SKIP)|[✓✔√]|[+]{1,4} |\$ )/s],
   // build tools, which say it at the level of information
   ["error", /^(?:\[INFO\] |\*\* )?[A-Z]{3,12} FAIL(?:ED|URE)\b/s],
   // headers of loggers
@@ -71,7 +72,7 @@ export const RULES = [
   ["warning", /^[ \t]*(?:[^ \t]{1,300}:[0-9]{1,7}: |\([^)]{1,40}\) )?(?:\[\w{1,20}\] )?\w{0,80}Warning: /s],
   ["error", /^.{1,300}?:[0-9]{1,7}:in .{1,400}\([\w:]{0,100}(?:Error|Exception|Interrupt)\)$/s],
   // test runners
-  ["error", /^E {2,}[^ ]|^[ \t]*not ok\b|^rspec [^ ]{1,300}:[0-9]/s],
+  ["error", /^E {2,}(?:assert\b|fixture |[A-Za-z_][\w.]{0,200}(?::|$))|^[ \t]*not ok\b|^rspec [^ ]{1,300}:[0-9]/s],
   ["error", /^[ \t]*(?:--- |\[ {0,3}|\[gw[0-9]+\] \[[ 0-9]+%\] |[\w. -]{1,40}: )?FAIL(?:ED|URE|URES)?\b(?![\]:=) \t]{0,4}0\b)(?!-[A-Za-z])/s],
   ["error", /^.*[ .\t]FAILED:?(?: +(?:\[ *[0-9]{1,3}%\]|\([^)]{1,60}\)|in [0-9].{0,60}))?[ \t]*$/s],
   ["error", /^.*(?:::[^ ]{1,300} |\.\.\. ?)(?:FAIL|ERROR)(?: +\[ *[0-9]{1,3}%\])?[ \t]*$/s],
@@ -79,15 +80,19 @@ export const RULES = [
   ["warning", /^[ \t]*(?:⚠|▲)/s],
   ["error", /^.*\*\*\*(?:Failed|Exception|Timeout)\b|^ *[1-9][0-9]{0,6} FAILED |^[0-9]{1,3}% tests passed, [1-9]/s],
   ["error", /^[ \t]*[Ff]ailed[!:]?[ \t]+(?!0\b)[^ \t0]|^Test (?:Case|Suite) .{1,300} failed (?:\(|at )/s],
-  ["error", /^[=*!> \t-]*(?:✖ )?(?:Tests?: |Test Suites: |Found |There was |There were )?[ \t]*[1-9][0-9]{0,6} (?:failed|failing|failures?|errors?|problems?)\b/s],
+  ["error", /^[=*!> \t-]*(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]*[1-9][0-9]{0,6} (?:failed|failing|failures?|errors?|problems?)\b/s],
   ["error", /^[= \t]*(?:Tests?(?: run)?: [0-9]{1,7}, |[0-9]{1,7} (?:examples?|runs?|tests?|specs?|passed|passing|skipped)\b).{0,200}?(?:\b[1-9][0-9]{0,6} (?:failures?|failed|failing|errors?)\b|\b(?:Failures|Errors|Failed): {1,8}[1-9])/s],
   ["warning", /^[1-9][0-9]{0,6} warnings? generated/s],
+  ["error", /^[ \t]*(?:[0-9]{1,6}\) (?:Failure|Error):$|Failure\/Error: )/s],
+  [SAID, /^[ \t]*\^-+ SC[0-9]{4} \((error|warning|info)\)/s],
+  ["error", /^\[gw[0-9]{1,4}\] \[[ 0-9]{1,4}%\] ERROR |^>> Issue: \[|^Coverage failure/s],
+  ["error", /^.{1,300} \[FAIL\]$|^ => ERROR |^[ \t]*Assertion .{1,200} failed$/s],
   ["error", /^[#ℹ] (?:fail|cancelled) [1-9]|^[ \t]*#   Failed test|^# Looks like you (?:failed|planned)|^ +[1-9][0-9]{0,6} Error\(s\)/s],
   ["error", /^.{0,12}\b(?:Build|Job|Command|Compilation|Installation|Deployment|Pipeline|Task|Step|Script|Session [^ ]{1,60}|Process|Hook|Check|Tests?|build|job|command|compilation) failed\b(?![ :=]{1,3}0\b)/s],
   // programs that end badly
   ["error", /^.*: Assertion .{1,300} failed\.?$|^==[0-9]{1,9}== ?ERROR(?:: | SUMMARY: [1-9])/s],
   ["error", /^(?:.{1,300}: )?(?:Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception|Killed)(?: \(core dumped\))?$/s],
-  ["error", /^.{1,400}: (?:\[Errno [0-9]{1,4}\] )?(?:command not found|No such file or directory|Permission denied|Operation not permitted|Connection refused|No space left on device|Cannot allocate memory)$|^[a-z]{0,4}sh: [0-9]{1,7}: .{1,300}: not found$/s],
+  ["error", /^.{1,400}: (?:\[Errno [0-9]{1,4}\] )?(?:command not found|No such file or directory|Permission denied|Operation not permitted|Connection refused|No space left on device|Cannot allocate memory)(?: \([0-9]{1,4}\))?\.?$|^[a-z]{0,4}sh: [0-9]{1,7}: .{1,300}: not found$/s],
   ["error", /^.*\bexit(?:ed)?(?:(?: with)?[ -](?:code|status|value)[:=]?| with) [1-9][0-9]{0,2}[.)\]'"]{0,3}$/s],
   ["error", /^curl: \([0-9]{1,3}\) |^CONFLICT \(| ! \[(?:remote )?rejected\]|^[^ ]{1,200} +: ok=[0-9]{1,7} .*(?:failed|unreachable)=[1-9]/s],
   ["error", /^[ \t]*(?:ERR_[A-Z_]{3,60}|ELIFECYCLE)\b/s],
@@ -102,7 +107,8 @@ export function levelOf(line) {
     const found = expression.exec(text);
     if (found) return level === SAID ? BY_WORD.get(found.slice(1).find((word) => word !== undefined).toLowerCase()) ?? null : level;
   }
-  return null;
+  const stamp = STAMP.exec(text);
+  return stamp && levelOf(text.slice(stamp[0].length));
 }
 
 /** The first line of a file that a line names, such as app.py:12: {file, line}; null where it names none. */
@@ -151,7 +157,8 @@ export function decoded(text) {
 
 /* What a terminal shows of the beginning of a line, without what other tools put before it. */
 function beginning(raw) {
-  const line = raw.includes("section_") ? raw.replace(SECTION, "") : raw;
+  let line = raw.includes("section_") ? raw.replace(SECTION, "") : raw;
+  if (line.includes("\x1b[")) line = line.replaceAll("\x1b[1G", "\r").replaceAll("\x1b[G", "\r");
   let end = line.length;
   while (end && line[end - 1] === "\r") end -= 1;
   const from = end ? line.lastIndexOf("\r", end - 1) + 1 : 0;

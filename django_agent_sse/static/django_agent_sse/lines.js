@@ -12,10 +12,10 @@ const MARKERS = 64; // sections that one line begins and ends: what follows is t
 const SEQUENCE = 64; // characters before a cut in which a control sequence may have begun
 const CONTROLS = /\x1b\[[0-?]*[ -/]*[@-~]/g;
 const GITHUB = /^((?:\d{4}-\d\d-\d\dT[\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug)(?: (.*?))?::|##\[(group|endgroup|error|warning|debug|command)\])/s;
-const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]{0,200}\])?\r\x1b\[0?K/g;
-const BUILDKITE = /^(---|\+\+\+|~~~) (\S.*)$/s;
+const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]{0,200}\])?\r?\x1b\[0?K/g;
+const BUILDKITE = /^(---|\+\+\+|~~~) ([\p{L}\p{N}:\p{Extended_Pictographic}"'`(<[].*)$/su;
 /* What begins like a marker of Buildkite's and is none: files of a patch, results of Go's tests, documents of YAML, rules of a table. */
-const NO_HEADING = /^(?:---|\+\+\+) (?:"?[ab]\/|\/dev\/null|.*\t\d{4}-|(?:PASS|FAIL|SKIP|BENCH): |[#!%|>&]|[-+~ ]+$|(?:expected|actual|before|after|old|new|original|modified)\s*$)/i;
+const NO_HEADING = /^(?:---|\+\+\+) (?:"?[ab]\/|\/dev\/null|.*\t\d{4}-|\S+\.\w{1,9}$|(?:PASS|FAIL|SKIP|BENCH): |(?:expected|actual|before|after|old|new|original|modified)\s*$)/i;
 const TRACE = /^\+{1,2} /; // a command that a shell shows: one more + of it is no heading
 const OPENS = /^\^\^\^ \+{3}\s*$/;
 const COLLAPSED = /\bcollapsed=true\b/;
