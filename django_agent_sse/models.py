@@ -127,8 +127,8 @@ class LogMark(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "mark of a topic"
-        verbose_name_plural = "marks of topics"
+        verbose_name = _("mark of a topic")
+        verbose_name_plural = _("marks of topics")
         constraints = (models.UniqueConstraint(fields=("topic", "last"), name="agent_sse_mark_last"),)
 
     def __str__(self) -> str:

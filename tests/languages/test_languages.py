@@ -25,15 +25,23 @@ from .texts import HOME, prose_of_python, prose_of_template, templates
 
 STATIC = HOME / "static/django_agent_sse"
 MONITOR = HOME / "contrib/monitor/static/agent_sse_monitor/monitor.js"
-FOR_PROGRAMS = {"client.js", "element.js", "react.js", "sgr.js"}
+FOR_PROGRAMS = {"client.js", "element.js", "levels.js", "react.js", "sgr.js"}
 """They say nothing to a reader: what they throw is for who writes the page."""
 NOT_PROSE = {
     "kv.py": {", whose repr() raised "},
-    "live_log.py": {"log_topic is "},
+    "live_log.py": {
+        "log_topic is ",
+        'The log stands in the block content of the page: extend "admin/change_form.html", and call super().',
+    },
     "topics.py": {"… [cut: the event has "},
-    "lines.js": {"Group"},
+    "draw.js": {"noopener noreferrer nofollow"},
+    "finish.js": {"Notification"},
+    "panel.js": {"error,warning"},
 }
 """What stands in a log, or in an error for who writes the project."""
+
+
+KEYS = {"Enter", "Esc", "Escape", "Home"}
 
 
 # What can be translated
@@ -64,7 +72,7 @@ def said(node: Node) -> dict[str, dict[str, Any]]:
 def test_scripts_say_nothing_to_a_reader_that_is_not_handed_over(said: dict[str, dict[str, Any]]) -> None:
     assert {name: found["wrong"] for name, found in said.items() if found["wrong"]} == {}
     prose = {
-        name: [text for text, _ in found["prose"] if text not in NOT_PROSE.get(name, ())]
+        name: [text for text, _ in found["prose"] if text not in NOT_PROSE.get(name, set()) | KEYS]
         for name, found in said.items()
         if name not in FOR_PROGRAMS
     }
