@@ -1,8 +1,8 @@
 """Minify the scripts and styles when a wheel is built; run as a program, print how large they are.
 
 The repository holds them as they are read and debugged; a wheel holds both, and ``{% sse_script %}`` takes the minified ones
-where ``DEBUG`` is off. Each has a source map. esbuild does it: the program that ``ESBUILD`` names, one on the ``PATH``, or npm's. Where
-there is none the wheel is whole without them, unless ``ESBUILD=required`` says that it must not be.
+where ``DEBUG`` is off. Each has a source map. esbuild does it: the program that ``ESBUILD`` names, one on the ``PATH``, or npm's.
+Where there is none the wheel is whole without them, unless ``ESBUILD=required`` says that it must not be.
 """
 
 from __future__ import annotations

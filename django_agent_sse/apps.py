@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AgentSSEConfig(AppConfig):
@@ -10,7 +11,7 @@ class AgentSSEConfig(AppConfig):
 
     name = "django_agent_sse"
     label = "django_agent_sse"
-    verbose_name = "Server-Sent Events"
+    verbose_name = _("Server-Sent Events")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

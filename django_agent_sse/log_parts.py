@@ -51,7 +51,7 @@ class RangeView(SSEView):
         return response
 
 
-class _Busy(Exception):
+class Busy(Exception):
     """Too many searches wait."""
 
 
@@ -65,11 +65,11 @@ async def answer_part(c: Context, topic: str, show: Map | None) -> HttpResponseB
         else:
             about, pieces = await _read(log, query, topic, show)
         if levels:
-            about["levels"] = (await _in_turn(lambda: counts.of(log, topic, Budget())))._asdict()
+            about["levels"] = (await in_turn(lambda: counts.of(log, topic, Budget())))._asdict()
     except EventLogUnavailable as error:
         outage.failed(error, [topic])
         return c.json(error_body(503, UNREADABLE), status=503, headers={"Retry-After": str(RETRY_AFTER)})
-    except _Busy:
+    except Busy:
         message = f"{WAITING} searches wait already"
         return c.json(error_body(503, message), status=503, headers={"Retry-After": str(BUSY_RETRY_AFTER)})
     outage.recovered([topic])
@@ -135,7 +135,7 @@ async def _searched(log: EventLog, query: Mapping[str, str], topic: str, show: M
     if not 1 <= limit <= MOST_MATCHES or not 0 <= context <= MOST_CONTEXT:
         raise QueryInvalid(f"limit={limit}&context={context}: limit is 1 to {MOST_MATCHES}, context 0 to {MOST_CONTEXT}")
     back, place = _direction(query)
-    result = await _in_turn(partial(_search, log, topic, wanted, back, place, limit, context))
+    result = await in_turn(partial(_search, log, topic, wanted, back, place, limit, context))
     first, last = result.scanned or (None, None)
     about = {
         **_about(result.page),
@@ -160,10 +160,10 @@ def _search(log: EventLog, topic: str, query: LineQuery, back: bool, place: int 
         return Search(log, topic, matcher, place=place, back=back, budget=Budget()).run(limit, context)
 
 
-async def _in_turn(body: Callable[[], T]) -> T:
+async def in_turn(body: Callable[[], T]) -> T:
     """Run it on the thread for searches, of which there is one: whoever else reads the log does not wait for it."""
     if _turns.waiting >= WAITING:
-        raise _Busy
+        raise Busy
     _turns.waiting += 1
     try:
         return await where_waited_for(body, searchers)

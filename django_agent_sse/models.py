@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from .fields import ExactField
 
@@ -36,8 +37,8 @@ class KeyValueStore(AdminPage):
     """The page "Key-value store"."""
 
     class Meta(AdminPage.Meta):
-        verbose_name = "key-value store"
-        verbose_name_plural = "key-value store"
+        verbose_name = _("key-value store")
+        verbose_name_plural = _("key-value store")
 
 
 class LogTopic(models.Model):
@@ -73,7 +74,7 @@ class LogTopic(models.Model):
             ("close_logtopic", "Can close topics"),
             ("trim_logtopic", "Can trim topics"),
         )
-        verbose_name = "topic"
+        verbose_name = _("topic")
         constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_topic_name"),)
 
     def __str__(self) -> str:
@@ -100,8 +101,8 @@ class LogRow(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "events of a topic"
-        verbose_name_plural = "events of topics"
+        verbose_name = _("events of a topic")
+        verbose_name_plural = _("events of topics")
         constraints = (models.UniqueConstraint(fields=("topic", "last"), name="agent_sse_row_last"),)
 
     def __str__(self) -> str:
@@ -126,8 +127,8 @@ class LogMark(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "mark of a topic"
-        verbose_name_plural = "marks of topics"
+        verbose_name = _("mark of a topic")
+        verbose_name_plural = _("marks of topics")
         constraints = (models.UniqueConstraint(fields=("topic", "last"), name="agent_sse_mark_last"),)
 
     def __str__(self) -> str:
@@ -152,8 +153,8 @@ class LogKey(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "key of a topic"
-        verbose_name_plural = "keys of topics"
+        verbose_name = _("key of a topic")
+        verbose_name_plural = _("keys of topics")
         constraints = (models.UniqueConstraint(fields=("topic", "digest"), name="agent_sse_key_digest"),)
         indexes = (models.Index(fields=("topic", "at"), name="agent_sse_key_at"),)
 
@@ -180,8 +181,8 @@ class TopicLease(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "lease of a topic"
-        verbose_name_plural = "leases of topics"
+        verbose_name = _("lease of a topic")
+        verbose_name_plural = _("leases of topics")
         constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_lease_name"),)
 
     def __str__(self) -> str:
@@ -201,8 +202,8 @@ class TopicPointer(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "pointer to a topic"
-        verbose_name_plural = "pointers to topics"
+        verbose_name = _("pointer to a topic")
+        verbose_name_plural = _("pointers to topics")
         constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_pointer_name"),)
         indexes = (models.Index(fields=("at",), name="agent_sse_pointer_at"),)
 
@@ -226,8 +227,8 @@ class TopicNote(models.Model):
 
     class Meta:
         default_permissions = ()
-        verbose_name = "note about a topic"
-        verbose_name_plural = "notes about topics"
+        verbose_name = _("note about a topic")
+        verbose_name_plural = _("notes about topics")
         constraints = (models.UniqueConstraint(fields=("name", "kind"), name="agent_sse_note_name"),)
         indexes = (models.Index(fields=("kind", "at"), name="agent_sse_note_at"),)
 

@@ -13,6 +13,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from .exceptions import RouteError
 from .guards import Guard, as_tuple
+from .log_steps import LogSteps, steps_views
 from .logs import LogTopicName, log_views, part_of_log
 from .run_views import R, RunDecorator, RunKeywords, path_of, run_entries
 from .streams.context import Context
@@ -292,6 +293,27 @@ class Router:
         for part, view in log_views(topic).items():
             options: RouteKeywords = {**about, "control_events": False} if part == "raw" else about
             self.sse(part_of_log(path, part), view, name=f"{name}-{part}" if part else name, **options)
+
+    def logs(self, path: str, steps: LogSteps, *, name: str | None = None, **about: Unpack[RouteKeywords]) -> None:
+        """Serve several logs of one thing, as the steps of a build: what ``{% sse_logs %}`` wants.
+
+        ``path`` is the stream of their states, ``name``: an event ``step`` for each, and again when it changes. Below it each
+        step has a log of its own, ``<step>/``, ``name-step``, with ``range/`` and ``raw/`` as ``log`` has.
+
+        Args:
+            path: As for ``sse``.
+            steps: Topics by the names of steps, ``{"test": "builds.{id}.test"}``, 1 to 16 of them; or ``async (c, …)`` that takes
+                what the URL captured by name and returns such a mapping.
+            name: For ``reverse()``; where not given ``logs``, and ``logs-2`` and so on for further ones.
+            about: As for ``topic``.
+
+        Raises:
+            RouteError: At import, for what a route cannot take.
+        """
+        name = name or self._free_name("logs")
+        states, topic_of = steps_views(steps)
+        self.sse(path, states, name=name, **about)
+        self.log(part_of_log(path, "<slug:step>"), topic_of, name=f"{name}-step", **about)
 
     def _free_name(self, name: str) -> str:
         """Return ``name``, or the first of ``name-2``, ``name-3`` and so on that is free in this router."""

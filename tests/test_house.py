@@ -39,6 +39,7 @@ STOREYS = {
     "logs": 6,
     "log_text": 6,
     "log_parts": 6,
+    "log_steps": 6,
     "routing": 6,
     "run_calls": 6,
     "run_names": 6,

@@ -171,9 +171,10 @@ def test_a_wheel_is_whole_without_esbuild_unless_it_is_required(tmp_path: Path) 
 
 
 def test_esbuild_is_the_one_of_the_tests() -> None:
-    assert f'ESBUILD = "{json.loads((SOURCE / "package.json").read_text())["dependencies"]["esbuild"]}"' in (
-        ROOT / "hatch_build.py"
-    ).read_text()
+    assert (
+        f'ESBUILD = "{json.loads((SOURCE / "package.json").read_text())["dependencies"]["esbuild"]}"'
+        in (ROOT / "hatch_build.py").read_text()
+    )
 
 
 def test_the_wheel_names_django_as_its_only_hard_dependency(wheel: Path) -> None:

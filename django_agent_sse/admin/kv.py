@@ -12,11 +12,13 @@ from django.contrib import admin
 from django.core.cache import caches
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_safe
 
 from django_agent_sse import conf
 from django_agent_sse.exceptions import KVError, KVNotEnumerable
 from django_agent_sse.models import KeyValueStore
+from django_agent_sse.runtime.formatting import number
 from django_agent_sse.streams.kv import KV
 
 from .pages import PageAdmin
@@ -51,7 +53,7 @@ class KeyValueAdmin(PageAdmin):
         if asked["cache"] not in caches.settings:
             asked["cache"] = conf.setting("CACHE")
         context = {
-            "title": "Key-value store",
+            "title": gettext("Key-value store"),
             "aliases": list(caches.settings),
             "asked": asked,
             "shown": async_to_sync(look)(KV(asked["cache"]), asked["ns"], asked["q"], asked["key"]),
@@ -100,9 +102,15 @@ def pretty(value: Any) -> tuple[str, bool]:
 def kind(value: Any) -> str:
     """Return the name of a value's type, and how large it is."""
     name = type(value).__qualname__
-    if isinstance(value, _TEXTS):
-        return f"{name}, {len(value):,} {'characters' if isinstance(value, str) else 'bytes'}"
-    return f"{name}, {len(value):,} items" if isinstance(value, _CONTAINERS) else name
+    if isinstance(value, str):
+        size = ngettext("{count} character", "{count} characters", len(value))
+    elif isinstance(value, _TEXTS):
+        size = ngettext("{count} byte", "{count} bytes", len(value))
+    elif isinstance(value, _CONTAINERS):
+        size = ngettext("{count} item", "{count} items", len(value))
+    else:
+        return name
+    return f"{name}, {size.format(count=number(len(value)))}"
 
 
 def _text(value: Any) -> tuple[str, bool]:

@@ -23,6 +23,9 @@ from django.template.loader import get_template
 from django.template.loader_tags import BlockNode, ExtendsNode
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, include, path, reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.validation import fields_of, filled, valid_topic
@@ -88,7 +91,7 @@ class LiveLogAdminMixin(_Base):
     """
 
     log_topic: str = ""
-    log_label: str = "Log"
+    log_label: str | Promise = _("Log")
     log_lines: int = 100
     log_actions: Mapping[str, str] | Sequence[str] = ()
     log_stream: ClassVar[Any] = None
@@ -235,12 +238,12 @@ class LiveLogAdminMixin(_Base):
         try:
             return valid_topic(self.get_log_topic(self._log_object(request, object_id)))
         except TopicNameInvalid as error:
-            raise Http404(f"There is no log: {error}") from error
+            raise Http404(gettext("There is no log: {reason}").format(reason=error)) from error
 
     def _log_object(self, request: HttpRequest, object_id: str) -> Any:
         obj = self.get_object(request, unquote(object_id))
         if obj is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+            raise Http404(gettext("There is no {model} {id}.").format(model=self.opts.verbose_name, id=object_id))
         if not self.has_view_permission(request, obj):
             raise PermissionDenied
         return obj
@@ -250,7 +253,7 @@ class LiveLogAdminMixin(_Base):
             return HttpResponseNotAllowed(["POST"])
         obj = await sync_to_async(self._log_object)(request, object_id)
         if action not in self._log_whens():
-            raise Http404(f"There is no action {action!r}.")
+            raise Http404(gettext("There is no action {action}.").format(action=action))
         if not await sync_to_async(self.has_log_action_permission)(request, action, obj):
             raise PermissionDenied
         method = getattr(self, action)

@@ -15,6 +15,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, include, path, reverse
+from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from django_agent_sse.eventlog.backend import event_log
@@ -80,7 +81,7 @@ class TopicsAdmin(PageAdmin):
         rows = [_row(name, state, readers, runs.get(name)) for name, state in topics]
         counts_readers = cluster() is not None
         context = {
-            "title": "Topics",
+            "title": gettext("Topics"),
             "asked": asked,
             "rows": rows,
             "unknown": _why_unknown(readers) if counts_readers and any(row["readers"] is None for row in rows) else "",
@@ -123,7 +124,7 @@ class TopicsAdmin(PageAdmin):
         self.check_view(request)
         name, state, run = _topic_of(key)
         if action not in ACTIONS:
-            raise Http404(f"There is no action {action!r} for a topic.")
+            raise Http404(gettext("There is no action {action} for a topic.").format(action=action))
         if not self._may(request, f"{action}_logtopic"):
             raise PermissionDenied
         form = ACTIONS[action](request.POST)
@@ -135,10 +136,11 @@ class TopicsAdmin(PageAdmin):
         try:
             done = form.perform(name)
         except AgentSSEError as error:
-            messages.error(request, f"Nothing was done: {public_words(error)}")
+            messages.error(request, gettext("Nothing was done: {reason}").format(reason=public_words(error)))
             return redirect(self._url("change", name))
         self.write_log_entry(request, name, name, done, DELETION if action == "delete" else CHANGE)
-        messages.success(request, f"Topic {name}: {done}")  # the admin capitalizes what a message begins with
+        # The admin capitalizes what a message begins with.
+        messages.success(request, gettext("Topic {name}: {done}").format(name=name, done=done))
         return redirect(self._url("changelist") if action == "delete" else self._url("change", name))
 
     # What all of them need
@@ -179,18 +181,21 @@ def _readers(prefix: str) -> Readers:
 
 def _why_unknown(readers: Readers) -> str:
     if readers.missing:
-        return "The numbers of readers are unknown: not every process has answered in time. Reload the page."
-    return (
-        f"Each process reports the readers of its {readers.limit} most read topics; a dash means that the number is unknown. "
-        "Browse by a longer prefix, or open the topic."
-    )
+        return gettext("The numbers of readers are unknown: not every process has answered in time. Reload the page.")
+    return ngettext(
+        "Each process reports the readers of its most read topic; a dash means that the number is unknown. "
+        "Browse by a longer prefix, or open the topic.",
+        "Each process reports the readers of its {count} most read topics; a dash means that the number is unknown. "
+        "Browse by a longer prefix, or open the topic.",
+        readers.limit,
+    ).format(count=formatting.number(readers.limit))
 
 
 def _row(name: str, state: TopicState, readers: Readers, run: RunState | None) -> dict[str, Any]:
     now = datetime.now(UTC).timestamp()
     *parents, last = name.split(".")
     parts = [f"{part}." for part in parents]
-    oldest, newest = (None if at is None else formatting.span(max(0.0, now - at)) for at in (state.oldest_at, state.newest_at))
+    oldest, newest = state.oldest_at, state.newest_at
     return {
         "name": name,
         "key": _key_of(name),
@@ -198,8 +203,10 @@ def _row(name: str, state: TopicState, readers: Readers, run: RunState | None) -
         "last": last,
         "state": state,
         "size": formatting.size(state.bytes),
-        "oldest": oldest or "–",
-        "newest": f"{newest} ago" if newest else "–",
+        "oldest": "–" if oldest is None else formatting.span(max(0.0, now - oldest)),
+        "newest": "–" if newest is None else formatting.ago(max(0.0, now - newest)),
+        "events": formatting.number(state.events),
+        "top": formatting.number(state.top),
         "readers": readers.of(name),
         "run": run,
         "lease": "" if run is None or run.ending is not None else formatting.span(run.left),
@@ -227,7 +234,7 @@ def _topic_of(key: str) -> tuple[str, TopicState, RunState | None]:
     run = run_states(log, [name]).get(name)
     state = log.state(name)
     if not state.exists:
-        raise Http404(f"There is no topic {name}.")
+        raise Http404(gettext("There is no topic {name}.").format(name=name))
     return name, state, run
 
 
@@ -237,7 +244,9 @@ def _about_the_log() -> dict[str, Any]:
         "name": type(log).__name__,
         "durable": log.durable,
         "shared": log.crosses_processes,
-        "events": f"{log.limits.max_events:,}",
+        "events": ngettext("{count} event", "{count} events", log.limits.max_events).format(
+            count=formatting.number(log.limits.max_events)
+        ),
         "bytes": formatting.size(log.limits.max_bytes),
         "age": formatting.span(log.limits.max_age),
     }

@@ -31,8 +31,8 @@ def details_event(record: logging.LogRecord) -> Event:
             fields[_cut(name)] = value if value is None or isinstance(value, bool | int | float) else _cut(_text(value))
     told: dict[str, object] = {
         "level": level_name(record.levelno),
-        "logger": _cut(record.name),
-        "file": _file(record.pathname)[-CHARACTERS:] or None,
+        "logger": _cut(str(record.name)),
+        "file": _file(str(record.pathname or ""))[-CHARACTERS:] or None,
         "line": record.lineno or None,
     }
     return Event(_json({**told, "fields": fields}, told), event=RECORD)

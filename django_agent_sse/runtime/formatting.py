@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
+from django.utils.translation import gettext
 
 WIDTH, HEIGHT = 120, 32
 """The view box of a sparkline."""
@@ -35,14 +36,20 @@ def span(seconds: float) -> str:
     """``4 s``, ``3 min 12 s``, ``2 h 5 min``, ``4 d 7 h``."""
     whole = int(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return gettext("{seconds} s").format(seconds=whole)
     minutes, whole = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {whole} s"
+        return gettext("{minutes} min {seconds} s").format(minutes=minutes, seconds=whole)
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
+        return gettext("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
+    days, hours = divmod(hours, 24)
+    return gettext("{days} d {hours} h").format(days=days, hours=hours) if hours else gettext("{days} d").format(days=days)
+
+
+def ago(seconds: float) -> str:
+    """``3 min 12 s ago``."""
+    return gettext("{span} ago").format(span=span(seconds))
 
 
 def clock(at: float) -> str:

@@ -157,7 +157,9 @@ def wsgi_response(request: HttpRequest) -> HttpResponse:
     )
     logger.error("%s cannot be streamed: %s", printable(request.path), why, extra={"request": request, "status_code": 500})
     if wants_html(request):
-        engine = Engine(dirs=[str(Path(__file__).parents[1] / "templates")])  # not the project's, which may have none
+        # Not the project's engine, which may have no such templates.
+        libraries = {"i18n": "django.templatetags.i18n"}
+        engine = Engine(dirs=[str(Path(__file__).parents[1] / "templates")], libraries=libraries)
         response = HttpResponse(engine.render_to_string("django_agent_sse/wsgi.html", {"asgi": _asgi_module()}), status=500)
     else:
         response = error_response(500, why)

@@ -231,7 +231,7 @@ def _ended(line: Any) -> bytes:
 
 def read_chunks(file: Any, lined: bool) -> Generator[Any, None, None]:
     """What a file has, as it comes; closes it."""
-    with contextlib.closing(file):
+    with contextlib.closing(file) if hasattr(file, "close") else contextlib.nullcontext():
         if isinstance(file, io.TextIOWrapper):
             with contextlib.suppress(io.UnsupportedOperation):  # somebody has begun to read it
                 file.reconfigure(newline="")  # else each frame of a bar would be a line

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.conf import settings
@@ -20,20 +21,38 @@ from django.utils.safestring import SafeString
 from ..assets import asset, import_map, json_in_html
 from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
-from ..logs import LogTail, log_tail, served_part
+from ..log_steps import StepState, step_states
+from ..logs import LogTail, log_tail, part_of_log, served_part
 from ..script_words import LOG, words_tag
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
 _LOG = (
-    *("client", "words", "levels", "lines", "sgr", "look", "pages", "folds", "order", "rows", "draw", "search", "search-worker", "place", "events"),
+    *(
+        "client",
+        "words",
+        "levels",
+        "lines",
+        "sgr",
+        "look",
+        "pages",
+        "folds",
+        "order",
+        "rows",
+        "draw",
+        "search",
+        "search-worker",
+        "place",
+        "events",
+    ),
     *("panel", "following", "connection", "finish"),
 )
-SCRIPTS = {"log": _LOG, "element": ("client",)}
+SCRIPTS = {"log": _LOG, "logs": ("client",), "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
-ICONS = {"log": ("passed", "failed", "ended"), "element": ()}
+ICONS = {"log": ("passed", "failed", "ended")}
 """Icons of a tab whose log is over; their addresses stand on the tag too."""
+_ENDED_WELL = ("completed", "finished", "passed", "succeeded")
 LINES = 100
 """Lines that stand in a page before its script runs."""
 
@@ -61,6 +80,8 @@ def sse_cursor(*topics: str) -> str:
 def sse_script(context: Context, *names: str) -> SafeString:
     """``{% sse_script %}``: the log viewer and its styles; ``{% sse_script "element" %}``: ``<event-stream>`` alone.
 
+    ``{% sse_script "log" "logs" %}`` is for several logs of one thing.
+
     The tags carry the nonce of Django's Content Security Policy (6.0 and later), or of django-csp, where there is one.
 
     Raises:
@@ -71,6 +92,8 @@ def sse_script(context: Context, *names: str) -> SafeString:
         raise template.TemplateSyntaxError(f"{{% sse_script {unknown[0]!r} %}}: there are {known}")
     nonce = _nonce(context)
     tags = [_script(name, nonce) for name in names or ("log",)]
+    if "logs" in names:
+        tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("logs.css"), nonce))
     if "log" in (names or ("log",)):
         tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("log.css"), nonce))
         tags.insert(1, words_tag(LOG))
@@ -160,6 +183,82 @@ def sse_log(
     }
 
 
+@register.inclusion_tag("django_agent_sse/logs.html", takes_context=True)
+def sse_logs(
+    context: Context,
+    steps: Mapping[str, str],
+    src: str,
+    *,
+    selected: str = "",
+    lines: int = LINES,
+    label: str = "Steps",
+    login: str = "",
+) -> dict[str, Any]:
+    """``{% sse_logs steps src %}``: several logs of one thing with their states, and the one that is chosen.
+
+    Each step is a link to this page, ``?step=test``; the one that the address names is open, else the first that has failed, else
+    the first that runs, else the first.
+
+    Args:
+        context: The template's.
+        steps: Topics by the names of steps, as for ``router.logs()``.
+        src: The URL that ``router.logs()`` serves.
+        selected: The step to open.
+        lines: As for ``sse_log``, and so is ``login``.
+        label: What screen readers call the list.
+
+    Raises:
+        AsyncRequired: The template is rendered on an event loop.
+    """
+    states = {state.step: state for state in step_states(steps)}
+    asked = selected or _asked_step(context)
+    chosen = asked if asked in states else _worth_seeing([*states.values()])
+    rows = [_step(step, steps[step], state, src, step == chosen) for step, state in states.items()]
+    return {
+        "src": src,
+        "steps": rows,
+        "selected": next(row for row in rows if row["selected"]),
+        "lines": lines,
+        "label": label,
+        "login": login,
+        "csrf_token": context.get("csrf_token"),
+    }
+
+
+def _asked_step(context: Context) -> str:
+    request = context.get("request")
+    return str(request.GET.get("step", "")) if request is not None else ""
+
+
+def _worth_seeing(states: Sequence[StepState]) -> str:
+    def rank(state: StepState) -> int:
+        if state.ended is not None:
+            return 2 if state.status in _ENDED_WELL else 0
+        return 1 if state.status == "running" else 3
+
+    return min(states, key=rank).step
+
+
+def _step(step: str, topic: str, state: StepState, src: str, selected: bool) -> dict[str, Any]:
+    own = part_of_log(src, step)
+    times = {name: _time_of(getattr(state, name)) for name in ("started", "ended")}
+    return {
+        "topic": topic,
+        "state": state,
+        "status": "" if state.status == "completed" else state.status,
+        "src": own,
+        "range": part_of_log(own, "range"),
+        "raw": part_of_log(own, "raw"),
+        "href": f"?{urlencode({'step': step})}",
+        "selected": selected,
+        **times,
+    }
+
+
+def _time_of(seconds: float | None) -> str:
+    return "" if not seconds else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
 def _state(tail: LogTail) -> str:
     if tail.closed is not None:
         return "" if tail.closed == "completed" else tail.closed
@@ -184,7 +283,7 @@ def _attributes(values: dict[str, Any]) -> SafeString:
 
 
 def _script(name: str, nonce: SafeString) -> SafeString:
-    files = [(module, f"{module}.js") for module in SCRIPTS[name]] + [(icon, f"{icon}.svg") for icon in ICONS[name]]
+    files = [(module, f"{module}.js") for module in SCRIPTS[name]] + [(icon, f"{icon}.svg") for icon in ICONS.get(name, ())]
     modules = format_html_join("", ' data-{}="{}"', ((what, _static(file)) for what, file in files))
     return format_html('<script type="module" src="{}" data-agent-sse{}{}></script>', _static(f"{name}.js"), modules, nonce)
 

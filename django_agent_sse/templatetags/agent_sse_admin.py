@@ -21,6 +21,12 @@ def admin_style(context: Context, path: str) -> SafeString:
     return format_html_join("", '<link rel="stylesheet" href="{}"{}>', sheets)
 
 
+@register.simple_tag
+def asset_url(path: str) -> str:
+    """Return the address of a script that another one imports."""
+    return asset(path)
+
+
 @register.simple_tag(takes_context=True)
 def admin_script(context: Context, path: str) -> SafeString:
     """Return a script of static files, likewise."""

@@ -15,6 +15,10 @@ MARKED: Final = frozenset(ALL[:2])
 """Levels of lines that an event log may keep an index of."""
 EXAMINED: Final = 2_000
 """Lines of one event whose levels are looked for when it is appended."""
+LOOKED_AT: Final = 4_096
+"""Characters of each of them."""
+TOGETHER: Final = 65_536
+"""Characters of an event that is looked at together with others."""
 
 _HARMLESS: Final = frozenset({"info", "debu", "trac", "notice", "verbose"})
 _HINTS: Final = tuple(hint for hint in HINTS if hint not in _HARMLESS)
@@ -67,14 +71,14 @@ def _levels(event: Event) -> Iterator[str | None]:
     end = -1
     for _ in range(EXAMINED):
         start, end = end + 1, event.data.find("\n", end + 1)
-        yield level_of(event.data[start:end] if end >= 0 else event.data[start:])
+        yield level_of(event.data[start : min(start + LOOKED_AT, end) if end >= 0 else start + LOOKED_AT])
         if end < 0:
             return
 
 
 def _may_be(events: list[Event]) -> bool:
     """Return whether a line of these may be an error or a warning: as many events as there are, in one step."""
-    if any(event.event in _WORSE for event in events):
+    if any(event.event in _WORSE or len(event.data) > TOGETHER for event in events):
         return True
     text = "\n".join([event.data for event in events if event.event in LINE_EVENTS])
     if not text.isascii() or any(map(f"\n{text}".__contains__, _BARE)):

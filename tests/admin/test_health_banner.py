@@ -142,7 +142,7 @@ async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest
 def test_each_says_a_sentence_and_what_to_do() -> None:
     for one in [
         *said(RequestFactory().get("/"), picture(seen("gone"), seen(problems={"channel_layer": "b", "poll": "p"}))).values(),
-        health.HTTP1,
+        health.http1_notice(),
     ]:
         assert one.title.endswith(".")
         assert len(one.hint) > 40

@@ -75,7 +75,7 @@ def test_it_lists_namespaces_then_keys_and_shows_a_value(client: Client, kv: KV)
     assert "key=three" not in page
     page = ask(client, cache=kv.alias, ns="builds", key="one")
     assert "{&#x27;status&#x27;: &#x27;passed&#x27;}" in page
-    assert "dict, 1 items" in page
+    assert "dict, 1 item" in page
 
 
 def test_keys_are_searched_by_a_part(client: Client, kv: KV) -> None:

@@ -200,8 +200,8 @@ def test_runs_are_shown_with_their_leases_and_endings() -> None:
     Topic("runs.1").stop_run(STARTED)
     assert "asked to stop, lease" in cells(page(client, q="runs."), "runs.1")["Run"]
     html = page(client, "runs.1/change/")
-    assert f"<dd>{STARTED}</dd>" in html
-    assert re.search(r"<dt>Lease</dt><dd>1 min \d\d s left, asked to stop</dd>", html)
+    assert f'<dd dir="ltr">{STARTED}</dd>' in html
+    assert re.search(r"<dt>Lease</dt><dd>1 min \d\d s left \(asked to stop\)</dd>", html)
     assert "<dt>Ending</dt><dd>lost</dd>" in page(client, "runs.3/change/")
     assert "<dt>Run</dt>" not in page(client, "builds.1/change/")
 

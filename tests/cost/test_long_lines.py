@@ -314,4 +314,4 @@ async def test_the_logs_own_limit_refuses_a_longer_line_at_once(size: int) -> No
 async def test_a_long_line_says_in_the_page_that_it_is_cut() -> None:
     await Topic(NAME).apublish_many(["one", "x" * 900_000, "three"])
     html = await sync_to_async(Template(f'{{% load agent_sse %}}{{% sse_log "{NAME}" "/lines/1/log/" %}}').render)(Context())
-    assert f"<pre>\none\n{'x' * LINE_CHARACTERS}… [cut: the line has 900,000 characters]\nthree\n</pre>" in html
+    assert f'<pre dir="ltr">\none\n{"x" * LINE_CHARACTERS}… [cut: the line has 900,000 characters]\nthree\n</pre>' in html

@@ -389,6 +389,13 @@ def test_of_lines_that_were_drawn_again_the_end_is_printed(sse_log: Any) -> None
     assert objects == ["stdout", "replace", "stderr", "replace", "stdout"], "programs get what there is"
 
 
+def test_what_is_about_other_lines_is_not_counted(sse_log: Any) -> None:
+    lines = [[Event(f"line {n}", event="info"), Event("{}", event="record")] for n in range(30)]
+    Topic("t").publish_many([event for pair in lines for event in pair])
+    assert tailed("t", "-n", "3", "--no-follow")[0] == "line 27\nline 28\nline 29\n"
+    assert len(tailed("t", "-n", "3", "--no-follow", "--json")[0].splitlines()) == 3
+
+
 def test_on_a_terminal_a_draft_stands_below_the_lines_until_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setenv("LINES", "5")

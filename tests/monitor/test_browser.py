@@ -247,7 +247,7 @@ def test_a_run_is_stopped_on_its_page_by_those_who_may(chromium: Browser, site: 
         context = signed_in(chromium, site, who, viewport={"width": width, "height": 800}, color_scheme=scheme)
         pages[who] = page = context.new_page()
         page.goto(f"{site.url}/admin/django_agent_sse/logtopic/?q=chats.{width}.")
-        page.locator(f'tr:has-text("{told["run"]}") td[data-label="Topic"] a').last.click()
+        page.locator(f'tr:has-text("{told["run"]}") td[data-col="topic"] a').last.click()
         expect(page.locator(".mon-run")).to_contain_text(re.compile(rf"{told['run']}\s*Lease\s*\d+ s left"))
         assert page.evaluate("document.documentElement.scrollWidth") == width
     stop = [page.get_by_role("button", name="Stop the run…") for page in pages.values()]

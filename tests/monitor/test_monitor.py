@@ -225,7 +225,7 @@ def test_what_a_route_counts_is_counted_once_and_errors_are_of_both_kinds() -> N
         ((1, 1, 2, 1), "1 of 2 streams; 1 process has not answered yet"),
         (
             (100, 150, 150, 2),
-            "150 streams, of which the first 100 are shown: search or filter for others; 2 processes have not answered yet",
+            "150 streams; the first 100 are shown: search or filter for others; 2 processes have not answered yet",
         ),
     ],
 )

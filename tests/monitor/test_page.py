@@ -179,7 +179,7 @@ def test_the_snapshot_and_the_stream_show_every_column_of_streams_of_both_proces
             }.items()
         )
         assert row["state"] == "live"
-        assert re.fullmatch(r"\d\d:\d\d:\d\d", row["opened"])
+        assert re.fullmatch(r"since \d\d:\d\d:\d\d", row["since"])
         assert re.fullmatch(r"\d+ s|\d+ min \d+ s", row["duration"])
         assert re.fullmatch(r"(\d+ s|\d+ min \d+ s) ago", row["wrote"])
         assert re.fullmatch(r"\d+ B", row["bytes"])

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse import Context, Stream
+from django_agent_sse import Context, Event, Stream
 from django_agent_sse.exceptions import ArgumentInvalid
+from django_agent_sse.runs.sources import items
 from django_agent_sse.streams import sources
 from django_agent_sse.streams.sources import MAX_LINE_BYTES, chunks_of, lines_of
+from django_agent_sse.wire import drawing
+from django_agent_sse.wire.redraws import redraw_of
 from tests.inprocess import Client, Site, eventually, serve
 
 Start = Callable[..., Awaitable[Any]]
@@ -42,7 +45,7 @@ def python(code: str) -> tuple[str, ...]:
     return sys.executable, "-u", "-c", code
 
 
-async def lines(source: Any) -> list[str]:
+async def lines(source: Any) -> list[str | Event]:
     return [line async for line in lines_of(source)]
 
 
@@ -68,24 +71,42 @@ async def test_lines_of_any_length_come_whole_and_beyond_the_limit_with_a_mark(s
     (process.wait() if isinstance(process, subprocess.Popen) else await process.wait())
 
 
-@pytest.mark.parametrize("start", [asynchronous, plain], ids=lambda start: start.__name__)
-async def test_a_bar_of_carriage_returns_arrives_as_it_is_drawn(start: Start, tmp_path: Path) -> None:
+@every_process
+async def test_a_bar_of_carriage_returns_arrives_as_it_is_drawn_and_is_one_line(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "INTERVAL", 0.01)
     code = f"""
 import pathlib, sys, time
 for step in range(3):
-    sys.stdout.write(f"\\r{{step}}0%")
+    sys.stdout.write(f"\\r{{step}}0%" * 20)
     sys.stdout.flush()
     while not pathlib.Path({str(tmp_path)!r}, str(step)).exists():
         time.sleep(0.01)
 print("\\rdone")
 """
     process = await start(*python(code))
-    seen = []
-    async for line in lines_of(process):
-        (tmp_path / str(len(seen))).touch()
-        seen.append(line)
-    assert seen == ["00%", "10%", "20%", "done"]
+    drafts, lines = [], []
+    async for item in lines_of(process, "stderr"):
+        if isinstance(item, Event):
+            said = redraw_of(item.event, item.data)
+            assert said is not None
+            assert (said[0], said[1].lines) == ("stderr", 0)
+            drafts.append(said[1].text)
+            (tmp_path / drafts[-1][:1]).touch()
+        else:
+            lines.append(item)
+    assert (drafts, lines) == (["00%", "10%", "20%", ""], ["done"])
     (process.wait() if isinstance(process, subprocess.Popen) else await process.wait())
+
+
+async def test_a_bar_in_a_text_file_is_one_line_for_sync_code_too(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"start\r\n" + b"".join(b"\r%d%%" % step for step in range(600)) + b"\nend")
+    for how in ({"mode": "r"}, {"mode": "rb"}, {"mode": "rb", "buffering": 0}):
+        (tmp_path / "log").touch()
+        found = [item for item in items((tmp_path / "log").open(**how), "pipe") if not isinstance(item, Event)]  # type: ignore[call-overload]
+        assert found == ["start", "599%", "end"]
+    assert [item for item in await lines((tmp_path / "log").open()) if not isinstance(item, Event)] == ["start", "599%", "end"]
 
 
 async def test_what_is_no_utf8_is_shown_and_nothing_stops() -> None:

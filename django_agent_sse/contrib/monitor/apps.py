@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class MonitorConfig(AppConfig):
@@ -10,7 +11,7 @@ class MonitorConfig(AppConfig):
 
     name = "django_agent_sse.contrib.monitor"
     label = "agent_sse_monitor"
-    verbose_name = "Server-Sent Events: monitor"
+    verbose_name = _("Server-Sent Events: monitor")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import apps
+from django.utils.translation import gettext_lazy as _
 
 from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.models import AdminPage
@@ -20,5 +21,5 @@ class LiveStreams(AdminPage):
 
     class Meta(AdminPage.Meta):
         permissions = (("close_livestreams", "Can close live streams and drain processes"),)
-        verbose_name = "live stream"
-        verbose_name_plural = "live streams"
+        verbose_name = _("live stream")
+        verbose_name_plural = _("live streams")

@@ -19,7 +19,8 @@ from ...eventlog.records import TopicState
 from ...eventlog.search import MOST_CONTEXT, LineQuery, levels_from
 from ...runtime.suggestions import nearest
 from ...wire.line_levels import ALL
-from ...wire.redraws import Settled
+from ...wire.log_lines import RECORD
+from ...wire.redraws import REPLACE, Settled
 from ..arguments import count
 from ..arguments import topic as valid_topic
 from ..command import SSECommand, shared_log
@@ -29,6 +30,8 @@ from ..output import Pause, Printer, Received
 
 LINES = 10
 """Events that are shown before what comes, as ``tail`` does."""
+ABOUT = 4
+"""Times as many events as are to be printed in which these are looked for."""
 EXIT = "exit"
 """The name of the event that ``sse_run`` ends with."""
 NEAR = 1000
@@ -181,6 +184,8 @@ exit codes:
     def _tail(self, log: EventLog, topic: str, options: dict[str, Any]) -> Tail:
         state = log.state(topic)
         after = _start(options, state)
+        if not options["json"] and after.offset not in (state.floor, state.top) and options["after"] is None:
+            after = Position(state.epoch, _before_the_last(log, topic, state, state.top - after.offset))
         if after.epoch == state.epoch and after.offset > state.top:
             raise CommandError(
                 f"the topic {topic!r} ends at {state.top}, which is before {options['after']}: -n 0 waits for what comes"
@@ -215,6 +220,16 @@ def _start(options: dict[str, Any], state: TopicState) -> Position:
         return Position(after.epoch or state.epoch, after.offset)
     lines = 0 if options["live"] else LINES if options["lines"] is None else options["lines"]
     return Position(state.epoch, state.floor if options["from_start"] else max(state.floor, state.top - lines))
+
+
+def _before_the_last(log: EventLog, topic: str, state: TopicState, lines: int) -> int:
+    """The offset after which so many events are printed: those about other lines are not."""
+    begin = max(state.floor, state.top - ABOUT * lines)
+    last = log.read_after(topic, begin, ABOUT * lines).records
+    if not last or last[-1].offset < state.top:
+        return state.top - lines  # too large to be looked through
+    printed = [record.offset for record in last if record.event.event not in (RECORD, REPLACE)]
+    return printed[-lines] - 1 if len(printed) >= lines else begin
 
 
 def _position(text: str) -> str:

@@ -1,5 +1,5 @@
-/* Whether the end is followed: until the reader wants to go up, and again when the reader is back at the end. Scrolling alone is no
-   sign of the reader, since rows turn out taller or lower than was assumed; wheels, fingers, keys and the scroll bar are. */
+/* Whether the end is followed: until somebody wants to go up, and again when the reader is back at the end. A wheel, a finger or a key
+   that goes up is enough; so is any scroll away from the end, whoever did it: the viewer itself only ever scrolls to it. */
 
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
 const UP = new Set(["ArrowUp", "PageUp", "Home"]);
@@ -80,8 +80,7 @@ export class Following {
     const up = top < this.#reached - 1;
     const down = top > this.#reached + 1;
     this.#reached = top;
-    if (!this.#held && performance.now() - this.#handled > HANDLING) return;
-    if (this.on && up && this.#held && !this.#rows.atEnd) this.#turn(false);
-    else if (!this.on && down && this.#rows.atEnd) this.#turn(true);
+    if (this.on && up && !this.#rows.atEnd) this.#turn(false);
+    else if (!this.on && down && this.#rows.atEnd && (this.#held || performance.now() - this.#handled < HANDLING)) this.#turn(true);
   }
 }

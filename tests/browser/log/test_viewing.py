@@ -36,7 +36,7 @@ def test_the_page_holds_the_last_lines_before_its_script_runs_and_without(page: 
     bare.goto(f"{site.url}/logs/plain/")
     assert bare.locator("pre").inner_text().split("\n")[:1] == ["line 201 <b>"]
     assert bare.locator("pre").inner_text().rstrip().endswith("line 300 <b>")
-    bare.get_by_role("link", name="its text").click()
+    bare.get_by_role("link", name="Its text does not.").click()
     assert "/logs/plain/log/raw/" in bare.url
     context.close()
 
@@ -181,7 +181,15 @@ def test_groups_fold_when_they_end_well_and_stay_open_when_they_fail(page: Page,
 
 
 def test_a_line_that_fails_is_folded_under_no_group(page: Page, site: LogSite) -> None:
-    lines = ["::group::tests", "fine", "FAILED tests/test_a.py::test_b - assert 1 == 2", "::endgroup::", "::group::Build", "ok", "::endgroup::"]
+    lines = [
+        "::group::tests",
+        "fine",
+        "FAILED tests/test_a.py::test_b - assert 1 == 2",
+        "::endgroup::",
+        "::group::Build",
+        "ok",
+        "::endgroup::",
+    ]
     site.publish("hides", *lines, close="failed")
     page.goto(f"{site.url}/logs/hides/")
     connection(page, "Ended")

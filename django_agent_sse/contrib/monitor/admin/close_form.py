@@ -8,8 +8,11 @@ from functools import partial
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.runtime.formatting import number, span
 from django_agent_sse.runtime.safe_text import printable
 
 from ..cluster import cluster_view
@@ -63,17 +66,18 @@ class Target:
             counted = (await cluster_view.look()).counted
             process = self.process or self.stream.partition(".")[0]
             if (self.process or self.stream) and process not in {snapshot.process.id for snapshot in counted}:
-                what = "process: it" if self.process else "stream: its process"
-                raise TargetMissing(f"There is no such {what} has ended, or stopped reporting.")
+                if self.process:
+                    raise TargetMissing(gettext("There is no such process: it has ended, or stopped reporting."))
+                raise TargetMissing(gettext("There is no such stream: its process has ended, or stopped reporting."))
             if self.process:
                 return Target(process=process, resume=self.resume)
             if self.stream:
                 query = StreamQuery(stream=self.stream, process=process)
                 rows, _, missing = await cluster_view.answers(query, ANSWER_TIMEOUT)
                 if missing:
-                    raise TargetMissing("The process of this stream has not answered in time. Try again.")
+                    raise TargetMissing(gettext("The process of this stream has not answered in time. Try again."))
                 if not rows:
-                    raise TargetMissing("There is no such stream: it is over.")
+                    raise TargetMissing(gettext("There is no such stream: it is over."))
                 return Target(stream=rows[0].id, user=rows[0].user, route=rows[0].route)
             user = self.user
             if user:
@@ -81,20 +85,20 @@ class Target:
                 if not matched and not missing:  # what was answered a moment ago may have been before their first stream
                     _, matched, missing = await cluster_view.answers(StreamQuery(user=user), ANSWER_TIMEOUT, anew=True)
                 if missing and not matched:
-                    raise TargetMissing("Not every process has answered in time. Try again.")
+                    raise TargetMissing(gettext("Not every process has answered in time. Try again."))
                 user = user if matched else ""
         except AgentSSEError as error:
-            raise TargetMissing(f"The processes cannot be asked now: {error}") from error
+            raise TargetMissing(gettext("The processes cannot be asked now: {reason}").format(reason=error)) from error
         route = self.route if any(self.route in snapshot.routes for snapshot in counted) else ""
         if not (user or route):
-            raise TargetMissing("There is no such stream: none of this user or this route is open.")
+            raise TargetMissing(gettext("There is no such stream: none of this user or this route is open."))
         return Target(user=user, route=route)
 
     @property
     def title(self) -> str:
         if not self.process:
-            return "Close streams"
-        return "Resume the process" if self.resume else "Drain the process"
+            return gettext("Close streams")
+        return gettext("Resume the process") if self.resume else gettext("Drain the process")
 
     @property
     def hidden_fields(self) -> list[tuple[str, str]]:
@@ -107,41 +111,44 @@ class Target:
             names = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
             name, drain = names.get(self.process, self.process), partial(Drain, process=self.process)
             if self.resume:
-                done = f"The process {name} takes streams again."
-                return {"resume": Choice(f"Take new streams in the process {name}", done, partial(drain, on=False))}
-            return {"drain": Choice(f"Drain the process {name}", f"Drained the process {name}.", drain)}
+                done = gettext("The process {name} takes streams again.").format(name=name)
+                label = gettext("Take new streams in the process {name}").format(name=name)
+                return {"resume": Choice(label, done, partial(drain, on=False))}
+            label = gettext("Drain the process {name}").format(name=name)
+            return {"drain": Choice(label, gettext("Drained the process {name}.").format(name=name), drain)}
         choices = {}
         if self.stream:
             what = self.route or self.stream
             close = partial(Close, stream=self.stream)
-            choices["stream"] = Choice(f"This stream only ({what})", f"Closed one stream of {what}.", close)
+            label, done = gettext("This stream only ({route})"), gettext("Closed one stream of {route}.")
+            choices["stream"] = Choice(label.format(route=what), done.format(route=what), close)
         if self.user:
-            what = f"All streams of {names_of([self.user])[self.user]}"
-            choices["user"] = Choice(f"{what}, on every route", _closed(what), partial(Close, user=self.user))
+            user = names_of([self.user])[self.user]
+            label, done = gettext("All streams of {user}, on every route"), gettext("Closed all streams of {user}.")
+            choices["user"] = Choice(label.format(user=user), done.format(user=user), partial(Close, user=self.user))
         if self.route:
             count = sum(snapshot.routes[self.route].open for snapshot in cluster.counted if self.route in snapshot.routes)
-            what = f"All streams of the route {self.route}"
-            choices["route"] = Choice(f"{what}: {count} are open", _closed(what), partial(Close, route=self.route))
+            label = ngettext(
+                "All streams of the route {route}: {count} is open", "All streams of the route {route}: {count} are open", count
+            ).format(route=self.route, count=number(count))
+            done = gettext("Closed all streams of the route {route}.").format(route=self.route)
+            choices["route"] = Choice(label, done, partial(Close, route=self.route))
         return choices
-
-
-def _closed(what: str) -> str:
-    return f"Closed {what[0].lower()}{what[1:]}."
 
 
 class ClosingForm(forms.Form):
     """What to close, whether its clients may come back, and why."""
 
-    scope = forms.ChoiceField(label="What to close", widget=forms.RadioSelect)
+    scope = forms.ChoiceField(label=_("What to close"), widget=forms.RadioSelect)
     back = forms.ChoiceField(
-        label="Its clients",
-        choices=[("later", "may come back, after"), ("never", "stay away")],
+        label=_("Its clients"),
+        choices=[("later", _("may come back after")), ("never", _("stay away"))],
         initial="later",
         widget=forms.RadioSelect,
         required=False,
     )
-    retry = forms.IntegerField(label="Seconds", initial=30, min_value=0, max_value=MAX_RETRY_SECONDS, required=False)
-    reason = forms.CharField(label="Reason", max_length=200, required=False, strip=True)
+    retry = forms.IntegerField(label=_("Seconds"), initial=30, min_value=0, max_value=MAX_RETRY_SECONDS, required=False)
+    reason = forms.CharField(label=_("Reason"), max_length=200, required=False, strip=True)
 
     def __init__(self, target: Target, data: Any = None) -> None:
         self.target, self._choices = target, target.choices()
@@ -158,7 +165,9 @@ class ClosingForm(forms.Form):
         choice, reason = self._choices[self.cleaned_data["scope"]], self.cleaned_data["reason"]
         seconds = self.cleaned_data["retry"] if self.cleaned_data.get("retry") is not None else 30
         stays_away = self.cleaned_data.get("back") == "never" and not self.target.process
-        back = "clients stay away" if stays_away else f"clients may come back after about {seconds} s"
-        entry = [choice.done, "" if self.target.resume else f"({back})", f"Reason: {reason}" if reason else ""]
+        later = gettext("clients may come back after about {span}").format(span=span(seconds))
+        back = gettext("clients stay away") if stays_away else later
+        why = gettext("Reason: {reason}").format(reason=reason)
+        entry = [choice.done, "" if self.target.resume else f"({back})", why if reason else ""]
         command = choice.command(retry=None if stays_away else 1000 * seconds, reason=reason, by=by)
         return command, choice.done, " ".join(filter(None, entry))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
+from django.utils.translation import gettext, gettext_noop, ngettext
 
 from django_agent_sse import conf
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.runtime.formatting import span
+from django_agent_sse.runtime.formatting import ago, number, span
 from django_agent_sse.streams.registry import SLOWEST_HEARTBEAT
 
 from ..cluster import ClusterSnapshot, ProcessStatus
@@ -30,88 +31,116 @@ class HealthNotice:
     level: str = "warning"
 
 
-HTTP1 = HealthNotice(
-    "http1",
-    "This page came over HTTP/1.1.",
-    "Over HTTP/1.1 a browser opens six connections to a host at most, and each open stream holds one: with a few tabs open, the "
-    "next page waits until one of them is closed. Serve browsers over HTTP/2: in nginx “listen 443 ssl http2;”.",
-    "info",
-)
-"""Only a browser knows; the page's script shows it."""
-WSGI = HealthNotice(
-    "wsgi",
-    "This page was served under WSGI, which cannot serve streams.",
-    "Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first in "
-    "INSTALLED_APPS. This page is a snapshot.",
-)
 _OF_PROCESSES = {
     "heartbeat": (
-        "Heartbeats are sent less often than proxies need: {detail}.",
-        "nginx and load balancers close a connection that is silent for 60 s, and a client that vanished is never noticed. Leave "
-        "heartbeats at 15 s.",
+        gettext_noop("Heartbeats are sent less often than proxies need: {detail}."),
+        gettext_noop(
+            "nginx and load balancers close a connection that is silent for 60 s, and a client that vanished is never noticed. "
+            "Leave heartbeats at 15 s."
+        ),
     ),
     "channel_layer": (
-        "The channel layer does not notify {processes}.",
-        "Nothing is lost: events that other processes publish arrive up to half a second later. Is the channel layer’s Redis up? "
-        "({detail})",
+        gettext_noop("The channel layer does not notify {processes}."),
+        gettext_noop(
+            "Nothing is lost: events that other processes publish arrive up to half a second later. Is the channel layer’s "
+            "Redis up? ({detail})"
+        ),
     ),
     "log_notifications": (
-        "The event log’s own notifications do not reach {processes}.",
-        "Nothing is lost, but events that other processes publish wait until the connection to the log’s Redis or Valkey is "
-        "restored, which is tried every five seconds at least. A stream that is opened meanwhile gets what is there at that "
-        "moment; commands of staff to close streams may be late, too. Is that server up, and may its user SUBSCRIBE? The "
-        "process’s log has the whole error. ({detail})",
+        gettext_noop("The event log’s own notifications do not reach {processes}."),
+        gettext_noop(
+            "Nothing is lost, but events that other processes publish wait until the connection to the log’s Redis or Valkey is "
+            "restored, which is tried every five seconds at least. A stream that is opened meanwhile gets what is there at that "
+            "moment; commands of staff to close streams may be late, too. Is that server up, and may its user SUBSCRIBE? The "
+            "process’s log has the whole error. ({detail})"
+        ),
     ),
     "commands": (
-        "The event log holds forged or unreadable commands, which were not executed by {processes}.",
-        "All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. Otherwise "
-        "somebody else writes to the log’s database or Redis: check who has access. ({detail} so far)",
+        gettext_noop("The event log holds forged or unreadable commands, which were not executed by {processes}."),
+        gettext_noop(
+            "All processes must have the same SECRET_KEY (or the old one in SECRET_KEY_FALLBACKS), and clocks that agree. "
+            "Otherwise somebody else writes to the log’s database or Redis: check who has access. ({detail} so far)"
+        ),
     ),
     "poll": (
-        "The poll lags in {processes}.",
-        "Followers wait for the event log: look at the load of its database or Redis, and at locks. ({detail})",
+        gettext_noop("The poll lags in {processes}."),
+        gettext_noop("Followers wait for the event log: look at the load of its database or Redis, and at locks. ({detail})"),
     ),
 }
 """The title and the hint for each of ``Snapshot.problems``."""
 
 
+def http1_notice() -> HealthNotice:
+    """What only a browser knows: the page's script shows it."""
+    return HealthNotice(
+        "http1",
+        gettext("This page came over HTTP/1.1."),
+        gettext(
+            "Over HTTP/1.1 a browser opens six connections to a host at most, and each open stream holds one: with a few tabs "
+            "open, the next page waits until one of them is closed. Serve browsers over HTTP/2: in nginx “listen 443 ssl http2;”."
+        ),
+        "info",
+    )
+
+
+def wsgi_notice() -> HealthNotice:
+    return HealthNotice(
+        "wsgi",
+        gettext("This page was served under WSGI, which cannot serve streams."),
+        gettext(
+            "Run an ASGI server: uvicorn, daphne, granian or hypercorn; for runserver install daphne and put “daphne” first in "
+            "INSTALLED_APPS. This page is a snapshot."
+        ),
+    )
+
+
 def notices(request: HttpRequest, cluster: ClusterSnapshot) -> list[HealthNotice]:
     """Return what is wrong now, the worst first."""
-    server = [] if isinstance(request, ASGIRequest) else [WSGI]
+    server = [] if isinstance(request, ASGIRequest) else [wsgi_notice()]
     return [*server, *_of_the_log(cluster), *_of_processes(cluster)]
 
 
 def _of_the_log(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
     if cluster.error:
-        yield HealthNotice("log", "The event log cannot be read; this page shows what was read last.", cluster.error)
+        yield HealthNotice("log", gettext("The event log cannot be read; this page shows what was read last."), cluster.error)
     if not cluster.local:
         return
     try:
         log = event_log()
     except AgentSSEError as error:
-        yield HealthNotice("log", "There is no event log.", public_words(error))
+        yield HealthNotice("log", gettext("There is no event log."), public_words(error))
         return
     name, workers = type(log).__name__, siblings()
     if log.crosses_processes:
         yield HealthNotice(
             "local",
-            "You see this process only.",
-            "It does not report to the event log: AGENT_SSE[“MONITOR”][“REPORTS”] is off, or it runs under a test runner.",
+            gettext("You see this process only."),
+            gettext(
+                "It does not report to the event log: AGENT_SSE[“MONITOR”][“REPORTS”] is off, or it runs under a test runner."
+            ),
             "info",
         )
     elif workers > 1:
         yield HealthNotice(
             "memory-workers",
-            f"{name} keeps topics in one process, and {workers} processes serve this site.",
-            "Clients of one process never see what another one publishes. Set AGENT_SSE[“EVENT_LOG”] to a log that crosses "
-            "processes (the database or Redis), or run one process. You see this process only.",
+            ngettext(
+                "{log} keeps topics in one process, and {count} process serves this site.",
+                "{log} keeps topics in one process, and {count} processes serve this site.",
+                workers,
+            ).format(log=name, count=number(workers)),
+            gettext(
+                "Clients of one process never see what another one publishes. Set AGENT_SSE[“EVENT_LOG”] to a log that crosses "
+                "processes (the database or Redis), or run one process. You see this process only."
+            ),
         )
     else:
         yield HealthNotice(
             "memory",
-            "You see this process only.",
-            f"{name} keeps topics in one process. That is fine for a site of one process; with more processes or machines, set "
-            "AGENT_SSE[“EVENT_LOG”] to the database or Redis.",
+            gettext("You see this process only."),
+            gettext(
+                "{log} keeps topics in one process. That is fine for a site of one process; with more processes or machines, set "
+                "AGENT_SSE[“EVENT_LOG”] to the database or Redis."
+            ).format(log=name),
             "info",
         )
 
@@ -124,11 +153,15 @@ def _of_processes(cluster: ClusterSnapshot) -> Iterator[HealthNotice]:
             details.setdefault(key, detail)
     seconds = conf.setting("HEARTBEAT")
     if not seconds or seconds > SLOWEST_HEARTBEAT:
-        details["heartbeat"] = f"AGENT_SSE[“HEARTBEAT”] is {f'{seconds:g} s' if seconds else 'off'}"
+        details["heartbeat"] = (
+            gettext("AGENT_SSE[“HEARTBEAT”] is {span}").format(span=span(seconds))
+            if seconds
+            else gettext("AGENT_SSE[“HEARTBEAT”] is off")
+        )
     for key, (title, hint) in _OF_PROCESSES.items():
         if key in details:
             values = {"detail": details[key], "processes": _some(processes.get(key, []))}
-            yield HealthNotice(key, title.format_map(values), hint.format_map(values))
+            yield HealthNotice(key, gettext(title).format_map(values), gettext(hint).format_map(values))
     for status in cluster.processes:
         yield from _of_process(status)
 
@@ -138,21 +171,28 @@ def _of_process(status: ProcessStatus) -> Iterator[HealthNotice]:
     if status.state in ("late", "gone"):
         yield HealthNotice(
             f"silent-{process.id}",
-            f"The process {process.name} stopped reporting {span(status.age)} ago.",
-            "It was killed, hangs, or cannot reach the event log. Its streams are not counted after 15 s; their clients "
-            "reconnect to other processes by themselves.",
+            gettext("The process {name} stopped reporting {ago}.").format(name=process.name, ago=ago(status.age)),
+            gettext(
+                "It was killed, hangs, or cannot reach the event log. Its streams are not counted after 15 s; their clients "
+                "reconnect to other processes by themselves."
+            ),
         )
     elif status.snapshot.draining:
         yield HealthNotice(
             f"draining-{process.id}",
-            f"The process {process.name} is being drained.",
-            "It takes no new streams until it is restarted or resumed, for five minutes at most.",
+            gettext("The process {name} is being drained.").format(name=process.name),
+            gettext("It takes no new streams until it is restarted or resumed, for five minutes at most."),
             "info",
         )
 
 
 def _some(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} processes ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    if len(names) == 1:
+        return names[0]
+    shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+    return ngettext("{count} process ({names})", "{count} processes ({names})", len(names)).format(
+        count=number(len(names)), names=shown
+    )
 
 
 _SPAWNED = b"multiprocessing.spawn"

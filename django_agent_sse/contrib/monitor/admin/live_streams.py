@@ -11,21 +11,22 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
+from django.utils.translation import gettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from django_agent_sse.admin.access import admin_required, admin_view
 from django_agent_sse.admin.pages import PageAdmin
 from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
+from django_agent_sse.script_words import words_tag
 from django_agent_sse.streams.context import Context
-from django_agent_sse.streams.registry import State
 from django_agent_sse.streams.stream import Stream
 from django_agent_sse.views import SSEView
 
 from ..cluster import cluster_view
 from ..models import LiveStreams
 from ..service import broadcast
-from . import health
+from . import health, labels
 from .close_form import ClosingForm, Target, TargetMissing
 from .live_view import Viewer, query_of
 
@@ -37,17 +38,6 @@ FIRST_TIMEOUT = 0.7
 """Seconds that the page waits for the other processes' rows before it is sent."""
 RETRY_INTERVAL = 0.15
 """Seconds between two looks for them."""
-ORDERS = (
-    ("-opened", "Newest first"),
-    ("opened", "Oldest first"),
-    ("-lag", "Furthest behind first"),
-    ("wrote", "Longest silent first"),
-    ("-events", "Most events first"),
-    ("-bytes", "Most bytes first"),
-    ("route", "By route"),
-    ("user", "By user"),
-    ("state", "By state"),
-)
 
 
 class LiveEvents(SSEView):
@@ -115,16 +105,17 @@ class LiveStreamsAdmin(PageAdmin):
 
     def _render(self, request: HttpRequest, viewer: Viewer, shown: dict[str, Any]) -> HttpResponse:
         context = {
-            "title": "Live streams",
+            "title": gettext("Live streams"),
             "shown": shown,
             "asked": viewer.query,
-            "states": [str(state) for state in State],
-            "orders": ORDERS,
+            "states": labels.STREAM_STATES.items(),
+            "orders": labels.ORDERS,
+            "words": words_tag(labels.SCRIPT),
             "empty": {},
             "topics": self.url_of_page("django_agent_sse_logtopic"),
             "closes": viewer.closes,
             "query": request.GET.urlencode(),
-            "http1": health.HTTP1,
+            "http1": health.http1_notice(),
         }
         return self.render_page(request, "change_list", context)
 
@@ -148,8 +139,8 @@ class LiveStreamsAdmin(PageAdmin):
         try:
             async_to_sync(broadcast)(command)
         except AgentSSEError as error:
-            messages.error(request, f"Nothing was closed: {public_words(error)}")
+            messages.error(request, gettext("Nothing was closed: {reason}").format(reason=public_words(error)))
         else:
             self.write_log_entry(request, command.id[:100], done, entry)
-            messages.success(request, f"{done} Every process has been told; it takes less than a second.")
+            messages.success(request, f"{done} {gettext('Every process has been told; it takes less than a second.')}")
         return HttpResponseRedirect(self.url_of_page("agent_sse_monitor_livestreams"))

@@ -11,6 +11,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, QueryDict
+from django.utils.translation import gettext, ngettext
 
 from django_agent_sse.eventlog.position import Position, parse_vector
 from django_agent_sse.exceptions import AgentSSEError
@@ -19,7 +20,7 @@ from django_agent_sse.streams.registry import State
 
 from ..cluster import FRESH_SECONDS, ClusterSnapshot, ProcessStatus, cluster_view
 from ..inspector import ROWS, SORTS, StreamQuery, StreamRow
-from . import health
+from . import health, labels
 
 HIDDEN_ID = "hidden"
 """What stands for an id that a handler wrote, for who may not see payloads."""
@@ -73,18 +74,20 @@ class Viewer:
             "you": bool(row.user) and row.user == self.user,
             "route": row.route,
             "topics": ", ".join(row.topics),
-            "user": self._names.get(row.user, row.user) if row.user else "anonymous",
+            "user": self._names.get(row.user, row.user) if row.user else gettext("anonymous"),
             "user_id": row.user,
-            "opened": formatting.clock(row.opened),
+            "since": gettext("since {time}").format(time=formatting.clock(row.opened)),
             "duration": formatting.span(row.seconds),
             "events": formatting.number(row.events),
+            "events_unit": ngettext("event", "events", row.events),
             "bytes": formatting.size(row.bytes),
             "last_id": self._id(row.last_id),
             "lag": formatting.number(row.lag),
-            "wrote": f"{formatting.span(row.idle)} ago",
+            "wrote": formatting.ago(row.idle),
             "address": row.address,
             "agent": row.agent,
             "state": row.state,
+            "state_label": str(labels.STREAM_STATES[row.state]),
         }
 
     def _id(self, last_id: str | None) -> str:
@@ -111,35 +114,50 @@ def _cards(cluster: ClusterSnapshot) -> Iterable[dict[str, str]]:
     refused, errors = sum(cluster.series["refused"]), sum(cluster.series["errors"])
     number, slow = formatting.number, cluster.total("slow")
     for key, label, value, alarm in (
-        ("open", "Open streams", number(cluster.total("open")), False),
-        ("events", "Events a second", number(cluster.rates["events"]), False),
-        ("bytes", "Bytes a second", formatting.size(cluster.rates["bytes"]), False),
-        ("slow", "Slow clients", number(slow), slow),
-        ("refused", "Refused, 5 min", number(refused), refused),
-        ("errors", "Errors, 5 min", number(errors), errors),
-        ("processes", "Processes", number(len(cluster.counted)), False),
+        ("open", gettext("Open streams"), number(cluster.total("open")), False),
+        ("events", gettext("Events a second"), number(cluster.rates["events"]), False),
+        ("bytes", gettext("Bytes a second"), formatting.size(cluster.rates["bytes"]), False),
+        ("slow", gettext("Slow clients"), number(slow), slow),
+        ("refused", gettext("Refused, 5 min"), number(refused), refused),
+        ("errors", gettext("Errors, 5 min"), number(errors), errors),
+        ("processes", gettext("Processes"), number(len(cluster.counted)), False),
     ):
         line, area = formatting.spark(cluster.series[key])
         yield {"key": key, "label": label, "value": value, "line": line, "area": area, "alarm": "1" if alarm else ""}
 
 
 def _summary(listed: int, matched: int, total: int, missing: int) -> str:
-    of_matched = f"{formatting.number(matched)} of " if matched != total else ""
-    summary = f"{of_matched}{formatting.number(total)} {'stream' if total == 1 else 'streams'}"
+    number = formatting.number
+    if matched == total:
+        parts = [ngettext("{count} stream", "{count} streams", total).format(count=number(total))]
+    else:
+        of_all = ngettext("{matched} of {count} stream", "{matched} of {count} streams", total)
+        parts = [of_all.format(matched=number(matched), count=number(total))]
     if listed < matched:
-        summary += f", of which the first {listed} are shown: search or filter for others"
-    return f"{summary}; {missing} {'process has' if missing == 1 else 'processes have'} not answered yet" if missing else summary
+        first = ngettext(
+            "the first {count} is shown: search or filter for others",
+            "the first {count} are shown: search or filter for others",
+            listed,
+        )
+        parts.append(first.format(count=number(listed)))
+    if missing:
+        late = ngettext("{count} process has not answered yet", "{count} processes have not answered yet", missing)
+        parts.append(late.format(count=number(missing)))
+    return "; ".join(parts)
 
 
 def _process(status: ProcessStatus) -> dict[str, Any]:
     snapshot, gone = status.snapshot, status.state == "gone"
+    state = "draining" if snapshot.draining and status.state == "reporting" else status.state
     return {
         "id": snapshot.process.id,
         "name": snapshot.process.name,
-        "since": formatting.clock(snapshot.process.since),
+        "since": gettext("since {time}").format(time=formatting.clock(snapshot.process.since)),
         "open": "–" if gone else formatting.number(snapshot.total("open")),
         "slow": "–" if gone else formatting.number(snapshot.total("slow")),
         "opened": formatting.number(snapshot.total("opened")),
-        "reported": f"{formatting.span(status.age)} ago",
-        "state": "draining" if snapshot.draining and status.state == "reporting" else status.state,
+        "reported": formatting.ago(status.age),
+        "state": state,
+        "state_label": str(labels.PROCESS_STATES[state]),
+        "act": gettext("Resume…") if state == "draining" else gettext("Drain…"),
     }

@@ -29,6 +29,9 @@ async def nothing(c: Context, name: str) -> str:
 
 router.log("missing/<slug:name>/log/", nothing, name="missing")
 
+STEPS = ("lint", "test", "deploy")
+router.logs("steps/<slug:name>/all/", {step: f"logs.{{name}}-{step}" for step in STEPS}, name="all-steps")
+
 _tasks: set[asyncio.Task[None]] = set()
 
 
@@ -40,6 +43,12 @@ def page(request: HttpRequest, route: str, name: str) -> HttpResponse:
     if also := request.GET.get("also"):
         about |= {"also": f"logs.{also}", "also_src": reverse("log", args=[also])}
     return render(request, "logsite/page.html", about)
+
+
+def steps(request: HttpRequest, name: str) -> HttpResponse:
+    """A page with several logs."""
+    topics = {step: f"logs.{name}-{step}" for step in STEPS}
+    return render(request, "logsite/steps.html", {"src": reverse("all-steps", args=[name]), "steps": topics})
 
 
 @csrf_exempt
@@ -104,5 +113,6 @@ urlpatterns = [
     path("_produce/<slug:name>/", produce),
     path("_text/<slug:name>/", text),
     path("", include(router.urls)),
+    path("several/<slug:name>/", steps),
     path("<slug:route>/<slug:name>/", page, name="page"),
 ]

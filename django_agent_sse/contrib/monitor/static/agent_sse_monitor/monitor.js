@@ -8,6 +8,9 @@ const GONE_FOR_GOOD = 2;
 const AGAIN_MS = 5000;
 const SOON_MS = 1500;
 
+const { words } = await import(new URL(page.dataset.words, document.baseURI).href);
+const { t } = words(page);
+
 let query = page.dataset.query;
 let source = null;
 let again = null;
@@ -44,10 +47,9 @@ function renew(list, template, items, key, update) {
   for (const element of before.values()) element.remove();
 }
 
-function state(element, word, text) {
+function state(element, word) {
   const cell = element.querySelector("[data-state]");
   if (cell.dataset.state !== word) cell.dataset.state = word;
-  if (text && cell.textContent !== text) cell.textContent = text;
 }
 
 function address(element, part, href) {
@@ -65,11 +67,8 @@ function showRow(element, row) {
 
 function showProcess(element, process) {
   fill(element, process);
-  state(element, process.state, process.state === "gone" ? "stopped reporting" : process.state);
-  const draining = process.state === "draining";
-  address(element, "drain", `close/?process=${process.id}${draining ? "&resume=1" : ""}`);
-  const link = element.querySelector("[data-drain]");
-  if (link) link.textContent = draining ? "Resume…" : "Drain…";
+  state(element, process.state);
+  address(element, "drain", `close/?process=${process.id}${process.state === "draining" ? "&resume=1" : ""}`);
 }
 
 function showNotice(element, notice) {
@@ -107,11 +106,11 @@ function show(update) {
   renew(find("rows"), find("row"), update.rows, "id", showRow);
   renew(find("processes"), find("process"), update.processes, "id", showProcess);
   renew(find("notices"), find("notice"), update.notices, "key", showNotice);
-  showOptions("route", "All routes", update.routes.map((route) => [route, route]));
-  showOptions("process", "All processes", update.processes.map((process) => [process.id, process.name]));
+  showOptions("route", t("All routes"), update.routes.map((route) => [route, route]));
+  showOptions("process", t("All processes"), update.processes.map((process) => [process.id, process.name]));
   find("summary").textContent = update.summary;
   find("empty").hidden = update.rows.length > 0;
-  status("live", `Live, ${update.at}`);
+  status("live", t("Live, {time}", { time: update.at }));
 }
 
 function sleep(word, text) {
@@ -124,17 +123,17 @@ function sleep(word, text) {
 function wake() {
   if (source || document.hidden) return;
   clearTimeout(again);
-  status("waiting", "Connecting…");
+  status("waiting", t("Connecting…"));
   source = new EventSource(`${page.dataset.events}?${query}`);
   source.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
   source.addEventListener("sse.end", (event) => {
     const stays = event.lastEventId.startsWith("sse.end~");
-    sleep("off", stays ? "This page’s stream was closed. Reload the page to open another." : "Reconnecting…");
+    sleep("off", stays ? t("This page’s stream was closed. Reload the page to open another.") : t("Reconnecting…"));
     if (!stays) again = setTimeout(wake, SOON_MS);
   });
   source.addEventListener("error", () => {
-    if (source?.readyState !== GONE_FOR_GOOD) return status("waiting", "Reconnecting…");
-    sleep("off", "Disconnected. Trying again; if you were signed out, reload the page.");
+    if (source?.readyState !== GONE_FOR_GOOD) return status("waiting", t("Reconnecting…"));
+    sleep("off", t("Disconnected. Trying again; if you were signed out, reload the page."));
     again = setTimeout(wake, AGAIN_MS);
   });
 }
@@ -142,7 +141,7 @@ function wake() {
 function ask(next) {
   query = next.toString();
   history.replaceState(null, "", query ? `?${query}` : location.pathname);
-  sleep("waiting", "Connecting…");
+  sleep("waiting", t("Connecting…"));
   wake();
 }
 
@@ -161,8 +160,8 @@ filters.addEventListener("submit", (event) => {
   ask(asked());
 });
 
-document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", "Paused while hidden") : wake()));
-addEventListener("pagehide", () => sleep("off", "Paused while hidden"));
+document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", t("Paused while hidden")) : wake()));
+addEventListener("pagehide", () => sleep("off", t("Paused while hidden")));
 addEventListener("pageshow", wake);
 page.classList.add("mon-renews");
 /** @type {any[]} */

@@ -1,0 +1,53 @@
+"""Several logs of one thing in Chromium: states that change, links, and the log of the step that is chosen."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from .serving import LogSite
+
+
+def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page, site: LogSite, axe: str) -> None:
+    site.publish("a-lint", "clean", close="completed")
+    site.publish("a-test", "line 1")
+    streams: list[str] = []
+    page.on("request", lambda request: streams.append(request.url))
+    page.goto(f"{site.url}/several/a/")
+    lint, test, deploy = (page.locator(f"a[data-step={name}]") for name in ("lint", "test", "deploy"))
+    expect(lint.locator(".sse-logs-status")).to_have_text("completed")
+    expect(test).to_have_attribute("aria-current", "true")
+    expect(page.locator("sse-log .sl-t").first).to_have_text("line 1")
+    expect(deploy).to_have_attribute("data-tone", "idle")
+    site.publish("a-test", "ERROR: no", close="failed")
+    expect(test.locator(".sse-logs-status")).to_have_text("failed")
+    expect(test.locator(".sse-logs-errors")).to_have_text("1")
+    expect(test.locator(".sse-logs-time")).to_have_text(re.compile(r"\d+:\d\d"))
+    site.publish("a-deploy", "up")
+    expect(deploy).to_have_attribute("data-tone", "busy")
+    assert [url for url in streams if url.endswith("/all/")] == [f"{site.url}/steps/a/all/"], "one stream has all the states"
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document.querySelector('.sse-logs-steps'))")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+def test_a_step_is_opened_by_its_link_and_the_address_leads_back_to_it(page: Page, site: LogSite) -> None:
+    site.publish("b-lint", "clean", close="completed")
+    site.publish("b-test", "broken", close="failed")
+    page.goto(f"{site.url}/several/b/")
+    expect(page.locator("sse-log .sl-t").first).to_have_text("broken")
+    page.evaluate("window.same = true")
+    page.locator("a[data-step=lint]").click()
+    expect(page.locator("sse-log .sl-t").first).to_have_text("clean")
+    expect(page).to_have_url(f"{site.url}/several/b/?step=lint")
+    assert page.evaluate("window.same"), "without loading the page"
+    page.go_back()
+    expect(page.locator("sse-log .sl-t").first).to_have_text("broken")
+    page.go_forward()
+    expect(page.locator("sse-log .sl-t").first).to_have_text("clean")
+    page.reload()
+    expect(page.locator("a[data-step=lint]")).to_have_attribute("aria-current", "true")
+    expect(page.locator("sse-log .sl-t").first).to_have_text("clean")
+    assert page.evaluate("['test', 'none'].map((step) => document.querySelector('sse-logs').open(step))") == [True, False]
+    expect(page.locator("sse-log .sl-t").first).to_have_text("broken")
