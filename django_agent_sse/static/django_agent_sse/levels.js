@@ -80,7 +80,7 @@ export const RULES = [
   ["warning", /^[ \t]*(?:⚠|▲)/s],
   ["error", /^.*\*\*\*(?:Failed|Exception|Timeout)\b|^ *[1-9][0-9]{0,6} FAILED |^[0-9]{1,3}% tests passed, [1-9]/s],
   ["error", /^[ \t]*[Ff]ailed[!:]?[ \t]+(?!0\b)[^ \t0]|^Test (?:Case|Suite) .{1,300} failed (?:\(|at )/s],
-  ["error", /^[=*!> \t-]*(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]*[1-9][0-9]{0,6} (?:failed|failing|failures?|errors?|problems?)\b/s],
+  ["error", /^[=*!> \t-]{0,200}(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]{0,40}[1-9][0-9]{0,6} (?:failed|failing|failures?|errors?|problems?)\b/s],
   ["error", /^[= \t]*(?:Tests?(?: run)?: [0-9]{1,7}, |[0-9]{1,7} (?:examples?|runs?|tests?|specs?|passed|passing|skipped)\b).{0,200}?(?:\b[1-9][0-9]{0,6} (?:failures?|failed|failing|errors?)\b|\b(?:Failures|Errors|Failed): {1,8}[1-9])/s],
   ["warning", /^[1-9][0-9]{0,6} warnings? generated/s],
   ["error", /^[ \t]*(?:[0-9]{1,6}\) (?:Failure|Error):$|Failure\/Error: )/s],

@@ -106,6 +106,7 @@ def test_a_copied_selection_is_what_was_printed(page: Page, site: LogSite) -> No
     site.publish("copied", *lines, close="completed")
     page.set_viewport_size({"width": 1200, "height": 1400})
     page.goto(f"{site.url}/logs/copied/")
+    connection(page, "Ended")
     wait_for_lines(page, LINES)
     shown = text_of(page)
     assert len(shown) == LINES
