@@ -141,8 +141,8 @@ RULES: Final = (
     ("error", r"^[ \t]*[Ff]ailed[!:]?[ \t]+(?!0\b)[^ \t0]|^Test (?:Case|Suite) .{1,300} failed (?:\(|at )"),
     (
         "error",
-        r"^[=*!> \t-]{0,200}(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]{0,40}[1-9][0-9]{0,6} "
-        r"(?:failed|failing|failures?|errors?|problems?)\b",
+        r"^[=*!> \t-]{0,200}(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]{0,40}"
+        r"[1-9][0-9]{0,6} (?:failed|failing|failures?|errors?|problems?)\b",
     ),
     (
         "error",
