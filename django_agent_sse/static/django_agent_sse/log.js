@@ -335,20 +335,21 @@ export class SSELog extends HTMLElement {
     const { query, regex, sensitive, levels: named, source } = sought;
     let last = index;
     while (last + 1 < this.#pages.all.length && !this.#pages.all[last + 1].entries) last += 1;
-    const end = Math.min(this.#pages.last, (last + 1) * EVENTS);
+    const { base } = this.#pages;
+    const end = Math.min(this.#pages.last, (last + 1) * EVENTS) - base;
     const lines = new Map();
     let page = index;
-    for (let after = index * EVENTS - this.#pages.base; ; ) {
+    for (let after = index * EVENTS - base; ; ) {
       const answer = after < 0 ? null : await this.#range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" });
       if (find.sought !== sought) return;
       if (!answer?.scanned && answer?.next === undefined) return void (await this.#pages.load(index, index + 4));
       for (const { offset, match } of answer.records) {
-        const at = Math.floor((offset - 1) / EVENTS);
+        const at = Math.floor((offset + base - 1) / EVENTS);
         if (!lines.has(at)) lines.set(at, []);
-        if (match) lines.get(at).push(offset - 1 - at * EVENTS);
+        if (match) lines.get(at).push(offset + base - 1 - at * EVENTS);
       }
       const seen = answer.next ? Math.max(answer.next.after, after + 1) : end;
-      for (; page <= last && (page + 1) * EVENTS <= seen; page += 1) find.take(page, lines.get(page) ?? []);
+      for (; page <= last && (page + 1) * EVENTS - base <= seen; page += 1) find.take(page, lines.get(page) ?? []);
       if (!answer.next || seen >= end) break;
       after = seen;
     }
