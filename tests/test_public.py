@@ -76,6 +76,7 @@ ERRORS = {
     "LeaseLost": ("EventLogError",),
     "RunError": ("AgentSSEError",),
     "RunExists": ("RunError",),
+    "RunNotBegun": ("RunError", AttributeError),
     "RunNotFound": ("RunError",),
     "RunStopped": ("RunError",),
     "EventTooLarge": ("EventLogError", "InvalidEvent"),

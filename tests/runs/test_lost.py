@@ -151,7 +151,7 @@ OPEN: dict[str, tuple[Wire, list[Event], list[dict[str, Any] | str]]] = {
 def dead_run(log: EventLog, wire: Wire | None, events: Iterable[Event], last: Any = lambda ending: (), topic: str = NAME) -> None:
     """A run whose process died after these events."""
     begun = Producing(topic, None, 60, last, wire, "r1")
-    assert begun._begin(log, "r1") is None
+    assert begun._begin(log) is None
     if events := [*events]:
         log.append(topic, events, holder="r1")
     log.renew(topic, "r1", SHORT)
