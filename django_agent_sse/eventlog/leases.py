@@ -159,7 +159,7 @@ class Leasing(ABC):
     def _words(self, topic: str) -> Sized:
         """Return what a lost topic ends with."""
         left = LastWords.unpacked(self._last_words(topic) or LastWords().packed())
-        if (words := words_of(left.by)) is not None:
+        for words in words_of(left.by):
             try:
                 kept = (record.event for page in self.pages(topic) for record in page)
                 return self._sized([*left.events, *words(chain(kept, left.events))])

@@ -12,12 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..encoding import event_of
 from ..eventlog.base import EventLog
 from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
-from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
+from ..exceptions import AgentSSEError, EventLogError, LeaseLost, RunStopped, TopicClosed
 from ..streams.callbacks import Callback
 from ..streams.counters import counters
 from ..topics.reading import history
@@ -135,16 +136,34 @@ class RunBase:
         return events[count:]
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
-        unsent = self._not_appended(self._taken())
+        """Return what was not appended yet, the run's own last events, and its wire's; without what cannot be appended."""
+        events = self._not_appended(self._taken())
         try:
-            last = [event_of(value) for value in self._last(ending)]
-            if self._speaks:
-                last += self.wire.last(ending, self._folded([*unsent, *last]))
-            sized(last, self.log.limits.max_event_bytes)
+            for value in self._last(ending):
+                try:
+                    events += self._fitting([value])
+                except AgentSSEError:
+                    self._miss_last_events()
         except Exception:  # the end itself is worth more to readers
-            logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
-            last = []
-        return [*unsent, *last]
+            self._miss_last_events()
+        return [*events, *self._words_at_end(ending, events)]
+
+    def _words_at_end(self, ending: RunEnding, events: list[Event]) -> list[Event]:
+        alone = partial(self.wire.last, ending, ())  # whatever came before, the protocol's end of a run is said
+        for words in (*(partial(words, ending, self._folded(events)) for words in self.wire.words), alone):
+            if not self._speaks:
+                break
+            try:
+                return self._fitting(words())
+            except Exception:
+                self._miss_last_events()
+        return []
+
+    def _fitting(self, values: Iterable[object]) -> list[Event]:
+        return [event for event, _ in sized(map(event_of, values), self.log.limits.max_event_bytes)]
+
+    def _miss_last_events(self) -> None:
+        logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
 
     def _text(self) -> str:
         """Return the text of the run so far, by its wire. Reads the topic."""

@@ -55,11 +55,12 @@ class Cancelling:
         run = MemoryEventLog._run
 
         async def cancelling(log: MemoryEventLog, body: Callable[[], Any]) -> Any:
+            result = await run(log, body)
             self.calls += 1
             if self.calls == self.at and self.task is not None:
                 self.task.cancel()
                 await asyncio.sleep(0)
-            return await run(log, body)
+            return result
 
         monkeypatch.setattr(MemoryEventLog, "_run", cancelling)
 
