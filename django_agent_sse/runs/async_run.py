@@ -209,3 +209,8 @@ class AsyncRun(RunBase):
             raise self._failure
         stopped = self.ending is RunEnding.STOPPED
         return stopped and (isinstance(error, RunStopped) or (ours and isinstance(error, asyncio.CancelledError)))
+
+    async def _withdraw(self) -> None:
+        """End it without a word: see ``RunLifecycle.withdrawn``."""
+        self._do(self._life.withdrawn())
+        await run_callbacks(self._ends, "on_end", f"the run {self.id}")

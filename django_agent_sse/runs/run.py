@@ -181,6 +181,13 @@ class Run(RunBase):
             self._run_ends()
         return isinstance(error, RunStopped) and self.ending is RunEnding.STOPPED
 
+    def _withdraw(self) -> None:
+        """End it without a word: see ``RunLifecycle.withdrawn``."""
+        with self._lock:
+            effects = self._life.withdrawn()
+        self._do(effects)
+        self._run_ends()
+
     def _run_ends(self) -> None:
         for callback in self._ends:
             try:

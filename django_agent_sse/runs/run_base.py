@@ -47,6 +47,8 @@ class RunBase:
         log: Where the topic is.
         seconds: How long its lease lasts.
         wire: How its protocol spells it.
+        wrote: It has written something.
+        on_first: Called with the first of it, by whichever thread.
     """
 
     def __init__(self, log: EventLog, topic: str, id: str, seconds: float, last: Last, wire: Wire | None = None) -> None:
@@ -55,6 +57,8 @@ class RunBase:
         self.id = id
         self.seconds = seconds
         self.wire = NO_WIRE if wire is None else wire
+        self.wrote = False
+        self.on_first: Callable[[], object] = bool
         self._last = last
         self._speaks = self.wire.last is not no_events
         self._ends: list[Callback] = []
@@ -90,6 +94,9 @@ class RunBase:
         with self._lock:
             if self._life.wrote() != (Action.APPEND,):
                 raise self._refused()
+            if not self.wrote:
+                self.wrote = True
+                self.on_first()
             self._unsent += [event for event, _ in checked]
             self._unsent_bytes += sum(size for _, size in checked)
             return self._unsent_bytes >= BATCH_BYTES

@@ -62,8 +62,8 @@ class Wire:
         last: The last events for an ending, by the ending and the events that the topic holds (read lazily, folded). Nothing
             that is there already is said twice: a protocol's own end among the events is the end. A function of a module, so
             that the end of a run whose process has died is found by another one, which has imported that module.
-        terse: The same without what may be large, for where one of those is larger than an event of the log may be; ``None``: they
-            are those of a topic without events then.
+        terse: The same without what may be large, for where one of those is larger than an event of the log may be. ``None``:
+            they are those of a topic without events then.
         position: Where a request wants to go on: an id after which, a count of events to pass over (negative: from the
             newest), or ``None`` for all. Raises ``QueryInvalid``. Who counts must get each event: do not fold for them.
         run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with

@@ -35,11 +35,10 @@ def found(log: EventLog) -> list[Any]:
     return [json.loads(text) if text[:1] in "{" else text for text in texts]
 
 
-def ended(log: EventLog, ending: str, write: Callable[[Any], None], wire: Wire | None, last: Any = lambda ending: ()) -> list[Any]:
+def ended(log: EventLog, ending: str, write: Callable[[Any], None], wire: Wire, last: Any = lambda ending: ()) -> list[Any]:
     """What the run has written at its end, in sync code; a lost one is closed by whoever looks first."""
-    with_it = {} if wire is None else {"wire": wire}
     try:
-        with produce(NAME, last=last, **with_it) as out:
+        with produce(NAME, last=last, wire=wire) as out:
             write(out)
             out.flush()
             if ending == "failed":
