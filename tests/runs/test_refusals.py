@@ -1,4 +1,4 @@
-"""Code of a run that refuses its request: the client is answered as by any view, and no run is left. And HEAD, which only asks."""
+"""Code of a run that refuses its request: the client is answered as by any view, and no run is left. And HEAD."""
 
 from __future__ import annotations
 
