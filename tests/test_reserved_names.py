@@ -127,6 +127,8 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "EventLog.aacquire": lambda name: log_of().aacquire(name, "r1", 30),
     "EventLog.renew": lambda name: log_of().renew(name, "r1", 30),
     "EventLog.arenew": lambda name: log_of().arenew(name, "r1", 30),
+    "EventLog.renew_all": lambda name: log_of().renew_all([(name, "r1", 30)]),
+    "EventLog.arenew_all": lambda name: log_of().arenew_all([(name, "r1", 30)]),
     "EventLog.release": lambda name: log_of().release(name, "r1"),
     "EventLog.arelease": lambda name: log_of().arelease(name, "r1"),
     "EventLog.request_stop": lambda name: log_of().request_stop(name, "r1"),

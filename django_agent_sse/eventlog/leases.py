@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ..exceptions import ArgumentInvalid, LeaseHeld
+from ..exceptions import ArgumentInvalid, LeaseHeld, LeaseLost
 from ..wire.event import Event
 from .last_words import LastWords, words_of
 from .records import Head, Page, Record
@@ -116,6 +117,20 @@ class Leasing(ABC):
         return self._quietly(outside_transaction, self._renew, valid_topic(topic), valid_holder(holder), _valid_seconds(seconds))
 
     arenew = twin_of(renew)
+
+    def renew_all(self, wanted: Iterable[tuple[str, str, float]]) -> dict[str, Lease]:
+        """Renew the leases of these topics, holders and seconds: see ``renew``. Those that are lost are missing."""
+        checked = [(valid_topic(topic), valid_holder(holder), _valid_seconds(seconds)) for topic, holder, seconds in wanted]
+        return self._renew_all(checked)
+
+    arenew_all = twin_of(renew_all)
+
+    def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
+        renewed = {}
+        for topic, holder, seconds in wanted:
+            with suppress(LeaseLost):
+                renewed[topic] = self._renew(topic, holder, seconds)
+        return renewed
 
     def release(self, topic: str, holder: str) -> bool:
         """Give a lease up, and leave the topic open for others. Return whether the holder had it."""
