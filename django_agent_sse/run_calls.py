@@ -301,7 +301,7 @@ class Call:
             Http404: There is no such run, or none that is still kept.
         """
         topic: str | None = f"{self.names.base}.{id}"
-        lease = await self.log.alease(topic or "")
+        lease = await self.log.alease(topic or "") if self.names.belongs(id) else None
         if lease is None and isinstance(self.route.key, str):  # perhaps one that other code has begun, by ``produce(…, key=…)``
             topic = await self.log.apointer(filled(self.route.key, self.names.values))
             lease = None if topic is None else await self.log.alease(topic)
