@@ -91,7 +91,7 @@ ERRORS = {
     "EventUnreadable": ("EventLogUnavailable",),
 }
 
-CLASSES = ["AsyncRun", "Context", "KV", "Router", "Run", "RunAccess", "RunState", "SSEView", "Stream", "Topic"]
+CLASSES = ["AsyncRun", "Context", "KV", "Router", "Run", "SSEView", "Stream", "Topic"]
 
 
 def documented_variables(module: Any) -> set[str]:
