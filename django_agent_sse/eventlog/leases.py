@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -124,6 +124,10 @@ class Leasing(ABC):
         return self._renew_all(checked)
 
     arenew_all = twin_of(renew_all)
+
+    def keen(self) -> AbstractContextManager[None]:
+        """Have this thread ask the store for its turn more often than others do, meanwhile: a lease does not wait."""
+        return nullcontext()
 
     def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
         renewed = {}

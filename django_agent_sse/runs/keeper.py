@@ -185,6 +185,10 @@ class Keeper:
 
     def _renewed(self, log: EventLog, runs: list[KeptRun]) -> dict[str, Lease]:
         """Look at the leases of these runs, and renew those that are due."""
+        with log.keen():
+            return self._renewed_keenly(log, runs)
+
+    def _renewed_keenly(self, log: EventLog, runs: list[KeptRun]) -> dict[str, Lease]:
         leases = log.leases([run.topic for run in runs])
         due = [
             (run.topic, run.id, run.seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Concatenate, ParamSpec, TypeVar
 
 from django.db import connections
@@ -60,8 +61,11 @@ class DatabaseLeasing(EventLog):
     def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
         if connections[self.alias].vendor != "sqlite":
             return super()._renew_all(wanted)
-        with keen(self.alias):  # there is one writer, and whoever waits for its turn long enough has lost its lease
-            return self._write(_all_renewed, wanted)
+        return self._write(_all_renewed, wanted)
+
+    def keen(self) -> AbstractContextManager[None]:
+        """See ``Leasing``. SQLite has one writer, and whoever waits for its turn long enough has lost its lease."""
+        return keen(self.alias) if connections[self.alias].vendor == "sqlite" else nullcontext()
 
     def _release(self, topic: str, holder: str) -> bool:
         return self._write(_released, topic, holder)

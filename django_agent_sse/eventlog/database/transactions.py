@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -21,6 +22,8 @@ from ...runtime.backoff import Backoff
 RETRY_TIMEOUT = 20.0
 """Seconds for which a transaction of our own is tried again while others hold the database."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.25
+_keen = ContextVar("keen", default=False)
+KEEN_PAUSE = 0.005
 KEEN_MILLISECONDS = 50
 """For so long SQLite asks for its turn often by itself."""
 
@@ -84,9 +87,11 @@ def keen(alias: str) -> Iterator[None]:
     with explained(alias, "Nothing was changed"), connections[alias].cursor() as cursor:
         before = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
         cursor.execute(f"PRAGMA busy_timeout = {KEEN_MILLISECONDS}")
+    token = _keen.set(True)
     try:
         yield
     finally:
+        _keen.reset(token)
         with explained(alias, "Nothing was changed"), connections[alias].cursor() as cursor:
             cursor.execute(f"PRAGMA busy_timeout = {before}")
 
@@ -110,7 +115,7 @@ def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
     until = time.monotonic() + RETRY_TIMEOUT
-    backoff, reconnected = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=1.0), False
+    backoff, reconnected = Backoff(FIRST_PAUSE, KEEN_PAUSE if _keen.get() else LONGEST_PAUSE, jitter=1.0), False
     while True:
         before = connections[alias].connection
         try:
