@@ -143,6 +143,16 @@ def test_a_renewal_moves_the_deadline_and_brings_the_wish_to_stop(log: Any) -> N
     assert log.renew(TOPIC, "r1", 50).stop
 
 
+def test_several_are_renewed_at_once_and_those_that_are_lost_are_missing(log: Any) -> None:
+    for topic in ("a", "b", "c", "d"):
+        log.acquire(topic, "r1", 5)
+    log.release("b", "r1")
+    renewed = log.renew_all([("a", "r1", 50), ("b", "r1", 50), ("c", "r2", 50), ("d", "r1", 60)])
+    assert {topic: lease.left > 45 for topic, lease in renewed.items()} == {"a": True, "d": True}
+    assert lease_of(log, "c").left <= 5
+    assert log.renew_all([]) == {}
+
+
 @pytest.mark.parametrize("over", ["ran out", "given up", "closed", "deleted", "never there"])
 def test_what_is_over_is_not_renewed(log: Any, over: str) -> None:
     if over != "never there":
