@@ -15,6 +15,7 @@ CASES = {
     "AG-UI agent": {"ag-ui": ["agent", "agents"]},
     "OpenAI endpoint, chat": {"openai-endpoint": ["keys", "completions"]},
     "OpenAI endpoint, Responses": {"openai-endpoint": ["keys", "responses"]},
+    "LangGraph, langgraph-sdk": {"langgraph": ["runs"]},
     "background run, Celery": {"background-runs": ["reports", "streams", "tasks"]},
     "background run, RQ": {"background-runs": ["reports", "streams", "jobs"]},
     "background run, django.tasks": {"background-runs": ["reports", "streams", "django_tasks"]},
