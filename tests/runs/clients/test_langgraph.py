@@ -104,11 +104,15 @@ def must_have_come_back_once(asked: list[Asked]) -> None:
 
 
 def test_a_run_that_it_cancels_ends(site: Site, at_once: Callable[..., Future[list[Part]]]) -> None:
+    from langgraph_sdk.errors import ConflictError
+
     about = {"topic": "threads.cancelled", "server": site.other, "headers": {}, "at": 5, "then": "waits"}
     id = site.begin("threads/cancelled/runs/stream", events=5, **about)
     with client_of(site.other.url) as runs:
         joined = at_once(list, runs.join_stream("cancelled", id))
         assert runs.get("cancelled", id, headers=JSON)["status"] == "running"
+        with pytest.raises(ConflictError):
+            stream(site.other.url, "cancelled")
         runs.cancel("cancelled", id)
         parts = joined.result()
         assert runs.get("cancelled", id, headers=JSON)["status"] == "interrupted"
