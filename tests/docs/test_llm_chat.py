@@ -22,8 +22,6 @@ WHOLE = "You asked: why? And why do you ask? "
 PATIENCE = 60_000
 LEASE = 3
 """Seconds, instead of the 30 that the page speaks of."""
-HALF = "You asked: why? "
-"""So far the model of this test gets, and waits there until the test lets it go on."""
 CHANGES = {
     "await asyncio.sleep(0.3)": """while word == "And" and not Path("goes-on").exists():
             await asyncio.sleep(0.01)""",
@@ -56,12 +54,17 @@ def opened(browser: Browser, project: Project) -> Page:
     return page
 
 
-def ask(page: Page, project: Project) -> None:
-    """Ask, and wait until half of the answer is there."""
+def ask(page: Page, project: Project, text: str = "why?") -> None:
+    """Ask what was not asked before, and wait until half of the answer is there."""
     let(project, goes_on=False)
-    page.fill("[name=text]", "why?")
+    page.fill("[name=text]", text)
     page.click("text=Ask")
-    expect(page.locator("#answer")).to_have_text(HALF.strip(), timeout=PATIENCE)
+    expect(page.locator("#answer")).to_have_text(half(text).strip(), timeout=PATIENCE)
+
+
+def half(text: str) -> str:
+    """So far the model of this test gets, and waits there until the test lets it go on."""
+    return f"You asked: {text} "
 
 
 def let(project: Project, *, goes_on: bool) -> None:
@@ -77,7 +80,7 @@ def test_an_answer_survives_a_reload_and_is_in_every_window(project: Project, br
     second = opened(browser, project)
     for one in (page, second):
         expect(one.locator("#question")).to_have_text("why?", timeout=PATIENCE)
-        expect(one.locator("#answer")).to_have_text(HALF.strip(), timeout=PATIENCE)
+        expect(one.locator("#answer")).to_have_text(half("why?").strip(), timeout=PATIENCE)
     second.fill("[name=text]", "meanwhile?")
     second.click("text=Ask")
     expect(second.locator("#state")).to_contain_text("another run goes on here", timeout=PATIENCE)
@@ -99,23 +102,23 @@ def test_curl_sees_the_same(project: Project) -> None:
 
 def test_an_answer_is_stopped_by_its_button_also_after_a_reload(project: Project, browser: Browser) -> None:
     page = opened(browser, project)
-    ask(page, project)
+    ask(page, project, "when?")
     page.reload()
-    expect(page.locator("#answer")).to_have_text(HALF.strip(), timeout=PATIENCE)
+    expect(page.locator("#answer")).to_have_text(half("when?").strip(), timeout=PATIENCE)
     page.click("#stop")
     expect(page.locator("#state")).to_have_text("stopped", timeout=PATIENCE)
-    assert page.locator("#answer").text_content() == HALF
+    assert page.locator("#answer").text_content() == half("when?")
     page.close()
 
 
 def test_an_answer_whose_server_was_killed_is_lost_and_the_page_says_so(project: Project, browser: Browser) -> None:
     page = opened(browser, project)
-    ask(page, project)
+    ask(page, project, "where?")
     os.killpg(project.server._process.pid, signal.SIGKILL)
     project.server._process.wait(PATIENCE)
     project.server.start()
     expect(page.locator("#state")).to_have_text("lost", timeout=PATIENCE)
-    assert page.locator("#answer").text_content() == HALF
+    assert page.locator("#answer").text_content() == half("where?")
     assert httpx.get(f"{project.server.url}/chats/43/").status_code == 204, "nothing was asked there"
     page.close()
     assert "Traceback" not in project.server.printed(), project.server.printed()
