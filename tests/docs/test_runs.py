@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import Any
 
+import pytest
+
 from django_agent_sse import Topic, exceptions
 from django_agent_sse.eventlog.leases import MOST_SECONDS
 from django_agent_sse.run_routes import RunRoute
@@ -24,6 +26,17 @@ from .test_names import cells, shown, text
 
 REFERENCE = DOCS / "reference" / "runs.rst"
 LIFE = DOCS / "topics" / "runs.rst"
+
+
+SEARCHED_FOR = ("LLM", "OpenAI", "Anthropic", "LangGraph", "Pydantic AI")
+PAGES = ("llm-chat", "ai-sdk", "ag-ui", "openai-endpoint", "langgraph", "mcp", "runs", "background-runs")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_is_found_by_the_words_that_people_search_for(page: str) -> None:
+    (keywords,) = re.findall(r"^\.\. meta::\n   :keywords: (.*)$", text(DOCS / "howto" / f"{page}.rst"), re.MULTILINE)
+    assert {*SEARCHED_FOR} <= {*keywords.split(", ")}
+    assert f"\n   howto/{page}\n" in text(DOCS / "index.rst")
 
 
 def test_every_option_of_a_run_stands_in_the_reference_with_its_default() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from django_agent_sse.contrib.wires.messages import SENTENCES
+from django_agent_sse.runs.endings import RunEnding
 from tests.site.routes.agents import TEXT, WORDS
 from tests.timing import LONG
 
@@ -19,6 +21,7 @@ from .cutting import Asked
 INSIDE = 5 if LONG else 2
 EVENTS = len(WORDS) + 1
 PARTS = ["metadata", *["messages"] * len(WORDS)]
+JSON = {"Accept": "application/json"}
 Part = Any
 site = serving
 pytestmark = pytest.mark.filterwarnings("ignore:Reconnecting without a Last-Event-ID")
@@ -70,6 +73,7 @@ def test_a_run_is_complete_once_and_in_order(site: Site) -> None:
         assert [*runs.join_stream("whole", created[0]["run_id"])] == parts
         typed = [*runs.stream("whole", "agent", input={}, version="v2")]
         assert [part["type"] for part in typed] == PARTS
+        assert runs.get("whole", created[0]["run_id"], headers=JSON)["status"] == "success"
 
 
 @pytest.mark.parametrize("ending", ["finished", "failed"])
@@ -90,7 +94,7 @@ def test_wherever_it_is_cut_it_comes_back_once_and_has_all(
             assert parts[-1] == parts[-2]
             del parts[-1]
         must_be_in_order(parts, at)
-        last = {"status": "finished"} if ending == "finished" else {"error": "failed", "message": "The run did not finish."}
+        last = {"status": "finished"} if ending == "finished" else {"error": "failed", "message": SENTENCES[RunEnding.FAILED]}
         assert (parts[-1].event, parts[-1].data) == ("end" if ending == "finished" else "error", last)
         must_have_come_back_once(seen)
 
@@ -100,12 +104,18 @@ def must_have_come_back_once(asked: list[Asked]) -> None:
 
 
 def test_a_run_that_it_cancels_ends(site: Site, at_once: Callable[..., Future[list[Part]]]) -> None:
+    from langgraph_sdk.errors import ConflictError
+
     about = {"topic": "threads.cancelled", "server": site.other, "headers": {}, "at": 5, "then": "waits"}
     id = site.begin("threads/cancelled/runs/stream", events=5, **about)
     with client_of(site.other.url) as runs:
         joined = at_once(list, runs.join_stream("cancelled", id))
+        assert runs.get("cancelled", id, headers=JSON)["status"] == "running"
+        with pytest.raises(ConflictError):
+            stream(site.other.url, "cancelled")
         runs.cancel("cancelled", id)
         parts = joined.result()
+        assert runs.get("cancelled", id, headers=JSON)["status"] == "interrupted"
     must_be_in_order(parts, 5)
     assert (parts[-1].event, parts[-1].data) == ("end", {"status": "stopped"})
 
@@ -126,6 +136,6 @@ def test_whose_process_ends_comes_back_at_another_one_and_is_told(
             site.maker.kill()
         parts += rest.result()
     must_be_in_order(parts, 5)
-    assert (parts[-1].event, parts[-1].data) == ("error", {"error": ending, "message": "The run did not finish."})
+    assert (parts[-1].event, parts[-1].data) == ("error", {"error": ending, "message": SENTENCES[RunEnding(ending)]})
     assert len(site.proxy.asked[thread]) == (1 if ending == "interrupted" else 2)
     site.maker.restart()
