@@ -41,7 +41,7 @@ HEAD = Cut(-1)
 """The server has answered, and its client gets nothing of that."""
 
 
-def cuts(events: int, inside: int = 2) -> list[Cut]:
+def cuts(events: int, inside: int = 1) -> list[Cut]:
     """All cuts of an answer of so many events: the last one is between the last event and the end of the body.
 
     In the short form each event is cut before it and at ``inside`` places in it, at others in the next one.

@@ -264,7 +264,7 @@ def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(sdks: SDKs
     asked = {
         (name, cut): sdks.ask(name, cut=cut)
         for name in (CHAT + RESPONSES if LONG else PLAIN)
-        for cut in cuts(CHUNKS + 1 if name in CHAT else EVENTS, 1)
+        for cut in cuts(CHUNKS + 1 if name in CHAT else EVENTS)
     }
     for (name, cut), one in asked.items():
         seen = one.result()
@@ -277,15 +277,16 @@ def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(sdks: SDKs
 
 
 def test_a_client_that_comes_back_has_each_event_once_wherever_it_was_cut(sdks: SDKs) -> None:
-    asked = {(name, cut): sdks.ask(name, key=uuid.uuid4().hex, cut=cut) for name in AGAIN for cut in cuts(EVENTS, 1)}
+    asked = {(name, cut): sdks.ask(name, key=uuid.uuid4().hex, cut=cut) for name in AGAIN for cut in cuts(EVENTS)}
     for (name, cut), one in asked.items():
         must_be_whole(one.result(), (name, cut))
 
 
 def test_a_client_that_is_cut_again_and_again_has_each_event_once(sdks: SDKs) -> None:
     """Each of its connections brings one event."""
-    for name in AGAIN:
-        seen = sdks.ask(name, key=uuid.uuid4().hex, cut=Cut(1), every=True).result()
+    asked = {name: sdks.ask(name, key=uuid.uuid4().hex, cut=Cut(1), every=True) for name in AGAIN}
+    for name, one in asked.items():
+        seen = one.result()
         must_be_whole(seen, name)
         assert seen.connections >= EVENTS
 
@@ -303,7 +304,7 @@ def test_the_same_question_with_the_same_key_has_all_of_it_after_a_cut(sdks: SDK
 
 
 def test_a_client_of_ones_own_comes_back_to_chat_completions_by_the_last_id(site: Site) -> None:
-    for cut in cuts(CHUNKS + 1, 1):
+    for cut in cuts(CHUNKS + 1):
         *chunks, done = resumed(site, "/llm/chat/completions", cut, end="[DONE]")
         assert done == "[DONE]", cut
         read = [json.loads(chunk) for chunk in chunks]
