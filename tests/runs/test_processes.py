@@ -71,6 +71,7 @@ async def think():
             await asyncio.sleep(6)
         finally:
             print("finally", flush=True)
+    print(out.ending, flush=True)
 
 try:
     work() if about["how"] == "sync" else asyncio.run(think() if about["how"] == "thinks" else awork())
