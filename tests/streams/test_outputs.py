@@ -150,7 +150,7 @@ async def test_a_process_without_a_pipe_says_how_to_start_it() -> None:
 def let_its_time_pass(site: Site, client: Client) -> None:
     """Look at its clock as an hour later. A time that did pass might do so before a busy machine has started the process."""
     for stream in open_streams():
-        cast(Any, stream).tick(asyncio.get_running_loop().time() + HOUR)
+        cast(Any, stream)._transport.tick(asyncio.get_running_loop().time() + HOUR)
 
 
 async def has_begun(client: Client) -> None:
