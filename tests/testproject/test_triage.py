@@ -40,6 +40,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers with an agent that is not done before a test has met it."""
+    server = Server("two workers", tmp_path_factory.mktemp("slow"), AGENT_PACE="0.3")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
 def said(server: Server) -> int:
     """A build that really failed, and what the agent says of it while other tests go on."""
     build = server.finish("shop")
@@ -120,14 +128,13 @@ def test_a_build_is_started_fails_and_is_explained_through_a_reload_and_in_two_w
     expect(target).to_be_in_viewport()
 
 
-def test_whoever_asked_stops_it_in_every_window_and_nobody_else_does(
-    browser: Browser, context: BrowserContext, server: Server
-) -> None:
-    build = server.finish("shop")
-    with browser.new_context() as strange, server.client("viewer") as client:
-        server.sign_in(strange, "viewer")
-        page = visit(context, server, build)
-        viewer = visit(strange, server, build)
+def test_whoever_asked_stops_it_in_every_window_and_nobody_else_does(browser: Browser, slow: Server) -> None:
+    build = slow.finish("shop")
+    with browser.new_context() as context, browser.new_context() as strange, slow.client("viewer") as client:
+        slow.sign_in(context)
+        slow.sign_in(strange, "viewer")
+        page = visit(context, slow, build)
+        viewer = visit(strange, slow, build)
         expect(viewer.locator("#about")).to_contain_text("asked by admin")
         assert not viewer.locator("#stop").is_visible()
         with client.stream("GET", f"/builds/{build}/triage/run/") as reading:
@@ -136,24 +143,26 @@ def test_whoever_asked_stops_it_in_every_window_and_nobody_else_does(
         page.get_by_role("button", name="Stop").click()
         for window in (page, viewer):
             expect(window.locator("#connection")).to_have_text("stopped")
-    page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#connection")).to_have_text("the agent is writing")
-    expect(page.get_by_role("heading", name="What failed")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.locator("#connection")).to_have_text("stopped")
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#connection")).to_have_text("the agent is writing")
+        expect(page.get_by_role("heading", name="What failed")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#connection")).to_have_text("stopped")
 
 
-def test_a_worker_that_is_killed_is_told_within_the_lease_and_another_run_says_it_all(
-    context: BrowserContext, server: Server
+def test_a_worker_that_is_killed_is_told_within_the_lease_and_another_run_begins_with_the_first_word(
+    browser: Browser, slow: Server
 ) -> None:
-    page = visit(context, server, server.finish("shop"))
-    os.kill(process_of(page), signal.SIGKILL)
-    killed = time.monotonic()
-    expect(page.locator("#connection")).to_have_text("lost: the process in which the agent worked was killed")
-    assert time.monotonic() - killed < RUN_LEASE + SOON
-    page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#connection")).to_have_text("done")
-    assert page.locator("#said h2").all_text_contents() == HEADINGS
+    with browser.new_context() as context:
+        slow.sign_in(context)
+        page = visit(context, slow, slow.finish("shop"))
+        os.kill(process_of(page), signal.SIGKILL)
+        killed = time.monotonic()
+        expect(page.locator("#connection")).to_have_text("lost: the process in which the agent worked was killed")
+        assert time.monotonic() - killed < RUN_LEASE + SOON
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#connection")).to_have_text("the agent is writing")
+        expect(page.locator("#said")).to_have_text(re.compile("^What failed3 of 9"))
 
 
 def test_a_page_says_why_it_cannot_answer(context: BrowserContext, server: Server) -> None:
