@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from django_agent_sse import AsyncRun, Context, Router, RunAccess, Topic, produce
+from django_agent_sse import AsyncRun, Context, Router, Run, RunAccess, Topic, produce
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.exceptions import EventLogUnavailable, RunStopped
+from django_agent_sse.exceptions import EventLogUnavailable, RunExists, RunStopped
 from django_agent_sse.runs import run_base
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.keeper import keeper
 from django_agent_sse.runs.task import _tasks
 from tests.inprocess import eventually
-from tests.serving import ask, served
+from tests.serving import ask, connect, served
 
 NAME = "runs.1"
 
@@ -300,3 +301,104 @@ async def test_a_log_that_is_away_when_a_run_ends_has_its_end_once_it_is_back(
 
     await asyncio.gather(back(), awork() if in_coroutine else asyncio.to_thread(work))
     assert (texts(log), log.state(NAME).closed, ends) == (["1", "[finished]"], "finished", ["finished"])
+
+
+# Code that does not end
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_code_that_swallows_its_stop_keeps_neither_readers_nor_the_key(
+    kind: str, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router, over, refused = Router(), threading.Event(), []
+
+    async def swallows(c: Context, run: AsyncRun, chat: str) -> None:
+        await run.write("1")
+        while not over.is_set():
+            try:
+                await asyncio.sleep(0.01)
+                await run.write("more")
+                await run.flush()
+            except (asyncio.CancelledError, RunStopped) as error:
+                refused.append(type(error))
+
+    def blocks(c: Context, run: Run, chat: str) -> None:
+        run.write("1")
+        while not over.wait(0.01):
+            try:
+                run.write("more")
+                run.flush()
+            except RunStopped as error:
+                refused.append(type(error))
+
+    monkeypatch.setattr(f"django_agent_sse.runs.{'async_run' if kind == 'coroutine' else 'run'}.CLEANUP_SECONDS", 0.2)
+    router.run("chat/<slug:chat>/", swallows if kind == "coroutine" else blocks)
+    with served(router):
+        begun = await ask("/chat/1/", method="POST", headers={"prefer": "respond-async"})
+        reader = connect(begun.headers["location"])
+        await reader.begun()
+        assert (await ask(begun.json()["stop"], method="POST")).status == 202
+        await reader.over()
+        topic = log.topics()[0]
+        assert log.state(topic).closed == "stopped"
+        top = log.state(topic).top
+        await eventually("it goes on to write", lambda: len(refused) > 5)
+        assert log.state(topic).top == top, "and nothing of it is appended"
+        assert (await ask("/chat/1/", method="POST", headers={"prefer": "respond-async"})).status == 202, "the key is free"
+        over.set()
+        await eventually("all are over", lambda: not keeper.busy and not _tasks)
+
+
+async def test_with_two_readers_only_the_leaving_of_the_one_that_started_it_stops_the_run(log: EventLog) -> None:
+    router, ended = Router(), []
+
+    @router.run("chat/<slug:chat>/", on_disconnect="cancel")
+    async def talk(c: Context, run: AsyncRun, chat: str) -> None:
+        await run.write("1")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(run.ending)
+
+    with served(router):
+        first = connect("/chat/1/", method="POST")
+        await first.begun()
+        readers = [connect("/chat/1/") for _ in range(2)]
+        for reader in readers:
+            await reader.begun()
+        await readers[0].disconnect()
+        await asyncio.sleep(0)
+        assert not log.lease(log.topics()[0]).stop  # type: ignore[union-attr]
+        await first.disconnect()
+        await readers[1].over()
+        await eventually("it is over", lambda: not keeper.busy and not _tasks)
+    assert ended == ["stopped"]
+
+
+def test_runs_in_each_other_have_topics_of_their_own(log: EventLog) -> None:
+    with produce("runs.a", key="a", last=last) as outer:
+        with produce("runs.b", key="b", last=last) as inner:
+            for topic, key in (("runs.a", None), ("runs.c", "b")):
+                with pytest.raises(RunExists), produce(topic, key=key):
+                    raise AssertionError
+            inner.write("inner")
+        outer.write("outer")
+    assert (texts(log, "runs.a"), texts(log, "runs.b")) == (["outer", "[finished]"], ["inner", "[finished]"])
+    assert log.topics() == ["runs.a", "runs.b"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt()])
+def test_what_ends_the_process_interrupts_its_run_and_passes(error: BaseException, log: EventLog) -> None:
+    with pytest.raises(type(error)), produce(NAME, last=last) as out:
+        out.write("1")
+        raise error
+    assert texts(log) == ["1", "[interrupted]"]
+
+
+def test_events_that_are_trimmed_while_a_run_lives_change_nothing_for_it(log: EventLog) -> None:
+    with produce(NAME, last=last) as out:
+        for number in range(5):
+            out.write(str(number))
+            out.flush()
+            log.trim(NAME, max_events=1)
+    assert (texts(log), log.state(NAME).closed, log.state(NAME).top) == (["4", "[finished]"], "finished", 6)
