@@ -49,6 +49,8 @@ URLS = "".join(f"from mysite.{name} import router as {name}\n" for name in ROUTE
     f"urlpatterns = [path('page/', page), *(path('', include(one.urls)) for one in [{', '.join(ROUTERS)}])]\n"
 )
 PATIENCE = 120
+STOPPED = (200, 202)
+"""The answers to a stop: the run is over already, or about to be."""
 CLIENT = """
 await import("@assistant-ui/react-ai-sdk"); // before there is a document, which it would take for a browser's
 const { ORIGIN } = process.env;
@@ -176,7 +178,7 @@ def test_the_transport_of_the_page_gets_an_answer_and_finds_none_to_resume_after
 
 
 def test_a_reload_goes_on_and_the_stop_of_the_page_ends_both(told: dict[str, Any]) -> None:
-    assert told["status"] == 202
+    assert told["status"] in STOPPED
     assert told["stopped"].startswith(f"{TEXT}.")
     assert told["reloaded"].startswith(told["stopped"]) or told["stopped"].startswith(told["reloaded"])
     assert told["reloaded"].startswith(f"{TEXT}.")
@@ -187,18 +189,19 @@ def test_a_reload_goes_on_and_the_stop_of_the_page_ends_both(told: dict[str, Any
 
 def test_who_leaves_stops_nothing(told: dict[str, Any]) -> None:
     assert told["left"].startswith(f"{TEXT}.")
-    assert told["late"] == 202
+    assert told["late"] in STOPPED
 
 
 def test_the_workflow_transport_of_the_page_resumes_and_stops(told: dict[str, Any]) -> None:
-    assert (told["pending"], told["workflowStatus"], told["over"]) == (True, 202, False)
+    assert (told["pending"], told["over"]) == (True, False)
+    assert told["workflowStatus"] in STOPPED
     assert told["workflow"].startswith(f"{TEXT}.")
     assert told["workflowReloaded"] == told["again"] == told["workflow"]
     assert told["nothing"].startswith("Failed to fetch chat: 204"), "so that the page asks first whether there is something"
 
 
 def test_the_storage_of_assistant_ui_has_the_run_until_its_end(told: dict[str, Any]) -> None:
-    assert told["assistantStatus"] == 202
+    assert told["assistantStatus"] in STOPPED
     assert told["assistantResumed"].startswith(f"{TEXT}.")
     assert told["assistant"].startswith(f"{TEXT}.")
     assert told["forgotten"] is None

@@ -104,7 +104,7 @@ async def test_its_agent_is_stopped_in_the_middle_of_a_tools_call_which_a_late_p
         late, types = connect("/api/chat/42/stream"), [""]
         while types[-1] != "tool-input-available":
             types += [json.loads(event.data)["type"] for event in await late.take(1)]
-        assert (await ask(started.json()["stop"], method="POST")).status == 202
+        assert (await ask(started.json()["stop"], method="POST")).status in (200, 202)
         await stopped.wait()
         *ends, done = [event.data for event in await late.rest()]
         types += [json.loads(data)["type"] for data in ends]

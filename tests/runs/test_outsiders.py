@@ -337,7 +337,7 @@ async def test_code_that_swallows_its_stop_keeps_neither_readers_nor_the_key(
         begun = await ask("/chat/1/", method="POST", headers={"prefer": "respond-async"})
         reader = connect(begun.headers["location"])
         await reader.begun()
-        assert (await ask(begun.json()["stop"], method="POST")).status == 202
+        assert (await ask(begun.json()["stop"], method="POST")).status in (200, 202)
         await reader.over()
         topic = log.topics()[0]
         assert log.state(topic).closed == "stopped"

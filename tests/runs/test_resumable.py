@@ -154,7 +154,7 @@ async def test_a_stop_cancels_the_handler_and_calls_on_abort_first() -> None:
         reader = connect("/wait/")
         await reader.event()
         url = reader.headers["location"]
-        assert (await ask(url, method="DELETE")).status == 202
+        assert (await ask(url, method="DELETE")).status in (200, 202)
         assert await reader.rest() == []
         assert (await ask(url, method="DELETE")).json()["ending"] == "stopped"
     await eventually("it ends", lambda: notes == ["on_abort", "finally", "on_end kicked"])
