@@ -12,14 +12,13 @@ from typing import Any
 from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
-from ..runtime.backoff import Backoff
 from ..streams.callbacks import run_callbacks
 from ..streams.sources import events_of, items_of
 from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
 from .lifecycle import Action, Close, Effect
-from .run_base import AGAIN_SECONDS, CLEANUP_SECONDS, LONGEST_PAUSE, RunBase, logger, outcome_of
+from .run_base import CLEANUP_SECONDS, RunBase, logger, outcome_of
 from .sources import without_id
 
 _ending: set[asyncio.Task[None]] = set()
@@ -34,7 +33,6 @@ class AsyncRun(RunBase):
         self._loop = asyncio.get_running_loop()
         self._flushing = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
-        self._backoff = Backoff(AGAIN_SECONDS, LONGEST_PAUSE)
         self._deadline: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[Any] | None = None
@@ -101,11 +99,11 @@ class AsyncRun(RunBase):
     async def _flush_quietly(self) -> None:
         try:
             await self.flush()
-            self._backoff.reset()
+            self._trouble.recovered()
         except EventLogError as error:  # the code may write nothing more for long: it is tried again without it
-            logger.warning("run %s of the topic %r cannot append for now: %s", self.id, self.topic, error)
+            pause = self._trouble.failed(error)
             if self._timer is None and not self._ending_now:
-                self._timer = self._loop.call_later(self._backoff.next(), self._flush_now)
+                self._timer = self._loop.call_later(pause, self._flush_now)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

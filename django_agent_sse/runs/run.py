@@ -12,13 +12,12 @@ from typing import Any
 from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
-from ..runtime.backoff import Backoff
 from ..runtime.loop import background, in_pool
 from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
 from .lifecycle import Action, Close, Effect, Effects
-from .run_base import AGAIN_SECONDS, CLEANUP_SECONDS, LONGEST_PAUSE, RunBase, logger, outcome_of, try_to_expire
+from .run_base import CLEANUP_SECONDS, RunBase, logger, outcome_of, try_to_expire
 from .sources import framed_events, items
 
 
@@ -92,14 +91,18 @@ class Run(RunBase):
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(self._due_in())
-        self._due = False
-        backoff = Backoff(AGAIN_SECONDS, LONGEST_PAUSE)
         while True:
+            self._due = False
             try:
-                return await in_pool(self.flush)
+                await in_pool(self.flush)
+                self._trouble.recovered()
+                return
             except EventLogError as error:  # the code may write nothing more for long: it is tried again without it
-                logger.warning("run %s of the topic %r cannot append for now: %s", self.id, self.topic, error)
-            await asyncio.sleep(backoff.next())
+                pause = self._trouble.failed(error)
+            if self._due:
+                return  # what was written meanwhile has begun to try it
+            self._due = True
+            await asyncio.sleep(pause)
 
     # What its keeper tells, on other threads
 

@@ -19,7 +19,7 @@ from ..eventlog.base import EventLog
 from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
 from ..exceptions import AgentSSEError, EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
-from ..runtime.backoff import Backoff
+from ..runtime.backoff import Backoff, FailureLog
 from ..streams.callbacks import Callback
 from ..streams.counters import counters
 from ..topics.reading import history
@@ -75,6 +75,13 @@ class RunBase:
         self._taken_at = float("-inf")
         self._top = self._unsure = 0
         self._ending_now = self._counted = False
+        self._trouble = FailureLog(
+            f"what the run {id} writes to the topic {topic!r} cannot be appended",
+            "It is kept, and appended when that works again.",
+            logger=logger.name,
+            first=AGAIN_SECONDS,
+            longest=LONGEST_PAUSE,
+        )
 
     @property
     def stopping(self) -> bool:

@@ -256,26 +256,31 @@ class Away:
 
 @pytest.mark.parametrize("in_coroutine", [False, True], ids=["sync", "async"])
 async def test_what_a_log_that_was_away_did_not_take_is_appended_though_the_code_writes_no_more(
-    in_coroutine: bool, log: EventLog, monkeypatch: pytest.MonkeyPatch
+    in_coroutine: bool, log: EventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = Away(monkeypatch, "_append")
 
     async def awork() -> None:
         async with produce(NAME) as out:
             await out.write("1")
-            await eventually("it is tried", lambda: away.calls)
+            await eventually("it is tried", lambda: away.calls > 1)
             away.back = True
             await eventually("it is there", lambda: texts(log))
 
     def work() -> None:
         with produce(NAME) as out:
             out.write("1")
-            until("it is tried", lambda: away.calls)
+            until("it is tried", lambda: away.calls > 1)
             away.back = True
             until("it is there", lambda: texts(log))
 
     await (awork() if in_coroutine else asyncio.to_thread(work))
     assert (texts(log), log.state(NAME).closed) == (["1"], "finished")
+    assert [record.getMessage().partition(" after ")[0] for record in caplog.records if "append" in record.getMessage()] == [
+        f"what the run {log.lease(NAME).holder} writes to the topic {NAME!r} cannot be appended now (EventLogUnavailable: away). "  # type: ignore[union-attr]
+        "It is kept, and appended when that works again. This is said once; it is tried again",
+        "works again",
+    ]
 
 
 @pytest.mark.parametrize("in_coroutine", [False, True], ids=["sync", "async"])
