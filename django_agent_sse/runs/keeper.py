@@ -168,6 +168,8 @@ class Keeper:
 
     async def _look_at(self, run: KeptRun, lease: Lease | None) -> None:
         if lease is not None and lease.holder == run.id and 0 < lease.left <= run.seconds * RENEW_AT:
+            if lease.stop:  # it does not wait for the renewal, which may wait for its turn to write
+                run.lease_seen(lease)
             try:
                 lease = await in_pool(partial(run.log.renew, run.topic, run.id, run.seconds))
             except LeaseLost:
