@@ -197,6 +197,9 @@ class Keeper:
         ]
         if not due:
             return leases
+        for run in runs:
+            if (lease := leases.get(run.topic)) and lease.stop:  # it does not wait for renewals, which wait for their turn to write
+                run.lease_seen(lease)
         renewed = log.renew_all(due)
         lost = [topic for topic, *_ in due if topic not in renewed]
         kept = {topic: lease for topic, lease in leases.items() if topic not in lost}
