@@ -122,9 +122,7 @@ async def _builds(tools: Tools, question: str) -> AsyncIterator[Piece]:
     advice = "None of them failed ✓"
     if failed:
         newest = failed[0]["id"]
-        advice = (
-            f"Why did #{newest} fail? [Ask the agent that reads logs](/builds/{newest}/triage/), or see for yourself:\n\n"
-        )
+        advice = f"Why did #{newest} fail? [Ask the agent that reads logs](/builds/{newest}/triage/), or see for yourself:\n\n"
         advice += f"```\nmanage.py sse_tail builds.{newest}\n```"
     async for piece in _say("## The newest builds\n\n" + "\n".join(lines) + f"\n\n{advice}"):
         yield piece
