@@ -198,7 +198,7 @@ class Keeper:
         if not due:
             return leases
         for run in runs:
-            if (lease := leases.get(run.topic)) and lease.stop:  # it does not wait for renewals, which wait for their turn to write
+            if (lease := leases.get(run.topic)) and lease.stop:  # it waits for no renewal, which waits for its turn to write
                 run.lease_seen(lease)
         renewed = log.renew_all(due)
         lost = [topic for topic, *_ in due if topic not in renewed]

@@ -148,20 +148,21 @@ def test_a_stop_in_this_process_is_found_without_waiting_for_a_look(log: EventLo
 @pytest.mark.parametrize("log", ["memory"], indirect=True)
 def test_a_stop_does_not_wait_for_the_lease_to_be_renewed(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "RENEW_AT", 1.0)
-    look_at, renew = keeper.Keeper._look_at, type(log).renew
+    leases, renew_all = type(log).leases, type(log).renew_all
     seen, go_on = threading.Event(), threading.Event()
 
-    async def look(self: keeper.Keeper, run: keeper.KeptRun, lease: Lease | None) -> None:
-        if lease is not None and lease.stop:
+    def look(self: EventLog, topics: list[str]) -> dict[str, Lease]:
+        found = leases(self, topics)
+        if any(lease.stop for lease in found.values()):
             seen.set()
-        await look_at(self, run, lease)
+        return found
 
-    def late(self: EventLog, *about: Any) -> Any:
+    def late(self: EventLog, due: Any) -> Any:
         assert not seen.is_set() or go_on.wait(2 * PATIENCE)
-        return renew(self, *about)
+        return renew_all(self, due)
 
-    monkeypatch.setattr(keeper.Keeper, "_look_at", look)
-    monkeypatch.setattr(type(log), "renew", late)
+    monkeypatch.setattr(type(log), "leases", look)
+    monkeypatch.setattr(type(log), "renew_all", late)
     with produce(NAME) as out:
         try:
             Topic(NAME).stop_run()
