@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from django_agent_sse import Context, Router, Topic, login_required
+from django_agent_sse import Context, Ending, Router, Stream, Topic, login_required
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import RouteError
@@ -775,6 +775,33 @@ async def test_runs_of_a_process_that_ends_are_interrupted_and_their_readers_are
         assert (await reader.broken_off())[-1].data == "[interrupted]"
         assert await over(url, log) == "interrupted"
     assert notes == ["finally"]
+    await eventually("nothing goes on", lambda: not any(companion.busy for companion in registry.companions))
+
+
+async def test_who_follows_such_a_run_has_a_moment_after_its_end_to_say_so(log: EventLog) -> None:
+    router = Router()
+
+    @router.run("talk/", wire=BRIEF, topic="runs.talk")
+    async def talk(c: Context, run: AsyncRun) -> None:
+        await run.write("begun")
+        await asyncio.sleep(60)
+
+    @router.sse("watch/<str:run>/")
+    async def watch(c: Context, stream: Stream, run: str) -> None:
+        result = await stream.follow(f"runs.talk.{run}")
+        await asyncio.sleep(0.2)
+        await stream.write(f"it was {result.reason}")
+
+    with served(router):
+        run = (await begin("/talk/")).json()["run"]
+        reader = connect(f"/watch/{run}/")
+        await reader.event()
+        try:
+            registry.end_all(Ending.SHUTDOWN)
+            assert [event.data for event in await reader.broken_off()] == ["[interrupted]", "it was interrupted"]
+        finally:
+            registry._closing_until = 0.0
+            registry.companions[0].ending_topics = frozenset()
     await eventually("nothing goes on", lambda: not any(companion.busy for companion in registry.companions))
 
 
