@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ..exceptions import ArgumentInvalid, LeaseHeld, LeaseLost
+from ..exceptions import ArgumentInvalid, EventLogUnavailable, LeaseHeld, LeaseLost
 from ..wire.event import Event
 from .last_words import LastWords, words_of
 from .records import Head, Page, Record
@@ -119,7 +119,10 @@ class Leasing(ABC):
     arenew = twin_of(renew)
 
     def renew_all(self, wanted: Iterable[tuple[str, str, float]]) -> dict[str, Lease]:
-        """Renew the leases of these topics, holders and seconds: see ``renew``. Those that are lost are missing."""
+        """Renew the leases of these topics, holders and seconds: see ``renew``. Those that are lost are missing.
+
+        So are those that could not be renewed now, where others could.
+        """
         checked = [(valid_topic(topic), valid_holder(holder), _valid_seconds(seconds)) for topic, holder, seconds in wanted]
         return self._renew_all(checked)
 
@@ -130,10 +133,16 @@ class Leasing(ABC):
         return nullcontext()
 
     def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
-        renewed = {}
+        renewed: dict[str, Lease] = {}
         for topic, holder, seconds in wanted:
-            with suppress(LeaseLost):
+            try:
                 renewed[topic] = self._renew(topic, holder, seconds)
+            except LeaseLost:
+                continue
+            except EventLogUnavailable:
+                if not renewed:
+                    raise
+                break  # those that were renewed are
         return renewed
 
     def release(self, topic: str, holder: str) -> bool:

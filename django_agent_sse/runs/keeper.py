@@ -201,9 +201,11 @@ class Keeper:
             if (lease := leases.get(run.topic)) and lease.stop:  # it waits for no renewal, which waits for its turn to write
                 run.lease_seen(lease)
         renewed = log.renew_all(due)
-        lost = [topic for topic, *_ in due if topic not in renewed]
-        kept = {topic: lease for topic, lease in leases.items() if topic not in lost}
-        return {**kept, **renewed, **(log.leases(lost) if lost else {})}
+        if lost := [topic for topic, *_ in due if topic not in renewed]:
+            with contextlib.suppress(EventLogUnavailable):  # what was renewed is known all the same
+                found = log.leases(lost)
+                leases = {topic: lease for topic, lease in leases.items() if topic not in lost} | found
+        return {**leases, **renewed}
 
     def _tell(self, run: KeptRun, lease: Lease | None) -> None:
         with self._lock:
