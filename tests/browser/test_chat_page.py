@@ -269,6 +269,9 @@ def test_who_signs_out_in_another_window_reads_no_further_and_is_told(chromium: 
         counted(exchange, 5)
         other.goto(site.url)
         other.get_by_role("button", name="Sign out").click()
+        expect(other.get_by_label("Password")).to_be_visible()
+        context.set_offline(True)  # streams of another process are told when they connect again
+        context.set_offline(False)
         expect(exchange.locator(".foot")).to_have_text("You are signed out. Sign in again")
         expect(page.locator("#connection")).to_have_text("You are signed out. Sign in again")
         expect(exchange.locator(".answer")).to_have_attribute("aria-busy", "false")
