@@ -94,8 +94,11 @@ class StopForm(TopicAction):
     run = forms.CharField(label="Run", max_length=200, widget=forms.HiddenInput)
 
     def perform(self, topic: str) -> str:
+        before = Topic(topic).run_state()
         run = Topic(topic).stop_run(self.cleaned_data["run"])
-        return f"Asked the run {run.id} to stop." if run.ending is None else f"The run {run.id} is over ({run.ending})."
+        if before is not None and before.id == run.id and before.ending is not None:
+            return f"The run {run.id} is over ({run.ending})."
+        return f"Asked the run {run.id} to stop."  # and perhaps it has: what the log says is who asked
 
 
 class CloseForm(TopicAction):

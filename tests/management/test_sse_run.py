@@ -207,6 +207,26 @@ def test_a_signal_reaches_the_command_once_also_where_a_terminal_sends_it(projec
     assert project.state("t")["reason"] == "cancelled"
 
 
+TOLD_ON_ANOTHER_THREAD = """
+import os, signal, sys, threading
+from django_agent_sse.management.subprocess_runner import Signals, run
+
+def take(source, data):
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+signals = Signals()
+with signals.taken():
+    ended = run(["sh", "-c", "echo ready; sleep 30"], dict(os.environ), take, signals)
+print(ended.signal, signals.received)
+"""
+
+
+def test_a_signal_that_the_system_gives_to_another_thread_is_passed_on_at_once(project: Project) -> None:
+    done = project.start(argv=script(TOLD_ON_ANOTHER_THREAD))
+    assert done.code(within=25) == 0, "its command sleeps for 30 s"
+    assert (done.out, done.err) == ("SIGTERM ['SIGTERM']\n", "")
+
+
 def test_what_it_was_started_to_ignore_is_not_passed_on_and_cancels_nothing(project: Project) -> None:
     """As ``nohup`` starts it, and a shell without job control with ``&``."""
     command = project.argv("sse_run", "t", "--", *script(COUNTS_SIGNALS))
