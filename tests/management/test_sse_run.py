@@ -143,6 +143,7 @@ while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)
 print("end")
 """
     run = project.start("sse_run", "t", "--quiet", "--", *script(code))
+    poll("the topic", lambda: project.state("t"))
     poll("the last state", lambda: "pull b: 40" in "".join(event["data"] for event in project.events("t")))
     go_on.touch()
     assert run.code() == 0
