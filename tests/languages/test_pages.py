@@ -16,6 +16,7 @@ from django.utils import translation
 
 from django_agent_sse import Topic
 from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.script_words import LOG
 from django_agent_sse.streams.error_responses import wsgi_response
 
 from . import catalogs
@@ -75,7 +76,10 @@ def shown(html: str) -> set[str]:
 def patterns(language: str) -> list[re.Pattern[str]]:
     """What a text of the package looks like in English, where the language says it otherwise."""
     english = []
+    of_scripts = {text if isinstance(text, str) else text[0] for text in LOG}
     for message in catalogs.read(language):
+        if (message.id[0] if message.pluralizable else message.id) in of_scripts:
+            continue
         forms = zip(message.id, message.string, strict=False) if message.pluralizable else [(message.id, message.string)]
         for text, translated in forms:
             if text and text != translated and text not in NAMES and len(text) > 3:
@@ -103,7 +107,7 @@ def client() -> Iterator[Client]:
 @pytest.mark.parametrize(("language", "direction", "word"), [("de", "ltr", "Zustand"), ("ar", "rtl", "الحالة")])
 @pytest.mark.parametrize(
     "page",
-    [f"{ADMIN}logtopic/", f"{ADMIN}logtopic/builds_2E1/change/", f"{ADMIN}logtopic/runs_2E1/change/", LIVE],
+    [f"{ADMIN}logtopic/", f"{ADMIN}logtopic/builds.1/change/", f"{ADMIN}logtopic/runs.1/change/", LIVE],
     ids=["list", "topic", "run", "live"],
 )
 def test_a_page_is_in_the_language_of_the_request(client: Client, page: str, language: str, direction: str, word: str) -> None:
@@ -121,8 +125,8 @@ def test_the_page_of_keys_and_the_question_before_something_is_lost(client: Clie
     english = patterns(language)
     with translation.override(language):
         keys = shown(client.get(f"{ADMIN}keyvaluestore/").content.decode())
-        asked = shown(client.post(f"{ADMIN}logtopic/builds_2E1/do/trim/", {"keep": "1"}).content.decode())
-        answer = client.post(f"{ADMIN}logtopic/builds_2E1/do/trim/", {"keep": "1", "confirmed": "1"}, follow=True)
+        asked = shown(client.post(f"{ADMIN}logtopic/builds.1/do/trim/", {"keep": "1"}).content.decode())
+        answer = client.post(f"{ADMIN}logtopic/builds.1/do/trim/", {"keep": "1", "confirmed": "1"}, follow=True)
     assert {"%(count)s"} & keys == set()
     assert any(word in text for text in keys) or any(catalogs.read(language).get("Cache").string in text for text in keys)
     done = [str(message) for message in answer.context["messages"]]
