@@ -29,7 +29,23 @@ logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
 
 _LOG = (
-    *("client", "words", "levels", "lines", "sgr", "look", "pages", "folds", "order", "rows", "draw", "search", "search-worker", "place", "events"),
+    *(
+        "client",
+        "words",
+        "levels",
+        "lines",
+        "sgr",
+        "look",
+        "pages",
+        "folds",
+        "order",
+        "rows",
+        "draw",
+        "search",
+        "search-worker",
+        "place",
+        "events",
+    ),
     *("panel", "following", "connection", "finish"),
 )
 SCRIPTS = {"log": _LOG, "logs": ("client",), "element": ("client",)}

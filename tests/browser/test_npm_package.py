@@ -77,7 +77,7 @@ def test_its_version_is_that_of_the_python_package() -> None:
 def test_it_holds_the_scripts_their_types_and_no_more(project: Path) -> None:
     home = project / "node_modules/django-agent-sse"
     inside = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
-    sources = {path.relative_to(ROOT).as_posix() for end in ("*.js", "*.d.ts", "log.css") for path in (ROOT / STATIC).glob(end)}
+    sources = {path.relative_to(ROOT).as_posix() for end in ("*.js", "*.svg", "*.d.ts", "log.css") for path in (ROOT / STATIC).glob(end)}
     assert inside == sources | {"package.json", "README.md", "LICENSE"}
 
 

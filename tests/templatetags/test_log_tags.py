@@ -185,7 +185,9 @@ def test_scripts_have_hashed_names_where_the_storage_makes_them(settings: Any, t
     with override_settings(STORAGES={**settings.STORAGES, "staticfiles": storage}, STATIC_ROOT=str(tmp_path)):
         call_command("collectstatic", verbosity=0, interactive=False)
         html = rendered("{% sse_script %}")
-    assert len(re.findall(r'="/?static/django_agent_sse/[\w-]+\.[0-9a-f]{12}\.(?:js|css|svg)"', html)) == 2 + len(SCRIPTS["log"]) + len(ICONS["log"])
+    assert len(re.findall(r'="/?static/django_agent_sse/[\w-]+\.[0-9a-f]{12}\.(?:js|css|svg)"', html)) == 2 + len(
+        SCRIPTS["log"]
+    ) + len(ICONS["log"])
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 /** How the connection of a log is. */
-export type LogState = "connecting" | "open" | "reconnecting" | "ended" | "error";
+export type LogState = "connecting" | "open" | "reconnecting" | "hidden" | "ended" | "error";
 
 /** `<sse-log src="…">`: a log as it is written. What else it has is its own. */
 export class SSELog extends HTMLElement {
-  /** How many lines there are. */
+  /** How many lines there are, as far as known. */
   readonly count: number;
-  /** The text as it is shown, a line each. */
+  /** The text that is held here, a line each. */
   readonly text: string;
   readonly state: LogState;
 }

@@ -332,7 +332,8 @@ export class SSELog extends HTMLElement {
 
   /* A run of pages from `index` on that are not held is searched by the server; by one that cannot, they are read. */
   async #askServer(find, index) {
-    const { query, regex, sensitive, levels: named, source } = find.sought;
+    const { sought } = find;
+    const { query, regex, sensitive, levels: named, source } = sought;
     let last = index;
     while (last + 1 < this.#pages.all.length && !this.#pages.all[last + 1].entries) last += 1;
     const end = Math.min(this.#pages.last, (last + 1) * EVENTS);
@@ -340,14 +341,15 @@ export class SSELog extends HTMLElement {
     let page = index;
     for (let [after, asked] = [index * EVENTS - this.#pages.base, 0]; asked < ANSWERS; asked += 1) {
       const answer = after < 0 ? null : await this.#range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" });
-      if (find.sought?.query !== query) return;
+      if (find.sought !== sought) return;
       if (!answer?.scanned && answer?.next === undefined) return void (await this.#pages.load(index, index + 4));
-      for (const { offset, match, lines: which = [0] } of answer.records) {
+      for (const { offset, match } of answer.records) {
         const at = Math.floor((offset - 1) / EVENTS);
-        if (match) lines.set(at, [...(lines.get(at) ?? []), offset - 1 - at * EVENTS + (which[0] && 0)]);
+        if (!lines.has(at)) lines.set(at, []);
+        if (match) lines.get(at).push(offset - 1 - at * EVENTS);
       }
       const seen = answer.next ? answer.next.after : end;
-      for (; page <= last && (page + 1) * EVENTS <= Math.max(seen, answer.next ? 0 : end + EVENTS); page += 1) find.take(page, lines.get(page) ?? []);
+      for (; page <= last && (page + 1) * EVENTS <= seen; page += 1) find.take(page, lines.get(page) ?? []);
       if (!answer.next || seen >= end) break;
       after = answer.next.after;
     }

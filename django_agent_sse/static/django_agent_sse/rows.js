@@ -162,9 +162,7 @@ export class Rows {
   /** Show the end. */
   toEnd() {
     const { count } = this.#order;
-    if (this.#last !== count || this.#last - this.#first < Math.min(count, this.#fits)) {
-      this.#window(count - this.#fits - AROUND, count);
-    }
+    this.#window(count - this.#fits - AROUND, count);
     this.#space();
     this.#scrollTo(this.view.scrollHeight - this.view.clientHeight);
   }
@@ -173,12 +171,6 @@ export class Rows {
     this.#window(0, this.#fits + AROUND);
     this.#space();
     this.#scrollTo(0);
-  }
-
-  /** What is shown has grown, and its end is in the page: the rows that came follow. */
-  grow() {
-    this.#window(Math.max(this.#first, this.#order.count - 2 * (this.#fits + AROUND)), this.#order.count);
-    this.#space();
   }
 
   /** Every line that is shown, for printing; at most so many. */

@@ -239,8 +239,7 @@ export class Find {
       found.total += count;
     });
     found.seen = end;
-    this.#found[page.index] = found;
-    this.#lists = [];
+    this.#keep(page.index, found);
     this.total += found.total - (found === known ? before : known?.total ?? 0);
     if (found.total !== before || !known) this.version += 1;
     this.changed();
@@ -264,14 +263,18 @@ export class Find {
     return count;
   }
 
+  #keep(index, found) {
+    this.#found[index] = found;
+    for (const near of [index - 1, index, index + 1]) delete this.#lists[near]; // lines around a match may be theirs
+  }
+
   /** What the server found of pages that are not held: {line: matches} of each, by index of page. */
   take(index, lines) {
     const page = this.#pages.all[index];
     const known = this.#found[index];
     if (page.entries) return;
     const found = { seen: page.count, cuts: page.cuts, lines, counts: lines.map(() => 1), total: lines.length, assumed: true };
-    this.#found[index] = found;
-    this.#lists = [];
+    this.#keep(index, found);
     this.total += found.total - (known?.total ?? 0);
     this.version += 1;
     this.changed();

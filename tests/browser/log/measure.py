@@ -1,7 +1,7 @@
-"""Measure the viewer on logs of several lengths, on the default log (SQLite): ``python -m tests.browser.log.measure 10000 100000``.
+"""Measure the viewer on logs of several lengths, on SQLite: ``python -m tests.browser.log.measure 10000 100000``.
 
-Printed for each: when the end was on the screen, the first line after a jump to the middle, when a filter's first lines were there
-and when its count was whole, the longest task, and the memory of the tab after all of it (resident, private).
+Printed for each: when the end was on the screen, a line in the middle after a jump, the first lines of a filter, its whole count,
+the longest task, and the private memory of the tab after all of it. ``MEASURE_HOME`` keeps the logs for the next time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def memory_of(pid: int) -> float:
 
 def renderers() -> set[int]:
     """The processes of this process's browser that show pages."""
-    parents, found = {}, set()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -64,7 +65,7 @@ def seconds(page: Page, text: str, since: float = 0.0) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Seconds until the end was on the screen, a line in the middle after a jump, the first lines of a filter, and its whole count.
+    """Seconds until the end was on the screen, a line in the middle after a jump, a filter's first lines, and its whole count.
 
     Attributes:
         total: Matches of the filter.
@@ -95,7 +96,7 @@ def measure(browser: Browser, site: LogSite, name: str, lines: int) -> Measured:
     page.goto(f"{site.url}/logs/{name}/", wait_until="commit")
     end = seconds(page, f"line {lines} ")
     page.wait_for_timeout(3000)
-    now = float(page.evaluate("() => { location.hash = `#L%d`; return performance.now(); }" % (lines // 2)))
+    now = float(page.evaluate("(line) => { location.hash = `#L${line}`; return performance.now(); }", lines // 2))
     jump = seconds(page, f"line {lines // 2} ", now)
     page.evaluate("() => { location.hash = ''; }")
     page.locator(".sl-query").fill("00 of")
@@ -127,7 +128,9 @@ def main() -> None:
                 if site.count(name) < size:
                     for start in range(0, size, 20_000):
                         upto = min(size, start + 20_000)
-                        site.publish(name, *(f"line {n + 1} of the log, with some more text in it, {n % 97}" for n in range(start, upto)))
+                        site.publish(
+                            name, *(f"line {n + 1} of the log, with some more text in it, {n % 97}" for n in range(start, upto))
+                        )
                 print(f"{size:,} | {measure(browser, site, name, size)}", flush=True)
     finally:
         site.kill()

@@ -174,7 +174,7 @@ def test_text_is_selected_and_copied_as_it_was_printed(page: Page, site: LogSite
     page.keyboard.press("Control+c")
     copied = page.evaluate("navigator.clipboard.readText()")
     shown = text_of(page)
-    assert shown[1] == "" and shown[3] == "  indented\ttab"
+    assert [shown[1], shown[3]] == ["", "  indented\ttab"]
     assert copied == "\n".join(["rst", *shown[1:-1], "las"])
     page.get_by_role("button", name="Copy").click()
     expect(page.locator(".sl-flash")).to_contain_text("Copied 7 lines")

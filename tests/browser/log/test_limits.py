@@ -160,7 +160,15 @@ def test_the_levels_of_pythons_logging_are_lines_that_say_their_level(page: Page
         "levels", ("error", "Traceback\n  in it"), ("critical", "text critical"), "::warning::of a build", close="failed"
     )
     connection(page, "Ended")
-    assert text_of(page) == ["text debug", "text info", "text warning", "Traceback", "  in it", "text critical", "::warning::of a build"]
+    assert text_of(page) == [
+        "text debug",
+        "text info",
+        "text warning",
+        "Traceback",
+        "  in it",
+        "text critical",
+        "::warning::of a build",
+    ]
     told = page.evaluate("""[...document.querySelectorAll(".sl-line > .sl-t")].map((one) =>
       [getComputedStyle(one, "::before").content.replaceAll('"', ""), one.parentElement.className.split(" ")[1]])""")
     assert told == [

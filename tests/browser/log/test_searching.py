@@ -14,6 +14,11 @@ from .viewing import connection, rows_of, text_of, wait_for_lines
 
 ERRORS = ["::error file=app.js,line=12::it broke", "WARNING: old", "FAILED tests/test_a.py::test_b", "fine"]
 
+TOP = """() => {
+  const { top } = document.querySelector(".sl-view").getBoundingClientRect();
+  return Number([...document.querySelectorAll(".sl-line")].find((row) => row.getBoundingClientRect().bottom > top).id.slice(1));
+}"""
+
 
 def opened(page: Page, site: LogSite, name: str, hash: str = "") -> None:
     page.goto(f"{site.url}/logs/{name}/{hash}")
@@ -57,7 +62,7 @@ def test_search_begins_where_one_reads(page: Page, site: LogSite) -> None:
     site.publish("from-here", *(f"word {n}" for n in range(1, 2001)), close="completed")
     opened(page, site, "from-here", "#L1500")
     expect(page.locator("#L1500")).to_be_in_viewport()
-    top = page.evaluate("Math.min(...[...document.querySelectorAll('.sl-line')].filter((row) => row.getBoundingClientRect().bottom > document.querySelector('.sl-view').getBoundingClientRect().top).map((row) => Number(row.id.slice(1))))")
+    top = page.evaluate(TOP)
     page.get_by_role("searchbox").fill("word")
     expect(page.locator(".sl-found")).to_have_text(f"{top:,} of 2,000")
 
@@ -65,7 +70,13 @@ def test_search_begins_where_one_reads(page: Page, site: LogSite) -> None:
 def test_only_matching_lines_are_all_of_them_with_those_around(page: Page, site: LogSite) -> None:
     lines: list[str] = []
     for group in range(50):
-        lines += [f"::group::step {group}", *(f"line {group}.{n}" for n in range(40)), f"needle {group}", *(f"tail {group}.{n}" for n in range(9)), "::endgroup::"]
+        lines += [
+            f"::group::step {group}",
+            *(f"line {group}.{n}" for n in range(40)),
+            f"needle {group}",
+            *(f"tail {group}.{n}" for n in range(9)),
+            "::endgroup::",
+        ]
     site.publish("folded", *lines, close="completed")
     opened(page, site, "folded")
     page.get_by_role("searchbox").fill("needle")
@@ -74,7 +85,9 @@ def test_only_matching_lines_are_all_of_them_with_those_around(page: Page, site:
     assert text_of(page) == [f"needle {group}" for group in range(50)], "also of groups that are folded"
     page.get_by_label("Lines around each match").select_option("1")
     rows = rows_of(page)
-    assert [row["text"] for row in rows] == [text for group in range(50) for text in (f"line {group}.39", f"needle {group}", f"tail {group}.0")]
+    assert [row["text"] for row in rows] == [
+        text for group in range(50) for text in (f"line {group}.39", f"needle {group}", f"tail {group}.0")
+    ]
     assert [row["number"] for row in rows][:3] == [41, 42, 43]
     assert ["sl-gap" in row["names"] for row in rows[:6]] == [True, False, False, True, False, False]
 

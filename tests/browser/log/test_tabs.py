@@ -93,13 +93,16 @@ def test_a_page_that_a_library_kept_has_one_toolbar_that_works(page: Page, site:
     site.publish(name, *(f"line {n}" for n in range(1, 51)), close="completed")
     page.goto(f"{site.url}/logs/{name}/")
     connection(page, "Ended")
-    page.evaluate("""(text) => {
+    page.evaluate(
+        """(text) => {
       const main = document.querySelector("main");
       const kept = text ? main.innerHTML : main.cloneNode(true);
       main.replaceChildren(document.createElement("p"));
       if (text) main.innerHTML = kept;
       else main.replaceWith(kept);
-    }""", way == "its text")
+    }""",
+        way == "its text",
+    )
     expect(page.locator(".sl-connection")).to_have_count(1)
     connection(page, "Ended")
     for part in ("bar", "tools", "main", "view", "said", "keys-sheet"):
@@ -122,7 +125,8 @@ def test_back_and_forward_show_the_log_as_it_goes_on(page: Page, site: LogSite) 
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(410, "This log is gone."), (404, "There is no such log."), (418, "The server refused (418). Reload to try again.")]
+    ("status", "words"),
+    [(410, "This log is gone."), (404, "There is no such log."), (418, "The server refused (418). Reload to try again.")],
 )
 def test_a_refusal_has_its_words_in_the_header_and_in_the_view(page: Page, site: LogSite, status: int, words: str) -> None:
     page.route("**/log/", lambda route: route.fulfill(status=status, body="{}", content_type="application/json"))

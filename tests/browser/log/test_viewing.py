@@ -181,7 +181,15 @@ def test_groups_fold_when_they_end_well_and_stay_open_when_they_fail(page: Page,
 
 
 def test_a_line_that_fails_is_folded_under_no_group(page: Page, site: LogSite) -> None:
-    lines = ["::group::tests", "fine", "FAILED tests/test_a.py::test_b - assert 1 == 2", "::endgroup::", "::group::Build", "ok", "::endgroup::"]
+    lines = [
+        "::group::tests",
+        "fine",
+        "FAILED tests/test_a.py::test_b - assert 1 == 2",
+        "::endgroup::",
+        "::group::Build",
+        "ok",
+        "::endgroup::",
+    ]
     site.publish("hides", *lines, close="failed")
     page.goto(f"{site.url}/logs/hides/")
     connection(page, "Ended")

@@ -19,7 +19,8 @@ WALK = """async () => {
     for (let tries = 0; tries < 600 && view.querySelector(".sl-pending"); tries += 1) await frames(1);
     for (const row of view.querySelectorAll(".sl-rows > .sl-line:not(.sl-closer)")) {
       const [number, text] = [row.querySelector(".sl-n"), row.querySelector(".sl-t")];
-      found.set(row.key, { number: Number(number.dataset.n) || null, text: text.textContent, names: row.className, depth: Number(row.style.getPropertyValue("--sl-depth")) });
+      const depth = Number(row.style.getPropertyValue("--sl-depth"));
+      found.set(row.key, { number: Number(number.dataset.n) || null, text: text.textContent, names: row.className, depth });
     }
   };
   await frames(2);
@@ -38,7 +39,7 @@ WALK = """async () => {
 
 
 def rows_of(page: Page) -> list[dict[str, Any]]:
-    """What a reader sees who scrolls from the top to the end: ``number``, ``text``, ``depth`` and the classes' ``names`` of each row."""
+    """What a reader sees who scrolls through it: ``number``, ``text``, ``depth`` and the ``names`` of classes of each row."""
     return list(page.evaluate(WALK))
 
 
