@@ -34,6 +34,7 @@ const FRAME = /^[ \t]*File "/;
 const TRACEBACK = /^[ \t+]*(?:Exception Group )?Traceback \(/;
 const SAID = ""; // the level is the one that the line says: the first group that matched
 /** [level, expression]: the first that matches decides. null is no level. */
+/** @type {[string, RegExp][]} */
 export const RULES = [
   // commands of GitHub and Azure
   [SAID, /^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}Z )?(?:::([a-z-]{1,30})(?: .*?)?::|##\[([a-z-]{1,30})\])/s],
@@ -128,7 +129,7 @@ export function placeOf(line) {
 export function placeNear(textAt) {
   const own = placeOf(textAt(0));
   if (own) return own;
-  for (const [step, most, marks] of [[1, BELOW, POINTER], [-1, ABOVE, FRAME]]) {
+  for (const [step, most, marks] of /** @type {[number, number, RegExp][]} */ ([[1, BELOW, POINTER], [-1, ABOVE, FRAME]])) {
     for (let at = step; Math.abs(at) <= most; at += step) {
       const text = textAt(at);
       if (text === undefined) break;
