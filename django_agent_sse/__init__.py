@@ -19,6 +19,10 @@ Topics:
 - ``Topic``: the same verbs for one name, and reading from Python
 - ``produce``: write a topic as a run, which can be stopped and ends with a reason
 - ``live_log``: what a block of code logs, in a topic
+- ``Run``, ``AsyncRun``: what it gives, in sync code and in coroutines, for annotations
+- ``RunAccess``: what ``access=`` of a route of runs is asked about
+- ``RunState``: the run of a topic at one moment
+- ``RunEnding``: how a run ended
 - ``topic_cursor``, ``atopic_cursor``: where topics end now
 - ``topic_name``: a name with values from outside in it
 - ``event_log``: the event log of this process
@@ -50,7 +54,12 @@ _NAMES = {
     "eventlog.validation": ("topic_name",),
     "guards": ("Guard", "api_key", "login_required", "permission_required", "staff_required"),
     "routing": ("Router",),
+    "run_routes": ("RunAccess",),
+    "runs.async_run": ("AsyncRun",),
+    "runs.endings": ("RunEnding",),
     "runs.produce": ("produce",),
+    "runs.run": ("Run",),
+    "runs.state": ("RunState",),
     "runs.topic": ("Topic",),
     "signals": ("stream_closed", "stream_opened"),
     "streams.context": ("Context",),
@@ -65,11 +74,16 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "KV",
+    "AsyncRun",
     "Context",
     "Ending",
     "Event",
     "Guard",
     "Router",
+    "Run",
+    "RunAccess",
+    "RunEnding",
+    "RunState",
     "SSEView",
     "Stream",
     "Topic",
@@ -100,7 +114,12 @@ if TYPE_CHECKING:
     from .eventlog.validation import topic_name
     from .guards import Guard, api_key, login_required, permission_required, staff_required
     from .routing import Router
+    from .run_routes import RunAccess
+    from .runs.async_run import AsyncRun
+    from .runs.endings import RunEnding
     from .runs.produce import produce
+    from .runs.run import Run
+    from .runs.state import RunState
     from .runs.topic import Topic
     from .signals import stream_closed, stream_opened
     from .streams.context import Context

@@ -134,6 +134,10 @@ class RunExists(RunError):
         self.topic = topic
 
 
+class RunNotBegun(RunError, AttributeError):
+    """What ``produce()`` returns was used without ``with`` or ``async with``, or a second time. Nothing was begun."""
+
+
 class RunNotFound(RunError):
     """No run has written the topic, or another one than was meant: there is nothing to stop. A route answers with 404.
 

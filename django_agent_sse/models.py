@@ -51,7 +51,6 @@ class LogTopic(models.Model):
         gone: Those up to ``floor``: the difference is what is kept.
         oldest_at: When the oldest event that is kept was appended, in seconds since 1970.
         appended_at: When the newest one was.
-        marked: Its errors and warnings have rows of ``LogMark``, from the first event on.
     """
 
     name = ExactField(max_length=200)
@@ -63,7 +62,6 @@ class LogTopic(models.Model):
     gone = models.BigIntegerField(default=0)
     oldest_at = models.FloatField()
     appended_at = models.FloatField()
-    marked = models.BooleanField(default=False)
 
     class Meta:
         default_permissions = ("view", "delete")
@@ -110,11 +108,13 @@ class LogRow(models.Model):
 
 
 class LogMark(models.Model):
-    """A row of ``LogRow`` that has errors or warnings: a table of its own, since most have none.
+    """Events of a row of ``LogRow`` that have errors or warnings: a table of its own, since most have none.
+
+    A topic all of whose events were looked at has one with 0 everywhere.
 
     Attributes:
-        first: The offset of its first event.
-        last: The offset of its last one.
+        first: The offset of the first of them.
+        last: The offset of the last one.
         errors: Lines in it that are errors.
         warnings: Lines in it that are warnings.
     """

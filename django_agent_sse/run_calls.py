@@ -9,6 +9,7 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
+from .conf import setting
 from .eventlog.backend import log_to_publish_to
 from .eventlog.base import EventLog
 from .eventlog.leases import Lease
@@ -36,7 +37,7 @@ from .streams.endings import Ending
 from .streams.error_responses import accepts, error_body
 from .streams.handlers import Handler
 from .streams.registry import registry
-from .streams.response import ended_response, names_event_stream, overloaded_response
+from .streams.response import ended_response, head_response, names_event_stream, overloaded_response
 from .streams.stream import Stream
 from .topics.reading import history
 from .wire import Event
@@ -107,10 +108,15 @@ class Call:
             task.code = lambda run: stream_code(ResumableStream(run, c.route, task.ends))
         try:
             await task.start()
+            await task.may_answer(setting("COMMIT_AFTER") if route.commit_after is None else route.commit_after)
         except RunExists as error:
             other = error.topic if error.topic != topic or key is None else await self._leads(key, topic)
             if other != topic:
                 return await self._instead(other)
+        except asyncio.CancelledError:
+            if route.stops:  # the client has left before there was an answer to leave
+                await task.stop()
+            raise
         except TopicClosed:
             pass  # the same request has started it before, and it is over
         return self._begun(id, topic)
@@ -168,7 +174,10 @@ class Call:
     # Resuming
 
     async def resume(self) -> Handler | HttpResponseBase:
-        """Send what the client has not had of a run; 204 where there is none. Starts nothing, but for ``resumable=True``."""
+        """Send what the client has not had of a run; 204 where there is none. Starts nothing, but for ``resumable=True``.
+
+        HEAD gets the headers of that, and starts nothing at all.
+        """
         id = self.names.asked_id() or self.names.named_id()
         if id is not None:
             return await self._read(*await self._find(id), "resume")
@@ -176,11 +185,12 @@ class Call:
         topic = None if key is None else await self.log.apointer(key)
         lease = None if topic is None else await self.log.alease(topic)
         new = self.c.last_event_id is None and not self.c._position.malformed
+        starts = self.route.starts_on_get and new
+        if starts and (topic is None or lease is None or not lease.alive):
+            return head_response() if self.c.request.method == "HEAD" else await self.start(resumes=False)
         if topic is None or lease is None:
-            return await self.start(resumes=False) if self.route.starts_on_get and new else ended_response()
+            return ended_response()
         over = not lease.alive
-        if over and self.route.starts_on_get and new:
-            return await self.start(resumes=False)
         return await self._read(lease, topic, "resume", over=over)
 
     async def _read(self, lease: Lease, topic: str, verb: Verb, *, over: bool = False) -> Handler | HttpResponseBase:
@@ -269,7 +279,7 @@ class Call:
     def _wants_state(self) -> bool:
         """Whether the client wants a run's state now, and not its events."""
         wire, request = self.route.wire, self.c.request
-        asks = wire.state is not no_state and request.method == "GET" and wire.position(request) is None
+        asks = wire.state is not no_state and request.method in ("GET", "HEAD") and wire.position(request) is None
         return asks and accepts(request, "application/json") and not names_event_stream(self.c)
 
     async def _state(self, id: str, topic: str, ending: str | None, *, stopped: bool = False) -> dict[str, Any]:
@@ -291,7 +301,7 @@ class Call:
             Http404: There is no such run, or none that is still kept.
         """
         topic: str | None = f"{self.names.base}.{id}"
-        lease = await self.log.alease(topic or "")
+        lease = await self.log.alease(topic or "") if self.names.belongs(id) else None
         if lease is None and isinstance(self.route.key, str):  # perhaps one that other code has begun, by ``produce(…, key=…)``
             topic = await self.log.apointer(filled(self.route.key, self.names.values))
             lease = None if topic is None else await self.log.alease(topic)

@@ -8,7 +8,7 @@ from django.utils.encoding import escape_uri_path
 
 from .eventlog.validation import filled
 from .run_routes import RunRoute
-from .runs.ids import client_key, is_run_id, new_id, owner_of, pointer_name
+from .runs.ids import belongs_to, client_key, is_run_id, new_id, owner_of, pointer_name
 from .streams.context import Context
 
 RUN, KEY = "sse_run", "sse_run_key"
@@ -52,7 +52,14 @@ class RunNames:
 
     def new_id(self, key: str | None) -> str:
         """Return the id of a run that begins now; with a key, the same one each time."""
-        return new_id(self.c, f"{self._base_route()}\n{self.values}", key)
+        return new_id(self.c, self._base_route(), self._place(), key)
+
+    def belongs(self, id: str) -> bool:
+        """Return whether a run of this id was started with what this address captures."""
+        return belongs_to(id, self._place())
+
+    def _place(self) -> str:
+        return f"{sorted((name, str(value)) for name, value in self.values.items())}"
 
     async def key(self, named: object = None) -> str | None:
         """Return the name of the pointer to the present run; ``named``: what the address calls the key."""

@@ -64,6 +64,7 @@ class RunRoute:
         resumable: The handler is one of streams.
         starts_on_get: A GET without a position starts one where nothing runs.
         control_events: That of the route.
+        commit_after: That of the route; ``None``: of the project.
     """
 
     handler: Callable[..., Any]
@@ -81,3 +82,4 @@ class RunRoute:
     resumable: bool = False
     starts_on_get: bool = False
     control_events: bool | None = None
+    commit_after: float | None = None

@@ -98,6 +98,7 @@ class RunView(SSEView):
 
     serves_drained: ClassVar[bool] = True
     """A run can be stopped, and read to its end, by a process that takes no new ones."""
+    answers_head: ClassVar[bool] = True
     code: ClassVar[Callable[..., Any]]
     """The project's, which Django's ``login_not_required`` marks; perhaps after the route was made of it."""
 
@@ -184,6 +185,7 @@ def run_entries(
     control = about.get("control_events")
     fields_of(own["topic"])
     route = RunRoute(handler, shape, name=name, stops=stops, resumable=resumable, control_events=control, **own)
+    route.commit_after = about.get("commit_after")
     own_methods = _methods_of(name, resumable, methods)
     route.starts_on_get = resumable and (methods is None or "GET" in checked_methods(methods))
     views = _views(route, own_methods)

@@ -108,6 +108,8 @@ class SSEView(View):
 
     serves_drained: ClassVar[bool] = False
     """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
+    answers_head: ClassVar[bool] = False
+    """Whether HEAD is answered as GET is, but for the stream: the handler says whether there is one, and its headers."""
     _endpoint: ClassVar[RouteEndpoint | None] = None
     """What ``as_view()`` worked out; not for use."""
 
@@ -240,7 +242,7 @@ class RouteEndpoint:
         if refusal is not None:
             counters.refused(c.route, Refusal.GUARD)
             return refusal
-        if request.method == "HEAD":
+        if request.method == "HEAD" and not view.answers_head:
             return view._wrap_response(head_response())
         if c.ended:  # 204: the client came back after the last event, and only that stops an EventSource for good
             return ended_response()
@@ -250,6 +252,8 @@ class RouteEndpoint:
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
+        if request.method == "HEAD":
+            return view._wrap_response(head_response())
         supervisor = Supervisor(c, options, self.streak, control, view.on_error)
         opened = await self._open(supervisor, handler, c, control)
         if isinstance(opened, Transport):

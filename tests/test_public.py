@@ -16,12 +16,17 @@ import django_agent_sse
 from django_agent_sse import exceptions, guards
 
 PUBLIC = {
+    "AsyncRun",
     "Context",
     "Ending",
     "Event",
     "Guard",
     "KV",
     "Router",
+    "Run",
+    "RunAccess",
+    "RunEnding",
+    "RunState",
     "SSEView",
     "Stream",
     "Topic",
@@ -77,6 +82,7 @@ ERRORS = {
     "LeaseLost": ("EventLogError",),
     "RunError": ("AgentSSEError",),
     "RunExists": ("RunError",),
+    "RunNotBegun": ("RunError", AttributeError),
     "RunNotFound": ("RunError",),
     "RunStopped": ("RunError",),
     "EventTooLarge": ("EventLogError", "InvalidEvent"),
@@ -86,7 +92,7 @@ ERRORS = {
     "EventUnreadable": ("EventLogUnavailable",),
 }
 
-CLASSES = ["Context", "KV", "Router", "SSEView", "Stream", "Topic"]
+CLASSES = ["AsyncRun", "Context", "KV", "Router", "Run", "SSEView", "Stream", "Topic"]
 
 
 def documented_variables(module: Any) -> set[str]:

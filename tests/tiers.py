@@ -108,6 +108,7 @@ PLACES = {
     "docs/test_tasks.py::test_a_celery_task": "live",
     "eventlog/database/test_errors.py::test_a_full_disk": "live",
     "eventlog/notify/test_channel_layer.py::test_a_forked_child": "live",
+    "runs/test_outsiders.py::test_a_forked_child": "live",
     "runtime/test_loop.py::test_a_forked_child": "live",
     "runtime/test_loop.py::test_the_end_of_a_process": "live",
     "runtime/test_pools.py::test_a_child_has_no_threads": "live",

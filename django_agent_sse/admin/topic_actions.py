@@ -112,10 +112,12 @@ class StopForm(TopicAction):
     run = forms.CharField(label=_("Run"), max_length=200, widget=forms.HiddenInput)
 
     def perform(self, topic: str) -> str:
+        before = Topic(topic).run_state()
         run = Topic(topic).stop_run(self.cleaned_data["run"])
-        if run.ending is None:
-            return gettext("Asked the run {run} to stop.").format(run=run.id)
-        return gettext("The run {run} is over ({ending}).").format(run=run.id, ending=run.ending)
+        if before is not None and before.id == run.id and before.ending is not None:
+            return gettext("The run {run} is over ({ending}).").format(run=run.id, ending=run.ending)
+        # And perhaps it has stopped: what the log says is who asked.
+        return gettext("Asked the run {run} to stop.").format(run=run.id)
 
 
 class CloseForm(TopicAction):

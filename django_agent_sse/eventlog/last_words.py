@@ -20,7 +20,7 @@ Words = Callable[[Iterable[Event]], Iterable[Event]]
 """Returns what ends a lost topic, by the events that are there."""
 
 _OWN = f"{__name__.partition('.')[0]}."
-_known: dict[str, Words] = {}
+_known: dict[str, tuple[Words, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +56,15 @@ def name_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}:{function.__qualname__}"
 
 
-def make_known(name: str, words: Words) -> None:
-    """Have a name lead to words in this process."""
+def make_known(name: str, *words: Words) -> None:
+    """Have a name lead to words in this process: where the first cannot be said, the next."""
     if name:
         _known[name] = words
 
 
-def words_of(name: str) -> Words | None:
-    """Return the words for a name; ``None`` where this process does not know them."""
+def words_of(name: str) -> tuple[Words, ...]:
+    """Return the words for a name; none where this process does not know them."""
     if name and name not in _known and name.startswith(_OWN):
         with suppress(ImportError):
             import_module(name.partition(":")[0])
-    return _known.get(name)
+    return _known.get(name, ())

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ..exceptions import ArgumentInvalid, LeaseHeld
+from ..exceptions import ArgumentInvalid, EventLogUnavailable, LeaseHeld, LeaseLost
 from ..wire.event import Event
 from .last_words import LastWords, words_of
 from .records import Head, Page, Record
@@ -117,6 +118,33 @@ class Leasing(ABC):
 
     arenew = twin_of(renew)
 
+    def renew_all(self, wanted: Iterable[tuple[str, str, float]]) -> dict[str, Lease]:
+        """Renew the leases of these topics, holders and seconds: see ``renew``. Those that are lost are missing.
+
+        So are those that could not be renewed now, where others could.
+        """
+        checked = [(valid_topic(topic), valid_holder(holder), _valid_seconds(seconds)) for topic, holder, seconds in wanted]
+        return self._renew_all(checked)
+
+    arenew_all = twin_of(renew_all)
+
+    def keen(self) -> AbstractContextManager[None]:
+        """Have this thread ask the store for its turn more often than others do, meanwhile: a lease does not wait."""
+        return nullcontext()
+
+    def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
+        renewed: dict[str, Lease] = {}
+        for topic, holder, seconds in wanted:
+            try:
+                renewed[topic] = self._renew(topic, holder, seconds)
+            except LeaseLost:
+                continue
+            except EventLogUnavailable:
+                if not renewed:
+                    raise
+                break  # those that were renewed are
+        return renewed
+
     def release(self, topic: str, holder: str) -> bool:
         """Give a lease up, and leave the topic open for others. Return whether the holder had it."""
         return self._release(valid_topic(topic), valid_holder(holder))
@@ -159,7 +187,7 @@ class Leasing(ABC):
     def _words(self, topic: str) -> Sized:
         """Return what a lost topic ends with."""
         left = LastWords.unpacked(self._last_words(topic) or LastWords().packed())
-        if (words := words_of(left.by)) is not None:
+        for words in words_of(left.by):
             try:
                 kept = (record.event for page in self.pages(topic) for record in page)
                 return self._sized([*left.events, *words(chain(kept, left.events))])

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -75,21 +76,30 @@ class Signals:
         self._process: subprocess.Popen[bytes] | None = None
         self._passed_on: Callable[[], object] = lambda: None
         self._early: list[int] = []
+        self._woken: socket.socket | None = None
+        self._wakes: socket.socket | None = None
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Take the signals over, as long as this lasts. Those that are ignored stay so: ``nohup`` means it."""
-        before = {}
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._woken, self._wakes = socket.socketpair()
+        with self._woken, self._wakes:
+            self._wakes.setblocking(False)
+            waker = signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
+            before = {}
             for name in FORWARDED:
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     before[number] = signal.signal(number, self._pass_on)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(waker)
 
     def belong_to(self, process: subprocess.Popen[bytes], passed_on: Callable[[], object]) -> None:
         """Pass them on to this one, also those that have come before it was there, and call ``passed_on`` for each."""
@@ -97,6 +107,25 @@ class Signals:
         early, self._early = self._early, []
         for number in early:
             self._send(number)
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until it ends, and pass on meanwhile what comes.
+
+        A signal that comes just before the thread waits in the system, or to another thread, would only be seen when the
+        command is over. So another thread waits for that, and this one for a byte from there or of a signal.
+        """
+        if (woken := self._woken) is None:
+            process.wait()
+            return
+        threading.Thread(target=self._wait_and_wake, args=(process,), name="sse-run-wait", daemon=True).start()
+        while process.returncode is None:
+            woken.recv(CHUNK_BYTES)
+
+    def _wait_and_wake(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        assert self._wakes is not None
+        with contextlib.suppress(OSError):  # full of wakes, or nobody waits any more
+            self._wakes.send(b"\0")
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number).name)
@@ -152,7 +181,7 @@ def run(
         assert process.stdout is not None
         assert process.stderr is not None
         readers = [_Reader("stdout", process.stdout, take, due), _Reader("stderr", process.stderr, take, due)]
-        process.wait()
+        signals.wait(process)
         seconds = time.monotonic() - begun
     held = _joined(readers, signals)
     code = process.returncode

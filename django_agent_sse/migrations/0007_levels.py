@@ -7,12 +7,11 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """A table of its own, and for each topic whether it is in it: those that are there already are not."""
+    """A table of its own; topics that are there already are not in it."""
 
     dependencies = (("django_agent_sse", "0006_leases"),)
 
     operations = (
-        migrations.AddField(model_name="logtopic", name="marked", field=models.BooleanField(default=False)),
         migrations.CreateModel(
             name="LogMark",
             fields=[

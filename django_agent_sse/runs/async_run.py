@@ -21,6 +21,9 @@ from .lifecycle import Action, Close, Effect
 from .run_base import CLEANUP_SECONDS, RunBase, logger, outcome_of
 from .sources import without_id
 
+_ending: set[asyncio.Task[None]] = set()
+"""Else the collector could take a task that nobody waits for any more."""
+
 
 class AsyncRun(RunBase):
     """A run in a coroutine: what ``async with produce(…)`` gives. Belongs to one event loop."""
@@ -96,8 +99,11 @@ class AsyncRun(RunBase):
     async def _flush_quietly(self) -> None:
         try:
             await self.flush()
-        except EventLogError as error:
-            logger.warning("run %s of the topic %r cannot append for now: %s", self.id, self.topic, error)
+            self._trouble.recovered()
+        except EventLogError as error:  # the code may write nothing more for long: it is tried again without it
+            pause = self._trouble.failed(error)
+            if self._timer is None and not self._ending_now:
+                self._timer = self._loop.call_later(pause, self._flush_now)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -123,6 +129,11 @@ class AsyncRun(RunBase):
     def deserted(self) -> bool:
         """See ``KeptRun``."""
         return not self._loop.is_running()
+
+    @property
+    def over_with_its_loop(self) -> bool:
+        """See ``KeptRun``."""
+        return self._loop.is_closed()
 
     def _tell(self, call: Callable[[], object]) -> None:
         try:
@@ -170,12 +181,7 @@ class AsyncRun(RunBase):
             self._ending_now = True
             error: LeaseLost | TopicClosed | None = None
             try:
-                if self._speaks or self._unsure:  # who looks at the topic must not hold up the loop
-                    last = await self.log._run_read(partial(self._events_at_end, ending))
-                else:
-                    last = self._events_at_end(ending)
-                done = await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
-                if not done:
+                if not await self._closed(ending):
                     error = self._closed_before(ending, (await self.log.astate(self.topic)).closed or "")
             except LeaseLost as lost:
                 error = lost
@@ -184,6 +190,20 @@ class AsyncRun(RunBase):
                 self._failure = away
                 return
             self._do(self._life.close_done() if error is None else self._overruled(error))
+
+    async def _closed(self, ending: RunEnding) -> bool:
+        last: list[Event] | None = None
+        pauses = self._close_pauses()
+        while True:
+            try:
+                if last is None and (self._speaks or self._unsure):  # who looks at the topic must not hold up the loop
+                    last = await self.log._run_read(partial(self._events_at_end, ending))
+                last = self._events_at_end(ending) if last is None else last
+                return await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
+            except EventLogUnavailable as error:
+                if error.kind != "store" or (pause := next(pauses, None)) is None:
+                    raise
+            await asyncio.sleep(pause)
 
     async def _enter(self) -> AsyncRun:
         self._task = asyncio.current_task()
@@ -202,10 +222,25 @@ class AsyncRun(RunBase):
         self._do(self._life.producer_done(outcome_of(error)))
         if self._timer is not None:
             self._timer.cancel()
-        while self._tasks:
-            await asyncio.shield(asyncio.wait({*self._tasks}))
-        await run_callbacks(self._ends, "on_end", f"the run {self.id}")
+        await asyncio.shield(self._ended())
         if self._failure is not None:
             raise self._failure
         stopped = self.ending is RunEnding.STOPPED
         return stopped and (isinstance(error, RunStopped) or (ours and isinstance(error, asyncio.CancelledError)))
+
+    def _ended(self) -> asyncio.Task[None]:
+        """Write what is to be written, and call back, also where whoever waits for that is cancelled meanwhile."""
+        task = self._loop.create_task(self._finish())
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
+        return task
+
+    async def _finish(self) -> None:
+        while self._tasks:
+            await asyncio.wait({*self._tasks})
+        await run_callbacks(self._ends, "on_end", f"the run {self.id}")
+
+    async def _withdraw(self) -> None:
+        """End it without a word: see ``RunLifecycle.withdrawn``."""
+        self._do(self._life.withdrawn())
+        await run_callbacks(self._ends, "on_end", f"the run {self.id}")

@@ -15,11 +15,11 @@ from ..exceptions import QueryInvalid
 from ..streams.context import Context
 
 PATTERN = r"run_[A-Za-z0-9_-]{16}(?:[A-Za-z0-9_-]{11})?"
-"""``run_``, 96 bits, and 64 bits that stand for whoever started it; none where that could be anybody."""
+"""``run_``, 72 bits, 24 that stand for what its URL captures, and 64 for whoever started it; none where that could be anybody."""
 MAX_NAME = 255
 """Characters of an ``Idempotency-Key``, and of what a client calls its run."""
 _ID = re.compile(PATTERN)
-_NAME_END = 20
+_NAME_END, _PLACE_END = 16, 20
 
 
 def is_run_id(text: str) -> bool:
@@ -27,12 +27,21 @@ def is_run_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def new_id(c: Context, route: str, idempotency_key: str | None) -> str:
-    """Return the id for a run that this request starts: with the same key of the same client at one route, the same."""
+def new_id(c: Context, route: str, place: str, idempotency_key: str | None) -> str:
+    """Return the id for a run that this request starts: with the same key of the same client at one route and place, the same."""
     owner = owner_of(c)
     secret, key = _secrets()[0], idempotency_key
-    name = secrets.token_urlsafe(12) if key is None else _digest(secret, 12, route, owner, key)
-    return f"run_{name}{_digest(secret, 8, owner) if owner else ''}"
+    name = secrets.token_urlsafe(9) if key is None else _digest(secret, 9, route, place, owner, key)
+    return f"run_{name}{_digest(secret, 3, name, place)}{_digest(secret, 8, owner) if owner else ''}"
+
+
+def belongs_to(id: str, place: str) -> bool:
+    """Whether a route has made this id for what its URL captures: the id of a run of one chat leads nowhere at another one.
+
+    Else a project whose check looks at the chat in the address alone would let its members read those of others.
+    """
+    name, tag = id[len("run_") : _NAME_END], id[_NAME_END:_PLACE_END]
+    return is_run_id(id) and any(compare_digest(tag, _digest(secret, 3, name, place)) for secret in _secrets())
 
 
 def request_digest(c: Context, query: str) -> str:
@@ -48,7 +57,7 @@ def claim_name(topic: str) -> str:
 
 def is_own(c: Context, id: str) -> bool:
     """Whether a request comes from whoever has started the run; true for one that anybody could have started."""
-    tag = id[_NAME_END:] if is_run_id(id) else ""
+    tag = id[_PLACE_END:] if is_run_id(id) else ""
     if not tag:
         return True
     owner = owner_of(c)

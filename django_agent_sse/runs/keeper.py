@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..eventlog.base import EventLog
 from ..eventlog.leases import Lease
-from ..exceptions import EventLogUnavailable, LeaseLost
+from ..exceptions import EventLogUnavailable
 from ..runtime.backoff import FailureLog
 from ..runtime.connections import give_connections_back
 from ..runtime.loop import background, in_pool
@@ -52,6 +52,13 @@ class KeptRun(Protocol):
     def deserted(self) -> bool:
         """Whether nothing carries out any more what it does."""
 
+    def forked(self) -> None:
+        """This process is a child of the one that carries it out, and has no part in it."""
+
+    @property
+    def over_with_its_loop(self) -> bool:
+        """Whether nothing will ever carry out any more what it does."""
+
     def close_interrupted(self) -> None:
         """Close the topic without the code, which had its time. May wait for the log."""
 
@@ -65,7 +72,13 @@ class Keeper:
 
     def __init__(self) -> None:
         self._forget()
-        on_fork(self._forget)
+        on_fork(self._forked)
+
+    def _forked(self) -> None:
+        runs = [*self._runs]
+        self._forget()
+        for run in runs:
+            run.forked()
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -152,13 +165,17 @@ class Keeper:
         """Look at the leases of all runs. Return the logs that they are in."""
         with self._lock:
             runs = [*self._runs]
+        for run in runs:
+            if run.over_with_its_loop:  # renewed by nobody else, it would never end
+                await in_pool(partial(self._close, run))
+        runs = [run for run in runs if run in self._runs]
         logs = {run.log for run in runs}
         for log in logs:
             of_log = [run for run in runs if run.log is log]
             try:
-                leases = await in_pool(partial(log.leases, [run.topic for run in of_log]))
+                leases = await in_pool(partial(self._renewed, log, of_log))
                 for run in of_log:
-                    await self._look_at(run, leases.get(run.topic))
+                    self._tell(run, leases.get(run.topic))
             except EventLogUnavailable as error:
                 self._trouble.failed(error)
                 self._end_late(of_log)
@@ -166,12 +183,31 @@ class Keeper:
                 self._trouble.recovered()
         return logs
 
-    async def _look_at(self, run: KeptRun, lease: Lease | None) -> None:
-        if lease is not None and lease.holder == run.id and 0 < lease.left <= run.seconds * RENEW_AT:
-            try:
-                lease = await in_pool(partial(run.log.renew, run.topic, run.id, run.seconds))
-            except LeaseLost:
-                lease = await in_pool(partial(run.log.lease, run.topic))
+    def _renewed(self, log: EventLog, runs: list[KeptRun]) -> dict[str, Lease]:
+        """Look at the leases of these runs, and renew those that are due."""
+        with log.keen():
+            return self._renewed_keenly(log, runs)
+
+    def _renewed_keenly(self, log: EventLog, runs: list[KeptRun]) -> dict[str, Lease]:
+        leases = log.leases([run.topic for run in runs])
+        due = [
+            (run.topic, run.id, run.seconds)
+            for run in runs
+            if (lease := leases.get(run.topic)) and lease.holder == run.id and 0 < lease.left <= run.seconds * RENEW_AT
+        ]
+        if not due:
+            return leases
+        for run in runs:
+            if (lease := leases.get(run.topic)) and lease.stop:  # it waits for no renewal, which waits for its turn to write
+                run.lease_seen(lease)
+        renewed = log.renew_all(due)
+        if lost := [topic for topic, *_ in due if topic not in renewed]:
+            with contextlib.suppress(EventLogUnavailable):  # what was renewed is known all the same
+                found = log.leases(lost)
+                leases = {topic: lease for topic, lease in leases.items() if topic not in lost} | found
+        return {**leases, **renewed}
+
+    def _tell(self, run: KeptRun, lease: Lease | None) -> None:
         with self._lock:
             if run not in self._runs:
                 return

@@ -145,6 +145,20 @@ class RunLifecycle:
             effects += (Action.LOG_LATE_ERROR,)
         return effects + self._close()
 
+    def forked(self) -> Effects:
+        """This is a copy in another process: it has no part in the run any more."""
+        self._producer, self.ending = _Producer.OVER, self.ending or RunEnding.LOST
+        self._settled = self.concluded = True
+        return ()
+
+    def withdrawn(self) -> Effects:
+        """The code has refused its request before it wrote anything: it shall be as if it had never begun. Nothing is closed."""
+        if self._producer is not _Producer.RUNNING or self.ending is not None:
+            return ()
+        self._producer, self.ending = _Producer.OVER, RunEnding.FAILED
+        self._settled = self.concluded = True
+        return (Action.STOP_RENEWING,)
+
     def deadline(self) -> Effects:
         """Its ``finally`` blocks have had their time. Readers do not wait for it any longer."""
         if self._producer is not _Producer.RUNNING or self.ending is None or self._abandoned:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -90,11 +91,18 @@ class Run(RunBase):
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(self._due_in())
-        self._due = False
-        try:
-            await in_pool(self.flush)
-        except EventLogError as error:
-            logger.warning("run %s of the topic %r cannot append for now: %s", self.id, self.topic, error)
+        while True:
+            self._due = False
+            try:
+                await in_pool(self.flush)
+                self._trouble.recovered()
+                return
+            except EventLogError as error:  # the code may write nothing more for long: it is tried again without it
+                pause = self._trouble.failed(error)
+            if self._due:
+                return  # what was written meanwhile has begun to try it
+            self._due = True
+            await asyncio.sleep(pause)
 
     # What its keeper tells, on other threads
 
@@ -118,7 +126,12 @@ class Run(RunBase):
             effects = self._life.shutdown()
         self._later(effects)
 
-    deserted = False
+    deserted = over_with_its_loop = False
+
+    def forked(self) -> None:
+        """See ``KeptRun``."""
+        self._flushing = threading.RLock()
+        super().forked()
 
     def _later(self, effects: Effects) -> None:
         """Carry out on a thread that may wait."""
@@ -153,9 +166,7 @@ class Run(RunBase):
         with self._flushing:
             self._ending_now = True
             try:
-                done = self.log.close(
-                    self.topic, ending, last=self._events_at_end(ending), holder=self.id, outside_transaction=True
-                )
+                done = self._closed(ending)
                 error: LeaseLost | TopicClosed | None = None if done else self._closed_before(ending, self._reason())
             except LeaseLost as lost:
                 error = lost
@@ -165,6 +176,18 @@ class Run(RunBase):
             with self._lock:
                 effects = self._life.close_done() if error is None else self._overruled(error)
             self._do(effects)
+
+    def _closed(self, ending: RunEnding) -> bool:
+        last: list[Event] | None = None
+        pauses = self._close_pauses()
+        while True:
+            try:
+                last = self._events_at_end(ending) if last is None else last
+                return self.log.close(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
+            except EventLogUnavailable as error:
+                if error.kind != "store" or (pause := next(pauses, None)) is None:
+                    raise
+            time.sleep(pause)
 
     def _enter(self) -> Run:
         keeper.add(self)
@@ -180,6 +203,13 @@ class Run(RunBase):
         finally:
             self._run_ends()
         return isinstance(error, RunStopped) and self.ending is RunEnding.STOPPED
+
+    def _withdraw(self) -> None:
+        """End it without a word: see ``RunLifecycle.withdrawn``."""
+        with self._lock:
+            effects = self._life.withdrawn()
+        self._do(effects)
+        self._run_ends()
 
     def _run_ends(self) -> None:
         for callback in self._ends:

@@ -11,13 +11,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from ..encoding import event_of
 from ..eventlog.base import EventLog
 from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
-from ..exceptions import EventLogError, LeaseLost, RunStopped, TopicClosed
+from ..exceptions import AgentSSEError, EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
+from ..runtime.backoff import Backoff, FailureLog
 from ..streams.callbacks import Callback
 from ..streams.counters import counters
 from ..topics.reading import history
@@ -33,6 +35,11 @@ BATCH_SECONDS = 0.03
 CLEANUP_SECONDS = 5.0
 """Seconds that code gets to end by itself once it was asked to; after that its topic is closed without it."""
 
+CLOSE_SECONDS = 5.0
+"""Seconds for which an end is tried again while the log is away; after that its topic is lost at the deadline of its lease."""
+AGAIN_SECONDS, LONGEST_PAUSE = 0.1, 2.0
+"""The first pause before what the log could not take is tried again, and the longest."""
+
 Last = Callable[[RunEnding], Iterable[object]]
 """What a topic ends with, by the ending; each value like ``data`` of ``publish()``."""
 
@@ -46,6 +53,8 @@ class RunBase:
         log: Where the topic is.
         seconds: How long its lease lasts.
         wire: How its protocol spells it.
+        wrote: It has written something.
+        on_first: Called with the first of it, by whichever thread.
     """
 
     def __init__(self, log: EventLog, topic: str, id: str, seconds: float, last: Last, wire: Wire | None = None) -> None:
@@ -54,6 +63,8 @@ class RunBase:
         self.id = id
         self.seconds = seconds
         self.wire = NO_WIRE if wire is None else wire
+        self.wrote = False
+        self.on_first: Callable[[], object] = bool
         self._last = last
         self._speaks = self.wire.last is not no_events
         self._ends: list[Callback] = []
@@ -64,6 +75,13 @@ class RunBase:
         self._taken_at = float("-inf")
         self._top = self._unsure = 0
         self._ending_now = self._counted = False
+        self._trouble = FailureLog(
+            f"what the run {id} writes to the topic {topic!r} cannot be appended",
+            "It is kept, and appended when that works again.",
+            logger=logger.name,
+            first=AGAIN_SECONDS,
+            longest=LONGEST_PAUSE,
+        )
 
     @property
     def stopping(self) -> bool:
@@ -89,6 +107,9 @@ class RunBase:
         with self._lock:
             if self._life.wrote() != (Action.APPEND,):
                 raise self._refused()
+            if not self.wrote:
+                self.wrote = True
+                self.on_first()
             self._unsent += [event for event, _ in checked]
             self._unsent_bytes += sum(size for _, size in checked)
             return self._unsent_bytes >= BATCH_BYTES
@@ -135,16 +156,45 @@ class RunBase:
         return events[count:]
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
-        unsent = self._not_appended(self._taken())
+        """Return what was not appended yet, the run's own last events, and its wire's; without what cannot be appended."""
+        unsent = self._taken()
         try:
-            last = [event_of(value) for value in self._last(ending)]
-            if self._speaks:
-                last += self.wire.last(ending, self._folded([*unsent, *last]))
-            sized(last, self.log.limits.max_event_bytes)
+            events = self._not_appended(unsent)
+            return [*events, *self._last_events(ending, events)]
+        except EventLogUnavailable:
+            self._put_back(unsent)
+            raise
+
+    def _last_events(self, ending: RunEnding, unsent: list[Event]) -> list[Event]:
+        events: list[Event] = []
+        try:
+            for value in self._last(ending):
+                try:
+                    events += self._fitting([value])
+                except AgentSSEError:
+                    self._miss_last_events()
         except Exception:  # the end itself is worth more to readers
-            logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
-            last = []
-        return [*unsent, *last]
+            self._miss_last_events()
+        return [*events, *self._words_at_end(ending, [*unsent, *events])]
+
+    def _words_at_end(self, ending: RunEnding, events: list[Event]) -> list[Event]:
+        alone = partial(self.wire.last, ending, ())  # whatever came before, the protocol's end of a run is said
+        for words in (*(partial(words, ending, self._folded(events)) for words in self.wire.words), alone):
+            if not self._speaks:
+                break
+            try:
+                return self._fitting(words())
+            except Exception as error:
+                if isinstance(error, EventLogUnavailable) and error.kind == "store":
+                    raise  # it may be there in a moment
+                self._miss_last_events()
+        return []
+
+    def _fitting(self, values: Iterable[object]) -> list[Event]:
+        return [event for event, _ in sized(map(event_of, values), self.log.limits.max_event_bytes)]
+
+    def _miss_last_events(self) -> None:
+        logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
 
     def _text(self) -> str:
         """Return the text of the run so far, by its wire. Reads the topic."""
@@ -155,6 +205,13 @@ class RunBase:
     def _folded(self, unsent: list[Event]) -> Iterable[Event]:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
         return self.wire.folded(history(self.log, self.topic, unsent))
+
+    def forked(self) -> None:
+        """See ``KeptRun``. What was not appended yet, and the callbacks, are the parent's."""
+        self._lock = threading.RLock()
+        self._life.forked()
+        self._taken()
+        self._ends.clear()
 
     def close_interrupted(self) -> None:
         """See ``KeptRun``."""
@@ -189,6 +246,12 @@ class RunBase:
             if not lease.deadline:
                 return self._life.closed_elsewhere(lost=reason == LOST)
             return self._life.stop_requested() if lease.stop else ()
+
+    def _close_pauses(self) -> Iterator[float]:
+        """Yield how long to wait before the end is tried once more; until its time is over."""
+        until, backoff = time.monotonic() + CLOSE_SECONDS, Backoff(AGAIN_SECONDS, LONGEST_PAUSE)
+        while (now := time.monotonic()) < until:
+            yield min(backoff.next(), until - now)
 
     def _reason(self) -> str:
         return self.log.state(self.topic).closed or ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,11 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
+from django.http import Http404
 
 from ..eventlog.backend import log_to_publish_to
 from ..eventlog.base import EventLog
-from ..exceptions import EventLogError, IdempotencyKeyReused, RunExists, RunStopped
+from ..exceptions import EventLogError, IdempotencyKeyReused, QueryInvalid, RequestBodyError, RunExists, RunStopped
 from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
 from ..streams.context import Context
 from ..streams.kept_thread import KeptThread
@@ -37,6 +40,8 @@ from .wire import Wire
 
 LOOKS, LOOK_SECONDS = 40, 0.05
 """How often, and at what distance, a request looks whether the same one before it gets its run begun."""
+REFUSALS = (RequestBodyError, QueryInvalid, Http404, PermissionDenied, SuspiciousOperation, BadRequest)
+"""What code raises that will not serve this request: no fault of its own, and answered with what the client did wrong."""
 _tasks: set[asyncio.Task[None]] = set()
 """Else the collector could take a task that nobody else holds."""
 
@@ -56,6 +61,7 @@ class RunTask:
         request: What tells the request from others with its idempotency key; ``None`` without one. With one, others may begin the
             very same run at the same moment.
         ends: Called when all is over.
+        refusal: What its code has raised instead of serving the request: no run is left.
     """
 
     c: Context
@@ -68,6 +74,13 @@ class RunTask:
     blocks: bool = False
     request: str | None = None
     ends: list[Callback] = field(default_factory=list)
+    refusal: Exception | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _answered: bool = False
+    _begun: asyncio.Future[None] = field(init=False)
+    _first: asyncio.Future[None] = field(init=False)
+    _producing: Producing = field(init=False)
+    _claimed: str | None = None
 
     async def start(self) -> None:
         """Begin; return when the run has its lease. Where the caller is cancelled meanwhile, it begins all the same.
@@ -80,8 +93,9 @@ class RunTask:
         registry.loop_state()
         watch_signals()
         listener_watch.begin(loop, getattr(self.c.request, "scope", {}))
+        self._first = loop.create_future()
         thread = KeptThread(preparing(self.c)) if self.blocks else None
-        begun: asyncio.Future[None] = loop.create_future()
+        self._begun = begun = loop.create_future()
         begun.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody may wait for it any more
         context, threads = task_context(self.c)
         task = loop.create_task(self._run(begun, threads, thread), context=context)
@@ -90,39 +104,84 @@ class RunTask:
         task.add_done_callback(threads.end)
         await asyncio.shield(begun)
 
+    async def may_answer(self, seconds: float) -> None:
+        """Return when the code has written or is over, or after so many seconds: the request may be answered then.
+
+        Raises:
+            Exception: What the code has refused the request with, before it wrote anything. No run is left.
+        """
+        await asyncio.wait((self._first,), timeout=seconds)
+        with self._lock:
+            self._answered = True
+        if self.refusal is not None:
+            await asyncio.wait((self._first,))
+            raise self.refusal
+
+    async def stop(self) -> None:
+        """Have it stopped, also where it is only about to begin."""
+        await asyncio.wait((self._begun,))
+        await log_to_publish_to().arequest_stop(self.topic, self.id)
+
     async def _run(self, begun: asyncio.Future[None], threads: StreamThreads, thread: KeptThread | None) -> None:
         try:
             log = await self._begin(begun)
             if log is not None:
                 began = time.monotonic()
                 work = self._in_thread(log, begun, thread) if thread is not None else self._here(log, begun)
-                ending = await work
+                try:
+                    ending = await work
+                finally:
+                    self._wrote()
                 threads.cut()
                 await run_callbacks(self.ends, "on_end", self.c.route)
-                logger.info(
-                    *("run ended: %s %s after %.3f s", self.c.route, ending, time.monotonic() - began),
-                    extra={"route": self.c.route, "ending": ending, "run": self.id},
-                )
+                if self.refusal is None:
+                    logger.info(
+                        *("run ended: %s %s after %.3f s", self.c.route, ending, time.monotonic() - began),
+                        extra={"route": self.c.route, "ending": ending, "run": self.id},
+                    )
         finally:
             if thread is not None:
                 thread.end()
 
     async def _begin(self, begun: asyncio.Future[None]) -> EventLog | None:
-        claim = None
         try:
             if self.request is not None:
-                claim = await self._claim(log_to_publish_to(), self.request)
-            log = await Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id).abegin()
+                self._claimed = await self._claim(log_to_publish_to(), self.request)
+            self._producing = Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id)
+            log = await self._producing.abegin()
         except Exception as error:
-            if claim is not None:  # so that the same request may be sent again at once
-                with suppress(EventLogError):
-                    await log_to_publish_to().amove_pointer(claim_name(self.topic), None, expect=claim)
+            await self._give_claim_back(log_to_publish_to())
             begun.set_exception(error)
             return None
         except BaseException:
             begun.cancel()
             raise
         return log
+
+    async def _give_claim_back(self, log: EventLog) -> None:
+        """Have the same request be sent again at once, or another one with its idempotency key."""
+        if self._claimed is not None:
+            with suppress(EventLogError):
+                await log.amove_pointer(claim_name(self.topic), None, expect=self._claimed)
+
+    def _wrote(self) -> None:
+        if not self._first.done():
+            self._first.set_result(None)
+
+    def _refuses(self, run: Run | TaskRun, failure: BaseException | None) -> bool:
+        """Whether the code will not serve the request, which can still be answered so."""
+        with self._lock:
+            if not isinstance(failure, REFUSALS) or run.wrote or self._answered or run.ending is not None:
+                return False
+            self.refusal = failure
+        return True
+
+    async def _leave_nothing(self, log: EventLog) -> None:
+        try:
+            await log._run(partial(self._producing.undo, log))
+        except EventLogError as error:  # its lease runs out by itself
+            logger.warning("the lease of the topic %r, whose run was refused, cannot be given back: %s", self.topic, error)
+        await self._give_claim_back(log)
 
     async def _claim(self, log: EventLog, request: str) -> str:
         """Be the one who begins this run, and return what the claim of it leads to then: a name that begins with the request.
@@ -152,6 +211,7 @@ class RunTask:
 
     async def _here(self, log: EventLog, begun: asyncio.Future[None]) -> RunEnding | None:
         run = TaskRun(log, self.topic, self.id, self.lease, nothing, self.wire)
+        run.on_first = self._wrote
         await run._enter()
         begun.set_result(None)
         task = asyncio.current_task()
@@ -166,6 +226,10 @@ class RunTask:
             await self._exit(run, failure)
         except BaseException as error:
             failure = error if ends_process(error, task) else contained(error, f"the run of {self.c.route}")
+            if self._refuses(run, failure):
+                await run._withdraw()
+                await self._leave_nothing(log)
+                return None
             await self._exit(run, failure)
             if failure is error and not isinstance(error, Exception):
                 raise
@@ -182,6 +246,7 @@ class RunTask:
 
     async def _in_thread(self, log: EventLog, begun: asyncio.Future[None], thread: KeptThread) -> RunEnding | None:
         run = Run(log, self.topic, self.id, self.lease, nothing, self.wire)
+        run.on_first = partial(_tell, asyncio.get_running_loop(), self._wrote)
         run._enter()
         begun.set_result(None)
         try:
@@ -189,6 +254,8 @@ class RunTask:
         except asyncio.CancelledError:  # its loop ends, and nobody waits for the thread
             run.interrupt()
             raise
+        if self.refusal is not None:
+            await self._leave_nothing(log)
         await self._report(run.ending, failure)
         return run.ending
 
@@ -200,6 +267,9 @@ class RunTask:
             failure = error
         except BaseException as error:
             failure = contained(error, f"the run of {self.c.route}")
+        if self._refuses(run, failure):
+            run._withdraw()
+            return failure
         try:
             run._exit(failure)
         except EventLogError as error:
@@ -208,9 +278,13 @@ class RunTask:
 
     async def _report(self, ending: RunEnding | None, failure: BaseException | None) -> None:
         """Tell the log and error tracking of what the code raised, unless that is how it was stopped."""
-        if failure is None or ending is not RunEnding.FAILED:
+        if failure is None or ending is not RunEnding.FAILED or self.refusal is not None:
             return
         route = self.c.route
+        if isinstance(failure, REFUSALS):  # too late for an answer, and still what the client did wrong
+            about = {"route": route, "run": self.id}
+            logger.warning("the run %s of %s refused its request too late: %s", self.id, route, failure, extra=about)
+            return
         logger.error(
             "the run %s of %s failed: %s",
             *(self.id, route, type(failure).__name__),
@@ -218,3 +292,8 @@ class RunTask:
             extra={"route": route, "run": self.id, "request": self.c.request},
         )
         await got_request_exception.asend_robust(sender=RunTask, request=self.c.request)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and nobody waits there
+        loop.call_soon_threadsafe(call)

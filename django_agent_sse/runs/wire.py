@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.http import HttpRequest
 
@@ -61,6 +62,8 @@ class Wire:
         last: The last events for an ending, by the ending and the events that the topic holds (read lazily, folded). Nothing
             that is there already is said twice: a protocol's own end among the events is the end. A function of a module, so
             that the end of a run whose process has died is found by another one, which has imported that module.
+        terse: The same without what may be large, for where one of those is larger than an event of the log may be. ``None``:
+            they are those of a topic without events then.
         position: Where a request wants to go on: an id after which, a count of events to pass over (negative: from the
             newest), or ``None`` for all. Raises ``QueryInvalid``. Who counts must get each event: do not fold for them.
         run_name: What a request calls its run, where the protocol's clients name runs themselves. Two starts of one client with
@@ -86,6 +89,7 @@ class Wire:
     headers: Mapping[str, str] = field(default_factory=dict)
     run_headers: Callable[[str, str], Mapping[str, str]] = no_headers
     last: Callable[[RunEnding, Iterable[Event]], Iterable[Event]] = no_events
+    terse: Callable[[RunEnding, Iterable[Event]], Iterable[Event]] | None = None
     position: Callable[[HttpRequest], str | int | None] = last_event_id
     run_name: Callable[[HttpRequest], str | None] = no_name
     tail_header: str = ""
@@ -98,19 +102,24 @@ class Wire:
     fold: Fold | None = None
 
     def __post_init__(self) -> None:
-        make_known(self.last_name, self._lost)
+        make_known(self.last_name, *(partial(self._lost, words) for words in self.words))
 
     @property
     def last_name(self) -> str:
         """The name by which other processes find ``last``; ``""`` where they cannot, or there is nothing to say."""
         return "" if self.last is no_events else name_of(self.last)
 
+    @property
+    def words(self) -> tuple[Callable[[RunEnding, Iterable[Event]], Iterable[Event]], ...]:
+        """What says the last events: where one cannot, or they are too large for the log, the next."""
+        return (self.last,) if self.terse is None else (self.last, self.terse)
+
     def folded(self, events: Iterable[Event]) -> Iterable[Event]:
         """Return fewer events that say the same, where that can be."""
         return events if self.fold is None else self.fold(events)
 
-    def _lost(self, events: Iterable[Event]) -> Iterable[Event]:
-        return self.last(RunEnding.LOST, self.folded(events))
+    def _lost(self, words: Callable[..., Iterable[Event]], events: Iterable[Event]) -> Iterable[Event]:
+        return words(RunEnding.LOST, self.folded(events))
 
 
 RUN_END = "run.end"

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..runtime.process import PerProcess
@@ -76,6 +77,8 @@ CLOSING_SECONDS = 30.0
 LAST_EVENTS_SECONDS = 4.8
 """How long a stream may wait then for the end of what it follows: servers are held up for 5."""
 LAST_EVENTS_INTERVAL = 0.05
+AFTER_LAST_EVENTS_SECONDS = 1.0
+"""How long its handler may go on when it has had that end: what it says to its client comes from there."""
 
 
 class Companion(Protocol):
@@ -250,23 +253,28 @@ class Registry(PerProcess):
         for loop_state in self.loops():
             with contextlib.suppress(RuntimeError):  # the loop closed in between
                 loop_state.loop.call_soon_threadsafe(
-                    self._end_streams, loop_state, ending, time.monotonic() + LAST_EVENTS_SECONDS
+                    self._end_streams, loop_state, ending, time.monotonic() + LAST_EVENTS_SECONDS, {}
                 )
 
-    def _end_streams(self, loop_state: LoopState, ending: Ending, until: float) -> None:
-        """End the streams of a loop: those that follow what gets its end just now when they have had it."""
-        waits = ending is Ending.SHUTDOWN and time.monotonic() < until
+    def _end_streams(self, loop_state: LoopState, ending: Ending, until: float, followed: dict[OpenStream, float]) -> None:
+        """End the streams of a loop: those that follow what gets its end just now when they have had it.
+
+        Args:
+            followed: When each of those was last seen to follow it.
+        """
+        now = time.monotonic()
+        waits = ending is Ending.SHUTDOWN and now < until
         topics = frozenset[str]().union(*(companion.ending_topics for companion in self.companions)) if waits else frozenset()
         if not topics:
             loop_state.end_all(ending)
             return
-        waiting = [stream for stream in loop_state.streams if not topics.isdisjoint(stream.topics)]
+        followed |= {stream: now for stream in loop_state.streams if not topics.isdisjoint(stream.topics)}
+        waiting = [stream for stream in loop_state.streams if now < followed.get(stream, 0.0) + AFTER_LAST_EVENTS_SECONDS]
         for stream in loop_state.streams.difference(waiting):
             stream.end(ending)
         if waiting:
-            loop_state.loop.call_later(
-                LAST_EVENTS_INTERVAL, self._end_streams, loop_state, ending, until, context=contextvars.Context()
-            )
+            again = partial(self._end_streams, loop_state, ending, until, followed)
+            loop_state.loop.call_later(LAST_EVENTS_INTERVAL, again, context=contextvars.Context())
 
 
 registry = Registry()

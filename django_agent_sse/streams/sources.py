@@ -142,9 +142,9 @@ async def _in_time(chunks: AsyncGenerator[bytes, None], drawn: DrawnLines) -> As
         while True:
             due = drawn.due
             if waiting is None and due is None:
-                chunk = await anext(chunks, None)
+                chunk = await _next(chunks)
             else:
-                waiting = waiting or asyncio.ensure_future(anext(chunks, None))
+                waiting = waiting or asyncio.ensure_future(_next(chunks))
                 seconds = None if due is None else max(0.0, due - time.monotonic())
                 if not (await asyncio.wait({waiting}, timeout=seconds))[0]:
                     yield b""
@@ -158,7 +158,16 @@ async def _in_time(chunks: AsyncGenerator[bytes, None], drawn: DrawnLines) -> As
         if waiting is not None:
             waiting.cancel()
             await asyncio.wait({waiting})
+            if not waiting.cancelled():
+                waiting.exception()  # what reading raised then is nobody's
         await chunks.aclose()
+
+
+async def _next(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+    try:
+        return await anext(chunks)
+    except StopAsyncIteration:
+        return None
 
 
 def chunks_of(source: Any, *, lined: bool = False) -> AsyncGenerator[bytes, None]:

@@ -15,9 +15,8 @@ from django.shortcuts import redirect, render
 from django.urls import include, path
 from django.views.decorators.http import require_POST
 
-from django_agent_sse import Context, Router, Stream, Topic, permission_required, topic_cursor
+from django_agent_sse import AsyncRun, Context, Router, Stream, Topic, permission_required, topic_cursor
 from django_agent_sse.contrib.wires import PLAIN
-from django_agent_sse.runs.async_run import AsyncRun
 
 from . import overview, talker
 from .access import READ_SECONDS, VIEW, end_with_session

@@ -112,7 +112,7 @@ async def _builds(tools: Tools, question: str) -> AsyncIterator[Piece]:
         yield piece
     yield _step("look_at_builds", newest=5)
     builds = await tools.look()
-    yield _step("look_at_builds", f"{len(builds)} builds", newest=5)
+    yield _step("look_at_builds", "1 build" if len(builds) == 1 else f"{len(builds)} builds", newest=5)
     if not builds:
         async for piece in _say("Nothing has been built yet. [Start a build](/) and ask again."):
             yield piece
@@ -122,7 +122,7 @@ async def _builds(tools: Tools, question: str) -> AsyncIterator[Piece]:
     advice = "None of them failed ✓"
     if failed:
         newest = failed[0]["id"]
-        advice = f"Why did #{newest} fail? [An agent has read its log](/builds/{newest}/triage/). Or in a terminal:\n\n"
+        advice = f"Why did #{newest} fail? [Ask the agent that reads logs](/builds/{newest}/triage/), or see for yourself:\n\n"
         advice += f"```\nmanage.py sse_tail builds.{newest}\n```"
     async for piece in _say("## The newest builds\n\n" + "\n".join(lines) + f"\n\n{advice}"):
         yield piece

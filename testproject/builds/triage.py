@@ -14,10 +14,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import include, path
 
-from django_agent_sse import Context, Router, Topic, event_log
+from django_agent_sse import AsyncRun, Context, Router, RunAccess, Topic, event_log
 from django_agent_sse.contrib.wires import PLAIN
-from django_agent_sse.run_routes import RunAccess
-from django_agent_sse.runs.async_run import AsyncRun
 
 from . import runs
 from .access import READ_SECONDS, session_or_key

@@ -276,6 +276,7 @@ def test_a_closed_topic_takes_no_event_and_a_repeated_click_does_no_harm() -> No
     client = person("publish_logtopic", "close_logtopic", "delete_logtopic")
     html = page(client, "builds.2/change/")
     assert re.findall('data-action="([a-z]+)"', html) == ["delete"]
+    assert "1 event, " in post(client, "builds.2", "delete", 200), "asked once more, of as many as there are"
     post(client, "builds.2", "publish", text="x")
     assert "Nothing was done" in page(client)
     assert event_log().state("builds.2").top == 1

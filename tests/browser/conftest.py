@@ -19,6 +19,7 @@ from tests.live.conftest import (
     uvicorn,
 )
 from tests.live.servers import Server
+from tests.npm import Node
 
 __all__ = ["key", "no_client_stays", "pytest_runtest_makereport", "session_key", "sqlite", "start", "terminable", "uvicorn"]
 
@@ -32,6 +33,12 @@ def chromium() -> Iterator[Browser]:
     """One browser for all tests here. Not for the session: Playwright's event loop runs meanwhile, and no other can."""
     with launched(f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1") as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def axe(node: Node) -> str:
+    """The script of axe-core."""
+    return (node.modules / "axe-core/axe.min.js").read_text()
 
 
 @pytest.fixture

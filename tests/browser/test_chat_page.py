@@ -219,9 +219,89 @@ def test_the_keyboard_and_what_a_screen_reader_hears(page: Page) -> None:
     expect(page.locator("#stop")).to_be_visible()
     over(page)
     expect(field).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator("#talk")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator("#clear button")).to_be_focused()
     (said,) = page.evaluate("said")
     assert "That is all ✓" in said, "once, and whole"
     assert page.locator("[aria-live], [role=log]").count() == 0, "no other place speaks"
+
+
+def test_a_long_conversation_is_scrolled_with_the_keyboard_and_follows_what_is_written_at_its_end(page: Page) -> None:
+    talk = page.locator("#talk")
+    page.set_viewport_size({"width": 375, "height": 500})
+    exchange = ask(page, "Count to 900" + "\nplease" * 60)
+    counted(exchange, 1)
+    assert talk.evaluate("talk => talk.scrollHeight > 2 * talk.clientHeight"), "more than the window holds"
+    assert talk.evaluate("talk => talk.scrollHeight - talk.scrollTop - talk.clientHeight") < 60
+    talk.focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#newest")).to_be_visible()
+    counted(exchange, len(numbers(exchange)) + 5)
+    assert talk.evaluate("talk => talk.scrollTop") == 0, "nobody is torn away from what they read"
+    page.locator("#newest").press("Enter")
+    expect(page.locator("#newest")).to_be_hidden()
+    expect(page.locator("#question")).to_be_focused()
+    page.keyboard.press("Escape")
+    over(page)
+
+
+def test_a_stop_that_does_not_reach_the_server_is_told_and_can_be_repeated(page: Page) -> None:
+    exchange = ask(page, "Think for 60 seconds")
+    expect(exchange.locator(".step")).to_have_text("Thinking…")
+    page.context.set_offline(True)
+    page.keyboard.press("Escape")
+    expect(exchange.locator(".foot")).to_have_text("It could not be stopped: the server cannot be reached. Try again")
+    expect(page.locator("#announced")).to_contain_text("could not be stopped")
+    expect(page.locator("#stop")).to_be_enabled()
+    page.context.set_offline(False)
+    exchange.locator(".foot button").click()
+    expect(exchange.locator(".foot")).to_have_text("Stopped. Try again")
+    expect(exchange.locator(".step")).to_have_text("Thinking: broken off")
+
+
+def test_who_signs_out_in_another_window_reads_no_further_and_is_told(chromium: Browser, site: Server) -> None:
+    with chromium.new_context() as context:
+        site.sign_in(context, "viewer")
+        page, other = opened(context, site), context.new_page()
+        exchange = ask(page, "Count to 900")
+        counted(exchange, 5)
+        other.goto(site.url)
+        other.get_by_role("button", name="Sign out").click()
+        expect(other.get_by_label("Password")).to_be_visible()
+        context.set_offline(True)  # streams of another process are told when they connect again
+        context.set_offline(False)
+        expect(exchange.locator(".foot")).to_have_text("You are signed out. Sign in again")
+        expect(page.locator("#connection")).to_have_text("You are signed out. Sign in again")
+        expect(exchange.locator(".answer")).to_have_attribute("aria-busy", "false")
+        over(page)
+        site.sign_in(context, "viewer")
+        page.reload()
+        expect(page.locator("#stop")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(exchange.locator(".foot")).to_have_text("Stopped. Try again")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1280, "light")])
+def test_axe_finds_nothing_and_nothing_moves_for_who_wants_no_motion(page: Page, axe: str, width: int, scheme: Any) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.evaluate(axe)
+    found = "async () => (await axe.run()).violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)])"
+    assert page.evaluate(found) == [], "an empty chat"
+    ask(page, "שלום **עולם**")
+    over(page)
+    assert page.locator("blockquote").evaluate("quoted => getComputedStyle(quoted).direction") == "rtl"
+    ask(page, "Please fail")
+    over(page)
+    exchange = ask(page, "Think for 60 seconds")
+    expect(exchange.locator(".step")).to_have_text("Thinking…")
+    assert page.evaluate("document.getAnimations().length") == 0
+    assert page.evaluate(found) == [], "tools, a failure, and one that is at work"
+    page.keyboard.press("Escape")
+    expect(exchange.locator(".foot")).to_be_visible()
+    assert page.evaluate(found) == [], "one that was stopped"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1920, "light")])

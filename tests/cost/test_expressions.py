@@ -14,7 +14,7 @@ import pytest
 from django_agent_sse.wire import levels
 from tests.timing import LONG
 
-from .worst import WORST, Build, repeated
+from .worst import ASSEMBLED, WORST, Build, Use, repeated
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "django_agent_sse"
@@ -27,7 +27,7 @@ NOISE = 0.001
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Each pattern that is given to ``re``, as it is at run time, and where it stands."""
+    """Each pattern that is given to ``re``, as it is at run time, and where it stands; its source where it is assembled."""
     for path in sorted(HOME.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
@@ -44,7 +44,11 @@ def expressions() -> Iterator[tuple[str, str]]:
                 if module is levels and isinstance(pattern, ast.Name):  # the table of rules
                     yield from ((rule, where) for _, rule in levels.RULES)
                     continue
-                yield eval(compile(ast.Expression(pattern), where, "eval"), vars(module)), where
+                source = f"{path.relative_to(ROOT)}: {ast.unparse(pattern)}"
+                if source in ASSEMBLED:
+                    yield source, where
+                else:
+                    yield eval(compile(ast.Expression(pattern), where, "eval"), vars(module)), where
 
 
 def seconds(call: Callable[[str], object], text: str) -> float:
@@ -76,14 +80,27 @@ def _text(pattern: str | bytes) -> str:
 
 def test_every_expression_has_its_worst_inputs() -> None:
     found = {_text(pattern): where for pattern, where in expressions()}
-    missing = {pattern: where for pattern, where in found.items() if pattern not in WORST}
+    known = WORST.keys() | ASSEMBLED.keys()
+    missing = {pattern: where for pattern, where in found.items() if pattern not in known}
     assert missing == {}, "name the worst inputs of each in tests/cost/worst.py"
-    assert WORST.keys() - found.keys() == set(), "the package has these no more"
+    assert known - found.keys() == set(), "the package has these no more"
 
 
 @pytest.mark.parametrize("pattern", WORST)
 def test_time_grows_no_faster_than_the_input(pattern: str) -> None:
-    use, compiled = WORST[pattern], re.compile(pattern)
+    check_use(re.compile(pattern), WORST[pattern])
+
+
+@pytest.mark.parametrize("source", ASSEMBLED)
+def test_nor_with_what_is_assembled_at_run_time(source: str) -> None:
+    uses = [*ASSEMBLED[source]()]
+    assert uses
+    for compiled, use in uses:
+        check_use(compiled, use)
+
+
+def check_use(compiled: re.Pattern[str], use: Use) -> None:
+    """Fail where one of its worst inputs takes time that grows faster than the input."""
     method = getattr(compiled, use.method)
     call = (lambda text: method("", text)) if use.method == "sub" else method
     for build in use.inputs:

@@ -19,7 +19,8 @@ from tests.timing import LONG
 
 from .measuring import PING, WAIT, cost_of, get, ping
 
-LINES = 1_000_000 if LONG else 60_000
+pytestmark = pytest.mark.slow
+LINES = 1_000_000 if LONG else 20_000
 LOGS = ["memory.MemoryEventLog", "database.DatabaseEventLog"]
 
 

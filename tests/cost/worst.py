@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from django_agent_sse.runs.fold import DeltaFold, _Joined
 from django_agent_sse.runtime.safe_text import _UNSAFE
 from django_agent_sse.wire import levels
 from django_agent_sse.wire.drawing import _SECTION, _UNFINISHED
 from django_agent_sse.wire.screen import MOVES, TOKENS
+from tests.runs.samples import SAMPLES
 
 Build = Callable[[int], str]
 
@@ -24,7 +27,7 @@ class Use:
         sizes: Characters that are tried, where the package cuts what it gives.
     """
 
-    method: Literal["search", "match", "fullmatch", "split", "sub"]
+    method: Literal["search", "match", "fullmatch", "split", "sub", "findall"]
     inputs: tuple[Build, ...]
     sizes: tuple[int, ...] | None = None
 
@@ -253,6 +256,16 @@ WORST: Mapping[str, Use] = {
         (repeated("\x1b["), repeated("0;", before="\x1b["), repeated(_LONG), repeated("\x1b[0m"), repeated("\t")),
     ),
     "[^ -~]+": Use("sub", (repeated("\n"), repeated("\na"), repeated("a"))),
+    # run_names, run_views, runs
+    r"<\w+:(?:sse_run|sse_run_key)>[/a-z]*$": Use(
+        "sub",
+        (repeated("<"), repeated("<a"), repeated("<a:"), repeated("<a:sse_run>"), repeated("a", before="<a:sse_run>", after="A")),
+    ),
+    "[^A-Za-z0-9_-]+": Use("sub", (repeated(" "), repeated(" a"), repeated("a"))),
+    "[\ud800-\udfff]": Use("search", (repeated("a"), repeated("\U0010ffff"))),
+    "run_[A-Za-z0-9_-]{16}(?:[A-Za-z0-9_-]{11})?": Use(
+        "fullmatch", (repeated("a", before="run_"), repeated("run_"), repeated("a" * 27, before="run_"))
+    ),
     # safetext
     _UNSAFE.pattern: Use("sub", (repeated("\n"), repeated("\U000e0001a"), repeated("a"))),
     r"(\d+(?:\.\d+)?)([smhdw])": Use("fullmatch", (repeated("1"), halves("1", "1", after="."), repeated("1", before="1."))),
@@ -271,3 +284,44 @@ WORST: Mapping[str, Use] = {
     ),
 }
 WORST = {**WORST, **{pattern: Use("match", _LINES, sizes=(1_000, 10_000)) for _, pattern in levels.RULES}}
+
+
+def _folds() -> Iterator[tuple[DeltaFold, Any, str]]:
+    """Each wire's fold, one delta of a text as its protocol has it, and what stands in it before that text."""
+    for sample in SAMPLES.values():
+        fold = sample.wire.fold
+        assert isinstance(fold, DeltaFold)
+        (event,) = (
+            event for event in sample.events([("text", ["zzz"])]) if event.data.count("zzz") == 1 and "elta" in event.data
+        )
+        yield fold, event, event.data.partition("zzz")[0]
+
+
+def _members() -> Iterator[tuple[re.Pattern[str], Use]]:
+    for fold, _, before in _folds():
+        key = before[before.rindex(",") + 1 :].rpartition("{")[2].rstrip('"')  # as in "delta":
+        parts = (f'{key}"', key, f"{key} ", '"', f'"{key}', '\\"', f'{key}"\n', f'{key}"\\')
+        spaces = repeated(" ", before=key.rstrip(":"))
+        yield (
+            fold._members,
+            Use("split", (*map(repeated, parts), spaces, *(repeated(part, before=f'{key}"') for part in ("a", "\\")))),
+        )
+
+
+def _joined(which: int, method: Literal["fullmatch", "findall"]) -> Iterator[tuple[re.Pattern[str], Use]]:
+    for fold, event, before in _folds():
+        pieces = fold._pieces(event.data)
+        place = fold._find(pieces)
+        assert place is not None
+        pattern = _Joined(event, pieces, place)._make_patterns()[which]
+        lines = (event.data + "\n", event.data[:-1] + "\n", before + "\n", before, "\n")
+        parts = ("a", '"', "\\", '\\"', "\n", event.data)
+        yield pattern, Use(method, (*map(repeated, lines), *(repeated(part, before=before) for part in parts)))
+
+
+ASSEMBLED: Mapping[str, Callable[[], Iterator[tuple[re.Pattern[str], Use]]]] = {
+    """django_agent_sse/runs/fold.py: f'("(?:{keys})"\\\\s*:\\\\s*{_STRING}{counted})'""": _members,
+    "django_agent_sse/runs/fold.py: text": lambda: _joined(0, "fullmatch"),
+    "django_agent_sse/runs/fold.py: f'^{text}$'": lambda: _joined(1, "findall"),
+}
+"""Expressions that are assembled at run time, by the file and the source: each as it is made for each wire."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from django.core.management import call_command
 
 from tests.services import free_port
 
@@ -153,6 +154,11 @@ class Project:
         self.printed += self.shell.run(block)
 
 
+def new_project(folder: Path) -> None:
+    """Make a project named ``mysite``, as ``django-admin startproject mysite .`` does."""
+    call_command("startproject", "mysite", str(folder))
+
+
 def with_apps(*apps: str) -> list[Block]:
     """What the pages take for granted: these apps, and their tables."""
     about = {"page": DOCS / "tutorial.rst", "line": 0}
@@ -187,7 +193,7 @@ def followed(
     """
     shell = Shell(folder)
     if new:
-        subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", "."], cwd=folder, check=True, timeout=60)
+        new_project(folder)
     printed: list[tuple[Command, str]] = []
     for block in blocks:
         if block.file:

@@ -40,6 +40,17 @@ READERS_OWN = {
 async def answer(messages):
     for piece in ("You asked: ", messages[-1]["content"]):
         yield piece
+
+
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+agent = Agent(TestModel())
+
+
+@agent.tool_plain
+def weather(city: str) -> str:
+    return f"{city}: ☂"
 """,
     ),
     "llm-chat": (

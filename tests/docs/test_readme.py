@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +12,7 @@ import httpx_sse
 import pytest
 
 from django_agent_sse.eventlog import backend
-from tests.serving import ask, served
+from tests.serving import ask, connect, served
 
 from . import pages
 from .blocks import README, blocks_of
@@ -18,7 +20,7 @@ from .following import Project, followed
 
 PATIENCE = 120
 BLOCKS = blocks_of(README)
-ROUTE, CHAT, SETTINGS = (block for block in BLOCKS if block.file)
+ROUTE, CHAT, AGENT, SETTINGS = (block for block in BLOCKS if block.file)
 (COMMAND,) = (block for block in BLOCKS if "sse_run" in block.text and block.language == "console")
 (TABLES,) = (block for block in BLOCKS if "migrate" in block.text)
 (SERVING,) = (block for block in BLOCKS if "runserver" in block.text and block.language == "console")
@@ -74,6 +76,41 @@ async def test_its_chat_answers_and_is_there_after_a_reload() -> None:
         asked = await ask("/chats/42/", method="POST", body=body)
         assert asked.data == ["You asked: ", "why?"]
         assert (await ask("/chats/42/")).data == asked.data
+    backend.reset()
+
+
+async def test_its_agent_is_stopped_in_the_middle_of_a_tools_call_which_a_late_page_has_seen_whole() -> None:
+    assert AGENT.file == "mysite/agents.py"
+    backend.reset()
+    calling, stopped = asyncio.Event(), asyncio.Event()
+
+    async def weather(city: str) -> str:
+        calling.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return city
+
+    with pages.imported(README) as modules, served(modules["mysite/agents.py"].router):
+        vars(modules["mysite/agents.py"])["agent"] = type(modules["mysite/agent.py"].agent)(
+            modules["mysite/agent.py"].agent.model, tools=[weather]
+        )
+        message = {"id": "1", "role": "user", "parts": [{"type": "text", "text": "Wo?"}]}
+        body = json.dumps({"id": "42", "trigger": "submit-message", "messages": [message]}).encode()
+        started = await ask("/api/chat", method="POST", body=body, headers={"prefer": "respond-async"})
+        assert started.status == 202
+        await calling.wait()
+        late, types = connect("/api/chat/42/stream"), [""]
+        while types[-1] != "tool-input-available":
+            types += [json.loads(event.data)["type"] for event in await late.take(1)]
+        assert (await ask(started.json()["stop"], method="POST")).status in (200, 202)
+        await stopped.wait()
+        *ends, done = [event.data for event in await late.rest()]
+        types += [json.loads(data)["type"] for data in ends]
+        assert types[1] == "start"
+        assert (types[-2:], done) == (["abort", "finish"], "[DONE]")
+        assert (await ask("/api/chat/42/stream")).status == 204
     backend.reset()
 
 

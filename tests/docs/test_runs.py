@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import Any
 
+import pytest
+
 from django_agent_sse import Topic, exceptions
 from django_agent_sse.eventlog.leases import MOST_SECONDS
 from django_agent_sse.run_routes import RunRoute
@@ -26,6 +28,17 @@ REFERENCE = DOCS / "reference" / "runs.rst"
 LIFE = DOCS / "topics" / "runs.rst"
 
 
+SEARCHED_FOR = ("LLM", "OpenAI", "Anthropic", "LangGraph", "Pydantic AI")
+PAGES = ("llm-chat", "ai-sdk", "ag-ui", "openai-endpoint", "langgraph", "mcp", "runs", "background-runs")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_page_is_found_by_the_words_that_people_search_for(page: str) -> None:
+    (keywords,) = re.findall(r"^\.\. meta::\n   :keywords: (.*)$", text(DOCS / "howto" / f"{page}.rst"), re.MULTILINE)
+    assert {*SEARCHED_FOR} <= {*keywords.split(", ")}
+    assert f"\n   howto/{page}\n" in text(DOCS / "index.rst")
+
+
 def test_every_option_of_a_run_stands_in_the_reference_with_its_default() -> None:
     table = {row[0].strip("`"): row[1] for row in rows(REFERENCE, "run option")}
     assert set(table) == {*RUN_OPTIONS, "on_disconnect"}
@@ -40,7 +53,7 @@ def test_every_verb_of_a_run_and_of_its_topic_is_there() -> None:
     verbs = {name for row in rows(REFERENCE, "run verb") for name in re.findall(r"``(\w+)``", row[0])}
     for kind in (Run, AsyncRun):
         own = {name for one in kind.__mro__ for name in vars(one) if not name.startswith("_")}
-        kept = {"lease_seen", "lease_over", "interrupt", "deserted", "close_interrupted"}  # for its keeper
+        kept = {name for name in vars(keeper.KeptRun) if not name.startswith("_")}
         assert verbs - {"id", "topic"} == own - kept - {"write_sse"}, kind
     for row in rows(REFERENCE, "topic verb"):
         assert all(callable(getattr(Topic, name)) for name in re.findall(r"``(\w+)``", row[0]))
@@ -80,6 +93,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert numbers["it is renewed when so much of it is left"] == "two thirds"
     assert numbers["a wish to stop, and the loss of a lease, are seen within"].startswith(f"{keeper.TICK} s")
     assert numbers["what is written is appended after"] == f"{run_base.BATCH_SECONDS} s, or {run_base.BATCH_BYTES:,} bytes"
+    assert numbers["an end is tried again, while the log is away, for"] == f"{run_base.CLOSE_SECONDS:.0f} s"
     times = f"{run_base.CLEANUP_SECONDS:.0f} s; at the end of the process {keeper.END_SECONDS} s"
     assert numbers["code that was asked to end has, for its ``finally`` blocks"] == times
     assert numbers["an ``Idempotency-Key``"] == f"{ids.MAX_NAME} characters"

@@ -47,7 +47,7 @@ def literals(cell: str) -> set[str]:
 def test_every_wire_has_its_rows() -> None:
     for number in (1, 2):
         assert [row[0] for row in table(number)[1:]] == [
-            f"``{name}``" for name in ("AI_SDK", "AG_UI", "OPENAI_CHAT", "OPENAI_RESPONSES", "ANTHROPIC", "PLAIN")
+            f"``{name}``" for name in ("AI_SDK", "AG_UI", "OPENAI_CHAT", "OPENAI_RESPONSES", "ANTHROPIC", "LANGGRAPH", "PLAIN")
         ]
     assert {row[0].strip("`") for row in table(1)[1:]} == WIRES.keys()
 
@@ -74,6 +74,7 @@ def test_the_ends_are_those_of_the_wires() -> None:
         "OPENAI_CHAT": [{"choices": []}],
         "OPENAI_RESPONSES": [{"type": "response.created", "response": {}}],
         "ANTHROPIC": [{"type": "message_start"}, {"type": "content_block_start", "index": 0}],
+        "LANGGRAPH": [{"run_id": "r"}],
         "PLAIN": [{}],
     }
     for row in rows:
@@ -88,9 +89,9 @@ def test_the_ends_are_those_of_the_wires() -> None:
                     | (literals(row[2]) if name in ("OPENAI_CHAT", "ANTHROPIC") else set())
                 )
                 assert said <= told, (name, ending)
-                assert {one for one in literals(cell) if one in ("abort", "error", "RUN_ERROR", "response.failed", "run.end")} - {
-                    "error"
-                } <= said
+                assert {
+                    one for one in literals(cell) if one in ("abort", "error", "RUN_ERROR", "response.failed", "end", "run.end")
+                } - {"error"} <= said
 
 
 def word(data: str) -> str:

@@ -12,8 +12,10 @@ from django.db import connections
 
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.leases import MOST_SECONDS, STOPS, Lease
+from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import (
     ArgumentInvalid,
+    EventLogUnavailable,
     EventTooLarge,
     InvalidEvent,
     LeaseHeld,
@@ -141,6 +143,33 @@ def test_a_renewal_moves_the_deadline_and_brings_the_wish_to_stop(log: Any) -> N
     assert (renewed.left > 45, renewed.stop) == (True, False)
     log.request_stop(TOPIC, "r1")
     assert log.renew(TOPIC, "r1", 50).stop
+
+
+def test_several_are_renewed_at_once_and_those_that_are_lost_are_missing(log: Any) -> None:
+    for topic in ("a", "b", "c", "d"):
+        log.acquire(topic, "r1", 5)
+    log.release("b", "r1")
+    renewed = log.renew_all([("a", "r1", 50), ("b", "r1", 50), ("c", "r2", 50), ("d", "r1", 60)])
+    assert {topic: lease.left > 45 for topic, lease in renewed.items()} == {"a": True, "d": True}
+    assert lease_of(log, "c").left <= 5
+    assert log.renew_all([]) == {}
+
+
+def test_what_was_renewed_before_the_log_went_away_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryEventLog()
+    for topic in ("a", "b"):
+        log.acquire(topic, "r1", 5)
+    renew = log._renew
+
+    def away(topic: str, holder: str, seconds: float) -> Lease:
+        if topic == "b":
+            raise EventLogUnavailable("away")
+        return renew(topic, holder, seconds)
+
+    monkeypatch.setattr(log, "_renew", away)
+    assert set(log.renew_all([("a", "r1", 50), ("b", "r1", 50)])) == {"a"}
+    with pytest.raises(EventLogUnavailable):
+        log.renew_all([("b", "r1", 50)])
 
 
 @pytest.mark.parametrize("over", ["ran out", "given up", "closed", "deleted", "never there"])

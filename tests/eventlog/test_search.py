@@ -180,7 +180,7 @@ def test_the_databases_index_is_of_what_is_kept(alias: str) -> None:
     log.trim(TOPIC, max_events=1)
     written(log, [Event("fine")])
     log.trim(TOPIC, max_events=1)
-    assert LogMark.objects.using(alias).count() == 0
+    assert not LogMark.objects.using(alias).filter(last__gt=0).exists()
     log.append("other", [Event("ERROR")])
     log.close("other", last=[Event("ERROR: at last")])
     assert counts.of(log, "other", Budget())[:3] == (2, 0, 1)

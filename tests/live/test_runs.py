@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import time
@@ -15,14 +14,14 @@ import pytest
 from django_agent_sse.eventlog.redis import RedisEventLog
 from django_agent_sse.topics.reading import history
 from tests.site.routes.runs import LEASE
+from tests.timing import LONG, bound
 
 from .client import Client, EndOfStreamError
 from .servers import Server
 
 Start = Callable[..., Server]
 SERVERS = ("uvicorn", "daphne", "granian", "hypercorn", "gunicorn with uvicorn")
-WITHIN = 8.0
-LONG = "LONG_PROOFS" in os.environ
+WITHIN = bound(8.0, 60.0)
 READERS, PROCESSES = (100, 4) if LONG else (20, 2)
 """Who reads, and over how many processes, beside that of the run."""
 LATE = 5.0
@@ -116,7 +115,7 @@ def test_a_run_whose_process_is_killed_is_lost_at_the_deadline_once_for_every_re
         assert [*data].count("[DONE]") == 1
         deltas = [json.loads(one)["delta"] for one in data if "text-delta" in one]
         assert "".join(deltas) == "é" * text
-    assert not any(reader.complete for reader in readers), "broken is not finished"
+    assert all(reader.complete for reader in readers), "its last parts say that it was lost"
 
 
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])

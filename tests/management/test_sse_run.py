@@ -143,6 +143,7 @@ while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)
 print("end")
 """
     run = project.start("sse_run", "t", "--quiet", "--", *script(code))
+    poll("the topic", lambda: project.state("t"))
     poll("the last state", lambda: "pull b: 40" in "".join(event["data"] for event in project.events("t")))
     go_on.touch()
     assert run.code() == 0
@@ -205,6 +206,26 @@ def test_a_signal_reaches_the_command_once_also_where_a_terminal_sends_it(projec
     assert run.code() == 7
     assert project.lines("t") == ["ready", name, "go on"]
     assert project.state("t")["reason"] == "cancelled"
+
+
+TOLD_ON_ANOTHER_THREAD = """
+import os, signal, sys, threading
+from django_agent_sse.management.subprocess_runner import Signals, run
+
+def take(source, data):
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+signals = Signals()
+with signals.taken():
+    ended = run(["sh", "-c", "echo ready; sleep 30"], dict(os.environ), take, signals)
+print(ended.signal, signals.received)
+"""
+
+
+def test_a_signal_that_the_system_gives_to_another_thread_is_passed_on_at_once(project: Project) -> None:
+    done = project.start(argv=script(TOLD_ON_ANOTHER_THREAD))
+    assert done.code(within=25) == 0, "its command sleeps for 30 s"
+    assert (done.out, done.err) == ("SIGTERM ['SIGTERM']\n", "")
 
 
 def test_what_it_was_started_to_ignore_is_not_passed_on_and_cancels_nothing(project: Project) -> None:

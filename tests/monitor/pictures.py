@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 from django.contrib.admin.utils import quote
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from tests.chromium import launched
 from tests.live.servers import ROOT
@@ -75,6 +75,15 @@ def some_runs(site: MonitorSite, home: Path) -> str:
     return f"chats.1.{told[0]['run']}"
 
 
+def filled(page: Page, address: str) -> None:
+    """Go to a topic's page until all processes have told who reads it; its lines are there then."""
+    page.goto(address)
+    while "–" in page.locator(".mon-facts").inner_text():
+        page.reload()
+    page.locator(".sl-line").nth(8).wait_for(state="attached")
+    page.wait_for_timeout(800)
+
+
 def of_runs(browser: Browser, site: MonitorSite, topic: str, folder: Path) -> None:
     """Take the list, and the page of one that goes on."""
     for name, look in {"": LIGHT, "-dark": DARK}.items():
@@ -82,9 +91,7 @@ def of_runs(browser: Browser, site: MonitorSite, topic: str, folder: Path) -> No
         page.goto(f"{site.url}{TOPICS}?q=chats.")
         page.get_by_text("lost", exact=True).wait_for()
         page.screenshot(path=folder / f"monitor-runs{name}.png")
-        page.goto(f"{site.url}{TOPICS}{quote(topic)}/change/")
-        page.locator(".sl-line").nth(8).wait_for(state="attached")
-        page.wait_for_timeout(800)
+        filled(page, f"{site.url}{TOPICS}{quote(topic)}/change/")
         page.screenshot(path=folder / f"monitor-run{name}.png")
         page.context.close()
 
@@ -104,9 +111,7 @@ def main(folder: Path) -> None:
             some_topics(Path(home))
             for name, look in {"topic": LIGHT, "topic-dark": DARK}.items():
                 page = opened(browser, site, look)
-                page.goto(f"{site.url}{TOPIC}")
-                page.locator(".sl-line").nth(8).wait_for(state="attached")
-                page.wait_for_timeout(800)
+                filled(page, f"{site.url}{TOPIC}")
                 page.screenshot(path=folder / f"monitor-{name}.png")
                 page.context.close()
             of_runs(browser, site, some_runs(site, Path(home)), folder)

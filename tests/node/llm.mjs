@@ -1,4 +1,7 @@
-/* Unmodified SDKs of OpenAI and Anthropic, asked by lines of JSON on standard input; prints what each made of its answer. */
+/*
+ * Unmodified SDKs of OpenAI and Anthropic. Reads lines of JSON, `{id, client, …}`; prints `{id, begun}` with the id of the answer when
+ * half of it is there, and then what the SDK made of it, `{id, seen}`.
+ */
 
 import { createInterface } from "node:readline";
 import Anthropic from "@anthropic-ai/sdk";
@@ -8,9 +11,9 @@ const prompt = [{ role: "user", content: "hello" }];
 const made = new Map();
 
 /* One client for an address and a number of retries. */
-function client(Kind, { base, retries }) {
-  const key = `${Kind.name} ${base} ${retries}`;
-  if (!made.has(key)) made.set(key, new Kind({ baseURL: base, apiKey: "k", maxRetries: retries }));
+function client(Kind, { url, retries }) {
+  const key = `${Kind.name} ${url} ${retries}`;
+  if (!made.has(key)) made.set(key, new Kind({ baseURL: url, apiKey: "k", maxRetries: retries }));
   return made.get(key);
 }
 
@@ -22,7 +25,7 @@ function take(seen, kind, text = "", { number, usage, id } = {}) {
   if (number !== undefined) seen.numbers.push(number);
   if (usage !== undefined) seen.usage = usage;
   if (id) seen.id = id;
-  if (text && seen.text.endsWith(": Djan")) console.log(JSON.stringify({ number: seen.number, half: seen.id }));
+  if (text && seen.text.endsWith(": Djan")) seen.half();
 }
 
 const takeChat = (seen, { id, choices, usage }) => take(seen, "chunk", choices[0]?.delta.content, { id, usage: usage?.total_tokens });
@@ -61,12 +64,9 @@ const clients = {
     const over = () => ["response.completed", "response.failed", "response.incomplete", "error"].includes(seen.kinds.at(-1));
     for (; !over() && seen.connections < 40; seen.connections += 1)
       try {
-        const headers = { ...ask.headers, "X-Cut": undefined, ...ask.then };
-        const stream = !seen.connections
-          ? await responses.create({ model: ask.model, input: "hello", stream: true }, options(ask))
-          : !seen.id
-            ? await responses.create({ model: ask.model, input: "hello", stream: true }, { headers, query: ask.query })
-            : await responses.retrieve(seen.id, { stream: true, starting_after: seen.numbers.at(-1) }, { headers });
+        const stream = seen.id
+          ? await responses.retrieve(seen.id, { stream: true, starting_after: seen.numbers.at(-1) }, { headers: ask.headers })
+          : await responses.create({ model: ask.model, input: "hello", stream: true }, options(ask));
         for await (const event of stream) takeResponses(seen, event);
       } catch (error) {
         if (error instanceof OpenAI.APIError && error.status) throw error;
@@ -86,9 +86,11 @@ const clients = {
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { number, client, ...ask } = JSON.parse(line);
-  const seen = { number, text: "", kinds: [], numbers: [], usage: null, id: "", error: null, message: "", final: null, connections: 0 };
+  const { id, client, ...ask } = JSON.parse(line);
+  const seen = { text: "", kinds: [], numbers: [], usage: null, id: "", error: null, message: "", final: null, connections: 0 };
+  const half = () => console.log(JSON.stringify({ id, begun: seen.id }));
+  Object.defineProperty(seen, "half", { value: half });
   clients[client](ask, seen)
     .catch((error) => Object.assign(seen, { error: error.constructor.name, message: `${error.message}` }))
-    .then(() => console.log(JSON.stringify(seen)));
+    .then(() => console.log(JSON.stringify({ id, seen })));
 }

@@ -121,7 +121,7 @@ class Life:
         self.started: str | None = None
         begun = Producing(NAME, KEY, 60, last)
         self.id = begun._id
-        assert begun._begin(log, self.id) is None
+        assert begun._begin(log) is None
         self.run = Run(log, NAME, self.id, 60, last)
         self.run._enter()
         self.run._take([run_base.event_of("1")])

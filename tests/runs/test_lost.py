@@ -151,7 +151,7 @@ OPEN: dict[str, tuple[Wire, list[Event], list[dict[str, Any] | str]]] = {
 def dead_run(log: EventLog, wire: Wire | None, events: Iterable[Event], last: Any = lambda ending: (), topic: str = NAME) -> None:
     """A run whose process died after these events."""
     begun = Producing(topic, None, 60, last, wire, "r1")
-    assert begun._begin(log, "r1") is None
+    assert begun._begin(log) is None
     if events := [*events]:
         log.append(topic, events, holder="r1")
     log.renew(topic, "r1", SHORT)
@@ -308,7 +308,7 @@ def test_words_that_cannot_be_found_leave_those_of_the_beginning(
     if fault == "unreadable":
         monkeypatch.setattr(type(log), "pages", unreadable)
     else:
-        monkeypatch.setitem(last_words._known, name_of(own_words), wrong)
+        monkeypatch.setitem(last_words._known, name_of(own_words), (wrong,))
     assert log.expire(NAME)
     assert [record.event.data for record in log.read_after(NAME).records] == ["1", "lost after 0"]
     assert "ends without the words" in caplog.text
@@ -323,7 +323,7 @@ def test_a_name_in_the_log_imports_and_calls_nothing_that_is_not_known() -> None
         "",
         "x",
     ):
-        assert words_of(name) is None
+        assert words_of(name) == ()
     assert "antigravity" not in sys.modules
     assert name_of(own_words) == f"{__name__}:own_words"
     assert [name_of(function) for function in (print, lambda: 0, own_words.__call__, int)] == [""] * 4

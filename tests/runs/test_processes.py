@@ -22,6 +22,7 @@ from django.test import override_settings
 from django_agent_sse import Topic
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
+from tests.timing import bound
 
 from .test_lost import OPEN, dead_run
 
@@ -61,8 +62,19 @@ async def awork():
             await out.flush()
     print(out.ending, flush=True)
 
+async def think():
+    async with produce("runs.1", lease=about["lease"], last=last) as out:
+        await out.write("1")
+        await out.flush()
+        print(out.id, flush=True)
+        try:
+            await asyncio.sleep(6)
+        finally:
+            print("finally", flush=True)
+    print(out.ending, flush=True)
+
 try:
-    asyncio.run(awork()) if about["async"] else work()
+    work() if about["how"] == "sync" else asyncio.run(think() if about["how"] == "thinks" else awork())
 except RunStopped as stopped:
     print(stopped.ending, flush=True)
 """
@@ -91,9 +103,9 @@ def shared(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[d
 
 
 @contextmanager
-def producer(settings: dict[str, Any], *, in_coroutine: bool, lease: float = LEASE) -> Iterator[tuple[Any, str]]:
-    """A process with a run, which has written one event, and the run's id."""
-    about = json.dumps({"settings": settings, "async": in_coroutine, "lease": lease})
+def producer(settings: dict[str, Any], how: str, *, lease: float = LEASE) -> Iterator[tuple[Any, str]]:
+    """A process with a run, which has written one event, and the run's id: ``sync``, ``async``, or ``thinks`` for 6 s."""
+    about = json.dumps({"settings": settings, "how": how, "lease": lease})
     process = subprocess.Popen(
         [sys.executable, "-c", PRODUCER, about], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, bufsize=1
     )
@@ -117,9 +129,9 @@ async def many_readers(count: int = 20) -> list[list[str]]:
     return await asyncio.wait_for(asyncio.gather(*(followed() for _ in range(count))), PATIENCE)
 
 
-@pytest.mark.parametrize("in_coroutine", [False, True], ids=["sync", "async"])
-def test_readers_of_a_run_whose_process_is_killed_see_its_end_at_the_deadline(shared: dict[str, Any], in_coroutine: bool) -> None:
-    with producer(shared, in_coroutine=in_coroutine) as (process, id):
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_readers_of_a_run_whose_process_is_killed_see_its_end_at_the_deadline(shared: dict[str, Any], how: str) -> None:
+    with producer(shared, how) as (process, id):
         assert log_here().lease("runs.1").holder == id  # type: ignore[union-attr]
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
@@ -132,7 +144,7 @@ def test_readers_of_a_run_whose_process_is_killed_see_its_end_at_the_deadline(sh
 
 
 def test_a_process_that_slept_for_too_long_writes_nothing_after_the_end(shared: dict[str, Any]) -> None:
-    with producer(shared, in_coroutine=False) as (process, _):
+    with producer(shared, "sync") as (process, _):
         os.kill(process.pid, signal.SIGSTOP)
         found = asyncio.run(many_readers())
         os.kill(process.pid, signal.SIGCONT)
@@ -143,18 +155,29 @@ def test_a_process_that_slept_for_too_long_writes_nothing_after_the_end(shared: 
     assert [event.data for event in Topic("runs.1").read()] == found[0]
 
 
-@pytest.mark.parametrize("in_coroutine", [False, True], ids=["sync", "async"])
-def test_a_run_is_stopped_from_another_process(shared: dict[str, Any], in_coroutine: bool) -> None:
-    with producer(shared, in_coroutine=in_coroutine, lease=30) as (process, id):
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_run_is_stopped_from_another_process(shared: dict[str, Any], how: str) -> None:
+    with producer(shared, how, lease=30) as (process, id):
         assert not log_here().request_stop("runs.1", "another")
         assert log_here().request_stop("runs.1", id)
         assert log_here().request_stop("runs.1", id)
-        if not in_coroutine:  # sync code learns of it when it writes
+        if how == "sync":  # its code learns of it when it writes
             while not log_here().state("runs.1").closed:
                 process.stdin.write("more\n")
                 time.sleep(0.05)
         found = asyncio.run(many_readers(1))
     assert (found[0][0], found[0][-1], log_here().state("runs.1").closed) == ("1", '{"end":"stopped"}', "stopped")
+
+
+def test_a_stop_from_another_process_while_the_model_thinks_is_seen_at_once(shared: dict[str, Any]) -> None:
+    with producer(shared, "thinks", lease=30) as (process, id):
+        asked = time.monotonic()
+        assert log_here().request_stop("runs.1", id)
+        assert [process.stdout.readline().strip() for _ in range(2)] == ["finally", "stopped"]
+        took = time.monotonic() - asked
+        assert process.wait(PATIENCE) == 0
+    assert took < bound(0.5, 5)
+    assert [event.data for event in Topic("runs.1").read()] == ["1", '{"end":"stopped"}']
 
 
 STARTS = """

@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from django_agent_sse import Context, Router, Topic, login_required
+from django_agent_sse import Context, Ending, Router, Stream, Topic, login_required
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import RouteError
@@ -34,6 +34,8 @@ from tests.inprocess import eventually
 from tests.serving import Answer, ask, connect, served
 
 PATIENCE = 20.0
+STOPPED = (200, 202)
+"""The answers to a stop: the run is over already, or about to be."""
 BRIEF = Wire(name="brief", last=lambda ending, events: [Event(f"[{ending}]")], run_headers=plain_headers)
 
 
@@ -354,7 +356,7 @@ async def test_a_process_that_is_drained_begins_no_run_and_goes_on_with_those_it
         registry.drain(30)
         try:
             assert (await begin("/chat/43/")).status == 503
-            assert (await ask(first.headers["location"], method="DELETE")).status == 202
+            assert (await ask(first.headers["location"], method="DELETE")).status in STOPPED
         finally:
             registry.drain(0)
         assert (await ask("/chat/42/")).data == ["begun 42"]
@@ -515,7 +517,9 @@ async def test_a_run_is_stopped_by_its_id_and_its_readers_see_the_end(how: str, 
             "header": lambda: ask("/chat/42/", method="DELETE", headers={"x-run-id": id}),
         }[how]
         stopped = await asked()
-        assert (stopped.status, stopped.json()) == (202, {"run": id, "ending": None})
+        ending = stopped.json()["ending"]
+        assert (stopped.status, stopped.json()) == (200 if ending else 202, {"run": id, "ending": ending})
+        assert ending in (None, "stopped"), "it may have ended by the time of the answer"
         assert await reader.rest() == []
         again = await asked()
         assert (again.status, again.json()) == (200, {"run": id, "ending": "stopped"})
@@ -539,7 +543,7 @@ async def test_a_stop_while_the_model_thinks_is_over_within_half_a_second_and_fi
         reader = connect("/think/", method="POST", body=b"{}")
         await reader.event()
         began = time.monotonic()
-        assert (await ask(reader.headers["location"], method="DELETE")).status == 202
+        assert (await ask(reader.headers["location"], method="DELETE")).status in STOPPED
         assert [event.data for event in await reader.rest()] == ["[stopped]"]
         took = time.monotonic() - began
     assert took < 0.5
@@ -771,6 +775,33 @@ async def test_runs_of_a_process_that_ends_are_interrupted_and_their_readers_are
         assert (await reader.broken_off())[-1].data == "[interrupted]"
         assert await over(url, log) == "interrupted"
     assert notes == ["finally"]
+    await eventually("nothing goes on", lambda: not any(companion.busy for companion in registry.companions))
+
+
+async def test_who_follows_such_a_run_has_a_moment_after_its_end_to_say_so(log: EventLog) -> None:
+    router = Router()
+
+    @router.run("talk/", wire=BRIEF, topic="runs.talk")
+    async def talk(c: Context, run: AsyncRun) -> None:
+        await run.write("begun")
+        await asyncio.sleep(60)
+
+    @router.sse("watch/<str:run>/")
+    async def watch(c: Context, stream: Stream, run: str) -> None:
+        result = await stream.follow(f"runs.talk.{run}")
+        await asyncio.sleep(0.2)
+        await stream.write(f"it was {result.reason}")
+
+    with served(router):
+        run = (await begin("/talk/")).json()["run"]
+        reader = connect(f"/watch/{run}/")
+        await reader.event()
+        try:
+            registry.end_all(Ending.SHUTDOWN)
+            assert [event.data for event in await reader.broken_off()] == ["[interrupted]", "it was interrupted"]
+        finally:
+            registry._closing_until = 0.0
+            registry.companions[0].ending_topics = frozenset()
     await eventually("nothing goes on", lambda: not any(companion.busy for companion in registry.companions))
 
 

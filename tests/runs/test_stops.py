@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from django_agent_sse import Topic, produce
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.backend import build_log
 from django_agent_sse.eventlog.base import EventLog
-from django_agent_sse.eventlog.leases import STOPS
+from django_agent_sse.eventlog.leases import STOPS, Lease
 from django_agent_sse.eventlog.notify.local import local_notifier
 from django_agent_sse.eventlog.notify.notifier import notifier
 from django_agent_sse.exceptions import AsyncRequired, RunNotFound
@@ -142,6 +143,33 @@ def test_a_stop_in_this_process_is_found_without_waiting_for_a_look(log: EventLo
     with produce(NAME) as out:
         Topic(NAME).stop_run()
         until("it learns of it", lambda: out.stopping)
+
+
+@pytest.mark.parametrize("log", ["memory"], indirect=True)
+def test_a_stop_does_not_wait_for_the_lease_to_be_renewed(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "RENEW_AT", 1.0)
+    leases, renew_all = type(log).leases, type(log).renew_all
+    seen, go_on = threading.Event(), threading.Event()
+
+    def look(self: EventLog, topics: list[str]) -> dict[str, Lease]:
+        found = leases(self, topics)
+        if any(lease.stop for lease in found.values()):
+            seen.set()
+        return found
+
+    def late(self: EventLog, due: Any) -> Any:
+        assert not seen.is_set() or go_on.wait(2 * PATIENCE)
+        return renew_all(self, due)
+
+    monkeypatch.setattr(type(log), "leases", look)
+    monkeypatch.setattr(type(log), "renew_all", late)
+    with produce(NAME) as out:
+        try:
+            Topic(NAME).stop_run()
+            until("it learns of it", lambda: out.stopping)
+        finally:
+            go_on.set()
+    assert run_of().ending == "stopped"
 
 
 @pytest.mark.parametrize("log", ["redis"], indirect=True)

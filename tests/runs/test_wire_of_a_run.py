@@ -19,6 +19,7 @@ from django_agent_sse.contrib.wires import AG_UI, AI_SDK, PLAIN
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.runs import run_base
 from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.run import Run
@@ -165,7 +166,7 @@ async def test_a_partial_answer_is_saved_where_its_task_was_cancelled(log: Event
 
 
 def test_a_partial_answer_is_saved_where_the_lease_was_lost(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(log), "renew", lambda *args, **about: (_ for _ in ()).throw(EventLogUnavailable("away")))
+    monkeypatch.setattr(type(log), "renew_all", lambda *args, **about: (_ for _ in ()).throw(EventLogUnavailable("away")))
     saved: list[object] = []
     with produce(NAME, wire=AI_SDK, lease=0.5) as out:
         out.on_end(lambda: saved.append((out.ending, out.text())))
@@ -234,6 +235,7 @@ def test_callbacks_are_called_where_the_end_cannot_be_written(log: EventLog, mon
     def away(*args: Any, **about: Any) -> bool:
         raise EventLogUnavailable("away")
 
+    monkeypatch.setattr(run_base, "CLOSE_SECONDS", 0.0)
     with pytest.raises(EventLogUnavailable), produce(NAME) as out:
         out.on_end(lambda: called.append(out.text()))
         out.write("x")
@@ -248,7 +250,7 @@ def test_a_wire_that_fails_does_not_keep_a_run_from_its_end(log: EventLog, caplo
             raise ValueError("a wire's own fault")
         return ()
 
-    with caplog.at_level(logging.ERROR), produce(NAME, wire=replace(AI_SDK, last=fails)) as out:
+    with caplog.at_level(logging.ERROR), produce(NAME, wire=replace(AI_SDK, last=fails, terse=None)) as out:
         out.pipe(OPEN)
     assert texts(log) == [event.data for event in OPEN]
     assert log.state(NAME).closed == "finished"

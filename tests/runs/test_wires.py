@@ -15,7 +15,8 @@ from openai.types import responses as openai_responses
 from pydantic import TypeAdapter
 
 from django_agent_sse import Event
-from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN, Wire
+from django_agent_sse.contrib.wires import AG_UI, AI_SDK, ANTHROPIC, LANGGRAPH, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN, Wire
+from django_agent_sse.contrib.wires.messages import SENTENCES
 from django_agent_sse.exceptions import QueryInvalid
 from django_agent_sse.runs.endings import RunEnding
 
@@ -325,10 +326,44 @@ def test_plain_runs_end_with_their_ending(ending: RunEnding) -> None:
     assert PLAIN.fold is None
 
 
+MESSAGES = [[{"content": "Grü", "type": "AIMessageChunk"}, {}], [{"content": [{"type": "text", "text": "ße"}]}, {}]]
+OTHERS = [
+    [{"content": "not", "type": "tool"}, {}],
+    [],
+    [1],
+    {"content": "not"},
+    [{"content": None}],
+    [{"content": [1, {}]}],
+    "not",
+]
+
+
+@pytest.mark.parametrize("ending", list(RunEnding))
+def test_a_graph_ends_once(ending: RunEnding) -> None:
+    (end,) = LANGGRAPH.last(ending, [Event("{}", event="values")])
+    whole = ending in (RunEnding.FINISHED, RunEnding.STOPPED)
+    expected = {"status": ending} if whole else {"error": ending, "message": SENTENCES[ending]}
+    assert (end.event, json.loads(end.data)) == ("end" if whole else "error", expected)
+    assert LANGGRAPH.ends_whole(end) != whole
+    assert [*LANGGRAPH.last(ending, [end])] == [*LANGGRAPH.last(ending, [Event("null", event="end")])] == []
+
+
+def test_a_graph_has_the_text_of_its_model_and_a_status() -> None:
+    said = [Event(compact(pair), event=name) for pair in MESSAGES for name in ("messages", "updates")]
+    assert (
+        LANGGRAPH.text([*said, *(Event(compact(other), event="messages") for other in OTHERS), Event("{", event="messages")])
+        == "Grüße"
+    )
+    assert LANGGRAPH.text([Event(compact(MESSAGES[0]), event="messages|sub:1")]) == "Grü"
+    statuses = {None: "running", "finished": "success", "stopped": "interrupted", "interrupted": "interrupted"}
+    for ending in (None, *RunEnding):
+        assert LANGGRAPH.state(ending, []) == {"status": statuses.get(ending, "error")}
+
+
 # What no sample can be: text that is no JSON, and JSON that is no message
 
 
-@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES], ids=lambda wire: wire.name)
+@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, ANTHROPIC, LANGGRAPH, OPENAI_CHAT, OPENAI_RESPONSES], ids=lambda wire: wire.name)
 @pytest.mark.parametrize("ending", list(RunEnding))
 def test_no_data_at_all_keeps_a_run_from_its_end(wire: Wire, ending: RunEnding) -> None:
     keys = [
@@ -373,7 +408,9 @@ def position(wire: Wire, query: str = "", **headers: str) -> str | int | None:
     return wire.position(RequestFactory().get(f"/run/{query}", headers=headers))
 
 
-@pytest.mark.parametrize("wire", [AI_SDK, AG_UI, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN], ids=lambda wire: wire.name)
+@pytest.mark.parametrize(
+    "wire", [AI_SDK, AG_UI, ANTHROPIC, LANGGRAPH, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN], ids=lambda wire: wire.name
+)
 def test_every_wire_takes_the_last_event_id(wire: Wire) -> None:
     assert position(wire) is None
     assert position(wire, last_event_id="x", **{"Last-Event-ID": "abcdefgh.4"}) == "abcdefgh.4"
@@ -421,4 +458,6 @@ def test_headers_are_the_protocols_own() -> None:
     for wire in (AG_UI, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN):
         assert wire.run_headers("r1", "/run/r1/") == {"Location": "/run/r1/", "X-Run-Id": "r1"}
         assert (wire.headers, wire.tail_header) == ({}, "")
+    path = "/api/threads/t/runs/stream/r1/"
+    assert LANGGRAPH.run_headers("r1", path) == {"Location": path, "Content-Location": "/api/threads/t/runs/r1"}
     assert [wire.repeat_last for wire in (AG_UI, AI_SDK, ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN)] == [True, *[False] * 5]

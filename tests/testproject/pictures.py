@@ -15,7 +15,7 @@ from tests.chromium import launched
 
 from .server import Server
 
-SIZE = {"width": 1100, "height": 760}
+SIZE = {"width": 1100, "height": 960}
 
 
 def main(folder: Path) -> None:

@@ -58,5 +58,5 @@ RECIPES = {
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # signing in is not what is tested
 AGENT_SSE = {**AGENT_SSE, "RETRY": 100}  # a browser that would come back does so while a test watches
-AGENT_PACE = 0.03  # a test comes in the middle
+AGENT_PACE = float(os.environ.get("AGENT_PACE", "0.03"))  # a test comes in the middle
 LOGGING["loggers"]["builds"]["level"] = "DEBUG"  # says when the agent has let its model go

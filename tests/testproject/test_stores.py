@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,7 @@ import redis
 from playwright.sync_api import expect
 
 from tests.chromium import launched
+from tests.live.servers import poll
 from tests.services import running_postgres, running_redis
 
 from .recipe import HALF, MANY
@@ -71,9 +73,10 @@ def test_what_an_agent_says_is_in_postgresql_and_what_it_remembers_in_redis(serv
         headers = {"X-CSRFToken": client.cookies["csrftoken"]}
         answer = client.post("/chat/run/", json={"question": "Remember that it is late"}, headers=headers)
     assert "event: run.end" in answer.text
-    with psycopg.connect(stores["DATABASE_URL"]) as connection:
-        row = connection.execute("SELECT run, answer, ending FROM builds_exchange").fetchone()
-    assert row == (answer.headers["X-Run-Id"], "I shall. Ask me *what I remember*.", "finished")
+    said = (answer.headers["X-Run-Id"], "I shall. Ask me *what I remember*.", "finished")
+    with psycopg.connect(stores["DATABASE_URL"], autocommit=True) as connection:
+        saved = partial(connection.execute, "SELECT run, answer, ending FROM builds_exchange")
+        poll("it is saved once it has ended", lambda: saved().fetchone() == said)
     with redis.Redis.from_url(stores["REDIS_URL"]) as cache:
         assert [key for key in cache.scan_iter() if b":chat:" in key]
 

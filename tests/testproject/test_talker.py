@@ -58,7 +58,7 @@ async def test_it_quotes_the_question_and_looks_at_the_builds_between_two_pieces
     assert text.startswith("> 世界\n> how?\n\nLet me look")
     assert "- [Größe #7](/builds/7/): **failed**" in text
     assert "](/builds/7/triage/)" in text
-    assert [(step["name"], step["said"]) for step in steps] == [("look_at_builds", None), ("look_at_builds", "1 builds")]
+    assert [(step["name"], step["said"]) for step in steps] == [("look_at_builds", None), ("look_at_builds", "1 build")]
 
 
 async def test_it_remembers() -> None:

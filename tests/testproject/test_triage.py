@@ -40,11 +40,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers with an agent that is not done before a test has met it."""
+    server = Server("two workers", tmp_path_factory.mktemp("slow"), AGENT_PACE="0.3")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
 def said(server: Server) -> int:
-    """A build that really failed, of which the agent has said everything."""
+    """A build that really failed, and what the agent says of it while other tests go on."""
     build = server.finish("shop")
     assert run(server, build).status_code == 202
-    told(server, build)
     return build
 
 
@@ -84,17 +91,6 @@ def process_of(page: Page) -> int:
     return int(re.search(r"in process (\d+)", page.locator("#about").inner_text())[1])  # type: ignore[index]
 
 
-def test_it_is_told_word_by_word_and_the_same_to_every_later_visitor(server: Server, said: int) -> None:
-    first, again = told(server, said), told(server, said)
-    words = re.findall(r"^event: token\n(?:id: .*\n)?((?:data:.*\n)+)", first, re.MULTILINE)
-    assert len(words) > 50
-    text = "".join(re.sub(r"^data: ?", "", word, flags=re.MULTILINE)[:-1] for word in words)
-    assert FAILING in text
-    assert "3 of 9 tests failed" in text
-    assert "event: run.end" in first
-    assert again == first, "also its ids"
-
-
 def test_it_is_refused_while_the_build_runs_and_to_those_who_may_not_see_it(server: Server, said: int) -> None:
     running = server.start("waits")
     answer = run(server, running)
@@ -132,38 +128,41 @@ def test_a_build_is_started_fails_and_is_explained_through_a_reload_and_in_two_w
     expect(target).to_be_in_viewport()
 
 
-def test_whoever_asked_stops_it_in_every_window_and_nobody_else_does(
-    browser: Browser, context: BrowserContext, server: Server
-) -> None:
-    build = server.finish("shop")
-    page = visit(context, server, build)
-    with browser.new_context() as strange:
-        server.sign_in(strange, "viewer")
-        viewer = visit(strange, server, build)
+def test_whoever_asked_stops_it_in_every_window_and_nobody_else_does(browser: Browser, slow: Server) -> None:
+    build = slow.finish("shop")
+    with browser.new_context() as context, browser.new_context() as strange, slow.client("viewer") as client:
+        slow.sign_in(context)
+        slow.sign_in(strange, "viewer")
+        page = visit(context, slow, build)
+        viewer = visit(strange, slow, build)
         expect(viewer.locator("#about")).to_contain_text("asked by admin")
         assert not viewer.locator("#stop").is_visible()
-        with server.client("viewer") as client, client.stream("GET", f"/builds/{build}/triage/run/") as reading:
+        with client.stream("GET", f"/builds/{build}/triage/run/") as reading:
             headers = {"X-CSRFToken": client.cookies["csrftoken"]}
             assert client.delete(reading.headers["Location"], headers=headers).status_code == 403
         page.get_by_role("button", name="Stop").click()
         for window in (page, viewer):
             expect(window.locator("#connection")).to_have_text("stopped")
-    page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#connection")).to_have_text("done")
-    assert page.locator("#said h2").all_text_contents() == HEADINGS
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#connection")).to_have_text("the agent is writing")
+        expect(page.get_by_role("heading", name="What failed")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#connection")).to_have_text("stopped")
 
 
-def test_a_worker_that_is_killed_is_told_within_the_lease_and_another_run_says_it_all(
-    context: BrowserContext, server: Server
+def test_a_worker_that_is_killed_is_told_within_the_lease_and_another_run_begins_with_the_first_word(
+    browser: Browser, slow: Server
 ) -> None:
-    page = visit(context, server, server.finish("shop"))
-    os.kill(process_of(page), signal.SIGKILL)
-    killed = time.monotonic()
-    expect(page.locator("#connection")).to_have_text("lost: the process in which the agent worked was killed")
-    assert time.monotonic() - killed < RUN_LEASE + SOON
-    page.get_by_role("button", name="Try again").click()
-    expect(page.locator("#connection")).to_have_text("done")
-    assert page.locator("#said h2").all_text_contents() == HEADINGS
+    with browser.new_context() as context:
+        slow.sign_in(context)
+        page = visit(context, slow, slow.finish("shop"))
+        os.kill(process_of(page), signal.SIGKILL)
+        killed = time.monotonic()
+        expect(page.locator("#connection")).to_have_text("lost: the process in which the agent worked was killed")
+        assert time.monotonic() - killed < RUN_LEASE + SOON
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#connection")).to_have_text("the agent is writing")
+        expect(page.locator("#said")).to_have_text(re.compile("^What failed3 of 9"))
 
 
 def test_a_page_says_why_it_cannot_answer(context: BrowserContext, server: Server) -> None:
@@ -172,6 +171,17 @@ def test_a_page_says_why_it_cannot_answer(context: BrowserContext, server: Serve
     page.goto(f"{server.url}/builds/{running}/triage/")
     expect(page.locator("#connection")).to_have_text(f"build {running} is running: come back when it is over")
     server.post(f"/builds/{running}/cancel/")
+
+
+def test_it_is_told_word_by_word_and_the_same_to_every_later_visitor(server: Server, said: int) -> None:
+    first, again = told(server, said), told(server, said)
+    words = re.findall(r"^event: token\n(?:id: .*\n)?((?:data:.*\n)+)", first, re.MULTILINE)
+    assert len(words) > 50
+    text = "".join(re.sub(r"^data: ?", "", word, flags=re.MULTILINE)[:-1] for word in words)
+    assert FAILING in text
+    assert "3 of 9 tests failed" in text
+    assert "event: run.end" in first
+    assert again == first, "also its ids"
 
 
 @pytest.mark.parametrize("width", [1280, 375])

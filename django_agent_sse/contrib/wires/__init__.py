@@ -5,6 +5,7 @@
 - ``OPENAI_CHAT``: OpenAI's chat completions
 - ``OPENAI_RESPONSES``: OpenAI's Responses
 - ``ANTHROPIC``: Anthropic's Messages
+- ``LANGGRAPH``: LangGraph's server (``langgraph-sdk``)
 - ``PLAIN``: no protocol
 """
 
@@ -14,7 +15,8 @@ from ...runs.wire import PLAIN, Wire
 from .ag_ui import AG_UI
 from .ai_sdk import AI_SDK
 from .anthropic import ANTHROPIC
+from .langgraph import LANGGRAPH
 from .openai_chat import OPENAI_CHAT
 from .openai_responses import OPENAI_RESPONSES
 
-__all__ = ["AG_UI", "AI_SDK", "ANTHROPIC", "OPENAI_CHAT", "OPENAI_RESPONSES", "PLAIN", "Wire"]
+__all__ = ["AG_UI", "AI_SDK", "ANTHROPIC", "LANGGRAPH", "OPENAI_CHAT", "OPENAI_RESPONSES", "PLAIN", "Wire"]

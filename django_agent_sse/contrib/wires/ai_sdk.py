@@ -53,7 +53,7 @@ class _Parts:
         elif kind == "tool-input-delta" and (call := self.open.get(("tool-input", id))):
             call["text"] += part.get("inputTextDelta", "")
 
-    def ends(self, sentence: str) -> Iterator[Event]:
+    def ends(self, sentence: str, with_input: bool) -> Iterator[Event]:
         """Yield what closes the parts that are open, the newest first."""
         for (kind, id), part in reversed(self.open.items()):
             if kind != "tool-input":
@@ -63,14 +63,19 @@ class _Parts:
                     type="tool-input-error",
                     toolCallId=id,
                     toolName=part.get("toolName", ""),
-                    input=part["text"],
+                    input=part["text"] if with_input else "",
                     errorText=sentence,
                     dynamic=part.get("dynamic"),
                     providerExecuted=part.get("providerExecuted"),
                 )
 
 
-def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
+def terse(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
+    """Return the same as ``last`` without the input of calls that is not whole anyway."""
+    return last(ending, events, with_input=False)
+
+
+def last(ending: RunEnding, events: Iterable[Event], *, with_input: bool = True) -> Iterator[Event]:
     """Close what is open; ``abort`` where it was stopped, ``error`` where it broke; then ``finish`` and ``[DONE]``.
 
     A page with ``sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls`` would start the next run when one is
@@ -81,7 +86,7 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
     if parts.done:
         return
     sentence = SENTENCES.get(ending, "The input of the call is not whole.")
-    yield from parts.ends(sentence)
+    yield from parts.ends(sentence, with_input)
     reason: str | None = None
     metadata: Message | None = None
     if ending is RunEnding.STOPPED:
@@ -140,6 +145,7 @@ AI_SDK = Wire(
     headers={"x-vercel-ai-ui-message-stream": "v1"},
     run_headers=run_headers,
     last=last,
+    terse=terse,
     position=position,
     tail_header="x-workflow-stream-tail-index",
     ends_whole=is_done,

@@ -83,7 +83,12 @@ def _sentence(ending: RunEnding | None) -> str:
     return SENTENCES.get(ending or RunEnding.FINISHED, "The response was not completed.")
 
 
-def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
+def terse(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
+    """Return the same as ``last`` without the output, which clients have by its deltas."""
+    return last(ending, events, with_output=False)
+
+
+def last(ending: RunEnding, events: Iterable[Event], *, with_output: bool = True) -> Iterator[Event]:
     """``response.failed`` where it broke, ``response.incomplete`` where it was stopped; ``error`` where there is no response."""
     state = _Response(events)
     if state.over:
@@ -91,7 +96,8 @@ def last(ending: RunEnding, events: Iterable[Event]) -> Iterator[Event]:
     if state.response is None:
         about: Message = {"type": "error", "code": "server_error", "message": _sentence(ending), "param": None}
     else:
-        about = {"type": "response.incomplete" if ending in STATUS else "response.failed", "response": state.ended(ending)}
+        response = state.ended(ending) if with_output else {**state.ended(ending), "output": []}
+        about = {"type": "response.incomplete" if ending in STATUS else "response.failed", "response": response}
     yield Event(encode_json({**about, "sequence_number": state.next}), event=about["type"])
 
 
@@ -129,6 +135,7 @@ OPENAI_RESPONSES = Wire(
     name="OpenAI Responses",
     run_headers=plain_headers,
     last=last,
+    terse=terse,
     position=position,
     numbered=True,
     state=state,

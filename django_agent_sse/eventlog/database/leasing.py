@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Concatenate, ParamSpec, TypeVar
+
+from django.db import connections
 
 from ...wire.event import Event
 from ...wire.line_levels import marks_of
@@ -13,6 +16,7 @@ from ..leases import LOST, POINTER_AGE, Lease, Sized, held_error
 from ..validation import lost_error, refuse_append
 from .serialization import pack, unpack
 from .store import TopicRow, TopicStore
+from .transactions import keen
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,6 +59,15 @@ class DatabaseLeasing(EventLog):
             raise lost_error(name, holder)
         return next(store.leases.find([name])).shown()
 
+    def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
+        if connections[self.alias].vendor != "sqlite":
+            return super()._renew_all(wanted)
+        return self._write(_all_renewed, wanted)
+
+    def keen(self) -> AbstractContextManager[None]:
+        """See ``Leasing``. SQLite has one writer, and whoever waits for its turn long enough has lost its lease."""
+        return keen(self.alias) if connections[self.alias].vendor == "sqlite" else nullcontext()
+
     def _release(self, topic: str, holder: str) -> bool:
         return self._write(_released, topic, holder)
 
@@ -94,6 +107,11 @@ class DatabaseLeasing(EventLog):
     def _move_pointer(self, name: str, to: str | None, expect: str | None) -> str | None:
         now = self._now()
         return self._write(_moved, name, to, expect, now, now - POINTER_AGE - self.limits.max_age)
+
+
+def _all_renewed(store: TopicStore, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
+    renewed = [name for name, holder, seconds in wanted if store.leases.renew(name, holder, seconds)]
+    return {row.name: row.shown() for row in store.leases.find(renewed)}
 
 
 def _released(store: TopicStore, name: str, holder: str) -> bool:

@@ -306,7 +306,7 @@ class DatabaseEventLog(DatabaseLeasing):
         topic = store.find(name)
         if topic is None:
             return Candidates(place, [])
-        if topic.marked and levels and levels <= MARKED:
+        if levels and levels <= MARKED and store.marks.has(topic.pk):
             return store.marks.marked(topic.pk, place, back, levels, topic.floor + 1 if back else topic.top)
         if can_be_asked_for(text):
             return store.marks.with_text(topic.pk, place, back, text)
@@ -317,7 +317,7 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _counted(self, store: TopicStore, name: str) -> LevelCounts | None:
         topic = store.find(name)
-        if topic is None or not topic.marked:
+        if topic is None or not store.marks.has(topic.pk):
             return None
         floor = self._kept_after(store, topic)
         errors, warnings, across = store.marks.counts(topic.pk, floor)

@@ -30,9 +30,16 @@ class MarkStore:
         """Return the marks of a topic."""
         return LogMark._default_manager.using(self._alias).filter(topic=topic)
 
-    def add(self, topic: int, rows: Sequence[tuple[int, int]], marks: Mapping[int, Marks]) -> None:
-        """Mark rows, each given by its first and its last offset, where one of ``marks``, by offset, stands in them."""
-        made = []
+    def has(self, topic: int) -> bool:
+        """Whether all events of a topic were looked at when they were appended."""
+        return self.of(topic).filter(last=0).exists()
+
+    def add(self, topic: int, rows: Sequence[tuple[int, int]], marks: Mapping[int, Marks], *, begins: bool) -> None:
+        """Mark rows, each given by its first and its last offset, where one of ``marks``, by offset, stands in them.
+
+        ``begins``: they are the topic's first ones, and so all of its events will have been looked at.
+        """
+        made = [LogMark(topic_id=topic, first=0, last=0, errors=0, warnings=0)] if begins else []
         for first, last in rows:
             here = [offset for offset in range(first, last + 1) if offset in marks]
             if here:
@@ -42,7 +49,7 @@ class MarkStore:
 
     def remove(self, topic: int, until: int | None = None) -> None:
         """Delete the marks up to an offset, or all of them."""
-        marks = self.of(topic) if until is None else self.of(topic).filter(last__lte=until)
+        marks = self.of(topic) if until is None else self.of(topic).filter(last__gt=0, last__lte=until)
         marks._raw_delete(self._alias)
 
     def counts(self, topic: int, floor: int) -> tuple[int, int, int | None]:

@@ -49,7 +49,6 @@ class TopicRow(NamedTuple):
     gone: int
     oldest_at: float
     appended_at: float
-    marked: bool
 
 
 class EventRow(NamedTuple):
@@ -112,7 +111,7 @@ class TopicStore:
 
     def make(self, name: str, now: float) -> None:
         """Make a topic, unless another process just has."""
-        topic = LogTopic(name=name, epoch=new_epoch(), oldest_at=now, appended_at=now, marked=True)
+        topic = LogTopic(name=name, epoch=new_epoch(), oldest_at=now, appended_at=now)
         self._topics.bulk_create([topic], ignore_conflicts=True)
 
     def close(self, name: str, reason: str) -> bool:
@@ -188,8 +187,8 @@ class TopicStore:
                 rows, length = [], len(payload)
             rows.append(LogRow(topic_id=topic.pk, last=last, events=len(part), total=total, at=now, payload=self._bound(payload)))
         self._rows(topic).bulk_create(rows)
-        if marks and topic.marked:
-            self.marks.add(topic.pk, spans, {first + number: found for number, found in marks.items()})
+        if marks or first == 1:
+            self.marks.add(topic.pk, spans, {first + number: found for number, found in marks.items()}, begins=first == 1)
         if events and first == topic.floor + 1 and topic.oldest_at != now:
             self._topics.filter(pk=topic.pk).update(oldest_at=now)
         return Appended(topic.epoch, first, topic.top)
@@ -269,8 +268,7 @@ class TopicStore:
         row = self.row_after(topic, floor)
         gone = self.bytes_until(topic, floor, row)
         self._rows(topic).filter(last__lte=floor)._raw_delete(self._alias)
-        if topic.marked:
-            self.marks.remove(topic.pk, floor)
+        self.marks.remove(topic.pk, floor)
         oldest = topic.appended_at if row is None else row.at
         self._topics.filter(pk=topic.pk).update(floor=floor, gone=gone, oldest_at=oldest)
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
-from tests.npm import Node
-
 from .serving import LogSite
 
 LISTEN = """document.addEventListener("securitypolicyviolation",
@@ -35,9 +33,3 @@ def page(context: BrowserContext, site: LogSite) -> Iterator[Page]:
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     yield page
     assert [text for text in wrong if not any(part in text for part in EXPECTED)] == []
-
-
-@pytest.fixture(scope="session")
-def axe(node: Node) -> str:
-    """The script of axe-core."""
-    return (node.modules / "axe-core/axe.min.js").read_text()

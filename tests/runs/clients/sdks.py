@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-import secrets
-import subprocess
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import httpx
+import httpx_sse
 
 from tests.npm import Node
 
-PATIENCE = 120.0
-AT_ONCE = 16
+from . import program
+from .cutting import Cut
+from .program import AT_ONCE, PATIENCE, Program
+from .site import Site
+
+NPM = " (npm)"
+"""At the end of the names of those of npm."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,20 +30,18 @@ class Ask:
     """One question.
 
     Attributes:
-        base: The address that the SDK is told.
+        url: The address that the SDK is told.
         model: Of the site: ``whole``, ``fails`` or ``waits``.
         headers: Beside the SDK's own.
         query: Likewise.
         retries: How often the SDK may send it again by itself.
-        then: What a client that resumes sends beside its own headers when it comes back.
     """
 
-    base: str
+    url: str
     model: str = "whole"
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     retries: int = 0
-    then: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -87,110 +90,121 @@ class Seen:
             self.half.set()
 
 
-def shared_log(redis_url: str) -> dict[str, Any]:
-    """The settings of servers that share a log."""
-    options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
-    return {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-
-
 Blocking = Callable[[Ask, Seen], None]
-Async = Callable[[Ask, Seen], Awaitable[None]]
+Async = Callable[[Ask, Seen], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question that is being answered."""
+    """A question that is being answered by an SDK of PyPI."""
 
     seen: Seen
-    over: Future[Seen]
+    over: Future[None]
+
+    def half(self) -> str:
+        """Wait until half of the answer is there; return its id."""
+        assert self.seen.half.wait(PATIENCE), self.seen
+        return self.seen.id
 
     def result(self) -> Seen:
         """Wait for the end of it."""
-        return self.over.result(PATIENCE)
+        try:
+            self.over.result(PATIENCE)
+        except Exception as error:
+            self.seen.error, self.seen.message = type(error).__name__, str(error)
+        return self.seen
 
-    def wait_half(self) -> None:
-        """Wait until half of the answer is there."""
-        assert self.seen.half.wait(PATIENCE), self.seen
+
+@dataclass(frozen=True, slots=True)
+class AskedNpm:
+    """The same by one of npm."""
+
+    asked: program.Asked
+
+    def half(self) -> str:
+        """Wait until half of the answer is there; return its id."""
+        return str(self.asked.begun())
+
+    def result(self) -> Seen:
+        """Wait for the end of it."""
+        return Seen(**self.asked.outcome()["seen"])
 
 
 class SDKs:
-    """The clients by their names."""
+    """The clients of a site by their names; their requests go through its proxy."""
 
-    def __init__(
-        self, blocking: Mapping[str, Blocking], asynchronous: Mapping[str, Async], node: Node, program: str, npm: list[str]
-    ) -> None:
-        self._blocking = blocking
-        self._async = asynchronous
-        self.names = [*blocking, *asynchronous, *(f"{name} (npm)" for name in npm)]
-        self._pool = ThreadPoolExecutor(AT_ONCE * len(self.names))
+    def __init__(self, site: Site, blocking: Mapping[str, Blocking], coroutines: Mapping[str, Async], npm: Program) -> None:
+        self._site, self._blocking, self._coroutines, self._npm = site, blocking, coroutines, npm
+        self._pool, self._free = ThreadPoolExecutor(AT_ONCE), threading.Semaphore(AT_ONCE)
         self._loop = asyncio.new_event_loop()
-        self._numbers = itertools.count()
-        self._asked: dict[int, Asked] = {}
-        self._program = subprocess.Popen(
-            node.command(program), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self._threads = [threading.Thread(target=self._loop.run_forever), threading.Thread(target=self._read)]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
 
-    def ask(self, name: str, **about: Any) -> Asked:
-        """Have one client ask, and go on meanwhile."""
-        ask, seen = Ask(**about), Seen()
+    def ask(
+        self, name: str, *, path: str = "", model: str = "whole", key: str | None = None, retries: int = 0, **plan: Any
+    ) -> Asked | AskedNpm:
+        """Have one client ask, and go on meanwhile.
+
+        Args:
+            name: Of the client.
+            path: Below that of all SDKs.
+            model: Of the site: ``whole``, ``fails`` or ``waits``.
+            key: Who has one sends it as ``Idempotency-Key``; the journal has it too.
+            retries: How often the SDK may send it again by itself.
+            plan: What becomes of its requests at the proxy.
+        """
+        called = key or uuid.uuid4().hex
+        if plan:
+            self._site.proxy.plan(called, **plan)
+        headers = {"X-Plan": called, **({} if key is None else {"Idempotency-Key": key})}
+        url = f"{self._site.proxy.url}/llm{path}"
+        ask, seen = Ask(url=url, model=model, headers=headers, query={"key": called}, retries=retries), Seen()
+        if name.endswith(NPM):
+            return AskedNpm(self._npm.ask(name.removesuffix(NPM), **asdict(ask)))
+        assert self._free.acquire(timeout=PATIENCE)
         if name in self._blocking:
-            return Asked(seen, self._pool.submit(self._run_blocking, self._blocking[name], ask, seen))
-        if name in self._async:
-            return Asked(seen, asyncio.run_coroutine_threadsafe(self._run_async(self._async[name], ask, seen), self._loop))
-        asked = self._asked[number := next(self._numbers)] = Asked(seen, Future())
-        line = {"number": number, "client": name.removesuffix(" (npm)"), **{key: getattr(ask, key) for key in Ask.__slots__}}
-        assert self._program.stdin is not None
-        self._program.stdin.write(json.dumps(line) + "\n")
-        return asked
+            over = self._pool.submit(self._blocking[name], ask, seen)
+        else:
+            over = asyncio.run_coroutine_threadsafe(self._coroutines[name](ask, seen), self._loop)
+        over.add_done_callback(lambda _: self._free.release())
+        return Asked(seen, over)
 
-    def _run_blocking(self, client: Blocking, ask: Ask, seen: Seen) -> Seen:
-        try:
-            client(ask, seen)
-        except Exception as error:
-            seen.error, seen.message = type(error).__name__, str(error)
-        return seen
-
-    async def _run_async(self, client: Async, ask: Ask, seen: Seen) -> Seen:
-        try:
-            await client(ask, seen)
-        except Exception as error:
-            seen.error, seen.message = type(error).__name__, str(error)
-        return seen
-
-    def _read(self) -> None:
-        assert self._program.stdout is not None
-        for line in map(json.loads, self._program.stdout):
-            asked = self._asked[line.pop("number")]
-            if half := line.pop("half", ""):
-                asked.seen.id = half
-                asked.seen.half.set()
-                continue
-            for key, value in line.items():
-                setattr(asked.seen, key, value)
-            asked.over.set_result(asked.seen)
+    def ask_all(self, names: Iterable[str], **about: Any) -> dict[str, Asked | AskedNpm]:
+        """Have all of these ask the same."""
+        return {name: self.ask(name, **about) for name in names}
 
     def close(self) -> None:
         """End them."""
-        assert self._program.stdin is not None
-        self._program.stdin.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        self._program.wait(PATIENCE)
-        if self._program.stdout is not None:
-            self._program.stdout.close()
+        self._thread.join()
         self._loop.close()
         self._pool.shutdown()
 
 
 @contextmanager
-def asking(*about: Any) -> Iterator[SDKs]:
+def asking(site: Site, blocking: Mapping[str, Blocking], coroutines: Mapping[str, Async], node: Node) -> Iterator[SDKs]:
     """Have SDKs at hand."""
-    sdks = SDKs(*about)
-    try:
+    with program.running(node, "llm.mjs") as npm, closing(SDKs(site, blocking, coroutines, npm)) as sdks:
         yield sdks
-    finally:
-        sdks.close()
+
+
+def resumed(site: Site, path: str, cut: Cut, end: str) -> list[str]:
+    """Have a client of one's own start a run, and come back once by ``Last-Event-ID``, unless it has the end; return all data."""
+    name, data, last_id = uuid.uuid4().hex, list[str](), ""
+    site.proxy.plan(name, cut=cut)
+    with httpx.Client(base_url=site.proxy.url, timeout=PATIENCE, verify=False) as http:
+        try:
+            with httpx_sse.connect_sse(http, "POST", path, json={"model": "whole"}, headers={"X-Plan": name}) as source:
+                where = source.response.headers["location"]
+                for event in source.iter_sse():
+                    data.append(event.data)
+                    last_id = event.id
+        except httpx.RemoteProtocolError:
+            pass
+        else:
+            raise AssertionError(f"{cut}: it took {data} for whole")
+        if data[-1:] != [end]:
+            headers = {"Last-Event-ID": last_id} if last_id else {}
+            with httpx_sse.connect_sse(http, "GET", where, headers=headers) as source:
+                data += [event.data for event in source.iter_sse()]
+    return data

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import Any
 
 import pytest
 
 from tests.live.servers import Server
 from tests.site.routes.agents import ARGUMENTS, TEXT, ag_ui_events
-from tests.timing import LONG
 
-from .clients import Clients, Outcome, Site, asking, places, serving
+from .cutting import cuts
+from .program import Asked, Outcome, Program
+from .site import Site
 
 EVENTS = [json.loads(event.model_dump_json(by_alias=True, exclude_none=True)) for event in ag_ui_events()]
 TYPES = [event["type"] for event in EVENTS]
-INSIDE = 5 if LONG else 2
 BODY = (
     b'{"threadId":"t","runId":"r","protocolVersion":"1.0","state":{},"messages":[],"tools":[],"context":[],"forwardedProps":{}}'
 )
 """What it sends, to the byte: with the same key, another body would be another request, and refused."""
-site, clients = serving, asking
 
 
 def text_of(at: int) -> str:
@@ -63,9 +61,9 @@ def error(ending: str) -> dict[str, Any]:
     return {"type": "RUN_ERROR", "message": sentences[ending], "code": ending}
 
 
-def test_a_run_is_complete_once_and_in_order(site: Site, clients: Clients) -> None:
+def test_a_run_is_complete_once_and_in_order(site: Site, clients: Program) -> None:
     for query in ("", "?pause=0.01"):
-        got = clients.ask("ag-ui", f"{site.other.url}/agents/agui/whole/{query}").outcome()
+        got = clients.ask("ag-ui", f"{site.server.url}/agents/agui/whole/{query}").outcome()
         must_have(len(EVENTS), got)
         assert got["text"] == TEXT
         reasoning, message = got["messages"]
@@ -74,16 +72,16 @@ def test_a_run_is_complete_once_and_in_order(site: Site, clients: Clients) -> No
         assert message["toolCalls"][0]["function"] == {"name": "weather", "arguments": "".join(ARGUMENTS)}
 
 
-def test_a_run_that_fails_after_any_event_is_told_as_its_protocol_tells_it(site: Site, clients: Clients) -> None:
+def test_a_run_that_fails_after_any_event_is_told_as_its_protocol_tells_it(site: Site, clients: Program) -> None:
     ways = range(len(EVENTS))
-    asked = [clients.ask("ag-ui", f"{site.other.url}/agents/agui/failed{at}/?at={at}&then=failed") for at in ways]
+    asked = [clients.ask("ag-ui", f"{site.server.url}/agents/agui/failed{at}/?at={at}&then=failed") for at in ways]
     for at, one in enumerate(asked):
         got = one.outcome()
         must_have(at, got, "RUN_ERROR")
         assert got["runError"] == error("failed")
 
 
-def begun_at(site: Site, clients: Clients, server: Server, name: str, *, route: str = "agui") -> tuple[list[str], list[Any]]:
+def begun_at(site: Site, clients: Program, server: Server, name: str, *, route: str = "agui") -> tuple[list[str], list[Asked]]:
     """Start runs that wait after each of the events, and have them read; return their addresses and the readers."""
     ids, readers = [], []
     for at in range(len(EVENTS)):
@@ -91,15 +89,15 @@ def begun_at(site: Site, clients: Clients, server: Server, name: str, *, route: 
         headers = {"Idempotency-Key": key}
         id = site.begin(path, topic=f"runs.{route}", events=at, server=server, headers=headers, body=BODY, at=at, then="waits")
         ids.append(f"{path}{id}/")
-        readers.append(clients.ask("ag-ui", f"{site.other.url}/{path}?at={at}&then=waits", headers=headers))
+        readers.append(clients.ask("ag-ui", f"{site.server.url}/{path}?at={at}&then=waits", headers=headers))
     for at, reader in enumerate(readers):
         if at:
             reader.begun()
     return ids, readers
 
 
-def test_a_run_that_is_stopped_after_any_event_is_finished_and_cancelled(site: Site, clients: Clients) -> None:
-    addresses, readers = begun_at(site, clients, site.other, "stopped")
+def test_a_run_that_is_stopped_after_any_event_is_finished_and_cancelled(site: Site, clients: Program) -> None:
+    addresses, readers = begun_at(site, clients, site.server, "stopped")
     for address in addresses:
         site.stop(address)
     for at, reader in enumerate(readers):
@@ -112,39 +110,31 @@ def test_a_run_that_is_stopped_after_any_event_is_finished_and_cancelled(site: S
 
 
 @pytest.mark.parametrize("ending", ["interrupted", "lost"])
-def test_a_run_whose_process_ends_after_any_event_is_an_error(site: Site, clients: Clients, ending: str) -> None:
+def test_a_run_whose_process_ends_after_any_event_is_an_error(site: Site, clients: Program, ending: str) -> None:
     route = "brief-agui" if ending == "lost" else "agui"
-    _, readers = begun_at(site, clients, site.maker, ending, route=route)
-    if ending == "interrupted":
-        site.maker.signal(signal.SIGTERM)
-    else:
-        site.maker.kill()
+    _, readers = begun_at(site, clients, site.mortal(), ending, route=route)
+    site.end_mortal(ending)
     for at, reader in enumerate(readers):
         got = reader.outcome()
         assert got["runError"] == error(ending), at
         must_have(at, got, "RUN_ERROR")
-    site.maker.restart()
 
 
-def test_an_answer_that_is_cut_anywhere_is_never_taken_for_a_whole_one(site: Site, clients: Clients) -> None:
-    body = site.other.get("agents/agui/measured/", method="POST").body
-    assert body.count(b"\n\n") == len(EVENTS)
-    asked = []
-    for cut in places(body, INSIDE):
-        site.proxy.plan(f"cut{cut}", cut=cut)
-        asked.append((cut, clients.ask("ag-ui", f"{site.proxy.url}/agents/agui/cut{cut}/")))
-    for cut, one in asked:
+def test_an_answer_that_is_cut_anywhere_is_never_taken_for_a_whole_one(site: Site, clients: Program) -> None:
+    asked = [
+        (cut, site.proxy.plan(name, cut=cut), clients.ask("ag-ui", f"{site.proxy.url}/agents/agui/{name}/"))
+        for cut in cuts(len(EVENTS))
+        for name in [f"cut{cut.events}-{cut.place}"]
+    ]
+    for cut, plan, one in asked:
         got = one.outcome()
         assert got["error"] == "TypeError: terminated", (cut, got)
-        assert len(site.proxy.bodies[f"cut{cut}"]) == cut
-        whole = len(got["types"])
-        assert whole <= body[:cut].count(b"\n\n")
-        assert got["types"] == TYPES[:whole], cut
-        assert got["text"] == text_of(whole), cut
-    assert cut == len(body), "the last one was cut between the last event and the end of the body"
-    assert len(asked) == len(EVENTS) * (INSIDE + 1) + 1
+        assert plan.passed.count(b"\n\n") == cut.events
+        assert got["types"] == TYPES[: cut.events], cut
+        assert got["text"] == text_of(cut.events), cut
+    assert b"RUN_FINISHED" in plan.passed, "the last one was cut between the last event and the end of the body"
 
 
-def test_a_response_that_the_server_ends_before_the_run_is_an_error(site: Site, clients: Clients) -> None:
-    got = clients.ask("ag-ui", f"{site.other.url}/agents/short-agui/late/?at=9&then=waits").outcome()
+def test_a_response_that_the_server_ends_before_the_run_is_an_error(site: Site, clients: Program) -> None:
+    got = clients.ask("ag-ui", f"{site.server.url}/agents/short-agui/late/?at=9&then=waits").outcome()
     assert (got["error"], got["types"]) == ("TypeError: terminated", TYPES[:9])

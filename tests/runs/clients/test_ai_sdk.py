@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import secrets
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from django_agent_sse.contrib.wires.messages import SENTENCES
 from django_agent_sse.runs.endings import RunEnding
-from tests.live.servers import STOP_SECONDS, Server
 from tests.npm import Node
 from tests.site.routes.ai_sdk import REASONING, TEXT, WAY, parts
 from tests.timing import LONG
 
-from .ai_sdk import Chatting, Clients, Seen, asking
+from .cutting import Cut, Plan, cuts
+from .program import Asked, Outcome, Program, running
+from .site import Site
 
 CLIENTS = ("ai7", "ai6", "workflow", "assistant")
 HEALS = {"ai7": ("reload", "resume"), "ai6": ("reload",), "workflow": (None,), "assistant": ("reload", "resume")}
 """What is done after a cut: ``reload`` the page, ``resume`` in the same one, or nothing, as the client heals it itself."""
-PLACES = (1, 9, 40, -20, -2, -1)
-"""Bytes of an event that go through before a cut; negative: all but so many. Some of them are inside of a character."""
 PATH = "ai/kept"
 SAID = [*parts(""), "[DONE]"]
 FINISH = len(SAID) - 1
@@ -37,7 +35,7 @@ HALF = [("reasoning", joined(REASONING)), ("text", joined(TEXT[: WAY - 8]))]
 WHOLE = [("reasoning", joined(REASONING)), ("text", joined(TEXT)), ("tool", {"place": "日本"}, {"sky": "☀️"}), ("text", "Schön.")]
 
 
-def shown(seen: Seen) -> list[tuple[Any, ...]]:
+def shown(seen: Outcome) -> list[tuple[Any, ...]]:
     """What a client shows of the one answer."""
     (message,) = seen["messages"]
     found: list[tuple[Any, ...]] = []
@@ -49,10 +47,37 @@ def shown(seen: Seen) -> list[tuple[Any, ...]]:
     return found
 
 
-def must_be_whole(seen: Seen) -> None:
+def must_be_whole(seen: Outcome) -> None:
     assert shown(seen) == WHOLE
     assert (seen["status"], seen["error"]) == ("ready", None)
     assert {part.get("state", "done") for part in seen["messages"][0]["parts"]} == {"done", "output-available"}
+
+
+class Chat:
+    """A chat that goes on."""
+
+    def __init__(self, asked: Asked, plan: Plan) -> None:
+        self.begun, self._asked, self.plan = asked.begun, asked, plan
+
+    def over(self) -> Outcome:
+        """Wait until the client has ended; return what it shows, and what it has asked."""
+        seen = self._asked.outcome()
+        requests = [f"{one.method} {one.status}" for one in self.plan.asked]
+        return seen | {"requests": requests, "paths": [one.path for one in self.plan.asked]}
+
+
+class Chats:
+    """Chats with all of the clients, through the proxy."""
+
+    def __init__(self, site: Site, program: Program) -> None:
+        self._site, self._program = site, program
+
+    def ask(self, client: str, path: str, *, chat: str = "", plan: dict[str, Any] | None = None, **about: Any) -> Chat:
+        """Begin a chat; see the program for what may be said about it."""
+        name = secrets.token_hex(8)
+        planned = self._site.proxy.plan(name, **(plan or {}))
+        url = f"{self._site.proxy.url}/{path}"
+        return Chat(self._program.ask(client, url, plan=name, chat=chat or name, **about), planned)
 
 
 @pytest.fixture
@@ -62,67 +87,38 @@ def key() -> str:
 
 
 @pytest.fixture(scope="module")
-def clients(node: Node) -> Iterator[Clients]:
-    with asking(node) as clients:
-        yield clients
-
-
-@pytest.fixture(scope="module")
-def about(redis_url: str) -> dict[str, Any]:
-    """The settings of servers that share a log."""
-    options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
-    return {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-
-
-@pytest.fixture(scope="module")
-def server(start: Callable[..., Server], about: dict[str, Any]) -> Server:
-    return start("uvicorn", agent_sse=about)
-
-
-@pytest.fixture(scope="module")
-def mortal(start: Callable[..., Server], about: dict[str, Any]) -> Server:
-    """Another one, which ends."""
-    return start("uvicorn", agent_sse=about)
+def chats(site: Site, node: Node) -> Iterator[Chats]:
+    with running(node, "ai_sdk.mjs") as program:
+        yield Chats(site, program)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_an_answer_is_shown_whole_and_a_chat_without_one_is_ready(server: Server, clients: Clients, client: str) -> None:
+def test_an_answer_is_shown_whole_and_a_chat_without_one_is_ready(chats: Chats, key: str, client: str) -> None:
     paths = [f"{PATH}/whole", *(["ai/once/whole/"] if client != "workflow" else [])]  # that one would ask for …//id/stream
     for path in paths:
-        seen = clients.ask(client, server.url, path, chat=f"over-{client}").over()
-        must_be_whole(seen)
+        chat = chats.ask(client, path, chat=f"{key}-over")
+        must_be_whole(seen := chat.over())
         assert seen["requests"] == ["POST 200"]
-        assert seen["events"] == len(SAID)
+        assert chat.plan.passed.count(b"\n\n") == len(SAID)
         assert [how.get("finishReason") for how in seen["finished"]] == ["stop"]
     if client.startswith("ai"):
-        for path, chat_id in ((paths[0], "none"), (paths[1], f"over-{client}")):
-            seen = clients.ask(client, server.url, path, chat=chat_id, resumes=True).over()
+        for path, chat_id in ((paths[0], "none"), (paths[1], f"{key}-over")):
+            seen = chats.ask(client, path, chat=chat_id, resumes=True).over()
             assert (seen["messages"], seen["status"], seen["error"], seen["requests"]) == ([], "ready", None, ["GET 204"])
 
 
-def has_marker(cut: dict[str, int]) -> bool:
-    """Whether a cut lets ``"type":"finish"`` through, though not the whole event: that is the end to assistant-ui."""
-    return cut["events"] == FINISH - 1 and cut["bytes"] not in (0, 1, 9)
-
-
-def every_cut(client: str) -> list[dict[str, int]]:
-    """After each event, and inside of each at all places; in the short form at one, another for the next, of two clients."""
-    found = []
-    for events in range(len(SAID) + 1):
-        inside = PLACES if LONG else (PLACES[events % len(PLACES)],) if client in ("ai7", "workflow") else ()
-        found += [{"events": events, "bytes": place} for place in (0, *(inside if events < len(SAID) else ()))]
-    return found
-
-
 @pytest.mark.parametrize("client", CLIENTS)
-def test_wherever_the_connection_is_cut_the_answer_is_shown_whole_and_once(server: Server, clients: Clients, client: str) -> None:
+def test_wherever_the_connection_is_cut_the_answer_is_shown_whole_and_once(chats: Chats, client: str) -> None:
     heals = HEALS[client]
-    cuts = [(cut, heal) for cut in every_cut(client) for heal in (heals if LONG else [heals[cut["events"] % len(heals)]])]
-    chats = [(cut, heal, clients.ask(client, server.url, f"{PATH}/slow", cut=cut, heal=heal)) for cut, heal in cuts]
-    for cut, heal, chat in chats:
-        seen = chat.over()
-        had_finish = cut["events"] >= FINISH or (client == "assistant" and has_marker(cut))
-        assert seen["events"] == cut["events"], (cut, heal)
+    asked = [
+        (cut, heal, chats.ask(client, f"{PATH}/slow", plan={"cut": cut}, heal=heal))
+        for cut in cuts(len(SAID), 1 if client in ("ai7", "workflow") else 0)
+        for heal in (heals if LONG else [heals[cut.events % len(heals)]])
+    ]
+    for cut, heal, chat in asked:
+        seen, passed = chat.over(), chat.plan.passed
+        had_finish = cut.events >= FINISH or (client == "assistant" and b'"type":"finish"' in passed)  # to that it is the end
+        assert passed.count(b"\n\n") == cut.events, (cut, heal)
         assert shown(seen) == WHOLE, (cut, heal)
         if had_finish and client == "assistant":  # it forgets the run at once: its site has kept the answer, or nobody has
             assert seen["stored"] is None
@@ -133,19 +129,16 @@ def test_wherever_the_connection_is_cut_the_answer_is_shown_whole_and_once(serve
         if client != "workflow":
             assert (seen["first"]["status"], seen["first"]["error"]) == ("error", "TypeError: terminated"), (cut, heal)
         elif resumed:
-            assert seen["urls"][1].endswith(f"/{seen['run']}/stream?startIndex={min(cut['events'], FINISH)}")
+            assert seen["paths"][1].endswith(f"/{seen['run']}/stream?startIndex={min(cut.events, FINISH)}")
 
 
 @pytest.mark.parametrize("clean", [True, False], ids=["ended", "broken"])
-def test_every_connection_may_be_cut_and_the_client_that_counts_parts_loses_none(
-    server: Server, clients: Clients, clean: bool
-) -> None:
+def test_every_connection_may_be_cut_and_the_client_that_counts_parts_loses_none(chats: Chats, clean: bool) -> None:
     sizes = range(1, len(SAID)) if LONG else (1, 2, 7, 8, 9, 12, len(SAID) - 1)
-    chats = [
-        (size, clients.ask("workflow", server.url, f"{PATH}/slow", cut={"events": size, "bytes": 3}, every=True, clean=clean))
-        for size in sizes
+    asked = [
+        (size, chats.ask("workflow", f"{PATH}/slow", plan={"cut": Cut(size, 2), "every": True, "clean": clean})) for size in sizes
     ]
-    for size, chat in chats:
+    for size, chat in asked:
         seen = chat.over()
         if clean or 4 * size > FINISH:
             must_be_whole(seen)
@@ -157,25 +150,23 @@ def test_every_connection_may_be_cut_and_the_client_that_counts_parts_loses_none
             assert mine == whole or str(whole[1]).startswith(str(mine[1])) or mine[0] == "tool"
 
 
-def test_a_page_that_asks_for_the_newest_parts_gets_those_that_are_whole_among_them(server: Server, clients: Clients) -> None:
-    run = clients.ask("workflow", server.url, f"{PATH}/whole").over()["run"]
+def test_a_page_that_asks_for_the_newest_parts_gets_those_that_are_whole_among_them(chats: Chats) -> None:
+    run = chats.ask("workflow", f"{PATH}/whole").over()["run"]
     starts = [at for at, part in enumerate(SAID) if part != "[DONE]" and str(part["type"]) in _BEGINS]
-    chats: list[tuple[int, dict[str, int] | None, Chatting]] = []
-    for newest in range(2, len(SAID) + 4) if LONG else (2, 6, 9, 10, 20, len(SAID) - 1, len(SAID), len(SAID) + 3):
-        about = {"resumes": True, "run": run, "startIndex": -newest}
-        chats += [
-            (newest, cut, clients.ask("workflow", server.url, f"{PATH}/whole", cut=cut, **about))
-            for cut in (None, {"events": min(newest, 3) - 1, "bytes": 5})
-        ]
-    for newest, cut, chat in chats:
+    asked = [
+        (newest, cut, chats.ask("workflow", f"{PATH}/whole", plan={"cut": cut}, resumes=True, run=run, startIndex=-newest))
+        for newest in (range(2, len(SAID) + 4) if LONG else (2, 6, 9, 10, 20, len(SAID) - 1, len(SAID), len(SAID) + 3))
+        for cut in (None, Cut(min(newest, 3) - 1, 2))
+    ]
+    for newest, cut, chat in asked:
         seen = chat.over()
         first = max(len(SAID) - newest, 0)
         expected = [part for at, part in zip(starts, WHOLE, strict=True) if at >= first]
         assert (shown(seen) if seen["messages"] else []) == expected, (newest, cut)
         assert (seen["status"], seen["error"]) == ("ready", None)
-        path = f"{PATH}/whole/{run}/stream?startIndex="
-        resumed = [f"{path}{first + cut['events']}"] if cut and first + cut["events"] < FINISH else []
-        assert seen["urls"] == [f"{path}-{newest}", *resumed]
+        path = f"/{PATH}/whole/{run}/stream?startIndex="
+        resumed = [f"{path}{first + cut.events}"] if cut and first + cut.events < FINISH else []
+        assert seen["paths"] == [f"{path}-{newest}", *resumed]
 
 
 _BEGINS = {"text-start", "reasoning-start", "tool-input-available"}
@@ -183,9 +174,9 @@ _BEGINS = {"text-start", "reasoning-start", "tool-input-available"}
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_run_that_fails_is_the_clients_error_now_and_after_a_reload(server: Server, clients: Clients, client: str) -> None:
-    seen = clients.ask(client, server.url, f"{PATH}/failing").over()
-    again = clients.ask(client, server.url, f"{PATH}/failing", chat=f"chat-{seen['id']}", run=seen["run"], resumes=True).over()
+def test_a_run_that_fails_is_the_clients_error_now_and_after_a_reload(chats: Chats, key: str, client: str) -> None:
+    seen = chats.ask(client, f"{PATH}/failing", chat=key).over()
+    again = chats.ask(client, f"{PATH}/failing", chat=key, run=seen["run"], resumes=True).over()
     for one in (seen, again):
         assert shown(one) == HALF
         assert (one["status"], one["error"]) == ("error", f"Error: {SENTENCES[RunEnding.FAILED]}")
@@ -196,13 +187,12 @@ def test_a_run_that_fails_is_the_clients_error_now_and_after_a_reload(server: Se
 
 @pytest.mark.parametrize("script", ["waiting", "calling"])
 def test_a_run_that_is_stopped_is_ready_with_what_there_is_and_nothing_is_sent_again(
-    server: Server, clients: Clients, script: str
+    site: Site, chats: Chats, script: str
 ) -> None:
-    chats = [clients.ask(client, server.url, f"{PATH}/{script}", wait="any") for client in CLIENTS]
-    runs = [chat.begun() for chat in chats]
-    for run in runs:
-        assert server.get(f"{PATH}/{script}/{run}/stop", method="POST").status in (200, 202)
-    for client, chat in zip(CLIENTS, chats, strict=True):
+    asked = [chats.ask(client, f"{PATH}/{script}", wait="any") for client in CLIENTS]
+    for run in [chat.begun() for chat in asked]:
+        assert site.server.get(f"{PATH}/{script}/{run}/stop", method="POST").status in (200, 202)
+    for client, chat in zip(CLIENTS, asked, strict=True):
         seen = chat.over()
         assert seen["requests"] == ["POST 200"], client
         assert (seen["status"], seen["error"]) == ("ready", None)
@@ -217,19 +207,13 @@ def test_a_run_that_is_stopped_is_ready_with_what_there_is_and_nothing_is_sent_a
             ]
 
 
-def readers(
-    clients: Clients, mortal: Server, server: Server, key: str, path: str = f"{PATH}/waiting"
-) -> list[tuple[str, Chatting]]:
-    """Each client with a run of its own in a process that will end, and a second tab of two at another one."""
-    if mortal.process.poll() is not None:
-        mortal.restart()
-    own = [
-        (client, clients.ask(client, mortal.url, path, chat=f"{key}-{client}", wait="text", resumeAt=server.url))
-        for client in CLIENTS
-    ]
+def readers(site: Site, chats: Chats, key: str, path: str = f"{PATH}/waiting") -> list[tuple[str, Chat]]:
+    """Each client with a run of its own in a process that will end, and a second tab of each at another one."""
+    first = {"first": site.mortal().url}
+    own = [(client, chats.ask(client, path, chat=f"{key}-{client}", plan=dict(first), wait="text")) for client in CLIENTS]
     runs = [chat.begun() for _, chat in own]
     tabs = [
-        (client, clients.ask(client, server.url, path, chat=f"{key}-{client}", run=run, wait="text", resumes=True))
+        (client, chats.ask(client, path, chat=f"{key}-{client}", run=run, wait="text", resumes=True))
         for client, run in zip(CLIENTS, runs, strict=True)
     ]
     for _, chat in tabs:
@@ -237,23 +221,20 @@ def readers(
     return [*own, *tabs]
 
 
-def test_a_run_whose_server_is_told_to_end_is_interrupted(server: Server, mortal: Server, clients: Clients, key: str) -> None:
-    chats = readers(clients, mortal, server, key)
-    mortal.signal(signal.SIGTERM)
-    for client, chat in chats:
+def test_a_run_whose_server_is_told_to_end_is_interrupted(site: Site, chats: Chats, key: str) -> None:
+    asked = readers(site, chats, key)
+    site.end_mortal("interrupted")
+    for client, chat in asked:
         seen = chat.over()
         assert (seen["status"], seen["error"]) == ("error", f"Error: {SENTENCES[RunEnding.INTERRUPTED]}"), client
         assert shown(seen) == HALF
         assert len(seen["requests"]) == 1
-    mortal.wait(STOP_SECONDS)
 
 
-def test_a_run_whose_process_is_killed_is_lost_for_whoever_reads_on(
-    server: Server, mortal: Server, clients: Clients, key: str
-) -> None:
-    chats = readers(clients, mortal, server, key, "ai/short/waiting")
-    mortal.kill()
-    for number, (client, chat) in enumerate(chats):
+def test_a_run_whose_process_is_killed_is_lost_for_whoever_reads_on(site: Site, chats: Chats, key: str) -> None:
+    asked = readers(site, chats, key, "ai/short/waiting")
+    site.end_mortal("lost")
+    for number, (client, chat) in enumerate(asked):
         seen = chat.over()
         assert shown(seen) == HALF
         if number < len(CLIENTS) and client != "workflow":  # its own connection broke; a reload shows the rest
@@ -263,14 +244,12 @@ def test_a_run_whose_process_is_killed_is_lost_for_whoever_reads_on(
             assert len(seen["requests"]) == 1 + (number < len(CLIENTS))
 
 
-def test_a_second_question_meanwhile_is_refused_and_leads_to_the_answer_that_goes_on(
-    server: Server, clients: Clients, key: str
-) -> None:
-    first = clients.ask("ai7", server.url, f"{PATH}/waiting", chat=key, wait="text")
+def test_a_second_question_meanwhile_is_refused_and_leads_to_the_answer_that_goes_on(site: Site, chats: Chats, key: str) -> None:
+    first = chats.ask("ai7", f"{PATH}/waiting", chat=key, wait="text")
     run = first.begun()
-    second = clients.ask("ai7", server.url, f"{PATH}/waiting", chat=key, heal="resume", wait="text")
+    second = chats.ask("ai7", f"{PATH}/waiting", chat=key, heal="resume", wait="text")
     second.begun()
-    server.open_gate(key)
+    site.server.open_gate(key)
     for chat in (first, second):
         must_be_whole(seen := chat.over())
         assert seen["run"] == run

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.live.servers import Server
 from tests.npm import Node
 from tests.site.routes.llm import HALF, TOKENS
 from tests.timing import LONG
 
-from .relay import Relay, cuts, relaying
-from .resuming import resumed
-from .sdks import Ask, Asked, SDKs, Seen, asking, shared_log
+from .cutting import HEAD, Cut, cuts
+from .sdks import NPM, Ask, SDKs, Seen, asking, resumed
+from .site import Site
 
 WHOLE, BEGUN = "".join(TOKENS), "".join(TOKENS[:HALF])
 PROMPT: Any = [{"role": "user", "content": "hello"}]
@@ -57,24 +54,24 @@ def take(seen: Seen, event: Any) -> None:
 
 
 def messages(ask: Ask, seen: Seen) -> None:
-    for event in client(ask.base, ask.retries).messages.create(stream=True, **question(ask)):
+    for event in client(ask.url, ask.retries).messages.create(stream=True, **question(ask)):
         take(seen, event)
 
 
 async def messages_async(ask: Ask, seen: Seen) -> None:
-    async for event in await async_client(ask.base, ask.retries).messages.create(stream=True, **question(ask)):
+    async for event in await async_client(ask.url, ask.retries).messages.create(stream=True, **question(ask)):
         take(seen, event)
 
 
 def messages_helper(ask: Ask, seen: Seen) -> None:
-    with client(ask.base, ask.retries).messages.stream(**question(ask)) as stream:
+    with client(ask.url, ask.retries).messages.stream(**question(ask)) as stream:
         for event in stream:
             take(seen, event)
         seen.final = stream.get_final_text()
 
 
 async def messages_helper_async(ask: Ask, seen: Seen) -> None:
-    async with async_client(ask.base, ask.retries).messages.stream(**question(ask)) as stream:
+    async with async_client(ask.url, ask.retries).messages.stream(**question(ask)) as stream:
         async for event in stream:
             take(seen, event)
         seen.final = await stream.get_final_text()
@@ -82,9 +79,9 @@ async def messages_helper_async(ask: Ask, seen: Seen) -> None:
 
 BLOCKING = {"messages": messages, "messages helper": messages_helper}
 ASYNC = {"messages async": messages_async, "messages helper async": messages_helper_async}
-NPM = ["messages", "messages helper"]
-PLAIN = ["messages", "messages async", "messages (npm)"]
+PLAIN = ["messages", "messages async", f"messages{NPM}"]
 """Those whose connections are cut in the short form: the helpers read by the same code."""
+ALL = [*BLOCKING, *ASYNC, f"messages{NPM}", f"messages helper{NPM}"]
 TOLD = {"APIStatusError", "APIError", "AnthropicError"}
 """What the SDKs raise at an ``error`` event."""
 BROKEN = {"APIConnectionError", "RemoteProtocolError", "TypeError", "AnthropicError"}
@@ -92,34 +89,9 @@ BROKEN = {"APIConnectionError", "RemoteProtocolError", "TypeError", "AnthropicEr
 
 
 @pytest.fixture(scope="module")
-def about(redis_url: str) -> dict[str, Any]:
-    return shared_log(redis_url)
-
-
-@pytest.fixture(scope="module")
-def server(start: Callable[..., Server], about: dict[str, Any]) -> Server:
-    return start("uvicorn", agent_sse=about)
-
-
-@pytest.fixture(scope="module")
-def relay(server: Server, sdks: SDKs) -> Iterator[Relay]:
-    """It goes before the clients do, so that none waits for an answer."""
-    with relaying(main=server.url) as relay:
-        yield relay
-
-
-@pytest.fixture(scope="module")
-def sdks(node: Node) -> Iterator[SDKs]:
-    with asking(BLOCKING, ASYNC, node, "llm.mjs", NPM) as sdks:
+def sdks(site: Site, node: Node) -> Iterator[SDKs]:
+    with asking(site, BLOCKING, ASYNC, node) as sdks:
         yield sdks
-
-
-def base(relay: Relay, name: str = "main") -> str:
-    return f"{relay.url}/{name}/llm"
-
-
-def ask_all(relay: Relay, sdks: SDKs, **about: Any) -> dict[str, Asked]:
-    return {name: sdks.ask(name, **{"base": base(relay), **about}) for name in sdks.names}
 
 
 def must_be_told(seen: Seen, name: str, sentence: str) -> None:
@@ -130,57 +102,54 @@ def must_be_told(seen: Seen, name: str, sentence: str) -> None:
     assert seen.kinds == KINDS[: 2 + HALF], "no part of it is ended that was open"
 
 
-def test_each_client_has_the_whole_answer_once_and_in_order(relay: Relay, sdks: SDKs) -> None:
-    for name, asked in ask_all(relay, sdks).items():
+def test_each_client_has_the_whole_answer_once_and_in_order(sdks: SDKs) -> None:
+    for name, asked in sdks.ask_all(ALL).items():
         seen = asked.result()
         assert (seen.text, seen.error, seen.usage, seen.kinds) == (WHOLE, None, 5, KINDS), (name, seen)
         assert seen.final in (None, WHOLE), (name, seen)
 
 
-def test_a_run_that_fails_is_an_error_of_each_client(relay: Relay, sdks: SDKs) -> None:
-    for name, asked in ask_all(relay, sdks, model="fails").items():
+def test_a_run_that_fails_is_an_error_of_each_client(sdks: SDKs) -> None:
+    for name, asked in sdks.ask_all(ALL, model="fails").items():
         must_be_told(asked.result(), name, "The run has failed.")
 
 
-def test_a_run_that_is_stopped_is_an_error_that_says_so(relay: Relay, sdks: SDKs) -> None:
-    asked = ask_all(relay, sdks, model="waits")
+def test_a_run_that_is_stopped_is_an_error_that_says_so(site: Site, sdks: SDKs) -> None:
+    asked = sdks.ask_all(ALL, model="waits")
     for one in asked.values():
-        one.wait_half()
-        assert httpx.delete(f"{base(relay)}/v1/messages/{one.seen.id}/").json()["run"] == one.seen.id
+        site.stop(f"llm/v1/messages/{one.half()}/")
     for name, one in asked.items():
         must_be_told(one.result(), name, "The run was stopped.")
 
 
-def test_a_run_whose_process_ends_is_interrupted_or_lost_and_its_client_is_told(
-    relay: Relay, sdks: SDKs, start: Callable[..., Server], about: dict[str, Any]
-) -> None:
-    ending, dying = (start("uvicorn", agent_sse=about) for _ in range(2))
-    relay.origins |= {"ending": ending.url, "dying": dying.url}
-    interrupted = ask_all(relay, sdks, base=base(relay, "ending"), model="waits")
-    keys = {name: {"Idempotency-Key": uuid.uuid4().hex} for name in sdks.names}
-    killed = {name: sdks.ask(name, base=f"{base(relay, 'dying')}/brief", model="waits", headers=keys[name]) for name in keys}
-    for one in (*interrupted.values(), *killed.values()):
-        one.wait_half()
-    ending.signal(signal.SIGTERM)
-    dying.kill()
-    lost = {name: sdks.ask(name, base=f"{base(relay)}/brief", model="waits", headers=keys[name]) for name in keys}
+def test_a_run_whose_process_is_told_to_end_is_interrupted(site: Site, sdks: SDKs) -> None:
+    asked = {name: sdks.ask(name, model="waits", first=site.mortal().url) for name in ALL}
+    for one in asked.values():
+        one.half()
+    site.end_mortal("interrupted")
+    for name, one in asked.items():
+        must_be_told(one.result(), name, "The run was interrupted")
+
+
+def test_a_run_whose_process_is_killed_is_lost_for_whoever_asks_again(site: Site, sdks: SDKs) -> None:
+    keys = {name: uuid.uuid4().hex for name in ALL}
+    about: dict[str, Any] = {"path": "/brief", "model": "waits"}
+    killed = {name: sdks.ask(name, key=key, first=site.mortal().url, **about) for name, key in keys.items()}
+    for one in killed.values():
+        one.half()
+    site.end_mortal("lost")
+    lost = {name: sdks.ask(name, key=key, **about) for name, key in keys.items()}
     for name, one in killed.items():
         seen = one.result()
         assert (seen.text, seen.final) == (BEGUN, None), (name, seen)
         assert seen.error in BROKEN, (name, seen)
-    for name, one in interrupted.items():
-        must_be_told(one.result(), name, "The run was interrupted")
     for name, one in lost.items():
         must_be_told(one.result(), name, "The run was lost")
 
 
-def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(relay: Relay, sdks: SDKs) -> None:
+def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(sdks: SDKs) -> None:
     """It cannot come back; none takes what it has for the whole answer, even where only the end of the body is missing."""
-    asked = {
-        (name, cut): sdks.ask(name, base=base(relay), headers={"X-Cut": cut})
-        for name in (sdks.names if LONG else PLAIN)
-        for cut in cuts(len(KINDS))
-    }
+    asked = {(name, cut): sdks.ask(name, cut=cut) for name in (ALL if LONG else PLAIN) for cut in cuts(len(KINDS))}
     for (name, cut), one in asked.items():
         seen = one.result()
         assert WHOLE.startswith(seen.text), (name, cut, seen)
@@ -188,34 +157,27 @@ def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(relay: Rel
         assert seen.final is None, (name, cut, seen)
 
 
-def test_the_same_question_with_the_same_key_has_all_of_it_after_a_cut(relay: Relay, sdks: SDKs) -> None:
-    key = {"Idempotency-Key": uuid.uuid4().hex}
-    cut = sdks.ask("messages", base=base(relay), headers={"X-Cut": "3/2", **key}).result()
-    again = sdks.ask("messages", base=base(relay), headers=key).result()
+def test_the_same_question_with_the_same_key_has_all_of_it_after_a_cut(sdks: SDKs) -> None:
+    key = uuid.uuid4().hex
+    cut = sdks.ask("messages", key=key, cut=Cut(3, 2)).result()
+    again = sdks.ask("messages", key=key).result()
     assert (again.text, again.error, again.id) == (WHOLE, None, cut.id)
 
 
-def test_a_client_of_ones_own_comes_back_by_the_last_id(relay: Relay) -> None:
-    with httpx.Client(timeout=60) as http:
-        for cut in cuts(len(KINDS)):
-            url = f"{base(relay)}/v1/messages"
-            before, after = resumed(http, url, model="whole", cut=cut, end='{"type":"message_stop"}')
-            events = [json.loads(data) for data in before + after]
-            assert "".join(event["delta"].get("text", "") for event in events if "delta" in event) == WHOLE, cut
-            assert [event["type"] for event in events if "delta" not in event] == [*KINDS[:2], KINDS[-3], KINDS[-1]], cut
+def test_a_client_of_ones_own_comes_back_by_the_last_id(site: Site) -> None:
+    for cut in cuts(len(KINDS)):
+        data = resumed(site, "/llm/v1/messages", cut, end='{"type":"message_stop"}')
+        events = [json.loads(one) for one in data]
+        assert "".join(event["delta"].get("text", "") for event in events if "delta" in event) == WHOLE, cut
+        assert [event["type"] for event in events if "delta" not in event] == [*KINDS[:2], KINDS[-3], KINDS[-1]], cut
 
 
-def test_a_request_that_an_sdk_sends_again_by_itself_joins_the_run_that_it_has_begun(
-    relay: Relay, sdks: SDKs, server: Server
-) -> None:
+def test_a_request_that_an_sdk_sends_again_by_itself_joins_the_run_that_it_has_begun(site: Site, sdks: SDKs) -> None:
     """The answer was lost before its head came. The SDKs send no key of their own: it is given to them."""
     keys = {name: uuid.uuid4().hex for name in PLAIN}
-    asked = {
-        name: sdks.ask(name, base=base(relay), headers={"X-Cut": "head", "Idempotency-Key": key}, query={"key": key}, retries=2)
-        for name, key in keys.items()
-    }
+    asked = {name: sdks.ask(name, key=key, cut=HEAD, retries=2) for name, key in keys.items()}
     for name, one in asked.items():
         seen = one.result()
         assert (seen.text, seen.error) == (WHOLE, None), (name, seen)
-        assert relay.dropped[keys[name]] == 2, name
-        assert server.steps(keys[name]) == ["started"], name
+        assert len(site.proxy.plans[keys[name]].asked) == 2, name
+        assert site.server.steps(keys[name]) == ["started"], name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from django_agent_sse.contrib.wires.messages import SENTENCES
+from django_agent_sse.runs.endings import RunEnding
 from tests.site.routes.agents import TEXT, WORDS
-from tests.timing import LONG
 
-from .clients import Site, places, serving
-from .cutting import Asked
+from .cutting import Asked, cuts
+from .site import Site
 
-INSIDE = 5 if LONG else 2
 EVENTS = len(WORDS) + 1
 PARTS = ["metadata", *["messages"] * len(WORDS)]
+JSON = {"Accept": "application/json"}
 Part = Any
-site = serving
 pytestmark = pytest.mark.filterwarnings("ignore:Reconnecting without a Last-Event-ID")
 
 
@@ -59,7 +58,7 @@ def at_once() -> Iterator[Callable[..., Future[list[Part]]]]:
 
 def test_a_run_is_complete_once_and_in_order(site: Site) -> None:
     created: list[Any] = []
-    with client_of(site.other.url) as runs:
+    with client_of(site.server.url) as runs:
         parts = [*runs.stream("whole", "agent", input={}, params={"pause": 0.01}, on_run_created=created.append)]
         must_be_in_order(parts)
         assert text_of(parts) == TEXT
@@ -70,6 +69,7 @@ def test_a_run_is_complete_once_and_in_order(site: Site) -> None:
         assert [*runs.join_stream("whole", created[0]["run_id"])] == parts
         typed = [*runs.stream("whole", "agent", input={}, version="v2")]
         assert [part["type"] for part in typed] == PARTS
+        assert runs.get("whole", created[0]["run_id"], headers=JSON)["status"] == "success"
 
 
 @pytest.mark.parametrize("ending", ["finished", "failed"])
@@ -77,35 +77,40 @@ def test_wherever_it_is_cut_it_comes_back_once_and_has_all(
     site: Site, at_once: Callable[..., Future[list[Part]]], ending: str
 ) -> None:
     at = EVENTS if ending == "finished" else 5
-    about = {"at": at, "then": ending}
-    body = site.other.get(f"threads/measured-{ending}/runs/stream", method="POST", **about).body
-    asked: dict[int, Future[list[Part]]] = {}
-    for cut in places(body, INSIDE):
-        site.proxy.plan(f"{ending}{cut}", cut=cut)
-        asked[cut] = at_once(stream, site.proxy.url, f"{ending}{cut}", **about)
-    assert len(asked) == (at + 1) * (INSIDE + 1) + 1
-    for cut, one in asked.items():
-        parts, seen = one.result(), site.proxy.asked[f"{ending}{cut}"]
-        if cut == len(body):  # it comes back for the end, which it has
+    asked = [
+        (cut, site.proxy.plan(name, cut=cut), at_once(stream, site.proxy.url, name, at=at, then=ending))
+        for cut in cuts(at + 1)
+        for name in [f"{ending}{cut.events}-{cut.place}"]
+    ]
+    for cut, plan, one in asked:
+        parts = one.result()
+        if cut.events == at + 1:  # it comes back for the end, which it has
             assert parts[-1] == parts[-2]
             del parts[-1]
         must_be_in_order(parts, at)
-        last = {"status": "finished"} if ending == "finished" else {"error": "failed", "message": "The run did not finish."}
+        last = {"status": "finished"} if ending == "finished" else {"error": "failed", "message": SENTENCES[RunEnding.FAILED]}
         assert (parts[-1].event, parts[-1].data) == ("end" if ending == "finished" else "error", last)
-        must_have_come_back_once(seen)
+        assert plan.passed.count(b"\n\n") == cut.events
+        must_have_come_back_once(plan.asked)
 
 
 def must_have_come_back_once(asked: list[Asked]) -> None:
-    assert [(one.line.split(" ")[0], one.status) for one in asked] == [("POST", 200), ("GET", 200)], asked
+    assert [(one.method, one.status) for one in asked] == [("POST", 200), ("GET", 200)], asked
 
 
 def test_a_run_that_it_cancels_ends(site: Site, at_once: Callable[..., Future[list[Part]]]) -> None:
-    about = {"topic": "threads.cancelled", "server": site.other, "headers": {}, "at": 5, "then": "waits"}
+    from langgraph_sdk.errors import ConflictError
+
+    about = {"topic": "threads.cancelled", "server": site.server, "headers": {}, "at": 5, "then": "waits"}
     id = site.begin("threads/cancelled/runs/stream", events=5, **about)
-    with client_of(site.other.url) as runs:
+    with client_of(site.server.url) as runs:
         joined = at_once(list, runs.join_stream("cancelled", id))
+        assert runs.get("cancelled", id, headers=JSON)["status"] == "running"
+        with pytest.raises(ConflictError):
+            stream(site.server.url, "cancelled")
         runs.cancel("cancelled", id)
         parts = joined.result()
+        assert runs.get("cancelled", id, headers=JSON)["status"] == "interrupted"
     must_be_in_order(parts, 5)
     assert (parts[-1].event, parts[-1].data) == ("end", {"status": "stopped"})
 
@@ -115,17 +120,13 @@ def test_whose_process_ends_comes_back_at_another_one_and_is_told(
     site: Site, at_once: Callable[..., Future[list[Part]]], ending: str
 ) -> None:
     thread = f"{'brief-' if ending == 'lost' else ''}gone"
-    site.proxy.plan(thread, first=site.maker.url)
+    plan = site.proxy.plan(thread, first=site.mortal().url)
     with client_of(site.proxy.url) as runs:
         seen = runs.stream(thread, "agent", input={}, params={"at": 5, "then": "waits"})
         parts = [next(seen) for _ in range(5)]
         rest = at_once(list, seen)
-        if ending == "interrupted":
-            site.maker.signal(signal.SIGTERM)
-        else:
-            site.maker.kill()
+        site.end_mortal(ending)
         parts += rest.result()
     must_be_in_order(parts, 5)
-    assert (parts[-1].event, parts[-1].data) == ("error", {"error": ending, "message": "The run did not finish."})
-    assert len(site.proxy.asked[thread]) == (1 if ending == "interrupted" else 2)
-    site.maker.restart()
+    assert (parts[-1].event, parts[-1].data) == ("error", {"error": ending, "message": SENTENCES[RunEnding(ending)]})
+    assert len(plan.asked) == (1 if ending == "interrupted" else 2)

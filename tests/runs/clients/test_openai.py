@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.live.servers import Server
 from tests.npm import Node
 from tests.site.routes.llm import HALF, TOKENS
 from tests.timing import LONG
 
-from .relay import Relay, cuts, relaying
-from .resuming import resumed
-from .sdks import Ask, Asked, SDKs, Seen, asking, shared_log
+from .cutting import HEAD, Cut, cuts
+from .sdks import NPM, Ask, SDKs, Seen, asking, resumed
+from .site import Site
 
 WHOLE, BEGUN = "".join(TOKENS), "".join(TOKENS[:HALF])
 PROMPT: Any = [{"role": "user", "content": "hello"}]
@@ -58,14 +55,12 @@ def take_responses(seen: Seen, event: Any) -> None:
 
 
 def chat(ask: Ask, seen: Seen) -> None:
-    for chunk in client(ask.base, ask.retries).chat.completions.create(
-        model=ask.model, messages=PROMPT, stream=True, **ask.extra
-    ):
+    for chunk in client(ask.url, ask.retries).chat.completions.create(model=ask.model, messages=PROMPT, stream=True, **ask.extra):
         take_chat(seen, chunk)
 
 
 async def chat_async(ask: Ask, seen: Seen) -> None:
-    stream = await async_client(ask.base, ask.retries).chat.completions.create(
+    stream = await async_client(ask.url, ask.retries).chat.completions.create(
         model=ask.model, messages=PROMPT, stream=True, **ask.extra
     )
     async for chunk in stream:
@@ -73,7 +68,7 @@ async def chat_async(ask: Ask, seen: Seen) -> None:
 
 
 def chat_helper(ask: Ask, seen: Seen) -> None:
-    with client(ask.base, ask.retries).chat.completions.stream(model=ask.model, messages=PROMPT, **ask.extra) as stream:
+    with client(ask.url, ask.retries).chat.completions.stream(model=ask.model, messages=PROMPT, **ask.extra) as stream:
         for event in stream:
             if event.type == "chunk":
                 take_chat(seen, event.chunk)
@@ -81,18 +76,18 @@ def chat_helper(ask: Ask, seen: Seen) -> None:
 
 
 def responses(ask: Ask, seen: Seen) -> None:
-    for event in client(ask.base, ask.retries).responses.create(model=ask.model, input="hello", stream=True, **ask.extra):
+    for event in client(ask.url, ask.retries).responses.create(model=ask.model, input="hello", stream=True, **ask.extra):
         take_responses(seen, event)
 
 
 async def responses_async(ask: Ask, seen: Seen) -> None:
-    stream = await async_client(ask.base, ask.retries).responses.create(model=ask.model, input="hello", stream=True, **ask.extra)
+    stream = await async_client(ask.url, ask.retries).responses.create(model=ask.model, input="hello", stream=True, **ask.extra)
     async for event in stream:
         take_responses(seen, event)
 
 
 def responses_helper(ask: Ask, seen: Seen) -> None:
-    with client(ask.base, ask.retries).responses.stream(model=ask.model, input="hello", **ask.extra) as stream:
+    with client(ask.url, ask.retries).responses.stream(model=ask.model, input="hello", **ask.extra) as stream:
         for event in stream:
             take_responses(seen, event)
         response = stream.get_final_response()
@@ -103,15 +98,13 @@ def responses_again(ask: Ask, seen: Seen) -> None:
     """Comes back with ``starting_after`` until it has the end."""
     import openai
 
-    sdk, again = client(ask.base, ask.retries).responses, {"extra_headers": again_with(ask)}
+    sdk = client(ask.url, ask.retries).responses
     while not over(seen):
         try:
-            if not seen.connections:
-                stream = sdk.create(model=ask.model, input="hello", stream=True, **ask.extra)
-            elif not seen.id:
-                stream = sdk.create(model=ask.model, input="hello", stream=True, **ask.extra | again)
+            if seen.id:
+                stream = sdk.retrieve(seen.id, stream=True, starting_after=seen.numbers[-1], **ask.extra)
             else:
-                stream = sdk.retrieve(seen.id, stream=True, starting_after=seen.numbers[-1], **again)
+                stream = sdk.create(model=ask.model, input="hello", stream=True, **ask.extra)
             for event in stream:
                 take_responses(seen, event)
         except openai.APIConnectionError:
@@ -122,24 +115,18 @@ def responses_again(ask: Ask, seen: Seen) -> None:
 async def responses_again_async(ask: Ask, seen: Seen) -> None:
     import openai
 
-    sdk, again = async_client(ask.base, ask.retries).responses, {"extra_headers": again_with(ask)}
+    sdk = async_client(ask.url, ask.retries).responses
     while not over(seen):
         try:
-            if not seen.connections:
-                stream = await sdk.create(model=ask.model, input="hello", stream=True, **ask.extra)
-            elif not seen.id:
-                stream = await sdk.create(model=ask.model, input="hello", stream=True, **ask.extra | again)
+            if seen.id:
+                stream = await sdk.retrieve(seen.id, stream=True, starting_after=seen.numbers[-1], **ask.extra)
             else:
-                stream = await sdk.retrieve(seen.id, stream=True, starting_after=seen.numbers[-1], **again)
+                stream = await sdk.create(model=ask.model, input="hello", stream=True, **ask.extra)
             async for event in stream:
                 take_responses(seen, event)
         except openai.APIConnectionError:
             pass
         seen.connections += 1
-
-
-def again_with(ask: Ask) -> dict[str, str]:
-    return {name: value for name, value in ask.headers.items() if name != "X-Cut"} | {**ask.then}
 
 
 def over(seen: Seen) -> bool:
@@ -155,45 +142,25 @@ BLOCKING = {
     "responses again": responses_again,
 }
 ASYNC = {"chat async": chat_async, "responses async": responses_async, "responses again async": responses_again_async}
-NPM = ["chat", "chat helper", "responses", "responses helper", "responses again"]
-CHAT = ["chat", "chat async", "chat helper", "chat (npm)", "chat helper (npm)"]
-RESPONSES = ["responses", "responses async", "responses helper", "responses (npm)", "responses helper (npm)"]
-CUT = ["chat", "chat async", "chat (npm)", "responses", "responses async", "responses (npm)"]
+CHAT = ["chat", "chat async", "chat helper", f"chat{NPM}", f"chat helper{NPM}"]
+RESPONSES = ["responses", "responses async", "responses helper", f"responses{NPM}", f"responses helper{NPM}"]
+PLAIN = ["chat", "chat async", f"chat{NPM}", "responses", "responses async", f"responses{NPM}"]
 """Those whose connections are cut in the short form: the helpers read by the same code."""
 BROKEN = {"APIConnectionError", "TypeError", "OpenAIError"}
 """What the SDKs raise where a connection breaks; in Node.js it is what ``fetch()`` itself raises, or a helper's of that."""
-AGAIN = ["responses again", "responses again async", "responses again (npm)"]
+AGAIN = ["responses again", "responses again async", f"responses again{NPM}"]
+ALL = CHAT + RESPONSES + AGAIN
 
 
 @pytest.fixture(scope="module")
-def about(redis_url: str) -> dict[str, Any]:
-    return shared_log(redis_url)
-
-
-@pytest.fixture(scope="module")
-def server(start: Callable[..., Server], about: dict[str, Any]) -> Server:
-    return start("uvicorn", agent_sse=about)
-
-
-@pytest.fixture(scope="module")
-def relay(server: Server, sdks: SDKs) -> Iterator[Relay]:
-    """It goes before the clients do, so that none waits for an answer."""
-    with relaying(main=server.url) as relay:
-        yield relay
-
-
-@pytest.fixture(scope="module")
-def sdks(node: Node) -> Iterator[SDKs]:
-    with asking(BLOCKING, ASYNC, node, "llm.mjs", NPM) as sdks:
+def sdks(site: Site, node: Node) -> Iterator[SDKs]:
+    with asking(site, BLOCKING, ASYNC, node) as sdks:
         yield sdks
 
 
-def base(relay: Relay, name: str = "main") -> str:
-    return f"{relay.url}/{name}/llm"
-
-
-def ask_all(relay: Relay, sdks: SDKs, names: list[str], **about: Any) -> dict[str, Asked]:
-    return {name: sdks.ask(name, **{"base": base(relay), **about}) for name in names}
+def own(site: Site) -> Any:
+    """A client of a test's own, of the server itself."""
+    return client(f"{site.server.url}/llm", 0)
 
 
 def must_be_told(seen: Seen, name: str, sentence: str) -> None:
@@ -207,12 +174,12 @@ def must_be_told(seen: Seen, name: str, sentence: str) -> None:
         stopped = "stopped" in sentence
         assert seen.kinds[-1] == ("response.incomplete" if stopped else "response.failed"), (name, seen)
         assert seen.numbers == [*range(len(seen.numbers))], (name, seen)
-        assert seen.final == (f"cancelled: {BEGUN}" if stopped and name == "responses helper (npm)" else None), (name, seen)
+        assert seen.final == (f"cancelled: {BEGUN}" if stopped and name == f"responses helper{NPM}" else None), (name, seen)
         assert (seen.error is None) == (name in AGAIN or (stopped and name != "responses helper")), (name, seen)
 
 
-def test_each_client_has_the_whole_answer_once_and_in_order(relay: Relay, sdks: SDKs) -> None:
-    for name, asked in ask_all(relay, sdks, sdks.names).items():
+def test_each_client_has_the_whole_answer_once_and_in_order(sdks: SDKs) -> None:
+    for name, asked in sdks.ask_all(ALL).items():
         seen = asked.result()
         assert (seen.text, seen.error, seen.usage) == (WHOLE, None, 7), (name, seen)
         if name in CHAT:
@@ -223,19 +190,19 @@ def test_each_client_has_the_whole_answer_once_and_in_order(relay: Relay, sdks: 
             assert seen.final in (None, f"completed: {WHOLE}"), (name, seen)
 
 
-def test_a_run_that_fails_is_an_error_of_each_client(relay: Relay, sdks: SDKs) -> None:
-    asked = ask_all(relay, sdks, sdks.names, model="fails")
-    for name, one in asked.items():
+def test_a_run_that_fails_is_an_error_of_each_client(sdks: SDKs) -> None:
+    for name, one in sdks.ask_all(ALL, model="fails").items():
         must_be_told(one.result(), name, "The run has failed.")
 
 
 @pytest.mark.parametrize("model", ["whole", "fails"])
-def test_a_client_that_comes_back_after_each_error_of_a_connection_comes_to_an_end(relay: Relay, model: str) -> None:
+def test_a_client_that_comes_back_after_each_error_of_a_connection_comes_to_an_end(site: Site, model: str) -> None:
     """It does not know which event is the last one; the answer of a run that failed is broken off after that."""
     import openai
 
-    sdk, numbers, id = client(base(relay), 0).responses, list[int](), ""
-    stream = sdk.create(model=model, input="hello", stream=True, extra_headers={"X-Cut": f"{EVENTS}/0"})
+    site.proxy.plan(model, cut=Cut(EVENTS))
+    sdk, numbers, id = client(f"{site.proxy.url}/llm", 0).responses, list[int](), ""
+    stream = sdk.create(model=model, input="hello", stream=True, extra_query={"key": model})
     for _ in range(2):
         try:
             for event in stream:
@@ -251,79 +218,75 @@ def test_a_client_that_comes_back_after_each_error_of_a_connection_comes_to_an_e
     assert event.type == ("response.completed" if model == "whole" else "response.failed")
 
 
-def test_a_run_that_is_stopped_says_so(relay: Relay, sdks: SDKs) -> None:
-    asked = ask_all(relay, sdks, CHAT + RESPONSES, model="waits")
+def test_a_run_that_is_stopped_says_so(site: Site, sdks: SDKs) -> None:
+    asked = sdks.ask_all(CHAT + RESPONSES, model="waits")
     for name, one in asked.items():
-        one.wait_half()
+        id = one.half()
         if name in RESPONSES:
-            cancelled = client(base(relay), 0).responses.cancel(one.seen.id)
-            assert (cancelled.id, cancelled.status, cancelled.output_text) == (one.seen.id, "cancelled", BEGUN)
+            cancelled = own(site).responses.cancel(id)
+            assert (cancelled.id, cancelled.status, cancelled.output_text) == (id, "cancelled", BEGUN)
         else:
-            assert httpx.delete(f"{base(relay)}/chat/completions/{one.seen.id}/").json()["run"] == one.seen.id
+            site.stop(f"llm/chat/completions/{id}/")
     for name, one in asked.items():
         must_be_told(one.result(), name, "The run was stopped.")
 
 
-def test_a_run_whose_process_ends_is_interrupted_or_lost_and_its_client_is_told(
-    relay: Relay, sdks: SDKs, start: Callable[..., Server], about: dict[str, Any]
-) -> None:
-    ending, dying = (start("uvicorn", agent_sse=about) for _ in range(2))
-    relay.origins |= {"ending": ending.url, "dying": dying.url}
-    interrupted = ask_all(relay, sdks, sdks.names, base=base(relay, "ending"), model="waits")
-    keys = {name: {"Idempotency-Key": uuid.uuid4().hex} for name in sdks.names}
-    killed = {name: sdks.ask(name, base=f"{base(relay, 'dying')}/brief", model="waits", headers=keys[name]) for name in keys}
-    for one in (*interrupted.values(), *killed.values()):
-        one.wait_half()
-    ending.signal(signal.SIGTERM)
-    relay.origins["dying"] = relay.origins["main"]  # as a load balancer does
-    dying.kill()
-    lost = {name: sdks.ask(name, base=f"{base(relay)}/brief", model="waits", headers=keys[name]) for name in keys}
+def test_a_run_whose_process_is_told_to_end_is_interrupted(site: Site, sdks: SDKs) -> None:
+    asked = {name: sdks.ask(name, model="waits", first=site.mortal().url) for name in ALL}
+    for one in asked.values():
+        one.half()
+    site.end_mortal("interrupted")
+    for name, one in asked.items():
+        must_be_told(one.result(), name, "The run was interrupted")
+
+
+def test_a_run_whose_process_is_killed_is_lost_for_whoever_asks_again(site: Site, sdks: SDKs) -> None:
+    keys = {name: uuid.uuid4().hex for name in ALL}
+    about: dict[str, Any] = {"path": "/brief", "model": "waits"}
+    killed = {name: sdks.ask(name, key=key, first=site.mortal().url, **about) for name, key in keys.items()}
+    for one in killed.values():
+        one.half()
+    site.end_mortal("lost")
+    lost = {name: sdks.ask(name, key=key, **about) for name, key in keys.items()}
     for name, one in killed.items():
         seen = one.result()
-        if name in AGAIN:
+        if name in AGAIN:  # it comes back, to where a load balancer sends it now
             must_be_told(seen, name, "The run was lost")
             continue
         assert (seen.text, seen.final) == (BEGUN, None), (name, seen)
         assert seen.error in BROKEN, (name, seen)
-    for name, one in interrupted.items():
-        must_be_told(one.result(), name, "The run was interrupted")
     for name, one in lost.items():
         must_be_told(one.result(), name, "The run was lost")
 
 
-def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(relay: Relay, sdks: SDKs) -> None:
+def test_a_connection_that_is_cut_anywhere_is_an_error_of_each_client(sdks: SDKs) -> None:
     """It cannot come back; none takes what it has for the whole answer."""
     asked = {
-        (name, cut): sdks.ask(name, base=base(relay), headers={"X-Cut": cut})
-        for name in (CUT if not LONG else CHAT + RESPONSES)
+        (name, cut): sdks.ask(name, cut=cut)
+        for name in (CHAT + RESPONSES if LONG else PLAIN)
         for cut in cuts(CHUNKS + 1 if name in CHAT else EVENTS)
     }
     for (name, cut), one in asked.items():
         seen = one.result()
         assert WHOLE.startswith(seen.text), (name, cut, seen)
         if seen.error is None:  # it does not look beyond [DONE]
-            assert (name in CHAT, cut, seen.text) == (True, f"{CHUNKS + 1}/0", WHOLE), (name, cut, seen)
+            assert (name in CHAT, cut, seen.text) == (True, Cut(CHUNKS + 1), WHOLE), (name, cut, seen)
         else:
             assert seen.error in BROKEN, (name, cut, seen)
             assert seen.final is None
 
 
-def test_a_client_that_comes_back_has_each_event_once_wherever_it_was_cut(relay: Relay, sdks: SDKs) -> None:
-    asked = {
-        (name, cut): sdks.ask(name, base=base(relay), headers={"X-Cut": cut, "Idempotency-Key": key})
-        for name in AGAIN
-        for cut in cuts(EVENTS)
-        for key in [f"{name} {cut} {uuid.uuid4().hex}"]
-    }
+def test_a_client_that_comes_back_has_each_event_once_wherever_it_was_cut(sdks: SDKs) -> None:
+    asked = {(name, cut): sdks.ask(name, key=uuid.uuid4().hex, cut=cut) for name in AGAIN for cut in cuts(EVENTS)}
     for (name, cut), one in asked.items():
         must_be_whole(one.result(), (name, cut))
 
 
-def test_a_client_that_is_cut_again_and_again_has_each_event_once(relay: Relay, sdks: SDKs) -> None:
+def test_a_client_that_is_cut_again_and_again_has_each_event_once(sdks: SDKs) -> None:
     """Each of its connections brings one event."""
-    for name in AGAIN:
-        headers = {"X-Cut": "1/0", "Idempotency-Key": uuid.uuid4().hex}
-        seen = sdks.ask(name, base=base(relay), headers=headers, then={"X-Cut": "1/0"}).result()
+    asked = {name: sdks.ask(name, key=uuid.uuid4().hex, cut=Cut(1), every=True) for name in AGAIN}
+    for name, one in asked.items():
+        seen = one.result()
         must_be_whole(seen, name)
         assert seen.connections >= EVENTS
 
@@ -333,66 +296,57 @@ def must_be_whole(seen: Seen, about: object) -> None:
     assert (seen.numbers, seen.kinds[-1]) == ([*range(EVENTS)], "response.completed"), (about, seen)
 
 
-def test_the_same_question_with_the_same_key_has_all_of_it_after_a_cut(relay: Relay, sdks: SDKs) -> None:
-    key = {"Idempotency-Key": uuid.uuid4().hex}
-    cut = sdks.ask("chat", base=base(relay), headers={"X-Cut": "3/2", **key}).result()
-    again = sdks.ask("chat", base=base(relay), headers=key).result()
+def test_the_same_question_with_the_same_key_has_all_of_it_after_a_cut(sdks: SDKs) -> None:
+    key = uuid.uuid4().hex
+    cut = sdks.ask("chat", key=key, cut=Cut(3, 2)).result()
+    again = sdks.ask("chat", key=key).result()
     assert (again.text, again.error, again.id) == (WHOLE, None, cut.id)
 
 
-def test_a_client_of_ones_own_comes_back_to_chat_completions_by_the_last_id(relay: Relay) -> None:
-    with httpx.Client(timeout=60) as http:
-        for cut in cuts(CHUNKS + 1):
-            before, after = resumed(http, f"{base(relay)}/chat/completions", model="whole", cut=cut, end="[DONE]")
-            *chunks, done = [json.loads(data) if data != "[DONE]" else data for data in before + after]
-            assert done == "[DONE]", cut
-            assert "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]) == WHOLE, cut
-            assert sum(chunk["usage"] is not None for chunk in chunks) == 1, cut
+def test_a_client_of_ones_own_comes_back_to_chat_completions_by_the_last_id(site: Site) -> None:
+    for cut in cuts(CHUNKS + 1):
+        *chunks, done = resumed(site, "/llm/chat/completions", cut, end="[DONE]")
+        assert done == "[DONE]", cut
+        read = [json.loads(chunk) for chunk in chunks]
+        assert "".join(choice["delta"].get("content", "") for chunk in read for choice in chunk["choices"]) == WHOLE, cut
+        assert sum(chunk["usage"] is not None for chunk in read) == 1, cut
 
 
-def test_a_response_is_asked_after_at_any_time(relay: Relay, sdks: SDKs) -> None:
+def test_a_response_is_asked_after_at_any_time(site: Site, sdks: SDKs) -> None:
     import openai
 
     def now(id: str) -> tuple[str, str, str]:
-        response = client(base(relay), 0).responses.retrieve(id)
+        response = own(site).responses.retrieve(id)
         return response.id, response.status, response.output_text
 
-    waiting = sdks.ask("responses", base=base(relay), model="waits")
-    waiting.wait_half()
-    assert now(waiting.seen.id) == (waiting.seen.id, "in_progress", BEGUN)
-    client(base(relay), 0).responses.cancel(waiting.seen.id)
-    assert now(waiting.result().id) == (waiting.seen.id, "cancelled", BEGUN)
-    assert client(base(relay), 0).responses.cancel(waiting.seen.id).status == "cancelled", "as often as one likes"
+    waiting = sdks.ask("responses", model="waits")
+    id = waiting.half()
+    assert now(id) == (id, "in_progress", BEGUN)
+    own(site).responses.cancel(id)
+    assert now(waiting.result().id) == (id, "cancelled", BEGUN)
+    assert own(site).responses.cancel(id).status == "cancelled", "as often as one likes"
     with pytest.raises(openai.NotFoundError):
         now("run_nobody_has_begun")
     for model, about in {"whole": ("completed", WHOLE), "fails": ("failed", BEGUN)}.items():
-        id = sdks.ask("responses", base=base(relay), model=model).result().id
+        id = sdks.ask("responses", model=model).result().id
         assert now(id) == (id, *about)
 
 
-def test_a_helper_that_asks_for_all_of_a_response_leaves_out_what_it_has(relay: Relay, sdks: SDKs) -> None:
-    id = sdks.ask("responses", base=base(relay)).result().id
+def test_a_helper_that_asks_for_all_of_a_response_leaves_out_what_it_has(site: Site, sdks: SDKs) -> None:
+    id = sdks.ask("responses").result().id
     for number in range(0, EVENTS, 1 if LONG else 3):
-        with client(base(relay), 0).responses.stream(response_id=id, starting_after=number) as stream:
+        with own(site).responses.stream(response_id=id, starting_after=number) as stream:
             assert [event.sequence_number for event in stream] == [*range(number + 1, EVENTS)]
             assert stream.get_final_response().output_text == WHOLE
-        assert [*client(base(relay), 0).responses.retrieve(id, stream=True, starting_after=EVENTS - 1)] == []
+        assert [*own(site).responses.retrieve(id, stream=True, starting_after=EVENTS - 1)] == []
 
 
-RETRY = ["chat", "chat async", "responses", "responses async", "chat (npm)", "responses (npm)"]
-
-
-def test_a_request_that_an_sdk_sends_again_by_itself_joins_the_run_that_it_has_begun(
-    relay: Relay, sdks: SDKs, server: Server
-) -> None:
+def test_a_request_that_an_sdk_sends_again_by_itself_joins_the_run_that_it_has_begun(site: Site, sdks: SDKs) -> None:
     """The answer was lost before its head came. Their SDKs send no key of their own: it is given to them."""
-    keys = {name: uuid.uuid4().hex for name in RETRY}
-    asked = {
-        name: sdks.ask(name, base=base(relay), headers={"X-Cut": "head", "Idempotency-Key": key}, query={"key": key}, retries=2)
-        for name, key in keys.items()
-    }
+    keys = {name: uuid.uuid4().hex for name in PLAIN}
+    asked = {name: sdks.ask(name, key=key, cut=HEAD, retries=2) for name, key in keys.items()}
     for name, one in asked.items():
         seen = one.result()
         assert (seen.text, seen.error) == (WHOLE, None), (name, seen)
-        assert relay.dropped[keys[name]] == 2, name
-        assert server.steps(keys[name]) == ["started"], name
+        assert len(site.proxy.plans[keys[name]].asked) == 2, name
+        assert site.server.steps(keys[name]) == ["started"], name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,18 +11,17 @@ import httpx_sse
 import pytest
 
 from tests.site.routes.agents import WORDS
-from tests.timing import LONG
 
-from .clients import Clients, Outcome, Site, asking, places, serving
+from .cutting import cuts
+from .program import Asked, Outcome, Program
+from .site import Site
 
-INSIDE = 5 if LONG else 2
 ALL = len(WORDS)
 NPM: dict[str, tuple[str, dict[str, Any]]] = {
     "EventSource, closed by the page": ("eventsource", {"closes": True}),
     "EventSource, closed by a 204": ("eventsource", {}),
     "EventStream": ("EventStream", {}),
 }
-site, clients = serving, asking
 
 
 def with_httpx_sse(url: str, method: str = "GET") -> Outcome:
@@ -60,52 +58,49 @@ def must_have(got: Outcome, ending: str, at: int = ALL) -> None:
 
 def begin(site: Site, name: str, *, at: int = ALL, then: str = "finished", route: str = "plain", maker: bool = False) -> str:
     """Start a run; return its path."""
-    path, server = f"agents/{route}/{name}/", site.maker if maker else site.other
+    path, server = f"agents/{route}/{name}/", site.mortal() if maker else site.server
     id = site.begin(path, topic=f"runs.{route}", events=at, server=server, headers={}, at=at, then=then)
     return f"{path}{id}/"
 
 
 @pytest.mark.parametrize("kind", NPM)
 @pytest.mark.parametrize("ending", ["finished", "failed"])
-def test_wherever_it_is_cut_it_comes_back_and_has_all(site: Site, clients: Clients, ending: str, kind: str) -> None:
+def test_wherever_it_is_cut_it_comes_back_and_has_all(site: Site, clients: Program, ending: str, kind: str) -> None:
     at = ALL if ending == "finished" else 5
     client, about = NPM[kind]
     path = begin(site, f"{client}-{ending}", at=at, then=ending)
-    body = site.other.get(path, headers={"Accept": "text/event-stream"}).body
-    assert body.count(b"\n\n") == at + 2, "the words, run.end and sse.end"
-    asked: dict[int, Any] = {}
-    for cut in places(body, INSIDE):
-        name = f"{len(about)}{client}{ending}{cut}"
-        site.proxy.plan(name, cut=cut)
-        asked[cut] = name, clients.ask(client, f"{site.proxy.url}/{path}?as={name}", **about)
-    assert len(asked) == (at + 2) * (INSIDE + 1) + 1
-    for cut, (name, one) in asked.items():
+    asked = [
+        (cut, site.proxy.plan(name, cut=cut), clients.ask(client, f"{site.proxy.url}/{path}?as={name}", **about))
+        for cut in cuts(at + 2)  # the words, run.end and sse.end
+        for name in [f"{len(about)}{client}{ending}{cut.events}-{cut.place}"]
+    ]
+    for cut, plan, one in asked:
         must_have(one.outcome(), ending, at)
-        statuses = [seen.status for seen in site.proxy.asked[name]]
+        statuses = [seen.status for seen in plan.asked]
         assert statuses in ([200], [200, 200], [200, 204], [200, 200, 204]), (cut, statuses)
+        assert plan.passed.count(b"\n\n") == cut.events
+    assert b"sse.end" in plan.passed
 
 
 @pytest.mark.parametrize("ending", ["finished", "failed"])
 def test_httpx_sse_starts_one_and_comes_back_to_its_location(site: Site, ending: str) -> None:
     at = ALL if ending == "finished" else 5
-    query = f"?at={at}&then={ending}"
-    measured = begin(site, f"measured-{ending}", at=at, then=ending)
-    body = site.other.get(measured, headers={"Accept": "text/event-stream"}).body
-    cuts = places(body, INSIDE)
-    with ThreadPoolExecutor(len(cuts)) as pool:
-        asked = {}
-        for cut in cuts:
-            name = f"httpx-{ending}{cut}"
-            site.proxy.plan(name, cut=cut)
-            asked[cut] = pool.submit(with_httpx_sse, f"{site.proxy.url}/agents/plain/{name}/{query}", "POST")
-    for cut, one in asked.items():
+    where = cuts(at + 1)  # the words and run.end
+    with ThreadPoolExecutor(len(where)) as pool:
+        asked = [
+            (cut, site.proxy.plan(name, cut=cut), pool.submit(with_httpx_sse, url, "POST"))
+            for cut in where
+            for name in [f"httpx-{ending}{cut.events}-{cut.place}"]
+            for url in [f"{site.proxy.url}/agents/plain/{name}/?at={at}&then={ending}"]
+        ]
+    for cut, plan, one in asked:
         must_have(one.result(), ending, at)
-        seen = site.proxy.asked[f"httpx-{ending}{cut}"]
-        assert [request.line.split(" ")[0] for request in seen] == ["POST", *["GET"] * (len(seen) - 1)]
-        assert 2 <= len(seen) <= 3, (cut, seen)
+        assert [request.method for request in plan.asked] == ["POST", *["GET"] * (len(plan.asked) - 1)]
+        assert 2 <= len(plan.asked) <= 3, (cut, plan)
+        assert plan.passed.count(b"\n\n") == cut.events
 
 
-def test_each_is_told_how_a_run_ended(site: Site, clients: Clients) -> None:
+def test_each_is_told_how_a_run_ended(site: Site, clients: Program) -> None:
     """Stopped, its process told to end, and killed."""
     stopped = begin(site, "stopped", at=3, then="waits")
     paths = {
@@ -114,22 +109,20 @@ def test_each_is_told_how_a_run_ended(site: Site, clients: Clients) -> None:
     }
     readers = asking_all(site, clients, paths)
     site.stop(stopped)
-    site.maker.signal(signal.SIGTERM)
+    site.end_mortal("interrupted")
     must_be_told(readers)
-    site.maker.restart()
     readers = asking_all(site, clients, {"lost": begin(site, "lost", at=3, then="waits", route="brief-plain", maker=True)})
-    site.maker.kill()
+    site.end_mortal("lost")
     must_be_told(readers)
-    site.maker.restart()
 
 
-Readers = dict[tuple[str, str], Any]
+Readers = dict[tuple[str, str], Asked]
 
 
-def asking_all(site: Site, clients: Clients, paths: dict[str, str]) -> Readers:
+def asking_all(site: Site, clients: Program, paths: dict[str, str]) -> Readers:
     """Have each client of npm read these runs, and wait until all of them do."""
     readers = {
-        (ending, kind): clients.ask(client, f"{site.other.url}/{path}", **about)
+        (ending, kind): clients.ask(client, f"{site.server.url}/{path}", **about)
         for ending, path in paths.items()
         for kind, (client, about) in NPM.items()
     }

@@ -7,14 +7,12 @@ goes on for ever. It pauses for ``pause`` seconds after each event.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
-from django_agent_sse import Context, Event, Router
-from django_agent_sse.contrib.wires import AG_UI, PLAIN, Wire
+from django_agent_sse import Context, Router
+from django_agent_sse.contrib.wires import AG_UI, LANGGRAPH, PLAIN
 from django_agent_sse.runs.async_run import AsyncRun
-from django_agent_sse.runs.endings import RunEnding
 
 LEASES = {"brief-": 3.0, "": 30.0}
 """Seconds, by the beginning of a route's name: the brief ones are for runs whose process is killed."""
@@ -96,21 +94,6 @@ router.run("short-agui/<slug:name>/", wire=AG_UI, max_duration=0.5, **OPTIONS, n
 # LangGraph: the paths of its server, which its SDK takes from the root of the site
 
 langgraph = Router(app_name="langgraph")
-
-
-def named(id: str, path: str) -> Mapping[str, str]:
-    """Where the SDK goes on, and where it reads the run's id."""
-    return {"Location": path, "Content-Location": f"{path.partition('/runs/')[0]}/runs/{id}"}
-
-
-def last(ending: RunEnding, events: Iterable[Event]) -> list[Event]:
-    """End as LangGraph's server does."""
-    if ending in (RunEnding.FINISHED, RunEnding.STOPPED):
-        return [Event(json.dumps({"status": ending}), event="end")]
-    return [Event(json.dumps({"error": ending, "message": "The run did not finish."}), event="error")]
-
-
-LANGGRAPH = Wire(name="LangGraph", run_headers=named, last=last, ends_whole=lambda event: event.event == "error")
 
 
 async def graph(c: Context, run: AsyncRun, thread: str) -> None:

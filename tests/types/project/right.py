@@ -14,10 +14,12 @@ from django.http.response import HttpResponseBase
 from django.urls import path
 
 from django_agent_sse import (
+    AsyncRun,
     Context,
     Event,
     Guard,
     Router,
+    RunAccess,
     SSEView,
     Stream,
     Topic,
@@ -31,8 +33,6 @@ from django_agent_sse import (
     staff_required,
     topic_cursor,
 )
-from django_agent_sse.run_routes import RunAccess
-from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.runs.run import Run
 from django_agent_sse.runs.wire import Wire
 

@@ -51,7 +51,7 @@ const capital = (words) => words[0].toUpperCase() + words.slice(1);
 
 class Exchange {
   constructor(asked) {
-    this.asked = make("p", { className: "asked" }, asked);
+    this.asked = make("p", { className: "asked", dir: "auto" }, asked);
     this.answer = make("div", { className: "answer said", ariaLabel: "Answer" });
     this.answer.setAttribute("role", "group");
     this.foot = make("p", { className: "foot", hidden: true });
@@ -104,13 +104,20 @@ class Exchange {
     this.text.draw();
     this.answer.setAttribute("aria-busy", false);
     this.element.dataset.ending = ending;
-    if (this.step?.dataset.state === "running") this.step.dataset.state = "broken";
-    if (ending !== "finished") this.fails(ENDS[ending] ?? ending);
+    if (this.step?.dataset.state === "running") this.#breaksOff();
+    if (ending !== "finished") return this.fails(ENDS[ending] ?? ending);
+    this.foot.hidden = true; // it may have told that it could not be stopped
+    this.foot.replaceChildren();
+  }
+
+  #breaksOff() {
+    this.step.dataset.state = "broken";
+    this.step.textContent = this.step.textContent.replace(/…$/, ": broken off");
   }
 
   fails(told, again = () => send(this.asked.textContent)) {
-    const button = make("button", { type: "button", className: "link", onclick: again }, "Try again");
-    this.foot.replaceChildren(told, " ", button);
+    this.foot.replaceChildren(told);
+    if (again) this.foot.append(" ", make("button", { type: "button", className: "link", onclick: again }, "Try again"));
     kept(() => { this.foot.hidden = false; });
   }
 }
@@ -154,23 +161,33 @@ function follows(run, exchange = shown.get(run)) {
   };
   const changed = (state, told) => {
     exchange.answer.dataset.connection = state;
-    if (state === "refused") {
-      if (going === exchange) busy(null);
-      exchange.fails(told, () => location.reload());
-    }
+    if (state === "refused") unread(exchange, told);
   };
   exchange.stream = read(`${runs}${run}/`, { heard, begins: () => exchange.begins(), over, changed, login });
 }
 
+/* Nobody reads on who may not; the run goes on. */
+
+function unread(exchange, told) {
+  exchange.stream?.close();
+  if (going === exchange) busy(null);
+  exchange.answer.setAttribute("aria-busy", false);
+  exchange.fails(told, told instanceof Node ? null : () => location.reload()); // a node has a link to where one signs in
+}
+
 async function stopNow() {
   buttons.stop.disabled = true;
-  going.unwanted = true; // also where the server has not said yet which run it is
-  if (!going.run) return;
+  const exchange = going;
+  exchange.unwanted = true; // also where the server has not said yet which run it is
+  if (!exchange.run) return;
+  exchange.foot.hidden = true;
   try {
-    await stop(`${runs}${going.run}/`, login);
+    await stop(`${runs}${exchange.run}/`, login);
   } catch (error) {
+    if (going !== exchange) return; // it was over first
     buttons.stop.disabled = false;
-    announce(error instanceof Refused ? "It may not be stopped." : "The server cannot be reached.");
+    exchange.fails(error instanceof Refused ? error.told : "It could not be stopped: the server cannot be reached.", stopNow);
+    announce(exchange.foot.textContent);
   }
 }
 
@@ -244,7 +261,7 @@ const told = follow({
   live: "live",
   changed(state, words) {
     showConnection(state, words);
-    if (state === "refused") going?.stream?.close(); // nobody reads on who has signed out
+    if (state === "refused" && going) unread(going, words.cloneNode?.(true) ?? words);
   },
 });
 told.addEventListener("started", ({ data }) => {

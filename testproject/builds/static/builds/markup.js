@@ -43,8 +43,8 @@ function blocksOf(text) {
 
 function drawn({ kind, lines }, log) {
   if (kind === "pre") return make("pre", {}, make("code", {}, lines.join("\n")));
-  if (kind === "ul" || kind === "ol") return make(kind, {}, ...lines.map((line) => make("li", {}, ...inline(line, log))));
-  return make(kind, {}, ...inline(lines.join(kind === "blockquote" ? "\n" : " "), log));
+  if (kind === "ul" || kind === "ol") return make(kind, {}, ...lines.map((line) => make("li", { dir: "auto" }, ...inline(line, log))));
+  return make(kind, { dir: "auto" }, ...inline(lines.join(kind === "blockquote" ? "\n" : " "), log));
 }
 
 /* A place for text that grows. What is finished is drawn once: drawing costs no more at the end of a long text than at its beginning. */

@@ -16,7 +16,7 @@ const said = document.getElementById("said");
 const buttons = { stop: document.getElementById("stop"), again: document.getElementById("again") };
 const about = document.getElementById("about");
 const { run: runs, build, login, user } = said.dataset;
-const text = new Markup(said, build);
+const text = new Markup(said.firstElementChild, build);
 let begun = null; // what the run says of itself
 
 function changed(state, message = "the agent is writing") {
