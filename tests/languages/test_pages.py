@@ -16,6 +16,8 @@ from django.utils import translation
 
 from django_agent_sse import Topic
 from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.models import LogTopic
+from django_agent_sse.runtime import formatting
 from django_agent_sse.script_words import LOG
 from django_agent_sse.streams.error_responses import wsgi_response
 
@@ -146,3 +148,15 @@ def test_the_page_that_says_that_a_stream_needs_asgi(language: str, direction: s
     assert f'<html lang="{language}" dir="{direction}">' in html
     assert re.search(rf"<h1>.*{title}</h1>", html)
     assert [text for text in shown(html) if any(one.fullmatch(text) for one in patterns(language))] == []
+
+
+@pytest.mark.parametrize(("language", "shown_size"), [("de", "1,2 kB"), ("ar", "\u20661,2 kB\u2069")])
+def test_a_size_stands_in_one_piece_where_a_page_runs_from_right_to_left(language: str, shown_size: str) -> None:
+    with translation.override(language):
+        assert formatting.size(1234) == shown_size
+
+
+@pytest.mark.parametrize(("language", "plural"), [("de", "Topics"), ("ar", "مواضيع"), ("en", "topics")])
+def test_the_index_of_the_admin_names_more_than_one_topic(language: str, plural: str) -> None:
+    with translation.override(language):
+        assert str(LogTopic._meta.verbose_name_plural) == plural
