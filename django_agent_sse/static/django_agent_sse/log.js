@@ -41,7 +41,6 @@ const ANSWER = 5000; // lines of one answer of the range endpoint
 const AT_FIRST = 200; // lines at the end that are there at first, at least
 const AHEAD = 50; // pages that are loaded before anybody goes there
 const FOUND = 1000; // matches of one answer of a search
-const ANSWERS = 400; // of them, of a search
 const QUIET = 4000; // milliseconds between two words for screen readers
 const PLACE_MS = 400; // after which the address says where the reader is
 const NAMED = 200; // characters of a group's name
@@ -357,22 +356,23 @@ export class SSELog extends HTMLElement {
     const { query, regex, sensitive, levels: named, source } = sought;
     let last = index;
     while (last + 1 < this.#pages.all.length && !this.#pages.all[last + 1].entries) last += 1;
-    const end = Math.min(this.#pages.last, (last + 1) * EVENTS);
+    const { base } = this.#pages;
+    const end = Math.min(this.#pages.last, (last + 1) * EVENTS) - base;
     const lines = new Map();
     let page = index;
-    for (let [after, asked] = [index * EVENTS - this.#pages.base, 0]; asked < ANSWERS; asked += 1) {
+    for (let after = index * EVENTS - base; ; ) {
       const answer = after < 0 ? null : await this.#range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" });
       if (find.sought !== sought) return;
       if (!answer?.scanned && answer?.next === undefined) return void (await this.#pages.load(index, index + 4));
       for (const { offset, match } of answer.records) {
-        const at = Math.floor((offset - 1) / EVENTS);
+        const at = Math.floor((offset + base - 1) / EVENTS);
         if (!lines.has(at)) lines.set(at, []);
-        if (match) lines.get(at).push(offset - 1 - at * EVENTS);
+        if (match) lines.get(at).push(offset + base - 1 - at * EVENTS);
       }
-      const seen = answer.next ? answer.next.after : end;
-      for (; page <= last && (page + 1) * EVENTS <= seen; page += 1) find.take(page, lines.get(page) ?? []);
+      const seen = answer.next ? Math.max(answer.next.after, after + 1) : end;
+      for (; page <= last && (page + 1) * EVENTS - base <= seen; page += 1) find.take(page, lines.get(page) ?? []);
       if (!answer.next || seen >= end) break;
-      after = answer.next.after;
+      after = seen;
     }
     for (; page <= last; page += 1) find.take(page, lines.get(page) ?? []);
   }
