@@ -73,6 +73,7 @@ class LogTopic(models.Model):
             ("trim_logtopic", "Can trim topics"),
         )
         verbose_name = _("topic")
+        verbose_name_plural = _("topics")
         constraints = (models.UniqueConstraint(fields=("name",), name="agent_sse_topic_name"),)
 
     def __str__(self) -> str:

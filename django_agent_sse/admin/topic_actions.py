@@ -116,7 +116,8 @@ class StopForm(TopicAction):
         run = Topic(topic).stop_run(self.cleaned_data["run"])
         if before is not None and before.id == run.id and before.ending is not None:
             return gettext("The run {run} is over ({ending}).").format(run=run.id, ending=run.ending)
-        return gettext("Asked the run {run} to stop.").format(run=run.id)  # and perhaps it has: what the log says is who asked
+        # And perhaps it has stopped: what the log says is who asked.
+        return gettext("Asked the run {run} to stop.").format(run=run.id)
 
 
 class CloseForm(TopicAction):

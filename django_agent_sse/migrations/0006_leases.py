@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                     ("trim_logtopic", "Can trim topics"),
                 ),
                 "verbose_name": "topic",
+                "verbose_name_plural": "topics",
             },
         ),
     )

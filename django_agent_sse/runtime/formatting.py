@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
-from django.utils.translation import gettext
+from django.utils.translation import get_language_bidi, gettext
 
 WIDTH, HEIGHT = 120, 32
 """The view box of a sparkline."""
+_LEFT_TO_RIGHT, _END = "\u2066", "\u2069"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -29,7 +30,8 @@ def size(count: float) -> str:
             break
         count /= 1000
     digits = 0 if unit == "B" or count >= 99.95 else 1
-    return f"{number_format(count, digits, use_l10n=True)} {unit}"
+    text = f"{number_format(count, digits, use_l10n=True)} {unit}"
+    return f"{_LEFT_TO_RIGHT}{text}{_END}" if get_language_bidi() else text  # else the unit would come before its number
 
 
 def span(seconds: float) -> str:

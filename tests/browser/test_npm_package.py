@@ -141,3 +141,14 @@ def test_a_bundler_joins_the_client_and_the_element(project: Path, node: Node, p
     assert page.evaluate("window.same") is True
     page.evaluate("document.body.innerHTML = '<event-stream src=\"/parity/count/?count=2&delay=0\"></event-stream>'")
     page.wait_for_selector("event-stream[data-state=ended]", state="attached")
+
+
+def test_a_bundler_joins_the_viewer_and_its_modules(project: Path, node: Node, page: Page) -> None:
+    (project / "viewer.js").write_text('import { SSELog } from "django-agent-sse/log";\nwindow.made = new SSELog().state;')
+    script = node.run(node.esbuild, str(project / "viewer.js"), "--bundle", "--format=esm", "--log-level=error")
+    page.route("**/bundle/viewer.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("import('/bundle/viewer.js')")
+    assert page.evaluate("[window.made, customElements.get('sse-log') !== undefined]") == ["connecting", True]
+    assert [url for url in asked if not url.endswith("/bundle/viewer.js")] == []

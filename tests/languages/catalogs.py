@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from .texts import HOME, Text, texts_of_python, texts_of_templates
 LOCALE = HOME / "locale"
 HEADER = """Translations of django-agent-sse.
 This file is distributed under the license of the package."""
+ANY_DATE = datetime(2026, 1, 1, tzinfo=UTC)
+"""So that the same translations make the same file, whenever that is."""
 PLURALS = {
     "ar": "nplurals=6; plural=n==0 ? 0 : n==1 ? 1 : n==2 ? 2 : n%100>=3 && n%100<=10 ? 3 : n%100>=11 && n%100<=99 ? 4 : 5;",
     "de": "nplurals=2; plural=(n != 1);",
@@ -76,8 +79,10 @@ def write(language: str, catalog: Catalog) -> None:
     head += f'"Content-Transfer-Encoding: 8bit\\n"\n"Plural-Forms: {PLURALS[language]}\\n"\n\n'
     comment = "".join(f"# {line}\n" for line in HEADER.splitlines())
     file_of(language).write_text(comment + head + out.getvalue().decode(), encoding="utf-8")
+    made = read(language)
+    made.creation_date = made.revision_date = ANY_DATE
     with file_of(language, "mo").open("wb") as file:
-        write_mo(file, read(language))
+        write_mo(file, made)
 
 
 def missing(catalog: Catalog) -> list[str]:

@@ -76,6 +76,7 @@ const WORST = {
   "place.js: /^\\d{1,15}$/": [between("", "1", "x")],
   "search.js: /[.*+?^${}()|[\\]\\\\]/g": all(".", "x", "\\", "(a)*"),
   "react.js: /^\\s*[{[]/": [between("", " ", "x")],
+  "words.js: /\\p{L}/u": all("1", "{"),
   "words.js: /\\{(\\w+)\\}/g": [between("{", "x", ""), ...all("{", "{a", "{a}")],
   "words.js: /^(?:ar|ckb|dv|fa|he|ks|ps|sd|ug|ur|yi)(?:-|$)/i": [between("ar-", "x", ""), between("", "ar", "")],
   "sgr.js: /[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]/g": all("\x00", "x", "\x9f"),

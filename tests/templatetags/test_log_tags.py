@@ -279,8 +279,8 @@ def test_scripts_and_styles_have_the_nonce_of_the_policy(context: dict[str, Any]
 
 
 def test_a_script_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(TemplateSyntaxError, match='there are "log", "element"'):
-        rendered('{% sse_script "logs" %}')
+    with pytest.raises(TemplateSyntaxError, match='there are "log", "logs", "element"'):
+        rendered('{% sse_script "viewer" %}')
 
 
 def test_an_element_for_a_stream() -> None:

@@ -85,7 +85,9 @@ export class Lines {
   #flat = new Map(); // by name, how many sections are open that are too deep to be groups
   #traced = false; // a shell shows its commands
   #dialects;
+  /** @type {(text: string) => string | null} */
   #levelOf;
+  /** @type {(text: string) => any} */
   #properties;
 
   /** `dialects` of markers that count; `levelOf` and `properties` of levels.js, without which no line is an error by its text, and annotations have no place.

@@ -9,9 +9,30 @@ const addressOf = (name, kind = "js") => {
   const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
   return new URL(given ?? `./${name}.${kind}`, given ? document.baseURI : import.meta.url).href;
 };
-const NAMES = ["sgr", "look", "lines", "levels", "words", "client", "pages", "folds", "order", "rows", "draw", "search", "place", "events", "panel", "following", "connection", "finish"];
+/* Written out, so that a bundler finds them too. */
+const BESIDE = {
+  sgr: () => import("./sgr.js"),
+  look: () => import("./look.js"),
+  lines: () => import("./lines.js"),
+  levels: () => import("./levels.js"),
+  words: () => import("./words.js"),
+  client: () => import("./client.js"),
+  pages: () => import("./pages.js"),
+  folds: () => import("./folds.js"),
+  order: () => import("./order.js"),
+  rows: () => import("./rows.js"),
+  draw: () => import("./draw.js"),
+  search: () => import("./search.js"),
+  place: () => import("./place.js"),
+  events: () => import("./events.js"),
+  panel: () => import("./panel.js"),
+  following: () => import("./following.js"),
+  connection: () => import("./connection.js"),
+  finish: () => import("./finish.js"),
+};
+const load = (name) => (tag?.dataset[name] ? import(/* webpackIgnore: true */ /* @vite-ignore */ addressOf(name)) : BESIDE[name]());
 const [sgr, look, model, levels, speech, client, store, folding, ordering, dom, drawing, searching, places, events, panels, follow, connecting, finishing] = await Promise.all(
-  NAMES.map((name) => import(addressOf(name))),
+  Object.keys(BESIDE).map(load),
 );
 const { make, rangeOf, Rows } = dom;
 const { EVENTS, keyOf, pageOf, lineOf, Note } = store;
@@ -1139,7 +1160,7 @@ export class SSELog extends HTMLElement {
     }
     if (event.key === "Enter" && inView && event.shiftKey && document.activeElement.classList.contains("sl-n")) {
       event.preventDefault();
-      return this.#link(document.activeElement.closest(".sl-line").key, true);
+      return this.#link(/** @type {any} */ (document.activeElement.closest(".sl-line")).key, true);
     }
     if (!this.prefs.keys || !(own || (document.activeElement === document.body && this.#draw.anchors))) return;
     const keys = {

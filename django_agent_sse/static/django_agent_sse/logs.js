@@ -134,7 +134,7 @@ export class SSELogs extends HTMLElement {
     if (step === this.step && remember) return true;
     for (const one of this.#links()) one.toggleAttribute("aria-current", false);
     link.setAttribute("aria-current", "true");
-    if (remember) history.pushState(history.state, "", link.href);
+    if (remember) history.pushState(history.state, "", /** @type {HTMLAnchorElement} */ (link).href);
     const log = document.createElement("sse-log");
     const { src, range, raw, status } = link.dataset;
     const old = this.querySelector("sse-log");

@@ -50,7 +50,7 @@ export class Panel {
   }
 
   /** A button with an icon. */
-  #button(name, label, on, { text, pressed } = {}) {
+  #button(name, label, on, { text = undefined, pressed = undefined } = {}) {
     const made = this.#tools.make("button", `sl-button sl-${name}`, { type: "button", title: label, "aria-label": label, "aria-pressed": pressed === undefined ? null : String(pressed) });
     made.append(text ?? icon(name));
     made.addEventListener("click", on);

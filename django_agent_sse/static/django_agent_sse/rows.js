@@ -177,7 +177,7 @@ export class Rows {
   all(most) {
     const { count } = this.#order;
     const first = Math.max(0, Math.min(this.#first, count - most));
-    this.#window(count <= most ? 0 : first, Math.min(count, first + most), most);
+    this.#window(count <= most ? 0 : first, Math.min(count, first + most));
     for (const space of [this.#above, this.#below]) space.style.height = "0";
   }
 
@@ -209,7 +209,7 @@ export class Rows {
     const selection = document.getSelection();
     if (!selection || selection.isCollapsed || !this.#body.contains(selection.anchorNode)) return [first, last];
     const indexes = [selection.anchorNode, selection.focusNode].flatMap((node) => {
-      const row = (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement).closest(".sl-line");
+      const row = /** @type {any} */ (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement).closest(".sl-line");
       return row && this.#body.contains(row) ? [this.#order.indexOf(row.key)] : [];
     });
     const [from, to] = [Math.min(first, ...indexes), Math.max(last, ...indexes.map((index) => index + 1))];
@@ -232,7 +232,7 @@ export function rangeOf(row, from, to) {
   const range = document.createRange();
   let passed = 0;
   let begun = false;
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+  for (let node = /** @type {Text} */ (walker.nextNode()); node; node = /** @type {Text} */ (walker.nextNode())) {
     const end = passed + node.data.length;
     if (!begun && from < end) {
       range.setStart(node, from - passed);

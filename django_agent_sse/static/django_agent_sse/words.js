@@ -5,6 +5,7 @@ const GIVEN = "script[data-agent-sse-words]";
 const TABLE = 200; // counts whose plural form the server has written down; above them gettext's rules go round in hundreds
 const RIGHT_TO_LEFT = /^(?:ar|ckb|dv|fa|he|ks|ps|sd|ug|ur|yi)(?:-|$)/i;
 const ISOLATE = ["\u2068", "\u2069"]; // around text of another direction
+const LETTER = /\p{L}/u;
 const HOLES = /\{(\w+)\}/g;
 
 /** What a page, or a part of it that has a language of its own, says things with. */
@@ -46,7 +47,8 @@ export function speaker(given = [], pageLanguage = "") {
     return text.replace(HOLES, (hole, name) => {
       if (!Object.hasOwn(values, name)) return hole;
       const value = values[name];
-      return typeof value === "number" ? numbers.format(value) : `${before}${value}${after}`;
+      if (typeof value === "number") return numbers.format(value);
+      return LETTER.test(value) ? `${before}${value}${after}` : value;
     });
   }
 
