@@ -67,20 +67,15 @@ class AsyncRun(RunBase):
 
     async def text(self) -> str:
         """Return the text that it has written so far: see ``Run.text``."""
-        async with self._flushing:  # what is on its way to the log is in neither place
-            return await self.log._run_read(self._text)
+        return await self.log._run_read(self._text)
 
     async def flush(self) -> None:
         """Append now what was written."""
         async with self._flushing:
-            events = self._taken()
-            if not events:
+            if not self._unsent:
                 return
             try:
-                await self.log._run(partial(self._append, events))
-            except EventLogUnavailable:
-                self._put_back(events)
-                raise
+                await self.log._run(self._append_unsent)
             except (LeaseLost, TopicClosed) as error:
                 self._do(self._overruled(error))
 
@@ -196,9 +191,8 @@ class AsyncRun(RunBase):
         pauses = self._close_pauses()
         while True:
             try:
-                if last is None and (self._speaks or self._unsure):  # who looks at the topic must not hold up the loop
+                if last is None:  # which may look at the topic, and wait for what is just being appended
                     last = await self.log._run_read(partial(self._events_at_end, ending))
-                last = self._events_at_end(ending) if last is None else last
                 return await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
             except EventLogUnavailable as error:
                 if error.kind != "store" or (pause := next(pauses, None)) is None:

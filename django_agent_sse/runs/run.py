@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -26,7 +25,6 @@ class Run(RunBase):
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
-        self._flushing = threading.RLock()
         self._due = False
 
     def write(self, data: object, *, event: str | None = None) -> None:
@@ -63,22 +61,14 @@ class Run(RunBase):
         Raises:
             EventLogUnavailable: The topic cannot be read.
         """
-        with self._flushing:  # what is on its way to the log is in neither place
-            return self._text()
+        return self._text()
 
     def flush(self) -> None:
         """Append now what was written."""
-        with self._flushing:
-            events = self._taken()
-            if not events:
-                return
-            try:
-                self._append(events)
-            except EventLogUnavailable:
-                self._put_back(events)
-                raise
-            except (LeaseLost, TopicClosed) as error:
-                self._do(self._overruled(error))
+        try:
+            self._append_unsent()
+        except (LeaseLost, TopicClosed) as error:
+            self._do(self._overruled(error))
 
     def _write(self, events: list[Event]) -> None:
         if self._take(events):
@@ -128,11 +118,6 @@ class Run(RunBase):
 
     deserted = over_with_its_loop = False
 
-    def forked(self) -> None:
-        """See ``KeptRun``."""
-        self._flushing = threading.RLock()
-        super().forked()
-
     def _later(self, effects: Effects) -> None:
         """Carry out on a thread that may wait."""
         if effects:
@@ -163,7 +148,7 @@ class Run(RunBase):
                     logger.exception("run %s raised after it was told to end", self.id)
 
     def _close(self, ending: RunEnding) -> None:
-        with self._flushing:
+        with self._appending:
             self._ending_now = True
             try:
                 done = self._closed(ending)

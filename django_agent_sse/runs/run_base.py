@@ -70,6 +70,7 @@ class RunBase:
         self._ends: list[Callback] = []
         self._life = RunLifecycle()
         self._lock = threading.RLock()
+        self._appending = threading.RLock()  # what was written is in the log or in `_unsent` while nobody has it
         self._unsent: list[Event] = []
         self._unsent_bytes = 0
         self._taken_at = float("-inf")
@@ -139,10 +140,19 @@ class RunBase:
             self._unsent[:0] = events
             self._unsure = self._unsure or len(events)
 
-    def _append(self, events: list[Event]) -> None:
-        """Append them, but for those that an earlier try has appended."""
-        if events := self._not_appended(events):
-            self._top = self.log.append(self.topic, events, holder=self.id, outside_transaction=True).last
+    def _append_unsent(self) -> None:
+        """Append what was written, but for what an earlier try has appended. May wait for the log.
+
+        It is taken here and no sooner: whoever waits for this may be cancelled, or its event loop be stopped.
+        """
+        with self._appending:
+            events = self._taken()
+            try:
+                if new := self._not_appended(events):
+                    self._top = self.log.append(self.topic, new, holder=self.id, outside_transaction=True).last
+            except EventLogUnavailable:
+                self._put_back(events)
+                raise
 
     def _not_appended(self, events: list[Event]) -> list[Event]:
         count = self._unsure
@@ -157,13 +167,14 @@ class RunBase:
 
     def _events_at_end(self, ending: RunEnding) -> list[Event]:
         """Return what was not appended yet, the run's own last events, and its wire's; without what cannot be appended."""
-        unsent = self._taken()
-        try:
-            events = self._not_appended(unsent)
-            return [*events, *self._last_events(ending, events)]
-        except EventLogUnavailable:
-            self._put_back(unsent)
-            raise
+        with self._appending:
+            unsent = self._taken()
+            try:
+                events = self._not_appended(unsent)
+                return [*events, *self._last_events(ending, events)]
+            except EventLogUnavailable:
+                self._put_back(unsent)
+                raise
 
     def _last_events(self, ending: RunEnding, unsent: list[Event]) -> list[Event]:
         events: list[Event] = []
@@ -198,9 +209,8 @@ class RunBase:
 
     def _text(self) -> str:
         """Return the text of the run so far, by its wire. Reads the topic."""
-        with self._lock:
-            unsent = [*self._unsent]
-        return self.wire.text(self._folded(unsent))
+        with self._appending:
+            return self.wire.text(self._folded([*self._unsent]))
 
     def _folded(self, unsent: list[Event]) -> Iterable[Event]:
         """Return all events of the run, folded: those in the topic, read page by page, and those that are not there yet."""
@@ -208,7 +218,7 @@ class RunBase:
 
     def forked(self) -> None:
         """See ``KeptRun``. What was not appended yet, and the callbacks, are the parent's."""
-        self._lock = threading.RLock()
+        self._lock, self._appending = threading.RLock(), threading.RLock()
         self._life.forked()
         self._taken()
         self._ends.clear()

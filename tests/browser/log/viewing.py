@@ -60,8 +60,9 @@ def wait_for_lines(page: Page, count: int, within: float = PATIENCE_MS) -> None:
 
 
 def connection(page: Page, words: str | re.Pattern[str], within: float = PATIENCE_MS) -> None:
-    """Wait until the viewer says so of its connection."""
+    """Wait until the viewer says so of its connection, and has painted the lines that came before."""
     expect(page.locator(".sl-connection")).to_have_text(words, timeout=within)
+    page.evaluate("new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted)))")
 
 
 def plain(line: str) -> str:
