@@ -239,6 +239,7 @@ def test_a_long_conversation_is_scrolled_with_the_keyboard_and_follows_what_is_w
     talk.focus()
     page.keyboard.press("Home")
     expect(page.locator("#newest")).to_be_visible()
+    page.wait_for_function("document.getElementById('talk').scrollTop === 0")  # browsers scroll there smoothly
     counted(exchange, len(numbers(exchange)) + 5)
     assert talk.evaluate("talk => talk.scrollTop") == 0, "nobody is torn away from what they read"
     page.locator("#newest").press("Enter")
