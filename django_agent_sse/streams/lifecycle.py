@@ -250,8 +250,8 @@ class Lifecycle:
         effects: list[Effect] = [Action.LIMIT_CLIENT] if rules.requested else []
         effects.append(self._finish(ending, retry))
         if rules.aborts:
-            # Callbacks are scheduled first, so that they begin before the handler learns of it. It is cancelled now and not
-            # after them: what it waits for is over too, and a late cancel would cut its cleanup.
+            # Callbacks are scheduled first, so that they begin before a handler that waits learns of it. It is cancelled now and
+            # not after them: what it waits for is over too, and a late cancel would cut its cleanup.
             effects.append(Action.RUN_ABORT_CALLBACKS)
             if not self.outlives_client:
                 effects += self._cancel()

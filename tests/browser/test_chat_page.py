@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,6 +239,7 @@ def test_a_long_conversation_is_scrolled_with_the_keyboard_and_follows_what_is_w
     talk.focus()
     page.keyboard.press("Home")
     expect(page.locator("#newest")).to_be_visible()
+    page.wait_for_function("document.getElementById('talk').scrollTop === 0")  # browsers scroll there smoothly
     counted(exchange, len(numbers(exchange)) + 5)
     assert talk.evaluate("talk => talk.scrollTop") == 0, "nobody is torn away from what they read"
     page.locator("#newest").press("Enter")
@@ -261,7 +263,16 @@ def test_a_stop_that_does_not_reach_the_server_is_told_and_can_be_repeated(page:
     expect(exchange.locator(".step")).to_have_text("Thinking: broken off")
 
 
-def test_who_signs_out_in_another_window_reads_no_further_and_is_told(chromium: Browser, site: Server) -> None:
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[Server]:
+    """A sign-out is told to the streams of its own process."""
+    server = Server("uvicorn", tmp_path)
+    yield server
+    server.stop()
+
+
+def test_who_signs_out_in_another_window_reads_no_further_and_is_told(chromium: Browser, one_process: Server) -> None:
+    site = one_process
     with chromium.new_context() as context:
         site.sign_in(context, "viewer")
         page, other = opened(context, site), context.new_page()
@@ -270,8 +281,6 @@ def test_who_signs_out_in_another_window_reads_no_further_and_is_told(chromium: 
         other.goto(site.url)
         other.get_by_role("button", name="Sign out").click()
         expect(other.get_by_label("Password")).to_be_visible()
-        context.set_offline(True)  # streams of another process are told when they connect again
-        context.set_offline(False)
         expect(exchange.locator(".foot")).to_have_text("You are signed out. Sign in again")
         expect(page.locator("#connection")).to_have_text("You are signed out. Sign in again")
         expect(exchange.locator(".answer")).to_have_attribute("aria-busy", "false")

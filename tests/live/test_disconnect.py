@@ -34,7 +34,11 @@ def test_a_disconnect_is_seen_and_the_handler_cleaned_up(server: Server, key: st
     left = leave(client, how)
     end = server.recorded(key, "on_end")
     assert end["ending"] == "client_disconnect"
-    assert server.steps(key) == ["started", "on_abort", "cancelled", "finally", "on_end"]
+    steps = server.steps(key)
+    if route == "busy":  # a handler that was about to go on anyway may learn of it first: both happen at the same time
+        assert sorted(steps[1:3]) == ["cancelled", "on_abort"]
+        steps[1:3] = ["on_abort", "cancelled"]
+    assert steps == ["started", "on_abort", "cancelled", "finally", "on_end"]
     entries = {entry["what"]: entry["at"] - left for entry in server.journal(key)}
     assert 0 < entries["on_abort"] < AT_ONCE
     assert entries["finally"] < AT_ONCE

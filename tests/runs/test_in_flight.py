@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.test import override_settings
 
 from django_agent_sse import produce
-from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from tests.inprocess import eventually
+
+from .logs import empty_log
 
 NAME = "runs.in-flight"
 PATIENCE = 30.0
@@ -23,14 +22,11 @@ LARGE = "x" * 5_000
 """What is appended at once."""
 
 
-@pytest.fixture(autouse=True)
-def log(redis_url: str) -> Iterator[EventLog]:
+@pytest.fixture(autouse=True, params=["redis"])
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
     """A log that is asked on threads."""
-    options = {"url": redis_url, "prefix": f"t{secrets.token_hex(6)}"}
-    about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-    with override_settings(AGENT_SSE=about):
-        yield backend.event_log()
-    backend.reset()
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 class Held:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +17,8 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
-from django.test import override_settings
 
 from django_agent_sse import produce
-from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.backend import build_log
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.database import DatabaseEventLog
@@ -35,26 +32,17 @@ from django_agent_sse.streams.counters import counters
 from django_agent_sse.topics.reading import history
 from tests.timing import LONG, bound
 
+from .logs import FOUR, empty_log
+
 NAME, NEXT, KEY = "runs.1", "runs.2", "chat.7"
 PATIENCE = 30.0
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
-def log(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[EventLog]:
-    about: dict[str, Any] = {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}
-    if request.param == "redis":
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}
-    elif request.param != "memory":
-        alias = request.getfixturevalue(f"{request.param}_alias")
-        about = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": alias}}
-    backend.reset()
-    with django_db_blocker.unblock(), override_settings(AGENT_SSE={"EVENT_LOG": about}):
-        backend.event_log().clear_all()
-        yield backend.event_log()
-        backend.event_log().clear_all()
-    backend.reset()
+@pytest.fixture(params=FOUR)
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 def until(what: str, probe: Callable[[], Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
@@ -24,6 +23,7 @@ from django_agent_sse.topics import reading
 from tests.inprocess import Site, serve
 from tests.timing import LONG
 
+from .logs import empty_log
 from .samples import SAMPLES, Sample, added_up
 
 NAME = "runs.42"
@@ -36,15 +36,8 @@ SCRIPT = [("reasoning", ["hm", "m", "."]), ("text", ["Hé", "llo", "!"])]
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])
 def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
-    if request.param == "memory":
-        backend.reset()
-        yield backend.event_log()
-    else:
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-        with override_settings(AGENT_SSE=about):
-            yield backend.event_log()
-    backend.reset()
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 @pytest.fixture(params=["ai_sdk", "ag_ui", "openai_responses"])

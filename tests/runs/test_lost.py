@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import sys
 import threading
 import time
@@ -19,11 +18,10 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
-from django.test import override_settings
 
 from django_agent_sse import Event, Topic, produce
 from django_agent_sse.contrib.wires import AG_UI, AI_SDK, OPENAI_CHAT, OPENAI_RESPONSES, PLAIN, Wire
-from django_agent_sse.eventlog import backend, last_words
+from django_agent_sse.eventlog import last_words
 from django_agent_sse.eventlog.backend import build_log
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.last_words import LastWords, name_of, words_of
@@ -32,6 +30,7 @@ from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.produce import Producing
 from django_agent_sse.topics.reading import history
 
+from .logs import FOUR, empty_log
 from .samples import compact, response_of
 
 NAME = "runs.42"
@@ -40,21 +39,10 @@ SHORT = 0.05
 LOST = "The run was lost: its process has died, or could not be reached."
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
-def log(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[EventLog]:
-    about: dict[str, Any] = {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}
-    if request.param == "redis":
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}
-    elif request.param != "memory":
-        alias = request.getfixturevalue(f"{request.param}_alias")
-        about = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"ALIAS": alias}}
-    backend.reset()
-    with django_db_blocker.unblock(), override_settings(AGENT_SSE={"EVENT_LOG": about}):
-        backend.event_log().clear_all()
-        yield backend.event_log()
-        backend.event_log().clear_all()
-    backend.reset()
+@pytest.fixture(params=FOUR)
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 one_log = pytest.mark.parametrize("log", ["memory"], indirect=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.test import override_settings
 
 from django_agent_sse import Event, Topic
-from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import AsyncRequired, EventTooLarge, InvalidEvent, RunExists, RunStopped, TopicClosed
 from django_agent_sse.runs import run_base
@@ -21,21 +18,16 @@ from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.keeper import Keeper
 from django_agent_sse.runs.produce import produce
 
+from .logs import empty_log
+
 NAME = "runs.42"
 PATIENCE = 30.0
 
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])
 def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
-    if request.param == "memory":
-        backend.reset()
-        yield backend.event_log()
-    else:
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-        with override_settings(AGENT_SSE=about):
-            yield backend.event_log()
-    backend.reset()
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 def last(ending: RunEnding) -> list[object]:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import json
 import logging
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +17,6 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from django_agent_sse import Context, Ending, Router, Stream, Topic, login_required
-from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import RouteError
 from django_agent_sse.run_routes import RunAccess
@@ -33,6 +31,8 @@ from tests.ids import plain
 from tests.inprocess import eventually
 from tests.serving import Answer, ask, connect, served
 
+from .logs import empty_log
+
 PATIENCE = 20.0
 STOPPED = (200, 202)
 """The answers to a stop: the run is over already, or about to be."""
@@ -41,15 +41,8 @@ BRIEF = Wire(name="brief", last=lambda ending, events: [Event(f"[{ending}]")], r
 
 @pytest.fixture(autouse=True)
 def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
-    backend.reset()
-    if getattr(request, "param", "memory") == "memory":
-        yield backend.event_log()
-    else:
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-        with override_settings(AGENT_SSE=about):
-            yield backend.event_log()
-    backend.reset()
+    with empty_log(getattr(request, "param", "memory"), request) as one:
+        yield one
 
 
 both_logs = pytest.mark.parametrize("log", ["memory", "redis"], indirect=True)

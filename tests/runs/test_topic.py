@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,10 +12,10 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.test import override_settings
 
 from django_agent_sse import Event, Topic, topic_cursor
 from django_agent_sse.eventlog import backend
+from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import (
     ArgumentInvalid,
     AsyncRequired,
@@ -26,21 +25,16 @@ from django_agent_sse.exceptions import (
     TopicClosed,
 )
 
+from .logs import empty_log
+
 NAME = "runs.42"
 PATIENCE = 20.0
 
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])
-def log(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "memory":
-        backend.reset()
-        yield
-    else:
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-        with override_settings(AGENT_SSE=about):
-            yield
-    backend.reset()
+def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.test import override_settings
 
 from django_agent_sse import Event, Topic, produce
 from django_agent_sse.contrib.wires import AG_UI, AI_SDK, PLAIN
-from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.runs import run_base
@@ -25,6 +22,7 @@ from django_agent_sse.runs.endings import RunEnding
 from django_agent_sse.runs.run import Run
 from django_agent_sse.runs.wire import NO_WIRE
 
+from .logs import empty_log
 from .samples import SAMPLES
 
 NAME = "runs.42"
@@ -35,15 +33,8 @@ OPEN = SAMPLES["ai_sdk"].events([("text", ["Hé", "llo"])])[:5]
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])
 def log(request: pytest.FixtureRequest) -> Iterator[EventLog]:
-    if request.param == "memory":
-        backend.reset()
-        yield backend.event_log()
-    else:
-        options = {"url": request.getfixturevalue("redis_url"), "prefix": f"t{secrets.token_hex(6)}"}
-        about = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}}
-        with override_settings(AGENT_SSE=about):
-            yield backend.event_log()
-    backend.reset()
+    with empty_log(request.param, request) as one:
+        yield one
 
 
 def until(what: str, probe: Callable[[], Any]) -> Any:

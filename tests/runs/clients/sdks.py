@@ -177,6 +177,8 @@ class SDKs:
         """End them."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        # Those generators of the SDKs that an error has left open: without a loop they could not end any more.
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         self._pool.shutdown()
 
