@@ -339,7 +339,7 @@ def test_roles_are_quiet_where_lines_pour_and_polite_where_they_are_counted(page
     page.goto(f"{site.url}/logs/roles/")
     connection(page, "Ended")
     assert page.get_by_role("log").get_attribute("aria-live") == "off"
-    expect(page.locator("sse-log [role=status]")).to_contain_text("Ended, 1 line", timeout=60_000)
+    expect(page.locator("sse-log [role=status]")).to_contain_text("Completed, 1 line", timeout=60_000)
 
 
 def test_what_the_viewer_shows_is_the_log_line_for_line(page: Page, site: LogSite) -> None:
