@@ -20,10 +20,13 @@ SCROLL = "(part) => { const view = document.querySelector('.sl-view'); view.scro
 def copied(page: Page, count: int) -> list[str]:
     """The lines of the clipboard, when there are so many."""
     page.keyboard.press("Control+c")
-    page.wait_for_function(
-        "async (count) => (await navigator.clipboard.readText()).split('\\n').length === count", arg=count, polling=100
-    )
-    return str(page.evaluate("navigator.clipboard.readText()")).split("\n")
+    lines: list[str] = []
+    for _ in range(100):
+        lines = str(page.evaluate("navigator.clipboard.readText()")).split("\n")
+        if len(lines) == count:
+            break
+        page.wait_for_timeout(100)
+    return lines
 
 
 def test_a_selection_reaches_over_lines_that_are_not_in_the_page(page: Page, site: LogSite) -> None:
