@@ -590,7 +590,7 @@ export class SSELog extends HTMLElement {
     this.#order.columns = this.prefs.wrap && width ? Math.max(10, Math.floor((this.$view.clientWidth - gutter - 14) / width)) : Infinity;
     this.#order.resized();
     if (this.#following.pinned) this.#rows.toEnd();
-    else this.#rows.refresh();
+    else this.#rows.resized();
   }
 
   /* The title of the group that the line at the top stands in */

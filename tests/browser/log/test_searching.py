@@ -132,7 +132,7 @@ def test_what_is_sought_stands_in_the_address_and_is_there_again(page: Page, sit
     page.get_by_role("button", name="Only matching lines").click()
     page.get_by_role("searchbox").fill("line 1.5$")
     expect(page.locator(".sl-found")).to_have_text(re.compile("of 10$"))
-    page.wait_for_function("location.hash.includes('q=line%201.5%24&re=1&only=1')")
+    page.wait_for_function("() => location.hash.includes('q=line%201.5%24&re=1&only=1')")
     other = page.context.new_page()
     other.goto(page.url)
     expect(other.locator(".sl-found")).to_have_text(re.compile("of 10$"))

@@ -66,13 +66,6 @@ async def publish(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @csrf_exempt
-async def delete(request: HttpRequest, name: str) -> HttpResponse:
-    """Forget a log."""
-    await Topic(name).adelete()
-    return JsonResponse({})
-
-
-@csrf_exempt
 async def produce(request: HttpRequest, name: str) -> HttpResponse:
     """Write numbered lines, ``rate`` a second for ``seconds``, then the exit, beside the requests."""
     topic, rate, seconds = Topic(f"logs.{name}"), int(request.GET["rate"]), float(request.GET["seconds"])
@@ -109,7 +102,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", LoginView.as_view(template_name="logsite/login.html"), name="login"),
     path("_publish/<str:name>/", publish),
-    path("_delete/<str:name>/", delete),
     path("_produce/<slug:name>/", produce),
     path("_text/<slug:name>/", text),
     path("", include(router.urls)),
