@@ -66,6 +66,13 @@ export class Draw {
     return new this.#tools.Terminal().write(shown).line().map((run) => run.text).join("");
   }
 
+  /** What a line says, without the command that says it. */
+  summary(entry) {
+    const { command } = this.read(entry);
+    const text = this.plain(entry);
+    return (command ? text.slice(0, command[0]) + text.slice(command[1]) : text).trim();
+  }
+
   /** {row, entry, state} of a place. `about`: {number, depth, title, open, over, failed, took, classes, time}; what `known` has of it stays. */
   row(key, about, known) {
     const entry = this.#pages.entry(key);
@@ -151,6 +158,7 @@ export class Draw {
         number.href = `#L${about.number}`;
       }
       number.dataset.n = about.number;
+      number.setAttribute("aria-label", this.#tools.t("Line {number}", { number: String(about.number) }));
     }
     if (about.time) number.dataset.t = about.time;
     else delete number.dataset.t;

@@ -846,7 +846,7 @@ export class SSELog extends HTMLElement {
         const entry = this.#pages.entry(key);
         if (!entry) continue;
         const place = levels.placeNear((by) => this.#pages.entry(key + by)?.text);
-        lines.push({ number: this.#pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: this.#draw.plain(entry).slice(0, 300), go: () => this.#goTo(key) });
+        lines.push({ number: this.#pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: this.#draw.summary(entry).slice(0, 300), go: () => this.#goTo(key) });
       }
     }
     this.#panel.showList(lines, !this.#errors.done);
