@@ -167,7 +167,7 @@ export class Draw {
     else delete number.dataset.t;
     if (about.depth) row.dataset.depth = Math.min(about.depth, DEEPEST);
     else delete row.dataset.depth;
-    for (const name of ["sl-target", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
+    for (const name of ["sl-target", "sl-current", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
     if (!about.title) return;
     const fold = row.querySelector(".sl-turn");
     fold.setAttribute("aria-expanded", String(about.open));

@@ -7,7 +7,6 @@
 const AROUND = 60; // rows above and below what is seen
 const SLACK = 20; // of them, after which others are made
 const TALLEST = 8_000_000; // pixels of the whole
-const SELECTED = 4000; // rows that stay while a selection begins or ends in them
 const NEAR_END = 24; // pixels
 
 /** An element with a class, attributes and children. */
@@ -57,11 +56,11 @@ export class Rows {
     this.#want = want;
     view.append(this.#above.element, this.#body, this.#below.element);
     view.addEventListener("scroll", () => this.#later(), { passive: true });
-    this.columns = null;
+    this.selected = null; // Selected of selected.js
   }
 
-  get rows() {
-    return this.#body.children;
+  get body() {
+    return this.#body;
   }
 
   get atEnd() {
@@ -94,12 +93,15 @@ export class Rows {
 
   #scrolled() {
     if (!this.#order.count) return;
-    const { scrollTop, clientHeight } = this.view;
+    const { scrollTop, clientHeight, scrollHeight } = this.view;
     const [begin, end] = [this.#body.offsetTop, this.#body.offsetTop + this.#body.offsetHeight];
     if (scrollTop + clientHeight <= begin || scrollTop >= end) {
+      if (scrollTop + clientHeight >= scrollHeight - 1) return this.toEnd();
       const index = this.#order.indexAt(this.#heightAt(scrollTop));
       this.#window(index - AROUND, index + this.#fits + AROUND);
       this.#space();
+      const isCovered = this.#body.offsetTop <= scrollTop && this.#body.offsetTop + this.#body.offsetHeight >= scrollTop + clientHeight;
+      if (!isCovered) this.#scrollTo(this.#body.children[index - this.#first]?.offsetTop ?? scrollTop); // rows are lower than was assumed
     } else {
       const slack = SLACK * this.#order.row;
       if ((scrollTop - begin < slack && this.#first > 0) || (end - scrollTop - clientHeight < slack && this.#last < this.#order.count)) this.refresh();
@@ -216,7 +218,8 @@ export class Rows {
 
   /* The rows of what is shown from `first` to `last` are in the page, and no others. */
   #window(first, last) {
-    [first, last] = this.#kept(Math.max(0, Math.min(first, this.#order.count - 1)), Math.min(this.#order.count, last));
+    [first, last] = [Math.max(0, Math.min(first, this.#order.count - 1)), Math.min(this.#order.count, last)];
+    this.selected?.read();
     const wanted = new Map();
     for (let index = first; index < last; index += 1) {
       const key = this.#order.key(index);
@@ -234,19 +237,8 @@ export class Rows {
     }
     this.#made = wanted;
     [this.#first, this.#last] = [first, last];
+    this.selected?.restore();
     this.#want(wanted.keys());
-  }
-
-  /* What is selected stays in the page, so that it can be copied. */
-  #kept(first, last) {
-    const selection = document.getSelection();
-    if (!selection || selection.isCollapsed || !this.#body.contains(selection.anchorNode)) return [first, last];
-    const indexes = [selection.anchorNode, selection.focusNode].flatMap((node) => {
-      const row = /** @type {any} */ (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement).closest(".sl-line");
-      return row && this.#body.contains(row) ? [this.#order.indexOf(row.key)] : [];
-    });
-    const [from, to] = [Math.min(first, ...indexes), Math.max(last, ...indexes.map((index) => index + 1))];
-    return to - from > SELECTED ? [first, last] : [from, Math.min(to, this.#order.count)];
   }
 
   #space() {

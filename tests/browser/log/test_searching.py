@@ -185,9 +185,9 @@ def test_two_viewers_on_a_page_have_a_search_each(page: Page, site: LogSite) -> 
     expect(page.locator("sse-log").nth(1).locator(".sl-connection")).to_have_text("Ended")
     marks = "[CSS.highlights.get('sse-log-match')?.size ?? 0, CSS.highlights.get('sse-log-current')?.size ?? 0]"
     page.locator("sse-log").nth(0).get_by_role("searchbox").fill("needle")
-    page.wait_for_function(f"{marks}.join() === '0,1'")
+    page.wait_for_function(f"() => {marks}.join() === '0,1'")
     page.locator("sse-log").nth(1).get_by_role("searchbox").fill("needle")
-    page.wait_for_function(f"{marks}.join() === '1,2'")
+    page.wait_for_function(f"() => {marks}.join() === '1,2'")
     page.locator("sse-log").nth(0).get_by_role("searchbox").fill("")
-    page.wait_for_function(f"{marks}.join() === '1,1'")
+    page.wait_for_function(f"() => {marks}.join() === '1,1'")
     assert page.locator("[id='L1']").count() == 1
