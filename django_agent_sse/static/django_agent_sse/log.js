@@ -350,7 +350,7 @@ export class SSELog extends HTMLElement {
     return answer.ok ? answer.json() : null;
   }
 
-  /* A run of pages from `index` on that are not held is searched by the server; by one that cannot, they are read. */
+  /* A run of pages from `index` on that are not held is searched by the server; where it cannot, or refuses the pattern, they are read. */
   async #askServer(find, index) {
     const { sought } = find;
     const { query, regex, sensitive, levels: named, source } = sought;
@@ -361,7 +361,8 @@ export class SSELog extends HTMLElement {
     const lines = new Map();
     let page = index;
     for (let after = index * EVENTS - base; ; ) {
-      const answer = after < 0 ? null : await this.#range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" });
+      const asks = after >= 0 && this.#refused !== sought;
+      const answer = asks ? await this.#range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" }).catch((why) => this.#refuse(sought, why)) : null;
       if (find.sought !== sought) return;
       if (!answer?.scanned && answer?.next === undefined) return void (await this.#pages.load(index, index + 4));
       for (const { offset, match } of answer.records) {
@@ -375,6 +376,15 @@ export class SSELog extends HTMLElement {
       after = seen;
     }
     for (; page <= last; page += 1) find.take(page, lines.get(page) ?? []);
+  }
+
+  #refused = null; // what the server would not search for
+
+  /* Its patterns are others, and one that explodes there is tried here too. */
+  #refuse(sought, why) {
+    if (typeof why !== "string" || !sought.regex) throw why;
+    this.#refused = sought;
+    return null;
   }
 
   /* What comes by the stream was published now, but for what had to be caught up with. */
