@@ -38,6 +38,7 @@ _LOG = (
         "look",
         "pages",
         "folds",
+        "failures",
         "order",
         "rows",
         "draw",
@@ -46,7 +47,8 @@ _LOG = (
         "place",
         "events",
     ),
-    *("panel", "following", "connection", "finish"),
+    *("panel", "following", "connection", "finish", "outcome", "source", "finder", "navigation"),
+    *("selected", "clipboard", "keyboard", "viewport", "beside"),
 )
 SCRIPTS = {"log": _LOG, "logs": ("client",), "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""

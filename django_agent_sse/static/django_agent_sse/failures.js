@@ -78,6 +78,7 @@ export class Failures {
   #items = []; // by page, [{line, form}] of its errors
   #versions = []; // by page, which of it they are of
   #keys = null; // of what failed, in order
+  #known = new Set(); // those keys
 
   /** `tools`: {keyOf} of pages.js, {shownOf} of levels.js. */
   constructor(pages, tools) {
@@ -108,11 +109,23 @@ export class Failures {
         run.take(form, key, this.#pages.number(key));
       }
     });
-    return (this.#keys = run.found());
+    this.#keys = run.found();
+    this.#known = new Set(this.#keys);
+    return this.#keys;
   }
 
   get count() {
     return this.keys.length;
+  }
+
+  /** Whether a line is one of them. */
+  has(key) {
+    return this.keys.length > 0 && this.#known.has(key);
+  }
+
+  /** Whether a page was read. */
+  knows(index) {
+    return this.#items[index] !== undefined;
   }
 
   /* What stands `by` lines above; undefined where that is not held. */

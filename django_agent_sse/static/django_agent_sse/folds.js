@@ -4,6 +4,13 @@
    after the other is read by `Lines` as if there were no other lines. So a group is known as soon as its two ends are. */
 
 const MOST = 20_000; // groups: markers beyond them fold nothing
+const NAMED = 200; // characters of a group's name
+
+/** The name of a group, in words. */
+export function nameOf({ name, line }) {
+  const text = (line.title ?? name).replace(/\x1b\[[0-?]*[ -/]*[@-~]/g, "").trim();
+  return text.slice(0, NAMED);
+}
 
 export class Folds {
   #tools;

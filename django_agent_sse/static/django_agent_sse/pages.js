@@ -7,7 +7,7 @@
 export const EVENTS = 1000; // events of a page
 export const HELD = 40 * 2 ** 20; // bytes of lines that are held, about
 const LINE_BYTES = 110; // that a line takes besides its text
-const ANSWER = 5000; // events of one answer of the range endpoint
+export const ANSWER = 5000; // events of one answer of the range endpoint
 const RETRY_MS = 2000; // after which a page that could not be read is asked for again
 const PAGE_KEY = 2 ** 31;
 
@@ -356,8 +356,9 @@ export class Pages {
 
   /** Read the pages `from` to `to` that are not held, as far as one answer reaches; a promise of their being there. */
   load(from, to = from) {
+    const last = Math.min(to, this.all.length - 1);
     let end = from;
-    while (end < to && end - from + 1 < ANSWER / EVENTS && !this.all[end + 1].entries && !this.#loading.has(end + 1)) end += 1;
+    while (end < last && end - from + 1 < ANSWER / EVENTS && !this.all[end + 1].entries && !this.#loading.has(end + 1)) end += 1;
     if (this.all[from].entries) return Promise.resolve(true);
     if (this.#loading.has(from)) return this.#loading.get(from);
     const loading = this.#load(from, end).finally(() => {
