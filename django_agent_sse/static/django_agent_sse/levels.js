@@ -157,6 +157,11 @@ export function decoded(text) {
   return ENCODED.reduce((all, [code, character]) => all.replaceAll(code, character), text);
 }
 
+/** What a terminal shows of the beginning of a line, without what other tools and runners put before it. */
+export function shownOf(line) {
+  return beginning(line).replace(STAMP, "");
+}
+
 /* What a terminal shows of the beginning of a line, without what other tools put before it. */
 function beginning(raw) {
   let line = raw.includes("section_") ? raw.replace(SECTION, "") : raw;
