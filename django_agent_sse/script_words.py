@@ -60,6 +60,7 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("Keys"),
     gettext_noop("Keys (?)"),
     gettext_noop("Leave search, marked lines or the full window"),
+    gettext_noop("Line {number}"),
     gettext_noop("Lines 1 to {last} are no longer kept."),
     gettext_noop("Lines around each match"),
     gettext_noop("Lines {first} to {last} are no longer kept."),

@@ -66,10 +66,17 @@ export class Draw {
     return new this.#tools.Terminal().write(shown).line().map((run) => run.text).join("");
   }
 
+  /** What a line says, without the command that says it. */
+  summary(entry) {
+    const { command } = this.read(entry);
+    const text = this.plain(entry);
+    return (command ? text.slice(0, command[0]) + text.slice(command[1]) : text).trim();
+  }
+
   /** {row, entry, state} of a place. `about`: {number, depth, title, open, over, failed, took, classes, time}; what `known` has of it stays. */
   row(key, about, known) {
     const entry = this.#pages.entry(key);
-    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}`;
+    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}|${entry?.severity}`;
     if (known && known.entry === entry && known.title === about.title && known.more === entry?.more) {
       if (known.state !== state) this.#dress(known.row, about, entry);
       known.state = state;
@@ -151,6 +158,10 @@ export class Draw {
         number.href = `#L${about.number}`;
       }
       number.dataset.n = about.number;
+      const { t } = this.#tools;
+      const said = { error: t("Error"), warning: t("Warning") }[entry?.severity];
+      number.setAttribute("aria-label", [t("Line {number}", { number: String(about.number) }), said].filter(Boolean).join(", "));
+      for (const level of ["error", "warning"]) row.classList.toggle(`sl-has-${level}`, entry?.severity === level);
     }
     if (about.time) number.dataset.t = about.time;
     else delete number.dataset.t;

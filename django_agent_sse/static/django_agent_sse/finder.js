@@ -179,7 +179,7 @@ export class Finder {
       const entry = pages.entry(key);
       if (!entry || (entry.severity === "error" && !failures.has(key))) continue;
       const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
-      lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.plain(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
+      lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
     }
     panel.showList(lines, !this.errors.done);
   }

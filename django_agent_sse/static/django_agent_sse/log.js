@@ -175,7 +175,7 @@ export class SSELog extends HTMLElement {
   }
 
   #actions() {
-    const { finder, following, clipboard, navigation } = this.#log;
+    const { finder, clipboard, navigation } = this.#log;
     return {
       find: () => finder.seek(),
       enter: (by) => finder.step(by),

@@ -236,7 +236,7 @@ export class Panel {
   showList(lines, more) {
     const { make, t } = this.#tools;
     const items = lines.slice(0, LISTED).map(({ number, level, place, text, go }) => {
-      const button = make("button", `sl-item sl-is-${level}`, { type: "button" }, make("span", "sl-item-n", {}, String(number)), make("span", "sl-item-level", {}, level === "error" ? t("Error") : t("Warning")), place ? make("span", "sl-item-place", { dir: "ltr" }, place) : "", make("span", "sl-item-text", { dir: "ltr" }, text));
+      const button = make("button", `sl-item sl-is-${level}`, { type: "button" }, make("span", "sl-item-n", {}, String(number)), make("span", "sl-item-level", {}, level === "error" ? t("Error") : t("Warning")), make("span", "sl-item-text", { dir: "ltr" }, text), place ? make("span", "sl-item-place", { dir: "ltr" }, place) : "");
       button.addEventListener("click", () => {
         this.list.close();
         go();
