@@ -285,3 +285,14 @@ def test_a_failure_counts_once_is_listed_once_and_stepped_to_once(page: Page, si
         expect(page.locator(f"#L{number}")).to_have_class(re.compile("sl-current"))
     page.locator(".sl-errors").click()
     assert page.locator(".sl-list-sheet .sl-item-place").all_text_contents() == ["test_a.py:12", "test_a.py:34"]
+
+
+def test_what_is_printed_between_stopped_commands_is_text(page: Page, site: LogSite) -> None:
+    lines = ["before", "::stop-commands::abc", "::group::Fake", "::error file=a.py,line=1::It did not", "::abc::", "::error::It did"]
+    only(page, site, "stopped", *lines)
+    expect(page.locator(".sl-errors")).to_have_text(re.compile("^1 error$"))
+    assert page.locator(".sl-turn").count() == 0
+    assert text_of(page) == lines
+    assert page.locator("[data-level]").evaluate_all("(texts) => texts.map((one) => one.textContent)") == ["::error::It did"]
+    page.keyboard.press("e")
+    expect(page.locator("#L6")).to_have_class(re.compile("sl-current"))
