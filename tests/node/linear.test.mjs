@@ -49,9 +49,10 @@ const WORST = {
   "client.js: /^\\/+/": [between("", "/", "x")],
   "element.js: /\\s+/": [between("", " ", "x"), ...all("x ", " x")],
   "lines.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
-  "lines.js: /^((?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug)(?: (.*?))?::|##\\[(group|endgroup|error|warning|debug|command)\\])/s": [
+  "lines.js: /^((?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug|stop-commands)(?: (.*?))?::|##\\[(group|endgroup|error|warning|debug|command)\\])/s": [
     between("2026-11-25T", "1:", "x"), between("2026-11-25T", "1Z", " x"), between("::error ", "x", ""), between("::error ", ":x", ""), between("::error::", "::", "\n"), between("::error ", ":", "x"),
   ],
+  "lines.js: /^(?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]{8,20}Z )?::([^\\s:]{1,200})::/": [between("2026-11-25T", "1:", "x"), between("::", "x", ""), between("::", "x", ":"), ...all("::", "::a", ":")],
   "lines.js: /(?:\\x1b\\[0?K)?section_(start|end):(\\d{1,12}):([\\w.-]{1,200})(\\[[^\\]\\r]{0,200}\\])?\\r?\\x1b\\[0?K/g": [
     between("section_start:1:a[", "x", ""), ...all("section_start:1:a[", "section_end:1:a\r", "\x1b[0K", "section_", "section_start:1", `section_end:1:${"a".repeat(300)}`, "section_end:1:a\r\x1b[0K"),
   ],

@@ -135,7 +135,7 @@ export class SSELog extends HTMLElement {
     log.source = new modules.source.Source(log, { ...events, ...store });
     log.pages = new store.Pages((from, count) => log.source.range({ from, count }), read, (page) => this.#changed(page));
     log.pages.readable = Boolean(this.getAttribute("range"));
-    log.folds = new modules.folds.Folds(log.pages, { ...model, ...store, dialects });
+    log.folds = new modules.folds.Folds(log.pages, { ...model, ...levels, ...store, dialects });
     log.failures = new modules.failures.Failures(log.pages, { ...store, ...levels });
     log.order = new modules.order.Order(log.pages, log.folds, store);
     log.draw = new modules.draw.Draw(log.pages, { ...sgr, ...look, ...model, ...levels, ...store, dialects, make, t, number, raw });
