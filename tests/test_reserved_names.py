@@ -103,6 +103,7 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "Stream.follow": followed,
     "Router.topic": lambda name: Router().topic("x/", name),
     "Router.log": lambda name: Router().log("x/", name),
+    "Router.logs": lambda name: Router().logs("x/", {"a": name}),
     "EventLog.append": lambda name: log_of().append(name, E),
     "EventLog.aappend": lambda name: log_of().aappend(name, E),
     "EventLog.append_unrung": lambda name: log_of().append_unrung(name, E),
@@ -115,6 +116,8 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "EventLog.asummaries": lambda name: log_of().asummaries(["a", name]),
     "EventLog.note_followed": lambda name: log_of().note_followed(["a", name]),
     "EventLog.anote_followed": lambda name: log_of().anote_followed([name]),
+    "EventLog.candidates": lambda name: log_of().candidates(name, 1, back=False),
+    "EventLog.level_counts": lambda name: log_of().level_counts(name),
     "EventLog.close": lambda name: log_of().close(name),
     "EventLog.aclose": lambda name: log_of().aclose(name),
     "EventLog.delete": lambda name: log_of().delete(name),
@@ -144,6 +147,7 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "TopicHandler.__init__": TopicHandler,
     "sse_cursor": lambda name: render("{% sse_cursor name %}", name),
     "sse_log": lambda name: render('{% sse_log name "/x/" %}', name),
+    "live_log.__init__": django_agent_sse.live_log,
     "topic_name": lambda name: topic_name("{a}" + name[1:], a=name[:1]),
     "manage.py sse_publish": lambda name: call_command("sse_publish", name, "x"),
     "manage.py sse_run": lambda name: call_command("sse_run", name, "true"),
@@ -181,7 +185,7 @@ def doors() -> set[str]:
 
 
 def test_every_door_is_known() -> None:
-    lists = {"EventLog.renew_all", "EventLog.arenew_all"}
+    lists = {"EventLog.renew_all", "EventLog.arenew_all", "Router.logs"}
     assert doors() | lists | {"Topic.__init__"} == {*TOPIC_DOORS}, "a door that is not tried; a Topic takes its topic as `name`"
 
 

@@ -39,7 +39,8 @@ class Canvas:
     @property
     def empty(self) -> bool:
         """Whether nothing is left that could change."""
-        return not (self.held or self.drawn or self._style or self._taken or len(self._rows) > 1 or len(self._rows[0]))
+        cursor = self._row or self._column
+        return not (self.held or self.drawn or self._style or self._taken or cursor or len(self._rows) > 1 or len(self._rows[0]))
 
     def write(self, text: str) -> tuple[bool, bool]:
         """Draw. Return whether the cursor left its row upwards, and whether anything changed that is not a complete line."""

@@ -134,7 +134,7 @@ class DrawnLines:
             self._changed = False
         else:
             draft = self._draft
-        if canvas.empty:
+        if canvas.empty and not self._decode.getstate()[0]:  # a character may be cut between two reads
             self._canvas = None
         return self._told(taken, lines, draft)
 

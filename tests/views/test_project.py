@@ -293,18 +293,16 @@ async def test_what_a_middleware_wraps_around_the_content_is_streamed() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_asking_whether_one_may_still_look_is_no_activity() -> None:
+async def test_asking_whether_one_may_still_look_is_no_activity() -> None:
     """As the viewer asks, with ``Agent-SSE-Check``: the end of an idle session stays where it is."""
     router = Router()
     router.sse("look/", hello, name="look")
     store = SessionStore()
     store["x"] = 1
-    store.save()
-    Session.objects.update(expire_date=datetime(2126, 1, 1, tzinfo=UTC))
+    await store.asave()
+    await Session.objects.aupdate(expire_date=datetime(2126, 1, 1, tzinfo=UTC))
+    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={store.session_key}"}
     with served(router, middleware=[SESSIONS], SESSION_SAVE_EVERY_REQUEST=True):
-        client = Client()
-        client.cookies[settings.SESSION_COOKIE_NAME] = store.session_key
-        assert client.head("/look/", headers={"Agent-SSE-Check": "1"}).status_code == 200
-        assert Session.objects.get().expire_date.year == 2126
-        assert client.head("/look/").status_code == 200
-        assert Session.objects.get().expire_date.year != 2126
+        for headers, renewed in (({"Agent-SSE-Check": "1"}, False), ({}, True)):
+            assert (await ask("/look/", method="HEAD", headers={**cookie, **headers})).status == 200
+            assert ((await Session.objects.aget()).expire_date.year != 2126) is renewed

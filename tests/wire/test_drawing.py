@@ -141,9 +141,21 @@ def test_colours_and_links_stay_with_what_they_are_of() -> None:
     assert second == f"x{link}y"
 
 
+def test_where_the_cursor_stands_is_known_though_nothing_is_drawn_there_yet() -> None:
+    assert shown(drawn(["\x1b[3G", "a"])) == ["  a"]
+
+
 def test_wide_and_combining_characters_take_their_columns() -> None:
     for text in ("日本語\rab", "e\u0301abc\rE", "abc\x1b[2G日"):
         assert shown(drawn([text]))[0].rstrip() == terminal(text)[0].rstrip()
+
+
+def test_a_character_that_is_cut_after_a_movement_is_one() -> None:
+    assert shown(drawn([b"\x1b[2A\xc3", b"\xa9\n"])) == ["é"]
+
+
+def test_of_a_wide_character_nothing_is_left_where_a_half_of_it_is_erased() -> None:
+    assert shown(drawn(["a日é\x1b[2D\x1b[K"])) == ["a"]  # as xterm does
 
 
 def test_a_screen_that_is_drawn_anew_stands_once_below_what_was_before() -> None:
@@ -172,7 +184,8 @@ def test_a_line_that_is_too_long_goes_on_behind_a_mark() -> None:
 
 
 CONTROLS = "\r \r\n \x08 \x1b[A \x1b[2A \x1b[B \x1b[2K \x1b[K \x1b[1K \x1b[J \x1b[3G \x1b[31m \x1b[0m \x1b[C \x1b[2D \x1b[2X"
-OTHERS = ["\x1b7", "\x1b8", "\x1b[?25l", "\x1b[2F", "\x1b[E", "a", "bc", "\n", "é", "日", "hello"]
+# Nothing wide: where half of it is overwritten pyte leaves the other half.
+OTHERS = ["\x1b7a\x1b8", "\x1b7bc\x1b8", "\x1b[?25l", "\x1b[2F", "\x1b[E", "a", "bc", "\n", "é", "hello"]
 PIECES = st.lists(st.sampled_from([*CONTROLS.split(" "), *OTHERS]), max_size=40)
 
 
@@ -213,8 +226,8 @@ def test_an_event_of_that_name_that_says_nothing_of_the_kind_replaces_nothing(da
 
 
 def test_lines_of_one_source_are_taken_back_and_of_the_other_not() -> None:
-    printed = [Printed("stdout", ["a", "b"]), Printed("stderr", ["c"]), Printed("stdout", ["d"])]
+    printed = [Printed("stdout", ["a", "b"], None), Printed("stderr", ["c"], None), Printed("stdout", ["d"], None)]
     assert take_back(printed, "stdout", 2) == 0
-    assert printed == [Printed("stdout", ["a"]), Printed("stderr", ["c"])]
+    assert printed == [Printed("stdout", ["a"], None), Printed("stderr", ["c"], None)]
     assert take_back(printed, "stdout", 5) == 4
-    assert printed == [Printed("stderr", ["c"])]
+    assert printed == [Printed("stderr", ["c"], None)]

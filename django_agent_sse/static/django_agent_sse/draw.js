@@ -49,7 +49,7 @@ export class Draw {
   /** What a line says: a Line of lines.js. */
   read(entry) {
     const { dialects, properties } = this.#tools;
-    const lines = new this.#tools.Lines({ dialects, properties });
+    const lines = new this.#tools.Lines({ dialects: entry.stopped ? dialects.filter((one) => one !== "github") : dialects, properties });
     lines.add(entry.source, entry.text, entry.at, entry.level, entry.label);
     return lines.all[lines.all.length - 1];
   }
@@ -66,18 +66,25 @@ export class Draw {
     return new this.#tools.Terminal().write(shown).line().map((run) => run.text).join("");
   }
 
+  /** What a line says, without the command that says it. */
+  summary(entry) {
+    const { command } = this.read(entry);
+    const text = this.plain(entry);
+    return (command ? text.slice(0, command[0]) + text.slice(command[1]) : text).trim();
+  }
+
   /** {row, entry, state} of a place. `about`: {number, depth, title, open, over, failed, took, classes, time}; what `known` has of it stays. */
   row(key, about, known) {
     const entry = this.#pages.entry(key);
-    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}`;
-    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more) {
+    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}|${entry?.severity}`;
+    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more && known.stopped === entry?.stopped) {
       if (known.state !== state) this.#dress(known.row, about, entry);
       known.state = state;
       return known;
     }
     const row = entry === null ? this.#pending() : entry.source === "note" ? this.#note(entry) : this.#line(key, entry, about.title);
     this.#dress(row, about, entry);
-    return { row, entry, state, title: about.title, more: entry?.more };
+    return { row, entry, state, title: about.title, more: entry?.more, stopped: entry?.stopped };
   }
 
   /** A line below the last one, which may change yet. */
@@ -152,6 +159,10 @@ export class Draw {
         number.href = `#L${about.number}`;
       }
       number.dataset.n = about.number;
+      const { t } = this.#tools;
+      const said = { error: t("Error"), warning: t("Warning") }[entry?.severity];
+      number.setAttribute("aria-label", [t("Line {number}", { number: String(about.number) }), said].filter(Boolean).join(", "));
+      for (const level of ["error", "warning"]) row.classList.toggle(`sl-has-${level}`, entry?.severity === level);
     }
     if (about.time) number.dataset.t = about.time;
     else delete number.dataset.t;
