@@ -14,6 +14,7 @@ from django.utils.translation import get_language, gettext, gettext_noop
 from django.utils.translation import ngettext as translate_plural
 
 from .assets import json_in_html
+from .runtime.formatting import number
 
 Message: TypeAlias = str | tuple[str, str]
 """A text, or a singular and its plural."""
@@ -150,6 +151,43 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("{seconds} s"),
 )
 """What the log viewer says."""
+
+
+STATUSES: Final = frozenset(
+    [
+        "cancelled",
+        "completed",
+        "ended",
+        "error",
+        "failed",
+        "finished",
+        "interrupted",
+        "lost",
+        "passed",
+        "pending",
+        "queued",
+        "running",
+        "started",
+        "stopped",
+        "succeeded",
+        "success",
+        "timeout",
+        "unknown",
+        "waiting",
+    ]
+)
+"""Statuses that are said in the language of the reader, as ``words.js`` has them."""
+
+
+def status_text(status: str) -> str:
+    """Return a status as a reader is told it: one that is not known as it is."""
+    text = status[:1].upper() + status[1:]
+    return gettext(text.capitalize()) if status.lower() in STATUSES else text
+
+
+def errors_text(count: int) -> str:
+    """Return a count of errors, in words."""
+    return translate_plural("{count} error", "{count} errors", count).format(count=number(count))
 
 
 def words_of(messages: Sequence[Message]) -> dict[str, Any] | None:

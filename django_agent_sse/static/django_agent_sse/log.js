@@ -154,10 +154,10 @@ export class SSELog extends HTMLElement {
   #furnish(actions, fallback) {
     const log = this.#log;
     const { words, prefs, raw } = log;
-    const { t, number } = words;
+    const { t, number, status } = words;
     const viewport = (log.viewport = new modules.viewport.Viewport(log, { ...modules.folds, make }, fallback));
     const { view } = viewport;
-    const panel = (log.panel = new modules.panel.Panel({ make, t, number }, this.#actions(), { raw, prefs, notifies: log.draw.anchors && this.#finish.canNotify }));
+    const panel = (log.panel = new modules.panel.Panel({ make, t, number, status }, this.#actions(), { raw, prefs, notifies: log.draw.anchors && this.#finish.canNotify }));
     if (actions) panel.bar.append(actions);
     this.prepend(panel.bar, panel.toolbar, viewport.main, viewport.said, ...panel.sheets);
     const draw = (key, known) => log.draw.row(key, modules.beside.beside(key, log, { ...store, ...modules.folds }), known);
