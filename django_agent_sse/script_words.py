@@ -14,6 +14,7 @@ from django.utils.translation import get_language, gettext, gettext_noop
 from django.utils.translation import ngettext as translate_plural
 
 from .assets import json_in_html
+from .runtime.formatting import number
 
 Message: TypeAlias = str | tuple[str, str]
 """A text, or a singular and its plural."""
@@ -60,6 +61,7 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("Keys"),
     gettext_noop("Keys (?)"),
     gettext_noop("Leave search, marked lines or the full window"),
+    gettext_noop("Line {number}"),
     gettext_noop("Lines 1 to {last} are no longer kept."),
     gettext_noop("Lines around each match"),
     gettext_noop("Lines {first} to {last} are no longer kept."),
@@ -149,6 +151,43 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("{seconds} s"),
 )
 """What the log viewer says."""
+
+
+STATUSES: Final = frozenset(
+    [
+        "cancelled",
+        "completed",
+        "ended",
+        "error",
+        "failed",
+        "finished",
+        "interrupted",
+        "lost",
+        "passed",
+        "pending",
+        "queued",
+        "running",
+        "started",
+        "stopped",
+        "succeeded",
+        "success",
+        "timeout",
+        "unknown",
+        "waiting",
+    ]
+)
+"""Statuses that are said in the language of the reader, as ``words.js`` has them."""
+
+
+def status_text(status: str) -> str:
+    """Return a status as a reader is told it: one that is not known as it is."""
+    text = status[:1].upper() + status[1:]
+    return gettext(text.capitalize()) if status.lower() in STATUSES else text
+
+
+def errors_text(count: int) -> str:
+    """Return a count of errors, in words."""
+    return translate_plural("{count} error", "{count} errors", count).format(count=number(count))
 
 
 def words_of(messages: Sequence[Message]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from ..eventlog.cursor import topic_cursor
 from ..exceptions import AsyncRequired, TopicNameInvalid
 from ..log_steps import StepState, step_states
 from ..logs import LogTail, log_tail, part_of_log, served_part
-from ..script_words import LOG, words_tag
+from ..script_words import LOG, errors_text, status_text, words_tag
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
@@ -38,6 +38,7 @@ _LOG = (
         "look",
         "pages",
         "folds",
+        "failures",
         "order",
         "rows",
         "draw",
@@ -46,9 +47,10 @@ _LOG = (
         "place",
         "events",
     ),
-    *("panel", "following", "connection", "finish"),
+    *("panel", "following", "connection", "finish", "outcome", "source", "finder", "navigation"),
+    *("selected", "clipboard", "keyboard", "viewport", "beside"),
 )
-SCRIPTS = {"log": _LOG, "logs": ("client",), "element": ("client",)}
+SCRIPTS = {"log": _LOG, "logs": ("client", "words"), "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
 ICONS = {"log": ("passed", "failed", "ended")}
 """Icons of a tab whose log is over; their addresses stand on the tag too."""
@@ -245,6 +247,8 @@ def _step(step: str, topic: str, state: StepState, src: str, selected: bool) -> 
     return {
         "topic": topic,
         "state": state,
+        "said": status_text(state.status),
+        "errors": errors_text(state.errors) if state.errors else "",
         "status": "" if state.status == "completed" else state.status,
         "src": own,
         "range": part_of_log(own, "range"),

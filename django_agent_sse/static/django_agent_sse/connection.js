@@ -6,6 +6,15 @@ const ASK_MS = 15_000; // how often it asks then
 const CHECK = 60; // seconds after which it is asked whether the reader may still see the log
 const REFUSED = [401, 403, 404, 410];
 
+function closedIn(data) {
+  try {
+    const { closed } = Object(JSON.parse(data));
+    return typeof closed === "string" ? closed : null;
+  } catch {
+    return null;
+  }
+}
+
 export class Connection {
   #element;
   #tools;
@@ -18,6 +27,7 @@ export class Connection {
   #asking = 0;
   #over = false;
   #away = false; // the connection was given back
+  #closed = null; // what the topic was closed with
 
   /** `element` has the attributes. `tools`: {EventStream} of client.js, {t} of words.js, {make} of rows.js, `isOver()`: a promise of
       whether the log was closed. `on`: {event(type, data, id), open(), word(state, words), over(state, words), ended(reason)}. */
@@ -46,6 +56,7 @@ export class Connection {
     source.addEventListener("*", ({ type, data, lastEventId }) => {
       if (source !== this.#source) return;
       if (lastEventId) this.#id = lastEventId;
+      if (type === "sse.end") this.#closed = closedIn(data);
       this.#on.event(type, data, lastEventId);
     });
     source.addEventListener("statechange", ({ delay }) => {
@@ -161,6 +172,6 @@ export class Connection {
   async #ended(reason) {
     const status = this.#on.hasOutcome() ? 200 : await this.#ask(); // an end without a result: is it the log's, or the session's?
     if (REFUSED.slice(0, 2).includes(status)) return this.#refused(status);
-    return this.#on.ended(reason);
+    return this.#on.ended(reason === "topic_closed" && this.#closed ? this.#closed : reason);
   }
 }

@@ -6,12 +6,35 @@
 const FLAGS = ["bold", "dim", "italic", "underline", "inverse", "strike", "conceal"];
 const SPECIAL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
 const COLOURS = /\x1b\[[\d;:]*m/g;
+const DEEPEST = 16; // groups in groups that are set off, as log.css has them
+const PAINTS = 20_000; // colours of a page
+
+/* Colours that log.css does not have, each a class of one stylesheet. No element has a `style` of its own: a page that comes back as text, from
+   the history of htmx, has its text checked against the policy of the page. */
+class Palette {
+  #sheet = null;
+  #names = new Set(); // the oldest first
+
+  /** Declare what that class means, if it does not already. */
+  have(name, { color, background }) {
+    if (this.#names.has(name)) return;
+    if (!this.#sheet) document.adoptedStyleSheets.push((this.#sheet = new CSSStyleSheet()));
+    if (this.#names.size >= PAINTS) {
+      this.#sheet.deleteRule(0);
+      this.#names.delete(this.#names.keys().next().value);
+    }
+    this.#names.add(name);
+    this.#sheet.insertRule(`sse-log .${name} { color: ${color}; background-color: ${background ?? "transparent"}; }`, this.#sheet.cssRules.length);
+  }
+}
+const classOf = ({ color, background }) => `sl-p${[color, background ?? ""].map((colour) => colour.match(/[\da-f]{6}/g)?.join("") ?? "").join("-")}`;
+const palette = new Palette();
 
 export class Draw {
   #pages;
   #tools;
   #styles = new WeakMap(); // by the entries of a page, {stdout: [style at each line], stderr: […]}
-  #spans = new WeakMap(); // by style, an element to copy
+  #spans = new WeakMap(); // by style, {element} to copy, {painted} in colours or null
   #parts = new Map(); // by place, how many more parts of a long line are shown
 
   /** `tools`: {make} of rows.js, {Terminal, linked} of sgr.js, {pieces, paint} of look.js, {Lines, mayMark, cutAt, SHOWN} of lines.js,
@@ -26,7 +49,7 @@ export class Draw {
   /** What a line says: a Line of lines.js. */
   read(entry) {
     const { dialects, properties } = this.#tools;
-    const lines = new this.#tools.Lines({ dialects, properties });
+    const lines = new this.#tools.Lines({ dialects: entry.stopped ? dialects.filter((one) => one !== "github") : dialects, properties });
     lines.add(entry.source, entry.text, entry.at, entry.level, entry.label);
     return lines.all[lines.all.length - 1];
   }
@@ -43,18 +66,25 @@ export class Draw {
     return new this.#tools.Terminal().write(shown).line().map((run) => run.text).join("");
   }
 
+  /** What a line says, without the command that says it. */
+  summary(entry) {
+    const { command } = this.read(entry);
+    const text = this.plain(entry);
+    return (command ? text.slice(0, command[0]) + text.slice(command[1]) : text).trim();
+  }
+
   /** {row, entry, state} of a place. `about`: {number, depth, title, open, over, failed, took, classes, time}; what `known` has of it stays. */
   row(key, about, known) {
     const entry = this.#pages.entry(key);
-    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}`;
-    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more) {
+    const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}|${entry?.severity}`;
+    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more && known.stopped === entry?.stopped) {
       if (known.state !== state) this.#dress(known.row, about, entry);
       known.state = state;
       return known;
     }
     const row = entry === null ? this.#pending() : entry.source === "note" ? this.#note(entry) : this.#line(key, entry, about.title);
     this.#dress(row, about, entry);
-    return { row, entry, state, title: about.title, more: entry?.more };
+    return { row, entry, state, title: about.title, more: entry?.more, stopped: entry?.stopped };
   }
 
   /** A line below the last one, which may change yet. */
@@ -128,11 +158,16 @@ export class Draw {
         number.href = `#L${about.number}`;
       }
       number.dataset.n = about.number;
+      const { t } = this.#tools;
+      const said = { error: t("Error"), warning: t("Warning") }[entry?.severity];
+      number.setAttribute("aria-label", [t("Line {number}", { number: String(about.number) }), said].filter(Boolean).join(", "));
+      for (const level of ["error", "warning"]) row.classList.toggle(`sl-has-${level}`, entry?.severity === level);
     }
     if (about.time) number.dataset.t = about.time;
     else delete number.dataset.t;
-    row.style.setProperty("--sl-depth", about.depth);
-    for (const name of ["sl-target", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
+    if (about.depth) row.dataset.depth = Math.min(about.depth, DEEPEST);
+    else delete row.dataset.depth;
+    for (const name of ["sl-target", "sl-current", "sl-hit", "sl-gap", "sl-title", "sl-failed", "sl-over"]) row.classList.toggle(name, about.classes.includes(name));
     if (!about.title) return;
     const fold = row.querySelector(".sl-turn");
     fold.setAttribute("aria-expanded", String(about.open));
@@ -210,23 +245,21 @@ export class Draw {
   }
 
   #span(style) {
-    let span = this.#spans.get(style);
-    if (!span) this.#spans.set(style, (span = this.#styled(style)));
-    return span.cloneNode(false);
+    let known = this.#spans.get(style);
+    if (!known) this.#spans.set(style, (known = this.#styled(style)));
+    if (known.painted) palette.have(known.element.classList.item(0), known.painted);
+    return known.element.cloneNode(false);
   }
 
   #styled(style) {
     const element = document.createElement("span");
-    const names = FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`);
     const painted = this.#tools.paint(style);
-    if (painted) {
-      element.style.color = painted.color;
-      if (painted.background) element.style.backgroundColor = painted.background;
-    } else {
+    const names = [...(painted ? [classOf(painted)] : []), ...FLAGS.filter((flag) => style[flag]).map((flag) => `sl-${flag}`)];
+    if (!painted) {
       if (style.fg !== null) names.push(`sl-f${style.fg}`);
       if (style.bg !== null) names.push(`sl-b${style.bg}`);
     }
     element.className = names.join(" ");
-    return element;
+    return { element, painted };
   }
 }

@@ -5,7 +5,7 @@
 
 const tag = document.querySelector("script[data-agent-sse][src*='logs']") ?? document.querySelector("script[data-agent-sse]");
 const load = (name) => import(new URL(tag?.dataset[name] ?? `./${name}.js`, tag?.dataset[name] ? document.baseURI : import.meta.url).href);
-const { EventStream } = await load("client");
+const [{ EventStream }, speech] = await Promise.all(["client", "words"].map(load));
 
 const TICK = 1000; // milliseconds between two looks at the clock
 const WORD = 60; // characters of a status
@@ -49,10 +49,12 @@ export class SSELogs extends HTMLElement {
   #leaving = null; // an AbortController while this is in a page
   #timer = 0;
   #times = new Map(); // by step, when it began and ended
+  #words = null;
 
   connectedCallback() {
     this.#leaving = new AbortController();
     const { signal } = this.#leaving;
+    this.#words = speech.words(this);
     for (const link of this.#links()) {
       this.#times.set(link.dataset.step, { started: secondsOf(link.dataset.started), ended: secondsOf(link.dataset.ended) });
       link.dataset.tone = toneOf(link.dataset.status);
@@ -104,9 +106,9 @@ export class SSELogs extends HTMLElement {
     if (!link) return;
     link.dataset.status = status;
     link.dataset.tone = toneOf(status);
-    link.querySelector(".sse-logs-status").textContent = status;
+    link.querySelector(".sse-logs-status").textContent = this.#words.status(status);
     const count = link.querySelector(".sse-logs-errors");
-    count.textContent = String(errors);
+    count.textContent = this.#words.t("{count} error", "{count} errors", { count: errors });
     count.hidden = !errors;
     this.#times.set(step, { started, ended });
     this.#tick();

@@ -1,8 +1,8 @@
 /* Which lines are shown, and in which order: all but those in closed groups, or only those that a filter names. Pure: no DOM.
 
-   What is shown is counted from 0. Heights are what is assumed of lines that nobody has laid out. */
+   What is shown is counted from 0. Heights are what is assumed of lines that nobody has laid out; a line that was never read is as
+   tall as those that were are on the average. */
 
-const UNKNOWN = 1; // rows of a line that was never read
 const CONTROLS = /\x1b\[[0-?]*[ -/]*[@-~]/g;
 const LONGEST = 20_000; // characters of a line that are shown at once
 
@@ -58,14 +58,22 @@ export class Order {
     if (this.#sums) return this.#sums;
     if (this.#version !== this.#folds.version) this.#hide();
     const [counts, heights] = [[0], [0]];
+    const shown = this.#pages.all.map((page) => this.#shownOf(page));
+    const known = this.#pages.all.map((page, at) => this.#heightOf(page, shown[at]));
+    let [lines, tall] = [0, 0];
+    known.forEach((height, at) => {
+      if (height === null) return;
+      lines += shown[at];
+      tall += height;
+    });
+    const unknown = lines ? tall / lines : this.row;
     let [count, height] = [0, 0];
-    for (const page of this.#pages.all) {
-      const shown = this.#shownOf(page);
-      count += shown;
-      height += this.#heightOf(page, shown);
+    known.forEach((one, at) => {
+      count += shown[at];
+      height += one ?? shown[at] * unknown;
       counts.push(count);
       heights.push(height);
-    }
+    });
     return (this.#sums = [counts, heights]);
   }
 
@@ -92,14 +100,15 @@ export class Order {
     return shown;
   }
 
+  /* null where it was never read as it is now. */
   #heightOf(page, shown) {
     const known = this.#heights[page.index];
-    if (known && known.version === page.version && known.shown === shown && (page.entries || known.whole)) return known.height;
-    if (!page.entries) return shown * UNKNOWN * this.row;
+    if (known && known.version === page.version && known.shown === shown) return known.height;
+    if (!page.entries) return null;
     let height = 0;
     for (let at = 0; at < shown; at += 1) height += this.#rowsOf(page.entries[this.#lineAt(page, at)]);
     height *= this.row;
-    this.#heights[page.index] = { version: page.version, shown, height, whole: true };
+    this.#heights[page.index] = { version: page.version, shown, height };
     return height;
   }
 
@@ -185,7 +194,7 @@ export class Order {
     const page = this.#pages.all[index];
     const shown = counts[index + 1] - counts[index];
     let left = Math.max(0, y) - heights[index];
-    if (!page.entries) return counts[index] + Math.min(shown - 1, Math.floor(left / (this.row * UNKNOWN)));
+    if (!page.entries) return counts[index] + Math.min(shown - 1, Math.floor((left / (heights[index + 1] - heights[index])) * shown));
     for (let at = 0; at < shown; at += 1) {
       left -= this.#rowsOf(page.entries[this.#lineAt(page, at)]) * this.row;
       if (left < 0) return counts[index] + at;

@@ -7,7 +7,7 @@
 export const EVENTS = 1000; // events of a page
 export const HELD = 40 * 2 ** 20; // bytes of lines that are held, about
 const LINE_BYTES = 110; // that a line takes besides its text
-const ANSWER = 5000; // events of one answer of the range endpoint
+export const ANSWER = 5000; // events of one answer of the range endpoint
 const RETRY_MS = 2000; // after which a page that could not be read is asked for again
 const PAGE_KEY = 2 ** 31;
 
@@ -24,6 +24,7 @@ export class Entry {
     this.level = level; // as its event said, or null
     this.label = label; // the level where it is said before the text, or null
     this.severity = severity; // the level by what is known of it: "error", "warning", "info", "debug", or null
+    this.stopped = false; // a command of GitHub's in it is text
     this.event = 0; // the number of its event
     this.more = null; // {logger, file, line, fields} of a record
   }
@@ -95,6 +96,15 @@ export class Page {
     }
     this.count = this.entries.length;
     return count;
+  }
+
+  /** Its level is another. */
+  amend(entry, severity) {
+    this.#tell(entry, -1);
+    entry.severity = severity;
+    this.#tell(entry, 1);
+    this.version += 1;
+    this.cuts += 1;
   }
 
   /** How many numbers come before that of its line. */
@@ -356,8 +366,9 @@ export class Pages {
 
   /** Read the pages `from` to `to` that are not held, as far as one answer reaches; a promise of their being there. */
   load(from, to = from) {
+    const last = Math.min(to, this.all.length - 1);
     let end = from;
-    while (end < to && end - from + 1 < ANSWER / EVENTS && !this.all[end + 1].entries && !this.#loading.has(end + 1)) end += 1;
+    while (end < last && end - from + 1 < ANSWER / EVENTS && !this.all[end + 1].entries && !this.#loading.has(end + 1)) end += 1;
     if (this.all[from].entries) return Promise.resolve(true);
     if (this.#loading.has(from)) return this.#loading.get(from);
     const loading = this.#load(from, end).finally(() => {
@@ -416,6 +427,17 @@ export class Pages {
     page.begin();
     this.#held -= bytes;
     for (const entry of [new Note("⋯", count), ...entries]) this.#push(page, entry);
+  }
+
+  /** Commands of GitHub's in these lines of a page are text now, or no more: `found` are those in which they are. */
+  stop(index, found, levelOf) {
+    const page = this.all[index];
+    const changed = (page.entries ?? []).filter((entry, line) => Boolean(entry.stopped) !== found.has(line));
+    for (const entry of changed) {
+      entry.stopped = !entry.stopped;
+      if (entry.level === null) page.amend(entry, entry.stopped ? null : levelOf(entry.text));
+    }
+    if (changed.length) this.#told(page);
   }
 
   /** Let go of what is farthest from the reader, while more is held than may be. */

@@ -11,11 +11,6 @@ const ICONS = {
   raw: "M4 2h5l3 3v9H4zM9 2v3h3M6 8h4M6 11h4", download: "M8 2v8M5 7l3 3 3-3M3 13h10", copy: "M5 5h8v9H5zM3 11V2h8", keys: "M6 6a2 2 0 1 1 3 1.7c-.7.4-1 .8-1 1.6M8 12v.5",
   notify: "M4 11V7a4 4 0 0 1 8 0v4l1 2H3zM7 14.5h2",
 };
-const STATUSES = (t) => ({
-  waiting: t("Waiting"), queued: t("Queued"), pending: t("Pending"), running: t("Running"), started: t("Started"), passed: t("Passed"), succeeded: t("Succeeded"),
-  success: t("Success"), completed: t("Completed"), finished: t("Finished"), ended: t("Ended"), failed: t("Failed"), error: t("Error"), lost: t("Lost"),
-  timeout: t("Timeout"), cancelled: t("Cancelled"), stopped: t("Stopped"), interrupted: t("Interrupted"), unknown: t("Unknown"),
-});
 const LISTED = 500; // errors and warnings in the list
 
 function icon(name) {
@@ -31,7 +26,7 @@ export class Panel {
   #tools;
   #on;
 
-  /** `tools`: {make} of rows.js and {t, number} of words.js. `on`: what the buttons do, by name. `about`: {raw, prefs, notifies}. */
+  /** `tools`: {make} of rows.js and {t, number, status} of words.js. `on`: what the buttons do, by name. `about`: {raw, prefs, notifies}. */
   constructor(tools, on, about) {
     this.#tools = tools;
     this.#on = on;
@@ -194,9 +189,8 @@ export class Panel {
   }
 
   showStatus(status, tone) {
-    const known = STATUSES(this.#tools.t);
     this.status.dataset.tone = tone;
-    this.status.textContent = Object.hasOwn(known, status.toLowerCase()) ? known[status.toLowerCase()] : status.charAt(0).toUpperCase() + status.slice(1);
+    this.status.textContent = this.#tools.status(status);
   }
 
   showFacts(parts) {
@@ -236,7 +230,7 @@ export class Panel {
   showList(lines, more) {
     const { make, t } = this.#tools;
     const items = lines.slice(0, LISTED).map(({ number, level, place, text, go }) => {
-      const button = make("button", `sl-item sl-is-${level}`, { type: "button" }, make("span", "sl-item-n", {}, String(number)), make("span", "sl-item-level", {}, level === "error" ? t("Error") : t("Warning")), place ? make("span", "sl-item-place", { dir: "ltr" }, place) : "", make("span", "sl-item-text", { dir: "ltr" }, text));
+      const button = make("button", `sl-item sl-is-${level}`, { type: "button" }, make("span", "sl-item-n", {}, String(number)), make("span", "sl-item-level", {}, level === "error" ? t("Error") : t("Warning")), make("span", "sl-item-text", { dir: "ltr" }, text), place ? make("span", "sl-item-place", { dir: "ltr" }, place) : "");
       button.addEventListener("click", () => {
         this.list.close();
         go();

@@ -7,7 +7,6 @@
 const AROUND = 60; // rows above and below what is seen
 const SLACK = 20; // of them, after which others are made
 const TALLEST = 8_000_000; // pixels of the whole
-const SELECTED = 4000; // rows that stay while a selection begins or ends in them
 const NEAR_END = 24; // pixels
 
 /** An element with a class, attributes and children. */
@@ -21,17 +20,32 @@ export function make(name, className, attributes = {}, ...children) {
   return element;
 }
 
+/* Empty, and as tall as it is told: by an element in its shadow, so that it has no `style` of its own where the page is kept as text. */
+class Space {
+  #inside = make("div", "");
+
+  constructor() {
+    this.element = make("div", "sl-space", { "aria-hidden": "true" });
+    this.element.attachShadow({ mode: "open" }).append(this.#inside);
+  }
+
+  set height(pixels) {
+    this.#inside.style.height = `${pixels}px`;
+  }
+}
+
 export class Rows {
   #order;
   #draw;
   #want;
-  #above = make("div", "sl-space", { "aria-hidden": "true" });
+  #above = new Space();
   #body = make("div", "sl-rows");
-  #below = make("div", "sl-space", { "aria-hidden": "true" });
+  #below = new Space();
   #made = new Map(); // by place, {row, …}
   #first = 0; // of what is shown, what is in the page
   #last = 0;
   #frame = 0;
+  #place = null; // {key, over, width}: what the reader saw last at the top, and how wide the view was
 
   /** `order`: what is shown. `draw(key, known)`: {row, …} of a place, where `known` is what it gave for that place before, or null.
       `want(keys)`: told of what is in the page. */
@@ -40,13 +54,13 @@ export class Rows {
     this.#order = order;
     this.#draw = draw;
     this.#want = want;
-    view.append(this.#above, this.#body, this.#below);
+    view.append(this.#above.element, this.#body, this.#below.element);
     view.addEventListener("scroll", () => this.#later(), { passive: true });
-    this.columns = null;
+    this.selected = null; // Selected of selected.js
   }
 
-  get rows() {
-    return this.#body.children;
+  get body() {
+    return this.#body;
   }
 
   get atEnd() {
@@ -79,16 +93,37 @@ export class Rows {
 
   #scrolled() {
     if (!this.#order.count) return;
+    if (this.#isAway) return this.#follow();
     const { scrollTop, clientHeight } = this.view;
     const [begin, end] = [this.#body.offsetTop, this.#body.offsetTop + this.#body.offsetHeight];
-    if (scrollTop + clientHeight <= begin || scrollTop >= end) {
-      const index = this.#order.indexAt(this.#heightAt(scrollTop));
-      this.#window(index - AROUND, index + this.#fits + AROUND);
-      this.#space();
-    } else {
-      const slack = SLACK * this.#order.row;
-      if ((scrollTop - begin < slack && this.#first > 0) || (end - scrollTop - clientHeight < slack && this.#last < this.#order.count)) this.refresh();
-    }
+    const slack = SLACK * this.#order.row;
+    if ((scrollTop - begin < slack && this.#first > 0) || (end - scrollTop - clientHeight < slack && this.#last < this.#order.count)) this.refresh();
+    else this.#remember();
+  }
+
+  /* Whether nothing of what is in the page is seen: the reader went far at once. */
+  get #isAway() {
+    const { scrollTop, clientHeight } = this.view;
+    const { offsetTop, offsetHeight } = this.#body;
+    const isBelow = scrollTop >= offsetTop + offsetHeight && this.#last < this.#order.count; // below the last one are drafts
+    return offsetHeight > 0 && (scrollTop + clientHeight <= offsetTop || isBelow);
+  }
+
+  #follow() {
+    const { scrollTop, clientHeight, scrollHeight } = this.view;
+    if (scrollTop + clientHeight >= scrollHeight - 1) return this.toEnd();
+    const index = this.#order.indexAt(this.#heightAt(scrollTop));
+    this.#window(index - AROUND, index + this.#fits + AROUND);
+    this.#space();
+    const { offsetTop, offsetHeight } = this.#body;
+    const isCovered = offsetTop <= scrollTop && offsetTop + offsetHeight >= scrollTop + clientHeight;
+    if (!isCovered) this.#scrollTo(this.#body.children[index - this.#first]?.offsetTop ?? scrollTop); // rows are lower than was assumed
+    this.#remember();
+  }
+
+  #remember() {
+    const place = this.top;
+    if (place) this.#place = { ...place, width: this.view.clientWidth };
   }
 
   get #fits() {
@@ -120,18 +155,28 @@ export class Rows {
 
   /** What is shown is different, or the reader is elsewhere: the rows around the view are made anew where they must be. */
   refresh() {
-    const seen = this.#seen();
-    if (!seen) {
+    if (this.#isAway && this.#place?.width === this.view.clientWidth) this.#follow();
+    else this.#keep(this.#place?.width === this.view.clientWidth ? this.top : this.#place);
+  }
+
+  /** Rows have other heights: what was at the top before is there again. */
+  resized() {
+    this.#keep(this.#place);
+  }
+
+  #keep(place) {
+    if (!place) {
       this.#window(0, this.#fits + AROUND);
       this.#space();
-      return;
+      return this.#remember();
     }
-    const over = this.view.scrollTop - seen.offsetTop;
-    const index = this.#order.indexOf(seen.key);
+    const index = this.#order.indexOf(place.key);
     this.#window(index - AROUND, index + this.#fits + AROUND);
     this.#space();
-    const kept = this.row(seen.key) ?? this.#body.children[Math.max(0, Math.min(index - this.#first, this.#body.children.length - 1))];
-    if (kept) this.#scrollTo(kept.offsetTop + over);
+    const row = this.row(place.key);
+    const kept = row ?? this.#body.children[Math.max(0, Math.min(index - this.#first, this.#body.children.length - 1))];
+    if (kept) this.#scrollTo(kept.offsetTop + Math.min(place.over, row ? Math.max(0, row.offsetHeight - 1) : 0));
+    this.#remember();
   }
 
   #scrollTo(top) {
@@ -147,6 +192,7 @@ export class Rows {
     if (!row) return null;
     const room = this.view.clientHeight - row.offsetHeight;
     this.#scrollTo(row.offsetTop - (where === "center" ? Math.max(0, room / 2) : 0));
+    this.#remember();
     return row;
   }
 
@@ -165,12 +211,14 @@ export class Rows {
     this.#window(count - this.#fits - AROUND, count);
     this.#space();
     this.#scrollTo(this.view.scrollHeight - this.view.clientHeight);
+    this.#remember();
   }
 
   toTop() {
     this.#window(0, this.#fits + AROUND);
     this.#space();
     this.#scrollTo(0);
+    this.#remember();
   }
 
   /** Every line that is shown, for printing; at most so many. */
@@ -178,12 +226,13 @@ export class Rows {
     const { count } = this.#order;
     const first = Math.max(0, Math.min(this.#first, count - most));
     this.#window(count <= most ? 0 : first, Math.min(count, first + most));
-    for (const space of [this.#above, this.#below]) space.style.height = "0";
+    for (const space of [this.#above, this.#below]) space.height = 0;
   }
 
   /* The rows of what is shown from `first` to `last` are in the page, and no others. */
   #window(first, last) {
-    [first, last] = this.#kept(Math.max(0, Math.min(first, this.#order.count - 1)), Math.min(this.#order.count, last));
+    [first, last] = [Math.max(0, Math.min(first, this.#order.count - 1)), Math.min(this.#order.count, last)];
+    this.selected?.read();
     const wanted = new Map();
     for (let index = first; index < last; index += 1) {
       const key = this.#order.key(index);
@@ -201,19 +250,8 @@ export class Rows {
     }
     this.#made = wanted;
     [this.#first, this.#last] = [first, last];
+    this.selected?.restore();
     this.#want(wanted.keys());
-  }
-
-  /* What is selected stays in the page, so that it can be copied. */
-  #kept(first, last) {
-    const selection = document.getSelection();
-    if (!selection || selection.isCollapsed || !this.#body.contains(selection.anchorNode)) return [first, last];
-    const indexes = [selection.anchorNode, selection.focusNode].flatMap((node) => {
-      const row = /** @type {any} */ (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement).closest(".sl-line");
-      return row && this.#body.contains(row) ? [this.#order.indexOf(row.key)] : [];
-    });
-    const [from, to] = [Math.min(first, ...indexes), Math.max(last, ...indexes.map((index) => index + 1))];
-    return to - from > SELECTED ? [first, last] : [from, Math.min(to, this.#order.count)];
   }
 
   #space() {
@@ -221,8 +259,8 @@ export class Rows {
     const scale = this.#scale;
     const above = this.#first ? this.#order.heightBefore(this.#first) : 0;
     const below = this.#last < count ? height - this.#order.heightBefore(this.#last) : 0;
-    this.#above.style.height = `${above / scale}px`;
-    this.#below.style.height = `${below / scale}px`;
+    this.#above.height = above / scale;
+    this.#below.height = below / scale;
   }
 }
 

@@ -7,6 +7,11 @@ const RIGHT_TO_LEFT = /^(?:ar|ckb|dv|fa|he|ks|ps|sd|ug|ur|yi)(?:-|$)/i;
 const ISOLATE = ["\u2068", "\u2069"]; // around text of another direction
 const LETTER = /\p{L}/u;
 const HOLES = /\{(\w+)\}/g;
+const STATUSES = (t) => ({
+  waiting: t("Waiting"), queued: t("Queued"), pending: t("Pending"), running: t("Running"), started: t("Started"), passed: t("Passed"), succeeded: t("Succeeded"),
+  success: t("Success"), completed: t("Completed"), finished: t("Finished"), ended: t("Ended"), failed: t("Failed"), error: t("Error"), lost: t("Lost"),
+  timeout: t("Timeout"), cancelled: t("Cancelled"), stopped: t("Stopped"), interrupted: t("Interrupted"), unknown: t("Unknown"),
+});
 
 /** What a page, or a part of it that has a language of its own, says things with. */
 export function words(element = document.documentElement) {
@@ -61,7 +66,13 @@ export function speaker(given = [], pageLanguage = "") {
     return t("{hours} h {minutes} min", { hours: Math.floor(minutes / 60), minutes: two(minutes % 60) });
   }
 
-  return { language, direction, t, number: (value) => numbers.format(value), time: (date) => clock.format(date), duration };
+  /** How that goes which a log is of, or how it ended: a word that is known in the language, any other as it is. */
+  function status(word) {
+    const known = STATUSES(t);
+    return Object.hasOwn(known, word.toLowerCase()) ? known[word.toLowerCase()] : word.charAt(0).toUpperCase() + word.slice(1);
+  }
+
+  return { language, direction, t, status, number: (value) => numbers.format(value), time: (date) => clock.format(date), duration };
 }
 
 /** Where a count stands in a rule: a text with a digit, the form's, for each count up to TABLE, and one for whole millions. */

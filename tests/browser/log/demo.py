@@ -36,6 +36,21 @@ def building() -> list[str | tuple[str, str]]:
     return lines
 
 
+def tested() -> list[str | tuple[str, str]]:
+    """A run of many tests, of which one fails in the midst of them."""
+    lines: list[str | tuple[str, str]] = [f"{E}36m$ {E}0;1mpytest{E}0m -v --color=yes", "::group::Run the tests"]
+    lines += [_test(number, "PASSED", 32) for number in range(9_180)]
+    lines += [_test(9_180, "FAILED", 31), *failing()[3:7], f"{E}31mtests/test_prices.py{E}0m:41: AssertionError", ""]
+    lines += [_test(number, "PASSED", 32) for number in range(9_181, 12_400)]
+    lines += ["::endgroup::", f"{E}31m{E}1m1 failed{E}0m, {E}32m12399 passed{E}0m{E}31m in 184.27s (0:03:04){E}0m"]
+    return [*lines, ("exit", '{"code": 1, "seconds": 186.2}')]
+
+
+def _test(number: int, result: str, colour: int) -> str:
+    name = _FILES[number % len(_FILES)][0]
+    return f"tests/test_{name}.py::test_{name}_{number} {E}{colour}m{result}{E}0m{E}36m [{number * 100 // 12_400:3d}%]{E}0m"
+
+
 _FILES = (("account", 34, 15), ("cart", 41, 35), ("catalogue", 29, 48), ("checkout", 22, 58), ("delivery", 31, 73))
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.chromium import launched
 
-from .demo import building, failing
+from .demo import building, failing, tested
 from .serving import LogSite
 
 DESK = {"width": 1200, "height": 800}
@@ -41,6 +41,28 @@ def opened(browser: Browser, site: LogSite, number: int, scheme: str, size: dict
     return page
 
 
+def several(site: LogSite) -> None:
+    """Three steps: one is done, one has failed, one runs."""
+    site.publish("shop-lint", *building()[20:24], close="completed")
+    site.publish("shop-test", *building(), *failing(), close="failed")
+    site.publish("shop-deploy", "Waiting for the tests…")
+
+
+def steps(browser: Browser, site: LogSite, scheme: str, path: Path) -> None:
+    """The steps beside the log of the one that failed."""
+    page = browser.new_context(viewport=DESK, color_scheme=scheme, device_scale_factor=2).new_page()  # type: ignore[arg-type]
+    page.goto(f"{site.url}/several/shop/")
+    page.evaluate("""() => {
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(":root { color-scheme: light dark; } body { margin: 16px; background: light-dark(#fff, #0d1117); "
+        + "color: light-dark(#1f2328, #e6edf3); font-family: system-ui; }");
+      document.adoptedStyleSheets.push(sheet);
+    }""")
+    page.locator(".sl-line").nth(8).wait_for(state="attached")
+    page.wait_for_timeout(600)
+    page.locator("sse-logs").screenshot(path=path)
+
+
 def main(folder: Path) -> None:
     """Take them all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +71,8 @@ def main(folder: Path) -> None:
         try:
             written(site, "builds.1", fails=False)
             written(site, "builds.2", fails=True)
+            site.publish("builds.3", *tested(), prefix="", close="failed")
+            several(site)
             for scheme in ("light", "dark"):
                 page = opened(browser, site, 1, scheme, DESK)
                 page.screenshot(path=folder / f"live-log-{scheme}.png")
@@ -61,6 +85,9 @@ def main(folder: Path) -> None:
                 page.evaluate("() => document.activeElement.blur()")
                 page.wait_for_timeout(400)
                 page.locator("sse-log").screenshot(path=folder / f"live-log-search-{scheme}.png")
+                page = opened(browser, site, 3, scheme, DESK)
+                page.locator("sse-log").screenshot(path=folder / f"live-log-failure-{scheme}.png")
+                steps(browser, site, scheme, folder / f"live-log-steps-{scheme}.png")
             page = opened(browser, site, 1, "light", PHONE)
             page.locator("sse-log").scroll_into_view_if_needed()
             page.screenshot(path=folder / "live-log-phone.png")

@@ -14,7 +14,7 @@ from .viewing import connection, text_of, wait_for_lines
 LINES = 60_000 if LONG else 12_000
 ROWS = 600
 """Rows that a page has at most, however long its log is."""
-AT_END = "(() => { const v = document.querySelector('.sl-view'); return v.scrollHeight - v.scrollTop - v.clientHeight < 3; })()"
+AT_END = "() => { const v = document.querySelector('.sl-view'); return v.scrollHeight - v.scrollTop - v.clientHeight < 3; }"
 TOP = """() => {
   const top = document.querySelector(".sl-view").getBoundingClientRect().top;
   const row = [...document.querySelectorAll(".sl-line")].find((one) => one.getBoundingClientRect().bottom > top + 1);
@@ -52,7 +52,7 @@ def test_a_log_with_wrapped_lines_opens_at_its_end_on_a_phone_and_a_drag_goes_an
     expect(page.locator(f"#L{LINES}")).to_be_in_viewport()
     for part in (0.5, 0.1, 0.0, 0.9, 1.0):
         page.evaluate("(part) => { const v = document.querySelector('.sl-view'); v.scrollTop = part * v.scrollHeight; }", part)
-        page.wait_for_function("!document.querySelector('.sl-pending')")
+        page.wait_for_function("() => !document.querySelector('.sl-pending')")
         page.wait_for_timeout(100)
         number = int(page.evaluate(TOP)[0])
         assert abs(number - part * LINES) < 0.1 * LINES + 50, f"{part} of it is at line {number}"
@@ -130,9 +130,9 @@ def test_a_line_that_is_not_there_is_told_and_a_mark_can_be_cleared_and_the_plac
     expect(page.locator("#L4321")).to_have_class(re.compile("sl-target"))
     expect(page.locator(".sl-news")).to_be_hidden()
     page.locator("#L4321 .sl-n").click()
-    page.wait_for_function("location.hash.includes('L4321') === false")
+    page.wait_for_function("() => location.hash.includes('L4321') === false")
     page.evaluate("() => { document.querySelector('.sl-view').scrollTop -= 2000; }")
-    page.wait_for_function("location.hash.startsWith('#at=')")
+    page.wait_for_function(f"() => location.hash === `#at=${{({TOP})()[0]}}`")
     before = page.evaluate(TOP)
     page.reload()
     connection(page, "Ended")

@@ -108,7 +108,7 @@ def test_htmx_2_swaps_the_whole_topic_in_again_without_its_close(
     page = context.new_page()
     site.publish("unclosed2", (event, form.format("1")), (event, form.format("2")), close="completed")
     requests = opened(page, network, node, "htmx 2", "unclosed2", without=' sse-close="sse.end"')
-    page.wait_for_function("document.querySelectorAll('#items li').length >= 4", timeout=PATIENCE_MS)
+    page.wait_for_function("() => document.querySelectorAll('#items li').length >= 4", timeout=PATIENCE_MS)
     texts = page.locator("#items li").all_text_contents()[:4]
     assert texts == ["1", "2", "1", "2"]
     assert len(requests) >= 3

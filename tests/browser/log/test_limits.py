@@ -119,9 +119,9 @@ def test_a_progress_bar_of_a_megabyte_shows_how_it_ended(page: Page, site: LogSi
 
 
 def test_many_lines_that_are_long_are_in_the_page_where_they_are_seen(page: Page, site: LogSite) -> None:
-    site.publish("wide", *["x" * 19_000] * 200, close="completed")
+    site.publish("broad", *["x" * 19_000] * 200, close="completed")
     page.add_init_script(WATCH)
-    page.goto(f"{site.url}/logs/wide/?lines=0")
+    page.goto(f"{site.url}/logs/broad/?lines=0")
     connection(page, "Ended")
     assert page.evaluate("document.querySelector('.sl-rows').textContent.length") < 200 * 19_000
     assert [len(row["text"]) for row in rows_of(page)] == [19_000] * 200

@@ -132,7 +132,7 @@ def test_what_is_sought_stands_in_the_address_and_is_there_again(page: Page, sit
     page.get_by_role("button", name="Only matching lines").click()
     page.get_by_role("searchbox").fill("line 1.5$")
     expect(page.locator(".sl-found")).to_have_text(re.compile("of 10$"))
-    page.wait_for_function("location.hash.includes('q=line%201.5%24&re=1&only=1')")
+    page.wait_for_function("() => location.hash.includes('q=line%201.5%24&re=1&only=1')")
     other = page.context.new_page()
     other.goto(page.url)
     expect(other.locator(".sl-found")).to_have_text(re.compile("of 10$"))
@@ -185,9 +185,9 @@ def test_two_viewers_on_a_page_have_a_search_each(page: Page, site: LogSite) -> 
     expect(page.locator("sse-log").nth(1).locator(".sl-connection")).to_have_text("Ended")
     marks = "[CSS.highlights.get('sse-log-match')?.size ?? 0, CSS.highlights.get('sse-log-current')?.size ?? 0]"
     page.locator("sse-log").nth(0).get_by_role("searchbox").fill("needle")
-    page.wait_for_function(f"{marks}.join() === '0,1'")
+    page.wait_for_function(f"() => {marks}.join() === '0,1'")
     page.locator("sse-log").nth(1).get_by_role("searchbox").fill("needle")
-    page.wait_for_function(f"{marks}.join() === '1,2'")
+    page.wait_for_function(f"() => {marks}.join() === '1,2'")
     page.locator("sse-log").nth(0).get_by_role("searchbox").fill("")
-    page.wait_for_function(f"{marks}.join() === '1,1'")
+    page.wait_for_function(f"() => {marks}.join() === '1,1'")
     assert page.locator("[id='L1']").count() == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from .serving import LogSite
 
@@ -16,13 +16,13 @@ def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page,
     page.on("request", lambda request: streams.append(request.url))
     page.goto(f"{site.url}/several/a/")
     lint, test, deploy = (page.locator(f"a[data-step={name}]") for name in ("lint", "test", "deploy"))
-    expect(lint.locator(".sse-logs-status")).to_have_text("completed")
+    expect(lint.locator(".sse-logs-status")).to_have_text("Completed")
     expect(test).to_have_attribute("aria-current", "true")
     expect(page.locator("sse-log .sl-t").first).to_have_text("line 1")
     expect(deploy).to_have_attribute("data-tone", "idle")
     site.publish("a-test", "ERROR: no", close="failed")
-    expect(test.locator(".sse-logs-status")).to_have_text("failed")
-    expect(test.locator(".sse-logs-errors")).to_have_text("1")
+    expect(test.locator(".sse-logs-status")).to_have_text("Failed")
+    expect(test.locator(".sse-logs-errors")).to_have_text("1 error")
     expect(test.locator(".sse-logs-time")).to_have_text(re.compile(r"\d+:\d\d"))
     site.publish("a-deploy", "up")
     expect(deploy).to_have_attribute("data-tone", "busy")
@@ -30,6 +30,27 @@ def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page,
     page.evaluate(axe)
     found = page.evaluate("axe.run(document.querySelector('.sse-logs-steps'))")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, site: LogSite) -> None:
+    site.publish("c-lint", "clean", close="completed")
+    site.publish("c-test", *("ERROR: no" for _ in range(3)), close="on fire")
+    context = chromium.new_context(locale="ar")
+    page = context.new_page()
+    page.goto(f"{site.url}/several/c/")
+    said = {step: page.locator(f"a[data-step={step}] .sse-logs-status") for step in ("lint", "test", "deploy")}
+    expect(said["lint"]).to_have_text("اكتمل")
+    expect(said["test"]).to_have_text("On fire")
+    expect(said["deploy"]).to_have_text("ينتظر")
+    expect(page.locator("a[data-step=test] .sse-logs-errors")).to_have_text("3 أخطاء")
+    site.publish("c-deploy", "ERROR: no", close="failed")
+    expect(said["deploy"]).to_have_text("فشل")
+    expect(page.locator("a[data-step=deploy] .sse-logs-errors")).to_have_text("خطأ واحد")
+    names, log = (page.locator(part).bounding_box() for part in (".sse-logs-steps", "sse-log"))
+    assert names is not None
+    assert log is not None
+    assert names["x"] > log["x"], "the steps stand where the page begins"
+    context.close()
 
 
 def test_a_step_is_opened_by_its_link_and_the_address_leads_back_to_it(page: Page, site: LogSite) -> None:

@@ -240,8 +240,9 @@ def test_lines_that_are_no_longer_kept_are_told_and_numbers_go_on(page: Page, si
     site.publish("trimmed", *(f"line {n}" for n in range(1, 101)))
     site.post("_publish/logs.trimmed/?keep=90")
     page.goto(f"{site.url}/logs/trimmed/#L100")
-    expect(page.locator(".sl-note")).to_have_text("Lines 1 to 10 are no longer kept.")
     expect(page.locator("#L100")).to_be_in_viewport()
+    page.keyboard.press("g")
+    expect(page.locator(".sl-note")).to_have_text("Lines 1 to 10 are no longer kept.")
     rows = rows_of(page)[1:]
     assert [row["number"] for row in rows] == list(range(11, 101))
     assert rows[0]["text"] == "line 11"
@@ -317,7 +318,7 @@ def test_a_session_that_ends_is_seen_when_the_stream_comes_back(page: Page, site
 
 @pytest.mark.parametrize("width", [375, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation(page: Page, site: LogSite, axe: str, width: int, scheme: str) -> None:
+def test_axe_finds_nothing(page: Page, site: LogSite, axe: str, width: int, scheme: str) -> None:
     name = f"axe{width}{scheme}"
     site.publish(
         name, *building(), *(f"\x1b[{code}m colour {code} \x1b[0m" for code in (*range(30, 38), *range(90, 98), *range(40, 48)))
@@ -330,8 +331,7 @@ def test_axe_finds_no_serious_violation(page: Page, site: LogSite, axe: str, wid
     page.get_by_role("searchbox").fill("test")
     page.evaluate(axe)
     found = page.evaluate("axe.run('sse-log')")["violations"]
-    told = [(one["id"], one["impact"], [node["html"] + node["failureSummary"] for node in one["nodes"]][:3]) for one in found]
-    assert [one for one in told if one[1] in ("serious", "critical")] == []
+    assert [(one["id"], [node["html"] + node["failureSummary"] for node in one["nodes"]][:3]) for one in found] == []
 
 
 def test_roles_are_quiet_where_lines_pour_and_polite_where_they_are_counted(page: Page, site: LogSite) -> None:
@@ -339,7 +339,7 @@ def test_roles_are_quiet_where_lines_pour_and_polite_where_they_are_counted(page
     page.goto(f"{site.url}/logs/roles/")
     connection(page, "Ended")
     assert page.get_by_role("log").get_attribute("aria-live") == "off"
-    expect(page.locator("sse-log [role=status]")).to_contain_text("Ended, 1 line", timeout=60_000)
+    expect(page.locator("sse-log [role=status]")).to_contain_text("Completed, 1 line", timeout=60_000)
 
 
 def test_what_the_viewer_shows_is_the_log_line_for_line(page: Page, site: LogSite) -> None:

@@ -19,7 +19,7 @@ WALK = """async () => {
     for (let tries = 0; tries < 600 && view.querySelector(".sl-pending"); tries += 1) await frames(1);
     for (const row of view.querySelectorAll(".sl-rows > .sl-line:not(.sl-closer)")) {
       const [number, text] = [row.querySelector(".sl-n"), row.querySelector(".sl-t")];
-      const depth = Number(row.style.getPropertyValue("--sl-depth"));
+      const depth = Number(row.dataset.depth ?? 0);
       found.set(row.key, { number: Number(number.dataset.n) || null, text: text.textContent, names: row.className, depth });
     }
   };

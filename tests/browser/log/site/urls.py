@@ -66,30 +66,26 @@ async def publish(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @csrf_exempt
-async def delete(request: HttpRequest, name: str) -> HttpResponse:
-    """Forget a log."""
-    await Topic(name).adelete()
-    return JsonResponse({})
-
-
-@csrf_exempt
 async def produce(request: HttpRequest, name: str) -> HttpResponse:
     """Write numbered lines, ``rate`` a second for ``seconds``, then the exit, beside the requests."""
     topic, rate, seconds = Topic(f"logs.{name}"), int(request.GET["rate"]), float(request.GET["seconds"])
-    task = asyncio.create_task(_produce(topic, rate, seconds))
+    task = asyncio.create_task(_produce(topic, rate, seconds, int(request.GET.get("size", 0))))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return JsonResponse({})
 
 
-async def _produce(topic: Topic, rate: int, seconds: float) -> None:
+async def _produce(topic: Topic, rate: int, seconds: float, size: int) -> None:
     loop = asyncio.get_running_loop()
     begun, total, done = loop.time(), int(rate * seconds), 0
     while done < total:
         due = min(total, int((loop.time() - begun) * rate))
         if due > done:
             await topic.apublish_many(
-                [Event(f"\x1b[3{n % 8}mline {n + 1}\x1b[0m of {total}", event="stdout") for n in range(done, due)]
+                [
+                    Event(f"\x1b[3{n % 8}mline {n + 1}\x1b[0m of {total}".ljust(size, "."), event="stdout")
+                    for n in range(done, due)
+                ]
             )
             done = due
         await asyncio.sleep(0.02)
@@ -109,7 +105,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", LoginView.as_view(template_name="logsite/login.html"), name="login"),
     path("_publish/<str:name>/", publish),
-    path("_delete/<str:name>/", delete),
     path("_produce/<slug:name>/", produce),
     path("_text/<slug:name>/", text),
     path("", include(router.urls)),

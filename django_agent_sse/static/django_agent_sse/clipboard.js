@@ -1,0 +1,121 @@
+/* Text as it was printed: what is selected, what the address names, or all of it, to the clipboard or into a file. */
+
+const KEPT_MS = 10_000; // that a file waits to be fetched
+
+export class Clipboard {
+  #log;
+  #tools;
+
+  /** `log`: the parts of log.js. `tools`: {whole, SHOWN} of lines.js, {keyOf, pageOf, lineOf} of pages.js, {make} of rows.js. */
+  constructor(log, tools) {
+    this.#log = log;
+    this.#tools = tools;
+  }
+
+  /** The text of the lines that are held. */
+  get held() {
+    return this.#texts(this.#log.pages.all.flatMap((page) => page.entries ?? []));
+  }
+
+  #texts(entries) {
+    return entries.filter(({ source }) => source !== "note").map((entry) => this.#whole(entry)).join("\n");
+  }
+
+  #whole(entry) {
+    const { draw } = this.#log;
+    const plain = draw.plain(entry);
+    return entry.text.length <= this.#tools.SHOWN ? plain : this.#tools.whole({ ...draw.read(entry), plain });
+  }
+
+  /** Somebody copies: give the text of what is selected, of folded lines too, and of those that are not in the page. */
+  copy(event) {
+    const range = this.#log.selected.range;
+    if (!range) return;
+    event.preventDefault();
+    const pages = this.#pagesOf(range);
+    if (pages.every(({ entries }) => entries)) event.clipboardData.setData("text/plain", pages.flatMap((page) => this.#selectedOf(page, range)).join("\n"));
+    else this.#copyLater(pages, range);
+  }
+
+  /* Those that are not held are read, a page after the other. */
+  async #copyLater(pages, range) {
+    const lines = [];
+    for (const page of pages) {
+      await this.#log.pages.load(page.index);
+      for (const line of this.#selectedOf(page, range)) lines.push(line);
+    }
+    await this.#write(lines.join("\n"));
+    this.#say(lines.length);
+  }
+
+  #pagesOf({ from, to }) {
+    const { pageOf } = this.#tools;
+    return this.#log.pages.all.slice(pageOf(from.key), pageOf(to.key) + 1);
+  }
+
+  /* The lines of a page that are selected: where lines are left out, only of those that are shown. */
+  #selectedOf(page, { from, to }) {
+    const { keyOf } = this.#tools;
+    const lines = [];
+    for (const line of this.#shownOf(page)) {
+      const key = keyOf(page.index, line);
+      const entry = page.entries?.[line];
+      if (!entry || entry.source === "note" || key < from.key || key > to.key) continue;
+      if ((key === from.key && from.at === Infinity) || (key === to.key && to.at < 0)) continue; // after its text, or before it
+      lines.push(this.#whole(entry).slice(key === from.key ? Math.max(0, from.at) : 0, key === to.key ? to.at : Infinity));
+    }
+    return lines;
+  }
+
+  #shownOf(page) {
+    const { order } = this.#log;
+    const { keyOf, lineOf, pageOf } = this.#tools;
+    if (!order.filtered) return Array.from({ length: page.count }, (_, line) => line);
+    const shown = [];
+    for (let index = order.indexOf(keyOf(page.index, 0)); index < order.count && pageOf(order.key(index)) === page.index; index += 1) shown.push(lineOf(order.key(index)));
+    return shown;
+  }
+
+  /** Copy the lines that the address names, or all of them. */
+  async copyLines() {
+    const { pages, navigation } = this.#log;
+    const { keyOf, pageOf } = this.#tools;
+    const { target } = navigation;
+    const first = target ? pages.find(target.first) : 0;
+    const last = target ? pages.find(Math.min(target.last, pages.count)) : null;
+    const texts = [];
+    let count = 0;
+    for (let index = pageOf(first ?? 0); index < pages.all.length && (last === null || index <= pageOf(last)); index += 1) {
+      await pages.load(index, last === null ? index + 4 : index);
+      const isNamed = (line) => !target || (keyOf(index, line) >= first && keyOf(index, line) <= last);
+      const entries = (pages.all[index].entries ?? []).filter((entry, line) => entry.source !== "note" && isNamed(line));
+      count += entries.length;
+      if (entries.length) texts.push(this.#texts(entries));
+    }
+    await this.#write(texts.join("\n"));
+    this.#say(count);
+  }
+
+  #say(count) {
+    this.#log.flash(this.#log.words.t("Copied {count} line", "Copied {count} lines", { count }));
+  }
+
+  async #write(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = this.#tools.make("textarea", "sl-said", {}, text);
+      this.#log.element.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  }
+
+  /** A file of the lines that are held. */
+  download() {
+    const address = URL.createObjectURL(new Blob([`${this.held}\n`], { type: "text/plain" }));
+    this.#tools.make("a", "", { href: address, download: "log.txt" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), KEPT_MS);
+  }
+}

@@ -1,0 +1,186 @@
+/* Searching, filtering and stepping through errors, as the reader does it: what the tools of panel.js say is sought by search.js, shown by
+   order.js and gone to by navigation.js. */
+
+const SEARCHED_MS = 2000; // that a list of errors waits for the rest of them
+const LISTED = 500; // errors and warnings in the list
+const EXCERPT = 300; // characters of one
+
+/* The highlights of all viewers of the page. */
+function highlights() {
+  return ["sse-log-match", "sse-log-current"].map((name) => {
+    if (!CSS.highlights.has(name)) CSS.highlights.set(name, new Highlight());
+    return CSS.highlights.get(name);
+  });
+}
+
+export class Finder {
+  #log;
+  #tools;
+  #at = null; // the match that is gone to, {page, line, nth}
+  #from = null; // from where the first match is to be gone to
+  #painted = [];
+
+  /** `log`: the parts of log.js. `tools`: {Find} of search.js, {keyOf, pageOf, lineOf} of pages.js, {rangeOf} of rows.js, {placeNear} of levels.js. */
+  constructor(log, tools) {
+    this.#log = log;
+    this.#tools = tools;
+    const { pages, draw, patterns, element, source } = log;
+    const server = element.getAttribute("range") ? (find, index) => source.search(find, index) : null;
+    const how = { plain: (entry) => draw.plain(entry), patterns, server };
+    this.find = new tools.Find(pages, how, () => this.#found());
+    this.errors = new tools.Find(pages, how, () => log.later());
+  }
+
+  /** A page came, or has more lines. */
+  note(page) {
+    this.find.note(page);
+    this.errors.note(page);
+  }
+
+  /** Seek what the tools say. With `stay` the reader is not taken to the first match. */
+  seek({ stay = false } = {}) {
+    const { panel, rows, order, element, navigation } = this.#log;
+    const { query, regex, sensitive, only, levels, source, around } = panel.sought;
+    const from = this.#top;
+    this.#at = null;
+    this.find.start({ query, regex, sensitive, levels, source }, from?.page ?? 0);
+    panel.showTrouble(this.find.trouble === "pattern" ? this.find.reason : "");
+    const filters = Boolean(this.find.sought) && (only || Boolean(levels || source));
+    order.filter(filters ? (page) => this.find.shownOf(page, around) : null);
+    rows.view.classList.toggle("sl-only-hits", filters);
+    panel.around.hidden = !filters;
+    this.#from = stay || !query ? null : from ?? { page: 0, line: 0, nth: null };
+    if (element.isConnected) navigation.place();
+    this.#log.flush();
+  }
+
+  get #top() {
+    const { top } = this.#log.rows;
+    return top ? { page: this.#tools.pageOf(top.key), line: this.#tools.lineOf(top.key), nth: null } : null;
+  }
+
+  #found() {
+    if (this.#from && this.find.total) {
+      const first = this.find.step(this.#from, 1);
+      if (first && (this.find.done || first.page >= this.#from.page)) this.#go(first);
+    }
+    this.#log.later();
+  }
+
+  #go(match) {
+    this.#from = null;
+    this.#at = match;
+    this.#log.navigation.aim(this.#tools.keyOf(match.page, match.line));
+  }
+
+  /** Go to the next match, or with -1 the one before. */
+  step(by) {
+    if (!this.find.total) return;
+    const next = this.find.step(this.#at ?? this.#top, by);
+    if (!next) return;
+    this.#go(next);
+    this.#log.flush();
+  }
+
+  /** The match in a line that is taller or wider than the view is brought into sight too. */
+  reveal(key) {
+    const { rows, pages } = this.#log;
+    const row = rows.row(key);
+    const at = this.#isAt(key) ? this.find.ranges(pages.entry(key))[this.#at.nth ?? 0] : null;
+    const range = row && at ? this.#tools.rangeOf(row, ...at) : null;
+    if (range) rows.reveal(range.getBoundingClientRect());
+  }
+
+  #isAt(key) {
+    return this.#at !== null && this.#tools.keyOf(this.#at.page, this.#at.line) === key;
+  }
+
+  /** Say how many matches there are. */
+  show() {
+    const { panel, words } = this.#log;
+    const { t, number } = words;
+    const { find } = this;
+    const more = find.done && !find.partial ? "" : "+";
+    const trouble = { pattern: t("Invalid pattern"), slow: t("The pattern takes too long"), none: t("Patterns cannot be tried in this page"), failed: t("The search failed") }[find.trouble];
+    let text = "";
+    if (trouble) text = trouble;
+    else if (!find.sought) text = "";
+    else if (!find.total) text = find.done ? t("No match") : t("Searching…");
+    else text = t("{at} of {total}", { at: this.#at ? number(find.ordinal(this.#at)) : "–", total: `${number(find.total)}${more}` });
+    if (panel.found.textContent !== text) panel.found.textContent = text;
+    panel.found.title = find.trouble === "pattern" ? find.reason : "";
+  }
+
+  /** The matches in sight, without touching the rows. */
+  paint() {
+    if (!globalThis.Highlight) return;
+    const { rows, pages } = this.#log;
+    const { pageOf, lineOf, rangeOf } = this.#tools;
+    const [all, current] = highlights();
+    for (const range of this.#painted) for (const one of [all, current]) one.delete(range);
+    this.#painted = [];
+    if (!this.find.sought?.query) return;
+    for (const key of rows.keys()) {
+      const entry = this.find.has(pageOf(key), lineOf(key)) ? pages.entry(key) : null;
+      if (!entry) continue;
+      this.find.ranges(entry).forEach(([from, to], nth) => {
+        const range = rangeOf(rows.row(key), from, to);
+        if (!range) return;
+        (this.#isAt(key) && this.#at.nth === nth ? current : all).add(range);
+        this.#painted.push(range);
+      });
+    }
+  }
+
+  /* Errors */
+
+  async #seekErrors() {
+    const { errors } = this;
+    if (!errors.sought) errors.start({ query: "", levels: ["error", "warning"], source: null }, this.#top?.page ?? 0);
+    for (const since = performance.now(); !errors.done && performance.now() - since < SEARCHED_MS; ) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
+  /* Where errors are: of pages that were read, each failure once, and of the others what the server found. */
+  get #stops() {
+    const { pages, failures } = this.#log;
+    const unread = pages.all.filter(({ index }) => !failures.knows(index));
+    const found = unread.flatMap(({ index }) => this.errors.linesOf(index).map((line) => this.#tools.keyOf(index, line)));
+    return found.length ? [...failures.keys, ...found].sort((one, other) => one - other) : failures.keys;
+  }
+
+  /** Go to the next failure, or with -1 the one before. */
+  async stepError(by) {
+    const { pages, navigation, rows, failures } = this.#log;
+    await this.#seekErrors();
+    let key = navigation.current ?? rows.top?.key ?? 0;
+    for (let tries = 0; tries < LISTED; tries += 1) {
+      const stops = this.#stops;
+      const at = by > 0 ? stops.findIndex((stop) => stop > key) : stops.findLastIndex((stop) => stop < key);
+      key = stops.at(at < 0 && by > 0 ? 0 : at);
+      if (key === undefined) return;
+      if (!pages.entry(key)) await pages.load(this.#tools.pageOf(key));
+      if (failures.has(key) && pages.entry(key)) return navigation.goTo(key);
+    }
+  }
+
+  /** Show the list of failures and warnings. */
+  async list() {
+    const { pages, draw, panel, navigation, failures } = this.#log;
+    await this.#seekErrors();
+    const found = [];
+    for (const { index } of pages.all) {
+      if (found.length > LISTED) break;
+      const lines = this.errors.linesOf(index);
+      if (lines.length && !pages.all[index].entries) await pages.load(index);
+      found.push(...this.errors.linesOf(index).map((line) => this.#tools.keyOf(index, line)));
+    }
+    const lines = [];
+    for (const key of found) {
+      const entry = pages.entry(key);
+      if (!entry || (entry.severity === "error" && !failures.has(key))) continue;
+      const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
+      lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
+    }
+    panel.showList(lines, !this.errors.done);
+  }
+}

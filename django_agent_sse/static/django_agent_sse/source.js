@@ -1,0 +1,178 @@
+/* What comes of a log: what there was by its range endpoint, the end first, and what is new by its stream. */
+
+const AT_FIRST = 200; // lines at the end that are there at first, at least
+const AHEAD = 50; // pages that are loaded before anybody goes there
+const PAUSE_MS = 30; // between two of their answers
+const FOUND = 1000; // matches of one answer of a search
+const CAUGHT_UP_MS = 1000; // after the opening of a stream what comes may be older
+
+export class Source {
+  #log;
+  #tools;
+  #refused = null; // what the server would not search for
+  #late = null; // {from, to}: events that came in a burst: their times are the server's to say
+
+  /** `log`: the parts of log.js. `tools`: {offsetOf} of events.js, {EVENTS, ANSWER} of pages.js. */
+  constructor(log, tools) {
+    this.#log = log;
+    this.#tools = tools;
+    this.id = ""; // of the last event
+    this.closed = null; // why nothing follows
+  }
+
+  /** An answer of the range endpoint, or null where it is refused; throws its words about a query that it cannot take. `quiet`: nobody
+      did something for it, so it is no activity. */
+  async range(query, quiet = false) {
+    const { element, signal } = this.#log;
+    const address = new URL(element.getAttribute("range"), document.baseURI);
+    for (const [name, value] of Object.entries(query)) if (value !== null && value !== "") address.searchParams.set(name, value);
+    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json", ...(quiet ? { "Agent-SSE-Check": "1" } : {}) }, signal });
+    if (answer.status === 400) throw (await answer.json().catch(() => null))?.error?.message ?? "failed";
+    return answer.ok ? answer.json() : null;
+  }
+
+  /** Read the end, and what there is to know of the whole. */
+  async open() {
+    const { element, pages, outcome, words } = this.#log;
+    const { offsetOf, EVENTS, ANSWER } = this.#tools;
+    const { t, number } = words;
+    const last = offsetOf(element.getAttribute("position")) ?? (await this.range({ from: -1, count: 1 }))?.top ?? 0;
+    const inPage = (last - 1) % EVENTS;
+    const from = Math.max(1, last - inPage - (inPage < AT_FIRST ? EVENTS : 0));
+    const answer = await this.range({ from, count: ANSWER, levels: 1 });
+    if (!answer) return; // refused: the stream says why
+    const { epoch, top, records } = answer;
+    const floor = Math.min(answer.floor, top);
+    pages.open(epoch, floor, top, t("Lines 1 to {last} are no longer kept.", { last: number(floor) }));
+    outcome.learn(answer.levels ?? null, top);
+    pages.give(answer, from);
+    let end = records.length ? records[records.length - 1].offset : from - 1;
+    if (top > 0 && !pages.tail.entries) await pages.load(pages.all.length - 1);
+    if (pages.tail?.entries) end = top;
+    for (const record of records) outcome.take(record.event ?? "message", record.data, record.at);
+    this.id = records.find(({ offset }) => offset === end)?.id ?? `${epoch}.${end}`;
+    if (top === 0) this.id = element.getAttribute("position") ?? "";
+    if (end >= top) this.closed = answer.closed;
+    outcome.begin();
+  }
+
+  /** Read the pages before the end, while nothing else is to do. */
+  async loadAhead() {
+    const { pages, signal } = this.#log;
+    const least = Math.max(0, pages.all.length - AHEAD);
+    for (let index = pages.all.length - 1; index >= least && !signal.aborted; index -= 1) {
+      if (pages.all[index].entries) continue;
+      const first = Math.max(least, index - this.#tools.ANSWER / this.#tools.EVENTS + 1);
+      if (!(await pages.load(first, index))) return;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+  }
+
+  /** A run of pages from `index` on that are not held is searched by the server; where it cannot, or refuses the pattern, they are read. */
+  async search(find, index) {
+    const { pages } = this.#log;
+    const { EVENTS } = this.#tools;
+    const { sought } = find;
+    const { query, regex, sensitive, levels: named, source } = sought;
+    let last = index;
+    while (last + 1 < pages.all.length && !pages.all[last + 1].entries) last += 1;
+    const { base } = pages;
+    const end = Math.min(pages.last, (last + 1) * EVENTS) - base;
+    const lines = new Map();
+    let page = index;
+    for (let after = index * EVENTS - base; ; ) {
+      const asks = after >= 0 && this.#refused !== sought;
+      const answer = asks ? await this.range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" }).catch((why) => this.#refuse(sought, why)) : null;
+      if (find.sought !== sought) return;
+      if (!answer?.scanned && answer?.next === undefined) return void (await pages.load(index, index + 4));
+      for (const { offset, match } of answer.records) {
+        const at = Math.floor((offset + base - 1) / EVENTS);
+        if (!lines.has(at)) lines.set(at, []);
+        if (match) lines.get(at).push(offset + base - 1 - at * EVENTS);
+      }
+      const seen = answer.next ? Math.max(answer.next.after, after + 1) : end;
+      for (; page <= last && (page + 1) * EVENTS - base <= seen; page += 1) find.take(page, lines.get(page) ?? []);
+      if (!answer.next || seen >= end) break;
+      after = seen;
+    }
+    for (; page <= last; page += 1) find.take(page, lines.get(page) ?? []);
+  }
+
+  /* Its patterns are others, and one that explodes there is tried here too. */
+  #refuse(sought, why) {
+    if (typeof why !== "string" || !sought.regex) throw why;
+    this.#refused = sought;
+    return null;
+  }
+
+  /** An event of the stream, which was published now, but for what had to be caught up with: `openedAt`, when the stream was opened. */
+  came(name, data, id, openedAt) {
+    if (name.startsWith("sse.") && name !== "sse.gap") return;
+    const { pages, outcome } = this.#log;
+    const offset = pages.readable ? this.#tools.offsetOf(id) : null;
+    if (name === "sse.gap") this.#gap(data, offset);
+    if (id) this.id = id;
+    if (name === "sse.gap") return;
+    const at = Date.now() / 1000;
+    const before = pages.tail;
+    const counted = pages.count;
+    pages.append({ event: name, data, at }, this.#offset(offset));
+    const page = pages.tail;
+    const lines = page.entries.slice(page === before ? -Math.max(0, pages.count - counted) : 0);
+    if (pages.count > counted) this.#lines(lines, performance.now() - openedAt < CAUGHT_UP_MS && offset !== null ? pages.last : null);
+    outcome.take(name, data, at);
+    this.#log.later();
+  }
+
+  #offset(offset) {
+    const { last, base } = this.#log.pages;
+    return offset === null ? last + 1 : Math.max(last + 1, offset + base);
+  }
+
+  #lines(lines, late) {
+    const { following, outcome } = this.#log;
+    if (!following.on) this.#log.unseen += lines.length;
+    outcome.count(lines);
+    if (late !== null) this.#late = { from: this.#late?.from ?? late, to: late };
+  }
+
+  #gap(data, offset) {
+    const { pages, words } = this.#log;
+    const { t } = words;
+    let told = {};
+    try {
+      told = Object(JSON.parse(data));
+    } catch { /* a gap without words */ }
+    const { reason, missed } = told;
+    const lost = Number.isSafeInteger(missed) && missed >= 0 ? missed : null;
+    const trimmed = lost === null ? t("Some lines are missing here: they are no longer kept.") : t("{count} line is missing here, no longer kept.", "{count} lines are missing here, no longer kept.", { count: lost });
+    const again = t("The log starts again here. Earlier lines are gone.");
+    const texts = { trimmed, epoch: again, fork: again };
+    pages.note(texts[reason] ?? t("The server could not resume the log. It is repeated from here on."), reason === "trimmed" ? lost ?? 0 : 0);
+    if (reason === "trimmed" && offset !== null) pages.last = Math.max(pages.last, offset + pages.base);
+    else if (reason !== "trimmed" && pages.all.length) pages.restart();
+    this.#log.later();
+  }
+
+  /** What came in a burst, after a reconnection, has the time of its arrival until the server is asked. */
+  async correctTimes() {
+    const { pages } = this.#log;
+    const { EVENTS } = this.#tools;
+    const late = this.#late;
+    this.#late = null;
+    if (!pages.readable || !late) return;
+    try {
+      for (const page of pages.all.slice(Math.floor((late.from - 1) / EVENTS), Math.ceil(late.to / EVENTS))) {
+        const last = Math.min(late.to, (page.index + 1) * EVENTS);
+        for (let from = Math.max(late.from, page.index * EVENTS + 1); page.entries && from <= last; ) {
+          const answer = await this.range({ from: from - pages.base, count: last - from + 1 });
+          if (!answer?.records.length) break;
+          const times = new Map(answer.records.map(({ offset, at }) => [offset + pages.base, at]));
+          for (const entry of page.entries ?? []) entry.at = times.get(entry.event) ?? entry.at;
+          from = answer.records[answer.records.length - 1].offset + pages.base + 1;
+        }
+      }
+      this.#log.later();
+    } catch { /* they keep what they have */ }
+  }
+}
