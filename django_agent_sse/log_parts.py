@@ -15,10 +15,11 @@ from .encoding import SLICE, encode_json, json_slices
 from .eventlog.backend import event_log
 from .eventlog.base import EventLog
 from .eventlog.level_counts import counts
+from .eventlog.line_matcher import LineMatcher, LineQuery
 from .eventlog.outage import outage
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page, Record
-from .eventlog.search import MOST_CONTEXT, Budget, LineMatcher, LineQuery, Search, SearchResult
+from .eventlog.search import MOST_CONTEXT, Budget, Search
 from .exceptions import EventLogUnavailable, QueryInvalid
 from .runtime.pools import Pool, where_waited_for
 from .streams.context import Context
@@ -113,7 +114,7 @@ async def _read_beside(log: EventLog, query: Mapping[str, str], topic: str, show
         )
         if not back or not page.records or page.records[-1].offset >= place - 1:
             break
-        count = len(page.records)  # its size cut it: the nearest ones may be as large
+        count = min(len(page.records), max(1, count // 2))  # its size cut it: the nearest ones may be as large
     records = [record for record in page.records if not back or record.offset < place]
     edge = (records[0].offset if back else records[-1].offset) if records else None
     over = edge is None or (edge <= page.floor + 1 if back else edge >= page.top)
@@ -135,7 +136,14 @@ async def _searched(log: EventLog, query: Mapping[str, str], topic: str, show: M
     if not 1 <= limit <= MOST_MATCHES or not 0 <= context <= MOST_CONTEXT:
         raise QueryInvalid(f"limit={limit}&context={context}: limit is 1 to {MOST_MATCHES}, context 0 to {MOST_CONTEXT}")
     back, place = _direction(query)
-    result = await in_turn(partial(_search, log, topic, wanted, back, place, limit, context))
+    return await in_turn(partial(_search, log, topic, wanted, back, place, limit, context, show))
+
+
+def _search(
+    log: EventLog, topic: str, query: LineQuery, back: bool, place: int | None, limit: int, context: int, show: Map | None
+) -> tuple[dict[str, Any], _Pieces]:
+    with LineMatcher(query) as matcher:
+        result = Search(log, topic, matcher, place=place, back=back, budget=Budget(), show=show).run(limit, context)
     first, last = result.scanned or (None, None)
     about = {
         **_about(result.page),
@@ -145,7 +153,7 @@ async def _searched(log: EventLog, query: Mapping[str, str], topic: str, show: M
     }
     pieces = []
     for found in result.found:
-        head, event = _piece(result.page.epoch, found.record, show)
+        head, event = _piece(result.page.epoch, found.record, None)
         head["match"] = bool(found.lines)
         if (level := found.level) is not None:
             head["level"] = level
@@ -153,11 +161,6 @@ async def _searched(log: EventLog, query: Mapping[str, str], topic: str, show: M
             head["lines"] = found.lines
         pieces.append((head, event))
     return about, pieces
-
-
-def _search(log: EventLog, topic: str, query: LineQuery, back: bool, place: int | None, limit: int, context: int) -> SearchResult:
-    with LineMatcher(query) as matcher:
-        return Search(log, topic, matcher, place=place, back=back, budget=Budget()).run(limit, context)
 
 
 async def in_turn(body: Callable[[], T]) -> T:

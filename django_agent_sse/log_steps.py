@@ -165,7 +165,7 @@ def _state(log: EventLog, step: str, topic: str) -> StepState:
     state = log.state(topic)
     if not state.exists:
         return _stated(step, state, None, None)
-    counted = counts.of(log, topic, Budget(seconds=SECONDS))
+    counted = counts.of(log, topic, Budget(seconds=SECONDS), first=False)
     known = counted.upto >= state.top
     return _stated(step, state, counted.errors if known else None, counted.warnings if known else None)
 

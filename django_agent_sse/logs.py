@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from .eventlog.backend import event_log, refuse_on_a_loop
 from .eventlog.base import EventLog
 from .eventlog.outage import outage
 from .eventlog.position import Position
-from .eventlog.records import Page
+from .eventlog.records import Page, Record
 from .eventlog.validation import fields_of, filled
 from .exceptions import EventLogUnavailable, RouteError
 from .log_parts import MAX_COUNT, RangeView, answer_part
@@ -154,12 +154,17 @@ def _last_page(log: EventLog, topic: str, count: int) -> Page:
     state = log.state(topic)
     if not count or not state.top:
         return Page(epoch=state.epoch, floor=state.floor, top=state.top, closed=state.closed)
+    before: Sequence[Record] = ()
     for _ in range(READS):
         page = log.read_after(topic, max(0, state.top - count), count)
         if not page.records or page.records[-1].offset >= state.top:
             return page
+        if page.records[-1].offset == state.top - 1:  # but for the last one, which is large
+            before = page.records
+            break
         count = max(1, len(page.records) // 2)  # they were cut by their size: the last ones may be as large
-    return log.read_after(topic, state.top - 1, 1)
+    page = log.read_after(topic, state.top - 1, 1)
+    return replace(page, records=[*(before if page.top == state.top else ()), *page.records])
 
 
 def _last_lines(events: Sequence[Event], count: int) -> list[str]:

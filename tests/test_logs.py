@@ -230,6 +230,15 @@ async def test_the_text_of_a_log_is_what_was_left_of_it() -> None:
         assert (await sync_to_async(log_tail)("builds.1", 9)).text == "oops\na 3\nb 3\n"
 
 
+async def test_a_page_holds_the_lines_before_a_last_one_that_is_as_large_as_they_may_be() -> None:
+    topic = Topic("builds.1")
+    await topic.apublish_many([Event(f"line {n}".ljust(2000, "."), event="stdout") for n in range(90)])
+    await topic.apublish("x" * 900_000, event="stdout")
+    tail = await sync_to_async(log_tail)("builds.1", 91)
+    assert [line[:8] for line in tail.lines] == [*(f"line {n}".ljust(8, ".") for n in range(90)), "xxxxxxxx"]
+    assert tail.position.endswith(".91")
+
+
 async def test_the_text_that_follows_ends_with_a_draft_that_was_never_finished() -> None:
     topic = Topic("builds.1")
     await topic.apublish_many([Event("a", event="stdout"), Redraw(0, "42%").event("stdout")])

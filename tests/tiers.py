@@ -19,7 +19,7 @@ import pytest
 HERE = Path(__file__).parent
 TIERS = {
     "live": "it starts processes: servers, commands, forks",
-    "browser": "it starts Chromium, Node.js or npm",
+    "browser": "it starts Chromium, Firefox, Node.js or npm",
     "services": "it asks a real PostgreSQL, or Valkey as Redis",
     "slow": "it computes or waits for seconds though it starts nothing",
 }

@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..runtime.process import PerProcess
 from ..wire.line_levels import Level, marks_of
 from .base import REPLAY_EVENTS, EventLog
 from .candidates import LevelCounts
-from .search import Budget, LineMatcher, LineQuery, Search
+from .line_matcher import LineMatcher, LineQuery
+from .search import Budget, Search
 
 REMEMBERED: Final = 256
-"""Topics whose counts are kept, of a log without an index."""
+"""Topics whose counts are kept, so that each event is looked at once, and an index is asked once for each change of a topic."""
 NONE: Final = LevelCounts(0, 0, None, None, 0)
+_Known: TypeAlias = tuple[int, LevelCounts]
+"""The floor at which it was counted, and what was."""
 
 
 class Counts(PerProcess):
-    """What was counted in logs without an index, by topic and epoch, so that each event is looked at once."""
+    """What was counted lately, by topic and epoch."""
 
     def reset(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, str], LevelCounts] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
-    def of(self, log: EventLog, topic: str, budget: Budget) -> LevelCounts:
-        """Return what there is, counted as far as the budget goes."""
-        counts = log.level_counts(topic)
+    def of(self, log: EventLog, topic: str, budget: Budget, *, first: bool = True) -> LevelCounts:
+        """Return what there is, counted as far as the budget goes; ``first`` tells whether the first ones are looked for too."""
         page = log.read_after(topic, 0, 0)
         key = topic, page.epoch
-        if counts is None:
-            with self._lock:
-                counts = self._known.get(key, NONE)
-            counts = self._counted(log, topic, counts, budget)
-            with self._lock:
-                self._known[key] = counts
-                self._known.move_to_end(key)
-                if len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
-        return counts._replace(
-            first_error=_first(log, topic, "error", counts.errors, counts.first_error, page.floor, budget),
-            first_warning=_first(log, topic, "warning", counts.warnings, counts.first_warning, page.floor, budget),
-        )
+        with self._lock:
+            floor, counts = self._known.get(key, (0, NONE))
+        if (floor, counts.upto) != (page.floor, page.top):
+            counts = log.level_counts(topic) or self._counted(log, topic, counts, budget)
+        if first:
+            counts = counts._replace(
+                first_error=_first(log, topic, "error", counts.errors, counts.first_error, page.floor, budget),
+                first_warning=_first(log, topic, "warning", counts.warnings, counts.first_warning, page.floor, budget),
+            )
+        with self._lock:
+            self._known[key] = page.floor, counts
+            self._known.move_to_end(key)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return counts
 
     def _counted(self, log: EventLog, topic: str, counts: LevelCounts, budget: Budget) -> LevelCounts:
         errors, warnings, first_error, first_warning, upto = counts
@@ -60,10 +64,18 @@ class Counts(PerProcess):
 
 def _first(log: EventLog, topic: str, level: Level, count: int, known: int | None, floor: int, budget: Budget) -> int | None:
     if not count or (known is not None and known > floor):
-        return known
+        return known if count else None
+    place: int | None = floor
     with LineMatcher(LineQuery(levels=frozenset({level}))) as matcher:
-        result = Search(log, topic, matcher, place=floor, back=False, budget=budget).run(1)
-    return result.found[0].record.offset if result.found else None
+        while place is not None:
+            result = Search(log, topic, matcher, place=place, back=False, budget=budget).run(1)
+            for one in result.found:
+                if one.lines:
+                    return one.record.offset
+            if budget.spent:
+                return None
+            place = result.place
+    return None
 
 
 counts = Counts()

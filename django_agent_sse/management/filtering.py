@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from ..eventlog.base import EventLog
+from ..eventlog.line_matcher import LineMatcher, LineQuery
 from ..eventlog.position import Position
-from ..eventlog.search import Budget, Found, LineMatcher, LineQuery, Search
+from ..eventlog.search import Budget, Found, Search
 from .following import Tail
 from .output import Received
 

@@ -38,6 +38,7 @@ _LOG = (
         "look",
         "pages",
         "folds",
+        "failures",
         "order",
         "rows",
         "draw",

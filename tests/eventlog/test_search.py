@@ -10,7 +10,8 @@ import pytest
 
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.level_counts import counts
-from django_agent_sse.eventlog.search import Budget, LineMatcher, LineQuery, Search, SearchResult
+from django_agent_sse.eventlog.line_matcher import LineMatcher, LineQuery
+from django_agent_sse.eventlog.search import Budget, Search, SearchResult
 from django_agent_sse.exceptions import QueryInvalid
 from django_agent_sse.wire.event import Event
 from django_agent_sse.wire.redraws import Redraw

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from django_agent_sse.eventlog.line_matcher import LineMatcher, LineQuery
 from django_agent_sse.eventlog.memory import MemoryEventLog
-from django_agent_sse.eventlog.search import LineMatcher, LineQuery
 from django_agent_sse.exceptions import QueryInvalid
 from django_agent_sse.runtime import pattern_process
 from django_agent_sse.wire.event import Event

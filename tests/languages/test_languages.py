@@ -25,7 +25,7 @@ from .texts import HOME, prose_of_python, prose_of_template, templates
 
 STATIC = HOME / "static/django_agent_sse"
 MONITOR = HOME / "contrib/monitor/static/agent_sse_monitor/monitor.js"
-FOR_PROGRAMS = {"client.js", "element.js", "levels.js", "react.js", "sgr.js"}
+FOR_PROGRAMS = {"client.js", "element.js", "failures.js", "levels.js", "react.js", "sgr.js"}
 """They say nothing to a reader: what they throw is for who writes the page."""
 NOT_PROSE = {
     "kv.py": {", whose repr() raised "},

@@ -1,7 +1,8 @@
 """What real tools print, in the viewer: its text is that of a terminal, nothing that fails is folded, a copy is what was printed.
 
 ``sources.json`` says of each recording which tool, in which version, printed it, or from which documentation it was written.
-``quiet``: it ended badly, and no line of it says so; ``errors``: it ended well, and yet a line of it is an error.
+``quiet``: it ended badly, and no line of it says so; ``errors``: it ended well, and yet a line of it is an error; ``failures``: what
+a reader would count.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Shown(TypedDict):
     level: str | None
     folded: bool
     title: bool
+    failure: bool
 
 
 def terminal(printed: bytes) -> list[str]:
@@ -118,6 +120,12 @@ def test_what_failed_is_found() -> None:
         errors = [line for line in terminal(CORPUS[name]) if level_of(line) == "error"]
         failed = "written" in source or (source["exit_code"] and not source.get("quiet")) or source.get("errors")
         assert bool(errors) == bool(failed), f"{name}: {errors}"
+
+
+def test_a_failure_counts_once_however_often_it_is_told(viewed: dict[str, list[Shown]]) -> None:
+    counts = {name: sum(line["failure"] for line in viewed[name]) for name in CORPUS}
+    assert counts == {name: source.get("failures", 0) for name, source in SOURCES.items()}
+    assert all(line["level"] == "error" for name in CORPUS for line in viewed[name] if line["failure"])
 
 
 def test_python_and_the_viewer_agree_on_every_line(viewed: dict[str, list[Shown]]) -> None:

@@ -37,4 +37,8 @@ test("what is about a line may name its place", () => {
   assert.equal(near(['  File "other.py", line 3', "Traceback (most recent call last):", "ValueError: x"], 2), null);
   assert.deepEqual(near(["a.c:1: error: x", " --> b.c:2"], 0), { file: "a.c", line: 1 });
   assert.equal(near(["error: x"], 0), null);
+  assert.deepEqual(near(["E       assert 1 == 2", "E        +  where 1 = f()", "", "tests/test_a.py:12: AssertionError"], 0), { file: "tests/test_a.py", line: 12 });
+  assert.deepEqual(near(["    --- FAIL: TestB/sub (0.00s)", "        main_test.go:9: got 1"], 0), { file: "main_test.go", line: 9 });
+  assert.deepEqual(near(["FAIL: test_a (tests.T.test_a)", "-----", "Traceback (most recent call last):", '  File "/app/tests.py", line 7, in test_a'], 0), { file: "/app/tests.py", line: 7 });
+  assert.deepEqual(near(["  ● sum › fails", "", "    expect(received).toBe(expected)", "      at Object.<anonymous> (a.test.js:5:17)"], 0), { file: "a.test.js", line: 5 });
 });

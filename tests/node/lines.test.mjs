@@ -45,6 +45,13 @@ test("GitHub's groups fold, in both spellings and after a time, and their marker
   assert.deepEqual([install.group.name, install.command, last.group.name, last.command], ["Install", [0, 9], "Last", [25, 34]]);
 });
 
+test("between a command that stops them and its word commands are text", () => {
+  const texts = ["::stop-commands::PaUse", "::group::Fake", "::error file=a.py::It did not", "##[endgroup]", "::other::", "2026-11-25T20:00:00.123Z ::pause::", "::group::Real", "::stop-commands::", "::error::It did"];
+  const lines = read(texts).all;
+  assert.deepEqual(lines.map(({ level, group }) => [level, group?.name ?? null]), [...Array(6).fill([null, null]), [null, "Real"], [null, "Real"], ["error", "Real"]]);
+  assert.deepEqual(lines.map(({ text }) => text), texts);
+});
+
 test("what only resembles a marker folds nothing", () => {
   const texts = ["+ echo ::group::Install", " ::group::Install", "::groups::x", "##[group", "::endgroup::", "section_start:1000:outer", "section_start:1000:outer\rOuter", "## [group]", "::", "a::group::b"];
   assert.ok(read(texts).all.every((line) => line.group === null && line.command === null));

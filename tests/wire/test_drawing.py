@@ -184,18 +184,8 @@ def test_a_line_that_is_too_long_goes_on_behind_a_mark() -> None:
 
 
 CONTROLS = "\r \r\n \x08 \x1b[A \x1b[2A \x1b[B \x1b[2K \x1b[K \x1b[1K \x1b[J \x1b[3G \x1b[31m \x1b[0m \x1b[C \x1b[2D \x1b[2X"
-OTHERS = [
-    "\x1b7a\x1b8",
-    "\x1b7bc\x1b8",
-    "\x1b[?25l",
-    "\x1b[2F",
-    "\x1b[E",
-    "a",
-    "bc",
-    "\n",
-    "é",
-    "hello",
-]  # nothing wide: pyte leaves the other half
+# Nothing wide: where half of it is overwritten pyte leaves the other half.
+OTHERS = ["\x1b7a\x1b8", "\x1b7bc\x1b8", "\x1b[?25l", "\x1b[2F", "\x1b[E", "a", "bc", "\n", "é", "hello"]
 PIECES = st.lists(st.sampled_from([*CONTROLS.split(" "), *OTHERS]), max_size=40)
 
 

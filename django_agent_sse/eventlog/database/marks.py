@@ -11,13 +11,16 @@ from ...models import LogMark, LogRow
 from ...wire.line_levels import Marks
 from ..candidates import Candidates
 
-STEP_BYTES: Final = 4_194_304
+STEP_BYTES: Final = 16_777_216
 """Bytes of rows that the database looks through in one statement."""
-STEP_MARKS: Final = 256
+STEP_MARKS: Final = 1024
+"""Marks that are read in one step, whatever they are of."""
 _UNSAFE: Final = frozenset('"\\%_')
 """Characters that JSON or ``LIKE`` spell otherwise: of a text with them every row is read."""
-_OTHERWISE: Final = ("\\u001b", '"base64"]')
-"""What rows have in which a text may stand in another form: between colours, or not as text."""
+_OTHERWISE: Final = ("\\u00", "\\b", '"base64"]')
+"""What rows have in which a text may stand in another form: among characters that are not seen, or not as text."""
+_LOWER: Final = {"i": "\u0130", "k": "\u212a"}
+"""Letters that lie outside ASCII, and inside it in lower case, which databases do not know."""
 
 
 class MarkStore:
@@ -60,15 +63,12 @@ class MarkStore:
 
     def marked(self, topic: int, place: int, back: bool, levels: frozenset[str], end: int) -> Candidates:
         """Return the marks before or after a place that have one of these levels; where there are no more, up to ``end``."""
-        wanted = Q()
-        for level in levels:
-            wanted |= Q(**{f"{level}s__gt": 0})
-        marks = self.of(topic).filter(wanted)
+        marks = self.of(topic).filter(last__gt=0)
         marks = marks.filter(first__lt=place).order_by("-last") if back else marks.filter(last__gt=place).order_by("last")
-        spans = [*marks.values_list("first", "last")[:STEP_MARKS]]
-        if len(spans) == STEP_MARKS:
-            end = spans[-1][0] if back else spans[-1][1]
-        return Candidates(end, spans)
+        some = [*marks.values_list("first", "last", *(f"{level}s" for level in sorted(levels)))[:STEP_MARKS]]
+        if len(some) == STEP_MARKS:
+            end = some[-1][0] if back else some[-1][1]
+        return Candidates(end, [(first, last) for first, last, *counts in some if any(counts)])
 
     def with_text(self, topic: int, place: int, back: bool, text: str) -> Candidates:
         """Return the rows of the next ``STEP_BYTES`` before or after a place in which a text may stand."""
@@ -88,7 +88,7 @@ class MarkStore:
         lowest = window.filter(last=found["low"]).values_list("events", flat=True)[0]
         low, high = found["low"] - lowest + 1, found["high"]
         where = Q(payload__icontains=text)
-        for other in _OTHERWISE:
+        for other in (*_OTHERWISE, *(_LOWER[letter] for letter in _LOWER if letter in text.lower())):
             where |= Q(payload__contains=other)
         spans = [
             (last - events + 1, last) for last, events in window.filter(where).order_by("last").values_list("last", "events")

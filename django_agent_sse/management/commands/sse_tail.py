@@ -14,9 +14,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from ...eventlog.base import EventLog
+from ...eventlog.line_matcher import LineQuery, levels_from
 from ...eventlog.position import MAX_ID, Position
 from ...eventlog.records import TopicState
-from ...eventlog.search import MOST_CONTEXT, LineQuery, levels_from
+from ...eventlog.search import MOST_CONTEXT
 from ...runtime.suggestions import nearest
 from ...wire.line_levels import ALL
 from ...wire.log_lines import RECORD

@@ -49,7 +49,7 @@ export class Draw {
   /** What a line says: a Line of lines.js. */
   read(entry) {
     const { dialects, properties } = this.#tools;
-    const lines = new this.#tools.Lines({ dialects, properties });
+    const lines = new this.#tools.Lines({ dialects: entry.stopped ? dialects.filter((one) => one !== "github") : dialects, properties });
     lines.add(entry.source, entry.text, entry.at, entry.level, entry.label);
     return lines.all[lines.all.length - 1];
   }
@@ -77,14 +77,14 @@ export class Draw {
   row(key, about, known) {
     const entry = this.#pages.entry(key);
     const state = `${about.number}|${about.depth}|${about.title}|${about.open}|${about.took}|${about.classes}|${about.time}|${entry?.severity}`;
-    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more) {
+    if (known && known.entry === entry && known.title === about.title && known.more === entry?.more && known.stopped === entry?.stopped) {
       if (known.state !== state) this.#dress(known.row, about, entry);
       known.state = state;
       return known;
     }
     const row = entry === null ? this.#pending() : entry.source === "note" ? this.#note(entry) : this.#line(key, entry, about.title);
     this.#dress(row, about, entry);
-    return { row, entry, state, title: about.title, more: entry?.more };
+    return { row, entry, state, title: about.title, more: entry?.more, stopped: entry?.stopped };
   }
 
   /** A line below the last one, which may change yet. */

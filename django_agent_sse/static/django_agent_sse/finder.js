@@ -140,36 +140,46 @@ export class Finder {
     for (const since = performance.now(); !errors.done && performance.now() - since < SEARCHED_MS; ) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
-  /** Go to the next error, or with -1 the one before. */
+  /* Where errors are: of pages that were read, each failure once, and of the others what the server found. */
+  get #stops() {
+    const { pages, failures } = this.#log;
+    const unread = pages.all.filter(({ index }) => !failures.knows(index));
+    const found = unread.flatMap(({ index }) => this.errors.linesOf(index).map((line) => this.#tools.keyOf(index, line)));
+    return found.length ? [...failures.keys, ...found].sort((one, other) => one - other) : failures.keys;
+  }
+
+  /** Go to the next failure, or with -1 the one before. */
   async stepError(by) {
-    const { pages, navigation, rows } = this.#log;
+    const { pages, navigation, rows, failures } = this.#log;
     await this.#seekErrors();
-    const from = navigation.current ?? rows.top?.key ?? 0;
-    let at = { page: this.#tools.pageOf(from), line: this.#tools.lineOf(from), nth: 0 };
-    for (let steps = 0; steps < this.errors.total; steps += 1) {
-      at = this.errors.step(at, by);
-      if (!at) return;
-      const key = this.#tools.keyOf(at.page, at.line);
-      if (!pages.entry(key)) await pages.load(at.page);
-      if (pages.entry(key)?.severity === "error") return navigation.goTo(key);
+    let key = navigation.current ?? rows.top?.key ?? 0;
+    for (let tries = 0; tries < LISTED; tries += 1) {
+      const stops = this.#stops;
+      const at = by > 0 ? stops.findIndex((stop) => stop > key) : stops.findLastIndex((stop) => stop < key);
+      key = stops.at(at < 0 && by > 0 ? 0 : at);
+      if (key === undefined) return;
+      if (!pages.entry(key)) await pages.load(this.#tools.pageOf(key));
+      if (failures.has(key) && pages.entry(key)) return navigation.goTo(key);
     }
   }
 
-  /** Show the list of errors and warnings. */
+  /** Show the list of failures and warnings. */
   async list() {
-    const { pages, draw, panel, navigation } = this.#log;
+    const { pages, draw, panel, navigation, failures } = this.#log;
     await this.#seekErrors();
-    const lines = [];
+    const found = [];
     for (const { index } of pages.all) {
-      if (lines.length > LISTED) break;
-      if (this.errors.linesOf(index).length && !pages.all[index].entries) await pages.load(index);
-      for (const line of this.errors.linesOf(index)) {
-        const key = this.#tools.keyOf(index, line);
-        const entry = pages.entry(key);
-        if (!entry) continue;
-        const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
-        lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
-      }
+      if (found.length > LISTED) break;
+      const lines = this.errors.linesOf(index);
+      if (lines.length && !pages.all[index].entries) await pages.load(index);
+      found.push(...this.errors.linesOf(index).map((line) => this.#tools.keyOf(index, line)));
+    }
+    const lines = [];
+    for (const key of found) {
+      const entry = pages.entry(key);
+      if (!entry || (entry.severity === "error" && !failures.has(key))) continue;
+      const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
+      lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
     }
     panel.showList(lines, !this.errors.done);
   }

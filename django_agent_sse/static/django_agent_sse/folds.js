@@ -19,9 +19,10 @@ export class Folds {
   #runs = []; // [{first, last, stops: [{key, group}], groups}]
   #asked = new Map(); // by place of the title, whether the reader wants it open
   #dirty = false;
+  #stopped = new Set(); // pages with lines whose commands are text
   #finished = null;
 
-  /** `tools`: {Lines, mayMark} of lines.js, {dialects} of markers, {keyOf, pageOf} of pages.js. */
+  /** `tools`: {Lines, mayMark} of lines.js, {levelOf} of levels.js, {dialects} of markers, {keyOf, pageOf} of pages.js. */
   constructor(pages, tools) {
     this.#pages = pages;
     this.#tools = tools;
@@ -46,6 +47,7 @@ export class Folds {
         error = true;
       }
     });
+    if (this.#stopped.has(page.index)) this.#dirty = true;
     const same = known?.list.length === list.length && list.every(({ line, entry }, at) => known.list[at].line === line && known.list[at].entry?.text === entry?.text);
     this.#marks[page.index] = { version: page.version, list };
     if (!same) this.#dirty = true;
@@ -93,15 +95,25 @@ export class Folds {
       }
     };
     for (let index = first; index <= last; index += 1) {
+      const stopped = new Set();
       for (const { line, entry } of this.#marks[index].list) {
         if (run.groups.length > MOST) break;
         const key = keyOf(index, line);
+        const word = lines.stopped;
         if (entry) apply(lines.add(entry.source, entry.text, entry.at, entry.level, entry.label), key);
         else lines.fail();
+        if (entry && word !== null) stopped.add(line);
       }
+      if (stopped.size || this.#stopped.has(index)) this.#stop(index, stopped);
     }
     if (this.#finished && last === this.#pages.all.length - 1) apply(lines.finish(this.#finished.at, this.#finished.failed), null);
     return run;
+  }
+
+  #stop(index, lines) {
+    if (lines.size) this.#stopped.add(index);
+    else this.#stopped.delete(index);
+    this.#pages.stop(index, lines, this.#tools.levelOf);
   }
 
   groups() {

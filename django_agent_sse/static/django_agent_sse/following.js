@@ -1,14 +1,16 @@
 /* Whether the end is followed: until somebody wants to go up, and again when the reader is back at the end. A wheel, a finger or a key
-   that goes up is enough; so is any scroll away from the end, whoever did it: the viewer itself only ever scrolls to it. */
+   that goes up is enough; so is any scroll away from the end, whoever did it: the viewer itself only ever scrolls to it. It is followed
+   again where a wheel, a finger or a key that went down, or the scroll bar, led to it. */
 
 const HANDLING = 1000; // milliseconds after which a scroll is not the reader's
 const UP = new Set(["ArrowUp", "PageUp", "Home"]);
+const DOWN = new Set(["ArrowDown", "PageDown", "End", " "]);
 
 export class Following {
   #view;
   #rows;
   #changed;
-  #handled = -Infinity; // when the reader last did what can scroll
+  #handled = -Infinity; // when the reader last wanted to go down
   #held = false; // a button or a finger is down in the view
   #touched = 0;
   #reached = 0;
@@ -21,22 +23,19 @@ export class Following {
     this.#changed = changed;
     const listen = (kind, listener) => view.addEventListener(kind, listener, { passive: true });
     listen("wheel", ({ deltaY, ctrlKey }) => {
-      if (ctrlKey) return;
-      this.#handle();
-      if (deltaY < 0) this.#up();
+      if (!ctrlKey && deltaY) this.#want(deltaY > 0);
     });
     listen("touchstart", ({ touches }) => {
       this.#touched = touches[0].clientY;
       this.#held = true;
     });
     listen("touchmove", ({ touches }) => {
-      this.#handle();
-      if (touches[0].clientY > this.#touched) this.#up();
+      if (touches[0].clientY !== this.#touched) this.#want(touches[0].clientY < this.#touched);
       this.#touched = touches[0].clientY;
     });
     listen("keydown", ({ key, shiftKey }) => {
-      this.#handle();
-      if (UP.has(key) || (key === " " && shiftKey)) this.#up();
+      if (UP.has(key) || (key === " " && shiftKey)) this.#want(false);
+      else if (DOWN.has(key)) this.#want(true);
     });
     listen("pointerdown", () => {
       this.#held = true;
@@ -50,7 +49,7 @@ export class Following {
     const released = () => {
       if (!this.#held) return;
       this.#held = false;
-      this.#handle();
+      if (performance.now() - this.#handled < HANDLING) this.#handled = performance.now(); // it may go on for a while
       const selection = document.getSelection();
       if (this.on && selection && !selection.isCollapsed && this.#view.contains(selection.anchorNode)) this.#turn(false);
     };
@@ -62,12 +61,9 @@ export class Following {
     return this.on && !this.#held;
   }
 
-  #handle() {
-    this.#handled = performance.now();
-  }
-
-  #up() {
-    if (this.on && this.#view.scrollHeight > this.#view.clientHeight) this.#turn(false);
+  #want(down) {
+    this.#handled = down ? performance.now() : -Infinity;
+    if (!down && this.on && this.#view.scrollHeight > this.#view.clientHeight) this.#turn(false);
   }
 
   #turn(on) {

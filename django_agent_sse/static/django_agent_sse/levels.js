@@ -31,6 +31,9 @@ const BELOW = 4; // lines below a message that may point to its place
 const ABOVE = 8; // lines of a traceback above its exception
 const POINTER = /^[ \t]*(?:-->|╭─\[|┌─|at [^ ]|on [^ ]+ line )/;
 const FRAME = /^[ \t]*File "/;
+const DETAILS = 40; // lines of a failed test's details, in which its place stands
+const TEST = /^(?:E {2,}|[ \t]*--- FAIL: |(?:FAIL|ERROR): |[ \t]*● |[ \t]*FAIL  |[ \t]*(?:[✕✖✗✘×]|not ok) |[ \t]*Failure\/Error: )/;
+const OF_TEST = /^(?:[^ \t]{1,300}:[0-9]{1,7}: |[ \t]+(?:File "|# \.\/|at [^ ]|❯ [^ ]|[\w./-]{1,300}:[0-9]{1,7}: ))/;
 const TRACEBACK = /^[ \t+]*(?:Exception Group )?Traceback \(/;
 const SAID = ""; // the level is the one that the line says: the first group that matched
 /** [level, expression]: the first that matches decides. null is no level. @type {[string | null, RegExp][]} */
@@ -123,12 +126,13 @@ export function placeOf(line) {
   return found && { file: found[1].startsWith("//") ? found[1].slice(2) : found[1], line: Number(found[2]) };
 }
 
-/** The place that a line names, or the lines about it: of a traceback the last frame, and what compilers put below a message. `textAt(0)`
+/** The place that a line names, or the lines about it: of a traceback the last frame, what compilers put below a message, and test runners
+    below a failure. `textAt(0)`
     is the line, `textAt(1)` the next one, `textAt(-1)` the one before; undefined where there is none. */
 export function placeNear(textAt) {
   const own = placeOf(textAt(0));
   if (own) return own;
-  return pointed(textAt, 1, BELOW, POINTER) ?? pointed(textAt, -1, ABOVE, FRAME);
+  return pointed(textAt, 1, BELOW, POINTER) ?? pointed(textAt, -1, ABOVE, FRAME) ?? (TEST.test(beginning(textAt(0))) ? pointed(textAt, 1, DETAILS, OF_TEST) : null);
 }
 
 function pointed(textAt, step, most, marks) {
@@ -155,6 +159,11 @@ export function properties(text) {
 /** A value of one of them: only what GitHub encodes is decoded. */
 export function decoded(text) {
   return ENCODED.reduce((all, [code, character]) => all.replaceAll(code, character), text);
+}
+
+/** What a terminal shows of the beginning of a line, without what other tools and runners put before it. */
+export function shownOf(line) {
+  return beginning(line).replace(STAMP, "");
 }
 
 /* What a terminal shows of the beginning of a line, without what other tools put before it. */

@@ -11,13 +11,14 @@ export const DIALECTS = Object.freeze(["github", "gitlab"]);
 const MARKERS = 64; // sections that one line begins and ends: what follows is text
 const SEQUENCE = 64; // characters before a cut in which a control sequence may have begun
 const CONTROLS = /\x1b\[[0-?]*[ -/]*[@-~]/g;
-const GITHUB = /^((?:\d{4}-\d\d-\d\dT[\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug)(?: (.*?))?::|##\[(group|endgroup|error|warning|debug|command)\])/s;
+const GITHUB = /^((?:\d{4}-\d\d-\d\dT[\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug|stop-commands)(?: (.*?))?::|##\[(group|endgroup|error|warning|debug|command)\])/s;
 const GITLAB = /(?:\x1b\[0?K)?section_(start|end):(\d{1,12}):([\w.-]{1,200})(\[[^\]\r]{0,200}\])?\r?\x1b\[0?K/g;
 const BUILDKITE = /^(---|\+\+\+|~~~) ([\p{L}\p{N}:\p{Extended_Pictographic}"'`(<[].*)$/su;
 /* What begins like a marker of Buildkite's and is none: files of a patch, results of Go's tests, documents of YAML, rules of a table. */
 const NO_HEADING = /^(?:---|\+\+\+) (?:"?[ab]\/|\/dev\/null|.*\t\d{4}-|\S+\.\w{1,9}$|(?:PASS|FAIL|SKIP|BENCH): |(?:expected|actual|before|after|old|new|original|modified)\s*$)/i;
 const TRACE = /^\+{1,2} /; // a command that a shell shows: one more + of it is no heading
 const OPENS = /^\^\^\^ \+{3}\s*$/;
+const RESUMES = /^(?:\d{4}-\d\d-\d\dT[\d:.]{8,20}Z )?::([^\s:]{1,200})::/;
 const COLLAPSED = /\bcollapsed=true\b/;
 
 /** One line. `at` in seconds since 1970, or null. `group` is the one that it stands in, or null. */
@@ -100,6 +101,7 @@ export class Lines {
     this.errors = 0; // lines on stderr
     this.group = null; // the innermost one that is open
     this.next = 1; // the number of the next line
+    this.stopped = null; // until this word GitHub's commands are text: what is printed is not to be trusted
   }
 
   get count() {
@@ -206,9 +208,17 @@ export class Lines {
   #github(changes, line, text) {
     const first = text.charCodeAt(0);
     if (first !== 58 && first !== 35 && !(first >= 48 && first <= 57)) return false;
+    if (this.stopped !== null) {
+      if (RESUMES.exec(text)?.[1].toLowerCase() === this.stopped) this.stopped = null;
+      return false;
+    }
     const found = GITHUB.exec(text);
     if (!found) return false;
     const word = found[2] ?? found[4];
+    if (word === "stop-commands") {
+      this.stopped = RESUMES.exec(`::${text.slice(found[0].length).trim()}::`)?.[1].toLowerCase() ?? null;
+      return false;
+    }
     line.command = [found[1].length, found[0].length];
     if (word === "group") {
       while (this.group && this.group.kind !== "gitlab") this.#close(changes, line.at); // they do not nest there

@@ -22,6 +22,7 @@ const BESIDE = {
   client: () => import("./client.js"),
   pages: () => import("./pages.js"),
   folds: () => import("./folds.js"),
+  failures: () => import("./failures.js"),
   order: () => import("./order.js"),
   rows: () => import("./rows.js"),
   draw: () => import("./draw.js"),
@@ -134,7 +135,8 @@ export class SSELog extends HTMLElement {
     log.source = new modules.source.Source(log, { ...events, ...store });
     log.pages = new store.Pages((from, count) => log.source.range({ from, count }), read, (page) => this.#changed(page));
     log.pages.readable = Boolean(this.getAttribute("range"));
-    log.folds = new modules.folds.Folds(log.pages, { ...model, ...store, dialects });
+    log.folds = new modules.folds.Folds(log.pages, { ...model, ...levels, ...store, dialects });
+    log.failures = new modules.failures.Failures(log.pages, { ...store, ...levels });
     log.order = new modules.order.Order(log.pages, log.folds, store);
     log.draw = new modules.draw.Draw(log.pages, { ...sgr, ...look, ...model, ...levels, ...store, dialects, make, t, number, raw });
     log.draw.anchors = document.querySelector("sse-log") === this;
@@ -277,6 +279,7 @@ export class SSELog extends HTMLElement {
   /* A page came, or is let go. */
   #changed(page) {
     this.#log.folds.note(page);
+    this.#log.failures.note(page);
     this.#log.finder.note(page);
     this.#later();
   }
@@ -284,10 +287,10 @@ export class SSELog extends HTMLElement {
   #flush() {
     this.#frame?.();
     this.#frame = null;
-    const { pages, folds, finder, order, rows, following, navigation, outcome, viewport, panel } = this.#log;
+    const { pages, folds, failures, finder, order, rows, following, navigation, outcome, viewport, panel } = this.#log;
     const { tail } = pages;
     if (tail?.entries) {
-      for (const page of pages.all.slice(-2)) if (page.entries) folds.note(page);
+      for (const page of pages.all.slice(-2)) for (const part of [folds, failures]) part.note(page);
       finder.note(tail);
       pages.release();
     }

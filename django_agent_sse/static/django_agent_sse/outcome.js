@@ -151,18 +151,17 @@ export class Outcome {
     panel.showErrors(errors, warnings);
   }
 
-  /* Errors and warnings as they are here where all of it was read, else as the server counted them; and lines of stderr. */
+  /* What failed, and warnings, as they are here where all of it was read, else the lines of either that the server counted; and those of stderr. */
   #counts() {
-    const { pages } = this.#log;
-    let [errors, warnings, stderr, all] = [0, 0, 0, true];
+    const { pages, failures } = this.#log;
+    let [warnings, stderr, all] = [0, 0, true];
     for (const page of pages.all) {
-      errors += page.errors;
       warnings += page.warnings;
       stderr += page.stderr;
       all &&= page.known || page === pages.tail;
     }
     if (!all && this.#known) return [this.#known.errors + this.#since.errors, this.#known.warnings + this.#since.warnings, stderr];
-    return [errors, warnings, stderr];
+    return [failures.count, warnings, stderr];
   }
 
   get #elapsed() {

@@ -24,6 +24,7 @@ export class Entry {
     this.level = level; // as its event said, or null
     this.label = label; // the level where it is said before the text, or null
     this.severity = severity; // the level by what is known of it: "error", "warning", "info", "debug", or null
+    this.stopped = false; // a command of GitHub's in it is text
     this.event = 0; // the number of its event
     this.more = null; // {logger, file, line, fields} of a record
   }
@@ -95,6 +96,15 @@ export class Page {
     }
     this.count = this.entries.length;
     return count;
+  }
+
+  /** Its level is another. */
+  amend(entry, severity) {
+    this.#tell(entry, -1);
+    entry.severity = severity;
+    this.#tell(entry, 1);
+    this.version += 1;
+    this.cuts += 1;
   }
 
   /** How many numbers come before that of its line. */
@@ -417,6 +427,17 @@ export class Pages {
     page.begin();
     this.#held -= bytes;
     for (const entry of [new Note("⋯", count), ...entries]) this.#push(page, entry);
+  }
+
+  /** Commands of GitHub's in these lines of a page are text now, or no more: `found` are those in which they are. */
+  stop(index, found, levelOf) {
+    const page = this.all[index];
+    const changed = (page.entries ?? []).filter((entry, line) => Boolean(entry.stopped) !== found.has(line));
+    for (const entry of changed) {
+      entry.stopped = !entry.stopped;
+      if (entry.level === null) page.amend(entry, entry.stopped ? null : levelOf(entry.text));
+    }
+    if (changed.length) this.#told(page);
   }
 
   /** Let go of what is farthest from the reader, while more is held than may be. */

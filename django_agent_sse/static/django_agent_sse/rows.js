@@ -93,19 +93,31 @@ export class Rows {
 
   #scrolled() {
     if (!this.#order.count) return;
-    const { scrollTop, clientHeight, scrollHeight } = this.view;
+    if (this.#isAway) return this.#follow();
+    const { scrollTop, clientHeight } = this.view;
     const [begin, end] = [this.#body.offsetTop, this.#body.offsetTop + this.#body.offsetHeight];
-    if (scrollTop + clientHeight <= begin || scrollTop >= end) {
-      if (scrollTop + clientHeight >= scrollHeight - 1) return this.toEnd();
-      const index = this.#order.indexAt(this.#heightAt(scrollTop));
-      this.#window(index - AROUND, index + this.#fits + AROUND);
-      this.#space();
-      const isCovered = this.#body.offsetTop <= scrollTop && this.#body.offsetTop + this.#body.offsetHeight >= scrollTop + clientHeight;
-      if (!isCovered) this.#scrollTo(this.#body.children[index - this.#first]?.offsetTop ?? scrollTop); // rows are lower than was assumed
-    } else {
-      const slack = SLACK * this.#order.row;
-      if ((scrollTop - begin < slack && this.#first > 0) || (end - scrollTop - clientHeight < slack && this.#last < this.#order.count)) this.refresh();
-    }
+    const slack = SLACK * this.#order.row;
+    if ((scrollTop - begin < slack && this.#first > 0) || (end - scrollTop - clientHeight < slack && this.#last < this.#order.count)) this.refresh();
+    else this.#remember();
+  }
+
+  /* Whether nothing of what is in the page is seen: the reader went far at once. */
+  get #isAway() {
+    const { scrollTop, clientHeight } = this.view;
+    const { offsetTop, offsetHeight } = this.#body;
+    const isBelow = scrollTop >= offsetTop + offsetHeight && this.#last < this.#order.count; // below the last one are drafts
+    return offsetHeight > 0 && (scrollTop + clientHeight <= offsetTop || isBelow);
+  }
+
+  #follow() {
+    const { scrollTop, clientHeight, scrollHeight } = this.view;
+    if (scrollTop + clientHeight >= scrollHeight - 1) return this.toEnd();
+    const index = this.#order.indexAt(this.#heightAt(scrollTop));
+    this.#window(index - AROUND, index + this.#fits + AROUND);
+    this.#space();
+    const { offsetTop, offsetHeight } = this.#body;
+    const isCovered = offsetTop <= scrollTop && offsetTop + offsetHeight >= scrollTop + clientHeight;
+    if (!isCovered) this.#scrollTo(this.#body.children[index - this.#first]?.offsetTop ?? scrollTop); // rows are lower than was assumed
     this.#remember();
   }
 
@@ -143,7 +155,8 @@ export class Rows {
 
   /** What is shown is different, or the reader is elsewhere: the rows around the view are made anew where they must be. */
   refresh() {
-    this.#keep(this.#place?.width === this.view.clientWidth ? this.top : this.#place);
+    if (this.#isAway && this.#place?.width === this.view.clientWidth) this.#follow();
+    else this.#keep(this.#place?.width === this.view.clientWidth ? this.top : this.#place);
   }
 
   /** Rows have other heights: what was at the top before is there again. */

@@ -70,7 +70,9 @@ export class Patterns {
     this.#ready = false;
     worker.addEventListener("message", ({ data }) => {
       this.#ready = true;
-      this.#waiting.get(data.id)?.resolve(data);
+      const asked = this.#waiting.get(data.id);
+      if (data.slow) asked?.reject("slow");
+      else asked?.resolve(data);
       this.#waiting.delete(data.id);
       this.#watch();
     });

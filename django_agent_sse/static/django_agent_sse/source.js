@@ -9,6 +9,7 @@ const CAUGHT_UP_MS = 1000; // after the opening of a stream what comes may be ol
 export class Source {
   #log;
   #tools;
+  #refused = null; // what the server would not search for
   #late = null; // {from, to}: events that came in a burst: their times are the server's to say
 
   /** `log`: the parts of log.js. `tools`: {offsetOf} of events.js, {EVENTS, ANSWER} of pages.js. */
@@ -67,7 +68,7 @@ export class Source {
     }
   }
 
-  /** A run of pages from `index` on that are not held is searched by the server; by one that cannot, they are read. */
+  /** A run of pages from `index` on that are not held is searched by the server; where it cannot, or refuses the pattern, they are read. */
   async search(find, index) {
     const { pages } = this.#log;
     const { EVENTS } = this.#tools;
@@ -80,7 +81,8 @@ export class Source {
     const lines = new Map();
     let page = index;
     for (let after = index * EVENTS - base; ; ) {
-      const answer = after < 0 ? null : await this.range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" });
+      const asks = after >= 0 && this.#refused !== sought;
+      const answer = asks ? await this.range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" }).catch((why) => this.#refuse(sought, why)) : null;
       if (find.sought !== sought) return;
       if (!answer?.scanned && answer?.next === undefined) return void (await pages.load(index, index + 4));
       for (const { offset, match } of answer.records) {
@@ -94,6 +96,13 @@ export class Source {
       after = seen;
     }
     for (; page <= last; page += 1) find.take(page, lines.get(page) ?? []);
+  }
+
+  /* Its patterns are others, and one that explodes there is tried here too. */
+  #refuse(sought, why) {
+    if (typeof why !== "string" || !sought.regex) throw why;
+    this.#refused = sought;
+    return null;
   }
 
   /** An event of the stream, which was published now, but for what had to be caught up with: `openedAt`, when the stream was opened. */

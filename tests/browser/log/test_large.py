@@ -132,7 +132,7 @@ def test_a_line_that_is_not_there_is_told_and_a_mark_can_be_cleared_and_the_plac
     page.locator("#L4321 .sl-n").click()
     page.wait_for_function("() => location.hash.includes('L4321') === false")
     page.evaluate("() => { document.querySelector('.sl-view').scrollTop -= 2000; }")
-    page.wait_for_function("() => location.hash.startsWith('#at=')")
+    page.wait_for_function(f"() => location.hash === `#at=${{({TOP})()[0]}}`")
     before = page.evaluate(TOP)
     page.reload()
     connection(page, "Ended")

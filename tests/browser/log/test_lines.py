@@ -15,7 +15,7 @@ from tests.log import test_corpus
 from tests.log.test_corpus import CORPUS, events
 
 from .serving import LogSite
-from .viewing import connection, text_of, wait_for_lines
+from .viewing import connection, numbers_of, text_of, wait_for_lines
 
 CORPUS_HOME = Path(test_corpus.__file__).parent
 LINES = 600
@@ -246,9 +246,53 @@ def test_markers_of_others_fold_where_they_are_chosen(page: Page, site: LogSite)
     assert page.locator(".sl-line", has_text=re.compile(r"FAIL: TestB")).is_visible(), "a group that holds an error is open"
 
 
-def test_vectors_agree_with_what_is_counted(page: Page, site: LogSite) -> None:
+def test_vectors_agree_with_what_is_filtered(page: Page, site: LogSite) -> None:
     vectors: list[dict[str, Any]] = json.loads((CORPUS_HOME / "levels.json").read_text())
     lines = [vector for vector in vectors if not any(char in vector["line"] for char in "\r\n")]
     only(page, site, "vectors", *(vector["line"] for vector in lines))
-    errors = sum(vector["level"] == "error" for vector in lines)
-    expect(page.locator(".sl-errors")).to_contain_text(f"{errors} errors")
+    page.get_by_label("Which lines").select_option("error")
+    numbers = [at for at, vector in enumerate(lines, 1) if vector["level"] == "error"]
+    page.wait_for_function("(first) => Number(document.querySelector('.sl-rows .sl-n[data-n]')?.dataset.n) >= first", arg=numbers[0])
+    assert numbers_of(page) == numbers
+
+
+def test_a_failure_counts_once_is_listed_once_and_stepped_to_once(page: Page, site: LogSite) -> None:
+    lines = [
+        "test_a.py::test_b FAILED                 [ 50%]",
+        "test_a.py::test_c FAILED                 [100%]",
+        *(f"word {n}" for n in range(100)),
+        "E       assert 1 == 2",
+        "E        +  where 1 = f()",
+        "",
+        "test_a.py:12: AssertionError",
+        *(f"word {n}" for n in range(100)),
+        "E       assert 3 == 4",
+        "",
+        "test_a.py:34: AssertionError",
+        "FAILED test_a.py::test_b - assert 1 == 2",
+        "FAILED test_a.py::test_c - assert 3 == 4",
+        "========= 2 failed in 0.12s =========",
+        "make: *** [Makefile:2: test] Error 1",
+        "##[error]Process completed with exit code 2.",
+    ]
+    site.publish("once", *lines, close="failed")
+    page.goto(f"{site.url}/logs/once/#L1")
+    connection(page, "Ended")
+    expect(page.locator(".sl-errors")).to_have_text(re.compile("^2 errors"))
+    for key, number in [("e", 103), ("e", 207), ("e", 103), ("E", 207)]:
+        page.keyboard.press(key)
+        expect(page.locator(f"#L{number}")).to_be_in_viewport()
+        expect(page.locator(f"#L{number}")).to_have_class(re.compile("sl-current"))
+    page.locator(".sl-errors").click()
+    assert page.locator(".sl-list-sheet .sl-item-place").all_text_contents() == ["test_a.py:12", "test_a.py:34"]
+
+
+def test_what_is_printed_between_stopped_commands_is_text(page: Page, site: LogSite) -> None:
+    lines = ["before", "::stop-commands::abc", "::group::Fake", "::error file=a.py,line=1::It did not", "::abc::", "::error::It did"]
+    only(page, site, "stopped", *lines)
+    expect(page.locator(".sl-errors")).to_have_text(re.compile("^1 error$"))
+    assert page.locator(".sl-turn").count() == 0
+    assert text_of(page) == lines
+    assert page.locator("[data-level]").evaluate_all("(texts) => texts.map((one) => one.textContent)") == ["::error::It did"]
+    page.keyboard.press("e")
+    expect(page.locator("#L6")).to_have_class(re.compile("sl-current"))
