@@ -51,11 +51,11 @@ def start(page: Page, server: Server, recipe: str) -> int:
 
 
 def lines(page: Page) -> list[str]:
-    return list(page.locator(".sl-n[data-n]").evaluate_all("all => all.map((one) => one.dataset.n)"))
+    return str(page.locator("sse-log").evaluate("log => log.text")).splitlines()
 
 
 def counted(last: int) -> list[str]:
-    return [str(number) for number in range(1, last + 1)]
+    return [f"line {number}" for number in range(1, last + 1)]
 
 
 def test_a_build_is_started_watched_and_reloaded_in_the_middle(browser: Browser, server: Server) -> None:
