@@ -125,7 +125,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _fitting(events: Iterable[Event]) -> Iterator[Event]:
-    """Yield what the log takes of these, lines cut to it, details left out: one that is too large must not keep the others out."""
+    """Yield what the log takes of these, lines cut to it, details left out: one too large must not keep the others out."""
     most = event_log().limits.max_event_bytes
     for event in events:
         if size_of(event) <= most:
