@@ -57,6 +57,37 @@ test("pages that follow each other are one question, and an answer that ends soo
   assert.equal(short.pages.all[1].entries.length, 1000);
 });
 
+test("pages of very large lines are read one after the other, and hold no more than the beginnings of most", async () => {
+  const size = 20_000;
+  const { pages, asked } = served(3000, (offset) => ({ event: "stdout", data: `${offset}`.padEnd(size, "x") }));
+  await pages.load(0, 2);
+  assert.deepEqual(pages.all.map(({ entries }) => entries?.length ?? 0), [1000, 1000, 1000], "one answer had them all");
+  const bytes = pages.all.map((page) => page.bytes);
+  assert.ok(Math.max(...bytes) < 13 * 2 ** 20, `${bytes}`);
+  const [first, last] = [pages.entry(keyOf(1, 0)), pages.entry(keyOf(1, 999))];
+  assert.deepEqual([first.text.length, first.lost, last.text.length, last.lost], [size, 0, 4096, size - 4096]);
+  assert.ok(last.text.startsWith("2000x"));
+  const slow = served(3000, (offset) => ({ event: "stdout", data: `${offset}`.padEnd(size, "x") }));
+  const answer = slow.answer;
+  slow.pages = new Pages(async (from, count) => answer(from, Math.min(count, 50)), read, () => {});
+  slow.pages.open("e", 0, 3000, "");
+  await slow.pages.load(0, 2);
+  assert.deepEqual(slow.pages.all.map(({ entries }) => entries?.length ?? 0), [1000, 0, 0], "a megabyte at a time, and a page at once");
+  assert.equal(slow.asked.length, 20);
+  assert.equal(asked.length, 1);
+});
+
+test("an answer that fails in the middle leaves no page half read", async () => {
+  const { answer } = served(3000);
+  const broken = new Pages(async (from, count) => (from > 1500 ? Promise.reject(new Error("cut")) : answer(from, Math.min(count, 500))), read, () => {});
+  broken.open("e", 0, 3000, "");
+  assert.equal(await broken.load(0, 2), true);
+  assert.deepEqual(broken.all.map(({ entries }) => entries?.length ?? 0), [1000, 0, 0]);
+  assert.equal(await broken.load(1, 2), false);
+  assert.equal(broken.all[1].entries, null);
+  assert.equal(broken.count, 3000);
+});
+
 test("a line of several, a word and a gap change the numbers after them, and nothing else", async () => {
   const events = { 2: { event: "stderr", data: "a\nb\nc" }, 3: { event: "progress", data: "{}" }, 5: { event: "missing", data: '{"first": 10, "last": 14}' } };
   const { pages } = served(6, (offset) => events[offset] ?? { event: "log", data: `line ${offset}` });

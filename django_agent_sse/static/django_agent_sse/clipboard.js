@@ -5,6 +5,7 @@ const KEPT_MS = 10_000; // that a file waits to be fetched
 export class Clipboard {
   #log;
   #tools;
+  #lost = new WeakMap(); // by entry of which only the beginning is held, its whole text
 
   /** `log`: the parts of log.js. `tools`: {whole, SHOWN} of lines.js, {keyOf, pageOf, lineOf} of pages.js, {make} of rows.js. */
   constructor(log, tools) {
@@ -23,6 +24,8 @@ export class Clipboard {
 
   #whole(entry) {
     const { draw } = this.#log;
+    const lost = this.#lost.get(entry);
+    if (lost !== undefined) return this.#whole(Object.assign(Object.create(entry), { text: lost, lost: 0 }));
     const plain = draw.plain(entry);
     return entry.text.length <= this.#tools.SHOWN ? plain : this.#tools.whole({ ...draw.read(entry), plain });
   }
@@ -33,19 +36,40 @@ export class Clipboard {
     if (!range) return;
     event.preventDefault();
     const pages = this.#pagesOf(range);
-    if (pages.every(({ entries }) => entries)) event.clipboardData.setData("text/plain", pages.flatMap((page) => this.#selectedOf(page, range)).join("\n"));
-    else this.#copyLater(pages, range);
+    if (pages.some(({ entries, lost }) => !entries || lost)) this.#copyLater(pages, range);
+    else event.clipboardData.setData("text/plain", pages.flatMap((page) => this.#selectedOf(page, range)).join("\n"));
   }
 
   /* Those that are not held are read, a page after the other. */
   async #copyLater(pages, range) {
     const lines = [];
     for (const page of pages) {
-      await this.#log.pages.load(page.index);
+      await this.#read(page.index, page.index, (line) => this.#isSelected(page, line, range));
       for (const line of this.#selectedOf(page, range)) lines.push(line);
     }
+    this.#lost = new WeakMap();
     await this.#write(lines.join("\n"));
     this.#say(lines.length);
+  }
+
+  /* The lines of a page are held, and the whole of those that are asked for. */
+  async #read(index, upto, isWanted) {
+    const { pages, source } = this.#log;
+    const page = pages.all[index];
+    await pages.load(index, upto);
+    const entries = page.entries ?? [];
+    for (const [line, entry] of page.lost ? entries.entries() : []) {
+      if (!entry.lost || this.#lost.has(entry) || !isWanted(line)) continue;
+      let first = line;
+      while (entries[first - 1]?.event === entry.event) first -= 1;
+      const text = await source.whole(entry, line - first);
+      if (text !== null) this.#lost.set(entry, text);
+    }
+  }
+
+  #isSelected({ index }, line, { from, to }) {
+    const key = this.#tools.keyOf(index, line);
+    return key >= from.key && key <= to.key;
   }
 
   #pagesOf({ from, to }) {
@@ -60,7 +84,7 @@ export class Clipboard {
     for (const line of this.#shownOf(page)) {
       const key = keyOf(page.index, line);
       const entry = page.entries?.[line];
-      if (!entry || entry.source === "note" || key < from.key || key > to.key) continue;
+      if (!entry || entry.source === "note" || !this.#isSelected(page, line, { from, to })) continue;
       if ((key === from.key && from.at === Infinity) || (key === to.key && to.at < 0)) continue; // after its text, or before it
       lines.push(this.#whole(entry).slice(key === from.key ? Math.max(0, from.at) : 0, key === to.key ? to.at : Infinity));
     }
@@ -86,12 +110,13 @@ export class Clipboard {
     const texts = [];
     let count = 0;
     for (let index = pageOf(first ?? 0); index < pages.all.length && (last === null || index <= pageOf(last)); index += 1) {
-      await pages.load(index, last === null ? index + 4 : index);
       const isNamed = (line) => !target || (keyOf(index, line) >= first && keyOf(index, line) <= last);
+      await this.#read(index, last === null ? index + 4 : index, isNamed);
       const entries = (pages.all[index].entries ?? []).filter((entry, line) => entry.source !== "note" && isNamed(line));
       count += entries.length;
       if (entries.length) texts.push(this.#texts(entries));
     }
+    this.#lost = new WeakMap();
     await this.#write(texts.join("\n"));
     this.#say(count);
   }

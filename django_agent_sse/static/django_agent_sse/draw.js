@@ -123,6 +123,7 @@ export class Draw {
     if (line.label && !title) this.#label(text, line);
     if (entry.more) this.#more(text, entry.more);
     if (line.rest) this.#markRest(key, line, text);
+    else if (entry.lost) text.append(this.#mark(entry.lost, false));
     return row;
   }
 
@@ -208,11 +209,11 @@ export class Draw {
 
   /* How much more there is of a long line, a button for the next part of it, and the text of the log where that is served. */
   #markRest(key, line, text) {
-    const { make, t, number, raw } = this.#tools;
-    const said = make("span");
+    const { make, t } = this.#tools;
     const next = make("button", "sl-next", { type: "button" }, t("Show more"));
-    const mark = make("span", "sl-cut sl-ours", { role: "note" }, said, next);
-    if (raw) mark.append(make("a", "", { href: raw, target: "_blank", rel: "noopener" }, t("Raw text")));
+    const mark = this.#mark(line.rest.length, line.over);
+    const [said] = mark.children;
+    said.after(next);
     let { rest } = line;
     const more = () => {
       const at = this.#tools.cutAt(rest);
@@ -221,17 +222,27 @@ export class Draw {
       mark.before(part);
       rest = rest.slice(at);
       if (!rest) return mark.remove();
-      const count = number(rest.length);
-      said.textContent = `⋯ ${line.over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
+      said.textContent = this.#told(rest.length, line.over);
     };
-    const count = number(rest.length);
-    said.textContent = `⋯ ${line.over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
     text.append(mark);
     for (let parts = this.#parts.get(key) ?? 0; parts > 0; parts -= 1) more();
     next.addEventListener("click", () => {
       this.#parts.set(key, (this.#parts.get(key) ?? 0) + 1);
       more();
     });
+  }
+
+  #mark(count, over) {
+    const { make, t, raw } = this.#tools;
+    const mark = make("span", "sl-cut sl-ours", { role: "note" }, make("span", "", {}, this.#told(count, over)));
+    if (raw) mark.append(make("a", "", { href: raw, target: "_blank", rel: "noopener" }, t("Raw text")));
+    return mark;
+  }
+
+  #told(length, over) {
+    const { t, number } = this.#tools;
+    const count = number(length);
+    return `⋯ ${over ? t("{count} more characters, written over", { count }) : t("{count} more characters", { count })} `;
   }
 
   #fill(parent, runs, line = {}) {

@@ -7,6 +7,9 @@
 export const EVENTS = 1000; // events of a page
 export const HELD = 40 * 2 ** 20; // bytes of lines that are held, about
 const LINE_BYTES = 110; // that a line takes besides its text
+const FULL = 8 * 2 ** 20; // bytes of a page after which of long lines only the beginning is held
+const BEGINNING = 4096; // characters of it
+const AT_ONCE = 8 * 2 ** 20; // characters after which no more pages are read at once
 export const ANSWER = 5000; // events of one answer of the range endpoint
 const RETRY_MS = 2000; // after which a page that could not be read is asked for again
 const PAGE_KEY = 2 ** 31;
@@ -27,6 +30,7 @@ export class Entry {
     this.stopped = false; // a command of GitHub's in it is text
     this.event = 0; // the number of its event
     this.more = null; // {logger, file, line, fields} of a record
+    this.lost = 0; // characters at its end that are not held
   }
 }
 
@@ -37,7 +41,7 @@ export class Note {
     this.skip = skip;
     this.source = "note";
     this.at = this.level = this.label = this.severity = null;
-    this.event = 0;
+    this.event = this.lost = 0;
     this.more = null;
   }
 }
@@ -55,6 +59,7 @@ export class Page {
     this.owed = { stdout: 0, stderr: 0 }; // lines of this page that later ones take back
     this.errors = this.warnings = this.stderr = 0; // lines of it that are
     this.version = 0; // changes with its entries
+    this.lost = false; // of some lines only the beginning is held
     this.cuts = 0; // changes where some of them are gone
     this.failedAt = -Infinity;
   }
@@ -129,6 +134,7 @@ export class Page {
     this.entries = [];
     this.shifts = [];
     this.count = this.numbers = this.bytes = this.errors = this.warnings = this.stderr = 0;
+    this.lost = false;
     this.version += 1;
   }
 }
@@ -294,6 +300,11 @@ export class Pages {
 
   #push(page, entry) {
     const before = page.bytes;
+    if (before > FULL && this.readable && entry.text.length > BEGINNING) {
+      entry.lost += entry.text.length - BEGINNING;
+      entry.text = ` ${entry.text.slice(0, BEGINNING)}`.slice(1); // a copy, which does not hold the whole
+      page.lost = true;
+    }
     page.push(entry);
     this.#held += page.bytes - before;
   }
@@ -379,16 +390,25 @@ export class Pages {
   }
 
   async #load(from, to) {
-    const last = Math.min(this.last, (to + 1) * EVENTS);
     const records = [];
-    for (let next = from * EVENTS + 1; next <= last; ) {
+    let size = 0;
+    for (let next = from * EVENTS + 1; next <= Math.min(this.last, (to + 1) * EVENTS); ) {
+      const last = Math.min(this.last, (to + 1) * EVENTS);
       const answer = this.readable && next > this.base ? await this.#read(next - this.base, last - next + 1).catch(() => null) : null;
-      const same = answer !== null && answer.epoch === this.epoch;
-      if (!same && !records.length) return this.#unreadable(from, to, answer !== null || !this.readable || next <= this.base);
-      if (!same || !answer.records.length) break; // what is missing at the end was dropped by the server's `show`
-      records.push(...answer.records);
+      if (answer?.epoch !== this.epoch) {
+        const whole = Math.floor((next - 1) / EVENTS) - 1;
+        if (whole < from) return this.#unreadable(from, to, answer !== null || !this.readable || next <= this.base);
+        to = whole;
+        break;
+      }
+      if (!answer.records.length) break; // what is missing at the end was dropped by the server's `show`
+      for (const record of answer.records) {
+        records.push(record);
+        size += record.data.length;
+      }
       next = answer.records[answer.records.length - 1].offset + this.base + 1;
-      if (next + this.base > answer.top) break;
+      if (next - this.base > answer.top) break;
+      if (size > AT_ONCE) to = Math.max(from, Math.min(to, Math.floor((next - 1) / EVENTS) - 1)); // those that are whole, or the first
     }
     let at = 0;
     for (let index = from; index <= to; index += 1) {

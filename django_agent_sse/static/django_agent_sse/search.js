@@ -189,7 +189,7 @@ export class Find {
     } catch (trouble) {
       if (run === this.#run) this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
     }
-    this.partial = heldOnly && this.#pages.all.some((page) => !this.#isCurrent(page));
+    this.partial = this.#pages.all.some((page) => page.lost || (heldOnly && !this.#isCurrent(page)));
     this.done = true;
     this.changed();
   }

@@ -56,11 +56,19 @@ export class Source {
     outcome.begin();
   }
 
+  /** The whole text of a line of which only the beginning is held; null where it cannot be read. */
+  async whole(entry, nth) {
+    const { pages } = this.#log;
+    const answer = await this.range({ from: entry.event - pages.base, count: 1 }).catch(() => null);
+    const [record] = answer?.records ?? [];
+    return record?.offset + pages.base === entry.event ? record.data.split("\n")[nth] ?? null : null;
+  }
+
   /** Read the pages before the end, while nothing else is to do. */
   async loadAhead() {
     const { pages, signal } = this.#log;
     const least = Math.max(0, pages.all.length - AHEAD);
-    for (let index = pages.all.length - 1; index >= least && !signal.aborted; index -= 1) {
+    for (let index = pages.all.length - 1; index >= least && !signal.aborted && pages.held < pages.most / 2; index -= 1) {
       if (pages.all[index].entries) continue;
       const first = Math.max(least, index - this.#tools.ANSWER / this.#tools.EVENTS + 1);
       if (!(await pages.load(first, index))) return;

@@ -156,6 +156,21 @@ def test_many_lines_that_are_long_are_in_the_page_where_they_are_seen(page: Page
     assert longest_task(page) < bound(500.0, 20_000.0)
 
 
+def test_of_a_page_of_large_lines_the_beginnings_are_held_and_the_whole_is_copied(page: Page, site: LogSite) -> None:
+    lines = [f"line {n} {'x' * 30_000} end {n}" for n in range(1, 401)]
+    site.publish("heavy", *lines, close="completed")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.url)
+    page.goto(f"{site.url}/logs/heavy/?lines=0#L399-L400")
+    connection(page, "Ended")
+    expect(page.locator("#L400 .sl-cut")).to_contain_text(f"{len(lines[-1]) - 4096:,} more characters")
+    assert page.evaluate("document.querySelector('sse-log').text.length") < 9_500_000
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator(".sl-flash")).to_contain_text("Copied 2 lines")
+    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(lines[-2:])
+    page.get_by_role("searchbox").fill("line 4")
+    expect(page.locator(".sl-found")).to_have_text(re.compile(r"of 12\+$"))  # there may be more, beyond what is held
+
+
 ODD = [
     ("progress", '{"fraction": 1e999, "step": {"a": 1}}'),
     ("progress", '{"fraction": "x", "step": 5}'),

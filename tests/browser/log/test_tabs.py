@@ -90,9 +90,12 @@ def test_seven_tabs_of_a_site_are_no_more_than_its_connections(page: Page, site:
 def test_a_page_that_a_library_kept_has_one_toolbar_that_works(page: Page, site: LogSite, way: str) -> None:
     """htmx keeps the text of a page in its history, Turbo a copy of its body."""
     name = f"kept-{way.split()[1]}"
-    site.publish(name, *(f"line {n}" for n in range(1, 51)), close="completed")
+    orange = "\x1b[38;2;255;135;0m"
+    site.publish(name, "::group::Step", *(f"{orange}line {n}\x1b[0m" for n in range(2, 51)), close="failed")
     page.goto(f"{site.url}/logs/{name}/")
     connection(page, "Ended")
+    colour = "getComputedStyle(document.querySelector('#L50 .sl-t > span')).color"
+    before = page.evaluate(colour)
     page.evaluate(
         """(text) => {
       const main = document.querySelector("main");
@@ -107,10 +110,11 @@ def test_a_page_that_a_library_kept_has_one_toolbar_that_works(page: Page, site:
     connection(page, "Ended")
     for part in ("bar", "tools", "main", "view", "said", "keys-sheet"):
         expect(page.locator(f".sl-{part}")).to_have_count(1)
-    assert text_of(page) == [f"line {n}" for n in range(1, 51)]
+    assert text_of(page) == ["::group::Step", *(f"line {n}" for n in range(2, 51))]
+    assert page.evaluate(colour) == before != page.evaluate("getComputedStyle(document.querySelector('#L50')).color")
     assert page.locator("[id='L1']").count() == 1
-    page.get_by_role("searchbox").fill("line 5")
-    expect(page.locator(".sl-found")).to_have_text(re.compile("of 2$"))
+    page.get_by_role("searchbox").fill("line 4")
+    expect(page.locator(".sl-found")).to_have_text(re.compile("of 11$"))
 
 
 def test_back_and_forward_show_the_log_as_it_goes_on(page: Page, site: LogSite) -> None:
