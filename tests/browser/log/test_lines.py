@@ -252,7 +252,9 @@ def test_vectors_agree_with_what_is_filtered(page: Page, site: LogSite) -> None:
     only(page, site, "vectors", *(vector["line"] for vector in lines))
     page.get_by_label("Which lines").select_option("error")
     numbers = [at for at, vector in enumerate(lines, 1) if vector["level"] == "error"]
-    page.wait_for_function("(first) => Number(document.querySelector('.sl-rows .sl-n[data-n]')?.dataset.n) >= first", arg=numbers[0])
+    page.wait_for_function(
+        "(first) => Number(document.querySelector('.sl-rows .sl-n[data-n]')?.dataset.n) >= first", arg=numbers[0]
+    )
     assert numbers_of(page) == numbers
 
 
@@ -288,7 +290,14 @@ def test_a_failure_counts_once_is_listed_once_and_stepped_to_once(page: Page, si
 
 
 def test_what_is_printed_between_stopped_commands_is_text(page: Page, site: LogSite) -> None:
-    lines = ["before", "::stop-commands::abc", "::group::Fake", "::error file=a.py,line=1::It did not", "::abc::", "::error::It did"]
+    lines = [
+        "before",
+        "::stop-commands::abc",
+        "::group::Fake",
+        "::error file=a.py,line=1::It did not",
+        "::abc::",
+        "::error::It did",
+    ]
     only(page, site, "stopped", *lines)
     expect(page.locator(".sl-errors")).to_have_text(re.compile("^1 error$"))
     assert page.locator(".sl-turn").count() == 0
