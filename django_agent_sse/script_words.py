@@ -153,29 +153,13 @@ LOG: Final[Sequence[Message]] = (
 """What the log viewer says."""
 
 
-STATUSES: Final = frozenset(
-    [
-        "cancelled",
-        "completed",
-        "ended",
-        "error",
-        "failed",
-        "finished",
-        "interrupted",
-        "lost",
-        "passed",
-        "pending",
-        "queued",
-        "running",
-        "started",
-        "stopped",
-        "succeeded",
-        "success",
-        "timeout",
-        "unknown",
-        "waiting",
-    ]
-)
+# fmt: off
+STATUSES: Final = frozenset([
+    "cancelled", "completed", "ended", "error", "failed", "finished", "interrupted", "lost",
+    "passed", "pending", "queued", "running", "started", "stopped", "succeeded", "success",
+    "timeout", "unknown", "waiting",
+])
+# fmt: on
 """Statuses that are said in the language of the reader, as ``words.js`` has them."""
 
 

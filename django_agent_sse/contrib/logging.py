@@ -14,7 +14,7 @@ from ..exceptions import AgentSSEError, EventTooLarge
 from ..topics.buffered_publisher import BufferedPublisher
 from ..topics.publish import TopicPublisher
 from ..wire.event import Event
-from ..wire.log_lines import level_name
+from ..wire.log_lines import RECORD, level_name
 from .log_records import details_event
 
 LONGEST: Final = 262_144
@@ -91,6 +91,10 @@ class _RecordPublisher(BufferedPublisher):
     def dropped(self, count: int) -> Event:
         return Event(f"{count} records were dropped: the event log took none", event="warning")
 
+    def size(self, event: Event) -> int:
+        details = getattr(event, "details", None)
+        return super().size(event) + (0 if details is None else size_of(details))
+
     def refused(self, error: AgentSSEError) -> bool:
         self._handler.handleError(logging.LogRecord(__name__, logging.ERROR, __file__, 0, str(error), None, None))
         return False  # the topic may be opened anew
@@ -99,7 +103,7 @@ class _RecordPublisher(BufferedPublisher):
         try:
             self.topic.publish_many(_with_details(events), key=key)
         except EventTooLarge:
-            self.topic.publish_many(_with_details(_fitting(events)), key=key)
+            self.topic.publish_many(_fitting(_with_details(events)), key=key)
 
 
 class _RecordEvent(Event):
@@ -120,10 +124,14 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}… [cut: the record has {len(text):,} characters]"
 
 
-def _fitting(events: list[Event]) -> list[Event]:
-    """These events, each cut to what the log takes: one that is too large must not keep the others out."""
+def _fitting(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield what the log takes of these, lines cut to it, details left out: one too large must not keep the others out."""
     most = event_log().limits.max_event_bytes
-    return [event if size_of(event) <= most else Event(_shortened(event, most), event=event.event) for event in events]
+    for event in events:
+        if size_of(event) <= most:
+            yield event
+        elif event.event != RECORD:
+            yield Event(_shortened(event, most), event=event.event)
 
 
 def _shortened(event: Event, most: int) -> str:

@@ -84,6 +84,10 @@ class BufferedPublisher(PerProcess):
         """The event that stands where so many are missing."""
         raise NotImplementedError
 
+    def size(self, event: Event) -> int:
+        """Return the bytes that an event takes while it waits."""
+        return size_of(event)
+
     def refused(self, error: AgentSSEError) -> bool:
         """Report what the log does not take; return whether it takes nothing more either."""
         raise NotImplementedError
@@ -94,7 +98,7 @@ class BufferedPublisher(PerProcess):
         Raises:
             RuntimeError: There can be no thread any more: the interpreter ends.
         """
-        sized = [(event, size_of(event)) for event in events]
+        sized = [(event, self.size(event)) for event in events]
         with self._changed:
             for item in sized:
                 if not self.drops_newest and self._full() and not self._away:

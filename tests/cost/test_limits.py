@@ -18,6 +18,7 @@ from django.test import AsyncRequestFactory, override_settings
 from django.urls import include, path
 
 from django_agent_sse import Context, Event, Stream, Topic
+from django_agent_sse.contrib.log_records import CHARACTERS
 from django_agent_sse.contrib.logging import LONGEST, TopicHandler
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.base import PAGE_BYTES
@@ -210,7 +211,7 @@ def logger() -> Iterator[logging.Logger]:
 
 def kept(logger: logging.Logger) -> list[Event]:
     next(handler for handler in logger.handlers if isinstance(handler, TopicHandler)).flush()
-    return [record.event for record in event_log().read_after(NAME, 0, 5_000).records]
+    return [record.event for record in event_log().read_after(NAME, 0, 5_000).records if record.event.event != "record"]
 
 
 def test_a_record_that_is_too_long_is_cut_and_keeps_no_other_out(logger: logging.Logger) -> None:
@@ -242,7 +243,8 @@ def test_records_wait_up_to_so_many_bytes(logger: logging.Logger, monkeypatch: p
     monkeypatch.setattr(publisher, "_append", lambda events, key: held.wait(20))
     for _ in range(100):
         logger.info("x" * LONGEST)
-    assert sum(len(event.data) for event, _ in publisher._waiting) <= publisher._bytes <= CAPACITY_BYTES + LONGEST + len("info")
+    told = sum(len(event.data) + len(event.details.data) for event, _ in publisher._waiting)
+    assert told <= publisher._bytes <= CAPACITY_BYTES + LONGEST + CHARACTERS
     assert publisher._missing == 100 - len(publisher._waiting) - publisher._sending > 0
     held.set()
 

@@ -255,7 +255,8 @@ async def test_records_of_logging_are_cut_and_a_programs_line_is_split() -> None
     handler = TopicHandler(NAME)
     handler.emit(logging.LogRecord("a", logging.INFO, "", 0, "x" * TOO_LARGE, None, None))
     await sync_to_async(handler.close, thread_sensitive=False)()
-    [record] = (await event_log().aread_after(NAME)).records
+    record, details = (await event_log().aread_after(NAME)).records
+    assert details.event.event == "record"
     assert record.event.data == "x" * LONGEST + f"… [cut: the record has {TOO_LARGE:,} characters]"
     lines = LineSplitter(MOST_EVENT_BYTES)
     pieces = [piece for _ in range(64) for piece in lines.feed(b"x" * 1_000_000)] + lines.finish()

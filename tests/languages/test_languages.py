@@ -17,7 +17,7 @@ from django.utils import translation
 
 from django_agent_sse import script_words
 from django_agent_sse.contrib.monitor.admin.labels import SCRIPT
-from django_agent_sse.script_words import LOG, words_of, words_tag
+from django_agent_sse.script_words import LOG, STATUSES, status_text, words_of, words_tag
 from tests.npm import Node
 
 from . import catalogs
@@ -247,3 +247,14 @@ def test_styles_say_nothing_and_choose_by_nothing_that_is_translated(path: Path)
     css = path.read_text()
     assert re.findall(r'content: "[^"]*[a-zA-Z]{2,}[^"]*"', css) == []
     assert re.findall(r"\[(?:data-label|aria-label|title)[~|^$*]?=[^]]*\]", css) == []
+
+
+def test_scripts_and_pages_know_the_same_statuses() -> None:
+    script = (STATIC / "words.js").read_text()
+    table = re.findall(r"(\w+): t\(\"(\w+)\"\)", script.partition("const STATUSES")[2].partition("});")[0])
+    assert {name for name, _ in table} == STATUSES
+    for name, text in table:
+        assert name.capitalize() == text
+        with translation.override("de"):
+            assert status_text(name) != text or text == "Timeout", text
+    assert [status_text(status) for status in ("FAILED", "on fire", "")] == ["Failed", "On fire", ""]

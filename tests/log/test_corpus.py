@@ -1,8 +1,8 @@
 """What real tools print, in the viewer: its text is that of a terminal, nothing that fails is folded, a copy is what was printed.
 
 ``sources.json`` says of each recording which tool, in which version, printed it, or from which documentation it was written.
-``quiet``: it ended badly, and no line of it says so; ``errors``: it ended well, and yet a line of it is an error; ``failures``: what
-a reader would count.
+``quiet``: it ended badly, and no line of it says so; ``errors``: it ended well, and yet a line of it is an error. ``failures``
+are as many as a reader would count.
 """
 
 from __future__ import annotations

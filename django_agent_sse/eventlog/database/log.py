@@ -17,11 +17,12 @@ from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ...wire.line_levels import MARKED, Marks, marks_of
 from ..candidates import Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
+from ..position import MAX_OFFSET
 from ..records import Appended, Head, Page, Record, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
-from .marks import can_be_asked_for
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
+from .texts import can_be_asked_for, rows_with_text
 from .transactions import is_open, read, write
 
 ATTEMPTS = 10
@@ -304,12 +305,12 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _looked_at(self, store: TopicStore, name: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
         topic = store.find(name)
-        if topic is None:
-            return Candidates(place, [])
+        if topic is None:  # it was deleted since
+            return Candidates(0 if back else MAX_OFFSET, [])
         if levels and levels <= MARKED and store.marks.has(topic.pk):
             return store.marks.marked(topic.pk, place, back, levels, topic.floor + 1 if back else topic.top)
         if can_be_asked_for(text):
-            return store.marks.with_text(topic.pk, place, back, text)
+            return rows_with_text(store, topic, place, back, text)
         return next_step(place, back)
 
     def _level_counts(self, topic: str) -> LevelCounts | None:

@@ -1,26 +1,18 @@
-"""Where errors and warnings stand, and rows that have a text: what a search need not read all events for."""
+"""Where errors and warnings stand: what a search for them need not read all events for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from django.db.models import Max, Min, Q, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 
-from ...models import LogMark, LogRow
+from ...models import LogMark
 from ...wire.line_levels import Marks
 from ..candidates import Candidates
 
-STEP_BYTES: Final = 16_777_216
-"""Bytes of rows that the database looks through in one statement."""
 STEP_MARKS: Final = 1024
 """Marks that are read in one step, whatever they are of."""
-_UNSAFE: Final = frozenset('"\\%_')
-"""Characters that JSON or ``LIKE`` spell otherwise: of a text with them every row is read."""
-_OTHERWISE: Final = ("\\u00", "\\b", '"base64"]')
-"""What rows have in which a text may stand in another form: among characters that are not seen, or not as text."""
-_LOWER: Final = {"i": "\u0130", "k": "\u212a"}
-"""Letters that lie outside ASCII, and inside it in lower case, which databases do not know."""
 
 
 class MarkStore:
@@ -69,33 +61,3 @@ class MarkStore:
         if len(some) == STEP_MARKS:
             end = some[-1][0] if back else some[-1][1]
         return Candidates(end, [(first, last) for first, last, *counts in some if any(counts)])
-
-    def with_text(self, topic: int, place: int, back: bool, text: str) -> Candidates:
-        """Return the rows of the next ``STEP_BYTES`` before or after a place in which a text may stand."""
-        rows = LogRow._default_manager.using(self._alias).filter(topic=topic)
-        window: QuerySet[LogRow] = rows
-        if back:
-            nearest = rows.filter(last__gte=place - 1).order_by("last").values_list("last", "total").first()
-            if nearest is None:
-                return Candidates(0, [])
-            window = rows.filter(last__lte=nearest[0], total__gt=nearest[1] - STEP_BYTES)
-        else:
-            nearest = rows.filter(last__gt=place).order_by("last").values_list("last", "total").first()
-            if nearest is None:
-                return Candidates(place, [])
-            window = rows.filter(last__gte=nearest[0], total__lte=nearest[1] + STEP_BYTES)
-        found: Any = window.aggregate(low=Min("last"), high=Max("last"))
-        lowest = window.filter(last=found["low"]).values_list("events", flat=True)[0]
-        low, high = found["low"] - lowest + 1, found["high"]
-        where = Q(payload__icontains=text)
-        for other in (*_OTHERWISE, *(_LOWER[letter] for letter in _LOWER if letter in text.lower())):
-            where |= Q(payload__contains=other)
-        spans = [
-            (last - events + 1, last) for last, events in window.filter(where).order_by("last").values_list("last", "events")
-        ]
-        return Candidates(low if back else high, spans[::-1] if back else spans)
-
-
-def can_be_asked_for(text: str) -> bool:
-    """Return whether the database can be asked for rows with this text."""
-    return bool(text) and text.isascii() and text.isprintable() and not _UNSAFE & {*text}

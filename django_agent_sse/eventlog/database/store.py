@@ -85,7 +85,8 @@ class TopicStore:
     def _topics(self) -> QuerySet[LogTopic]:
         return LogTopic._default_manager.using(self._alias)
 
-    def _rows(self, topic: TopicRow) -> QuerySet[LogRow]:
+    def rows(self, topic: TopicRow) -> QuerySet[LogRow]:
+        """Return the rows of a topic."""
         return LogRow._default_manager.using(self._alias).filter(topic=topic.pk)
 
     def _keys(self, topic: TopicRow) -> QuerySet[LogKey]:
@@ -121,7 +122,7 @@ class TopicStore:
     def delete(self, topic: TopicRow) -> None:
         """Delete a locked topic."""
         # Not delete(): it would load every row where somebody listens to the deletion of every model.
-        self._rows(topic)._raw_delete(self._alias)
+        self.rows(topic)._raw_delete(self._alias)
         self.marks.remove(topic.pk)
         self._keys(topic)._raw_delete(self._alias)
         self._topics.filter(pk=topic.pk)._raw_delete(self._alias)
@@ -183,10 +184,10 @@ class TopicStore:
             payload = pack(event for event, _ in part)
             length += len(payload)
             if rows and length > ROW_BYTES:
-                self._rows(topic).bulk_create(rows)
+                self.rows(topic).bulk_create(rows)
                 rows, length = [], len(payload)
             rows.append(LogRow(topic_id=topic.pk, last=last, events=len(part), total=total, at=now, payload=self._bound(payload)))
-        self._rows(topic).bulk_create(rows)
+        self.rows(topic).bulk_create(rows)
         if marks or first == 1:
             self.marks.add(topic.pk, spans, {first + number: found for number, found in marks.items()}, begins=first == 1)
         if events and first == topic.floor + 1 and topic.oldest_at != now:
@@ -204,7 +205,7 @@ class TopicStore:
     def records(self, topic: TopicRow, offset: int, limit: int) -> list[Record]:
         """Return consecutive events after ``offset``, which is not below the floor; none where the topic has changed since."""
         # One query, and no more than PAGE_BYTES of it: the running total of the row before tells where to stop.
-        after = self._rows(topic).filter(last__gt=offset).order_by("last")
+        after = self.rows(topic).filter(last__gt=offset).order_by("last")
         room = Subquery(after.values("total")[:1])
         newest = min(topic.top, offset + limit + ROW_EVENTS - 1)  # no row has more events: those after it are not wanted
         rows = after.filter(last__lte=newest, total__lte=room + PAGE_BYTES)
@@ -234,7 +235,7 @@ class TopicStore:
 
     def row_after(self, topic: TopicRow, offset: int) -> EventRow | None:
         """Return the row that holds the event after ``offset``."""
-        row = self._rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
+        row = self.rows(topic).filter(last__gt=offset).order_by("last").values_list(*EventRow._fields).first()
         return None if row is None else EventRow(*row)
 
     def last_where(self, topic: TopicRow, goes: Callable[[EventRow], bool], after: int) -> int:
@@ -251,7 +252,7 @@ class TopicStore:
         return low
 
     def sizes(self, topic: TopicRow, row: EventRow) -> list[int]:
-        payload = self._rows(topic).filter(last=row.last).values_list("payload", flat=True).first()
+        payload = self.rows(topic).filter(last=row.last).values_list("payload", flat=True).first()
         return [size_of(event) for event in self._unpacked(topic, row.last, row.events, payload or "")]
 
     def bytes_until(self, topic: TopicRow, offset: int, row: EventRow | None) -> int:
@@ -267,7 +268,7 @@ class TopicStore:
             return
         row = self.row_after(topic, floor)
         gone = self.bytes_until(topic, floor, row)
-        self._rows(topic).filter(last__lte=floor)._raw_delete(self._alias)
+        self.rows(topic).filter(last__lte=floor)._raw_delete(self._alias)
         self.marks.remove(topic.pk, floor)
         oldest = topic.appended_at if row is None else row.at
         self._topics.filter(pk=topic.pk).update(floor=floor, gone=gone, oldest_at=oldest)

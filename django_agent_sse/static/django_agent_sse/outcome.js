@@ -99,11 +99,12 @@ export class Outcome {
   /** When the log began is known from its first line. */
   async begin() {
     const { pages, source } = this.#log;
-    if (this.#started !== null || this.#seconds !== null || pages.all.length === 0) return;
+    if (this.#started !== null || pages.all.length === 0) return;
     const first = pages.all[0].entries?.find(({ at }) => at !== null);
     const at = first?.at ?? (await source.range({ from: pages.floor + 1, count: 1 }).catch(() => null))?.records[0]?.at;
     if (at !== undefined) this.#started ??= at;
     this.showFacts();
+    this.#log.later(); // times count from there
   }
 
   get started() {

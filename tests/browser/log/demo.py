@@ -38,9 +38,10 @@ def building() -> list[str | tuple[str, str]]:
 
 def tested() -> list[str | tuple[str, str]]:
     """A run of many tests, of which one fails in the midst of them."""
-    lines: list[str | tuple[str, str]] = [f"{E}36m$ {E}0;1mpytest{E}0m -v --color=yes", "::group::Run the tests"]
+    lines: list[str | tuple[str, str]] = [f"{E}36m$ {E}0;1mpytest{E}0m -v --instafail", "::group::Run the tests"]
     lines += [_test(number, "PASSED", 32) for number in range(9_180)]
-    lines += [_test(9_180, "FAILED", 31), *failing()[3:7], f"{E}31mtests/test_prices.py{E}0m:41: AssertionError", ""]
+    failure = [line for line in failing()[2:9] if isinstance(line, str)]
+    lines += [f"tests/test_prices.py::test_prices_are_rounded {E}31mFAILED{E}0m{E}36m [ 74%]{E}0m", "", *failure, ""]
     lines += [_test(number, "PASSED", 32) for number in range(9_181, 12_400)]
     lines += ["::endgroup::", f"{E}31m{E}1m1 failed{E}0m, {E}32m12399 passed{E}0m{E}31m in 184.27s (0:03:04){E}0m"]
     return [*lines, ("exit", '{"code": 1, "seconds": 186.2}')]

@@ -43,8 +43,10 @@ def opened(browser: Browser, site: LogSite, number: int, scheme: str, size: dict
 
 def several(site: LogSite) -> None:
     """Three steps: one is done, one has failed, one runs."""
-    site.publish("shop-lint", *building()[20:24], close="completed")
-    site.publish("shop-test", *building(), *failing(), close="failed")
+    site.publish("shop-lint", *building()[18:20])
+    time.sleep(3)
+    site.publish("shop-lint", close="completed")
+    written(site, "logs.shop-test", fails=True)
     site.publish("shop-deploy", "Waiting for the tests…")
 
 
@@ -77,7 +79,8 @@ def main(folder: Path) -> None:
                 page = opened(browser, site, 1, scheme, DESK)
                 page.screenshot(path=folder / f"live-log-{scheme}.png")
                 page = opened(browser, site, 2, scheme, DESK)
-                page.goto(f"{page.url}#L38-L39")
+                page.goto(f"{page.url.partition('#')[0]}#L38-L39")
+                page.reload()
                 page.locator(".sl-query").fill("assert")
                 page.locator(".sl-found", has_text="of").wait_for()
                 page.locator(".sl-view").focus()

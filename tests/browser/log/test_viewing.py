@@ -258,6 +258,17 @@ def test_copying_takes_the_lines_that_the_address_names(page: Page, site: LogSit
     assert page.evaluate("navigator.clipboard.readText()") == "line 2\nline 3"
 
 
+def test_times_count_from_the_first_line_also_where_the_log_says_how_long_it_took(page: Page, site: LogSite) -> None:
+    site.publish("timed", "one")
+    page.wait_for_timeout(1100)
+    site.publish("timed", "two", ("exit", '{"code": 0, "seconds": 75}'), close="completed")
+    page.goto(f"{site.url}/logs/timed/")
+    expect(page.locator(".sl-elapsed")).to_have_text("1 min 15 s")
+    page.locator(".sl-view").press("t")
+    expect(page.locator("#L1 .sl-n")).to_have_attribute("data-t", "+0.0 s")
+    expect(page.locator("#L2 .sl-n")).to_have_attribute("data-t", re.compile(r"^\+[1-9][0-9.]* s$"))
+
+
 def test_the_text_can_be_downloaded(page: Page, site: LogSite) -> None:
     site.publish("saved", "one", ("stderr", "two"), EXIT, close="completed")
     page.goto(f"{site.url}/logs/saved/")
