@@ -136,6 +136,7 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("signal {number}"),
     gettext_noop("{at} of {total}"),
     ngettext("{count} error", "{count} errors"),
+    ngettext("{count} error line", "{count} error lines"),
     ngettext("{count} line", "{count} lines"),
     ngettext("{count} line is missing here, no longer kept.", "{count} lines are missing here, no longer kept."),
     gettext_noop("{count} more characters"),
@@ -170,8 +171,8 @@ def status_text(status: str) -> str:
 
 
 def errors_text(count: int) -> str:
-    """Return a count of errors, in words."""
-    return translate_plural("{count} error", "{count} errors", count).format(count=number(count))
+    """Return how many lines are errors, in words."""
+    return translate_plural("{count} error line", "{count} error lines", count).format(count=number(count))
 
 
 def words_of(messages: Sequence[Message]) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ NOT_PROSE = {
     "topics.py": {"… [cut: the event has "},
     "draw.js": {"noopener noreferrer nofollow"},
     "finish.js": {"Notification"},
+    "following.js": {"End"},
     "panel.js": {"error,warning"},
 }
 """What stands in a log, or in an error for who writes the project."""

@@ -43,9 +43,9 @@ def opened(browser: Browser, site: LogSite, number: int, scheme: str, size: dict
 
 def several(site: LogSite) -> None:
     """Three steps: one is done, one has failed, one runs."""
-    site.publish("shop-lint", *building()[18:20])
+    site.publish("shop-lint", *building()[18:19])
     time.sleep(3)
-    site.publish("shop-lint", close="completed")
+    site.publish("shop-lint", *building()[19:20], close="completed")
     written(site, "logs.shop-test", fails=True)
     site.publish("shop-deploy", "Waiting for the tests…")
 
@@ -89,6 +89,7 @@ def main(folder: Path) -> None:
                 page.wait_for_timeout(400)
                 page.locator("sse-log").screenshot(path=folder / f"live-log-search-{scheme}.png")
                 page = opened(browser, site, 3, scheme, DESK)
+                page.wait_for_timeout(4000)  # all of it is read
                 page.locator("sse-log").screenshot(path=folder / f"live-log-failure-{scheme}.png")
                 steps(browser, site, scheme, folder / f"live-log-steps-{scheme}.png")
             page = opened(browser, site, 1, "light", PHONE)

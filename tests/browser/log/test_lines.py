@@ -101,9 +101,9 @@ def test_a_copied_selection_is_what_was_printed(page: Page, site: LogSite) -> No
     draw.shuffle(others)
     names = [*marked, *others]
     lines = [line for name in names for line in printed(name)][:LINES]
-    site.publish("copied", *lines, close="completed")
+    site.publish("selected", *lines, close="completed")
     page.set_viewport_size({"width": 1200, "height": 1400})
-    page.goto(f"{site.url}/logs/copied/")
+    page.goto(f"{site.url}/logs/selected/")
     connection(page, "Ended")
     wait_for_lines(page, LINES)
     page.keyboard.press("g")

@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
+from .demo import building, failing
 from .serving import LogSite
 
 
@@ -22,7 +23,7 @@ def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page,
     expect(deploy).to_have_attribute("data-tone", "idle")
     site.publish("a-test", "ERROR: no", close="failed")
     expect(test.locator(".sse-logs-status")).to_have_text("Failed")
-    expect(test.locator(".sse-logs-errors")).to_have_text("1 error")
+    expect(test.locator(".sse-logs-errors")).to_have_text("1 error line")
     expect(test.locator(".sse-logs-time")).to_have_text(re.compile(r"\d+:\d\d"))
     site.publish("a-deploy", "up")
     expect(deploy).to_have_attribute("data-tone", "busy")
@@ -30,6 +31,24 @@ def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page,
     page.evaluate(axe)
     found = page.evaluate("axe.run(document.querySelector('.sse-logs-steps'))")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+
+
+def test_axe_finds_nothing_at_any_width_and_it_fits(page: Page, site: LogSite, axe: str) -> None:
+    site.publish("d-lint", "clean", close="completed")
+    site.publish("d-test", *building(), *failing(), close="failed")
+    page.goto(f"{site.url}/several/d/")
+    expect(page.locator("a[data-step=test] .sse-logs-errors")).to_be_visible()
+    expect(page.locator(".sl-errors")).to_be_visible()
+    page.evaluate(axe)
+    for width in (375, 768, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        found = page.evaluate("axe.run('sse-logs')")["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], f"at {width} px"
+        names, log = (page.locator(part).bounding_box() for part in (".sse-logs-steps", "sse-log"))
+        assert names is not None
+        assert log is not None
+        assert (names["x"] + names["width"] <= log["x"]) == (width > 720), "beside the log where there is room, else above it"
 
 
 def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, site: LogSite) -> None:
@@ -42,10 +61,10 @@ def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, si
     expect(said["lint"]).to_have_text("اكتمل")
     expect(said["test"]).to_have_text("On fire")
     expect(said["deploy"]).to_have_text("ينتظر")
-    expect(page.locator("a[data-step=test] .sse-logs-errors")).to_have_text("3 أخطاء")
+    expect(page.locator("a[data-step=test] .sse-logs-errors")).to_have_text("3 أسطر خطأ")
     site.publish("c-deploy", "ERROR: no", close="failed")
     expect(said["deploy"]).to_have_text("فشل")
-    expect(page.locator("a[data-step=deploy] .sse-logs-errors")).to_have_text("خطأ واحد")
+    expect(page.locator("a[data-step=deploy] .sse-logs-errors")).to_have_text("سطر خطأ واحد")
     names, log = (page.locator(part).bounding_box() for part in (".sse-logs-steps", "sse-log"))
     assert names is not None
     assert log is not None
