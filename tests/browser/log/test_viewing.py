@@ -274,7 +274,7 @@ def test_what_stands_around_a_failure_is_read_too_and_it_counts_once(page: Page,
     page.goto(f"{site.url}/logs/midst/")
     expect(page.locator("#L9183")).to_contain_text("FAILED")
     expect(page.locator("#L9183")).to_be_in_viewport()
-    page.wait_for_function("document.querySelector('sse-log').text.split('\\n').length === 12413")  # no page is left out
+    page.wait_for_function("() => document.querySelector('sse-log').text.split('\\n').length === 12413")  # no page is left out
     expect(page.locator(".sl-errors")).to_have_text("1 error")
 
 
