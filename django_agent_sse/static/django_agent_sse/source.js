@@ -70,8 +70,10 @@ export class Source {
     const least = Math.max(0, pages.all.length - AHEAD);
     for (let index = pages.all.length - 1; index >= least && !signal.aborted && pages.held < pages.most / 2; index -= 1) {
       if (pages.all[index].entries) continue;
-      const first = Math.max(least, index - this.#tools.ANSWER / this.#tools.EVENTS + 1);
+      let first = index; // those that somebody has looked at meanwhile are here
+      while (first > least && index - first + 1 < this.#tools.ANSWER / this.#tools.EVENTS && !pages.all[first - 1].entries) first -= 1;
       if (!(await pages.load(first, index))) return;
+      if (!pages.all[index].entries) index += 1; // large lines: as many as are read at once
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }

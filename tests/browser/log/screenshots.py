@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
                 page.wait_for_timeout(400)
                 page.locator("sse-log").screenshot(path=folder / f"live-log-search-{scheme}.png")
                 page = opened(browser, site, 3, scheme, DESK)
-                page.wait_for_timeout(4000)  # all of it is read
+                page.locator(".sl-errors", has_text="1 error").wait_for()  # all of it is read
                 page.locator("sse-log").screenshot(path=folder / f"live-log-failure-{scheme}.png")
                 steps(browser, site, scheme, folder / f"live-log-steps-{scheme}.png")
             page = opened(browser, site, 1, "light", PHONE)

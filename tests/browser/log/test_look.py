@@ -126,7 +126,7 @@ def test_in_an_admin_that_runs_from_right_to_left_the_log_does_not(chromium: Bro
     assert violations(page, axe) == []
     page.keyboard.press("Escape")
     page.set_viewport_size({"width": 375, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth <= 375")  # Unfold moves its bar away
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 375")  # Unfold moves its bar away
     page.context.close()
 
 

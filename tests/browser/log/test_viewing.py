@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from .demo import building
+from .demo import building, tested
 from .serving import LogSite
 from .viewing import connection, numbers_of, plain, rows_of, text_of, wait_for_lines
 
@@ -267,6 +267,15 @@ def test_times_count_from_the_first_line_also_where_the_log_says_how_long_it_too
     page.locator(".sl-view").press("t")
     expect(page.locator("#L1 .sl-n")).to_have_attribute("data-t", "+0.0 s")
     expect(page.locator("#L2 .sl-n")).to_have_attribute("data-t", re.compile(r"^\+[1-9][0-9.]* s$"))
+
+
+def test_what_stands_around_a_failure_is_read_too_and_it_counts_once(page: Page, site: LogSite) -> None:
+    site.publish("midst", *tested(), close="failed")
+    page.goto(f"{site.url}/logs/midst/")
+    expect(page.locator("#L9183")).to_contain_text("FAILED")
+    expect(page.locator("#L9183")).to_be_in_viewport()
+    page.wait_for_function("() => document.querySelector('sse-log').text.split('\\n').length === 12413")  # no page is left out
+    expect(page.locator(".sl-errors")).to_have_text("1 error")
 
 
 def test_the_text_can_be_downloaded(page: Page, site: LogSite) -> None:
