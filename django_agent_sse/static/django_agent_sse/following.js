@@ -76,7 +76,7 @@ export class Following {
     const up = top < this.#reached - 1;
     const down = top > this.#reached + 1;
     this.#reached = top;
-    if (this.on && up && !this.#rows.atEnd) this.#turn(false);
+    if (this.on && up && !this.#rows.atBottom) this.#turn(false); // rows that are lower than was assumed move it up too
     else if (!this.on && down && this.#rows.atEnd && (this.#held || performance.now() - this.#handled < HANDLING)) this.#turn(true);
   }
 }

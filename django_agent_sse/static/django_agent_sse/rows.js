@@ -63,9 +63,15 @@ export class Rows {
     return this.#body;
   }
 
+  /** Whether the reader is at the end of the log. */
   get atEnd() {
+    return this.#last >= this.#order.count && this.atBottom;
+  }
+
+  /** Whether the reader is at the end of what is in the page: there may be lines by now that are not. */
+  get atBottom() {
     const { scrollHeight, scrollTop, clientHeight } = this.view;
-    return this.#last >= this.#order.count && scrollHeight - scrollTop - clientHeight <= NEAR_END;
+    return scrollHeight - scrollTop - clientHeight <= NEAR_END;
   }
 
   /** The row of a place, or null where it is not in the page. */
