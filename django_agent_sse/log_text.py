@@ -16,6 +16,7 @@ from .log_parts import flag
 from .streams.context import Context
 from .streams.stream import Stream
 from .streams.topic_source import Map
+from .streams.transport import UNFINISHED
 from .views import SSEView
 from .wire import Event
 from .wire.log_lines import LINE_EVENTS, line_label
@@ -78,8 +79,9 @@ async def _text(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         async for piece in _lines(frames, drafts):
             yield piece
-    except Exception:  # the response is broken off
-        if left := _left(drafts):
+    except (Exception, UNFINISHED):  # the response is broken off
+        task = asyncio.current_task()
+        if (left := _left(drafts)) and task is not None and not task.cancelling():  # not by its client
             yield left
         raise
     if left := _left(drafts):

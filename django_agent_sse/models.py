@@ -109,7 +109,7 @@ class LogRow(models.Model):
 
 
 class LogMark(models.Model):
-    """Events of a row of ``LogRow`` that have errors or warnings: a table of its own, since most have none.
+    """Events of a row of ``LogRow`` that have errors or warnings, or take lines back: a table of its own, as most do not.
 
     A topic all of whose events were looked at has one with 0 everywhere.
 
@@ -118,6 +118,7 @@ class LogMark(models.Model):
         last: The offset of the last one.
         errors: Lines in it that are errors.
         warnings: Lines in it that are warnings.
+        taken: Lines before it that are taken back.
     """
 
     topic = models.ForeignKey(LogTopic, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
@@ -125,6 +126,7 @@ class LogMark(models.Model):
     last = models.BigIntegerField()
     errors = models.IntegerField()
     warnings = models.IntegerField()
+    taken = models.IntegerField()
 
     class Meta:
         default_permissions = ()

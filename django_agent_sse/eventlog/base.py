@@ -162,6 +162,10 @@ class EventLog(Leasing):
         """
         return self._candidates(valid_topic(topic), place, back, text, levels)
 
+    def takes_back(self, topic: str, after: int) -> bool:
+        """Return whether an event after an offset may take lines back; ``True`` where this log keeps no index."""
+        return self._takes_back(valid_topic(topic), after)
+
     def level_counts(self, topic: str) -> LevelCounts | None:
         """Return how many errors and warnings a topic has, without the first ones; ``None`` where this log keeps no index."""
         return self._level_counts(valid_topic(topic))
@@ -325,6 +329,9 @@ class EventLog(Leasing):
 
     def _candidates(self, topic: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
         return next_step(place, back)
+
+    def _takes_back(self, topic: str, after: int) -> bool:
+        return True
 
     def _level_counts(self, topic: str) -> LevelCounts | None:
         return None

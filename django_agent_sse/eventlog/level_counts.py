@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from ..runtime.process import PerProcess
 from ..wire.line_levels import Level, marks_of
@@ -16,8 +16,14 @@ from .search import Budget, Search
 REMEMBERED: Final = 256
 """Topics whose counts are kept, so that each event is looked at once, and an index is asked once for each change of a topic."""
 NONE: Final = LevelCounts(0, 0, None, None, 0)
-_Known: TypeAlias = tuple[int, LevelCounts]
-"""The floor at which it was counted, and what was."""
+
+
+class _Known(NamedTuple):
+    """What was counted, of a topic with which floor, and whether lines that were taken back were left out of the first ones."""
+
+    floor: int
+    counts: LevelCounts
+    first: bool
 
 
 class Counts(PerProcess):
@@ -32,16 +38,17 @@ class Counts(PerProcess):
         page = log.read_after(topic, 0, 0)
         key = topic, page.epoch
         with self._lock:
-            floor, counts = self._known.get(key, (0, NONE))
-        if (floor, counts.upto) != (page.floor, page.top):
+            known = self._known.get(key, _Known(0, NONE, first=False))
+        counts, same = known.counts, (known.floor, known.counts.upto) == (page.floor, page.top)
+        if not same:
             counts = log.level_counts(topic) or self._counted(log, topic, counts, budget)
-        if first:
+        if first and not (same and known.first):
             counts = counts._replace(
                 first_error=_first(log, topic, "error", counts.errors, counts.first_error, page.floor, budget),
                 first_warning=_first(log, topic, "warning", counts.warnings, counts.first_warning, page.floor, budget),
             )
         with self._lock:
-            self._known[key] = page.floor, counts
+            self._known[key] = _Known(page.floor, counts, (first and not budget.spent) or (same and known.first))
             self._known.move_to_end(key)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
@@ -63,9 +70,8 @@ class Counts(PerProcess):
 
 
 def _first(log: EventLog, topic: str, level: Level, count: int, known: int | None, floor: int, budget: Budget) -> int | None:
-    if not count or (known is not None and known > floor):
-        return known if count else None
-    place: int | None = floor
+    """Return the first offset, from ``known`` on, that has such a line which was not taken back."""
+    place: int | None = max(floor, (known or 0) - 1) if count else None
     with LineMatcher(LineQuery(levels=frozenset({level}))) as matcher:
         while place is not None:
             result = Search(log, topic, matcher, place=place, back=False, budget=budget).run(1)
@@ -73,7 +79,7 @@ def _first(log: EventLog, topic: str, level: Level, count: int, known: int | Non
                 if one.lines:
                     return one.record.offset
             if budget.spent:
-                return None
+                return known
             place = result.place
     return None
 

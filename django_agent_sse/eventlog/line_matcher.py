@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ..wire.redraws import Source, source_of
 
 MOST_TEXT: Final = 500
 """Characters of what is searched for."""
+_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]")
+"""What may stand in a text and is not seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,9 @@ class LineMatcher(AbstractContextManager["LineMatcher"]):
         return found
 
     def _may_have(self, data: str) -> bool:
-        return "\x1b" in data or self._needle in (data if self.query.case else data.lower())
+        if self._needle in (data if self.query.case else data.lower()):
+            return True
+        return not data.isprintable() and _UNSEEN.search(data) is not None
 
     def _with_text(self, candidates: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
         texts = [visible(line) for _, _, line in candidates]

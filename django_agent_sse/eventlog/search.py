@@ -124,6 +124,7 @@ class Search:
         self._page = log.read_after(topic, 0, 0)
         top, floor = self._page.top, self._page.floor
         place = (top + 1 if back else 0) if place is None else place
+        self._room: int = PAGE_BYTES  # bytes of matches that an answer has room for
         self._begun = self._place = min(place, top + 1) if back else min(max(place, floor), top)
 
     def run(self, limit: int, context: int = 0) -> SearchResult:
@@ -132,11 +133,12 @@ class Search:
         count = 0
         while True:
             matches = self._matches(limit - count)
-            for one in self._with_context(matches, context):
+            settled = not matches or not self._log.takes_back(self._topic, min(matches))
+            for one in matches.values() if settled and not context else self._with_context(matches, context, settled):
                 if one.lines or one.record.offset not in found:
                     found[one.record.offset] = one
             count = sum(bool(one.lines) for one in found.values())  # lines that were taken back are none
-            if count >= limit or self._over or self._budget.spent:
+            if count >= limit or self._room <= 0 or self._over or self._budget.spent:
                 break
         fitting = self._fitting([found[offset] for offset in sorted(found)])
         edges = (self._place, self._begun - 1) if self._back else (self._begun + 1, self._place)
@@ -147,16 +149,16 @@ class Search:
     def _over(self) -> bool:
         return self._place <= self._page.floor + 1 if self._back else self._place >= self._page.top
 
-    def _matches(self, limit: int) -> dict[int, list[int]]:
-        """Return the next events that match, and which of their lines do."""
-        matches: dict[int, list[int]] = {}
-        while len(matches) < limit and not self._over:
+    def _matches(self, limit: int) -> dict[int, Found]:
+        """Return the next events that match; lines that were taken back are among them."""
+        matches: dict[int, Found] = {}
+        while len(matches) < limit and self._room > 0 and not self._over:
             self._step(matches, limit)
             if self._budget.spent:
                 break
         return matches
 
-    def _step(self, matches: dict[int, list[int]], limit: int) -> None:
+    def _step(self, matches: dict[int, Found], limit: int) -> None:
         query = self._matcher.query
         if self._show is None:
             text = "" if query.regex else query.text
@@ -172,15 +174,16 @@ class Search:
                 if len(matches) >= limit:
                     self._cut(matches, limit)
                     return
-                if self._budget.spent:
+                if self._budget.spent or self._room <= 0:
                     return
         self._place = max(step.until, self._page.floor + 1) if self._back else min(step.until, self._page.top)
 
-    def _take(self, records: Sequence[Record], matches: dict[int, list[int]]) -> None:
+    def _take(self, records: Sequence[Record], matches: dict[int, Found]) -> None:
         seen = self._seen(records)
         for record, lines in zip(seen, self._matcher.lines([record.event for record in seen]), strict=True):
             if lines:
-                matches[record.offset] = lines
+                matches[record.offset] = Found(record=record, lines=lines)
+                self._room -= len(record.event.data)
 
     def _seen(self, records: Sequence[Record]) -> Sequence[Record]:
         if self._show is None:
@@ -188,7 +191,7 @@ class Search:
         shown = [(record, self._show(record.event)) for record in records]
         return [record._replace(event=event) for record, event in shown if isinstance(event, Event)]
 
-    def _cut(self, matches: dict[int, list[int]], limit: int) -> None:
+    def _cut(self, matches: dict[int, Found], limit: int) -> None:
         """Keep the nearest matches, and go on after the last of them."""
         nearest = sorted(matches, reverse=self._back)
         for offset in nearest[limit:]:
@@ -210,21 +213,23 @@ class Search:
                 count = min(len(records), max(1, count // 2))
                 continue
             yield records
+            count = min(REPLAY_EVENTS, 4 * count)
             first, last = (first, records[0].offset - 1) if self._back else (records[-1].offset + 1, last)
 
-    def _with_context(self, matches: dict[int, list[int]], context: int) -> Iterator[Found]:
+    def _with_context(self, matches: dict[int, Found], context: int, settled: bool) -> Iterator[Found]:
         """Yield matches, read again with what is around them, nearest first and without lines that were taken back since.
 
         It ends where the answer is full, but not before the first match.
         """
         runs, left, count = [*_runs(sorted(matches), context)], PAGE_BYTES, 0
         for run in reversed(runs) if self._back else runs:
-            for records, first, last in self._around(*run):
+            for records, first, last in self._around(*run, 0 if settled else _LOOK_AHEAD):
                 if count and (left < 0 or self._budget.overdrawn):
                     self._place = last + 1 if self._back else first - 1  # the next answer has it
                     return
                 for record, kept in _kept(self._seen(records)):
-                    lines = [line for line in matches.get(record.offset, []) if line < kept]
+                    match = matches.get(record.offset)
+                    lines = [line for line in match.lines if line < kept] if match is not None else []
                     taken_back = is_line(record.event) and not kept
                     if record.offset > last or taken_back or (left < 0 and not lines):
                         continue
@@ -232,15 +237,15 @@ class Search:
                     count += bool(lines)
                     yield Found(record=record, lines=lines)
 
-    def _around(self, first: int, last: int) -> Iterator[tuple[Sequence[Record], int, int]]:
+    def _around(self, first: int, last: int, ahead: int) -> Iterator[tuple[Sequence[Record], int, int]]:
         """Yield the events of a span, nearest first, with some of those after them; and the first and the last one that count."""
-        records = self._log.read_after(self._topic, first - 1, last - first + 1 + _LOOK_AHEAD).records
+        records = self._log.read_after(self._topic, first - 1, last - first + 1 + ahead).records
         if records and records[-1].offset >= min(last, self._page.top):
             yield records, first, last
             return
         for page in self._pages(first, min(last, self._page.top)):  # its size has cut it
             first, last = page[0].offset, page[-1].offset
-            yield [*page, *self._log.read_after(self._topic, last, _LOOK_AHEAD).records], first, last
+            yield [*page, *self._log.read_after(self._topic, last, ahead).records], first, last
 
     def _fitting(self, found: list[Found]) -> list[Found]:
         """Drop what does not fit into one answer, ``PAGE_BYTES``, farthest first, and go on from there."""

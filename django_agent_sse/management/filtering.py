@@ -43,8 +43,7 @@ class FilteredTail:
         with LineMatcher(self._query) as matcher:
             state = self._log.state(self._topic)
             if begin.last is not None:
-                search = self._search(matcher, None, back=True)
-                yield self._received(search.run(begin.last, self._context).found, state.epoch) if begin.last else []
+                yield from (self._received(found, state.epoch) for found in self._last(matcher, begin.last))
             else:
                 place: int | None = begin.after
                 while place is not None:
@@ -52,6 +51,18 @@ class FilteredTail:
                     yield self._received(result.found, state.epoch)
                     place = result.place
             yield from self._coming(matcher, tail(Position(state.epoch, state.top)), follow=follow)
+
+    def _last(self, matcher: LineMatcher, count: int) -> list[list[Found]]:
+        """Return the last so many matches, in the parts in which the log was looked through."""
+        parts: list[list[Found]] = []
+        place: int | None = None
+        while count > 0:
+            result = self._search(matcher, place, back=True).run(count, self._context)
+            parts.append(result.found)
+            count -= sum(bool(one.lines) for one in result.found)
+            if (place := result.place) is None:
+                break
+        return parts[::-1]
 
     def _search(self, matcher: LineMatcher, place: int | None, *, back: bool) -> Search:
         budget = Budget(seconds=float("inf"), bytes=float("inf"))

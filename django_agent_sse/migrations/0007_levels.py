@@ -20,6 +20,7 @@ class Migration(migrations.Migration):
                 ("last", models.BigIntegerField()),
                 ("errors", models.IntegerField()),
                 ("warnings", models.IntegerField()),
+                ("taken", models.IntegerField()),
                 (
                     "topic",
                     models.ForeignKey(

@@ -24,7 +24,7 @@ from .sockets import Addresses, addresses_of
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
 in ``send()``, and which a cancel of the server's task leaves behind."""
-_UNFINISHED: type[BaseException] = RequestAborted if IN_SERVERS_TASK else asyncio.CancelledError
+UNFINISHED: type[BaseException] = RequestAborted if IN_SERVERS_TASK else asyncio.CancelledError
 """What makes Django return without the end of the body, in silence, as when the client has left."""
 STUCK_SECONDS = 1.0
 """How long a send that waits for the client may hold up an end that somebody asked for."""
@@ -103,7 +103,7 @@ class Transport:
                         await self._pending_send
                         self._sending_since = self._pending_send = None
             if await self._callbacks.settle():
-                raise _UNFINISHED
+                raise UNFINISHED
         finally:
             self._sending_since = None
             self.mark_closed()
@@ -112,7 +112,7 @@ class Transport:
                 # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
                 # 6.1 it is the other way round.
                 task.uncancel()
-                raise _UNFINISHED
+                raise UNFINISHED
 
     def disable_fast_send(self) -> None:
         """Send nothing past the response: somebody has put the content through a generator of their own."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from .event import Event
-from .levels import HINTS, level_of
+from .levels import HINTS, SEEN, level_of
 from .log_lines import LEVELS, LINE_EVENTS, is_line
+from .redraws import REPLACE, redraw_of
 
 Level: TypeAlias = Literal["error", "warning", "info", "debug"]
 ALL: Final[tuple[Level, ...]] = ("error", "warning", "info", "debug")
@@ -18,7 +19,7 @@ EXAMINED: Final = 2_000
 LOOKED_AT: Final = 4_096
 """Characters of each of them."""
 TOGETHER: Final = 65_536
-"""Characters of an event that is looked at together with others."""
+"""Characters of an event of several lines that is looked at as a whole; of a longer one its lines are, each by itself."""
 
 _HARMLESS: Final = frozenset({"info", "debu", "trac", "notice", "verbose"})
 _HINTS: Final = tuple(hint for hint in HINTS if hint not in _HARMLESS)
@@ -27,10 +28,17 @@ _BARE: Final = ("\nE", "\ne", "\nW", "\nw", "\nF")
 
 
 class Marks(NamedTuple):
-    """Lines of an event that are errors, and those that are warnings."""
+    """What an event log may keep an index of.
+
+    Args:
+        errors: Lines of the event that are errors.
+        warnings: Those that are warnings.
+        taken: Lines before it that it takes back.
+    """
 
     errors: int
     warnings: int
+    taken: int = 0
 
 
 def named_level(name: str | None) -> Level | None:
@@ -46,7 +54,7 @@ def level_of_line(name: str | None, line: str) -> Level | None:
 
 
 def marks_of(events: Iterable[Event]) -> Iterator[tuple[int, Marks]]:
-    """Yield the events with lines that are errors or warnings, by their number, from 0.
+    """Yield the events with lines that are errors or warnings, and those that take lines back, by their number, from 0.
 
     Most events end at a look at all of them together; of one that has very many lines the first ``EXAMINED`` count.
     """
@@ -54,6 +62,8 @@ def marks_of(events: Iterable[Event]) -> Iterator[tuple[int, Marks]]:
     if not _may_be(listed):
         return
     for number, event in enumerate(listed):
+        if event.event == REPLACE and (said := redraw_of(REPLACE, event.data)) is not None and said[1].lines:
+            yield number, Marks(0, 0, said[1].lines)
         if not is_line(event):
             continue
         found = [level for level in _levels(event) if level in MARKED]
@@ -78,13 +88,24 @@ def _levels(event: Event) -> Iterator[str | None]:
 
 def _may_be(events: list[Event]) -> bool:
     """Return whether a line of these may be an error or a warning: as many events as there are, in one step."""
-    if any(event.event in _WORSE or len(event.data) > TOGETHER for event in events):
+    if any(event.event in _WORSE or (len(event.data) > TOGETHER and "\n" in event.data) for event in events):
         return True
-    text = "\n".join([event.data for event in events if event.event in LINE_EVENTS])
+    texts = [_beginning(event.data) for event in events if event.event in LINE_EVENTS]
+    if not texts:
+        return False
+    text = "\n".join(texts)
     if not text.isascii() or any(map(f"\n{text}".__contains__, _BARE)):
         return True
     lower = text.lower()
     return any(map(lower.__contains__, _HINTS))
 
 
-_WORSE: Final = frozenset({"warning", "error", "critical"})
+def _beginning(data: str) -> str:
+    """Return the part of an event in which levels are looked for: most of what is large is one line."""
+    if len(data) <= SEEN or "\n" in data:
+        return data
+    data = data[:LOOKED_AT]
+    return data[:SEEN] if data.isprintable() else data
+
+
+_WORSE: Final = frozenset({"warning", "error", "critical", REPLACE})

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.eventlog.base import PAGE_BYTES, EventLog
 from django_agent_sse.eventlog.level_counts import counts
 from django_agent_sse.eventlog.line_matcher import LineMatcher, LineQuery
 from django_agent_sse.eventlog.search import Budget, Search, SearchResult
 from django_agent_sse.exceptions import QueryInvalid
 from django_agent_sse.wire.event import Event
-from django_agent_sse.wire.redraws import Redraw
+from django_agent_sse.wire.line_levels import EXAMINED
+from django_agent_sse.wire.redraws import MOST_LINES, Redraw
 
 TOPIC = "builds.42"
 
@@ -145,6 +146,125 @@ def test_lines_that_were_taken_back_and_drafts_are_no_matches(new_log: Callable[
     assert found(log, text="pull", back=True) == [5]
 
 
+def test_lines_that_are_taken_back_long_after_are_none_either(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    bars = [Event(f"layer {number}", event="stdout") for number in range(MOST_LINES)]
+    written(log, [Event("before", event="stdout"), *bars, *[Event("note", event="stderr")] * 100], 50)
+    assert len(found(log, text="layer")) == MOST_LINES
+    log.append(TOPIC, Redraw(MOST_LINES, "layer 0").event("stdout"))
+    for back in (False, True):
+        assert found(log, text="layer", back=back) == []
+        assert found(log, text="e", source="stdout", back=back) == [1]
+
+
+def test_an_answer_goes_on_looking_where_what_it_found_was_taken_back(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    written(log, [Event("hit", event="stdout"), *[Event("hit", event="stdout"), Redraw(1, "").event("stdout")] * 5, Event("end")])
+    for back in (False, True):
+        assert [one.record.offset for one in search(log, 1, back=back, text="hit").found] == [1]
+
+
+def test_the_first_error_is_one_that_stands(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    written(log, [Event("ERROR: flaky\nfine", event="stdout"), Redraw(2, "").event("stdout"), Event("ok", event="stdout")])
+    written(log, [Event("ERROR: real", event="stdout")])
+    assert counts.of(log, TOPIC, endless()).first_error == 4
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("context", [0, 2])
+@pytest.mark.parametrize("redrawn", [False, True])
+def test_matches_that_do_not_fit_into_an_answer_come_with_the_next(
+    new_log: Callable[..., EventLog], back: bool, context: int, redrawn: bool
+) -> None:
+    log = new_log()
+    written(log, [Event("hit" + "x" * 90_000 * (number % 3)) for number in range(60)], 9)
+    if redrawn:
+        written(log, [Event("gone"), Redraw(1, "").event("stdout")])
+    whole: list[int] = []
+    place: int | None = None
+    for _ in range(20):
+        result = search(log, context=context, back=back, place=place, text="hit")
+        size = sum(len(one.record.event.data) for one in result.found)
+        assert size <= PAGE_BYTES + 180_003
+        found = [one.record.offset for one in result.found if one.lines]
+        whole = [*found, *whole] if back else [*whole, *found]
+        if (place := result.place) is None:
+            break
+    assert whole == [*range(1, 61)]
+
+
+def test_one_large_event_among_small_ones_is_found_in_a_few_reads(
+    new_log: Callable[..., EventLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = new_log()
+    written(log, [*[Event("small")] * 4000, Event("x" * (PAGE_BYTES - 100))], 1000)
+    reads: list[int] = []
+    read_after = log.read_after
+    monkeypatch.setattr(log, "read_after", lambda *args: reads.append(1) or read_after(*args))  # type: ignore[func-returns-value]
+    assert found(log, text="ö", back=True) == []
+    assert len(reads) < 30
+
+
+def test_context_that_is_larger_than_an_answer_does_not_hold_it_up(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    written(log, [Event(f"{'hit' if number == 20 else ''}{'x' * 400_000}") for number in range(1, 31)], 1)
+    for back in (False, True):
+        result = search(log, context=10, back=back, text="hit")
+        assert [one.record.offset for one in result.found if one.lines] == [20]
+        assert sum(len(one.record.event.data) for one in result.found) < 2 * PAGE_BYTES
+        assert result.place is None
+
+
+@pytest.mark.parametrize("text", ["one", "\x00one", "o\x08ne", "on\x1b[1me", "\x1b[31mONE", "x\rone"])
+def test_what_is_not_seen_does_not_hide_a_text(new_log: Callable[..., EventLog], text: str) -> None:
+    log = new_log()
+    written(log, [Event("two"), Event(text), Event("two")])
+    assert found(log, text="one") == [2]
+
+
+def test_letters_that_are_ascii_in_lower_case_are_found(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    written(log, [Event("5 \u212a"), Event("\u0130stanbul"), Event("x")])
+    assert found(log, text="5 k") == [1]
+    assert found(log, text="i") == [2]
+
+
+def test_what_is_seen_of_events_is_what_is_searched(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    written(log, [Event("token abc", event="delta"), Event("password=abc"), Event("hidden abc"), Event("abc")])
+
+    def show(event: Event) -> Event | None:
+        text = event.data.replace("password=abc", "password=***")
+        return None if "hidden" in text else Event(f"[{event.event}] {text}")
+
+    for back in (False, True):
+        with LineMatcher(LineQuery(text="abc")) as matcher:
+            result = Search(log, TOPIC, matcher, place=None if back else 0, back=back, budget=endless(), show=show).run(10)
+        assert [one.record.event.data for one in result.found] == ["[delta] token abc", "[None] abc"]
+        with LineMatcher(LineQuery(text="[delta]")) as matcher:
+            result = Search(log, TOPIC, matcher, place=None if back else 0, back=back, budget=endless(), show=show).run(10)
+        assert [one.record.offset for one in result.found] == [1]
+
+
+def test_of_an_event_with_very_many_lines_the_first_ones_have_levels(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    log.append(TOPIC, Event("\n".join(["ERROR: x", *["y"] * EXAMINED, "ERROR: z"])))
+    assert [one.lines for one in search(log, levels=frozenset({"error"})).found] == [[0]]
+    assert counts.of(log, TOPIC, endless()).errors == 1
+    assert [one.lines for one in search(log, text="error").found] == [[0, EXAMINED + 1]]
+
+
+def test_a_topic_that_is_deleted_meanwhile_ends_a_search(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    for back in (False, True):
+        written(log, lines(100))
+        with LineMatcher(LineQuery(text="nowhere")) as matcher:
+            looking = Search(log, TOPIC, matcher, place=None, back=back, budget=endless())
+            log.delete(TOPIC)
+            assert looking.run(10).found == []
+
+
 def test_what_is_no_longer_kept_is_not_looked_at(new_log: Callable[..., EventLog]) -> None:
     log = new_log()
     written(log, [Event(f"ERROR: {number}") for number in range(1, 101)], 30)
@@ -167,6 +287,23 @@ def test_errors_and_warnings_are_counted_and_the_first_ones_known(new_log: Calla
     log.trim(TOPIC, max_events=2)
     first = counts.of(log, TOPIC, endless())
     assert (first.first_error, first.first_warning, first.upto) == (5003, 5003, 5004)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
+def test_an_index_is_read_in_steps(alias: str, back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django_agent_sse.eventlog.database import DatabaseEventLog, marks, texts
+
+    monkeypatch.setattr(marks, "STEP_MARKS", 3)
+    monkeypatch.setattr(texts, "STEP_BYTES", 200)
+    log = DatabaseEventLog(ALIAS=alias)
+    events = [Event(("ERROR: a" if number % 11 == 0 else "WARNING: b") if number % 2 else "fine") for number in range(1, 101)]
+    written(log, events, 4)
+    wanted = [number for number, event in enumerate(events, 1) if event.data == "ERROR: a"]
+    assert found(log, levels=frozenset({"error"}), back=back) == wanted
+    assert found(log, text="error", back=back) == wanted
+    log.trim(TOPIC, max_events=50)
+    assert found(log, levels=frozenset({"error"}), back=back) == [number for number in wanted if number > 50]
+    assert found(log, text="error", back=back) == [number for number in wanted if number > 50]
 
 
 def test_the_databases_index_is_of_what_is_kept(alias: str) -> None:

@@ -42,7 +42,7 @@ NOT_PROSE = {
 """What stands in a log, or in an error for who writes the project."""
 
 
-KEYS = {"Enter", "Esc", "Escape", "Home"}
+KEYS = {"End", "Enter", "Esc", "Escape", "Home"}
 
 
 # What can be translated

@@ -34,12 +34,12 @@ class MarkStore:
 
         ``begins``: they are the topic's first ones, and so all of its events will have been looked at.
         """
-        made = [LogMark(topic_id=topic, first=0, last=0, errors=0, warnings=0)] if begins else []
+        made = [LogMark(topic_id=topic, first=0, last=0, errors=0, warnings=0, taken=0)] if begins else []
         for first, last in rows:
             here = [offset for offset in range(first, last + 1) if offset in marks]
             if here:
-                errors, warnings = (sum(marks[offset][which] for offset in here) for which in (0, 1))
-                made.append(LogMark(topic_id=topic, first=here[0], last=here[-1], errors=errors, warnings=warnings))
+                sums = Marks._make(map(sum, zip(*(marks[offset] for offset in here), strict=True)))
+                made.append(LogMark(topic_id=topic, first=here[0], last=here[-1], **sums._asdict()))
         LogMark._default_manager.using(self._alias).bulk_create(made)
 
     def remove(self, topic: int, until: int | None = None) -> None:
@@ -61,3 +61,8 @@ class MarkStore:
         if len(some) == STEP_MARKS:
             end = some[-1][0] if back else some[-1][1]
         return Candidates(end, [(first, last) for first, last, *counts in some if any(counts)])
+
+    def take_back(self, topic: int, after: int) -> bool:
+        """Return whether lines may be taken back by an event after an offset."""
+        marks = self.of(topic).filter(last__gt=after).order_by("last").values_list("taken", flat=True)[:STEP_MARKS]
+        return len(marks) == STEP_MARKS or any(marks)

@@ -102,11 +102,11 @@ export class Failures {
   /** Where they are told of, each once and where most is said, in the order of the log: of the pages that were read. */
   get keys() {
     if (this.#keys) return this.#keys;
-    const run = new Run();
+    const run = new Run((key) => this.#pages.number(key));
     this.#items.forEach((items, index) => {
       for (const { line, form } of items) {
         const key = this.#tools.keyOf(index, line);
-        run.take(form, key, this.#pages.number(key));
+        run.take(form, key);
       }
     });
     this.#keys = run.found();
@@ -171,18 +171,24 @@ class Run {
   #total = -Infinity; // the number of the last one
   #again = -Infinity; // the number of the line after which all is told again
   #read = 0;
+  #number;
 
-  take(form, key, number) {
+  /** `number` of a key. */
+  constructor(number) {
+    this.#number = number;
+  }
+
+  take(form, key) {
     this.#read += 1;
-    if (form !== null && form !== TOTAL && number - this.#again < BACK) return;
+    if (form !== null && form !== TOTAL && this.#again > -Infinity && this.#number(key) - this.#again < BACK) return;
     if (form === EXCEPTION && EXPLAINED.includes(this.#runner)) form = `${this.#runner}: exception`;
     if (form === null || form === EXCEPTION || this.#read > MOST) {
       this.#others += 1;
       this.#keys.push(key);
     } else if (form === AGAIN) {
-      if (this.#total > -Infinity || this.#here.size) this.#again = number;
+      if (this.#total > -Infinity || this.#here.size) this.#again = this.#number(key);
     } else if (form === TOTAL) {
-      this.#end(key, number);
+      this.#end(key, this.#number(key));
     } else if (form !== MORE) {
       this.#tell(form, key);
     }

@@ -426,6 +426,7 @@ export class Pages {
       const page = this.all[index];
       page.failedAt = forGood ? Infinity : performance.now();
     }
+    if (!forGood) setTimeout(() => this.#told(this.all[from]), RETRY_MS + 100); // who still sees it asks again
     return false;
   }
 

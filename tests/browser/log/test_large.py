@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.timing import LONG
 
@@ -41,6 +41,24 @@ def test_the_end_is_asked_for_first_and_the_beginning_when_somebody_goes_there(p
         expect(page.locator(f"#L{number}")).to_be_in_viewport()
         expect(page.locator(f"#L{number} .sl-t")).to_have_text(re.compile(f"^line {number} "))
     assert page.locator(".sl-line").count() < ROWS
+
+
+def test_lines_that_could_not_be_read_are_read_when_they_can_be(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    refused: list[str] = []
+
+    def answer(route: Route) -> None:
+        if len(refused) < 2 and "from=1&" in route.request.url:
+            refused.append(route.request.url)
+            route.fulfill(status=503)
+        else:
+            route.continue_()
+
+    page.route("**/range/**", answer)
+    page.goto(f"{site.url}/logs/many/#L37")
+    connection(page, "Ended")
+    expect(page.locator("#L37 .sl-t")).to_have_text(re.compile("^line 37 "))
+    assert len(refused) == 2
 
 
 def test_a_log_with_wrapped_lines_opens_at_its_end_on_a_phone_and_a_drag_goes_anywhere(page: Page, site: LogSite) -> None:

@@ -99,11 +99,11 @@ def test_a_line_that_is_longer_than_a_log_keeps_one_is_shown_in_parts_too(page: 
 def test_a_line_without_an_end_comes_in_parts_and_is_searched(page: Page, site: LogSite) -> None:
     part = "a" * 100 + "!" + "0123456789 " * (MIB // 11 - 12)
     page.add_init_script(WATCH)
-    page.goto(f"{site.url}/logs/endless/?lines=0")
+    page.goto(f"{site.url}/logs/in-parts/?lines=0")
     connection(page, "Live")
     for number in range(PARTS):
-        site.publish("endless", f"part {number} {part}")
-    site.publish("endless", "the end", close="completed")
+        site.publish("in-parts", f"part {number} {part}")
+    site.publish("in-parts", "the end", close="completed")
     connection(page, "Ended")
     expect(page.locator(f"#L{PARTS + 1}")).to_be_in_viewport()
     page.get_by_role("searchbox").fill("part 1 a")
