@@ -36,7 +36,7 @@ def building() -> list[str | tuple[str, str]]:
     return lines
 
 
-def tested() -> list[str | tuple[str, str]]:
+def many_tests() -> list[str | tuple[str, str]]:
     """A run of many tests, of which one fails in the midst of them."""
     lines: list[str | tuple[str, str]] = [f"{E}36m$ {E}0;1mpytest{E}0m -v --instafail", "::group::Run the tests"]
     lines += [_test(number, "PASSED", 32) for number in range(9_180)]

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.chromium import launched
 
-from .demo import building, failing, tested
+from .demo import building, failing, many_tests
 from .serving import LogSite
 
 DESK = {"width": 1200, "height": 800}
@@ -73,7 +73,7 @@ def main(folder: Path) -> None:
         try:
             written(site, "builds.1", fails=False)
             written(site, "builds.2", fails=True)
-            site.publish("builds.3", *tested(), prefix="", close="failed")
+            site.publish("builds.3", *many_tests(), prefix="", close="failed")
             several(site)
             for scheme in ("light", "dark"):
                 page = opened(browser, site, 1, scheme, DESK)

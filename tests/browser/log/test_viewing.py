@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from .demo import building, tested
+from .demo import building, many_tests
 from .serving import LogSite
 from .viewing import connection, numbers_of, plain, rows_of, text_of, wait_for_lines
 
@@ -270,7 +270,7 @@ def test_times_count_from_the_first_line_also_where_the_log_says_how_long_it_too
 
 
 def test_what_stands_around_a_failure_is_read_too_and_it_counts_once(page: Page, site: LogSite) -> None:
-    site.publish("midst", *tested(), close="failed")
+    site.publish("midst", *many_tests(), close="failed")
     page.goto(f"{site.url}/logs/midst/")
     expect(page.locator("#L9183")).to_contain_text("FAILED")
     expect(page.locator("#L9183")).to_be_in_viewport()
