@@ -135,7 +135,7 @@ class LogMark(models.Model):
         constraints = (models.UniqueConstraint(fields=("topic", "last"), name="agent_sse_mark_last"),)
 
     def __str__(self) -> str:
-        return f"{self.topic_id}: {self.first} to {self.last}"
+        return f"{self.first} to {self.last}"
 
 
 class LogKey(models.Model):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django_agent_sse.eventlog.line_matcher import _UNSEEN
 from django_agent_sse.runs.fold import DeltaFold, _Joined
 from django_agent_sse.runtime.safe_text import _UNSAFE
 from django_agent_sse.wire import levels
@@ -119,6 +120,7 @@ WORST: Mapping[str, Use] = {
             repeated(" ", before="\x1b"),
         ),
     ),
+    _UNSEEN.pattern: Use("search", (repeated("x"), repeated("\n"), repeated("\u00e9"))),
     levels._STAMP.pattern: Use("match", (repeated("1", before="2026-11-25T"), repeated("2026-11-25T20:00:00Z "))),
     levels._SECTION.pattern: Use(
         "sub",
