@@ -10,6 +10,7 @@ export class Navigation {
   #event = null; // the event of the first of them, where numbers are not sure
   #sought = null; // what is still to be gone to: {key} | {number, event, top}
   #placing = 0;
+  #hash = ""; // of the address, as it was last read or written
 
   /** `log`: the parts of log.js. `tools`: {placeOf, hashOf} of place.js, {pageOf} of pages.js. */
   constructor(log, tools) {
@@ -36,6 +37,7 @@ export class Navigation {
   readAddress() {
     const { draw, panel, finder } = this.#log;
     if (!draw.anchors) return;
+    this.#hash = location.hash;
     const place = this.#tools.placeOf(location.hash);
     if (place.query || place.levels || place.source) {
       panel.sought = place;
@@ -174,6 +176,7 @@ export class Navigation {
   #put() {
     const { element, rows, pages, order, following, panel } = this.#log;
     if (!this.#log.opened || !element.isConnected) return;
+    if (location.hash !== this.#hash) return this.readAddress(); // somebody wants to go elsewhere: the event of it is yet to come
     const { top } = rows;
     const inSight = this.#target !== null && rows.row(pages.find(this.#target.first)) !== null;
     const at = following.on || this.#sought || !top || order.filtered || inSight ? null : pages.number(top.key);
@@ -182,6 +185,7 @@ export class Navigation {
     const hash = this.#tools.hashOf({ ...sought, around, lines: this.#target, event: this.#event, at: at === 1 ? null : at });
     if (location.hash === hash || (location.hash && !hash && !this.#owns(location.hash))) return;
     history.replaceState(history.state, "", hash || location.pathname + location.search);
+    this.#hash = location.hash;
   }
 
   #owns(hash) {

@@ -99,6 +99,7 @@ export class Rows {
 
   #scrolled() {
     if (!this.#order.count) return;
+    if (this.#place && this.#place.width !== this.view.clientWidth) return this.#keep(this.#place); // what wraps anew has moved it
     if (this.#isAway) return this.#follow();
     const { scrollTop, clientHeight } = this.view;
     const [begin, end] = [this.#body.offsetTop, this.#body.offsetTop + this.#body.offsetHeight];

@@ -43,6 +43,25 @@ def test_the_end_is_asked_for_first_and_the_beginning_when_somebody_goes_there(p
     assert page.locator(".sl-line").count() < ROWS
 
 
+GOES_AS_THE_PLACE_IS_WRITTEN = """async () => {
+  document.querySelector(".sl-view").scrollTop -= 300;
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const due = performance.now() + 600;
+  setTimeout(() => { location.hash = "#L37"; }, 1);
+  while (performance.now() < due); // both timers are due then, and the event of the address comes after them
+}"""
+
+
+def test_an_address_that_changes_as_the_place_is_written_to_it_is_gone_to(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    page.goto(f"{site.url}/logs/many/#L{LINES // 2}")
+    connection(page, "Ended")
+    expect(page.locator(f"#L{LINES // 2}")).to_be_in_viewport()
+    page.evaluate(GOES_AS_THE_PLACE_IS_WRITTEN)
+    expect(page.locator("#L37")).to_be_in_viewport()
+    assert page.url.endswith("#L37")
+
+
 def test_lines_that_could_not_be_read_are_read_when_they_can_be(page: Page, site: LogSite) -> None:
     large(site, "many")
     refused: list[str] = []
