@@ -276,7 +276,13 @@ async def test_what_a_log_that_was_away_did_not_take_is_appended_though_the_code
 
     await (awork() if in_coroutine else asyncio.to_thread(work))
     assert (texts(log), log.state(NAME).closed) == (["1"], "finished")
-    assert [record.getMessage().partition(" after ")[0] for record in caplog.records if "append" in record.getMessage()] == [
+
+    def said() -> list[str]:
+        messages = [record.getMessage() for record in caplog.records]
+        return [message.partition(" after ")[0] for message in messages if "append" in message]
+
+    await eventually("it says that it works again", lambda: len(said()) > 1)  # a thread says so, once it is there
+    assert said() == [
         f"what the run {log.lease(NAME).holder} writes to the topic {NAME!r} cannot be appended now (EventLogUnavailable: away). "  # type: ignore[union-attr]
         "It is kept, and appended when that works again. This is said once; it is tried again",
         "works again",
