@@ -132,6 +132,9 @@ class OwnConnections:
             if known in self._cursors:  # else the connection is no longer this user's
                 try:
                     finish()
+                except Exception:
+                    if known in self._cursors:  # else it was let go of in the middle of this, by the thread that cleans
+                        raise
                 finally:
                     self._forget(known)
 
@@ -156,9 +159,9 @@ class OwnConnections:
     def clean(self, *, keep: bool = True) -> None:
         """Let everything go that was done to connections; clean ones are kept for whoever is next."""
         keep = keep and not self._cursors  # or a late end of the iterator would run in somebody else's session
+        self._cursors.clear()  # before they are closed: the event loop may end an iterator meanwhile
         for wrapper in connections.all(initialized_only=True):
             self._drop(wrapper, keep=keep)
-        self._cursors.clear()
         self._in_session.clear()
         self._prepare = None
         for alias in [alias for alias, kept in self._kept.items() if kept.is_old(alias)]:

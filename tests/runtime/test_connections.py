@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,55 @@ def test_a_server_that_is_away_is_the_callers_error_and_it_goes_on_after_it(post
             asked(postgres, "SELECT pg_terminate_backend(pg_backend_pid())")
         own.clean()
         assert asked(postgres, "SELECT pg_backend_pid()") != pid
+
+    on_own_thread(work)
+
+
+def test_an_iterator_may_end_on_another_thread_while_its_connection_is_closed(alias: str) -> None:
+    def work(own: OwnConnections) -> None:
+        cursor = connections[alias].chunked_cursor()
+        cursor.execute("SELECT 1")
+        raw = connections[alias].connection
+
+        class EndsMeanwhile:
+            def close(self) -> None:
+                raw.close()
+                elsewhere = threading.Thread(target=end)
+                elsewhere.start()
+                elsewhere.join(60)
+
+        def end() -> None:
+            try:
+                cursor.close()
+            except BaseException as error:
+                said.append(error)
+
+        said: list[BaseException] = []
+        connections[alias].connection = EndsMeanwhile()
+        own.clean()
+        assert said == []
+        assert not own.busy
+
+    on_own_thread(work)
+
+
+@pytest.mark.parametrize("let_go", [False, True], ids=["in use", "closed meanwhile"])
+def test_what_fails_at_an_iterators_end_is_told_where_its_connection_is_still_in_use(alias: str, let_go: bool) -> None:
+    class Fails:
+        def __init__(self, own: OwnConnections) -> None:
+            self.own = own
+
+        def close(self) -> None:
+            if let_go:
+                self.own.clean()
+            raise OperationalError("the server is away")
+
+    def work(own: OwnConnections) -> None:
+        connections[alias].cursor = lambda: Fails(own)  # type: ignore[method-assign]
+        cursor = connections[alias].chunked_cursor()
+        with nullcontext() if let_go else pytest.raises(OperationalError, match="the server is away"):
+            cursor.close()
+        assert not own.busy
 
     on_own_thread(work)
 
