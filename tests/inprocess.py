@@ -27,7 +27,7 @@ from django_agent_sse.testing import SSEClient
 from django_agent_sse.testing.client import ClientStream
 from django_agent_sse.wire import Event
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds that anything may take which is not itself measured."""
 POLL = 0.002
 ROUTE = "stream/<int:number>/"

@@ -31,7 +31,7 @@ from .test_contract import everything
 TOPIC = "runs.42"
 SHORT = 0.05
 """Seconds of a lease that shall run out."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 

@@ -17,7 +17,7 @@ from tests.inprocess import eventually
 from .logs import empty_log
 
 NAME = "runs.in-flight"
-PATIENCE = 30.0
+PATIENCE = 60.0
 LARGE = "x" * 5_000
 """What is appended at once."""
 

@@ -35,7 +35,7 @@ from tests.timing import LONG, bound
 from .logs import FOUR, empty_log
 
 NAME, NEXT, KEY = "runs.1", "runs.2", "chat.7"
-PATIENCE = 30.0
+PATIENCE = 60.0
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 

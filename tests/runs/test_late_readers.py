@@ -27,7 +27,7 @@ from .logs import empty_log
 from .samples import SAMPLES, Sample, added_up
 
 NAME = "runs.42"
-PATIENCE = 20.0
+PATIENCE = 60.0
 DELTAS = 20_000
 LONG_PATIENCE = 60.0
 """Seconds for twenty thousand events, on a machine that does other work meanwhile: what they cost is measured apart."""

@@ -34,7 +34,7 @@ from .logs import FOUR, empty_log
 from .samples import compact, response_of
 
 NAME = "runs.42"
-PATIENCE = 30.0
+PATIENCE = 60.0
 SHORT = 0.05
 LOST = "The run was lost: its process has died, or could not be reached."
 

@@ -21,7 +21,7 @@ from django_agent_sse.runs.produce import produce
 from .logs import empty_log
 
 NAME = "runs.42"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])

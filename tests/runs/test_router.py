@@ -33,7 +33,7 @@ from tests.serving import Answer, ask, connect, served
 
 from .logs import empty_log
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 STOPPED = (200, 202)
 """The answers to a stop: the run is over already, or about to be."""
 BRIEF = Wire(name="brief", last=lambda ending, events: [Event(f"[{ending}]")], run_headers=plain_headers)

@@ -24,7 +24,7 @@ from django_agent_sse.runs import keeper, stops
 from django_agent_sse.runs.state import RunState
 
 NAME = "runs.42"
-PATIENCE = 30.0
+PATIENCE = 60.0
 NEVER = 3600.0
 
 pytestmark = pytest.mark.django_db(transaction=True)

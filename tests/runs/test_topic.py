@@ -28,7 +28,7 @@ from django_agent_sse.exceptions import (
 from .logs import empty_log
 
 NAME = "runs.42"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])

@@ -26,7 +26,7 @@ from .logs import empty_log
 from .samples import SAMPLES
 
 NAME = "runs.42"
-PATIENCE = 30.0
+PATIENCE = 60.0
 OPEN = SAMPLES["ai_sdk"].events([("text", ["Hé", "llo"])])[:5]
 """The beginning of a text that is not ended."""
 

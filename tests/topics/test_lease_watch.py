@@ -20,7 +20,7 @@ from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.topics import lease_watch
 
 NAME = "runs.42"
-PATIENCE = 30.0
+PATIENCE = 60.0
 LEASE = 0.6
 LAST = [Event('{"type":"error"}', event="e"), Event("[DONE]")]
 
