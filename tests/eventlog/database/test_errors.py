@@ -138,14 +138,19 @@ def full_sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any
 
 
 @pytest.fixture
-def full_postgres(request: pytest.FixtureRequest, postgres: dict[str, Any], postgres_url: str) -> dict[str, Any]:
-    """With its tables on a small disk."""
+def full_postgres(request: pytest.FixtureRequest, postgres: dict[str, Any], postgres_url: str) -> Iterator[dict[str, Any]]:
+    """With its tables on a small disk, which it leaves empty: no checkpoint of the server succeeds while a file is missing."""
     disk: Path = request.getfixturevalue("small_disk")
     shutil.chown(disk, "nobody")
     name = f"small_{os.getpid()}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'")  # type: ignore[call-overload]
-    return {**postgres, "OPTIONS": {"options": f"-c default_tablespace={name}"}}
+        try:
+            yield {**postgres, "OPTIONS": {"options": f"-c default_tablespace={name}"}}
+        finally:
+            connection.execute(f"DROP DATABASE {postgres['NAME']} WITH (FORCE)")  # type: ignore[call-overload]
+            connection.execute(f"DROP TABLESPACE {name}")  # type: ignore[call-overload]
+            connection.execute("CHECKPOINT")
 
 
 @pytest.mark.parametrize("which", ["full_sqlite", *(["full_postgres"] if can_mount() else [])])
@@ -162,20 +167,6 @@ def test_a_full_disk_is_named_and_nothing_is_half_appended(which: str, request: 
         state = log.state(TOPIC)
         assert state.top == state.events == appended
         assert len(log.read_after(TOPIC, appended - 2).records) == 2
-        if alias_is_postgres(alias):
-            drop_tables(alias)
-
-
-def alias_is_postgres(alias: str) -> bool:
-    return connections[alias].vendor == "postgresql"
-
-
-def drop_tables(alias: str) -> None:
-    """Leave nothing on the disk that is about to go."""
-    tables = "django_agent_sse_logrow, django_agent_sse_logkey, django_agent_sse_logtopic, django_migrations"
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SET default_tablespace = ''")
-        cursor.execute(f"DROP TABLE {tables} CASCADE")
 
 
 # Damage
