@@ -106,6 +106,7 @@ class Search:
         back: Backwards.
         budget: What it may cost.
         show: What is seen of an event, ``None`` for nothing: that is what is searched, and found.
+        room: Bytes of what is found and around it, at most.
     """
 
     def __init__(
@@ -118,13 +119,14 @@ class Search:
         back: bool,
         budget: Budget,
         show: Callable[[Event], object] | None = None,
+        room: int = PAGE_BYTES,
     ) -> None:
         self._log, self._topic, self._matcher = log, topic, matcher
         self._back, self._budget, self._show = back, budget, show
         self._page = log.read_after(topic, 0, 0)
         top, floor = self._page.top, self._page.floor
         place = (top + 1 if back else 0) if place is None else place
-        self._room: int = PAGE_BYTES  # bytes of matches that an answer has room for
+        self._most = self._room = room
         self._begun = self._place = min(place, top + 1) if back else min(max(place, floor), top)
 
     def run(self, limit: int, context: int = 0) -> SearchResult:
@@ -221,7 +223,7 @@ class Search:
 
         It ends where the answer is full, but not before the first match.
         """
-        runs, left, count = [*_runs(sorted(matches), context)], PAGE_BYTES, 0
+        runs, left, count = [*_runs(sorted(matches), context)], self._most, 0
         for run in reversed(runs) if self._back else runs:
             for records, first, last in self._around(*run, 0 if settled else _LOOK_AHEAD):
                 if count and (left < 0 or self._budget.overdrawn):
@@ -248,8 +250,8 @@ class Search:
             yield [*page, *self._log.read_after(self._topic, last, ahead).records], first, last
 
     def _fitting(self, found: list[Found]) -> list[Found]:
-        """Drop what does not fit into one answer, ``PAGE_BYTES``, farthest first, and go on from there."""
-        left = PAGE_BYTES - sum(len(one.record.event.data) for one in found)
+        """Drop what does not fit into one answer, farthest first, and go on from there."""
+        left = self._most - sum(len(one.record.event.data) for one in found)
         count = sum(bool(one.lines) for one in found)
         while left < 0 and count > 1:
             gone = found.pop(0 if self._back else -1)
