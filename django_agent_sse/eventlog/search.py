@@ -21,7 +21,9 @@ SECONDS: Final = 0.25
 BYTES: Final = 33_554_432
 """Bytes of events that it reads at most."""
 GIVE_WAY: Final = 0.001
-"""Seconds of sleep after each page, so that other threads run."""
+"""Seconds of sleep between pages, so that other threads run."""
+TURN: Final = 0.005
+"""Seconds of work between two such sleeps, at least."""
 MOST_CONTEXT: Final = 20
 _LOOK_AHEAD: Final = 2 * MOST_LINES
 """Events after a match in which the taking back of its line is looked for: lines of the other source may stand between."""
@@ -35,6 +37,7 @@ class Budget:
     bytes: float = BYTES
     clock: Callable[[], float] = time.monotonic
     begun: float = field(init=False)
+    _rested: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.begun = self.clock()
@@ -42,8 +45,9 @@ class Budget:
     def spend(self, records: Sequence[Record]) -> None:
         """Count what was read, and let other threads run."""
         self.bytes -= sum([len(record.event.data) for record in records])
-        if self.seconds < float("inf"):
+        if self.seconds < float("inf") and time.monotonic() - self._rested >= TURN:
             time.sleep(GIVE_WAY)
+            self._rested = time.monotonic()
 
     @property
     def spent(self) -> bool:
@@ -135,7 +139,7 @@ class Search:
         count = 0
         while True:
             matches = self._matches(limit - count)
-            settled = not matches or not self._log.takes_back(self._topic, min(matches))
+            settled = not matches or not self._log.takes_back(self._topic, min(matches), max(matches) + _LOOK_AHEAD)
             for one in matches.values() if settled and not context else self._with_context(matches, context, settled):
                 if one.lines or one.record.offset not in found:
                     found[one.record.offset] = one

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from django.db.models import Q
 
-from ..candidates import Candidates
+from ..candidates import Candidates, joined
 from .store import TopicRow, TopicStore
 
 STEP_BYTES: Final = 16_777_216
@@ -48,16 +47,4 @@ def rows_with_text(store: TopicStore, topic: TopicRow, place: int, back: bool, t
     if len(found) == STEP_ROWS:
         last, events = found[-1]
         until = last - events + 1 if back else last
-    return Candidates(until, _joined([(last - events + 1, last) for last, events in found], back))
-
-
-def _joined(spans: Iterable[tuple[int, int]], back: bool) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    for first, last in spans:
-        if joined and back and joined[-1][0] == last + 1:
-            joined[-1] = (first, joined[-1][1])
-        elif joined and not back and joined[-1][1] == first - 1:
-            joined[-1] = (joined[-1][0], last)
-        else:
-            joined.append((first, last))
-    return joined
+    return Candidates(until, joined(((last - events + 1, last) for last, events in found), back))

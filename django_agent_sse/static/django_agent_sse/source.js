@@ -3,7 +3,8 @@
 const AT_FIRST = 200; // lines at the end that are there at first, at least
 const AHEAD = 50; // pages that are loaded before anybody goes there
 const PAUSE_MS = 30; // between two of their answers
-const FOUND = 50_000; // matches of one answer of a search
+const FIRST = 100; // matches of the first answer of a search, which is waited for
+const FOUND = 50_000; // of each that follows
 const CAUGHT_UP_MS = 1000; // after the opening of a stream what comes may be older
 
 export class Source {
@@ -92,12 +93,14 @@ export class Source {
     while (canAsk(end + by)) end += by;
     const asks = canAsk(index);
     const found = new Map(); // by page, {lines, counts}, in that direction
+    let limit = FIRST;
     let place = by > 0 ? index * EVENTS - base : Math.min(pages.last, (index + 1) * EVENTS) - base + 1;
     for (let page = index; ; ) {
-      const ask = { [by > 0 ? "after" : "before"]: place, places: 1, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: levels?.join() ?? "", source: source ?? "" };
+      const ask = { [by > 0 ? "after" : "before"]: place, places: 1, limit, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: levels?.join() ?? "", source: source ?? "" };
       const answer = asks && this.#refused !== sought ? await this.range(ask).catch((why) => this.#refuse(sought, why)) : null;
       if (find.sought !== sought) return;
       if (answer?.epoch !== pages.epoch) return void (await find.read(page, by));
+      limit = FOUND;
       const { offsets, counts, next } = answer;
       for (let nth = by > 0 ? 0 : offsets.length - 1; nth >= 0 && nth < offsets.length; nth += by) {
         const number = offsets[nth] + base - 1;
