@@ -148,6 +148,8 @@ test("another epoch is numbered on after the one before", async () => {
   await pages.load(0, 1);
   pages.note("again");
   pages.restart();
+  assert.equal(pages.epoch, null, "the next event says it");
+  pages.epoch = "f";
   pages.append({ event: "stdout", data: "anew", at: 1 }, pages.base + 1);
   assert.equal(pages.number(keyOf(2, 0)), 1501);
   assert.equal(pages.entry(keyOf(2, 0)).text, "anew");

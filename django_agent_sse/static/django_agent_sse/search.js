@@ -1,8 +1,8 @@
 /* What is sought in a log: text or a pattern, lines of some levels, of one source; all of it, or any. Pure but for the worker in
    which patterns are tried: one that explodes is given up after a while, and nothing else waits for it.
 
-   Pages are searched from where the reader is outwards, on both sides in turn: those that are held here, the others by the server, or
-   as they are read again. What is near the reader is settled by the first answers, and is not another with each one that follows. */
+   Pages are searched from where the reader is outwards, on both sides: those that are held here, the others by the server, or as they
+   are read again. What is near the reader is settled by the first answers, and is not another with each one that follows. */
 
 const SLICE = 8; // milliseconds of a turn
 const SLOW = 1000; // milliseconds that a pattern may take for a page
@@ -162,32 +162,27 @@ export class Find {
   }
 
   async #all(from, run) {
-    const sides = [this.#side(from, 1, run), this.#side(from - 1, -1, run)];
     try {
-      while (sides.length) {
-        const side = sides.shift();
-        if (!(await side.next()).done) sides.push(side);
-        if (run !== this.#run) return;
-      }
+      await Promise.all([this.#side(from, 1, run), this.#side(from - 1, -1, run)]);
     } catch (trouble) {
       if (run !== this.#run) return;
       this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
     }
+    if (run !== this.#run) return;
     this.partial = this.#pages.all.some((page) => page.lost);
     this.done = true;
     this.changed();
   }
 
-  /* Look through the pages from `index` on in one direction, and let the other side have its turn after each answer. */
-  async *#side(index, by, run) {
+  /* Look through the pages from `index` on in one direction. */
+  async #side(index, by, run) {
     for (; this.#pages.all[index]; index += by) {
       const page = this.#pages.all[index];
       if (this.#isCurrent(page)) continue;
-      if (!page.entries && this.#tools.server) yield* this.#tools.server(this, index, by);
-      else if (!page.entries) await this.read(index, by);
-      if (run !== this.#run) return;
+      if (!page.entries) await (this.#tools.server ? this.#tools.server(this, index, by) : this.read(index, by));
+      if (run !== this.#run || this.trouble) return;
       if (page.entries) await this.#scan(page, run);
-      yield;
+      if (run !== this.#run || this.trouble) return;
     }
   }
 

@@ -79,9 +79,9 @@ export class Source {
     }
   }
 
-  /** The pages from `index` on in a direction, as far as none is held, are searched by the server: one answer at a time, of numbers alone.
+  /** The pages from `index` on in a direction, as far as none is held, are searched by the server, whose answers are numbers alone.
       Where it cannot, or refuses the pattern, some of them are read. */
-  async *search(find, index, by) {
+  async search(find, index, by) {
     const { pages } = this.#log;
     const { EVENTS } = this.#tools;
     const { sought } = find;
@@ -98,7 +98,7 @@ export class Source {
     for (let page = index; ; ) {
       const ask = { [by > 0 ? "after" : "before"]: place, places: 1, limit, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: levels?.join() ?? "", source: source ?? "" };
       const answer = asks && this.#refused !== sought ? await this.range(ask).catch((why) => this.#refuse(sought, why)) : null;
-      if (find.sought !== sought) return;
+      if (find.sought !== sought || find.trouble) return;
       if (answer?.epoch !== pages.epoch) return void (await find.read(page, by));
       limit = FOUND;
       const { offsets, counts, next } = answer;
@@ -116,7 +116,6 @@ export class Source {
         find.take(page, by > 0 ? lines : lines.reverse(), by > 0 ? times : times.reverse());
       }
       if ((place - edge(end)) * by >= 0) return;
-      yield;
     }
   }
 
@@ -135,6 +134,7 @@ export class Source {
     if (name === "sse.gap") this.#gap(data, offset);
     if (id) this.id = id;
     if (name === "sse.gap") return;
+    if (offset !== null) pages.epoch ??= id.slice(0, id.indexOf("."));
     const at = Date.now() / 1000;
     const before = pages.tail;
     const counted = pages.count;
