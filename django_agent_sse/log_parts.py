@@ -13,13 +13,13 @@ from django.http.response import HttpResponseBase
 
 from .encoding import SLICE, encode_json, json_slices
 from .eventlog.backend import event_log
-from .eventlog.base import EventLog
+from .eventlog.base import PAGE_BYTES, EventLog
 from .eventlog.level_counts import counts
 from .eventlog.line_matcher import LineMatcher, LineQuery
 from .eventlog.outage import outage
 from .eventlog.position import MAX_OFFSET, Position
 from .eventlog.records import Page, Record
-from .eventlog.search import MOST_CONTEXT, Budget, Search
+from .eventlog.search import BYTES, MOST_CONTEXT, Budget, Search
 from .exceptions import EventLogUnavailable, QueryInvalid
 from .runtime.pools import Pool, where_waited_for
 from .streams.context import Context
@@ -33,6 +33,8 @@ MAX_COUNT = 5000
 COUNT = 1000
 MOST_MATCHES: Final = 1000
 MATCHES: Final = 100
+MOST_PLACES: Final = 50_000
+"""Matches of an answer that says no more than where they are."""
 RETRY_AFTER = 5
 """Seconds after which to ask again where the log cannot be read."""
 WAITING: Final = 16
@@ -133,24 +135,30 @@ async def _searched(log: EventLog, query: Mapping[str, str], topic: str, show: M
         source=query.get("source") or None,  # type: ignore[arg-type]
     )
     limit, context = number(query, "limit", MATCHES), number(query, "context", 0)
-    if not 1 <= limit <= MOST_MATCHES or not 0 <= context <= MOST_CONTEXT:
-        raise QueryInvalid(f"limit={limit}&context={context}: limit is 1 to {MOST_MATCHES}, context 0 to {MOST_CONTEXT}")
+    places = flag(query, "places", False)
+    most, around = (MOST_PLACES, 0) if places else (MOST_MATCHES, MOST_CONTEXT)
+    if not 1 <= limit <= most or not 0 <= context <= around:
+        raise QueryInvalid(f"limit={limit}&context={context}: limit is 1 to {most}, context 0 to {around}")
     back, place = _direction(query)
-    return await in_turn(partial(_search, log, topic, wanted, back, place, limit, context, show))
+    how = {"place": place, "back": back, "show": show, "room": BYTES if places else PAGE_BYTES}
+    return await in_turn(partial(_search, log, topic, wanted, limit, context, how, places))
 
 
 def _search(
-    log: EventLog, topic: str, query: LineQuery, back: bool, place: int | None, limit: int, context: int, show: Map | None
+    log: EventLog, topic: str, query: LineQuery, limit: int, context: int, how: dict[str, Any], places: bool
 ) -> tuple[dict[str, Any], _Pieces]:
     with LineMatcher(query) as matcher:
-        result = Search(log, topic, matcher, place=place, back=back, budget=Budget(), show=show).run(limit, context)
+        result = Search(log, topic, matcher, budget=Budget(), **how).run(limit, context)
+        times = matcher.times([(found.record.event, found.lines) for found in result.found]) if places else []
     first, last = result.scanned or (None, None)
     about = {
         **_about(result.page),
         "matches": sum(bool(found.lines) for found in result.found),
         "scanned": None if result.scanned is None else {"first": first, "last": last},
-        "next": None if result.place is None else {"before" if back else "after": result.place},
+        "next": None if result.place is None else {"before" if how["back"] else "after": result.place},
     }
+    if places:
+        return {**about, "offsets": [found.record.offset for found in result.found], "counts": times}, []
     pieces = []
     for found in result.found:
         head, event = _piece(result.page.epoch, found.record, None)

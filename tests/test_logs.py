@@ -186,9 +186,35 @@ async def test_errors_are_counted_beside_whatever_is_asked_for() -> None:
     assert found["levels"] == {"errors": 2, "warnings": 1, "first_error": 50, "first_warning": 120, "upto": 300}
 
 
+async def test_a_search_may_say_where_and_how_often_alone() -> None:
+    await Topic("builds.1").apublish_many(
+        [Event("no"), Event("a Needle, a needle"), Event("needle\nno\nneedle needle"), Event("\x1b[1mnee\x1b[0mdle")]
+    )
+    with served(builds()):
+        back = (await ask("/builds/1/log/range/?grep=needle&places=1&limit=2")).json()
+        rest = (await ask("/builds/1/log/range/?grep=needle&places=1&before=3")).json()
+        lines = (await ask("/builds/1/log/range/?source=stdout&places=1&after=2&limit=50000")).json()
+    assert (back["offsets"], back["counts"], back["records"], back["next"]) == ([3, 4], [3, 1], [], {"before": 3})
+    assert (rest["offsets"], rest["counts"], rest["scanned"], rest["next"]) == ([2], [2], {"first": 1, "last": 2}, None)
+    assert (lines["offsets"], lines["counts"]) == ([3, 4], [3, 1]), "lines, where no text is sought"
+
+
+async def test_places_are_not_bounded_by_what_stands_there() -> None:
+    await Topic("builds.1").apublish_many([f"hit {number} {'x' * 100_000}" for number in range(1, 31)])
+    with served(builds()):
+        records = (await ask("/builds/1/log/range/?grep=hit&limit=1000")).json()
+        places = (await ask("/builds/1/log/range/?grep=hit&limit=1000&places=1")).json()
+    assert 1 <= records["matches"] <= 11
+    assert places["offsets"] == [*range(places["scanned"]["first"], 31)]
+    assert len(places["offsets"]) > records["matches"]
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
+        ("grep=x&places=1&limit=50001", "limit is 1 to 50000"),
+        ("grep=x&places=1&context=1", "context 0 to 0"),
+        ("grep=x&places=2", "neither 0 nor 1"),
         ("grep=x&limit=0", "limit is 1 to 1000"),
         ("grep=x&limit=1001", "limit is 1 to 1000"),
         ("grep=x&context=21", "context 0 to 20"),

@@ -117,7 +117,7 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "EventLog.note_followed": lambda name: log_of().note_followed(["a", name]),
     "EventLog.anote_followed": lambda name: log_of().anote_followed([name]),
     "EventLog.candidates": lambda name: log_of().candidates(name, 1, back=False),
-    "EventLog.takes_back": lambda name: log_of().takes_back(name, 1),
+    "EventLog.takes_back": lambda name: log_of().takes_back(name, 1, 2),
     "EventLog.level_counts": lambda name: log_of().level_counts(name),
     "EventLog.close": lambda name: log_of().close(name),
     "EventLog.aclose": lambda name: log_of().aclose(name),

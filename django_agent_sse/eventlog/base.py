@@ -162,9 +162,9 @@ class EventLog(Leasing):
         """
         return self._candidates(valid_topic(topic), place, back, text, levels)
 
-    def takes_back(self, topic: str, after: int) -> bool:
-        """Return whether an event after an offset may take lines back; ``True`` where this log keeps no index."""
-        return self._takes_back(valid_topic(topic), after)
+    def takes_back(self, topic: str, after: int, until: int) -> bool:
+        """Return whether an event after an offset, up to another, may take lines back; ``True`` where this log keeps no index."""
+        return self._takes_back(valid_topic(topic), after, until)
 
     def level_counts(self, topic: str) -> LevelCounts | None:
         """Return how many errors and warnings a topic has, without the first ones; ``None`` where this log keeps no index."""
@@ -330,7 +330,7 @@ class EventLog(Leasing):
     def _candidates(self, topic: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
         return next_step(place, back)
 
-    def _takes_back(self, topic: str, after: int) -> bool:
+    def _takes_back(self, topic: str, after: int, until: int) -> bool:
         return True
 
     def _level_counts(self, topic: str) -> LevelCounts | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 STEP: Final = 4096
+BESIDE: Final = 256
+"""Events that are read too rather than to ask for what is after them alone, which takes as long."""
 
 
 class Candidates(NamedTuple):
@@ -26,6 +28,19 @@ def next_step(place: int, back: bool) -> Candidates:
         first = max(1, place - STEP)
         return Candidates(first, [(first, place - 1)] if first < place else [])
     return Candidates(place + STEP, [(place + 1, place + STEP)])
+
+
+def joined(spans: Iterable[tuple[int, int]], back: bool) -> list[tuple[int, int]]:
+    """Return spans, nearest first, with those as one that no more than ``BESIDE`` events lie between."""
+    found: list[tuple[int, int]] = []
+    for first, last in spans:
+        if found and back and found[-1][0] - last - 1 <= BESIDE:
+            found[-1] = (first, found[-1][1])
+        elif found and not back and first - found[-1][1] - 1 <= BESIDE:
+            found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return found
 
 
 class LevelCounts(NamedTuple):

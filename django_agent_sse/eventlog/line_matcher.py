@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Final
 
@@ -103,6 +104,23 @@ class LineMatcher(AbstractContextManager["LineMatcher"]):
                 found[number].append(at)
         return found
 
+    def times(self, found: Iterable[tuple[Event, Sequence[int]]]) -> list[int]:
+        """Return how often each event matches in the lines that were found in it: a text may stand in a line more than once."""
+        texts: list[str] = []
+        counts: list[int] = []
+        for event, numbers in found:
+            counts.append(len(numbers))
+            lines = event.data.split("\n")
+            texts += [visible(lines[number]) for number in numbers]
+        if not self._needle:
+            return counts
+        if self._pattern is None:
+            each = [(text if self.query.case else text.lower()).count(self._needle) for text in texts]
+        else:
+            each = self._ask(self._pattern.times, texts)
+        left = iter(each)
+        return [sum(islice(left, count)) for count in counts]
+
     def _may_have(self, data: str) -> bool:
         if self._needle in (data if self.query.case else data.lower()):
             return True
@@ -116,8 +134,11 @@ class LineMatcher(AbstractContextManager["LineMatcher"]):
                 for one, text in zip(candidates, texts, strict=True)
                 if self._needle in (text if self.query.case else text.lower())
             ]
+        return [candidates[number] for number in self._ask(self._pattern.search, texts)]
+
+    def _ask(self, question: Callable[[Sequence[str]], list[int]], texts: Sequence[str]) -> list[int]:
         try:
-            return [candidates[number] for number in self._pattern.search(texts)] if texts else []
+            return question(texts) if texts else []
         except PatternError as error:
             raise self._refused(error) from error
 

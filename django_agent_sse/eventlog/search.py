@@ -21,7 +21,9 @@ SECONDS: Final = 0.25
 BYTES: Final = 33_554_432
 """Bytes of events that it reads at most."""
 GIVE_WAY: Final = 0.001
-"""Seconds of sleep after each page, so that other threads run."""
+"""Seconds of sleep between pages, so that other threads run."""
+TURN: Final = 0.005
+"""Seconds of work between two such sleeps, at least."""
 MOST_CONTEXT: Final = 20
 _LOOK_AHEAD: Final = 2 * MOST_LINES
 """Events after a match in which the taking back of its line is looked for: lines of the other source may stand between."""
@@ -35,6 +37,7 @@ class Budget:
     bytes: float = BYTES
     clock: Callable[[], float] = time.monotonic
     begun: float = field(init=False)
+    _rested: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.begun = self.clock()
@@ -42,8 +45,9 @@ class Budget:
     def spend(self, records: Sequence[Record]) -> None:
         """Count what was read, and let other threads run."""
         self.bytes -= sum([len(record.event.data) for record in records])
-        if self.seconds < float("inf"):
+        if self.seconds < float("inf") and time.monotonic() - self._rested >= TURN:
             time.sleep(GIVE_WAY)
+            self._rested = time.monotonic()
 
     @property
     def spent(self) -> bool:
@@ -106,6 +110,7 @@ class Search:
         back: Backwards.
         budget: What it may cost.
         show: What is seen of an event, ``None`` for nothing: that is what is searched, and found.
+        room: Bytes of what is found and around it, at most.
     """
 
     def __init__(
@@ -118,13 +123,14 @@ class Search:
         back: bool,
         budget: Budget,
         show: Callable[[Event], object] | None = None,
+        room: int = PAGE_BYTES,
     ) -> None:
         self._log, self._topic, self._matcher = log, topic, matcher
         self._back, self._budget, self._show = back, budget, show
         self._page = log.read_after(topic, 0, 0)
         top, floor = self._page.top, self._page.floor
         place = (top + 1 if back else 0) if place is None else place
-        self._room: int = PAGE_BYTES  # bytes of matches that an answer has room for
+        self._most = self._room = room
         self._begun = self._place = min(place, top + 1) if back else min(max(place, floor), top)
 
     def run(self, limit: int, context: int = 0) -> SearchResult:
@@ -133,7 +139,7 @@ class Search:
         count = 0
         while True:
             matches = self._matches(limit - count)
-            settled = not matches or not self._log.takes_back(self._topic, min(matches))
+            settled = not matches or not self._log.takes_back(self._topic, min(matches), max(matches) + _LOOK_AHEAD)
             for one in matches.values() if settled and not context else self._with_context(matches, context, settled):
                 if one.lines or one.record.offset not in found:
                     found[one.record.offset] = one
@@ -221,7 +227,7 @@ class Search:
 
         It ends where the answer is full, but not before the first match.
         """
-        runs, left, count = [*_runs(sorted(matches), context)], PAGE_BYTES, 0
+        runs, left, count = [*_runs(sorted(matches), context)], self._most, 0
         for run in reversed(runs) if self._back else runs:
             for records, first, last in self._around(*run, 0 if settled else _LOOK_AHEAD):
                 if count and (left < 0 or self._budget.overdrawn):
@@ -248,8 +254,8 @@ class Search:
             yield [*page, *self._log.read_after(self._topic, last, ahead).records], first, last
 
     def _fitting(self, found: list[Found]) -> list[Found]:
-        """Drop what does not fit into one answer, ``PAGE_BYTES``, farthest first, and go on from there."""
-        left = PAGE_BYTES - sum(len(one.record.event.data) for one in found)
+        """Drop what does not fit into one answer, farthest first, and go on from there."""
+        left = self._most - sum(len(one.record.event.data) for one in found)
         count = sum(bool(one.lines) for one in found)
         while left < 0 and count > 1:
             gone = found.pop(0 if self._back else -1)

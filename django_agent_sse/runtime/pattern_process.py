@@ -38,7 +38,11 @@ except (re.error, OverflowError, RecursionError, MemoryError) as error:
     sys.exit()
 say("{READY}")
 for line in sys.stdin:
-    say([number for number, one in enumerate(json.loads(line)) if pattern.search(one)])
+    lines, times = json.loads(line)
+    if times:
+        say([sum(1 for found in pattern.finditer(one) if found[0]) for one in lines])
+    else:
+        say([number for number, one in enumerate(lines) if pattern.search(one)])
 """
 
 
@@ -83,7 +87,18 @@ class PatternProcess:
         Raises:
             PatternError: It took too long; the process is gone.
         """
-        found: list[int] = self._ask([*lines], f"on {len(lines):,} lines")
+        return self._searched(lines, times=False)
+
+    def times(self, lines: Sequence[str]) -> list[int]:
+        """Return how often it is found in each line, as more than nothing.
+
+        Raises:
+            PatternError: As ``search``.
+        """
+        return self._searched(lines, times=True)
+
+    def _searched(self, lines: Sequence[str], *, times: bool) -> list[int]:
+        found: list[int] = self._ask([[*lines], times], f"on {len(lines):,} lines")
         return found
 
     def close(self) -> None:

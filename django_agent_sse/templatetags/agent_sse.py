@@ -52,6 +52,8 @@ _LOG = (
 )
 SCRIPTS = {"log": _LOG, "logs": ("client", "words"), "element": ("client",)}
 """What ``{% sse_script %}`` can load, and the modules that each imports by the addresses on its tag."""
+WORKERS = ("search-worker",)
+"""Those among them that no module imports: a worker runs them, when it is needed."""
 ICONS = {"log": ("passed", "failed", "ended")}
 """Icons of a tab whose log is over; their addresses stand on the tag too."""
 _ENDED_WELL = ("completed", "finished", "passed", "succeeded")
@@ -84,7 +86,8 @@ def sse_script(context: Context, *names: str) -> SafeString:
 
     ``{% sse_script "log" "logs" %}`` is for several logs of one thing.
 
-    The tags carry the nonce of Django's Content Security Policy (6.0 and later), or of django-csp, where there is one.
+    Links let browsers fetch what a script imports together with it. The tags carry the nonce of Django's Content Security Policy
+    (6.0 and later), or of django-csp, where there is one.
 
     Raises:
         TemplateSyntaxError: A name that is not in ``SCRIPTS``.
@@ -93,12 +96,14 @@ def sse_script(context: Context, *names: str) -> SafeString:
         known = ", ".join(f'"{name}"' for name in SCRIPTS)
         raise template.TemplateSyntaxError(f"{{% sse_script {unknown[0]!r} %}}: there are {known}")
     nonce = _nonce(context)
-    tags = [_script(name, nonce) for name in names or ("log",)]
-    if "logs" in names:
-        tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("logs.css"), nonce))
-    if "log" in (names or ("log",)):
-        tags.insert(0, format_html('<link rel="stylesheet" href="{}"{}>', _static("log.css"), nonce))
-        tags.insert(1, words_tag(LOG))
+    names = names or ("log",)
+    imported = dict.fromkeys(module for name in names for module in SCRIPTS[name] if module not in WORKERS)
+    tags = [
+        *(_link("stylesheet", f"{name}.css", nonce) for name in ("log", "logs") if name in names),
+        *(_link("modulepreload", f"{module}.js", nonce) for module in imported),
+        words_tag(LOG) if "log" in names else "",
+        *(_script(name, nonce) for name in names),
+    ]
     return SafeString("\n".join(filter(None, tags)))
 
 
@@ -284,6 +289,10 @@ def _time(value: datetime | str | None) -> str | None:
 
 def _attributes(values: dict[str, Any]) -> SafeString:
     return format_html_join("", ' {}="{}"', ((name.replace("_", "-"), value) for name, value in values.items()))
+
+
+def _link(rel: str, file: str, nonce: SafeString) -> SafeString:
+    return format_html('<link rel="{}" href="{}"{}>', rel, _static(file), nonce)
 
 
 def _script(name: str, nonce: SafeString) -> SafeString:

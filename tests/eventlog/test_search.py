@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse.eventlog.base import PAGE_BYTES, EventLog
+from django_agent_sse.eventlog.candidates import BESIDE, joined
 from django_agent_sse.eventlog.level_counts import counts
 from django_agent_sse.eventlog.line_matcher import LineMatcher, LineQuery
 from django_agent_sse.eventlog.search import Budget, Search, SearchResult
@@ -295,6 +296,7 @@ def test_an_index_is_read_in_steps(alias: str, back: bool, monkeypatch: pytest.M
 
     monkeypatch.setattr(marks, "STEP_MARKS", 3)
     monkeypatch.setattr(texts, "STEP_BYTES", 200)
+    monkeypatch.setattr(texts, "STEP_ROWS", 2)
     log = DatabaseEventLog(ALIAS=alias)
     events = [Event(("ERROR: a" if number % 11 == 0 else "WARNING: b") if number % 2 else "fine") for number in range(1, 101)]
     written(log, events, 4)
@@ -304,6 +306,26 @@ def test_an_index_is_read_in_steps(alias: str, back: bool, monkeypatch: pytest.M
     log.trim(TOPIC, max_events=50)
     assert found(log, levels=frozenset({"error"}), back=back) == [number for number in wanted if number > 50]
     assert found(log, text="error", back=back) == [number for number in wanted if number > 50]
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
+def test_rows_beside_each_other_are_read_together(alias: str, back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django_agent_sse.eventlog.database import DatabaseEventLog
+
+    log = DatabaseEventLog(ALIAS=alias)
+    written(log, [Event(f"needle {number}" if number <= 2000 or number > 2500 else "fine") for number in range(1, 4001)], 100)
+    reads: list[tuple[int, int]] = []
+    read_after = log.read_after
+    monkeypatch.setattr(log, "read_after", lambda topic, *place: reads.append(place) or read_after(topic, *place))  # type: ignore[func-returns-value]
+    assert found(log, limit=5000, text="needle", back=back) == [*range(1, 2001), *range(2501, 4001)]
+    assert sorted(reads[1:]) == [(0, 2000), (2500, 1500)], "what may have it, in two reads"
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
+def test_spans_with_little_between_them_are_one(back: bool) -> None:
+    spans = [(1, 5), (5 + BESIDE + 1, 300), (301, 302), (302 + BESIDE + 2, 600)]
+    wanted = [(1, 302), (302 + BESIDE + 2, 600)]
+    assert joined(reversed(spans) if back else spans, back) == (wanted[::-1] if back else wanted)
 
 
 def test_the_databases_index_is_of_what_is_kept(alias: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,22 @@ def test_a_regular_expression_finds_what_pythons_does(back: bool) -> None:
     assert wanted
     assert found(log, text=r"^step \d+ n.{5} ", regex=True, back=back) == wanted
     assert found(log, text=r"^step \d+ n.{5} ", regex=True, case=True, back=back) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "times"),
+    [
+        ({"text": "n.*?e|x*", "regex": True}, [0, 2, 2]),
+        ({"text": "n.*?e|x*", "regex": True, "case": True}, [0, 1, 2]),
+        ({"text": "ne"}, [0, 2, 2]),
+        ({"text": "ne", "case": True}, [0, 1, 2]),
+        ({"source": "stdout"}, [1, 1, 2]),
+    ],
+)
+def test_how_often_lines_match_is_counted(query: dict[str, Any], times: list[int]) -> None:
+    events = [Event("f"), Event("n\x1b[1mine Ne"), Event("ne\nne")]
+    with LineMatcher(LineQuery(**query)) as matcher:
+        assert matcher.times(zip(events, [[0], [0], [0, 1]], strict=True)) == times
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "*", "(?P<a>x)(?P<a>y)", "[z-a]"])

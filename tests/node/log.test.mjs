@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
 const [{ levelOf }, { Lines, mayMark }, store] = await Promise.all(["levels.js", "lines.js", "pages.js"].map(load));
 const [{ Folds }, { Order }, { Find, matches, pattern }] = await Promise.all(["folds.js", "order.js", "search.js"].map(load));
-const [{ hashOf, lineRange, placeOf }, { aboutOf, offsetOf, reader }] = await Promise.all(["place.js", "events.js"].map(load));
+const [{ hashOf, lineRange, placeOf }, { aboutOf, offsetOf, reader }, { Source }] = await Promise.all(["place.js", "events.js", "source.js"].map(load));
 
 const { Pages, keyOf, pageOf, EVENTS } = store;
 const t = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -148,6 +148,8 @@ test("another epoch is numbered on after the one before", async () => {
   await pages.load(0, 1);
   pages.note("again");
   pages.restart();
+  assert.equal(pages.epoch, null, "the next event says it");
+  pages.epoch = "f";
   pages.append({ event: "stdout", data: "anew", at: 1 }, pages.base + 1);
   assert.equal(pages.number(keyOf(2, 0)), 1501);
   assert.equal(pages.entry(keyOf(2, 0)).text, "anew");
@@ -246,6 +248,7 @@ test("search goes round from where one is, over what is held and what has to be 
   find.start({ query: "NEEDLE", levels: null, source: null }, 11);
   await settled(find);
   assert.equal(find.total, 24);
+  assert.deepEqual(log.asked.map(([from]) => from), [11_001, 6001, 1001, 1], "the nearest first");
   const first = find.step({ page: 11, line: 100, nth: null }, 1);
   assert.deepEqual(first, { page: 0, line: 4, nth: 0 });
   assert.equal(find.ordinal(first), 1);
@@ -258,6 +261,123 @@ test("search goes round from where one is, over what is held and what has to be 
   find.start({ query: "NEEDLE", sensitive: true, levels: null, source: null }, 0);
   await settled(find);
   assert.equal(find.total, 0);
+});
+
+/** A search of a log by its server, which finds what `timesAt(offset)` is more than 0 for, `most` matches and `events` in an answer; a
+    `find.next()` lets it answer once more. */
+function searched(log, timesAt, { most = Infinity, events = Infinity } = {}) {
+  const { pages } = log;
+  const asked = [];
+  const answers = [];
+  const limits = new Set();
+  const source = new Source({ pages }, { EVENTS });
+  source.range = async ({ before, after, limit, places }) => {
+    assert.equal(places, 1, "numbers alone");
+    limits.add(limit);
+    asked.push(before === undefined ? `>${after}` : `<${before}`);
+    await new Promise((resolve) => answers.push(resolve));
+    const by = before === undefined ? 1 : -1;
+    const found = [];
+    let last = before ?? after;
+    for (let seen = 0; seen < events && found.length < Math.min(most, limit) && last + by >= 1 && last + by <= log.top; seen += 1) {
+      last += by;
+      if (timesAt(last)) found.push(last);
+    }
+    found.sort((one, other) => one - other);
+    const over = by > 0 ? last === log.top : last === 1;
+    return { epoch: log.epoch ?? "e", offsets: found, counts: found.map(timesAt), next: over ? null : { [by > 0 ? "after" : "before"]: last } };
+  };
+  const find = new Find(pages, { plain: ({ text }) => text, patterns: null, server: (...args) => source.search(...args) }, () => {});
+  const turn = () => new Promise((resolve) => setTimeout(resolve, 2));
+  find.next = async () => {
+    for (let turns = 0; turns < 1000 && !answers.length && !find.done; turns += 1) await turn();
+    answers.shift()?.();
+    for (let turns = 0; turns < 1000 && !answers.length && !find.done; turns += 1) await turn();
+  };
+  find.rest = async () => {
+    while (!find.done) await find.next();
+  };
+  return { find, asked, limits };
+}
+
+const SOUGHT = { query: "needle", levels: null, source: null };
+
+test("a search goes outwards from where one is, the nearest first on both sides, and reads no page", async () => {
+  const log = served(100_000);
+  const { find, asked, limits } = searched(log, (offset) => (offset % 500 === 250 ? 2 : 0), { events: 7300 });
+  find.start(SOUGHT, 60);
+  await find.next();
+  await find.next();
+  assert.deepEqual(asked.slice(0, 3), [">60000", "<60001", ">67300"]);
+  const known = log.pages.all.filter(({ index }) => find.linesOf(index).length).map(({ index }) => index);
+  assert.deepEqual([known[0], known.at(-1)], [53, 66], "whole pages, on both sides");
+  assert.equal(find.total, 14 * 4);
+  const near = { page: 60, line: 300, nth: null };
+  assert.deepEqual(find.step(near, 1), { page: 60, line: 749, nth: 0 });
+  assert.deepEqual(find.step(near, -1), { page: 60, line: 249, nth: 1 });
+  assert.deepEqual(find.step({ page: 60, line: 249, nth: 0 }, -1), { page: 59, line: 749, nth: 1 });
+  assert.equal(find.step({ page: 53, line: 249, nth: 0 }, -1), undefined, "nobody knows yet");
+  assert.equal(find.step({ page: 66, line: 749, nth: 1 }, 1), undefined);
+  assert.equal(find.ordinal({ page: 60, line: 249, nth: 0 }), null);
+  await find.rest();
+  assert.equal(find.total, 400);
+  assert.deepEqual(find.step({ page: 53, line: 249, nth: 0 }, -1), { page: 52, line: 749, nth: 1 });
+  assert.deepEqual(find.step({ page: 99, line: 749, nth: 1 }, 1), { page: 0, line: 249, nth: 0 });
+  assert.equal(find.ordinal({ page: 60, line: 249, nth: 1 }), 242);
+  assert.deepEqual(find.linesOf(17), [249, 749]);
+  assert.deepEqual(log.asked, [], "no page was read");
+  assert.deepEqual([...limits], [100, 50_000], "what is waited for comes first");
+});
+
+test("an answer that ends inside a page goes on there, and what is looked at meanwhile is not counted twice", async () => {
+  const log = served(30_000, (offset) => ({ event: "stdout", data: offset % 2 ? "a needle, a needle" : "" }));
+  const { find } = searched(log, (offset) => (offset % 2) * 2, { most: 333 });
+  find.start(SOUGHT, 15);
+  for (let answer = 0; answer < 3; answer += 1) await find.next();
+  assert.deepEqual(find.linesOf(14), [], "not all of it is known");
+  await log.pages.load(10, 14);
+  for (const page of log.pages.all) find.note(page);
+  for (let answer = 0; answer < 5; answer += 1) await find.next();
+  await log.pages.load(16, 20);
+  for (const page of log.pages.all) find.note(page);
+  await find.rest();
+  assert.equal(find.total, 30_000);
+  for (const { index } of log.pages.all) assert.deepEqual(find.linesOf(index), Array.from({ length: 500 }, (_, line) => line * 2), `${index}`);
+});
+
+test("a page that is read after the server had searched it is counted as it is", async () => {
+  const log = served(5000, (offset) => ({ event: "stdout", data: offset === 2500 ? "fine\nneedle" : "needle" }));
+  const { find } = searched(log, () => 1, { events: 1000 });
+  find.start(SOUGHT, 2);
+  while (!find.linesOf(2).length) await find.next();
+  assert.deepEqual(find.linesOf(2).slice(-2), [998, 999]);
+  await log.pages.load(2);
+  find.note(log.pages.all[2]);
+  assert.deepEqual([find.linesOf(2).at(-1), find.linesOf(2).includes(499), find.linesOf(2).length], [1000, false, 1000]);
+  await find.rest();
+  assert.equal(find.total, 5000);
+});
+
+test("another log at the same place is not searched instead", async () => {
+  const log = served(5000);
+  log.epoch = "other";
+  const { find, asked } = searched(log, () => 1);
+  find.start({ ...SOUGHT, query: "line" }, 2);
+  await find.rest();
+  assert.equal(find.total, 5000, "it is read");
+  assert.ok(asked.length <= 5, `${asked}`);
+});
+
+test("pages before another epoch are not asked for", async () => {
+  const log = served(3000);
+  log.pages.last = 3000;
+  await log.pages.load(2);
+  log.pages.restart();
+  log.pages.append({ event: "stdout", data: "needle", at: 1 });
+  const { find, asked } = searched(log, () => 0);
+  find.start(SOUGHT, 3);
+  await find.rest();
+  assert.deepEqual([find.total, asked], [1, []]);
 });
 
 test("lines around a match are those of the page before and after too", async () => {

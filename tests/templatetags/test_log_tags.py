@@ -23,7 +23,7 @@ from django_agent_sse.assets import FOLDERS, _minified, asset
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import AsyncRequired, EventLogUnavailable
 from django_agent_sse.logs import plain
-from django_agent_sse.templatetags.agent_sse import ICONS, SCRIPTS
+from django_agent_sse.templatetags.agent_sse import ICONS, SCRIPTS, WORKERS
 from tests.serving import served
 
 
@@ -169,7 +169,7 @@ def test_scripts_carry_the_addresses_of_what_they_import() -> None:
     html = rendered("{% sse_script %}")
     names = re.findall(r'(?:src|href|data-[\w-]+)="/?static/(django_agent_sse/[\w.-]+)"', html)
     modules = [f"{module}.js" for module in SCRIPTS["log"]] + [f"{icon}.svg" for icon in ICONS["log"]]
-    assert sorted(names) == sorted(f"django_agent_sse/{name}" for name in ("log.css", "log.js", *modules))
+    assert sorted(set(names)) == sorted(f"django_agent_sse/{name}" for name in ("log.css", "log.js", *modules))
     assert {"client.js", "words.js"} < set(modules)
     assert all(finders.find(name) for name in names)
     assert 'type="module"' in html
@@ -187,7 +187,44 @@ def test_scripts_have_hashed_names_where_the_storage_makes_them(settings: Any, t
         html = rendered("{% sse_script %}")
     assert len(re.findall(r'="/?static/django_agent_sse/[\w-]+\.[0-9a-f]{12}\.(?:js|css|svg)"', html)) == 2 + len(
         SCRIPTS["log"]
-    ) + len(ICONS["log"])
+    ) + len(ICONS["log"]) + len(SCRIPTS["log"]) - len(WORKERS)
+    preloaded = preloads(html)
+    tag = dict(re.findall(r' data-([\w-]+)="([^"]+)"', html))
+    assert preloaded == [tag[module] for module in SCRIPTS["log"] if module not in WORKERS], "by the names that are imported"
+
+
+def preloads(html: str) -> list[str]:
+    return re.findall(r'<link rel="modulepreload" href="([^"]+)"', html)
+
+
+IMPORTS = {
+    "log": r"^  \w+: \(\) => import\(\"\./([\w-]+)\.js\"\),$",
+    "logs": r"\"([\w-]+)\"(?=[^\[\]]*\]\.map\(load\))",
+    "element": r"\bimport\(\"\./([\w-]+)\.js\"\)",
+}
+"""How each script says what it imports."""
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_is_fetched_early_is_what_is_imported(name: str) -> None:
+    home = FOLDERS["django_agent_sse"]
+    imported = re.findall(IMPORTS[name], (home / f"{name}.js").read_text(encoding="utf-8"), re.MULTILINE)
+    assert imported
+    for module in {*SCRIPTS[name]} - {*WORKERS}:
+        source = (home / f"{module}.js").read_text(encoding="utf-8")
+        assert not re.search(
+            r"^\s*import\b|\bfrom \"|\bimport\(", re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL), re.MULTILINE
+        ), module
+    found = [path.rpartition("/")[2] for path in preloads(rendered(f'{{% sse_script "{name}" %}}'))]
+    assert sorted(found) == sorted(f"{module}.js" for module in imported)
+
+
+def test_two_scripts_fetch_what_both_import_once() -> None:
+    html = rendered('{% sse_script "log" "logs" "element" %}', csp_nonce="abc")
+    found = preloads(html)
+    assert len(found) == len(set(found)) == len(SCRIPTS["log"]) - len(WORKERS)
+    assert html.count('rel="modulepreload"') == len(re.findall(r'<link rel="modulepreload" href="[^"]+" nonce="abc">', html))
+    assert html.index("modulepreload") < html.index("<script"), "before what imports them"
 
 
 @pytest.fixture
@@ -275,7 +312,7 @@ class Lazy:
     ],
 )
 def test_scripts_and_styles_have_the_nonce_of_the_policy(context: dict[str, Any], nonce: str) -> None:
-    assert rendered("{% sse_script %}", **context).count(f' nonce="{nonce}"') == 2
+    assert rendered("{% sse_script %}", **context).count(f' nonce="{nonce}"') == 2 + len(SCRIPTS["log"]) - len(WORKERS)
 
 
 def test_a_script_that_does_not_exist_is_refused() -> None:

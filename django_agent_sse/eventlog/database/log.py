@@ -313,12 +313,12 @@ class DatabaseEventLog(DatabaseLeasing):
             return rows_with_text(store, topic, place, back, text)
         return next_step(place, back)
 
-    def _takes_back(self, topic: str, after: int) -> bool:
-        return self._read(self._taken_back, topic, after)
+    def _takes_back(self, topic: str, after: int, until: int) -> bool:
+        return self._read(self._taken_back, topic, after, until)
 
-    def _taken_back(self, store: TopicStore, name: str, after: int) -> bool:
+    def _taken_back(self, store: TopicStore, name: str, after: int, until: int) -> bool:
         topic = store.find(name)
-        return topic is None or not store.marks.has(topic.pk) or store.marks.take_back(topic.pk, after)
+        return topic is None or not store.marks.has(topic.pk) or store.marks.take_back(topic.pk, after, until)
 
     def _level_counts(self, topic: str) -> LevelCounts | None:
         return self._read(self._counted, topic)

@@ -9,8 +9,10 @@ from django.db.models import QuerySet, Sum
 
 from ...models import LogMark
 from ...wire.line_levels import Marks
-from ..candidates import Candidates
+from ..candidates import Candidates, joined
 
+ROW_EVENTS: Final = 256
+"""Events of a row, at most, and so those from the first to the last one of a mark."""
 STEP_MARKS: Final = 1024
 """Marks that are read in one step, whatever they are of."""
 
@@ -60,9 +62,8 @@ class MarkStore:
         some = [*marks.values_list("first", "last", *(f"{level}s" for level in sorted(levels)))[:STEP_MARKS]]
         if len(some) == STEP_MARKS:
             end = some[-1][0] if back else some[-1][1]
-        return Candidates(end, [(first, last) for first, last, *counts in some if any(counts)])
+        return Candidates(end, joined(((first, last) for first, last, *counts in some if any(counts)), back))
 
-    def take_back(self, topic: int, after: int) -> bool:
-        """Return whether lines may be taken back by an event after an offset."""
-        marks = self.of(topic).filter(last__gt=after).order_by("last").values_list("taken", flat=True)[:STEP_MARKS]
-        return len(marks) == STEP_MARKS or any(marks)
+    def take_back(self, topic: int, after: int, until: int) -> bool:
+        """Return whether lines may be taken back by an event after an offset, up to another."""
+        return self.of(topic).filter(last__gt=after, last__lt=until + ROW_EVENTS, first__lte=until, taken__gt=0).exists()

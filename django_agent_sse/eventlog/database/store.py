@@ -19,10 +19,9 @@ from ..position import new_epoch
 from ..records import Appended, Head, Record
 from ..validation import size_of
 from .leases import LeaseStore, PointerStore, portions
-from .marks import MarkStore
+from .marks import ROW_EVENTS, MarkStore
 from .serialization import pack, unpack, unpack_together
 
-ROW_EVENTS = 256
 ROW_BYTES = 262_144
 """A larger append becomes several rows, so that a reader who needs one event of it does not read all. No statement that inserts
 several rows is longer: drivers escape and copy a whole one before they send any of it, and hold up the process meanwhile.

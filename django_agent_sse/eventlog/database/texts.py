@@ -6,11 +6,13 @@ from typing import Final
 
 from django.db.models import Q
 
-from ..candidates import Candidates
+from ..candidates import Candidates, joined
 from .store import TopicRow, TopicStore
 
 STEP_BYTES: Final = 16_777_216
 """Bytes of rows that the database looks through in one statement."""
+STEP_ROWS: Final = 256
+"""Rows that it finds in one statement: of a text that stands in most rows an answer reads no more."""
 _UNSAFE: Final = frozenset('"\\%_')
 """Characters that JSON or ``LIKE`` spell otherwise: of a text with them every row is read."""
 _OTHERWISE: Final = ("\\u00", "\\b", '"base64"]')
@@ -25,7 +27,7 @@ def can_be_asked_for(text: str) -> bool:
 
 
 def rows_with_text(store: TopicStore, topic: TopicRow, place: int, back: bool, text: str) -> Candidates:
-    """Return the rows of the next ``STEP_BYTES`` before or after a place in which a text may stand."""
+    """Return rows of the next ``STEP_BYTES`` before or after a place that may have a text, those beside each other as one."""
     row = store.row_after(topic, place - 2 if back else place)
     if row is None:
         return Candidates(topic.floor if back else topic.top, [])
@@ -40,5 +42,9 @@ def rows_with_text(store: TopicStore, topic: TopicRow, place: int, back: bool, t
     for other in (*_OTHERWISE, *(_LOWER[letter] for letter in _LOWER if letter in text.lower())):
         where |= Q(payload__contains=other)
     rows = store.rows(topic).filter(where, last__gt=low, last__lte=high).order_by("-last" if back else "last")
-    spans = [(last - events + 1, last) for last, events in rows.values_list("last", "events")]
-    return Candidates(low + 1 if back else high, spans)
+    found = [*rows.values_list("last", "events")[:STEP_ROWS]]
+    until = low + 1 if back else high
+    if len(found) == STEP_ROWS:
+        last, events = found[-1]
+        until = last - events + 1 if back else last
+    return Candidates(until, joined(((last - events + 1, last) for last, events in found), back))

@@ -17,7 +17,7 @@ export class Finder {
   #log;
   #tools;
   #at = null; // the match that is gone to, {page, line, nth}
-  #from = null; // from where the first match is to be gone to
+  #wanted = null; // {from, by}: the match after or before that is to be gone to as soon as it is known
   #painted = [];
 
   /** `log`: the parts of log.js. `tools`: {Find} of search.js, {keyOf, pageOf, lineOf} of pages.js, {rangeOf} of rows.js, {placeNear} of levels.js. */
@@ -25,7 +25,7 @@ export class Finder {
     this.#log = log;
     this.#tools = tools;
     const { pages, draw, patterns, element, source } = log;
-    const server = element.getAttribute("range") ? (find, index) => source.search(find, index) : null;
+    const server = element.getAttribute("range") ? (find, index, by) => source.search(find, index, by) : null;
     const how = { plain: (entry) => draw.plain(entry), patterns, server };
     this.find = new tools.Find(pages, how, () => this.#found());
     this.errors = new tools.Find(pages, how, () => log.later());
@@ -49,7 +49,7 @@ export class Finder {
     order.filter(filters ? (page) => this.find.shownOf(page, around) : null);
     rows.view.classList.toggle("sl-only-hits", filters);
     panel.around.hidden = !filters;
-    this.#from = stay || !query ? null : from ?? { page: 0, line: 0, nth: null };
+    this.#wanted = stay || !query ? null : { from: from ?? { page: 0, line: 0, nth: null }, by: 1 };
     if (element.isConnected) navigation.place();
     this.#log.flush();
   }
@@ -60,26 +60,25 @@ export class Finder {
   }
 
   #found() {
-    if (this.#from && this.find.total) {
-      const first = this.find.step(this.#from, 1);
-      if (first && (this.find.done || first.page >= this.#from.page)) this.#go(first);
-    }
+    this.#arrive();
     this.#log.later();
   }
 
-  #go(match) {
-    this.#from = null;
+  /* Whether the match that is wanted is gone to. */
+  #arrive() {
+    const match = this.#wanted && this.find.step(this.#wanted.from, this.#wanted.by);
+    if (!match) return false;
+    this.#wanted = null;
     this.#at = match;
     this.#log.navigation.aim(this.#tools.keyOf(match.page, match.line));
+    return true;
   }
 
   /** Go to the next match, or with -1 the one before. */
   step(by) {
-    if (!this.find.total) return;
-    const next = this.find.step(this.#at ?? this.#top, by);
-    if (!next) return;
-    this.#go(next);
-    this.#log.flush();
+    if (!this.find.sought || (this.find.done && !this.find.total)) return;
+    this.#wanted = { from: this.#at ?? this.#top, by };
+    if (this.#arrive()) this.#log.flush();
   }
 
   /** The match in a line that is taller or wider than the view is brought into sight too. */
@@ -101,12 +100,13 @@ export class Finder {
     const { t, number } = words;
     const { find } = this;
     const more = find.done && !find.partial ? "" : "+";
+    const nth = this.#at && find.ordinal(this.#at);
     const trouble = { pattern: t("Invalid pattern"), slow: t("The pattern takes too long"), none: t("Patterns cannot be tried in this page"), failed: t("The search failed") }[find.trouble];
     let text = "";
     if (trouble) text = trouble;
     else if (!find.sought) text = "";
     else if (!find.total) text = find.done ? t("No match") : t("Searching…");
-    else text = t("{at} of {total}", { at: this.#at ? number(find.ordinal(this.#at)) : "–", total: `${number(find.total)}${more}` });
+    else text = t("{at} of {total}", { at: nth ? number(nth) : "–", total: `${number(find.total)}${more}` });
     if (panel.found.textContent !== text) panel.found.textContent = text;
     panel.found.title = find.trouble === "pattern" ? find.reason : "";
   }

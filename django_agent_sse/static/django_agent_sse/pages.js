@@ -288,6 +288,7 @@ export class Pages {
     const index = this.all.length;
     if (this.tail?.entries) this.tail.known = true;
     this.base = this.last = index * EVENTS;
+    this.epoch = null; // which one it is says the next event
   }
 
   /** A note after all that there is. */

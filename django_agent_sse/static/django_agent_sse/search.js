@@ -1,11 +1,13 @@
 /* What is sought in a log: text or a pattern, lines of some levels, of one source; all of it, or any. Pure but for the worker in
    which patterns are tried: one that explodes is given up after a while, and nothing else waits for it.
 
-   Pages are searched from where the reader is, those that are held here, the others by the server, or as they are read again. */
+   Pages are searched from where the reader is outwards, on both sides: those that are held here, the others by the server, or as they
+   are read again. What is near the reader is settled by the first answers, and is not another with each one that follows. */
 
 const SLICE = 8; // milliseconds of a turn
 const SLOW = 1000; // milliseconds that a pattern may take for a page
 const BOOT = 20_000; // that the worker may take to be there
+const READ = 5; // pages that are read at once
 const PAINTED = 1000; // matches of a line that are painted
 
 const turn = () => new Promise((resolve) => {
@@ -114,11 +116,10 @@ export class Find {
   #expression = null;
   #regex = false;
   #run = 0;
-  #from = 0;
   #around = 0;
   #lists = []; // by page, what is shown of it where only matches are
 
-  /** `tools`: {plain(entry), patterns, server} of which `server` may be null; `changed()` is told when more is found. */
+  /** `tools`: {plain(entry), patterns, server} of which `server`, see source.js, may be null; `changed()` is told when more is found. */
   constructor(pages, tools, changed) {
     this.#pages = pages;
     this.#tools = tools;
@@ -139,12 +140,12 @@ export class Find {
     this.reason = ""; // in the words of the browser
     this.total = 0;
     this.done = true; // every page was looked through
-    this.partial = false; // but for those that are not held
+    this.partial = false; // but for the ends of lines that are not held
     this.version = (this.version ?? 0) + 1;
   }
 
-  /** Begin at the page `from` and go round. `sought`: {query, regex, sensitive, levels: [name] | null, source: name | null}. */
-  start(sought, from = 0, { held = false } = {}) {
+  /** Begin at the page `from` and go outwards. `sought`: {query, regex, sensitive, levels: [name] | null, source: name | null}. */
+  start(sought, from = 0) {
     this.clear();
     try {
       this.#expression = pattern(sought.query, sought);
@@ -156,42 +157,42 @@ export class Find {
     if (!this.#expression && !sought.levels && !sought.source) return;
     this.#regex = Boolean(sought.regex);
     this.sought = sought;
-    this.#from = from;
     this.done = false;
-    this.#all(this.#run, held);
+    this.#all(from, this.#run);
   }
 
-  /** Look through the pages too that are not held. */
-  whole(from = this.#from) {
-    if (!this.sought || !this.partial) return;
-    this.#from = from;
-    this.done = this.partial = false;
-    this.#all(this.#run, false);
-  }
-
-  async #all(run, heldOnly) {
-    const { length } = this.#pages.all;
-    const order = Array.from({ length }, (_, at) => (at + this.#from) % length);
+  async #all(from, run) {
     try {
-      for (const held of heldOnly ? [true] : [true, false]) {
-        for (const index of order) {
-          const page = this.#pages.all[index];
-          if (!page || this.#isCurrent(page)) continue;
-          if (!page.entries) {
-            if (held) continue;
-            await (this.#tools.server ? this.#tools.server(this, index) : this.#pages.load(index, index + 4));
-          }
-          if (run !== this.#run) return;
-          if (page.entries) await this.#scan(page, run);
-          if (run !== this.#run) return;
-        }
-      }
+      await Promise.all([this.#side(from, 1, run), this.#side(from - 1, -1, run)]);
     } catch (trouble) {
-      if (run === this.#run) this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
+      if (run !== this.#run) return;
+      this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
     }
-    this.partial = this.#pages.all.some((page) => page.lost || (heldOnly && !this.#isCurrent(page)));
+    if (run !== this.#run) return;
+    this.partial = this.#pages.all.some((page) => page.lost);
     this.done = true;
     this.changed();
+  }
+
+  /* Look through the pages from `index` on in one direction. */
+  async #side(index, by, run) {
+    for (; this.#pages.all[index]; index += by) {
+      const page = this.#pages.all[index];
+      if (this.#isCurrent(page)) continue;
+      if (!page.entries) await (this.#tools.server ? this.#tools.server(this, index, by) : this.read(index, by));
+      if (run !== this.#run || this.trouble) return;
+      if (page.entries) await this.#scan(page, run);
+      if (run !== this.#run || this.trouble) return;
+    }
+  }
+
+  /** Read a page that is not held, and those that follow it in a direction. */
+  async read(index, by) {
+    const { all } = this.#pages;
+    let first = index;
+    while (by < 0 && first > 0 && index - first + 1 < READ && !all[first - 1].entries) first -= 1;
+    await this.#pages.load(first, by < 0 ? index : index + READ - 1);
+    if (!all[index].entries && first < index) await this.#pages.load(index); // of large lines those before it came alone
   }
 
   #isCurrent(page) {
@@ -270,12 +271,12 @@ export class Find {
     for (const near of [index - 1, index, index + 1]) delete this.#lists[near]; // lines around a match may be theirs
   }
 
-  /** What the server found of pages that are not held: {line: matches} of each, by index of page. */
-  take(index, lines) {
+  /** What the server found of a page that is not held: lines, and how often each of them matches. */
+  take(index, lines, counts) {
     const page = this.#pages.all[index];
     const known = this.#found[index];
     if (page.entries) return;
-    const found = { seen: page.count, cuts: page.cuts, lines, counts: lines.map(() => 1), total: lines.length, assumed: true };
+    const found = { seen: page.count, cuts: page.cuts, lines, counts, total: counts.reduce((sum, count) => sum + count, 0), assumed: true };
     this.#keep(index, found);
     this.total += found.total - (known?.total ?? 0);
     this.version += 1;
@@ -284,7 +285,8 @@ export class Find {
 
   /** A page came, or has more lines. */
   note(page) {
-    if (!this.sought || this.trouble || !page.entries || this.#isCurrent(page) || this.#busy.has(page.index) || (!this.done && page !== this.#pages.tail)) return;
+    if (!this.sought || this.trouble || !page.entries || this.#isCurrent(page) || this.#busy.has(page.index)) return;
+    if (!this.done && page !== this.#pages.tail && !this.#found[page.index]) return; // its turn comes
     this.#scan(page, this.#run).catch((trouble) => {
       if (trouble === "slow" || trouble === "none") this.trouble = trouble;
       this.changed();
@@ -341,7 +343,8 @@ export class Find {
     return false;
   }
 
-  /** The match after (`by` 1) or before (-1) a place: {page, line, nth}, or null. Round the end. */
+  /** The match after (`by` 1) or before (-1) a place, round the end: {page, line, nth}, null for none; undefined where pages between
+      have not been looked through yet. */
   step(at, by) {
     const { length } = this.#pages.all;
     const found = at && this.#found[at.page];
@@ -351,6 +354,7 @@ export class Find {
     }
     for (let turns = 0; turns <= length; turns += 1) {
       const page = (((at?.page ?? 0) + by * turns) % length + length) % length;
+      if (!this.done && !this.#found[page]) return undefined;
       const { lines = [], counts = [] } = this.#found[page] ?? {};
       const inside = turns === 0 && at;
       const which = by > 0 ? lines.findIndex((line) => !inside || (at.nth === null ? line >= at.line : line > at.line)) : lines.findLastIndex((line) => !inside || line < at.line);
@@ -359,10 +363,13 @@ export class Find {
     return null;
   }
 
-  /** Which match that is, counted from 1 in the order of the log. */
+  /** Which match that is, counted from 1 in the order of the log; null where not all before it are known yet. */
   ordinal({ page, line, nth }) {
     let before = 0;
-    for (let index = 0; index < page; index += 1) before += this.#found[index]?.total ?? 0;
+    for (let index = 0; index < page; index += 1) {
+      if (!this.done && !this.#found[index]) return null;
+      before += this.#found[index]?.total ?? 0;
+    }
     const { lines, counts } = this.#found[page] ?? { lines: [], counts: [] };
     for (let at = 0; lines[at] < line; at += 1) before += counts[at];
     return before + (nth ?? 0) + 1;

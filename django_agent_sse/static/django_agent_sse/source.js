@@ -3,7 +3,8 @@
 const AT_FIRST = 200; // lines at the end that are there at first, at least
 const AHEAD = 50; // pages that are loaded before anybody goes there
 const PAUSE_MS = 30; // between two of their answers
-const FOUND = 1000; // matches of one answer of a search
+const FIRST = 100; // matches of the first answer of a search, which is waited for
+const FOUND = 50_000; // of each that follows
 const CAUGHT_UP_MS = 1000; // after the opening of a stream what comes may be older
 
 export class Source {
@@ -78,34 +79,44 @@ export class Source {
     }
   }
 
-  /** A run of pages from `index` on that are not held is searched by the server; where it cannot, or refuses the pattern, they are read. */
-  async search(find, index) {
+  /** The pages from `index` on in a direction, as far as none is held, are searched by the server, whose answers are numbers alone.
+      Where it cannot, or refuses the pattern, some of them are read. */
+  async search(find, index, by) {
     const { pages } = this.#log;
     const { EVENTS } = this.#tools;
     const { sought } = find;
-    const { query, regex, sensitive, levels: named, source } = sought;
-    let last = index;
-    while (last + 1 < pages.all.length && !pages.all[last + 1].entries) last += 1;
+    const { query, regex, sensitive, levels, source } = sought;
     const { base } = pages;
-    const end = Math.min(pages.last, (last + 1) * EVENTS) - base;
-    const lines = new Map();
-    let page = index;
-    for (let after = index * EVENTS - base; ; ) {
-      const asks = after >= 0 && this.#refused !== sought;
-      const answer = asks ? await this.range({ after, limit: FOUND, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: named?.join() ?? "", source: source ?? "" }).catch((why) => this.#refuse(sought, why)) : null;
-      if (find.sought !== sought) return;
-      if (!answer?.scanned && answer?.next === undefined) return void (await pages.load(index, index + 4));
-      for (const { offset, match } of answer.records) {
-        const at = Math.floor((offset + base - 1) / EVENTS);
-        if (!lines.has(at)) lines.set(at, []);
-        if (match) lines.get(at).push(offset + base - 1 - at * EVENTS);
+    const canAsk = (page) => pages.all[page] && !pages.all[page].entries && page * EVENTS >= base;
+    const edge = (page) => (by > 0 ? Math.min(pages.last, (page + 1) * EVENTS) : page * EVENTS + 1) - base; // its event that is looked at last
+    let end = index;
+    while (canAsk(end + by)) end += by;
+    const asks = canAsk(index);
+    const found = new Map(); // by page, {lines, counts}, in that direction
+    let limit = FIRST;
+    let place = by > 0 ? index * EVENTS - base : Math.min(pages.last, (index + 1) * EVENTS) - base + 1;
+    for (let page = index; ; ) {
+      const ask = { [by > 0 ? "after" : "before"]: place, places: 1, limit, grep: query, regex: regex ? 1 : "", case: sensitive ? 1 : "", level: levels?.join() ?? "", source: source ?? "" };
+      const answer = asks && this.#refused !== sought ? await this.range(ask).catch((why) => this.#refuse(sought, why)) : null;
+      if (find.sought !== sought || find.trouble) return;
+      if (answer?.epoch !== pages.epoch) return void (await find.read(page, by));
+      limit = FOUND;
+      const { offsets, counts, next } = answer;
+      for (let nth = by > 0 ? 0 : offsets.length - 1; nth >= 0 && nth < offsets.length; nth += by) {
+        const number = offsets[nth] + base - 1;
+        const at = Math.floor(number / EVENTS);
+        if (!found.has(at)) found.set(at, { lines: [], counts: [] });
+        found.get(at).lines.push(number - at * EVENTS);
+        found.get(at).counts.push(counts[nth]);
       }
-      const seen = answer.next ? Math.max(answer.next.after, after + 1) : end;
-      for (; page <= last && (page + 1) * EVENTS - base <= seen; page += 1) find.take(page, lines.get(page) ?? []);
-      if (!answer.next || seen >= end) break;
-      after = seen;
+      place = next ? next.after ?? next.before : edge(end);
+      for (; (end - page) * by >= 0 && (place - edge(page)) * by >= 0; page += by) {
+        const { lines, counts: times } = found.get(page) ?? { lines: [], counts: [] };
+        found.delete(page);
+        find.take(page, by > 0 ? lines : lines.reverse(), by > 0 ? times : times.reverse());
+      }
+      if ((place - edge(end)) * by >= 0) return;
     }
-    for (; page <= last; page += 1) find.take(page, lines.get(page) ?? []);
   }
 
   /* Its patterns are others, and one that explodes there is tried here too. */
@@ -123,6 +134,7 @@ export class Source {
     if (name === "sse.gap") this.#gap(data, offset);
     if (id) this.id = id;
     if (name === "sse.gap") return;
+    if (offset !== null) pages.epoch ??= id.slice(0, id.indexOf("."));
     const at = Date.now() / 1000;
     const before = pages.tail;
     const counted = pages.count;

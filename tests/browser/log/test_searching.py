@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from .serving import LogSite
 from .test_speed import WATCH, longest_task
@@ -65,6 +65,33 @@ def test_search_begins_where_one_reads(page: Page, site: LogSite) -> None:
     top = page.evaluate(TOP)
     page.get_by_role("searchbox").fill("word")
     expect(page.locator(".sl-found")).to_have_text(f"{top:,} of 2,000")
+
+
+def test_the_match_before_is_gone_to_when_it_is_known_which_it_is(page: Page, site: LogSite) -> None:
+    named = {5, 10_010, 69_000}
+    site.publish("far", *(f"needle {n}" if n in named else f"line {n}" for n in range(1, 70_001)), close="completed")
+    held: list[Route] | None = []
+    asked: list[str] = []
+    page.route(re.compile("/range/.*before="), lambda route: route.continue_() if held is None else held.append(route))
+    page.on("request", lambda request: asked.append(request.url))
+    opened(page, site, "far", "#L10000")
+    expect(page.locator("#L10000")).to_be_in_viewport()
+    page.get_by_role("searchbox").fill("needle")
+    found = page.locator(".sl-found")
+    expect(found).to_have_text("– of 2+")
+    page.get_by_role("searchbox").press("Shift+Enter")
+    expect(found).to_have_text("– of 2+")
+    expect(page.locator("#L10010")).to_be_in_viewport()
+    waiting, held = held, None
+    for route in waiting:
+        route.continue_()
+    expect(page.locator("#L5")).to_be_in_viewport()
+    expect(found).to_have_text("1 of 3")
+    page.get_by_role("searchbox").press("Enter")
+    expect(found).to_have_text("2 of 3")
+    searches = [url for url in asked if "grep=" in url]
+    assert searches
+    assert all("places=1" in url for url in searches)
 
 
 def test_only_matching_lines_are_all_of_them_with_those_around(page: Page, site: LogSite) -> None:

@@ -7,6 +7,7 @@ The long form has 100,000 lines, and ten seconds of 2,000 lines each.
 
 from __future__ import annotations
 
+import re
 import time
 
 from playwright.sync_api import Browser, Page
@@ -43,6 +44,25 @@ def test_very_many_coloured_lines(chromium: Browser, site: LogSite) -> None:
     assert measured.filter < GROSS_SECONDS
     assert measured.longest < GROSS_TASK_MS
     assert measured.memory < GROSS_MB
+
+
+def test_the_modules_are_those_that_the_page_says_and_come_together(page: Page, site: LogSite) -> None:
+    site.publish("modules", "one", close="completed")
+    page.goto(f"{site.url}/logs/modules/")
+    connection(page, "Ended")
+    fetched = page.evaluate(
+        """() => performance.getEntriesByType("resource").map(({ name }) => name).filter((name) => name.endsWith(".js"))"""
+    )
+    said = page.evaluate("""() => Array.from(document.querySelectorAll("link[rel=modulepreload]"), ({ href }) => href)""")
+    script = page.evaluate("""() => document.querySelector("script[data-agent-sse]").src""")
+    assert sorted(fetched) == sorted([script, *said]), "each once, and none that is not imported"
+    assert len(said) > 20
+    assert all(re.search(r"\.[0-9a-f]{12}\.js$", name) for name in fetched)
+    links = page.evaluate("""() => performance.getEntriesByType("resource").filter(({ name }) => name.endsWith(".js"))
+      .map(({ name, startTime }) => [name, startTime])""")
+    begun = dict(links)
+    ended = page.evaluate("(name) => performance.getEntriesByName(name)[0].responseEnd", script)
+    assert min(begun[name] for name in said) < ended, "they do not wait for the script"
 
 
 def test_two_thousand_lines_a_second_for_a_while(page: Page, site: LogSite) -> None:
