@@ -9,13 +9,12 @@ from typing import Final, NamedTuple
 from ..runtime.process import PerProcess
 from ..wire.line_levels import Level, marks_of
 from .base import REPLAY_EVENTS, EventLog
-from .candidates import LevelCounts
+from .candidates import NOTHING, LevelCounts
 from .line_matcher import LineMatcher, LineQuery
 from .search import Budget, Search
 
 REMEMBERED: Final = 256
 """Topics whose counts are kept, so that each event is looked at once, and an index is asked once for each change of a topic."""
-NONE: Final = LevelCounts(0, 0, None, None, 0)
 
 
 class _Known(NamedTuple):
@@ -38,10 +37,10 @@ class Counts(PerProcess):
         page = log.read_after(topic, 0, 0)
         key = topic, page.epoch
         with self._lock:
-            known = self._known.get(key, _Known(0, NONE, first=False))
+            known = self._known.get(key, _Known(0, NOTHING, first=False))
         counts, same = known.counts, (known.floor, known.counts.upto) == (page.floor, page.top)
         if not same:
-            counts = log.level_counts(topic) or self._counted(log, topic, counts, budget)
+            counts = log.level_counts(topic, known.floor, counts) or self._counted(log, topic, counts, budget)
         if first and not (same and known.first):
             counts = counts._replace(
                 first_error=_first(log, topic, "error", counts.errors, counts.first_error, page.floor, budget),
@@ -52,7 +51,7 @@ class Counts(PerProcess):
             self._known.move_to_end(key)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        return counts
+        return counts._replace(errors=max(0, counts.errors), warnings=max(0, counts.warnings))  # what is taken back may be gone
 
     def _counted(self, log: EventLog, topic: str, counts: LevelCounts, budget: Budget) -> LevelCounts:
         errors, warnings, first_error, first_warning, upto = counts
@@ -61,7 +60,7 @@ class Counts(PerProcess):
             budget.spend(page.records)
             for number, marks in marks_of(record.event for record in page.records):
                 offset = page.records[number].offset
-                errors, warnings = errors + marks.errors, warnings + marks.warnings
+                errors, warnings = errors + marks.errors - marks.taken_errors, warnings + marks.warnings - marks.taken_warnings
                 first_error = first_error or (offset if marks.errors else None)
                 first_warning = first_warning or (offset if marks.warnings else None)
             upto = page.records[-1].offset if page.records else page.top
