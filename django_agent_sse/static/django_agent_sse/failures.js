@@ -77,7 +77,7 @@ export const FORMS = [
 const FURTHER = [/^E {2,}/, /^npm (?:error|ERR!)/, /^\[error\] /];
 const HEAD = /^[ \t|+]*(?:Exception Group )?Traceback \(/;
 const CHAINED = /^(?:During handling of the above exception|The above exception was the direct cause)/;
-const COMMAND = /^(?:::error(?: [^:]{0,400})?::|##\[error\])/;
+const COMMAND = /^(?:::error(?: .{0,400}?)?::|##\[error\])/;
 const KNOWN = new Set(FORMS.filter(([, , sought]) => sought).map(([form]) => form));
 
 /** The form of a line that is an error; null where it stands for itself. */
