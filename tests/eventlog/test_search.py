@@ -302,6 +302,23 @@ def test_lines_that_were_taken_back_are_not_counted(new_log: Callable[..., Event
     assert counts.of(log, "builds.43", endless())[:2] == (0, 0)
 
 
+@pytest.mark.parametrize(("marked", "steps"), [(4096, (20, 5, 1)), (20, (5, 1))])
+def test_what_is_no_longer_kept_is_not_counted_any_more(
+    new_log: Callable[..., EventLog], monkeypatch: pytest.MonkeyPatch, marked: int, steps: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("django_agent_sse.eventlog.level_counts.MARKED", marked)
+    log = new_log()
+    written(log, [Event("ERROR: a" if number % 3 else "WARNING: b") for number in range(30)], 7)
+    assert counts.of(log, TOPIC, endless())[:2] == (20, 10)
+    for kept in steps:
+        log.trim(TOPIC, max_events=kept)
+        texts = [record.event.data for record in log.read_after(TOPIC, 0, 100).records]
+        assert len(texts) == kept
+        assert counts.of(log, TOPIC, endless())[:2] == (texts.count("ERROR: a"), texts.count("WARNING: b"))
+    written(log, [Event("ERROR: z")])
+    assert counts.of(log, TOPIC, endless()).errors == texts.count("ERROR: a") + 1
+
+
 def test_what_was_counted_is_not_counted_again(alias: str) -> None:
     from django_agent_sse.eventlog.database import DatabaseEventLog
 
