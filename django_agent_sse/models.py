@@ -119,6 +119,8 @@ class LogMark(models.Model):
         errors: Lines in it that are errors.
         warnings: Lines in it that are warnings.
         taken: Lines before it that are taken back.
+        taken_errors: Those of them that are errors.
+        taken_warnings: Those of them that are warnings.
     """
 
     topic = models.ForeignKey(LogTopic, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
@@ -127,6 +129,8 @@ class LogMark(models.Model):
     errors = models.IntegerField()
     warnings = models.IntegerField()
     taken = models.IntegerField()
+    taken_errors = models.IntegerField()
+    taken_warnings = models.IntegerField()
 
     class Meta:
         default_permissions = ()

@@ -14,7 +14,6 @@ from django.utils.translation import get_language, gettext, gettext_noop
 from django.utils.translation import ngettext as translate_plural
 
 from .assets import json_in_html
-from .runtime.formatting import number
 
 Message: TypeAlias = str | tuple[str, str]
 """A text, or a singular and its plural."""
@@ -137,6 +136,10 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("{at} of {total}"),
     ngettext("{count} error", "{count} errors"),
     ngettext("{count} error line", "{count} error lines"),
+    ngettext(
+        "{count} more line is not shown here: the raw text has it.",
+        "{count} more lines are not shown here: the raw text has them.",
+    ),
     ngettext("{count} line", "{count} lines"),
     ngettext("{count} line is missing here, no longer kept.", "{count} lines are missing here, no longer kept."),
     gettext_noop("{count} more characters"),
@@ -170,9 +173,9 @@ def status_text(status: str) -> str:
     return gettext(text.capitalize()) if status.lower() in STATUSES else text
 
 
-def errors_text(count: int) -> str:
-    """Return how many lines are errors, in words."""
-    return translate_plural("{count} error line", "{count} error lines", count).format(count=number(count))
+def errors_text() -> str:
+    """Return that some lines are errors, in words."""
+    return gettext("Errors")
 
 
 def words_of(messages: Sequence[Message]) -> dict[str, Any] | None:

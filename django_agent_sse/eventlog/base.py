@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from ..encoding import only_events
 from ..exceptions import ConfigurationError
 from ..wire.event import RESERVED, Event
-from .candidates import Candidates, LevelCounts, next_step
+from .candidates import NOTHING, Candidates, LevelCounts, next_step
 from .eviction import evictions
 from .leases import Leasing, Sized
 from .notify.local import LogNotifier, OnChange, nobody
@@ -166,9 +166,12 @@ class EventLog(Leasing):
         """Return whether an event after an offset, up to another, may take lines back; ``True`` where this log keeps no index."""
         return self._takes_back(valid_topic(topic), after, until)
 
-    def level_counts(self, topic: str) -> LevelCounts | None:
-        """Return how many errors and warnings a topic has, without the first ones; ``None`` where this log keeps no index."""
-        return self._level_counts(valid_topic(topic))
+    def level_counts(self, topic: str, floor: int = 0, counted: LevelCounts = NOTHING) -> LevelCounts | None:
+        """Return how many errors and warnings a topic has, without the first ones; ``None`` where this log keeps no index.
+
+        ``counted`` is what it returned lately of the same epoch, when the floor was ``floor``: it need not be counted again.
+        """
+        return self._level_counts(valid_topic(topic), floor, counted)
 
     def close(
         self,
@@ -333,7 +336,7 @@ class EventLog(Leasing):
     def _takes_back(self, topic: str, after: int, until: int) -> bool:
         return True
 
-    def _level_counts(self, topic: str) -> LevelCounts | None:
+    def _level_counts(self, topic: str, floor: int, counted: LevelCounts) -> LevelCounts | None:
         return None
 
     def _note_followed(self, topics: list[str]) -> None:

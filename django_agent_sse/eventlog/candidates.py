@@ -59,3 +59,6 @@ class LevelCounts(NamedTuple):
     first_error: int | None
     first_warning: int | None
     upto: int
+
+
+NOTHING: Final = LevelCounts(0, 0, None, None, 0)

@@ -21,6 +21,8 @@ class Migration(migrations.Migration):
                 ("errors", models.IntegerField()),
                 ("warnings", models.IntegerField()),
                 ("taken", models.IntegerField()),
+                ("taken_errors", models.IntegerField()),
+                ("taken_warnings", models.IntegerField()),
                 (
                     "topic",
                     models.ForeignKey(

@@ -253,7 +253,7 @@ def _step(step: str, topic: str, state: StepState, src: str, selected: bool) -> 
         "topic": topic,
         "state": state,
         "said": status_text(state.status),
-        "errors": errors_text(state.errors) if state.errors else "",
+        "errors": errors_text() if state.errors else "",
         "status": "" if state.status == "completed" else state.status,
         "src": own,
         "range": part_of_log(own, "range"),

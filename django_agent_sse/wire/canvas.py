@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from .screen import CELLS, HEIGHT, MOVES, TAB, TOKENS, Row, styled
+from .screen import CELLS, HEIGHT, MOVES, PLAIN, TAB, TOKENS, Row
 
 
 class Canvas:
@@ -15,17 +15,21 @@ class Canvas:
     Args:
         above: The lines that were told before, the newest last: going up takes from it.
         limit: Cells of a row at most.
+        saved: Where the cursor was saved: its row, counted from the first one here, and its column.
+
+    Attributes:
+        saved: Where it is saved now.
     """
 
-    def __init__(self, above: deque[str], limit: int) -> None:
+    def __init__(self, above: deque[str], limit: int, saved: tuple[int, int] = (0, 0)) -> None:
         self._above = above
         self._limit = limit
         self._rows = deque([Row()])
         self._row = self._column = 0
-        self._style = ""
+        self._look = PLAIN
         self._home: int | None = None
-        self._saved = (0, 0)
-        self._taken = 0
+        self.saved = saved
+        self._taken: list[str] = []
         self._held_from: int | None = None
         self._reached: int | None = None  # since settle()
         self._touched = False
@@ -40,7 +44,9 @@ class Canvas:
     def empty(self) -> bool:
         """Whether nothing is left that could change."""
         cursor = self._row or self._column
-        return not (self.held or self.drawn or self._style or self._taken or cursor or len(self._rows) > 1 or len(self._rows[0]))
+        return not (
+            self.held or self.drawn or self._look != PLAIN or self._taken or cursor or len(self._rows) > 1 or len(self._rows[0])
+        )
 
     def write(self, text: str) -> tuple[bool, bool]:
         """Draw. Return whether the cursor left its row upwards, and whether anything changed that is not a complete line."""
@@ -74,9 +80,9 @@ class Canvas:
         left = encoded[-most:].decode("utf-8", "ignore")
         return left.partition("\n")[2] or left  # the last rows that fit
 
-    def take_back(self) -> int:
-        """Return how many of the lines that were told are among the rows again, once."""
-        taken, self._taken = self._taken, 0
+    def take_back(self) -> list[str]:
+        """Return the lines that were told and are among the rows again, once."""
+        taken, self._taken = self._taken, []
         return taken
 
     def settle(self) -> None:
@@ -87,8 +93,8 @@ class Canvas:
         """Hold nothing: the cursor stays below."""
         self._held_from = self._reached = None
 
-    def finish(self) -> tuple[int, list[str]]:
-        """Return how many lines are taken back, and all that is left."""
+    def finish(self) -> tuple[list[str], list[str]]:
+        """Return the lines that are taken back, and all that is left."""
         lines = [row.text for row in self._rows]
         if lines and not lines[-1]:
             lines.pop()
@@ -105,7 +111,7 @@ class Canvas:
     def _shift(self, by: int) -> None:
         self._row = max(0, self._row + by)
         self._home = None if self._home is None else max(0, self._home + by)
-        self._saved = (max(0, self._saved[0] + by), self._saved[1])
+        self.saved = (self.saved[0] + by, self.saved[1])
         self._held_from = None if self._held_from is None else max(0, self._held_from + by)
         self._reached = None if self._reached is None else max(0, self._reached + by)
 
@@ -114,23 +120,23 @@ class Canvas:
     def _write_row(self, line: str) -> None:
         """Draw what stands between two line feeds."""
         row = self._rows[self._row]  # where it is raw, the cursor stands at its end
-        if row.is_raw and not (self._style and not len(row)) and self._stays_raw(line):
+        if row.is_raw and (self._look == PLAIN or len(row)) and self._stays_raw(line):
             text = line.removesuffix("\r")
             row.extend(text)
-            if "\x1b[" in text:
+            if "\x1b" in text:
                 for token in TOKENS.finditer(text):
-                    if token["final"] == "m":
-                        self._style = styled(self._style, token[0])
+                    self._look = self._look.after(token)
             return
         self._column = row.draw() if row.is_raw else self._column
         for token in TOKENS.finditer(line):
             if (text := token["text"]) is not None:
                 self._put(text)
             elif (final := token["final"]) is not None:
+                self._look = self._look.after(token)
                 if not token["private"]:
-                    self._sequence(final, token["numbers"], token[0])
-            elif token["attached"]:
-                self._rows[self._row].attach(self._column, token["attached"])
+                    self._sequence(final, token["numbers"])
+            elif token["string"] is not None:
+                self._look = self._look.after(token)
             elif token["escape"] is not None:
                 self._escape(token["escape"])
             else:
@@ -143,7 +149,7 @@ class Canvas:
         row = self._rows[self._row]
         if self._column + len(text) > self._limit:
             text = text[: max(0, self._limit - self._column)]  # a row has an end: what is right of it is not seen
-        self._column = row.put(self._column, text, self._style)
+        self._column = row.put(self._column, text, self._look)
         self._touch()
 
     def _touch(self) -> None:
@@ -182,9 +188,9 @@ class Canvas:
 
     def _escape(self, final: str) -> None:
         if final == "7":
-            self._saved = (self._row, self._column)
+            self.saved = (self._row, self._column)
         elif final == "8":
-            self._go(*self._saved)
+            self._go(*self.saved)
         elif final == "D":
             self._go(self._row + 1, self._column)
         elif final == "E":
@@ -192,10 +198,7 @@ class Canvas:
         elif final == "M":
             self._go(self._row - 1, self._column)
 
-    def _sequence(self, final: str, numbers: str, whole: str) -> None:
-        if final == "m":
-            self._style = styled(self._style, whole)
-            return
+    def _sequence(self, final: str, numbers: str) -> None:
         values = [min(int(part), self._limit) if part.isdecimal() and len(part) < 8 else 0 for part in numbers.split(";")]
         count = max(1, values[0])
         match final:
@@ -216,9 +219,9 @@ class Canvas:
             case "d":
                 self._go_home(count - 1, self._column)
             case "s":
-                self._saved = (self._row, self._column)
+                self.saved = (self._row, self._column)
             case "u":
-                self._go(*self._saved)
+                self._go(*self.saved)
             case "J":
                 self._erase_display(values[0])
             case "K":
@@ -264,8 +267,11 @@ class Canvas:
     def _insert_rows(self, count: int) -> None:
         for _ in range(count):
             self._rows.insert(self._row, Row())
-        for _ in range(min(-count, len(self._rows) - 1 - self._row)):
+        for _ in range(min(-count, len(self._rows) - self._row)):
             del self._rows[self._row]
+        if self._row == len(self._rows):
+            self._rows.append(Row())
+        self._column = 0
         self._hold(self._row)
 
     def _set_home(self) -> None:
@@ -282,9 +288,10 @@ class Canvas:
 
     def _go(self, row: int, column: int) -> None:
         while row < 0 and self._above and len(self._rows) < HEIGHT:
-            self._rows.appendleft(Row(self._above.pop()))
+            line = self._above.pop()
+            self._rows.appendleft(Row(line))
             self._shift(1)
-            self._taken += 1
+            self._taken.append(line)
             row += 1
         row = max(0, row)
         while row >= len(self._rows) and len(self._rows) < 2 * HEIGHT:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from .canvas import Canvas
+from .levels import level_of
 from .lines import LineSplitter
 from .redraws import DRAFT_BYTES, Redraw
 from .screen import HEIGHT, MOVES
@@ -23,12 +24,14 @@ LONGEST_QUIET: Final = 10.0
 
 _MOVES = re.compile(MOVES.pattern.encode("ascii"))
 _UNFINISHED = re.compile(
-    rb"(?:\r|\x1b(?:\[[0-9;?]{0,30})?|section(?:_[\x21-\x7e]{0,450}(?:\r(?:\x1b(?:\[0?)?)?)?)?"
+    rb"(?:\r(?:\x1b(?:\[[0-?]{0,100}[ -/]{0,4})?)?|\x1b(?:\[[0-?]{0,100}[ -/]{0,4}|[ -/]{0,4}|[\]PX^_][^\x07\x1b\n]{0,4000}\x1b?)"
+    rb"|section(?:_[\x21-\x7e]{0,450}(?:\r(?:\x1b(?:\[0?)?)?)?)?"
     rb"|(?<![^\n])s(?:e(?:c(?:t(?:io?)?)?)?)?)\Z"
 )
 _SECTION = re.compile(rb"(section_(?:start|end):[0-9]{1,12}:[A-Za-z0-9_.-]{1,200}(?:\[[^\]\r\n]{0,200}\])?)\r(?=\x1b\[0?K)")
 """GitLab's marker, which hides itself by a carriage return: it stays, for the viewer makes groups of it."""
-_TAIL: Final = 512
+_TAIL: Final = 4096
+"""Bytes at the end of what was read in which such a beginning is looked for."""
 
 
 Change: TypeAlias = str | Redraw
@@ -53,6 +56,7 @@ class DrawnLines:
         self._pending = b""  # what may be the beginning of a sequence
         self._above: deque[str] = deque(maxlen=HEIGHT)
         self._canvas: Canvas | None = None
+        self._saved = (0, 0)  # where the cursor was saved: the row, from the one that is not complete, and the column
         self._decode = codecs.getincrementaldecoder("utf-8")("replace")
         self._limit = limit
         self._draft = ""  # as it was told last
@@ -71,7 +75,7 @@ class DrawnLines:
         if self._canvas is None:
             if not _MOVES.search(data):
                 return self._plain(data)
-            self._canvas = Canvas(self._above, self._limit)
+            self._canvas = Canvas(self._above, self._limit, self._saved)
             self._decode.reset()
             data = self._lines.take_rest() + data
         return self._drawn(data, final=False)
@@ -101,6 +105,7 @@ class DrawnLines:
 
     def _plain(self, data: bytes) -> list[Change]:
         lines = self._lines.feed(data)
+        self._saved = (self._saved[0] - len(lines), self._saved[1])
         self._above.extend(lines[-HEIGHT:])
         return [*lines]
 
@@ -126,7 +131,7 @@ class DrawnLines:
         if due:
             canvas.settle()
         lines = canvas.complete()
-        taken = canvas.take_back() if due or lines else 0
+        taken = canvas.take_back() if due or lines else []
         if due or taken or not canvas.drawn:
             draft = canvas.draft(DRAFT_BYTES) if canvas.drawn else ""
             self._begun_at = now if now - self._told_at > LONGEST_INTERVAL + INTERVAL else self._begun_at
@@ -135,14 +140,15 @@ class DrawnLines:
         else:
             draft = self._draft
         if canvas.empty and not self._decode.getstate()[0]:  # a character may be cut between two reads
-            self._canvas = None
+            self._canvas, self._saved = None, canvas.saved
         return self._told(taken, lines, draft)
 
-    def _told(self, taken: int, lines: list[str], draft: str) -> list[Change]:
+    def _told(self, taken: list[str], lines: list[str], draft: str) -> list[Change]:
         changes: list[Change] = []
         if taken or draft != self._draft:
             self._draft = draft
-            changes.append(Redraw(taken, draft))
+            levels = [*map(level_of, taken)]
+            changes.append(Redraw(len(taken), draft, levels.count("error"), levels.count("warning")))
         fitting = [piece for line in lines for piece in self._lines.fitting(line)]
         self._above.extend(fitting[-HEIGHT:])
         return [*changes, *fitting]

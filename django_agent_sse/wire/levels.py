@@ -24,7 +24,8 @@ HINTS: Final = (
     "##[", "level", "lvl", "severity", "fail", "exception", "interrupt", "exist", "exit", "uncaught", "unhandled",
     "caused by", "undefined", "stopped", "***", "** (", "not ok", "rspec", "problem", ".go:", ".py:", "fault", "abort",
     "killed", "illegal", "not found", "no such", "denied", "permitted", "refused", "no space", "allocate", "curl: (",
-    "conflict", "reject", "ok=", "elifecycle", "issue:",
+    "conflict", "reject", "ok=", "elifecycle", "issue:", ".rb:", "offense",
+    "unable to", "cannot", "[e]", "could not", "summary [", "] ›", "expired",
 )  # fmt: skip
 """A line without any of them, in whatever case, has no level, unless it begins as ``_BARE`` says: most lines end here."""
 _BARE = re.compile(r"^(?:[IWEF][0-9]{4} |[EWew]: |E {2,}|[ \t]*[^ -~\t])")
@@ -58,7 +59,11 @@ RULES: Final = (
     # what passed or was not run, and commands that a shell shows
     (None, r"^[ \t]*(?:ok\b|(?:not ok\b|✖).*# ?(?:TODO|SKIP|todo|skip)\b|PASS(?:ED)?\b|--- (?:PASS|SKIP)|[✓✔√]|[+]{1,4} |\$ )"),
     # build tools, which say it at the level of information
-    ("error", r"^(?:\[INFO\] |\*\* )?[A-Z]{3,12} FAIL(?:ED|URE)\b"),
+    (
+        "error",
+        r"^(?:\[INFO\] |\*\* )?[A-Z]{3,12} FAIL(?:ED|URE)\b|^\[info\] .{0,300}\*\*\* (?:[1-9][0-9]{0,6} TESTS? )?FAILED \*\*\*"
+        r"|^INFO: Build completed, [1-9][0-9]{0,6} tests? FAILED",
+    ),
     # headers of loggers
     (
         SAID,
@@ -92,6 +97,11 @@ RULES: Final = (
     ("warning", r"^[^ \t]{1,300}\.pyi?:[0-9]{1,7}:[0-9]{1,7}: [A-Z]{1,5}[0-9]{1,5}[: ]"),
     (SAID, r"^ +[0-9]{1,7}:[0-9]{1,7} +(error|warning) "),
     (SAID, r"^(?:(?:npm|lerna|pnpm|yarn) )(ERR|error|WARN|warn|notice|info|verbose)\b"),
+    ("error", r"^➤ YN(?:00(?:01|09|16|18|28|35|41|82)|0000: (?:[│└·┌] )?Failed with errors)"),
+    ("warning", r"^➤ YN(?:00(?:02|60|86)|0000: (?:[│└·┌] )?Done with warnings)"),
+    ("error", r"^[^ \t]{1,300}:[0-9]{1,7}:[0-9]{1,7}: [EF]: (?:\[Correctable\] )?[A-Z]\w{1,40}/"),
+    ("warning", r"^[^ \t]{1,300}:[0-9]{1,7}:[0-9]{1,7}: [CRW]: (?:\[Correctable\] )?[A-Z]\w{1,40}/"),
+    (SAID, r"^[^ \t]{1,300}:[0-9]{1,7} (?:DL|SC)[0-9]{4} (error|warning|info)\b"),
     (
         SAID,
         r"^(?:[\w.+/-]{1,80}: )?(?:PHP )?(?:(?:[Ff]atal|[Ii]nternal|[Pp]arse|[Ss]yntax|[Tt]ype|[Ll]inker"
@@ -109,7 +119,7 @@ RULES: Final = (
     (
         "error",
         r"^[^ ]{0,80}make(?:\[[0-9]{1,4}\])?: \*\*\* (?!.*\(ignored\))|^ninja: (?:build stopped|fatal)"
-        r"|^.*: undefined reference to ",
+        r"|^(?:.*: )?undefined reference to ",
     ),
     # exceptions
     (
@@ -119,9 +129,10 @@ RULES: Final = (
     ),
     (
         "error",
-        r"^[ \t]*(?:[A-Za-z_]\w{0,80}(?:[.$]|::)){0,12}(?:[A-Z]\w{0,80}(?:Error|Exception|Interrupt|Exit)"
+        r"^[ \t]*(?:[A-Za-z_]\w{0,80}(?:[.$]|::)){0,12}(?:[A-Z]\w{0,80}(?:Error|Exception|Interrupt|Exit|Expired)"
         r"|ExceptionGroup|DoesNotExist)\b(?: \[\w{1,60}\])?(?::|[ \t]*$)",
     ),
+    ("error", r"^[ \t]{1,16}Error: (?!(?:0|null|none|None|nil|false|~)(?:,|$| ))[^ ]"),
     ("error", r"^[ \t]*(?:[A-Za-z_]\w{0,80}\.){0,12}(?:exceptions?|errors?)\.[A-Z]\w{0,80}:"),
     ("error", r"^[^ \t]{1,300}:[0-9]{1,7}: (?:Failure$|FAILED:|Failed\b|[\w.]{0,200}(?:Error|Exception)\b)"),
     ("warning", r"^[ \t]*(?:[^ \t]{1,300}:[0-9]{1,7}: |\([^)]{1,40}\) )?(?:\[\w{1,20}\] )?\w{0,80}Warning: "),
@@ -130,7 +141,7 @@ RULES: Final = (
     ("error", r"^E {2,}(?:assert\b|fixture |[A-Za-z_][\w.]{0,200}(?::|$))|^[ \t]*not ok\b|^rspec [^ ]{1,300}:[0-9]"),
     (
         "error",
-        r"^[ \t]*(?:--- |\[ {0,3}|\[gw[0-9]+\] \[[ 0-9]+%\] |[\w. -]{1,40}: )?FAIL(?:ED|URE"
+        r"^[ \t]*(?:--- |=== |\[ {0,3}|\[gw[0-9]+\] \[[ 0-9]+%\] |[\w. -]{1,40}: )?FAIL(?:ED|URE"
         r"|URES)?\b(?![\]:=) \t]{0,4}0\b)(?!-[A-Za-z])",
     ),
     ("error", r"^.*[ .\t]FAILED:?(?: +(?:\[ *[0-9]{1,3}%\]|\([^)]{1,60}\)|in [0-9].{0,60}))?[ \t]*$"),
@@ -141,16 +152,32 @@ RULES: Final = (
     ("error", r"^[ \t]*[Ff]ailed[!:]?[ \t]+(?!0\b)[^ \t0]|^Test (?:Case|Suite) .{1,300} failed (?:\(|at )"),
     (
         "error",
-        r"^[=*!> \t-]{0,200}(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were )?[ \t]{0,40}"
+        r"^[=*!> \t-]{0,200}(?:✖ )?(?:Tests?:? |Test Suites: |Test Files |Found |There was |There were "
+        r"|Interrupted: |[0-9]{1,7} warnings? and )?[ \t]{0,40}"
         r"[1-9][0-9]{0,6} (?:failed|failing|failures?|errors?|problems?)\b",
     ),
     (
         "error",
-        r"^[= \t]*(?:Tests?(?: run)?: [0-9]{1,7}, |[0-9]{1,7} (?:examples?|runs?|tests?|specs?|passed|passing"
+        r"^[= \t]*(?:(?:Tests?(?: run)?:|DONE) [0-9]{1,7}(?: tests)?, |[0-9]{1,7} (?:examples?|runs?|tests?|specs?|passed|passing"
         r"|skipped)\b).{0,200}?(?:\b[1-9][0-9]{0,6} (?:failures?|failed|failing|errors?)\b|\b(?:Failures|Errors"
         r"|Failed): {1,8}[1-9])",
     ),
     ("warning", r"^[1-9][0-9]{0,6} warnings? generated"),
+    (
+        "error",
+        r"^ +Summary \[.{1,20}\] .{1,100} [1-9][0-9]{0,6} (?:failed|timed out)\b|^[ \t]+[0-9]{1,6} - .{1,300} \((?:Failed|Timeout"
+        r"|SEGFAULT|Not Run)\)|^ +[0-9]{1,5}\) \[[\w -]{1,40}\] › |^[0-9:]{4,8} .{1,400} \[E\]$|^[^.]{1,200}\.{3,}Failed$"
+        r"|^Test Failed at |^[0-9]{1,7} files? inspected, [1-9][0-9]{0,6} offenses? "
+        r"|^webpack .{1,40}compiled with [1-9][0-9]{0,6} error",
+    ),
+    (
+        "error",
+        r"^(?!.{0,80}\b(?:0|[Nn]o|[Nn]one|[Nn]othing|[Ii]f|[Ww]hen|[Ww]hether|[Nn]ot|[Nn]ever|once|that|because|[Ss]kipped)\b)"
+        r"(?:[0-9:]{4,8} [+0-9 ~-]{1,30}: )?[A-Z0-9][^.:!?]{0,60}"
+        r" failed[.!]?$|^-- Configuring incomplete, errors "
+        r"|^=== Failed$|^Build FAILED|^Automatic merge failed|^dependency failed to start"
+        r"|^Your requirements could not be resolved|^An error occurred \(",
+    ),
     ("error", r"^[ \t]*(?:[0-9]{1,6}\) (?:Failure|Error):$|Failure/Error: )"),
     (SAID, r"^[ \t]*\^-+ SC[0-9]{4} \((error|warning|info)\)"),
     ("error", r"^\[gw[0-9]{1,4}\] \[[ 0-9]{1,4}%\] ERROR |^>> Issue: \[|^Coverage failure"),
@@ -176,7 +203,8 @@ RULES: Final = (
         "error",
         r"^.{1,400}: (?:\[Errno [0-9]{1,4}\] )?(?:command not found|No such file or directory|Permission denied"
         r"|Operation not permitted|Connection refused|No space left on device|Cannot allocate memory)(?: \([0-9]{1,4}\))?\.?$"
-        r"|^[a-z]{0,4}sh: [0-9]{1,7}: .{1,300}: not found$",
+        r"|^[\w./-]{0,40}sh: (?:(?:line )?[0-9]{1,7}: )?.{1,300}: not found$|^Permission denied \(|^denied: "
+        r"|^(?!(?:note|help|info|hint|tip|debug): )[a-z][a-z0-9_.+-]{0,20}: (?:cannot|unable to) ",
     ),
     ("error", r"""^.*\bexit(?:ed)?(?:(?: with)?[ -](?:code|status|value)[:=]?| with) [1-9][0-9]{0,2}[.)\]'"]{0,3}$"""),
     (

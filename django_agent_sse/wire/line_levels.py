@@ -34,11 +34,15 @@ class Marks(NamedTuple):
         errors: Lines of the event that are errors.
         warnings: Those that are warnings.
         taken: Lines before it that it takes back.
+        taken_errors: Those of them that are errors.
+        taken_warnings: Those that are warnings.
     """
 
     errors: int
     warnings: int
     taken: int = 0
+    taken_errors: int = 0
+    taken_warnings: int = 0
 
 
 def named_level(name: str | None) -> Level | None:
@@ -63,7 +67,7 @@ def marks_of(events: Iterable[Event]) -> Iterator[tuple[int, Marks]]:
         return
     for number, event in enumerate(listed):
         if event.event == REPLACE and (said := redraw_of(REPLACE, event.data)) is not None and said[1].lines:
-            yield number, Marks(0, 0, said[1].lines)
+            yield number, Marks(0, 0, said[1].lines, said[1].errors, said[1].warnings)
         if not is_line(event):
             continue
         found = [level for level in _levels(event) if level in MARKED]

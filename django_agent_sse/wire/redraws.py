@@ -30,14 +30,19 @@ class Redraw(NamedTuple):
     Attributes:
         lines: How many of the last lines are taken back.
         text: The draft: what stands after the last line and may change.
+        errors: How many of those lines are errors.
+        warnings: How many are warnings.
     """
 
     lines: int
     text: str
+    errors: int = 0
+    warnings: int = 0
 
     def event(self, source: Source) -> Event:
         """Return the event that says so in a log."""
-        data = {"source": source, "lines": self.lines, "text": self.text}
+        data: dict[str, object] = {"source": source, "lines": self.lines, "text": self.text}
+        data |= {name: count for name, count in (("errors", self.errors), ("warnings", self.warnings)) if count}
         return Event(json.dumps(data, ensure_ascii=False, separators=(",", ":")), event=REPLACE)
 
 
@@ -57,7 +62,12 @@ def redraw_of(name: str | None, data: str) -> tuple[Source, Redraw] | None:
         return None
     if source not in SOURCES or type(lines) is not int or not 0 <= lines <= MOST_LINES or not isinstance(text, str):
         return None
-    return source, Redraw(lines, text)
+    errors, warnings = (_part(said.get(name), lines) for name in ("errors", "warnings"))
+    return source, Redraw(lines, text, errors, min(warnings, lines - errors))
+
+
+def _part(count: object, whole: int) -> int:
+    return count if type(count) is int and 0 <= count <= whole else 0
 
 
 @dataclass(slots=True)

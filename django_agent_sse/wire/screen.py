@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from unicodedata import combining, east_asian_width
 
 from .redraws import MOST_LINES
@@ -23,11 +23,38 @@ MOVES: Final = re.compile(
 TOKENS: Final = re.compile(
     r"(?P<text>[^\x00-\x1f\x7f\x9b-\x9f]+)"
     r"|\x1b\[(?P<private>[<-?]?)(?P<numbers>[0-9;:]*)[ -/]*(?P<final>[@-~])"
-    r"|(?P<attached>\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))"
+    r"|(?P<string>\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\))"
     r"|\x1b(?P<escape>[ -/]*[0-~]?)"
     r"|(?P<control>[\x00-\x1a\x1c-\x1f\x7f\x9b-\x9f])"
 )
 TAB: Final = 8
+LINK: Final = 2_000
+"""Characters of a link's sequence; a longer one is left out."""
+_LINK = re.compile(r"\x1b\]8;[^;]{0,200};(.*?)(?:\x07|\x1b\\)", re.DOTALL)
+_END_OF_LINK: Final = "\x1b]8;;\x1b\\"
+
+
+class Look(NamedTuple):
+    """How a cell looks, in the sequences that say so.
+
+    Args:
+        style: Its colours.
+        link: Where it leads.
+    """
+
+    style: str = ""
+    link: str = ""
+
+    def after(self, token: re.Match[str]) -> Look:
+        """Return how what follows one more sequence looks."""
+        if token["final"] == "m" and not token["private"]:
+            return Look(styled(self.style, token[0]), self.link)
+        if token["string"] is not None and (link := _LINK.fullmatch(token[0])) is not None:
+            return Look(self.style, token[0] if link[1] and len(token[0]) <= LINK else "")
+        return self
+
+
+PLAIN: Final = Look()
 
 
 class Row:
@@ -37,14 +64,14 @@ class Row:
         redrawn: Something of it was drawn again, or may be.
     """
 
-    __slots__ = ("_chars", "_length", "_raw", "_styles", "redrawn")
+    __slots__ = ("_chars", "_length", "_looks", "_raw", "redrawn")
 
     def __init__(self, raw: str = "") -> None:
         self.redrawn = False
         self._raw: list[str] | None = [raw] if raw else []
         self._length = len(raw)
         self._chars: list[str] = []
-        self._styles: list[str] = []
+        self._looks: list[Look] = []
 
     def __len__(self) -> int:
         return len(self._chars) if self._raw is None else self._length
@@ -66,23 +93,23 @@ class Row:
         if self._raw is not None:
             return "".join(self._raw)
         end = len(self._chars)
-        while end and self._chars[end - 1] in (" ", "") and not self._styles[end - 1]:
+        while end and self._chars[end - 1] in (" ", "") and self._looks[end - 1] == PLAIN:
             end -= 1
         pieces: list[str] = []
-        style = ""
-        for char, wanted in zip(self._chars[:end], self._styles[:end], strict=True):
-            if wanted != style:
-                pieces.append(wanted.removeprefix(style) if style and wanted.startswith(style) else _from_scratch(wanted, style))
-                style = wanted
+        look = PLAIN
+        for char, wanted in zip(self._chars[:end], self._looks[:end], strict=True):
+            if wanted is not look:
+                pieces.append(_between(look, wanted))
+                look = wanted
             pieces.append(char)
-        return "".join(pieces) + ("\x1b[0m" if style else "")
+        return "".join(pieces) + _between(look, PLAIN)
 
     def draw(self) -> int:
         """Make cells of it, and return the column after the last one."""
         self._draw()
         return len(self._chars)
 
-    def put(self, column: int, text: str, style: str) -> int:
+    def put(self, column: int, text: str, look: Look) -> int:
         """Write over what is there. Return the column after it."""
         self._draw()
         self._pad(column)
@@ -90,7 +117,7 @@ class Row:
             end = column + len(text)
             self._split(column, end)
             self._chars[column:end] = text
-            self._styles[column:end] = [style] * len(text)
+            self._looks[column:end] = [look] * len(text)
             return end
         for char in text:
             width = _width(char)
@@ -100,63 +127,51 @@ class Row:
                 continue
             self._split(column, column + width)
             self._chars[column : column + width] = [char, ""][:width]
-            self._styles[column : column + width] = [style] * width
+            self._looks[column : column + width] = [look] * width
             column += width
         return column
-
-    def attach(self, column: int, sequence: str) -> None:
-        """Put a sequence that is not seen, as a link's, before the cell that is written next."""
-        self._draw()
-        self._pad(column)
-        if column and len(self._chars[column - 1]) + len(sequence) < 4 * STYLE:
-            self._chars[column - 1] += sequence
-        elif not column:
-            self._chars[:1] = [sequence]
-            self._styles[:1] = [""]
 
     def erase(self, begin: int, end: int | None) -> None:
         """Make cells blank; to its end, drop them."""
         self._draw()
         if end is None:
             self._split(begin, begin)
-            del self._chars[begin:], self._styles[begin:]
+            del self._chars[begin:], self._looks[begin:]
             return
         count = max(0, min(end, len(self._chars)) - begin)
         self._split(begin, begin + count)
         self._chars[begin : begin + count] = " " * count
-        self._styles[begin : begin + count] = [""] * count
+        self._looks[begin : begin + count] = [PLAIN] * count
 
     def insert(self, column: int, count: int) -> None:
         """Move what is right of it to the right, or with a negative ``count`` to the left."""
         self._draw()
         self._pad(column)
         if count < 0:
-            del self._chars[column : column - count], self._styles[column : column - count]
+            del self._chars[column : column - count], self._looks[column : column - count]
             return
         self._chars[column:column] = " " * count
-        self._styles[column:column] = [""] * count
+        self._looks[column:column] = [PLAIN] * count
 
     def _draw(self) -> None:
         """Make cells of text that was printed."""
         if self._raw is None:
             return
         raw, self._raw = "".join(self._raw), None
-        column, style = 0, ""
+        column, look = 0, PLAIN
         for token in TOKENS.finditer(raw):
             if token["text"] is not None:
-                column = self.put(column, token["text"], style)
-            elif token["final"] == "m":
-                style = styled(style, token[0])
-            elif token["attached"]:
-                self.attach(column, token["attached"])
+                column = self.put(column, token["text"], look)
             elif token["control"] == "\t":
                 column = _tab(column)
+            else:
+                look = look.after(token)
 
     def _pad(self, column: int) -> None:
         missing = column - len(self._chars)
         if missing > 0:
             self._chars += " " * missing
-            self._styles += [""] * missing
+            self._looks += [PLAIN] * missing
 
     def _split(self, begin: int, end: int) -> None:
         """Of wide characters that are half overwritten, the other half becomes blank."""
@@ -175,8 +190,14 @@ def styled(style: str, sequence: str) -> str:
     return (style + sequence) if len(style) + len(sequence) <= STYLE else sequence[:STYLE]
 
 
-def _from_scratch(wanted: str, style: str) -> str:
-    return f"\x1b[0m{wanted}" if style else wanted
+def _between(look: Look, wanted: Look) -> str:
+    """Return the sequences that lead from one look to another."""
+    link = "" if wanted.link == look.link else wanted.link or _END_OF_LINK
+    if wanted.style == look.style:
+        return link
+    if look.style and wanted.style.startswith(look.style):
+        return link + wanted.style.removeprefix(look.style)
+    return link + ("\x1b[0m" if look.style else "") + wanted.style
 
 
 def _width(char: str) -> int:

@@ -12,7 +12,7 @@ from django_agent_sse.runs.fold import DeltaFold, _Joined
 from django_agent_sse.runtime.safe_text import _UNSAFE
 from django_agent_sse.wire import levels
 from django_agent_sse.wire.drawing import _SECTION, _UNFINISHED
-from django_agent_sse.wire.screen import MOVES, TOKENS
+from django_agent_sse.wire.screen import _LINK, MOVES, TOKENS
 from tests.runs.samples import SAMPLES
 
 Build = Callable[[int], str]
@@ -188,9 +188,14 @@ WORST: Mapping[str, Use] = {
             halves("0", " ", before="\x1b[", after="\n"),
             repeated("x", before="\x1b]"),
             repeated("\x1b]"),
+            repeated("\x1bP"),
             repeated(" ", before="\x1b", after="\n"),
             repeated("\x1b["),
         ),
+    ),
+    _LINK.pattern: Use(
+        "fullmatch",
+        (repeated(";", before="\x1b]8;"), repeated("x", before="\x1b]8;;"), repeated("\x1b\\", before="\x1b]8;;", after="x")),
     ),
     _UNFINISHED.pattern.decode(): Use(
         "search",
@@ -201,6 +206,12 @@ WORST: Mapping[str, Use] = {
             repeated("\x1b["),
             repeated("\x1b[0"),
             repeated("\r"),
+            repeated("\r\x1b["),
+            repeated("0", before="\r\x1b["),
+            repeated("\x1b]"),
+            repeated("x", before="\x1b]"),
+            repeated("\x1b]x"),
+            repeated("\x1b "),
             repeated("s"),
             repeated("\ns"),
         ),

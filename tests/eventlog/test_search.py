@@ -290,6 +290,56 @@ def test_errors_and_warnings_are_counted_and_the_first_ones_known(new_log: Calla
     assert (first.first_error, first.first_warning, first.upto) == (5003, 5003, 5004)
 
 
+def test_lines_that_were_taken_back_are_not_counted(new_log: Callable[..., EventLog]) -> None:
+    log = new_log()
+    written(log, [Event("ERROR: a"), Event("ERROR: b"), Event("WARNING: c"), Event("x")])
+    assert counts.of(log, TOPIC, endless()) == (2, 1, 1, 3, 4)
+    log.append(TOPIC, [Event("FAILED y"), Redraw(4, "", errors=2, warnings=1).event("stdout"), Event("fine")])
+    assert counts.of(log, TOPIC, endless()) == (1, 0, 1, None, 7)
+    log.append(TOPIC, Redraw(3, "", errors=3).event("stdout"))
+    assert counts.of(log, TOPIC, endless())[:2] == (0, 0), "more than there are"
+    log.append(TOPIC, [Event("ERROR: z")])
+    log.trim(TOPIC, max_events=1)
+    assert counts.of(log, "builds.43", endless())[:2] == (0, 0)
+
+
+@pytest.mark.parametrize(("marked", "steps"), [(4096, (20, 5, 1)), (20, (5, 1))])
+def test_what_is_no_longer_kept_is_not_counted_any_more(
+    new_log: Callable[..., EventLog], monkeypatch: pytest.MonkeyPatch, marked: int, steps: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("django_agent_sse.eventlog.level_counts.MARKED", marked)
+    log = new_log()
+    written(log, [Event("ERROR: a" if number % 3 else "WARNING: b") for number in range(30)], 7)
+    assert counts.of(log, TOPIC, endless())[:2] == (20, 10)
+    for kept in steps:
+        log.trim(TOPIC, max_events=kept)
+        texts = [record.event.data for record in log.read_after(TOPIC, 0, 100).records]
+        assert len(texts) == kept
+        assert counts.of(log, TOPIC, endless())[:2] == (texts.count("ERROR: a"), texts.count("WARNING: b"))
+    written(log, [Event("ERROR: z")])
+    assert counts.of(log, TOPIC, endless()).errors == texts.count("ERROR: a") + 1
+
+
+def test_what_was_counted_is_not_counted_again(alias: str) -> None:
+    from django_agent_sse.eventlog.database import DatabaseEventLog
+
+    log = DatabaseEventLog(ALIAS=alias)
+    total = 0
+    for round_ in range(6):
+        written(log, [Event("ERROR: a" if number % 3 else "WARNING: b") for number in range(round_ + 7)], 5)
+        if round_ == 3:
+            log.trim(TOPIC, max_events=11)
+        page = log.read_after(TOPIC, 0, 1000)
+        total = sum(record.event.data == "ERROR: a" for record in page.records)
+        assert counts.of(log, TOPIC, endless())[:2] == (total, len(page.records) - total)
+    known = counts.of(log, TOPIC, endless())
+    assert log.level_counts(TOPIC, log.state(TOPIC).floor, known._replace(errors=100)) == known._replace(
+        errors=100, first_error=None, first_warning=None
+    )
+    assert log.level_counts(TOPIC, 3, known._replace(errors=100)) == known._replace(first_error=None, first_warning=None)
+    assert total
+
+
 @pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
 def test_an_index_is_read_in_steps(alias: str, back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from django_agent_sse.eventlog.database import DatabaseEventLog, marks, texts

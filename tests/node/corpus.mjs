@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
-const [{ Lines }, { Terminal, linked }, { pieces }, { levelOf, placeOf, properties, shownOf }, { Failures }] = await Promise.all(["lines.js", "sgr.js", "look.js", "levels.js", "failures.js"].map(load));
+const [{ Lines }, { Terminal, linked }, { pieces }, { levelOf, placeNear, placeOf, properties, shownOf }, { Failures }] = await Promise.all(["lines.js", "sgr.js", "look.js", "levels.js", "failures.js"].map(load));
 
 function printed(events) {
   const lines = [];
@@ -44,7 +44,7 @@ function failuresOf(texts) {
   const size = 7;
   const all = [];
   for (let at = 0; at < texts.length; at += size) all.push({ index: all.length, version: 1, cuts: 0, entries: texts.slice(at, at + size).map((text) => ({ text, level: null, severity: levelOf(text) })) });
-  const failures = new Failures({ all, number: (key) => key + 1 }, { keyOf: (index, line) => index * size + line, shownOf });
+  const failures = new Failures({ all, number: (key) => key + 1 }, { keyOf: (index, line) => index * size + line, shownOf, placeNear });
   for (const page of all) failures.note(page);
   return new Set(failures.keys);
 }

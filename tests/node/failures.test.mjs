@@ -7,11 +7,11 @@ import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
 const { Failures, formOf } = await load("failures.js");
-const { levelOf, shownOf } = await load("levels.js");
+const { levelOf, placeNear, shownOf } = await load("levels.js");
 
 const SIZE = 1000;
 const entry = (text, { level = null, event = null } = {}) => ({ text, level, event, severity: level ?? levelOf(text) });
-const tools = { keyOf: (index, line) => index * SIZE + line, shownOf };
+const tools = { keyOf: (index, line) => index * SIZE + line, shownOf, placeNear };
 
 /* The lines that are failures. */
 function failed(texts, size = SIZE) {
@@ -38,6 +38,29 @@ test("a test of pytest that failed is one failure, whichever of its words are pr
     assert.deepEqual(failed([...TOTAL, ...ENDS], size), TOTAL, "a total alone is all that is known");
     assert.deepEqual(failed([...ENDS], size), ENDS.slice(0, 1));
   }
+});
+
+test("an annotation of a failure is no other failure, and any other one is", () => {
+  const note = "::error file=tests/test_a.py,line=12::assert 1 == 2";
+  for (const size of [1, 2, 3, SIZE]) {
+    assert.deepEqual(failed([...DETAILS, ...SUMMARY, ...TOTAL, note, ...ENDS], size), [DETAILS[0]]);
+    assert.deepEqual(failed([note, ...DETAILS, ...SUMMARY, ...TOTAL, ...ENDS], size), [DETAILS[0]], "pytest-github-actions-annotate-failures prints it first");
+  }
+  assert.deepEqual(failed([...DETAILS, "::error file=/home/runner/work/a/a/tests/test_a.py,line=12,title=t::x"]), [DETAILS[0]]);
+  assert.deepEqual(failed(["  ● Cart › adds", "", "    expect(received).toBe(expected)", "", "      at Object.<anonymous> (src/cart.test.js:7:3)", "", "Tests:       1 failed, 1 total", "::error file=src/cart.test.js,line=7::x"]), ["  ● Cart › adds"]);
+  const others = ["::error file=tests/test_a.py,line=13::x", "::error file=other/test_a.py,line=12::x", "::error file=a.py,line=12::x", "::error::x", "##[error]x"];
+  assert.deepEqual(failed([...DETAILS, ...others]), [DETAILS[0], ...others]);
+  assert.deepEqual(failed([note, note.replace("12", "14")]), [note, note.replace("12", "14")]);
+  assert.deepEqual(failed([...DETAILS, ...TOTAL, "::error::1 test failed", "::error::Process completed with exit code 1."]), [DETAILS[0]]);
+});
+
+test("what newer runners print counts once too", () => {
+  assert.deepEqual(failed(["--- FAIL: TestA (0.00s)", "    a_test.go:12: x", "FAIL", "", "=== Failed", "=== FAIL: example.com/a TestA (0.00s)", "    a_test.go:12: x", "", "DONE 3 tests, 1 failure in 0.104s"]), ["--- FAIL: TestA (0.00s)"]);
+  assert.deepEqual(failed(["=== FAIL: example.com/a TestA (0.00s)", "    a_test.go:12: x", "DONE 3 tests, 1 failure in 0.104s"]), ["=== FAIL: example.com/a TestA (0.00s)"]);
+  assert.deepEqual(failed(["  ✘  1 [chromium] › tests/a.spec.ts:3:5 › has title (1.2s)", "", "  1) [chromium] › tests/a.spec.ts:3:5 › has title ───", "", "    Error: expect(received).toBe(expected)", "", "  1 failed", "    [chromium] › tests/a.spec.ts:3:5 › has title ───"]), ["  1) [chromium] › tests/a.spec.ts:3:5 › has title ───"]);
+  assert.deepEqual(failed(["[info] - should fail *** FAILED ***", "[info]   1 did not equal 2 (ASpec.scala:12)", "[info] *** 1 TEST FAILED ***", "[error] Failed: Total 3, Failed 1, Errors 0, Passed 2", "[error] Failed tests:", "[error] \tASpec", "[error] (Test / test) sbt.TestsFailedException: Tests unsuccessful"]), ["[info] - should fail *** FAILED ***"]);
+  assert.deepEqual(failed(["00:01 +5 -1: adds [E]", "  Expected: <2>", "00:02 +6 -1: Some tests failed."]), ["00:01 +5 -1: adds [E]"]);
+  assert.deepEqual(failed(["        FAIL [   0.004s] mycrate tests::it_fails", "     Summary [   0.014s] 2 tests run: 1 passed, 1 failed, 0 skipped", "        FAIL [   0.004s] mycrate tests::it_fails", "error: test run failed"]).length, 1);
 });
 
 test("runs are counted apart, and so are runners", () => {

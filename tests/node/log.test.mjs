@@ -10,7 +10,8 @@ const [{ Folds }, { Order }, { Find, matches, pattern }] = await Promise.all(["f
 const [{ hashOf, lineRange, placeOf }, { aboutOf, offsetOf, reader }, { Source }] = await Promise.all(["place.js", "events.js", "source.js"].map(load));
 
 const { Pages, keyOf, pageOf, EVENTS } = store;
-const t = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const said = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const t = (text, ...values) => (typeof values[0] === "string" ? said(values[1].count === 1 ? text : values[0], values[1]) : said(text, ...values));
 const read = reader({ ...store, levelOf, t, number: String });
 
 /** A log on a server: events as `eventOf(offset)` says, of which the first `floor` are gone. */
@@ -75,6 +76,48 @@ test("pages of very large lines are read one after the other, and hold no more t
   assert.deepEqual(slow.pages.all.map(({ entries }) => entries?.length ?? 0), [1000, 0, 0], "a megabyte at a time, and a page at once");
   assert.equal(slow.asked.length, 20);
   assert.equal(asked.length, 1);
+});
+
+test("of events with very many short lines the first ones are held, and the numbers go on after the others", async () => {
+  const data = Array(20_000).fill("x").join("\n");
+  const { pages } = served(300, () => ({ event: "stdout", data }));
+  await pages.load(0);
+  const [page] = pages.all;
+  assert.ok(page.count < 200_000 && page.bytes < 24 * 2 ** 20, `${page.count} lines, ${page.bytes} bytes`);
+  assert.equal(pages.count, 300 * 20_000, "all have numbers");
+  const at = page.entries.findIndex(({ source }) => source === "note");
+  assert.deepEqual([at, page.entries[at].text, page.entries[at].event], [10_000, "10000 more lines are not shown here: the raw text has them.", 1]);
+  assert.equal(pages.number(keyOf(0, at + 1)), 20_001);
+  assert.equal(pages.entry(pages.findEvent(2)).event, 2);
+});
+
+test("the lines of one event that are many are not more errors than the server counts", async () => {
+  const { pages } = served(1, () => ({ event: "stdout", data: "ERROR: x\n".repeat(3000) }));
+  await pages.load(0);
+  assert.deepEqual([pages.all[0].count, pages.all[0].errors], [3001, 2000]);
+});
+
+test("a record counts once, however many lines it has", async () => {
+  const { pages } = served(3, (offset) => ({ event: ["warning", "error", "stdout"][offset - 1], data: "it failed\nTraceback:\nValueError: x\nWARNING: y" }));
+  await pages.load(0);
+  assert.deepEqual([pages.all[0].warnings, pages.all[0].errors], [2, 2]);
+});
+
+test("where a log failed and no group is known to hold why, none is folded", () => {
+  const shut = (lines, failed) => {
+    const log = served(0);
+    for (const data of lines) log.pages.append({ event: "stdout", data });
+    const folds = new Folds(log.pages, { Lines, mayMark, levelOf, dialects: ["github", "gitlab"], keyOf, pageOf });
+    folds.note(log.pages.all[0]);
+    folds.finish(1, failed);
+    folds.update();
+    return folds.hidden().length;
+  };
+  const section = (name, ...lines) => [`\x1b[0Ksection_start:1:${name}\r\x1b[0K${name}`, ...lines, `\x1b[0Ksection_end:2:${name}\r\x1b[0K`];
+  const job = [...section("get_sources", "Fetching"), ...section("step_script", "$ ./check", "3 is not 4"), ...section("cleanup", "Cleaning"), "ERROR: Job failed: exit code 1"];
+  assert.deepEqual([shut(job, false), shut(job, true)], [3, 0]);
+  const known = [...section("get_sources", "Fetching"), ...section("step_script", "AssertionError: 3 is not 4"), "ERROR: Job failed: exit code 1"];
+  assert.equal(shut(known, true), 1, "the one that holds it is open");
 });
 
 test("an answer that fails in the middle leaves no page half read", async () => {

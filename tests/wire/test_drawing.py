@@ -203,7 +203,66 @@ def test_however_output_is_cut_and_paced_the_end_is_that_of_a_terminal(pieces: l
     assert plain == terminal(text)
 
 
+SEQUENCES = (
+    *("\r\x1b[K", "\r\x1b[2K", "\x1b[2K\x1b[1G", "\x1b(B\x1b[m", "\x1b]0;a title\x07", "\x1b]9;4;1;50\x1b\\", "\x1b[?25l"),
+    *("\x1b[>4;1m", "\x1b=", "\x1b]8;;https://example.org/a\x1b\\link\x1b]8;;\x1b\\", "\x1b[38;2;10;20;30m"),
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 1000])
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_a_sequence_may_be_cut_anywhere(sequence: str, size: int) -> None:
+    """Nothing of it is printed, and a carriage return before it is not lost."""
+    text = f"one\r\x1b[1mfirst{sequence}two\nthree\x1b[A\r{sequence}x{sequence}yz\n"
+    data = text.encode()
+    end = shown(drawn([data[at : at + size] for at in range(0, len(data), size)]))
+    assert [terminal(line)[0] for line in end] == terminal(text)
+
+
+def test_a_place_is_remembered_beyond_the_lines_that_are_done() -> None:
+    for between in ("", "\n".join("abcde") + "\n"):
+        text = f"head\n\x1b7status: 0\n{between}tail\n\x1b8\x1b7status: 1\x1b8done\x1b[K"
+        for pause in (0.0, 0.1, 5.0):
+            assert shown(
+                drawn([f"{line}\n" if at < text.count("\n") else line for at, line in enumerate(text.split("\n"))], pause)
+            ) == [
+                *("head", "done", *between.split()),
+                "tail",
+            ]
+
+
+def test_lines_are_inserted_and_deleted_at_the_margin() -> None:
+    for text in ("ab\ncd\x1b[Lef\n", "ab\ncd\x1b[A\x1b[Mef\n", "ab\ncd\x1b[2Lx\n\x1b[My\n", "ab\ncd\x1b[A\x1b[L\x1b[L1\n2\n3"):
+        assert [line.rstrip() for line in shown(drawn([text]))] == terminal(text)
+    assert shown(drawn(["ab\ncd\x1b[5M"])) == ["ab"]
+
+
+def test_a_link_is_of_the_cells_that_it_was_written_with() -> None:
+    link, end = "\x1b]8;;https://example.org/\x1b\\", "\x1b]8;;\x1b\\"
+    assert shown(drawn([f"xxxx\r{link}ab{end}c\n"])) == [f"{link}ab{end}cx"]
+    assert shown(drawn([f"{link}abcd{end}\r\x1b[2Cx\n"])) == [f"{link}ab{end}x{link}d{end}"]
+    assert shown(drawn([f"{link}abcd{end}\r\x1b[K1 %\n"])) == ["1 %"]
+    assert shown(drawn([f"x\r\x1b[31m{link}ab\x1b[0mc{end}d\n"])) == [f"{link}\x1b[31mab\x1b[0mc{end}d"]
+
+
 # The event
+
+
+def test_lines_that_are_taken_back_say_how_many_were_errors() -> None:
+    printed = "ERROR: a\nWARNING: b\nok\n"
+    changes = drawn([printed, "\x1b[3A\x1b[Jfine\nfine\nfine\n"], 5)
+    assert [change for change in changes if isinstance(change, Redraw) and change.lines] == [
+        Redraw(3, "fine\nfine\nfine", errors=1, warnings=1)
+    ]
+    event = Redraw(3, "x", 1, 2).event("stdout")
+    assert event.data == '{"source":"stdout","lines":3,"text":"x","errors":1,"warnings":2}'
+    assert redraw_of(event.event, event.data) == ("stdout", Redraw(3, "x", 1, 2))
+    for odd in ('"errors":4', '"errors":-1', '"errors":true', '"errors":"1"', '"errors":null'):
+        assert redraw_of("replace", f'{{"source":"stdout","lines":3,"text":"x",{odd}}}') == ("stdout", Redraw(3, "x"))
+    assert redraw_of("replace", '{"source":"stdout","lines":3,"text":"","errors":2,"warnings":3}') == (
+        "stdout",
+        Redraw(3, "", 2, 1),
+    )
 
 
 def test_the_event_says_what_it_replaces() -> None:

@@ -15,7 +15,7 @@ from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRe
 from ...models import LogTopic
 from ...runtime.pools import readers, where_called, where_waited_for, writers
 from ...wire.line_levels import MARKED, Marks, marks_of
-from ..candidates import Candidates, LevelCounts, next_step
+from ..candidates import NOTHING, Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..position import MAX_OFFSET
 from ..records import Appended, Head, Page, Record, TopicState
@@ -320,18 +320,19 @@ class DatabaseEventLog(DatabaseLeasing):
         topic = store.find(name)
         return topic is None or not store.marks.has(topic.pk) or store.marks.take_back(topic.pk, after, until)
 
-    def _level_counts(self, topic: str) -> LevelCounts | None:
-        return self._read(self._counted, topic)
+    def _level_counts(self, topic: str, floor: int, counted: LevelCounts) -> LevelCounts | None:
+        return self._read(self._counted, topic, floor, counted)
 
-    def _counted(self, store: TopicStore, name: str) -> LevelCounts | None:
+    def _counted(self, store: TopicStore, name: str, of_floor: int, counted: LevelCounts) -> LevelCounts | None:
         topic = store.find(name)
         if topic is None or not store.marks.has(topic.pk):
             return None
         floor = self._kept_after(store, topic)
-        errors, warnings, across = store.marks.counts(topic.pk, floor)
+        counted = counted if of_floor == floor and counted.upto <= topic.top else NOTHING
+        errors, warnings, across = store.marks.counts(topic.pk, floor, counted)
         if across is not None:
             for _, marks in marks_of(record.event for record in store.records(topic, floor, across - floor)):
-                errors, warnings = errors + marks.errors, warnings + marks.warnings
+                errors, warnings = errors + marks.errors - marks.taken_errors, warnings + marks.warnings - marks.taken_warnings
         return LevelCounts(errors, warnings, None, None, topic.top)
 
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:

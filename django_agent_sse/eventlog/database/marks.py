@@ -9,12 +9,13 @@ from django.db.models import QuerySet, Sum
 
 from ...models import LogMark
 from ...wire.line_levels import Marks
-from ..candidates import Candidates, joined
+from ..candidates import Candidates, LevelCounts, joined
 
 ROW_EVENTS: Final = 256
 """Events of a row, at most, and so those from the first to the last one of a mark."""
 STEP_MARKS: Final = 1024
 """Marks that are read in one step, whatever they are of."""
+_COUNTED: Final = ("errors", "warnings", "taken_errors", "taken_warnings")
 
 
 class MarkStore:
@@ -36,7 +37,7 @@ class MarkStore:
 
         ``begins``: they are the topic's first ones, and so all of its events will have been looked at.
         """
-        made = [LogMark(topic_id=topic, first=0, last=0, errors=0, warnings=0, taken=0)] if begins else []
+        made = [LogMark(topic_id=topic, first=0, last=0, **Marks(0, 0)._asdict())] if begins else []
         for first, last in rows:
             here = [offset for offset in range(first, last + 1) if offset in marks]
             if here:
@@ -49,11 +50,20 @@ class MarkStore:
         marks = self.of(topic) if until is None else self.of(topic).filter(last__gt=0, last__lte=until)
         marks._raw_delete(self._alias)
 
-    def counts(self, topic: int, floor: int) -> tuple[int, int, int | None]:
-        """Return how many errors and warnings there are after ``floor``, and a mark that lies across it, by its last offset."""
-        whole = self.of(topic).filter(first__gt=floor).aggregate(errors=Sum("errors"), warnings=Sum("warnings"))
-        across = self.of(topic).filter(first__lte=floor, last__gt=floor).values_list("last", flat=True).first()
-        return whole["errors"] or 0, whole["warnings"] or 0, across
+    def counts(self, topic: int, floor: int, counted: LevelCounts) -> tuple[int, int, int | None]:
+        """Return how many errors and warnings there are, and a mark that lies across ``floor``, by its last offset.
+
+        ``counted``: what was counted lately, from the same floor on; only what came since is read.
+        """
+        marks = self.of(topic).filter(last__gt=max(floor, counted.upto))
+        across = None
+        if counted.upto <= floor:
+            first, last = marks.order_by("last").values_list("first", "last").first() or (floor + 1, 0)
+            across = last if first <= floor else None
+            marks = marks.filter(last__gt=last) if across is not None else marks
+        sums = marks.aggregate(*(Sum(name) for name in _COUNTED))
+        errors, warnings, taken_errors, taken_warnings = (sums[f"{name}__sum"] or 0 for name in _COUNTED)
+        return counted.errors + errors - taken_errors, counted.warnings + warnings - taken_warnings, across
 
     def marked(self, topic: int, place: int, back: bool, levels: frozenset[str], end: int) -> Candidates:
         """Return the marks before or after a place that have one of these levels; where there are no more, up to ``end``."""

@@ -6,6 +6,7 @@ const END_EVENTS = ["exit", "complete"];
 const SEVERITY = { critical: "error", error: "error", warning: "warning", notice: "info", info: "info", debug: "debug" };
 const WORD = 200; // characters of a status or a step
 const DRAFT_LINES = 200;
+const EXAMINED = 2000; // lines of one event whose levels are looked for, as the server does
 const FIELDS = 50; // of a record
 const VALUE = 1000; // characters of one
 
@@ -37,24 +38,32 @@ function recordOf({ logger, file, line, fields }) {
   return { logger: word(logger), file: word(file), line: Number.isSafeInteger(line) ? line : null, fields: Object.fromEntries(known) };
 }
 
+function linesOf(text) {
+  let count = 1;
+  for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) count += 1;
+  return count;
+}
+
 /** The number of an event in its topic; null where its id has none. */
 export function offsetOf(id) {
   const found = /^[\w-]{1,64}\.(\d{1,15})(?:\.[\w-]{1,64})?$/.exec(id ?? "");
   return found ? Number(found[1]) : null;
 }
 
-/** Reads events as pages.js wants them. `tools`: {Entry, Note} of pages.js, {levelOf} of levels.js, {t, number} of words.js. */
+/** Reads events as pages.js wants them, of one that has very many lines the first `most`. `tools`: {Entry, Note} of pages.js, {levelOf} of levels.js, {t, number} of words.js. */
 export function reader({ Entry, Note, levelOf, t, number }) {
   const severity = (level, text) => (level ? SEVERITY[level] : levelOf(text)) ?? null;
-  const lines = (name, data, at) => {
+  const lines = (name, data, at, most) => {
     const source = name === "stderr" ? "stderr" : "stdout";
     const level = LEVELS.includes(name) ? name : null;
-    if (!data.includes("\n")) return [new Entry(data, source, at, level, level, severity(level, data))];
-    return data.split("\n").map((text, index) => new Entry(text, source, at, level, index ? null : level, severity(level, text)));
+    if (!data.includes("\n")) return { lines: [new Entry(data, source, at, level, level, severity(level, data))] };
+    const read = data.split("\n", most).map((text, index) => new Entry(text, source, at, level, index ? null : level, index < EXAMINED ? severity(level, text) : null));
+    const left = read.length < most ? 0 : linesOf(data) - most;
+    return { lines: read, rest: left ? new Note(t("{count} more line is not shown here: the raw text has it.", "{count} more lines are not shown here: the raw text has them.", { count: left }), left) : null };
   };
-  return ({ event, data, at = null }) => {
+  return ({ event, data, at = null }, most = Infinity) => {
     const name = event ?? "";
-    if (LINE_EVENTS.has(name)) return { lines: lines(name, data, at) };
+    if (LINE_EVENTS.has(name)) return lines(name, data, at, Math.min(most, 2 ** 31));
     if (!["replace", "missing", "record"].includes(name)) return null;
     const told = Object(json(data) ?? {});
     if (name === "record") return { record: recordOf(told) };

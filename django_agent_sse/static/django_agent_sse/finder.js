@@ -177,7 +177,7 @@ export class Finder {
     const lines = [];
     for (const key of found) {
       const entry = pages.entry(key);
-      if (!entry || (entry.severity === "error" && !failures.has(key))) continue;
+      if (!entry?.counts || (entry.severity === "error" && !failures.has(key))) continue;
       const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
       lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
     }

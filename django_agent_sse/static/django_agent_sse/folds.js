@@ -21,6 +21,7 @@ export class Folds {
   #dirty = false;
   #stopped = new Set(); // pages with lines whose commands are text
   #finished = null;
+  #unexplained = false; // the whole failed, and no group is known to hold why: none is folded
 
   /** `tools`: {Lines, mayMark} of lines.js, {levelOf} of levels.js, {dialects} of markers, {keyOf, pageOf} of pages.js. */
   constructor(pages, tools) {
@@ -72,7 +73,9 @@ export class Folds {
       while (this.#marks[index + 1]) index += 1;
       this.#runs.push(this.#read(first, index));
     }
-    return this.groups().filter((group) => group.over && !before.has(group.key));
+    const groups = this.groups();
+    this.#unexplained = Boolean(this.#finished?.failed) && !groups.some((group) => group.errors || group.failed);
+    return groups.filter((group) => group.over && !before.has(group.key));
   }
 
   #read(first, last) {
@@ -163,7 +166,7 @@ export class Folds {
     if (this.#spread) return true;
     const asked = this.#asked.get(group.key);
     if (asked !== undefined) return asked;
-    return group.opens;
+    return group.opens || this.#unexplained;
   }
 
   turn(group, open = !this.isOpen(group)) {

@@ -108,7 +108,7 @@ export class SSELogs extends HTMLElement {
     link.dataset.tone = toneOf(status);
     link.querySelector(".sse-logs-status").textContent = this.#words.status(status);
     const count = link.querySelector(".sse-logs-errors");
-    count.textContent = this.#words.t("{count} error line", "{count} error lines", { count: errors });
+    count.textContent = this.#words.t("Errors"); // how many, the header of its log says
     count.hidden = !errors;
     this.#times.set(step, { started, ended });
     this.#tick();

@@ -60,9 +60,9 @@ export class Outcome {
 
   /** Lines that are new. */
   count(lines) {
-    for (const { severity, at } of lines) {
-      if (severity === "error") this.#since.errors += 1;
-      else if (severity === "warning") this.#since.warnings += 1;
+    for (const { severity, at, counts } of lines) {
+      if (severity === "error" && counts) this.#since.errors += 1;
+      else if (severity === "warning" && counts) this.#since.warnings += 1;
       if (at !== null) this.#lastAt = at;
       this.#started ??= at;
     }
@@ -146,10 +146,10 @@ export class Outcome {
     if (elapsed !== null) parts.push(["sl-elapsed", duration(elapsed)]);
     if (this.#exit !== null) parts.push(["sl-exit", this.#exit < 0 ? t("signal {number}", { number: String(-this.#exit) }) : t("exit code {code}", { code: String(this.#exit) })]);
     parts.push(["sl-count", t("{count} line", "{count} lines", { count: pages.count })]);
-    const [errors, warnings, stderr] = this.#counts();
+    const { errors, warnings, stderr, byLine } = this.#counts();
     if (stderr) parts.push(["sl-stderr-count", t("{count} on stderr", { count: number(stderr) })]);
     panel.showFacts(parts);
-    panel.showErrors(errors, warnings);
+    panel.showErrors(errors, warnings, byLine);
   }
 
   /* What failed, and warnings, as they are here where all of it was read, else the lines of either that the server counted; and those of stderr. */
@@ -161,8 +161,8 @@ export class Outcome {
       stderr += page.stderr;
       all &&= page.known || page === pages.tail;
     }
-    if (!all && this.#known) return [this.#known.errors + this.#since.errors, this.#known.warnings + this.#since.warnings, stderr];
-    return [failures.count, warnings, stderr];
+    if (!all && this.#known) return { errors: this.#known.errors + this.#since.errors, warnings: this.#known.warnings + this.#since.warnings, stderr, byLine: true };
+    return { errors: failures.count, warnings, stderr, byLine: false };
   }
 
   get #elapsed() {

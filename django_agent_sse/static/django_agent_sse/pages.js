@@ -9,6 +9,8 @@ export const HELD = 40 * 2 ** 20; // bytes of lines that are held, about
 const LINE_BYTES = 110; // that a line takes besides its text
 const FULL = 8 * 2 ** 20; // bytes of a page after which of long lines only the beginning is held
 const BEGINNING = 4096; // characters of it
+const LINES = 10_000; // lines of one event that are shown
+const FEW = 100; // of one in a page that has so many bytes
 const AT_ONCE = 8 * 2 ** 20; // characters after which no more pages are read at once
 export const ANSWER = 5000; // events of one answer of the range endpoint
 const RETRY_MS = 2000; // after which a page that could not be read is asked for again
@@ -31,6 +33,11 @@ export class Entry {
     this.event = 0; // the number of its event
     this.more = null; // {logger, file, line, fields} of a record
     this.lost = 0; // characters at its end that are not held
+  }
+
+  /** Whether it counts as what its level says: a record does so once, however many lines it has. */
+  get counts() {
+    return this.level === null || this.label !== null;
   }
 }
 
@@ -73,9 +80,9 @@ export class Page {
     if (entry instanceof Note) this.shift(this.count, entry.skip - 1);
   }
 
-  #tell({ severity, source }, by) {
-    if (severity === "error") this.errors += by;
-    else if (severity === "warning") this.warnings += by;
+  #tell({ severity, source, counts }, by) {
+    if (severity === "error" && counts) this.errors += by;
+    else if (severity === "warning" && counts) this.warnings += by;
     if (source === "stderr") this.stderr += by;
   }
 
@@ -141,7 +148,7 @@ export class Page {
 
 export class Pages {
   #read; // (from, count) -> the answer of the range endpoint, or null
-  #entriesOf; // (event) -> {lines} | {replace: {source, lines, text}} | {record} | {note} | null
+  #entriesOf; // (event, most) -> {lines, rest} | {replace: {source, lines, text}} | {record} | {note} | null
   #loading = new Map(); // by page, a promise
   #numbers = null; // of the lines before each page
   #held = 0;
@@ -311,13 +318,13 @@ export class Pages {
   }
 
   #add(page, event) {
-    const read = this.#entriesOf(event);
+    const read = this.#entriesOf(event, !this.readable ? Infinity : page.bytes > FULL ? FEW : LINES);
     page.version += 1;
     if (!read) return;
     if (read.note) return this.#push(page, read.note);
     if (read.record) return this.#detail(page, event.offset - 1, read.record);
     if (read.replace) return this.#replace(page, read.replace);
-    for (const entry of read.lines) {
+    for (const entry of read.rest ? [...read.lines, read.rest] : read.lines) {
       entry.event = event.offset;
       this.#push(page, entry);
     }

@@ -200,9 +200,11 @@ export class Panel {
     this.facts.replaceChildren(...parts.map(([name, one]) => this.#tools.make("span", name, {}, one)));
   }
 
-  showErrors(errors, warnings) {
+  /** How many failures there are, or, `byLine`, lines that are errors; and warnings. */
+  showErrors(errors, warnings, byLine) {
     const { t, make } = this.#tools;
-    const text = [errors ? t("{count} error", "{count} errors", { count: errors }) : "", warnings ? t("{count} warning", "{count} warnings", { count: warnings }) : ""];
+    const said = byLine ? t("{count} error line", "{count} error lines", { count: errors }) : t("{count} error", "{count} errors", { count: errors });
+    const text = [errors ? said : "", warnings ? t("{count} warning", "{count} warnings", { count: warnings }) : ""];
     this.errors.hidden = !errors && !warnings;
     if (this.errors.dataset.text === text.join()) return;
     this.errors.dataset.text = text.join();

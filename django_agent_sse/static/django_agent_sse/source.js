@@ -137,11 +137,11 @@ export class Source {
     if (offset !== null) pages.epoch ??= id.slice(0, id.indexOf("."));
     const at = Date.now() / 1000;
     const before = pages.tail;
-    const counted = pages.count;
+    const had = before?.entries?.length ?? 0;
     pages.append({ event: name, data, at }, this.#offset(offset));
     const page = pages.tail;
-    const lines = page.entries.slice(page === before ? -Math.max(0, pages.count - counted) : 0);
-    if (pages.count > counted) this.#lines(lines, performance.now() - openedAt < CAUGHT_UP_MS && offset !== null ? pages.last : null);
+    const lines = page.entries.slice(page === before ? had : 0);
+    if (lines.length) this.#lines(lines, performance.now() - openedAt < CAUGHT_UP_MS && offset !== null ? pages.last : null);
     outcome.take(name, data, at);
     this.#log.later();
   }

@@ -23,7 +23,7 @@ def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page,
     expect(deploy).to_have_attribute("data-tone", "idle")
     site.publish("a-test", "ERROR: no", close="failed")
     expect(test.locator(".sse-logs-status")).to_have_text("Failed")
-    expect(test.locator(".sse-logs-errors")).to_have_text("1 error line")
+    expect(test.locator(".sse-logs-errors")).to_have_text("Errors")
     expect(test.locator(".sse-logs-time")).to_have_text(re.compile(r"\d+:\d\d"))
     site.publish("a-deploy", "up")
     expect(deploy).to_have_attribute("data-tone", "busy")
