@@ -72,6 +72,7 @@ export class SSELog extends HTMLElement {
   #frame = null; // takes the next flush back
   #state = "connecting";
   #clock = 0;
+  #isPrinted = false;
 
   /** How many lines there are, as far as known. */
   get count() {
@@ -287,6 +288,7 @@ export class SSELog extends HTMLElement {
   #flush() {
     this.#frame?.();
     this.#frame = null;
+    if (this.#isPrinted) return;
     const { pages, folds, failures, finder, order, rows, following, navigation, outcome, viewport, panel } = this.#log;
     const { tail } = pages;
     if (tail?.entries) {
@@ -297,6 +299,7 @@ export class SSELog extends HTMLElement {
     for (const group of folds.update()) this.#closedGroup(group);
     viewport.enclose(this.#state === "error" ? panel.connection.firstChild?.textContent : null);
     order.changed();
+    viewport.widen();
     if (following.pinned && !navigation.isGoing) rows.toEnd();
     else if (!navigation.arrive()) rows.refresh();
     if (this.#log.ended) this.#finishUp();
@@ -335,6 +338,7 @@ export class SSELog extends HTMLElement {
   }
 
   #resized() {
+    if (this.#isPrinted) return;
     const { rows, following, viewport } = this.#log;
     viewport.measure();
     if (following.pinned) rows.toEnd();
@@ -444,11 +448,12 @@ export class SSELog extends HTMLElement {
   }
 
   #print(on) {
-    const { folds, order, rows } = this.#log;
+    const { folds, order, pages, rows, viewport } = this.#log;
+    this.#isPrinted = on; // what is in the page stays as it is made for paper
     folds.spread = on;
     order.changed();
-    if (on) rows.all(PRINTED);
-    else rows.refresh();
+    viewport.leaveOut(on ? rows.all(PRINTED, (key) => pages.all[pageOf(key)].entries !== null) : null);
+    if (!on) this.#flush();
   }
 }
 
