@@ -8,11 +8,17 @@
    hold; without the tag they are looked for beside this one. None of them imports another: what they need is given to them. */
 
 const tag = document.querySelector("script[data-agent-sse][data-rows]") ?? document.querySelector("script[data-agent-sse]");
-const addressOf = (name, kind = "js") => {
-  const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
-  return new URL(given ?? `./${name}.${kind}`, given ? document.baseURI : import.meta.url).href;
-};
 /* Written out, so that a bundler finds them too. */
+const FILES = {
+  "search-worker": () => new URL("./search-worker.js", import.meta.url),
+  passed: () => new URL("./passed.svg", import.meta.url),
+  failed: () => new URL("./failed.svg", import.meta.url),
+  ended: () => new URL("./ended.svg", import.meta.url),
+};
+const addressOf = (name) => {
+  const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
+  return (given ? new URL(given, document.baseURI) : FILES[name]()).href;
+};
 const BESIDE = {
   sgr: () => import("./sgr.js"),
   look: () => import("./look.js"),
@@ -66,7 +72,7 @@ function remembered() {
 export class SSELog extends HTMLElement {
   /** @type {any} The parts that the modules share. */
   #log = null;
-  #finish = new modules.finish.Finish((name) => addressOf(name, "svg"));
+  #finish = new modules.finish.Finish(addressOf);
   #connection = null;
   #leaving = null; // an AbortController while this is in a page
   #frame = null; // takes the next flush back
