@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeAlias
@@ -32,6 +33,8 @@ LONGEST: Final = 15.0
 """Seconds between two looks, at most: a notification may be lost."""
 STEP: Final = "step"
 """The event that says the state of one step."""
+MOST_OF_EXIT: Final = 4096
+"""Characters of an ``exit`` event that is looked at for how long its step took."""
 SECONDS: Final = 0.05
 """Seconds in which the lines of a step are counted in one look, where its log keeps no index."""
 
@@ -49,7 +52,7 @@ class StepState:
         events: How many its topic has had.
         errors: Lines that are errors; ``None`` where they are not counted yet, and so for warnings.
         warnings: Lines that are warnings.
-        started: When it began, in seconds since 1970.
+        started: When it began, in seconds since 1970: with the first line, or as long before the end as its ``exit`` event says.
         ended: When it ended.
     """
 
@@ -167,10 +170,27 @@ def _state(log: EventLog, step: str, topic: str) -> StepState:
         return _stated(step, state, None, None)
     counted = counts.of(log, topic, Budget(seconds=SECONDS), first=False)
     known = counted.upto >= state.top
-    return _stated(step, state, counted.errors if known else None, counted.warnings if known else None)
+    took = _took(log, topic, state) if state.closed is not None else None
+    return _stated(step, state, counted.errors if known else None, counted.warnings if known else None, took)
 
 
-def _stated(step: str, state: TopicState, errors: int | None, warnings: int | None) -> StepState:
+def _took(log: EventLog, topic: str, state: TopicState) -> float | None:
+    """Return the seconds that the last event says, where it is an ``exit``: a command works before it prints its first line."""
+    for record in log.read_after(topic, max(0, state.top - 1), 1).records:
+        if record.event.event != "exit" or len(record.event.data) > MOST_OF_EXIT:
+            break
+        try:
+            told = json.loads(record.event.data)
+        except (ValueError, RecursionError):
+            break
+        seconds = told.get("seconds", told.get("duration")) if isinstance(told, dict) else None
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= record.at:
+            return float(seconds)
+    return None
+
+
+def _stated(step: str, state: TopicState, errors: int | None, warnings: int | None, took: float | None = None) -> StepState:
+    ended = (state.newest_at or 0.0) if state.closed is not None else None
     status = "waiting" if not state.exists else "running" if state.closed is None else state.closed
     return StepState(
         step=step,
@@ -178,6 +198,6 @@ def _stated(step: str, state: TopicState, errors: int | None, warnings: int | No
         events=state.top,
         errors=errors,
         warnings=warnings,
-        started=state.oldest_at,
-        ended=state.newest_at or 0.0 if state.closed is not None else None,
+        started=ended - took if ended and took is not None else state.oldest_at,
+        ended=ended,
     )

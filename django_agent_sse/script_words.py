@@ -142,6 +142,7 @@ LOG: Final[Sequence[Message]] = (
     ),
     ngettext("{count} line", "{count} lines"),
     ngettext("{count} line is missing here, no longer kept.", "{count} lines are missing here, no longer kept."),
+    ngettext("{count} line is not printed.", "{count} lines are not printed."),
     gettext_noop("{count} more characters"),
     gettext_noop("{count} more characters, written over"),
     ngettext("{count} new line", "{count} new lines"),

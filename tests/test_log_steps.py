@@ -114,6 +114,32 @@ async def test_a_log_that_cannot_be_read_shows_steps_that_wait(monkeypatch: pyte
     assert {state.status for state in await sync_to_async(step_states)(TOPICS)} == {"waiting"}
 
 
+@pytest.mark.parametrize(
+    ("data", "took"),
+    [
+        ('{"code": 1, "seconds": 90.5}', 90.5),
+        ('{"code": 1, "duration": 3}', 3.0),
+        *(
+            (data, None)
+            for data in ('{"code": 1}', '{"seconds": -1}', '{"seconds": true}', '{"seconds": "9"}', '{"seconds": NaN}', "[1]")
+        ),
+        *(
+            (data, None)
+            for data in ('{"seconds": 1e300}', '{"seconds": ' + "9" * 4000 + "}", '{"seconds": 1}' + " " * 5000, "[" * 4000, "no")
+        ),
+    ],
+)
+async def test_a_step_took_as_long_as_its_exit_says_which_is_more_than_since_its_first_line(
+    data: str, took: float | None
+) -> None:
+    await Topic(TOPICS["test"]).apublish_many(["line", Event(data, event="exit")])
+    await Topic(TOPICS["test"]).aclose("failed")
+    (state,) = await sync_to_async(step_states)({"test": TOPICS["test"]})
+    topic = await sync_to_async(event_log().state)(TOPICS["test"])
+    assert state.ended == topic.newest_at
+    assert state.started == (topic.oldest_at if took is None else pytest.approx(topic.newest_at - took))
+
+
 # The page
 
 

@@ -146,6 +146,8 @@ def test_a_bundler_joins_the_client_and_the_element(project: Path, node: Node, p
 def test_a_bundler_joins_the_viewer_and_its_modules(project: Path, node: Node, page: Page) -> None:
     (project / "viewer.js").write_text('import { SSELog } from "django-agent-sse/log";\nwindow.made = new SSELog().state;')
     script = node.run(node.esbuild, str(project / "viewer.js"), "--bundle", "--format=esm", "--log-level=error")
+    for file in ("search-worker.js", "passed.svg", "failed.svg", "ended.svg"):
+        assert f'new URL("./{file}", import.meta.url)' in script, "as Vite, webpack and Rollup find files that are no modules"
     page.route("**/bundle/viewer.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

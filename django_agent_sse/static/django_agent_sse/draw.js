@@ -139,16 +139,19 @@ export class Draw {
   /* What a record of Python's logging says besides: its logger and place, and on demand its fields. */
   #more(text, { logger, file, line, fields }) {
     const { make, t } = this.#tools;
-    text.dataset.place = [logger, file && [file, line].filter(Boolean).join(":")].filter(Boolean).join(" · ");
+    const place = [logger, file && [file, line].filter(Boolean).join(":")].filter(Boolean).join(" · ");
     const named = Object.entries(fields);
-    if (!named.length) return;
+    if (!named.length) {
+      text.dataset.place = place;
+      return;
+    }
     const list = make("span", "sl-fields", { hidden: true }, ...named.flatMap(([name, value]) => [make("span", "sl-field", {}, name), make("span", "sl-value", {}, String(value)), "\n"]));
     const turn = make("button", "sl-more-fields", { type: "button", "aria-expanded": "false", title: t("Fields") }, "{…}");
     turn.addEventListener("click", () => {
       list.hidden = !list.hidden;
       turn.setAttribute("aria-expanded", String(!list.hidden));
     });
-    text.append(make("span", "sl-ours", {}, turn, list));
+    text.append(make("span", "sl-ours", {}, turn, make("span", "sl-origin", { "data-place": place }), list));
   }
 
   #dress(row, about, entry) {

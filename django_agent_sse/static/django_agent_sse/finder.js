@@ -101,7 +101,8 @@ export class Finder {
     const { find } = this;
     const more = find.done && !find.partial ? "" : "+";
     const nth = this.#at && find.ordinal(this.#at);
-    const trouble = { pattern: t("Invalid pattern"), slow: t("The pattern takes too long"), none: t("Patterns cannot be tried in this page"), failed: t("The search failed") }[find.trouble];
+    const why = find.reason.slice(find.reason.lastIndexOf(": ") + 1).trim(); // browsers repeat the pattern before it
+    const trouble = { pattern: [t("Invalid pattern"), why].filter(Boolean).join(": "), slow: t("The pattern takes too long"), none: t("Patterns cannot be tried in this page"), failed: t("The search failed") }[find.trouble];
     let text = "";
     if (trouble) text = trouble;
     else if (!find.sought) text = "";

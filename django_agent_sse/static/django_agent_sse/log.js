@@ -8,11 +8,17 @@
    hold; without the tag they are looked for beside this one. None of them imports another: what they need is given to them. */
 
 const tag = document.querySelector("script[data-agent-sse][data-rows]") ?? document.querySelector("script[data-agent-sse]");
-const addressOf = (name, kind = "js") => {
-  const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
-  return new URL(given ?? `./${name}.${kind}`, given ? document.baseURI : import.meta.url).href;
-};
 /* Written out, so that a bundler finds them too. */
+const FILES = {
+  "search-worker": () => new URL("./search-worker.js", import.meta.url),
+  passed: () => new URL("./passed.svg", import.meta.url),
+  failed: () => new URL("./failed.svg", import.meta.url),
+  ended: () => new URL("./ended.svg", import.meta.url),
+};
+const addressOf = (name) => {
+  const given = tag?.dataset[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())];
+  return (given ? new URL(given, document.baseURI) : FILES[name]()).href;
+};
 const BESIDE = {
   sgr: () => import("./sgr.js"),
   look: () => import("./look.js"),
@@ -66,12 +72,13 @@ function remembered() {
 export class SSELog extends HTMLElement {
   /** @type {any} The parts that the modules share. */
   #log = null;
-  #finish = new modules.finish.Finish((name) => addressOf(name, "svg"));
+  #finish = new modules.finish.Finish(addressOf);
   #connection = null;
   #leaving = null; // an AbortController while this is in a page
   #frame = null; // takes the next flush back
   #state = "connecting";
   #clock = 0;
+  #isPrinted = false;
 
   /** How many lines there are, as far as known. */
   get count() {
@@ -287,6 +294,7 @@ export class SSELog extends HTMLElement {
   #flush() {
     this.#frame?.();
     this.#frame = null;
+    if (this.#isPrinted) return;
     const { pages, folds, failures, finder, order, rows, following, navigation, outcome, viewport, panel } = this.#log;
     const { tail } = pages;
     if (tail?.entries) {
@@ -297,6 +305,7 @@ export class SSELog extends HTMLElement {
     for (const group of folds.update()) this.#closedGroup(group);
     viewport.enclose(this.#state === "error" ? panel.connection.firstChild?.textContent : null);
     order.changed();
+    viewport.widen();
     if (following.pinned && !navigation.isGoing) rows.toEnd();
     else if (!navigation.arrive()) rows.refresh();
     if (this.#log.ended) this.#finishUp();
@@ -335,6 +344,7 @@ export class SSELog extends HTMLElement {
   }
 
   #resized() {
+    if (this.#isPrinted) return;
     const { rows, following, viewport } = this.#log;
     viewport.measure();
     if (following.pinned) rows.toEnd();
@@ -444,11 +454,12 @@ export class SSELog extends HTMLElement {
   }
 
   #print(on) {
-    const { folds, order, rows } = this.#log;
+    const { folds, order, pages, rows, viewport } = this.#log;
+    this.#isPrinted = on; // what is in the page stays as it is made for paper
     folds.spread = on;
     order.changed();
-    if (on) rows.all(PRINTED);
-    else rows.refresh();
+    viewport.leaveOut(on ? rows.all(PRINTED, (key) => pages.all[pageOf(key)].entries !== null) : null);
+    if (!on) this.#flush();
   }
 }
 

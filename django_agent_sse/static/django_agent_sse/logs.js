@@ -20,14 +20,6 @@ export function toneOf(status) {
   return status === "waiting" || status === "queued" ? "idle" : "other";
 }
 
-/** Seconds as "1:05" or "2:07:09". */
-export function clock(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const two = (value) => String(value).padStart(2, "0");
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
-}
-
 /** A state as the server sends it; null for anything else. */
 export function stateOf(text) {
   let told = null;
@@ -43,6 +35,7 @@ export function stateOf(text) {
 }
 
 const secondsOf = (text) => (Number.isNaN(Date.parse(text ?? "")) ? null : Date.parse(text) / 1000);
+const isoOf = (seconds) => (seconds && Math.abs(seconds) < 8e12 ? new Date(seconds * 1000).toISOString() : null);
 
 export class SSELogs extends HTMLElement {
   #source = null;
@@ -118,7 +111,7 @@ export class SSELogs extends HTMLElement {
   #tick() {
     for (const link of this.#links()) {
       const { started, ended } = this.#times.get(link.dataset.step) ?? {};
-      const text = started ? clock((ended || Date.now() / 1000) - started) : "";
+      const text = started ? this.#words.duration(Math.max(0, (ended || Date.now() / 1000) - started)) : "";
       const shown = link.querySelector(".sse-logs-time");
       if (shown.textContent !== text) shown.textContent = text;
     }
@@ -141,7 +134,8 @@ export class SSELogs extends HTMLElement {
     const { src, range, raw, status } = link.dataset;
     const old = this.querySelector("sse-log");
     const login = old?.getAttribute("login") ?? "";
-    for (const [name, value] of Object.entries({ src, range, raw, status, login, label: step })) if (value) log.setAttribute(name, value);
+    const [started, ended] = ["started", "ended"].map((name) => isoOf(this.#times.get(step)?.[name]));
+    for (const [name, value] of Object.entries({ src, range, raw, status, started, ended, login, label: step })) if (value) log.setAttribute(name, value);
     this.querySelector(".sse-logs-open").replaceChildren(log);
     return true;
   }

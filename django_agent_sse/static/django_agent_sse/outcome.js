@@ -168,12 +168,12 @@ export class Outcome {
   get #elapsed() {
     if (this.#seconds !== null) return this.#seconds;
     if (this.#started === null) return null;
-    const until = secondsOf(this.#log.element.getAttribute("ended")) ?? (this.#log.ended ? this.#end : Date.now() / 1000);
+    const until = secondsOf(this.#log.element.getAttribute("ended")) ?? (this.#log.ended ? this.#endedAt ?? this.#end : Date.now() / 1000);
     return Math.max(0, until - this.#started);
   }
 
   get #end() {
-    const entries = this.#log.pages.tail?.entries ?? [];
-    return this.#lastAt ?? entries.findLast(({ at }) => at !== null)?.at ?? this.#started;
+    const page = this.#log.pages.all.findLast(({ entries }) => entries?.some(({ at }) => at !== null)); // the last one may have no line
+    return this.#lastAt ?? page?.entries.findLast(({ at }) => at !== null).at ?? this.#started;
   }
 }

@@ -45,6 +45,7 @@ export class Rows {
   #first = 0; // of what is shown, what is in the page
   #last = 0;
   #frame = 0;
+  #isPrinted = false; // what is in the page is for paper
   #place = null; // {key, over, width}: what the reader saw last at the top, and how wide the view was
 
   /** `order`: what is shown. `draw(key, known)`: {row, …} of a place, where `known` is what it gave for that place before, or null.
@@ -98,7 +99,7 @@ export class Rows {
   }
 
   #scrolled() {
-    if (!this.#order.count) return;
+    if (!this.#order.count || this.#isPrinted) return;
     if (this.#place && this.#place.width !== this.view.clientWidth) return this.#keep(this.#place); // what wraps anew has moved it
     if (this.#isAway) return this.#follow();
     const { scrollTop, clientHeight } = this.view;
@@ -228,18 +229,26 @@ export class Rows {
     this.#remember();
   }
 
-  /** Every line that is shown, for printing; at most so many. */
-  all(most) {
+  /** Every line that is shown, for printing; at most so many, and of those around the reader that `isHeld(key)`, since nothing can be waited
+      for. Returns how many are left out: {before, after}. */
+  all(most, isHeld) {
     const { count } = this.#order;
-    const first = Math.max(0, Math.min(this.#first, count - most));
-    this.#window(count <= most ? 0 : first, Math.min(count, first + most));
+    const here = Math.max(0, Math.min(this.#place ? this.#order.indexOf(this.#place.key) : 0, count - 1));
+    const least = count <= most ? 0 : Math.max(0, Math.min(here - AROUND, count - most));
+    let [first, last] = [here, Math.min(count, here + 1)];
+    while (first > least && isHeld(this.#order.key(first - 1))) first -= 1;
+    while (last < count && last - first < most && isHeld(this.#order.key(last))) last += 1;
+    this.#window(first, last);
+    this.#isPrinted = true;
     for (const space of [this.#above, this.#below]) space.height = 0;
+    return { before: first, after: count - last };
   }
 
   /* The rows of what is shown from `first` to `last` are in the page, and no others. */
   #window(first, last) {
     [first, last] = [Math.max(0, Math.min(first, this.#order.count - 1)), Math.min(this.#order.count, last)];
     this.selected?.read();
+    this.#isPrinted = false;
     const wanted = new Map();
     for (let index = first; index < last; index += 1) {
       const key = this.#order.key(index);

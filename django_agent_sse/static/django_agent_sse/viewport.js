@@ -3,6 +3,7 @@
 const QUIET = 4000; // milliseconds between two words for screen readers
 const FLASH_MS = 2500;
 const COLUMNS = 100; // characters that are measured
+const LEAST_DIGITS = 4; // that the numbers of lines have room for
 
 export class Viewport {
   #log;
@@ -81,6 +82,23 @@ export class Viewport {
     if (!group || this.sticky.key === group.key) return;
     this.sticky.key = group.key;
     this.sticky.textContent = `▾ ${this.#tools.nameOf(group)}`;
+  }
+
+  /** Say above and below the rows how many lines are not printed; without numbers, say nothing. */
+  leaveOut(lines = null) {
+    for (const old of this.view.querySelectorAll(".sl-unprinted")) old.remove();
+    const { words, rows } = this.#log;
+    const said = (count) => this.#tools.make("p", "sl-unprinted", {}, words.t("{count} line is not printed.", "{count} lines are not printed.", { count }));
+    if (lines?.before) rows.body.before(said(lines.before));
+    if (lines?.after) rows.body.after(said(lines.after));
+  }
+
+  /** The numbers beside the lines get as much room as the last of them takes: all of them the same, so that the text begins in one place. */
+  widen() {
+    const digits = String(Math.max(LEAST_DIGITS, String(this.#log.pages.count).length));
+    if (this.main.dataset.digits === digits) return;
+    this.main.dataset.digits = digits;
+    this.measure();
   }
 
   /** Look how many characters a row has, and how tall it is. */

@@ -228,5 +228,40 @@ def test_it_is_printed_whole_and_light(page: Page, site: LogSite) -> None:
     assert page.locator(".sl-line:visible").count() == 402
     assert page.evaluate("getComputedStyle(document.querySelector('sse-log')).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.querySelector('.sl-view').scrollHeight <= document.querySelector('.sl-view').clientHeight")
+    expect(page.locator(".sl-unprinted")).to_have_count(0)
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator(".sl-line").count() < 10
+
+
+def test_what_is_not_held_is_not_printed_blank_but_said(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    first, last = site.url + "/logs/many/range/?from=1&", f"from={LINES - 999}&"
+    page.route(
+        lambda url: "/range/" in url and last not in url and not url.startswith(first), lambda route: None
+    )  # never answered
+    page.goto(f"{site.url}/logs/many/")
+    connection(page, "Ended")
+    expect(page.locator(f"#L{LINES}")).to_be_in_viewport()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    printed = page.locator(".sl-line:visible").count()
+    assert 1000 <= printed < LINES
+    assert page.locator(".sl-pending").count() == 0
+    expect(page.locator(".sl-unprinted")).to_have_text([f"{LINES - printed:,} lines are not printed."])
+    expect(page.locator(".sl-unprinted")).to_be_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(page.locator(".sl-unprinted")).to_have_count(0)
+
+
+def test_the_text_begins_in_one_place_however_long_its_number_is(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    page.goto(f"{site.url}/logs/many/#L10000")
+    expect(page.locator("#L10000")).to_be_in_viewport()
+    begins = page.evaluate(
+        "['#L9999', '#L10000'].map((id) => document.querySelector(`${id} .sl-t`).getBoundingClientRect().left)"
+    )
+    assert abs(begins[0] - begins[1]) < 0.5
+    page.keyboard.press("w")
+    expect(page.locator("sse-log.sl-nowrap")).to_be_visible()
+    left = page.evaluate("document.querySelector('#L10000 .sl-t').getBoundingClientRect().left")
+    assert abs(left - begins[0]) < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -130,6 +131,46 @@ def test_in_an_admin_that_runs_from_right_to_left_the_log_does_not(chromium: Bro
     page.context.close()
 
 
+def test_on_a_phone_the_header_is_no_taller_than_it_must_be(chromium: Browser, admin: LogSite) -> None:
+    page = opened(chromium, admin, viewport={"width": 375, "height": 760})
+    query, previous, case, which = (page.locator(f".sl-{name}").bounding_box() for name in ("query", "previous", "case", "which"))
+    assert query is not None
+    assert previous is not None
+    assert case is not None
+    assert which is not None
+    assert query["width"] > 220, "the search has the room that there is"
+    assert abs(query["y"] + query["height"] / 2 - previous["y"] - previous["height"] / 2) <= 1
+    assert abs(which["y"] + which["height"] / 2 - case["y"] - case["height"] / 2) <= 1, "what it says of lines stands together"
+    above = page.evaluate("document.querySelector('.sl-main').offsetTop")
+    assert above <= 200
+    page.locator(".sl-view").press("t")
+    page.locator(".sl-view").press("t")
+    expect(page.get_by_role("button", name="Times: clock (t)")).to_be_attached()
+    expect(page.locator("#L33 .sl-n")).to_have_attribute("data-t", re.compile(r"\d:\d\d:\d\d"))
+    assert set(page.evaluate(_SHORT)) == {20}, "a time is in one line"
+    page.context.close()
+
+
+def test_the_list_of_errors_follows_the_page(chromium: Browser, admin: LogSite) -> None:
+    page = opened(chromium, admin, locale="ar", viewport={"width": 1280, "height": 900})
+    page.locator(".sl-errors").click()
+    texts = page.evaluate(_TEXTS)
+    assert len(texts) > 1
+    assert max(texts) - min(texts) <= 1, "each text begins beside its level"
+    page.context.close()
+
+
+def test_what_stands_around_matches_can_be_read(chromium: Browser, admin: LogSite, axe: str, scheme: Scheme) -> None:
+    page = opened(chromium, admin, color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    page.locator(".sl-which").select_option("error")
+    page.locator(".sl-around").select_option("3")
+    expect(page.locator(".sl-line:not(.sl-hit)")).not_to_have_count(0)
+    page.locator(".sl-view").press("t")
+    expect(page.locator(".sl-n[data-t]")).not_to_have_count(0)
+    assert violations(page, axe) == []
+    page.context.close()
+
+
 _OUTSIDE = """() => {
   const box = document.querySelector("sse-log").getBoundingClientRect();
   const parts = document.querySelectorAll("sse-log :is(.sl-bar, .sl-tools) :is(button, a, input, select, span)");
@@ -143,3 +184,13 @@ _BORDER = """(line) => {
   const style = getComputedStyle(document.querySelector(`${line} .sl-n`));
   return `${style.borderLeftStyle} ${style.borderLeftColor}`;
 }"""
+_TEXTS = """() => [...document.querySelectorAll(".sl-item-text")].map((one) => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return range.getBoundingClientRect().right;
+})"""
+"""Where the texts of the list end on the right."""
+_SHORT = """() => [...document.querySelectorAll(".sl-rows .sl-line:not(.sl-title)")]
+  .filter((one) => one.querySelector(".sl-n").dataset.t && one.querySelector(".sl-t").textContent.length < 16)
+  .map((one) => one.offsetHeight)"""
+"""How tall rows of little text are, which have a time."""

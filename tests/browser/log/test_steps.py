@@ -9,6 +9,13 @@ from playwright.sync_api import Browser, Page, expect
 from .demo import building, failing
 from .serving import LogSite
 
+_EDGES = """() => [...document.querySelectorAll(".sse-logs-name, .sse-logs-time")].filter((one) => one.textContent).map((one) => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return Math.round(range.getBoundingClientRect().right);
+})"""
+"""Where the text of names and times begins on a page that runs from right to left."""
+
 
 def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page, site: LogSite, axe: str) -> None:
     site.publish("a-lint", "clean", close="completed")
@@ -24,7 +31,7 @@ def test_the_steps_stand_beside_the_log_of_one_and_change_as_they_do(page: Page,
     site.publish("a-test", "ERROR: no", close="failed")
     expect(test.locator(".sse-logs-status")).to_have_text("Failed")
     expect(test.locator(".sse-logs-errors")).to_have_text("Errors")
-    expect(test.locator(".sse-logs-time")).to_have_text(re.compile(r"\d+:\d\d"))
+    expect(test.locator(".sse-logs-time")).to_have_text(re.compile(r"^\d+\.\d s$"))
     site.publish("a-deploy", "up")
     expect(deploy).to_have_attribute("data-tone", "busy")
     assert [url for url in streams if url.endswith("/all/")] == [f"{site.url}/steps/a/all/"], "one stream has all the states"
@@ -51,6 +58,23 @@ def test_axe_finds_nothing_at_any_width_and_it_fits(page: Page, site: LogSite, a
         assert (names["x"] + names["width"] <= log["x"]) == (width > 720), "beside the log where there is room, else above it"
 
 
+def test_a_step_took_as_long_as_the_header_of_its_log_says(page: Page, site: LogSite) -> None:
+    site.publish("e-lint", "clean", ("exit", '{"code": 0, "seconds": 75}'), close="completed")
+    site.publish("e-test", "no", ("exit", '{"code": 1, "seconds": 12.5}'), close="failed")
+    page.goto(f"{site.url}/several/e/")
+    for step, took in (("test", "12.5 s"), ("lint", "1 min 15 s")):
+        page.locator(f"a[data-step={step}]").click()
+        expect(page.locator(f"a[data-step={step}][aria-current] .sse-logs-time")).to_have_text(took)
+        expect(page.locator(f"sse-log[label={step}] .sl-elapsed")).to_have_text(took)
+        page.locator(".sl-view").press("t")
+        before = {"test": "12", "lint": "1 min 14|1 min 15"}[step]
+        expect(page.locator(f"sse-log[label={step}] .sl-line .sl-n").first).to_have_attribute(
+            "data-t", re.compile(rf"^\+({before})")
+        )
+        for _ in range(2):
+            page.locator(".sl-view").press("t")
+
+
 def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, site: LogSite) -> None:
     site.publish("c-lint", "clean", close="completed")
     site.publish("c-test", *("ERROR: no" for _ in range(3)), close="on fire")
@@ -69,6 +93,8 @@ def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, si
     assert names is not None
     assert log is not None
     assert names["x"] > log["x"], "the steps stand where the page begins"
+    edges = page.evaluate(_EDGES)
+    assert len(set(edges)) == 1, "names, too, begin where the lines of the page do"
     context.close()
 
 

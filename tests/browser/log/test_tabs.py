@@ -137,7 +137,8 @@ def test_a_refusal_has_its_words_in_the_header_and_in_the_view(page: Page, site:
     page.route("**/log/range/**", lambda route: route.fulfill(status=status, body="{}", content_type="application/json"))
     page.goto(f"{site.url}/logs/refused{status}/?lines=0")
     connection(page, words)
-    expect(page.locator(".sl-view")).to_have_text(words)
+    expect(page.locator(".sl-view .sl-empty")).to_have_text(words)
+    expect(page.locator(".sl-view .sl-empty")).to_be_visible()
 
 
 @pytest.mark.parametrize(("status", "words"), [(429, "Too many requests."), (503, "The server has a problem (503).")])
@@ -152,8 +153,10 @@ def test_an_empty_log_says_that_nothing_was_printed(page: Page, site: LogSite) -
     page.goto(f"{site.url}/logs/empty/?lines=0")
     connection(page, "Live")
     expect(page.locator(".sl-empty")).to_have_text("Nothing has been printed yet.")
+    expect(page.locator(".sl-empty")).to_be_visible()
     site.publish("empty", close="completed")
     connection(page, "Ended")
     expect(page.locator(".sl-empty")).to_have_text("Nothing was printed.")
+    expect(page.locator(".sl-empty")).to_be_visible()
     expect(page.locator(".sl-status")).to_have_attribute("data-tone", "good")
     expect(page.locator(".sl-status")).to_have_text("Completed")

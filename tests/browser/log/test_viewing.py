@@ -269,6 +269,15 @@ def test_times_count_from_the_first_line_also_where_the_log_says_how_long_it_too
     expect(page.locator("#L2 .sl-n")).to_have_attribute("data-t", re.compile(r"^\+[1-9][0-9.]* s$"))
 
 
+def test_times_are_those_of_the_log_where_its_last_page_has_no_line(page: Page, site: LogSite) -> None:
+    site.publish("paged", *(f"line {n}" for n in range(1, 1001)))
+    page.wait_for_timeout(1100)
+    site.publish("paged", ("exit", '{"code": 0}'), close="completed")
+    page.goto(f"{site.url}/logs/paged/")
+    connection(page, "Ended")
+    expect(page.locator(".sl-elapsed")).to_have_text(re.compile(r"^[1-9][0-9.]* s$"))
+
+
 def test_what_stands_around_a_failure_is_read_too_and_it_counts_once(page: Page, site: LogSite) -> None:
     site.publish("midst", *many_tests(), close="failed")
     page.goto(f"{site.url}/logs/midst/")
