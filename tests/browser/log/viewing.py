@@ -15,8 +15,12 @@ WALK = """async () => {
   const view = document.querySelector(".sl-view");
   const frames = async (count) => { for (; count; count -= 1) await new Promise((resolve) => requestAnimationFrame(resolve)); };
   const found = new Map();
-  const collect = async () => {
-    for (let tries = 0; tries < 600 && view.querySelector(".sl-pending"); tries += 1) await frames(1);
+  const isAway = () => view.querySelector(".sl-rows").offsetTop > view.scrollTop + 1 || view.querySelector(".sl-pending");
+  const collect = async (top) => {
+    for (let tries = 0; tries < 600 && ((!top && view.scrollTop) || isAway()); tries += 1) {
+      if (!top) view.scrollTop = 0;
+      await frames(1);
+    }
     for (const row of view.querySelectorAll(".sl-rows > .sl-line:not(.sl-closer)")) {
       const [number, text] = [row.querySelector(".sl-n"), row.querySelector(".sl-t")];
       const depth = Number(row.dataset.depth ?? 0);
@@ -28,7 +32,7 @@ WALK = """async () => {
   for (let top = 0; ; top += 1200) {
     view.scrollTop = top;
     await frames(2);
-    await collect();
+    await collect(top);
     if (top >= view.scrollHeight - view.clientHeight) break;
   }
   view.scrollTop = before;
