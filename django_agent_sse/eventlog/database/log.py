@@ -328,8 +328,7 @@ class DatabaseEventLog(DatabaseLeasing):
         if topic is None or not store.marks.has(topic.pk):
             return None
         floor = self._kept_after(store, topic)
-        counted = counted if of_floor == floor and counted.upto <= topic.top else NOTHING
-        errors, warnings, across = store.marks.counts(topic.pk, floor, counted)
+        errors, warnings, across = store.marks.counts(topic.pk, floor, counted if of_floor == floor else NOTHING)
         if across is not None:
             for _, marks in marks_of(record.event for record in store.records(topic, floor, across - floor)):
                 errors, warnings = errors + marks.errors - marks.taken_errors, warnings + marks.warnings - marks.taken_warnings
