@@ -21,6 +21,7 @@ from ..position import MAX_OFFSET
 from ..records import Appended, Head, Page, Record, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
+from .retention import floor_of
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .texts import can_be_asked_for, rows_with_text
 from .transactions import is_open, read, write
@@ -328,8 +329,7 @@ class DatabaseEventLog(DatabaseLeasing):
         if topic is None or not store.marks.has(topic.pk):
             return None
         floor = self._kept_after(store, topic)
-        counted = counted if of_floor == floor and counted.upto <= topic.top else NOTHING
-        errors, warnings, across = store.marks.counts(topic.pk, floor, counted)
+        errors, warnings, across = store.marks.counts(topic.pk, floor, counted if of_floor == floor else NOTHING)
         if across is not None:
             for _, marks in marks_of(record.event for record in store.records(topic, floor, across - floor)):
                 errors, warnings = errors + marks.errors - marks.taken_errors, warnings + marks.warnings - marks.taken_warnings
@@ -348,39 +348,6 @@ def _check_holder(store: TopicStore, name: str, holder: str) -> TopicRow:
     if topic is None or not (topic.closed or store.leases.is_held(name, holder)):
         raise lost_error(name, holder)
     return topic
-
-
-# Retention: no table is scanned, rows are found by bisection and deleted many at a time
-
-
-def floor_of(store: TopicStore, topic: TopicRow, max_events: float | None, max_bytes: float | None, oldest: float | None) -> int:
-    """Return the newest offset that is beyond one of these bounds, or the topic's floor. Bytes never take the newest event."""
-    floor = topic.floor if max_events is None else int(max(topic.floor, topic.top - max_events))
-    if oldest is not None and topic.appended_at <= oldest:
-        return topic.top
-    if oldest is not None and topic.oldest_at <= oldest:
-        floor = store.last_where(topic, lambda row: row.at <= oldest, floor)
-    if max_bytes is not None and topic.total - topic.gone > max_bytes:
-        floor = max(floor, min(_beyond(store, topic, max_bytes, floor), topic.top - 1))
-    return floor
-
-
-def _beyond(store: TopicStore, topic: TopicRow, max_bytes: float, floor: int) -> int:
-    """Return the first offset, from ``floor`` on, that no more than ``max_bytes`` come after."""
-    must_go = topic.total - max_bytes
-    offset = store.last_where(topic, lambda row: row.total < must_go, floor)
-    row = store.row_after(topic, offset)
-    if row is None:
-        return offset
-    sizes = store.sizes(topic, row)
-    inside = offset - (row.last - row.events)
-    until = row.total - sum(sizes[inside:])
-    for size in sizes[inside:]:
-        if until >= must_go:
-            break
-        until += size
-        offset += 1
-    return offset
 
 
 def _restless(name: str) -> EventLogUnavailable:
