@@ -110,6 +110,7 @@ export class Finder {
     else text = t("{at} of {total}", { at: this.#at ? number(find.ordinal(this.#at)) : "–", total: `${number(find.total)}${more}` });
     if (panel.found.textContent !== text) panel.found.textContent = text;
     panel.found.title = find.trouble === "pattern" ? find.reason : "";
+    panel.found.classList.toggle("sl-reason", find.trouble === "pattern");
   }
 
   /** The matches in sight, without touching the rows. */
