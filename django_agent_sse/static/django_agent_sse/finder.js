@@ -110,6 +110,7 @@ export class Finder {
     else text = t("{at} of {total}", { at: nth ? number(nth) : "–", total: `${number(find.total)}${more}` });
     if (panel.found.textContent !== text) panel.found.textContent = text;
     panel.found.title = find.trouble === "pattern" ? find.reason : "";
+    panel.found.classList.toggle("sl-reason", find.trouble === "pattern");
   }
 
   /** The matches in sight, without touching the rows. */
