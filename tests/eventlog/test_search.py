@@ -371,6 +371,24 @@ def test_rows_beside_each_other_are_read_together(alias: str, back: bool, monkey
     assert sorted(reads[1:]) == [(0, 2000), (2500, 1500)], "what may have it, in two reads"
 
 
+def test_what_is_taken_back_far_away_has_nothing_read_twice(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django_agent_sse.eventlog.database import DatabaseEventLog
+
+    log = DatabaseEventLog(ALIAS=alias)
+    written(log, [Event("hit" if number % 500 == 0 else "ERROR: x", event="stdout") for number in range(1, 3001)])
+    written(log, [Redraw(1, "").event("stdout")])
+    again: list[int] = []
+    with_context = Search._with_context
+
+    def noted(search: Search, matches: dict[int, Any], context: int, settled: bool) -> Any:
+        again.extend(matches)
+        return with_context(search, matches, context, settled)
+
+    monkeypatch.setattr(Search, "_with_context", noted)
+    assert (found(log, limit=3, place=0, text="hit"), again) == ([500, 1000, 1500], [])
+    assert (found(log, text="hit", place=2400), again) == ([2500], [2500, 3000]), "but near it they are looked at again"
+
+
 @pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
 def test_spans_with_little_between_them_are_one(back: bool) -> None:
     spans = [(1, 5), (5 + BESIDE + 1, 300), (301, 302), (302 + BESIDE + 2, 600)]
