@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from .encoding import SLICE
 from .eventlog.backend import event_log
 from .eventlog.base import REPLAY_EVENTS, EventLog
+from .eventlog.position import Position
 from .log_parts import flag
 from .streams.context import Context
 from .streams.stream import Stream
@@ -45,23 +46,23 @@ async def raw_text(c: Context, stream: Stream, topic: str, show: Map | None) -> 
     follows = flag(c.query, "follow", not download)
     if download:
         c.set_header("Content-Disposition", f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", topic)}.log"')
-    log = event_log()
-    if follows and (c.last_event_id or (await log.astate(topic)).closed is None):
-        await stream.follow(topic, map=show)
-        return
-    settled: Settled[None] = Settled()  # what was drawn again stands here once
-    async for event in _until_now(log, topic):
-        if isinstance(shown := event if show is None else show(event), Event):
-            for line, _ in settled.feed(shown, None):
-                await stream.write(line)
-    for line, _ in settled.rest():
-        await stream.write(line)
-    for draft in filter(None, settled.drafts.values()):
-        await stream.write(draft)
+    place = None
+    if not (follows and c.last_event_id):
+        settled: Settled[None] = Settled()  # what was drawn again stands here once
+        async for event, place in _until_now(event_log(), topic):  # noqa: B007
+            if isinstance(shown := event if show is None else show(event), Event):
+                for line, _ in settled.feed(shown, None):
+                    await stream.write(line)
+        for line, _ in settled.rest():
+            await stream.write(line)
+        for source, draft in settled.drafts.items():
+            await stream.write(Redraw(0, draft).event(source))
+    if follows:
+        await stream.follow(topic, map=show, after=place)
 
 
-async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
-    """Yield the events that a topic holds now, and end there."""
+async def _until_now(log: EventLog, topic: str) -> AsyncIterator[tuple[Event, str]]:
+    """Yield the events that a topic holds now, each with the position after it, and end there."""
     # The end is fixed at the beginning: a log that grows as fast as it is read would never end. Nor does one that begins anew.
     page = await log.aread_after(topic, 0, REPLAY_EVENTS)
     epoch, top = page.epoch, page.top
@@ -69,7 +70,7 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
         for record in page.records:
             if record.offset > top:
                 return
-            yield record.event
+            yield record.event, str(Position(epoch, record.offset, record.nonce))
         page = await log.aread_after(topic, page.records[-1].offset, REPLAY_EVENTS)
 
 

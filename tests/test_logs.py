@@ -278,6 +278,20 @@ async def test_the_text_that_follows_ends_with_a_draft_that_was_never_finished()
     assert client.raw == b"a\nb\n42%\n"
 
 
+async def test_the_text_of_a_log_that_goes_on_begins_with_what_was_left_of_it() -> None:
+    topic = Topic("builds.1")
+    await topic.apublish_many([Event("a 0", event="stdout"), Redraw(1, "a 1").event("stdout"), Redraw(0, "").event("stdout")])
+    await topic.apublish_many([Event("a 2", event="stdout"), Redraw(0, "42%").event("stdout")])
+    with served(builds(), middleware=[]):
+        client = connect("/builds/1/log/raw/")
+        await eventually("the lines", lambda: client.raw == b"a 2\n")
+        await topic.apublish_many([Redraw(0, "").event("stdout"), Event("100%", event="stdout")])
+        await eventually("the next line", lambda: client.raw == b"a 2\n100%\n")
+        await topic.aclose("completed")
+        await client.over()
+    assert client.raw == b"a 2\n100%\n"
+
+
 async def test_a_log_that_cannot_be_read_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise EventLogUnavailable("the store is away")
