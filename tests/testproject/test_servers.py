@@ -26,7 +26,9 @@ def test_pages_static_files_and_streams(start: Callable[[str], Server], kind: st
     assert len(numbered(server.whole_log(build))) == MANY
     page = server.get(f"/builds/{build}/")
     files = STATIC.findall(page.text)
-    assert len(files) == 6
+    modules = page.text.count('rel="modulepreload"')
+    assert modules
+    assert len(files) == modules + 6
     for path in files:
         answer = httpx.get(server.url + path, timeout=120)
         assert answer.status_code == 200, path
