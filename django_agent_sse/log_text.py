@@ -15,6 +15,7 @@ from .eventlog.base import REPLAY_EVENTS, EventLog
 from .log_parts import flag
 from .streams.context import Context
 from .streams.stream import Stream
+from .streams.topic_access import check_follow_access
 from .streams.topic_source import Map
 from .streams.transport import UNFINISHED
 from .views import SSEView
@@ -45,6 +46,7 @@ async def raw_text(c: Context, stream: Stream, topic: str, show: Map | None) -> 
     follows = flag(c.query, "follow", not download)
     if download:
         c.set_header("Content-Disposition", f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", topic)}.log"')
+    await check_follow_access(c, [topic])
     log = event_log()
     if follows and (c.last_event_id or (await log.astate(topic)).closed is None):
         await stream.follow(topic, map=show)

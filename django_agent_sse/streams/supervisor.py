@@ -16,7 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from django.conf import settings
 from django.http import HttpResponseBase
 
-from ..exceptions import StreamClosed
+from ..exceptions import StreamClosed, TopicForbidden
 from ..signals import stream_opened
 from ..wire.encoder import comment
 from . import reporting
@@ -29,11 +29,12 @@ from .handlers import Handler
 from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, WatchDeparture
 from .messages import last_event
 from .options import StreamOptions
-from .registry import LoopState, StreamInfo, StreamStats, registry
+from .registry import LoopState, StreamInfo, StreamStats, StreamWatch, registry
 from .reporting import ErrorStreak, OnError, own_cancel
 from .shutdown import listener_watch, watch_signals
 from .stream import Stream, late_error
 from .threads import StreamThreads, stream_context
+from .topic_access import can_follow, check_follow_access
 from .transport import Transport
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -59,6 +60,7 @@ class Supervisor:
     _streak: ErrorStreak
     control: InitVar[bool]
     _on_error: OnError | None = None
+    _watch: StreamWatch | None = None
     error: BaseException | None = None
     number: int = field(init=False)
     _loop_state: LoopState = field(default_factory=registry.loop_state)
@@ -96,6 +98,8 @@ class Supervisor:
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
+        if self._watch is not None:
+            self._watch.begun(self, context)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
@@ -173,6 +177,8 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
+            if self._watch is not None:
+                self._watch.over()
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
@@ -322,6 +328,18 @@ class Supervisor:
 
     def connection(self) -> AbstractAsyncContextManager[None]:
         return self._threads.held()
+
+    async def check_follow_access(self, topics: Sequence[str]) -> None:
+        if can_follow() is None:
+            return
+        self.pause_commit_timer()
+        try:
+            await check_follow_access(self.context, topics)
+        except TopicForbidden:
+            if not self.context.started:
+                raise
+            self.end(Ending.REVOKED)
+            raise late_error(Ending.REVOKED) from None
 
     # What the registry and the monitor see: OpenStream
 
