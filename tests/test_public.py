@@ -65,6 +65,7 @@ ERRORS = {
     "CodeExited": ("StreamError",),
     "FollowError": ("StreamError", TypeError),
     "PositionGone": ("StreamError",),
+    "TopicForbidden": ("StreamError",),
     "HeadersSent": ("StreamError",),
     "RequestBodyError": ("AgentSSEError",),
     "BodyNotJSON": ("RequestBodyError",),

@@ -150,11 +150,7 @@ def _of_backend(path: str, pks: set[str]) -> dict[str, Any]:
         got = {pk: backend.get_user(field.to_python(pk)) for pk in pks}
         return {pk: user for pk, user in got.items() if user is not None}
     users = _in_bulk(get_user_model(), {field.to_python(pk) for pk in pks})
-    return {
-        field.value_to_string(user): user
-        for user in users.values()
-        if backend.user_can_authenticate(user)
-    }
+    return {field.value_to_string(user): user for user in users.values() if backend.user_can_authenticate(user)}
 
 
 def _in_bulk(model: Any, pks: set[Any]) -> dict[Any, Any]:

@@ -16,7 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from django.conf import settings
 from django.http import HttpResponseBase
 
-from ..exceptions import StreamClosed, TopicForbidden
+from ..exceptions import StreamClosed
 from ..signals import stream_opened
 from ..wire.encoder import comment
 from . import reporting
@@ -34,7 +34,7 @@ from .reporting import ErrorStreak, OnError, own_cancel
 from .shutdown import listener_watch, watch_signals
 from .stream import Stream, late_error
 from .threads import StreamThreads, stream_context
-from .topic_access import can_follow, check_follow_access
+from .topic_access import check_follow_access
 from .transport import Transport
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -330,16 +330,8 @@ class Supervisor:
         return self._threads.held()
 
     async def check_follow_access(self, topics: Sequence[str]) -> None:
-        if can_follow() is None:
-            return
         self.pause_commit_timer()
-        try:
-            await check_follow_access(self.context, topics)
-        except TopicForbidden:
-            if not self.context.started:
-                raise
-            self.end(Ending.REVOKED)
-            raise late_error(Ending.REVOKED) from None
+        await check_follow_access(self.context, topics, lambda: self.end(Ending.REVOKED))
 
     # What the registry and the monitor see: OpenStream
 

@@ -11,6 +11,8 @@ from django.utils.module_loading import import_string
 from .. import conf
 from ..exceptions import ConfigurationError, GuardError, TopicForbidden
 from .context import Context
+from .endings import Ending
+from .stream import late_error
 
 CanFollow = Callable[[Any, str], Any]
 
@@ -57,7 +59,15 @@ async def may_follow(c: Context, topics: Iterable[str]) -> bool:
     return all(answers)
 
 
-async def check_follow_access(c: Context, topics: Iterable[str]) -> None:
-    """Raise ``TopicForbidden`` where the user of a request may not follow one of these topics."""
+async def check_follow_access(c: Context, topics: Iterable[str], revoke: Callable[[], object] = lambda: None) -> None:
+    """Check that the user of a request may follow these topics.
+
+    Raises:
+        TopicForbidden: They may not.
+        StreamClosed: The same, where the response has begun: the stream is revoked.
+    """
     if not await may_follow(c, topics):
+        if c.started:
+            revoke()
+            raise late_error(Ending.REVOKED)
         raise TopicForbidden("you may not follow this topic")
