@@ -163,7 +163,8 @@ def _change(using: str | None, users: Iterable[str] = (), sessions: Iterable[str
         changes()
         return
     # A savepoint that is rolled back takes its own changes along; ``None`` stands for a block without one.
-    savepoints, waiting, _ = connection.run_on_commit[-1] if connection.run_on_commit else (set(), None, None)
+    registered: list[Any] = connection.run_on_commit
+    savepoints, waiting, _ = registered[-1] if registered else (set(), None, None)
     if not isinstance(waiting, _Changes) or {*savepoints, None} != {*connection.savepoint_ids, None}:
         connection.on_commit(waiting := _Changes(), robust=True)
     waiting.add(users, sessions, everybody)

@@ -24,7 +24,8 @@ from django_agent_sse.access.service import access
 from tests.inprocess import eventually
 from tests.serving import served
 
-from .people import MIDDLEWARE, PATIENCE, PERMISSION, leave, opened, person, revoked, sign_in, waiting
+from .changes import MIDDLEWARE, PERMISSION, person, sign_in
+from .people import PATIENCE, leave, opened, revoked, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OFTEN = 0.1
@@ -427,7 +428,7 @@ async def test_where_a_connection_hangs_on_whose_stream_it_is_each_is_loaded_as_
 ) -> None:
     sessions = [await sync_to_async(lambda name=name: sign_in(person(name)))() for name in ("ann", "ben")]
     if state == "routers":
-        settings.DATABASE_ROUTERS = ["tests.access.people.Router"]
+        settings.DATABASE_ROUTERS = ["tests.access.changes.Router"]
     else:
         settings.AGENT_SSE = {"ON_CONNECTION": lambda connection, c: None}
     with route(login_required, recheck=3600) as path:

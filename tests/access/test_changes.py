@@ -19,21 +19,8 @@ from django_agent_sse.streams.registry import open_streams
 from tests.inprocess import eventually
 from tests.serving import ask, connect, served
 
-from .people import (
-    CHANGES,
-    MIDDLEWARE,
-    PATIENCE,
-    PERMISSION,
-    REFUSED,
-    cookie,
-    leave,
-    opened,
-    person,
-    revoked,
-    sign_in,
-    sign_out,
-    waiting,
-)
+from .changes import CHANGES, MIDDLEWARE, PERMISSION, REFUSED, cookie, person, sign_in, sign_out
+from .people import PATIENCE, leave, opened, revoked, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 GUARDS = {"signed-in": login_required, "staff": staff_required, "permitted": permission_required(PERMISSION)}

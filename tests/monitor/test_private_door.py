@@ -19,7 +19,6 @@ from django.test import Client, override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from django_agent_sse.contrib.monitor import commands
 from django_agent_sse.contrib.monitor import reporter as reporting
 from django_agent_sse.contrib.monitor.admin import live_streams
 from django_agent_sse.contrib.monitor.admin.close_form import ClosingForm, Target

@@ -16,7 +16,6 @@ from django_agent_sse.exceptions import RouteError
 from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamKeywords, StreamOptions, check_names
 from django_agent_sse.views import UNSET
 
-
 OTHERS = ("THREADS", "REQUEST_THREADS", "PINNED_THREADS", "RECHECK_ON_SIGNALS")
 """Settings that are no option of a stream."""
 
