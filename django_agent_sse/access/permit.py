@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
 
 from ..guards import Guard, run_guards
 from ..streams.callbacks import contained, ends_process
@@ -115,6 +116,8 @@ class Permit:
                     return False
                 topics = self.stream.topics
                 return not topics or await may_follow(c, topics)
+        except (PermissionDenied, Http404):
+            return False
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             if ends_process(error, task):
                 raise

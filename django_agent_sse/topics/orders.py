@@ -188,5 +188,5 @@ class OrderReader(Generic[O]):
         """
         self._over_before = page.top if self._epoch is None else 0
         self._too_old = self._read_at - self.kept if self._epoch is not None else 0.0
-        self.missed = self.missed or self._epoch is not None
+        self.missed = self.missed or bool(self._epoch)
         self._epoch, self._cursor = page.epoch, 0

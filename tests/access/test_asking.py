@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.test.utils import CaptureQueriesContext
 from django.utils.decorators import async_only_middleware
 
@@ -303,6 +304,19 @@ async def test_a_guard_that_fails_ends_nothing_until_it_has_failed_five_times(
         guard.acts = [fault] * booking.MAX_FAILURES
         await revoked(client)
     assert "as its guards could not be asked 5 times in a row" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [False, PermissionDenied("no"), Http404("gone"), lambda: asyncio.sleep(0, HttpResponse(status=410))],
+    ids=["False", "PermissionDenied", "Http404", "a response"],
+)
+async def test_whatever_refuses_a_request_ends_the_stream(refusal: Any) -> None:
+    guard = Faulty()
+    with route(guard) as path:
+        client = await opened(path)
+        guard.acts = [refusal]
+        await revoked(client)
 
 
 @pytest.mark.usefixtures("soon")
