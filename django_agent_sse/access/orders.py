@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..eventlog.validation import InternalTopic
 from ..topics.orders import OrderTopic
 
-ACCESS = InternalTopic("sse.access")
+ACCESS = InternalTopic("sse.access.orders")
 MOST = 500
 """Users and sessions that one order names; of more there are several orders."""
 

@@ -145,7 +145,7 @@ def test_a_topic_that_nobody_can_have_is_refused() -> None:
     with pytest.raises(TopicNameInvalid):
         close_streams(topic="\n")
     with pytest.raises(TopicNameInvalid):
-        close_streams(topic="sse.access")
+        close_streams(topic="sse.access.orders")
 
 
 async def test_on_an_event_loop_there_is_a_twin() -> None:

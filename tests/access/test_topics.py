@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.http import Http404
 
-from django_agent_sse import Context, Router, Stream, apublish, permission_required, topic_permissions
+from django_agent_sse import AsyncRun, Context, Router, RunAccess, Stream, apublish, permission_required, topic_permissions
 from django_agent_sse.access.service import access
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.exceptions import ConfigurationError, RouteError
@@ -126,6 +126,58 @@ async def test_without_a_function_nothing_is_asked(settings: Any) -> None:
         (permit,) = access.book().permits.values()
         assert not permit.asks
         await leave(client)
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["whoever started it", "whoever came later"])
+async def test_who_may_see_a_run_is_asked_again_of_its_access(starts: bool, settings: Any) -> None:
+    settings.AGENT_SSE = {"EVENT_LOG": MEMORY, "RECHECK": None}
+    allowed, verbs, go = {"ann", "ben"}, [], asyncio.Event()
+
+    async def access_to(c: Context, run: RunAccess) -> bool:
+        verbs.append((c.user.get_username(), run.verb, run.own))
+        return c.user.get_username() in allowed
+
+    async def talk(c: Context, run: AsyncRun) -> None:
+        await run.write("hello")
+        await go.wait()
+
+    router = Router()
+    router.run("chat/<int:chat>/", talk, access=access_to, csrf_exempt=True)
+    users = {name: await signed_in(name) for name in ("ann", "ben")}
+    with served(router, middleware=MIDDLEWARE):
+        ann = await opened("/chat/1/", users["ann"][1], method="POST")
+        ben = await opened("/chat/1/", users["ben"][1])
+        who, other, client = ("ann", "ben", ann) if starts else ("ben", "ann", ben)
+        allowed.remove(who)
+        verbs.clear()
+        await users[who][0].asave()
+        await users[other][0].asave()
+        if starts:  # a POST takes no control events
+            await client.over(PATIENCE)
+            assert await client.broken_off() == []
+        else:
+            await revoked(client)
+        await access.book().idle()
+        assert (who, "resume", who == "ann") in verbs
+        left = ben if starts else ann
+        assert not left.complete
+        go.set()
+        await left.over(PATIENCE)
+    event_log().clear_all()
+
+
+async def test_a_run_may_only_be_followed_where_its_topic_may(rights: Rights) -> None:
+    async def talk(c: Context, run: AsyncRun) -> None:
+        await run.write("hello")
+
+    router = Router()
+    router.run("chat/<int:chat>/", talk, topic="chats.{chat}", csrf_exempt=True)
+    _, session = await signed_in("ann")
+    with served(router, middleware=MIDDLEWARE):
+        answer = await ask("/chat/1/", method="POST", headers={"Cookie": f"sessionid={session.session_key}"})
+        assert answer.status == 403
+        assert rights.asked
+        assert rights.asked[0][1].startswith("chats.1.")
 
 
 # Rights of objects
