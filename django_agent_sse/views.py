@@ -265,7 +265,7 @@ class RouteEndpoint:
         if request.method == "HEAD":
             return view._wrap_response(head_response())
         permit = access.permit(c, guards, identity, options.recheck, asked)
-        supervisor = Supervisor(c, options, self.streak, control, view.on_error, permit)
+        supervisor = Supervisor(c, options, self.streak, permit, control, view.on_error)
         opened = await self._open(supervisor, handler, c, control)
         if isinstance(opened, Transport):
             return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))

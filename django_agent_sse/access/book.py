@@ -36,8 +36,6 @@ ASKED_AT_ONCE = 16
 """Streams of one route whose guards run at a time: a guard that waits for another service holds up nobody else's."""
 EARLIEST = 0.8
 """The next time comes after this share of the interval at least, by chance, and never later than the interval."""
-JUST_ASKED = 0.3
-"""Who was asked this share of the interval ago is not asked again with the others of its identity."""
 MAX_FAILURES = 5
 """So often in a row it may fail to ask; then the stream ends. With the pauses between them that is a good minute, as long as a
 database takes to restart or to fail over, and no longer than a stream goes unasked anyway: beyond that nobody knows any more who
@@ -76,10 +74,12 @@ class Group:
         if not intervals:
             return None
         self.interval = min(intervals)
+        pause = self.interval * random.uniform(EARLIEST, 1)
         for permit in self.permits:
-            if permit.interval and permit.age >= JUST_ASKED * permit.interval and not permit.failures:
+            # Who was asked a moment ago waits for the next time, if that is soon enough; who has failed, for the next try.
+            if permit.interval and permit.age + pause > permit.interval and not permit.failures:
                 self._book.want(permit)
-        return now + self.interval * random.uniform(EARLIEST, 1)
+        return now + pause
 
 
 class Book:

@@ -6,7 +6,11 @@ What they say nothing of is found when the guards are asked again: ``QuerySet.up
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -20,10 +24,14 @@ from django.utils import timezone
 from .. import conf
 from ..exceptions import ConfigurationError
 from ..runtime.pools import writers
+from ..runtime.process import PerProcess, on_exit
 from .identity import session_text, text_of, user_text
-from .orders import Close, Recheck, in_parts
+from .orders import AccessOrder, Close, Recheck, in_parts
 from .service import access
 
+PAUSE = 0.25
+"""Seconds between two tellings of this process, at least: what changes meanwhile is told together, so that a site that saves a
+user with every request appends four events a second."""
 UNIMPORTANT = frozenset({"last_login"})
 """Fields of a user that say nothing about what they may see; Django saves this one at each log-in."""
 
@@ -34,29 +42,76 @@ class _Changes:
     def __init__(self) -> None:
         self.users: set[str] = set()
         self.sessions: set[str] = set()
+        self.signed_out: set[str] = set()
         self.everybody = False
 
-    def add(self, users: Iterable[str], sessions: Iterable[str], everybody: bool) -> None:
+    def add(
+        self,
+        users: Iterable[str] = (),
+        sessions: Iterable[str] = (),
+        signed_out: Iterable[str] = (),
+        everybody: bool = False,
+    ) -> None:
         self.users.update(filter(None, users))
         self.sessions.update(filter(None, sessions))
+        self.signed_out.update(filter(None, signed_out))
         self.everybody |= everybody
 
     def __call__(self) -> None:
+        teller.tell(self)
+
+    def orders(self) -> Iterator[AccessOrder]:
+        for sessions in in_parts(self.signed_out):
+            yield Close(sessions=sessions)
+        if self.everybody:
+            yield Recheck(everybody=True)
+            return
+        for users in in_parts(self.users):
+            yield Recheck(users=users)
+        for sessions in in_parts(self.sessions):
+            yield Recheck(sessions=sessions)
+
+
+class Teller(PerProcess):
+    """Tells what has changed: at once, and where changes come one after another, ``PAUSE`` seconds' worth together."""
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = _Changes()
+        self._timer: threading.Timer | None = None
+        self._told_at = -math.inf
+
+    def tell(self, changes: _Changes) -> None:
+        with self._lock:
+            self._waiting.add(**vars(changes))
+            if self._timer is not None:
+                return  # it takes this along
+            pause = self._told_at + PAUSE - time.monotonic()
+            if pause > 0:
+                self._timer = threading.Timer(pause, writers.submit, [self.flush])
+                self._timer.daemon = True
+                with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
+                    self._timer.start()
+                    return
+                self._timer = None
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            self._tell()
+            self.flush()
         else:  # a signal that was sent on an event loop, which must not wait for the log
-            writers.submit(self._tell)
+            writers.submit(self.flush)
 
-    def _tell(self) -> None:
-        for sessions in in_parts(self.sessions):
-            access.tell_quietly(Close(sessions=sessions))
-        if self.everybody:
-            access.tell_quietly(Recheck(everybody=True))
-            return
-        for users in in_parts(self.users):
-            access.tell_quietly(Recheck(users=users))
+    def flush(self) -> None:
+        """Tell what waits; blocks, and never fails."""
+        with self._lock:
+            waiting, self._waiting, self._timer = self._waiting, _Changes(), None
+            self._told_at = time.monotonic()
+        for order in waiting.orders():
+            access.tell_quietly(order)
+
+
+teller = Teller()
+on_exit(teller.flush, twice=True)
 
 
 def connect() -> None:
@@ -147,10 +202,10 @@ def _session_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
 def _logged_out(sender: Any, request: Any, user: Any, **_: Any) -> None:
     session = getattr(request, "session", None)
     if user is not None and (key := getattr(session, "session_key", None)):
-        _change(None, sessions=[session_text(key)])
+        _change(None, signed_out=[session_text(key)])
 
 
-def _change(using: str | None, users: Iterable[str] = (), sessions: Iterable[str] = (), everybody: bool = False) -> None:
+def _change(using: str | None, **what: Any) -> None:
     try:
         if not conf.setting("RECHECK_ON_SIGNALS"):
             return
@@ -159,7 +214,7 @@ def _change(using: str | None, users: Iterable[str] = (), sessions: Iterable[str
     connection = None if using is None else connections[using]
     if connection is None or not connection.in_atomic_block:
         changes = _Changes()
-        changes.add(users, sessions, everybody)
+        changes.add(**what)
         changes()
         return
     # A savepoint that is rolled back takes its own changes along; ``None`` stands for a block without one.
@@ -167,4 +222,4 @@ def _change(using: str | None, users: Iterable[str] = (), sessions: Iterable[str
     savepoints, waiting, _ = registered[-1] if registered else (set(), None, None)
     if not isinstance(waiting, _Changes) or {*savepoints, None} != {*connection.savepoint_ids, None}:
         connection.on_commit(waiting := _Changes(), robust=True)
-    waiting.add(users, sessions, everybody)
+    waiting.add(**what)

@@ -26,7 +26,7 @@ class Identity:
         session_key: The session's key, ``""`` where there is none.
         store: What loads it.
         model: The user's model; ``None`` for nobody, and for a user that is no model's.
-        pk: The user's primary key.
+        pk: The user's primary key; of one that is no model's, which object it is.
         by_session: The user came out of the session, as ``AuthenticationMiddleware`` finds it; else something else has set it.
         active: The user was active.
         user: The user where there is no model to load it by; nobody's too.
@@ -53,13 +53,13 @@ def identity_of(c: Context) -> Identity:
     key = getattr(session, "session_key", None) or ""
     model = type(user) if isinstance(user, Model) and user.pk is not None else None
     if not key and model is None:
-        return Identity(user=user)
+        return Identity(pk=id(user) if signed_in(user) else None, user=user)
     by_session = bool(model and key and signed_in(user)) and session is not None and _names(session, user)
     return Identity(
         session_key=key,
         store=type(session) if key and isinstance(session, SessionBase) else None,
         model=model,
-        pk=None if model is None else user.pk,
+        pk=user.pk if model is not None else id(user) if signed_in(user) else None,
         by_session=by_session,
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,

@@ -32,19 +32,23 @@ class Concerned(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recheck:
-    """Ask about the streams of these users again.
+    """Ask about the streams of these users and sessions again.
 
     Attributes:
         users: As ``user_text`` has them.
-        everybody: Of all users.
+        sessions: As ``session_text`` has them.
+        everybody: Of all.
     """
 
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     users: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
     everybody: bool = False
 
     def concerns(self, stream: Concerned) -> bool:
-        return stream.asks and (self.everybody or stream.user in self.users)
+        if not stream.asks:
+            return False
+        return self.everybody or stream.user in self.users or (bool(self.sessions) and stream.session in self.sessions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,10 @@ class Permit:
         if self._c._asks:
             self._guards = (*self._guards, *self._c._asks)
 
+    def end(self) -> None:
+        """The stream is over."""
+        self._c._on_release = None  # each knows the other
+
     def _keep(self, request: HttpRequest) -> None:
         self._kept = KeptRequest.of(request)
 

@@ -61,6 +61,7 @@ class StreamPermit(Permit):
 
     def over(self) -> None:
         self._book.discard(self)
+        self.end()
 
 
 class Access(PerProcess):
@@ -70,6 +71,7 @@ class Access(PerProcess):
         """Begin anew, also after a fork."""
         self._lock = threading.Lock()
         self._books: dict[asyncio.AbstractEventLoop, Book] = {}
+        self._abandoned = getattr(self, "_listener", None)  # collected in a child, it would end what is its parent's
         self._listener: _Listener | None = None
         self._off = False
         self.failures = FailureLog(

@@ -58,9 +58,9 @@ class Supervisor:
     context: Context
     _options: StreamOptions
     _streak: ErrorStreak
+    _watch: StreamWatch
     control: InitVar[bool]
     _on_error: OnError | None = None
-    _watch: StreamWatch | None = None
     error: BaseException | None = None
     number: int = field(init=False)
     _loop_state: LoopState = field(default_factory=registry.loop_state)
@@ -98,8 +98,7 @@ class Supervisor:
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
-        if self._watch is not None:
-            self._watch.begun(self, context)
+        self._watch.begun(self, context)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
@@ -177,8 +176,8 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
-            if self._watch is not None:
-                self._watch.over()
+            self._watch.over()
+            del self._watch  # each knows the other
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 

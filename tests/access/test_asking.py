@@ -151,6 +151,41 @@ def by_token(get_response: Any) -> Any:
     return middleware
 
 
+class Machine:
+    """A user that is no model's, as some back ends for tokens have it."""
+
+    is_authenticated, is_active = True, True
+
+    def __init__(self, name: str) -> None:
+        self.pk = self.name = name
+
+
+def by_machine(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        request.user = Machine(request.headers["X-Name"])
+        return get_response(request)
+
+    return middleware
+
+
+async def test_users_that_are_no_models_are_not_taken_for_each_other() -> None:
+    seen: dict[str, set[str]] = {"a": set(), "b": set()}
+
+    async def guard(c: Context) -> bool:
+        seen[str(c.header("X-Name"))].add(c.user.name)  # type: ignore[union-attr]
+        return True
+
+    with route(guard, middleware=[f"{__name__}.by_machine"], recheck=3600) as path:
+        clients = [await opened(path, headers={"X-Name": name}) for name in seen]
+        book = access.book()
+        for permit in [*book.permits.values()]:
+            book.want(permit)
+        await book.idle()
+        assert book.loads == 1
+        await leave(*clients)
+    assert seen == {"a": {"a"}, "b": {"b"}}
+
+
 @pytest.mark.parametrize("slim", [False, True])
 @pytest.mark.parametrize("change", ["deactivated", "deleted"])
 async def test_a_user_whom_middleware_has_found_is_loaded_anew(change: str, slim: bool) -> None:

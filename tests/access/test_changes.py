@@ -14,6 +14,8 @@ from django.db import transaction
 
 from django_agent_sse import Context, Router, login_required, permission_required, staff_required
 from django_agent_sse.access import book as booking
+from django_agent_sse.access import django_signals
+from django_agent_sse.access.django_signals import teller
 from django_agent_sse.access.service import access
 from django_agent_sse.streams.registry import open_streams
 from tests.inprocess import eventually
@@ -24,6 +26,11 @@ from .people import PATIENCE, leave, opened, revoked, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 GUARDS = {"signed-in": login_required, "staff": staff_required, "permitted": permission_required(PERMISSION)}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django_signals, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -78,6 +85,26 @@ async def test_a_stream_without_guards_ends_with_who_has_opened_it() -> None:
     await revoked(mine)
     again = await opened("/public/", session)
     await leave(again, anonymous)
+
+
+@pytest.mark.usefixtures("site")
+async def test_who_signs_in_leaves_the_session_of_before_and_what_anybody_may_have_goes_on() -> None:
+    """Django gives the session another key then, and deletes the old one."""
+
+    def anonymous() -> Any:
+        session = sign_in(person("ann"))
+        session.flush()
+        session["cart"] = 1
+        session.save()
+        return session
+
+    session = await sync_to_async(anonymous)()
+    client = await opened("/public/", session)
+    before = access.book().asked
+    await sync_to_async(session.cycle_key)()
+    await access.book().idle()
+    assert access.book().asked == before
+    await leave(client)
 
 
 @pytest.mark.usefixtures("site")
@@ -148,6 +175,22 @@ async def test_changes_of_one_transaction_are_told_once_when_it_commits(monkeypa
     await sync_to_async(change)()
     (order,) = told
     assert len(order.users) == 3
+
+
+async def test_changes_that_come_one_after_another_are_told_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django_signals, "PAUSE", 0.2)
+    told: list[Any] = []
+    monkeypatch.setattr(access, "tell", told.append)
+
+    def change() -> None:
+        teller.flush()
+        for user in [person(f"user {number}") for number in range(300)]:
+            user.save()
+
+    await sync_to_async(change)()
+    users = {str(pk) async for pk in User.objects.values_list("pk", flat=True)}
+    await eventually("all are told", lambda: {*users} == {name for order in told for name in order.users}, PATIENCE)
+    assert len(told) < 100
 
 
 async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
