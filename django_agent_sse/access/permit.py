@@ -41,8 +41,8 @@ class Permit:
         again: And must be done once more: something has changed meanwhile.
     """
 
-    __slots__ = ("_c", "_context", "_guards", "_kept", "_session", "again", "asked", "asking", "failures", "identity", "interval",
-                 "stream", "user", "was_active")  # fmt: skip
+    __slots__ = ("__weakref__", "_c", "_context", "_guards", "_kept", "_session", "again", "asked", "asking", "failures",
+                 "identity", "interval", "stream", "user", "was_active")  # fmt: skip
 
     stream: OpenStream
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -291,6 +293,24 @@ async def test_every_kind_of_session_is_loaded_and_is_missed(engine: str, settin
         else:
             await sync_to_async(type(session)(session.session_key).delete)()
         await revoked(client)
+
+
+@pytest.mark.parametrize("slim", [False, True])
+async def test_nothing_keeps_a_permit_whose_stream_is_over(slim: bool) -> None:
+    """Not even until the garbage collector comes."""
+    session = await sync_to_async(lambda: sign_in(person("ann")))()
+    with route(login_required, slim=slim) as path:
+        client = await opened(path, session)
+        await asked_again()
+        (permit,) = (weakref.ref(one) for one in access.book().permits.values())
+        gc.collect()
+        gc.disable()
+        try:
+            await leave(client)
+            await access.book().idle()
+            await eventually("it is gone", lambda: permit() is None, PATIENCE)
+        finally:
+            gc.enable()
 
 
 # Guards that fail
