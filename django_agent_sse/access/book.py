@@ -37,9 +37,9 @@ ASKED_AT_ONCE = 16
 EARLIEST = 0.8
 """The next time comes after this share of the interval at least, by chance, and never later than the interval."""
 MAX_FAILURES = 5
-"""So often in a row it may fail to ask; then the stream ends. With the pauses between them that is a good minute, as long as a
-database takes to restart or to fail over, and no longer than a stream goes unasked anyway: beyond that nobody knows any more who
-may see what, and what nobody knows is refused."""
+"""So often in a row it may fail to ask; then the stream ends. With the pauses between them that is about a minute, as long as a
+database takes to restart or to fail over, and no longer than a stream goes unasked anyway; four where each try hangs. Beyond
+that nobody knows any more who may see what, and what nobody knows is refused."""
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 30.0
 """Seconds between the first two tries, and the most between two."""
 SECOND_LOOK = 2.5
@@ -245,6 +245,8 @@ class Book:
 
     def _failed(self, permit: Permit, error: BaseException) -> None:
         permit.asking = False
+        if permit.stream not in self.permits:
+            return
         permit.failures += 1
         if permit.failures >= MAX_FAILURES:
             message = "%s: a stream is revoked, as its guards could not be asked %d times in a row"

@@ -22,8 +22,8 @@ from .identity import Identity, session_text, user_text
 from .kept_request import KeptRequest, another, give
 from .loading import Found
 
-ASK_SECONDS = 10.0
-"""How long guards may take when they are asked again; then it counts as a failure."""
+ASK_SECONDS = 30.0
+"""How long guards may take when they are asked again; then it counts as a failure. They may wait for a thread, as others do."""
 RETURN_MS = 3000
 """Milliseconds, more or less, after which the client of a stream that was revoked may come back, to be told by the guards."""
 
@@ -60,14 +60,14 @@ class Permit:
         user: Any = c.user
         self.user = user_text(user)
         self.was_active = bool(getattr(user, "is_active", True))
-        if self.asks:
-            c._on_release = self._keep
 
     def begin(self, stream: OpenStream, context: contextvars.Context) -> None:
         """The stream is there; ``context`` is its handler's."""
         self.stream, self._context = stream, context
         if self._c._asks:
             self._guards = (*self._guards, *self._c._asks)
+        if self.asks:
+            self._c._on_release = self._keep
 
     def end(self) -> None:
         """The stream is over."""
