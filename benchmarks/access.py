@@ -86,9 +86,10 @@ async def measure(streams: int, users: int, routes: dict[str, str]) -> None:
 
     from django_agent_sse.access.orders import Recheck
     from django_agent_sse.access.service import access
+    from django_agent_sse.asgi import wrap
 
     sessions = await sync_to_async(people)(users)
-    application = ASGIHandler()
+    application = wrap(ASGIHandler())  # connecting is not measured
     print(f"{streams:,} streams of {users:,} users")
     print(f"{'asked':44} {'queries':>8} {'loads':>6} {'CPU':>8} {'a stream':>9} {'share of a core':>16} {'took':>7}")
     for name, path in routes.items():
