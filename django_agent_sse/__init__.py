@@ -31,6 +31,11 @@ Guards:
 
 - ``login_required``, ``staff_required``, ``permission_required``, ``api_key``
 - ``Guard``: the type of one, for annotations
+- ``topic_permissions``: who may follow which topic, as a table
+
+Access over time:
+
+- ``close_streams`` and its twin ``aclose_streams``: end the streams of a user, a route, a topic or a session, everywhere
 
 Signals:
 
@@ -48,6 +53,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "access.closing": ("aclose_streams", "close_streams"),
+    "access.topic_rules": ("topic_permissions",),
     "contrib.live_log": ("live_log",),
     "eventlog.backend": ("event_log",),
     "eventlog.cursor": ("atopic_cursor", "topic_cursor"),
@@ -87,11 +94,13 @@ __all__ = [
     "SSEView",
     "Stream",
     "Topic",
+    "aclose_streams",
     "aclose_topic",
     "api_key",
     "apublish",
     "apublish_many",
     "atopic_cursor",
+    "close_streams",
     "close_topic",
     "event_log",
     "live_log",
@@ -105,9 +114,12 @@ __all__ = [
     "stream_opened",
     "topic_cursor",
     "topic_name",
+    "topic_permissions",
 ]
 
 if TYPE_CHECKING:
+    from .access.closing import aclose_streams, close_streams
+    from .access.topic_rules import topic_permissions
     from .contrib.live_log import live_log
     from .eventlog.backend import event_log
     from .eventlog.cursor import atopic_cursor, topic_cursor

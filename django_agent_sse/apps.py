@@ -15,7 +15,9 @@ class AgentSSEConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from .access import django_signals
         from .checks import project
         from .eventlog import backend  # noqa: F401  it notes that this process serves requests, from the first one on
 
         project.register()
+        django_signals.connect()

@@ -71,6 +71,7 @@ class StreamDefaults:
         send_timeout: A client that takes nothing for so long is ``slow_client``; ``None`` for never.
         commit_after: How long a handler may take to its first verb before the response begins without it.
         close_grace: How long a handler's code may run on after ``close()``.
+        recheck: After so long, at the latest, the guards of an open stream are asked again; ``None`` or 0 for never.
         cache: The alias in ``CACHES`` behind ``c.kv``.
     """
 
@@ -83,6 +84,7 @@ class StreamDefaults:
     send_timeout: SecondsOrNone = 30
     commit_after: Seconds = 0.25
     close_grace: Seconds = 5
+    recheck: SecondsOrNone = 60
     cache: str = "default"
 
 
@@ -93,6 +95,8 @@ DEFAULTS: Mapping[str, Any] = {
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,
     "ON_CONNECTION": None,
+    "CAN_FOLLOW": None,
+    "RECHECK_ON_SIGNALS": True,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 
@@ -106,6 +110,7 @@ def rules_of(options: type) -> dict[str, Rule]:
 RULES: Mapping[str, Rule] = {
     **{name.upper(): rule for name, rule in rules_of(StreamDefaults).items()},
     **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _COUNT),
+    "RECHECK_ON_SIGNALS": one_of(True, False),
 }
 """Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 

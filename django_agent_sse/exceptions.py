@@ -74,6 +74,10 @@ class PositionGone(StreamError):
         self.reason = reason
 
 
+class TopicForbidden(StreamError):
+    """The user may not follow a topic, says ``AGENT_SSE["CAN_FOLLOW"]``: 401 or 403, or the end of a stream that has begun."""
+
+
 class HeadersSent(StreamError):
     """The response has begun: its headers and cookies can no longer change."""
 

@@ -43,11 +43,13 @@ async def staff_required(c: Context) -> bool | HttpResponseBase:
     return (signed_in(user) and is_staff) or refused(c, "only staff may open this stream")
 
 
-def permission_required(*permissions: str) -> Guard:
+def permission_required(*permissions: str, obj: Callable[[Context], Any] | None = None) -> Guard:
     """Make a guard that wants all of these permissions; 401 for anonymous users without them, 403 for other ones.
 
     Args:
         *permissions: ``"app_label.codename"``, as in Django's ``has_perm``.
+        obj: ``(c) -> object``, sync or ``async``: who has not the permissions for all objects may have them for this one, as the
+            back ends in ``AUTHENTICATION_BACKENDS`` know. ``None`` is nobody's; ``Http404`` is answered.
 
     Raises:
         RouteError: There is none, or one has another form.
@@ -58,9 +60,19 @@ def permission_required(*permissions: str) -> Guard:
         if not isinstance(permission, str) or not all(permission.partition(".")):
             raise RouteError(f'permission_required({permission!r}): a permission reads "app_label.codename"')
 
+    if obj is not None and not callable(obj):
+        raise RouteError(f"permission_required(obj={obj!r:.80}): a function (c) that returns the object")
+    find = None if obj is None else obj if _is_async(obj) else sync_to_async(obj)
+
     async def guard(c: Context) -> bool | HttpResponseBase:
-        user = c.user
-        return (user is not None and await _has_permissions(user, permissions)) or refused(c, NO_PERMISSION)
+        user: Any = c.user
+        if user is not None and find is None and await _has_permissions(user, permissions):
+            return True
+        if user is not None and find is not None:
+            found = await find(c)
+            if found is not None and await sync_to_async(has_permissions)(user, permissions, found):
+                return True
+        return refused(c, NO_PERMISSION)
 
     return named(guard, f"permission_required({', '.join(map(repr, permissions))})")
 
@@ -218,6 +230,12 @@ async def _has_permissions(user: Any, permissions: tuple[str, ...]) -> bool:
         return True
     # Django's async check passes over back ends that only know has_perm(), as those of object permission packages do.
     return synchronous is not None and bool(await sync_to_async(synchronous)(permissions))
+
+
+def has_permissions(user: Any, permissions: tuple[str, ...], obj: object = None) -> bool:
+    """Whether a user has all of these permissions, for all objects or for this one; blocks."""
+    check = getattr(user, "has_perms", None)
+    return check is not None and bool(check(permissions) or (obj is not None and check(permissions, obj)))
 
 
 def signed_in(user: Any) -> bool:

@@ -24,6 +24,7 @@ from .exceptions import EventLogUnavailable, QueryInvalid
 from .runtime.pools import Pool, where_waited_for
 from .streams.context import Context
 from .streams.error_responses import error_body
+from .streams.topic_access import check_follow_access
 from .streams.topic_source import Map
 from .views import UNREADABLE, SSEView
 from .wire import Event
@@ -60,6 +61,7 @@ class Busy(Exception):
 
 async def answer_part(c: Context, topic: str, show: Map | None) -> HttpResponseBase:
     """Answer with events by their numbers, or with those that a search finds."""
+    await check_follow_access(c, [topic])
     log, query = event_log(), c.query
     levels = flag(query, "levels", False)
     try:

@@ -23,6 +23,7 @@ from .log_parts import Busy, in_turn
 from .streams.context import Context
 from .streams.handlers import set_signature
 from .streams.stream import Stream
+from .streams.topic_access import check_follow_access
 from .topics.subscription import Subscription
 
 MOST_STEPS: Final = 16
@@ -85,7 +86,9 @@ def steps_views(steps: LogSteps) -> tuple[Any, Callable[..., Awaitable[str]]]:
     steps_of, fields = _steps_of(steps)
 
     async def states(c: Context, stream: Stream, **values: object) -> None:
-        async for state in _states(await steps_of(c, **values)):
+        topics = await steps_of(c, **values)
+        await check_follow_access(c, topics.values())
+        async for state in _states(topics):
             await stream.write(asdict(state), event=STEP)
 
     async def topic_of(c: Context, **values: object) -> str:

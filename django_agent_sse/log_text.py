@@ -16,6 +16,7 @@ from .eventlog.position import Position
 from .log_parts import flag
 from .streams.context import Context
 from .streams.stream import Stream
+from .streams.topic_access import check_follow_access
 from .streams.topic_source import Map
 from .streams.transport import UNFINISHED
 from .views import SSEView
@@ -46,6 +47,7 @@ async def raw_text(c: Context, stream: Stream, topic: str, show: Map | None) -> 
     follows = flag(c.query, "follow", not download)
     if download:
         c.set_header("Content-Disposition", f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]+", "-", topic)}.log"')
+    await check_follow_access(c, [topic])
     place = None
     if not (follows and c.last_event_id):
         settled: Settled[None] = Settled()  # what was drawn again stands here once

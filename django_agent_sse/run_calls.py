@@ -326,7 +326,14 @@ class Call:
         refusal = await run_guards((access,), self.c)
         if refusal is not None:
             counters.refused(self.c.route, Refusal.GUARD)
-        return refusal
+            return refusal
+
+        async def access_again(c: Context) -> bool | HttpResponseBase:
+            return await self.route.access(c, RunAccess(verb="resume", id=id, topic=topic, own=is_own(c, id)))
+
+        access_again.__qualname__ = access.__qualname__
+        self.c._asks = (access_again,)
+        return None
 
     def overloaded(self, reason: str) -> HttpResponse:
         """Come back later."""

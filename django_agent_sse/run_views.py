@@ -64,6 +64,7 @@ class RunKeywords(TypedDict, total=False):
     send_timeout: SecondsOrNone
     commit_after: Seconds
     close_grace: Seconds
+    recheck: SecondsOrNone
     cache: str
     control_events: SwitchOrNone
 

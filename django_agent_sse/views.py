@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
+from .access.identity import identity_of
+from .access.service import access
 from .conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
 from .eventlog.outage import outage
 from .exceptions import (
@@ -33,9 +36,10 @@ from .exceptions import (
     RouteError,
     RunNotFound,
     TooManyThreads,
+    TopicForbidden,
     TopicNameInvalid,
 )
-from .guards import Guard, as_tuple, check_guards, login_required, run_guards
+from .guards import Guard, as_tuple, check_guards, login_required, refused, run_guards
 from .middleware import build_chain
 from .runtime.safe_text import printable
 from .streams.callbacks import contained, ends_process
@@ -100,6 +104,7 @@ class SSEView(View):
     send_timeout: SecondsOrNone = UNSET
     commit_after: Seconds = UNSET
     close_grace: Seconds = UNSET
+    recheck: SecondsOrNone = UNSET
     cache: str = UNSET
     control_events: SwitchOrNone = UNSET
     final_on_error: Switch = UNSET
@@ -224,6 +229,9 @@ class RouteEndpoint:
             return c.json(error_body(error.status, str(error)), status=error.status)
         except RunNotFound as error:
             raise Http404(str(error)) from error
+        except TopicForbidden as error:
+            counters.refused(c.route, Refusal.GUARD)
+            return refused(c, str(error))
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
             logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
             raise Http404(str(error)) from error
@@ -233,7 +241,9 @@ class RouteEndpoint:
 
     async def _stream(self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         request: ASGIRequest = c.request  # type: ignore[assignment]
+        asked = time.monotonic()
         await c.load_user()
+        identity = identity_of(c)
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
             guards = (login_required, *guards)
@@ -254,7 +264,8 @@ class RouteEndpoint:
             return handler
         if request.method == "HEAD":
             return view._wrap_response(head_response())
-        supervisor = Supervisor(c, options, self.streak, control, view.on_error)
+        permit = access.permit(c, guards, identity, options.recheck, asked)
+        supervisor = Supervisor(c, options, self.streak, permit, control, view.on_error)
         opened = await self._open(supervisor, handler, c, control)
         if isinstance(opened, Transport):
             return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))
@@ -273,6 +284,8 @@ class RouteEndpoint:
         except EventLogUnavailable as error:
             outage.failed(error, ())
             return self._overloaded(c.route, control, UNREADABLE)
+        except TopicForbidden:
+            raise
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)
             raise

@@ -60,7 +60,16 @@ def test_a_sound_project_is_told_nothing() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [None, ["HEARTBEAT"], {"HEARTBEET": 1}, {"HEARTBEAT": "15"}, {"ON_DISCONNECT": "stop"}, {"RETRY": 1.5}, {"BUFFER_EVENTS": 0}],
+    [
+        None,
+        ["HEARTBEAT"],
+        {"HEARTBEET": 1},
+        {"HEARTBEAT": "15"},
+        {"ON_DISCONNECT": "stop"},
+        {"RETRY": 1.5},
+        {"BUFFER_EVENTS": 0},
+        {"RECHECK_ON_SIGNALS": 1},
+    ],
     ids=repr,
 )
 def test_e001_settings_that_cannot_be_used(given: Any) -> None:
@@ -118,6 +127,27 @@ def test_e007_an_on_connection_that_cannot_be_called(given: Any, says: str) -> N
 @pytest.mark.parametrize("given", [None, "tests.test_checks.found", lambda connection, c: None])
 def test_e007_is_silent_for_a_function(given: Any) -> None:
     assert found(AGENT_SSE={"ON_CONNECTION": given}) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("no.such.function", "cannot be imported"),
+        (f"{__name__}.TAG", "not 'tests.test_checks.TAG'"),
+        (42, "not 42"),
+        (dict, "function"),
+    ],
+)
+def test_e008_a_can_follow_that_cannot_be_called(given: Any, says: str) -> None:
+    messages = found(AGENT_SSE={"CAN_FOLLOW": given})
+    assert list(messages) == ["E008"]
+    assert isinstance(messages["E008"], Error)
+    assert says in messages["E008"].msg
+
+
+@pytest.mark.parametrize("given", [None, "tests.test_checks.found", lambda user, topic: True, on_connection_async])
+def test_e008_is_silent_for_a_function(given: Any) -> None:
+    assert found(AGENT_SSE={"CAN_FOLLOW": given}) == {}
 
 
 def pooled(monkeypatch: pytest.MonkeyPatch, pool: Any) -> None:

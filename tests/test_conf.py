@@ -38,6 +38,9 @@ DEFAULTS = {
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,
     "ON_CONNECTION": None,
+    "CAN_FOLLOW": None,
+    "RECHECK": 60,
+    "RECHECK_ON_SIGNALS": True,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 

@@ -34,6 +34,7 @@ STOREYS = {
     "metrics": 4,
     "streams": 4,
     "runs": 5,
+    "access": 6,
     "guards": 6,
     "views": 6,
     "logs": 6,

@@ -30,11 +30,13 @@ PUBLIC = {
     "SSEView",
     "Stream",
     "Topic",
+    "aclose_streams",
     "aclose_topic",
     "api_key",
     "apublish",
     "apublish_many",
     "atopic_cursor",
+    "close_streams",
     "close_topic",
     "event_log",
     "live_log",
@@ -48,6 +50,7 @@ PUBLIC = {
     "stream_opened",
     "topic_cursor",
     "topic_name",
+    "topic_permissions",
 }
 
 ERRORS = {
@@ -65,6 +68,7 @@ ERRORS = {
     "CodeExited": ("StreamError",),
     "FollowError": ("StreamError", TypeError),
     "PositionGone": ("StreamError",),
+    "TopicForbidden": ("StreamError",),
     "HeadersSent": ("StreamError",),
     "RequestBodyError": ("AgentSSEError",),
     "BodyNotJSON": ("RequestBodyError",),

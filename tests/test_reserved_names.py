@@ -94,6 +94,8 @@ TOPIC_DOORS: dict[str, Callable[[str], Any]] = {
     "apublish": lambda name: django_agent_sse.apublish(name, "x"),
     "publish_many": lambda name: django_agent_sse.publish_many(name, ["x"]),
     "apublish_many": lambda name: django_agent_sse.apublish_many(name, ["x"]),
+    "close_streams": lambda name: django_agent_sse.close_streams(topic=name),
+    "aclose_streams": lambda name: django_agent_sse.aclose_streams(topic=name),
     "close_topic": django_agent_sse.close_topic,
     "aclose_topic": django_agent_sse.aclose_topic,
     "produce": django_agent_sse.produce,

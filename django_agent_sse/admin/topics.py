@@ -46,8 +46,8 @@ UNKNOWN = Readers(missing=1)
 """Where nobody asked, or nobody could."""
 NAMED = "\x1b[36m{name}\x1b[0m {data}"
 """The name in a colour of the terminal, which the viewer knows."""
-MAX_DURATION = 300.0
-"""Seconds after which the stream begins anew, and the permissions of the viewer are checked again."""
+RECHECK = 60.0
+"""Seconds after which, at the latest, the permissions of whoever looks are checked again, whatever the project's setting is."""
 
 
 @admin.register(LogTopic)
@@ -266,7 +266,7 @@ def as_line(event: Event) -> Event:
 
 def topic_log_router(topic: Callable[..., Awaitable[str]], guards: Sequence[Any]) -> Router:
     """Return the viewer's three routes, below ``""``."""
-    router = Router(guards=guards, max_duration=MAX_DURATION)
+    router = Router(guards=guards, recheck=RECHECK)
     for part, view in log_views(topic, as_line).items():
         name = "django_agent_sse_logtopic_log" + (f"-{part}" if part else "")
         options: dict[str, Any] = {"control_events": False} if part == "raw" else {}

@@ -25,6 +25,7 @@ from ..streams.handlers import uses_name
 from ..streams.kv import is_per_process
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
+from ..streams.topic_access import can_follow
 from .apps_missing import no_monitor
 from .runs import runs_not_shared
 from .urls import stream_routes
@@ -34,6 +35,7 @@ TENANTS = ("django_tenants", "tenant_schemas", "django_pgschemas", "django_rls",
 
 _SETTINGS_HINT = "The documentation's page reference/settings names every key, its default and its unit."
 _ON_CONNECTION_HINT = 'Write def on_connection(connection, c): …, and name it: "myproject.tenants.on_connection".'
+_CAN_FOLLOW_HINT = 'Write def can_follow(user, topic): …, and name it: "myproject.access.can_follow".'
 _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
     "evicts": partial(checks.Warning, id="django_agent_sse.W007"),
@@ -174,6 +176,7 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
     for read, prefix, hint, id in (
         (monitor_options, "AGENT_SSE cannot be used: ", _SETTINGS_HINT, "django_agent_sse.E001"),
         (on_connection, "", _ON_CONNECTION_HINT, "django_agent_sse.E007"),
+        (can_follow, "", _CAN_FOLLOW_HINT, "django_agent_sse.E008"),
     ):
         try:
             read()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -95,6 +95,9 @@ class Context:
     _kv: KV | None = None
     _logger: RouteLogger | None = None
     _last_event_id: LastEventId | None = None
+    _on_release: Callable[[HttpRequest], object] | None = None
+    _asks: tuple[Callable[[Context], Awaitable[bool | HttpResponseBase]], ...] = ()
+    """What was asked about this stream beside its route's guards, and is asked again with them."""
 
     def __post_init__(self, cache: str) -> None:
         self._cache = cache
@@ -256,6 +259,12 @@ class Context:
         """Take this for what the client sent as its last id."""
         self._last_event_id = LastEventId(value=id)
 
+    def _asked_again(self, request: HttpRequest, user: Any) -> Context:
+        """Return a context in which guards are asked again: of this request, by whoever that is now."""
+        again = Context(request, self.params, route=self.route, cache=self._cache)
+        again._user, again._last_event_id = user, self._position if self._request is not None else self._last_event_id
+        return again
+
     def _for_task(self) -> Context:
         """Return a context of the same request for work that outlives it. Its headers go to ``_take_headers`` of this one."""
         return copy.copy(self)
@@ -320,6 +329,8 @@ class Context:
         """Let the request go, with its session, META and user. The last event id, ``user_pk`` and what guards set stay."""
         if self._request is not None:
             _ = self._position
+            if self._on_release is not None:
+                self._on_release(self._request)
             self._client = client_of(self._request.META, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None

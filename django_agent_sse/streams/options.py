@@ -73,6 +73,7 @@ class StreamKeywords(TypedDict, total=False):
     send_timeout: SecondsOrNone
     commit_after: Seconds
     close_grace: Seconds
+    recheck: SecondsOrNone
     cache: str
     control_events: SwitchOrNone
     final_on_error: Switch

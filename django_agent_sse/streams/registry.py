@@ -120,6 +120,13 @@ class OpenStream(Protocol):
     def end(self, ending: Ending, *, retry: int | None = None) -> bool: ...  # on its loop; false where it had ended
 
 
+class StreamWatch(Protocol):
+    """Who looks after a stream for as long as it is there, as access does. On its event loop."""
+
+    def begun(self, stream: OpenStream, context: contextvars.Context) -> None: ...  # that of its handler
+    def over(self) -> None: ...
+
+
 class Scheduled(Protocol):
     """Something with a due time of its own, such as a transport."""
 

@@ -43,6 +43,7 @@ class StreamPort(Protocol):
     def on_abort(self, callback: Callback) -> None: ...
     def on_end(self, callback: Callback) -> None: ...
     def connection(self) -> AbstractAsyncContextManager[None]: ...  # one thread and its connections meanwhile
+    async def check_follow_access(self, topics: Sequence[str]) -> None: ...  # or raise; ends a stream that has begun
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
@@ -171,6 +172,7 @@ class Stream:
 
         Raises:
             FollowError: Called twice, with too many topics, or on a stream that has ids of its own.
+            TopicForbidden: ``AGENT_SSE["CAN_FOLLOW"]`` says no; answered with 401 or 403. A stream that has begun is ``revoked``.
             PositionGone: Continuity was lost and the client takes no control events; answered with 410.
             TopicNameInvalid: No topic can have such a name.
             EventLogUnavailable: The log cannot be read. Once the stream has begun, it is tried again and again instead.
@@ -181,6 +183,7 @@ class Stream:
         if self._numbered:
             raise FollowError("events with ids were written to this stream, and the ids of a stream that follows are the log's")
         check_follow(topics, start, filter, map, offsets, fold)
+        await self._port.check_follow_access(topics)
         self._source = source = TopicSource(
             *(topics, start, filter, map), self._buffer, self._control, self.route, self._take_retry, self._id_first
         )

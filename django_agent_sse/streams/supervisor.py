@@ -29,11 +29,12 @@ from .handlers import Handler
 from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, WatchDeparture
 from .messages import last_event
 from .options import StreamOptions
-from .registry import LoopState, StreamInfo, StreamStats, registry
+from .registry import LoopState, StreamInfo, StreamStats, StreamWatch, registry
 from .reporting import ErrorStreak, OnError, own_cancel
 from .shutdown import listener_watch, watch_signals
 from .stream import Stream, late_error
 from .threads import StreamThreads, stream_context
+from .topic_access import check_follow_access
 from .transport import Transport
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -57,6 +58,7 @@ class Supervisor:
     context: Context
     _options: StreamOptions
     _streak: ErrorStreak
+    _watch: StreamWatch
     control: InitVar[bool]
     _on_error: OnError | None = None
     error: BaseException | None = None
@@ -96,6 +98,7 @@ class Supervisor:
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
+        self._watch.begun(self, context)
         if registry.closing:
             self.end(Ending.SHUTDOWN)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
@@ -173,6 +176,8 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
+            self._watch.over()
+            del self._watch  # each knows the other
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
@@ -322,6 +327,10 @@ class Supervisor:
 
     def connection(self) -> AbstractAsyncContextManager[None]:
         return self._threads.held()
+
+    async def check_follow_access(self, topics: Sequence[str]) -> None:
+        self.pause_commit_timer()
+        await check_follow_access(self.context, topics, lambda: self.end(Ending.REVOKED))
 
     # What the registry and the monitor see: OpenStream
 

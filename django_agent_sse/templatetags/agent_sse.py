@@ -137,7 +137,6 @@ def sse_log(
     ended: datetime | str | None = None,
     exit_code: int | None = None,
     login: str = "",
-    check: float | None = None,
     raw: str | None = None,
     range: str | None = None,
     actions: Sequence[Any] = (),
@@ -157,7 +156,6 @@ def sse_log(
         ended: When it ended.
         exit_code: What it ended with.
         login: The URL of the log-in page, offered to those who are signed out.
-        check: Seconds between two checks by the stream's guards while it is open; 0 for none.
         raw: The URL of the text; not needed where ``router.log()`` serves ``src``, and neither is ``range``.
         range: The URL of the parts.
         actions: Buttons: each has ``label``, ``url``, which is posted to, ``when`` (``new``, ``running``, ``ended``, or several)
@@ -180,7 +178,7 @@ def sse_log(
     range = served_part(src, "range") if range is None else range
     status, started, ended = status or _state(tail), _time(started), _time(ended)
     attributes = {"src": src, "raw": raw, "range": range, "position": tail.position, "label": label, "status": status}
-    about = {"started": started, "ended": ended, "exit-code": exit_code, "login": login, "check": check}
+    about = {"started": started, "ended": ended, "exit-code": exit_code, "login": login}
     return {
         "attributes": _attributes({name: value for name, value in (attributes | about).items() if value not in (None, "")}),
         "tail": tail,

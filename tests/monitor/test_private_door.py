@@ -19,7 +19,6 @@ from django.test import Client, override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from django_agent_sse.contrib.monitor import commands
 from django_agent_sse.contrib.monitor import reporter as reporting
 from django_agent_sse.contrib.monitor.admin import live_streams
 from django_agent_sse.contrib.monitor.admin.close_form import ClosingForm, Target
@@ -49,6 +48,7 @@ from django_agent_sse.exceptions import EventUnreadable
 from django_agent_sse.models import LogRow
 from django_agent_sse.streams.counters import RouteCounts
 from django_agent_sse.streams.snapshot import Process, Snapshot, this_process
+from django_agent_sse.topics import orders
 from django_agent_sse.wire import Event
 
 from .test_reporter import begin, obeyed, until
@@ -121,7 +121,7 @@ def test_a_forged_command_is_none(forged: str) -> None:
     "told", [["close", None, {}], ["close"], {}, None, ["close", "x", {}], ["open", 0, {}], ["watch", 0, {}]]
 )
 def test_what_another_version_has_signed_is_refused_by_name(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "COMMAND_LIFE_SECONDS", math.inf)
+    monkeypatch.setattr(orders, "LIFE_SECONDS", math.inf)
     with pytest.raises(CommandRefused, match="another version"):
         command_of(signed(told))
 
@@ -130,7 +130,7 @@ def test_what_another_version_has_signed_is_refused_by_name(told: Any, monkeypat
 def test_an_old_command_that_is_copied_and_one_of_the_future_are_refused(age: float, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as then:
         now = time.time()
-        then.setattr(commands.time, "time", lambda: now - age)
+        then.setattr(orders.time, "time", lambda: now - age)
         event = event_of(Close(user="7"))
     with pytest.raises(CommandRefused, match="copied, or the clocks"):
         command_of(event)

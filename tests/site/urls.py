@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, monitoring, state
-from .routes import agents, ai_sdk, answers, client, data, life, llm, parity, runs, sdk, topics, verbs
+from .routes import access, agents, ai_sdk, answers, client, data, life, llm, parity, runs, sdk, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -23,6 +23,13 @@ urlpatterns = [
     path("_gate/", gates.open_gate),
     path("_page/", blank_page),
     path("", include(agents.langgraph.urls)),
+    path("access/asked/", access.asked),
+    path("access/change/<str:name>/", access.change),
+    path("access/close/", access.close),
+    path("access/grant/<str:name>/", access.grant),
+    path("access/people/", access.people),
+    path("access/tell/<slug:name>/", access.tell),
+    path("access/", include(access.router.urls)),
     path("agents/", include(agents.router.urls)),
     path("ai/", include(ai_sdk.router.urls)),
     path("answers/", include(answers.router.urls)),

@@ -16,6 +16,9 @@ from django_agent_sse.exceptions import RouteError
 from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamKeywords, StreamOptions, check_names
 from django_agent_sse.views import UNSET
 
+OTHERS = ("THREADS", "REQUEST_THREADS", "PINNED_THREADS", "RECHECK_ON_SIGNALS")
+"""Settings that are no option of a stream."""
+
 
 def test_the_defaults_are_the_projects() -> None:
     options = StreamOptions.of({})
@@ -29,6 +32,7 @@ def test_the_defaults_are_the_projects() -> None:
         "send_timeout": 30,
         "commit_after": 0.25,
         "close_grace": 5,
+        "recheck": 60,
         "cache": "default",
         "control_events": None,
         "final_on_error": False,
@@ -60,7 +64,7 @@ def test_the_settings_are_made_of_the_options() -> None:
     options = {field.name: field.default for field in fields(StreamOptions)}
     assert MISSING not in options.values()
     assert {name: conf.DEFAULTS[name.upper()] for name in PROJECT_WIDE} == {name: options[name] for name in PROJECT_WIDE}
-    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - {"THREADS", "REQUEST_THREADS", "PINNED_THREADS"}
+    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - {*OTHERS}
     for name, rule in conf.RULES.items():
         assert rule.holds(conf.DEFAULTS[name]), name
 
@@ -70,7 +74,7 @@ def test_only_the_routes_own_options_are_not_in_the_settings() -> None:
 
 
 def wrong() -> Iterator[tuple[str, Any]]:
-    for name in ("heartbeat", "max_duration", "send_timeout", "commit_after", "close_grace"):
+    for name in ("heartbeat", "max_duration", "send_timeout", "commit_after", "close_grace", "recheck"):
         yield from ((name, value) for value in (-1, "15", True, math.nan, math.inf, -math.inf, [1]))
     for name in ("buffer_bytes", "buffer_events"):
         yield from ((name, value) for value in (0, -1, None, "256", True, 1.5, math.inf))

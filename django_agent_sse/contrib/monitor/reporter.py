@@ -13,23 +13,22 @@ import dataclasses
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from ...eventlog.backend import event_log
 from ...eventlog.base import EventLog
-from ...eventlog.records import Page, TopicState
 from ...eventlog.validation import InternalTopic
-from ...exceptions import AgentSSEError, EventLogUnavailable, EventUnreadable
+from ...exceptions import AgentSSEError, EventLogUnavailable
 from ...runtime.backoff import FailureLog
 from ...runtime.loop import background, in_pool
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable
 from ...streams.registry import open_streams, registry
 from ...streams.snapshot import Snapshot
+from ...topics.orders import OrderReader
 from ...wire.event import Event
-from .commands import COMMANDS, Close, CommandRefused, Drain, WatchRows, command_of, execute, subscribe
+from .commands import COMMANDS, WatchRows, commands, execute
 from .inspector import StreamInspector, StreamQuery
 from .report_json import encode
 
@@ -53,8 +52,6 @@ UNUSED_SECONDS = 30.0
 """Seconds without a stream after which a process says that it has none, and stops reporting."""
 MAX_WATCHES = 8
 """Different queries that are answered at a time; the one goes that was asked for the longest ago."""
-MAX_REMEMBERED = 4_096
-"""Commands that are known again where they come twice."""
 
 
 class Reporter:
@@ -73,12 +70,9 @@ class Reporter:
         self._stopped = False
         self._inspector = StreamInspector()
         self._watches: dict[StreamQuery, float] = {}
-        self._executed: deque[str] = deque(maxlen=MAX_REMEMBERED)
+        self._reader = OrderReader(commands, KEPT_SECONDS, self._refuse)
         self._log: EventLog | None = None
         self._unfollow: Callable[[], None] = lambda: None
-        self._epoch: str | None = None
-        self._cursor = self._over_before = 0
-        self._too_old = self._read_at = 0.0
         self._news = True
         self._report_at = time.monotonic() + random.uniform(0, 1)
         self._rows_at = self._trim_at = 0.0
@@ -138,8 +132,9 @@ class Reporter:
         if log is not self._log:
             self._unfollow()
             self._unfollow, self._log = (lambda: None), None
-            self._unfollow = await subscribe(log, self._on_notify)
-            self._log, self._epoch, self._news = log, None, True
+            self._unfollow = await commands.subscribe(log, self._on_notify)
+            self._reader.begin()
+            self._log, self._news = log, True
         return log
 
     def _on_notify(self, _: object) -> None:
@@ -199,45 +194,14 @@ class Reporter:
                 await asyncio.wrap_future(writers.submit(partial(log.trim, topic, max_age=age)))
 
     async def _read_commands(self, log: EventLog) -> None:
-        try:
-            page = await log.aread_after(COMMANDS, self._cursor)
-        except EventUnreadable as error:
-            if (state := await log.astate(COMMANDS)).epoch != self._epoch:
-                self._begin_at(state)
-            self._refuse(error.offset, error)
-            self._cursor, self._news = max(self._cursor + 1, error.offset), True
-            return
-        if page.epoch != self._epoch:
-            if self._cursor:
-                page = await log.aread_after(COMMANDS, 0)
-            self._begin_at(page)
-        for record in page.records:
-            self._cursor = record.offset
-            news = record.offset > self._over_before and record.at >= self._too_old
-            try:
-                command = command_of(record.event)
-            except CommandRefused as error:
-                if news:
-                    self._refuse(record.offset, error)
-                continue
-            if isinstance(command, WatchRows) or news:
-                await self._take(command)
-            else:
-                self._executed.append(command.id)
-        if page.records and page.records[-1].offset < page.top:
-            self._news = True
-        else:
-            self._read_at = time.time()
-
-    def _begin_at(self, page: Page | TopicState) -> None:
-        """What was asked before this process looked for the first time is over, but for who watches.
-
-        Another epoch may hold what was read in the one before: after a failover, a part of it. That is known by its id, or by
-        its age where nobody looked for long.
-        """
-        self._over_before = page.top if self._epoch is None else 0
-        self._too_old = self._read_at - KEPT_SECONDS if self._epoch is not None else 0.0
-        self._epoch, self._cursor = page.epoch, 0
+        async with contextlib.aclosing(self._reader.read(log)) as orders:
+            async for command, _, news in orders:
+                if isinstance(command, WatchRows):
+                    self._watch(command)
+                elif not self._reader.executed(command.id) and news:
+                    await in_pool(partial(execute, command, self._inspector))
+                    self._report_at = 0.0  # what has changed is told at once
+        self._news = self._news or self._reader.more
 
     def _refuse(self, offset: int, error: Exception) -> None:
         """Leave a command alone; the log says it of the first one, the reports of how many there were."""
@@ -250,18 +214,13 @@ class Reporter:
         self._refused += 1
         self._report_at = min(self._report_at, time.monotonic() + ROWS_INTERVAL)
 
-    async def _take(self, command: WatchRows | Close | Drain) -> None:
-        if isinstance(command, WatchRows):
-            if command.query not in self._watches:
-                self._rows_at = 0.0
-            self._watches.pop(command.query, None)  # so that it is the last one to go
-            self._watches[command.query] = command.until
-            while len(self._watches) > MAX_WATCHES:
-                del self._watches[next(iter(self._watches))]
-        elif command.id not in self._executed:
-            self._executed.append(command.id)
-            await in_pool(partial(execute, command, self._inspector))
-            self._report_at = 0.0  # what has changed is told at once
+    def _watch(self, command: WatchRows) -> None:
+        if command.query not in self._watches:
+            self._rows_at = 0.0
+        self._watches.pop(command.query, None)  # so that it is the last one to go
+        self._watches[command.query] = command.until
+        while len(self._watches) > MAX_WATCHES:
+            del self._watches[next(iter(self._watches))]
 
 
 def in_use() -> bool:

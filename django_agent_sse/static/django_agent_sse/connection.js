@@ -3,7 +3,6 @@
 
 const HIDDEN_MS = 5_000; // after which a hidden tab lets go
 const ASK_MS = 15_000; // how often it asks then
-const CHECK = 60; // seconds after which it is asked whether the reader may still see the log
 const REFUSED = [401, 403, 404, 410];
 
 function closedIn(data) {
@@ -22,7 +21,6 @@ export class Connection {
   #source = null;
   #id = "";
   #retryAt = 0;
-  #checked = 0; // when it was last known that the reader may see the log
   #hiding = 0;
   #asking = 0;
   #over = false;
@@ -102,7 +100,7 @@ export class Connection {
     const { t } = this.#tools;
     const { state } = source;
     if (state === "open" && this.state !== "open") {
-      this.openedAt = this.#checked = performance.now();
+      this.openedAt = performance.now();
       this.#on.open();
     }
     this.state = state;
@@ -115,9 +113,7 @@ export class Connection {
 
   /** Every half second. */
   tick() {
-    if (this.#over) return;
-    if (this.state === "reconnecting") this.#showWait();
-    this.#recheck();
+    if (!this.#over && this.state === "reconnecting") this.#showWait();
   }
 
   #showWait() {
@@ -142,15 +138,6 @@ export class Connection {
     if (words[asked]) this.#on.over("error", words[asked], asked);
     else if (asked === 204 || asked === 200 || asked === null) this.#on.ended("no_content");
     else this.#on.over("error", [t("The server refused ({status}). Reload to try again.", { status: String(asked) })], asked);
-  }
-
-  /* A session can end while the stream is open: ask at times, unless nobody looks. */
-  async #recheck() {
-    const every = Number(this.#element.getAttribute("check") ?? CHECK);
-    if (!every || this.state !== "open" || document.hidden || performance.now() - this.#checked < every * 1000) return;
-    this.#checked = performance.now();
-    const status = await this.#ask();
-    if (this.state === "open" && (status === 401 || status === 403)) this.#refused(status);
   }
 
   async #ask() {

@@ -32,8 +32,8 @@ from .live_view import Viewer, query_of
 
 EVENT_INTERVAL = 1.0
 """Seconds between two events of the page."""
-MAX_DURATION = 300.0
-"""Seconds after which the page's stream begins anew, and the permission is asked for again."""
+RECHECK = 60.0
+"""Seconds after which, at the latest, the permissions of whoever looks are checked again, whatever the project's setting is."""
 FIRST_TIMEOUT = 0.7
 """Seconds that the page waits for the other processes' rows before it is sent."""
 RETRY_INTERVAL = 0.15
@@ -45,6 +45,14 @@ class LiveEvents(SSEView):
 
     model_admin: Any = None
     serves_drained = True
+    _rights: tuple[bool, bool] | None = None
+
+    async def authorize(self, c: Context) -> bool:
+        """Let nobody go on with more, or less, than their page was made for: it comes back, and is made anew."""
+        viewer = await sync_to_async(self.model_admin.viewer)(c.request)
+        rights = (viewer.sees_payloads, viewer.closes)
+        self._rights = self._rights or rights
+        return rights == self._rights
 
     async def handle(self, c: Context, stream: Stream) -> None:
         """Send what there is to see, for as long as the page is open."""
@@ -72,7 +80,7 @@ class LiveStreamsAdmin(PageAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         guards = [admin_required(self)]
-        events = LiveEvents.as_view(model_admin=self, guards=guards, max_duration=MAX_DURATION, heartbeat=15, retry=2000)
+        events = LiveEvents.as_view(model_admin=self, guards=guards, recheck=RECHECK, heartbeat=15, retry=2000)
         page: Any = admin_view(self.admin_site, require_safe(self._page))
         close = self.admin_site.admin_view(require_http_methods(["GET", "HEAD", "POST"])(self.close_view))
         return [

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 from django.contrib import admin
+from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -49,6 +50,11 @@ def steps(request: HttpRequest, name: str) -> HttpResponse:
     """A page with several logs."""
     topics = {step: f"logs.{name}-{step}" for step in STEPS}
     return render(request, "logsite/steps.html", {"src": reverse("all-steps", args=[name]), "steps": topics})
+
+
+def sign_out(request: HttpRequest) -> HttpResponse:
+    logout(request)
+    return HttpResponse()
 
 
 @csrf_exempt
@@ -103,6 +109,7 @@ async def text(request: HttpRequest, name: str) -> HttpResponse:
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("out/", sign_out),
     path("login/", LoginView.as_view(template_name="logsite/login.html"), name="login"),
     path("_publish/<str:name>/", publish),
     path("_produce/<slug:name>/", produce),

@@ -1,0 +1,273 @@
+"""The streams of one event loop whose guards are asked again: when that is due, and how many at a time.
+
+What is due stands in the buckets of the loop's one clock, an entry for each identity and none for a stream, so that the session
+and the user of many streams are loaded once. What has to be asked now waits in a line that one task works off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import random
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+
+from ..runtime.backoff import Backoff
+from ..streams.ending_many import end_streams
+from ..streams.endings import Ending
+from ..streams.registry import LoopState, OpenStream
+from ..streams.threads import on_connection, task_context
+from .identity import Identity
+from .loading import Found, load
+from .orders import AccessOrder, Close
+from .permit import RETURN_MS, Permit
+
+logger = logging.getLogger("django_agent_sse.access")
+
+LOADED_AT_ONCE = 500
+"""Streams whose sessions and users are loaded with one query each."""
+ASKED_AT_ONCE = 16
+"""Streams of one route whose guards run at a time: a guard that waits for another service holds up nobody else's."""
+EARLIEST = 0.8
+"""The next time comes after this share of the interval at least, by chance, and never later than the interval."""
+MAX_FAILURES = 5
+"""So often in a row it may fail to ask; then the stream ends. With the pauses between them that is about a minute, as long as a
+database takes to restart or to fail over, and no longer than a stream goes unasked anyway; four where each try hangs. Beyond
+that nobody knows any more who may see what, and what nobody knows is refused."""
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 30.0
+"""Seconds between the first two tries, and the most between two."""
+SECOND_LOOK = 2.5
+"""Seconds after which what an order has asked for is asked once more: a log-out says so before its session is gone, and a replica
+or a cache may be late."""
+REMEMBERED_SECONDS = 30.0
+MAX_REMEMBERED = 1_000
+"""Orders that a stream is compared with which begins now, as its guards may have been asked before them."""
+
+
+class Group:
+    """The streams of one identity, with the time when they are asked again. A ``Scheduled`` of the loop's clock."""
+
+    __slots__ = ("_book", "due_slot", "interval", "permits")
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.permits: set[Permit] = set()
+        self.interval: float | None = None
+        self.due_slot: float | None = None
+
+    def add(self, permit: Permit) -> None:
+        self.permits.add(permit)
+        if permit.interval and (self.interval is None or permit.interval < self.interval):
+            self.interval = permit.interval
+            self._book.loop_state.unwatch(self)
+            self._book.loop_state.watch(self, self.interval)
+
+    def tick(self, now: float) -> float | None:
+        """See ``Scheduled``."""
+        intervals = [permit.interval for permit in self.permits if permit.interval]
+        if not intervals:
+            return None
+        self.interval = min(intervals)
+        pause = self.interval * random.uniform(EARLIEST, 1)
+        for permit in self.permits:
+            # Who was asked a moment ago waits for the next time, if that is soon enough; who has failed, for the next try.
+            if permit.interval and permit.age + pause > permit.interval and not permit.failures:
+                self._book.want(permit)
+        return now + pause
+
+
+class Book:
+    """Asks about the streams of one event loop.
+
+    Attributes:
+        asked: How often guards were asked again.
+        loads: How often sessions and users were loaded for that.
+    """
+
+    def __init__(self, loop_state: LoopState) -> None:
+        self.loop_state = loop_state
+        self.permits: dict[OpenStream, Permit] = {}
+        self.asked = self.loads = 0
+        self._groups: dict[Identity | Permit, Group] = {}
+        self._line: dict[Permit, None] = {}
+        self._work: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        self._at_once: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(ASKED_AT_ONCE))
+        self._remembered: deque[tuple[float, AccessOrder]] = deque(maxlen=MAX_REMEMBERED)
+        self._second: dict[Permit, None] = {}
+        self._failing: set[str] = set()
+
+    # Streams
+
+    def add(self, permit: Permit) -> None:
+        self.permits[permit.stream] = permit
+        if not permit.asks:
+            return
+        key = permit.identity if permit.identity.shared else permit
+        if (group := self._groups.get(key)) is None:
+            group = self._groups[key] = Group(self)
+        group.add(permit)
+        for taken, order in reversed(self._remembered):
+            if taken < permit.asked - SECOND_LOOK:
+                break
+            if order.concerns(permit):
+                self.want(permit)
+
+    def discard(self, permit: Permit) -> None:
+        self.permits.pop(permit.stream, None)
+        self._line.pop(permit, None)
+        self._second.pop(permit, None)
+        key = permit.identity if permit.identity.shared else permit
+        if (group := self._groups.get(key)) is not None:
+            group.permits.discard(permit)
+            if not group.permits:
+                del self._groups[key]
+                self.loop_state.unwatch(group)
+
+    # Orders
+
+    def take(self, order: AccessOrder, age: float | None = None) -> None:
+        """Execute an order that came just now, or was given ``age`` seconds ago, before anybody here listened."""
+        now = time.monotonic()
+        self._remembered.append((now if age is None else now - age, order))
+        while self._remembered and self._remembered[0][0] < now - REMEMBERED_SECONDS:
+            self._remembered.popleft()
+        found = [permit for permit in self.permits.values() if order.concerns(permit)]
+        if age is not None:  # what began after it was given has been asked about since; clocks differ a little
+            found = [permit for permit in found if permit.age >= age - SECOND_LOOK]
+        if isinstance(order, Close):
+            end_streams([permit.stream for permit in found], Ending.REVOKED, RETURN_MS if order.reconnect else None)
+            return
+        for permit in found:
+            self.want(permit)
+        if found:
+            if not self._second:
+                self._later(SECOND_LOOK, self._look_again)
+            self._second.update(dict.fromkeys(found))
+
+    def _look_again(self) -> None:
+        again, self._second = self._second, {}
+        for permit in again:
+            self.want(permit)
+
+    # Asking
+
+    def want(self, permit: Permit) -> None:
+        """Ask about a stream as soon as may be."""
+        if permit.stream not in self.permits or permit.stream.outlives_client:
+            return
+        if permit.asking:
+            permit.again = True
+            return
+        self._line[permit] = None
+        if self._work is None:
+            context = contextvars.Context()  # not that of some request
+            self._work = self.loop_state.loop.create_task(self._work_off(), context=context)
+
+    def _later(self, seconds: float, call: object, *args: object) -> None:
+        self.loop_state.loop.call_later(seconds, call, *args, context=contextvars.Context())  # type: ignore[arg-type]
+
+    async def _work_off(self) -> None:
+        try:
+            while self._line:
+                batch = [permit for permit, _ in zip([*self._line], range(LOADED_AT_ONCE), strict=False)]
+                for permit in batch:
+                    del self._line[permit]
+                    permit.asking, permit.again, permit.asked = True, False, time.monotonic()
+                try:
+                    found = await self._load(batch)
+                except Exception as error:
+                    for permit in batch:
+                        self._failed(permit, error)
+                    continue
+                for permit in batch:
+                    self._ask(permit, found[permit.identity])
+                await asyncio.sleep(0)
+        finally:
+            self._work = None
+
+    async def _load(self, permits: Iterable[Permit]) -> dict[Identity, Found]:
+        own = {permit.identity: permit for permit in permits}
+        alike = not settings.DATABASE_ROUTERS and on_connection() is None
+        # Else what a connection is, or which, may hang on whose stream it is: each is loaded as its own handler would.
+        found: dict[Identity, Found] = {}
+        for identities in [[*own]] if alike else [[identity] for identity in own]:
+            self.loads += 1
+            found |= await self._load_as(own[identities[0]], identities)
+        return found
+
+    async def _load_as(self, permit: Permit, identities: list[Identity]) -> dict[Identity, Found]:
+        c, variables = permit.context(Found(None, permit.identity.user))
+        context, threads = variables.run(task_context, c)
+        try:
+            return await self.loop_state.loop.create_task(sync_to_async(load)(identities), context=context)
+        finally:
+            threads.end()
+
+    def _ask(self, permit: Permit, found: Found) -> None:
+        if permit.stream not in self.permits:
+            permit.asking = False
+            return
+        try:
+            c, variables = permit.context(found)
+            context, threads = variables.run(task_context, c)
+        except Exception as error:
+            self._failed(permit, error)
+            return
+        task = self.loop_state.loop.create_task(self._ask_guards(permit, c), context=context)
+        self._asking.add(task)
+        task.add_done_callback(threads.end)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask_guards(self, permit: Permit, c: object) -> None:
+        async with self._at_once[permit.route]:
+            self.asked += 1
+            try:
+                allowed = await permit.allowed(c)  # type: ignore[arg-type]
+            except Exception as error:
+                self._failed(permit, error)
+                return
+        permit.asking = False
+        if not allowed:
+            permit.revoke()
+            return
+        if permit.failures:
+            permit.failures = 0
+            self._failing.discard(permit.route)
+        if permit.again:
+            self.want(permit)
+
+    def _failed(self, permit: Permit, error: BaseException) -> None:
+        permit.asking = False
+        if permit.stream not in self.permits:
+            return
+        permit.failures += 1
+        if permit.failures >= MAX_FAILURES:
+            message = "%s: a stream is revoked, as its guards could not be asked %d times in a row"
+            logger.error(message, permit.route, permit.failures, extra={"route": permit.route})
+            permit.revoke()
+            return
+        if permit.route not in self._failing:
+            self._failing.add(permit.route)
+            logger.error(
+                "%s: guards cannot be asked again. Its streams go on for now, and end where that fails %d times in a row. "
+                "This is said once",
+                *(permit.route, MAX_FAILURES),
+                exc_info=error,
+                extra={"route": permit.route},
+            )
+        pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        pause.failures = permit.failures - 1
+        self._later(pause.next(), self.want, permit)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being asked, for tests and measurements."""
+        while self._work is not None or self._asking:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([*self._asking, *([self._work] if self._work is not None else [])])

@@ -1,0 +1,225 @@
+"""Django's signals: what changes for a user or a session is told to every process, when it commits.
+
+What they say nothing of is found when the guards are asked again: ``QuerySet.update()``, raw SQL, sessions that a cache forgets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.utils import timezone
+
+from .. import conf
+from ..exceptions import ConfigurationError
+from ..runtime.pools import writers
+from ..runtime.process import PerProcess, on_exit
+from .identity import session_text, text_of, user_text
+from .orders import AccessOrder, Close, Recheck, in_parts
+from .service import access
+
+PAUSE = 0.25
+"""Seconds between two tellings of this process, at least: what changes meanwhile is told together, so that a site that saves a
+user with every request appends four events a second."""
+UNIMPORTANT = frozenset({"last_login"})
+"""Fields of a user that say nothing about what they may see; Django saves this one at each log-in."""
+
+
+class _Changes:
+    """What has changed in one transaction, told together when it has committed."""
+
+    def __init__(self) -> None:
+        self.users: set[str] = set()
+        self.sessions: set[str] = set()
+        self.signed_out: set[str] = set()
+        self.everybody = False
+
+    def add(
+        self,
+        users: Iterable[str] = (),
+        sessions: Iterable[str] = (),
+        signed_out: Iterable[str] = (),
+        everybody: bool = False,
+    ) -> None:
+        self.users.update(filter(None, users))
+        self.sessions.update(filter(None, sessions))
+        self.signed_out.update(filter(None, signed_out))
+        self.everybody |= everybody
+
+    def __call__(self) -> None:
+        teller.tell(self)
+
+    def orders(self) -> Iterator[AccessOrder]:
+        for sessions in in_parts(self.signed_out):
+            yield Close(sessions=sessions)
+        if self.everybody:
+            yield Recheck(everybody=True)
+            return
+        for users in in_parts(self.users):
+            yield Recheck(users=users)
+        for sessions in in_parts(self.sessions):
+            yield Recheck(sessions=sessions)
+
+
+class Teller(PerProcess):
+    """Tells what has changed: at once, and where changes come one after another, ``PAUSE`` seconds' worth together."""
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = _Changes()
+        self._timer: threading.Timer | None = None
+        self._told_at = -math.inf
+
+    def tell(self, changes: _Changes) -> None:
+        with self._lock:
+            self._waiting.add(**vars(changes))
+            if self._timer is not None:
+                return  # it takes this along
+            pause = self._told_at + PAUSE - time.monotonic()
+            if pause > 0:
+                self._timer = threading.Timer(pause, writers.submit, [self.flush])
+                self._timer.daemon = True
+                with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
+                    self._timer.start()
+                    return
+                self._timer = None
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:  # a signal that was sent on an event loop, which must not wait for the log
+            writers.submit(self.flush)
+
+    def flush(self) -> None:
+        """Tell what waits; blocks, and never fails."""
+        with self._lock:
+            waiting, self._waiting, self._timer = self._waiting, _Changes(), None
+            self._told_at = time.monotonic()
+        for order in waiting.orders():
+            access.tell_quietly(order)
+
+
+teller = Teller()
+on_exit(teller.flush, twice=True)
+
+
+def connect() -> None:
+    """Listen to the signals of the project's models, which are loaded. ``AGENT_SSE["RECHECK_ON_SIGNALS"]`` switches it off."""
+    given = getattr(settings, "AGENT_SSE", {})
+    if isinstance(given, dict) and given.get("RECHECK_ON_SIGNALS", True) is False:
+        return  # with a receiver Django deletes rows one by one, as it does not otherwise
+    if apps.is_installed("django.contrib.auth"):
+        _connect_auth()
+    if apps.is_installed("django.contrib.sessions") and (session := _session_model()) is not None:
+        _connect(post_delete, _session_deleted, session)
+
+
+def _connect(signal: Any, receiver: Any, sender: Any) -> None:
+    signal.connect(receiver, sender=sender, dispatch_uid=f"django_agent_sse.access.{receiver.__name__}")
+
+
+def _connect_auth() -> None:
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Group, Permission
+    from django.contrib.auth.signals import user_logged_out
+
+    project = get_user_model()
+    for model in apps.get_models():
+        if issubclass(model, project):  # proxies and children send signals of their own
+            _connect(post_save, _user_saved, model)
+            _connect(post_delete, _user_deleted, model)
+    fields = {field.name: field for field in project._meta.many_to_many}
+    for name in ("groups", "user_permissions"):
+        if name in fields:
+            _connect(m2m_changed, _users_rights_changed, fields[name].remote_field.through)
+    _connect(m2m_changed, _rights_changed, Group.permissions.through)
+    _connect(post_delete, _right_deleted, Group)
+    _connect(post_delete, _right_deleted, Permission)
+    _connect(user_logged_out, _logged_out, None)
+
+
+def _session_model() -> Any:
+    """Return the model that keeps sessions, where one does."""
+    try:
+        store: Any = import_module(settings.SESSION_ENGINE).SessionStore
+        return store.get_model_class()
+    except (AttributeError, ImportError, ImproperlyConfigured, RuntimeError):
+        return None
+
+
+# Receivers
+
+
+def _user_saved(
+    sender: Any, instance: Any, created: bool, using: str, update_fields: Iterable[str] | None = None, **_: Any
+) -> None:
+    if not created and (update_fields is None or not UNIMPORTANT.issuperset(update_fields)):
+        _change(using, users=[user_text(instance)])
+
+
+def _user_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
+    _change(using, users=[user_text(instance)])
+
+
+def _users_rights_changed(
+    sender: Any, instance: Any, action: str, reverse: bool, model: Any, pk_set: set[Any] | None, using: str, **_: Any
+) -> None:
+    if not action.startswith("post_"):
+        return
+    if not reverse:
+        _change(using, users=[user_text(instance)])
+    elif pk_set is None:
+        _change(using, everybody=True)
+    elif pk_set:
+        _change(using, users=[text_of(model, pk) for pk in pk_set])
+
+
+def _rights_changed(sender: Any, action: str, pk_set: set[Any] | None, using: str, **_: Any) -> None:
+    if action.startswith("post_") and (pk_set is None or pk_set):
+        _change(using, everybody=True)
+
+
+def _right_deleted(sender: Any, using: str, **_: Any) -> None:
+    _change(using, everybody=True)
+
+
+def _session_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
+    if instance.expire_date > timezone.now():  # the streams of one that had expired have ended
+        _change(using, sessions=[session_text(instance.session_key)])
+
+
+def _logged_out(sender: Any, request: Any, user: Any, **_: Any) -> None:
+    session = getattr(request, "session", None)
+    if user is not None and (key := getattr(session, "session_key", None)):
+        _change(None, signed_out=[session_text(key)])
+
+
+def _change(using: str | None, **what: Any) -> None:
+    try:
+        if not conf.setting("RECHECK_ON_SIGNALS"):
+            return
+    except ConfigurationError:  # a check says it, and every request for a stream
+        return
+    connection = None if using is None else connections[using]
+    if connection is None or not connection.in_atomic_block:
+        changes = _Changes()
+        changes.add(**what)
+        changes()
+        return
+    # A savepoint that is rolled back takes its own changes along; ``None`` stands for a block without one.
+    registered: list[Any] = connection.run_on_commit
+    savepoints, waiting, _ = registered[-1] if registered else (set(), None, None)
+    if not isinstance(waiting, _Changes) or {*savepoints, None} != {*connection.savepoint_ids, None}:
+        connection.on_commit(waiting := _Changes(), robust=True)
+    waiting.add(**what)

@@ -1,0 +1,96 @@
+"""Who has opened a stream, as middleware had found it: enough to find the session and the user anew."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.db.models import Model
+
+from ..guards import signed_in
+from ..streams.context import Context
+
+SESSION_USER = "_auth_user_id"
+"""Django's ``SESSION_KEY``; its module imports models, which not every project has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Streams of one identity are asked about together, with one load of its session and of its user.
+
+    Attributes:
+        session_key: The session's key, ``""`` where there is none.
+        store: What loads it.
+        model: The user's model; ``None`` for nobody, and for a user that is no model's.
+        pk: The user's primary key; of one that is no model's, which object it is.
+        by_session: The user came out of the session, as ``AuthenticationMiddleware`` finds it; else something else has set it.
+        active: The user was active.
+        user: The user where there is no model to load it by; nobody's too.
+    """
+
+    session_key: str = ""
+    store: type[SessionBase] | None = None
+    model: type[Model] | None = None
+    pk: Any = None
+    by_session: bool = False
+    active: bool = field(default=True, compare=False)
+    user: Any = field(default=None, compare=False)
+
+    @property
+    def shared(self) -> bool:
+        """Whether another stream can have the same one."""
+        return bool(self.session_key) or self.model is not None
+
+
+def identity_of(c: Context) -> Identity:
+    """Return whose request it is, once its user is loaded, and before a guard has set another. Costs no query."""
+    user: Any = c.user
+    session = getattr(c.request, "session", None)
+    key = getattr(session, "session_key", None) or ""
+    model = type(user) if isinstance(user, Model) and user.pk is not None else None
+    if not key and model is None:
+        return Identity(pk=id(user) if signed_in(user) else None, user=user)
+    by_session = bool(model and key and signed_in(user)) and session is not None and _names(session, user)
+    return Identity(
+        session_key=key,
+        store=type(session) if key and isinstance(session, SessionBase) else None,
+        model=model,
+        pk=user.pk if model is not None else id(user) if signed_in(user) else None,
+        by_session=by_session,
+        active=bool(getattr(user, "is_active", True)),
+        user=user if model is None else None,
+    )
+
+
+def _names(session: Any, user: Any) -> bool:
+    """Whether the user is the session's. It was loaded when the user was."""
+    return bool(str(session.get(SESSION_USER, "")) == user._meta.pk.value_to_string(user))
+
+
+def user_text(user: Any) -> str:
+    """Return a user as orders name it: the primary key, with the model before it where that is not ``AUTH_USER_MODEL``.
+
+    ``""`` for nobody. Of a proxy it is the same as of its model.
+    """
+    pk = getattr(user, "pk", None)
+    if pk is None:
+        return ""
+    meta = getattr(user, "_meta", None)
+    if meta is None or not apps.is_installed("django.contrib.auth"):
+        return str(pk)
+    return text_of(type(user), pk)
+
+
+def text_of(model: type[Any], pk: Any) -> str:
+    """Return a user of a model as orders name it."""
+    project = apps.get_model(settings.AUTH_USER_MODEL)
+    return str(pk) if issubclass(model, project) else f"{model._meta.concrete_model._meta.label_lower}:{pk}"
+
+
+def session_text(key: str) -> str:
+    """Return a session as orders name it: not its key, which opens it, but a digest of that."""
+    return hashlib.sha256(f"django_agent_sse.session:{key}".encode(errors="surrogatepass")).hexdigest()[:32] if key else ""

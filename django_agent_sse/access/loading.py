@@ -1,0 +1,180 @@
+"""Sessions and users as they are now: of many identities at once, with one query for all sessions and one for all users.
+
+What Django's own ``get_user()`` does with a session, without what it does to it: nothing is saved, renewed or flushed here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.cache import caches
+from django.db import router
+from django.db.models import Model
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from .identity import Identity
+
+SESSION_BACKEND, SESSION_HASH = "_auth_user_backend", "_auth_user_hash"
+_MODULES = "django.contrib.sessions.backends."
+"""Where the stores are that can be asked for many sessions at once. One that is derived from them may load in its own way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of an identity now.
+
+    Attributes:
+        session: The session, with nothing in it where it is gone; ``None`` where there was none.
+        user: The user; an ``AnonymousUser`` where nobody is signed in any more. ``None`` without ``django.contrib.auth``.
+    """
+
+    session: Any
+    user: Any
+
+
+def load(identities: Iterable[Identity]) -> dict[Identity, Found]:
+    """Load the sessions and the users of identities; blocks.
+
+    Raises:
+        Exception: A database, a cache or a back end cannot be asked.
+    """
+    wanted = list(identities)
+    sessions = _sessions(wanted)
+    users = _users(wanted, sessions)
+    return {identity: Found(_session(identity, sessions), users[identity]) for identity in wanted}
+
+
+def _session(identity: Identity, sessions: Mapping[tuple[Any, str], Any]) -> Any:
+    return None if identity.store is None else sessions[identity.store, identity.session_key]
+
+
+# Sessions
+
+
+def _sessions(identities: Iterable[Identity]) -> dict[tuple[Any, str], SessionBase]:
+    keys: defaultdict[type[SessionBase], set[str]] = defaultdict(set)
+    for identity in identities:
+        if identity.store is not None:
+            keys[identity.store].add(identity.session_key)
+    found: dict[tuple[Any, str], SessionBase] = {}
+    for store, own in keys.items():
+        data = _data_of(store, own)
+        for key in own:
+            found[store, key] = _as_it_is(store, key, data)
+    return found
+
+
+def _as_it_is(store: type[SessionBase], key: str, data: dict[str, dict[str, Any]] | None) -> SessionBase:
+    """Return a session that nobody saves by looking at it; without a key where it is gone, as Django's own."""
+    session = store(key if data is None or key in data else None)
+    vars(session)["_session_cache"] = dict(session.items()) if data is None else data.get(key, {})
+    session.accessed = session.modified = False
+    session.save = _leave  # type: ignore[method-assign]
+    return session
+
+
+def _leave(must_create: bool = False) -> None:
+    return
+
+
+def _data_of(store: Any, keys: set[str]) -> dict[str, dict[str, Any]] | None:
+    """Return what is in sessions, without those that are gone; ``None`` where this store is asked for one at a time."""
+    kind = store.__module__.removeprefix(_MODULES)
+    if kind not in ("db", "cache", "cached_db") or store.__module__ == kind:
+        return None
+    found: dict[str, dict[str, Any]] = {}
+    if kind != "db":
+        names = {store.cache_key_prefix + key: key for key in keys}
+        kept = caches[settings.SESSION_CACHE_ALIAS].get_many(names)
+        found = {names[name]: data for name, data in kept.items() if data is not None}
+    if kind != "cache":
+        model = store.get_model_class()
+        rows = model.objects.using(router.db_for_write(model)).filter(
+            session_key__in=[*(keys - found.keys())], expire_date__gt=timezone.now()
+        )
+        decode = store().decode
+        found |= {row.session_key: decode(row.session_data) for row in rows}
+    return found
+
+
+# Users
+
+
+def _users(identities: Iterable[Identity], sessions: Mapping[tuple[Any, str], Any]) -> dict[Identity, Any]:
+    by_pk: defaultdict[type[Model], set[Any]] = defaultdict(set)
+    by_backend: defaultdict[str, set[str]] = defaultdict(set)
+    told: dict[Identity, tuple[str, str]] = {}
+    for identity in identities:
+        if identity.by_session:
+            session = _session(identity, sessions)
+            who = session.get("_auth_user_id"), session.get(SESSION_BACKEND)
+            if None not in who and who[1] in settings.AUTHENTICATION_BACKENDS:
+                told[identity] = (str(who[1]), str(who[0]))
+                by_backend[str(who[1])].add(str(who[0]))
+        elif identity.model is not None:
+            by_pk[identity.model].add(identity.pk)
+    loaded: dict[Any, Any] = {(path, pk): user for path, pks in by_backend.items() for pk, user in _of_backend(path, pks).items()}
+    loaded |= {(model, pk): user for model, pks in by_pk.items() for pk, user in _in_bulk(model, pks).items()}
+    return {identity: _user(identity, loaded, told.get(identity), sessions) for identity in identities}
+
+
+def _user(identity: Identity, loaded: Mapping[Any, Any], told: Any, sessions: Mapping[tuple[Any, str], Any]) -> Any:
+    if identity.by_session:
+        user = None if told is None else loaded.get(told)
+        if user is not None and not _verified(user, _session(identity, sessions)):
+            user = None
+    elif identity.model is not None:
+        user = loaded.get((identity.model, identity.pk))
+        if user is not None and identity.active and not getattr(user, "is_active", True):
+            user = None  # a session's user is judged by its back end, another one's by nobody else
+    else:
+        return identity.user
+    return nobody() if user is None else user
+
+
+def _of_backend(path: str, pks: set[str]) -> dict[str, Any]:
+    """Return the users that a back end gives for the keys in sessions, without those that it gives none for."""
+    from django.contrib.auth import get_user_model, load_backend
+    from django.contrib.auth.backends import ModelBackend
+
+    backend = load_backend(path)
+    field = get_user_model()._meta.pk
+    if not isinstance(backend, ModelBackend) or type(backend).get_user is not ModelBackend.get_user:
+        got = {pk: backend.get_user(field.to_python(pk)) for pk in pks}
+        return {pk: user for pk, user in got.items() if user is not None}
+    users = _in_bulk(get_user_model(), {field.to_python(pk) for pk in pks})
+    return {field.value_to_string(user): user for user in users.values() if backend.user_can_authenticate(user)}
+
+
+def _in_bulk(model: Any, pks: set[Any]) -> dict[Any, Any]:
+    # Where it is written: a replica may not know yet what has just changed.
+    manager = model._default_manager.using(router.db_for_write(model))
+    return {user.pk: user for user in manager.filter(pk__in=pks)}
+
+
+def _verified(user: Any, session: Any) -> bool:
+    """Whether the session was made with the password that the user has now, as Django sees it."""
+    if not hasattr(user, "get_session_auth_hash"):
+        return True
+    known = session.get(SESSION_HASH)
+    if not known:
+        return False
+    if constant_time_compare(known, user.get_session_auth_hash()):
+        return True
+    return any(constant_time_compare(known, other) for other in user.get_session_auth_fallback_hash())
+
+
+def nobody() -> Any:
+    """Return who is not signed in; ``None`` without ``django.contrib.auth``."""
+    if not apps.is_installed("django.contrib.auth"):
+        return None
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()

@@ -1,0 +1,108 @@
+"""What processes tell each other about access: ask about some streams again, or end some."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..eventlog.validation import InternalTopic
+from ..topics.orders import OrderTopic
+
+ACCESS = InternalTopic("sse.access.orders")
+MOST = 500
+"""Users and sessions that one order names; of more there are several orders."""
+
+
+class Concerned(Protocol):
+    """A stream, as orders see it."""
+
+    @property
+    def user(self) -> str: ...  # as ``user_text`` has it, ``""`` for nobody
+    @property
+    def session(self) -> str: ...  # as ``session_text`` has it, ``""`` for none
+    @property
+    def route(self) -> str: ...
+    @property
+    def topics(self) -> Iterable[str]: ...  # that it follows
+    @property
+    def asks(self) -> bool: ...  # whether there is anything to ask about it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recheck:
+    """Ask about the streams of these users and sessions again.
+
+    Attributes:
+        users: As ``user_text`` has them.
+        sessions: As ``session_text`` has them.
+        everybody: Of all.
+    """
+
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    users: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
+    everybody: bool = False
+
+    def concerns(self, stream: Concerned) -> bool:
+        if not stream.asks:
+            return False
+        return self.everybody or stream.user in self.users or (bool(self.sessions) and stream.session in self.sessions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """End the streams that fit all that is given.
+
+    Attributes:
+        users: Of one of these; none: of anybody.
+        sessions: Of one of these, as ``session_text`` has them.
+        route: Of this route.
+        topic: That follow this topic.
+        reconnect: Their clients may come back, and the guards are asked; else an ``EventSource`` stays away.
+    """
+
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    users: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
+    route: str = ""
+    topic: str = ""
+    reconnect: bool = True
+
+    def concerns(self, stream: Concerned) -> bool:
+        if not (self.users or self.sessions or self.route or self.topic):
+            return False  # an order that names nothing ends nothing
+        return (
+            (not self.users or stream.user in self.users)
+            and (not self.sessions or stream.session in self.sessions)
+            and (not self.route or stream.route == self.route)
+            and (not self.topic or self.topic in stream.topics)
+        )
+
+
+AccessOrder = Recheck | Close
+_SETS = ("users", "sessions")
+
+
+def _build(kind: type[AccessOrder], fields: dict[str, Any]) -> AccessOrder:
+    given: dict[str, Any] = {name: frozenset(value) if name in _SETS else value for name, value in fields.items()}
+    return kind(**given)
+
+
+def _fields(order: AccessOrder) -> dict[str, Any]:
+    values = {name: getattr(order, name) for name in type(order).__dataclass_fields__}
+    return {name: sorted(value) if name in _SETS else value for name, value in values.items()}
+
+
+orders: OrderTopic[AccessOrder] = OrderTopic(
+    name=ACCESS, kinds={"recheck": Recheck, "close": Close}, build=_build, fields=_fields
+)
+
+
+def in_parts(names: Iterable[str]) -> Iterator[frozenset[str]]:
+    """Yield names in sets of ``MOST`` at most."""
+    rest = sorted(set(names))
+    while rest:
+        yield frozenset(rest[:MOST])
+        rest = rest[MOST:]

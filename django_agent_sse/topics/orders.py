@@ -1,0 +1,192 @@
+"""Orders from process to process: signed events of a topic of the package's own, which each process reads and executes once.
+
+Each is signed with the project's ``SECRET_KEY``, so that whoever can write to the log cannot order anything. The signature covers
+the time, so that a copy of an old order does nothing. A notification wakes whoever follows the topic, and the poll heals it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from django.core import signing
+
+from ..eventlog.base import EventLog
+from ..eventlog.notify.local import local_notifier
+from ..eventlog.notify.notifier import notifier
+from ..eventlog.records import Page, TopicState
+from ..eventlog.validation import InternalTopic
+from ..exceptions import EventUnreadable
+from ..runtime.safe_text import printable
+from ..wire.event import Event
+
+LIFE_SECONDS = 120.0
+"""Seconds for which an order holds after it was signed. The clocks of machines may differ by as much."""
+MAX_BYTES = 65_536
+"""The most bytes of a signed order."""
+MAX_REMEMBERED = 4_096
+"""Orders that are known again where they come twice."""
+
+
+class Order(Protocol):
+    """What every order has: an id, by which a process knows one that comes twice. A dataclass."""
+
+    @property
+    def id(self) -> str: ...
+
+
+O = TypeVar("O", bound=Order)  # noqa: E741  it stands for an order
+
+
+class OrderRefused(ValueError):
+    """An event among the orders in the log must not be executed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTopic(Generic[O]):
+    """A topic of orders.
+
+    Attributes:
+        name: The topic.
+        kinds: What an order can be, by the word that stands for it.
+        build: Makes an order of its kind and its fields; ``TypeError`` or ``ValueError`` where it cannot be one.
+        fields: The fields of an order, as JSON takes them.
+    """
+
+    name: InternalTopic
+    kinds: Mapping[str, type[O]]
+    build: Callable[[type[O], dict[str, Any]], O]
+    fields: Callable[[O], dict[str, Any]] = asdict  # type: ignore[assignment]
+
+    def event_of(self, order: O) -> Event:
+        """Return the order as a signed event."""
+        kind = next(word for word, order_type in self.kinds.items() if type(order) is order_type)
+        return Event(self._signer().sign_object([kind, time.time(), self.fields(order)]), event=kind)
+
+    def order_of(self, event: Event) -> O:
+        """Return the order that an event of the log holds.
+
+        Raises:
+            OrderRefused: It is not signed, or was not signed lately, or another version wrote it.
+        """
+        return self.read(event)[0]
+
+    def read(self, event: Event) -> tuple[O, float]:
+        """Return the order that an event of the log holds, and when it was signed, in seconds since 1970.
+
+        Raises:
+            OrderRefused: It is not signed, or was not signed lately, or another version wrote it.
+        """
+        if len(event.data) > MAX_BYTES:
+            raise OrderRefused(f"it has {len(event.data):,} characters, more than any command has")
+        try:
+            kind, at, fields = self._signer().unsign_object(event.data)
+            age = time.time() - at
+            order = self.build(self.kinds[kind], fields)
+        except signing.BadSignature:
+            raise OrderRefused("it is not signed with this process's SECRET_KEY, or one of its SECRET_KEY_FALLBACKS") from None
+        except (TypeError, ValueError, KeyError) as error:
+            raise OrderRefused(f"another version of the package has written it ({printable(error)})") from error
+        if not -LIFE_SECONDS <= age <= LIFE_SECONDS:
+            when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
+            raise OrderRefused(f"it was signed {when}: it was copied, or the clocks of machines differ")
+        return order, at
+
+    def _signer(self) -> signing.Signer:
+        return signing.Signer(salt=f"django_agent_sse.{self.name}")
+
+    async def subscribe(self, log: EventLog, on_notify: Callable[[object], None]) -> Callable[[], None]:
+        """Have ``on_notify`` called on the running loop when a log has new orders. Return what ends that."""
+        local_notifier.listen(on_notify, only=self.name)
+        if (own := log.notifier) is not None:
+            await own.follow(self.name)
+            return lambda: own.unfollow(self.name)
+        watch = notifier.watch(log, on_notify)
+        watch.add(self.name)
+        return lambda: watch.discard(self.name)
+
+
+@dataclass(slots=True)
+class OrderReader(Generic[O]):
+    """Reads the orders of a topic, each once, from one task.
+
+    Attributes:
+        topic: Which.
+        kept: Seconds for which orders are kept in the log.
+        on_refused: Called with each event that is none: its number, and why.
+        more: There is more to read at once.
+        missed: Whether orders may have been lost since the last look: they were trimmed before they were read.
+    """
+
+    topic: OrderTopic[O]
+    kept: float
+    on_refused: Callable[[int, Exception], object]
+    more: bool = False
+    missed: bool = False
+    _executed: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
+    _epoch: str | None = None
+    _cursor: int = 0
+    _over_before: int = 0
+    _too_old: float = 0.0
+    _read_at: float = 0.0
+
+    def begin(self) -> None:
+        """Read from the beginning of a log that is another one."""
+        self._epoch = None
+
+    def executed(self, id: str) -> bool:
+        """Note that an order is executed; whether it was before."""
+        known = id in self._executed
+        if not known:
+            self._executed.append(id)
+        return known
+
+    async def read(self, log: EventLog) -> AsyncGenerator[tuple[O, float, bool], None]:
+        """Yield what is new: each order, when it was signed, and whether it came since this process looks.
+
+        Raises:
+            EventLogError: The log cannot be read. What was not yielded will be, the next time.
+        """
+        self.more = False
+        try:
+            page = await log.aread_after(self.topic.name, self._cursor)
+        except EventUnreadable as error:
+            if (state := await log.astate(self.topic.name)).epoch != self._epoch:
+                self._begin_at(state)
+            self.on_refused(error.offset, error)
+            self._cursor, self.more = max(self._cursor + 1, error.offset), True
+            return
+        if page.epoch != self._epoch:
+            if self._cursor:
+                page = await log.aread_after(self.topic.name, 0)
+            self._begin_at(page)
+        elif page.floor > self._cursor:
+            self.missed = True
+        for record in page.records:
+            self._cursor = record.offset
+            news = record.offset > self._over_before and record.at >= self._too_old
+            try:
+                order, at = self.topic.read(record.event)
+            except OrderRefused as error:
+                if news:
+                    self.on_refused(record.offset, error)
+                continue
+            yield order, at, news
+        if page.records and page.records[-1].offset < page.top:
+            self.more = True
+        else:
+            self._read_at = time.time()
+
+    def _begin_at(self, page: Page | TopicState) -> None:
+        """What was ordered before this process looked for the first time is over.
+
+        Another epoch may hold what was read in the one before: after a failover, a part of it. That is known by its id, or by
+        its age where nobody looked for long.
+        """
+        self._over_before = page.top if self._epoch is None else 0
+        self._too_old = self._read_at - self.kept if self._epoch is not None else 0.0
+        self.missed = self.missed or bool(self._epoch)
+        self._epoch, self._cursor = page.epoch, 0

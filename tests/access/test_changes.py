@@ -1,0 +1,285 @@
+"""What happens to a user or a session ends their streams at once, and nobody else's; who comes back is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group, User
+from django.contrib.sessions.models import Session
+from django.db import transaction
+
+from django_agent_sse import Context, Router, login_required, permission_required, staff_required
+from django_agent_sse.access import book as booking
+from django_agent_sse.access import django_signals
+from django_agent_sse.access.django_signals import teller
+from django_agent_sse.access.service import access
+from django_agent_sse.streams.registry import open_streams
+from tests.inprocess import eventually
+from tests.serving import ask, connect, served
+
+from .changes import CHANGES, MIDDLEWARE, PERMISSION, REFUSED, cookie, person, sign_in, sign_out
+from .people import PATIENCE, leave, opened, revoked, waiting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+GUARDS = {"signed-in": login_required, "staff": staff_required, "permitted": permission_required(PERMISSION)}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django_signals, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def site() -> Iterator[None]:
+    """Routes that nobody is asked again about but for what Django's signals say."""
+    router = Router(recheck=None)
+    for name, guard in GUARDS.items():
+        router.sse(f"{name}/", waiting, guards=[guard])
+    router.sse("public/", waiting)
+    with served(router, middleware=MIDDLEWARE):
+        yield
+    assert not open_streams()
+
+
+@sync_to_async
+def signed_in_person(name: str, **about: Any) -> tuple[User, Any]:
+    user = person(name, **about)
+    return user, sign_in(user)
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("change", CHANGES)
+async def test_whose_access_ends_has_no_stream_left(change: str) -> None:
+    route, about, happens = CHANGES[change]
+    user, session = await signed_in_person("ann", **about)
+    _, others = await signed_in_person("ben", **(about | ({"group": "other"} if "group" in about else {})))
+    anonymous, other = await opened("/public/"), await opened(f"/{route}/", others)
+    mine = [await opened(f"/{route}/", session) for _ in range(2)]
+    await sync_to_async(happens)(user, session)
+    await revoked(*mine)
+    answer = await ask(f"/{route}/", headers=cookie(session), last_event_id="1")
+    assert answer.status == (REFUSED[route] if route != "signed-in" else 401)
+    await access.book().idle()
+    await leave(anonymous, other)
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_client_without_control_events_is_broken_off() -> None:
+    user, session = await signed_in_person("ann")
+    client = await opened("/signed-in/", session, headers={"Accept": "*/*"})
+    await sync_to_async(sign_out)(user, session)
+    await client.over(PATIENCE)
+    assert await client.broken_off() == []
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_stream_without_guards_ends_with_who_has_opened_it() -> None:
+    """Its handler runs as that user. The client comes back as nobody, where anybody may."""
+    user, session = await signed_in_person("ann")
+    mine, anonymous = await opened("/public/", session), await opened("/public/")
+    await sync_to_async(sign_out)(user, session)
+    await revoked(mine)
+    again = await opened("/public/", session)
+    await leave(again, anonymous)
+
+
+@pytest.mark.usefixtures("site")
+async def test_who_signs_in_leaves_the_session_of_before_and_what_anybody_may_have_goes_on() -> None:
+    """Django gives the session another key then, and deletes the old one."""
+
+    def anonymous() -> Any:
+        session = sign_in(person("ann"))
+        session.flush()
+        session["cart"] = 1
+        session.save()
+        return session
+
+    session = await sync_to_async(anonymous)()
+    client = await opened("/public/", session)
+    before = access.book().asked
+    await sync_to_async(session.cycle_key)()
+    await access.book().idle()
+    assert access.book().asked == before
+    await leave(client)
+
+
+@pytest.mark.usefixtures("site")
+async def test_other_sessions_of_who_signs_out_go_on_and_with_a_new_password_all_end() -> None:
+    user, here = await signed_in_person("ann")
+    there = await sync_to_async(sign_in)(user)
+    first, second = await opened("/signed-in/", here), await opened("/signed-in/", there)
+    await sync_to_async(sign_out)(user, here)
+    await revoked(first)
+    await access.book().idle()
+    assert not second.complete
+    await sync_to_async(CHANGES["gets a new password"][2])(user, there)
+    await revoked(second)
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_log_in_asks_nobody_and_a_change_that_leaves_the_right_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user, session = await signed_in_person("ann")
+    client = await opened("/signed-in/", session)
+    told: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(access, "tell", told.append)
+        await user.asave(update_fields=["last_login"])
+        assert told == []
+    before = access.book().asked
+    user.email = "a@example.org"
+    await user.asave()
+    await eventually("it is asked", lambda: access.book().asked > before, PATIENCE)
+    await access.book().idle()
+    await leave(client)
+
+
+@pytest.mark.usefixtures("site")
+async def test_what_is_rolled_back_has_not_happened() -> None:
+    user, session = await signed_in_person("ann")
+    client = await opened("/signed-in/", session)
+    before = access.book().asked
+
+    def change() -> None:
+        with transaction.atomic():
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                user.save()
+                1 / 0  # noqa: B018
+            Group.objects.create(name="something else")
+
+    await sync_to_async(change)()
+    await asyncio.sleep(0)
+    await access.book().idle()
+    assert access.book().asked == before
+    await leave(client)
+
+
+@pytest.mark.usefixtures("site")
+async def test_changes_of_one_transaction_are_told_once_when_it_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(access, "tell", told.append)
+
+    def change() -> None:
+        with transaction.atomic():
+            users = [person(f"user {number}") for number in range(3)]
+            for user in users:
+                user.save()
+            users[0].user_permissions.clear()
+            assert told == []
+
+    await sync_to_async(change)()
+    (order,) = told
+    assert len(order.users) == 3
+
+
+async def test_changes_that_come_one_after_another_are_told_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django_signals, "PAUSE", 0.2)
+    told: list[Any] = []
+    monkeypatch.setattr(access, "tell", told.append)
+
+    def change() -> None:
+        teller.flush()
+        for user in [person(f"user {number}") for number in range(300)]:
+            user.save()
+
+    await sync_to_async(change)()
+    users = {str(pk) async for pk in User.objects.values_list("pk", flat=True)}
+    await eventually("all are told", lambda: {*users} == {name for order in told for name in order.users}, PATIENCE)
+    assert len(told) < 100
+
+
+async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(access, "tell", told.append)
+    _, session = await signed_in_person("ann")
+    await signed_in_person("ben")
+    rows = Session.objects.filter(pk=session.session_key)
+    await rows.aupdate(expire_date="2020-01-01T00:00:00Z")
+    await sync_to_async(type(session).clear_expired)()
+    assert told == []
+    await Session.objects.all().adelete()
+    (order,) = told
+    assert len(order.sessions) == 1
+
+
+async def test_the_signals_can_be_switched_off(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(access, "tell", told.append)
+    settings.AGENT_SSE = {"RECHECK_ON_SIGNALS": False}
+    user, session = await signed_in_person("ann")
+    for change in ("gets a new password", "signs out", "is deleted"):
+        await sync_to_async(CHANGES[change][2])(user, session)
+    assert told == []
+
+
+async def test_settings_that_cannot_be_used_do_not_keep_a_user_from_being_saved(settings: Any) -> None:
+    settings.AGENT_SSE = {"HEARTBEET": 1}
+    user, _ = await signed_in_person("ann")
+    await user.asave()
+
+
+@pytest.mark.usefixtures("site")
+async def test_a_log_that_cannot_be_written_keeps_nobody_from_saving_a_user_and_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    user, session = await signed_in_person("ann")
+    client = await opened("/signed-in/", session)
+
+    def fails(order: Any) -> None:
+        access.execute(order)
+        raise OSError("no route to the log")
+
+    monkeypatch.setattr(access, "tell", fails)
+    await user.asave()
+    user.is_active = False
+    await user.asave()
+    await revoked(client)
+    assert caplog.text.count("who may have streams cannot be told to other processes") == 1
+    access.failures.recovered()
+
+
+async def test_an_order_that_comes_while_the_guards_are_being_asked_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guards have said yes; what they have seen was over before the stream was there."""
+    user, session = await signed_in_person("ann")
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(c: Context) -> bool:
+        if not asked.is_set():
+            asked.set()
+            await go_on.wait()
+        return True
+
+    router = Router(recheck=None)
+    router.sse("slow/", waiting, guards=[login_required, slow])
+    with served(router, middleware=MIDDLEWARE):
+        access.book()
+        client = connect("/slow/", headers=cookie(session))
+        await asked.wait()
+        user.is_active = False
+        await user.asave()
+        go_on.set()
+        await client.take(1)
+        await revoked(client)
+
+
+async def test_what_an_order_asks_for_is_asked_once_more_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica may not know yet what has changed."""
+    monkeypatch.setattr(booking, "SECOND_LOOK", 0.05)
+    user, session = await signed_in_person("ann")
+    may = [True, True, False]
+
+    async def late(c: Context) -> bool:
+        return may.pop(0)
+
+    router = Router(recheck=None)
+    router.sse("late/", waiting, guards=[late])
+    with served(router, middleware=MIDDLEWARE):
+        client = await opened("/late/", session)
+        await user.asave()
+        await revoked(client)
+    assert may == []

@@ -1,0 +1,244 @@
+"""How orders travel: what a process hears, what it leaves alone, and what it does where orders may have been lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from django_agent_sse import Router, aclose_streams
+from django_agent_sse.access import service
+from django_agent_sse.access.orders import ACCESS, MOST, AccessOrder, Close, Recheck, in_parts, orders
+from django_agent_sse.access.service import Access, access
+from django_agent_sse.eventlog.backend import event_log
+from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.topics.orders import MAX_BYTES, OrderRefused
+from django_agent_sse.wire import Event
+from tests.inprocess import Client, eventually
+from tests.serving import served
+
+from .people import PATIENCE, leave, opened, revoked, waiting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def log(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryEventLog]:
+    """A log that other processes seem to write to: the tests do."""
+    settings.AGENT_SSE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}, "RECHECK": None}
+    found = event_log()
+    assert isinstance(found, MemoryEventLog)
+    found.clear_all()
+    monkeypatch.setattr(MemoryEventLog, "crosses_processes", True)
+    monkeypatch.setattr(service, "under_test", lambda: False)
+    yield found
+    access.stop(PATIENCE)
+    found.clear_all()
+
+
+@pytest.fixture
+async def stream(log: MemoryEventLog) -> AsyncIterator[Callable[[], Any]]:
+    """What opens a stream; those that nobody has ended are left afterwards."""
+    clients: list[Client] = []
+    router = Router()
+    router.sse("here/", waiting)
+
+    async def one() -> Client:
+        clients.append(client := await opened("/here/"))
+        return client
+
+    with served(router):
+        yield one
+        await leave(*(client for client in clients if not client.complete))
+
+
+async def listens() -> Any:
+    """Wait until this process has read what there is."""
+    listener = await eventually("it listens", lambda: access._listener, PATIENCE)
+    await eventually("it has read", lambda: listener._reader._read_at, PATIENCE)
+    return listener
+
+
+def append(log: MemoryEventLog, order: AccessOrder) -> None:
+    log.append(ACCESS, orders.event_of(order))
+
+
+async def test_an_order_of_another_process_is_executed_and_one_of_its_own_is_executed_once(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed: list[str] = []
+    execute = Access.execute
+
+    def note(self: Access, order: AccessOrder, age: float | None = None) -> None:
+        executed.append(order.id)
+        execute(self, order, age)
+
+    monkeypatch.setattr(Access, "execute", note)
+    client = await stream()
+    await listens()
+    append(log, Recheck(id="theirs", everybody=True))
+    await eventually("it is executed", lambda: "theirs" in executed, PATIENCE)
+    append(log, Recheck(id="theirs", everybody=True))  # once more, as after a failover
+    await aclose_streams(topic="nothing")
+    append(log, Close(id="last", route="here/"))
+    await revoked(client)
+    assert executed[0] == "theirs"
+    assert executed[2:] == ["last"]
+    assert len(executed) == 3  # its own once, and the other's once
+
+
+async def test_what_was_ordered_a_moment_before_a_stream_began_is_not_for_it_and_what_came_since_is(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that had no streams reads what was said while its first one began."""
+    append(log, Close(route="here/"))
+    with monkeypatch.context() as past:
+        now = time.time()
+        past.setattr("django_agent_sse.topics.orders.time.time", lambda: now - 60)
+        append(log, Close(route="here/"))
+    log.append(ACCESS, Event("nothing"))
+    first = await stream()
+    await listens()
+    await asyncio.sleep(0)
+    # Clocks may differ by a little: the one of just now counts, since the stream may have been asked about before it.
+    await revoked(first)
+    second = await stream()
+    append(log, Close(topic="another"))
+    await eventually("all is read", lambda: access._listener and not access._listener._wake.is_set(), PATIENCE)
+    assert not second.complete
+
+
+async def test_an_order_that_is_long_over_ends_nothing(log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as past:
+        now = time.time()
+        past.setattr("django_agent_sse.topics.orders.time.time", lambda: now - 60)
+        append(log, Close(route="here/"))
+    client = await stream()
+    await listens()
+    book = access.book()
+    await eventually("it is taken", lambda: book._remembered or log.state(ACCESS).top, PATIENCE)
+    await asyncio.sleep(0)
+    assert not client.complete
+
+
+@pytest.mark.parametrize("forged", ["unsigned", "of the monitor", "large"])
+async def test_what_is_not_signed_is_not_executed_and_is_told_once(
+    forged: str, log: MemoryEventLog, stream: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django_agent_sse.contrib.monitor.commands import Close as Kick
+    from django_agent_sse.contrib.monitor.commands import event_of
+
+    events = {
+        "unsigned": Event('["close", 1, {"route": "here/"}]', event="close"),
+        "of the monitor": event_of(Kick(route="here/")),
+        "large": Event("x" * (MAX_BYTES + 1)),
+    }
+    client = await stream()
+    await listens()
+    for _ in range(2):
+        log.append(ACCESS, events[forged])
+    append(log, Close(route="another/"))
+    await eventually("it is told", lambda: "is not executed" in caplog.text, PATIENCE)
+    await eventually("all is read", lambda: access._listener._reader._cursor == log.state(ACCESS).top, PATIENCE)  # type: ignore[union-attr]
+    assert not client.complete
+    assert caplog.text.count("is not executed") == 1
+
+
+async def test_where_orders_may_have_been_lost_everybody_is_asked(log: MemoryEventLog, stream: Any) -> None:
+    executed: list[AccessOrder] = []
+    await stream()
+    listener = await listens()
+    listener._execute = lambda order, age: executed.append(order)
+    listener._task.call(lambda: None)
+    reader = listener._reader
+    for number in range(3):
+        append(log, Close(id=str(number), topic="a"))
+    await eventually("they are read", lambda: len(executed) == 3, PATIENCE)
+    cursor = reader._cursor
+    for number in range(3, 6):
+        log.append_unrung(ACCESS, orders.event_of(Close(id=str(number), topic="a")))
+    log.trim(ACCESS, max_events=1)
+    await eventually("it is noticed", lambda: any(isinstance(order, Recheck) for order in executed), PATIENCE)
+    assert reader._cursor > cursor
+    assert executed[-1] == Recheck(id=executed[-1].id, everybody=True)
+
+
+async def test_a_log_that_is_away_is_told_once_and_heard_again(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await stream()
+    await listens()
+    away = True
+    read = MemoryEventLog.aread_after
+
+    async def fails(self: MemoryEventLog, topic: str, *args: Any) -> Any:
+        if away and topic == ACCESS:
+            raise EventLogUnavailable("it is away")
+        return await read(self, topic, *args)
+
+    monkeypatch.setattr(MemoryEventLog, "aread_after", fails)
+    append(log, Close(route="here/"))
+    await eventually("it fails", lambda: access._listener._failures.failures > 1, PATIENCE)  # type: ignore[union-attr]
+    assert not client.complete
+    away = False
+    await revoked(client)
+    assert caplog.text.count("orders about access cannot be read from the event log now") == 1
+
+
+async def test_it_listens_while_there_are_streams(log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "UNUSED_SECONDS", 0.05)
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0.05)
+    client = await stream()
+    await listens()
+    await leave(client)
+    await eventually("it ends", lambda: access._listener is None, PATIENCE)
+    again = await stream()
+    append(log, Close(route="here/"))
+    await revoked(again)
+
+
+async def test_a_log_of_one_process_is_not_listened_to(settings: Any) -> None:
+    settings.AGENT_SSE = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
+    router = Router()
+    router.sse("here/", waiting)
+    with served(router):
+        client = await opened("/here/")
+        assert access._listener is None
+        await aclose_streams(route="here/")
+        await revoked(client)
+    assert event_log().state(ACCESS).top == 0
+
+
+def test_an_order_travels_and_what_anybody_changes_in_it_is_noticed() -> None:
+    for order in (
+        Recheck(users=frozenset({"1", "2"})),
+        Recheck(everybody=True),
+        Close(sessions=frozenset({"a"}), route="x/", topic="t", reconnect=False),
+    ):
+        event = orders.event_of(order)
+        assert orders.order_of(event) == order
+        for place in range(0, len(event.data), 5):
+            other = "A" if event.data[place] != "A" else "B"
+            with pytest.raises(OrderRefused, match="not signed"):
+                orders.order_of(Event(event.data[:place] + other + event.data[place + 1 :]))
+
+
+def test_many_names_are_several_orders_that_fit() -> None:
+    names = [f"shop.customer:{number:032}" for number in range(1200)]
+    parts = [*in_parts([*names, names[0]])]
+    assert [len(part) for part in parts] == [MOST, MOST, 200]
+    assert sorted(frozenset().union(*parts)) == names
+    assert len(orders.event_of(Recheck(users=parts[0])).data) < MAX_BYTES
+
+
+def test_no_session_is_told_by_its_key() -> None:
+    from django_agent_sse.access.identity import session_text
+
+    key = "0123456789abcdef0123456789abcdef"
+    assert key not in orders.event_of(Close(sessions=frozenset({session_text(key)}))).data
+    assert len(session_text(key)) == 32
+    assert session_text("") == ""

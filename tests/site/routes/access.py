@@ -1,0 +1,83 @@
+"""Streams that not everybody may have, and what a test does to the people who have them."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from django_agent_sse import (
+    Context,
+    Router,
+    Stream,
+    close_streams,
+    login_required,
+    permission_required,
+    publish_many,
+    staff_required,
+)
+from django_agent_sse.access.service import access
+from tests.access.changes import CHANGES, PERMISSION, person, sign_in
+
+router = Router(app_name="access")
+GUARDS = {"signed-in": login_required, "staff": staff_required, "permitted": permission_required(PERMISSION)}
+
+
+async def waiting(c: Context, stream: Stream) -> None:
+    await stream.write("hello", id="1")
+    await stream.wait_closed()
+
+
+for _name, _guard in GUARDS.items():
+    router.sse(f"{_name}/", waiting, name=_name, guards=[_guard])
+router.sse("public/", waiting, name="public")
+router.topic("private/<slug:name>/", "private.{name}", name="private", start="live")
+
+
+def can_follow(user: Any, topic: str) -> bool:
+    """Who is in the group of a private topic may follow it."""
+    kind, _, name = topic.partition(".")
+    return kind != "private" or user.groups.filter(name=name).exists()
+
+
+def people(request: HttpRequest) -> HttpResponse:
+    """Make people, each with a session; what they are is in the query, by their names. Return the keys of their sessions."""
+    asked: dict[str, dict[str, Any]] = json.loads(request.GET["people"])
+    return JsonResponse({name: sign_in(person(name, **about)).session_key for name, about in asked.items()})
+
+
+def change(request: HttpRequest, name: str) -> HttpResponse:
+    """Do to somebody what ``CHANGES`` names."""
+    user = User.objects.get(username=name)
+    session = import_module(settings.SESSION_ENGINE).SessionStore(request.GET["session"])
+    CHANGES[request.GET["change"]][2](user, session)
+    return HttpResponse()
+
+
+def close(request: HttpRequest) -> HttpResponse:
+    close_streams(**{name: request.GET[name] for name in ("user", "route", "topic", "session") if name in request.GET})
+    return HttpResponse()
+
+
+def grant(request: HttpRequest, name: str) -> HttpResponse:
+    """Let somebody into the groups of private topics and out of them."""
+    user = User.objects.get(username=name)
+    for topic, may in json.loads(request.GET["topics"]).items():
+        group, _ = Group.objects.get_or_create(name=topic)
+        (user.groups.add if may else user.groups.remove)(group)
+    return HttpResponse()
+
+
+def tell(request: HttpRequest, name: str) -> HttpResponse:
+    publish_many(f"private.{name}", [{"topic": name, "number": number} for number in range(int(request.GET["count"]))])
+    return HttpResponse()
+
+
+def asked(request: HttpRequest) -> HttpResponse:
+    """How often this process has asked guards again, and loaded users for that."""
+    books = access.books()
+    return JsonResponse({"asked": sum(book.asked for book in books), "loads": sum(book.loads for book in books)})
