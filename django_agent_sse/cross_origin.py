@@ -209,8 +209,8 @@ def _cors_headers_allow(request: HttpRequest, middleware: tuple[Any, ...], origi
 @functools.lru_cache(maxsize=64)
 def cors_headers_layers(middleware: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the layers of django-cors-headers among middleware, made to be asked and not to answer."""
+    factories = [import_string(entry) if isinstance(entry, str) else entry for entry in middleware]
     if (module := sys.modules.get("corsheaders.middleware")) is None:  # it is not installed, or is not used
         return ()
-    factories = (import_string(entry) if isinstance(entry, str) else entry for entry in middleware)
     own = (factory for factory in factories if isinstance(factory, type) and issubclass(factory, module.CorsMiddleware))
     return tuple(factory(lambda request: None) for factory in own)

@@ -16,7 +16,7 @@ from .exceptions import EventUnreadable
 from .runtime.process import PerProcess
 from .wire.event import Event
 
-REVOCATIONS = InternalTopic("sse.signed")
+REVOCATIONS = InternalTopic("sse.signed.revoked")
 MAX_BYTES = 1_000
 """The most bytes of one of these events."""
 MOST_KEPT = 10_000

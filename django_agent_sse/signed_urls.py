@@ -117,7 +117,8 @@ async def signature_allowed(c: Context) -> bool | HttpResponseBase:
 def revoke_signed_urls(*, user: Any = None, url: str | None = None) -> None:
     """Take back signed addresses that are out: those of a user, those for an address, or those of a user for an address.
 
-    What is signed from now on is good. Every process heeds it, from the next use on; streams that are open are not ended.
+    What is signed from now on is good. Every process heeds it, from the next use on; a stream that is open goes on until its
+    guards are asked again.
 
     Args:
         user: Whose.
@@ -234,7 +235,7 @@ def _revoked_key(user: Any, url: str | None) -> str:
 
 async def _admitted(c: Context) -> bool | HttpResponseBase:
     """Return ``True`` for a good signature, the refusal of a bad one, ``False`` where there is none."""
-    grant = c._grant or _opened(c)
+    grant = vars(c.request).get("sse_grant") or _opened(c)
     if not isinstance(grant, Grant):
         return grant is not None and _refused(c, grant)
     try:
@@ -244,7 +245,7 @@ async def _admitted(c: Context) -> bool | HttpResponseBase:
         return overloaded_response(names_event_stream(c), "the event log cannot be read now")
     if revocations.holds(grant.keys, grant.at) or (grant.user is not None and not await _load_user(c, grant)):
         return _refused(c, "revoked")
-    c._grant = grant
+    vars(c.request)["sse_grant"] = grant  # guards that are asked again find it there; the signature is too old by then
     return True
 
 

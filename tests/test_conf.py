@@ -34,10 +34,13 @@ DEFAULTS = {
     "SEND_TIMEOUT": 30,
     "COMMIT_AFTER": 0.25,
     "CLOSE_GRACE": 5,
+    "ORIGINS": (),
+    "ALLOW_CREDENTIALS": False,
     "THREADS": 16,
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,
     "ON_CONNECTION": None,
+    "SIGNED_MAX_AGE": 60,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 

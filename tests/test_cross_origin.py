@@ -23,6 +23,7 @@ from tests.serving import Answer, ask, served
 
 OTHER, EVIL = "https://app.example.com", "https://evil.example"
 COOKIE = {"Cookie": "sessionid=s"}
+W018, W019 = "django_agent_sse.W018", "django_agent_sse.W019"
 CORS_HEADERS = "corsheaders.middleware.CorsMiddleware"
 ALLOW, CREDENTIALS, EXPOSE = (f"access-control-{name}" for name in ("allow-origin", "allow-credentials", "expose-headers"))
 router = Router()
@@ -378,6 +379,34 @@ async def test_no_header_is_there_twice(theirs: list[str], ours: list[str]) -> N
     assert [part.strip().lower() for part in headers["vary"].split(",")].count("origin") == 1
     assert headers.get(ALLOW) == (OTHER if theirs or ours else None)
     assert headers.get(EXPOSE) == ("X-Theirs" if theirs else "Agent-SSE-Session" if ours else None)
+
+
+def checked(routes: Router, **settings: Any) -> dict[str, str]:
+    with served(routes, middleware=[CORS_HEADERS], **settings):
+        return {message.id or "": message.msg for message in run_checks(tags=["django_agent_sse"]) if message.id in (W018, W019)}
+
+
+def test_w018_every_page_with_cookies_by_django_cors_headers() -> None:
+    every = {"CORS_ALLOW_ALL_ORIGINS": True, "CORS_ALLOW_CREDENTIALS": True}
+    own = Router()
+    assert checked(own, **every) == {}, "there is no stream"
+    own.sse("x/", hello)
+    assert list(checked(own, **every)) == [W018]
+    assert checked(own, **{**every, "CORS_ALLOW_CREDENTIALS": False}) == {}
+    assert checked(own, CORS_ALLOWED_ORIGINS=[OTHER], CORS_ALLOW_CREDENTIALS=True) == {}
+
+
+def test_w019_a_listed_origin_whose_preflights_django_cors_headers_answers() -> None:
+    own = Router()
+    own.sse("x/", hello, origins=[OTHER])
+    own.sse("y/", hello, origins=["*"])
+    message = checked(own)[W019]
+    assert f"'x/' ({OTHER}), 'y/' (*)" in message
+    assert OTHER not in checked(own, CORS_ALLOWED_ORIGINS=[OTHER])[W019]
+    for settings in ({"CORS_ALLOW_ALL_ORIGINS": True}, {"CORS_URLS_REGEX": "^/api/"}):
+        assert checked(own, **settings) == {}
+    with served(own):
+        assert [message.id for message in run_checks(tags=["django_agent_sse"])] == []
 
 
 def test_an_endpoint_of_its_own_lists_too() -> None:

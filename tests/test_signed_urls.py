@@ -332,6 +332,38 @@ async def test_while_the_log_cannot_be_read_nobody_is_let_in(ada: Any, monkeypat
     assert (answer.status, [event.name for event in answer.events]) == (200, ["sse.overloaded"])
 
 
+async def test_guards_that_are_asked_again_ask_about_the_user_and_not_about_the_time(
+    ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Context] = []
+
+    async def keep(c: Context) -> bool:
+        asked.append(c)
+        return True
+
+    own = Router()
+    own.sse("x/", signed_required, keep, name)
+    with served(own, middleware=SESSIONS):
+        assert (await ask(signed_url("/x/", user=ada))).status == 200
+    (before,) = asked
+
+    async def again() -> object:
+        c = Context(before.request, {}, route="x/", cache="default")
+        verdict = await signed_required(c)
+        return verdict if isinstance(verdict, bool) else verdict.status_code
+
+    later(monkeypatch, 3600)
+    assert await again() is True
+    ada.is_active = False
+    await ada.asave()
+    assert await again() == 401
+    ada.is_active = True
+    await ada.asave()
+    assert await again() is True
+    await arevoke_signed_urls(user=ada)
+    assert await again() == 401
+
+
 # What it is made of
 
 

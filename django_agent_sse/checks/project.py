@@ -26,6 +26,7 @@ from ..streams.kv import is_per_process
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from .apps_missing import no_monitor
+from .cross_origin import cors_headers_beside
 from .runs import runs_not_shared
 from .urls import stream_routes
 
@@ -59,6 +60,7 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         _small_pools,
         _silent_tenants,
         no_monitor,
+        cors_headers_beside,
         wrong_routes,
     )
 

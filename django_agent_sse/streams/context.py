@@ -95,7 +95,6 @@ class Context:
     _kv: KV | None = None
     _logger: RouteLogger | None = None
     _last_event_id: LastEventId | None = None
-    _grant: Any = None
 
     def __post_init__(self, cache: str) -> None:
         self._cache = cache
