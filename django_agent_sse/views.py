@@ -244,7 +244,9 @@ class RouteEndpoint:
         except RunNotFound as error:
             raise Http404(str(error)) from error
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
-            logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
+            # The message holds what the client sent.
+            why = error if settings.DEBUG else f"{type(error).__name__}; with DEBUG this line says of which name"
+            logger.warning("%s is answered with 404: %s", c.route, why, extra={"route": c.route})
             raise Http404(str(error)) from error
         add_session_tag(response, c)
         c.apply_headers(response)
