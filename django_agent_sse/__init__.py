@@ -30,6 +30,7 @@ Topics:
 Guards:
 
 - ``login_required``, ``staff_required``, ``permission_required``, ``api_key``
+- ``signed_required``: for addresses made by ``signed_url``, which ``revoke_signed_urls`` takes back (``arevoke_signed_urls``)
 - ``Guard``: the type of one, for annotations
 - ``topic_permissions``: who may follow which topic, as a table
 
@@ -68,6 +69,7 @@ _NAMES = {
     "runs.run": ("Run",),
     "runs.state": ("RunState",),
     "runs.topic": ("Topic",),
+    "signed_urls": ("arevoke_signed_urls", "revoke_signed_urls", "signed_required", "signed_url"),
     "signals": ("stream_closed", "stream_opened"),
     "streams.context": ("Context",),
     "streams.endings": ("Ending",),
@@ -99,6 +101,7 @@ __all__ = [
     "api_key",
     "apublish",
     "apublish_many",
+    "arevoke_signed_urls",
     "atopic_cursor",
     "close_streams",
     "close_topic",
@@ -109,6 +112,9 @@ __all__ = [
     "produce",
     "publish",
     "publish_many",
+    "revoke_signed_urls",
+    "signed_required",
+    "signed_url",
     "staff_required",
     "stream_closed",
     "stream_opened",
@@ -134,6 +140,7 @@ if TYPE_CHECKING:
     from .runs.state import RunState
     from .runs.topic import Topic
     from .signals import stream_closed, stream_opened
+    from .signed_urls import arevoke_signed_urls, revoke_signed_urls, signed_required, signed_url
     from .streams.context import Context
     from .streams.endings import Ending
     from .streams.kv import KV

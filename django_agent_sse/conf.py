@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -47,6 +48,33 @@ _SECONDS = Rule(
     "a number of seconds",
 )
 _COUNT = _whole(1)
+ANY_ORIGIN = "*"
+MOST_SIGNED_SECONDS = 86_400
+"""The longest time for which a signed address may be good."""
+
+
+def _is_origin(value: object) -> bool:
+    """Whether a value is an origin as browsers write it; or ``https://*.example.com``, all below a domain; or ``*``."""
+    if not isinstance(value, str) or value == ANY_ORIGIN:
+        return value == ANY_ORIGIN
+    try:
+        scheme, host, *rest = urlsplit(value)
+    except ValueError:
+        return False
+    name = host.removeprefix("*.")
+    return bool(scheme and name) and not any(rest) and value.lower() == f"{scheme}://{host.lower()}" and not {*name} & {*"*@ "}
+
+
+_ORIGINS = Rule(
+    lambda value: value is None or (isinstance(value, list | tuple) and all(map(_is_origin, value))),
+    "a list of origins such as 'https://app.example.com', 'https://*.example.com' or '*', or None",
+)
+_SIGNED_SECONDS = Rule(
+    lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SIGNED_SECONDS),
+    f"a whole number of seconds from 1 to {MOST_SIGNED_SECONDS}, or None",
+)
+Origins: TypeAlias = Annotated[Sequence[str] | None, _ORIGINS]
+Switch: TypeAlias = Annotated[bool, one_of(True, False)]
 Seconds: TypeAlias = Annotated[float, _SECONDS]
 SecondsOrNone: TypeAlias = Annotated[float | None, _or_none(_SECONDS)]
 MillisecondsOrNone: TypeAlias = Annotated[int | None, _or_none(_whole(0))]
@@ -73,6 +101,9 @@ class StreamDefaults:
         close_grace: How long a handler's code may run on after ``close()``.
         recheck: After so long, at the latest, the guards of an open stream are asked again; ``None`` or 0 for never.
         cache: The alias in ``CACHES`` behind ``c.kv``.
+        origins: Other origins whose pages may read the answers; requests of others that carry cookies are refused. ``None``: none
+            is refused, and none is told anything.
+        allow_credentials: Pages of these origins may send cookies.
     """
 
     heartbeat: SecondsOrNone = 15
@@ -86,6 +117,8 @@ class StreamDefaults:
     close_grace: Seconds = 5
     recheck: SecondsOrNone = 60
     cache: str = "default"
+    origins: Origins = ()
+    allow_credentials: Switch = False
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -97,6 +130,7 @@ DEFAULTS: Mapping[str, Any] = {
     "ON_CONNECTION": None,
     "CAN_FOLLOW": None,
     "RECHECK_ON_SIGNALS": True,
+    "SIGNED_MAX_AGE": 60,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 
@@ -111,9 +145,11 @@ RULES: Mapping[str, Rule] = {
     **{name.upper(): rule for name, rule in rules_of(StreamDefaults).items()},
     **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _COUNT),
     "RECHECK_ON_SIGNALS": one_of(True, False),
+    "SIGNED_MAX_AGE": _SIGNED_SECONDS,
 }
 """Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
 
+EVERY_PAGE = "origins has '*', and every page of the web could read what its visitors may read here; list the origins one by one"
 SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")
 """The value of a key that contains one of these is never shown."""
 SHOWN = 300
@@ -160,11 +196,14 @@ def unknown_keys(given: Mapping[str, Any]) -> list[str]:
 
 def wrong_values(given: Mapping[str, Any]) -> dict[str, str]:
     """Return, by key, a sentence for each value of ``AGENT_SSE`` that the setting cannot have."""
-    return {
+    wrong = {
         key: f"AGENT_SSE[{key!r}] must be {rule.expected}, not {shown(given[key])}"
         for key, rule in RULES.items()
         if key in given and not rule.holds(given[key])
     }
+    if "ORIGINS" not in wrong and ANY_ORIGIN in (given.get("ORIGINS") or ()) and given.get("ALLOW_CREDENTIALS") is True:
+        wrong["ALLOW_CREDENTIALS"] = f"AGENT_SSE['ALLOW_CREDENTIALS'] cannot be True: {EVERY_PAGE}"
+    return wrong
 
 
 @functools.cache

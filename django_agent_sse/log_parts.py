@@ -245,7 +245,7 @@ def number(query: Mapping[str, str], name: str, otherwise: int) -> int:
     if text == "":
         return otherwise
     if not re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) or abs(int(text)) > MAX_OFFSET:
-        raise QueryInvalid(f"{name}={text[:40]!r} is not a whole number")
+        raise QueryInvalid(f"{name}= is not a whole number")
     return int(text)
 
 
@@ -253,5 +253,5 @@ def flag(query: Mapping[str, str], name: str, otherwise: bool) -> bool:
     """Return a 0 or 1 of the query."""
     text = query.get(name, "")
     if text not in ("", "0", "1"):
-        raise QueryInvalid(f"{name}={text[:40]!r} is neither 0 nor 1")
+        raise QueryInvalid(f"{name}= is neither 0 nor 1")
     return text == "1" if text else otherwise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -33,6 +34,8 @@ _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": 
 
 class RawView(SSEView):
     """The text of a log: what the stream sends, a line for each line. It ends as the stream does."""
+
+    opens_in_tab: ClassVar[bool] = True
 
     def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         for name, value in _TEXT.items():

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.urls import register_converter
 from django.urls.converters import StringConverter
 
-from .conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
+from .conf import Count, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch
 from .eventlog.leases import MOST_SECONDS
 from .eventlog.validation import fields_of
 from .exceptions import RouteError
@@ -28,7 +28,7 @@ from .runs.wire import NO_WIRE, PLAIN, Wire
 from .streams.body import MOST_BYTES
 from .streams.context import Context
 from .streams.handlers import Handler, HandlerSignature
-from .streams.options import Switch, SwitchOrNone, check_names
+from .streams.options import SwitchOrNone, check_names
 from .views import SSEView, checked_methods
 
 RunMade: TypeAlias = Callable[[AsyncRun], Awaitable[object]] | AsyncIterator[object] | Iterator[object] | HttpResponseBase
@@ -66,7 +66,10 @@ class RunKeywords(TypedDict, total=False):
     close_grace: Seconds
     recheck: SecondsOrNone
     cache: str
+    origins: Origins
+    allow_credentials: Switch
     control_events: SwitchOrNone
+    signed: Switch
 
 
 class RunDecorator(Protocol):

@@ -24,7 +24,8 @@ from django.views import View
 from . import conf
 from .access.identity import identity_of
 from .access.service import access
-from .conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
+from .conf import Count, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch
+from .cross_origin import CrossOrigin
 from .eventlog.outage import outage
 from .exceptions import (
     ConfigurationError,
@@ -42,12 +43,13 @@ from .exceptions import (
 from .guards import Guard, as_tuple, check_guards, login_required, refused, run_guards
 from .middleware import build_chain
 from .runtime.safe_text import printable
+from .signed_urls import hide_signature, signature_allowed
 from .streams.callbacks import contained, ends_process
 from .streams.context import Context
 from .streams.counters import Refusal, counters
 from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
 from .streams.handlers import HandlerSignature
-from .streams.options import NAMES, StreamOptions, Switch, SwitchOrNone
+from .streams.options import NAMES, StreamOptions, SwitchOrNone
 from .streams.registry import registry
 from .streams.reporting import ErrorStreak, OnError
 from .streams.response import SSEResponse, add_session_tag, ended_response, head_response, names_event_stream, overloaded_response
@@ -106,15 +108,20 @@ class SSEView(View):
     close_grace: Seconds = UNSET
     recheck: SecondsOrNone = UNSET
     cache: str = UNSET
+    origins: Origins = UNSET
+    allow_credentials: Switch = UNSET
     control_events: SwitchOrNone = UNSET
     final_on_error: Switch = UNSET
     slim: Switch = UNSET
     pinned: Switch = UNSET
+    signed: Switch = UNSET
 
     serves_drained: ClassVar[bool] = False
     """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
     answers_head: ClassVar[bool] = False
     """Whether HEAD is answered as GET is, but for the stream: the handler says whether there is one, and its headers."""
+    opens_in_tab: ClassVar[bool] = False
+    """Whether a link on a page of any origin may lead here, as to a text that is shown in a tab of its own."""
     _endpoint: ClassVar[RouteEndpoint | None] = None
     """What ``as_view()`` worked out; not for use."""
 
@@ -178,28 +185,40 @@ class RouteEndpoint:
         if view.on_error is not None and not callable(view.on_error):
             raise RouteError(f"on_error is called with (c, stream, exception); {view.on_error!r} is not callable")
         self._given = {name: value for name in NAMES if (value := getattr(view, name)) is not UNSET}
-        self._read: tuple[Mapping[str, Any], StreamOptions] | None = None
+        self._read: tuple[Mapping[str, Any], StreamOptions, CrossOrigin | None] | None = None
         with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
             self.options()
 
     def options(self) -> StreamOptions:
         """Return the options in force; they are read again when the settings change."""
+        return self._in_force()[1]
+
+    def _in_force(self) -> tuple[Mapping[str, Any], StreamOptions, CrossOrigin | None]:
         current = conf.current()
         if self._read is None or self._read[0] is not current:
-            self._read = current, StreamOptions.of(self._given)
-        return self._read[1]
+            options = StreamOptions.of(self._given)
+            self._read = current, options, CrossOrigin.of(options)
+        return self._read
 
     async def answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         """Answer one request: middleware, guards, and then the stream."""
         if not isinstance(request, ASGIRequest):  # under WSGI nobody would tell of a disconnect, and each stream takes a worker
             return wsgi_response(request)
+        hide_signature(request)
+        others: CrossOrigin | None = None
+        try:
+            others = self._in_force()[2]
+            instead = others and others.answer(request, self._middleware, self.methods, page=view.opens_in_tab)
+            response = instead or await self._through_middleware(view, request, kwargs)
+        except Exception as error:
+            if settings.DEBUG_PROPAGATE_EXCEPTIONS or (wants_html(request) and not (others and others.lists)):
+                raise
+            response = await answer_error(request, error)
+        return response if others is None else others.dress(request, response)
+
+    async def _through_middleware(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         if not self._middleware:
-            try:
-                return await self._answer(view, request, kwargs)
-            except Exception as error:
-                if wants_html(request) or settings.DEBUG_PROPAGATE_EXCEPTIONS:
-                    raise
-                return await answer_error(request, error)
+            return await self._answer(view, request, kwargs)
         # The chain is built once for the route and hands on a request alone, so the request carries what belongs to this call.
         request.sse_call = (view, kwargs)  # type: ignore[attr-defined]
         return await self._chain(request)
@@ -233,7 +252,9 @@ class RouteEndpoint:
             counters.refused(c.route, Refusal.GUARD)
             return refused(c, str(error))
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
-            logger.warning("%s is answered with 404: %s", c.route, error, extra={"route": c.route})
+            # The message holds what the client sent.
+            why = error if settings.DEBUG else f"{type(error).__name__}; with DEBUG this line says of which name"
+            logger.warning("%s is answered with 404: %s", c.route, why, extra={"route": c.route})
             raise Http404(str(error)) from error
         add_session_tag(response, c)
         c.apply_headers(response)
@@ -247,6 +268,8 @@ class RouteEndpoint:
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
             guards = (login_required, *guards)
+        if options.signed:
+            guards = (signature_allowed, *guards)
         # The order is the contract: who may not see the stream learns nothing of it, neither by HEAD nor by whether it has ended.
         refusal = await run_guards(guards, c)
         if refusal is not None:

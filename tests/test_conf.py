@@ -34,6 +34,8 @@ DEFAULTS = {
     "SEND_TIMEOUT": 30,
     "COMMIT_AFTER": 0.25,
     "CLOSE_GRACE": 5,
+    "ORIGINS": (),
+    "ALLOW_CREDENTIALS": False,
     "THREADS": 16,
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,
@@ -41,6 +43,7 @@ DEFAULTS = {
     "CAN_FOLLOW": None,
     "RECHECK": 60,
     "RECHECK_ON_SIGNALS": True,
+    "SIGNED_MAX_AGE": 60,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 

@@ -106,13 +106,16 @@ async def test_a_key_of_the_store_that_cannot_exist_is_not_found_either(key: str
 
 
 async def test_it_is_a_warning_that_says_what_was_wrong_and_no_error_of_the_route(caplog: pytest.LogCaptureFixture) -> None:
-    with served(router_with_every_form()):
-        assert (await ask("/topic/a.b/")).status == 404
-    (record,) = [record for record in caplog.records if record.name == "django_agent_sse.stream"]
-    assert record.levelno == logging.WARNING
-    assert "topic/<str:name>/ is answered with 404: 'a.b' cannot stand in a topic's name" in record.getMessage()
+    for debug in (False, True):
+        with served(router_with_every_form(), DEBUG=debug):
+            assert (await ask("/topic/a.b/")).status == 404
+    without, shown = [record for record in caplog.records if record.name == "django_agent_sse.stream"]
+    assert without.levelno == shown.levelno == logging.WARNING
+    assert "topic/<str:name>/ is answered with 404: TopicNameInvalid" in without.getMessage()
+    assert "a.b" not in without.getMessage()
+    assert "topic/<str:name>/ is answered with 404: 'a.b' cannot stand in a topic's name" in shown.getMessage()
     (counted,) = counters.copy().values()
-    assert dict(counted.refused) == {"not_found": 1}
+    assert dict(counted.refused) == {"not_found": 2}
 
 
 async def test_a_mistake_of_the_developer_is_no_404() -> None:

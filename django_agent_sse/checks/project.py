@@ -27,6 +27,7 @@ from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from ..streams.topic_access import can_follow
 from .apps_missing import no_monitor
+from .cross_origin import cors_headers_beside
 from .runs import runs_not_shared
 from .urls import stream_routes
 
@@ -61,6 +62,7 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         _small_pools,
         _silent_tenants,
         no_monitor,
+        cors_headers_beside,
         wrong_routes,
     )
 

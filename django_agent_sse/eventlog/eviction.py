@@ -7,6 +7,7 @@ import threading
 import time
 
 from ..runtime.process import on_exit, on_fork
+from ..runtime.safe_text import without_run_id
 from ..wire.event import RESERVED
 
 logger = logging.getLogger("django_agent_sse.eventlog")
@@ -70,7 +71,7 @@ class Evictions:
                 self._timer = None
             self._told_at = time.monotonic()
         if count:
-            names = ", ".join(map(repr, first)) + (", …" if count > len(first) else "")
+            names = ", ".join(map(repr, map(without_run_id, first))) + (", …" if count > len(first) else "")
             logger.warning(
                 "MAX_TOPICS (%d) is reached: evicted %d %s to make room for new ones (%s). Their events are gone; whoever "
                 "follows them is told (sse.gap). Delete topics that are no longer needed, or raise MAX_TOPICS",

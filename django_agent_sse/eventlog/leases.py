@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..exceptions import ArgumentInvalid, EventLogUnavailable, LeaseHeld, LeaseLost
+from ..runtime.safe_text import without_run_id
 from ..wire.event import Event
 from .last_words import LastWords, words_of
 from .records import Head, Page, Record
@@ -192,7 +193,8 @@ class Leasing(ABC):
                 kept = (record.event for page in self.pages(topic) for record in page)
                 return self._sized([*left.events, *words(chain(kept, left.events))])
             except Exception:  # the end itself is worth more to readers
-                logger.exception("the lost topic %r ends without the words that %s should have for it", topic, left.by)
+                shown = without_run_id(topic)
+                logger.exception("the lost topic %r ends without the words that %s should have for it", shown, left.by)
         return self._sized([*left.events, *left.otherwise])
 
     def lease(self, topic: str) -> Lease | None:

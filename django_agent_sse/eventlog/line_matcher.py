@@ -47,10 +47,10 @@ class LineQuery:
     def __post_init__(self) -> None:
         if len(self.text) > MOST_TEXT or "\n" in self.text:
             raise QueryInvalid(f"what is searched for has one line, and {MOST_TEXT} characters at most")
-        if unknown := sorted(self.levels - {*ALL}):
-            raise QueryInvalid(f"{unknown[0][:40]!r} is not a level; there are {', '.join(ALL)}")
+        if self.levels - {*ALL}:
+            raise QueryInvalid(f"that is not a level; there are {', '.join(ALL)}")
         if self.source not in (None, "stdout", "stderr"):
-            raise QueryInvalid(f"{self.source[:40]!r} is not a source; there are stdout and stderr")
+            raise QueryInvalid("that is not a source; there are stdout and stderr")
 
 
 def levels_from(level: str) -> frozenset[Level]:
@@ -60,7 +60,7 @@ def levels_from(level: str) -> frozenset[Level]:
         QueryInvalid: There is no such level.
     """
     if level not in ALL:
-        raise QueryInvalid(f"{level[:40]!r} is not a level; there are {', '.join(ALL)}")
+        raise QueryInvalid(f"that is not a level; there are {', '.join(ALL)}")
     return frozenset(ALL[: ALL.index(level) + 1])
 
 
@@ -143,4 +143,4 @@ class LineMatcher(AbstractContextManager["LineMatcher"]):
             raise self._refused(error) from error
 
     def _refused(self, error: PatternError) -> QueryInvalid:
-        return QueryInvalid(f"the pattern {self.query.text[:80]!r}: {error}")
+        return QueryInvalid(f"the pattern cannot be used: {error}")

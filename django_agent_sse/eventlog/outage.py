@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..exceptions import EventLogUnavailable
 from ..runtime.backoff import FailureLog
 from ..runtime.process import PerProcess
+from ..runtime.safe_text import without_run_id
 from .eviction import is_internal
 
 LOGGER = "django_agent_sse.eventlog"
@@ -57,7 +58,7 @@ class Outage(PerProcess):
         names = [*islice(topics, MAX_TOPICS)]
         if kind == "tables" and names and all(map(is_internal, names)):
             return
-        key = f"the topic {names[0]!r}" if kind == "topic" and names else "the event log"
+        key = f"the topic {without_run_id(names[0])!r}" if kind == "topic" and names else "the event log"
         with self._lock:
             if key in self._failing and time.monotonic() - self._failing[key].since > REPEAT_AFTER:
                 del self._failing[key]

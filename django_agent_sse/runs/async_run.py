@@ -12,6 +12,7 @@ from typing import Any
 from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
+from ..runtime.safe_text import without_run_id
 from ..streams.callbacks import run_callbacks
 from ..streams.sources import events_of, items_of
 from ..wire.event import Event
@@ -163,13 +164,13 @@ class AsyncRun(RunBase):
                 case Action.CONCLUDE:
                     self._count(self.ending or RunEnding.FINISHED)
                 case Action.LOG_LATE_ERROR:
-                    logger.exception("run %s raised after it was told to end", self.id)
+                    logger.exception("run %s raised after it was told to end", without_run_id(self.id))
 
     async def _expire(self) -> None:
         try:
             await self.log.aexpire(self.topic)
         except EventLogError as error:
-            logger.warning("the topic %r of a lost run cannot be closed from here: %s", self.topic, error)
+            logger.warning("the topic %r of a lost run cannot be closed from here: %s", without_run_id(self.topic), error)
 
     async def _close(self, ending: RunEnding) -> None:
         async with self._flushing:

@@ -16,6 +16,7 @@ from ..runtime.backoff import FailureLog
 from ..runtime.connections import give_connections_back
 from ..runtime.loop import background, in_pool
 from ..runtime.process import on_fork
+from ..runtime.safe_text import without_run_id
 from ..streams.registry import registry
 from .stops import StopListener
 
@@ -139,7 +140,7 @@ class Keeper:
         try:
             run.close_interrupted()
         except Exception as error:  # whoever follows it sees it lost at the deadline
-            logger.warning("the topic %r of an interrupted run cannot be closed: %s", run.topic, error)
+            logger.warning("the topic %r of an interrupted run cannot be closed: %s", without_run_id(run.topic), error)
 
     async def _keep(self) -> None:
         stops = StopListener()

@@ -12,6 +12,7 @@ from ..encoding import event_of
 from ..eventlog.leases import Lease
 from ..exceptions import EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
 from ..runtime.loop import background, in_pool
+from ..runtime.safe_text import without_run_id
 from ..wire.event import Event
 from .endings import RunEnding
 from .keeper import keeper
@@ -145,7 +146,7 @@ class Run(RunBase):
                 case Action.CONCLUDE:
                     self._count(self.ending or RunEnding.FINISHED)
                 case Action.LOG_LATE_ERROR:
-                    logger.exception("run %s raised after it was told to end", self.id)
+                    logger.exception("run %s raised after it was told to end", without_run_id(self.id))
 
     def _close(self, ending: RunEnding) -> None:
         with self._appending:
@@ -201,4 +202,4 @@ class Run(RunBase):
             try:
                 callback()
             except Exception:
-                logger.exception("an on_end callback of the run %s failed: %r", self.id, callback)
+                logger.exception("an on_end callback of the run %s failed: %r", without_run_id(self.id), callback)

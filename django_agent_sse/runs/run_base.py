@@ -20,6 +20,7 @@ from ..eventlog.leases import LOST, Lease
 from ..eventlog.validation import sized
 from ..exceptions import AgentSSEError, EventLogError, EventLogUnavailable, LeaseLost, RunStopped, TopicClosed
 from ..runtime.backoff import Backoff, FailureLog
+from ..runtime.safe_text import without_run_id
 from ..streams.callbacks import Callback
 from ..streams.counters import counters
 from ..topics.reading import history
@@ -205,7 +206,8 @@ class RunBase:
         return [event for event, _ in sized(map(event_of, values), self.log.limits.max_event_bytes)]
 
     def _miss_last_events(self) -> None:
-        logger.exception("run %s ends the topic %r without the last events that it should have", self.id, self.topic)
+        topic = without_run_id(self.topic)
+        logger.exception("run %s ends the topic %r without the last events that it should have", without_run_id(self.id), topic)
 
     def _text(self) -> str:
         """Return the text of the run so far, by its wire. Reads the topic."""
@@ -282,4 +284,4 @@ def try_to_expire(log: EventLog, topic: str) -> None:
     try:
         log.expire(topic)
     except EventLogError as error:
-        logger.warning("the topic %r of a lost run cannot be closed from here: %s", topic, error)
+        logger.warning("the topic %r of a lost run cannot be closed from here: %s", without_run_id(topic), error)

@@ -23,6 +23,7 @@ from django.http import Http404
 from ..eventlog.backend import log_to_publish_to
 from ..eventlog.base import EventLog
 from ..exceptions import EventLogError, IdempotencyKeyReused, QueryInvalid, RequestBodyError, RunExists, RunStopped
+from ..runtime.safe_text import without_run_id
 from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
 from ..streams.context import Context
 from ..streams.kept_thread import KeptThread
@@ -137,7 +138,7 @@ class RunTask:
                 if self.refusal is None:
                     logger.info(
                         *("run ended: %s %s after %.3f s", self.c.route, ending, time.monotonic() - began),
-                        extra={"route": self.c.route, "ending": ending, "run": self.id},
+                        extra={"route": self.c.route, "ending": ending, "run": without_run_id(self.id)},
                     )
         finally:
             if thread is not None:
@@ -180,7 +181,9 @@ class RunTask:
         try:
             await log._run(partial(self._producing.undo, log))
         except EventLogError as error:  # its lease runs out by itself
-            logger.warning("the lease of the topic %r, whose run was refused, cannot be given back: %s", self.topic, error)
+            logger.warning(
+                "the lease of the topic %r, whose run was refused, cannot be given back: %s", without_run_id(self.topic), error
+            )
         await self._give_claim_back(log)
 
     async def _claim(self, log: EventLog, request: str) -> str:
@@ -242,7 +245,7 @@ class RunTask:
         try:
             await run._exit(failure)
         except EventLogError as error:  # whoever follows it sees it lost at the deadline
-            logger.warning("the topic %r of the run %s cannot be closed: %s", self.topic, self.id, error)
+            logger.warning("the topic %r of a run cannot be closed: %s", without_run_id(self.topic), error)
 
     async def _in_thread(self, log: EventLog, begun: asyncio.Future[None], thread: KeptThread) -> RunEnding | None:
         run = Run(log, self.topic, self.id, self.lease, nothing, self.wire)
@@ -273,23 +276,23 @@ class RunTask:
         try:
             run._exit(failure)
         except EventLogError as error:
-            logger.warning("the topic %r of the run %s cannot be closed: %s", self.topic, self.id, error)
+            logger.warning("the topic %r of a run cannot be closed: %s", without_run_id(self.topic), error)
         return failure
 
     async def _report(self, ending: RunEnding | None, failure: BaseException | None) -> None:
         """Tell the log and error tracking of what the code raised, unless that is how it was stopped."""
         if failure is None or ending is not RunEnding.FAILED or self.refusal is not None:
             return
-        route = self.c.route
+        route, id = self.c.route, without_run_id(self.id)
         if isinstance(failure, REFUSALS):  # too late for an answer, and still what the client did wrong
-            about = {"route": route, "run": self.id}
-            logger.warning("the run %s of %s refused its request too late: %s", self.id, route, failure, extra=about)
+            about = {"route": route, "run": id}
+            logger.warning("the run %s of %s refused its request too late: %s", id, route, failure, extra=about)
             return
         logger.error(
             "the run %s of %s failed: %s",
-            *(self.id, route, type(failure).__name__),
+            *(id, route, type(failure).__name__),
             exc_info=failure,
-            extra={"route": route, "run": self.id, "request": self.c.request},
+            extra={"route": route, "run": id, "request": self.c.request},
         )
         await got_request_exception.asend_robust(sender=RunTask, request=self.c.request)
 

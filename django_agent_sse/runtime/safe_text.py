@@ -33,6 +33,20 @@ def printable(text: object, limit: int = 200) -> str:
     return shown[: max(limit - 1, 0)] + ELLIPSIS if limit > 0 else ""
 
 
+RUN_ID: Final = "run_"
+"""What the ids of runs begin with."""
+_TOLD: Final = 6
+
+
+def without_run_id(text: str) -> str:
+    """Return an id of a run, or a topic's name that ends with one, with the beginning of the id alone.
+
+    Whoever has the id of a run that nobody in particular has started may read the run and stop it: log lines do not hold it.
+    """
+    head, mark, id = text.rpartition(RUN_ID)
+    return f"{head}{mark}{id[:_TOLD]}{ELLIPSIS}" if mark and len(id) > _TOLD else text
+
+
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code <= 0xFF:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from .. import conf
-from ..conf import Rule, one_of, rules_of
+from ..conf import Rule, Switch, one_of, rules_of
 from ..exceptions import ConfigurationError
 from ..runtime.suggestions import suggest
-from .options import Switch
 
 Shown: TypeAlias = Annotated[Literal["truncated", "full", "off"], one_of("truncated", "full", "off")]
 Proxies: TypeAlias = Annotated[int, Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0")]

@@ -20,6 +20,7 @@ class Refusal(StrEnum):
     """Why a request got no stream. Compares equal to its text."""
 
     GUARD = "guard"  # a guard said no
+    ORIGIN = "origin"  # a page of another origin sent cookies, and is not listed
     OVERLOADED = "overloaded"  # too many threads were busy, the log could not be read, or the process is being drained
     GONE = "gone"  # the client's position could not be honoured (410)
     NOT_FOUND = "not_found"  # the handler found nothing, or no topic can have the name made of what the client sent (404)

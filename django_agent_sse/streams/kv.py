@@ -98,7 +98,7 @@ class KV:
         data = await self._call(lambda cache: cache.get(cache_key, _MISSING))
         if data is not _MISSING:
             return KVResult(exists=True, data=data)
-        _note_absence(self.alias, ns, key)
+        _note_absence(self.alias, ns)
         return KVResult(exists=False)
 
     async def get_many(self, ns: str, keys: Iterable[str]) -> dict[str, Any]:
@@ -113,8 +113,8 @@ class KV:
         if not wanted:
             return {}
         entries = await self._call(lambda cache: cache.get_many(list(wanted)))
-        for cache_key in wanted.keys() - entries.keys():
-            _note_absence(self.alias, ns, wanted[cache_key])
+        if wanted.keys() - entries.keys():
+            _note_absence(self.alias, ns)
         return {key: entries[cache_key] for cache_key, key in wanted.items() if cache_key in entries}
 
     async def set(self, ns: str, key: str, value: Any, *, ttl: float | None = None) -> None:
@@ -228,7 +228,7 @@ def is_per_process(alias: str) -> bool:
     return _place_of(alias) == "here"
 
 
-def _note_absence(alias: str, ns: str, key: str) -> None:
+def _note_absence(alias: str, ns: str) -> None:
     """Log why nothing may be there, once for each cache in a process.
 
     Only a missing key is a sign that another process was to store it: one process that does everything finds what it has stored.
@@ -237,10 +237,10 @@ def _note_absence(alias: str, ns: str, key: str) -> None:
         return
     _noted.add(alias)
     logger.warning(
-        "c.kv has no %.60r in %.60r, and would not see it if a task, a command or another worker had stored it: CACHES[%r] is "
+        "c.kv has no such key in %.60r, and would not see it if a task, a command or another worker had stored it: CACHES[%r] is "
         "%s, which each process has of its own. Point AGENT_SSE['CACHE'] at a cache that processes share, or publish to a topic. "
         "This is said once.",
-        *(key, ns, alias, caches.settings[alias]["BACKEND"].rpartition(".")[2]),
+        *(ns, alias, caches.settings[alias]["BACKEND"].rpartition(".")[2]),
     )
 
 

@@ -9,11 +9,23 @@ from typing import Annotated, Any, TypeAlias, TypedDict
 from django.conf import settings
 
 from .. import conf
-from ..conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone, StreamDefaults, one_of, rules_of
+from ..conf import (
+    ANY_ORIGIN,
+    EVERY_PAGE,
+    Count,
+    MillisecondsOrNone,
+    OnDisconnect,
+    Origins,
+    Seconds,
+    SecondsOrNone,
+    StreamDefaults,
+    Switch,
+    one_of,
+    rules_of,
+)
 from ..exceptions import ConfigurationError, RouteError
 from ..runtime.suggestions import suggest
 
-Switch: TypeAlias = Annotated[bool, one_of(True, False)]
 SwitchOrNone: TypeAlias = Annotated[bool | None, one_of(None, True, False)]
 
 
@@ -26,12 +38,14 @@ class StreamOptions(StreamDefaults):
         final_on_error: A handler's error is final: a client that reconnects after it gets 204.
         slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
         pinned: Keep the request's thread and its database connections, as middleware left them, for as long as the stream lives.
+        signed: Take addresses made by ``signed_url()``, for clients without headers or cookies: the user whose address it is.
     """
 
     control_events: SwitchOrNone = None
     final_on_error: Switch = False
     slim: Switch = False
     pinned: Switch = False
+    signed: Switch = False
 
     @classmethod
     def of(cls, overrides: Mapping[str, Any]) -> StreamOptions:
@@ -47,6 +61,8 @@ class StreamOptions(StreamDefaults):
             if rule is not None and not rule.holds(value):
                 raise RouteError(f"{name} must be {rule.expected}, not {conf.shown(value)}")
         options = cls(**{**project, **overrides})
+        if options.allow_credentials and ANY_ORIGIN in (options.origins or ()):
+            raise RouteError(f"allow_credentials cannot be True: {EVERY_PAGE}")
         if not isinstance(options.cache, str) or options.cache not in settings.CACHES:
             about = f"one of CACHES ({', '.join(settings.CACHES)}), not {conf.shown(options.cache)}"
             if "cache" in overrides:
@@ -75,10 +91,13 @@ class StreamKeywords(TypedDict, total=False):
     close_grace: Seconds
     recheck: SecondsOrNone
     cache: str
+    origins: Origins
+    allow_credentials: Switch
     control_events: SwitchOrNone
     final_on_error: Switch
     slim: Switch
     pinned: Switch
+    signed: Switch
 
 
 NAMES = tuple(field.name for field in fields(StreamOptions))

@@ -24,6 +24,7 @@ from ..exceptions import AsyncRequired, TopicNameInvalid
 from ..log_steps import StepState, step_states
 from ..logs import LogTail, log_tail, part_of_log, served_part
 from ..script_words import LOG, errors_text, status_text, words_tag
+from ..signed_urls import signed_url
 
 logger = logging.getLogger("django_agent_sse.log")
 register = template.Library()
@@ -78,6 +79,32 @@ def sse_cursor(*topics: str) -> str:
         raise AsyncRequired(
             "{% sse_cursor %} would hold up the event loop; give the template `await atopic_cursor(…)` from the view"
         ) from error
+
+
+_OF_THE_REQUEST: Any = object()
+
+
+@register.simple_tag(takes_context=True)
+def sse_signed_url(
+    context: Context, url: str, *, user: Any = _OF_THE_REQUEST, method: str = "GET", max_age: int | None = None
+) -> str:
+    """``{% sse_signed_url src %}``: the address signed for the user of the request, see ``signed_url``.
+
+    Args:
+        context: The template's.
+        url: The address, as ``{% url … as src %}`` gives it.
+        user: Another user; ``None``: whoever has the address.
+        method: As for ``signed_url``, and so is ``max_age``.
+
+    Raises:
+        TemplateSyntaxError: The template's context has no request, and ``user`` is not given.
+    """
+    if user is _OF_THE_REQUEST:
+        request = context.get("request")
+        if request is None:
+            raise template.TemplateSyntaxError("{% sse_signed_url %}: there is no request in the context; give user=")
+        user = getattr(request, "user", None)
+    return signed_url(url, user=user, method=method, max_age=max_age)
 
 
 @register.simple_tag(takes_context=True)

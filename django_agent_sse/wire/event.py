@@ -155,9 +155,9 @@ def valid_line(field: str, value: object) -> str:
         return text
     for character, name in _FORBIDDEN.items():
         if character in text:
-            shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+            place = f"at character {text.index(character) + 1} of {len(text)}"  # without the text: errors end up in logs
             raise InvalidEvent(
-                f"{field} {shown} holds {name}, which would end or corrupt its line in the stream. "
+                f"{field} holds {name} {place}, which would end or corrupt its line in the stream. "
                 f"It must be one line without CR, LF or NUL: choose it yourself, and put free text into data."
             )
     check_encodable(field, text)

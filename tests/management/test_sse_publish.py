@@ -176,7 +176,7 @@ def test_a_topic_that_was_closed_before_keeps_its_reason(project: Project) -> No
     [
         (["caf\u00e9", "x"], 2, "printable ASCII"),
         (["n" * 201, "x"], 2, "201 characters"),
-        (["n", "x", "--event", "a\nb"], 2, "event 'a\\nb' holds a line feed"),
+        (["n", "x", "--event", "a\nb"], 2, "event holds a line feed at character 2 of 3"),
         (["sse.monitor.commands", "x"], 2, "reserved"),
         (["n", "x", "--event", "sse.end"], 2, "reserved"),
         (["n", "x", "--key", "k" * 201], 1, "a str of 1 to 200 characters"),

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from . import gates, monitoring, state
-from .routes import access, agents, ai_sdk, answers, client, data, life, llm, parity, runs, sdk, topics, verbs
+from .routes import access, agents, ai_sdk, answers, client, data, life, llm, origins, parity, runs, sdk, topics, verbs
 
 
 async def blank_page(request: HttpRequest) -> HttpResponse:
@@ -42,6 +42,9 @@ urlpatterns = [
     path("data/", include(data.router.urls)),
     path("life/", include(life.router.urls)),
     path("llm/", include(llm.router.urls)),
+    path("origins/address/", origins.address),
+    path("origins/cookie/", origins.third_party_cookie),
+    path("origins/", include(origins.router.urls)),
     path("parity/", include(parity.router.urls)),
     path("runs/", include(runs.router.urls)),
     path("sdk/", include(sdk.router.urls)),

@@ -61,7 +61,7 @@ async def test_a_value_that_another_process_stored_is_not_there_and_the_log_says
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(
-        "c.kv has no '42' in 'jobs', and would not see it if a task, a command or another worker"
+        "c.kv has no such key in 'jobs', and would not see it if a task, a command or another worker"
     )
     assert f"CACHES['default'] is {backend.rpartition('.')[2]}, which each process has of its own" in record.getMessage()
 

@@ -16,7 +16,7 @@ from django_agent_sse.exceptions import RouteError
 from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamKeywords, StreamOptions, check_names
 from django_agent_sse.views import UNSET
 
-OTHERS = ("THREADS", "REQUEST_THREADS", "PINNED_THREADS", "RECHECK_ON_SIGNALS")
+OTHERS = ("THREADS", "REQUEST_THREADS", "PINNED_THREADS", "RECHECK_ON_SIGNALS", "SIGNED_MAX_AGE")
 """Settings that are no option of a stream."""
 
 
@@ -34,10 +34,13 @@ def test_the_defaults_are_the_projects() -> None:
         "close_grace": 5,
         "recheck": 60,
         "cache": "default",
+        "origins": (),
+        "allow_credentials": False,
         "control_events": None,
         "final_on_error": False,
         "slim": False,
         "pinned": False,
+        "signed": False,
     }
 
 
@@ -70,7 +73,7 @@ def test_the_settings_are_made_of_the_options() -> None:
 
 
 def test_only_the_routes_own_options_are_not_in_the_settings() -> None:
-    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned"}
+    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned", "signed"}
 
 
 def wrong() -> Iterator[tuple[str, Any]]:

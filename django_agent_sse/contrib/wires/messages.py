@@ -56,7 +56,7 @@ def count(request: HttpRequest, name: str, *, least: int) -> int | None:
         return None
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 19 or not least <= int(text) <= MAX_OFFSET:
-        raise QueryInvalid(f"{name}={text[:40]!r} is not a whole number from {least} on: send how many events you have")
+        raise QueryInvalid(f"{name}= is not a whole number from {least} on: send how many events you have")
     return int(text)
 
 

@@ -15,6 +15,7 @@ export type Reason =
   | "finished"
   | "silence"
   | "headers"
+  | "renew"
   | "overloaded"
   | "status"
   | "no_content"
@@ -69,6 +70,9 @@ export interface EventStreamOptions {
   method?: string;
   /** Added to the address; null and undefined are left out, a list gives several. */
   query?: Query;
+  /** Where to get a new address before each attempt but the first, and after a 401 to that: an endpoint that answers with JSON,
+      `{"url": "…"}`, or a function. For signed addresses, which are good for a short time. What it gives is used as it is. */
+  renew?: string | URL | ((about: { url: string; lastEventId: string }) => string | URL | Promise<string | URL>);
   /** Whether and when to come back. Default true for GET, false for other methods, which are not sent twice. */
   reconnect?: boolean | Reconnect;
   /** Share one connection with the tabs of this origin that are of the same session: those with the same address, or with this name.

@@ -5,6 +5,7 @@ One file without imports, so that it can be served under a hashed name. The cont
 const END_ID = "sse.end~";
 const HEARTBEAT = "heartbeat "; // a comment before the first event of a route whose heartbeat is not the usual one
 const SESSION = "Agent-SSE-Session"; // the response header that says whose stream it is: "<account>.<session>"
+const SIGNATURE = "sse_signature"; // the query parameter of a signed address: whoever reads it may use it for a while
 const LAST_ID = "last_event_id"; // the query parameter that the server takes instead of the header
 const LONGEST_TIMER = 2 ** 31 - 1;
 const LONGEST_RETRY = 3_600_000; // the longest wait in milliseconds that a server may ask for
@@ -35,6 +36,7 @@ const DEFAULTS = {
   method: undefined,
   query: undefined,
   reconnect: undefined,
+  renew: undefined,
   share: false,
   signal: undefined,
   subpath: "",
@@ -115,7 +117,7 @@ class TooLarge extends RangeError {
 export class StreamError extends Error {
   /** @param {string} reason @param {{ status?: number | null, url?: string, cause?: unknown }} [about] */
   constructor(reason, { status = null, url = "", cause } = {}) {
-    super(`${url}: ${reason}${status === null ? "" : ` (HTTP ${status})`}`, { cause });
+    super(`${unsigned(url)}: ${reason}${status === null ? "" : ` (HTTP ${status})`}`, { cause });
     this.name = "StreamError";
     this.reason = reason;
     this.status = status;
@@ -154,6 +156,7 @@ export class EventStream extends EventTarget {
   #backoff;
   #about = { state: "idle", reason: "new", status: null, attempt: 0, delay: null };
   #lastEventId;
+  #fresh = true; // the address is as the page has given it, or as it was renewed: no attempt was made with it
   #retry = null;
   #driver = null; // aborts this tab's own connection, while it has one
   #share = null;
@@ -436,8 +439,8 @@ export class EventStream extends EventTarget {
       const headers = await this.#headers().catch((cause) => ({ cause }));
       if ("cause" in headers) return { reason: "headers", cause: headers.cause };
       if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
-      const response = await this.#fetch(this.#resuming(headers), this.#request(headers, attempt.signal));
-      const verdict = judged(response);
+      const response = await this.#answer(headers, attempt.signal);
+      const verdict = "reason" in response ? response : judged(response);
       if (verdict !== null) return verdict;
       attempt.signal.throwIfAborted();
       const tag = response.headers.get(SESSION);
@@ -464,6 +467,45 @@ export class EventStream extends EventTarget {
   #opened(status) {
     this.#to("open", { reason: "connected", status, attempt: 0 });
     if (this.state === "open") this.dispatchEvent(new Event("open"));
+  }
+
+  /** The response to an address that is good for this attempt, or how the attempt ends where there is none. */
+  async #answer(headers, signal, again = false) {
+    const given = this.#fresh && !again;
+    const failed = await this.#renew(signal);
+    if (failed !== null) return failed;
+    this.#fresh = false;
+    const response = await this.#fetch(this.#resuming(headers), this.#request(headers, signal));
+    if (response.status !== 401 || !given || this.#options.renew === undefined) return response;
+    await response.body?.cancel(); // it may have become too old before it was used
+    return (await this.#renew(signal)) ?? this.#answer(headers, signal, true);
+  }
+
+  /** Get a new address where the present one was used; return how the attempt ends where there is none. */
+  async #renew(signal) {
+    const { renew } = this.#options;
+    if (renew === undefined || this.#fresh) return null;
+    try {
+      const from = typeof renew === "function" ? await renew({ url: this.#url, lastEventId: this.#lastEventId }) : await this.#fetched(renew, signal);
+      if (typeof from === "object" && "reason" in from) return from;
+      this.#url = new URL(from, this.#url).href;
+      this.#fresh = true;
+      return null;
+    } catch (cause) {
+      return { reason: "renew", cause };
+    }
+  }
+
+  /** The address that the page's own endpoint gives as {"url": "…"}, or how the attempt ends. */
+  async #fetched(endpoint, signal) {
+    const headers = { Accept: "application/json" };
+    const credentials = this.#credentials ?? "same-origin";
+    const response = await this.#fetch(resolved(endpoint, {}), { headers, credentials, cache: "no-store", signal });
+    if (!response.ok) return { ...judged(response), ...(response.status >= 500 && { reason: "renew" }) };
+    if (response.redirected && !/json/.test(response.headers.get("Content-Type") ?? "")) return { state: "error", reason: "unauthorized" };
+    const { url } = await response.json();
+    if (typeof url !== "string") throw new TypeError('renew: the endpoint answers with JSON, {"url": "…"}');
+    return url;
   }
 
   /** The headers of the page's own, made anew. */
@@ -536,7 +578,7 @@ export class EventStream extends EventTarget {
   async #knock(signal) {
     const found = await this.#ask(signal);
     const { share } = this.#options;
-    const name = share === true ? `${this.#credentials ?? ""} ${this.#url}` : share;
+    const name = share === true ? `${this.#credentials ?? ""} ${unsigned(this.#url)}` : share;
     const group = found?.tag && (await digested(JSON.stringify([name, found.tag, found.own])));
     if (signal.aborted) return null;
     const before = this.#tag;
@@ -559,6 +601,7 @@ export class EventStream extends EventTarget {
     try {
       const headers = await this.#headers();
       const own = said(headers);
+      await this.#renew(within);
       const { ok, headers: told } = await this.#fetch(this.#url, this.#request(headers, within, "HEAD"));
       return { tag: ok ? told.get(SESSION) : null, own };
     } catch {
@@ -1020,7 +1063,10 @@ class Share {
 /** The options with their defaults; TypeError where one does not exist or cannot be. */
 function checked(given) {
   const options = filled(DEFAULTS, given);
-  const { body, share, watchdog } = options;
+  const { body, renew, share, watchdog } = options;
+  if (!["undefined", "string", "function"].includes(typeof renew) && !(renew instanceof URL)) {
+    throw new TypeError("renew is the address of an endpoint, or a function that returns the stream's address");
+  }
   if (watchdog !== undefined && !(watchdog >= 0)) throw new TypeError(`watchdog must be a number of milliseconds from 0, not ${watchdog}`);
   options.method = (options.method ?? (body === undefined ? "GET" : "POST")).toUpperCase();
   if (share && options.method !== "GET") throw new TypeError("share is for GET: tabs share what each would get anyway");
@@ -1066,6 +1112,14 @@ function resolved(url, { subpath, query }) {
   for (const [name, value] of pairs ?? []) {
     for (const one of [value].flat()) if (one !== undefined && one !== null) whole.searchParams.append(name, one);
   }
+  return whole.href;
+}
+
+/** An address without what lets its reader in, for errors and names. */
+function unsigned(url) {
+  if (!url.includes(SIGNATURE)) return url;
+  const whole = new URL(url);
+  whole.searchParams.delete(SIGNATURE);
   return whole.href;
 }
 

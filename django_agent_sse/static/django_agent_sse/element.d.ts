@@ -3,7 +3,7 @@ import type { EventStream, EventStreamOptions, StateChangeEvent, State, StreamMe
 /** The module of the client, at its hashed address where there is one. */
 export const client: Promise<typeof import("./client.js")>;
 
-/** `<event-stream src="…" events="…" last-event-id="…" share with-credentials>`. */
+/** `<event-stream src="…" events="…" last-event-id="…" renew="…" share with-credentials>`. */
 export class EventStreamElement extends HTMLElement {
   src: string;
   /** Options of the client that attributes cannot say, such as `headers`. Counts from the next connection on. */

@@ -70,6 +70,7 @@ export class EventStreamElement extends Base {
     const stream = new EventStream(this.src, {
       withCredentials: this.hasAttribute("with-credentials"),
       share: this.getAttribute("share") || this.hasAttribute("share"),
+      renew: this.getAttribute("renew") ?? undefined,
       ...this.options,
       lastEventId: lastEventId || this.getAttribute("last-event-id") || this.options.lastEventId,
       autoConnect: false,

@@ -94,7 +94,8 @@ class Store {
       const { headers: now } = this.#latest.current;
       return typeof now === "function" ? now() : now;
     };
-    const stream = new EventStream(url, { ...given, headers, signal, autoConnect: false });
+    const renew = typeof given.renew === "function" ? (about) => this.#latest.current.renew(about) : given.renew;
+    const stream = new EventStream(url, { ...given, headers, renew, signal, autoConnect: false });
     stream.addEventListener("statechange", ({ state, reason, attempt, delay }) => {
       const error = state === "open" || state === "ended" ? null : (stream.error ?? this.#next.error);
       const about = { state, reason, attempt, delay, readyState: stream.readyState, isConnected: state === "open" };
