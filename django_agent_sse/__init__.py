@@ -34,7 +34,7 @@ Guards:
 
 Signals:
 
-- ``stream_opened``, ``stream_closed``
+- ``stream_opened``, ``stream_closed``, ``process_closing``
 
 Errors are in ``django_agent_sse.exceptions``, the ASGI wrapper in ``django_agent_sse.asgi``. Importing the package touches
 neither settings nor models: names are resolved when they are used.
@@ -61,7 +61,7 @@ _NAMES = {
     "runs.run": ("Run",),
     "runs.state": ("RunState",),
     "runs.topic": ("Topic",),
-    "signals": ("stream_closed", "stream_opened"),
+    "signals": ("process_closing", "stream_closed", "stream_opened"),
     "streams.context": ("Context",),
     "streams.endings": ("Ending",),
     "streams.kv": ("KV",),
@@ -97,6 +97,7 @@ __all__ = [
     "live_log",
     "login_required",
     "permission_required",
+    "process_closing",
     "produce",
     "publish",
     "publish_many",
@@ -121,7 +122,7 @@ if TYPE_CHECKING:
     from .runs.run import Run
     from .runs.state import RunState
     from .runs.topic import Topic
-    from .signals import stream_closed, stream_opened
+    from .signals import process_closing, stream_closed, stream_opened
     from .streams.context import Context
     from .streams.endings import Ending
     from .streams.kv import KV

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -14,6 +15,9 @@ from django.core.signals import setting_changed
 from .exceptions import ConfigurationError
 from .runtime.suggestions import suggest
 from .wire import MAX_RETRY
+
+
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,15 @@ _SECONDS = Rule(
     "a number of seconds",
 )
 _COUNT = _whole(1)
+_PROXIES = Rule(
+    lambda value: value is None or (type(value) is int and value >= 0) or (type(value) is str and _HEADER.fullmatch(value) is not None),
+    "a number of proxies, the name of a header that yours sets, or None",
+)
 Seconds: TypeAlias = Annotated[float, _SECONDS]
 SecondsOrNone: TypeAlias = Annotated[float | None, _or_none(_SECONDS)]
 MillisecondsOrNone: TypeAlias = Annotated[int | None, _or_none(_whole(0))]
 Count: TypeAlias = Annotated[int, _COUNT]
+CountOrNone: TypeAlias = Annotated[int | None, _or_none(_COUNT)]
 OnDisconnect: TypeAlias = Annotated[Literal["cancel", "continue"], one_of("cancel", "continue")]
 
 
@@ -93,6 +102,10 @@ DEFAULTS: Mapping[str, Any] = {
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,
     "ON_CONNECTION": None,
+    "PROXIES": None,
+    "LIMITS": {},
+    "DRAIN_SECONDS": 4,
+    "RECONNECTS": 200,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 
@@ -106,8 +119,11 @@ def rules_of(options: type) -> dict[str, Rule]:
 RULES: Mapping[str, Rule] = {
     **{name.upper(): rule for name, rule in rules_of(StreamDefaults).items()},
     **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _COUNT),
+    "PROXIES": _PROXIES,
+    "DRAIN_SECONDS": _or_none(_SECONDS),
+    "RECONNECTS": _or_none(_COUNT),
 }
-"""Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
+"""Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE``, ``LIMITS`` and ``MONITOR`` knows what these are."""
 
 SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")
 """The value of a key that contains one of these is never shown."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from .encoding import SLICE, encode_json, json_slices
@@ -46,6 +46,9 @@ T = TypeVar("T")
 
 class RangeView(SSEView):
     """Parts of a log as JSON."""
+
+    def _takes_place(self, request: HttpRequest) -> bool:
+        return False
 
     def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Type"] = "application/json"

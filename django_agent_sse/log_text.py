@@ -14,6 +14,7 @@ from .eventlog.backend import event_log
 from .eventlog.base import REPLAY_EVENTS, EventLog
 from .log_parts import flag
 from .streams.context import Context
+from .streams.replays import replays_here
 from .streams.stream import Stream
 from .streams.topic_source import Map
 from .streams.transport import UNFINISHED
@@ -66,6 +67,7 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[Event]:
     page = await log.aread_after(topic, 0, REPLAY_EVENTS)
     epoch, top = page.epoch, page.top
     while page.records and page.epoch == epoch:
+        await replays_here().paced(sum(len(record.event.data) for record in page.records))
         for record in page.records:
             if record.offset > top:
                 return

@@ -21,7 +21,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
+from .conf import Count, CountOrNone, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone
 from .eventlog.outage import outage
 from .exceptions import (
     ConfigurationError,
@@ -38,6 +38,7 @@ from .exceptions import (
 from .guards import Guard, as_tuple, check_guards, login_required, run_guards
 from .middleware import build_chain
 from .runtime.safe_text import printable
+from .streams.admission import ELSEWHERE_RETRY, Arrival, Refused, Ticket, admission, arrive
 from .streams.callbacks import contained, ends_process
 from .streams.context import Context
 from .streams.counters import Refusal, counters
@@ -55,6 +56,7 @@ logger = logging.getLogger("django_agent_sse.stream")
 
 NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
 """Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
+CLOSING = Refused(Refusal.CLOSING, "this server is being restarted; come back at once", 503, ELSEWHERE_RETRY)
 UNREADABLE = "the event log cannot be read now"
 CHECK_HEADER = "Agent-SSE-Check"
 """A request with it only asks whether its user may still see a stream, as the viewer does at times."""
@@ -105,9 +107,12 @@ class SSEView(View):
     final_on_error: Switch = UNSET
     slim: Switch = UNSET
     pinned: Switch = UNSET
+    max_streams: CountOrNone = UNSET
 
     serves_drained: ClassVar[bool] = False
     """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
+    for_operators: ClassVar[bool] = False
+    """Whether streams of this view begin also where the process has as many as ``AGENT_SSE["LIMITS"]`` lets it."""
     answers_head: ClassVar[bool] = False
     """Whether HEAD is answered as GET is, but for the stream: the handler says whether there is one, and its headers."""
     _endpoint: ClassVar[RouteEndpoint | None] = None
@@ -118,6 +123,10 @@ class SSEView(View):
 
     async def authorize(self, c: Context) -> bool | HttpResponseBase:
         """One more guard, after ``guards``."""
+        return True
+
+    def _takes_place(self, request: HttpRequest) -> bool:
+        """Whether a request is for a stream: it is counted as one, and a process that ends sends it elsewhere."""
         return True
 
     def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
@@ -188,6 +197,14 @@ class RouteEndpoint:
         """Answer one request: middleware, guards, and then the stream."""
         if not isinstance(request, ASGIRequest):  # under WSGI nobody would tell of a disconnect, and each stream takes a worker
             return wsgi_response(request)
+        arrival = await arrive(request.scope)
+        request.sse_arrival = arrival  # type: ignore[attr-defined]
+        try:
+            return await self._received(view, request, kwargs)
+        finally:
+            arrival.known()
+
+    async def _received(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         if not self._middleware:
             try:
                 return await self._answer(view, request, kwargs)
@@ -233,12 +250,17 @@ class RouteEndpoint:
 
     async def _stream(self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         request: ASGIRequest = c.request  # type: ignore[assignment]
+        arrival: Arrival = request.sse_arrival  # type: ignore[attr-defined]
+        control = names_event_stream(c) if options.control_events is None else options.control_events
+        if arrival.refusal is not None:
+            return self._refused(c.route, control, arrival.refusal)
         await c.load_user()
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
             guards = (login_required, *guards)
         # The order is the contract: who may not see the stream learns nothing of it, neither by HEAD nor by whether it has ended.
         refusal = await run_guards(guards, c)
+        arrival.known()
         if refusal is not None:
             counters.refused(c.route, Refusal.GUARD)
             return refusal
@@ -246,17 +268,36 @@ class RouteEndpoint:
             return view._wrap_response(head_response())
         if c.ended:  # 204: the client came back after the last event, and only that stops an EventSource for good
             return ended_response()
-        control = names_event_stream(c) if options.control_events is None else options.control_events
         if registry.draining and not view.serves_drained:
             return self._overloaded(c.route, control, "this server is being drained")
+        if not view._takes_place(request):
+            return await self._begin(view, c, options, kwargs, control, None)
+        if registry.closing:
+            return self._refused(c.route, control, CLOSING)
+        ticket = await admission.admit(c, arrival, options.max_streams, for_operators=view.for_operators)
+        if isinstance(ticket, Refused):
+            return self._refused(c.route, control, ticket)
+        response: HttpResponseBase | None = None
+        try:
+            response = await self._begin(view, c, options, kwargs, control, ticket)
+        finally:
+            if not isinstance(response, SSEResponse):
+                ticket.release()
+        return response
+
+    async def _begin(
+        self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any], control: bool, ticket: Ticket | None
+    ) -> HttpResponseBase:
         handler = await self.shape.prepare(c, kwargs, view.handle)
         if isinstance(handler, HttpResponseBase):
             return handler
-        if request.method == "HEAD":
+        if c.request.method == "HEAD":
             return view._wrap_response(head_response())
         supervisor = Supervisor(c, options, self.streak, control, view.on_error)
         opened = await self._open(supervisor, handler, c, control)
         if isinstance(opened, Transport):
+            if ticket is not None:
+                registry.loop_state().on_discard(supervisor, ticket.release)
             return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))
         return opened
 
@@ -279,6 +320,10 @@ class RouteEndpoint:
         except Exception:
             counters.refused(c.route, Refusal.ERROR)
             raise
+
+    def _refused(self, route: str, control: bool, refused: Refused) -> HttpResponse:
+        counters.refused(route, refused.reason)
+        return overloaded_response(control, refused.message, status=refused.status, retry=refused.retry)
 
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
         counters.refused(route, Refusal.OVERLOADED)

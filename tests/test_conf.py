@@ -38,6 +38,10 @@ DEFAULTS = {
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,
     "ON_CONNECTION": None,
+    "PROXIES": None,
+    "LIMITS": {},
+    "DRAIN_SECONDS": 4,
+    "RECONNECTS": 200,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 

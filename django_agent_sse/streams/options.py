@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias, TypedDict
 from django.conf import settings
 
 from .. import conf
-from ..conf import Count, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone, StreamDefaults, one_of, rules_of
+from ..conf import Count, CountOrNone, MillisecondsOrNone, OnDisconnect, Seconds, SecondsOrNone, StreamDefaults, one_of, rules_of
 from ..exceptions import ConfigurationError, RouteError
 from ..runtime.suggestions import suggest
 
@@ -26,12 +26,14 @@ class StreamOptions(StreamDefaults):
         final_on_error: A handler's error is final: a client that reconnects after it gets 204.
         slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
         pinned: Keep the request's thread and its database connections, as middleware left them, for as long as the stream lives.
+        max_streams: How many streams of this route a process has open at a time; ``None``: as ``AGENT_SSE["LIMITS"]`` says.
     """
 
     control_events: SwitchOrNone = None
     final_on_error: Switch = False
     slim: Switch = False
     pinned: Switch = False
+    max_streams: CountOrNone = None
 
     @classmethod
     def of(cls, overrides: Mapping[str, Any]) -> StreamOptions:
@@ -78,6 +80,7 @@ class StreamKeywords(TypedDict, total=False):
     final_on_error: Switch
     slim: Switch
     pinned: Switch
+    max_streams: CountOrNone
 
 
 NAMES = tuple(field.name for field in fields(StreamOptions))

@@ -34,6 +34,7 @@ def test_the_defaults_are_the_projects() -> None:
         "final_on_error": False,
         "slim": False,
         "pinned": False,
+        "max_streams": None,
     }
 
 
@@ -60,13 +61,15 @@ def test_the_settings_are_made_of_the_options() -> None:
     options = {field.name: field.default for field in fields(StreamOptions)}
     assert MISSING not in options.values()
     assert {name: conf.DEFAULTS[name.upper()] for name in PROJECT_WIDE} == {name: options[name] for name in PROJECT_WIDE}
-    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - {"THREADS", "REQUEST_THREADS", "PINNED_THREADS"}
+    threads = {"THREADS", "REQUEST_THREADS", "PINNED_THREADS"}
+    no_options = threads | {"PROXIES", "DRAIN_SECONDS", "RECONNECTS"}
+    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - no_options
     for name, rule in conf.RULES.items():
         assert rule.holds(conf.DEFAULTS[name]), name
 
 
 def test_only_the_routes_own_options_are_not_in_the_settings() -> None:
-    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned"}
+    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned", "max_streams"}
 
 
 def wrong() -> Iterator[tuple[str, Any]]:

@@ -44,7 +44,7 @@ class LiveEvents(SSEView):
     """The stream of the page: one event a second with all that changes."""
 
     model_admin: Any = None
-    serves_drained = True
+    serves_drained = for_operators = True
 
     async def handle(self, c: Context, stream: Stream) -> None:
         """Send what there is to see, for as long as the page is open."""
