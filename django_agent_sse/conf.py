@@ -16,7 +16,6 @@ from .exceptions import ConfigurationError
 from .runtime.suggestions import suggest
 from .wire import MAX_RETRY
 
-
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -52,7 +51,9 @@ _SECONDS = Rule(
 )
 _COUNT = _whole(1)
 _PROXIES = Rule(
-    lambda value: value is None or (type(value) is int and value >= 0) or (type(value) is str and _HEADER.fullmatch(value) is not None),
+    lambda value: (
+        value is None or (type(value) is int and value >= 0) or (type(value) is str and _HEADER.fullmatch(value) is not None)
+    ),
     "a number of proxies, the name of a header that yours sets, or None",
 )
 Seconds: TypeAlias = Annotated[float, _SECONDS]

@@ -44,6 +44,7 @@ PUBLIC = {
     "publish",
     "publish_many",
     "staff_required",
+    "process_closing",
     "stream_closed",
     "stream_opened",
     "topic_cursor",

@@ -21,6 +21,11 @@ def limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def kept(most: int, share: float) -> int:
+    """Return how many of so many are kept for others."""
+    return min(max(FEWEST_KEPT, int(most * share)), most // 2)
+
+
 def exhausted(share_kept: float) -> bool:
     """Whether opening more would take from the share that is kept.
 
@@ -29,10 +34,9 @@ def exhausted(share_kept: float) -> bool:
     most = limit()
     if most is None:
         return False
-    kept = min(max(FEWEST_KEPT, int(most * share_kept)), most // 2)
     try:
         lowest = os.open(os.devnull, os.O_RDONLY)  # never a file's duplicate: closing that would give up the file's locks
     except OSError:
         return True
     os.close(lowest)
-    return lowest >= most - kept
+    return lowest >= most - kept(most, share_kept)

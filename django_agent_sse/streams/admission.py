@@ -25,6 +25,7 @@ from .context import Context
 from .counters import Refusal
 from .limits import Limits, limits
 from .rates import Rates
+from .replays import replay_counts
 from .shared_counts import shared
 
 RETRY = 10_000
@@ -262,6 +263,19 @@ class Admission(PerProcess):
                 found.append(Meeting(limit=kind, of=self._names.get(key, ""), open=n, most=most))
         near = [one for one in found if one.open >= share * one.most]
         return sorted(near, key=lambda one: one.open / one.most, reverse=True)[:count]
+
+    def used(self) -> dict[str, float]:
+        """Return, by the names of limits, the most that anybody has of one at this moment, as a share of it."""
+        bounds, most = limits(), Counter[str]()
+        for key, count in shared.counts().items():
+            kind = key.partition(":")[0]
+            most[kind] = max(most[kind], count)
+        most |= Counter(process=self._open, route=max([*self._routes.values()], default=0))
+        most |= Counter(replays=replay_counts()[0])
+        shares = {kind: count / limit for kind, count in most.items() if (limit := getattr(bounds, kind))}
+        if bounds.descriptors is not None and (limit := descriptors.limit()) is not None:
+            shares["descriptors"] = self._open / (limit - descriptors.kept(limit, bounds.descriptors))
+        return {kind: round(share, 3) for kind, share in sorted(shares.items())}
 
     @property
     def open(self) -> int:

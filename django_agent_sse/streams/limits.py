@@ -16,7 +16,8 @@ ShareOrNone: TypeAlias = Annotated[
     Rule(lambda value: value is None or (type(value) is float and 0 < value < 1), "a share between 0.0 and 1.0, or None"),
 ]
 BytesOrNone: TypeAlias = Annotated[
-    int | None, Rule(lambda value: value is None or (type(value) is int and value >= 65_536), "a number of bytes from 65536, or None")
+    int | None,
+    Rule(lambda value: value is None or (type(value) is int and value >= 65_536), "a number of bytes from 65536, or None"),
 ]
 
 
@@ -61,7 +62,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name, rule in rules_of(type(self)).items():
             if not rule.holds(value := getattr(self, name)):
-                raise ConfigurationError(f"AGENT_SSE['LIMITS'][{name.upper()!r}] must be {rule.expected}, not {conf.shown(value)}")
+                raise ConfigurationError(
+                    f"AGENT_SSE['LIMITS'][{name.upper()!r}] must be {rule.expected}, not {conf.shown(value)}"
+                )
 
 
 NAMES = tuple(Limits.__dataclass_fields__)

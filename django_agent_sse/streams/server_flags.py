@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import multiprocessing
 import os
@@ -69,7 +70,7 @@ def serves_alone() -> bool:
 
 @functools.cache
 def grace() -> Grace | None:
-    """Return how long the server waits for open requests when it is told to end; ``None`` for ever, or where nobody can see it."""
+    """Return how long the server waits for open requests once it is told to end; ``None``: for ever, or nobody can see it."""
     name = server()
     if not name:
         return None
@@ -86,7 +87,7 @@ def _given(flag: Flag) -> float | None:
     """Return what the command line, else the environment, says. The last word on a command line holds."""
     words = sys.argv[1:]
     found = [word.partition("=")[2] for word in words if word.startswith(f"{flag.name}=")]
-    found += [after for word, after in zip(words, words[1:], strict=False) if word == flag.name]
+    found += [after for word, after in itertools.pairwise(words) if word == flag.name]
     text = found[-1] if found and flag.name else os.environ.get(flag.variable, "")
     try:
         return float(text.removesuffix("s"))
@@ -117,6 +118,7 @@ def look_at_flags(cleanup: float) -> None:
     if limit is not None and limit.seconds < window + cleanup:
         logger.warning(
             "%s %s is %g s: when it is told to end, %s waits no longer for streams. AGENT_SSE['DRAIN_SECONDS'] is %g, and their "
-            "handlers may clean up for %g s more; give the flag %g or more, or lower that setting. The window is cut to fit meanwhile",
+            "handlers may clean up for %g s more; give the flag %g or more, or lower that setting. The window is cut to fit until "
+            "then",
             *(limit.server, limit.flag, limit.seconds, limit.server, window, cleanup, window + cleanup),
         )

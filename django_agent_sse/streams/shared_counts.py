@@ -2,9 +2,9 @@
 
 Each process counts what it has itself. One that has only a few of a user is believed without asking: so few that all processes
 together overdraw the limit by a quarter at most, which costs no round trip. From there on a process writes what it has into an
-entry of its own *before* it reads those of the others, and lets a stream in if the sum allows it. Of two that ask at one moment at
-least one sees the other, so both may be refused, and never both be let in. What is written says nothing of whom it is about, and
-goes out of date by itself: the counts of a process that died are gone after ``LEASE`` seconds.
+entry of its own *before* it reads those of the others, and lets a stream in if the sum allows it. Of two that ask at one moment
+at least one sees the other, so both may be refused, and never both be let in. What is written says nothing of whom it is about,
+and goes out of date by itself: the counts of a process that died are gone after ``LEASE`` seconds.
 
 Where processes do not share the cache (local memory, which is Django's default), and while it cannot be reached, each process
 counts for itself, and the limits hold in each of them. A check says the first, the log the second.
@@ -125,7 +125,7 @@ class SharedCounts(PerProcess):
     # Between processes
 
     async def _exchanged(self) -> None:
-        """Write what is counted, then read what others have, both after this call; those who come meanwhile share the next one."""
+        """Write what is counted, then read what others have, both after this call. Those who come meanwhile share the next."""
         loop = asyncio.get_running_loop()
         exchanges = self._exchanges.get(loop)
         if exchanges is None:
@@ -148,18 +148,18 @@ class SharedCounts(PerProcess):
     def _exchange(self) -> None:
         cache = caches[conf.setting("CACHE")]
         names = [f"{PREFIX}{number}" for number in range(PLACES)]
+        # Another process may have this place, if this one slept for longer than its lease, or somebody has cleared the cache.
+        if self._place is not None and cache.get(names[self._place], [self._process])[0] != self._process:
+            self._place = None
         if self._place is None:
             self._place = self._new_place(names)
         with self._lock:
             told = Counter({key: count for key, count in self._mine.items() if count > self._untold(key)})
             self._fewer = False
         written = dict(told.most_common(MOST_WRITTEN))
-        if self._place is not None:
-            cache.set(names[self._place], [self._process, written], LEASE)
+        cache.set(names[self._place], [self._process, written], LEASE)
         self._written = frozenset(written)
         found: dict[str, list[object]] = cache.get_many(names)
-        if self._place is not None and found.get(names[self._place], [""])[0] != self._process:
-            self._place = None  # it held up for longer than its lease: the next exchange takes another place
         others = Counter[str]()
         for process, counts in found.values():
             if process != self._process and isinstance(counts, dict):
@@ -169,7 +169,7 @@ class SharedCounts(PerProcess):
     def _untold(self, key: str) -> int:
         return self._free(self._limits[key.partition(":")[0]]) // 2
 
-    def _new_place(self, names: list[str]) -> int | None:
+    def _new_place(self, names: list[str]) -> int:
         cache = caches[conf.setting("CACHE")]
         taken = cache.get_many(names)
         for number, name in enumerate(names):

@@ -32,8 +32,8 @@ STUCK_SECONDS = 1.0
 RESET_SECONDS = 0.5
 """How long a server gets to see that a connection was reset under it."""
 SHORTEST = 0.8
-"""The share of ``max_duration`` after which a stream ends at the earliest, each at a time of its own: as many as came together, after
-a deploy, would else come back together for ever. Mercure's ``write_timeout`` is drawn from the same range."""
+"""The share of ``max_duration`` after which a stream ends at the earliest, each at a time of its own: as many as came together,
+after a deploy, would else come back together for ever. Mercure draws its ``write_timeout`` from the same range."""
 ALMOST = 0.9
 """A heartbeat goes out when this share of its interval has passed in silence: the clock ticks only now and then."""
 

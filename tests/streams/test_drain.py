@@ -241,7 +241,9 @@ def test_a_flag_that_does_not_fit_is_said_once(command: Callable[..., None], cap
     assert "give the flag 15 or more, or lower that setting" in record.getMessage()
 
 
-@pytest.mark.parametrize("words", ["/usr/bin/gunicorn app", "/usr/bin/uvicorn app", "/usr/bin/hypercorn app", "/usr/bin/daphne app"])
+@pytest.mark.parametrize(
+    "words", ["/usr/bin/gunicorn app", "/usr/bin/uvicorn app", "/usr/bin/hypercorn app", "/usr/bin/daphne app"]
+)
 def test_the_defaults_of_servers_fit(
     command: Callable[..., None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:

@@ -17,8 +17,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle as Httpto
 from django_agent_sse import Context, Stream, apublish, apublish_many
 from django_agent_sse.asgi import wrap
 from django_agent_sse.eventlog import backend
-from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.admission import IN_SCOPE
+from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.fast_send import attach_send, get_send, send_now
 from django_agent_sse.topics.batch import CHUNK_BYTES
 from tests.inprocess import Client, Diary, Site, eventually, send_directly, serve

@@ -26,7 +26,7 @@ from django_agent_sse.streams.shared_counts import shared
 from tests.inprocess import Client, eventually, serve
 from tests.serving import connect, served
 
-LOW: dict[str, Any] = dict.fromkeys((name.upper() for name in NAMES))
+LOW: dict[str, Any] = dict.fromkeys(name.upper() for name in NAMES)
 """All of them off."""
 
 

@@ -90,7 +90,10 @@ async def test_for_a_while_after_a_shutdown_new_streams_are_sent_elsewhere(monke
     assert registry.closing
     async with serve(stays) as site:
         (refusal,) = await site.connect().rest()
-        assert (refusal.event, refusal.data) == ("sse.overloaded", '{"reason":"this server is being restarted; come back at once"}')
+        assert (refusal.event, refusal.data) == (
+            "sse.overloaded",
+            '{"reason":"this server is being restarted; come back at once"}',
+        )
         assert refusal.retry is not None
         assert 500 <= refusal.retry <= 1500
         await asyncio.sleep(0.2)
