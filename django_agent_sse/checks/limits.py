@@ -43,8 +43,8 @@ def proxies_not_said() -> Iterator[checks.CheckMessage]:
         yield checks.Warning(
             f"{behind[0]} is set, so clients come through a proxy, and AGENT_SSE['PROXIES'] does not say so: their addresses are "
             "not known, and limits of an address do nothing, or count the proxy's as one client's",
-            hint="Set AGENT_SSE['PROXIES'] to the number of your proxies that add to X-Forwarded-For, or to the name of the header "
-            "in which yours writes the client's address and overwrites what the client sent, such as 'X-Real-IP'.",
+            hint="Set AGENT_SSE['PROXIES'] to the number of your proxies that add to X-Forwarded-For, or to the name of the "
+            "header in which yours writes the client's address, whatever the client sent, such as 'X-Real-IP'.",
             id="django_agent_sse.W021",
         )
 

@@ -117,8 +117,8 @@ def look_at_flags(cleanup: float) -> None:
     limit, window = grace(), conf.setting("DRAIN_SECONDS") or 0
     if limit is not None and limit.seconds < window + cleanup:
         logger.warning(
-            "%s %s is %g s: when it is told to end, %s waits no longer for streams. AGENT_SSE['DRAIN_SECONDS'] is %g, and their "
-            "handlers may clean up for %g s more; give the flag %g or more, or lower that setting. The window is cut to fit until "
-            "then",
+            "%s %s is %g s: when it is told to end, %s waits no longer for streams. AGENT_SSE['DRAIN_SECONDS'] is %g, and "
+            "their handlers may clean up for %g s more; give the flag %g or more, or lower that setting. The window is cut to "
+            "fit until then",
             *(limit.server, limit.flag, limit.seconds, limit.server, window, cleanup, window + cleanup),
         )
