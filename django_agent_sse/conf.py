@@ -124,7 +124,7 @@ RULES: Mapping[str, Rule] = {
     "DRAIN_SECONDS": _or_none(_SECONDS),
     "RECONNECTS": _or_none(_COUNT),
 }
-"""Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE``, ``LIMITS`` and ``MONITOR`` knows what these are."""
+"""Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE``, ``LIMITS`` or ``MONITOR`` knows what it is."""
 
 SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")
 """The value of a key that contains one of these is never shown."""

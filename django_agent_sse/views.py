@@ -235,8 +235,11 @@ class RouteEndpoint:
         options = self.options()
         match = request.resolver_match
         c = Context(request, kwargs, route=match.route if match else printable(request.path), cache=options.cache)
+        control = names_event_stream(c) if options.control_events is None else options.control_events
+        if (refusal := request.sse_arrival.refusal) is not None:  # type: ignore[attr-defined]
+            return self._refused(c.route, control, refusal)  # nobody is asked who it is
         try:
-            response = await self._stream(view, c, options, kwargs)
+            response = await self._stream(view, c, options, kwargs, control)
         except (RequestBodyError, QueryInvalid) as error:
             return c.json(error_body(error.status, str(error)), status=error.status)
         except RunNotFound as error:
@@ -248,12 +251,11 @@ class RouteEndpoint:
         c.apply_headers(response)
         return response
 
-    async def _stream(self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+    async def _stream(
+        self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any], control: bool
+    ) -> HttpResponseBase:
         request: ASGIRequest = c.request  # type: ignore[assignment]
         arrival: Arrival = request.sse_arrival  # type: ignore[attr-defined]
-        control = names_event_stream(c) if options.control_events is None else options.control_events
-        if arrival.refusal is not None:
-            return self._refused(c.route, control, arrival.refusal)
         await c.load_user()
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.alone
 Start = Callable[..., Server]
 OTHER = "127.0.0.2"
 """The address of everybody else."""
-P99 = bound(0.25, 5.0)
+P99 = bound(0.25, 30.0)
 """Seconds within which 99 of 100 requests of others are answered meanwhile."""
 
 
@@ -115,8 +115,7 @@ async def others(server: Server) -> AsyncIterator[Others]:
     task = asyncio.create_task(them.go_on())
     try:
         yield them
-        while len(them.took) < 100 and not task.done():
-            await asyncio.sleep(0.02)
+        await _eventually(lambda: len(them.took) >= 100 or task.done())
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -155,7 +154,8 @@ async def flood(server: Server, tell: Callable[..., None]) -> None:
         for _ in range(CONNECTS // 100):
             attackers.join(server.port, "life/idle/?key=attack", 100, comes_back=False)
             await asyncio.sleep(0)
-        await _eventually(lambda: all(one.events for one in attackers))
+        answers = lambda: Counter((one.status, len(one.events)) for one in attackers)  # noqa: E731
+        await _eventually(lambda: all(one.events for one in attackers), answers)
         took = time.monotonic() - began
         let_in = sum(not one.refused for one in attackers)
         meanwhile = await asyncio.to_thread(held, server)
@@ -167,7 +167,7 @@ async def flood(server: Server, tell: Callable[..., None]) -> None:
         '{"reason":"too many streams are open from your network; come back later"}',
         '{"reason":"too many clients connect at this moment; come back later"}',
     }
-    assert all(one.told is None or 5_000 <= one.told for one in attackers if one.refused), "each is told when to come back"
+    assert all(one.told is None or one.told >= 5_000 for one in attackers if one.refused), "each is told when to come back"
     assert meanwhile["streams"] <= ADDRESS + 1
     assert them.p99 < P99
     after = await asyncio.to_thread(is_back, server, before)
@@ -175,10 +175,10 @@ async def flood(server: Server, tell: Callable[..., None]) -> None:
          meanwhile=meanwhile, after=after)  # fmt: skip
 
 
-async def _eventually(probe: Callable[[], Any], within: float = 120.0) -> None:
+async def _eventually(probe: Callable[[], Any], about: Callable[[], Any] = dict, within: float = 60.0) -> None:
     deadline = time.monotonic() + within
     while not probe():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, about()
         await asyncio.sleep(0.05)
 
 
@@ -250,6 +250,8 @@ async def replay(server: Server, rate: int, tell: Callable[..., None]) -> None:
 
 def test_a_share_of_the_descriptors_is_left_to_others(start: Start, key: str) -> None:
     server = start("uvicorn", agent_sse={"LIMITS": {"ADDRESS": None, "ADDRESS_CONNECTS": None}})
+    with server.open("life/idle/", key=key) as first:  # what it opens for all of them is open then
+        first.next()
     resource.prlimit(server.worker, resource.RLIMIT_NOFILE, (256, 256))
     clients = [server.open("life/idle/", key=key) for _ in range(230)]
     names = Counter(client.next().name for client in clients)

@@ -278,7 +278,7 @@ async def test_slow_guards_of_one_address_leave_the_others_their_threads() -> No
 class Guess:
     """A request from an address of its own, as a server hands it over."""
 
-    def __init__(self, site: Any, key: str, address: str = "8.8.8.8") -> None:
+    def __init__(self, site: Any, key: str, address: str = "8.8.8.8", accept: str = "text/event-stream") -> None:
         application = site.application
 
         async def from_address(given: dict[str, Any], receive: Any, send: Any) -> None:
@@ -286,8 +286,27 @@ class Guess:
             await application({**given, "client": (address, 1)}, receive, send)
 
         site.application = from_address
-        self.client = site.connect(query=f"key={key}")
+        self.client = site.connect(query=f"key={key}", headers={"accept": accept})
         site.application = application
+
+
+async def test_a_connect_too_many_is_refused_before_anybody_is_asked_who_it_is() -> None:
+    asked: list[Context] = []
+
+    async def guard(c: Context) -> bool:
+        asked.append(c)
+        return True
+
+    async with serve(stays, settings=limited(address_connects=1), guards=[guard]) as site:
+        assert await let_in(Guess(site, "first").client)
+        assert not await let_in(Guess(site, "second").client)
+        refused = Guess(site, "third", accept="*/*").client
+        assert await refused.begun() == 429
+        await refused.over()
+        assert int(refused.headers["retry-after"]) >= 5
+        assert await let_in(Guess(site, "other", address="1.1.1.1").client)
+    assert len(asked) == 2
+    assert counters.copy()["stream/<int:number>/"].refused == {"limit_address_connects": 2}
 
 
 async def test_the_wrapper_refuses_without_django_and_says_so_as_politely() -> None:
