@@ -34,7 +34,9 @@ RENEW = 10.0
 LOOK = 1.0
 """Seconds after which the others learn at the latest that a process has fewer of somebody."""
 PLACES = 128
-"""So many processes can count together, and all their entries are read at once; a further one counts for itself, and says so."""
+"""So many processes can count together; a further one counts for itself, and says so."""
+BEYOND = 8
+"""Places beyond the last one that is taken which are read too: a new process takes the first that is free."""
 PREFIX = "sse.limits:"
 MOST_WRITTEN = 5_000
 """Counts in one entry, the largest first: 200 KB."""
@@ -54,6 +56,7 @@ class SharedCounts(PerProcess):
         self._written: frozenset[str] = frozenset()
         self._process = secrets.token_hex(8)
         self._place: int | None = None
+        self._reach = BEYOND
         self._processes = 1
         self._asked_at = self._retry_at = -LEASE * 2.0
         self._fewer = False
@@ -148,6 +151,7 @@ class SharedCounts(PerProcess):
     def _exchange(self) -> None:
         cache = caches[conf.setting("CACHE")]
         names = [f"{PREFIX}{number}" for number in range(PLACES)]
+        reach = names[: self._reach]
         # Another process may have this place, if this one slept for longer than its lease, or somebody has cleared the cache.
         if self._place is not None and cache.get(names[self._place], [self._process])[0] != self._process:
             self._place = None
@@ -159,7 +163,8 @@ class SharedCounts(PerProcess):
         written = dict(told.most_common(MOST_WRITTEN))
         cache.set(names[self._place], [self._process, written], LEASE)
         self._written = frozenset(written)
-        found: dict[str, list[object]] = cache.get_many(names)
+        found: dict[str, list[object]] = cache.get_many({*reach, names[self._place]})
+        self._reach = 1 + BEYOND + max(map(names.index, found), default=0)
         others = Counter[str]()
         for process, counts in found.values():
             if process != self._process and isinstance(counts, dict):

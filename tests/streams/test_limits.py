@@ -23,6 +23,7 @@ from django_agent_sse.streams.counters import Refusal, counters
 from django_agent_sse.streams.limits import NAMES, Limits, limits
 from django_agent_sse.streams.registry import registry
 from django_agent_sse.streams.shared_counts import shared
+from django_agent_sse.testing import run
 from tests.inprocess import Client, eventually, serve
 from tests.serving import connect, served
 
@@ -31,10 +32,11 @@ LOW: dict[str, Any] = dict.fromkeys(name.upper() for name in NAMES)
 
 
 @pytest.fixture(autouse=True)
-def _anew() -> Iterator[None]:
+def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     admission.reset()
     shared.reset()
     counters.reset()
+    monkeypatch.setattr(run, "Arrival", lambda _: Arrival("127.0.0.1"))  # else the clients of tests have no address
     yield
     assert admission.open == 0, "every place is given back"
     assert (shared.counts(), dict(admission._routes), admission._names) == ({}, {}, {})
