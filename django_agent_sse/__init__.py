@@ -40,7 +40,7 @@ Access over time:
 
 Signals:
 
-- ``stream_opened``, ``stream_closed``
+- ``stream_opened``, ``stream_closed``, ``process_closing``
 
 Errors are in ``django_agent_sse.exceptions``, the ASGI wrapper in ``django_agent_sse.asgi``. Importing the package touches
 neither settings nor models: names are resolved when they are used.
@@ -70,7 +70,7 @@ _NAMES = {
     "runs.state": ("RunState",),
     "runs.topic": ("Topic",),
     "signed_urls": ("arevoke_signed_urls", "revoke_signed_urls", "signed_required", "signed_url"),
-    "signals": ("stream_closed", "stream_opened"),
+    "signals": ("process_closing", "stream_closed", "stream_opened"),
     "streams.context": ("Context",),
     "streams.endings": ("Ending",),
     "streams.kv": ("KV",),
@@ -109,6 +109,7 @@ __all__ = [
     "live_log",
     "login_required",
     "permission_required",
+    "process_closing",
     "produce",
     "publish",
     "publish_many",
@@ -139,7 +140,7 @@ if TYPE_CHECKING:
     from .runs.run import Run
     from .runs.state import RunState
     from .runs.topic import Topic
-    from .signals import stream_closed, stream_opened
+    from .signals import process_closing, stream_closed, stream_opened
     from .signed_urls import arevoke_signed_urls, revoke_signed_urls, signed_required, signed_url
     from .streams.context import Context
     from .streams.endings import Ending

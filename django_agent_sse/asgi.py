@@ -16,9 +16,15 @@ from asgiref.sync import ThreadSensitiveContext
 from django.core.handlers.asgi import ASGIHandler
 
 from .exceptions import ConfigurationError
+from .streams.admission import IN_SCOPE, Refused, arrive
+from .streams.counters import counters
 from .streams.fast_send import Scope, attach_send
+from .streams.response import overloaded_response
 from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
+
+ANY_ROUTE = "-"
+"""Under this route the counters have what was refused before there was one."""
 
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -54,6 +60,10 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
             return await application(scope, receive, send)
         if innermost:
             scope = attach_send(scope, send)
+        arrival = await arrive(scope)
+        if arrival.refusal is not None:
+            return await _refuse(arrival.refusal, scope, send)
+        scope = {**scope, IN_SCOPE: arrival}
         hold = request_hold()
         try:
             async with ThreadSensitiveContext(executor=hold):
@@ -61,10 +71,21 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
         finally:
+            arrival.known()
             if not hold.pinned:  # else the stream has it, and ends it
                 hold.end()
 
     return wrapped
+
+
+async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:
+    """Answer without Django: what is refused must cost little."""
+    counters.refused(ANY_ROUTE, refused.reason)
+    control = scope["method"] == "GET" and names_event_stream(scope)
+    response = overloaded_response(control, refused.message, status=refused.status, retry=refused.retry)
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
 
 
 async def _cancel_as_disconnect(application: Application, scope: Scope, receive: Any, send: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -15,6 +16,8 @@ from django.core.signals import setting_changed
 from .exceptions import ConfigurationError
 from .runtime.suggestions import suggest
 from .wire import MAX_RETRY
+
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,17 @@ _SIGNED_SECONDS = Rule(
 )
 Origins: TypeAlias = Annotated[Sequence[str] | None, _ORIGINS]
 Switch: TypeAlias = Annotated[bool, one_of(True, False)]
+_PROXIES = Rule(
+    lambda value: (
+        value is None or (type(value) is int and value >= 0) or (type(value) is str and _HEADER.fullmatch(value) is not None)
+    ),
+    "a number of proxies, the name of a header that yours sets, or None",
+)
 Seconds: TypeAlias = Annotated[float, _SECONDS]
 SecondsOrNone: TypeAlias = Annotated[float | None, _or_none(_SECONDS)]
 MillisecondsOrNone: TypeAlias = Annotated[int | None, _or_none(_whole(0))]
 Count: TypeAlias = Annotated[int, _COUNT]
+CountOrNone: TypeAlias = Annotated[int | None, _or_none(_COUNT)]
 OnDisconnect: TypeAlias = Annotated[Literal["cancel", "continue"], one_of("cancel", "continue")]
 
 
@@ -131,6 +141,10 @@ DEFAULTS: Mapping[str, Any] = {
     "CAN_FOLLOW": None,
     "RECHECK_ON_SIGNALS": True,
     "SIGNED_MAX_AGE": 60,
+    "PROXIES": None,
+    "LIMITS": {},
+    "DRAIN_SECONDS": 4,
+    "RECONNECTS": 200,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 
@@ -146,8 +160,11 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("THREADS", "REQUEST_THREADS", "PINNED_THREADS"), _COUNT),
     "RECHECK_ON_SIGNALS": one_of(True, False),
     "SIGNED_MAX_AGE": _SIGNED_SECONDS,
+    "PROXIES": _PROXIES,
+    "DRAIN_SECONDS": _or_none(_SECONDS),
+    "RECONNECTS": _or_none(_COUNT),
 }
-"""Of the settings that are numbers and words. Whoever uses ``EVENT_LOG``, ``CACHE`` and ``MONITOR`` knows what these may be."""
+"""Of the settings that are numbers and words. Who uses ``EVENT_LOG``, ``CACHE``, ``LIMITS`` or ``MONITOR`` knows what it is."""
 
 EVERY_PAGE = "origins has '*', and every page of the web could read what its visitors may read here; list the origins one by one"
 SECRETS = ("password", "secret", "token", "credential", "passwd", "pwd")

@@ -24,7 +24,7 @@ from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
 from .conf import ANY_ORIGIN
-from .runtime.safe_text import printable
+from .streams.context import route_of
 from .streams.counters import Refusal, counters
 from .streams.error_responses import error_response
 from .streams.headers import HEADER_NAME
@@ -102,8 +102,7 @@ class CrossOrigin:
         """
         refusal = self.refusal(request, middleware, page=page)
         if refusal is not None:
-            match = request.resolver_match
-            counters.refused(match.route if match else printable(request.path), Refusal.ORIGIN)
+            counters.refused(route_of(request), Refusal.ORIGIN)
         return refusal or self.preflight(request, methods)
 
     def refusal(self, request: HttpRequest, middleware: Iterable[Any], *, page: bool) -> HttpResponse | None:

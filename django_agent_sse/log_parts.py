@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from .encoding import SLICE, encode_json, json_slices
@@ -22,11 +22,12 @@ from .eventlog.records import Page, Record
 from .eventlog.search import BYTES, MOST_CONTEXT, Budget, Search
 from .exceptions import EventLogUnavailable, QueryInvalid
 from .runtime.pools import Pool, where_waited_for
+from .stream_calls import UNREADABLE
 from .streams.context import Context
 from .streams.error_responses import error_body
 from .streams.topic_access import check_follow_access
 from .streams.topic_source import Map
-from .views import UNREADABLE, SSEView
+from .views import SSEView
 from .wire import Event
 
 MAX_COUNT = 5000
@@ -49,6 +50,9 @@ T = TypeVar("T")
 
 class RangeView(SSEView):
     """Parts of a log as JSON."""
+
+    def _takes_place(self, request: HttpRequest) -> bool:
+        return False
 
     def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Type"] = "application/json"

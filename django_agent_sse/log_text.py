@@ -16,6 +16,7 @@ from .eventlog.base import REPLAY_EVENTS, EventLog
 from .eventlog.position import Position
 from .log_parts import flag
 from .streams.context import Context
+from .streams.replays import replays_here
 from .streams.stream import Stream
 from .streams.topic_access import check_follow_access
 from .streams.topic_source import Map
@@ -72,6 +73,7 @@ async def _until_now(log: EventLog, topic: str) -> AsyncIterator[tuple[Event, st
     page = await log.aread_after(topic, 0, REPLAY_EVENTS)
     epoch, top = page.epoch, page.top
     while page.records and page.epoch == epoch:
+        await replays_here().paced(sum(len(record.event.data) for record in page.records))
         for record in page.records:
             if record.offset > top:
                 return

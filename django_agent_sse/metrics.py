@@ -74,6 +74,11 @@ def _runs(snapshot: Snapshot) -> Iterator[tuple[Labels, int]]:
     return (((ending,), number) for ending, number in snapshot.runs.items())
 
 
+def _limits(snapshot: Snapshot) -> Iterator[tuple[Labels, float]]:
+    return (((limit,), share) for limit, share in snapshot.limits.items())
+
+
+_LIMIT = "The most that anybody has of a limit, as a share of it: 1 where it is met."
 _PROBLEM = "What is wrong with the process, such as channel_layer, poll or heartbeat; see the banner of the monitor."
 _FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
     ("streams_open", "gauge", "Streams whose response is under way.", ("route",), _by_route("open")),
@@ -87,6 +92,7 @@ _FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
     ("bytes_sent", "counter", "Bytes sent to clients.", ("route",), _by_route("bytes")),
     ("stream_duration_seconds", "histogram", "How long streams were open that are over.", ("route",), _durations),
     ("runs_ended", "counter", "Runs that are over, by how they ended.", ("ending",), _runs),
+    ("limit_used", "gauge", _LIMIT, ("limit",), _limits),
     ("draining", "gauge", "1 while no new streams are taken.", (), lambda snapshot: [((), int(snapshot.draining))]),
     ("problem", "gauge", _PROBLEM, ("problem",), lambda snapshot: [((problem,), 1) for problem in snapshot.problems]),
 )

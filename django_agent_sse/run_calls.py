@@ -66,7 +66,7 @@ class Call:
         self.log: EventLog = log_to_publish_to()
         self.names = RunNames(route, c)
         given = None if route.control_events is None else route.control_events
-        self.control = names_event_stream(c) if given is None else given
+        self.control = names_event_stream(c.request) if given is None else given
         self.counts = False
         self.repeated: Event | None = None
         self.has_all = False
@@ -280,7 +280,7 @@ class Call:
         """Whether the client wants a run's state now, and not its events."""
         wire, request = self.route.wire, self.c.request
         asks = wire.state is not no_state and request.method in ("GET", "HEAD") and wire.position(request) is None
-        return asks and accepts(request, "application/json") and not names_event_stream(self.c)
+        return asks and accepts(request, "application/json") and not names_event_stream(self.c.request)
 
     async def _state(self, id: str, topic: str, ending: str | None, *, stopped: bool = False) -> dict[str, Any]:
         """Return what is told of a run; in the wire's words one that was asked to stop is ``stopped`` from then on."""

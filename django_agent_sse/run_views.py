@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any, ClassVar, Concatenate, Protocol, TypeAlias, TypedDict, TypeVar
 
 from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import register_converter
 from django.urls.converters import StringConverter
@@ -105,6 +106,9 @@ class RunView(SSEView):
     answers_head: ClassVar[bool] = True
     code: ClassVar[Callable[..., Any]]
     """The project's, which Django's ``login_not_required`` marks; perhaps after the route was made of it."""
+
+    def _takes_place(self, request: HttpRequest) -> bool:
+        return request.method != "DELETE" and not request.path.endswith(("/stop", "/cancel"))
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:

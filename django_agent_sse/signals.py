@@ -13,3 +13,6 @@ stream_opened = Signal()
 
 stream_closed = Signal()
 """Handler and transport are over. Keywords: ``stream``, ``ending``, ``duration`` (seconds), ``events``, ``bytes``."""
+
+process_closing = Signal()
+"""This process was told to end, and ends its streams. Keywords: ``seconds``, over which. The sender is the ``Registry`` class."""

@@ -242,7 +242,7 @@ async def _admitted(c: Context) -> bool | HttpResponseBase:
         await revocations.look()
     except EventLogUnavailable as error:
         outage.failed(error, ())
-        return overloaded_response(names_event_stream(c), "the event log cannot be read now")
+        return overloaded_response(names_event_stream(c.request), "the event log cannot be read now")
     if revocations.holds(grant.keys, grant.at) or (grant.user is not None and not await _load_user(c, grant)):
         return _refused(c, "revoked")
     vars(c.request)["sse_grant"] = grant  # guards that are asked again find it there; the signature is too old by then

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,55 +14,29 @@ from django.apps import apps
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .access.identity import identity_of
-from .access.service import access
-from .conf import Count, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch
+from .conf import Count, CountOrNone, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch
 from .cross_origin import CrossOrigin
-from .eventlog.outage import outage
-from .exceptions import (
-    ConfigurationError,
-    EventLogUnavailable,
-    KVKeyInvalid,
-    PositionGone,
-    QueryInvalid,
-    RequestBodyError,
-    RouteError,
-    RunNotFound,
-    TooManyThreads,
-    TopicForbidden,
-    TopicNameInvalid,
-)
-from .guards import Guard, as_tuple, check_guards, login_required, refused, run_guards
+from .exceptions import ConfigurationError, RouteError
+from .guards import Guard, as_tuple, check_guards, login_required
 from .middleware import build_chain
-from .runtime.safe_text import printable
-from .signed_urls import hide_signature, signature_allowed
+from .signed_urls import hide_signature
+from .stream_calls import StreamCall, turn_away, wants_control
+from .streams.admission import Arrival, arrive
 from .streams.callbacks import contained, ends_process
-from .streams.context import Context
-from .streams.counters import Refusal, counters
-from .streams.error_responses import answer_error, error_body, error_response, wants_html, wsgi_response
+from .streams.context import Context, route_of
+from .streams.error_responses import answer_error, error_response, wants_html, wsgi_response
 from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions, SwitchOrNone
-from .streams.registry import registry
 from .streams.reporting import ErrorStreak, OnError
-from .streams.response import SSEResponse, add_session_tag, ended_response, head_response, names_event_stream, overloaded_response
-from .streams.stream import Stream
-from .streams.supervisor import Supervisor
-from .streams.transport import Transport
 
-logger = logging.getLogger("django_agent_sse.stream")
-
-NAMES_NOBODY_HAS = (TopicNameInvalid, KVKeyInvalid)
-"""Errors about names that cannot exist: answered with 404, as for one that does not, since most likely the client named it."""
-UNREADABLE = "the event log cannot be read now"
 CHECK_HEADER = "Agent-SSE-Check"
 """A request with it only asks whether its user may still see a stream, as the viewer does at times."""
-"""All that a client is told: the reason, which may name addresses, is in the project's log."""
 
 
 class _Unset:
@@ -115,9 +87,12 @@ class SSEView(View):
     slim: Switch = UNSET
     pinned: Switch = UNSET
     signed: Switch = UNSET
+    max_streams: CountOrNone = UNSET
 
     serves_drained: ClassVar[bool] = False
     """Whether a process that is being drained accepts streams of this view all the same, as those of the monitor."""
+    for_operators: ClassVar[bool] = False
+    """Whether streams of this view begin also where the process has as many as ``AGENT_SSE["LIMITS"]`` lets it."""
     answers_head: ClassVar[bool] = False
     """Whether HEAD is answered as GET is, but for the stream: the handler says whether there is one, and its headers."""
     opens_in_tab: ClassVar[bool] = False
@@ -130,6 +105,10 @@ class SSEView(View):
 
     async def authorize(self, c: Context) -> bool | HttpResponseBase:
         """One more guard, after ``guards``."""
+        return True
+
+    def _takes_place(self, request: HttpRequest) -> bool:
+        """Whether a request is for a stream: it is counted as one, and a process that ends sends it elsewhere."""
         return True
 
     def _wrap_response(self, response: HttpResponseBase) -> HttpResponseBase:
@@ -207,31 +186,44 @@ class RouteEndpoint:
         hide_signature(request)
         others: CrossOrigin | None = None
         try:
-            others = self._in_force()[2]
-            instead = others and others.answer(request, self._middleware, self.methods, page=view.opens_in_tab)
-            response = instead or await self._through_middleware(view, request, kwargs)
+            _, options, others = self._in_force()
+            response = await self._received(view, request, kwargs, options, others)
         except Exception as error:
             if settings.DEBUG_PROPAGATE_EXCEPTIONS or (wants_html(request) and not (others and others.lists)):
                 raise
             response = await answer_error(request, error)
         return response if others is None else others.dress(request, response)
 
-    async def _through_middleware(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+    async def _received(
+        self, view: SSEView, request: ASGIRequest, kwargs: Mapping[str, Any], options: StreamOptions, others: CrossOrigin | None
+    ) -> HttpResponseBase:
+        arrival = await arrive(request.scope)
+        try:
+            if arrival.refusal is not None:  # nobody is asked who it is
+                return turn_away(route_of(request), arrival.refusal, control=wants_control(request, options))
+            instead = others and others.answer(request, self._middleware, self.methods, page=view.opens_in_tab)
+            return instead or await self._through_middleware(view, request, kwargs, arrival)
+        finally:
+            arrival.known()
+
+    async def _through_middleware(
+        self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any], arrival: Arrival
+    ) -> HttpResponseBase:
         if not self._middleware:
-            return await self._answer(view, request, kwargs)
+            return await self._answer(view, request, kwargs, arrival)
         # The chain is built once for the route and hands on a request alone, so the request carries what belongs to this call.
-        request.sse_call = (view, kwargs)  # type: ignore[attr-defined]
+        request.sse_call = (view, kwargs, arrival)  # type: ignore[attr-defined]
         return await self._chain(request)
 
     @functools.cached_property
     def _chain(self) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
         async def inner(request: HttpRequest) -> HttpResponseBase:
-            view, kwargs = request.sse_call  # type: ignore[attr-defined]
-            return await self._answer(view, request, kwargs)
+            view, kwargs, arrival = request.sse_call  # type: ignore[attr-defined]
+            return await self._answer(view, request, kwargs, arrival)
 
         return build_chain(inner, self._middleware)
 
-    async def _answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+    async def _answer(self, view: SSEView, request: HttpRequest, kwargs: Mapping[str, Any], arrival: Arrival) -> HttpResponseBase:
         if request.method == "OPTIONS":
             return HttpResponse(headers={"Allow": ", ".join(self.methods)})
         if request.method not in self.methods:
@@ -239,86 +231,14 @@ class RouteEndpoint:
             return error_response(405, f"{request.method} is not one of this route's methods: {allow}", {"Allow": allow})
         if CHECK_HEADER in request.headers:
             _leave_session(request)
-        options = self.options()
-        match = request.resolver_match
-        c = Context(request, kwargs, route=match.route if match else printable(request.path), cache=options.cache)
-        try:
-            response = await self._stream(view, c, options, kwargs)
-        except (RequestBodyError, QueryInvalid) as error:
-            return c.json(error_body(error.status, str(error)), status=error.status)
-        except RunNotFound as error:
-            raise Http404(str(error)) from error
-        except TopicForbidden as error:
-            counters.refused(c.route, Refusal.GUARD)
-            return refused(c, str(error))
-        except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
-            # The message holds what the client sent.
-            why = error if settings.DEBUG else f"{type(error).__name__}; with DEBUG this line says of which name"
-            logger.warning("%s is answered with 404: %s", c.route, why, extra={"route": c.route})
-            raise Http404(str(error)) from error
-        add_session_tag(response, c)
-        c.apply_headers(response)
-        return response
+        return await StreamCall(self, view, request, kwargs, arrival).answer()
 
-    async def _stream(self, view: SSEView, c: Context, options: StreamOptions, kwargs: Mapping[str, Any]) -> HttpResponseBase:
-        request: ASGIRequest = c.request  # type: ignore[assignment]
-        asked = time.monotonic()
-        await c.load_user()
-        identity = identity_of(c)
+    def guards_of(self, view: SSEView) -> tuple[Guard, ...]:
+        """Return what is asked before a stream of this route begins, in order."""
         guards = self.guards if type(view).authorize is SSEView.authorize else (*self.guards, view.authorize)
         if not self._public and requires_login((*settings.MIDDLEWARE, *self._middleware)):
             guards = (login_required, *guards)
-        if options.signed:
-            guards = (signature_allowed, *guards)
-        # The order is the contract: who may not see the stream learns nothing of it, neither by HEAD nor by whether it has ended.
-        refusal = await run_guards(guards, c)
-        if refusal is not None:
-            counters.refused(c.route, Refusal.GUARD)
-            return refusal
-        if request.method == "HEAD" and not view.answers_head:
-            return view._wrap_response(head_response())
-        if c.ended:  # 204: the client came back after the last event, and only that stops an EventSource for good
-            return ended_response()
-        control = names_event_stream(c) if options.control_events is None else options.control_events
-        if registry.draining and not view.serves_drained:
-            return self._overloaded(c.route, control, "this server is being drained")
-        handler = await self.shape.prepare(c, kwargs, view.handle)
-        if isinstance(handler, HttpResponseBase):
-            return handler
-        if request.method == "HEAD":
-            return view._wrap_response(head_response())
-        permit = access.permit(c, guards, identity, options.recheck, asked)
-        supervisor = Supervisor(c, options, self.streak, permit, control, view.on_error)
-        opened = await self._open(supervisor, handler, c, control)
-        if isinstance(opened, Transport):
-            return view._wrap_response(SSEResponse(opened, slim=c if options.slim else None))
-        return opened
-
-    async def _open(
-        self, supervisor: Supervisor, handler: Callable[[Stream], Awaitable[object]], c: Context, control: bool
-    ) -> Transport | HttpResponseBase:
-        try:
-            return await supervisor.begin(handler)
-        except TooManyThreads as error:
-            return self._overloaded(c.route, control, str(error))
-        except PositionGone as error:
-            counters.refused(c.route, Refusal.GONE)
-            return c.json(error_body(410, str(error), reason=error.reason), status=410)
-        except EventLogUnavailable as error:
-            outage.failed(error, ())
-            return self._overloaded(c.route, control, UNREADABLE)
-        except TopicForbidden:
-            raise
-        except (Http404, *NAMES_NOBODY_HAS):
-            counters.refused(c.route, Refusal.NOT_FOUND)
-            raise
-        except Exception:
-            counters.refused(c.route, Refusal.ERROR)
-            raise
-
-    def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:
-        counters.refused(route, Refusal.OVERLOADED)
-        return overloaded_response(control, reason)
+        return guards
 
 
 def checked_methods(methods: Collection[str]) -> tuple[str, ...]:

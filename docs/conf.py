@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 import django_agent_sse
 from django_agent_sse import logs
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reporting, transport
+from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reporting, shared_counts, transport
 from django_agent_sse.wire import MAX_RETRY
 
 OURS = ("django_agent_sse", "django_agent_sse.contrib.monitor")
@@ -39,6 +39,7 @@ html_title = f"django-agent-sse {release}"
 # Numbers that the pages name, from the code.
 _NUMBERS = {
     "cleanup_seconds": callbacks.CLEANUP_SECONDS,
+    "limits_lease": shared_counts.LEASE,
     "closing_limit": departures.CLOSING_LIMIT,
     "closing_timeout": departures.CLOSING_TIMEOUT,
     "kv_key_length": kv.MAX_KEY_LENGTH,

@@ -600,3 +600,89 @@ print(run_checks(tags=["django_agent_sse"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# Limits
+
+
+SHARED_CACHE = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": "/nowhere"}}
+
+
+@pytest.mark.parametrize(
+    "given", [{"USERS": 5}, {"USER": 0}, {"USER": "5"}, {"DESCRIPTORS": 1}, [], {"REPLAY_BYTES": 1}, "none"], ids=repr
+)
+def test_e001_limits_that_cannot_be_meant(given: Any) -> None:
+    messages = found(AGENT_SSE={"LIMITS": given})
+    assert list(messages) == ["E001"]
+    assert "AGENT_SSE['LIMITS']" in messages["E001"].msg
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"PROXIES": -1}, {"PROXIES": "X Real"}, {"PROXIES": True}, {"DRAIN_SECONDS": "4"}, {"RECONNECTS": 0}],
+    ids=repr,
+)
+def test_e001_proxies_and_a_pace_that_cannot_be_meant(given: Any) -> None:
+    assert list(found(AGENT_SSE=given)) == ["E001"]
+
+
+def streams_of(**options: Any) -> Router:
+    async def handler(c: Context, stream: Stream) -> None: ...
+
+    router = Router()
+    router.sse("limited/", handler, **options)
+    return router
+
+
+def deployed(**settings: Any) -> dict[str, CheckMessage]:
+    with override_settings(**settings):
+        messages = run_checks(tags=[TAG], include_deployment_checks=True)
+    return {(message.id or "").removeprefix(f"{TAG}."): message for message in messages}
+
+
+def test_w020_limits_that_each_process_counts_for_itself() -> None:
+    with served(streams_of()):
+        messages = deployed()
+        assert isinstance(messages["W020"], Warning)
+        assert "USER, SESSION, ADDRESS" in messages["W020"].msg
+        assert "LocMemCache" in messages["W020"].msg
+        assert "W020" not in deployed(CACHES=SHARED_CACHE)
+        assert "W020" not in deployed(AGENT_SSE={"LIMITS": None})
+        assert "W020" not in found(), "with --deploy only"
+    with served(Router()):
+        assert "W020" not in deployed()
+
+
+@pytest.mark.parametrize("name", ["SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT"])
+def test_w021_a_proxy_that_is_not_spoken_of(name: str) -> None:
+    behind: dict[str, Any] = {name: ("HTTP_X_FORWARDED_PROTO", "https") if name.startswith("SECURE") else True}
+    messages = deployed(**behind)
+    assert isinstance(messages["W021"], Warning)
+    assert name in messages["W021"].msg
+    for said in ({"PROXIES": 1}, {"PROXIES": "X-Real-IP"}, {"PROXIES": 0}, {"LIMITS": None}):
+        assert "W021" not in deployed(**behind, AGENT_SSE=said)
+    assert "W021" not in deployed()
+
+
+@pytest.mark.parametrize(
+    ("limits", "route", "says"),
+    [
+        ({"SESSION": 500}, {}, "['SESSION'] is 500, and is never met: USER is 256"),
+        ({"ROUTE": 20_000}, {}, "['ROUTE'] is 20000, and is never met: PROCESS is 10000"),
+        ({"ADDRESS_CONNECTS": 900}, {}, "['ADDRESS_CONNECTS'] is 900, and is never met: CONNECTS is 500"),
+        ({"UNKNOWN": 65}, {}, "['UNKNOWN'] is 65, and is never met: REQUEST_THREADS is 64"),
+        ({"PROCESS": 10, "ROUTE": None}, {"max_streams": 11}, "max_streams of the route limited/ is 11, and is never met"),
+    ],
+    ids=repr,
+)
+def test_w022_a_limit_that_another_one_always_meets_first(limits: dict[str, int], route: dict[str, int], says: str) -> None:
+    with served(streams_of(**route)):
+        messages = found(AGENT_SSE={"LIMITS": limits})
+    assert list(messages) == ["W022"]
+    assert isinstance(messages["W022"], Warning)
+    assert says in messages["W022"].msg
+
+
+def test_w022_is_silent_for_limits_that_can_be_met() -> None:
+    with served(streams_of(max_streams=5)):
+        assert found(AGENT_SSE={"LIMITS": {"SESSION": 10, "USER": 20, "PROCESS": 500, "ROUTE": None}}) == {}

@@ -44,6 +44,10 @@ DEFAULTS = {
     "RECHECK": 60,
     "RECHECK_ON_SIGNALS": True,
     "SIGNED_MAX_AGE": 60,
+    "PROXIES": None,
+    "LIMITS": {},
+    "DRAIN_SECONDS": 4,
+    "RECONNECTS": 200,
     "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
 }
 

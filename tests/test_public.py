@@ -50,6 +50,7 @@ PUBLIC = {
     "signed_required",
     "signed_url",
     "staff_required",
+    "process_closing",
     "stream_closed",
     "stream_opened",
     "topic_cursor",

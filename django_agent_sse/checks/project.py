@@ -23,11 +23,13 @@ from ..exceptions import AgentSSEError, RouteError
 from ..streams.client import monitor_options
 from ..streams.handlers import uses_name
 from ..streams.kv import is_per_process
+from ..streams.limits import limits
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from ..streams.topic_access import can_follow
 from .apps_missing import no_monitor
 from .cross_origin import cors_headers_beside
+from .limits import limits_not_shared, limits_without_effect, proxies_not_said
 from .runs import runs_not_shared
 from .urls import stream_routes
 
@@ -64,12 +66,13 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         no_monitor,
         cors_headers_beside,
         wrong_routes,
+        limits_without_effect,
     )
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check what several processes need, and the server that keeps topics: asks it, so with ``--deploy`` only."""
-    return _run(_examination, _values_not_shared, runs_not_shared)
+    return _run(_examination, _values_not_shared, runs_not_shared, limits_not_shared, proxies_not_said)
 
 
 def _run(*parts: Callable[[], Iterator[checks.CheckMessage]]) -> list[checks.CheckMessage]:
@@ -176,6 +179,7 @@ def _setting_errors() -> Iterator[checks.CheckMessage]:
             id="django_agent_sse.E002",
         )
     for read, prefix, hint, id in (
+        (limits, "AGENT_SSE cannot be used: ", _SETTINGS_HINT, "django_agent_sse.E001"),
         (monitor_options, "AGENT_SSE cannot be used: ", _SETTINGS_HINT, "django_agent_sse.E001"),
         (on_connection, "", _ON_CONNECTION_HINT, "django_agent_sse.E007"),
         (can_follow, "", _CAN_FOLLOW_HINT, "django_agent_sse.E008"),

@@ -31,6 +31,7 @@ INSTRUMENTS: Final = {
     "events_sent": ("sse.server.events.sent", "{event}"),
     "bytes_sent": ("sse.server.bytes.sent", "By"),
     "runs_ended": ("sse.server.runs.ended", "{run}"),
+    "limit_used": ("sse.server.limit.used", "1"),
     "draining": ("sse.server.draining", "1"),
     "problem": ("sse.server.problem", "1"),
 }
@@ -40,6 +41,7 @@ ATTRIBUTES: Final = {
     "ending": "sse.stream.ending",
     "runs_ended.ending": "sse.run.ending",
     "reason": "sse.refusal.reason",
+    "limit": "sse.server.limit",
     "problem": "sse.process.problem",
 }
 DURATION: Final = "sse.server.stream.duration"

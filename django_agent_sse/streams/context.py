@@ -352,6 +352,12 @@ class Context:
         return self._bag
 
 
+def route_of(request: HttpRequest) -> str:
+    """Return what log lines and counters call the route of a request."""
+    match = request.resolver_match
+    return match.route if match else printable(request.path)
+
+
 def _released(what: str, instead: str = "") -> NoReturn:
     raise AgentSSEError(f"{what} is gone{_RELEASED}{instead}; read it before the stream starts, or take slim=True off the route")
 

@@ -25,6 +25,16 @@ class Refusal(StrEnum):
     GONE = "gone"  # the client's position could not be honoured (410)
     NOT_FOUND = "not_found"  # the handler found nothing, or no topic can have the name made of what the client sent (404)
     ERROR = "error"  # the handler raised before the response had begun
+    CLOSING = "closing"  # the process ends
+    USER = "limit_user"  # this and the next ones: a limit of AGENT_SSE["LIMITS"] was met
+    SESSION = "limit_session"
+    ADDRESS = "limit_address"
+    ROUTE = "limit_route"
+    PROCESS = "limit_process"
+    DESCRIPTORS = "limit_descriptors"
+    CONNECTS = "limit_connects"
+    ADDRESS_CONNECTS = "limit_address_connects"
+    UNKNOWN = "limit_unknown"
 
 
 @dataclass(slots=True, kw_only=True)

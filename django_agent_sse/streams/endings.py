@@ -47,7 +47,8 @@ class Rules:
 
     Attributes:
         aborts: ``on_abort`` callbacks run and the handler is cancelled; else the handler has returned or gets ``close_grace``.
-        last_event: The control event that the client is sent last, where it takes control events.
+        last_event: The control event that the client is sent last, where it takes control events; ``sse.overloaded`` only where
+            it is told when to come back.
         final: That event carries the end id, so that a client which comes back gets 204. After an error the route decides, and
             staff may let a client come back that they closed the stream of.
         whole: The client has all there was to come. Any other response is broken off where no control event can say so.
@@ -56,7 +57,7 @@ class Rules:
     """
 
     aborts: bool
-    last_event: Literal["sse.end", "sse.error"] | None = None
+    last_event: Literal["sse.end", "sse.error", "sse.overloaded"] | None = None
     final: bool = False
     whole: bool = False
     flushes: bool = True
@@ -70,7 +71,7 @@ ENDINGS: Final[Mapping[Ending, Rules]] = {
     Ending.CLIENT_DISCONNECT: Rules(aborts=True, flushes=False),
     Ending.SLOW_CLIENT: Rules(aborts=True, flushes=False),
     Ending.MAX_DURATION: Rules(aborts=True),
-    Ending.SHUTDOWN: Rules(aborts=True, requested=True),
+    Ending.SHUTDOWN: Rules(aborts=True, last_event="sse.overloaded", requested=True),
     Ending.REVOKED: Rules(aborts=True, last_event="sse.end", final=True, requested=True),
     Ending.KICKED: Rules(aborts=True, last_event="sse.end", final=True, requested=True),
 }

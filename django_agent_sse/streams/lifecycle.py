@@ -71,7 +71,7 @@ class Finish:
         retry: The client may come back after so many milliseconds; an ``sse.error`` has one of its own.
     """
 
-    last_event: Literal["sse.end", "sse.error"] | None = None
+    last_event: Literal["sse.end", "sse.error", "sse.overloaded"] | None = None
     final: bool = False
     retry: int | None = None
 
@@ -174,7 +174,7 @@ class Lifecycle:
     def ended(self, ending: Ending, *, retry: int | None = None) -> Effects:
         """Somebody decides that the stream ends. The first ending stays.
 
-        A client that was ``kicked`` may come back after ``retry`` milliseconds.
+        A client that was ``kicked``, or whose process ends, may come back after ``retry`` milliseconds.
         """
         if self.ending is not None and ending is Ending.SHUTDOWN:
             return self._cancel()  # it cuts the grace short, and ends a handler that goes on without its client
@@ -265,7 +265,7 @@ class Lifecycle:
 
     def _finish(self, ending: Ending, retry: int | None) -> Finish:
         rules = ending.rules
-        if not self.control or rules.last_event is None:
+        if not self.control or rules.last_event is None or (rules.last_event == "sse.overloaded" and retry is None):
             return Finish()
         final = self.final_on_error if ending is Ending.HANDLER_ERROR else rules.final and retry is None
         return Finish(rules.last_event, final=final, retry=retry)

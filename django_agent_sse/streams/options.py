@@ -13,6 +13,7 @@ from ..conf import (
     ANY_ORIGIN,
     EVERY_PAGE,
     Count,
+    CountOrNone,
     MillisecondsOrNone,
     OnDisconnect,
     Origins,
@@ -39,6 +40,7 @@ class StreamOptions(StreamDefaults):
         slim: Let go of the request (META, session, headers) while streaming; ``c.request`` is gone then.
         pinned: Keep the request's thread and its database connections, as middleware left them, for as long as the stream lives.
         signed: Take addresses made by ``signed_url()``, for clients without headers or cookies: the user whose address it is.
+        max_streams: How many streams of this route a process has open at a time; ``None``: as ``AGENT_SSE["LIMITS"]`` says.
     """
 
     control_events: SwitchOrNone = None
@@ -46,6 +48,7 @@ class StreamOptions(StreamDefaults):
     slim: Switch = False
     pinned: Switch = False
     signed: Switch = False
+    max_streams: CountOrNone = None
 
     @classmethod
     def of(cls, overrides: Mapping[str, Any]) -> StreamOptions:
@@ -98,6 +101,7 @@ class StreamKeywords(TypedDict, total=False):
     slim: Switch
     pinned: Switch
     signed: Switch
+    max_streams: CountOrNone
 
 
 NAMES = tuple(field.name for field in fields(StreamOptions))

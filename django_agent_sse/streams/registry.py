@@ -21,7 +21,9 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..runtime.process import PerProcess
+from ..signals import process_closing
 from .departures import Departures
+from .drain import NOW, Drain, next_wave, plan
 from .endings import Ending
 
 SLOW_SECONDS = 1.0
@@ -73,7 +75,10 @@ PHASE = 0.5
 """The first tick comes after this share of the interval at least: a random phase spreads streams that came together."""
 
 CLOSING_SECONDS = 30.0
-"""How long after a shutdown signal new streams are ended at once: a request that was under way may still start one."""
+"""How long after a shutdown, and what it takes, new streams are sent elsewhere, or ended at once: a request that was under way
+may still start one."""
+HURRY_AFTER = 0.5
+"""Seconds after which being told once more to end means: at once. Who interrupts a terminal tells several processes twice."""
 LAST_EVENTS_SECONDS = 4.8
 """How long a stream may wait then for the end of what it follows: servers are held up for 5."""
 LAST_EVENTS_INTERVAL = 0.05
@@ -144,13 +149,14 @@ class LoopState:
         departures: The connections whose stream has ended a moment ago.
     """
 
-    __slots__ = ("_buckets", "departures", "dropped", "loop", "sent", "streams", "thread")
+    __slots__ = ("_buckets", "_on_discard", "departures", "dropped", "loop", "sent", "streams", "thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         self.loop = loop
         self.departures = Departures(loop, is_closing)
         self.thread = threading.get_ident()
         self.streams: set[OpenStream] = set()
+        self._on_discard: dict[OpenStream, Callable[[], object]] = {}
         self.sent: asyncio.Future[bool] = loop.create_future()
         self.sent.set_result(True)
         self.dropped: asyncio.Future[bool] = loop.create_future()
@@ -166,8 +172,17 @@ class LoopState:
         if interval is not None:
             self._schedule(item, self.loop.time() + interval * random.uniform(PHASE, 1))
 
+    def on_discard(self, stream: OpenStream, call: Callable[[], object]) -> None:
+        """Have ``call`` called once, when the stream is discarded; at once where it has been."""
+        if stream in self.streams:
+            self._on_discard[stream] = call
+        else:
+            call()
+
     def discard(self, stream: OpenStream) -> None:
         self.streams.discard(stream)
+        if (call := self._on_discard.pop(stream, None)) is not None:
+            call()
 
     def unwatch(self, item: Scheduled) -> None:
         if item.due_slot is not None:
@@ -219,7 +234,8 @@ class Registry(PerProcess):
         """Forget every loop and stream, without ending them."""
         self._lock = threading.Lock()
         self._loops: dict[asyncio.AbstractEventLoop, LoopState] = {}
-        self._closing_until = self._drained_until = 0.0
+        self._closing_until = self._drained_until = self._drains_until = self._told_at = 0.0
+        self._telling: asyncio.Task[object] | None = None
 
     def loop_state(self) -> LoopState:
         """Return the state of the running loop, made at its first stream."""
@@ -251,19 +267,57 @@ class Registry(PerProcess):
         """Take no new streams for so long; 0 takes them again."""
         self._drained_until = time.monotonic() + seconds
 
+    @property
+    def drain_left(self) -> float:
+        """Seconds until the last stream is ended, of a process that was told to end."""
+        return max(0.0, self._drains_until - time.monotonic())
+
     def end_all(self, ending: Ending) -> None:
-        """End every stream of every loop, from any thread or signal handler."""
+        """End every stream of every loop, from any thread or signal handler: at a shutdown in waves, where they are many."""
+        drain, now = NOW, time.monotonic()
         if ending is Ending.SHUTDOWN:
-            self._closing_until = time.monotonic() + CLOSING_SECONDS
-            for companion in self.companions:
-                companion.shut_down()
+            if not self.closing:
+                drain, self._told_at = plan(sum(len(loop_state.streams) for loop_state in self.loops())), now
+            elif now < self._told_at + HURRY_AFTER:
+                return
+            self._drains_until = now + drain.window
+            self._closing_until = self._drains_until + CLOSING_SECONDS
+            if not drain.window:
+                self._shut_down_companions()
         for loop_state in self.loops():
             with contextlib.suppress(RuntimeError):  # the loop closed in between
-                loop_state.loop.call_soon_threadsafe(
-                    self._end_streams, loop_state, ending, time.monotonic() + LAST_EVENTS_SECONDS, {}
-                )
+                loop_state.loop.call_soon_threadsafe(self._begin_end, loop_state, ending, drain)
 
-    def _end_streams(self, loop_state: LoopState, ending: Ending, until: float, followed: dict[OpenStream, float]) -> None:
+    def _shut_down_companions(self) -> None:
+        for companion in self.companions:
+            companion.shut_down()
+
+    def _begin_end(self, loop_state: LoopState, ending: Ending, drain: Drain) -> None:
+        if ending is Ending.SHUTDOWN and process_closing.has_listeners(Registry):
+            told = process_closing.asend_robust(sender=Registry, seconds=drain.window)
+            self._telling = loop_state.loop.create_task(told, context=contextvars.Context())
+        if drain.window:
+            turns = [*loop_state.streams]
+            random.shuffle(turns)
+            self._end_wave(loop_state, drain, turns, len(turns))
+        else:
+            self._end_streams(loop_state, ending, drain, time.monotonic() + LAST_EVENTS_SECONDS, {})
+
+    def _end_wave(self, loop_state: LoopState, drain: Drain, turns: list[OpenStream], count: int) -> None:
+        """End those whose turn it is, until the window is over; then runs end too, and what is left."""
+        left = self.drain_left
+        if left <= 0:
+            self._shut_down_companions()
+            self._end_streams(loop_state, Ending.SHUTDOWN, drain, time.monotonic() + LAST_EVENTS_SECONDS, {})
+            return
+        while len(turns) > count * left / drain.window:
+            turns.pop().end(Ending.SHUTDOWN, retry=drain.retry(1 - left / drain.window))
+        again = partial(self._end_wave, loop_state, drain, turns, count)
+        loop_state.loop.call_later(min(next_wave(), left), again, context=contextvars.Context())
+
+    def _end_streams(
+        self, loop_state: LoopState, ending: Ending, drain: Drain, until: float, followed: dict[OpenStream, float]
+    ) -> None:
         """End the streams of a loop: those that follow what gets its end just now when they have had it.
 
         Args:
@@ -273,15 +327,20 @@ class Registry(PerProcess):
         waits = ending is Ending.SHUTDOWN and now < until
         topics = frozenset[str]().union(*(companion.ending_topics for companion in self.companions)) if waits else frozenset()
         if not topics:
-            loop_state.end_all(ending)
+            for stream in tuple(loop_state.streams):
+                self._end_one(stream, ending, drain)
             return
         followed |= {stream: now for stream in loop_state.streams if not topics.isdisjoint(stream.topics)}
         waiting = [stream for stream in loop_state.streams if now < followed.get(stream, 0.0) + AFTER_LAST_EVENTS_SECONDS]
         for stream in loop_state.streams.difference(waiting):
-            stream.end(ending)
+            self._end_one(stream, ending, drain)
         if waiting:
-            again = partial(self._end_streams, loop_state, ending, until, followed)
+            again = partial(self._end_streams, loop_state, ending, drain, until, followed)
             loop_state.loop.call_later(LAST_EVENTS_INTERVAL, again, context=contextvars.Context())
+
+    def _end_one(self, stream: OpenStream, ending: Ending, drain: Drain) -> None:
+        turn = 1.0 if drain.window else random.random()
+        stream.end(ending, retry=drain.retry(turn) if ending is Ending.SHUTDOWN else None)
 
 
 registry = Registry()

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.encoding import force_bytes
 
@@ -84,18 +84,28 @@ def ended_response() -> HttpResponse:
     return response
 
 
-def overloaded_response(control: bool, reason: str) -> HttpResponse:
-    """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event."""
-    retry = jittered(OVERLOADED_RETRY)
+def overloaded_response(control: bool, reason: str, *, status: int = 503, retry: int = OVERLOADED_RETRY) -> HttpResponse:
+    """Come back later. An ``EventSource`` gives up for ever on any status but 200 and 204: it gets a ``retry`` in an event.
+
+    Args:
+        control: The client takes control events.
+        reason: What it is told.
+        status: Where no event can tell it.
+        retry: Milliseconds, more or less, after which it should come back.
+    """
+    retry = jittered(retry)
     if control:
-        frame = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
-        return HttpResponse(frame, content_type=CONTENT_TYPE, headers=HEADERS)
-    return error_response(503, reason, {"Retry-After": str(max(1, retry // 1000))})
+        return HttpResponse(overloaded_frame(reason, retry), content_type=CONTENT_TYPE, headers=HEADERS)
+    return error_response(status, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 
-def names_event_stream(context: Context) -> bool:
+def overloaded_frame(reason: str, retry: int) -> bytes:
+    return control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+
+
+def names_event_stream(request: HttpRequest) -> bool:
     """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
-    return context.request.method == "GET" and accepts(context.request, CONTENT_TYPE)
+    return request.method == "GET" and accepts(request, CONTENT_TYPE)
 
 
 def add_session_tag(response: HttpResponseBase, c: Context) -> None:

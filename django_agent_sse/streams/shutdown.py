@@ -1,4 +1,4 @@
-"""A process that is told to end, or a worker that its server recycles, ends its streams.
+"""A process that is told to end, or a worker that its server recycles, ends its streams: many of them in waves, see ``drain``.
 
 SIGTERM and SIGINT: uvicorn, granian and hypercorn wait for open streams by default, for ever, and the flags that end the wait
 skip ``finally`` blocks. So a handler of ours is chained before the server's own. Servers put theirs back at times; each
@@ -23,13 +23,14 @@ from types import FrameType
 from typing import Any
 
 from ..runtime.process import PerProcess
-from . import sockets
+from . import server_flags, sockets
+from .callbacks import CLEANUP_SECONDS
 from .endings import Ending
 from .registry import open_streams, registry
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WAIT_SECONDS = 5.0
-"""How long streams get that the server does not wait for."""
+"""How long streams get that the server does not wait for, after the last of them was told to end."""
 POLL = 0.05
 CHECK_INTERVAL = 1.0
 """Seconds between two checks whether this process still listens."""
@@ -50,8 +51,11 @@ def _chained(previous: Previous) -> SignalHandler:
         if previous == signal.SIG_DFL:
             _when_over(_anything, functools.partial(_die, number))
         elif callable(previous):
-            # A server waits for its open requests, but knows nothing of a handler or a run that goes on without its client.
-            _when_over(_outliving, functools.partial(previous, number, frame))
+            # A server waits for its open requests, but knows nothing of a handler or a run that goes on without its client. One
+            # that serves alone is told when its streams are over: until then it answers other requests, and whoever asks whether
+            # it is ready. Others stop listening at once.
+            waited_for = _anything if server_flags.serves_alone() else _outliving
+            _when_over(waited_for, functools.partial(previous, number, frame))
 
     return handler
 
@@ -66,6 +70,7 @@ def watch_signals() -> None:
     """
     if threading.get_ident() != threading.main_thread().ident:
         return
+    server_flags.look_at_flags(CLEANUP_SECONDS)
     for number in SIGNALS:
         current = signal.getsignal(number)
         if current is not signal.SIG_IGN and current is not _installed.get(number):
@@ -92,7 +97,8 @@ def _when_over(waited_for: Callable[[], bool], then: Callable[[], object]) -> No
     if loop is None or not waited_for():
         then()
     else:
-        loop.call_soon_threadsafe(_poll, loop, loop.time() + WAIT_SECONDS, waited_for, then)
+        deadline = loop.time() + registry.drain_left + WAIT_SECONDS
+        loop.call_soon_threadsafe(_poll, loop, deadline, waited_for, then)
 
 
 def _poll(loop: asyncio.AbstractEventLoop, deadline: float, waited_for: Callable[[], bool], then: Callable[[], object]) -> None:
@@ -140,7 +146,8 @@ class ListenerWatch(PerProcess):
             self._descriptors = sockets.listeners(self._port)
         if not self._descriptors:
             self.reset()
-            registry.end_all(Ending.SHUTDOWN)
+            if not registry.closing:
+                registry.end_all(Ending.SHUTDOWN)
         elif registry.loop_state().streams or _companions():
             self._check_later(loop)
         else:

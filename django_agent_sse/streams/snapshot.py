@@ -15,6 +15,7 @@ from typing import Protocol
 from ..eventlog.backend import event_log
 from ..eventlog.notify.notifier import notifier
 from ..exceptions import AgentSSEError
+from .admission import admission
 from .counters import RouteCounts, counters
 from .registry import SLOWEST_HEARTBEAT, OpenStream, State, StreamStats, registry
 
@@ -63,6 +64,7 @@ class Snapshot:
         problems: What is wrong with it: keys of the health banner, with a detail each.
         draining: It ends its streams and takes no new ones.
         last: It will not report again soon: it ends, or has no streams.
+        limits: By the names of limits, the most that anybody has of one, as a share of it; see ``Admission.used``.
     """
 
     process: Process
@@ -72,6 +74,7 @@ class Snapshot:
     problems: Mapping[str, str] = field(default_factory=dict)
     draining: bool = False
     last: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def total(self, name: str) -> int:
         """Return the sum of a number over all routes: ``open``, ``events``, …; of ``refused`` and ``endings``, of all kinds."""
@@ -91,6 +94,9 @@ class Snapshots:
             log_notifier = event_log().notifier
             if log_notifier is not None and log_notifier.trouble:
                 problems["log_notifications"] = log_notifier.trouble
+        used: Mapping[str, float] = {}
+        with contextlib.suppress(AgentSSEError):
+            used = admission.used()
         # Before the counters: a stream that ends in between is in both sums rather than in none.
         open_now = [(stream, stats) for _, stream, stats in open_stats()]
         routes = defaultdict(RouteCounts, counters.copy())
@@ -117,6 +123,7 @@ class Snapshots:
             problems=problems,
             draining=registry.draining,
             last=last,
+            limits=used,
         )
 
 

@@ -21,6 +21,7 @@ from ..wire.encoder import control_frame, id_first
 from .buffer import Buffer
 from .callbacks import contained
 from .last_event_id import LastEventId
+from .replays import LARGE_BYTES, LARGE_EVENTS, replays_here
 
 Filter = Callable[[Event], object]
 Map = Callable[[Event], object]
@@ -72,6 +73,7 @@ class TopicSource:
     result: FollowResult | None = None
     running: bool = False
     idle: bool = False
+    _late: bool = False
     _hidden: int = 0
 
     def __post_init__(self, topics: tuple[str, ...], start: Start) -> None:
@@ -86,6 +88,7 @@ class TopicSource:
                 if self._buffer.finished:
                     break
                 framed = frame(event.data, event.event, event.id, self._take_retry())
+                await replays_here().paced(len(framed))
                 await self._buffer.put(id_first(framed) if self._id_first else framed)
         return LastEventId(value=replay.after)
 
@@ -109,9 +112,13 @@ class TopicSource:
         self.running = False
         self._buffer.set_source(None)
         self.subscription.close()
+        self._caught_up()
 
     def pull(self) -> tuple[bytes, int]:
         if self.idle:
+            return _NOTHING
+        if self._late and not replays_here().may(self):
+            self.idle = True
             return _NOTHING
         try:
             # A batch may hold nothing for this client. Then the next one is pulled, lest the taker think that there is no more.
@@ -121,12 +128,19 @@ class TopicSource:
                 data, count = self._framed(pulled)
                 if data:
                     self.idle = self.subscription.rest()
+                    if count >= LARGE_EVENTS or len(data) >= LARGE_BYTES:
+                        replays_here().took(len(data))
+                        self._late = True
+                    if self._late and self.idle:
+                        self._caught_up()
                     return data, count
         except BaseException as error:  # a filter's or map's, called where a feed wakes its streams
             if not self.done.done():
                 self.done.set_exception(contained(error, f"a filter or map of {self._route}"))
             return _NOTHING
         self.idle = True
+        if self._late and self.subscription.behind == 0:
+            self._caught_up()
         if self.subscription.over and not self.done.done():
             self.result = FollowResult(self.subscription.finished)
             self.done.set_result(self.result)
@@ -135,6 +149,15 @@ class TopicSource:
     def _woken(self) -> None:
         self.idle = False
         self._buffer.wake()
+
+    def turn_came(self) -> None:
+        """It may catch up further: see ``replays``."""
+        self._woken()
+
+    def _caught_up(self) -> None:
+        if self._late:
+            self._late = False
+            replays_here().done(self)
 
     def stop(self) -> None:
         if not self.done.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import random
 from collections.abc import AsyncGenerator
 from dataclasses import InitVar, dataclass
 from typing import Any, Protocol
@@ -30,6 +31,9 @@ STUCK_SECONDS = 1.0
 """How long a send that waits for the client may hold up an end that somebody asked for."""
 RESET_SECONDS = 0.5
 """How long a server gets to see that a connection was reset under it."""
+SHORTEST = 0.8
+"""The share of ``max_duration`` after which a stream ends at the earliest, each at a time of its own: as many as came together,
+after a deploy, would else come back together for ever. Mercure draws its ``write_timeout`` from the same range."""
 ALMOST = 0.9
 """A heartbeat goes out when this share of its interval has passed in silence: the clock ticks only now and then."""
 
@@ -62,6 +66,7 @@ class Transport:
     opened: float | None = None
     closed: bool = False
     due_slot: float | None = None
+    _expires: float | None = None
     _send: Send | None = None
     _addresses: Addresses | None = None
     _pending_send: PendingSend | None = None
@@ -82,6 +87,8 @@ class Transport:
         buffer, loop = self._buffer, self._loop_state.loop
         self.opened = self._last_sent = loop.time()
         self._task = asyncio.current_task()
+        if self._options.max_duration:
+            self._expires = self.opened + self._options.max_duration * random.uniform(SHORTEST, 1)
         self._loop_state.watch(self, self._options.visit_interval)
         self._callbacks.transport_opened()
         if self._send is not None:
@@ -218,11 +225,11 @@ class Transport:
         options = self._options
         assert self.opened is not None
         due = []
-        if options.max_duration:
-            if now >= self.opened + options.max_duration:
+        if self._expires is not None:
+            if now >= self._expires:
                 self._callbacks.end(Ending.MAX_DURATION)
             else:
-                due.append(self.opened + options.max_duration)
+                due.append(self._expires)
         if options.send_timeout:
             due.append(self._check_send(now, options.send_timeout))
         if options.heartbeat:

@@ -14,6 +14,8 @@ from asgiref.sync import SyncToAsync
 from django.core.signals import got_request_exception, request_finished, request_started
 from django.db import close_old_connections
 
+from ..streams.admission import IN_SCOPE, Arrival
+
 _here: contextvars.ContextVar[Run | None] = contextvars.ContextVar("django_agent_sse.testing", default=None)
 _handlers = logging.getLogger("django_agent_sse.stream")
 
@@ -81,4 +83,5 @@ def scope(path: str, method: str, headers: Mapping[str, str], last_event_id: str
         "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "client": ("127.0.0.1", 40000),
         "server": ("testserver", 80),
+        IN_SCOPE: Arrival(None),  # a suite of tests connects more often, and has more streams, than one client may
     }

@@ -185,7 +185,7 @@ def test_a_view_without_guards_must_be_asked_for() -> None:
 
 def test_labels_are_few_and_every_name_is_one_that_prometheus_takes() -> None:
     for family in families():
-        assert set(family.labels) <= {"route", "ending", "reason", "problem"}
+        assert set(family.labels) <= {"route", "ending", "reason", "problem", "limit"}
         assert re.fullmatch("[a-z_]+", family.name)
 
 

@@ -18,7 +18,6 @@ from django_agent_sse.eventlog.redis.codec import notification
 from django_agent_sse.logs import LINE_CHARACTERS, plain
 from django_agent_sse.management.commands.sse_publish import BATCH_BYTES, CHUNK_BYTES, _compact, batches_of
 from django_agent_sse.streams.client import LONGEST, SHORT, MonitorOptions, client_of, short_agent
-from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
 from django_agent_sse.wire.drawing import DrawnLines
@@ -37,7 +36,7 @@ def headers(text: str) -> tuple[str, str]:
 
 
 def accepted(text: str) -> bool:
-    return names_event_stream(Context(RequestFactory().get("/", headers={"Accept": text}), {}, route="/", cache="default"))
+    return names_event_stream(RequestFactory().get("/", headers={"Accept": text}))
 
 
 def split_in(size: int) -> Callable[[str], object]:

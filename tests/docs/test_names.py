@@ -112,7 +112,7 @@ def arguments() -> set[str]:
 
 def test_every_option_of_a_route_stands_in_the_reference() -> None:
     assert set(values(ROUTES)) == {*arguments(), *NAMES}
-    no_options = {"_endpoint", "handle", "serves_drained", "answers_head", "opens_in_tab"}
+    no_options = {"_endpoint", "handle", "serves_drained", "for_operators", "answers_head", "opens_in_tab"}
     view = {*vars(SSEView)["__annotations__"]} - no_options
     assert view <= set(values(ROUTES))
 

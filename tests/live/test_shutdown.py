@@ -98,8 +98,9 @@ def test_finally_has_run_in_every_stream(ended: Ended) -> None:
 def test_the_last_event_written_before_sigterm_is_delivered(ended: Ended) -> None:
     for number, client in enumerate(ended.clients["ticks"]):
         wrote = [entry["number"] for entry in ended.server.journal(f"ticks-{number}") if entry["what"] == "wrote"]
-        assert int(client.events[-1].data) >= wrote[-1]
-        assert [int(event.data) for event in client.events] == list(range(1, len(client.events) + 1))
+        events = [event for event in client.events if not event.name.startswith("sse.")]
+        assert int(events[-1].data) >= wrote[-1]
+        assert [int(event.data) for event in events] == list(range(1, len(events) + 1))
 
 
 @without_daphne
@@ -115,9 +116,17 @@ def test_streams_that_wait_for_their_own_end_are_ended_too(ended: Ended) -> None
 
 
 @without_daphne
-def test_a_client_is_told_nothing_final_at_a_shutdown(ended: Ended) -> None:
-    """It shall reconnect, to whatever serves next."""
-    assert Counter(event.name for client in ended.clients["idle"] for event in client.events) == {"message": STREAMS}
+def test_a_client_is_told_when_to_come_back_at_a_shutdown_and_nothing_final(ended: Ended) -> None:
+    """It shall reconnect, to whatever serves next, and not at one moment with all others."""
+    clients = ended.clients["idle"]
+    assert Counter(event.name for client in clients for event in client.events) == {"message": STREAMS, "sse.overloaded": STREAMS}
+    told = [client.events[-1] for client in clients]
+    assert {(event.name, event.data) for event in told} == {("sse.overloaded", '{"reason":"shutdown"}')}
+    times = [client.parser.retry for client in clients if client.parser.retry is not None]
+    assert len(times) == STREAMS
+    assert min(times) >= 1_500
+    assert max(times) <= 4_500
+    assert max(times) - min(times) > 1_000
 
 
 def test_a_handler_whose_client_has_left_long_ago_is_cleaned_up_too(start: Start, key: str) -> None:

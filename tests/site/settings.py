@@ -10,6 +10,8 @@ What a live test varies comes from the environment, set by ``tests.live.servers`
     JSON, merged into ``AGENT_SSE``.
 ``SITE_CHANNEL_LAYERS``
     JSON, for ``CHANNEL_LAYERS``.
+``SITE_CACHE``
+    A folder, for a cache that processes share.
 ``SITE_DEBUG``
     ``1`` for ``DEBUG = True``.
 
@@ -110,7 +112,9 @@ TEMPLATES = [
     }
 ]
 DATABASES = {"default": database(os.environ.get("SITE_DATABASE", str(BASE_DIR / "db.sqlite3")))}
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if folder := os.environ.get("SITE_CACHE"):
+    CACHES["default"] = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": folder}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 AGENT_SSE: dict[str, Any] = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}} | json.loads(
     os.environ.get("SITE_AGENT_SSE", "{}")

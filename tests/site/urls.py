@@ -17,6 +17,7 @@ async def blank_page(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("_state/", state.state),
+    path("_health/", include("django_agent_sse.contrib.health")),
     path("_ping/", state.ping),
     path("_board/", monitoring.look),
     path("_command/", monitoring.command),

@@ -134,8 +134,11 @@ async def test_a_stream_that_starts_while_the_process_ends_is_over_at_once(monke
     async def handler(c: Context, stream: Stream) -> None:
         ran.append(stream)
 
-    monkeypatch.setattr(type(registry), "closing", True)
-    async with serve(handler) as site:
+    def factory(c: Context) -> Any:
+        monkeypatch.setattr(type(registry), "closing", True)
+        return lambda stream: handler(c, stream)
+
+    async with serve(factory) as site:
         client = site.connect()
         assert await client.rest() == []
         assert (client.status, ran) == (200, [])

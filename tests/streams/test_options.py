@@ -16,7 +16,10 @@ from django_agent_sse.exceptions import RouteError
 from django_agent_sse.streams.options import NAMES, PROJECT_WIDE, StreamKeywords, StreamOptions, check_names
 from django_agent_sse.views import UNSET
 
-OTHERS = ("THREADS", "REQUEST_THREADS", "PINNED_THREADS", "RECHECK_ON_SIGNALS", "SIGNED_MAX_AGE")
+OTHERS = {
+    *("THREADS", "REQUEST_THREADS", "PINNED_THREADS"),
+    *("RECHECK_ON_SIGNALS", "SIGNED_MAX_AGE", "PROXIES", "DRAIN_SECONDS", "RECONNECTS"),
+}
 """Settings that are no option of a stream."""
 
 
@@ -41,6 +44,7 @@ def test_the_defaults_are_the_projects() -> None:
         "slim": False,
         "pinned": False,
         "signed": False,
+        "max_streams": None,
     }
 
 
@@ -67,13 +71,13 @@ def test_the_settings_are_made_of_the_options() -> None:
     options = {field.name: field.default for field in fields(StreamOptions)}
     assert MISSING not in options.values()
     assert {name: conf.DEFAULTS[name.upper()] for name in PROJECT_WIDE} == {name: options[name] for name in PROJECT_WIDE}
-    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - {*OTHERS}
+    assert {name.upper() for name in PROJECT_WIDE} - {"CACHE"} == {*conf.RULES} - OTHERS
     for name, rule in conf.RULES.items():
         assert rule.holds(conf.DEFAULTS[name]), name
 
 
 def test_only_the_routes_own_options_are_not_in_the_settings() -> None:
-    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned", "signed"}
+    assert set(NAMES) - set(PROJECT_WIDE) == {"control_events", "final_on_error", "slim", "pinned", "signed", "max_streams"}
 
 
 def wrong() -> Iterator[tuple[str, Any]]:

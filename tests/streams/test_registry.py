@@ -83,13 +83,19 @@ def _reopened() -> object:
 
 
 @pytest.mark.usefixtures("_reopened")
-async def test_for_a_while_after_a_shutdown_new_streams_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_for_a_while_after_a_shutdown_new_streams_are_sent_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "CLOSING_SECONDS", 0.2)
     assert not registry.closing
     registry.end_all(Ending.SHUTDOWN)
     assert registry.closing
     async with serve(stays) as site:
-        assert await site.connect().rest() == []
+        (refusal,) = await site.connect().rest()
+        assert (refusal.event, refusal.data) == (
+            "sse.overloaded",
+            '{"reason":"this server is being restarted; come back at once"}',
+        )
+        assert refusal.retry is not None
+        assert 500 <= refusal.retry <= 1500
         await asyncio.sleep(0.2)
         assert not registry.closing
         assert (await site.connect().event()).data == "hello"

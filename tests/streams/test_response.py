@@ -100,7 +100,7 @@ async def test_an_ended_client_gets_204_after_the_guards() -> None:
 )
 async def test_control_events_are_for_a_get_that_names_the_event_stream(method: str, accept: str | None, names: bool) -> None:
     request = AsyncRequestFactory().generic(method, "/", headers={"accept": accept} if accept else None)
-    assert names_event_stream(Context(request, {}, route="", cache="default")) is names
+    assert names_event_stream(request) is names
 
 
 @pytest.mark.parametrize(("option", "accept"), [(True, "*/*"), (None, "text/event-stream")])

@@ -74,4 +74,5 @@ DATABASES = {"default": database(os.environ.get("SITE_DATABASE", str(HOME / "db.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CHANNEL_LAYERS: dict[str, Any] = json.loads(os.environ.get("SITE_CHANNEL_LAYERS", "{}"))
-AGENT_SSE: dict[str, Any] = json.loads(os.environ.get("SITE_AGENT_SSE", "{}"))
+LIMITS = {"LIMITS": {"ADDRESS": None, "ADDRESS_CONNECTS": None}}  # all clients of a test have one address
+AGENT_SSE: dict[str, Any] = LIMITS | json.loads(os.environ.get("SITE_AGENT_SSE", "{}"))

@@ -44,7 +44,7 @@ class LiveEvents(SSEView):
     """The stream of the page: one event a second with all that changes."""
 
     model_admin: Any = None
-    serves_drained = True
+    serves_drained = for_operators = True
     _rights: tuple[bool, bool] | None = None
 
     async def authorize(self, c: Context) -> bool:

@@ -1,0 +1,69 @@
+"""The address that a client's limits are counted by. What a client writes is believed only where the project says so."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+FORWARDED_BY_PROXIES = frozenset(
+    (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip")
+)
+"""A request that has one of these came through a proxy."""
+LONGEST = 64
+"""Characters of an address; the longest in use, IPv6 with brackets, a zone and a port, has fewer."""
+NETWORK_BITS = 64
+"""Of an IPv6 address: what one customer gets is never less (RFC 6177), and whoever has it has 2^64 addresses."""
+
+
+def client_address(scope: Mapping[str, Any], proxies: int | str | None) -> str | None:
+    """Return the address that a request is counted by: of IPv4 the address, of IPv6 its network; ``None`` where nobody knows.
+
+    Args:
+        scope: The request's, as the server made it.
+        proxies: ``AGENT_SSE["PROXIES"]``. A number: so many entries of ``X-Forwarded-For``, from the right, are those of
+            proxies of the project. A name: the header in which a proxy of the project writes the address. ``None``: not said.
+            The server's own word is taken then, unless it is that of a machine near by which has come as a proxy does:
+            to count that one would be to count all clients as one.
+    """
+    peer = _parsed(str((scope.get("client") or ("",))[0]))
+    headers: Headers = scope.get("headers", ())
+    if proxies is None:
+        if peer is not None and not peer.is_global and any(name.lower() in FORWARDED_BY_PROXIES for name, _ in headers):
+            return None
+        return _counted(peer)
+    if isinstance(proxies, str):
+        return _counted(_parsed(_last(headers, proxies)) or peer)
+    if proxies:
+        hops = _last(headers, "x-forwarded-for", joined=True).rsplit(",", proxies)
+        return _counted((_parsed(hops[-proxies]) if proxies <= len(hops) else None) or peer)
+    return _counted(peer)
+
+
+def _last(headers: Headers, name: str, *, joined: bool = False) -> str:
+    wanted = name.lower().encode()
+    values = [value.decode("latin-1") for key, value in headers if key.lower() == wanted]
+    return ",".join(values) if joined else values[-1] if values else ""
+
+
+def _parsed(text: str) -> IP | None:
+    """Return the address that a text is, also with a port or in brackets."""
+    text = text.strip()[: LONGEST + 1]
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:  # a Unix socket has none, and what a client writes may be anything
+        return None
+    return found.ipv4_mapped or found if isinstance(found, ipaddress.IPv6Address) else found
+
+
+def _counted(address: IP | None) -> str | None:
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"{ipaddress.IPv6Address(int(address) >> NETWORK_BITS << NETWORK_BITS)}/{NETWORK_BITS}"
+    return None if address is None else str(address)

@@ -1,0 +1,233 @@
+"""Counts of open streams over all processes, in the Django cache that ``AGENT_SSE["CACHE"]`` names.
+
+Each process counts what it has itself. One that has only a few of a user is believed without asking: so few that all processes
+together overdraw the limit by a quarter at most, which costs no round trip. From there on a process writes what it has into an
+entry of its own *before* it reads those of the others, and lets a stream in if the sum allows it. Of two that ask at one moment
+at least one sees the other, so both may be refused, and never both be let in. What is written says nothing of whom it is about,
+and goes out of date by itself: the counts of a process that died are gone after ``LEASE`` seconds.
+
+Where processes do not share the cache (local memory, which is Django's default), and while it cannot be reached, each process
+counts for itself, and the limits hold in each of them. A check says the first, the log the second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from django.core.cache import caches
+
+from .. import conf
+from ..runtime.backoff import FailureLog
+from ..runtime.pools import Pool
+from ..runtime.process import PerProcess
+from .kv import is_per_process
+
+LEASE = 30
+"""Seconds for which an entry holds. A process that lives writes it three times in that time."""
+RENEW = 10.0
+LOOK = 1.0
+"""Seconds after which the others learn at the latest that a process has fewer of somebody."""
+PLACES = 128
+"""So many processes can count together; a further one counts for itself, and says so."""
+BEYOND = 8
+"""Places beyond the last one that is taken which are read too: a new process takes the first that is free."""
+PREFIX = "sse.limits:"
+MOST_WRITTEN = 5_000
+"""Counts in one entry, the largest first: 200 KB."""
+FREE_SHARE = 4
+"""All processes together have a quarter of a limit open, at most, of which the others do not know."""
+
+
+class SharedCounts(PerProcess):
+    """What this process has open, by keys such as ``user:<digest>``, and what it last knew of the others."""
+
+    def reset(self) -> None:
+        """Count from zero; also after a fork, in a child that has none of these streams."""
+        self._lock = threading.Lock()
+        self._mine = Counter[str]()
+        self._limits: dict[str, int] = {}
+        self._others: Mapping[str, int] = {}
+        self._written: frozenset[str] = frozenset()
+        self._process = secrets.token_hex(8)
+        self._place: int | None = None
+        self._reach = BEYOND
+        self._processes = 1
+        self._asked_at = self._retry_at = -LEASE * 2.0
+        self._fewer = False
+        self._exchanges: dict[asyncio.AbstractEventLoop, _Exchanges] = {}
+        self._looking: asyncio.AbstractEventLoop | None = None
+        self._failures = FailureLog(
+            "the streams of other processes cannot be counted",
+            "Each process counts for itself meanwhile.",
+            logger="django_agent_sse.stream",
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return what is open here, with what was last known of other processes."""
+        with self._lock:
+            return {key: count + self._others.get(key, 0) for key, count in self._mine.items()}
+
+    async def take(self, kind: str, of: str, limit: int) -> str | None:
+        """Count one more, if the limit allows one more. Return the key to give it back by; else nothing is counted.
+
+        Args:
+            kind: Of limit.
+            of: A digest of whom it is about.
+            limit: How many there may be, in all processes.
+        """
+        key = f"{kind}:{of}"
+        alone = is_per_process(conf.setting("CACHE"))
+        with self._lock:
+            self._limits[kind] = limit
+            mine = self._mine[key] + 1
+            if mine > limit or (alone and mine + self._others.get(key, 0) > limit):
+                if mine == 1:
+                    del self._mine[key]
+                return None
+            self._mine[key] = mine
+        if alone:
+            return key
+        self._look()
+        now = time.monotonic()
+        if now < self._retry_at:  # the cache cannot be reached
+            return key
+        fresh = now < self._asked_at + 2 * RENEW
+        if not (fresh and mine <= self._free(limit) and mine + self._others.get(key, 0) <= limit):
+            try:
+                await self._exchanged()
+            except BaseException:
+                self.give_back(key)
+                raise
+            with self._lock:
+                fits = self._mine[key] + self._others.get(key, 0) <= limit
+            if not fits:
+                self.give_back(key)
+                return None
+        return key
+
+    def give_back(self, key: str) -> int:
+        """Count one less. Return how many are left."""
+        with self._lock:
+            self._fewer = self._fewer or key in self._written
+            self._mine[key] -= 1
+            left = self._mine[key]
+            if left <= 0:
+                del self._mine[key]
+            return left
+
+    def _free(self, limit: int) -> int:
+        """How many of somebody a process may have without telling the others."""
+        return limit // (FREE_SHARE * self._processes)
+
+    # Between processes
+
+    async def _exchanged(self) -> None:
+        """Write what is counted, then read what others have, both after this call. Those who come meanwhile share the next."""
+        loop = asyncio.get_running_loop()
+        exchanges = self._exchanges.get(loop)
+        if exchanges is None:
+            for other in [other for other in self._exchanges if other.is_closed()]:
+                del self._exchanges[other]
+            exchanges = self._exchanges[loop] = _Exchanges()
+        await exchanges.next()
+
+    def exchange(self) -> None:
+        """Write and read; on a thread that may wait for the cache."""
+        try:
+            self._exchange()
+        except Exception as error:  # every cache has errors of its own
+            self._others, self._processes = {}, 1
+            self._retry_at = time.monotonic() + self._failures.failed(error)
+        else:
+            self._failures.recovered()
+            self._asked_at = time.monotonic()
+
+    def _exchange(self) -> None:
+        cache = caches[conf.setting("CACHE")]
+        names = [f"{PREFIX}{number}" for number in range(PLACES)]
+        reach = names[: self._reach]
+        # Another process may have this place, if this one slept for longer than its lease, or somebody has cleared the cache.
+        if self._place is not None and cache.get(names[self._place], [self._process])[0] != self._process:
+            self._place = None
+        if self._place is None:
+            self._place = self._new_place(names)
+        with self._lock:
+            told = Counter({key: count for key, count in self._mine.items() if count > self._untold(key)})
+            self._fewer = False
+        written = dict(told.most_common(MOST_WRITTEN))
+        cache.set(names[self._place], [self._process, written], LEASE)
+        self._written = frozenset(written)
+        found: dict[str, list[object]] = cache.get_many({*reach, names[self._place]})
+        self._reach = 1 + BEYOND + max(map(names.index, found), default=0)
+        others = Counter[str]()
+        for process, counts in found.values():
+            if process != self._process and isinstance(counts, dict):
+                others.update(counts)
+        self._others, self._processes = others, max(1, len(found))
+
+    def _untold(self, key: str) -> int:
+        return self._free(self._limits[key.partition(":")[0]]) // 2
+
+    def _new_place(self, names: list[str]) -> int:
+        cache = caches[conf.setting("CACHE")]
+        taken = cache.get_many(names)
+        for number, name in enumerate(names):
+            if name not in taken and cache.add(name, [self._process, {}], LEASE):
+                return number
+        raise RuntimeError(f"{PLACES} processes count together already, and this is one more")
+
+    # The clock, of the loop that asked first
+
+    def _look(self) -> None:
+        if self._looking is None or self._looking.is_closed():
+            self._looking = loop = asyncio.get_running_loop()
+            loop.call_later(LOOK, self._tick, loop, context=contextvars.Context())
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep the entry while there are streams, and tell soon of those that are over."""
+        if self._looking is not loop:
+            return
+        if self._fewer or time.monotonic() >= max(self._asked_at + RENEW, self._retry_at):
+            _pool.submit(self.exchange)
+        if self._mine or self._fewer:
+            loop.call_later(LOOK, self._tick, loop, context=contextvars.Context())
+        else:
+            self._looking = None
+
+
+class _Exchanges:
+    """One exchange after another, on one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def next(self) -> None:
+        """Wait for an exchange that begins after this call."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        if self._task is None:
+            self._task = loop.create_task(self._run(), context=contextvars.Context())
+        await waiter
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                await asyncio.wrap_future(_pool.submit(shared.exchange))
+                for waiter in waiting:
+                    if not waiter.done():
+                        waiter.set_result(None)
+        finally:
+            self._task = None
+
+
+shared = SharedCounts()
+_pool = Pool("sse-limits", 1)

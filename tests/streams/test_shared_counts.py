@@ -1,0 +1,167 @@
+"""Counts over several processes: exact where it matters, free where it does not, and gone with the process that had them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.test import override_settings
+
+from django_agent_sse.streams import admission as admission_module
+from django_agent_sse.streams import shared_counts
+from django_agent_sse.streams.admission import Arrival
+from django_agent_sse.streams.shared_counts import LEASE, PREFIX, SharedCounts
+from tests.inprocess import eventually
+
+LIMIT = 8
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path) -> Iterator[None]:
+    """A cache that processes share."""
+    backend = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": str(tmp_path)}
+    with override_settings(CACHES={"default": backend}):
+        yield
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[SharedCounts]:
+    """What three processes have, each with an id of its own."""
+    monkeypatch.setattr(shared_counts, "LOOK", 3600.0)  # no clock but the test's
+    return [SharedCounts() for _ in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def _one_exchange_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process each instance must exchange for itself."""
+
+    async def exchanged(self: SharedCounts) -> None:
+        await asyncio.to_thread(self.exchange)
+
+    monkeypatch.setattr(SharedCounts, "_exchanged", exchanged)
+
+
+async def test_a_limit_holds_over_all_processes(processes: list[SharedCounts]) -> None:
+    keys = [await processes[number % 3].take("user", "a", LIMIT) for number in range(LIMIT)]
+    assert None not in keys
+    assert [await one.take("user", "a", LIMIT) for one in processes] == [None] * 3
+    assert await processes[0].take("user", "b", LIMIT) is not None
+
+
+async def test_a_place_that_is_given_back_in_one_is_free_in_another(processes: list[SharedCounts]) -> None:
+    first, second, _ = processes
+    keys = [await first.take("user", "a", LIMIT) for _ in range(LIMIT)]
+    assert await second.take("user", "a", LIMIT) is None
+    assert keys[0] is not None
+    first.give_back(keys[0])
+    assert first._fewer, "the others are told at the next look"
+    first.exchange()
+    assert await second.take("user", "a", LIMIT) is not None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 40])
+async def test_whatever_comes_together_no_more_are_let_in_than_may(processes: list[SharedCounts], limit: int) -> None:
+    taken = await asyncio.gather(*(processes[number % 3].take("user", "a", limit) for number in range(3 * limit + 3)))
+    let_in = sum(key is not None for key in taken)
+    assert let_in <= limit * 1.25, "a quarter more at most, of which nobody was told"
+    if limit < 12:
+        assert let_in <= limit, "small limits are exact"
+
+
+async def test_a_few_cost_no_round_trip(processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = processes[0]
+    await first.take("user", "z", 1_000)
+    asked: list[object] = []
+    monkeypatch.setattr(SharedCounts, "exchange", asked.append)
+    for number in range(100):
+        assert await first.take("user", str(number), 1_000) is not None
+    assert asked == []
+
+
+async def test_the_counts_of_a_process_that_died_are_gone_after_their_lease(processes: list[SharedCounts]) -> None:
+    dead, alive, _ = processes
+    for _ in range(LIMIT):
+        await dead.take("user", "a", LIMIT)
+    assert await alive.take("user", "a", LIMIT) is None
+    cache = caches["default"]
+    names = [name for name in (f"{PREFIX}{number}" for number in range(8)) if (found := cache.get(name)) and found[1]]
+    assert len(names) == 1
+    cache.touch(names[0], 0)  # its lease runs out
+    assert await alive.take("user", "a", LIMIT) is not None
+    assert LEASE == 30
+
+
+async def test_a_process_that_slept_through_its_lease_takes_another_place(processes: list[SharedCounts]) -> None:
+    slept, heir, _ = processes
+    await slept.take("user", "a", LIMIT)
+    place = slept._place
+    caches["default"].clear()
+    heir.exchange()
+    assert heir._place == place
+    slept.exchange()
+    slept.exchange()
+    assert slept._place not in (None, place)
+    heir.exchange()
+    assert heir._place == place
+
+
+async def test_what_is_written_names_nobody(processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "shared", processes[0])
+    monkeypatch.setattr(SharedCounts, "_untold", lambda self, key: 0)
+    request = type("Request", (), {"session": type("Session", (), {"session_key": "secret-session"})()})()
+    context: Any = type("C", (), {"user_pk": 4711, "_user_label": "auth.user", "request": request, "route": "r/"})()
+    ticket = await admission_module.admission.admit(context, Arrival("8.8.8.8"), None)
+    processes[0].exchange()
+    written = caches["default"].get(f"{PREFIX}{processes[0]._place}")
+    assert [kind.partition(":")[0] for kind in written[1]] == ["user", "session", "address"]
+    assert not any(secret in str(written) for secret in ("4711", "secret-session", "8.8.8.8"))
+    ticket.release()  # type: ignore[union-attr]
+
+
+async def test_a_cache_that_is_down_lets_each_process_count_for_itself(
+    processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, _ = processes
+    monkeypatch.setattr(shared_counts, "caches", Broken())
+    with caplog.at_level(logging.WARNING):
+        keys = [await one.take("user", "a", LIMIT) for one in (first, second) for _ in range(LIMIT)]
+    assert None not in keys
+    assert await first.take("user", "a", LIMIT) is None
+    assert sum("cannot be counted" in record.getMessage() for record in caplog.records) == 2, "once in each"
+
+
+class Broken:
+    asked = 0
+
+    def __getitem__(self, alias: str) -> Any:
+        raise ConnectionError("nobody listens")
+
+
+async def test_local_memory_is_not_asked_at_all(processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_counts, "caches", Broken())
+    with override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}):
+        keys = [await processes[0].take("user", "a", LIMIT) for _ in range(LIMIT + 1)]
+    assert keys.count(None) == 1
+
+
+async def test_the_clock_keeps_the_entry_and_tells_of_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_counts, "LOOK", 0.01)
+    monkeypatch.setattr(shared_counts, "RENEW", 0.02)
+    counts = SharedCounts()
+    keys = [await counts.take("user", "a", 2) for _ in range(2)]
+    first = counts._asked_at
+    await eventually("it is written again", lambda: counts._asked_at > first)
+    for key in keys:
+        assert key is not None
+        counts.give_back(key)
+
+    def told() -> bool:
+        return bool(caches["default"].get(f"{PREFIX}{counts._place}", [0, 1])[1] == {})
+
+    await eventually("the others learn of it", told)
+    await eventually("and then it rests", lambda: counts._looking is None)
