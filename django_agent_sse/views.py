@@ -240,7 +240,7 @@ class RouteEndpoint:
         # The order is the contract: who may not see the stream learns nothing of it, neither by HEAD nor by whether it has ended.
         refusal = await run_guards(guards, c)
         if refusal is not None:
-            counters.refused(c.route, Refusal.GUARD)
+            counters.refused(c.route, Refusal.GUARD, str(refusal.status_code))
             return refusal
         if request.method == "HEAD" and not view.answers_head:
             return view._wrap_response(head_response())
@@ -268,7 +268,7 @@ class RouteEndpoint:
         except TooManyThreads as error:
             return self._overloaded(c.route, control, str(error))
         except PositionGone as error:
-            counters.refused(c.route, Refusal.GONE)
+            counters.refused(c.route, Refusal.GONE, error.reason)
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
             outage.failed(error, ())
@@ -276,8 +276,8 @@ class RouteEndpoint:
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)
             raise
-        except Exception:
-            counters.refused(c.route, Refusal.ERROR)
+        except Exception as error:
+            counters.refused(c.route, Refusal.ERROR, type(error).__name__)
             raise
 
     def _overloaded(self, route: str, control: bool, reason: str) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -95,6 +96,7 @@ class Context:
     _kv: KV | None = None
     _logger: RouteLogger | None = None
     _last_event_id: LastEventId | None = None
+    _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self, cache: str) -> None:
         self._cache = cache

@@ -42,7 +42,7 @@ def seen(state: str = "reporting", pid: int = 7, age: float = 0.0, **about: Any)
 
 
 def picture(*processes: ProcessStatus, local: bool = False) -> ClusterSnapshot:
-    return ClusterSnapshot(at=time.time(), local=local, processes=processes or (seen(),), series={}, rates={})
+    return ClusterSnapshot(at=time.time(), local=local, processes=processes or (seen(),), series={}, hour={}, rates={})
 
 
 def said(request: HttpRequest, shown: ClusterSnapshot) -> dict[str, health.HealthNotice]:

@@ -84,9 +84,9 @@ async def test_the_registry_takes_less_than_two_hundredths_of_a_core() -> None:
         looker, question = StreamInspector(), StreamQuery()
         report = cpu(lambda: encode(looker.snapshot()))
         looker.rows(question)
-        rows = cpu(lambda: encode(looker.snapshot(), [(question, *looker.rows(question), {})]))
+        rows = cpu(lambda: encode(looker.snapshot(), [(question, looker.answer(question))]))
         scrape = cpu(lambda: list(StreamCollector().collect()))
-        size, told = len(encode(looker.snapshot())), len(encode(looker.snapshot(), [(question, *looker.rows(question), {})]))
+        size, told = len(encode(looker.snapshot())), len(encode(looker.snapshot(), [(question, looker.answer(question))]))
         quiet, watched = report / REPORT_INTERVAL, report / REPORT_INTERVAL + rows / ROWS_INTERVAL
         print(
             f"\n{STREAMS:,} streams: a report takes {report * 1e3:.1f} ms of CPU and {size:,} bytes, {quiet:.2%} of a core; "
@@ -163,9 +163,9 @@ class Told:
         for pid in range(OTHERS):
             process = Process(id=f"other-{pid}", host="web-1", pid=pid, since=0.0)
             now = dataclasses.replace(self._looker.snapshot(), process=process)
-            rows, matched = self._looker.rows(question)
-            own = [row._replace(process=process.id, id=f"{process.id}.{number}") for number, row in enumerate(rows)]
-            answers = [(question, own, matched, dict[str, int]())]
+            answer = self._looker.answer(question)
+            own = [row._replace(process=process.id, id=f"{process.id}.{number}") for number, row in enumerate(answer.rows)]
+            answers = [(question, answer._replace(rows=own))]
             self._log.append_unrung(REPORTS, Event(encode(now)))
             self._log.append_unrung(ROWS, Event(encode(now, answers)))
 
