@@ -54,7 +54,7 @@ def moment(seconds: float) -> str:
     if seconds < 0.9995:
         return gettext("{milliseconds} ms").format(milliseconds=number_format(max(1, round(seconds * 1000)), 0))
     if seconds < 59.95:
-        return gettext("{seconds} s").format(seconds=number_format(seconds, 1, use_l10n=True))
+        return gettext("{seconds} s").format(seconds=number_format(round(seconds, 1), 1, use_l10n=True))
     return span(seconds)
 
 

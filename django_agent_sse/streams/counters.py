@@ -167,6 +167,7 @@ class Counters(PerProcess):
                     refused={**counts.refused},
                     durations=[*counts.durations],
                     starts=[*counts.starts],
+                    behind=[*counts.behind],
                     causes={**counts.causes},
                 )
                 for route, counts in self._routes.items()

@@ -9,7 +9,7 @@ import socket
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -138,6 +138,22 @@ def open_stats() -> Iterator[tuple[float, OpenStream, StreamStats]]:
         now = mine.loop.time()
         for stream in tuple(mine.streams):
             yield now, stream, stream.stats(now)
+
+
+# What bounds streams tells whoever asks
+
+
+class LimitUse(Protocol):
+    """Who has how much of a limit, in this process."""
+
+    limit: str  # its name
+    of: str  # ``app.model:key`` of a user, an address, a route; empty where there is nothing that may be shown
+    open: int  # streams
+    most: int  # the limit
+
+
+limit_uses: list[Callable[[], Iterable[LimitUse]]] = []
+"""Called for who meets limits of this process, or is near them; from any thread, and only while somebody looks."""
 
 
 # What an app tells the rest of the package of all processes; nobody does, unless one is installed

@@ -195,7 +195,7 @@ def report(**more: Any) -> dict[str, Any]:
 
 
 ROW = ["abc.1", "r/", ["t"], "7", 1.0, 2.0, 3, 4, None, 0, 0.5, "", "", "abc", "live", 65_536, 2.5, 27.5]
-ANSWER = [{"user": "7"}, [ROW], 1, {"t": 1}, [["chats.1", "r-1"]], [["limit_user", "7", "", 3]]]
+ANSWER = [{"user": "7"}, [ROW], 1, {"t": 1}, [["chats.1", "r-1"]], [["limit_user", "7", "", 3]], [["user", "7", "", 3, 4]]]
 WRONG: dict[str, Any] = {
     "no object": [],
     "no process": report(process=1),
@@ -217,20 +217,20 @@ WRONG: dict[str, Any] = {
     "a problem that is a number": report(problems={"channel_layer": 1}),
     "draining that is text": report(draining="yes"),
     "answers that are none": report(answers=7),
-    "a row of another process": report(answers=[[{}, [["xyz.1", *ROW[1:13], "xyz", *ROW[14:]]], 1, {}, [], []]]),
-    "a row without a part": report(answers=[[{}, [ROW[:-1]], 1, {}, [], []]]),
-    "a row in no state": report(answers=[[{}, [[*ROW[:14], "green", *ROW[15:]]], 1, {}, [], []]]),
-    "a row of the year 30000": report(answers=[[{}, [[*ROW[:4], 1e12, *ROW[5:]]], 1, {}, [], []]]),
-    "topics that are text": report(answers=[[{}, [[*ROW[:2], "tt", *ROW[3:]]], 1, {}, [], []]]),
-    "more rows than there may be": report(answers=[[{}, [ROW] * 101, 1, {}, [], []]]),
-    "a question that nobody can ask": report(answers=[[{"colour": "red"}, [], 0, {}, [], []]]),
-    "a question with a list": report(answers=[[{"user": []}, [], 0, {}, [], []]]),
-    "a question about nothing": report(answers=[[{"sort": None}, [], 0, {}, [], []]]),
-    "readers that are no numbers": report(answers=[[{}, [], 0, {"t": "many"}, [], []]]),
-    "runs that are text": report(answers=[[{}, [], 0, {}, "r", []]]),
-    "a run without a topic": report(answers=[[{}, [], 0, {}, [["r-1"]], []]]),
-    "more runs than there may be": report(answers=[[{}, [], 0, {}, [["t", "r"]] * 101, []]]),
-    "somebody refused a half time": report(answers=[[{}, [], 0, {}, [], [["guard", "7", "", 0.5]]]]),
+    "a row of another process": report(answers=[[{}, [["xyz.1", *ROW[1:13], "xyz", *ROW[14:]]], 1, {}, [], [], []]]),
+    "a row without a part": report(answers=[[{}, [ROW[:-1]], 1, {}, [], [], []]]),
+    "a row in no state": report(answers=[[{}, [[*ROW[:14], "green", *ROW[15:]]], 1, {}, [], [], []]]),
+    "a row of the year 30000": report(answers=[[{}, [[*ROW[:4], 1e12, *ROW[5:]]], 1, {}, [], [], []]]),
+    "topics that are text": report(answers=[[{}, [[*ROW[:2], "tt", *ROW[3:]]], 1, {}, [], [], []]]),
+    "more rows than there may be": report(answers=[[{}, [ROW] * 101, 1, {}, [], [], []]]),
+    "a question that nobody can ask": report(answers=[[{"colour": "red"}, [], 0, {}, [], [], []]]),
+    "a question with a list": report(answers=[[{"user": []}, [], 0, {}, [], [], []]]),
+    "a question about nothing": report(answers=[[{"sort": None}, [], 0, {}, [], [], []]]),
+    "readers that are no numbers": report(answers=[[{}, [], 0, {"t": "many"}, [], [], []]]),
+    "runs that are text": report(answers=[[{}, [], 0, {}, "r", [], []]]),
+    "a run without a topic": report(answers=[[{}, [], 0, {}, [["r-1"]], [], []]]),
+    "more runs than there may be": report(answers=[[{}, [], 0, {}, [["t", "r"]] * 101, [], []]]),
+    "somebody refused a half time": report(answers=[[{}, [], 0, {}, [], [["guard", "7", "", 0.5]], []]]),
     "arrivals that are no numbers": report(arrivals=["soon"]),
     "causes without an end": report(routes={"r/": {"causes": {str(number): 1 for number in range(100)}}}),
     "an answer in three parts": report(answers=[[{}, [], 0]]),
@@ -249,6 +249,7 @@ def test_a_report_with_all_there_is_is_taken() -> None:
     (answer,) = one._answers.values()
     assert answer.rows == [StreamRow(*ROW)._replace(topics=("t",))]
     assert (answer.matched, answer.readers) == (1, {"t": 1})
+    assert answer.limits == [("user", "7", "", 3, 4)]
     assert (answer.runs, answer.refused) == ([("chats.1", "r-1")], [("limit_user", "7", "", 3)])
 
 
@@ -320,7 +321,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NEARLY = st.builds(
-    lambda more, place, other: report(**more, answers=[[{}, [[*ROW[:place], other, *ROW[place + 1 :]]], 1, {}, [], []]]),
+    lambda more, place, other: report(**more, answers=[[{}, [[*ROW[:place], other, *ROW[place + 1 :]]], 1, {}, [], [], []]]),
     st.dictionaries(st.sampled_from(["process", "at", "routes", "problems", "draining", "last"]), JSON, max_size=2),
     st.integers(0, len(ROW) - 1),
     LEAVES,

@@ -22,7 +22,7 @@ from ...streams.counters import RouteCounts
 from ...streams.snapshot import Readers, Snapshot, this_process
 from .commands import WatchRows
 from .history import LONG_BUCKET, History, Trouble
-from .inspector import REFUSED, TOPICS, Answer, RefusedRow, RunRow, StreamInspector, StreamQuery, StreamRow
+from .inspector import REFUSED, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamInspector, StreamQuery, StreamRow
 from .report_json import decode
 from .reporter import HISTORY, IDLE_INTERVAL, REPORT_LIFE_SECONDS, REPORTS, REPORTS_SECONDS, ROWS
 from .service import broadcast, monitor
@@ -281,6 +281,10 @@ class ClusterView(PerProcess):
             for row in answer.refused:
                 counts[row[:3]] += row.times
         return [RefusedRow(*key, count) for key, count in counts.most_common(REFUSED)]
+
+    def limits(self, query: StreamQuery) -> list[tuple[str, LimitRow]]:
+        """Return who meets limits, or is near them, each with the id of its process, as those say that were asked for rows."""
+        return [(process, row) for process, answer in self._answers_to(query)[0] for row in answer.limits]
 
     def _answers_to(self, query: StreamQuery, since: float = 0.0) -> tuple[list[tuple[str, Answer]], int]:
         """Return the answers that hold, each with the id of its process, and how many processes have none yet."""

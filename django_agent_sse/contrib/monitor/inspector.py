@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from django.conf import settings
+
 from ...eventlog.position import MAX_ID
 from ...runs.keeper import keeper
+from ...runtime.safe_text import printable
+from ...streams.client import monitor_options, shown_address
 from ...streams.counters import counters
 from ...streams.registry import OpenStream, StreamInfo, StreamStats, open_streams
-from ...streams.snapshot import Snapshot, Snapshots, open_stats, this_process
+from ...streams.snapshot import Snapshot, Snapshots, limit_uses, open_stats, this_process
 
 _ZERO = time.time() - time.monotonic()
 """When the loops' clock stood at 0, in seconds since 1970: the same for all reports, so that the order of rows never changes."""
@@ -94,6 +98,16 @@ class RefusedRow(NamedTuple):
     times: int
 
 
+class LimitRow(NamedTuple):
+    """Who has how much of a limit in one process. A user by a primary key, an address as shown."""
+
+    limit: str
+    user: str
+    of: str
+    open: int
+    most: int
+
+
 class Answer(NamedTuple):
     """What one process answers to one query, at a time in seconds since 1970.
 
@@ -103,6 +117,7 @@ class Answer(NamedTuple):
         readers: Those of ``TOPICS`` topics.
         runs: Those that go on, ``RUNS`` of them.
         refused: Who was refused the most often, ``REFUSED`` of them.
+        limits: Who meets limits, or is near them, ``REFUSED`` of them.
     """
 
     rows: list[StreamRow]
@@ -110,6 +125,7 @@ class Answer(NamedTuple):
     readers: Mapping[str, int]
     runs: list[RunRow]
     refused: list[RefusedRow]
+    limits: list[LimitRow]
     at: float
 
 
@@ -154,9 +170,9 @@ class StreamInspector(Snapshots):
         if prefix is None:
             refused = [RefusedRow(*row) for row in counters.refused_most(REFUSED)]
             runs = [RunRow(run.topic, run.id) for run in keeper.running()[:RUNS]]
-            return Answer(*self.rows(query), {}, runs, refused, time.time())
+            return Answer(*self.rows(query), {}, runs, refused, limit_rows(), time.time())
         counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
-        return Answer([], len(counts), dict(counts.most_common(TOPICS)), [], [], time.time())
+        return Answer([], len(counts), dict(counts.most_common(TOPICS)), [], [], [], time.time())
 
     def find(self, query: StreamQuery) -> list[OpenStream]:
         return [match[1] for match in self._all() if fits(query, *match[1:])]
@@ -167,6 +183,18 @@ class StreamInspector(Snapshots):
         for now, stream, stats in open_stats():
             info = self._infos[stream.number] = known.get(stream.number) or stream.info()
             yield now, stream, info, stats
+
+
+def limit_rows() -> list[LimitRow]:
+    """Return who meets limits of this process, or is near them."""
+    options, own = monitor_options(), f"{settings.AUTH_USER_MODEL.lower()}:"
+    uses = sorted((use for uses in limit_uses for use in uses()), key=lambda use: use.open / use.most, reverse=True)
+    rows = []
+    for use in uses[:REFUSED]:
+        of = shown_address(use.of, options) if use.limit == "address" else use.of
+        user, of = (of.removeprefix(own), "") if use.limit == "user" else ("", of)
+        rows.append(LimitRow(use.limit, printable(user, 2000), printable(of, 1000), use.open, use.most))
+    return rows
 
 
 def fits(query: StreamQuery, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> bool:

@@ -18,7 +18,7 @@ from ...streams.body import no_constant
 from ...streams.counters import CAUSES, RouteCounts
 from ...streams.registry import State
 from ...streams.snapshot import Process, Snapshot
-from .inspector import REFUSED, ROWS, RUNS, TOPICS, Answer, RefusedRow, RunRow, StreamQuery, StreamRow
+from .inspector import REFUSED, ROWS, RUNS, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamQuery, StreamRow
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, Answer]] = (
         route: {name: value for name in RouteCounts.__slots__ if _says(value := getattr(counts, name))}
         for route, counts in snapshot.routes.items()
     }
-    if listed := [(dataclasses.asdict(query), *answer[:5]) for query, answer in answers]:
+    if listed := [(dataclasses.asdict(query), *answer[:-1]) for query, answer in answers]:
         report["answers"] = listed
     return json.dumps(report, separators=(",", ":"))
 
@@ -89,12 +89,14 @@ def _snapshot(report: Mapping[str, Any]) -> Snapshot:
 
 
 def _answer(snapshot: Snapshot, payload: object) -> tuple[StreamQuery, Answer]:
-    query, rows, matched, readers, runs, refused = _exactly(payload, 6)
+    query, rows, matched, readers, runs, refused, limits = _exactly(payload, 7)
     own = [_row(row, snapshot.process.id) for row in _sized(rows, list, ROWS)]
     counts = {topic: _count(number) for topic, number in _object(readers, TOPICS).items()}
     going_on = [RunRow(**_named(RunRow, run)) for run in _sized(runs, list, RUNS)]
     sent_away = [RefusedRow(**_named(RefusedRow, row)) for row in _sized(refused, list, REFUSED)]
-    return StreamQuery(**_fields(StreamQuery, query)), Answer(own, _count(matched), counts, going_on, sent_away, snapshot.at)
+    near = [LimitRow(**_named(LimitRow, row)) for row in _sized(limits, list, REFUSED)]
+    asked = StreamQuery(**_fields(StreamQuery, query))
+    return asked, Answer(own, _count(matched), counts, going_on, sent_away, near, snapshot.at)
 
 
 def _row(payload: object, process: str) -> StreamRow:

@@ -27,6 +27,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
         *(f"{name}_{share}" for name in ("start_seconds", "open_seconds", "behind_events") for share in ("p50", "p95", "p99")),
     ),
     "problems": ("route", "kind", "word", "count", "last"),
+    "limits": ("process", "limit", "user", "of", "open", "most"),
     "refused": ("reason", "user", "address", "times"),
     "runs": ("process", "topic", "id"),
     "processes": ("id", "name", "state", "since", "reported", "open", "slow", "opened", "running", "draining"),
@@ -55,6 +56,7 @@ async def document(viewer: Viewer) -> dict[str, Any]:
             {"route": route, "kind": kind, "word": word, "count": count, "last": _time(past.last.get((route, kind, word), 0.0))}
             for (route, kind, word), count in sorted(problems_of({**past.routes}, GOOD).items())
         ],
+        "limits": [{"process": id, **row._asdict()} for id, row in cluster_view.limits(NO_ROWS)],
         "refused": [row._asdict() for row in refused],
         "runs": [{"process": id, **run._asdict()} for id, run in cluster_view.runs(NO_ROWS)],
         "processes": [_process(status) for status in cluster.processes],

@@ -35,7 +35,7 @@ from .live_view import Viewer, address_of, query_of
 
 FILTERS = ("text", "route", "user", "anonymous", "process", "state")
 """What the page's address has that leaves streams out."""
-MAX_BACK = 4_000
+MAX_FILTERS = 4_000
 """Characters of the address of the page that somebody came from."""
 EVENT_INTERVAL = 1.0
 """Seconds between two events of the page."""
@@ -193,9 +193,9 @@ class LiveStreamsAdmin(PageAdmin):
             raise PermissionDenied
         data = request.POST if request.method == "POST" else None
         asked = Target.of(request.GET if data is None else data)
-        back = address_of(QueryDict((request.GET if data is None else data).get("back", "")[:MAX_BACK]))
+        filters = address_of(QueryDict((request.GET if data is None else data).get("filters", "")[:MAX_FILTERS]))
         page = self.url_of_page("agent_sse_monitor_livestreams")
-        around = {"back": back, "page": f"{page}?{back}" if back else page}
+        around = {"filters": filters, "page": f"{page}?{filters}" if filters else page}
         above = [(gettext("Live streams"), around["page"])]
         try:
             target = async_to_sync(asked.resolve)()

@@ -122,11 +122,13 @@ class Viewer:
         return {"rows": tables.routes(cluster, past, self.order), "summary": _delivery(past), "empty": gettext("No route yet.")}
 
     async def _problems(self, cluster: ClusterSnapshot) -> dict[str, Any]:
-        past, refused = cluster_view.past(), cluster_view.refused(NO_ROWS)
-        await self._learn_names(row.user for row in refused)
+        past, refused, limits = cluster_view.past(), cluster_view.refused(NO_ROWS), cluster_view.limits(NO_ROWS)
+        await self._learn_names([*(row.user for row in refused), *(row.user for _, row in limits)])
+        processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
         return {
             "rows": tables.problems(past),
             "refused": tables.refused(refused, self._names),
+            "limits": tables.limits(limits, self._names, processes),
             "summary": gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."),
             "empty": gettext("Nothing went wrong in the last hour."),
         }

@@ -14,7 +14,7 @@ from django_agent_sse.streams.endings import Ending
 
 from ..cluster import ClusterSnapshot, Past, ProcessStatus
 from ..history import Percentile, percentiles, problems_of
-from ..inspector import RefusedRow, RunRow
+from ..inspector import LimitRow, RefusedRow, RunRow
 from . import labels
 
 LISTED = 200
@@ -134,6 +134,29 @@ def refused(rows: Iterable[RefusedRow], names: Mapping[str, str]) -> list[Row]:
             "count": formatting.number(row.times),
         }
         for row in rows
+    ]
+
+
+def limits(rows: Iterable[tuple[str, LimitRow]], names: Mapping[str, str], processes: Mapping[str, str]) -> list[Row]:
+    """Return who meets limits, or is near them. A user's or an address's streams of all processes are one row."""
+    here = Counter[tuple[str, tuple[str, str, str, str, int]]]()
+    for process, row in rows:
+        counted_here = not (row.user or (row.of and row.limit != "route"))
+        key = row.limit, row.user, row.of, processes.get(process, process) if counted_here else "", row.most
+        here[process, key] = max(here[process, key], row.open)  # several addresses are one where they are shown cut short
+    sums = Counter[tuple[str, str, str, str, int]]()
+    for (_, key), count in here.items():
+        sums[key] += count
+    found = sorted(sums.items(), key=lambda pair: (-pair[1] / max(1, pair[0][4]), pair[0]))
+    return [
+        {
+            "id": f"{limit} {user} {of} {process}",
+            "what": words_for("refused", f"limit_{limit}"),
+            "who": (names.get(user, user) if user else of) or NOTHING,
+            "process": process,
+            "open": gettext("{count} of {most}").format(count=formatting.number(count), most=formatting.number(most)),
+        }
+        for (limit, user, of, process, most), count in found[:LISTED]
     ]
 
 

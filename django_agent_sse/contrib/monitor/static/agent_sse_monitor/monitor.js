@@ -103,13 +103,13 @@ function showRow(element, row) {
   element.classList.toggle("mon-you", row.you);
   state(element, row.state);
   address(element, "user", `?${changed(row.user_id ? { user: row.user_id, anonymous: "" } : { user: "", anonymous: "1" })}`);
-  address(element, "close", `close/?${new URLSearchParams({ stream: row.id, back: query })}`);
+  address(element, "close", `close/?${new URLSearchParams({ stream: row.id, filters: query })}`);
 }
 
 function showProcess(element, process) {
   showItem(element, process);
   state(element, process.state);
-  const drain = new URLSearchParams({ process: process.id, ...(process.state === "draining" ? { resume: "1" } : {}), back: query });
+  const drain = new URLSearchParams({ process: process.id, ...(process.state === "draining" ? { resume: "1" } : {}), filters: query });
   address(element, "drain", `close/?${drain}`);
   const link = element.querySelector("[data-drain]");
   if (link) link.hidden = !process.act;
@@ -363,7 +363,7 @@ filters?.addEventListener("submit", (event) => {
   ask(asked());
 });
 page.addEventListener("click", (event) => {
-  const link = event.target.closest("a[data-ask]");
+  const link = /** @type {Element} */ (event.target).closest("a[data-ask]");
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   ask(new URLSearchParams(link.getAttribute("href").slice(1)));
