@@ -9,13 +9,18 @@ disconnect: on Django 5.2 the stream would run on as an orphan.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
-from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import HttpResponse
+from django.urls import Resolver404, resolve
 
 from .exceptions import ConfigurationError
+from .signed_urls import take_signature
 from .streams.admission import IN_SCOPE, Refused, arrive
 from .streams.counters import counters
 from .streams.fast_send import Scope, attach_send
@@ -58,12 +63,13 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not match(scope):
             return await application(scope, receive, send)
-        if innermost:
-            scope = attach_send(scope, send)
+        hidden = take_signature(scope)  # off the server's own scope, of which it makes its line of the access log
         arrival = await arrive(scope)
         if arrival.refusal is not None:
             return await _refuse(arrival.refusal, scope, send)
-        scope = {**scope, IN_SCOPE: arrival}
+        scope = {**scope, **hidden, IN_SCOPE: arrival}
+        if innermost:
+            scope = attach_send(scope, send)
         hold = request_hold()
         try:
             async with ThreadSensitiveContext(executor=hold):
@@ -79,13 +85,23 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
 
 
 async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:
-    """Answer without Django: what is refused must cost little."""
-    counters.refused(ANY_ROUTE, refused.reason)
+    """Answer without Django's middleware: what is refused must cost little."""
+    counters.refused(ANY_ROUTE, refused.reason, address=refused.address)
     control = scope["method"] == "GET" and names_event_stream(scope)
     response = overloaded_response(control, refused.message, status=refused.status, retry=refused.retry)
+    if any(name == b"origin" for name, _ in scope["headers"]):
+        _dress(scope, response)
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
+
+
+def _dress(scope: Scope, response: HttpResponse) -> None:
+    """Say to a page of another origin what its route says to it: an ``EventSource`` that cannot read a refusal gives up."""
+    with contextlib.suppress(Resolver404, UnicodeError, AttributeError, KeyError):  # a path that leads to no stream
+        request = ASGIRequest({**scope}, io.BytesIO())
+        view: Any = resolve(request.path_info).func
+        view.view_initkwargs["_endpoint"].dress(request, response)
 
 
 async def _cancel_as_disconnect(application: Application, scope: Scope, receive: Any, send: Any) -> None:

@@ -6,12 +6,12 @@ address. Nothing is counted for metrics alone: each call reads what streams hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-from .streams.counters import DURATIONS
+from .streams.counters import DURATIONS, STARTS
 from .streams.snapshot import Snapshot, Snapshots
 
 Kind: TypeAlias = Literal["gauge", "counter", "histogram"]
@@ -64,10 +64,19 @@ def _by_word(name: str) -> _Read:
 
 
 def _durations(snapshot: Snapshot) -> Iterator[tuple[Labels, Durations]]:
-    bounds = [*(f"{bound}.0" for bound in DURATIONS), "+Inf"]
     for route, counts in snapshot.routes.items():
-        each = accumulate(counts.durations or (0,) * len(bounds))
-        yield (route,), Durations(buckets=tuple(zip(bounds, each, strict=True)), total=counts.seconds)
+        yield (route,), _histogram(DURATIONS, counts.durations, counts.seconds)
+
+
+def _starts(snapshot: Snapshot) -> Iterator[tuple[Labels, Durations]]:
+    for route, counts in snapshot.routes.items():
+        yield (route,), _histogram(STARTS, counts.starts, counts.start_seconds)
+
+
+def _histogram(bounds: Sequence[float], counts: Sequence[int], total: float) -> Durations:
+    whole = len(counts) == len(bounds) + 1  # else another version of the package has counted, or nothing was
+    each = accumulate(counts if whole else (0,) * (len(bounds) + 1))
+    return Durations(buckets=tuple(zip([*map(str, map(float, bounds)), "+Inf"], each, strict=True)), total=total)
 
 
 def _runs(snapshot: Snapshot) -> Iterator[tuple[Labels, int]]:
@@ -91,6 +100,7 @@ _FAMILIES: tuple[tuple[str, Kind, str, Labels, _Read], ...] = (
     ("events_sent", "counter", "Events sent to clients.", ("route",), _by_route("events")),
     ("bytes_sent", "counter", "Bytes sent to clients.", ("route",), _by_route("bytes")),
     ("stream_duration_seconds", "histogram", "How long streams were open that are over.", ("route",), _durations),
+    ("stream_start_seconds", "histogram", "From the request to the first byte.", ("route",), _starts),
     ("runs_ended", "counter", "Runs that are over, by how they ended.", ("ending",), _runs),
     ("limit_used", "gauge", _LIMIT, ("limit",), _limits),
     ("draining", "gauge", "1 while no new streams are taken.", (), lambda snapshot: [((), int(snapshot.draining))]),

@@ -325,7 +325,7 @@ class Call:
         access.__qualname__ = f"access of the runs {self.route.name!r}"
         refusal = await run_guards((access,), self.c)
         if refusal is not None:
-            counters.refused(self.c.route, Refusal.GUARD)
+            counters.refused(self.c.route, Refusal.GUARD, str(refusal.status_code))
             return refusal
 
         async def access_again(c: Context) -> bool | HttpResponseBase:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hmac import compare_digest
@@ -34,6 +34,8 @@ from .streams.response import names_event_stream, overloaded_response
 
 PARAMETER: Final = "sse_signature"
 """The parameter of the query that holds the signature."""
+IN_SCOPE: Final = "django_agent_sse.signature"
+"""The key in the ASGI scope under which it is then found."""
 CHALLENGE: Final = 'SignedURL realm="django"'
 LONGEST: Final = 1_000
 """Characters of a signature that are looked at; those that are made here have fewer than 300."""
@@ -140,18 +142,38 @@ async def arevoke_signed_urls(*, user: Any = None, url: str | None = None) -> No
 
 def hide_signature(request: ASGIRequest) -> None:
     """Take the signature off the query, where error pages, logs, error tracking and servers would find it, and keep it aside."""
-    query: str = request.META.get("QUERY_STRING", "")
+    scope: Any = request.scope
+    signature = scope.pop(IN_SCOPE, None)  # of ``asgi.wrap()``, before there was a request
+    if signature is None:
+        query, signature = _without_signature(request.META.get("QUERY_STRING", ""))
+        if signature is None:
+            return
+        request.META["QUERY_STRING"] = query
+        scope["query_string"] = query.encode("latin-1", "replace")  # of which servers make their line of the access log
+        vars(request).pop("GET", None)
+    vars(request)["_sse_signature"] = signature
+
+
+def take_signature(scope: MutableMapping[str, Any]) -> dict[str, str]:
+    """Take the signature off a server's own scope; return what the application's has instead."""
+    sent: bytes | str = scope.get("query_string", b"")
+    query, signature = _without_signature(sent if isinstance(sent, str) else sent.decode("latin-1"))
+    if signature is None:
+        return {}
+    scope["query_string"] = query.encode("latin-1", "replace")
+    return {IN_SCOPE: signature}
+
+
+def _without_signature(query: str) -> tuple[str, str | None]:
+    """Return a query without the signature, and the signature: ``""`` where there are several, ``None`` where there is none."""
     if PARAMETER not in query and "%" not in query:
-        return
+        return query, None
     parts = query.split("&")
     found = [part for part in parts if unquote_plus(part.partition("=")[0]) == PARAMETER]
     if not found:
-        return
-    vars(request)["_sse_signature"] = unquote_plus(found[0].partition("=")[2]) if len(found) == 1 else ""
-    request.META["QUERY_STRING"] = shown = "&".join(part for part in parts if part not in found)
-    scope: Any = request.scope
-    scope["query_string"] = shown.encode("latin-1", "replace")  # of which servers make their line of the access log
-    vars(request).pop("GET", None)
+        return query, None
+    signature = unquote_plus(found[0].partition("=")[2]) if len(found) == 1 else ""
+    return "&".join(part for part in parts if part not in found), signature
 
 
 # Making one

@@ -101,8 +101,9 @@ class StreamCall:
         except RunNotFound as error:
             raise Http404(str(error)) from error
         except TopicForbidden as error:
-            counters.refused(c.route, Refusal.GUARD)
-            return refused(c, str(error))
+            forbidden = refused(c, str(error))
+            counters.refused(c.route, Refusal.GUARD, str(forbidden.status_code))
+            return forbidden
         except NAMES_NOBODY_HAS as error:  # most likely of what the client sent; the log tells who wrote it himself
             # The message holds what the client sent.
             why = error if settings.DEBUG else f"{type(error).__name__}; with DEBUG this line says of which name"
@@ -121,7 +122,7 @@ class StreamCall:
         refusal = await run_guards(self._guards, c)
         self._arrival.known()
         if refusal is not None:
-            counters.refused(c.route, Refusal.GUARD)
+            counters.refused(c.route, Refusal.GUARD, str(refusal.status_code))
             return refusal
         if c.request.method == "HEAD" and not view.answers_head:
             return view._wrap_response(head_response())
@@ -167,7 +168,7 @@ class StreamCall:
         except TooManyThreads as error:
             return self._turn_away(Refused(Refusal.OVERLOADED, str(error), 503))
         except PositionGone as error:
-            counters.refused(c.route, Refusal.GONE)
+            counters.refused(c.route, Refusal.GONE, error.reason)
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
         except EventLogUnavailable as error:
             outage.failed(error, ())
@@ -177,8 +178,8 @@ class StreamCall:
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)
             raise
-        except Exception:
-            counters.refused(c.route, Refusal.ERROR)
+        except Exception as error:
+            counters.refused(c.route, Refusal.ERROR, type(error).__name__)
             raise
 
     def _turn_away(self, refused: Refused) -> HttpResponse:
@@ -192,5 +193,5 @@ def wants_control(request: HttpRequest, options: StreamOptions) -> bool:
 
 def turn_away(route: str, refused: Refused, *, control: bool) -> HttpResponse:
     """Count a request that gets no stream, and tell its client when to come back."""
-    counters.refused(route, refused.reason)
+    counters.refused(route, refused.reason, user=refused.user, address=refused.address)
     return overloaded_response(control, refused.message, status=refused.status, retry=refused.retry)

@@ -168,6 +168,11 @@ class RouteEndpoint:
         with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
             self.options()
 
+    def dress(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Put on an answer what the route says to pages of other origins."""
+        others = self._in_force()[2]
+        return response if others is None else others.dress(request, response)
+
     def options(self) -> StreamOptions:
         """Return the options in force; they are read again when the settings change."""
         return self._in_force()[1]

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.checks import run_checks
+from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404
 from django.test import override_settings
 from django.urls import path
 
-from django_agent_sse import Context, Router, SSEView, Stream
+from django_agent_sse import Context, Router, SSEView, Stream, asgi
 from django_agent_sse.cross_origin import MOST_HEADERS
 from django_agent_sse.exceptions import ConfigurationError, RouteError
 from django_agent_sse.runs.async_run import AsyncRun
-from django_agent_sse.streams.counters import counters
+from django_agent_sse.streams.admission import IN_SCOPE, Refused, admission
+from django_agent_sse.streams.counters import Refusal, counters
 from django_agent_sse.streams.options import StreamOptions
 from tests.serving import Answer, ask, served
 
@@ -168,6 +170,45 @@ async def test_a_link_may_lead_to_the_text_of_a_log_and_to_no_stream() -> None:
     assert (await asked("/log/", None, "cross-site", headers=about)).status == 403
     assert (await asked("/log/range/", None, "cross-site", headers=about)).status == 403
     assert (await asked("/log/raw/?follow=0", None, "cross-site", headers={**about, "Sec-Fetch-Dest": "iframe"})).status == 403
+
+
+# Limits come before it
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that takes no more connects."""
+    refused = Refused(Refusal.CONNECTS, "too many clients connect", 503)
+    monkeypatch.setattr(admission, "rate_refusal", lambda address, bounds: refused)
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_page_that_may_read_a_stream_can_read_that_a_limit_is_met(wrapped: bool) -> None:
+    """Else its ``EventSource`` would never come back."""
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        application = asgi.wrap(ASGIHandler(), match=lambda scope: True) if wrapped else ASGIHandler()
+        del scope[IN_SCOPE]
+        await application(scope, receive, send)
+
+    async def asked_of(url: str, origin: str, accept: str) -> Answer:
+        return await asked(url, origin, "cross-site", headers={**COOKIE, "Accept": accept}, application=server)
+
+    counters.reset()
+    answer = await asked_of("/cookies/", OTHER, "text/event-stream")
+    assert (answer.status, [event.name for event in answer.events]) == (200, ["sse.overloaded"])
+    assert (answer.headers[ALLOW], answer.headers[CREDENTIALS], answer.headers["vary"]) == (OTHER, "true", "Origin")
+    answer = await asked_of("/cookies/", OTHER, "*/*")
+    assert (answer.status, answer.headers[ALLOW], answer.headers["access-control-expose-headers"]) == (503, OTHER, "Retry-After")
+    for url, origin in (("/cookies/", EVIL), ("/own/", OTHER)):
+        answer = await asked_of(url, origin, "text/event-stream")
+        assert (answer.status, told(answer)) == (200, {}), "nobody is asked who it is, and nobody else is told"
+    assert {reason: times for counts in counters.copy().values() for reason, times in counts.refused.items()} == {
+        "limit_connects": 4
+    }
+    answer = await asked_of("/nowhere/", OTHER, "text/event-stream")
+    assert (answer.status, told(answer)) == (200 if wrapped else 404, {})
 
 
 # Who is listed

@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core import signing
+from django.core.handlers.asgi import ASGIHandler
 from django.template import Context as TemplateContext
 from django.template import Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
@@ -25,6 +26,7 @@ from django_agent_sse import (
     Stream,
     apublish,
     arevoke_signed_urls,
+    asgi,
     event_log,
     login_required,
     permission_required,
@@ -470,3 +472,18 @@ async def test_it_is_taken_off_the_request_before_middleware_of_the_route_and_gu
     assert answer.data == ["ada ['a', 'last_event_id']"]
     assert seen[0] == "/only/x/?a=1&last_event_id=5"
     assert signature not in "\n".join([*seen, caplog.text])
+
+
+async def test_behind_the_wrapper_it_is_off_the_scope_of_which_the_server_makes_its_access_log(ada: Any) -> None:
+    scopes: list[Any] = []
+    wrapped = asgi.wrap(ASGIHandler())
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await wrapped(scope, receive, send)
+
+    for url in (signed_url("/only/x/?a=1", user=ada), signed_url("/only/x/", user=ada)):
+        answer = await ask(url, application=server, headers={"Accept": "text/event-stream"})
+        assert answer.data[0].startswith("ada ")
+    assert [scope["query_string"] for scope in scopes] == [b"a=1", b""]
+    assert "signature" not in str(scopes)

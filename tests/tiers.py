@@ -52,6 +52,7 @@ PLACES = {
     "monitor/test_closing.py": "live",
     "monitor/test_counts.py": "live",
     "monitor/test_not_installed.py": "live",
+    "monitor/test_operating.py": "live",
     "monitor/test_page.py": "live",
     "monitor/test_topics_live.py": "live",
     "monitor/test_zero.py": "live",

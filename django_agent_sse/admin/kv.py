@@ -57,7 +57,7 @@ class KeyValueAdmin(PageAdmin):
             "aliases": list(caches.settings),
             "asked": asked,
             "shown": async_to_sync(look)(KV(asked["cache"]), asked["ns"], asked["q"], asked["key"]),
-            "listed": LISTED,
+            "listed": number(LISTED),
             **(extra_context or {}),
         }
         return self.render_page(request, "change_list", context)

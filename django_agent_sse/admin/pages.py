@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import django
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -11,6 +13,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext
 
 
 class PageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -26,9 +29,26 @@ class PageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
 
-    def render_page(self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
-        """Render one of the model's templates. What it shows may be secret, so that no cache keeps it."""
-        context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+    def render_page(
+        self, request: HttpRequest, page: str, context: dict[str, Any], status: int = 200, parents: Sequence[tuple[str, str]] = ()
+    ) -> HttpResponse:
+        """Render one of the model's templates. What it shows may be secret, so that no cache keeps it.
+
+        Args:
+            request: The request.
+            page: The template's name.
+            context: What it shows; ``title`` among it.
+            status: The response's.
+            parents: Titles and addresses of the model's pages above this one.
+        """
+        site = self.admin_site
+        above = [
+            (gettext("Home"), reverse("admin:index", current_app=site.name)),
+            (self.opts.app_config.verbose_name, reverse("admin:app_list", args=[self.opts.app_label], current_app=site.name)),
+            *parents,
+        ]
+        crumbs = {"crumbs": above, "crumbs_in_list": django.VERSION >= (6, 1)}
+        context = {**site.each_context(request), "opts": self.opts, **crumbs, **context}
         template = f"admin/{self.opts.app_label}/{self.opts.model_name}/{page}.html"
         response = render(request, template, context, status=status)
         response.headers["Cache-Control"] = "no-store, private"

@@ -12,7 +12,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, DELETION
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, include, path, reverse
 from django.utils.translation import gettext, ngettext
@@ -31,6 +31,7 @@ from django_agent_sse.runs.state import RunState, run_states
 from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.context import Context
 from django_agent_sse.streams.snapshot import Readers, cluster
+from django_agent_sse.views import SSEView
 from django_agent_sse.wire import Event
 from django_agent_sse.wire.event import FITS
 from django_agent_sse.wire.log_lines import LEVELS, RECORD, is_line
@@ -42,6 +43,8 @@ from .topic_actions import ACTIONS
 
 LISTED = 50
 """Topics of one page."""
+TRAIL = 2_000
+"""Characters of an address that say where the pages before began."""
 UNKNOWN = Readers(missing=1)
 """Where nobody asked, or nobody could."""
 NAMED = "\x1b[36m{name}\x1b[0m {data}"
@@ -76,6 +79,7 @@ class TopicsAdmin(PageAdmin):
         """Render the page: topics that begin with a prefix."""
         self.check_view(request)
         asked = {name: request.GET.get(name, "").strip()[:200] for name in ("q", "after")}
+        trail = _trail(request.GET.getlist("before"))
         topics, runs, more, error = _page_of_topics(asked["q"], asked["after"])
         readers = _readers(asked["q"]) if topics else UNKNOWN
         rows = [_row(name, state, readers, runs.get(name)) for name, state in topics]
@@ -85,7 +89,8 @@ class TopicsAdmin(PageAdmin):
             "asked": asked,
             "rows": rows,
             "unknown": _why_unknown(readers) if counts_readers and any(row["readers"] is None for row in rows) else "",
-            "more": more,
+            "more": _address(asked["q"], more, [*trail, asked["after"]]) if more else "",
+            "previous": _address(asked["q"], trail[-1] if trail else "", trail[:-1]) if asked["after"] else "",
             "error": error,
             "limits": _about_the_log(),
             "counts_readers": counts_readers,
@@ -99,7 +104,7 @@ class TopicsAdmin(PageAdmin):
 
     def topic_view(self, request: HttpRequest, key: str) -> HttpResponse:
         self.check_view(request)
-        return self.render_page(request, "topic", self._about(request, *_topic_of(key)))
+        return self.render_page(request, "topic", self._about(request, *_topic_of(key)), parents=self._above())
 
     def _about(self, request: HttpRequest, name: str, state: TopicState, run: RunState | None) -> dict[str, Any]:
         fitting = [action for action in ACTIONS.values() if action.fits(state, run)]
@@ -129,10 +134,11 @@ class TopicsAdmin(PageAdmin):
             raise PermissionDenied
         form = ACTIONS[action](request.POST)
         if not form.is_valid():
-            return self.render_page(request, "topic", {**self._about(request, name, state, run), "form": form}, 400)
+            about = {**self._about(request, name, state, run), "form": form}
+            return self.render_page(request, "topic", about, 400, self._above())
         if form.warning and not request.POST.get("confirmed"):
-            context = {"title": f"{form.label}: {name}", "topic": _row(name, state, UNKNOWN, run), "form": form}
-            return self.render_page(request, "confirm", context)
+            context = {"title": form.label, "topic": _row(name, state, UNKNOWN, run), "form": form}
+            return self.render_page(request, "confirm", context, parents=[*self._above(), (name, self._url("change", name))])
         try:
             done = form.perform(name)
         except AgentSSEError as error:
@@ -151,8 +157,11 @@ class TopicsAdmin(PageAdmin):
     async def _topic_of_stream(self, c: Context, key: str) -> str:
         return _name_of(key)
 
+    def _above(self) -> list[tuple[str, str]]:
+        return [(gettext("Topics"), self._url("changelist"))]
+
     def _url(self, what: str, name: str = "") -> str:
-        args = [_key_of(name)] if name else []
+        args = [key_of(name)] if name else []
         return reverse(f"admin:django_agent_sse_logtopic_{what}", args=args, current_app=self.admin_site.name)
 
 
@@ -167,6 +176,28 @@ def _page_of_topics(prefix: str, after: str) -> tuple[list[tuple[str, TopicState
         outage.failed(error, ())
         return [], {}, "", public_words(error)
     return [pair for pair in states if pair[1].exists], runs, names[LISTED - 1] if len(names) > LISTED else "", ""
+
+
+def _trail(before: Sequence[str]) -> list[str]:
+    """Return after which names the pages before this one began, the nearest last; where an address has no room, the last ones."""
+    names, room = list[str](), TRAIL
+    for name in reversed(before):
+        room -= len(name) + 1
+        if room < 0:
+            break
+        names.insert(0, name[:200])
+    return names
+
+
+def _address(prefix: str, after: str, trail: Sequence[str]) -> str:
+    """Return the query of a page of topics."""
+    query = QueryDict(mutable=True)
+    if prefix:
+        query["q"] = prefix
+    if after:
+        query["after"] = after
+        query.setlist("before", [*_trail(trail)])
+    return query.urlencode()
 
 
 def _readers(prefix: str) -> Readers:
@@ -198,7 +229,7 @@ def _row(name: str, state: TopicState, readers: Readers, run: RunState | None) -
     oldest, newest = state.oldest_at, state.newest_at
     return {
         "name": name,
-        "key": _key_of(name),
+        "key": key_of(name),
         "parts": [*zip(parts, accumulate(parts), strict=True)],
         "last": last,
         "state": state,
@@ -207,7 +238,7 @@ def _row(name: str, state: TopicState, readers: Readers, run: RunState | None) -
         "newest": "–" if newest is None else formatting.ago(max(0.0, now - newest)),
         "events": formatting.number(state.events),
         "top": formatting.number(state.top),
-        "readers": readers.of(name),
+        "readers": None if (count := readers.of(name)) is None else formatting.number(count),
         "run": run,
         "lease": "" if run is None or run.ending is not None else formatting.span(run.left),
     }
@@ -217,7 +248,7 @@ _FOLDERS = {"_2E": ".", "_2E_2E": ".."}
 """Topics whose names a browser would take for a folder where they stand in an address, by what stands there."""
 
 
-def _key_of(name: str) -> str:
+def key_of(name: str) -> str:
     """Return what stands for a topic in an address."""
     return name.replace(".", "_2E") if name in _FOLDERS.values() else quote(name)
 
@@ -270,5 +301,12 @@ def topic_log_router(topic: Callable[..., Awaitable[str]], guards: Sequence[Any]
     for part, view in log_views(topic, as_line).items():
         name = "django_agent_sse_logtopic_log" + (f"-{part}" if part else "")
         options: dict[str, Any] = {"control_events": False} if part == "raw" else {}
-        router.sse(part_of_log("", part), view, name=name, **options)
+        router.sse(part_of_log("", part), _for_operators(view), name=name, **options)
     return router
+
+
+def _for_operators(view: Any) -> type[SSEView]:
+    """Return a view that staff get also where the process has as many streams as it may have."""
+    if isinstance(view, type):
+        return type(view.__name__, (view,), {"for_operators": True})
+    return type("log", (SSEView,), {"handle": staticmethod(view), "for_operators": True})

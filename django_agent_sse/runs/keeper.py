@@ -105,6 +105,10 @@ class Keeper:
         with self._lock:
             self._runs.pop(run, None)
 
+    def running(self) -> list[KeptRun]:
+        """Return the runs that go on in this process."""
+        return list(self._runs)
+
     # The end of the process: see ``Companion``
 
     @property

@@ -49,6 +49,15 @@ def span(seconds: float) -> str:
     return gettext("{days} d {hours} h").format(days=days, hours=hours) if hours else gettext("{days} d").format(days=days)
 
 
+def moment(seconds: float) -> str:
+    """``12 ms``, ``1.2 s``, then as ``span``: of what should take no time."""
+    if seconds < 0.9995:
+        return gettext("{milliseconds} ms").format(milliseconds=number_format(max(1, round(seconds * 1000)), 0))
+    if seconds < 59.95:
+        return gettext("{seconds} s").format(seconds=number_format(round(seconds, 1), 1, use_l10n=True))
+    return span(seconds)
+
+
 def ago(seconds: float) -> str:
     """``3 min 12 s ago``."""
     return gettext("{span} ago").format(span=span(seconds))

@@ -21,6 +21,7 @@ from .. import conf
 from ..runtime import descriptors
 from ..runtime.process import PerProcess, on_fork
 from .addresses import client_address
+from .client import monitor_options, shown_address
 from .context import Context
 from .counters import Refusal
 from .limits import Limits, limits
@@ -46,12 +47,16 @@ class Refused(NamedTuple):
         message: What the client is told: no name and no address.
         status: Where no control event can tell it: 429 where the client itself has too many, 503 where the process has.
         retry: Milliseconds after which it should come back, more or less.
+        user: Who has too many, as operators see it; ``""`` where it is nobody's, or not known.
+        address: From where too many come, likewise, as far as ``AGENT_SSE["MONITOR"]`` lets it be seen.
     """
 
     reason: Refusal
     message: str
     status: int
     retry: int = RETRY
+    user: str = ""
+    address: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +94,9 @@ async def arrive(scope: Mapping[str, Any]) -> Arrival:
         if await gate.enter(arrival.address, bounds):
             arrival._gate = gate
         else:
-            arrival.refusal = Refused(Refusal.UNKNOWN, "too many requests from your network wait to be looked at", 429)
+            arrival.refusal = Refused(
+                Refusal.UNKNOWN, "too many requests from your network wait to be looked at", 429, address=_shown(arrival.address)
+            )
     return arrival
 
 
@@ -201,7 +208,8 @@ class Admission(PerProcess):
                 wait = self._rates.take(address, now, rate, max(rate, bounds.address or 0))
                 if wait:
                     message = "too many connects from your network; come back later"
-                    return Refused(Refusal.ADDRESS_CONNECTS, message, 429, RETRY + int(wait * 1000))
+                    retry = RETRY + int(wait * 1000)
+                    return Refused(Refusal.ADDRESS_CONNECTS, message, 429, retry, address=_shown(address))
             if (rate := bounds.connects) is not None and self._rates.take(None, now, rate, 2 * rate):
                 return Refused(Refusal.CONNECTS, "too many clients connect at this moment; come back later", 503)
         if bounds.descriptors is not None and descriptors.exhausted(bounds.descriptors):
@@ -233,7 +241,9 @@ class Admission(PerProcess):
                 key = await shared.take(kind, blake2b(name.encode(errors="surrogatepass"), digest_size=12).hexdigest(), limit)
                 if key is None:
                     ticket.release()
-                    return Refused(refusal, message, 429)
+                    if refusal is Refusal.ADDRESS:
+                        return Refused(refusal, message, 429, address=_shown(name))
+                    return Refused(refusal, message, 429, user=c._user_shown)
                 ticket._keys += (key,)
                 self._names[key] = "" if refusal is Refusal.SESSION else name
         except BaseException:
@@ -281,6 +291,10 @@ class Admission(PerProcess):
     def open(self) -> int:
         """Streams that have places."""
         return self._open
+
+
+def _shown(address: str) -> str:
+    return shown_address(address, monitor_options())
 
 
 _TOO_MANY = "you have too many streams open; close one, or come back later"

@@ -156,6 +156,11 @@ class Buffer:
     def waiting(self) -> int:
         return len(self._frames)
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
     def set_source(self, source: Source | None) -> None:
         """Take from ``source`` when nothing has been put; the one before it is stopped."""
         before, self._source = self._source, source

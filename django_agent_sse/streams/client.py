@@ -77,9 +77,15 @@ def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
         return ""
     remote = str(meta.get("REMOTE_ADDR") or "")
     hops = [*meta.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", options.proxies), remote]
-    nearest = hops[-1 - options.proxies] if options.proxies < len(hops) else remote
+    return shown_address(hops[-1 - options.proxies] if options.proxies < len(hops) else remote, options)
+
+
+def shown_address(text: str, options: MonitorOptions) -> str:
+    """Return an address as far as it may be seen; ``""`` for what is none."""
+    if options.address == "off":
+        return ""
     try:
-        address = ipaddress.ip_address(nearest[-LOOKED_AT:].strip().strip("[]"))
+        address = ipaddress.ip_address(text[-LOOKED_AT:].strip().strip("[]").partition("/")[0])
     except ValueError:  # a Unix socket has none, and what a client writes may be anything
         return ""
     if options.address == "full":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -98,6 +99,7 @@ class Context:
     _on_release: Callable[[HttpRequest], object] | None = None
     _asks: tuple[Callable[[Context], Awaitable[bool | HttpResponseBase]], ...] = ()
     """What was asked about this stream beside its route's guards, and is asked again with them."""
+    _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self, cache: str) -> None:
         self._cache = cache
@@ -203,11 +205,16 @@ class Context:
         """Return what does not change about the stream, as far as it may be shown."""
         options, request = monitor_options(), self._request
         address, agent = client_of(request.META, options) if request is not None else self._client or ("", "")
+        return StreamInfo(self.route, self._user_shown, address, printable(agent), heartbeat)
+
+    @property
+    def _user_shown(self) -> str:
+        """The user as operators see it: the primary key as text, ``""`` for nobody."""
         key = None if self._user is empty else self.user_pk  # where it was never loaded it is nobody
         user = "" if key is None else str(key)
         if user and self._user_label not in ("", settings.AUTH_USER_MODEL.lower()):  # what a guard has put there says what it is
             user = f"{self._user_label}:{user}"
-        return StreamInfo(self.route, printable(user, 2000), address, printable(agent), heartbeat)
+        return printable(user, 2000)
 
     async def load_user(self) -> None:
         """Load ``user``: afterwards neither it nor ``request.user`` queries a database.

@@ -44,7 +44,11 @@ class State(StrEnum):
 
 
 class StreamStats(NamedTuple):
-    """One stream, in numbers. Times are those of its event loop, in seconds."""
+    """One stream, in numbers. Times are those of its event loop, in seconds.
+
+    ``buffered`` are bytes that its handler has written and nobody has taken; ``stalled`` is since when a send waits for the
+    client, ``None`` where none does; ``patience`` is how long one may.
+    """
 
     state: State
     events: int
@@ -52,6 +56,9 @@ class StreamStats(NamedTuple):
     opened: float | None
     wrote: float
     lag: int
+    buffered: int
+    stalled: float | None
+    patience: float | None
 
 
 class StreamInfo(NamedTuple):

@@ -61,6 +61,7 @@ def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelle
 async def report_error(context: Context, stream: Stream, error: BaseException, on_error: OnError | None, *, slim: bool) -> None:
     """Tell error tracking and the log, then let the route's ``on_error`` write what it likes."""
     route = context.route
+    counters.failed(route, type(error).__name__)
     request = None if slim else context.request
     logger.error(
         "the handler of %s failed: %s",

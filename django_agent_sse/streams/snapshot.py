@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from typing import Protocol
 from ..eventlog.backend import event_log
 from ..eventlog.notify.notifier import notifier
 from ..exceptions import AgentSSEError
+from ..topics.arrivals import arrivals
 from .admission import admission
-from .counters import RouteCounts, counters
+from .counters import BEHIND, RouteCounts, counters
 from .registry import SLOWEST_HEARTBEAT, OpenStream, State, StreamStats, registry
 
 
@@ -61,9 +63,12 @@ class Snapshot:
         at: When, in seconds since 1970.
         routes: By their patterns.
         runs: Those that it had and that are over, by how they ended.
+        running: Those that go on.
+        arrivals: How many reads of topics found events that were appended within each of ``ARRIVALS``, and longer ago.
         problems: What is wrong with it: keys of the health banner, with a detail each.
         draining: It ends its streams and takes no new ones.
-        last: It will not report again soon: it ends, or has no streams.
+        idle: It has no streams, and reports seldom.
+        last: It will not report again: it ends.
         limits: By the names of limits, the most that anybody has of one, as a share of it; see ``Admission.used``.
     """
 
@@ -71,8 +76,11 @@ class Snapshot:
     at: float
     routes: Mapping[str, RouteCounts]
     runs: dict[str, int] = field(default_factory=dict)
+    running: int = 0
+    arrivals: list[int] = field(default_factory=list)
     problems: Mapping[str, str] = field(default_factory=dict)
     draining: bool = False
+    idle: bool = False
     last: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
 
@@ -88,7 +96,8 @@ class Snapshots:
     def __init__(self) -> None:
         self._before: dict[str, tuple[int, int]] = {}
 
-    def snapshot(self, *, last: bool = False) -> Snapshot:
+    def snapshot(self, *, idle: bool = False, last: bool = False) -> Snapshot:
+        """Return the process as it is now."""
         problems = {**notifier.troubles()}
         with contextlib.suppress(AgentSSEError):  # a check says it
             log_notifier = event_log().notifier
@@ -106,6 +115,7 @@ class Snapshots:
             counts.starting += stats.state is State.STARTING
             counts.lingering += stats.state is State.LINGERING
             counts.slow += stats.state is State.SLOW
+            counts.behind[bisect_left(BEHIND, stats.lag) if stats.lag else 0] += stats.state is not State.STARTING
             counts.events += stats.events
             counts.bytes += stats.bytes
             if "heartbeat" not in problems and (not stream.heartbeat or stream.heartbeat > SLOWEST_HEARTBEAT):
@@ -114,14 +124,16 @@ class Snapshots:
             # No sum may be less than in the snapshot before: a counter that goes down looks like a restart to Prometheus.
             events, size = self._before.get(route, (0, 0))
             self._before[route] = counts.events, counts.bytes = max(events, counts.events), max(size, counts.bytes)
-            counts.seconds = round(counts.seconds, 3)
+            counts.seconds, counts.start_seconds = round(counts.seconds, 3), round(counts.start_seconds, 4)
         return Snapshot(
             process=this_process(),
             at=time.time(),
             routes=dict(sorted(routes.items())),
             runs=counters.runs(),
             problems=problems,
+            arrivals=arrivals.copy(),
             draining=registry.draining,
+            idle=idle,
             last=last,
             limits=used,
         )

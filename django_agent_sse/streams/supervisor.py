@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import InitVar, dataclass, field
@@ -240,7 +241,7 @@ class Supervisor:
         logger.error("%s failed after its end", self.route, exc_info=self.error, extra={"route": self.route})
 
     def _tell_opened(self) -> None:
-        counters.opened(self.route)
+        counters.opened(self.route, time.monotonic() - self.context._began)
         if stream_opened.has_listeners(Stream):
             self._callbacks.spawn(stream_opened.asend_robust(sender=Stream, stream=self._stream))
 

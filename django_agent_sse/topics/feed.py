@@ -17,6 +17,7 @@ from ..eventlog import records
 from ..eventlog.base import EventLog
 from ..eventlog.outage import outage
 from ..exceptions import EventLogError, EventLogUnavailable
+from .arrivals import arrivals
 from .batch import Batch, Entry, SharedPage, Waiter, budget
 
 RING_EVENTS = 512
@@ -135,6 +136,8 @@ class Feed:
             self.nonce = page.nonce if page.top == self.top else ""
         new = [record for record in page.records if record.offset > self.top]  # a notification may have brought the first ones
         if new and new[0].offset == self.top + 1:
+            if self.top:  # else it may have been there for long
+                arrivals.count(new[0].at)
             self._add(new)
             changed = True
         more = self.top < page.top

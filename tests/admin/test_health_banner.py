@@ -19,6 +19,7 @@ from django_agent_sse.contrib.monitor.cluster import ClusterSnapshot, ProcessSta
 from django_agent_sse.contrib.monitor.inspector import StreamInspector
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.notify.poll import LATE, Poll
+from django_agent_sse.runtime import formatting
 from django_agent_sse.runtime.backoff import FailureLog
 from django_agent_sse.streams.snapshot import Process, Snapshot
 from tests.live.servers import poll
@@ -42,7 +43,7 @@ def seen(state: str = "reporting", pid: int = 7, age: float = 0.0, **about: Any)
 
 
 def picture(*processes: ProcessStatus, local: bool = False) -> ClusterSnapshot:
-    return ClusterSnapshot(at=time.time(), local=local, processes=processes or (seen(),), series={}, rates={})
+    return ClusterSnapshot(at=time.time(), local=local, processes=processes or (seen(),), series={}, hour={}, rates={})
 
 
 def said(request: HttpRequest, shown: ClusterSnapshot) -> dict[str, health.HealthNotice]:
@@ -113,8 +114,10 @@ def test_a_redis_logs_own_notifications_that_are_away_are_said_as_they_are_and_b
 
 @pytest.mark.parametrize("state", ["late", "gone"])
 def test_a_process_that_stopped_reporting(state: str) -> None:
-    found = said(asgi_request(), picture(seen(), seen(state, pid=9, age=17)))
-    assert found["silent"].title == "The process web-1:9 stopped reporting 17 s ago."
+    silent = seen(state, pid=9, age=17)
+    found = said(asgi_request(), picture(seen(), silent))
+    at = formatting.clock(silent.snapshot.at)
+    assert found["silent"].title == f"The process web-1:9 stopped reporting at {at}.", "a text that stays as it is"
 
 
 def test_a_process_that_is_drained() -> None:

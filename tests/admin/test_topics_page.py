@@ -18,7 +18,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_agent_sse import Topic
-from django_agent_sse.admin.topics import LISTED
+from django_agent_sse.admin.topics import LISTED, _trail
 from django_agent_sse.contrib.monitor import inspector
 from django_agent_sse.contrib.monitor.cluster import Readers
 from django_agent_sse.contrib.monitor.reporter import REPORTS
@@ -108,6 +108,33 @@ def test_more_topics_than_a_page_holds_are_all_reached_though_internal_ones_lie_
             break
         after = more[1]
     assert seen == made
+
+
+def test_from_each_page_of_topics_one_comes_back_to_the_one_before() -> None:
+    client = person()
+    for number in range(LISTED * 3 + 1):
+        Topic(f"t{number:03}").publish("x")
+    seen, address = list[list[str]](), "?q=t"
+    while address:
+        html = client.get(f"{PAGE}{address}").content.decode()
+        seen.append(names(html))
+        address = _linked(html, "next")
+    assert [len(some) for some in seen] == [LISTED, LISTED, LISTED, 1]
+    for before in reversed(seen[:-1]):
+        address = _linked(html, "prev")
+        html = client.get(f"{PAGE}{address}").content.decode()
+        assert names(html) == before
+    assert _linked(html, "prev") == ""
+
+
+def _linked(html: str, rel: str) -> str:
+    found = re.search(rf'rel="{rel}" href="([^"]*)"', html)
+    return found[1].replace("&amp;", "&") if found else ""
+
+
+def test_a_long_way_back_is_forgotten_at_its_beginning() -> None:
+    way = ["", *(f"{number:03}" + "x" * 197 for number in range(30))]
+    assert _trail(way) == way[-9:]
 
 
 def test_what_is_in_a_topic_is_seen_with_the_permission_only() -> None:

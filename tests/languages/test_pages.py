@@ -19,6 +19,7 @@ from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.models import LogTopic
 from django_agent_sse.runtime import formatting
 from django_agent_sse.script_words import LOG
+from django_agent_sse.streams.counters import Refusal, counters
 from django_agent_sse.streams.error_responses import wsgi_response
 
 from . import catalogs
@@ -117,6 +118,20 @@ def test_a_page_is_in_the_language_of_the_request(client: Client, page: str, lan
         html = client.get(page).content.decode()
     assert f'<html lang="{language}" dir="{direction}"' in html
     found = shown(html)
+    assert word in found
+    english = patterns(language)
+    assert [text for text in found if any(one.fullmatch(text) for one in english)] == []
+
+
+@pytest.mark.parametrize(("language", "word"), [("de", "Fehler und Ablehnungen"), ("ar", "الأخطاء وحالات الرفض")])
+@pytest.mark.parametrize("view", ["routes", "problems", "runs", "processes"])
+def test_each_part_of_the_monitor_is_in_the_language_of_the_request(client: Client, view: str, language: str, word: str) -> None:
+    counters.reset()
+    for refusal in Refusal:
+        counters.refused("r/", refusal, user="1", address="203.0.113.0/24")
+    with translation.override(language):
+        found = shown(client.get(f"{LIVE}?view={view}&range=hour").content.decode())
+    counters.reset()
     assert word in found
     english = patterns(language)
     assert [text for text in found if any(one.fullmatch(text) for one in english)] == []

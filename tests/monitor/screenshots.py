@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 from playwright.sync_api import Browser, Page
 
 from tests.chromium import launched
@@ -59,6 +60,8 @@ class Traffic:
         self.one_is_slow()
         for _ in range(2):
             self.site.open("fails/")
+        for _ in range(3):
+            httpx.get(f"{self.site.url}/notifications/", timeout=60)  # of nobody: refused
 
     def one_is_slow(self) -> None:
         """It takes nothing, for as long as the site bears that."""
@@ -135,6 +138,10 @@ def _picture(browser: Browser, site: MonitorSite, traffic: Traffic, look: Look, 
             page.locator('[data-rows] tr:has-text("builds."):has-text("alice") [data-close]').first.click()
             page.locator(".mon-confirm").wait_for()
             page.screenshot(path=path.with_name("monitor-close.png"))
+            for view in ("routes", "problems"):
+                page.goto(f"{site.url}{STAFF}?view={view}")
+                page.locator('[data-dot][data-state="live"]').wait_for()
+                page.screenshot(path=path.with_name(f"monitor-{view}.png"))
     finally:
         page.context.close()
 

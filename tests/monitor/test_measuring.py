@@ -18,7 +18,7 @@ from tests.inprocess import PATIENCE, eventually, serve
 MEMORY = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
 TOPIC = "builds.9"
 BEHIND = 40
-COLUMNS = ("opened", "events", "bytes", "lag", "state", "user", "route")
+COLUMNS = ("opened", "events", "bytes", "lag", "state", "user", "route", "buffered")
 
 
 @pytest.fixture(autouse=True)

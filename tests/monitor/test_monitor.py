@@ -16,7 +16,7 @@ from django_agent_sse.contrib.monitor import service as monitoring
 from django_agent_sse.contrib.monitor.admin.live_view import _summary
 from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, WatchRows, command_of, event_of, execute
 from django_agent_sse.contrib.monitor.history import BUCKET, POINTS, History
-from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
+from django_agent_sse.contrib.monitor.inspector import Answer, LimitRow, RefusedRow, RunRow, StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.report_json import decode, encode
 from django_agent_sse.contrib.monitor.service import monitor
 from django_agent_sse.eventlog.memory import MemoryEventLog
@@ -167,10 +167,14 @@ def test_commands_and_reports_travel_and_what_is_of_another_version_is_passed_ov
         with pytest.raises(CommandRefused, match="not signed"):
             command_of(event)
     told = snapshot(1.5, open=3, endings={"kicked": 2})
-    answers = [(StreamQuery(readers="b."), [], 7, {"b.1": 2}), (StreamQuery(text="x"), [], 0, {})]
+    runs, refused = [RunRow("chats.1", "r-1")], [RefusedRow("limit_user", "7", "", 3)]
+    answers = [
+        (StreamQuery(readers="b."), Answer([], 7, {"b.1": 2}, [], [], [], 1.5)),
+        (StreamQuery(text="x", anonymous=True), Answer([], 0, {}, runs, refused, [LimitRow("route", "", "r/", 3, 4)], 1.5)),
+    ]
     found, read = decode(encode(told, answers))
     assert (found.at, found.total("open"), found.total("endings")) == (1.5, 3, 2)
-    assert [(query, *answer) for query, answer in read] == [(query, 1.5, *answer) for query, *answer in answers]
+    assert read == answers
     for text in ("{}", "[]", '{"process": 1}', '{"process": {"id": "a"}, "routes": {}}'):
         with pytest.raises(ValueError, match="report|JSON|decode|object"):
             decode(text)

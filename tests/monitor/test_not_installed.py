@@ -55,7 +55,7 @@ def test_without_the_app_streams_start_no_thread(without: dict[str, Any], with_i
 
 def test_without_the_app_streams_write_nothing_to_the_database(without: dict[str, Any], with_it: dict[str, Any]) -> None:
     assert (without["written"], without["topics"]) == ([], [])
-    assert with_it["topics"] == ["sse.monitor.reports"]
+    assert with_it["topics"] == ["sse.monitor.history", "sse.monitor.reports"]
     assert any("logrow" in statement for statement in with_it["written"])
 
 
@@ -64,7 +64,7 @@ def test_without_the_app_there_is_no_page_and_no_permission(without: dict[str, A
     assert (without["index"], without["permissions"], without["types"]) == (False, [], [])
     assert with_it["pages"] == ["agent_sse_monitor.LiveStreams", *without["pages"]]
     assert (with_it["index"], with_it["types"]) == (True, ["agent_sse_monitor"])
-    assert with_it["permissions"] == ["close_livestreams", "view_livestreams"]
+    assert with_it["permissions"] == ["close_livestreams", "export_livestreams", "view_livestreams"]
 
 
 def test_topics_metrics_and_health_work_without_the_app(without: dict[str, Any], with_it: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def test_an_upgrade_with_the_app_keeps_who_may_do_what_and_what_was_done(old: st
     (found,) = run("upgraded", old, "after", MONITOR)
     assert found["looks"] == [VIEW]
     assert found["closes"] == [CLOSE, VIEW, TOPICS]
-    assert (found["types"], found["logged"], found["permissions"]) == (["agent_sse_monitor"], ["agent_sse_monitor"], 2)
+    assert (found["types"], found["logged"], found["permissions"]) == (["agent_sse_monitor"], ["agent_sse_monitor"], 3)
     assert (found["index"], found["page"]) == (200, 200)
 
 
@@ -123,7 +123,7 @@ def test_an_upgrade_without_the_app_hurts_nobody_and_the_app_may_come_later(old:
     (later,) = run("upgraded", old, "after", MONITOR)
     assert later["looks"] == [VIEW]
     assert later["closes"] == [CLOSE, VIEW, TOPICS]
-    assert (later["types"], later["permissions"], later["page"]) == (["agent_sse_monitor"], 2, 200)
+    assert (later["types"], later["permissions"], later["page"]) == (["agent_sse_monitor"], 3, 200)
 
 
 def test_without_the_app_django_removes_what_is_left_of_it(old: str) -> None:

@@ -39,7 +39,7 @@ from django_agent_sse.contrib.monitor.commands import (
 from django_agent_sse.contrib.monitor.history import PROCESSES, History
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery, StreamRow
 from django_agent_sse.contrib.monitor.report_json import decode, encode
-from django_agent_sse.contrib.monitor.reporter import REPORTS, ROWS, Reporter
+from django_agent_sse.contrib.monitor.reporter import HISTORY, REPORTS, ROWS, Reporter
 from django_agent_sse.contrib.monitor.service import monitor
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.eventlog.database import DatabaseEventLog
@@ -194,8 +194,8 @@ def report(**more: Any) -> dict[str, Any]:
     return {"process": process, "at": time.time(), "routes": {"r/": {"open": 1, "durations": [0] * 9}}, **more}
 
 
-ROW = ["abc.1", "r/", ["t"], "7", 1.0, 2.0, 3, 4, None, 0, 0.5, "", "", "abc", "live"]
-ANSWER = [{"user": "7"}, [ROW], 1, {"t": 1}]
+ROW = ["abc.1", "r/", ["t"], "7", 1.0, 2.0, 3, 4, None, 0, 0.5, "", "", "abc", "live", 65_536, 2.5, 27.5]
+ANSWER = [{"user": "7"}, [ROW], 1, {"t": 1}, [["chats.1", "r-1"]], [["limit_user", "7", "", 3]], [["user", "7", "", 3, 4]]]
 WRONG: dict[str, Any] = {
     "no object": [],
     "no process": report(process=1),
@@ -217,16 +217,22 @@ WRONG: dict[str, Any] = {
     "a problem that is a number": report(problems={"channel_layer": 1}),
     "draining that is text": report(draining="yes"),
     "answers that are none": report(answers=7),
-    "a row of another process": report(answers=[[{}, [["xyz.1", *ROW[1:13], "xyz", "live"]], 1, {}]]),
-    "a row without a part": report(answers=[[{}, [ROW[:-1]], 1, {}]]),
-    "a row in no state": report(answers=[[{}, [[*ROW[:-1], "green"]], 1, {}]]),
-    "a row of the year 30000": report(answers=[[{}, [[*ROW[:4], 1e12, *ROW[5:]]], 1, {}]]),
-    "topics that are text": report(answers=[[{}, [[*ROW[:2], "tt", *ROW[3:]]], 1, {}]]),
-    "more rows than there may be": report(answers=[[{}, [ROW] * 101, 1, {}]]),
-    "a question that nobody can ask": report(answers=[[{"colour": "red"}, [], 0, {}]]),
-    "a question with a list": report(answers=[[{"user": []}, [], 0, {}]]),
-    "a question about nothing": report(answers=[[{"sort": None}, [], 0, {}]]),
-    "readers that are no numbers": report(answers=[[{}, [], 0, {"t": "many"}]]),
+    "a row of another process": report(answers=[[{}, [["xyz.1", *ROW[1:13], "xyz", *ROW[14:]]], 1, {}, [], [], []]]),
+    "a row without a part": report(answers=[[{}, [ROW[:-1]], 1, {}, [], [], []]]),
+    "a row in no state": report(answers=[[{}, [[*ROW[:14], "green", *ROW[15:]]], 1, {}, [], [], []]]),
+    "a row of the year 30000": report(answers=[[{}, [[*ROW[:4], 1e12, *ROW[5:]]], 1, {}, [], [], []]]),
+    "topics that are text": report(answers=[[{}, [[*ROW[:2], "tt", *ROW[3:]]], 1, {}, [], [], []]]),
+    "more rows than there may be": report(answers=[[{}, [ROW] * 101, 1, {}, [], [], []]]),
+    "a question that nobody can ask": report(answers=[[{"colour": "red"}, [], 0, {}, [], [], []]]),
+    "a question with a list": report(answers=[[{"user": []}, [], 0, {}, [], [], []]]),
+    "a question about nothing": report(answers=[[{"sort": None}, [], 0, {}, [], [], []]]),
+    "readers that are no numbers": report(answers=[[{}, [], 0, {"t": "many"}, [], [], []]]),
+    "runs that are text": report(answers=[[{}, [], 0, {}, "r", [], []]]),
+    "a run without a topic": report(answers=[[{}, [], 0, {}, [["r-1"]], [], []]]),
+    "more runs than there may be": report(answers=[[{}, [], 0, {}, [["t", "r"]] * 101, [], []]]),
+    "somebody refused a half time": report(answers=[[{}, [], 0, {}, [], [["guard", "7", "", 0.5]], []]]),
+    "arrivals that are no numbers": report(arrivals=["soon"]),
+    "causes without an end": report(routes={"r/": {"causes": {str(number): 1 for number in range(100)}}}),
     "an answer in three parts": report(answers=[[{}, [], 0]]),
 }
 
@@ -234,7 +240,7 @@ WRONG: dict[str, Any] = {
 def taken(text: str) -> ClusterView:
     """A cluster_view that has been given this one report."""
     one = ClusterView()
-    one._take_report(text)
+    one._take_report(text, REPORTS)
     return one
 
 
@@ -243,6 +249,8 @@ def test_a_report_with_all_there_is_is_taken() -> None:
     (answer,) = one._answers.values()
     assert answer.rows == [StreamRow(*ROW)._replace(topics=("t",))]
     assert (answer.matched, answer.readers) == (1, {"t": 1})
+    assert answer.limits == [("user", "7", "", 3, 4)]
+    assert (answer.runs, answer.refused) == ([("chats.1", "r-1")], [("limit_user", "7", "", 3)])
 
 
 def test_what_a_process_tells_of_itself_is_taken() -> None:
@@ -313,7 +321,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NEARLY = st.builds(
-    lambda more, place, other: report(**more, answers=[[{}, [[*ROW[:place], other, *ROW[place + 1 :]]], 1, {}]]),
+    lambda more, place, other: report(**more, answers=[[{}, [[*ROW[:place], other, *ROW[place + 1 :]]], 1, {}, [], [], []]]),
     st.dictionaries(st.sampled_from(["process", "at", "routes", "problems", "draining", "last"]), JSON, max_size=2),
     st.integers(0, len(ROW) - 1),
     LEAVES,
@@ -337,16 +345,18 @@ def test_the_page_lives_whatever_stands_in_the_monitors_topics(documents: list[s
         patch.setattr(MemoryEventLog, "crosses_processes", True)
         patch.setattr(type(monitor), "reports", lambda self: True)  # as outside of a test
         patch.setattr(live_streams, "FIRST_TIMEOUT", 0.0)  # nobody answers
-        patch.setattr(ClusterView, "answers", lambda self, query, timeout, *within: asked(self, query, 0.0, *within))
+        patch.setattr(ClusterView, "answers", lambda self, query, timeout=0.0, *within: asked(self, query, 0.0, *within))
         cluster_view.reset()
         log = event_log()
-        for topic in (REPORTS, ROWS, COMMANDS):
+        for topic in (REPORTS, HISTORY, ROWS, COMMANDS):
             log.append(topic, [Event(text) for text in documents])
         log.append(REPORTS, Event(json.dumps(report(problems={"channel_layer": "rings"}))))
         client = Client()
         client.force_login(User.objects.get_or_create(username="boss", is_staff=True, is_superuser=True)[0])
-        for page in ("agent_sse_monitor/livestreams/?user=7&sort=-bytes", "django_agent_sse/logtopic/"):
-            assert client.get(f"/admin/{page}").status_code == 200
+        views = ("?view=routes", "?view=problems&range=hour", "?view=runs", "export/?format=csv&table=history")
+        for page in ("?user=7&sort=-bytes", *views):
+            assert client.get(f"/admin/agent_sse_monitor/livestreams/{page}").status_code == 200
+        assert client.get("/admin/django_agent_sse/logtopic/").status_code == 200
         assert client.get("/admin/agent_sse_monitor/livestreams/close/", {"process": "abc"}).status_code == 200
         assert cluster_view.snapshot().error == ""
         assert "web:1" in {seen.snapshot.process.name for seen in cluster_view.snapshot().processes}

@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class MonitorConfig(AppConfig):
-    """Has reporting start with the first stream, and lets the rest of the package see all processes."""
+    """Has reporting start with the first request or stream, and lets the rest of the package see all processes."""
 
     name = "django_agent_sse.contrib.monitor"
     label = "agent_sse_monitor"
@@ -15,6 +15,8 @@ class MonitorConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from django.core.signals import request_started
+
         from django_agent_sse.streams import snapshot
         from django_agent_sse.streams.counters import counters
 
@@ -23,4 +25,5 @@ class MonitorConfig(AppConfig):
 
         if monitor.begin not in counters.on_opened:
             counters.on_opened += (monitor.begin,)
+        request_started.connect(monitor.first_request)
         snapshot.install(cluster_view)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,13 @@ from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
 from ...runtime.process import PerProcess
 from ...runtime.safe_text import printable
+from ...streams.counters import RouteCounts
 from ...streams.snapshot import Readers, Snapshot, this_process
 from .commands import WatchRows
-from .history import History
-from .inspector import TOPICS, StreamInspector, StreamQuery, StreamRow
-from .report_json import Answer, decode
-from .reporter import REPORT_LIFE_SECONDS, REPORTS, ROWS
+from .history import LONG_BUCKET, History, Trouble
+from .inspector import REFUSED, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamInspector, StreamQuery, StreamRow
+from .report_json import decode
+from .reporter import HISTORY, IDLE_INTERVAL, REPORT_LIFE_SECONDS, REPORTS, REPORTS_SECONDS, ROWS
 from .service import broadcast, monitor
 
 logger = logging.getLogger("django_agent_sse.monitor")
@@ -44,12 +46,17 @@ MAX_FIRST_READ = 20_000
 """Reports that are read at most by a view that begins: those of 300 processes, for as long as reports are kept."""
 CLOCK_SKEW = 3600.0
 """Seconds that another machine's clock may be before this one's."""
-COUNTED = ("reporting", "late")
+IDLE_SECONDS = 2 * IDLE_INTERVAL + 15.0
+"""How long a process without streams is taken to be there after a report: one may be lost."""
+PAST_SECONDS = 4.0
+"""How long the sums over the past are new enough."""
+ANSWERING = ("reporting", "late")
+COUNTED = (*ANSWERING, "idle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStatus:
-    """One process, and its state: ``reporting``, ``late``, or ``gone`` (it stopped reporting without a word)."""
+    """One process, and its state: ``reporting``, ``late``, ``idle`` (it has no streams), or ``gone`` (it stopped reporting)."""
 
     snapshot: Snapshot
     state: str
@@ -64,7 +71,8 @@ class ClusterSnapshot:
         at: When, in seconds since 1970.
         local: It is this process alone: the log does not cross processes, or reports are switched off.
         processes: Those that count, and those that have just stopped.
-        series: See ``History.series``.
+        series: See ``History.series``: of the last minutes.
+        hour: The same of the last hour.
         rates: ``events`` and ``bytes``, a second.
         error: Why it is not new; empty where it is.
     """
@@ -73,6 +81,7 @@ class ClusterSnapshot:
     local: bool
     processes: tuple[ProcessStatus, ...]
     series: Mapping[str, list[float]]
+    hour: Mapping[str, list[float]]
     rates: Mapping[str, float]
     error: str = ""
 
@@ -81,9 +90,29 @@ class ClusterSnapshot:
         """The processes whose reports hold."""
         return [status.snapshot for status in self.processes if status.state in COUNTED]
 
+    @property
+    def answering(self) -> list[str]:
+        """The ids of the processes that answer when they are asked for rows: those without streams have none."""
+        return [status.snapshot.process.id for status in self.processes if status.state in ANSWERING]
+
     def total(self, name: str) -> int:
         """Return the sum of a number over all processes that count."""
         return sum(snapshot.total(name) for snapshot in self.counted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What all processes did in the last hour.
+
+    Attributes:
+        routes: By their patterns.
+        last: When what went wrong was counted last.
+        arrivals: See ``topics.arrivals``.
+    """
+
+    routes: Mapping[str, RouteCounts]
+    last: Mapping[Trouble, float]
+    arrivals: list[int]
 
 
 class ClusterView(PerProcess):
@@ -96,7 +125,9 @@ class ClusterView(PerProcess):
     def reset(self) -> None:
         self._lock = threading.Lock()
         self._log: EventLog | None = None
-        self._history = History()
+        self._history, self._hour = History(), History(LONG_BUCKET, routes=True)
+        self._past = Past(routes={}, last={}, arrivals=[])
+        self._past_at = 0.0
         self._cursors: dict[str, tuple[str, int]] = {}
         self._answers: dict[tuple[str, StreamQuery], Answer] = {}
         self._read_at = 0.0
@@ -118,17 +149,24 @@ class ClusterView(PerProcess):
                 return  # another thread has read it while this one waited for the lock
             log = event_log()
             if log is not self._log:
-                self._log, self._cursors, self._history, self._answers = log, {}, History(), {}
+                self._log, self._cursors, self._answers = log, {}, {}
+                self._history, self._hour = History(), History(LONG_BUCKET, routes=True)
             if self.local:
-                self._history.take(self._inspector.snapshot())
+                now_here = self._inspector.snapshot()
+                self._hour.take(now_here)
+                self._history.take(now_here)
             else:
                 try:
+                    if time.monotonic() - self._read_at >= REPORTS_SECONDS or not self._cursors:
+                        self._read_topic(log, HISTORY)  # what reports will say meanwhile is then gone
                     self._read_topic(log, REPORTS)
                     self._read_topic(log, ROWS)
                     self._error = ""
                 except Exception as error:  # whatever is the matter with the log: the page lives, and says it
                     self._error = public_words(error) if isinstance(error, AgentSSEError) else printable(error, 500)
-            self._history.forget(now := time.time())
+            now = time.time()
+            for history in (self._history, self._hour):
+                history.forget(now)
             self._answers = {key: answer for key, answer in self._answers.items() if now - answer.at < REPORT_LIFE_SECONDS}
             self._read_at = time.monotonic()
 
@@ -154,18 +192,20 @@ class ClusterView(PerProcess):
             for record in page.records:
                 cursor = record.offset
                 try:
-                    self._take_report(record.event.data)
+                    self._take_report(record.event.data, topic)
                 except Exception as error:  # anybody may have written it, and the page must live
                     self._skip(topic, cursor, error)
             self._cursors[topic] = epoch, cursor
             if not page.records or cursor >= page.top:
                 return
 
-    def _take_report(self, text: str) -> None:
+    def _take_report(self, text: str, topic: str) -> None:
         snapshot, answers = decode(text)
         if snapshot.at > time.time() + CLOCK_SKEW:
             raise ValueError("its time is in the future")
-        self._history.take(snapshot)
+        self._hour.take(snapshot)
+        if topic != HISTORY:  # else it would take the place of those between which it was
+            self._history.take(snapshot)
         for query, answer in answers:
             self._answers[snapshot.process.id, query] = answer
 
@@ -191,9 +231,19 @@ class ClusterView(PerProcess):
                 local=local,
                 processes=tuple(statuses),
                 series=self._history.series(now),
+                hour=self._hour.series(now),
                 rates={name: sum(self._history.rate(id, name) for id in counted) for name in ("events", "bytes")},
                 error=self._error,
             )
+
+    def past(self) -> Past:
+        """Return what all processes did in the last hour, as it was a few seconds ago at most."""
+        with self._lock:
+            if time.monotonic() - self._past_at >= PAST_SECONDS:
+                hour = self._hour
+                self._past = Past(routes=hour.routes(), last=hour.last(), arrivals=hour.arrivals())
+                self._past_at = time.monotonic()
+            return self._past
 
     async def ask(self, query: StreamQuery) -> None:
         """Have every process report the rows that fit, for a while; call it again for as long as somebody looks.
@@ -209,7 +259,8 @@ class ClusterView(PerProcess):
 
     def rows(self, query: StreamQuery, since: float = 0.0) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many have not answered, or not since then."""
-        answers, missing = self._answers_to(query, since)
+        fresh, missing = self._answers_to(query, since)
+        answers = [answer for _, answer in fresh]
         column = query.sort.lstrip("-")
 
         def order(row: StreamRow) -> tuple[Any, str]:
@@ -218,14 +269,30 @@ class ClusterView(PerProcess):
         rows = sorted((row for answer in answers for row in answer.rows), key=order, reverse=query.sort.startswith("-"))
         return rows, sum(answer.matched for answer in answers), missing
 
-    def _answers_to(self, query: StreamQuery, since: float = 0.0) -> tuple[list[Answer], int]:
-        """Return the answers that hold, and how many processes have none yet."""
-        now = time.time()
+    def runs(self, query: StreamQuery) -> list[tuple[str, RunRow]]:
+        """Return the runs that go on, each with the id of its process, as those say that were asked for rows."""
+        fresh, _ = self._answers_to(query)
+        return sorted(((process, run) for process, answer in fresh for run in answer.runs), key=lambda pair: pair[1])
+
+    def refused(self, query: StreamQuery) -> list[RefusedRow]:
+        """Return who was refused the most often, as those processes say that were asked for rows."""
+        counts = Counter[tuple[str, str, str]]()
+        for _, answer in self._answers_to(query)[0]:
+            for row in answer.refused:
+                counts[row[:3]] += row.times
+        return [RefusedRow(*key, count) for key, count in counts.most_common(REFUSED)]
+
+    def limits(self, query: StreamQuery) -> list[tuple[str, LimitRow]]:
+        """Return who meets limits, or is near them, each with the id of its process, as those say that were asked for rows."""
+        return [(process, row) for process, answer in self._answers_to(query)[0] for row in answer.limits]
+
+    def _answers_to(self, query: StreamQuery, since: float = 0.0) -> tuple[list[tuple[str, Answer]], int]:
+        """Return the answers that hold, each with the id of its process, and how many processes have none yet."""
         if self.local:
-            return [Answer(now, *self._inspector.answer(query))], 0
-        ids = [snapshot.process.id for snapshot in self.snapshot().counted if query.process in ("", snapshot.process.id)]
-        answers = [self._answers.get((id, query)) for id in ids]
-        fresh = [answer for answer in answers if answer is not None and answer.at >= max(since, now - ROWS_SECONDS)]
+            return [(this_process().id, self._inspector.answer(query))], 0
+        ids = [id for id in self.snapshot().answering if query.process in ("", id)]
+        oldest = max(since, time.time() - ROWS_SECONDS)
+        fresh = [(id, answer) for id in ids if (answer := self._answers.get((id, query))) is not None and answer.at >= oldest]
         return fresh, len(ids) - len(fresh)
 
     async def answers(
@@ -269,13 +336,15 @@ class ClusterView(PerProcess):
         query = StreamQuery(readers=prefix)
         await self.answers(query, timeout)
         answers, missing = self._answers_to(query)
-        counts = tuple((answer.readers, len(answer.readers) == answer.matched) for answer in answers)
+        counts = tuple((answer.readers, len(answer.readers) == answer.matched) for _, answer in answers)
         return Readers(counts=counts, missing=missing, limit=TOPICS)
 
 
 def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus | None:
     """Return a process with its state; ``None`` where it has said that it ends, or is gone for long."""
     age = 0.0 if local else max(0.0, now - snapshot.at)
+    if snapshot.idle and not snapshot.last:
+        return ProcessStatus(snapshot=snapshot, state="idle", age=age) if age < IDLE_SECONDS else None
     if age >= LOST_SHOWN_SECONDS or (snapshot.last and not local):
         return None
     state = "reporting" if age < LATE_SECONDS else "late" if age < REPORT_LIFE_SECONDS else "gone"

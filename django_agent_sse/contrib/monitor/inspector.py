@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import time
 from collections import Counter
@@ -9,9 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from django.conf import settings
+
 from ...eventlog.position import MAX_ID
+from ...runs.keeper import keeper
+from ...runtime.safe_text import printable
+from ...streams.admission import admission
+from ...streams.client import monitor_options, shown_address
+from ...streams.counters import counters
 from ...streams.registry import OpenStream, StreamInfo, StreamStats, open_streams
-from ...streams.snapshot import Snapshots, open_stats, this_process
+from ...streams.snapshot import Snapshot, Snapshots, open_stats, this_process
 
 _ZERO = time.time() - time.monotonic()
 """When the loops' clock stood at 0, in seconds since 1970: the same for all reports, so that the order of rows never changes."""
@@ -19,6 +27,10 @@ TOPICS = 200
 """Topics whose readers one answer has at most."""
 ROWS = 100
 """Rows of one process that one answer has at most."""
+RUNS = 100
+"""Runs of one process that one answer has at most."""
+REFUSED = 20
+"""Users and addresses that were refused, of which one answer has at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +39,7 @@ class StreamQuery:
 
     Attributes:
         route: Of this route only; so are ``user``, ``process`` (an id), ``state`` and ``stream`` (an id). Empty: of all.
+        anonymous: Of nobody who is signed in.
         text: What the route, a topic, the user, the address or the user agent contains.
         readers: Not rows, but how many streams follow each topic that begins so.
         sort: A column; with a leading ``-`` the largest first.
@@ -34,6 +47,7 @@ class StreamQuery:
 
     route: str = ""
     user: str = ""
+    anonymous: bool = False
     process: str = ""
     state: str = ""
     stream: str = ""
@@ -43,7 +57,11 @@ class StreamQuery:
 
 
 class StreamRow(NamedTuple):
-    """One open stream as the monitor lists it; ``seconds`` open, ``idle`` since the last write."""
+    """One open stream as the monitor lists it; ``seconds`` open, ``idle`` since the last write.
+
+    ``buffered`` bytes wait for the client; a send waits for it since ``stalled`` seconds, and ``patience`` more are left to it
+    (0 where nothing ends it).
+    """
 
     id: str
     route: str
@@ -60,9 +78,59 @@ class StreamRow(NamedTuple):
     agent: str
     process: str
     state: str
+    buffered: int = 0
+    stalled: float = 0.0
+    patience: float = 0.0
 
 
-SORTS = ("route", "user", "opened", "events", "bytes", "lag", "wrote", "state")
+class RunRow(NamedTuple):
+    """One run that goes on in this process."""
+
+    topic: str
+    id: str
+
+
+class RefusedRow(NamedTuple):
+    """Who was refused streams, why, and how often since the process began. A user by a primary key, an address as shown."""
+
+    reason: str
+    user: str
+    address: str
+    times: int
+
+
+class LimitRow(NamedTuple):
+    """Who has how much of a limit in one process. A user by a primary key, an address as shown."""
+
+    limit: str
+    user: str
+    of: str
+    open: int
+    most: int
+
+
+class Answer(NamedTuple):
+    """What one process answers to one query, at a time in seconds since 1970.
+
+    Attributes:
+        rows: The first ``ROWS`` that fit.
+        matched: How many fit; of topics with readers, how many there are.
+        readers: Those of ``TOPICS`` topics.
+        runs: Those that go on, ``RUNS`` of them.
+        refused: Who was refused the most often, ``REFUSED`` of them.
+        limits: Who meets limits, or is near them, ``REFUSED`` of them.
+    """
+
+    rows: list[StreamRow]
+    matched: int
+    readers: Mapping[str, int]
+    runs: list[RunRow]
+    refused: list[RefusedRow]
+    limits: list[LimitRow]
+    at: float
+
+
+SORTS = ("route", "user", "opened", "events", "bytes", "lag", "wrote", "state", "buffered")
 """The columns by which rows can be sorted."""
 
 
@@ -72,6 +140,10 @@ class StreamInspector(Snapshots):
     def __init__(self) -> None:
         super().__init__()
         self._infos: dict[int, StreamInfo] = {}
+
+    def snapshot(self, *, idle: bool = False, last: bool = False) -> Snapshot:
+        """Return the process as it is now, with its runs."""
+        return dataclasses.replace(super().snapshot(idle=idle, last=last), running=len(keeper.running()))
 
     def forget(self) -> None:
         """Free what is kept of each stream: nobody asks for rows."""
@@ -93,13 +165,15 @@ class StreamInspector(Snapshots):
         first = pick(ROWS, matches, key=key)
         return [_row(*match) for match in first], len(matches)
 
-    def answer(self, query: StreamQuery) -> tuple[list[StreamRow], int, Mapping[str, int]]:
-        """Return what this process answers: ``rows``; or how many topics have readers, and those of ``TOPICS`` at most."""
+    def answer(self, query: StreamQuery) -> Answer:
+        """Return what this process answers: rows, runs and who was refused; or who reads the topics that a query asks for."""
         prefix = query.readers
         if prefix is None:
-            return *self.rows(query), {}
+            refused = [RefusedRow(*row) for row in counters.refused_most(REFUSED)]
+            runs = [RunRow(run.topic, run.id) for run in keeper.running()[:RUNS]]
+            return Answer(*self.rows(query), {}, runs, refused, limit_rows(), time.time())
         counts = Counter(topic for stream in open_streams() for topic in stream.topics if topic.startswith(prefix))
-        return [], len(counts), dict(counts.most_common(TOPICS))
+        return Answer([], len(counts), dict(counts.most_common(TOPICS)), [], [], [], time.time())
 
     def find(self, query: StreamQuery) -> list[OpenStream]:
         return [match[1] for match in self._all() if fits(query, *match[1:])]
@@ -112,8 +186,21 @@ class StreamInspector(Snapshots):
             yield now, stream, info, stats
 
 
+def limit_rows() -> list[LimitRow]:
+    """Return who meets limits of this process, or is near them."""
+    options, own = monitor_options(), f"{settings.AUTH_USER_MODEL.lower()}:"
+    rows = []
+    for use in admission.meetings(REFUSED):
+        of = shown_address(use.of, options) if use.limit == "address" else use.of
+        user, of = (of.removeprefix(own), "") if use.limit == "user" else ("", of)
+        rows.append(LimitRow(use.limit, printable(user, 2000), printable(of, 1000), use.open, use.most))
+    return rows
+
+
 def fits(query: StreamQuery, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> bool:
     if (query.stream and id_of(stream) != query.stream) or (query.route and info.route != query.route):
+        return False
+    if query.anonymous and info.user:
         return False
     if (query.user and info.user != query.user) or (query.state and stats.state != query.state):
         return False
@@ -127,6 +214,7 @@ def id_of(stream: OpenStream) -> str:
 
 def _row(now: float, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> StreamRow:
     seconds = 0.0 if stats.opened is None else max(0.0, now - stats.opened)
+    stalled = 0.0 if stats.stalled is None else max(0.0, now - stats.stalled)
     return StreamRow(
         id=id_of(stream),
         route=info.route,
@@ -143,4 +231,7 @@ def _row(now: float, stream: OpenStream, info: StreamInfo, stats: StreamStats) -
         agent=info.agent,
         process=this_process().id,
         state=str(stats.state),
+        buffered=stats.buffered,
+        stalled=round(stalled, 3),
+        patience=round(max(0.0, stats.patience - stalled), 3) if stats.patience and stalled else 0.0,
     )

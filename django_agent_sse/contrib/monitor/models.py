@@ -20,6 +20,9 @@ class LiveStreams(AdminPage):
     """The page "Live streams" of the admin, and the permissions to see it and to close streams. Has no rows."""
 
     class Meta(AdminPage.Meta):
-        permissions = (("close_livestreams", "Can close live streams and drain processes"),)
+        permissions = (
+            ("close_livestreams", "Can close live streams and drain processes"),
+            ("export_livestreams", "Can export live streams to a file"),
+        )
         verbose_name = _("live stream")
         verbose_name_plural = _("live streams")

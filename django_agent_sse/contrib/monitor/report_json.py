@@ -10,22 +10,22 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from ...eventlog.position import MAX_TOPICS
 from ...eventlog.validation import MAX_NAME
 from ...streams.body import no_constant
-from ...streams.counters import DURATIONS, RouteCounts
+from ...streams.counters import CAUSES, RouteCounts
 from ...streams.registry import State
 from ...streams.snapshot import Process, Snapshot
-from .inspector import ROWS, TOPICS, StreamQuery, StreamRow
+from .inspector import REFUSED, ROWS, RUNS, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamQuery, StreamRow
 
 T = TypeVar("T")
 
 ROUTES: Final = 10_000
 """Routes of one report at most."""
-KINDS: Final = 50
-"""Kinds of endings and of refusals, and problems, at most."""
+KINDS: Final = CAUSES + 20
+"""Kinds of endings and of refusals, causes of both, and problems, at most."""
 ANSWERS: Final = 32
 """Answers in one report at most."""
 MAX_TEXT: Final = 2000
@@ -35,30 +35,25 @@ LARGEST: Final = 2.0**53
 LATEST: Final = 4_102_444_800.0
 """The year 2100, in seconds since 1970: no process reports a later moment."""
 _KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
-_ABOUT = ("at", "runs", "problems", "draining", "last")
-_NONE_LASTED = [0] * (len(DURATIONS) + 1)
+_ABOUT = ("at", "runs", "running", "arrivals", "problems", "draining", "idle", "last")
 
 
-class Answer(NamedTuple):
-    """The answer of one process to one query, at a time in seconds since 1970. ``matched`` counts rows left out, too."""
-
-    at: float
-    rows: list[StreamRow]
-    matched: int
-    readers: Mapping[str, int]
-
-
-def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, list[StreamRow], int, Mapping[str, int]]] = ()) -> str:
+def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, Answer]] = ()) -> str:
     """Return a report, and answers to queries, as JSON without what is zero."""
     report: dict[str, Any] = {"process": dataclasses.asdict(snapshot.process)}
-    report |= {name: value for name in _ABOUT if (value := getattr(snapshot, name))}
+    report |= {name: value for name in _ABOUT if _says(value := getattr(snapshot, name))}
     report["routes"] = {
-        route: {name: value for name in RouteCounts.__slots__ if (value := getattr(counts, name)) and value != _NONE_LASTED}
+        route: {name: value for name in RouteCounts.__slots__ if _says(value := getattr(counts, name))}
         for route, counts in snapshot.routes.items()
     }
-    if listed := [(dataclasses.asdict(query), *answer) for query, *answer in answers]:
+    if listed := [(dataclasses.asdict(query), *answer[:-1]) for query, answer in answers]:
         report["answers"] = listed
     return json.dumps(report, separators=(",", ":"))
+
+
+def _says(value: object) -> bool:
+    """Whether a value is not what it is by default: no number, no word, and a histogram of nothing."""
+    return any(value) if isinstance(value, list) else bool(value)
 
 
 def decode(text: str) -> tuple[Snapshot, list[tuple[StreamQuery, Answer]]]:
@@ -94,21 +89,29 @@ def _snapshot(report: Mapping[str, Any]) -> Snapshot:
 
 
 def _answer(snapshot: Snapshot, payload: object) -> tuple[StreamQuery, Answer]:
-    query, rows, matched, readers = _exactly(payload, 4)
+    query, rows, matched, readers, runs, refused, limits = _exactly(payload, 7)
     own = [_row(row, snapshot.process.id) for row in _sized(rows, list, ROWS)]
     counts = {topic: _count(number) for topic, number in _object(readers, TOPICS).items()}
-    return StreamQuery(**_fields(StreamQuery, query)), Answer(snapshot.at, own, _count(matched), counts)
+    going_on = [RunRow(**_named(RunRow, run)) for run in _sized(runs, list, RUNS)]
+    sent_away = [RefusedRow(**_named(RefusedRow, row)) for row in _sized(refused, list, REFUSED)]
+    near = [LimitRow(**_named(LimitRow, row)) for row in _sized(limits, list, REFUSED)]
+    asked = StreamQuery(**_fields(StreamQuery, query))
+    return asked, Answer(own, _count(matched), counts, going_on, sent_away, near, snapshot.at)
 
 
 def _row(payload: object, process: str) -> StreamRow:
-    values = zip(StreamRow._fields, _exactly(payload, len(StreamRow._fields)), strict=True)
-    row = StreamRow(**_fields(StreamRow, dict(values)))
+    row = StreamRow(**_named(StreamRow, payload))
     if row.process != process or not row.id.startswith(f"{process}."):
         raise ValueError("a process may tell of its own streams only")
     if row.state not in {*State}:
         raise ValueError("a stream cannot be in this state")
     _number(row.opened, LATEST)
     return row
+
+
+def _named(cls: type[Any], payload: object) -> dict[str, Any]:
+    """Return the values of a ``NamedTuple``, by its fields."""
+    return _fields(cls, dict(zip(cls._fields, _exactly(payload, len(cls._fields)), strict=True)))
 
 
 def _fields(cls: type, payload: object) -> dict[str, Any]:

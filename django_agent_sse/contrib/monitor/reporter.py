@@ -1,8 +1,9 @@
 """The monitor's task on the background loop: what it reports of this process, and how it hears commands.
 
 What it costs the event log: one append of some hundred bytes every ``REPORT_INTERVAL`` seconds from each process that has open
-streams, a trim a minute, and one more name in the question that the poll asks for all followed topics. While somebody watches, an
-append with the rows every second besides.
+streams, one more of the same every ``HISTORY_INTERVAL``, a trim a minute, and one more name in the question that the poll asks
+for all followed topics. While somebody watches, an append with the rows every second besides. A process without streams says
+every ``IDLE_INTERVAL`` that it is there, and follows nothing.
 """
 
 from __future__ import annotations
@@ -36,36 +37,56 @@ logger = logging.getLogger("django_agent_sse.monitor")
 
 REPORTS = InternalTopic("sse.monitor.reports")
 ROWS = InternalTopic("sse.monitor.rows")
+HISTORY = InternalTopic("sse.monitor.history")
+"""Every twelfth report: what is left of the reports when they are some minutes old."""
 REPORT_INTERVAL = 5.0
 """Seconds between two reports of a process."""
 REPORT_LIFE_SECONDS = 15.0
 """Seconds that a report holds: a process that was killed falls out by itself."""
 ROWS_INTERVAL = 1.0
 """Seconds between two reports of rows, while somebody watches."""
-HISTORY_SECONDS = 300.0
+REPORTS_SECONDS = 300.0
 """Seconds for which reports are kept, for the sparklines."""
+HISTORY_INTERVAL = 60.0
+"""Seconds between two reports that are kept for longer."""
+HISTORY_SECONDS = 3600.0
+"""Seconds for which these are kept."""
+HISTORY_BYTES = 16_384
+"""Bytes of such a report; of a larger one, of a process with very many routes, there are fewer. A megabyte an hour at most."""
+IDLE_INTERVAL = 60.0
+"""Seconds between two reports of a process without streams."""
 KEPT_SECONDS = 30.0
 """Seconds for which rows and commands are kept."""
+KEPT = (
+    (REPORTS, REPORTS_SECONDS + REPORT_INTERVAL),
+    (HISTORY, HISTORY_SECONDS + HISTORY_INTERVAL),
+    (ROWS, KEPT_SECONDS),
+    (COMMANDS, KEPT_SECONDS),
+)
+"""The monitor's topics, and for how many seconds each is kept."""
 TRIM_INTERVAL = 60.0
 """Seconds between two trims of the monitor's topics, more or less."""
 UNUSED_SECONDS = 30.0
-"""Seconds without a stream after which a process says that it has none, and stops reporting."""
+"""Seconds without a stream after which a process says that it has none, and reports seldom from then on."""
 MAX_WATCHES = 8
 """Different queries that are answered at a time; the one goes that was asked for the longest ago."""
 
 
 class Reporter:
-    """Reports what this process has open, and executes commands, from now on and as long as anything is open.
+    """Reports what this process has open, and executes commands while anything is open.
 
     Args:
-        over: Asked when nothing has been open for a while: whether the task may end.
+        idle: Nothing is open yet.
+
+    Attributes:
+        idle: It follows no commands and reports seldom: nothing has been open for a while. ``wake()`` is then to be called.
 
     Raises:
         RuntimeError: The interpreter ends, or there are too many threads.
     """
 
-    def __init__(self, over: Callable[[Reporter], bool]) -> None:
-        self._over = over
+    def __init__(self, *, idle: bool = False) -> None:
+        self.idle = idle
         self._wake = asyncio.Event()
         self._stopped = False
         self._inspector = StreamInspector()
@@ -75,8 +96,8 @@ class Reporter:
         self._unfollow: Callable[[], None] = lambda: None
         self._news = True
         self._report_at = time.monotonic() + random.uniform(0, 1)
-        self._rows_at = self._trim_at = 0.0
-        self._busy_at = time.monotonic()
+        self._rows_at = self._trim_at = self._history_at = 0.0
+        self._busy_at = 0.0 if idle else time.monotonic()
         self._failures = FailureLog(
             "the monitor cannot reach the event log",
             "Streams are not affected; the admin's page does not show this process. See AGENT_SSE['MONITOR'].",
@@ -89,6 +110,11 @@ class Reporter:
     @property
     def running(self) -> bool:
         return not self._task.done
+
+    def wake(self) -> None:
+        """Something has been opened, or was refused. From any thread."""
+        self._busy_at = time.monotonic()
+        self._task.call(self._wake.set)
 
     def stop(self, seconds: float) -> None:
         """Have it report for the last time and end, and wait for that, for so long at most."""
@@ -107,7 +133,7 @@ class Reporter:
         """Do what is due and rest; return whether to end. Whatever fails is tried again: nobody would restart this task."""
         failed = True
         try:
-            pause = await self._turn(await self._log_now())
+            pause = await self._turn()
             failed = False
             self._failures.recovered()
         except AgentSSEError as error:
@@ -121,28 +147,37 @@ class Reporter:
         if pause is None or (failed and self._stopped):  # whoever stops it waits
             return True
         self._wake.clear()
-        if failed or not (self._news or self._stopped):
+        if failed or not ((self._news and not self.idle) or self._stopped):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
         return False
 
-    async def _log_now(self) -> EventLog:
-        """Return the log, whose commands are followed from now on."""
-        log = event_log()
+    async def _follow(self, log: EventLog) -> None:
+        """Follow the commands of a log from now on."""
         if log is not self._log:
-            self._unfollow()
-            self._unfollow, self._log = (lambda: None), None
+            self._follow_nothing()
             self._unfollow = await commands.subscribe(log, self._on_notify)
             self._reader.begin()
             self._log, self._news = log, True
-        return log
+
+    def _follow_nothing(self) -> None:
+        self._unfollow()
+        self._unfollow, self._log = (lambda: None), None
 
     def _on_notify(self, _: object) -> None:
         self._news = True
         self._wake.set()
 
-    async def _turn(self, log: EventLog) -> float | None:
+    async def _turn(self) -> float | None:
         """Do what is due; return the seconds until the next turn, ``None`` for never."""
+        log, now, was_idle = event_log(), time.monotonic(), self.idle
+        # Set before it is looked whether anything is open: whoever opens it meanwhile looks here afterwards.
+        self.idle = now - self._busy_at >= UNUSED_SECONDS
+        if in_use():
+            self._busy_at, self.idle = now, False
+        if self.idle:
+            return await self._turn_idle(log, now, begins=not was_idle)
+        await self._follow(log)
         if self._news:
             self._news = False
             try:
@@ -150,17 +185,13 @@ class Reporter:
             except BaseException:
                 self._news = True  # what was not read is still to be executed
                 raise
-        now = time.monotonic()
-        if in_use():
-            self._busy_at = now
-        ends = self._stopped or (now - self._busy_at >= UNUSED_SECONDS and self._over(self))
-        wall = time.time()
+        now, wall = time.monotonic(), time.time()
         self._watches = {query: until for query, until in self._watches.items() if until > wall}
-        if ends or now >= self._report_at:
+        if self._stopped or was_idle or now >= self._report_at:
             self._report_at = now + REPORT_INTERVAL
             self._news = self._news or log.notifier is not None  # which may lose a notification
-            await self._append(log, REPORTS, lambda: encode(self._snapshot(last=ends)))
-        if ends:
+            await self._report(log, now)
+        if self._stopped:
             return None
         if self._watches and now >= self._rows_at:
             self._rows_at = now + ROWS_INTERVAL
@@ -171,12 +202,39 @@ class Reporter:
         due = min(self._report_at, self._rows_at) if self._watches else self._report_at
         return max(0.01, due - time.monotonic())
 
+    async def _turn_idle(self, log: EventLog, now: float, *, begins: bool) -> float | None:
+        """Say now and then that this process is there."""
+        if begins:
+            self._follow_nothing()
+            self._watches = {}
+            self._inspector.forget()
+        if self._stopped or begins or now >= self._report_at:
+            self._report_at = now + IDLE_INTERVAL * random.uniform(0.9, 1)
+            await self._report(log, now)
+            await self._trim(log, now)
+        return None if self._stopped else max(0.01, self._report_at - time.monotonic())
+
+    async def _report(self, log: EventLog, now: float) -> None:
+        keeps, topics = self.idle or self._stopped or now >= self._history_at, [REPORTS]
+        if keeps:
+            topics.append(HISTORY)
+
+        def write() -> int:
+            text = encode(self._snapshot())
+            for topic in topics:
+                log.append_unrung(topic, Event(text))
+            return len(text)
+
+        size = await asyncio.wrap_future(writers.submit(write))
+        if keeps:
+            self._history_at = now + HISTORY_INTERVAL * max(1.0, size / HISTORY_BYTES)
+
     def _rows(self) -> str:
         """Return the answers to all queries."""
-        return encode(self._snapshot(), [(query, *self._inspector.answer(query)) for query in self._watches])
+        return encode(self._snapshot(), [(query, self._inspector.answer(query)) for query in self._watches])
 
-    def _snapshot(self, *, last: bool = False) -> Snapshot:
-        snapshot = self._inspector.snapshot(last=last)
+    def _snapshot(self) -> Snapshot:
+        snapshot = self._inspector.snapshot(idle=self.idle, last=self._stopped)
         if not self._refused:
             return snapshot
         return dataclasses.replace(snapshot, problems={**snapshot.problems, "commands": f"{self._refused:,}"})
@@ -190,7 +248,7 @@ class Reporter:
             return
         first, self._trim_at = not self._trim_at, now + TRIM_INTERVAL * random.uniform(0.5, 1.5)
         if not first:
-            for topic, age in ((REPORTS, HISTORY_SECONDS + REPORT_INTERVAL), (ROWS, KEPT_SECONDS), (COMMANDS, KEPT_SECONDS)):
+            for topic, age in KEPT:
                 await asyncio.wrap_future(writers.submit(partial(log.trim, topic, max_age=age)))
 
     async def _read_commands(self, log: EventLog) -> None:

@@ -1,6 +1,6 @@
 """Tells other processes what this one has open, and executes commands of staff, off the path of events.
 
-One task on the background loop, started by the first stream.
+One task on the background loop, started by the first request that an ASGI server hands over, or the first stream.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+
+from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_started
 
 from ... import conf
 from ...eventlog.backend import event_log
@@ -18,7 +21,7 @@ from ...runtime.under_test import under_test
 from ...streams.client import monitor_options
 from .commands import COMMANDS, Close, Drain, WatchRows, event_of, execute
 from .inspector import StreamInspector
-from .reporter import Reporter, in_use
+from .reporter import Reporter
 
 
 class Monitor:
@@ -36,9 +39,17 @@ class Monitor:
     def running(self) -> bool:
         return self._reporter is not None
 
-    def begin(self) -> None:
-        """A stream has opened: see that it is reported. Never raises, asks nothing of the log."""
-        if self._reporter is not None or self._off:
+    def begin(self, *, idle: bool = False) -> None:
+        """A stream has opened, or a request was refused: see that it is reported. Never raises, asks nothing of the log.
+
+        With ``idle`` nothing has happened but that this process serves.
+        """
+        reporter = self._reporter
+        if reporter is not None:
+            if reporter.idle and not idle:
+                reporter.wake()
+            return
+        if self._off:
             return
         with self._lock:
             if self._reporter is not None:
@@ -47,7 +58,13 @@ class Monitor:
             if self._off:
                 return
             with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
-                self._reporter = Reporter(self._over)
+                self._reporter = Reporter(idle=idle)
+
+    def first_request(self, sender: object, **about: object) -> None:
+        """Report that this process serves; a receiver of Django's ``request_started``, once."""
+        if sender is ASGIHandler or (isinstance(sender, type) and issubclass(sender, ASGIHandler)):
+            request_started.disconnect(self.first_request)
+            self.begin(idle=True)
 
     def reports(self) -> bool:
         """Whether this process tells the others anything: there is a log that they read, and nothing speaks against it."""
@@ -58,15 +75,6 @@ class Monitor:
             return log.crosses_processes and not log.check()
         except AgentSSEError:  # settings that cannot be used; a check says it
             return False
-
-    def _over(self, reporter: Reporter) -> bool:
-        """Return whether the reporter may end; the next stream starts another one."""
-        with self._lock:
-            if self._reporter is reporter and in_use():
-                return False
-            if self._reporter is reporter:
-                self._reporter = None
-            return True
 
     def stop(self, seconds: float = 5.0) -> None:
         """End the reporter, which says that this process reports no more."""

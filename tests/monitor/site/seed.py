@@ -10,6 +10,7 @@ APPS = ("django_agent_sse", "agent_sse_monitor")
 PERMISSIONS = {
     "looks": ["view_livestreams", "view_logtopic"],
     "closes": ["view_livestreams", "close_livestreams"],
+    "exports": ["view_livestreams", "export_livestreams"],
     "stops": ["view_logtopic", "stop_logtopic", "view_payloads"],
     "reads": ["view_livestreams", "view_logtopic", "view_payloads"],
     "nothing": [],

@@ -15,7 +15,7 @@ from django_agent_sse import conf
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.outage import public_words
 from django_agent_sse.exceptions import AgentSSEError
-from django_agent_sse.runtime.formatting import ago, number, span
+from django_agent_sse.runtime.formatting import clock, number, span
 from django_agent_sse.streams.registry import SLOWEST_HEARTBEAT
 
 from ..cluster import ClusterSnapshot, ProcessStatus
@@ -171,7 +171,8 @@ def _of_process(status: ProcessStatus) -> Iterator[HealthNotice]:
     if status.state in ("late", "gone"):
         yield HealthNotice(
             f"silent-{process.id}",
-            gettext("The process {name} stopped reporting {ago}.").format(name=process.name, ago=ago(status.age)),
+            # Not how long ago: a text that changes is news to who has it read out.
+            gettext("The process {name} stopped reporting at {time}.").format(name=process.name, time=clock(status.snapshot.at)),
             gettext(
                 "It was killed, hangs, or cannot reach the event log. Its streams are not counted after 15 s; their clients "
                 "reconnect to other processes by themselves."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,55 +18,133 @@ from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.registry import State
 
-from ..cluster import FRESH_SECONDS, ClusterSnapshot, ProcessStatus, cluster_view
+from ..cluster import FRESH_SECONDS, ClusterSnapshot, Past, cluster_view
+from ..history import percentiles
 from ..inspector import ROWS, SORTS, StreamQuery, StreamRow
-from . import health, labels
+from . import health, labels, tables
 
 HIDDEN_ID = "hidden"
 """What stands for an id that a handler wrote, for who may not see payloads."""
+NO_ROWS = StreamQuery(stream="-")
+"""Asks processes for their runs and for whom they have refused, and fits no stream."""
+MAX_TEXT = 200
+KEPT = ("view", "range", "text", "route", "user", "anonymous", "process", "state", "sort", "order")
+"""What stands in the page's address."""
 
 
-def query_of(asked: QueryDict) -> StreamQuery:
+def query_of(asked: Mapping[str, str]) -> StreamQuery:
     """Return what the page's address asks for; what makes no sense asks for nothing."""
-    filters = {name: asked.get(name, "")[:200] for name in ("route", "user", "process", "text")}
+    filters: dict[str, Any] = {name: asked.get(name, "")[:MAX_TEXT] for name in ("route", "user", "process", "text")}
     state = asked.get("state", "")
     sort = asked.get("sort", "-opened")
     return StreamQuery(
         **filters,
+        anonymous=bool(asked.get("anonymous")),
         state=state if state in {*State} else "",
         sort=sort if sort.removeprefix("-") in SORTS else "-opened",
     )
 
 
-@dataclass(slots=True)
+def address_of(asked: QueryDict, **changes: str) -> str:
+    """Return the page's query with some changes; a value that is empty goes."""
+    values = {name: asked.get(name, "")[:MAX_TEXT] for name in KEPT} | changes
+    query = QueryDict(mutable=True)
+    query.update({name: value for name, value in values.items() if value and (name, value) != ("view", "streams")})
+    return query.urlencode()
+
+
+@dataclass(slots=True, kw_only=True)
 class Viewer:
-    """Who looks, by a primary key as text; at what; and what they may see and do."""
+    """Who looks, by a primary key as text; at what; and what they may see and do.
+
+    Attributes:
+        query: The streams that are asked for.
+        user: Who looks.
+        sees_payloads: They may see ids that handlers wrote.
+        closes: They may close streams.
+        view: Which of ``labels.VIEWS`` they look at.
+        hour: The sparklines are of the last hour.
+        order: Of the routes.
+        topic_page: Gives the address of a topic's page; empty where they may not see it.
+    """
 
     query: StreamQuery
     user: str
     sees_payloads: bool
     closes: bool
+    view: str = "streams"
+    hour: bool = False
+    order: str = "route"
+    topic_page: Callable[[str], str] = lambda topic: ""
     _names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def asks(self) -> StreamQuery | None:
+        """What processes are asked for this; ``None``: nothing but what they report anyhow."""
+        return {"streams": self.query, "problems": NO_ROWS, "runs": NO_ROWS}.get(self.view)
 
     async def look(self, request: HttpRequest, within: float = FRESH_SECONDS) -> dict[str, Any]:
         """Return everything that changes on the page."""
-        with contextlib.suppress(AgentSSEError):  # the page says who has not answered, and what it cannot read
-            await cluster_view.ask(self.query)
+        if self.asks is not None:
+            with contextlib.suppress(AgentSSEError):  # the page says who has not answered, and what it cannot read
+                await cluster_view.ask(self.asks)
         cluster = await cluster_view.look(within)
-        rows, matched, missing = cluster_view.rows(self.query)
-        shown = rows[:ROWS]
-        if unknown := {row.user for row in shown if row.user} - self._names.keys():
-            self._names |= await sync_to_async(names_of)(unknown)
-        processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
-        return {
+        shown = {
             "at": formatting.clock(cluster.at),
-            "cards": [*_cards(cluster)],
-            "rows": [self._row(row) | {"process": processes.get(row.process, row.process)} for row in shown],
-            "summary": _summary(len(shown), matched, cluster.total("open"), missing),
-            "processes": [_process(status) for status in cluster.processes],
+            "cards": [*_cards(cluster, hour=self.hour)],
+            "processes": [tables.process(status) for status in cluster.processes],
             "routes": sorted({route for snapshot in cluster.counted for route in snapshot.routes}),
             "notices": [dataclasses.asdict(notice) for notice in health.notices(request, cluster)],
+            "missing": 0,
         }
+        return shown | await {
+            "streams": self._streams,
+            "routes": self._by_route,
+            "problems": self._problems,
+            "runs": self._runs,
+            "processes": self._processes,
+        }[self.view](cluster)
+
+    async def _streams(self, cluster: ClusterSnapshot) -> dict[str, Any]:
+        rows, matched, missing = cluster_view.rows(self.query)
+        shown = rows[:ROWS]
+        await self._learn_names(row.user for row in shown)
+        processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
+        return {
+            "rows": [self._row(row) | {"process": processes.get(row.process, row.process)} for row in shown],
+            "summary": _summary(len(shown), matched, cluster.total("open"), missing),
+            "empty": _empty(cluster.total("open"), missing),
+            "missing": missing,
+        }
+
+    async def _by_route(self, cluster: ClusterSnapshot) -> dict[str, Any]:
+        past = cluster_view.past()
+        return {"rows": tables.routes(cluster, past, self.order), "summary": _delivery(past), "empty": gettext("No route yet.")}
+
+    async def _problems(self, cluster: ClusterSnapshot) -> dict[str, Any]:
+        past, refused, limits = cluster_view.past(), cluster_view.refused(NO_ROWS), cluster_view.limits(NO_ROWS)
+        await self._learn_names([*(row.user for row in refused), *(row.user for _, row in limits)])
+        processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
+        return {
+            "rows": tables.problems(past),
+            "refused": tables.refused(refused, self._names),
+            "limits": tables.limits(limits, self._names, processes),
+            "summary": gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."),
+            "empty": gettext("Nothing went wrong in the last hour."),
+        }
+
+    async def _runs(self, cluster: ClusterSnapshot) -> dict[str, Any]:
+        rows = tables.runs(cluster_view.runs(NO_ROWS), cluster, self.topic_page)
+        return {"rows": rows, "summary": _of_runs(cluster), "empty": gettext("No run goes on.")}
+
+    async def _processes(self, cluster: ClusterSnapshot) -> dict[str, Any]:
+        count = len(cluster.processes)
+        summary = ngettext("{count} process", "{count} processes", count).format(count=formatting.number(count))
+        return {"rows": [], "summary": summary, "empty": gettext("No process has reported yet.")}
+
+    async def _learn_names(self, users: Iterable[str]) -> None:
+        if unknown := {user for user in users if user} - self._names.keys():
+            self._names |= await sync_to_async(names_of)(unknown)
 
     def _row(self, row: StreamRow) -> dict[str, Any]:
         return {
@@ -81,16 +159,17 @@ class Viewer:
             "events": formatting.number(row.events),
             "events_unit": ngettext("event", "events", row.events),
             "bytes": formatting.size(row.bytes),
-            "last_id": self._id(row.last_id),
+            "last_id": self.shown_id(row.last_id),
             "lag": formatting.number(row.lag),
             "wrote": formatting.ago(row.idle),
             "address": row.address,
             "agent": row.agent,
             "state": row.state,
             "state_label": str(labels.STREAM_STATES[row.state]),
+            "why": _why(row),
         }
 
-    def _id(self, last_id: str | None) -> str:
+    def shown_id(self, last_id: str | None) -> str:
         """Return an id as this viewer may see it: positions are the log's own, but what a handler wrote may be anything."""
         if last_id is None or self.sees_payloads:
             return last_id or ""
@@ -110,19 +189,32 @@ def names_of(users: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _cards(cluster: ClusterSnapshot) -> Iterable[dict[str, str]]:
-    refused, errors = sum(cluster.series["refused"]), sum(cluster.series["errors"])
+def _why(row: StreamRow) -> str:
+    """Return why a stream is slow, or behind: what its client keeps waiting."""
+    parts = []
+    if row.state == State.SLOW:
+        parts.append(gettext("takes nothing for {span}").format(span=formatting.span(row.stalled)))
+        if row.patience:
+            parts.append(gettext("cut off in {span}").format(span=formatting.span(row.patience)))
+    if row.buffered and row.state in (State.SLOW, State.REPLAYING):
+        parts.append(gettext("{size} waiting").format(size=formatting.size(row.buffered)))
+    return "; ".join(parts)
+
+
+def _cards(cluster: ClusterSnapshot, *, hour: bool) -> Iterable[dict[str, str]]:
+    series = cluster.hour if hour else cluster.series
+    refused, errors = sum(series["refused"]), sum(series["errors"])
     number, slow = formatting.number, cluster.total("slow")
     for key, label, value, alarm in (
         ("open", gettext("Open streams"), number(cluster.total("open")), False),
         ("events", gettext("Events a second"), number(cluster.rates["events"]), False),
         ("bytes", gettext("Bytes a second"), formatting.size(cluster.rates["bytes"]), False),
         ("slow", gettext("Slow clients"), number(slow), slow),
-        ("refused", gettext("Refused, 5 min"), number(refused), refused),
-        ("errors", gettext("Errors, 5 min"), number(errors), errors),
+        ("refused", gettext("Refused, 1 h") if hour else gettext("Refused, 5 min"), number(refused), refused),
+        ("errors", gettext("Errors, 1 h") if hour else gettext("Errors, 5 min"), number(errors), errors),
         ("processes", gettext("Processes"), number(len(cluster.counted)), False),
     ):
-        line, area = formatting.spark(cluster.series[key])
+        line, area = formatting.spark(series[key])
         yield {"key": key, "label": label, "value": value, "line": line, "area": area, "alarm": "1" if alarm else ""}
 
 
@@ -146,18 +238,34 @@ def _summary(listed: int, matched: int, total: int, missing: int) -> str:
     return "; ".join(parts)
 
 
-def _process(status: ProcessStatus) -> dict[str, Any]:
-    snapshot, gone = status.snapshot, status.state == "gone"
-    state = "draining" if snapshot.draining and status.state == "reporting" else status.state
-    return {
-        "id": snapshot.process.id,
-        "name": snapshot.process.name,
-        "since": gettext("since {time}").format(time=formatting.clock(snapshot.process.since)),
-        "open": "–" if gone else formatting.number(snapshot.total("open")),
-        "slow": "–" if gone else formatting.number(snapshot.total("slow")),
-        "opened": formatting.number(snapshot.total("opened")),
-        "reported": formatting.ago(status.age),
-        "state": state,
-        "state_label": str(labels.PROCESS_STATES[state]),
-        "act": gettext("Resume…") if state == "draining" else gettext("Drain…"),
-    }
+def _empty(total: int, missing: int) -> str:
+    """Return why no row is shown."""
+    if missing:
+        return gettext("Waiting for the processes to answer…")
+    if total:
+        return ngettext(
+            "No open stream is like that; {count} other is open.", "No open stream is like that; {count} others are open.", total
+        ).format(count=formatting.number(total))
+    return gettext("No stream is open. Open one with curl -N and the URL of one of your routes.")
+
+
+def _delivery(past: Past) -> str:
+    """Return how soon events come from the log to the processes."""
+    found = percentiles("arrivals", past.arrivals) if past.arrivals else [None]
+    if found[0] is None:
+        return gettext("The last hour, by route.")
+    half, most, nearly_all = (tables.told(percentile, formatting.moment) for percentile in found)
+    return gettext(
+        "The last hour, by route. Published events were in the processes that serve them after {half} (50%), {most} (95%), "
+        "{nearly_all} (99%)."
+    ).format(half=half, most=most, nearly_all=nearly_all)
+
+
+def _of_runs(cluster: ClusterSnapshot) -> str:
+    running, over = sum(snapshot.running for snapshot in cluster.counted), dict[str, int]()
+    for snapshot in cluster.counted:
+        for ending, count in snapshot.runs.items():
+            over[ending] = over.get(ending, 0) + count
+    parts = [ngettext("{count} run goes on", "{count} runs go on", running).format(count=formatting.number(running))]
+    parts += [f"{labels.RUN_ENDINGS.get(ending, ending)}: {formatting.number(count)}" for ending, count in sorted(over.items())]
+    return "; ".join(parts)

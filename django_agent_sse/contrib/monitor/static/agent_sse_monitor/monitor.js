@@ -7,6 +7,7 @@ const find = (name) => page.querySelector(`[data-${name}]`);
 const GONE_FOR_GOOD = 2;
 const AGAIN_MS = 5000;
 const SOON_MS = 1500;
+const REFUSED = [401, 403];
 
 const { words } = await import(new URL(page.dataset.words, document.baseURI).href);
 const { t } = words(page);
@@ -15,11 +16,15 @@ let query = page.dataset.query;
 let source = null;
 let again = null;
 
+// What is said to who does not see it: a change of state, and a new notice, once
+
 function status(word, text) {
   find("dot").dataset.state = word;
   const line = find("status");
   if (line.textContent !== text) line.textContent = text;
 }
+
+// Lists: one element for each item, in the order of the items. What is still there stays, with focus and selection
 
 function fill(part, values) {
   for (const cell of part.querySelectorAll("[data-cell]")) {
@@ -28,54 +33,112 @@ function fill(part, values) {
   }
 }
 
-/** Keeps one element for each item, in the order of the items; what is still there stays, with focus and selection. */
-function renew(list, template, items, key, update) {
+/** Brings a list up to its items; where it is held nothing comes, goes or moves. Returns how many items wait to come. */
+function renew(list, template, items, update, { key = "id", held = false } = {}) {
   const before = new Map([...list.children].map((element) => [element.dataset.id, element]));
   let place = list.firstElementChild;
+  let waiting = 0;
   for (const item of items) {
     const id = item[key];
     let element = before.get(id);
     before.delete(id);
+    if (!element && held) {
+      waiting += 1;
+      continue;
+    }
     if (!element) {
       element = template.content.querySelector("tr, .mon-notice").cloneNode(true);
       element.dataset.id = id;
     }
     update(element, item);
+    if (held) continue;
     if (element === place) place = place.nextElementSibling;
     else list.insertBefore(element, place);
   }
-  for (const element of before.values()) element.remove();
+  for (const element of before.values()) {
+    if (held) leave(element);
+    else element.remove();
+  }
+  return waiting;
+}
+
+/** What is gone stays in its place for as long as the list is held, and says so. */
+function leave(element) {
+  element.classList.add("mon-over");
+  const cell = element.querySelector('[data-cell="state_label"]');
+  if (cell) {
+    cell.textContent = t("no longer listed");
+    cell.dataset.state = "";
+  }
 }
 
 function state(element, word) {
   const cell = element.querySelector("[data-state]");
-  if (cell.dataset.state !== word) cell.dataset.state = word;
+  if (cell && cell.dataset.state !== word) cell.dataset.state = word;
 }
 
 function address(element, part, href) {
   const link = element.querySelector(`[data-${part}]`);
-  if (link && link.getAttribute("href") !== href) link.setAttribute("href", href);
+  if (!link || link.getAttribute("href") === href) return;
+  if (href) link.setAttribute("href", href);
+  else link.removeAttribute("href");
+}
+
+const changed = (values) => {
+  const next = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(values)) {
+    if (value) next.set(name, value);
+    else next.delete(name);
+  }
+  return next;
+};
+
+function showItem(element, item) {
+  element.classList.remove("mon-over");
+  fill(element, item);
 }
 
 function showRow(element, row) {
-  fill(element, row);
+  showItem(element, row);
   element.classList.toggle("mon-you", row.you);
   state(element, row.state);
-  address(element, "user", `?${new URLSearchParams({ user: row.user_id })}`);
-  address(element, "close", `close/?${new URLSearchParams({ stream: row.id, user: row.user_id, route: row.route })}`);
+  address(element, "user", `?${changed(row.user_id ? { user: row.user_id, anonymous: "" } : { user: "", anonymous: "1" })}`);
+  address(element, "close", `close/?${new URLSearchParams({ stream: row.id, filters: query })}`);
 }
 
 function showProcess(element, process) {
-  fill(element, process);
+  showItem(element, process);
   state(element, process.state);
-  address(element, "drain", `close/?process=${process.id}${process.state === "draining" ? "&resume=1" : ""}`);
+  const drain = new URLSearchParams({ process: process.id, ...(process.state === "draining" ? { resume: "1" } : {}), filters: query });
+  address(element, "drain", `close/?${drain}`);
+  const link = element.querySelector("[data-drain]");
+  if (link) link.hidden = !process.act;
 }
+
+const showRoute = (element, row) => {
+  showItem(element, row);
+  address(element, "link", `?${changed({ view: "", route: row.route })}`);
+};
+const showRun = (element, row) => {
+  showItem(element, row);
+  address(element, "link", row.href);
+};
+const LISTS = { streams: showRow, routes: showRoute, problems: showItem, runs: showRun };
 
 function showNotice(element, notice) {
   element.className = `mon-notice mon-${notice.level}`;
   const [title, hint] = [element.querySelector("strong"), element.querySelector("span")];
   if (title.textContent !== notice.title) title.textContent = notice.title;
   if (hint.textContent !== notice.hint) hint.textContent = notice.hint;
+}
+
+const told = new Set([...find("notices").children].map((element) => element.dataset.id));
+
+function tellNotices(notices) {
+  const fresh = notices.filter((notice) => notice.level === "warning" && !told.has(notice.key));
+  told.clear();
+  for (const notice of notices) told.add(notice.key);
+  if (fresh.length) find("said").textContent = fresh.map((notice) => notice.title).join(" ");
 }
 
 function showCard(card) {
@@ -94,24 +157,70 @@ function showOptions(name, all, values) {
   const select = page.querySelector(`select[name="${name}"]`);
   const wanted = [["", all], ...values];
   const key = JSON.stringify(wanted);
-  if (select.dataset.key === key || document.activeElement === select) return;
+  if (!select || select.dataset.key === key || document.activeElement === select) return;
   const chosen = select.value;
   select.dataset.key = key;
   select.replaceChildren(...wanted.map(([value, text]) => new Option(text, value, false, value === chosen)));
   if (chosen && !wanted.some(([value]) => value === chosen)) select.add(new Option(chosen, chosen, true, true));
 }
 
-function show(update) {
+// Calm: nothing comes, goes or moves while somebody points at the lists, has the focus in them, or has scrolled into them
+
+const lists = find("lists");
+let latest = null;
+let over = false;
+let settled = false; // all processes have answered what was asked for
+
+const held = () => settled && (over || lists.contains(document.activeElement) || lists.getBoundingClientRect().top < 0);
+
+function show(update, force = false) {
+  latest = update;
+  const options = { held: !force && held() };
   update.cards.forEach(showCard);
-  renew(find("rows"), find("row"), update.rows, "id", showRow);
-  renew(find("processes"), find("process"), update.processes, "id", showProcess);
-  renew(find("notices"), find("notice"), update.notices, "key", showNotice);
+  let waiting = 0;
+  for (const list of page.querySelectorAll("[data-list]")) {
+    const name = list.dataset.list;
+    const one = name === "processes" ? showProcess : LISTS[page.dataset.view];
+    waiting += renew(list, find(`of="${name}"`), update[name] ?? [], one, options);
+    const around = find(`with="${name}"`);
+    if (around && !options.held) around.hidden = !update[name]?.length;
+  }
+  renew(find("notices"), find("notice"), update.notices, showNotice, { key: "key", ...options });
+  tellNotices(update.notices);
   showOptions("route", t("All routes"), update.routes.map((route) => [route, route]));
   showOptions("process", t("All processes"), update.processes.map((process) => [process.id, process.name]));
   find("summary").textContent = update.summary;
-  find("empty").hidden = update.rows.length > 0;
-  status("live", t("Live, {time}", { time: update.at }));
+  if (!options.held) {
+    find("empty").textContent = update.empty;
+    find("empty").hidden = Boolean(page.querySelector('[data-list="rows"], [data-list="processes"]').children.length);
+  }
+  showNew(waiting);
+  settled = settled || !update.missing;
 }
+
+function showNew(count) {
+  const button = find("new");
+  if (!count && document.activeElement === button) find("summary").focus({ preventScroll: true });
+  button.hidden = !count;
+  const text = count ? t("{count} new", { count }) : "";
+  if (button.textContent !== text) button.textContent = text;
+}
+
+const release = () => {
+  if (latest && !held()) show(latest);
+};
+lists.addEventListener("pointerenter", (event) => {
+  over = event.pointerType !== "touch";
+});
+lists.addEventListener("pointerleave", () => {
+  over = false;
+  release();
+});
+lists.addEventListener("focusout", () => setTimeout(release));
+addEventListener("scroll", release, { passive: true });
+find("new").addEventListener("click", () => show(latest, true));
+
+// The connection
 
 function sleep(word, text) {
   clearTimeout(again);
@@ -120,44 +229,144 @@ function sleep(word, text) {
   status(word, text);
 }
 
+/** Says that nobody is signed in any more, and that what is shown is old. */
+function shutOut(code) {
+  sleep("off", code === 403 ? t("You may no longer see this page.") : t("Signed out."));
+  find("login").hidden = code === 403;
+  page.classList.add("mon-stale");
+  find("content").inert = true;
+}
+
+function letIn() {
+  find("login").hidden = true;
+  page.classList.remove("mon-stale");
+  find("content").inert = false;
+}
+
+/** Whether this page may still be seen; asking does not count as activity. */
+async function refusal() {
+  const ask = { method: "HEAD", credentials: "same-origin", headers: { "Agent-SSE-Check": "1", Accept: "text/event-stream" } };
+  try {
+    const { status: code } = await fetch(`${page.dataset.events}?${query}`, /** @type {RequestInit} */ (ask));
+    return REFUSED.includes(code) ? code : 0;
+  } catch {
+    return 0;
+  }
+}
+
+async function lost(text, after) {
+  sleep("off", text);
+  const code = await refusal();
+  if (source || document.hidden) return;
+  if (code) shutOut(code);
+  else if (after) again = setTimeout(wake, after);
+}
+
 function wake() {
   if (source || document.hidden) return;
   clearTimeout(again);
   status("waiting", t("Connecting…"));
-  source = new EventSource(`${page.dataset.events}?${query}`);
-  source.addEventListener("monitor", (event) => show(JSON.parse(event.data)));
-  source.addEventListener("sse.end", (event) => {
-    const stays = event.lastEventId.startsWith("sse.end~");
-    sleep("off", stays ? t("This page’s stream was closed. Reload the page to open another.") : t("Reconnecting…"));
-    if (!stays) again = setTimeout(wake, SOON_MS);
+  const mine = (source = new EventSource(`${page.dataset.events}?${query}`));
+  mine.addEventListener("monitor", (event) => {
+    if (source !== mine) return;
+    const update = JSON.parse(event.data);
+    letIn();
+    show(update, !settled);
+    status("live", t("Live"));
+    find("clock").textContent = update.at;
   });
-  source.addEventListener("error", () => {
-    if (source?.readyState !== GONE_FOR_GOOD) return status("waiting", t("Reconnecting…"));
-    sleep("off", t("Disconnected. Trying again; if you were signed out, reload the page."));
-    again = setTimeout(wake, AGAIN_MS);
+  mine.addEventListener("sse.end", (event) => {
+    if (source !== mine) return;
+    const stays = event.lastEventId.startsWith("sse.end~");
+    lost(stays ? t("This page’s stream was closed. Reload the page to open another.") : t("Reconnecting…"), stays ? 0 : SOON_MS);
+  });
+  mine.addEventListener("error", () => {
+    if (source !== mine) return;
+    if (mine.readyState !== GONE_FOR_GOOD) status("waiting", t("Reconnecting…"));
+    else lost(t("Disconnected. Trying again…"), AGAIN_MS);
   });
 }
+
+// What is asked for: it stands in the address, the form, the headers of the columns and the links of the rows
 
 function ask(next) {
   query = next.toString();
   history.replaceState(null, "", query ? `?${query}` : location.pathname);
+  settled = false;
+  sync(next);
   sleep("waiting", t("Connecting…"));
   wake();
 }
 
 const filters = find("filters");
-const asked = () => new URLSearchParams([...new FormData(filters)].map(([name, value]) => [name, String(value)]).filter(([, value]) => value && value !== "-opened"));
+const FILTERS = ["text", "route", "user", "anonymous", "process", "state"];
+
+/** Brings everything that shows what is asked for up to that. */
+function sync(asked) {
+  for (const field of filters?.elements ?? []) {
+    if (!field.name || field.name === "range") continue;
+    const value = asked.get(field.name) ?? (field.name === "sort" ? "-opened" : "");
+    if (field.type !== "checkbox") field.value = value;
+    else {
+      if (field.name === "user" && value) field.value = value;
+      field.checked = Boolean(value);
+    }
+  }
+  if (filters) {
+    find("of-user").hidden = !asked.get("user");
+    find("clear").hidden = !FILTERS.some((name) => asked.get(name));
+    address(filters, "clear", `?${changed(Object.fromEntries(FILTERS.map((name) => [name, ""])))}`);
+  }
+  for (const link of page.querySelectorAll("[data-export]")) {
+    const own = new URLSearchParams(link.getAttribute("href").split("?")[1]);
+    const values = new URLSearchParams([["format", own.get("format")], ["table", own.get("table") ?? ""], ...asked]);
+    link.setAttribute("href", `export/?${values}`);
+  }
+  for (const link of page.querySelectorAll(".mon-views a, .mon-range a")) {
+    const own = new URLSearchParams(link.getAttribute("href").slice(1));
+    const part = link.closest(".mon-views") ? "view" : "range";
+    link.setAttribute("href", `?${changed({ [part]: own.get(part) })}`);
+  }
+  showOrder(asked);
+}
+
+function showOrder(asked) {
+  const by = page.dataset.view === "routes" ? "order" : "sort";
+  const sort = asked.get(by) ?? (by === "sort" ? "-opened" : "route");
+  for (const header of page.querySelectorAll("th[data-sort]")) {
+    const own = header.dataset.sort;
+    const key = own.replace("-", "");
+    if (!key) continue;
+    const sorted = sort.replace("-", "") === key;
+    if (sorted) header.setAttribute("aria-sort", sort.startsWith("-") === "falls" in header.dataset ? "ascending" : "descending");
+    else header.removeAttribute("aria-sort");
+    const other = sort.startsWith("-") ? key : `-${key}`;
+    header.querySelector("a").setAttribute("href", `?${changed({ [by]: sorted ? other : own })}`);
+  }
+}
+
+const asked = () => {
+  const next = changed(Object.fromEntries([...FILTERS, "sort"].map((name) => [name, ""])));
+  for (const [name, value] of new FormData(filters)) if (value && !(name === "sort" && value === "-opened")) next.set(name, String(value));
+  return next;
+};
 let typing = null;
-filters.addEventListener("change", () => ask(asked()));
-filters.addEventListener("input", (event) => {
+filters?.addEventListener("change", () => ask(asked()));
+filters?.addEventListener("input", (event) => {
   if (event.target.type !== "search") return;
   clearTimeout(typing);
   typing = setTimeout(() => ask(asked()), 300);
 });
-filters.addEventListener("submit", (event) => {
+filters?.addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typing);
   ask(asked());
+});
+page.addEventListener("click", (event) => {
+  const link = /** @type {Element} */ (event.target).closest("a[data-ask]");
+  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  ask(new URLSearchParams(link.getAttribute("href").slice(1)));
 });
 
 document.addEventListener("visibilitychange", () => (document.hidden ? sleep("off", t("Paused while hidden")) : wake()));
@@ -167,4 +376,5 @@ page.classList.add("mon-renews");
 /** @type {any[]} */
 const [visit] = performance.getEntriesByType("navigation");
 find("http1").hidden = visit?.nextHopProtocol !== "http/1.1";
+sync(new URLSearchParams(query));
 wake();

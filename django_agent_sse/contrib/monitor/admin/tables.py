@@ -1,0 +1,190 @@
+"""The tables of the monitor's page beside that of streams: routes, what went wrong, who was refused, runs, processes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.utils.translation import gettext
+
+from django_agent_sse.runtime import formatting
+from django_agent_sse.streams.counters import RouteCounts
+from django_agent_sse.streams.endings import Ending
+
+from ..cluster import ClusterSnapshot, Past, ProcessStatus
+from ..history import Percentile, percentiles, problems_of
+from ..inspector import LimitRow, RefusedRow, RunRow
+from . import labels
+
+LISTED = 200
+"""Rows of one of these tables at most."""
+CAUSES = 3
+"""Causes that a row names."""
+GOOD = (Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.CLIENT_DISCONNECT, Ending.MAX_DURATION, Ending.SHUTDOWN)
+"""Endings that are nobody's trouble."""
+NOTHING = "–"
+
+Row = dict[str, Any]
+
+
+def routes(cluster: ClusterSnapshot, past: Past, sort: str) -> list[Row]:
+    """Return what each route has open now, and what it did in the last hour."""
+    open_now = Counter[str]()
+    for snapshot in cluster.counted:
+        for route, counts in snapshot.routes.items():
+            open_now[route] += counts.open
+    found = [_route(route, open_now[route], past.routes.get(route) or RouteCounts()) for route in {*open_now, *past.routes}]
+    key = sort.lstrip("-")
+    found.sort(key=lambda row: row["id"])
+    found.sort(key=lambda row: row["_keys"].get(key, row["id"]), reverse=sort.startswith("-"))
+    for row in found:
+        del row["_keys"]
+    return found[:LISTED]
+
+
+def _route(route: str, open_now: int, hour: RouteCounts) -> Row:
+    starts = percentiles("starts", hour.starts)
+    lengths = percentiles("durations", hour.durations)
+    behind = percentiles("behind", hour.behind)
+    refused = sum(hour.refused.values())
+    return {
+        "id": route,
+        "route": route,
+        "open": formatting.number(open_now),
+        "opened": formatting.number(hour.opened),
+        **_spread("start", starts, formatting.moment),
+        **_spread("length", lengths, formatting.moment),
+        **_spread("behind", behind, formatting.number),
+        "errors": formatting.number(hour.errors),
+        "refused": formatting.number(refused),
+        "alarm": "1" if hour.errors else "",
+        "_keys": {
+            "open": open_now,
+            "opened": hour.opened,
+            "start": _value(starts[1]),
+            "length": _value(lengths[1]),
+            "behind": _value(behind[1]),
+            "errors": hour.errors,
+            "refused": refused,
+        },
+    }
+
+
+def _value(percentile: Percentile | None) -> float:
+    return -1.0 if percentile is None else percentile.value
+
+
+def _spread(name: str, found: Sequence[Percentile | None], text: Any) -> dict[str, str]:
+    """Return the 95th percentile, and the 50th and 99th as what stands below it."""
+    half, most, nearly_all = (told(percentile, text) for percentile in found)
+    below = gettext("50%: {half}; 99%: {most}").format(half=half, most=nearly_all) if found[0] is not None else ""
+    return {name: most, f"{name}_more": below}
+
+
+def told(percentile: Percentile | None, text: Any) -> str:
+    """Return a percentile in words."""
+    if percentile is None:
+        return NOTHING
+    value = round(percentile.value) if text is formatting.number else percentile.value
+    return gettext("over {value}").format(value=text(value)) if percentile.more else str(text(value))
+
+
+def problems(past: Past) -> list[Row]:
+    """Return what went wrong in the last hour, the newest first."""
+    causes = defaultdict[tuple[str, str], Counter[str]](Counter)
+    for route, counts in past.routes.items():
+        for key, count in counts.causes.items():
+            word, _, cause = key.partition("/")
+            causes[route, word][cause] += count
+    found = list[Row]()
+    for (route, kind, word), count in problems_of({**past.routes}, GOOD).items():
+        at, some = past.last.get((route, kind, word), 0.0), causes[route, word].most_common(CAUSES + 1)
+        named = [f"{cause} ({formatting.number(times)})" if len(some) > 1 else cause for cause, times in some[:CAUSES]]
+        found.append(
+            {
+                "id": f"{kind} {word} {route}",
+                "what": words_for(kind, word),
+                "route": route,
+                "cause": ", ".join([*named, *(["…"] if len(some) > CAUSES else [])]),
+                "count": formatting.number(count),
+                "last": formatting.clock(at) if at else NOTHING,
+                "_at": at,
+            }
+        )
+    found.sort(key=lambda row: (-row["_at"], row["id"]))
+    for row in found:
+        del row["_at"]
+    return found[:LISTED]
+
+
+def words_for(kind: str, word: str) -> str:
+    known = labels.TROUBLES.get((kind, word))
+    return word if known is None else str(known)
+
+
+def refused(rows: Iterable[RefusedRow], names: Mapping[str, str]) -> list[Row]:
+    """Return who was refused streams the most often."""
+    return [
+        {
+            "id": f"{row.reason} {row.user} {row.address}",
+            "what": words_for("refused", row.reason),
+            "user": names.get(row.user, row.user) if row.user else gettext("anonymous"),
+            "address": row.address,
+            "count": formatting.number(row.times),
+        }
+        for row in rows
+    ]
+
+
+def limits(rows: Iterable[tuple[str, LimitRow]], names: Mapping[str, str], processes: Mapping[str, str]) -> list[Row]:
+    """Return who meets limits, or is near them. A user's or an address's streams of all processes are one row."""
+    here = Counter[tuple[str, tuple[str, str, str, str, int]]]()
+    for process, row in rows:
+        counted_here = not (row.user or (row.of and row.limit != "route"))
+        key = row.limit, row.user, row.of, processes.get(process, process) if counted_here else "", row.most
+        here[process, key] = max(here[process, key], row.open)  # several addresses are one where they are shown cut short
+    sums = Counter[tuple[str, str, str, str, int]]()
+    for (_, key), count in here.items():
+        sums[key] += count
+    found = sorted(sums.items(), key=lambda pair: (-pair[1] / max(1, pair[0][4]), pair[0]))
+    return [
+        {
+            "id": f"{limit} {user} {of} {process}",
+            "what": words_for("refused", f"limit_{limit}"),
+            "who": (names.get(user, user) if user else of) or NOTHING,
+            "process": process,
+            "open": gettext("{count} of {most}").format(count=formatting.number(count), most=formatting.number(most)),
+        }
+        for (limit, user, of, process, most), count in found[:LISTED]
+    ]
+
+
+def runs(rows: Iterable[tuple[str, RunRow]], cluster: ClusterSnapshot, page: Any) -> list[Row]:
+    """Return the runs that go on. ``page`` gives the address of a topic, or none."""
+    names = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
+    return [
+        {"id": f"{run.topic} {run.id}", "topic": run.topic, "run": run.id, "process": names.get(id, id), "href": page(run.topic)}
+        for id, run in rows
+    ][:LISTED]
+
+
+def process(status: ProcessStatus) -> Row:
+    """Return one process."""
+    snapshot, gone = status.snapshot, status.state == "gone"
+    state = "draining" if snapshot.draining and status.state == "reporting" else status.state
+    arrival = percentiles("arrivals", snapshot.arrivals, (0.95,))[0]
+    return {
+        "id": snapshot.process.id,
+        "name": snapshot.process.name,
+        "since": gettext("since {time}").format(time=formatting.clock(snapshot.process.since)),
+        "open": NOTHING if gone else formatting.number(snapshot.total("open")),
+        "slow": NOTHING if gone else formatting.number(snapshot.total("slow")),
+        "runs": NOTHING if gone else formatting.number(snapshot.running),
+        "opened": formatting.number(snapshot.total("opened")),
+        "arrival": told(arrival, formatting.moment),
+        "reported": formatting.ago(status.age),
+        "state": state,
+        "state_label": str(labels.PROCESS_STATES[state]),
+        "act": "" if status.state in ("idle", "gone") else gettext("Resume…") if state == "draining" else gettext("Drain…"),
+    }
