@@ -25,7 +25,7 @@ from .. import conf
 from ..exceptions import ConfigurationError
 from ..runtime.pools import writers
 from ..runtime.process import PerProcess, on_exit
-from .identity import session_text, text_of, user_text
+from .identity import SESSION_USER, session_text, text_of, user_text
 from .orders import AccessOrder, Close, Recheck, in_parts
 from .service import access
 
@@ -195,7 +195,8 @@ def _right_deleted(sender: Any, using: str, **_: Any) -> None:
 
 
 def _session_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
-    if instance.expire_date > timezone.now():  # the streams of one that had expired have ended
+    # Those of a session that had expired have ended. One that nobody was signed in to goes with each log-in.
+    if instance.expire_date > timezone.now() and SESSION_USER in instance.get_decoded():
         _change(using, sessions=[session_text(instance.session_key)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from django_agent_sse import Context, Stream
@@ -25,8 +24,8 @@ async def opened(path: str, session: Any = None, *, headers: dict[str, str] | No
     """Open a stream and take its first event."""
     own = {} if session is None else cookie(session)
     client = connect(path, headers={"Accept": "text/event-stream", **own, **(headers or {})}, **options)
-    async with asyncio.timeout(PATIENCE):
-        await client.take(1)
+    client._client.timeout = PATIENCE
+    await client.take(1)
     return client
 
 

@@ -48,9 +48,11 @@ def test_without_the_app_nothing_of_it_is_imported(without: dict[str, Any], with
     assert f"{MONITOR}.reporter" in with_it["modules"]
 
 
-def test_without_the_app_streams_start_no_thread(without: dict[str, Any], with_it: dict[str, Any]) -> None:
-    assert [name for name in without["threads"] if "sse" in name] == []
-    assert [name for name in with_it["threads"] if "sse" in name] != []
+def test_without_the_app_streams_start_no_thread_but_those_that_hear_whom_to_end(
+    without: dict[str, Any], with_it: dict[str, Any]
+) -> None:
+    assert {name for name in without["threads"] if "sse" in name} <= {"sse-background", "sse-log-read"}
+    assert "sse-log-write" in with_it["threads"]
 
 
 def test_without_the_app_streams_write_nothing_to_the_database(without: dict[str, Any], with_it: dict[str, Any]) -> None:
