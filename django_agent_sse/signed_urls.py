@@ -150,7 +150,7 @@ def hide_signature(request: ASGIRequest) -> None:
     vars(request)["_sse_signature"] = unquote_plus(found[0].partition("=")[2]) if len(found) == 1 else ""
     request.META["QUERY_STRING"] = shown = "&".join(part for part in parts if part not in found)
     scope: Any = request.scope
-    scope["query_string"] = shown.encode("latin-1", "replace")  # of which servers make their line of the access log
+    scope["query_string"] = shown.encode()  # of which servers make their line of the access log
     vars(request).pop("GET", None)
 
 
