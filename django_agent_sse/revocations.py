@@ -45,26 +45,27 @@ class Revocations(PerProcess):
             EventLogError: The log cannot be read: nothing is known then of what was revoked.
         """
         log = event_log()
-        more = True
-        while more:
-            cursor = self._cursor if log is self._log else 0
+        if log is not self._log:
+            self._log, self._epoch, self._cursor = log, "", 0
+        while True:
             try:
-                page = await log.aread_after(REVOCATIONS, cursor)
+                page = await log.aread_after(REVOCATIONS, self._cursor)
             except EventUnreadable as error:  # nobody knows what it took back
                 self._all_since = time.time()
-                self._cursor, self._log = error.offset, log
+                self._cursor = max(self._cursor + 1, error.offset)
                 continue
-            if log is not self._log or page.epoch != self._epoch:
-                if cursor or self._epoch:  # what the log held before is not there any more
-                    self._all_since = time.time()
-                    page = await log.aread_after(REVOCATIONS, 0) if cursor else page
-                self._log, self._epoch, self._cursor = log, page.epoch, 0
+            if page.epoch != self._epoch:
+                before, self._epoch = self._epoch, page.epoch
+                if before:  # what the log held is not there any more
+                    self._all_since, self._cursor = time.time(), 0
+                    continue
             if page.floor > self._cursor and page.records:  # and so is what was trimmed
                 self._all_since = max(self._all_since, page.records[0].at)
             for record in page.records:
                 self._take(record.event)
-            self._cursor = max(page.records[-1].offset, self._cursor) if page.records else page.top
-            more = self._cursor < page.top
+            self._cursor = max(page.records[-1].offset if page.records else page.top, self._cursor)
+            if self._cursor >= page.top:
+                return
 
     def _take(self, event: Event) -> None:
         try:

@@ -149,7 +149,7 @@ def hide_signature(request: ASGIRequest) -> None:
         if signature is None:
             return
         request.META["QUERY_STRING"] = query
-        scope["query_string"] = query.encode("latin-1", "replace")  # of which servers make their line of the access log
+        scope["query_string"] = query.encode()  # of which servers make their line of the access log
         vars(request).pop("GET", None)
     vars(request)["_sse_signature"] = signature
 
@@ -160,7 +160,7 @@ def take_signature(scope: MutableMapping[str, Any]) -> dict[str, str]:
     query, signature = _without_signature(sent if isinstance(sent, str) else sent.decode("latin-1"))
     if signature is None:
         return {}
-    scope["query_string"] = query.encode("latin-1", "replace")
+    scope["query_string"] = query if isinstance(sent, str) else query.encode("latin-1")
     return {IN_SCOPE: signature}
 
 

@@ -18,6 +18,7 @@ from django.template import Context as TemplateContext
 from django.template import Template, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 from django.urls import reverse
+from uvicorn.protocols.utils import get_path_with_query_string
 
 from django_agent_sse import (
     Context,
@@ -35,7 +36,7 @@ from django_agent_sse import (
     signed_url,
 )
 from django_agent_sse.eventlog import backend
-from django_agent_sse.exceptions import ArgumentInvalid, AsyncRequired, ConfigurationError, EventLogUnavailable
+from django_agent_sse.exceptions import ArgumentInvalid, AsyncRequired, ConfigurationError, EventLogUnavailable, EventUnreadable
 from django_agent_sse.revocations import MOST_KEPT, REVOCATIONS, Revocations, revocations
 from django_agent_sse.testing import SSEClient
 from tests.ids import plain
@@ -294,6 +295,24 @@ async def test_where_the_log_has_lost_revocations_all_that_is_older_is_refused(a
     assert (await ask(signed_url("/only/x/", user=ada))).status == 200
 
 
+async def test_what_cannot_be_read_may_have_taken_back_all_that_is_older(ada: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, log = signed_url("/only/x/", user=ada), event_log()
+    await arevoke_signed_urls(url="/another/")
+    whole = type(log)._read_after
+
+    def damaged(self: Any, topic: str, offset: int, limit: int) -> Any:
+        if offset < 1:
+            raise EventUnreadable("damaged", 1)
+        return whole(self, topic, offset, limit)
+
+    monkeypatch.setattr(type(log), "_read_after", damaged)
+    assert await refusal(url) == (401, "revoked")
+    url = signed_url("/only/x/", user=ada)
+    assert (await ask(url)).status == 200
+    await arevoke_signed_urls(user=ada)
+    assert await refusal(url) == (401, "revoked")
+
+
 async def test_trimmed_revocations_count_as_lost(ada: Any) -> None:
     url = signed_url("/only/x/", user=ada)
     for _ in range(3):
@@ -467,9 +486,17 @@ async def test_it_is_taken_off_the_request_before_middleware_of_the_route_and_gu
     url = signed_url("/only/x/?a=1&last_event_id=5", user=ada)
     signature = url.partition("sse_signature=")[2]
     caplog.set_level(logging.DEBUG)
+    scopes: list[Any] = []
+    handler = ASGIHandler()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await handler(scope, receive, send)
+
     with served(private):
-        answer = await ask(url.replace("sse_", "sse%5F"))
+        answer = await ask(url.replace("sse_", "sse%5F"), application=application)
     assert answer.data == ["ada ['a', 'last_event_id']"]
+    assert get_path_with_query_string(scopes[0]) == "/only/x/?a=1&last_event_id=5", "what uvicorn writes into its access log"
     assert seen[0] == "/only/x/?a=1&last_event_id=5"
     assert signature not in "\n".join([*seen, caplog.text])
 

@@ -45,6 +45,7 @@ const whole: Required<EventStreamOptions> = {
   method: "POST",
   query,
   reconnect,
+  renew: "/address/",
   share: "builds",
   signal: new AbortController().signal,
   subpath: "logs",
@@ -54,8 +55,11 @@ const whole: Required<EventStreamOptions> = {
 const stream = new EventStream(new URL("https://example.com/"), whole);
 new EventStream("/x/", { headers: [["a", "b"]], body: "text", query: new URLSearchParams("a=1"), reconnect: false, share: true });
 
+new EventStream("/x/", { renew: async ({ url, lastEventId }) => new URL(`?after=${lastEventId}`, url) });
 // @ts-expect-error: there is no such option
 new EventStream("/x/", { header: {} });
+// @ts-expect-error: an address, or a function that returns one
+new EventStream("/x/", { renew: { url: "/x/" } });
 // @ts-expect-error: a body that can be sent once only
 new EventStream("/x/", { body: new ReadableStream() });
 

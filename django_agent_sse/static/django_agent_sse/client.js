@@ -500,7 +500,7 @@ export class EventStream extends EventTarget {
   async #fetched(endpoint, signal) {
     const headers = { Accept: "application/json" };
     const credentials = this.#credentials ?? "same-origin";
-    const response = await this.#fetch(resolved(endpoint, {}), { headers, credentials, cache: "no-store", signal });
+    const response = await this.#fetch(resolved(endpoint, { subpath: "", query: undefined }), { headers, credentials, cache: "no-store", signal });
     if (!response.ok) return { ...judged(response), ...(response.status >= 500 && { reason: "renew" }) };
     if (response.redirected && !/json/.test(response.headers.get("Content-Type") ?? "")) return { state: "error", reason: "unauthorized" };
     const { url } = await response.json();
