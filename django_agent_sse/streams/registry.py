@@ -47,7 +47,7 @@ class StreamStats(NamedTuple):
     """One stream, in numbers. Times are those of its event loop, in seconds.
 
     ``buffered`` are bytes that its handler has written and nobody has taken; ``stalled`` is since when a send waits for the
-    client, ``None`` where none does; ``patience`` is how long one may.
+    client, ``None`` where none does.
     """
 
     state: State
@@ -58,17 +58,18 @@ class StreamStats(NamedTuple):
     lag: int
     buffered: int
     stalled: float | None
-    patience: float | None
 
 
 class StreamInfo(NamedTuple):
-    """What does not change about a stream. ``user`` is a primary key as text, ``""`` for nobody."""
+    """What does not change about a stream. ``user`` is a primary key as text, ``""`` for nobody; ``patience`` is how many
+    seconds a send may wait for the client."""
 
     route: str
     user: str
     address: str
     agent: str
     heartbeat: float | None
+    patience: float | None = None
 
 
 logger = logging.getLogger("django_agent_sse.stream")

@@ -110,12 +110,14 @@ class Snapshots:
         open_now = [(stream, stats) for _, stream, stats in open_stats()]
         routes = defaultdict(RouteCounts, counters.copy())
         for stream, stats in open_now:
-            counts = routes[stream.route]
-            counts.open += stats.state not in (State.STARTING, State.LINGERING)
-            counts.starting += stats.state is State.STARTING
-            counts.lingering += stats.state is State.LINGERING
-            counts.slow += stats.state is State.SLOW
-            counts.behind[bisect_left(BEHIND, stats.lag) if stats.lag else 0] += stats.state is not State.STARTING
+            counts, state = routes[stream.route], stats.state
+            if state is State.STARTING:
+                counts.starting += 1
+            else:
+                counts.open += state is not State.LINGERING
+                counts.lingering += state is State.LINGERING
+                counts.slow += state is State.SLOW
+                counts.behind[bisect_left(BEHIND, stats.lag) if stats.lag else 0] += 1
             counts.events += stats.events
             counts.bytes += stats.bytes
             if "heartbeat" not in problems and (not stream.heartbeat or stream.heartbeat > SLOWEST_HEARTBEAT):

@@ -358,7 +358,7 @@ class Supervisor:
         return self._transport.stats(now, self.ending, self._stream.behind)
 
     def info(self) -> StreamInfo:
-        return self.context._info(self._options.heartbeat)
+        return self.context._info(self._options.heartbeat)._replace(patience=self._options.send_timeout)
 
     def end(self, ending: Ending, *, retry: int | None = None) -> bool:
         first = self.ending is None

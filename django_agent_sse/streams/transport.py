@@ -180,8 +180,7 @@ class Transport:
             state = State.SLOW
         else:
             state = State.REPLAYING if lag else State.LIVE
-        numbers = buffer.events, buffer.sent_bytes, self.opened, self._last_sent, lag, buffer.size, since
-        return StreamStats(state, *numbers, self._options.send_timeout)
+        return StreamStats(state, buffer.events, buffer.sent_bytes, self.opened, self._last_sent, lag, buffer.size, since)
 
     @property
     def seconds_open(self) -> float:

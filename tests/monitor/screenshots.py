@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.chromium import launched
 
-from .serving import STAFF, MonitorSite, running_site
+from .serving import PATIENCE, STAFF, MonitorSite, running_site
 
 DESK = {"width": 1360, "height": 900}
 PHONE = {"width": 375, "height": 812}
@@ -118,6 +118,7 @@ IN_UNFOLD = Look(scheme="light", size=DESK, sharp=1.25)
 def opened(browser: Browser, site: MonitorSite, look: Look, where: str = STAFF) -> Page:
     """A page of the admin, of a superuser."""
     page = browser.new_context(viewport=look.size, color_scheme=look.scheme, device_scale_factor=look.sharp).new_page()
+    page.set_default_timeout(PATIENCE * 1000)
     page.goto(f"{site.url}/admin/login/?next={where}")
     page.locator("input[name=username]").fill("admin")
     page.locator("input[name=password]").fill("secret")
@@ -127,10 +128,10 @@ def opened(browser: Browser, site: MonitorSite, look: Look, where: str = STAFF) 
 
 
 def _picture(browser: Browser, site: MonitorSite, traffic: Traffic, look: Look, path: Path) -> None:
-    traffic.one_is_slow()
     page = opened(browser, site, look)
     try:
         page.locator('[data-dot][data-state="live"]').wait_for()
+        traffic.one_is_slow()
         page.locator('[data-state="slow"]').first.wait_for()
         page.wait_for_timeout(3500)
         page.screenshot(path=path)

@@ -280,6 +280,7 @@ def test_payloads_are_never_shown_to_who_has_no_permission_for_them(site: Monito
             + looks.get(STAFF, params={"text": SECRETS["id"]})
             .text.replace(f'value="{SECRETS["id"]}"', "")
             .replace(f"text={SECRETS['id']}", "")
+            .replace(f"text%3D{SECRETS['id']}", "")  # what they have asked for themselves
         )
         for name, secret in SECRETS.items():
             assert secret not in pages, name

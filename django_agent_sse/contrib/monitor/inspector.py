@@ -233,5 +233,5 @@ def _row(now: float, stream: OpenStream, info: StreamInfo, stats: StreamStats) -
         state=str(stats.state),
         buffered=stats.buffered,
         stalled=round(stalled, 3),
-        patience=round(max(0.0, stats.patience - stalled), 3) if stats.patience and stalled else 0.0,
+        patience=round(max(0.0, info.patience - stalled), 3) if info.patience and stalled else 0.0,
     )
