@@ -22,6 +22,7 @@ from tests.ledger.logs import environment_of
 from tests.timing import LONG, bound
 
 from .client import _Body
+from .conftest import _running
 from .parser import Parser
 from .servers import PATIENCE, Server
 
@@ -166,6 +167,8 @@ def site(request: pytest.FixtureRequest, terminable: None, tmp_path_factory: pyt
             home.mkdir()
             servers.append(Server("uvicorn", home, environment))
             stack.callback(servers[-1].stop)
+            _running.append(servers[-1])  # their logs are shown under a test that fails
+            stack.callback(_running.remove, servers[-1])
         readers = Readers()
         stack.callback(readers.close)
         yield Site(servers, readers)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import time
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.db import OperationalError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from django_agent_sse import (
@@ -23,6 +28,7 @@ from django_agent_sse import (
 from django_agent_sse.access.service import access
 from tests.access.changes import CHANGES, PERMISSION, person, sign_in
 
+T = TypeVar("T")
 router = Router(app_name="access")
 GUARDS = {"signed-in": login_required, "staff": staff_required, "permitted": permission_required(PERMISSION)}
 
@@ -44,17 +50,35 @@ def can_follow(user: Any, topic: str) -> bool:
     return kind != "private" or user.groups.filter(name=name).exists()
 
 
+def on_sqlite(do: Callable[[], T]) -> T:
+    """Do it, again where SQLite could not wait: a transaction that has read before it writes is refused at once."""
+    for _ in range(200):
+        try:
+            return do()
+        except OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(random.uniform(0.01, 0.05))
+    return do()
+
+
 def people(request: HttpRequest) -> HttpResponse:
     """Make people, each with a session; what they are is in the query, by their names. Return the keys of their sessions."""
     asked: dict[str, dict[str, Any]] = json.loads(request.GET["people"])
-    return JsonResponse({name: sign_in(person(name, **about)).session_key for name, about in asked.items()})
+    users = {name: on_sqlite(partial(_person, name, about)) for name, about in asked.items()}
+    return JsonResponse({name: on_sqlite(partial(sign_in, user)).session_key for name, user in users.items()})
+
+
+def _person(name: str, about: dict[str, Any]) -> User:
+    with transaction.atomic():
+        return person(name, **about)
 
 
 def change(request: HttpRequest, name: str) -> HttpResponse:
     """Do to somebody what ``CHANGES`` names."""
     user = User.objects.get(username=name)
     session = import_module(settings.SESSION_ENGINE).SessionStore(request.GET["session"])
-    CHANGES[request.GET["change"]][2](user, session)
+    on_sqlite(partial(CHANGES[request.GET["change"]][2], user, session))
     return HttpResponse()
 
 
@@ -67,8 +91,8 @@ def grant(request: HttpRequest, name: str) -> HttpResponse:
     """Let somebody into the groups of private topics and out of them."""
     user = User.objects.get(username=name)
     for topic, may in json.loads(request.GET["topics"]).items():
-        group, _ = Group.objects.get_or_create(name=topic)
-        (user.groups.add if may else user.groups.remove)(group)
+        group, _ = on_sqlite(partial(Group.objects.get_or_create, name=topic))
+        on_sqlite(partial(user.groups.add if may else user.groups.remove, group))
     return HttpResponse()
 
 
