@@ -170,13 +170,13 @@ class Reporter:
 
     async def _turn(self) -> float | None:
         """Do what is due; return the seconds until the next turn, ``None`` for never."""
-        log, now, was_idle = event_log(), time.monotonic(), self.idle
+        log, now, was_idle, ends = event_log(), time.monotonic(), self.idle, self._stopped
         # Set before it is looked whether anything is open: whoever opens it meanwhile looks here afterwards.
         self.idle = now - self._busy_at >= UNUSED_SECONDS
         if in_use():
             self._busy_at, self.idle = now, False
         if self.idle:
-            return await self._turn_idle(log, now, begins=not was_idle)
+            return await self._turn_idle(log, now, begins=not was_idle, ends=ends)
         await self._follow(log)
         if self._news:
             self._news = False
@@ -187,11 +187,11 @@ class Reporter:
                 raise
         now, wall = time.monotonic(), time.time()
         self._watches = {query: until for query, until in self._watches.items() if until > wall}
-        if self._stopped or was_idle or now >= self._report_at:
+        if ends or was_idle or now >= self._report_at:
             self._report_at = now + REPORT_INTERVAL
             self._news = self._news or log.notifier is not None  # which may lose a notification
-            await self._report(log, now)
-        if self._stopped:
+            await self._report(log, now, ends=ends)
+        if ends:
             return None
         if self._watches and now >= self._rows_at:
             self._rows_at = now + ROWS_INTERVAL
@@ -202,25 +202,25 @@ class Reporter:
         due = min(self._report_at, self._rows_at) if self._watches else self._report_at
         return max(0.01, due - time.monotonic())
 
-    async def _turn_idle(self, log: EventLog, now: float, *, begins: bool) -> float | None:
+    async def _turn_idle(self, log: EventLog, now: float, *, begins: bool, ends: bool) -> float | None:
         """Say now and then that this process is there."""
         if begins:
             self._follow_nothing()
             self._watches = {}
             self._inspector.forget()
-        if self._stopped or begins or now >= self._report_at:
+        if ends or begins or now >= self._report_at:
             self._report_at = now + IDLE_INTERVAL * random.uniform(0.9, 1)
-            await self._report(log, now)
+            await self._report(log, now, ends=ends)
             await self._trim(log, now)
-        return None if self._stopped else max(0.01, self._report_at - time.monotonic())
+        return None if ends else max(0.01, self._report_at - time.monotonic())
 
-    async def _report(self, log: EventLog, now: float) -> None:
-        keeps, topics = self.idle or self._stopped or now >= self._history_at, [REPORTS]
+    async def _report(self, log: EventLog, now: float, *, ends: bool) -> None:
+        keeps, topics = self.idle or ends or now >= self._history_at, [REPORTS]
         if keeps:
             topics.append(HISTORY)
 
         def write() -> int:
-            text = encode(self._snapshot())
+            text = encode(self._snapshot(last=ends))
             for topic in topics:
                 log.append_unrung(topic, Event(text))
             return len(text)
@@ -233,8 +233,8 @@ class Reporter:
         """Return the answers to all queries."""
         return encode(self._snapshot(), [(query, self._inspector.answer(query)) for query in self._watches])
 
-    def _snapshot(self) -> Snapshot:
-        snapshot = self._inspector.snapshot(idle=self.idle, last=self._stopped)
+    def _snapshot(self, *, last: bool = False) -> Snapshot:
+        snapshot = self._inspector.snapshot(idle=self.idle, last=last)
         if not self._refused:
             return snapshot
         return dataclasses.replace(snapshot, problems={**snapshot.problems, "commands": f"{self._refused:,}"})
