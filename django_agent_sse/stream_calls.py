@@ -7,7 +7,6 @@ turned away, and whoever may not see a stream learns nothing of it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -80,14 +79,13 @@ class Route(Protocol):
 class StreamCall:
     """One request. Middleware is through, and so is what is asked before anybody is known."""
 
-    __slots__ = ("_arrival", "_asked", "_control", "_guards", "_identity", "_kwargs", "_options", "_route", "_view", "c")
+    __slots__ = ("_arrival", "_control", "_guards", "_identity", "_kwargs", "_options", "_route", "_view", "c")
 
     def __init__(self, route: Route, view: StreamView, request: HttpRequest, kwargs: Mapping[str, Any], arrival: Arrival) -> None:
         self._route = route
         self._view = view
         self._kwargs = kwargs
         self._arrival = arrival
-        self._asked = time.monotonic()
         self._options = options = route.options()
         self._control = wants_control(request, options)
         self.c = Context(request, kwargs, route=route_of(request), cache=options.cache)
@@ -152,7 +150,7 @@ class StreamCall:
             return handler
         if c.request.method == "HEAD":
             return view._wrap_response(head_response())
-        permit = access.permit(c, self._guards, self._identity, self._options.recheck, self._asked)
+        permit = access.permit(c, self._guards, self._identity, self._options.recheck, c._began)
         supervisor = Supervisor(c, self._options, self._route.streak, permit, self._control, view.on_error)
         opened = await self._open(supervisor, handler)
         if isinstance(opened, Transport):

@@ -38,6 +38,7 @@ TYPES: Final[Mapping[int, str]] = {
     410: "gone",
     413: "content_too_large",
     422: "unprocessable_content",
+    429: "too_many_requests",
     500: "internal_server_error",
     503: "overloaded",
 }

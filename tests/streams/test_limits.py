@@ -141,6 +141,7 @@ async def test_a_client_without_control_events_gets_a_status_and_retry_after(low
         assert await refused.begun() == status
         await refused.over()
         assert 5 <= int(refused.headers["retry-after"]) <= 15
+        assert {429: b"too_many_requests", 503: b"overloaded"}[status] in refused.raw
         assert b"come back later" in refused.raw
         assert "127.0.0.1" not in refused.raw.decode(), "it names nobody"
 
