@@ -1,4 +1,4 @@
-"""What limits cost a connect, in microseconds of this process: ``python benchmarks/limits.py``; ``REDIS_URL`` adds a Redis.
+"""What limits cost a connect, in microseconds: ``python benchmarks/limits.py [CACHE …]``; ``REDIS_URL`` adds a Redis.
 
 Far from a limit: each connect is another user's. Near one: all of one user, one after the other, or a hundred at a time.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -100,4 +101,4 @@ if __name__ == "__main__":
             DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         )
         django.setup()
-        asyncio.run(main([*known]))
+        asyncio.run(main([name for name in known if not sys.argv[1:] or name in sys.argv[1:]]))

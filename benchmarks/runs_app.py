@@ -33,10 +33,11 @@ settings.configure(
     USE_TZ=True,
     LOGGING_CONFIG=None,
     AGENT_SSE={
+        "LIMITS": None,  # the load comes from one address
         "EVENT_LOG": {
             "BACKEND": f"django_agent_sse.eventlog.{BACKENDS.get(LOG, 'database.DatabaseEventLog')}",
             "OPTIONS": {"url": WHERE} if LOG == "redis" else {},
-        }
+        },
     },
 )
 django.setup()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -15,8 +14,6 @@ from django.core.signals import setting_changed
 from .exceptions import ConfigurationError
 from .runtime.suggestions import suggest
 from .wire import MAX_RETRY
-
-_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +42,18 @@ def _or_none(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.holds(value), f"{rule.expected} or None")
 
 
+def _names_header(text: str) -> bool:
+    return len(text) <= LONGEST_HEADER and text.isascii() and text.replace("-", "").isalnum()
+
+
+LONGEST_HEADER = 64
 _SECONDS = Rule(
     lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"),
     "a number of seconds",
 )
 _COUNT = _whole(1)
 _PROXIES = Rule(
-    lambda value: (
-        value is None or (type(value) is int and value >= 0) or (type(value) is str and _HEADER.fullmatch(value) is not None)
-    ),
+    lambda value: value is None or (type(value) is int and value >= 0) or (type(value) is str and _names_header(value)),
     "a number of proxies, the name of a header that yours sets, or None",
 )
 Seconds: TypeAlias = Annotated[float, _SECONDS]

@@ -234,7 +234,7 @@ class RemoteTail:
         elif name == "sse.error":
             self._tell(f"the server failed: {printable(payload.get('message', data))}")
         elif name == "sse.overloaded":
-            self._tell("the server is overloaded")
+            self._tell("the server is being restarted" if reason == "shutdown" else "the server is overloaded")
 
 
 def _object(data: str) -> dict[str, object]:

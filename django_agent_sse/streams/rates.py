@@ -9,6 +9,9 @@ from collections.abc import Hashable
 MOST_COUNTED = 16_384
 """So many are remembered; the one that was seen the longest time ago is forgotten first. About 2 MB."""
 
+ROUNDING = 1e-6
+"""Seconds that sums of floats may be off."""
+
 
 class Rates:
     """The rate of each of many, by the virtual scheduling form of the leaky bucket (GCRA, ITU-T I.371)."""
@@ -28,7 +31,7 @@ class Rates:
             burst: So many at once, where there were none for a while.
         """
         due = max(self._due.get(key, now), now)
-        if (early := due - now - (burst - 1) / rate) > 0:
+        if (early := due - now - (burst - 1) / rate) > ROUNDING:
             return early
         self._due[key] = due + 1 / rate
         self._due.move_to_end(key)

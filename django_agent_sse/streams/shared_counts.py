@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 import secrets
 import threading
 import time
@@ -36,7 +37,7 @@ LOOK = 1.0
 PLACES = 128
 """So many processes can count together; a further one counts for itself, and says so."""
 BEYOND = 8
-"""Places beyond the last one that is taken which are read too: a new process takes the first that is free."""
+"""Places beyond the last one that is taken which are read too: a new process takes one of so many that are free."""
 PREFIX = "sse.limits:"
 MOST_WRITTEN = 5_000
 """Counts in one entry, the largest first: 200 KB."""
@@ -177,8 +178,12 @@ class SharedCounts(PerProcess):
     def _new_place(self, names: list[str]) -> int:
         cache = caches[conf.setting("CACHE")]
         taken = cache.get_many(names)
-        for number, name in enumerate(names):
-            if name not in taken and cache.add(name, [self._process, {}], LEASE):
+        free = [number for number, name in enumerate(names) if name not in taken]
+        # By chance among the first: a cache whose add() is not atomic, as that of files, could give one place to two that begin
+        # at one moment. Whoever finds another one there later takes a new place.
+        near = free[:BEYOND]
+        for number in [*random.sample(near, len(near)), *free[BEYOND:]]:
+            if cache.add(names[number], [self._process, {}], LEASE):
                 return number
         raise RuntimeError(f"{PLACES} processes count together already, and this is one more")
 

