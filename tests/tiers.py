@@ -134,7 +134,6 @@ PLACES = {
     "streams/test_kv.py::test_c02_a_cache_that_is_down": "services",
     "streams/test_kv_keys.py::test_more_keys_than_one_batch": "slow",
     "streams/test_threads.py::test_a_forked_child": "live",
-    "test_secrets.py::test_secrets_are_found": "live",
     "test_checks.py::test_a_project_without_a_database_that_asks": "live",
     "test_checks.py::test_w011_runserver_says": "live",
     "testing/test_client.py::test_a_handler_that_does_not_end": "slow",
