@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.checks import run_checks
+from django.db.models import QuerySet
 from django.urls import resolve
 
 from django_agent_sse import Stream
@@ -71,6 +72,7 @@ def project(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     make.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(Stream, "sleep", _hasty(Stream.sleep))
+    monkeypatch.setattr(QuerySet, "first", lambda self: None)  # a guard that looks for its object finds none, in no database
     for client in ("OPENAI", "ANTHROPIC"):
         monkeypatch.setenv(f"{client}_API_KEY", "none")
     cache.clear()

@@ -283,19 +283,20 @@ def test_routes_errors_runs_and_processes_are_told(site: MonitorSite) -> None:
 
 
 def test_an_export_needs_its_permission_and_is_written_down(site: MonitorSite) -> None:
-    site.open("answers/?id=secret-1", 1, User_Agent="curl/8.14.1")
+    site.open("answers/?id=secret-1", 1, User_Agent="Exported/1.0")
+    this = {"route": "answers/", "text": "exported/1.0"}  # not what others have left a moment ago
     with site.signed_in("closes") as closes:
         assert closes.get(f"{STAFF}export/").status_code == 403
         assert "export/" not in closes.get(STAFF).text
     with site.signed_in("exports") as exports:
         assert "export/?format=csv&amp;table=streams" in exports.get(STAFF).text
-        whole = exports.get(f"{STAFF}export/", params={"route": "answers/"})
+        whole = exports.get(f"{STAFF}export/", params=this)
         assert whole.headers["Content-Disposition"].startswith('attachment; filename="monitor-')
         told = whole.json()
         assert [row["route"] for row in told["streams"]] == ["answers/"]
         assert told["streams"][0]["last_id"] == "hidden", "without the permission to see what handlers write"
         assert {"streams", "routes", "problems", "refused", "runs", "processes", "history", "matched"} <= told.keys()
-        table = exports.get(f"{STAFF}export/", params={"format": "csv", "table": "streams", "route": "answers/"})
+        table = exports.get(f"{STAFF}export/", params={"format": "csv", "table": "streams", **this})
         head, row, *rest = table.text.splitlines()
         assert (head.split(",")[:3], rest) == (["id", "route", "topics"], [])
         assert row.split(",")[1] == "answers/"
