@@ -123,7 +123,7 @@ def log_here() -> EventLog:
 
 
 def suspend(process: Any) -> None:
-    """Stop a process between two renewals of its lease: in the middle of one it would hold the database's lock while it sleeps."""
+    """Stop a process between two renewals of its lease: in the middle of one it would keep the lock of the database."""
     for _ in range(400):
         os.kill(process.pid, signal.SIGSTOP)
         lease = log_here().lease("runs.1")
