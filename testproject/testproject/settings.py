@@ -111,7 +111,7 @@ BUILDS_WAITING = 20
 
 # What a visitor can start, by name. No shell, and nothing of a request gets into an argument.
 # "{workdir}" stands for a fresh folder that goes when the build is over.
-TEST_PACKAGES = ["pytest", "pytest_django", "pytest_asyncio", "hypothesis", "httpx", "httpx_sse"]
+TEST_PACKAGES = ["pytest", "pytest_django", "pytest_asyncio", "hypothesis", "httpx", "httpx_sse", "pyte"]
 RECIPES = {
     "pipeline": {
         "label": "Compile, test, build",

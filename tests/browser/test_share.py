@@ -124,6 +124,25 @@ def test_a_leader_that_closes_its_stream_hands_over(tabs: Tabs, uvicorn: Server,
         assert_has_everything(page)
 
 
+def test_what_is_posted_twice_is_taken_once(tabs: Tabs, uvicorn: Server, key: str) -> None:
+    pages = tabs(3)
+    pages[0].evaluate("""() => {
+        const post = BroadcastChannel.prototype.postMessage;
+        BroadcastChannel.prototype.postMessage = function (message) { post.call(this, message), post.call(this, message); };
+    }""")
+    listen(pages[0], f"/topics/follow/{key}/", SHARED)
+    assert leader(pages[:1]) is pages[0]
+    talk(uvicorn, key)
+    for page in pages[1:]:  # they come while it goes on, and so hold what is posted until they have what was before
+        goes_on(pages[0])
+        listen(page, f"/topics/follow/{key}/", SHARED)
+    for page in pages:
+        goes_on(page)
+    uvicorn.open_gate(key)
+    for page in pages:
+        assert_has_everything(page)
+
+
 def test_when_the_leader_crashes_the_others_go_on(tabs: Tabs, uvicorn: Server, key: str) -> None:
     pages = tabs(3)
     for page in pages:

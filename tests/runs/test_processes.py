@@ -22,6 +22,7 @@ from django.test import override_settings
 from django_agent_sse import Topic
 from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
+from django_agent_sse.runs.keeper import RENEW_AT
 from tests.timing import bound
 
 from .test_lost import OPEN, dead_run
@@ -121,6 +122,19 @@ def log_here() -> EventLog:
     return backend.event_log()
 
 
+def suspend(process: Any) -> None:
+    """Stop a process between two renewals of its lease: in the middle of one it would keep the lock of the database."""
+    for _ in range(400):
+        os.kill(process.pid, signal.SIGSTOP)
+        lease = log_here().lease("runs.1")
+        assert lease is not None
+        if LEASE * RENEW_AT < lease.left < LEASE - 0.1:
+            return
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.05)
+    raise AssertionError("its lease was never found renewed and not yet due again")
+
+
 async def followed() -> list[str]:
     return [event.data async for event in Topic("runs.1").follow()]
 
@@ -145,7 +159,7 @@ def test_readers_of_a_run_whose_process_is_killed_see_its_end_at_the_deadline(sh
 
 def test_a_process_that_slept_for_too_long_writes_nothing_after_the_end(shared: dict[str, Any]) -> None:
     with producer(shared, "sync") as (process, _):
-        os.kill(process.pid, signal.SIGSTOP)
+        suspend(process)
         found = asyncio.run(many_readers())
         os.kill(process.pid, signal.SIGCONT)
         process.stdin.write("late\nlater\nlatest\n")

@@ -960,11 +960,17 @@ class Share {
     else this.#state(message);
   }
 
-  #event({ event, before, retry }) {
-    this.#leaderId = event.lastEventId;
-    if (this.#rides && before === this.#host.id()) return this.#ride({ event, retry });
+  #event(posted) {
+    this.#leaderId = posted.event.lastEventId;
+    this.#follow(posted);
+  }
+
+  /** Take an event that was posted where it follows this tab's last one; two leaders may have posted the same. */
+  #follow(posted) {
+    const { event, before } = posted;
+    if (this.#rides && before === this.#host.id()) return this.#ride(posted);
     if (this.#rides && event.lastEventId === this.#host.id()) return;
-    this.#held.push({ event, before, retry });
+    this.#held.push(posted);
     if (this.#held.length > HELD) this.#held.shift();
     if (!this.#meet()) this.#fallBehind();
   }
@@ -1003,8 +1009,7 @@ class Share {
     if (!over) this.#host.adopt(this.#about);
     for (const held of rest) {
       if (this.#left.signal.aborted) return true;
-      if (this.#rides) this.#ride(held);
-      else this.#held.push(held);
+      this.#follow(held);
     }
     if (over && this.#rides) this.#host.adopt(this.#about);
     return true;

@@ -149,9 +149,9 @@ def test_clicking_a_number_makes_a_link_and_with_shift_a_range(page: Page, site:
     page.goto(f"{site.url}/logs/clicked/")
     wait_for_lines(page, 30)
     page.locator("#L12 .sl-n").click()
-    assert page.url.endswith("#L12")
+    expect(page).to_have_url(re.compile("#L12$"))
     page.locator("#L15 .sl-n").click(modifiers=["Shift"])
-    assert page.url.endswith("#L12-L15")
+    expect(page).to_have_url(re.compile("#L12-L15$"))
     expect(page.locator(".sl-target")).to_have_count(4)
 
 
