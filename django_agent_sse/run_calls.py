@@ -13,11 +13,10 @@ from .conf import setting
 from .eventlog.backend import log_to_publish_to
 from .eventlog.base import EventLog
 from .eventlog.leases import Lease
-from .eventlog.outage import outage
 from .eventlog.position import Position
 from .eventlog.records import TopicState
 from .eventlog.validation import filled
-from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, RunNotFound, TooManyThreads, TopicClosed
+from .exceptions import QueryInvalid, RunExists, RunNotFound, TopicClosed
 from .guards import run_guards
 from .run_names import KEY, RUN, RunNames
 from .run_routes import RunAccess, RunRoute, Verb
@@ -45,18 +44,6 @@ from .wire import Event
 BROKEN = (RunEnding.FAILED, RunEnding.INTERRUPTED, RunEnding.LOST)
 
 
-async def answer(route: RunRoute, c: Context) -> Handler | HttpResponseBase:
-    """Answer one request, by its method and address."""
-    call = Call(route, c)
-    try:
-        return await call.answer()
-    except TooManyThreads as error:
-        return call.overloaded(str(error))
-    except EventLogUnavailable as error:
-        outage.failed(error, ())
-        return call.overloaded("the event log cannot be reached now")
-
-
 class Call:
     """One request to a route of runs."""
 
@@ -72,6 +59,7 @@ class Call:
         self.has_all = False
 
     async def answer(self) -> Handler | HttpResponseBase:
+        """Answer by the method and the address."""
         method, stops = self.c.request.method, self.c.request.path.endswith(("/stop", "/cancel"))
         if method == "DELETE" or (stops and RUN in self.c.params):
             return await self.stop()

@@ -24,13 +24,11 @@ from django.http.response import HttpResponseBase
 
 from .conf import MOST_SIGNED_SECONDS, setting
 from .eventlog.backend import event_log, log_to_publish_to, refuse_on_a_loop
-from .eventlog.outage import outage
-from .exceptions import ArgumentInvalid, ConfigurationError, EventLogUnavailable
+from .exceptions import ArgumentInvalid, ConfigurationError
 from .revocations import REVOCATIONS, revocations
 from .streams.context import Context
 from .streams.error_responses import error_body
 from .streams.last_event_id import QUERY_PARAMETER
-from .streams.response import names_event_stream, overloaded_response
 
 PARAMETER: Final = "sse_signature"
 """The parameter of the query that holds the signature."""
@@ -256,15 +254,16 @@ def _revoked_key(user: Any, url: str | None) -> str:
 
 
 async def _admitted(c: Context) -> bool | HttpResponseBase:
-    """Return ``True`` for a good signature, the refusal of a bad one, ``False`` where there is none."""
+    """Return ``True`` for a good signature, the refusal of a bad one, ``False`` where there is none.
+
+    Raises:
+        EventLogError: The log cannot be read: nobody knows what was revoked. A new stream is told to come back later, and an open
+            one goes on for now, as with any guard that fails.
+    """
     grant = vars(c.request).get("sse_grant") or _opened(c)
     if not isinstance(grant, Grant):
         return grant is not None and _refused(c, grant)
-    try:
-        await revocations.look()
-    except EventLogUnavailable as error:
-        outage.failed(error, ())
-        return overloaded_response(names_event_stream(c.request), "the event log cannot be read now")
+    await revocations.look()
     if revocations.holds(grant.keys, grant.at) or (grant.user is not None and not await _load_user(c, grant)):
         return _refused(c, "revoked")
     vars(c.request)["sse_grant"] = grant  # guards that are asked again find it there; the signature is too old by then

@@ -98,6 +98,11 @@ class StreamCall:
             return c.json(error_body(error.status, str(error)), status=error.status)
         except RunNotFound as error:
             raise Http404(str(error)) from error
+        except TooManyThreads as error:
+            return self._turn_away(Refused(Refusal.OVERLOADED, str(error), 503))
+        except EventLogUnavailable as error:  # of a guard too, as that of signed addresses
+            outage.failed(error, ())
+            return self._turn_away(Refused(Refusal.OVERLOADED, UNREADABLE, 503))
         except TopicForbidden as error:
             forbidden = refused(c, str(error))
             counters.refused(c.route, Refusal.GUARD, str(forbidden.status_code))
@@ -163,15 +168,10 @@ class StreamCall:
         c = self.c
         try:
             return await supervisor.begin(handler)
-        except TooManyThreads as error:
-            return self._turn_away(Refused(Refusal.OVERLOADED, str(error), 503))
         except PositionGone as error:
             counters.refused(c.route, Refusal.GONE, error.reason)
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
-        except EventLogUnavailable as error:
-            outage.failed(error, ())
-            return self._turn_away(Refused(Refusal.OVERLOADED, UNREADABLE, 503))
-        except TopicForbidden:
+        except (EventLogUnavailable, TooManyThreads, TopicForbidden):  # counted where they are answered
             raise
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)

@@ -19,11 +19,22 @@ from django.http import Http404, HttpResponse
 from django.test.utils import CaptureQueriesContext
 from django.utils.decorators import async_only_middleware
 
-from django_agent_sse import Context, Router, Stream, api_key, login_required, permission_required
+from django_agent_sse import (
+    Context,
+    Router,
+    Stream,
+    api_key,
+    event_log,
+    login_required,
+    permission_required,
+    signed_required,
+    signed_url,
+)
 from django_agent_sse.access import book as booking
 from django_agent_sse.access import permit as permits
 from django_agent_sse.access.loading import load
 from django_agent_sse.access.service import access
+from django_agent_sse.exceptions import EventLogUnavailable
 from tests.inprocess import eventually
 from tests.serving import served
 
@@ -523,3 +534,24 @@ async def test_a_permission_is_asked_for_with_the_rights_of_now(caplog: pytest.L
         await User.user_permissions.through.objects.all().adelete()  # no signal tells of that
         await revoked(client)
     assert "here/<int:number>/ revoked after" in caplog.text
+
+
+async def test_a_stream_of_a_signed_address_goes_on_while_the_log_cannot_say_what_was_revoked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user = await sync_to_async(person)("ann")
+    failed = 0
+
+    async def fail(self: Any, topic: str, *_: Any) -> Any:
+        nonlocal failed
+        failed += 1
+        raise EventLogUnavailable("down")
+
+    monkeypatch.setattr(booking, "FIRST_PAUSE", OFTEN)
+    with route(signed_required) as path:
+        client = await opened(signed_url(path, user=user))
+        with monkeypatch.context() as broken:
+            broken.setattr(type(event_log()), "aread_after", fail)
+            await eventually("the guard has failed", lambda: failed >= 2, PATIENCE)
+        await asked_again()
+        await leave(client)
