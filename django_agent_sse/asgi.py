@@ -21,10 +21,9 @@ from django.urls import Resolver404, resolve
 
 from .exceptions import ConfigurationError
 from .signed_urls import take_signature
+from .stream_calls import turn_away
 from .streams.admission import IN_SCOPE, Refused, arrive
-from .streams.counters import counters
 from .streams.fast_send import Scope, attach_send
-from .streams.response import overloaded_response
 from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
 
@@ -86,22 +85,20 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
 
 async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:
     """Answer without Django's middleware: what is refused must cost little."""
-    counters.refused(ANY_ROUTE, refused.reason, address=refused.address)
-    control = scope["method"] == "GET" and names_event_stream(scope)
-    response = overloaded_response(control, refused.message, status=refused.status, retry=refused.retry)
+    response = turn_away(ANY_ROUTE, refused, control=scope["method"] == "GET" and names_event_stream(scope))
     if any(name == b"origin" for name, _ in scope["headers"]):
-        _dress(scope, response)
+        _add_origin_headers(scope, response)
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
 
 
-def _dress(scope: Scope, response: HttpResponse) -> None:
+def _add_origin_headers(scope: Scope, response: HttpResponse) -> None:
     """Say to a page of another origin what its route says to it: an ``EventSource`` that cannot read a refusal gives up."""
     with contextlib.suppress(Resolver404, UnicodeError, AttributeError, KeyError):  # a path that leads to no stream
         request = ASGIRequest({**scope}, io.BytesIO())
         view: Any = resolve(request.path_info).func
-        view.view_initkwargs["_endpoint"].dress(request, response)
+        view.view_initkwargs["_endpoint"].add_origin_headers(request, response)
 
 
 async def _cancel_as_disconnect(application: Application, scope: Scope, receive: Any, send: Any) -> None:

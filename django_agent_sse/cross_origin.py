@@ -143,7 +143,7 @@ class CrossOrigin:
         patch_vary_headers(response, ("Access-Control-Request-Method", "Access-Control-Request-Headers"))
         return response
 
-    def dress(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def add_headers(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Put the headers on any answer of the route. What others have set already stays, so that none is there twice."""
         if not self.lists:
             return response

@@ -168,10 +168,10 @@ class RouteEndpoint:
         with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
             self.options()
 
-    def dress(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def add_origin_headers(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Put on an answer what the route says to pages of other origins."""
         others = self._in_force()[2]
-        return response if others is None else others.dress(request, response)
+        return response if others is None else others.add_headers(request, response)
 
     def options(self) -> StreamOptions:
         """Return the options in force; they are read again when the settings change."""
@@ -197,7 +197,7 @@ class RouteEndpoint:
             if settings.DEBUG_PROPAGATE_EXCEPTIONS or (wants_html(request) and not (others and others.lists)):
                 raise
             response = await answer_error(request, error)
-        return response if others is None else others.dress(request, response)
+        return response if others is None else others.add_headers(request, response)
 
     async def _received(
         self, view: SSEView, request: ASGIRequest, kwargs: Mapping[str, Any], options: StreamOptions, others: CrossOrigin | None

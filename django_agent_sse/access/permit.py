@@ -12,11 +12,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 
 from ..guards import Guard, run_guards
+from ..runtime.backoff import jittered
 from ..streams.callbacks import contained, ends_process
 from ..streams.context import Context
 from ..streams.endings import Ending
 from ..streams.registry import OpenStream
-from ..streams.reporting import jittered
 from ..streams.topic_access import can_follow, may_follow
 from .identity import Identity, session_text, user_text
 from .kept_request import KeptRequest, another, give

@@ -23,6 +23,7 @@ from ..exceptions import AgentSSEError, EventLogUnavailable
 from ..guards import Guard
 from ..runtime.backoff import FailureLog
 from ..runtime.loop import BackgroundTask, background
+from ..runtime.per_loop import PerLoop
 from ..runtime.pools import writers
 from ..runtime.process import PerProcess
 from ..runtime.safe_text import printable
@@ -70,7 +71,7 @@ class Access(PerProcess):
     def reset(self) -> None:
         """Begin anew, also after a fork."""
         self._lock = threading.Lock()
-        self._books: dict[asyncio.AbstractEventLoop, Book] = {}
+        self._books = PerLoop(lambda loop: Book(registry.loop_state()))
         self._abandoned = getattr(self, "_listener", None)  # collected in a child, it would end what is its parent's
         self._listener: _Listener | None = None
         self._off = False
@@ -88,18 +89,11 @@ class Access(PerProcess):
 
     def book(self) -> Book:
         """Return the book of the running loop."""
-        loop = asyncio.get_running_loop()
-        book = self._books.get(loop)
-        if book is None:
-            with self._lock:
-                books = {other: known for other, known in self._books.items() if not other.is_closed()}
-                book = books[loop] = Book(registry.loop_state())
-                self._books = books
-        return book
+        return self._books.here()
 
     def books(self) -> list[Book]:
         """Return the books of all loops that are not closed."""
-        return [book for loop, book in list(self._books.items()) if not loop.is_closed()]
+        return self._books.all()
 
     # Orders
 

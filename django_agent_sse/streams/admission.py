@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from .. import conf
 from ..runtime import descriptors
-from ..runtime.process import PerProcess, on_fork
+from ..runtime.per_loop import PerLoop
+from ..runtime.process import PerProcess
 from .addresses import client_address
 from .client import monitor_options, shown_address
 from .context import Context
@@ -27,10 +28,9 @@ from .counters import Refusal
 from .limits import Limits, limits
 from .rates import Rates
 from .replays import replay_counts
+from .response import OVERLOADED_RETRY
 from .shared_counts import shared
 
-RETRY = 10_000
-"""Milliseconds after which, more or less, a client that was refused should come back."""
 ELSEWHERE_RETRY = 1_000
 """The same where the process ends: whatever serves next does so now, or in a moment."""
 WAIT_SECONDS = 10.0
@@ -54,7 +54,7 @@ class Refused(NamedTuple):
     reason: Refusal
     message: str
     status: int
-    retry: int = RETRY
+    retry: int = OVERLOADED_RETRY
     user: str = ""
     address: str = ""
 
@@ -90,7 +90,7 @@ async def arrive(scope: Mapping[str, Any]) -> Arrival:
         return arrival
     arrival.refusal = admission.rate_refusal(arrival.address, bounds)
     if arrival.refusal is None and bounds.unknown is not None and arrival.address is not None:
-        gate = _gate_here()
+        gate = _gates.here()
         if await gate.enter(arrival.address, bounds):
             arrival._gate = gate
         else:
@@ -145,18 +145,7 @@ class _Gate:
             del self._inside[address]
 
 
-_gates: dict[asyncio.AbstractEventLoop, _Gate] = {}
-on_fork(_gates.clear)
-
-
-def _gate_here() -> _Gate:
-    loop = asyncio.get_running_loop()
-    gate = _gates.get(loop)
-    if gate is None:
-        for other in [other for other in _gates if other.is_closed()]:
-            _gates.pop(other, None)
-        gate = _gates[loop] = _Gate()
-    return gate
+_gates = PerLoop(lambda loop: _Gate())
 
 
 @dataclass(slots=True, eq=False)
@@ -208,7 +197,7 @@ class Admission(PerProcess):
                 wait = self._rates.take(address, now, rate, max(rate, bounds.address or 0))
                 if wait:
                     message = "too many connects from your network; come back later"
-                    retry = RETRY + int(wait * 1000)
+                    retry = OVERLOADED_RETRY + int(wait * 1000)
                     return Refused(Refusal.ADDRESS_CONNECTS, message, 429, retry, address=_shown(address))
             if (rate := bounds.connects) is not None and self._rates.take(None, now, rate, 2 * rate):
                 return Refused(Refusal.CONNECTS, "too many clients connect at this moment; come back later", 503)

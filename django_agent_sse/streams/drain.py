@@ -12,7 +12,7 @@ import random
 from typing import NamedTuple
 
 from .. import conf
-from .rates import spread
+from ..runtime.backoff import jittered
 from .server_flags import grace
 
 AT_ONCE = 0.25
@@ -42,7 +42,7 @@ class Drain(NamedTuple):
         The later its turn the longer it waits: so clients come back at an even pace, over window and spread together. Two times
         drawn apart would add up to a peak.
         """
-        return int(1000 * self.spread * turn) + spread(conf.setting("RETRY") or USUAL_RETRY)
+        return int(1000 * self.spread * turn) + jittered(conf.setting("RETRY") or USUAL_RETRY)
 
 
 NOW = Drain(0.0, 0.0)

@@ -20,6 +20,7 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from ..runtime.per_loop import PerLoop
 from ..runtime.process import PerProcess
 from ..signals import process_closing
 from .departures import Departures
@@ -240,26 +241,17 @@ class Registry(PerProcess):
 
     def reset(self) -> None:
         """Forget every loop and stream, without ending them."""
-        self._lock = threading.Lock()
-        self._loops: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._loops = PerLoop(lambda loop: LoopState(loop, lambda: self.closing))
         self._closing_until = self._drained_until = self._drains_until = self._told_at = 0.0
         self._telling: asyncio.Task[object] | None = None
 
     def loop_state(self) -> LoopState:
         """Return the state of the running loop, made at its first stream."""
-        loop = asyncio.get_running_loop()
-        loop_state = self._loops.get(loop)
-        if loop_state is None:
-            with self._lock:
-                open_loops = {other: state for other, state in self._loops.items() if not other.is_closed()}
-                loop_state = open_loops[loop] = LoopState(loop, lambda: self.closing)
-                self._loops = open_loops
-        return loop_state
+        return self._loops.here()
 
     def loops(self) -> list[LoopState]:
         """Return the loops that have or had streams, and are not closed."""
-        # No lock: a signal handler may interrupt the very thread that holds it.
-        return [loop_state for loop, loop_state in list(self._loops.items()) if not loop.is_closed()]
+        return self._loops.all()
 
     @property
     def closing(self) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 import contextvars
 from typing import Protocol
 
-from ..runtime.process import on_fork
+from ..runtime.per_loop import PerLoop
 from .limits import limits
 
 LARGE_BYTES = 16_384
@@ -130,22 +130,15 @@ class Replays:
             first.turn_came()
 
 
-_by_loop: dict[asyncio.AbstractEventLoop, Replays] = {}
-on_fork(_by_loop.clear)
+_replays = PerLoop(Replays)
 
 
 def replays_here() -> Replays:
     """Return those of the running loop."""
-    loop = asyncio.get_running_loop()
-    found = _by_loop.get(loop)
-    if found is None:
-        for other in [other for other in _by_loop if other.is_closed()]:
-            _by_loop.pop(other, None)
-        found = _by_loop[loop] = Replays(loop)
-    return found
+    return _replays.here()
 
 
 def replay_counts() -> tuple[int, int]:
     """Return how many streams of this process catch up, and how many wait for their turn."""
-    found = [*_by_loop.values()]
+    found = _replays.all()
     return sum(one.running for one in found), sum(one.waiting for one in found)

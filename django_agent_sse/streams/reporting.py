@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
 from ..exceptions import HandlerCancelled
+from ..runtime.backoff import jittered
 from ..signals import stream_closed
 from .buffer import Buffer
 from .context import Context
@@ -27,8 +27,6 @@ FIRST_RETRY = 1000
 """Milliseconds: the first reconnection time after an error, where the route has no ``retry`` of its own."""
 LAST_RETRY = 60_000
 """Milliseconds: it grows up to this."""
-JITTER = 0.5
-"""A reconnection time is drawn from this share around it, so that clients do not come back together."""
 
 
 @dataclass(slots=True)
@@ -42,10 +40,6 @@ class ErrorStreak:
         grown = min((base or FIRST_RETRY) * 2**self.length, LAST_RETRY)
         self.length = min(self.length + 1, 16)
         return jittered(grown)
-
-
-def jittered(milliseconds: int) -> int:
-    return int(milliseconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
 def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelled:

@@ -19,12 +19,14 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from django.core.cache import caches
 
 from .. import conf
 from ..runtime.backoff import FailureLog
+from ..runtime.per_loop import PerLoop
 from ..runtime.pools import Pool
 from ..runtime.process import PerProcess
 from .kv import is_per_process
@@ -61,7 +63,7 @@ class SharedCounts(PerProcess):
         self._processes = 1
         self._asked_at = self._retry_at = -LEASE * 2.0
         self._fewer = False
-        self._exchanges: dict[asyncio.AbstractEventLoop, _Exchanges] = {}
+        self._exchanges = PerLoop(partial(_Exchanges, self.exchange))
         self._looking: asyncio.AbstractEventLoop | None = None
         self._failures = FailureLog(
             "the streams of other processes cannot be counted",
@@ -101,7 +103,7 @@ class SharedCounts(PerProcess):
         fresh = now < self._asked_at + 2 * RENEW
         if not (fresh and mine <= self._free(limit) and mine + self._others.get(key, 0) <= limit):
             try:
-                await self._exchanged()
+                await self._exchanges.here().next()
             except BaseException:
                 self.give_back(key)
                 raise
@@ -127,16 +129,6 @@ class SharedCounts(PerProcess):
         return limit // (FREE_SHARE * self._processes)
 
     # Between processes
-
-    async def _exchanged(self) -> None:
-        """Write what is counted, then read what others have, both after this call. Those who come meanwhile share the next."""
-        loop = asyncio.get_running_loop()
-        exchanges = self._exchanges.get(loop)
-        if exchanges is None:
-            for other in [other for other in self._exchanges if other.is_closed()]:
-                del self._exchanges[other]
-            exchanges = self._exchanges[loop] = _Exchanges()
-        await exchanges.next()
 
     def exchange(self) -> None:
         """Write and read; on a thread that may wait for the cache."""
@@ -207,26 +199,27 @@ class SharedCounts(PerProcess):
 
 
 class _Exchanges:
-    """One exchange after another, on one event loop."""
+    """One exchange after another, on one event loop. Those who come during one share the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: Callable[[], object], loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
         self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def next(self) -> None:
         """Wait for an exchange that begins after this call."""
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter = self._loop.create_future()
         self._waiting.append(waiter)
         if self._task is None:
-            self._task = loop.create_task(self._run(), context=contextvars.Context())
+            self._task = self._loop.create_task(self._run(), context=contextvars.Context())
         await waiter
 
     async def _run(self) -> None:
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
-                await asyncio.wrap_future(_pool.submit(shared.exchange))
+                await asyncio.wrap_future(_pool.submit(self._exchange))
                 for waiter in waiting:
                     if not waiter.done():
                         waiter.set_result(None)

@@ -66,16 +66,6 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[SharedCounts]:
     return [SharedCounts() for _ in range(3)]
 
 
-@pytest.fixture(autouse=True)
-def _one_exchange_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process each instance must exchange for itself."""
-
-    async def exchanged(self: SharedCounts) -> None:
-        await asyncio.to_thread(self.exchange)
-
-    monkeypatch.setattr(SharedCounts, "_exchanged", exchanged)
-
-
 async def test_a_limit_holds_over_all_processes(processes: list[SharedCounts]) -> None:
     keys = [await processes[number % 3].take("user", "a", LIMIT) for number in range(LIMIT)]
     assert None not in keys
