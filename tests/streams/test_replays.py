@@ -62,6 +62,49 @@ async def test_a_client_that_takes_nothing_loses_its_place(monkeypatch: pytest.M
         assert said == ["waits", "stuck"]
 
 
+async def test_who_reads_slowly_and_without_end_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "PATIENCE", 60.0)
+    with override_settings(**settings(REPLAYS=2, REPLAY_BYTES=None)):
+        turns, said = Replays(asyncio.get_running_loop()), list[str]()
+        a, b, c, d = (Reader(turns, name, said) for name in "abcd")
+        monkeypatch.setattr(replays, "TURN", 60.0)
+        assert [turns.may(one) for one in (a, b, c, d)] == [True, True, False, False]
+        assert [turns.may(one) for one in (a, b)] == [True, True], "its turn is not over"
+        monkeypatch.setattr(replays, "TURN", -1.0)
+        assert not turns.may(a), "its turn is over, and others wait"
+        assert said == ["c"]
+        assert not turns.may(b)
+        assert said == ["c", "d"]
+        assert (turns.running, turns.waiting) == (2, 2)
+        turns.done(c)
+        turns.done(d)
+        assert said == ["c", "d", "a", "b"], "they go on behind those who waited"
+        assert turns.may(a), "where nobody waits, nobody gives up a place"
+        turns.done(a)
+        turns.done(b)
+
+
+async def test_places_that_stuck_ones_lose_are_given_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand that do not read keep others waiting for a moment, not each for one."""
+    monkeypatch.setattr(replays, "LOOK", 3_600.0)
+    with override_settings(**settings(REPLAYS=8, REPLAY_BYTES=None)):
+        turns, said = Replays(asyncio.get_running_loop()), list[str]()
+        stuck = [Reader(turns, "stuck", said) for _ in range(8)]
+        monkeypatch.setattr(replays, "PATIENCE", 60.0)
+        waiting = [Reader(turns, str(number), said) for number in range(20)]
+        assert all(turns.may(one) for one in stuck)
+        assert not any(turns.may(one) for one in waiting)
+        monkeypatch.setattr(replays, "PATIENCE", -1.0)
+        turns._look()
+        monkeypatch.setattr(replays, "PATIENCE", 60.0)
+        assert said == [str(number) for number in range(8)]
+        assert (turns.running, turns.waiting) == (8, 12)
+        for one in waiting:
+            turns.done(one)
+        assert turns._timer is not None
+        turns._timer.cancel()
+
+
 async def test_bytes_go_at_the_rate_that_is_set_and_not_faster() -> None:
     with override_settings(**settings(REPLAYS=None, REPLAY_BYTES=1_000_000)):
         turns, said = Replays(asyncio.get_running_loop()), list[str]()
