@@ -57,6 +57,7 @@ class Replays:
         self._left = 0.0
         self._at = loop.time() - AHEAD
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self.waited = 0
 
     @property
@@ -128,12 +129,13 @@ class Replays:
         return self._left
 
     def _look_in(self, seconds: float) -> None:
-        when = self._loop.time() + seconds
-        if self._timer is not None and self._timer.when() > when:
+        due = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._due <= due:
+                return
             self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(when, self._look, context=contextvars.Context())
+        self._due = due  # uvloop's handle of something that is due by now does not tell when
+        self._timer = self._loop.call_at(due, self._look, context=contextvars.Context())
 
     def _look(self) -> None:
         self._timer = None

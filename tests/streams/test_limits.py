@@ -101,6 +101,23 @@ async def test_a_client_has_so_many_streams_and_others_have_theirs(kind: str, sa
         assert await let_in(site.connect(query=same)), "a place is free again as soon as a stream is over"
 
 
+async def test_many_sessions_of_one_user_are_one_user() -> None:
+    async with serve(stays, settings=limited(user=2, session=2), guards=[named]) as site:
+        sessions = ("aaaaaaaa", "bbbbbbbb", "cccccccc")
+        assert [await let_in(site.connect(query=f"user=1&session={one}")) for one in sessions] == [True, True, False]
+        assert await let_in(site.connect(query="user=2&session=cccccccc"))
+
+
+async def test_what_begins_no_stream_takes_no_place() -> None:
+    async with serve(stays, settings=limited(process=1, address=1, user=1), guards=[named]) as site:
+        assert await let_in(site.connect(query="user=1"))
+        for method, status in (("HEAD", 200), ("OPTIONS", 200), ("PUT", 405)):
+            client = site.connect(query="user=1", method=method)
+            assert await client.begun() == status
+            await client.over()
+        assert admission.open == 1
+
+
 async def test_an_address_has_so_many_streams() -> None:
     async with serve(stays, settings=limited(address=2), guards=[named]) as site:
         assert [await let_in(site.connect(query=f"user={number}")) for number in (1, 2, 3)] == [True, True, False]

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+import uvloop
 from django.test import override_settings
 
 from django_agent_sse import Context, Stream, apublish_many
@@ -182,3 +183,23 @@ async def test_live_events_are_not_held_up_by_those_who_catch_up() -> None:
         await apublish_many("replayed", ["now"])
         assert (await live.event()).data == "now"
     assert replays_here().running == 0
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_waits_for_bytes_is_called_on_every_loop_also_where_the_time_has_come(new_loop: Any) -> None:
+    """uvloop gives a handle of another kind for what is due by now."""
+
+    async def reads() -> None:
+        turns, said = Replays(asyncio.get_running_loop()), list[str]()
+        a, b = Reader(turns, "a", said), Reader(turns, "b", said)
+        assert [turns.may(one) for one in (a, b)] == [True, False]
+        turns._look_in(0.0)
+        turns._look_in(-1.0)
+        turns.took(1)
+        turns._look_in(0.0)
+        turns.done(a)
+        await eventually("the other's turn comes", lambda: said == ["b"])
+        turns.done(b)
+
+    with override_settings(**settings(REPLAYS=1)), asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(reads())
