@@ -40,6 +40,7 @@ html_title = f"django-agent-sse {release}"
 _NUMBERS = {
     "cleanup_seconds": callbacks.CLEANUP_SECONDS,
     "limits_lease": shared_counts.LEASE,
+    "limits_patience": f"{shared_counts.PATIENCE:g}",
     "closing_limit": departures.CLOSING_LIMIT,
     "closing_timeout": departures.CLOSING_TIMEOUT,
     "kv_key_length": kv.MAX_KEY_LENGTH,

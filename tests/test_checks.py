@@ -528,8 +528,8 @@ MONITOR = "django_agent_sse.contrib.monitor"
 
 @pytest.mark.parametrize(
     "given",
-    [{"ADRESS": "off"}, {"ADDRESS": "no"}, {"REPORTS": 1}, {"PROXIES": -1}, "off"],
-    ids=["key", "word", "flag", "number", "text"],
+    [{"ADRESS": "off"}, {"ADDRESS": "no"}, {"REPORTS": 1}, {"PROXIES": 1}, "off"],
+    ids=["key", "word", "flag", "moved", "text"],
 )
 def test_e001_options_of_the_monitor_that_cannot_be_used(given: Any) -> None:
     messages = found(AGENT_SSE={"MONITOR": given})

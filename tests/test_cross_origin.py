@@ -179,7 +179,7 @@ async def test_a_link_may_lead_to_the_text_of_a_log_and_to_no_stream() -> None:
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that takes no more connects."""
     refused = Refused(Refusal.CONNECTS, "too many clients connect", 503)
-    monkeypatch.setattr(admission, "rate_refusal", lambda address, bounds: refused)
+    monkeypatch.setattr(admission, "rate_refusal", lambda *_, **about: refused)
 
 
 @pytest.mark.usefixtures("full")
@@ -294,6 +294,27 @@ async def test_a_browser_that_asks_first_is_told_what_it_may(url: str, method: s
         **({"allow-credentials": "true"} if "runs" in url else {}),
     }
     assert answer.headers["vary"] == "Access-Control-Request-Method, Access-Control-Request-Headers, Origin"
+
+
+async def test_preflights_of_a_page_leave_its_streams_their_connects() -> None:
+    """A browser asks before each request with a header of one's own: both would else come out of one share."""
+    about = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+
+    async def counted(method: str, given: dict[str, str]) -> int | None:
+        async def server(scope: Any, receive: Any, send: Any) -> None:
+            del scope[IN_SCOPE]
+            await ASGIHandler()({**scope, "client": ("8.8.8.8", 1)}, receive, send)
+
+        with served(router, AGENT_SSE={"LIMITS": {"ADDRESS_CONNECTS": 1, "ADDRESS": 2}}):
+            headers = {"Origin": OTHER, "Sec-Fetch-Site": "cross-site", **given}
+            return (await ask("/listed/", headers=headers, method=method, application=server)).status
+
+    admission.reset()
+    try:
+        assert [await counted(*one) for one in (("OPTIONS", about), ("GET", {})) * 2] == [204, 200] * 2
+        assert [await counted(*one) for one in (("OPTIONS", about), ("GET", {}))] == [429, 429]
+    finally:
+        admission.reset()
 
 
 async def test_a_preflight_is_answered_before_guards_and_middleware() -> None:

@@ -204,7 +204,7 @@ class Context:
     def _info(self, heartbeat: float | None) -> StreamInfo:
         """Return what does not change about the stream, as far as it may be shown."""
         options, request = monitor_options(), self._request
-        address, agent = client_of(request.META, options) if request is not None else self._client or ("", "")
+        address, agent = client_of(request, options) if request is not None else self._client or ("", "")
         return StreamInfo(self.route, self._user_shown, address, printable(agent), heartbeat)
 
     @property
@@ -338,7 +338,7 @@ class Context:
             _ = self._position
             if self._on_release is not None:
                 self._on_release(self._request)
-            self._client = client_of(self._request.META, monitor_options())
+            self._client = client_of(self._request, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 

@@ -26,6 +26,7 @@ from ..signals import process_closing
 from .departures import Departures
 from .drain import NOW, Drain, next_wave, plan
 from .endings import Ending
+from .vanished import Vanished
 
 SLOW_SECONDS = 1.0
 """A send that has waited for the client for so long makes the stream a slow one."""
@@ -156,13 +157,15 @@ class LoopState:
         sent: A finished future, ``True``: what a write returns while there is room.
         dropped: A finished future, ``False``: what a write returns when the client has left under ``continue``.
         departures: The connections whose stream has ended a moment ago.
+        vanished: The connections that the kernel is to give up if their clients vanish.
     """
 
-    __slots__ = ("_buckets", "_on_discard", "departures", "dropped", "loop", "sent", "streams", "thread")
+    __slots__ = ("_buckets", "_on_discard", "departures", "dropped", "loop", "sent", "streams", "thread", "vanished")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         self.loop = loop
         self.departures = Departures(loop, is_closing)
+        self.vanished = Vanished(loop)
         self.thread = threading.get_ident()
         self.streams: set[OpenStream] = set()
         self._on_discard: dict[OpenStream, Callable[[], object]] = {}
