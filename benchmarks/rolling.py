@@ -1,8 +1,8 @@
 """A rolling restart of four workers with 1,000 clients on each server that has workers, or of so many of its processes.
 
 ``python benchmarks/rolling.py [KIND …]`` prints who came back when, and fails where a client has lost an event or has one twice,
-or more came back in a second than may. ``--svg FILE`` draws it. Events are in Redis, which comes with the test extra. Nothing else
-should run meanwhile.
+or more came back in a second than may. ``--svg FILE`` draws it. Events are in Redis, which comes with the test extra. Nothing
+else should run meanwhile.
 """
 
 from __future__ import annotations

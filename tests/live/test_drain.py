@@ -117,7 +117,7 @@ def test_a_worker_that_is_recycled_while_it_ends_goes_on_with_its_waves(
 def test_a_window_longer_than_gunicorn_waits_is_cut_and_all_are_told(
     start: Start, key: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped, it kills workers after ``--graceful-timeout``; at a reload, after ``--timeout``, for they say no more that they live."""
+    """Stopped, it kills workers after ``--graceful-timeout``; at a reload after ``--timeout``, for they are silent then."""
     flag = "--graceful-timeout 3" if number is signal.SIGTERM else "--timeout 3"
     command = f"{servers.COMMANDS['gunicorn with uvicorn']} {flag}"
     monkeypatch.setitem(servers.COMMANDS, "gunicorn with uvicorn", command)
@@ -142,9 +142,8 @@ def test_a_run_goes_on_while_streams_end_and_is_interrupted_after_them(start: St
         client.next()
     runs = {}
     for name, about in {"short": {"most": 30, "pause": 0.02}, "endless": {"pause": 0.02}}.items():
-        answer = server.get(
-            f"runs/count/{name}/", method="POST", headers={"Prefer": "respond-async"}, key=f"{key}-{name}", **about
-        )
+        asked = {"method": "POST", "headers": {"Prefer": "respond-async"}, "key": f"{key}-{name}", **about}
+        answer = server.get(f"runs/count/{name}/", **asked)
         assert answer.status == 202, answer
         runs[name] = answer.headers["location"].lstrip("/")
     server.signal(signal.SIGTERM)

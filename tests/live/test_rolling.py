@@ -1,4 +1,4 @@
-"""A rolling restart loses nothing, and no more clients come back in a second than may: in short. In long: ``benchmarks/rolling.py``."""
+"""A rolling restart loses nothing, in short. The long form, and how many come back in a second: ``benchmarks/rolling.py``."""
 
 from __future__ import annotations
 

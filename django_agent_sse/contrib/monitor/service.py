@@ -32,7 +32,7 @@ LAST_REPORT_SECONDS = 1.0
 
 
 class Monitor:
-    """One per process. ``begin()`` is all that a stream calls. Its end waits for its last report (``Companion``)."""
+    """One per process. ``begin()`` is all that a stream calls. A ``Companion``: the process ends after its last report."""
 
     ending_topics: frozenset[str] = frozenset()
 
