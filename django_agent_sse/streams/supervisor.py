@@ -25,7 +25,6 @@ from .buffer import Buffer
 from .callbacks import CLEANUP_SECONDS, Callback, Callbacks, contained, ends_process, heed_cancel
 from .context import Context
 from .counters import counters
-from .drain import NOW
 from .endings import Ending
 from .handlers import Handler
 from .lifecycle import Action, Deadline, Effects, Finish, Lifecycle, Outcome, WatchDeparture
@@ -101,8 +100,7 @@ class Supervisor:
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
         self._watch.begun(self, context)
-        if registry.closing:  # it has been told to end since this request was let in
-            self.end(Ending.SHUTDOWN, retry=NOW.retry(0))
+        registry.end_late(self)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
             # Everything that lets a response begin shows there: a frame, a heartbeat, an end. So nothing else need be waited for.

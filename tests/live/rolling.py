@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from tests import warm
-from tests.timing import bound
 
 from . import servers
 from .crowd import Crowd, Member, crowd, in_any_second
@@ -91,7 +90,7 @@ class Fleet(Server):
             new = self._begin()
             poll("the new process answers", lambda new=new: self.state()["pid"] == new.pid, within=90.0)
             old.send_signal(signal.SIGTERM)
-            old.wait(bound(30.0, 90.0))
+            old.wait(90.0)
             self.processes.remove(old)
 
     def kill(self) -> None:

@@ -30,7 +30,6 @@ def test_a_rolling_restart_loses_nothing(kind: str, terminable: None, sqlite: tu
         rolled = roll(server, kind, workers=2, clients=CLIENTS, topics=2, pause=0.05, pace=PACE)
     assert rolled.wrong == [], "each client has had each event once, in order"
     assert len(rolled.back) >= CLIENTS
-    assert rolled.untold == 0
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_wave_loses_nothing(start: Callable[..., Server]) -> None:

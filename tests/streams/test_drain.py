@@ -67,7 +67,7 @@ def test_no_more_come_back_a_second_than_the_project_says(streams: int) -> None:
         spread = plan(streams)
         back = sorted(spread.window * number / streams + spread.retry(number / streams) / 1000 for number in range(streams))
     most = max(sum(second <= at < second + 1 for at in back) for second in range(int(back[-1]) + 1))
-    assert most <= 100 * 1.4, "what chance adds to a second of a hundred: four standard deviations"
+    assert most <= 105, "times drawn by themselves would add what chance adds: some 40"
     assert back[-1] <= streams / 100 + 4.5
 
 
