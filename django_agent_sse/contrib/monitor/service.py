@@ -56,6 +56,10 @@ class Monitor:
         """
         reporter = self._reporter
         if reporter is not None:
+            if self._ends_at is not None and not registry.closing:  # it was told to end, and goes on all the same
+                self.stop()
+                self.begin(idle=idle)
+                return
             if reporter.idle and not idle:
                 reporter.wake()
             return
