@@ -18,6 +18,8 @@ class AgentSSEConfig(AppConfig):
         from .access import django_signals
         from .checks import project
         from .eventlog import backend  # noqa: F401  it notes that this process serves requests, from the first one on
+        from .streams import callbacks, server_flags
 
         project.register()
         django_signals.connect()
+        server_flags.look_at_start(callbacks.CLEANUP_SECONDS)

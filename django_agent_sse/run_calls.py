@@ -36,7 +36,7 @@ from .streams.endings import Ending
 from .streams.error_responses import accepts, error_body
 from .streams.handlers import Handler
 from .streams.registry import registry
-from .streams.response import ended_response, head_response, names_event_stream, overloaded_response
+from .streams.response import ended_response, head_response, names_event_stream, overloaded_response, send_elsewhere
 from .streams.stream import Stream
 from .topics.reading import history
 from .wire import Event
@@ -73,7 +73,7 @@ class Call:
         """Begin a run, or lead to the one that this very request has begun before."""
         c, route = self.c, self.route
         if registry.draining or registry.closing:
-            return self.overloaded("this server takes no new runs: it is being drained, or ends")
+            return send_elsewhere(c.request, self.overloaded("this server takes no new runs: it is being drained, or ends"))
         keep_body(c.request, route.max_body)
         if resumes and (self.names.asked_id() is not None or c.last_event_id is not None):
             return await self._resume_by_post()

@@ -38,7 +38,15 @@ from .streams.handlers import HandlerSignature
 from .streams.options import StreamOptions
 from .streams.registry import registry
 from .streams.reporting import ErrorStreak, OnError
-from .streams.response import SSEResponse, add_session_tag, ended_response, head_response, names_event_stream, overloaded_response
+from .streams.response import (
+    SSEResponse,
+    add_session_tag,
+    ended_response,
+    head_response,
+    names_event_stream,
+    overloaded_response,
+    send_elsewhere,
+)
 from .streams.stream import Stream
 from .streams.supervisor import Supervisor
 from .streams.transport import Transport
@@ -181,7 +189,8 @@ class StreamCall:
             raise
 
     def _turn_away(self, refused: Refused) -> HttpResponse:
-        return turn_away(self.c.route, refused, control=self._control)
+        response = turn_away(self.c.route, refused, control=self._control)
+        return send_elsewhere(self.c.request, response) if registry.closing or registry.draining else response
 
 
 def wants_control(request: HttpRequest, options: StreamOptions) -> bool:

@@ -21,7 +21,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..runtime.per_loop import PerLoop
-from ..runtime.process import PerProcess
+from ..runtime.process import PerProcess, on_exit
 from ..signals import process_closing
 from .departures import Departures
 from .drain import NOW, Drain, next_wave, plan
@@ -74,6 +74,7 @@ class StreamInfo(NamedTuple):
     patience: float | None = None
 
 
+_ENDED = (State.CLOSING, State.LINGERING)
 logger = logging.getLogger("django_agent_sse.stream")
 
 BUCKET = 1.0
@@ -291,9 +292,19 @@ class Registry(PerProcess):
             with contextlib.suppress(RuntimeError):  # the loop closed in between
                 loop_state.loop.call_soon_threadsafe(self._begin_end, loop_state, ending, drain)
 
+    def end_late(self, stream: OpenStream) -> None:
+        """End a stream that begins after the process was told to end: its request had been let in before."""
+        if self.closing:
+            stream.end(Ending.SHUTDOWN, retry=NOW.retry(0))
+
     def _shut_down_companions(self) -> None:
         for companion in self.companions:
             companion.shut_down()
+
+    def exit(self) -> None:
+        """The interpreter ends: tell runs that were not told, where the server has ended with streams that left early."""
+        if self.drain_left:
+            self._shut_down_companions()
 
     def _begin_end(self, loop_state: LoopState, ending: Ending, drain: Drain) -> None:
         if ending is Ending.SHUTDOWN and process_closing.has_listeners(Registry):
@@ -309,11 +320,11 @@ class Registry(PerProcess):
     def _end_wave(self, loop_state: LoopState, drain: Drain, turns: list[OpenStream], count: int) -> None:
         """End those whose turn it is, until the window is over; then runs end too, and what is left."""
         left = self.drain_left
-        if left <= 0:
+        if left <= 0 or not open_streams():
             self._shut_down_companions()
             self._end_streams(loop_state, Ending.SHUTDOWN, drain, time.monotonic() + LAST_EVENTS_SECONDS, {})
             return
-        while len(turns) > count * left / drain.window:
+        while len(turns) > max(1, count * left / drain.window):  # the last one stays: a server may end when none is left
             turns.pop().end(Ending.SHUTDOWN, retry=drain.retry(1 - left / drain.window))
         again = partial(self._end_wave, loop_state, drain, turns, count)
         loop_state.loop.call_later(min(next_wave(), left), again, context=contextvars.Context())
@@ -335,6 +346,10 @@ class Registry(PerProcess):
             return
         followed |= {stream: now for stream in loop_state.streams if not topics.isdisjoint(stream.topics)}
         waiting = [stream for stream in loop_state.streams if now < followed.get(stream, 0.0) + AFTER_LAST_EVENTS_SECONDS]
+        if not waiting and any(companion.busy for companion in self.companions):
+            # Some servers end the loop with the last stream, and with it what runs there.
+            open_ones = (one for one in loop_state.streams if one.stats(loop_state.loop.time()).state not in _ENDED)
+            waiting = [*itertools.islice(open_ones, 1)]
         for stream in loop_state.streams.difference(waiting):
             self._end_one(stream, ending, drain)
         if waiting:
@@ -347,6 +362,7 @@ class Registry(PerProcess):
 
 
 registry = Registry()
+on_exit(registry.exit, twice=True)
 
 
 def open_streams() -> list[OpenStream]:

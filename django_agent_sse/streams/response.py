@@ -100,6 +100,16 @@ def overloaded_response(control: bool, reason: str, *, status: int = 503, retry:
     return error_response(status, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 
+def send_elsewhere(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Have a connection closed after an answer, so that a client or a proxy that keeps it asks another process the next time.
+
+    HTTP/2 has no such header, and its servers say it themselves.
+    """
+    if getattr(request, "scope", {}).get("http_version", "").startswith("1"):
+        response.headers["Connection"] = "close"
+    return response
+
+
 def names_event_stream(request: HttpRequest) -> bool:
     """Whether a request wants control events: a GET whose ``Accept`` names ``text/event-stream``; ``*/*`` does not."""
     return request.method == "GET" and accepts(request, CONTENT_TYPE)

@@ -100,8 +100,7 @@ class Supervisor:
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
         self._watch.begun(self, context)
-        if registry.closing:
-            self.end(Ending.SHUTDOWN)
+        registry.end_late(self)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
             # Everything that lets a response begin shows there: a frame, a heartbeat, an end. So nothing else need be waited for.

@@ -116,10 +116,14 @@ class Reporter:
         self._busy_at = time.monotonic()
         self._task.call(self._wake.set)
 
-    def stop(self, seconds: float) -> None:
-        """Have it report for the last time and end, and wait for that, for so long at most."""
+    def end(self) -> None:
+        """Have it report for the last time and end. From any thread, and from a signal handler."""
         self._stopped = True
         self._task.call(self._wake.set)
+
+    def stop(self, seconds: float) -> None:
+        """Have it end, and wait for that, for so long at most."""
+        self.end()
         self._task.wait(seconds)
 
     async def _work(self) -> None:
