@@ -19,6 +19,7 @@ from urllib.parse import quote, quote_from_bytes, unquote
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import got_request_exception
 
 from django_agent_sse import Context, Router, Stream, api_key, asgi, login_required, publish, signed_required, signed_url
 from django_agent_sse.eventlog import backend
@@ -30,7 +31,7 @@ from django_agent_sse.streams.registry import registry
 from django_agent_sse.streams.shared_counts import shared
 from django_agent_sse.topics.feeds import feeds_here
 from tests.inprocess import eventually
-from tests.serving import served
+from tests.serving import ask, served
 from tests.timing import LONG
 from tests.wire.generated import BREAKING, HARMLESS, SOUP
 
@@ -97,23 +98,139 @@ router.run("run/<slug:name>/", work, csrf_exempt=True, max_body=MOST_BODY, name=
 router.run("one-run/", work, csrf_exempt=True, name="one-run")
 
 PATHS = ["plain", "posts", "protected", "key", "login", "signed", "either", "listed", "any", "once", "topic", "one-run"]
-PATHS += ["log", "log/range", "log/raw", "logs", "logs/one", "logs/one/range", "logs/two/raw", "int/7", "str/x", "run/a", "topics/one"]
-OPEN = ["int/{}", "str/{}", "path/{}", "topics/{}", "logs/{}", "logs/{}/range", "run/{}", "run/a/{}", "run/a/{}/stop", "one-run/{}", "{}"]
+PATHS += [
+    "log",
+    "log/range",
+    "log/raw",
+    "logs",
+    "logs/one",
+    "logs/one/range",
+    "logs/two/raw",
+    "int/7",
+    "str/x",
+    "run/a",
+    "topics/one",
+]
+OPEN = [
+    "int/{}",
+    "str/{}",
+    "path/{}",
+    "topics/{}",
+    "logs/{}",
+    "logs/{}/range",
+    "run/{}",
+    "run/a/{}",
+    "run/a/{}/stop",
+    "one-run/{}",
+    "{}",
+]
 HEADERS = ["Last-Event-ID", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "Cookie", "Authorization", "Accept", "X-API-Key"]
-HEADERS += ["X-Run-Id", "Idempotency-Key", "Prefer", "Forwarded", "Referer", "User-Agent", "Content-Type", "Content-Length", "Host"]
-HEADERS += ["Accept-Language", "Accept-Encoding", "If-None-Match", "Range", "Access-Control-Request-Method", "X-CSRFToken", "Agent-SSE-Check"]
+HEADERS += [
+    "X-Run-Id",
+    "Idempotency-Key",
+    "Prefer",
+    "Forwarded",
+    "Referer",
+    "User-Agent",
+    "Content-Type",
+    "Content-Length",
+    "Host",
+]
+HEADERS += [
+    "Accept-Language",
+    "Accept-Encoding",
+    "If-None-Match",
+    "Range",
+    "Access-Control-Request-Method",
+    "X-CSRFToken",
+    "Agent-SSE-Check",
+]
 HEADERS += ["Access-Control-Request-Headers", "X-Forwarded-Proto", "X-HTTP-Method-Override", "Expect", "TE", "Upgrade"]
-QUERY = ["last_event_id", "sse_signature", "topics", "after", "before", "from", "count", "limit", "context", "grep", "regex", "case"]
+QUERY = [
+    "last_event_id",
+    "sse_signature",
+    "topics",
+    "after",
+    "before",
+    "from",
+    "count",
+    "limit",
+    "context",
+    "grep",
+    "regex",
+    "case",
+]
 QUERY += ["level", "levels", "source", "places", "follow", "download", "run_id", "runId", "offsets", "q", ""]
 LIKELY = {
-    "Last-Event-ID": ["1", "sse.end~", "sse.end~1", "e.1", "a" * 512, "a" * 513, f"e.{2**63}", "e.-1", "e.1.2.3", "~", "…", "0", "e."],
-    "Origin": ["null", ORIGIN, "https://evil.example", f"{ORIGIN}.evil.example", "http://testserver", "https://[::1", "file://", "x", ""],
+    "Last-Event-ID": [
+        "1",
+        "sse.end~",
+        "sse.end~1",
+        "e.1",
+        "a" * 512,
+        "a" * 513,
+        f"e.{2**63}",
+        "e.-1",
+        "e.1.2.3",
+        "~",
+        "…",
+        "0",
+        "e.",
+    ],
+    "Origin": [
+        "null",
+        ORIGIN,
+        "https://evil.example",
+        f"{ORIGIN}.evil.example",
+        "http://testserver",
+        "https://[::1",
+        "file://",
+        "x",
+        "",
+    ],
     "Sec-Fetch-Site": ["same-origin", "same-site", "cross-site", "none", "CROSS-SITE", "cross-site, none"],
-    "X-Forwarded-For": ["1.2.3.4", "::1", "1.2.3.4, 5.6.7.8", "[::1]:80", "1.2.3.4:99", "fe80::1%eth0", "unknown", ",", "999.9.9.9", "1" * 50],
-    "Cookie": ["sessionid=x", "a=b; sessionid=", "sessionid", "=", ";;;", "csrftoken=" + "a" * 64, 'a="', "a=b" * 500, "sessionid=a:b:c"],
-    "Authorization": ["Bearer x", "Bearer", "Basic", "Basic YTpi", "Basic !!", "Bearer  secret", "bearer secret", "Digest a=b", "secret"],
+    "X-Forwarded-For": [
+        "1.2.3.4",
+        "::1",
+        "1.2.3.4, 5.6.7.8",
+        "[::1]:80",
+        "1.2.3.4:99",
+        "fe80::1%eth0",
+        "unknown",
+        ",",
+        "999.9.9.9",
+        "1" * 50,
+    ],
+    "Cookie": [
+        "sessionid=x",
+        "a=b; sessionid=",
+        "sessionid",
+        "=",
+        ";;;",
+        "csrftoken=" + "a" * 64,
+        'a="',
+        "a=b" * 500,
+        "sessionid=a:b:c",
+    ],
+    "Authorization": [
+        "Bearer x",
+        "Bearer",
+        "Basic",
+        "Basic YTpi",
+        "Basic !!",
+        "Bearer  secret",
+        "bearer secret",
+        "Digest a=b",
+        "secret",
+    ],
     "Accept": ["text/event-stream", "*/*", "text/html", "text/event-stream;q=0", "a/b;" * 200, ",", "text/event-stream, */*"],
-    "Content-Type": ["application/json", "application/json; charset=x", "text/plain", "multipart/form-data", "multipart/form-data; boundary="],
+    "Content-Type": [
+        "application/json",
+        "application/json; charset=x",
+        "text/plain",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+    ],
     "Content-Length": ["0", "-1", "7", "99999999999999999999", "x", "1, 2", "+1", "1_0", "٣"],
     "Host": ["testserver", "evil.example", "a:b", "[", "testserver:99999", "testserver, evil"],
     "Idempotency-Key": ["k", '"k"', "k" * 300],
@@ -132,7 +249,20 @@ VALUES = {
 }
 METHODS = ["GET"] * 14 + ["POST"] * 3 + ["HEAD", "OPTIONS", "DELETE", "PUT", "PATCH", "QUERY", "TRACE", "get", "X" * 50]
 LEAVES = ["at the head", "at the head", "at the body", "at the body", "at the body", "at once", "while it sends"]
-BODIES = [b"", b"{}", b'{"a": 1}', b"[", b"null", b'"\\ud800"', b"\xff\xfe", b"[" * 5_000, b"9" * 5_000, b"NaN", b"x" * 3_000, b'{"a":1,"a":2}']
+BODIES = [
+    b"",
+    b"{}",
+    b'{"a": 1}',
+    b"[",
+    b"null",
+    b'"\\ud800"',
+    b"\xff\xfe",
+    b"[" * 5_000,
+    b"9" * 5_000,
+    b"NaN",
+    b"x" * 3_000,
+    b'{"a":1,"a":2}',
+]
 
 
 class Requests:
@@ -150,8 +280,7 @@ class Requests:
         headers = [(b"host", b"testserver")] if draw.random() < 0.97 else []
         if draw.random() < 0.8:
             headers.append((b"accept", b"text/event-stream"))
-        for _ in range(draw.choice((0, 1, 1, 2, 3, 8, 30))):
-            headers.append(self._header())
+        headers += [self._header() for _ in range(draw.choice((0, 1, 1, 2, 3, 8, 30)))]
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -212,7 +341,9 @@ class Requests:
         if name == "sse_signature" and draw.random() < 0.7:
             good = draw.choice(self._signatures)
             place = draw.randrange(len(good))
-            return draw.choice((good, good[:place], good[place:], good[:place] + "x" + good[place + 1 :], good * 20, good.upper()))
+            return draw.choice(
+                (good, good[:place], good[place:], good[:place] + "x" + good[place + 1 :], good * 20, good.upper())
+            )
         if draw.random() < 0.6:
             return draw.choice(VALUES.get(name, NUMBERS))
         return self._text()
@@ -256,7 +387,9 @@ class Request:
             self.status = message["status"]
             headers = {name.lower(): value for name, value in message["headers"]}
             assert not any(character in value for value in headers.values() for character in b"\r\n\0")
-            self.streams = headers.get(b"content-type", b"").startswith((b"text/event-stream", b"application/json", b"text/plain"))
+            self.streams = headers.get(b"content-type", b"").startswith(
+                (b"text/event-stream", b"application/json", b"text/plain")
+            )
             if self.leaves == "at the head":
                 self._left.set()
         elif message["type"] == "http.response.body":
@@ -320,10 +453,33 @@ async def test_whatever_clients_send_has_an_answer_and_costs_no_more_than_its_li
         await eventually("no place is taken", lambda: not admission.open and not shared.counts(), PATIENCE)
         await eventually("nobody follows a topic", lambda: not len(feeds_here()), PATIENCE)
         assert not any(gate._inside or gate._lines for gate in admissions._gates.values())
-        told = {route for route in counters.copy()}
+        told = set(counters.copy())
         backend.reset()
     assert strays == []
     assert len(told) <= len(PATHS) + len(OPEN), "labels are routes, and not what clients send"
     print(f"{REQUESTS:,} requests: {dict(sorted(statuses.items(), key=str))}; {AT_ONCE} at once took {dearest:.2f} s at most")
     assert set(statuses) >= {200, 204, 400, 401, 403, 404, 405}
     assert statuses[200] > REQUESTS / 10
+
+
+async def test_a_position_that_a_client_invented_is_no_failure_of_code(loud: Loud, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the response has begun, which is then broken off: whoever sends one fills no error log and tells no tracker."""
+    failed: list[Any] = []
+    late = Router()
+
+    @late.sse("late/")
+    async def begins(c: Context, stream: Stream) -> None:
+        await stream.open()
+        await stream.follow("inputs.one")
+
+    got_request_exception.connect(listen := lambda **about: failed.append(about))
+    try:
+        with served(late, **SETTINGS):
+            await asyncio.to_thread(publish, "inputs.one", "x")
+            answer = await ask("/late/", headers={"Last-Event-ID": "invented"}, broken_off=True)
+    finally:
+        got_request_exception.disconnect(listen)
+        backend.reset()
+    assert answer.status == 200
+    assert (loud.found, failed) == ([], [])
+    assert "late/ ends: its client's position is gone (unknown)" in caplog.messages

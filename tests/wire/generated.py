@@ -6,7 +6,7 @@ A fast generator for very many of them; ``test_roundtrip.py`` asks Hypothesis, w
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,22 @@ SURROGATES = ["\ud800", "\udbff", "\udc00", "\udfff", "\ud83d\ude00", "\ude00\ud
 BREAKING = ["\r", "\n", "\r\n", "\n\n", "\r\r", "\n\r", "\0", *SURROGATES]
 HARMLESS = [
     *(character for character in CONTROLS if character not in "\r\n\0"),
-    *("\ufeff", "\u2028", "\u2029", "\u200b", "\u202e", "\ufffd", "\ufffe", "\uffff", "\U0010ffff", "😀", "é", "e\u0301", "漢", "ﷺ"),
+    *(
+        "\ufeff",
+        "\u2028",
+        "\u2029",
+        "\u200b",
+        "\u202e",
+        "\ufffd",
+        "\ufffe",
+        "\uffff",
+        "\U0010ffff",
+        "😀",
+        "é",
+        "e\u0301",
+        "漢",
+        "ﷺ",
+    ),
     *(" ", "  ", "\t", ":", "::", ": ", " :", "data: x", "event: y", "id: z", "retry: 1", "data", "[DONE]", "null", '{"a": 1}'),
     *("sse", "sse ", "ss", "message", "error", "0", "-1", "٣", "\u3000", "x" * 100),
 ]
@@ -67,27 +82,24 @@ class Generator:
 
     def _write_event(self, made: Written, parts: list[bytes]) -> None:
         data, name, id, retry = self._text(), self._name(), self._name(), self._retry()
-        wanted = refusal_of(data, name, id, retry)
-        try:
-            parts.append(frame(data, name, id, retry))
-        except InvalidEvent as error:
-            assert wanted is not None, f"{(data, name, id, retry)!r:.500} was refused: {error}"
-            assert isinstance(error, wanted)
-            made.refused += 1
-        else:
-            assert wanted is None, f"{(data, name, id, retry)!r:.500} was taken"
+        if self._take(made, parts, lambda: frame(data, name, id, retry), (data, name, id, retry)):
             made.events.append((data.replace("\r\n", "\n").replace("\r", "\n"), name, id, retry))
 
     def _write_comment(self, made: Written, parts: list[bytes]) -> None:
         text = self._text()
-        wanted = refusal_of(text, None, None, None)
+        self._take(made, parts, lambda: comment(text), (text, None, None, None))
+
+    def _take(self, made: Written, parts: list[bytes], write: Callable[[], bytes], meant: tuple[Any, Any, Any, Any]) -> bool:
+        """Write it; return whether it was taken. It is refused where it has to be, and nowhere else."""
+        refusal: type[InvalidEvent] | None = None
         try:
-            parts.append(comment(text))
+            parts.append(write())
         except InvalidEvent as error:
-            assert wanted is not None, f"the comment {text!r:.500} was refused: {error}"
+            refusal = type(error)
             made.refused += 1
-        else:
-            assert wanted is None, f"the comment {text!r:.500} was taken"
+        wanted = refusal_of(*meant)
+        assert refusal is wanted, f"{meant!r:.500}: {refusal}, not {wanted}"
+        return refusal is None
 
     def raw(self) -> bytes:
         """Bytes that nobody's encoder made: a soup of what the format knows, noise, or a stream of ours with something wrong."""
@@ -171,11 +183,51 @@ class Generator:
 
 _DIGITS = [b"1", b"12", b"0012", b"99999999999", b"9" * 400, b"+1", b"1.5", b"1_0", b" 5", "٣".encode()]
 SOUP: list[list[bytes]] = [
-    [b"data", b"event", b"id", b"retry", b"data:", b"event: ", b"id: ", b"retry:", b":", b": ", b" ", b"Data:", b"dataa:", b"\0data:"],
+    [
+        b"data",
+        b"event",
+        b"id",
+        b"retry",
+        b"data:",
+        b"event: ",
+        b"id: ",
+        b"retry:",
+        b":",
+        b": ",
+        b" ",
+        b"Data:",
+        b"dataa:",
+        b"\0data:",
+    ],
     [b"\r", b"\n", b"\r\n", b"\n\n", b"\r\r", b"\n\r", b"\r\n\r\n"],
-    [b"x", b"\0", b" ", b"\t", b"\x0b", b"\x0c", b"\x1c", b"\x85", b"message", b"data: x\n", b"id: 1\n", b"event: e\r\n", b"id\n"],
+    [
+        b"x",
+        b"\0",
+        b" ",
+        b"\t",
+        b"\x0b",
+        b"\x0c",
+        b"\x1c",
+        b"\x85",
+        b"message",
+        b"data: x\n",
+        b"id: 1\n",
+        b"event: e\r\n",
+        b"id\n",
+    ],
     [*_DIGITS, *(b"retry: %b\n" % digits for digits in _DIGITS)],
-    [b"\xef\xbb\xbf", b"\xef", b"\xbb", b"\xff", b"\xc3", b"\xa9", b"\xe2\x80\xa8", b"\xe2\x80", b"\xf0\x9f\x98\x80", b"\xf0\x9f\x98"],
+    [
+        b"\xef\xbb\xbf",
+        b"\xef",
+        b"\xbb",
+        b"\xff",
+        b"\xc3",
+        b"\xa9",
+        b"\xe2\x80\xa8",
+        b"\xe2\x80",
+        b"\xf0\x9f\x98\x80",
+        b"\xf0\x9f\x98",
+    ],
     [b"\xed\xa0\x80", b"\xed\xb0\x80", b"\xc0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xfe", b"\x80"],
 ]
 

@@ -1,13 +1,15 @@
 """Very many inputs, in every field of an event and as bytes: each arrives equal in all parsers, or was refused with our error.
 
-Those who read: our decoder; the parser of ``client.js``; and two that are not ours, httpx-sse and eventsource-parser of npm. Beside
-them stands ``standard.py``, the standard's text written down a second time. The long form (``tox run -e inputs``) makes a million.
+Those who read: our decoder; the parser of ``client.js``; and two that are not ours, httpx-sse and eventsource-parser of npm.
+Beside them stands ``standard.py``, the standard's text written down a second time. The long form (``tox run -e inputs``) makes a
+million.
 
 Where the others are not the standard, which the inputs leave room for:
 
-- httpx-sse tells blocks without data as events, takes ``retry: +1``, keeps a byte order mark: it reads what we wrote, and no noise.
-- eventsource-parser waits with a CR for the next line, so that a comment is sent at the end; it forgets an id that has no data with it,
-  so that it is asked for the event's own id; it takes the three characters ``ï»¿`` for a byte order mark, which are drawn by nobody.
+- httpx-sse tells blocks without data as events, takes ``retry: +1``, keeps a byte order mark: it reads what we wrote, no noise.
+- eventsource-parser waits with a CR for the next line, so that a comment is sent at the end; it forgets an id that has no data
+  with it, so that it is asked for the event's own id; it takes the three characters ``ï»¿`` for a byte order mark: nobody draws
+  them.
 """
 
 from __future__ import annotations
