@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import io
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
@@ -29,6 +30,9 @@ from .streams.transport import IN_SERVERS_TASK
 
 ANY_ROUTE = "-"
 """Under this route the counters have what was refused before there was one."""
+
+_serving: ContextVar[bool] = ContextVar("_serving", default=False)
+"""Whether a request for a stream has run in this context."""
 
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -61,7 +65,9 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
 
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not match(scope):
-            return await application(scope, receive, send)
+            if not _serving.get():
+                return await application(scope, receive, send)
+            return await _serve_behind(application, scope, receive, send)
         hidden = take_signature(scope)  # off the server's own scope, of which it makes its line of the access log
         arrival = await arrive(scope)
         if arrival.refusal is not None:
@@ -72,6 +78,7 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
         hold = request_hold()
         try:
             async with ThreadSensitiveContext(executor=hold):
+                _serving.set(True)
                 if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
@@ -81,6 +88,19 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
                 hold.end()
 
     return wrapped
+
+
+async def _serve_behind(application: Application, scope: Scope, receive: Any, send: Any) -> None:
+    """Serve what a client has sent behind its request for a stream, without waiting for the answer.
+
+    uvicorn begins it in the context of that request, whose thread it would take for its own, when that one is over.
+    """
+    hold = request_hold()
+    try:
+        async with ThreadSensitiveContext(executor=hold):
+            await application(scope, receive, send)
+    finally:
+        hold.end()
 
 
 async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:

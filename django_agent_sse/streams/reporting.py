@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
-from ..exceptions import HandlerCancelled
+from ..exceptions import HandlerCancelled, PositionGone
 from ..runtime.backoff import jittered
 from ..signals import stream_closed
 from .buffer import Buffer
@@ -57,13 +57,16 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
     route = context.route
     counters.failed(route, type(error).__name__)
     request = None if slim else context.request
-    logger.error(
-        "the handler of %s failed: %s",
-        *(route, type(error).__name__),
-        exc_info=error,
-        extra={"route": route, "request": request},
-    )
-    await got_request_exception.asend_robust(sender=Stream, request=request)
+    if isinstance(error, PositionGone) and error.of_client:  # anybody can send an id, and no code has failed
+        logger.warning("%s ends: its client's position is gone (%s)", route, error.reason, extra={"route": route})
+    else:
+        logger.error(
+            "the handler of %s failed: %s",
+            *(route, type(error).__name__),
+            exc_info=error,
+            extra={"route": route, "request": request},
+        )
+        await got_request_exception.asend_robust(sender=Stream, request=request)
     if on_error is None:
         return
     try:
