@@ -200,6 +200,7 @@ class Reporter:
         if self._watches and now >= self._rows_at:
             self._rows_at = now + ROWS_INTERVAL
             await self._append(log, ROWS, self._rows)
+            self._watches = {query: until for query, until in self._watches.items() if query.after is None}  # a file asks once
         elif not self._watches:
             self._inspector.forget()
         await self._trim(log, now)
