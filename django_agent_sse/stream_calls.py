@@ -126,6 +126,7 @@ class StreamCall:
 
     async def _admit(self) -> HttpResponseBase:
         c, view = self.c, self._view
+        access.book()
         await c.load_user()
         self._identity = identity_of(c)
         guards = self._route.guards_of(view)

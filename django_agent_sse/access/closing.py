@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.sessions.backends.base import SessionBase
@@ -12,7 +13,7 @@ from ..eventlog.validation import valid_topic
 from ..exceptions import ArgumentInvalid
 from ..runtime.pools import where_called, writers
 from .identity import session_text, user_text
-from .orders import Close
+from .orders import Close, new_id
 from .service import access
 
 
@@ -95,8 +96,9 @@ def _text(name: str, value: object, expected: str) -> str:
 
 def _close(order: Close) -> None:
     # When it commits: whoever is told sooner would come back and be let in by what still stands in the database.
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            connection.on_commit(lambda: access.tell(order))
-            return
-    access.tell(order)
+    # Of several transactions nobody knows which matters: it is done after each, as another order.
+    open_ones = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+    for connection in open_ones:
+        connection.on_commit(lambda: access.tell(replace(order, id=new_id())))
+    if not open_ones:
+        access.tell(order)

@@ -99,6 +99,8 @@ class Context:
     _on_release: Callable[[HttpRequest], object] | None = None
     _asks: tuple[Callable[[Context], Awaitable[bool | HttpResponseBase]], ...] = ()
     """What was asked about this stream beside its route's guards, and is asked again with them."""
+    _topics: tuple[str, ...] = ()
+    """What its client was asked about, or is being asked about: whether they may follow it."""
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self, cache: str) -> None:

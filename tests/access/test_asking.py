@@ -253,12 +253,18 @@ async def test_when_it_is_due_is_spread_and_never_later_than_the_interval() -> N
     with route(login_required, recheck=100) as path:
         await sync_to_async(person)("ann")
         sessions = [await sync_to_async(lambda: sign_in(User.objects.get()))() for _ in range(40)]
-        clients = [await opened(path, session) for session in sessions]
-        now = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        clients, first = [], []
+        for session in sessions:
+            began = clock()
+            clients.append(await opened(path, session))
+            due = [*access.book()._groups.values()][-1].due_slot
+            assert due is not None
+            assert began + 45 < due <= clock() + 102
+            first.append(due - began)
+        now = clock()
         groups = [*access.book()._groups.values()]
-        first = [group.due_slot - now for group in groups if group.due_slot is not None]
-        assert len(first) == 40
-        assert all(45 < due <= 102 for due in first)
+        assert len(groups) == 40
         assert len({round(due) for due in first}) > 15
         for group in groups:
             for permit in group.permits:

@@ -103,7 +103,7 @@ async def test_who_signs_in_leaves_the_session_of_before_and_what_anybody_may_ha
     told: list[Any] = []
     session = await sync_to_async(anonymous)()
     client = await opened("/public/", session)
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
     await sync_to_async(session.cycle_key)()
     assert told == []
     await leave(client)
@@ -130,7 +130,7 @@ async def test_a_log_in_asks_nobody_and_a_change_that_leaves_the_right_ends_noth
     client = await opened("/signed-in/", session)
     told: list[Any] = []
     with monkeypatch.context() as patched:
-        patched.setattr(access, "tell", told.append)
+        patched.setattr(access, "execute", told.append)
         await user.asave(update_fields=["last_login"])
         assert told == []
     before = access.book().asked
@@ -164,7 +164,7 @@ async def test_what_is_rolled_back_has_not_happened() -> None:
 @pytest.mark.usefixtures("site")
 async def test_changes_of_one_transaction_are_told_once_when_it_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
 
     def change() -> None:
         with transaction.atomic():
@@ -182,7 +182,7 @@ async def test_changes_of_one_transaction_are_told_once_when_it_commits(monkeypa
 async def test_changes_that_come_one_after_another_are_told_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_signals, "PAUSE", 0.2)
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
 
     def change() -> None:
         teller.flush()
@@ -197,7 +197,7 @@ async def test_changes_that_come_one_after_another_are_told_together_and_none_is
 
 async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
     _, session = await signed_in_person("ann")
     await signed_in_person("ben")
     rows = Session.objects.filter(pk=session.session_key)
@@ -211,7 +211,7 @@ async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch:
 
 async def test_the_signals_can_be_switched_off(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
     settings.AGENT_SSE = {"RECHECK_ON_SIGNALS": False}
     user, session = await signed_in_person("ann")
     for change in ("gets a new password", "signs out", "is deleted"):
@@ -233,10 +233,9 @@ async def test_a_log_that_cannot_be_written_keeps_nobody_from_saving_a_user_and_
     client = await opened("/signed-in/", session)
 
     def fails(order: Any) -> None:
-        access.execute(order)
         raise OSError("no route to the log")
 
-    monkeypatch.setattr(access, "tell", fails)
+    monkeypatch.setattr(access, "publish", fails)
     await user.asave()
     user.is_active = False
     await user.asave()

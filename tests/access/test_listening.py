@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -120,7 +121,7 @@ async def test_an_order_that_is_long_over_ends_nothing(log: MemoryEventLog, stre
     client = await stream()
     await listens()
     book = access.book()
-    await eventually("it is taken", lambda: book._remembered or log.state(ACCESS).top, PATIENCE)
+    await eventually("it is taken", lambda: book._lately._forgotten > -math.inf, PATIENCE)
     await asyncio.sleep(0)
     assert not client.complete
 

@@ -252,7 +252,7 @@ function letIn() {
 
 /** Whether this page may still be seen; asking does not count as activity. */
 async function refusal() {
-  const ask = { method: "HEAD", credentials: "same-origin", headers: { "Agent-SSE-Check": "1", Accept: "text/event-stream" } };
+  const ask = { method: "HEAD", credentials: "same-origin", headers: { Accept: "text/event-stream" } };
   try {
     const { status: code } = await fetch(`${page.dataset.events}?${query}`, /** @type {RequestInit} */ (ask));
     return REFUSED.includes(code) ? code : 0;
