@@ -61,9 +61,12 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     innermost = isinstance(application, ASGIHandler)  # nothing is left in between that should see what is sent
 
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or not match(scope):
+        if scope["type"] != "http":
             return await application(scope, receive, send)
-        hidden = take_signature(scope)  # off the server's own scope, of which it makes its line of the access log
+        # Off the server's own scope, of which it makes its line of the access log: also where no route will be found for it.
+        hidden = take_signature(scope)
+        if not match(scope):
+            return await application({**scope, **hidden} if hidden else scope, receive, send)
         arrival = await arrive(scope)
         if arrival.refusal is not None:
             return await _refuse(arrival.refusal, scope, send)

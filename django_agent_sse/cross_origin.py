@@ -27,7 +27,7 @@ from .conf import ANY_ORIGIN
 from .streams.context import route_of
 from .streams.counters import Refusal, counters
 from .streams.error_responses import error_response
-from .streams.headers import HEADER_NAME
+from .streams.headers import HEADER_NAME, plain_host
 from .streams.options import StreamOptions
 
 PREFLIGHT_SECONDS: Final = 600
@@ -179,7 +179,7 @@ def _foreign(request: HttpRequest) -> bool:
     except ValueError:
         return True
     # A proxy that ends TLS may not say so; a page of the same host without TLS is another one.
-    return host != request.get_host().lower() or (scheme == "http" and request.is_secure())
+    return host != plain_host(request.get_host()) or (scheme == "http" and request.is_secure())
 
 
 def _carries_credentials(meta: Mapping[str, Any]) -> bool:

@@ -150,8 +150,10 @@ async def test_an_origin_that_says_nothing_is_another_one(origin: str) -> None:
     ("http://testserver", True, 403),
     ("http://testserver:81", False, 403),
 ])  # fmt: skip
-async def test_without_fetch_metadata_the_host_tells(origin: str, secure: bool, status: int) -> None:
-    headers = {**COOKIE, **({"X-Proto": "https"} if secure else {})}
+@pytest.mark.parametrize("host", ["testserver", "testserver:443", "TestServer:80"])
+async def test_without_fetch_metadata_the_host_tells(origin: str, secure: bool, status: int, host: str) -> None:
+    """Also where a proxy writes the port that browsers leave out."""
+    headers = {**COOKIE, "Host": host, **({"X-Proto": "https"} if secure else {})}
     with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_PROTO", "https")):
         assert (await asked("/own/", origin, method="POST", body=b"", headers=headers)).status == status
 
@@ -446,6 +448,31 @@ def test_w019_a_listed_origin_whose_preflights_django_cors_headers_answers() -> 
         assert checked(own, **settings) == {}
     with served(own):
         assert [message.id for message in run_checks(tags=["django_agent_sse"])] == []
+
+
+CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+
+
+def test_w023_a_listed_origin_from_which_django_takes_no_post() -> None:
+    own = Router(origins=[OTHER, "https://*.example.org"], allow_credentials=True)
+    own.sse("read/", hello)
+    own.sse("exempt/", hello, methods=["POST"], csrf_exempt=True)
+    own.sse("without/", hello, methods=["POST"], allow_credentials=False)
+
+    def said(*trusted: str, middleware: str = CSRF) -> str:
+        with served(own, middleware=[middleware], CSRF_TRUSTED_ORIGINS=list(trusted)):
+            messages = {message.id: message.msg for message in run_checks(tags=["django_agent_sse"])}
+        return messages.get("django_agent_sse.W023", "")
+
+    assert said() == ""
+    own.sse("ask/", hello, methods=["POST"])
+    own.run("work/", work)
+    assert f"'ask/' ({OTHER}), 'ask/' (https://*.example.org), 'work/' ({OTHER}) and 1 more" in said()
+    assert "'ask/' (https://*.example.org), 'work/' (https://*.example.org). " in said(OTHER)
+    assert said(OTHER, "https://*.example.org") == said("https://*.example.com", "https://*.org") == ""
+    assert said("https://example.org", "https://a.example.org", OTHER), "one name is not all names"
+    assert said("http://*.example.com", "http://*.example.org"), "nor another scheme"
+    assert said(middleware=CORS_HEADERS) == ""
 
 
 def test_an_endpoint_of_its_own_lists_too() -> None:

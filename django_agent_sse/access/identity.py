@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import Model
+from django.utils.functional import cached_property as lazily
 
 from ..guards import signed_in
 from ..streams.context import Context
@@ -30,6 +33,7 @@ class Identity:
         by_session: The user came out of the session, as ``AuthenticationMiddleware`` finds it; else something else has set it.
         active: The user was active.
         user: The user where there is no model to load it by; nobody's too.
+        put: What middleware has put on the user, as django-otp does ``is_verified``: a user that is loaded anew has none of it.
     """
 
     session_key: str = ""
@@ -39,6 +43,7 @@ class Identity:
     by_session: bool = False
     active: bool = field(default=True, compare=False)
     user: Any = field(default=None, compare=False)
+    put: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def shared(self) -> bool:
@@ -63,7 +68,22 @@ def identity_of(c: Context) -> Identity:
         by_session=by_session,
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,
+        put=_put_on(user, model) if model is not None else {},
     )
+
+
+def _put_on(user: Any, model: type[Model]) -> dict[str, Any]:
+    added = vars(user).keys() - _own_names(model)
+    return {name: vars(user)[name] for name in added if not name.startswith("_")} if added else {}
+
+
+@lru_cache(maxsize=16)
+def _own_names(model: type[Model]) -> frozenset[str]:
+    """Return the names that a user of a model has by itself: fields, properties that were worked out, what Django's ``login()`` sets."""
+    worked_out = [
+        name for base in model.__mro__ for name, value in vars(base).items() if isinstance(value, cached_property | lazily)
+    ]
+    return frozenset({"_state", "backend", *worked_out, *(field.attname for field in model._meta.concrete_fields)})
 
 
 def _names(session: Any, user: Any) -> bool:
@@ -82,7 +102,7 @@ def user_text(user: Any) -> str:
     meta = getattr(user, "_meta", None)
     if meta is None or not apps.is_installed("django.contrib.auth"):
         return str(pk)
-    return text_of(type(user), pk)
+    return text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
 
 
 def text_of(model: type[Any], pk: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,16 @@ def load(identities: Iterable[Identity]) -> dict[Identity, Found]:
     wanted = list(identities)
     sessions = _sessions(wanted)
     users = _users(wanted, sessions)
-    return {identity: Found(_session(identity, sessions), users[identity]) for identity in wanted}
+    return {identity: Found(_session(identity, sessions), _as_it_was(users[identity], identity)) for identity in wanted}
+
+
+def _as_it_was(user: Any, identity: Identity) -> Any:
+    """Return a user with what middleware had put on it; a copy, since it may be another session's user too."""
+    if not identity.put or getattr(user, "pk", None) != identity.pk:
+        return user
+    user = copy(user)
+    vars(user).update(identity.put)
+    return user
 
 
 def _session(identity: Identity, sessions: Mapping[tuple[Any, str], Any]) -> Any:

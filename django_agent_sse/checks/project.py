@@ -27,8 +27,9 @@ from ..streams.limits import limits
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from ..streams.topic_access import can_follow
+from .access import access_not_shared, signed_urls_off
 from .apps_missing import no_monitor
-from .cross_origin import cors_headers_beside
+from .cross_origin import cors_headers_beside, posts_refused_by_csrf
 from .limits import limits_not_shared, limits_without_effect, proxies_not_said
 from .runs import runs_not_shared
 from .urls import stream_routes
@@ -65,6 +66,8 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         _silent_tenants,
         no_monitor,
         cors_headers_beside,
+        posts_refused_by_csrf,
+        signed_urls_off,
         wrong_routes,
         limits_without_effect,
     )
@@ -72,7 +75,7 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check what several processes need, and the server that keeps topics: asks it, so with ``--deploy`` only."""
-    return _run(_examination, _values_not_shared, runs_not_shared, limits_not_shared, proxies_not_said)
+    return _run(_examination, _values_not_shared, runs_not_shared, access_not_shared, limits_not_shared, proxies_not_said)
 
 
 def _run(*parts: Callable[[], Iterator[checks.CheckMessage]]) -> list[checks.CheckMessage]:

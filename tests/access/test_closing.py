@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
+from django.utils.functional import SimpleLazyObject
 
 from django_agent_sse import Router, aclose_streams, apublish, close_streams
 from django_agent_sse.access.service import access
@@ -67,6 +68,7 @@ async def clients() -> tuple[People, dict[str, Client]]:
 
 CLOSES: dict[str, Any] = {
     "a user": (lambda p: {"user": p.ann}, "ann"),
+    "a user as request.user is": (lambda p: {"user": SimpleLazyObject(lambda: p.ann)}, "ann"),
     "a user's key": (lambda p: {"user": p.ann.pk}, "ann"),
     "a user's key as text": (lambda p: {"user": str(p.ann.pk)}, "ann"),
     "a session": (lambda p: {"session": p.here}, "ann here"),
