@@ -1,8 +1,8 @@
 """Signed addresses: a stream for clients that can send neither headers nor cookies, for one user, one method and a short time.
 
-The signature stands in the query. It covers the path, the rest of the query, the method, the host where there is one, the time, and
-the user with all that their sessions hang on, so that a new password ends it as it ends sessions. It is taken off the request before
-anything logs it.
+The signature stands in the query. It covers the path, the rest of the query, the method, the host where there is one, the time,
+and the user with all that their sessions hang on, so that a new password ends it as it ends sessions. It is taken off the request
+before anything logs it.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ def access_not_shared() -> Iterator[checks.CheckMessage]:
         return
     if not shared and any(True for _ in stream_routes()):
         yield checks.Warning(
-            "the event log is the memory of one process, and it is the way on which processes tell each other who has lost access: "
-            "a log-out, close_streams() and revoke_signed_urls() reach the streams of their own process only; others go on until "
-            "their guards are asked again, and signed addresses until they expire",
+            "the event log, on which processes tell each other who has lost access, is the memory of one process: a log-out, "
+            "close_streams() and revoke_signed_urls() reach the streams of their own process only; others go on until their "
+            "guards are asked again, and signed addresses until they expire",
             hint="Keep topics in the database or in Redis, with AGENT_SSE['EVENT_LOG']. Silence this where one process does "
             "everything.",
             id="django_agent_sse.W016",

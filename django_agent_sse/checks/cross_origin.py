@@ -69,8 +69,9 @@ def posts_refused_by_csrf() -> Iterator[checks.CheckMessage]:
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         yield checks.Warning(
-            f"these routes list origins with allow_credentials, and CSRF_TRUSTED_ORIGINS does not: {', '.join(refused[:3])}{more}. "
-            "What pages there POST is answered with 403 by CsrfViewMiddleware, without a header that lets them read why",
+            "these routes list origins with allow_credentials, and CSRF_TRUSTED_ORIGINS does not: "
+            f"{', '.join(refused[:3])}{more}. What pages there POST is answered with 403 by "
+            "CsrfViewMiddleware, without a header that lets them read why",
             hint="List the origins in CSRF_TRUSTED_ORIGINS too; the pages send Django's CSRF token.",
             id="django_agent_sse.W023",
         )

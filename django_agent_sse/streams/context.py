@@ -226,8 +226,8 @@ class Context:
         if user is empty:
             user = _anonymous()
         given = user
-        # isinstance would ask the object behind it. Middleware that adds to a user, as django-hijack's, wraps one lazy user in another.
-        while issubclass(type(user), LazyObject):
+        # One may be in another: middleware that adds to a user, as django-hijack's, wraps it once more.
+        while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
             loader = user.__dict__.get("_setupfunc")
             if user._wrapped is not empty:
                 user = user._wrapped
