@@ -659,7 +659,7 @@ def test_w016_a_log_on_which_no_other_process_hears_of_a_log_out() -> None:
         message = deployed(AGENT_SSE=memory)["W016"]
         assert isinstance(message, Warning)
         assert "close_streams()" in message.msg
-        assert "W016" not in deployed()
+        assert "W016" not in deployed(AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}})
         assert "W016" not in found(AGENT_SSE=memory), "with --deploy only"
     with served(Router()):
         assert "W016" not in deployed(AGENT_SSE=memory)

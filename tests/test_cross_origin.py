@@ -459,16 +459,19 @@ def test_w023_a_listed_origin_from_which_django_takes_no_post() -> None:
     own.sse("exempt/", hello, methods=["POST"], csrf_exempt=True)
     own.sse("without/", hello, methods=["POST"], allow_credentials=False)
 
-    def said(*trusted: str, middleware: str = CSRF) -> str:
-        with served(own, middleware=[middleware], CSRF_TRUSTED_ORIGINS=list(trusted)):
+    def said(*trusted: str, middleware: str = CSRF, routes: Router = own) -> str:
+        with served(routes, middleware=[middleware], CSRF_TRUSTED_ORIGINS=list(trusted)):
             messages = {message.id: message.msg for message in run_checks(tags=["django_agent_sse"])}
         return messages.get("django_agent_sse.W023", "")
 
     assert said() == ""
     own.sse("ask/", hello, methods=["POST"])
-    own.run("work/", work)
-    assert f"'ask/' ({OTHER}), 'ask/' (https://*.example.org), 'work/' ({OTHER}) and 1 more" in said()
-    assert "'ask/' (https://*.example.org), 'work/' (https://*.example.org). " in said(OTHER)
+    assert f": 'ask/' ({OTHER}), 'ask/' (https://*.example.org). What" in said()
+    assert ": 'ask/' (https://*.example.org). What" in said(OTHER)
+    assert f"'runs/<slug:chat>/' ({OTHER})" not in said(routes=router), "it takes no token"
+    runs = Router(origins=[OTHER], allow_credentials=True)
+    runs.run("work/", work)
+    assert f": 'work/' ({OTHER})" in said(routes=runs)
     assert said(OTHER, "https://*.example.org") == said("https://*.example.com", "https://*.org") == ""
     assert said("https://example.org", "https://a.example.org", OTHER), "one name is not all names"
     assert said("http://*.example.com", "http://*.example.org"), "nor another scheme"
