@@ -23,7 +23,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
-from .conf import ANY_ORIGIN
+from .conf import ANY_ORIGIN, as_origin
 from .streams.context import route_of
 from .streams.counters import Refusal, counters
 from .streams.error_responses import error_response
@@ -68,7 +68,7 @@ class CrossOrigin:
         """Return what a route's options say; ``None``: it neither refuses nor allows anything."""
         if options.origins is None:
             return None
-        listed = [origin.lower() for origin in options.origins]
+        listed = [as_origin(origin) or origin for origin in options.origins]
         wild = [tuple(origin.split("://*", 1)) for origin in listed if "://*." in origin]
         return cls(
             any=ANY_ORIGIN in listed,

@@ -23,6 +23,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.utils.encoding import punycode
+from django.utils.functional import Promise
 
 from .conf import MOST_SIGNED_SECONDS, setting
 from .eventlog.backend import event_log, log_to_publish_to, refuse_on_a_loop
@@ -93,6 +94,7 @@ def signed_url(url: str, *, user: Any = None, method: str = "GET", max_age: int 
         ArgumentInvalid: Something else than an address, a user of the project that has been saved, a method, or seconds.
         ConfigurationError: ``AGENT_SSE["SIGNED_MAX_AGE"]`` is ``None``: no signed addresses are made or taken.
     """
+    url = str(url) if isinstance(url, Promise) else url  # of reverse_lazy()
     longest = _longest()
     age = longest if max_age is None else max_age
     if isinstance(age, bool) or not isinstance(age, int) or not 1 <= age <= MOST_SIGNED_SECONDS:

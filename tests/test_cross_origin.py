@@ -230,6 +230,25 @@ async def test_with_allow_credentials_it_may_send_cookies_and_nobody_else() -> N
         assert told(await asked("/cookies/", other, "cross-site")) == {}
 
 
+@pytest.mark.parametrize(("written", "sent"), [
+    ("HTTPS://App.Example.com", "https://app.example.com"),
+    ("https://app.example.com:443", "https://app.example.com"),
+    ("http://localhost:80", "http://localhost"),
+    ("http://localhost:8000", "http://localhost:8000"),
+    ("http://app.example.com:443", "http://app.example.com:443"),
+    ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ("https://*.bücher.example:443", "https://a.xn--bcher-kva.example"),
+    ("http://[::1]:3000", "http://[::1]:3000"),
+])  # fmt: skip
+async def test_an_origin_is_listed_however_it_is_written(written: str, sent: str) -> None:
+    own = Router(origins=[written])
+    own.sse("x/", hello)
+    with served(own):
+        assert (await ask("/x/", headers={"Origin": sent})).headers[ALLOW] == sent
+        for other in (f"{sent}.", f"{sent}0", sent.replace("http", "ftp"), sent.upper()):
+            assert ALLOW not in (await ask("/x/", headers={"Origin": other})).headers
+
+
 async def test_every_origin_may_read_without_cookies() -> None:
     answer = await asked("/all/", EVIL, "cross-site")
     assert told(answer) == {"allow-origin": "*", "expose-headers": "Agent-SSE-Session"}
@@ -334,6 +353,7 @@ async def test_names_that_no_header_has_are_not_repeated(asked_for: str) -> None
         ["https://*"],
         ["https://a.*.x"],
         ["https://["],
+        [f"https://{'ä' * 64}.example"],
         {},
     ],
     ids=repr,

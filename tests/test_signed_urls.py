@@ -18,7 +18,7 @@ from django.template import Context as TemplateContext
 from django.template import Template, TemplateSyntaxError
 from django.test import Client as DjangoClient
 from django.test import RequestFactory, override_settings
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from uvicorn.protocols.utils import get_path_with_query_string
 
 from django_agent_sse import (
@@ -463,6 +463,11 @@ def test_a_user_without_a_key_is_refused() -> None:
 def test_revoking_names_what(about: Any) -> None:
     with pytest.raises(ArgumentInvalid):
         revoke_signed_urls(**about)
+
+
+async def test_an_address_that_is_reversed_later_is_one(ada: Any) -> None:
+    url = signed_url(reverse_lazy("only", args=["x"]), user=ada)  # type: ignore[arg-type]
+    assert (await ask(url)).data == ["ada []"]
 
 
 def test_a_query_goes_on() -> None:
