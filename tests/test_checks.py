@@ -692,6 +692,15 @@ def test_w021_a_proxy_that_is_not_spoken_of(name: str) -> None:
     assert "W021" not in deployed()
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for", "Forwarded"])
+def test_w024_a_header_that_holds_a_list_of_proxies(name: str) -> None:
+    message = found(AGENT_SSE={"PROXIES": name})["W024"]
+    assert isinstance(message, Warning)
+    assert name in message.msg
+    for said in (1, 0, None, "X-Real-IP"):
+        assert "W024" not in found(AGENT_SSE={"PROXIES": said})
+
+
 @pytest.mark.parametrize(
     ("limits", "route", "says"),
     [

@@ -30,7 +30,7 @@ from ..streams.topic_access import can_follow
 from .access import access_not_shared, signed_urls_off
 from .apps_missing import no_monitor
 from .cross_origin import cors_headers_beside, posts_refused_by_csrf
-from .limits import limits_not_shared, limits_without_effect, proxies_not_said
+from .limits import limits_not_shared, limits_without_effect, proxies_in_a_list, proxies_not_said
 from .runs import runs_not_shared
 from .urls import stream_routes
 
@@ -70,6 +70,7 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         signed_urls_off,
         wrong_routes,
         limits_without_effect,
+        proxies_in_a_list,
     )
 
 

@@ -470,15 +470,18 @@ export class EventStream extends EventTarget {
   }
 
   /** The response to an address that is good for this attempt, or how the attempt ends where there is none. */
-  async #answer(headers, signal, again = false) {
+  async #answer(headers, signal, head = false, again = false) {
     const given = this.#fresh && !again;
     const failed = await this.#renew(signal);
     if (failed !== null) return failed;
     this.#fresh = false;
-    const response = await this.#fetch(this.#resuming(headers), this.#request(headers, signal));
-    if (response.status !== 401 || !given || this.#options.renew === undefined) return response;
+    const response = await this.#fetch(head ? this.#url : this.#resuming(headers), this.#request(headers, signal, head ? "HEAD" : undefined));
+    if (response.status !== 401 || !given || this.#options.renew === undefined) {
+      this.#fresh = head && response.ok; // it was not opened yet
+      return response;
+    }
     await response.body?.cancel(); // it may have become too old before it was used
-    return (await this.#renew(signal)) ?? this.#answer(headers, signal, true);
+    return (await this.#renew(signal)) ?? this.#answer(headers, signal, head, true);
   }
 
   /** Get a new address where the present one was used; return how the attempt ends where there is none. */
@@ -601,8 +604,7 @@ export class EventStream extends EventTarget {
     try {
       const headers = await inTime(within, this.#headers());
       const own = said(headers);
-      await this.#renew(within);
-      const { ok, headers: told } = await this.#fetch(this.#url, this.#request(headers, within, "HEAD"));
+      const { ok, headers: told } = await this.#answer(headers, within, true);
       return { tag: ok ? told.get(SESSION) : null, own };
     } catch {
       return null;
