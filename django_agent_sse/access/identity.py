@@ -43,7 +43,7 @@ class Identity:
     by_session: bool = False
     active: bool = field(default=True, compare=False)
     user: Any = field(default=None, compare=False)
-    put: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    put: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def shared(self) -> bool:
@@ -68,13 +68,13 @@ def identity_of(c: Context) -> Identity:
         by_session=by_session,
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,
-        put=_put_on(user, model) if model is not None else {},
+        put=None if model is None else _put_on(user, model),
     )
 
 
-def _put_on(user: Any, model: type[Model]) -> dict[str, Any]:
+def _put_on(user: Any, model: type[Model]) -> dict[str, Any] | None:
     added = vars(user).keys() - _own_names(model)
-    return {name: vars(user)[name] for name in added if not name.startswith("_")} if added else {}
+    return {name: vars(user)[name] for name in added if not name.startswith("_")} or None
 
 
 @lru_cache(maxsize=16)
