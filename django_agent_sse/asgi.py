@@ -64,11 +64,13 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     innermost = isinstance(application, ASGIHandler)  # nothing is left in between that should see what is sent
 
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
+        # Off the server's own scope, of which it makes its line of the access log: also where no route will be found for it.
+        hidden = take_signature(scope) if scope["type"] == "http" else {}
         if scope["type"] != "http" or not match(scope):
+            scope = {**scope, **hidden} if hidden else scope
             if not _serving.get():
                 return await application(scope, receive, send)
             return await _serve_behind(application, scope, receive, send)
-        hidden = take_signature(scope)  # off the server's own scope, of which it makes its line of the access log
         arrival = await arrive(scope)
         if arrival.refusal is not None:
             return await _refuse(arrival.refusal, scope, send)

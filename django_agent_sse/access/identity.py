@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import Model
+from django.utils.functional import cached_property as lazily
 
 from ..guards import signed_in
 from ..streams.context import Context
@@ -31,6 +34,7 @@ class Identity:
         behind: The key of the session's user, where something else has set another one: who acts as somebody must stay signed in.
         active: The user was active.
         user: The user where there is no model to load it by; nobody's too.
+        put: What middleware has put on the user, as django-otp does ``is_verified``: a user that is loaded anew has none of it.
     """
 
     session_key: str = ""
@@ -41,6 +45,7 @@ class Identity:
     behind: str = ""
     active: bool = field(default=True, compare=False)
     user: Any = field(default=None, compare=False)
+    put: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def shared(self) -> bool:
@@ -66,6 +71,7 @@ def identity_of(c: Context) -> Identity:
         behind="" if by_session else behind,
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,
+        put=None if model is None else _put_on(user, model),
     )
 
 
@@ -80,6 +86,18 @@ def _which(user: Any) -> object:
     return type(user) if plain else id(user)
 
 
+def _put_on(user: Any, model: type[Model]) -> dict[str, Any] | None:
+    added = vars(user).keys() - _own_names(model)
+    return {name: vars(user)[name] for name in added if not name.startswith("_")} or None
+
+
+@lru_cache(maxsize=16)
+def _own_names(model: type[Model]) -> frozenset[str]:
+    """Return the names that a user of a model has by itself: of fields, of cached properties, of what ``login()`` sets."""
+    cached = [name for base in model.__mro__ for name in vars(base) if isinstance(vars(base)[name], cached_property | lazily)]
+    return frozenset({"_state", "backend", *cached, *(field.attname for field in model._meta.concrete_fields)})
+
+
 def user_text(user: Any) -> str:
     """Return a user as orders name it: the primary key, with the model before it where that is not ``AUTH_USER_MODEL``.
 
@@ -91,7 +109,7 @@ def user_text(user: Any) -> str:
     meta = getattr(user, "_meta", None)
     if meta is None or not apps.is_installed("django.contrib.auth"):
         return str(pk)
-    return text_of(type(user), pk)
+    return text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
 
 
 def text_of(model: type[Any], pk: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +54,23 @@ def load(identities: Iterable[Identity]) -> dict[Identity, Found | Exception]:
         users = _users(wanted, sessions)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # of a project's own back end, in a thread
         raise contained(error, "what loads a user or a session") from error
-    return {identity: _found(_session(identity, sessions), users[identity]) for identity in wanted}
+    return {identity: _found(identity, _session(identity, sessions), users[identity]) for identity in wanted}
 
 
-def _found(session: Any, user: Any) -> Found | Exception:
+def _found(identity: Identity, session: Any, user: Any) -> Found | Exception:
     for part in (session, user):
         if isinstance(part, Exception):
             return part
-    return Found(session, user)
+    return Found(session, _as_it_was(user, identity))
+
+
+def _as_it_was(user: Any, identity: Identity) -> Any:
+    """Return a user with what middleware had put on it; a copy, since it may be another session's user too."""
+    if not identity.put or getattr(user, "pk", None) != identity.pk:
+        return user
+    user = copy(user)
+    vars(user).update(identity.put)
+    return user
 
 
 def _attempt(load: Callable[..., Any], *args: Any) -> Any:

@@ -170,7 +170,7 @@ class Context:
         request = self.request
         if user is None:
             user = _anonymous()
-        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+        while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
             if user._wrapped is empty:
                 raise GuardError(
                     "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
@@ -227,7 +227,9 @@ class Context:
         user: Any = getattr(request, "user", empty)
         if user is empty:
             user = _anonymous()
-        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+        given = user
+        # One may be in another: middleware that adds to a user, as django-hijack's, wraps it once more.
+        while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
             loader = user.__dict__.get("_setupfunc")
             if user._wrapped is not empty:
                 user = user._wrapped
@@ -237,6 +239,7 @@ class Context:
             else:
                 await sync_to_async(user._setup)()
                 user = user._wrapped
+        if user is not given:
             request.user = user
         self._user = user
 

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import logging
 import weakref
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from django.db import connection
 from django.http import Http404, HttpResponse
 from django.test.utils import CaptureQueriesContext
 from django.utils.decorators import async_only_middleware
+from django.utils.functional import SimpleLazyObject
 
 from django_agent_sse import (
     Context,
@@ -214,6 +217,45 @@ async def test_a_user_whom_middleware_has_found_is_loaded_anew(change: str, slim
             await user.asave()
         await revoked(ann)
         await leave(ben)
+
+
+class Marking:
+    """As django-hijack and django-otp do: a lazy user around Django's own, with more on it."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        given, device = request.user, request.headers.get("X-Device")
+
+        def marked() -> Any:
+            user = copy(given)
+            user.device, user.password_is_old = device, False
+            return user
+
+        request.user = SimpleLazyObject(marked)
+        return self.get_response(request)
+
+
+@pytest.mark.parametrize("slim", [False, True])
+async def test_what_middleware_puts_on_the_user_of_a_session_is_on_the_one_that_is_loaded_anew(slim: bool) -> None:
+    user = await sync_to_async(person)("ann")
+    sessions = [await sync_to_async(sign_in)(user) for _ in range(2)]
+    seen: defaultdict[Any, list[tuple[Any, ...]]] = defaultdict(list)
+
+    async def guard(c: Context) -> bool:
+        user: Any = c.user
+        seen[c.header("X-Device")].append((type(user), user.device, user.password_is_old, user.first_name))
+        return True
+
+    with route(login_required, guard, middleware=[f"{__name__}.Marking"], slim=slim, recheck=None) as path:
+        clients = [await opened(path, session, headers={"X-Device": name}) for name, session in zip("ab", sessions, strict=True)]
+        user.first_name = "Ann"
+        await user.asave()
+        await eventually("guards are asked again", lambda: all(len(looks) > 1 for looks in seen.values()), PATIENCE)
+        await leave(*clients)
+    for device, looks in seen.items():
+        assert (looks[0], looks[-1]) == ((User, device, False, ""), (User, device, False, "Ann"))
 
 
 async def test_nobodys_stream_on_a_route_without_guards_is_not_asked_about() -> None:

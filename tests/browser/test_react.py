@@ -136,6 +136,19 @@ def test_another_url_is_another_stream_and_the_same_options_are_the_same(app: Pa
     app.wait_for_selector("text=idle")
 
 
+def test_another_signature_of_the_same_address_is_the_same_stream_where_it_is_renewed(
+    app: Page, uvicorn: Server, key: str
+) -> None:
+    url = f"/life/idle/?key={key}&sse_signature="
+    render(app, f"{url}1", {"renew": "/origins/address/"})
+    app.wait_for_selector("text=open")
+    app.evaluate("(url) => show(url, { renew: '/origins/address/', listen: true })", f"{url}2")
+    app.wait_for_function("renders.length > 2 && now.state === 'open'")
+    assert uvicorn.settled_steps(key) == ["started"]
+    app.evaluate("(url) => show(url, {})", f"{url}3")
+    uvicorn.recorded(key, "started", count=2)
+
+
 def test_disabled_it_waits_and_enabled_again_it_goes_on(app: Page, uvicorn: Server, key: str) -> None:
     url = f"/client/numbers/?to=100000&key={key}"
     render(app, url, {"collect": True, "enabled": False})
