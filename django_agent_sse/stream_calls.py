@@ -165,11 +165,10 @@ class StreamCall:
         if c.request.method == "HEAD":
             return view._wrap_response(head_response())
         permit = access.permit(c, self._guards, self._identity, self._options.recheck, c._began)
-        supervisor = Supervisor(c, self._options, self._route.streak, permit, self._control, view.on_error)
+        watches = (permit,) if ticket is None else (ticket, permit)
+        supervisor = Supervisor(c, self._options, self._route.streak, watches, self._control, view.on_error)
         opened = await self._open(supervisor, handler)
         if isinstance(opened, Transport):
-            if ticket is not None:
-                registry.loop_state().on_discard(supervisor, ticket.release)
             return view._wrap_response(SSEResponse(opened, slim=c if self._options.slim else None))
         return opened
 

@@ -42,7 +42,8 @@ def client_ip(scope: Mapping[str, Any], proxies: int | str | None) -> IP | None:
     peer = _parsed(str((scope.get("client") or ("",))[0]))
     headers: Headers = scope.get("headers", ())
     if proxies is None:
-        if peer is not None and not peer.is_global and any(name.lower() in FORWARDED_BY_PROXIES for name, _ in headers):
+        forwarded = any(name.lower() in FORWARDED_BY_PROXIES for name, _ in headers)
+        if forwarded and peer is not None and not peer.is_global:  # which takes long to tell
             return None
     elif isinstance(proxies, str):
         return _parsed(_last(headers, proxies)) or peer

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -28,6 +29,7 @@ from .context import Context
 from .counters import Refusal
 from .limits import Limits, limits
 from .rates import Rates
+from .registry import OpenStream
 from .replays import replay_counts
 from .response import OVERLOADED_RETRY
 from .shared_counts import shared
@@ -38,6 +40,8 @@ WAIT_SECONDS = 10.0
 """How long a request waits for its turn to be looked at by guards; a client's own patience is mostly 30 s."""
 MOST_WAITING = 1_000
 """Requests of one address that wait for it, where ``ADDRESS`` does not say how many streams it may have."""
+LOOK_SECONDS = 0.02
+"""Seconds between two looks at the descriptors. No process begins as many streams in that time as descriptors are kept."""
 IN_SCOPE = "django_agent_sse.arrival"
 """The key in the ASGI scope under which a request's ``Arrival`` is found."""
 
@@ -156,11 +160,17 @@ _gates = PerLoop(lambda loop: _Gate())
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """The places that one stream has. ``release()`` gives them back, from any thread, once."""
+    """The places that one stream has; a ``StreamWatch``. ``release()`` gives them back, from any thread, once."""
 
     _route: str
     _keys: tuple[str, ...]
     _released: bool = False
+
+    def begun(self, stream: OpenStream, context: contextvars.Context) -> None:
+        """Nothing is to do."""
+
+    def over(self) -> None:
+        self.release()
 
     def release(self) -> None:
         if not self._released:
@@ -196,6 +206,8 @@ class Admission(PerProcess):
         self._routes: Counter[str] = Counter()
         self._open = 0
         self._names: dict[str, str] = {}
+        self._look_at = 0.0
+        self._no_descriptors = False
 
     def rate_refusal(self, address: str | None, bounds: Limits, *, begins_none: bool = False) -> Refused | None:
         """Count a connect, or say why it is one too many.
@@ -216,9 +228,15 @@ class Admission(PerProcess):
                     return Refused(Refusal.ADDRESS_CONNECTS, message, 429, retry, address=_shown(address))
             if (rate := bounds.connects) is not None and self._rates.take(begins_none, now, rate, 2 * rate):
                 return Refused(Refusal.CONNECTS, "too many clients connect at this moment; come back later", 503)
-        if bounds.descriptors is not None and descriptors.exhausted(bounds.descriptors):
+        if bounds.descriptors is not None and self._descriptors_exhausted(bounds.descriptors, now):
             return Refused(Refusal.DESCRIPTORS, "this server has too many connections; come back later", 503)
         return None
+
+    def _descriptors_exhausted(self, share_kept: float, now: float) -> bool:
+        if now >= self._look_at:  # a look costs as much as all else that is asked here
+            self._look_at = now + LOOK_SECONDS
+            self._no_descriptors = descriptors.exhausted(share_kept)
+        return self._no_descriptors
 
     async def admit(self, c: Context, arrival: Arrival, most: int | None, *, for_operators: bool = False) -> Ticket | Refused:
         """Give a stream its places, or say which it cannot have.

@@ -137,7 +137,7 @@ class OpenStream(Protocol):
 
 
 class StreamWatch(Protocol):
-    """Who looks after a stream for as long as it is there, as access does. On its event loop."""
+    """What goes with a stream for as long as it is there: its place under the limits, its permit. On its event loop."""
 
     def begun(self, stream: OpenStream, context: contextvars.Context) -> None: ...  # that of its handler
     def over(self) -> None: ...
@@ -161,7 +161,7 @@ class LoopState:
         vanished: The connections that the kernel is to give up if their clients vanish.
     """
 
-    __slots__ = ("_buckets", "_on_discard", "departures", "dropped", "loop", "sent", "streams", "thread", "vanished")
+    __slots__ = ("_buckets", "departures", "dropped", "loop", "sent", "streams", "thread", "vanished")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         self.loop = loop
@@ -169,7 +169,6 @@ class LoopState:
         self.vanished = Vanished(loop)
         self.thread = threading.get_ident()
         self.streams: set[OpenStream] = set()
-        self._on_discard: dict[OpenStream, Callable[[], object]] = {}
         self.sent: asyncio.Future[bool] = loop.create_future()
         self.sent.set_result(True)
         self.dropped: asyncio.Future[bool] = loop.create_future()
@@ -185,17 +184,8 @@ class LoopState:
         if interval is not None:
             self._schedule(item, self.loop.time() + interval * random.uniform(PHASE, 1))
 
-    def on_discard(self, stream: OpenStream, call: Callable[[], object]) -> None:
-        """Have ``call`` called once, when the stream is discarded; at once where it has been."""
-        if stream in self.streams:
-            self._on_discard[stream] = call
-        else:
-            call()
-
     def discard(self, stream: OpenStream) -> None:
         self.streams.discard(stream)
-        if (call := self._on_discard.pop(stream, None)) is not None:
-            call()
 
     def unwatch(self, item: Scheduled) -> None:
         if item.due_slot is not None:

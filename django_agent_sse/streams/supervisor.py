@@ -59,7 +59,7 @@ class Supervisor:
     context: Context
     _options: StreamOptions
     _streak: ErrorStreak
-    _watch: StreamWatch
+    _watches: tuple[StreamWatch, ...]
     control: InitVar[bool]
     _on_error: OnError | None = None
     error: BaseException | None = None
@@ -99,7 +99,8 @@ class Supervisor:
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
-        self._watch.begun(self, context)
+        for watch in self._watches:
+            watch.begun(self, context)
         registry.end_late(self)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
@@ -176,8 +177,9 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
-            self._watch.over()
-            del self._watch  # each knows the other
+            for watch in self._watches:
+                watch.over()
+            self._watches = ()  # they know the stream
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 

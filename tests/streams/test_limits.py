@@ -342,7 +342,7 @@ async def test_a_place_that_comes_free_as_the_time_is_over_is_not_lost(monkeypat
         after = await arrive(scope())
         assert after.refusal is None
         after.known()
-        gate = module._gate_here()
+        gate = module._gates.here()
         assert not gate._inside
         assert not gate._lines
 
