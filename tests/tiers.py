@@ -94,6 +94,8 @@ PLACES = {
     "test_warm.py": "live",
     "cost/": "slow",
     "streams/test_memory.py": "slow",
+    "views/test_client_inputs.py": "slow",
+    "wire/test_generated.py": "slow",
     "wire/test_roundtrip.py": "slow",
     "monitor/test_cost.py": "slow",
     # Single tests in files of tests that start nothing, or take no time.

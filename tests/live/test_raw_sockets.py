@@ -129,6 +129,7 @@ CASES = {
     "a folded header": Case(headers(b"X-Folded: a", b" b"), EITHER, ONLY),
     "a header that begins with a space": Case(GET.replace(b"Host", b" Host", 1) + b"\r\n", EITHER),
     "a NUL in a header": Case(headers(b"Last-Event-ID: a\0b"), EITHER, ONLY),
+    "a NUL in a charset": Case(headers(b"Content-Type: text/html; charset=a\0b"), REFUSED),
     "a CR in a header": Case(headers(b"Last-Event-ID: a\rX-Y: b"), EITHER, ONLY),
     "a control character in a name": Case(headers(b"X\x01Y: b"), EITHER, ONLY),
     "a header without a colon": Case(headers(b"nothing"), EITHER, ONLY),

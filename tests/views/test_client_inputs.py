@@ -353,6 +353,8 @@ class Requests:
         name = draw.choice(HEADERS)
         likely = LIKELY.get(name)
         value = draw.choice(likely).encode() if likely and draw.random() < 0.7 else self._bytes()
+        if name == "Content-Type":  # Django asks Python for a charset of that name; no server lets a NUL come so far
+            value = value.replace(b"\0", b"")
         return name.lower().encode(), value
 
 
@@ -442,7 +444,7 @@ async def test_whatever_clients_send_has_an_answer_and_costs_no_more_than_its_li
             for request, error in zip(
                 batch, await asyncio.gather(*(one.send_to(application) for one in batch), return_exceptions=True), strict=True
             ):
-                assert error is None, f"{error!r}: {request.scope!r:.3000}"
+                assert error is None, f"{error!r}: {request!r:.3000}"
                 assert request.status is None or request.status < 500, f"{request.status}: {request.scope!r:.3000}"
                 assert request.streams or request.size <= ANSWER_BYTES, f"{request.size} bytes: {request.scope!r:.3000}"
                 statuses[request.status] += 1
