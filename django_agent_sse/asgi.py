@@ -32,7 +32,7 @@ ANY_ROUTE = "-"
 """Under this route the counters have what was refused before there was one."""
 
 _serving: ContextVar[bool] = ContextVar("_serving", default=False)
-"""Whether a request for a stream has run in this context."""
+"""Whether this is the context of a request for a stream, or a copy of it."""
 
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -77,14 +77,14 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
         scope = {**scope, **hidden, IN_SCOPE: arrival}
         if innermost:
             scope = attach_send(scope, send)
-        hold = request_hold()
+        hold, before = request_hold(), _serving.set(True)
         try:
             async with ThreadSensitiveContext(executor=hold):
-                _serving.set(True)
                 if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
         finally:
+            _serving.reset(before)
             arrival.known()
             if not hold.pinned:  # else the stream has it, and ends it
                 hold.end()

@@ -568,3 +568,22 @@ async def test_behind_the_wrapper_it_is_off_the_scope_of_which_the_server_makes_
     assert [scope["query_string"] for scope in scopes] == [b"a=1", b"", b""] * 2
     assert "sse_signature" not in str(scopes)
     assert url.partition("sse_signature=")[2] not in str(scopes)
+
+
+@pytest.mark.parametrize(
+    ("logged", "left"),
+    [
+        ("GET /only/x/?a=1&sse_signature=x:y&b=2 HTTP/1.1", "GET /only/x/?a=1&b=2 HTTP/1.1"),
+        ("GET /only/x/?sse_signature=x:y HTTP/1.1", "GET /only/x/ HTTP/1.1"),
+        ("sse_signature=x:y", ""),
+        ("a=1&sse_signature=x", "a=1"),
+        ("https://testserver/?sse_signature=x&a=1", "https://testserver/?a=1"),
+        ("GET /only/x/?a=1 HTTP/1.1", "GET /only/x/?a=1 HTTP/1.1"),
+    ],
+)
+def test_what_gunicorn_logs_of_the_address_itself_is_filtered(logged: str, left: str, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("gunicorn.access")
+    caplog.set_level(logging.INFO)
+    logger.info("%(r)s", {"r": logged, "s": 200})
+    logger.info("without parts")
+    assert caplog.messages == [left, "without parts"]

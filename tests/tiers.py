@@ -96,6 +96,8 @@ PLACES = {
     "soak/": "live services",
     "cost/": "slow",
     "streams/test_memory.py": "slow",
+    "views/test_client_inputs.py": "slow",
+    "wire/test_generated.py": "slow",
     "wire/test_roundtrip.py": "slow",
     "monitor/test_cost.py": "slow",
     # Single tests in files of tests that start nothing, or take no time.

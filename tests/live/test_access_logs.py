@@ -1,7 +1,7 @@
 """The access logs of the servers, in their own words: no signed address stands in them, and nothing that a client sends beside.
 
-daphne writes the address as it came, and nothing of ours is asked: there the log is switched off, as ``docs/howto/signed-urls.rst``
-says.
+daphne writes the address as it came, and nothing of ours is asked: there the log is switched off, as
+``docs/howto/signed-urls.rst`` says.
 """
 
 from __future__ import annotations

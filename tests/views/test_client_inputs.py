@@ -36,7 +36,7 @@ from tests.timing import LONG
 from tests.wire.generated import BREAKING, HARMLESS, SOUP
 
 REQUESTS = 100_000 if LONG else 2_000
-AT_ONCE = 100
+AT_ONCE = 250 if LONG else 100
 SEED = 20_261_129
 PATIENCE = 120.0
 CPU_SECONDS = 10.0
@@ -353,6 +353,8 @@ class Requests:
         name = draw.choice(HEADERS)
         likely = LIKELY.get(name)
         value = draw.choice(likely).encode() if likely and draw.random() < 0.7 else self._bytes()
+        if name == "Content-Type":  # Django asks Python for a charset of that name; no server lets a NUL come so far
+            value = value.replace(b"\0", b"")
         return name.lower().encode(), value
 
 
@@ -442,7 +444,7 @@ async def test_whatever_clients_send_has_an_answer_and_costs_no_more_than_its_li
             for request, error in zip(
                 batch, await asyncio.gather(*(one.send_to(application) for one in batch), return_exceptions=True), strict=True
             ):
-                assert error is None, f"{error!r}: {request.scope!r:.3000}"
+                assert error is None, f"{error!r}: {request!r:.3000}"
                 assert request.status is None or request.status < 500, f"{request.status}: {request.scope!r:.3000}"
                 assert request.streams or request.size <= ANSWER_BYTES, f"{request.size} bytes: {request.scope!r:.3000}"
                 statuses[request.status] += 1
@@ -452,7 +454,7 @@ async def test_whatever_clients_send_has_an_answer_and_costs_no_more_than_its_li
         await eventually("all streams are over", lambda: not registry.loop_state().streams, PATIENCE)
         await eventually("no place is taken", lambda: not admission.open and not shared.counts(), PATIENCE)
         await eventually("nobody follows a topic", lambda: not len(feeds_here()), PATIENCE)
-        assert not any(gate._inside or gate._lines for gate in admissions._gates.values())
+        assert not any(gate._inside or gate._lines for gate in admissions._gates.all())
         told = set(counters.copy())
         backend.reset()
     assert strays == []
