@@ -55,6 +55,7 @@ PLACES = {
     "monitor/test_not_installed.py": "live",
     "monitor/test_operating.py": "live",
     "monitor/test_page.py": "live",
+    "monitor/test_rights.py": "live",
     "monitor/test_topics_live.py": "live",
     "monitor/test_zero.py": "live",
     "cost/test_live_lines.py": "live services",

@@ -87,7 +87,12 @@ async def test_json_is_json_however_many_pages_of_streams_there_are() -> None:
     rows = [{"agent": "ü"}, {"agent": '"'}, {"agent": "\u2028"}]
     for pages in ([], [rows], [rows, rows[:1]]):
         told = json.loads(await text_of(as_json(document_of(*pages))))
-        assert told == {**FACTS, "routes": [row_of("routes", route="=r")], "history": [], "streams": [row for page in pages for row in page]}
+        assert told == {
+            **FACTS,
+            "routes": [row_of("routes", route="=r")],
+            "history": [],
+            "streams": [row for page in pages for row in page],
+        }
 
 
 async def test_a_table_without_streams_asks_for_none() -> None:
@@ -166,7 +171,9 @@ async def test_every_stream_is_in_the_file_where_processes_are_asked_through_the
         await eventually("it has reported", lambda: _answering(), PATIENCE)
         found = await ids_of(viewer())
         assert (len(found), set(found)) == (MANY, ids)
-        await eventually("a file asks once", lambda: not reporter._watches or set(reporter._watches) == {export.NO_ROWS}, PATIENCE)
+        await eventually(
+            "a file asks once", lambda: not reporter._watches or set(reporter._watches) == {export.NO_ROWS}, PATIENCE
+        )
     cluster_view.reset()
 
 

@@ -13,9 +13,8 @@ from django.core.signals import request_started
 from django.test import override_settings
 
 from django_agent_sse import apublish
-from django_agent_sse.contrib.monitor import cluster, history
+from django_agent_sse.contrib.monitor import cluster, history, service
 from django_agent_sse.contrib.monitor import reporter as reporting
-from django_agent_sse.contrib.monitor import service
 from django_agent_sse.contrib.monitor.admin import tables
 from django_agent_sse.contrib.monitor.cluster import IDLE_SECONDS, ClusterView
 from django_agent_sse.contrib.monitor.history import LONG_BUCKET, ROUTES, History, Percentile, percentiles

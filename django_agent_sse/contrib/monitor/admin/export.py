@@ -47,7 +47,7 @@ LONGEST = 4_000
 ANSWER_TIMEOUT = 10.0
 """Seconds within which processes must tell their next rows."""
 _FORMULA = re.compile(r"(^|;)(?=[ \"']{0,9}[=+@＝＋－＠-])")
-"""Where a cell, or a part of it for a spreadsheet that parts by semicolons, is a formula: clients choose what programs are called."""
+"""Where a cell is a formula to a spreadsheet, or a part of it to one that parts by semicolons: clients choose user agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,13 @@ async def document(viewer: Viewer) -> Document:
         tables={
             "routes": _routes(cluster, past),
             "problems": [
-                {"route": route, "kind": kind, "word": word, "count": count, "last": _time(past.last.get((route, kind, word), 0.0))}
+                {
+                    "route": route,
+                    "kind": kind,
+                    "word": word,
+                    "count": count,
+                    "last": _time(past.last.get((route, kind, word), 0.0)),
+                }
                 for (route, kind, word), count in sorted(problems_of({**past.routes}, GOOD).items())
             ],
             "limits": [{"process": id, **row._asdict()} for id, row in cluster_view.limits(NO_ROWS)],
@@ -201,7 +207,7 @@ def _cell(value: Any) -> Any:
 
 
 def answer(request: HttpRequest, document: Document, kind: str, table: str) -> HttpResponseBase:
-    """Answer with ``kind``, ``json`` or ``csv``: as it comes, where the server can. Of a file that is not whole the name says so."""
+    """Answer with ``kind``, ``json`` or ``csv``: as it comes, where the server can. A file that is not whole is named so."""
     chunks = as_json(document) if kind == "json" else as_csv(document, table)
     name = "monitor" if kind == "json" else f"monitor-{table}"
     part = "-incomplete" if document.facts["missing_processes"] and table in ANSWERED else ""

@@ -38,7 +38,9 @@ KEPT = ("view", "range", "text", "route", "user", "anonymous", "process", "state
 """What stands in the page's address."""
 
 
-def query_of(asked: Mapping[str, str], *, whole: bool = True, users: Callable[[str], tuple[str, ...]] = lambda text: ()) -> StreamQuery:
+def query_of(
+    asked: Mapping[str, str], *, whole: bool = True, users: Callable[[str], tuple[str, ...]] = lambda text: ()
+) -> StreamQuery:
     """Return what the page's address asks for; what makes no sense asks for nothing.
 
     Args:
@@ -148,7 +150,10 @@ class Viewer:
             "refused": tables.refused(refused, self._names),
             "limits": tables.limits(limits, self._names, processes),
             "summary": " ".join(
-                [gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."), *_late(missing)]
+                [
+                    gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."),
+                    *_late(missing),
+                ]
             ),
             "empty": gettext("Nothing went wrong in the last hour."),
             "missing": missing,

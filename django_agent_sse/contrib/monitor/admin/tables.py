@@ -161,7 +161,7 @@ def limits(rows: Iterable[tuple[str, LimitRow]], names: Mapping[str, str], proce
 
 
 def runs(rows: Iterable[tuple[str, RunRow, RunRow]], cluster: ClusterSnapshot, page: Any) -> list[Row]:
-    """Return the runs that go on: the process of each, and it as shown and as it is. ``page`` gives a topic's address, or none."""
+    """Return the runs that go on: the process of each, and it as shown and as it is. ``page`` gives a topic's address."""
     names = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
     return [
         {
