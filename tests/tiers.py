@@ -42,6 +42,7 @@ PLACES = {
     "live/test_proxies_in_browsers.py": "browser",
     "live/test_redis_faults.py": "services",
     "live/test_sdks.py": "browser",
+    "access/test_own_users.py": "live",
     "eventlog/redis/": "services",
     "eventlog/database/test_processes.py": "live",
     "eventlog/test_latency.py": "live",

@@ -399,7 +399,7 @@ class Faulty:
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize(
     "fault",
-    [OSError("the service is away"), SystemExit(2), KeyboardInterrupt(), None, "yes", HttpResponse],
+    [OSError("the service is away"), SystemExit(2), KeyboardInterrupt(), asyncio.CancelledError(), None, "yes", HttpResponse],
     ids=lambda fault: repr(fault)[:20],
 )
 async def test_a_guard_that_fails_ends_nothing_until_it_has_failed_five_times(
