@@ -36,7 +36,7 @@ from .streams.counters import Refusal, counters
 from .streams.error_responses import error_body
 from .streams.handlers import HandlerSignature
 from .streams.options import StreamOptions
-from .streams.registry import registry
+from .streams.registry import StreamWatch, registry
 from .streams.reporting import ErrorStreak, OnError
 from .streams.response import (
     SSEResponse,
@@ -165,7 +165,7 @@ class StreamCall:
         if c.request.method == "HEAD":
             return view._wrap_response(head_response())
         permit = access.permit(c, self._guards, self._identity, self._options.recheck, c._began)
-        watches = (permit,) if ticket is None else (ticket, permit)
+        watches: list[StreamWatch] = [permit] if ticket is None else [permit, ticket]
         supervisor = Supervisor(c, self._options, self._route.streak, watches, self._control, view.on_error)
         opened = await self._open(supervisor, handler)
         if isinstance(opened, Transport):

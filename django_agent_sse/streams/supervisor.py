@@ -59,7 +59,7 @@ class Supervisor:
     context: Context
     _options: StreamOptions
     _streak: ErrorStreak
-    _watches: tuple[StreamWatch, ...]
+    _watches: list[StreamWatch]
     control: InitVar[bool]
     _on_error: OnError | None = None
     error: BaseException | None = None
@@ -177,9 +177,8 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
-            for watch in self._watches:
-                watch.over()
-            self._watches = ()  # they know the stream
+            while self._watches:  # they know the stream
+                self._watches.pop().over()
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
