@@ -120,7 +120,7 @@ class _Gate:
         place: asyncio.Future[bool] = loop.create_future()
         line.append(place)
         # Not asyncio.timeout(): it could take a place that was given a moment before, and that nobody would give back.
-        timer = loop.call_later(WAIT_SECONDS, lambda: place.done() or place.set_result(False))
+        timer = loop.call_later(WAIT_SECONDS, _time_over, place)
         try:
             return await place
         except asyncio.CancelledError:
@@ -144,6 +144,11 @@ class _Gate:
         self._inside[address] -= 1
         if self._inside[address] <= 0:
             del self._inside[address]
+
+
+def _time_over(place: asyncio.Future[bool]) -> None:
+    if not place.done():
+        place.set_result(False)
 
 
 _gates: dict[asyncio.AbstractEventLoop, _Gate] = {}
