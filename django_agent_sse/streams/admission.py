@@ -124,7 +124,7 @@ class _Gate:
         place: asyncio.Future[bool] = loop.create_future()
         line.append(place)
         # Not asyncio.timeout(): it could take a place that was given a moment before, and that nobody would give back.
-        timer = loop.call_later(WAIT_SECONDS, _give_up, place)
+        timer = loop.call_later(WAIT_SECONDS, _time_over, place)
         try:
             return await place
         except asyncio.CancelledError:
@@ -150,7 +150,7 @@ class _Gate:
             del self._inside[address]
 
 
-def _give_up(place: asyncio.Future[bool]) -> None:
+def _time_over(place: asyncio.Future[bool]) -> None:
     if not place.done():
         place.set_result(False)
 

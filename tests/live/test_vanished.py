@@ -40,6 +40,6 @@ def test_a_thousand_clients_that_vanish(start: Callable[..., Server], monkeypatc
         after = is_back(server, before, within=PROMISED + 60.0)
         took = time.monotonic() - began
     assert watch.most["threads"] - before["threads"] <= MOST_THREADS
-    assert watch.most["memory"] - before["memory"] < 60_000 + 300 * VANISH, "KiB"
+    assert watch.most["memory"] - before["memory"] < 60_000 + 200 * VANISH, "KiB"
     tell(f"{VANISH} that vanish", before, watch.most, after, seconds=round(took, 1), promised=PROMISED, cut_by=there.kind,
          **them.figures())  # fmt: skip
