@@ -26,7 +26,7 @@ WITH_WORKERS = {
     "uvicorn": f"{COMMANDS['uvicorn']} --timeout-worker-healthcheck 90 --workers",
     "gunicorn": f"{COMMANDS['gunicorn']} --workers",
     "gunicorn with uvicorn": f"{COMMANDS['gunicorn with uvicorn']} --workers",
-    "granian": f"{COMMANDS['granian']} --workers",
+    "granian": f"{COMMANDS['granian']} --backpressure 2000 --workers",
     "hypercorn": f"{COMMANDS['hypercorn']} --workers".replace("-w 0 ", ""),
 }
 """Servers that start workers, and end and replace each of them at SIGHUP."""

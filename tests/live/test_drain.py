@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.timing import bound
+
 from . import servers
 from .client import Client, EndOfStreamError
 from .parser import Received
@@ -54,7 +56,7 @@ def test_while_streams_end_ready_says_no_others_are_answered_and_a_second_signal
     clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(100)]
     for client in clients:
         client.next()
-    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGINT if kind == "uvicorn" else signal.SIGTERM)
     poll("it is told", lambda: server.get("_health/ready/").status == 503)
     told = time.monotonic()
     assert server.get("_health/ready/").json()["problems"] == ["closing"]
@@ -65,6 +67,10 @@ def test_while_streams_end_ready_says_no_others_are_answered_and_a_second_signal
         assert late.parser.retry <= 1_500
     refused = server.get("life/idle/", key="late")
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    # A proxy that keeps its connections asks another process the next time.
+    for accept in ("*/*", "text/event-stream"):
+        with server.open("life/idle/", key="late", headers={"Accept": accept}) as late:
+            assert late.answer().headers["connection"] == "close"
     # Later than a terminal and a process manager tell the same, which counts as one.
     poll("half a second is over", lambda: time.monotonic() > told + 0.6)
     server.signal(signal.SIGTERM)
@@ -83,7 +89,6 @@ def _whole(client: Client) -> bool:
     [
         ("uvicorn", "--workers 2 --timeout-graceful-shutdown 3"),
         ("gunicorn", "-c {folder}/gunicorn.conf.py"),
-        ("granian", "--workers-kill-timeout 3"),
     ],
 )
 def test_a_flag_that_is_too_short_is_said_at_the_start(
@@ -93,6 +98,30 @@ def test_a_flag_that_is_too_short_is_said_at_the_start(
     monkeypatch.setitem(servers.COMMANDS, kind, f"{servers.COMMANDS[kind]} {flag}".replace("{folder}", str(tmp_path)))
     server = start(kind)
     assert " is 3 s: when it is told to end" in server.log()
+
+
+def test_code_that_is_loaded_anew_waits_for_no_window(
+    start: Start, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = tmp_path / "changed.py"
+    watched.touch()
+    command = f"{servers.COMMANDS['uvicorn']} --reload --reload-dir {tmp_path}"
+    monkeypatch.setitem(servers.COMMANDS, "uvicorn", command)
+    server = start("uvicorn", agent_sse={"DRAIN_SECONDS": 600})
+    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(30)]
+    for client in clients:
+        client.next()
+    watched.write_text("changed = True\n")
+    assert all(_whole(client) for client in clients)
+    ends = [server.recorded(f"{key}-{number}", "on_end")["at"] for number in range(30)]
+    assert max(ends) - min(ends) < bound(0.5, 30.0)
+    poll("the new process answers", lambda: _answers_from_another(server))
+
+
+def _answers_from_another(server: Server) -> bool:
+    with contextlib.suppress(OSError, EndOfStreamError):
+        return bool(server.state()["pid"] != server.worker)
+    return False
 
 
 def test_a_worker_that_is_recycled_while_it_ends_goes_on_with_its_waves(
