@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .servers import ROOT, STOP_SECONDS, free_port, poll
+from .servers import ATTEMPTS, ROOT, STOP_SECONDS, free_port, poll
 
 NAME = "example.org"
 """Whose address the proxies have; nobody asks the real one."""
@@ -55,6 +55,7 @@ LOCAL_CADDY = """{{
     skip_install_trust
     auto_https disable_redirects
     https_port {port}
+    default_bind 127.0.0.1
     log {{
         output stderr
         level WARN
@@ -92,16 +93,21 @@ class Proxy:
     def __init__(self, kind: str, directory: Path, ports: Sequence[int], *, plain: bool = False) -> None:
         self.kind = kind
         self.directory = directory
-        self.port = free_port()
         self.log_file = directory / "proxy.log"
         self._program = program(kind)
         self._certificate()
         own = configuration(kind, plain).replace("/etc/ssl", str(directory)).replace("/health/", "/_health/")
         for number in (0, 1):
             own = own.replace(f"127.0.0.1:800{number}", f"127.0.0.1:{ports[min(number, len(ports) - 1)]}")
-        own = re.sub(r"(?<=listen )443|(?<=bind :)443", str(self.port), own)
-        self._arguments = getattr(self, f"_{kind}")(own)
-        self.start()
+        for _ in range(ATTEMPTS):
+            self.port = free_port()
+            address = f"127.0.0.1:{self.port}"
+            mine = re.sub(r"(?<=listen )443|(?<=bind ):443", address, own)
+            self._arguments = getattr(self, f"_{kind}")(mine)
+            if self._started():
+                break
+        else:
+            raise AssertionError(f"{kind} does not start:\n{self.log()}")
 
     def _certificate(self) -> None:
         certificate = trustme.CA().issue_cert(NAME)
@@ -141,24 +147,29 @@ class Proxy:
     # Its life
 
     def start(self) -> None:
-        """Run it, and wait until it serves."""
+        """Run it again, where it was, and wait until it serves."""
+        poll(f"{self.kind} starts again", self._started)
+
+    def _started(self) -> bool:
+        """Run it, and wait until it serves; false where it ended, as it does when somebody else has the port."""
         home = str(self.directory)
         environment = {**os.environ, "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [self._program, *self._arguments], env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        poll(f"{self.kind} serves", self._serves, every=0.05)
+        return bool(
+            poll(f"{self.kind} serves", lambda: self.process.poll() is not None or self._serves(), every=0.05) == "serves"
+        )
 
-    def _serves(self) -> bool:
-        assert self.process.poll() is None, f"{self.kind} has ended:\n{self.log()}"
+    def _serves(self) -> str:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
             with socket.create_connection(("127.0.0.1", self.port), 5) as plain, context.wrap_socket(plain, server_hostname=NAME):
-                return True
+                return "serves"
         except OSError:
-            return False
+            return ""
 
     def kill(self) -> None:
         """End it and its workers: all connections break."""

@@ -25,6 +25,9 @@ from .proxies import KINDS, NAME, Proxy, in_front
 from .servers import AT_ONCE, EXIT_WITHIN, ROOT, Server, environment_of, poll
 
 PATIENCE_MS = 90_000
+NUMBERS = 60
+"""Of which a stream has time for a few, one in 10 ms."""
+SOURCES = ("EventSource", "EventStream")
 TABS = 8
 """More than the six connections that a browser has with one host over HTTP/1.1."""
 FIRST_MS = 200
@@ -200,6 +203,14 @@ def test_leaving_the_page_is_seen_behind_the_proxy(site: Site, page: Page, key: 
     end = server.recorded(key, "on_end")
     assert end["ending"] == "client_disconnect"
     assert end["at"] - left < AT_ONCE
+
+
+def test_a_stream_without_control_events_goes_on_after_each_of_its_ends(site: Site, page: Page) -> None:
+    """It is broken off when it has lasted long enough, which some proxies take for its end."""
+    page.evaluate(LISTEN, [CLIENT, f"/client/short-and-broken/?to={NUMBERS}&event="])
+    page.wait_for_function("(count) => Object.values(got).every((events) => events.length >= count)", arg=NUMBERS)
+    numbers = [f'{{"number":{number + 1}}}' for number in range(NUMBERS)]
+    assert page.evaluate("got") == dict.fromkeys(SOURCES, numbers)
 
 
 def test_a_proxy_that_is_killed_and_starts_again_costs_nobody_an_event(site: Site, page: Page, key: str) -> None:

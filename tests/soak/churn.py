@@ -99,16 +99,16 @@ class Churn:
         self.addresses = addresses
         self._address = self._greedy = 0
         self._kinds: dict[Callable[[], Awaitable[None]], int] = {
-            self.whole: 20,
-            self.leaves: 24,
-            self.resumes: 10,
-            self.cut: 16,
-            self.refused: 10,
-            self.greedy: 1,
-            self.log: 8,
+            self.whole: 24,
+            self.leaves: 30,
+            self.resumes: 8,
+            self.cut: 20,
+            self.refused: 14,
+            self.greedy: 2,
+            self.log: 2,
             self.member: 5,
             self.signs_out: 1,
-            self.runs: 2,
+            self.runs: 1,
         }
 
     @property
@@ -116,26 +116,12 @@ class Churn:
         """Connections so far."""
         return self.connects.total()
 
-    async def go_on(
-        self,
-        seconds: float,
-        rate: float,
-        kinds: Mapping[Callable[[], Awaitable[None]], int] | None = None,
-        *,
-        at_least: int = 0,
-    ) -> None:
-        """Let clients come, about so many connections a second, and wait until all of them have gone.
-
-        Args:
-            seconds: For so long.
-            rate: Connections a second.
-            kinds: Which, with how often each; all where not given.
-            at_least: And until there were so many in all.
-        """
+    async def go_on(self, seconds: float, rate: float, kinds: Mapping[Callable[[], Awaitable[None]], int] | None = None) -> None:
+        """Let clients come, about so many connections a second, and wait until all of them have gone."""
         weights = kinds or self._kinds
         began, before, tasks = time.monotonic(), self.total, set[asyncio.Task[None]]()
         first = [*weights]  # each kind once, and then by chance
-        while (passed := time.monotonic() - began) < seconds or first or self.total < at_least:
+        while (passed := time.monotonic() - began) < seconds or first:
             if self.total - before < rate * passed and len(tasks) < MOST_AT_ONCE:
                 (kind,) = [first.pop()] if first else self.random.choices([*weights], [*weights.values()])
                 task = asyncio.create_task(self._one(kind))
@@ -194,7 +180,7 @@ class Churn:
             expect(answer.complete, "not complete")
 
     async def leaves(self) -> None:
-        async with self.asks(self.random.choice(["life/idle/", "life/ticks/", "life/slim/?key=x"]), kind="left open") as answer:
+        async with self.asks(self.random.choice(["life/idle/", "life/waits/", "life/generates/"]), kind="left open") as answer:
             expect(bool(await (await answer.head()).until(1)), "no event")
             await self._stays()
 
