@@ -464,24 +464,43 @@ async def test_whatever_clients_send_has_an_answer_and_costs_no_more_than_its_li
     assert statuses[200] > REQUESTS / 10
 
 
-async def test_a_position_that_a_client_invented_is_no_failure_of_code(loud: Loud, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where the response has begun, which is then broken off: whoever sends one fills no error log and tells no tracker."""
+async def follows(c: Context, stream: Stream) -> None:
+    await stream.open()
+    await stream.follow("inputs.one")
+
+
+async def reads_late(c: Context, stream: Stream) -> None:
+    await stream.open()
+    await c.json_body()
+
+
+@pytest.mark.parametrize(
+    ("handler", "sent", "error"),
+    [
+        (follows, {"headers": {"Last-Event-ID": "invented"}}, "PositionGone"),
+        (reads_late, {"method": "POST", "body": b"{"}, "BodyNotJSON"),
+    ],
+    ids=["an id", "a body"],
+)
+async def test_what_a_client_invented_is_no_failure_of_code(
+    handler: Any, sent: Any, error: str, loud: Loud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the response has begun, which is then broken off: whoever sends it fills no error log and tells no tracker."""
     failed: list[Any] = []
     late = Router()
+    late.sse("late/", handler, methods=["GET", "POST"], csrf_exempt=True)
 
-    @late.sse("late/")
-    async def begins(c: Context, stream: Stream) -> None:
-        await stream.open()
-        await stream.follow("inputs.one")
+    def listen(**about: Any) -> None:
+        failed.append(about)
 
-    got_request_exception.connect(listen := lambda **about: failed.append(about))
+    got_request_exception.connect(listen)
     try:
         with served(late, **SETTINGS):
             await asyncio.to_thread(publish, "inputs.one", "x")
-            answer = await ask("/late/", headers={"Last-Event-ID": "invented"}, broken_off=True)
+            answer = await ask("/late/", broken_off=True, **sent)
     finally:
         got_request_exception.disconnect(listen)
         backend.reset()
     assert answer.status == 200
     assert (loud.found, failed) == ([], [])
-    assert "late/ ends: its client's position is gone (unknown)" in caplog.messages
+    assert f"late/ ends: its client's request cannot be served ({error})" in caplog.messages
