@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
-from ..exceptions import HandlerCancelled, PositionGone
+from ..exceptions import HandlerCancelled, PositionGone, QueryInvalid, RequestBodyError
 from ..runtime.backoff import jittered
 from ..signals import stream_closed
 from .buffer import Buffer
@@ -57,8 +57,8 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
     route = context.route
     counters.failed(route, type(error).__name__)
     request = None if slim else context.request
-    if isinstance(error, PositionGone) and error.of_client:  # anybody can send an id, and no code has failed
-        logger.warning("%s ends: its client's position is gone (%s)", route, error.reason, extra={"route": route})
+    if _is_of_client(error):  # anybody can send that, and no code has failed
+        logger.warning("%s ends: its client's request cannot be served (%s)", route, type(error).__name__, extra={"route": route})
     else:
         logger.error(
             "the handler of %s failed: %s",
@@ -78,6 +78,11 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
         raise
     except BaseException:
         logger.exception("on_error of %s failed", route, extra={"route": route})
+
+
+def _is_of_client(error: BaseException) -> bool:
+    """Whether what a client has sent is wrong; before the stream has begun it is answered with 4xx, and not reported either."""
+    return isinstance(error, RequestBodyError | QueryInvalid) or (isinstance(error, PositionGone) and error.of_client)
 
 
 async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:

@@ -64,6 +64,10 @@ MIDDLEWARE = [
 router = Router()
 
 
+def words(text: str) -> list[str]:
+    return text.split()
+
+
 async def hello(c: Context, stream: Stream, **captured: Any) -> None:
     """Look at all that a handler may look at."""
     await stream.write({"id": c.last_event_id, "query": dict(c.query), "captured": captured, "accept": c.header("Accept")})
@@ -97,70 +101,26 @@ router.logs("logs/", {"one": "inputs.one", "two": "inputs.two"})
 router.run("run/<slug:name>/", work, csrf_exempt=True, max_body=MOST_BODY, name="run")
 router.run("one-run/", work, csrf_exempt=True, name="one-run")
 
-PATHS = ["plain", "posts", "protected", "key", "login", "signed", "either", "listed", "any", "once", "topic", "one-run"]
-PATHS += [
-    "log",
-    "log/range",
-    "log/raw",
-    "logs",
-    "logs/one",
-    "logs/one/range",
-    "logs/two/raw",
-    "int/7",
-    "str/x",
-    "run/a",
-    "topics/one",
-]
-OPEN = [
-    "int/{}",
-    "str/{}",
-    "path/{}",
-    "topics/{}",
-    "logs/{}",
-    "logs/{}/range",
-    "run/{}",
-    "run/a/{}",
-    "run/a/{}/stop",
-    "one-run/{}",
-    "{}",
-]
-HEADERS = ["Last-Event-ID", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "Cookie", "Authorization", "Accept", "X-API-Key"]
-HEADERS += [
-    "X-Run-Id",
-    "Idempotency-Key",
-    "Prefer",
-    "Forwarded",
-    "Referer",
-    "User-Agent",
-    "Content-Type",
-    "Content-Length",
-    "Host",
-]
-HEADERS += [
-    "Accept-Language",
-    "Accept-Encoding",
-    "If-None-Match",
-    "Range",
-    "Access-Control-Request-Method",
-    "X-CSRFToken",
-    "Agent-SSE-Check",
-]
-HEADERS += ["Access-Control-Request-Headers", "X-Forwarded-Proto", "X-HTTP-Method-Override", "Expect", "TE", "Upgrade"]
+PATHS = words("""
+plain posts protected key login signed either listed any once topic one-run log log/range log/raw logs logs/one
+logs/one/range logs/two/raw int/7 str/x run/a topics/one
+""")
+OPEN = words("""
+int/{} str/{} path/{} topics/{} logs/{} logs/{}/range run/{} run/a/{} run/a/{}/stop one-run/{} {}
+""")
+HEADERS = words("""
+Last-Event-ID Origin Sec-Fetch-Site X-Forwarded-For Cookie Authorization Accept X-API-Key X-Run-Id Idempotency-Key
+Prefer Forwarded Referer User-Agent Content-Type Content-Length Host Accept-Language Accept-Encoding If-None-Match Range
+Access-Control-Request-Method X-CSRFToken Agent-SSE-Check Access-Control-Request-Headers X-Forwarded-Proto
+X-HTTP-Method-Override Expect TE Upgrade
+""")
 QUERY = [
-    "last_event_id",
-    "sse_signature",
-    "topics",
-    "after",
-    "before",
-    "from",
-    "count",
-    "limit",
-    "context",
-    "grep",
-    "regex",
-    "case",
+    "",
+    *words("""
+last_event_id sse_signature topics after before from count limit context grep regex case level levels source places
+follow download run_id runId offsets q
+"""),
 ]
-QUERY += ["level", "levels", "source", "places", "follow", "download", "run_id", "runId", "offsets", "q", ""]
 LIKELY = {
     "Last-Event-ID": [
         "1",
@@ -464,24 +424,43 @@ async def test_whatever_clients_send_has_an_answer_and_costs_no_more_than_its_li
     assert statuses[200] > REQUESTS / 10
 
 
-async def test_a_position_that_a_client_invented_is_no_failure_of_code(loud: Loud, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where the response has begun, which is then broken off: whoever sends one fills no error log and tells no tracker."""
+async def follows(c: Context, stream: Stream) -> None:
+    await stream.open()
+    await stream.follow("inputs.one")
+
+
+async def reads_late(c: Context, stream: Stream) -> None:
+    await stream.open()
+    await c.json_body()
+
+
+@pytest.mark.parametrize(
+    ("handler", "sent", "error"),
+    [
+        (follows, {"headers": {"Last-Event-ID": "invented"}}, "PositionGone"),
+        (reads_late, {"method": "POST", "body": b"{"}, "BodyNotJSON"),
+    ],
+    ids=["an id", "a body"],
+)
+async def test_what_a_client_invented_is_no_failure_of_code(
+    handler: Any, sent: Any, error: str, loud: Loud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the response has begun, which is then broken off: whoever sends it fills no error log and tells no tracker."""
     failed: list[Any] = []
     late = Router()
+    late.sse("late/", handler, methods=["GET", "POST"], csrf_exempt=True)
 
-    @late.sse("late/")
-    async def begins(c: Context, stream: Stream) -> None:
-        await stream.open()
-        await stream.follow("inputs.one")
+    def listen(**about: Any) -> None:
+        failed.append(about)
 
-    got_request_exception.connect(listen := lambda **about: failed.append(about))
+    got_request_exception.connect(listen)
     try:
         with served(late, **SETTINGS):
             await asyncio.to_thread(publish, "inputs.one", "x")
-            answer = await ask("/late/", headers={"Last-Event-ID": "invented"}, broken_off=True)
+            answer = await ask("/late/", broken_off=True, **sent)
     finally:
         got_request_exception.disconnect(listen)
         backend.reset()
     assert answer.status == 200
     assert (loud.found, failed) == ([], [])
-    assert "late/ ends: its client's position is gone (unknown)" in caplog.messages
+    assert f"late/ ends: its client's request cannot be served ({error})" in caplog.messages
