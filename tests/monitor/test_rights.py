@@ -18,7 +18,7 @@ from tests.timing import bound
 from .serving import PATIENCE, STAFF, MonitorSite, running_site
 from .site.seed import HOSTILE, LONG_NAME
 from .test_browser import chromium, live, nobody_stays, signed_in
-from .test_operating import OUTSIDE, SCROLLS, VIEWS
+from .test_operating import CLIPPED, OUTSIDE, SCROLLS, VIEWS
 from .test_page import seen
 
 __all__ = ["chromium", "nobody_stays", "site"]  # fixtures
@@ -32,8 +32,6 @@ SETTINGS = {
     "MONITOR": {"USER_AGENT": "full", "ADDRESS": "full"},
 }
 AGENTS = (HOSTILE.encode().decode("latin-1"), "=HYPERLINK(1)", "x" * 4_000)
-CLIPPED = """() => [...document.querySelectorAll('.mon-card h2, .mon-value, .mon-table th, .mon-views a, .mon-state')]
-  .filter((one) => one.offsetWidth && one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)"""
 MARKUP = ":is([data-content] td, [data-content] select) :is(img, script, b, iframe)"
 
 
@@ -108,7 +106,7 @@ def test_users_are_found_by_their_names(site: MonitorSite) -> None:
         assert {row["user"] for row in seen(looks, 1, text="bob")["rows"]} == {"bob"}
 
 
-@pytest.mark.parametrize("language", ["en-US", "de-DE", "ar"])
+@pytest.mark.parametrize("language", ["de-DE", "ar"])
 def test_hostile_names_harm_nothing_and_all_of_it_fits(chromium: Browser, site: MonitorSite, language: str) -> None:
     for name in (HOSTILE, LONG_NAME):
         site.open("answers/?id=" + "i" * 500, 2 * MOST + 1, wait=False, Cookie=site.cookie_of(name), User_Agent=AGENTS[0])
@@ -127,10 +125,10 @@ def test_hostile_names_harm_nothing_and_all_of_it_fits(chromium: Browser, site: 
             page.set_viewport_size({"width": width, "height": 900})
             found = [page.evaluate(OUTSIDE), page.evaluate(SCROLLS), page.evaluate(CLIPPED), page.locator(MARKUP).count()]
             if found != [[], 0, [], 0]:
-                wrong[f"{view} {width}"] = found
+                wrong[f"{view} {width}"] = [found[0][:3], *found[1:]]
         assert page.evaluate("window.hit") is None
         assert page.evaluate("/[\\u202a-\\u202e]/.test(document.querySelector('[data-content]').textContent)") is False
-    assert wrong == {}
+    assert json.dumps(wrong, indent=1) == "{}"
     context.close()
 
 
