@@ -1,7 +1,7 @@
 """Orders from process to process: signed events of a topic of the package's own, which each process reads and executes once.
 
 Each is signed with the project's ``SECRET_KEY``, so that whoever can write to the log cannot order anything. The signature covers
-the time, so that a copy of an old order does nothing. A notification wakes whoever follows the topic, and the poll heals it.
+the time, so that a copy of an old order ends nothing. A notification wakes whoever follows the topic, and the poll heals it.
 """
 
 from __future__ import annotations
