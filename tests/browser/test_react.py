@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -114,6 +115,38 @@ def test_a_refusal_is_an_error_until_reset(app: Page) -> None:
     assert app.evaluate("[now.error.reason, now.error.status]") == ["forbidden", 403]
     app.evaluate("now.reset()")
     app.wait_for_function("!now.isError && now.error === null && now.state === 'error'")
+
+
+NATIVE = """async (url) => {
+    window.takers = [1, 2, 3].map(() => new AbortController());
+    await Promise.all(takers.map(({ signal }) => fetch(url, { signal })));
+    window.native = [];
+    const source = new EventSource(url);
+    source.onopen = () => native.push("open");
+    source.addEventListener("sse.overloaded", () => native.push("overloaded"));
+    source.onerror = () => native.push(source.readyState === EventSource.CLOSED ? "closed" : "waits");
+}"""
+
+
+def test_whom_a_limit_refuses_sees_why_and_for_how_long_and_comes_back(app: Page, start: Callable[..., Server], key: str) -> None:
+    """The hook, and a browser's own ``EventSource``, which gives up for ever where it cannot read the refusal."""
+    server, url = start("uvicorn", agent_sse={"LIMITS": {"ROUTE": 3}}), f"/life/idle/?key={key}"
+    app.goto(f"{server.url}/_page/")
+    app.evaluate(NATIVE, url)
+    render(app, url)
+    app.wait_for_function("native.includes('waits') && renders.some(({ isError }) => isError)")
+    assert app.evaluate("native.slice(0, 3)") == ["open", "overloaded", "waits"]
+    *shown, delay = app.evaluate(
+        """(({ state, reason, isConnected, data, delay }) => [state, reason, isConnected, data, delay])(
+            renders.find(({ isError }) => isError))"""
+    )
+    assert shown == ["reconnecting", "overloaded", False, None]
+    assert 5_000 <= delay <= 15_500
+    app.evaluate("for (const taker of takers) taker.abort()")
+    server.recorded(key, "started", count=5)
+    app.wait_for_function("now.state === 'open' && !now.isError")
+    assert "closed" not in app.evaluate("native")
+    app.goto("about:blank")
 
 
 def test_query_subpath_and_headers_reach_the_server(app: Page) -> None:
