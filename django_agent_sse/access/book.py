@@ -13,12 +13,13 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from ..runtime.backoff import Backoff
+from ..streams.context import Context
 from ..streams.ending_many import end_streams
 from ..streams.endings import Ending
 from ..streams.registry import LoopState, OpenStream
@@ -185,8 +186,8 @@ class Book:
             context = contextvars.Context()  # not that of some request
             self._work = self.loop_state.loop.create_task(self._work_off(), context=context)
 
-    def _later(self, seconds: float, call: object, *args: object) -> None:
-        self.loop_state.loop.call_later(seconds, call, *args, context=contextvars.Context())  # type: ignore[arg-type]
+    def _later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
+        self.loop_state.loop.call_later(seconds, call, *args, context=contextvars.Context())
 
     async def _work_off(self) -> None:
         try:
@@ -255,13 +256,13 @@ class Book:
         task.add_done_callback(self._asking.discard)
         return task
 
-    async def _ask_guards(self, permit: Permit, c: object, ahead: asyncio.Task[None] | None) -> None:
+    async def _ask_guards(self, permit: Permit, c: Context, ahead: asyncio.Task[None] | None) -> None:
         if ahead is not None:
             await asyncio.wait([ahead], timeout=AHEAD_SECONDS)
         async with self._at_once[permit.route]:
             self.asked += 1
             try:
-                allowed = await permit.allowed(c)  # type: ignore[arg-type]
+                allowed = await permit.allowed(c)
             except Exception as error:
                 self._failed(permit, error)
                 return
