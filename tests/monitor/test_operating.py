@@ -27,7 +27,8 @@ TELLS = """() => {
 }"""
 OUTSIDE = """() => [...document.querySelectorAll(".sse-mon *")].filter((one) => {
   const box = one.getBoundingClientRect();
-  return box.width && !one.closest(".mon-hide, option") && (box.left < -1 || box.right > innerWidth + 1);
+  const cut = one.parentElement.closest(".mon-main, .mon-sub"); // which shows what has room in it
+  return box.width && !one.closest(".mon-hide, option") && !cut && (box.left < -1 || box.right > innerWidth + 1);
 }).map((one) => one.outerHTML.slice(0, 80))"""
 SCROLLS = "() => [...document.querySelectorAll('.mon-scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
 

@@ -74,8 +74,9 @@ class LiveStreamsAdmin(PageAdmin):
     """The page "Live streams". For those with the permission ``agent_sse_monitor.view_livestreams``.
 
     ``agent_sse_monitor.close_livestreams`` lets them close streams and drain processes, ``agent_sse_monitor.export_livestreams``
-    take what is shown away as a file, ``django_agent_sse.view_payloads`` see ids that handlers wrote. It is on Django's own admin
-    site. For another: ``site.register(LiveStreams, LiveStreamsAdmin)``.
+    take what is shown away as a file, ``django_agent_sse.view_payloads`` see ids that handlers wrote, and
+    ``django_agent_sse.view_logtopic`` see whole names of topics that runs write. It is on Django's own admin site. For another:
+    ``site.register(LiveStreams, LiveStreamsAdmin)``.
     """
 
     def has_close_permission(self, request: HttpRequest) -> bool:

@@ -24,6 +24,7 @@ CAUSES = 3
 GOOD = (Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.CLIENT_DISCONNECT, Ending.MAX_DURATION, Ending.SHUTDOWN)
 """Endings that are nobody's trouble."""
 NOTHING = "–"
+NO_BREAK = "\xa0"
 
 Row = dict[str, Any]
 
@@ -78,7 +79,10 @@ def _value(percentile: Percentile | None) -> float:
 def _spread(name: str, found: Sequence[Percentile | None], text: Any) -> dict[str, str]:
     """Return the 95th percentile, and the 50th and 99th as what stands below it."""
     half, most, nearly_all = (told(percentile, text) for percentile in found)
-    below = gettext("50%: {half}; 99%: {most}").format(half=half, most=nearly_all) if found[0] is not None else ""
+    if found[0] is None:
+        return {name: most, f"{name}_more": ""}
+    values = {"half": half.replace(" ", NO_BREAK), "most": nearly_all.replace(" ", NO_BREAK)}
+    below = gettext("50%: {half}; 99%: {most}").format_map(values).replace(": ", f":{NO_BREAK}")
     return {name: most, f"{name}_more": below}
 
 
