@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 HOME = Path(tempfile.mkdtemp(prefix="sse-access-"))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site.settings")
-os.environ["SITE_AGENT_SSE"] = json.dumps({"CAN_FOLLOW": "tests.site.routes.access.can_follow", "LIMITS": None})
+os.environ["SITE_AGENT_SSE"] = json.dumps({"CAN_FOLLOW": "tests.site.routes.access.can_follow", "LIMITS": None, "RECHECK": 3600})
 MINUTE = 60.0
 queries: Counter[str] = Counter()
 

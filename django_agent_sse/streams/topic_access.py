@@ -66,9 +66,14 @@ async def check_follow_access(c: Context, topics: Iterable[str], revoke: Callabl
         TopicForbidden: They may not.
         StreamClosed: The same, where the response has begun: the stream is revoked.
     """
-    asked = tuple(topics)
-    c._topics = tuple(dict.fromkeys((*c._topics, *asked)))  # at once: what changes while it is asked is asked about again
-    if not await may_follow(c, asked):
+    asked, before, allowed = tuple(topics), c._topics, False
+    c._topics = tuple(dict.fromkeys((*before, *asked)))  # at once: what changes while it is asked is asked about again
+    try:
+        allowed = await may_follow(c, asked)
+    finally:
+        if not allowed:
+            c._topics = before
+    if not allowed:
         if c.started:
             revoke()
             raise late_error(Ending.REVOKED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from django_agent_sse import (
 )
 from django_agent_sse.access.service import access
 from django_agent_sse.eventlog.backend import event_log
-from django_agent_sse.exceptions import ConfigurationError, RouteError
+from django_agent_sse.exceptions import ConfigurationError, RouteError, TopicForbidden
 from tests.inprocess import eventually
 from tests.serving import ask, served
 
@@ -113,6 +114,42 @@ async def test_both_topics_are_asked_about_again_and_the_stream_ends_where_one_i
         (event,) = await theirs.take(1)
         assert event.data == "more"
         await leave(theirs)
+
+
+async def test_the_topics_of_steps_which_a_handler_reads_in_its_own_way_are_asked_about_again(rights: Rights) -> None:
+    ann, session = await signed_in("ann")
+    _, other = await signed_in("ben")
+    rights.of = {name: {"news.one", "news.two"} for name in ("ann", "ben")}
+    with routes():
+        mine, theirs = await opened("/logs/", session), await opened("/logs/", other)
+        rights.of["ann"] = {"news.one"}
+        await ann.asave()
+        await mine.over(PATIENCE)
+        assert (await mine.rest())[-1].data == '{"reason":"revoked"}'
+        await access.book().idle()
+        await leave(theirs)
+
+
+async def test_what_a_handler_was_refused_and_does_without_is_not_asked_about_again(rights: Rights) -> None:
+    ann, session = await signed_in("ann")
+    rights.of = {"ann": {"weather"}}
+    await apublish("weather", "sunny")
+    router = Router()
+
+    @router.sse("either/")
+    async def either(c: Context, stream: Stream) -> None:
+        with contextlib.suppress(TopicForbidden):
+            await stream.follow("news.one")
+        await stream.follow("weather")
+
+    with served(router, middleware=MIDDLEWARE):
+        client = await opened("/either/", session)
+        rights.asked.clear()
+        await ann.asave()
+        await eventually("it is asked", lambda: rights.asked, PATIENCE)
+        await access.book().idle()
+        assert {*rights.asked} == {("ann", "weather")}
+        await leave(client)
 
 
 async def test_a_handler_that_has_begun_is_ended_and_nothing_is_sent(rights: Rights, caplog: pytest.LogCaptureFixture) -> None:
