@@ -17,6 +17,8 @@ from .server_flags import grace
 
 AT_ONCE = 0.25
 """Seconds for which nobody is made to wait: so few streams end at once."""
+MARGIN = 0.9
+"""The share of the bound that is planned for: one wave is late, the next is in time, and their clients meet."""
 WAVE = 0.05
 """Seconds between two waves, half of that more or less."""
 USUAL_RETRY = 3_000
@@ -67,9 +69,9 @@ def plan(streams: int) -> Drain:
     pace = conf.setting("RECONNECTS")
     if pace is None:
         return NOW
-    needed = streams / pace
-    if needed <= AT_ONCE:
+    if streams / pace <= AT_ONCE:
         return NOW
+    needed = streams / (pace * MARGIN)
     window: float = min(needed, conf.setting("DRAIN_SECONDS") or 0.0)
     limit = grace()
     if limit is not None and window > limit.seconds - GRACE_LEFT:

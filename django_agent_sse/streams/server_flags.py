@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
 import logging
 import multiprocessing
@@ -76,13 +77,13 @@ def _configurations() -> Iterator[tuple[str, object]]:
 
     gunicorn, uvicorn and hypercorn load the project, and run its loop, in a function that knows it.
     """
-    found, frame = [], sys._getframe()
+    found, frame = [], inspect.currentframe()
     while frame is not None:
         for owner in (frame.f_locals.get("self"), frame.f_locals.get("config")):
             name = type(owner).__module__.partition(".")[0]
             if name in FLAGS:
                 found.append((name, getattr(owner, "cfg", getattr(owner, "config", owner))))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     yield from reversed(found)
 
 
