@@ -4,7 +4,7 @@
 
     python benchmarks/access.py                          # 5,000 streams of 500 users, a new SQLite file
     python benchmarks/access.py --streams 1000 --users 100
-    DATABASE_URL=postgresql://… python benchmarks/access.py
+    python benchmarks/access.py --postgres               # a new PostgreSQL, of the PATH or of POSTGRES_BIN
 
 The streams are real ones of Django's ASGI handler in this process, without sockets: what is measured is the asking. Each row is
 one round, in which every stream is asked once; with the default of ``RECHECK`` there is one such round a minute, spread over it.
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -27,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 HOME = Path(tempfile.mkdtemp(prefix="sse-access-"))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site.settings")
-os.environ["SITE_DATABASE"] = os.environ.get("DATABASE_URL") or str(HOME / "db.sqlite3")
+os.environ["SITE_AGENT_SSE"] = json.dumps({"CAN_FOLLOW": "tests.site.routes.access.can_follow", "LIMITS": None})
 MINUTE = 60.0
 queries: Counter[str] = Counter()
 
@@ -122,6 +124,12 @@ async def measure(streams: int, users: int, routes: dict[str, str]) -> None:
         await asyncio.gather(*(client.task for client in clients))
 
 
+def group() -> int:
+    from django.contrib.auth.models import Group
+
+    return int(Group.objects.get_or_create(name="readers")[0].pk)
+
+
 def people(count: int) -> list[str]:
     from tests.access.changes import person, sign_in
 
@@ -132,7 +140,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--streams", type=int, default=5000)
     parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--postgres", action="store_true")
     given = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        location = str(HOME / "db.sqlite3")
+        if given.postgres:
+            from tests.services import running_postgres
+
+            location = stack.enter_context(running_postgres())
+        run(location, given)
+
+
+def run(location: str, given: argparse.Namespace) -> None:
+    os.environ["SITE_DATABASE"] = location
 
     import django
     from django.db.backends.signals import connection_created
@@ -142,16 +162,19 @@ def main() -> None:
 
     call_command("migrate", verbosity=0)
     connection_created.connect(counted)
-    from django.db import connection
+    from django.db import connection, connections
 
     counted(connection)
     routes = {
         "no guards: is it still the same user?": "/access/public/",
         "the user alone (login_required)": "/access/signed-in/",
         "a permission of the user's group": "/access/permitted/",
+        "CAN_FOLLOW: a permission for an object": f"/access/of-group/{group()}/",
+        "CAN_FOLLOW: is the user in a group?": "/access/private/readers/",
     }
     asyncio.run(measure(given.streams, given.users, routes))
-    print(f"{os.environ['SITE_DATABASE'].partition('://')[0][:10]}, Python {sys.version.split()[0]}, Django {django.__version__}")
+    print(f"{connection.vendor}, Python {sys.version.split()[0]}, Django {django.__version__}")
+    connections.close_all()
 
 
 if __name__ == "__main__":

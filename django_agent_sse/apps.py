@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 
 class AgentSSEConfig(AppConfig):
-    """Registers the system checks."""
+    """Registers the system checks, listens to Django's signals, and keeps signatures out of gunicorn's access log."""
 
     name = "django_agent_sse"
     label = "django_agent_sse"
@@ -18,6 +20,10 @@ class AgentSSEConfig(AppConfig):
         from .access import django_signals
         from .checks import project
         from .eventlog import backend  # noqa: F401  it notes that this process serves requests, from the first one on
+        from .signed_urls import HideSignature
+        from .streams import callbacks, server_flags
 
         project.register()
         django_signals.connect()
+        server_flags.look_at_start(callbacks.CLEANUP_SECONDS)
+        logging.getLogger("gunicorn.access").addFilter(HideSignature())

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import io
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
@@ -21,15 +22,17 @@ from django.urls import Resolver404, resolve
 
 from .exceptions import ConfigurationError
 from .signed_urls import take_signature
+from .stream_calls import turn_away
 from .streams.admission import IN_SCOPE, Refused, arrive
-from .streams.counters import counters
 from .streams.fast_send import Scope, attach_send
-from .streams.response import overloaded_response
 from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
 
 ANY_ROUTE = "-"
 """Under this route the counters have what was refused before there was one."""
+
+_serving: ContextVar[bool] = ContextVar("_serving", default=False)
+"""Whether this is the context of a request for a stream, or a copy of it."""
 
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -61,22 +64,27 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     innermost = isinstance(application, ASGIHandler)  # nothing is left in between that should see what is sent
 
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
+        # Off the server's own scope, of which it makes its line of the access log: also where no route will be found for it.
+        hidden = take_signature(scope) if scope["type"] == "http" else {}
         if scope["type"] != "http" or not match(scope):
-            return await application(scope, receive, send)
-        hidden = take_signature(scope)  # off the server's own scope, of which it makes its line of the access log
+            scope = {**scope, **hidden} if hidden else scope
+            if not _serving.get():
+                return await application(scope, receive, send)
+            return await _serve_behind(application, scope, receive, send)
         arrival = await arrive(scope)
         if arrival.refusal is not None:
             return await _refuse(arrival.refusal, scope, send)
         scope = {**scope, **hidden, IN_SCOPE: arrival}
         if innermost:
             scope = attach_send(scope, send)
-        hold = request_hold()
+        hold, before = request_hold(), _serving.set(True)
         try:
             async with ThreadSensitiveContext(executor=hold):
                 if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
         finally:
+            _serving.reset(before)
             arrival.known()
             if not hold.pinned:  # else the stream has it, and ends it
                 hold.end()
@@ -84,24 +92,35 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     return wrapped
 
 
+async def _serve_behind(application: Application, scope: Scope, receive: Any, send: Any) -> None:
+    """Serve what a client has sent behind its request for a stream, without waiting for the answer.
+
+    uvicorn begins it in the context of that request, whose thread it would take for its own, when that one is over.
+    """
+    hold = request_hold()
+    try:
+        async with ThreadSensitiveContext(executor=hold):
+            await application(scope, receive, send)
+    finally:
+        hold.end()
+
+
 async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:
     """Answer without Django's middleware: what is refused must cost little."""
-    counters.refused(ANY_ROUTE, refused.reason, address=refused.address)
-    control = scope["method"] == "GET" and names_event_stream(scope)
-    response = overloaded_response(control, refused.message, status=refused.status, retry=refused.retry)
+    response = turn_away(ANY_ROUTE, refused, control=scope["method"] == "GET" and names_event_stream(scope))
     if any(name == b"origin" for name, _ in scope["headers"]):
-        _dress(scope, response)
+        _add_origin_headers(scope, response)
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
 
 
-def _dress(scope: Scope, response: HttpResponse) -> None:
+def _add_origin_headers(scope: Scope, response: HttpResponse) -> None:
     """Say to a page of another origin what its route says to it: an ``EventSource`` that cannot read a refusal gives up."""
     with contextlib.suppress(Resolver404, UnicodeError, AttributeError, KeyError):  # a path that leads to no stream
         request = ASGIRequest({**scope}, io.BytesIO())
         view: Any = resolve(request.path_info).func
-        view.view_initkwargs["_endpoint"].dress(request, response)
+        view.view_initkwargs["_endpoint"].add_origin_headers(request, response)
 
 
 async def _cancel_as_disconnect(application: Application, scope: Scope, receive: Any, send: Any) -> None:

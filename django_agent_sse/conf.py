@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.utils.encoding import punycode
 
 from .exceptions import ConfigurationError
 from .runtime.suggestions import suggest
@@ -54,6 +55,7 @@ _SECONDS = Rule(
 )
 _COUNT = _whole(1)
 ANY_ORIGIN = "*"
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 MOST_SIGNED_SECONDS = 86_400
 """The longest time for which a signed address may be good."""
 
@@ -67,7 +69,17 @@ def _is_origin(value: object) -> bool:
     except ValueError:
         return False
     name = host.removeprefix("*.")
-    return bool(scheme and name) and not any(rest) and value.lower() == f"{scheme}://{host.lower()}" and not {*name} & {*"*@ "}
+    whole = bool(scheme and name) and not any(rest) and value.lower() == f"{scheme}://{host.lower()}"
+    return whole and not {*name} & {*"*@ "} and as_origin(value) is not None
+
+
+def as_origin(value: str) -> str | None:
+    """Return an origin as browsers send it: in small letters, ASCII, without the usual port; ``None`` where no name can be so."""
+    scheme, mark, host = value.lower().partition("://")
+    try:
+        return scheme + mark + punycode(host.removesuffix(_USUAL_PORTS.get(scheme, ":")))
+    except UnicodeError:
+        return None
 
 
 _ORIGINS = Rule(
@@ -145,7 +157,7 @@ DEFAULTS: Mapping[str, Any] = {
     "LIMITS": {},
     "DRAIN_SECONDS": 4,
     "RECONNECTS": 200,
-    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
+    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated"},
 }
 
 

@@ -23,11 +23,11 @@ from django.utils.cache import patch_vary_headers
 from django.utils.http import is_same_domain
 from django.utils.module_loading import import_string
 
-from .conf import ANY_ORIGIN
+from .conf import ANY_ORIGIN, as_origin
 from .streams.context import route_of
 from .streams.counters import Refusal, counters
 from .streams.error_responses import error_response
-from .streams.headers import HEADER_NAME
+from .streams.headers import HEADER_NAME, plain_host
 from .streams.options import StreamOptions
 
 PREFLIGHT_SECONDS: Final = 600
@@ -68,7 +68,7 @@ class CrossOrigin:
         """Return what a route's options say; ``None``: it neither refuses nor allows anything."""
         if options.origins is None:
             return None
-        listed = [origin.lower() for origin in options.origins]
+        listed = [as_origin(origin) or origin for origin in options.origins]
         wild = [tuple(origin.split("://*", 1)) for origin in listed if "://*." in origin]
         return cls(
             any=ANY_ORIGIN in listed,
@@ -143,7 +143,7 @@ class CrossOrigin:
         patch_vary_headers(response, ("Access-Control-Request-Method", "Access-Control-Request-Headers"))
         return response
 
-    def dress(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def add_headers(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Put the headers on any answer of the route. What others have set already stays, so that none is there twice."""
         if not self.lists:
             return response
@@ -179,7 +179,7 @@ def _foreign(request: HttpRequest) -> bool:
     except ValueError:
         return True
     # A proxy that ends TLS may not say so; a page of the same host without TLS is another one.
-    return host != request.get_host().lower() or (scheme == "http" and request.is_secure())
+    return host != plain_host(request.get_host()) or (scheme == "http" and request.is_secure())
 
 
 def _carries_credentials(meta: Mapping[str, Any]) -> bool:

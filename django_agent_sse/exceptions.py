@@ -67,11 +67,13 @@ class PositionGone(StreamError):
 
     Attributes:
         reason: That of the gap: ``trimmed``, ``epoch``, ``unknown`` or ``ahead``.
+        of_client: It is a client's, and no mistake of code.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, *, of_client: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.of_client = of_client
 
 
 class TopicForbidden(StreamError):

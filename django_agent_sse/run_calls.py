@@ -13,11 +13,10 @@ from .conf import setting
 from .eventlog.backend import log_to_publish_to
 from .eventlog.base import EventLog
 from .eventlog.leases import Lease
-from .eventlog.outage import outage
 from .eventlog.position import Position
 from .eventlog.records import TopicState
 from .eventlog.validation import filled
-from .exceptions import EventLogUnavailable, QueryInvalid, RunExists, RunNotFound, TooManyThreads, TopicClosed
+from .exceptions import QueryInvalid, RunExists, RunNotFound, TopicClosed
 from .guards import run_guards
 from .run_names import KEY, RUN, RunNames
 from .run_routes import RunAccess, RunRoute, Verb
@@ -37,24 +36,12 @@ from .streams.endings import Ending
 from .streams.error_responses import accepts, error_body
 from .streams.handlers import Handler
 from .streams.registry import registry
-from .streams.response import ended_response, head_response, names_event_stream, overloaded_response
+from .streams.response import ended_response, head_response, names_event_stream, overloaded_response, send_elsewhere
 from .streams.stream import Stream
 from .topics.reading import history
 from .wire import Event
 
 BROKEN = (RunEnding.FAILED, RunEnding.INTERRUPTED, RunEnding.LOST)
-
-
-async def answer(route: RunRoute, c: Context) -> Handler | HttpResponseBase:
-    """Answer one request, by its method and address."""
-    call = Call(route, c)
-    try:
-        return await call.answer()
-    except TooManyThreads as error:
-        return call.overloaded(str(error))
-    except EventLogUnavailable as error:
-        outage.failed(error, ())
-        return call.overloaded("the event log cannot be reached now")
 
 
 class Call:
@@ -72,6 +59,7 @@ class Call:
         self.has_all = False
 
     async def answer(self) -> Handler | HttpResponseBase:
+        """Answer by the method and the address."""
         method, stops = self.c.request.method, self.c.request.path.endswith(("/stop", "/cancel"))
         if method == "DELETE" or (stops and RUN in self.c.params):
             return await self.stop()
@@ -85,7 +73,7 @@ class Call:
         """Begin a run, or lead to the one that this very request has begun before."""
         c, route = self.c, self.route
         if registry.draining or registry.closing:
-            return self.overloaded("this server takes no new runs: it is being drained, or ends")
+            return send_elsewhere(c.request, self.overloaded("this server takes no new runs: it is being drained, or ends"))
         keep_body(c.request, route.max_body)
         if resumes and (self.names.asked_id() is not None or c.last_event_id is not None):
             return await self._resume_by_post()

@@ -18,7 +18,7 @@ from .eventlog.leases import MOST_SECONDS
 from .eventlog.validation import fields_of
 from .exceptions import RouteError
 from .guards import Guard
-from .run_calls import answer as answer_call
+from .run_calls import Call
 from .run_names import KEY, RUN
 from .run_routes import Access, RunKey, RunRoute
 from .runs.async_run import AsyncRun
@@ -228,7 +228,7 @@ def _methods_of(name: str, resumable: bool, given: Any) -> tuple[str, ...]:
 
 def _views(route: RunRoute, methods: tuple[str, ...]) -> dict[str, type[RunView]]:
     async def answer(c: Context) -> Handler | HttpResponseBase:
-        return await answer_call(route, c)
+        return await Call(route, c).answer()
 
     vars(answer)["sse_signature"] = _AnswerSignature(answer, route.shape)
     module = getattr(inspect.unwrap(route.handler), "__module__", __name__)

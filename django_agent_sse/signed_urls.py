@@ -1,12 +1,14 @@
 """Signed addresses: a stream for clients that can send neither headers nor cookies, for one user, one method and a short time.
 
-The signature stands in the query. It covers the path, the rest of the query, the method, the time, and the user with all that
-their sessions hang on, so that a new password ends it as it ends sessions. It is taken off the request before anything logs it.
+The signature stands in the query. It covers the path, the rest of the query, the method, the host where there is one, the time,
+and the user with all that their sessions hang on, so that a new password ends it as it ends sessions. It is taken off the request
+before anything logs it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -21,16 +23,17 @@ from django.core import signing
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
+from django.utils.encoding import punycode
+from django.utils.functional import Promise
 
 from .conf import MOST_SIGNED_SECONDS, setting
 from .eventlog.backend import event_log, log_to_publish_to, refuse_on_a_loop
-from .eventlog.outage import outage
-from .exceptions import ArgumentInvalid, ConfigurationError, EventLogUnavailable
+from .exceptions import ArgumentInvalid, ConfigurationError
 from .revocations import REVOCATIONS, revocations
 from .streams.context import Context
 from .streams.error_responses import error_body
+from .streams.headers import plain_host
 from .streams.last_event_id import QUERY_PARAMETER
-from .streams.response import names_event_stream, overloaded_response
 
 PARAMETER: Final = "sse_signature"
 """The parameter of the query that holds the signature."""
@@ -38,13 +41,13 @@ IN_SCOPE: Final = "django_agent_sse.signature"
 """The key in the ASGI scope under which it is then found."""
 CHALLENGE: Final = 'SignedURL realm="django"'
 LONGEST: Final = 1_000
-"""Characters of a signature that are looked at; those that are made here have fewer than 300."""
+"""Characters of a signature that are looked at; those that are made here have fewer than 300, and a third more of the host."""
 CLOCKS_DIFFER: Final = 5.0
 """Seconds by which the clocks of machines may differ."""
 _GET: Final = ("GET", "HEAD")
 _REFUSALS: Final = {
     "missing": "this stream is opened by a signed address only",
-    "invalid": "the address was not signed here, for this path, query and method: fetch a new one",
+    "invalid": "the address was not signed here, for this path, query, method and host: fetch a new one",
     "expired": "the address has expired: fetch a new one",
     "revoked": "the address was revoked, or its user may not sign in any more",
 }
@@ -79,7 +82,7 @@ def signed_url(url: str, *, user: Any = None, method: str = "GET", max_age: int 
 
     Args:
         url: As ``reverse()`` returns it, perhaps with a query, or with a scheme and a host. The signature is for this path, this
-            query but for ``last_event_id``, and nothing else.
+            query but for ``last_event_id``, and this host where there is one; without one for each host of the project.
         user: Whose stream it is: ``c.user`` is loaded anew each time. A new password, deactivation and deletion end it. ``None``,
             or nobody who is signed in: for whoever has the address.
         method: The one method that it is for; ``GET`` brings ``HEAD``.
@@ -90,6 +93,7 @@ def signed_url(url: str, *, user: Any = None, method: str = "GET", max_age: int 
         ArgumentInvalid: Something else than an address, a user of the project that has been saved, a method, or seconds.
         ConfigurationError: ``AGENT_SSE["SIGNED_MAX_AGE"]`` is ``None``: no signed addresses are made or taken.
     """
+    url = str(url) if isinstance(url, Promise) else url  # of reverse_lazy()
     longest = _longest()
     age = longest if max_age is None else max_age
     if isinstance(age, bool) or not isinstance(age, int) or not 1 <= age <= MOST_SIGNED_SECONDS:
@@ -98,7 +102,7 @@ def signed_url(url: str, *, user: Any = None, method: str = "GET", max_age: int 
         raise ArgumentInvalid(f"signed_url(method={method!r:.40}): one method, as 'GET'")
     canonical, separator = _canonical(url), "&" if "?" in str(url) else "?"
     pk, account = _account(user)
-    payload = [int(time.time() * 1_000_000), age, pk, account]
+    payload = [int(time.time() * 1_000_000), age, pk, account, _host(url)]
     signature = _signer(canonical, method.upper()).sign_object(payload)
     return f"{url}{separator}{PARAMETER}={signature}"
 
@@ -164,6 +168,25 @@ def take_signature(scope: MutableMapping[str, Any]) -> dict[str, str]:
     return {IN_SCOPE: signature}
 
 
+class HideSignature(logging.Filter):
+    """Takes signatures out of what a server logs of the address itself, and not of the ASGI scope: gunicorn's own workers do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through, without them. gunicorn gives the parts of a line as one mapping."""
+        if isinstance(parts := record.args, MutableMapping):
+            for name, value in parts.items():
+                if isinstance(value, str) and PARAMETER in value:
+                    parts[name] = " ".join(map(_without, value.split(" ")))
+        return True
+
+
+def _without(word: str) -> str:
+    """Return an address, or a query alone, without the signature."""
+    before, mark, query = word.rpartition("?")
+    left = _without_signature(query)[0]
+    return f"{before}{mark}{left}" if left else before
+
+
 def _without_signature(query: str) -> tuple[str, str | None]:
     """Return a query without the signature, and the signature: ``""`` where there are several, ``None`` where there is none."""
     if PARAMETER not in query and "%" not in query:
@@ -202,6 +225,14 @@ def _canonical(url: object) -> str:
     if not path.startswith("/") or fragment:
         raise ArgumentInvalid(f"{url!r:.80} is not an address with a whole path, as reverse() returns it, and no #fragment")
     return _place(unquote_plus(path.replace("+", "%2B")), query)
+
+
+def _host(url: str) -> str:
+    """Return the host of an address, as browsers send it; ``""`` where it has none."""
+    try:
+        return plain_host(punycode(urlsplit(url).netloc.rpartition("@")[2]))
+    except UnicodeError as error:
+        raise ArgumentInvalid(f"{url!r:.80} has a host that cannot be: {error}") from error
 
 
 def _place(path: str, query: str) -> str:
@@ -256,16 +287,17 @@ def _revoked_key(user: Any, url: str | None) -> str:
 
 
 async def _admitted(c: Context) -> bool | HttpResponseBase:
-    """Return ``True`` for a good signature, the refusal of a bad one, ``False`` where there is none."""
+    """Return ``True`` for a good signature, the refusal of a bad one, ``False`` where there is none.
+
+    Raises:
+        EventLogError: The log cannot be read: nobody knows what was revoked. A new stream is told to come back later, and an open
+            one goes on for now, as with any guard that fails.
+    """
     grant = vars(c.request).get("sse_grant") or _opened(c)
     if not isinstance(grant, Grant):
         return grant is not None and _refused(c, grant)
-    try:
-        await revocations.look()
-    except EventLogUnavailable as error:
-        outage.failed(error, ())
-        return overloaded_response(names_event_stream(c.request), "the event log cannot be read now")
-    if revocations.holds(grant.keys, grant.at) or (grant.user is not None and not await _load_user(c, grant)):
+    await revocations.look()
+    if revocations.holds(grant.keys, grant.at) or not await _load_user(c, grant):
         return _refused(c, "revoked")
     vars(c.request)["sse_grant"] = grant  # guards that are asked again find it there; the signature is too old by then
     return True
@@ -281,20 +313,23 @@ def _opened(c: Context) -> Grant | str | None:
     signer = _signer(place, request.method or "")
     try:
         _longest()
-        at, age, user, account = signer.unsign_object(signature) if len(signature) <= LONGEST else (0, 0, None, "")
+        at, age, user, account, host = signer.unsign_object(signature) if len(signature) <= LONGEST else (0, 0, None, "", "")
         # What the log forgets sooner may have been revoked.
         signer.unsign(signature, max_age=timedelta(seconds=min(age, event_log().limits.max_age)))
     except signing.SignatureExpired:
         return "expired"
     except (signing.BadSignature, ConfigurationError, TypeError, ValueError):
         return "invalid"
-    if at / 1_000_000 > time.time() + CLOCKS_DIFFER:
+    if at / 1_000_000 > time.time() + CLOCKS_DIFFER or (host and host != plain_host(request.get_host())):
         return "invalid"
     return Grant(user=user, account=account, at=at / 1_000_000, url=place)
 
 
 async def _load_user(c: Context, grant: Grant) -> bool:
     """Make ``c.user`` the user of a grant, as they are now; return whether they may still come in with it."""
+    if grant.user is None:  # whose cookies come along is not asked
+        c.user = None
+        return True
     model = _user_model()
     user = await model._default_manager.filter(pk=grant.user).afirst()
     if user is None or not getattr(user, "is_active", True):

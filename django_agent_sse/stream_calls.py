@@ -36,9 +36,17 @@ from .streams.counters import Refusal, counters
 from .streams.error_responses import error_body
 from .streams.handlers import HandlerSignature
 from .streams.options import StreamOptions
-from .streams.registry import registry
+from .streams.registry import StreamWatch, registry
 from .streams.reporting import ErrorStreak, OnError
-from .streams.response import SSEResponse, add_session_tag, ended_response, head_response, names_event_stream, overloaded_response
+from .streams.response import (
+    SSEResponse,
+    add_session_tag,
+    ended_response,
+    head_response,
+    names_event_stream,
+    overloaded_response,
+    send_elsewhere,
+)
 from .streams.stream import Stream
 from .streams.supervisor import Supervisor
 from .streams.transport import Transport
@@ -98,6 +106,11 @@ class StreamCall:
             return c.json(error_body(error.status, str(error)), status=error.status)
         except RunNotFound as error:
             raise Http404(str(error)) from error
+        except TooManyThreads as error:
+            return self._turn_away(Refused(Refusal.OVERLOADED, str(error), 503))
+        except EventLogUnavailable as error:  # of a guard too, as that of signed addresses
+            outage.failed(error, ())
+            return self._turn_away(Refused(Refusal.OVERLOADED, UNREADABLE, 503))
         except TopicForbidden as error:
             forbidden = refused(c, str(error))
             counters.refused(c.route, Refusal.GUARD, str(forbidden.status_code))
@@ -113,6 +126,7 @@ class StreamCall:
 
     async def _admit(self) -> HttpResponseBase:
         c, view = self.c, self._view
+        access.book()
         await c.load_user()
         self._identity = identity_of(c)
         guards = self._route.guards_of(view)
@@ -151,11 +165,10 @@ class StreamCall:
         if c.request.method == "HEAD":
             return view._wrap_response(head_response())
         permit = access.permit(c, self._guards, self._identity, self._options.recheck, c._began)
-        supervisor = Supervisor(c, self._options, self._route.streak, permit, self._control, view.on_error)
+        watches: list[StreamWatch] = [permit] if ticket is None else [permit, ticket]
+        supervisor = Supervisor(c, self._options, self._route.streak, watches, self._control, view.on_error)
         opened = await self._open(supervisor, handler)
         if isinstance(opened, Transport):
-            if ticket is not None:
-                registry.loop_state().on_discard(supervisor, ticket.release)
             return view._wrap_response(SSEResponse(opened, slim=c if self._options.slim else None))
         return opened
 
@@ -163,15 +176,10 @@ class StreamCall:
         c = self.c
         try:
             return await supervisor.begin(handler)
-        except TooManyThreads as error:
-            return self._turn_away(Refused(Refusal.OVERLOADED, str(error), 503))
         except PositionGone as error:
             counters.refused(c.route, Refusal.GONE, error.reason)
             return c.json(error_body(410, str(error), reason=error.reason), status=410)
-        except EventLogUnavailable as error:
-            outage.failed(error, ())
-            return self._turn_away(Refused(Refusal.OVERLOADED, UNREADABLE, 503))
-        except TopicForbidden:
+        except (EventLogUnavailable, TooManyThreads, TopicForbidden):  # counted where they are answered
             raise
         except (Http404, *NAMES_NOBODY_HAS):
             counters.refused(c.route, Refusal.NOT_FOUND)
@@ -181,7 +189,8 @@ class StreamCall:
             raise
 
     def _turn_away(self, refused: Refused) -> HttpResponse:
-        return turn_away(self.c.route, refused, control=self._control)
+        response = turn_away(self.c.route, refused, control=self._control)
+        return send_elsewhere(self.c.request, response) if registry.closing or registry.draining else response
 
 
 def wants_control(request: HttpRequest, options: StreamOptions) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -34,9 +35,6 @@ from .streams.error_responses import answer_error, error_response, wants_html, w
 from .streams.handlers import HandlerSignature
 from .streams.options import NAMES, StreamOptions, SwitchOrNone
 from .streams.reporting import ErrorStreak, OnError
-
-CHECK_HEADER = "Agent-SSE-Check"
-"""A request with it only asks whether its user may still see a stream, as the viewer does at times."""
 
 
 class _Unset:
@@ -168,10 +166,10 @@ class RouteEndpoint:
         with contextlib.suppress(ConfigurationError):  # no fault of the route: `manage.py check` says it, and every request
             self.options()
 
-    def dress(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def add_origin_headers(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Put on an answer what the route says to pages of other origins."""
         others = self._in_force()[2]
-        return response if others is None else others.dress(request, response)
+        return response if others is None else others.add_headers(request, response)
 
     def options(self) -> StreamOptions:
         """Return the options in force; they are read again when the settings change."""
@@ -197,7 +195,7 @@ class RouteEndpoint:
             if settings.DEBUG_PROPAGATE_EXCEPTIONS or (wants_html(request) and not (others and others.lists)):
                 raise
             response = await answer_error(request, error)
-        return response if others is None else others.dress(request, response)
+        return response if others is None else others.add_headers(request, response)
 
     async def _received(
         self, view: SSEView, request: ASGIRequest, kwargs: Mapping[str, Any], options: StreamOptions, others: CrossOrigin | None
@@ -234,7 +232,7 @@ class RouteEndpoint:
         if request.method not in self.methods:
             allow = ", ".join(self.methods)
             return error_response(405, f"{request.method} is not one of this route's methods: {allow}", {"Allow": allow})
-        if CHECK_HEADER in request.headers:
+        if settings.SESSION_SAVE_EVERY_REQUEST and request.method in ("GET", "HEAD"):
             _leave_session(request)
         return await StreamCall(self, view, request, kwargs, arrival).answer()
 
@@ -267,10 +265,17 @@ def requires_login(middleware: tuple[str | Callable[..., Any], ...]) -> bool:
 
 
 def _leave_session(request: HttpRequest) -> None:
-    """Let a request that only asks whether its user may still see a stream not count as activity.
+    """Let a request that a script makes by itself, for as long as a page is open, not put off the end of an idle session.
 
-    With ``SESSION_SAVE_EVERY_REQUEST`` it would put off the end of a session for as long as a page is open.
+    What somebody has changed in the session is saved all the same.
     """
     session = getattr(request, "session", None)
-    if session is not None:
-        session.save = lambda must_create=False: None
+    if session is None:
+        return
+    held = weakref.ref(session)  # it must not keep itself
+
+    def save(must_create: bool = False) -> None:
+        if (session := held()) is not None and (must_create or session.modified):
+            type(session).save(session, must_create)
+
+    session.save = save

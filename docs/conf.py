@@ -7,7 +7,7 @@ from django.conf import settings
 from sphinx.application import Sphinx
 
 import django_agent_sse
-from django_agent_sse import logs
+from django_agent_sse import logs, signed_urls
 from django_agent_sse.runtime import worker_threads
 from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reporting, shared_counts, transport
 from django_agent_sse.wire import MAX_RETRY
@@ -40,6 +40,8 @@ html_title = f"django-agent-sse {release}"
 _NUMBERS = {
     "cleanup_seconds": callbacks.CLEANUP_SECONDS,
     "limits_lease": shared_counts.LEASE,
+    "limits_patience": f"{shared_counts.PATIENCE:g}",
+    "clocks_differ": signed_urls.CLOCKS_DIFFER,
     "closing_limit": departures.CLOSING_LIMIT,
     "closing_timeout": departures.CLOSING_TIMEOUT,
     "kv_key_length": kv.MAX_KEY_LENGTH,

@@ -74,6 +74,26 @@ async def test_any_other_request_goes_through_as_it_is(accept: str | None) -> No
     assert not sent["thread"].startswith(POOL)
 
 
+async def test_a_request_that_was_sent_behind_one_for_a_stream_has_a_thread_when_that_is_over() -> None:
+    """uvicorn begins it when the other one has sent its last bytes, in the task that does so: in a copy of its context."""
+    wrapped, behind = asgi.wrap(thread_name), []
+
+    async def later() -> Messages:
+        await over.wait()
+        return await run(wrapped, http("text/html"))
+
+    async def last_bytes(message: dict[str, Any]) -> None:
+        behind.append(asyncio.create_task(later()))
+
+    over = asyncio.Event()
+    await wrapped(http("text/event-stream"), None, last_bytes)
+    over.set()
+    (told,) = await behind[0]
+    assert told["thread"].startswith(POOL)
+    (after,) = await run(wrapped, http("text/html"))
+    assert not after["thread"].startswith(POOL), "in a context of its own it goes through as it is"
+
+
 async def test_match_decides_otherwise() -> None:
     application = asgi.wrap(thread_name, match=lambda scope: scope["path"].startswith("/streams/"))
     (inside,) = await run(application, {**http("*/*"), "path": "/streams/1/"})

@@ -18,7 +18,7 @@ from django.test import modify_settings, override_settings
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from django_agent_sse import Context, Event, Router, Stream
+from django_agent_sse import Context, Event, Router, Stream, signed_required
 from django_agent_sse.checks import project
 from django_agent_sse.conf import other_default
 from django_agent_sse.eventlog.backend import build_log
@@ -528,8 +528,8 @@ MONITOR = "django_agent_sse.contrib.monitor"
 
 @pytest.mark.parametrize(
     "given",
-    [{"ADRESS": "off"}, {"ADDRESS": "no"}, {"REPORTS": 1}, {"PROXIES": -1}, "off"],
-    ids=["key", "word", "flag", "number", "text"],
+    [{"ADRESS": "off"}, {"ADDRESS": "no"}, {"REPORTS": 1}, {"PROXIES": 1}, "off"],
+    ids=["key", "word", "flag", "moved", "text"],
 )
 def test_e001_options_of_the_monitor_that_cannot_be_used(given: Any) -> None:
     messages = found(AGENT_SSE={"MONITOR": given})
@@ -653,6 +653,34 @@ def test_w020_limits_that_each_process_counts_for_itself() -> None:
         assert "W020" not in deployed()
 
 
+def test_w016_a_log_on_which_no_other_process_hears_of_a_log_out() -> None:
+    memory = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}}
+    with served(streams_of()):
+        message = deployed(AGENT_SSE=memory)["W016"]
+        assert isinstance(message, Warning)
+        assert "close_streams()" in message.msg
+        assert "W016" not in deployed(AGENT_SSE={"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}})
+        assert "W016" not in found(AGENT_SSE=memory), "with --deploy only"
+    with served(Router()):
+        assert "W016" not in deployed(AGENT_SSE=memory)
+
+
+def test_w017_routes_that_take_signed_addresses_where_there_are_none() -> None:
+    async def handler(c: Context, stream: Stream) -> None: ...
+
+    off = {"SIGNED_MAX_AGE": None}
+    router = streams_of()
+    with served(router):
+        assert "W017" not in found(AGENT_SSE=off)
+    router.sse("option/", handler, signed=True)
+    router.sse("guard/", handler, guards=[signed_required])
+    with served(router):
+        message = found(AGENT_SSE=off)["W017"]
+        assert isinstance(message, Warning)
+        assert "'option/', 'guard/'. " in message.msg
+        assert "W017" not in found()
+
+
 @pytest.mark.parametrize("name", ["SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT"])
 def test_w021_a_proxy_that_is_not_spoken_of(name: str) -> None:
     behind: dict[str, Any] = {name: ("HTTP_X_FORWARDED_PROTO", "https") if name.startswith("SECURE") else True}
@@ -662,6 +690,15 @@ def test_w021_a_proxy_that_is_not_spoken_of(name: str) -> None:
     for said in ({"PROXIES": 1}, {"PROXIES": "X-Real-IP"}, {"PROXIES": 0}, {"LIMITS": None}):
         assert "W021" not in deployed(**behind, AGENT_SSE=said)
     assert "W021" not in deployed()
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for", "Forwarded"])
+def test_w024_a_header_that_holds_a_list_of_proxies(name: str) -> None:
+    message = found(AGENT_SSE={"PROXIES": name})["W024"]
+    assert isinstance(message, Warning)
+    assert name in message.msg
+    for said in (1, 0, None, "X-Real-IP"):
+        assert "W024" not in found(AGENT_SSE={"PROXIES": said})
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ DEFAULTS = {
     "LIMITS": {},
     "DRAIN_SECONDS": 4,
     "RECONNECTS": 200,
-    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated", "PROXIES": 0},
+    "MONITOR": {"REPORTS": True, "ADDRESS": "truncated", "USER_AGENT": "truncated"},
 }
 
 

@@ -150,8 +150,10 @@ async def test_an_origin_that_says_nothing_is_another_one(origin: str) -> None:
     ("http://testserver", True, 403),
     ("http://testserver:81", False, 403),
 ])  # fmt: skip
-async def test_without_fetch_metadata_the_host_tells(origin: str, secure: bool, status: int) -> None:
-    headers = {**COOKIE, **({"X-Proto": "https"} if secure else {})}
+@pytest.mark.parametrize("host", ["testserver", "testserver:443", "TestServer:80"])
+async def test_without_fetch_metadata_the_host_tells(origin: str, secure: bool, status: int, host: str) -> None:
+    """Also where a proxy writes the port that browsers leave out."""
+    headers = {**COOKIE, "Host": host, **({"X-Proto": "https"} if secure else {})}
     with override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_PROTO", "https")):
         assert (await asked("/own/", origin, method="POST", body=b"", headers=headers)).status == status
 
@@ -179,7 +181,7 @@ async def test_a_link_may_lead_to_the_text_of_a_log_and_to_no_stream() -> None:
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that takes no more connects."""
     refused = Refused(Refusal.CONNECTS, "too many clients connect", 503)
-    monkeypatch.setattr(admission, "rate_refusal", lambda address, bounds: refused)
+    monkeypatch.setattr(admission, "rate_refusal", lambda *_, **about: refused)
 
 
 @pytest.mark.usefixtures("full")
@@ -226,6 +228,25 @@ async def test_with_allow_credentials_it_may_send_cookies_and_nobody_else() -> N
     for other in (EVIL, "http://app.example.com", f"{OTHER}.evil.example", f"{OTHER}:444", f"{OTHER}/", "null"):
         assert (await asked("/cookies/", other, "cross-site", headers=COOKIE)).status == 403
         assert told(await asked("/cookies/", other, "cross-site")) == {}
+
+
+@pytest.mark.parametrize(("written", "sent"), [
+    ("HTTPS://App.Example.com", "https://app.example.com"),
+    ("https://app.example.com:443", "https://app.example.com"),
+    ("http://localhost:80", "http://localhost"),
+    ("http://localhost:8000", "http://localhost:8000"),
+    ("http://app.example.com:443", "http://app.example.com:443"),
+    ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ("https://*.bücher.example:443", "https://a.xn--bcher-kva.example"),
+    ("http://[::1]:3000", "http://[::1]:3000"),
+])  # fmt: skip
+async def test_an_origin_is_listed_however_it_is_written(written: str, sent: str) -> None:
+    own = Router(origins=[written])
+    own.sse("x/", hello)
+    with served(own):
+        assert (await ask("/x/", headers={"Origin": sent})).headers[ALLOW] == sent
+        for other in (f"{sent}.", f"{sent}0", sent.replace("http", "ftp"), sent.upper()):
+            assert ALLOW not in (await ask("/x/", headers={"Origin": other})).headers
 
 
 async def test_every_origin_may_read_without_cookies() -> None:
@@ -296,6 +317,27 @@ async def test_a_browser_that_asks_first_is_told_what_it_may(url: str, method: s
     assert answer.headers["vary"] == "Access-Control-Request-Method, Access-Control-Request-Headers, Origin"
 
 
+async def test_preflights_of_a_page_leave_its_streams_their_connects() -> None:
+    """A browser asks before each request with a header of one's own: both would else come out of one share."""
+    about = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+
+    async def counted(method: str, given: dict[str, str]) -> int | None:
+        async def server(scope: Any, receive: Any, send: Any) -> None:
+            del scope[IN_SCOPE]
+            await ASGIHandler()({**scope, "client": ("8.8.8.8", 1)}, receive, send)
+
+        with served(router, AGENT_SSE={"LIMITS": {"ADDRESS_CONNECTS": 1, "ADDRESS": 2}}):
+            headers = {"Origin": OTHER, "Sec-Fetch-Site": "cross-site", **given}
+            return (await ask("/listed/", headers=headers, method=method, application=server)).status
+
+    admission.reset()
+    try:
+        assert [await counted(*one) for one in (("OPTIONS", about), ("GET", {})) * 2] == [204, 200] * 2
+        assert [await counted(*one) for one in (("OPTIONS", about), ("GET", {}))] == [429, 429]
+    finally:
+        admission.reset()
+
+
 async def test_a_preflight_is_answered_before_guards_and_middleware() -> None:
     assert (await preflight("/refused/", OTHER, "GET", "x-api-key")).status == 204
     assert (await preflight("/layered/", OTHER, "GET", "x-api-key")).headers[ALLOW] == OTHER
@@ -332,6 +374,7 @@ async def test_names_that_no_header_has_are_not_repeated(asked_for: str) -> None
         ["https://*"],
         ["https://a.*.x"],
         ["https://["],
+        [f"https://{'ä' * 64}.example"],
         {},
     ],
     ids=repr,
@@ -446,6 +489,34 @@ def test_w019_a_listed_origin_whose_preflights_django_cors_headers_answers() -> 
         assert checked(own, **settings) == {}
     with served(own):
         assert [message.id for message in run_checks(tags=["django_agent_sse"])] == []
+
+
+CSRF = "django.middleware.csrf.CsrfViewMiddleware"
+
+
+def test_w023_a_listed_origin_from_which_django_takes_no_post() -> None:
+    own = Router(origins=[OTHER, "https://*.example.org"], allow_credentials=True)
+    own.sse("read/", hello)
+    own.sse("exempt/", hello, methods=["POST"], csrf_exempt=True)
+    own.sse("without/", hello, methods=["POST"], allow_credentials=False)
+
+    def said(*trusted: str, middleware: str = CSRF, routes: Router = own) -> str:
+        with served(routes, middleware=[middleware], CSRF_TRUSTED_ORIGINS=list(trusted)):
+            messages = {message.id: message.msg for message in run_checks(tags=["django_agent_sse"])}
+        return messages.get("django_agent_sse.W023", "")
+
+    assert said() == ""
+    own.sse("ask/", hello, methods=["POST"])
+    assert f": 'ask/' ({OTHER}), 'ask/' (https://*.example.org). What" in said()
+    assert ": 'ask/' (https://*.example.org). What" in said(OTHER)
+    assert f"'runs/<slug:chat>/' ({OTHER})" not in said(routes=router), "it takes no token"
+    runs = Router(origins=[OTHER], allow_credentials=True)
+    runs.run("work/", work)
+    assert f": 'work/' ({OTHER})" in said(routes=runs)
+    assert said(OTHER, "https://*.example.org") == said("https://*.example.com", "https://*.org") == ""
+    assert said("https://example.org", "https://a.example.org", OTHER), "one name is not all names"
+    assert said("http://*.example.com", "http://*.example.org"), "nor another scheme"
+    assert said(middleware=CORS_HEADERS) == ""
 
 
 def test_an_endpoint_of_its_own_lists_too() -> None:

@@ -16,8 +16,9 @@ from django.core import signing
 from django.core.handlers.asgi import ASGIHandler
 from django.template import Context as TemplateContext
 from django.template import Template, TemplateSyntaxError
+from django.test import Client as DjangoClient
 from django.test import RequestFactory, override_settings
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from uvicorn.protocols.utils import get_path_with_query_string
 
 from django_agent_sse import (
@@ -78,6 +79,12 @@ def ada(transactional_db: None) -> Any:
     return get_user_model().objects.create_user("ada", password="one")
 
 
+def cookies_of(user: Any) -> dict[str, str]:
+    client = DjangoClient()
+    client.force_login(user)
+    return {"Cookie": f"sessionid={client.cookies['sessionid'].value}"}
+
+
 async def refusal(url: str, **about: Any) -> tuple[int | None, str]:
     answer = await ask(url, **about)
     assert answer.status != 401 or answer.headers["www-authenticate"] == 'SignedURL realm="django"'
@@ -108,6 +115,16 @@ async def test_it_lets_its_user_in_without_cookies_and_headers(ada: Any) -> None
 async def test_an_address_for_nobody_is_good_for_whoever_has_it() -> None:
     for nobody in (None, AnonymousUser()):
         assert (await ask(signed_url("/only/x/", user=nobody))).data == ["AnonymousUser []"]
+
+
+async def test_the_user_of_the_address_is_who_asks_and_not_the_one_whose_cookies_come_along(ada: Any) -> None:
+    bob = await get_user_model().objects.acreate_user("bob")
+    cookies = await sync_to_async(cookies_of)(bob)
+    assert (await ask("/cookies/", headers=cookies)).data == ["bob []"]
+    assert (await ask(signed_url("/only/x/", user=ada), headers=cookies)).data == ["ada []"]
+    assert (await ask(signed_url("/only/x/"), headers=cookies)).data == ["AnonymousUser []"]
+    assert (await ask(signed_url("/also/"), headers=cookies)).status == 401, "for nobody is not for whoever is signed in"
+    assert (await ask("/also/", headers=cookies)).data == ["bob []"]
 
 
 async def test_the_guards_after_it_are_asked_about_its_user(ada: Any) -> None:
@@ -147,6 +164,26 @@ async def test_it_is_for_one_path_one_query_and_one_method(ada: Any) -> None:
     assert (await ask(post, method="POST", body=b"")).data == ["ada []"]
     assert await refusal(post) == (401, "invalid")
     assert await refusal(signed_url("/post/", user=ada), method="POST", body=b"") == (401, "invalid")
+
+
+@pytest.mark.parametrize(("signed", "sent", "status"), [
+    ("https://one.example.com", "one.example.com", 200),
+    ("https://ONE.example.com:443", "one.example.com", 200),
+    ("//one.example.com", "one.example.com:443", 200),
+    ("https://one.example.com:8443", "one.example.com:8443", 200),
+    ("https://u:p@one.example.com", "one.example.com", 200),
+    ("https://bücher.example.com", "xn--bcher-kva.example.com", 200),
+    ("https://one.example.com", "two.example.com", 401),
+    ("https://one.example.com", "one.example.com:8443", 401),
+    ("https://one.example.com:8443", "one.example.com", 401),
+    ("", "two.example.com", 200),
+])  # fmt: skip
+async def test_one_with_a_host_is_for_that_host(signed: str, sent: str, status: int, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = [".example.com"]
+    url = signed_url(f"{signed}/only/x/")
+    assert url.startswith(f"{signed}/only/x/?sse_signature=")
+    assert (await ask(url.removeprefix(signed), headers={"Host": sent})).status == status
+    assert (await ask(url.removeprefix(signed), headers={"Host": "evil.example"})).status == (400 if signed else status)
 
 
 @pytest.mark.parametrize("path", ["/only/a b/", "/only/a+b/", "/only/ä%/", "/only/%C3%A4%25/"])
@@ -396,7 +433,7 @@ async def test_guards_that_are_asked_again_ask_about_the_user_and_not_about_the_
 # What it is made of
 
 
-@pytest.mark.parametrize("url", ["only/x/", "", "//", 7, None, "/x/#part", "?a=1", "http://[x/"], ids=repr)
+@pytest.mark.parametrize("url", ["only/x/", "", "//", 7, None, "/x/#part", "?a=1", "http://[x/", f"http://{'ä' * 64}/"], ids=repr)
 def test_what_is_no_address_is_refused_at_once(url: Any) -> None:
     with pytest.raises(ArgumentInvalid):
         signed_url(url)
@@ -428,9 +465,13 @@ def test_revoking_names_what(about: Any) -> None:
         revoke_signed_urls(**about)
 
 
-def test_a_host_stays() -> None:
-    assert signed_url("https://api.example.com/only/x/").startswith("https://api.example.com/only/x/?sse_signature=")
-    assert "&sse_signature=" in signed_url("/only/x/?a=1")
+async def test_an_address_that_is_reversed_later_is_one(ada: Any) -> None:
+    url = signed_url(reverse_lazy("only", args=["x"]), user=ada)  # type: ignore[arg-type]
+    assert (await ask(url)).data == ["ada []"]
+
+
+def test_a_query_goes_on() -> None:
+    assert "/only/x/?a=1&sse_signature=" in signed_url("/only/x/?a=1")
 
 
 def test_it_holds_no_hash_of_the_user_that_sessions_hold(ada: Any) -> None:
@@ -517,8 +558,32 @@ async def test_behind_the_wrapper_it_is_off_the_scope_of_which_the_server_makes_
         scopes.append(scope)
         await wrapped(scope, receive, send)
 
-    for url in (signed_url("/only/x/?a=1", user=ada), signed_url("/only/x/", user=ada)):
-        answer = await ask(url, application=server, headers={"Accept": "text/event-stream"})
-        assert answer.data[0].startswith("ada ")
-    assert [scope["query_string"] for scope in scopes] == [b"a=1", b""]
-    assert "signature" not in str(scopes)
+    url = signed_url("/only/x/", user=ada)
+    for accept in ("text/event-stream", "*/*"):
+        for about in (signed_url("/only/x/?a=1", user=ada), url):
+            answer = await ask(about, application=server, headers={"Accept": accept})
+            assert answer.data[0].startswith("ada ")
+        # A path that is nearly right leads to no route, and what is noted of it would be good for the right one.
+        assert (await ask(url.replace("/only/", "/Only/"), application=server, headers={"Accept": accept})).status == 404
+    assert [scope["query_string"] for scope in scopes] == [b"a=1", b"", b""] * 2
+    assert "sse_signature" not in str(scopes)
+    assert url.partition("sse_signature=")[2] not in str(scopes)
+
+
+@pytest.mark.parametrize(
+    ("logged", "left"),
+    [
+        ("GET /only/x/?a=1&sse_signature=x:y&b=2 HTTP/1.1", "GET /only/x/?a=1&b=2 HTTP/1.1"),
+        ("GET /only/x/?sse_signature=x:y HTTP/1.1", "GET /only/x/ HTTP/1.1"),
+        ("sse_signature=x:y", ""),
+        ("a=1&sse_signature=x", "a=1"),
+        ("https://testserver/?sse_signature=x&a=1", "https://testserver/?a=1"),
+        ("GET /only/x/?a=1 HTTP/1.1", "GET /only/x/?a=1 HTTP/1.1"),
+    ],
+)
+def test_what_gunicorn_logs_of_the_address_itself_is_filtered(logged: str, left: str, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("gunicorn.access")
+    caplog.set_level(logging.INFO)
+    logger.info("%(r)s", {"r": logged, "s": 200})
+    logger.info("without parts")
+    assert caplog.messages == [left, "without parts"]

@@ -39,8 +39,10 @@ PLACES = {
     "ledger/": "live services",
     "live/": "live",
     "live/test_browser.py": "browser",
+    "live/test_proxies_in_browsers.py": "browser",
     "live/test_redis_faults.py": "services",
     "live/test_sdks.py": "browser",
+    "access/test_own_users.py": "live",
     "eventlog/redis/": "services",
     "eventlog/database/test_processes.py": "live",
     "eventlog/test_latency.py": "live",
@@ -54,6 +56,7 @@ PLACES = {
     "monitor/test_not_installed.py": "live",
     "monitor/test_operating.py": "live",
     "monitor/test_page.py": "live",
+    "monitor/test_rights.py": "live",
     "monitor/test_topics_live.py": "live",
     "monitor/test_zero.py": "live",
     "cost/test_live_lines.py": "live services",
@@ -92,8 +95,11 @@ PLACES = {
     "test_package.py": "live",
     "test_together.py": "live",
     "test_warm.py": "live",
+    "soak/": "live services",
     "cost/": "slow",
     "streams/test_memory.py": "slow",
+    "views/test_client_inputs.py": "slow",
+    "wire/test_generated.py": "slow",
     "wire/test_roundtrip.py": "slow",
     "monitor/test_cost.py": "slow",
     # Single tests in files of tests that start nothing, or take no time.
@@ -153,6 +159,8 @@ PLACES = {
 PROGRAMS = {"postgres": "services", "initdb": "services", "valkey-server": "services", "node": "browser", "npm": "browser"}
 """The marker for a program; others ask for ``live``."""
 LOCAL = ("localhost", "127.0.0.1", "::1", "", None)
+OWN_NETWORKS = ("198.18.", "198.19.")
+"""Of namespaces on this machine, see ``tests/live/network.py``; they lead nowhere else (RFC 2544)."""
 
 
 class TierError(AssertionError):
@@ -206,7 +214,9 @@ def _connect(_: Any, address: Any) -> tuple[str, str] | None:
 
 def _lookup(host: Any, *_: Any) -> tuple[str, str] | None:
     name = host.decode() if isinstance(host, bytes) else host
-    return None if name in LOCAL or name.endswith(".invalid") else ("outside", f"it asks {name}, which is not this machine")
+    if name in LOCAL or name.endswith(".invalid") or name.startswith(OWN_NETWORKS):
+        return None
+    return "outside", f"it asks {name}, which is not this machine"
 
 
 LOOKS = {

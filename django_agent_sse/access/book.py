@@ -12,7 +12,7 @@ import contextvars
 import logging
 import random
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable
 
 from asgiref.sync import sync_to_async
@@ -25,8 +25,8 @@ from ..streams.registry import LoopState, OpenStream
 from ..streams.threads import on_connection, task_context
 from .identity import Identity
 from .loading import Found, load
-from .orders import AccessOrder, Close
-from .permit import RETURN_MS, Permit
+from .orders import AccessOrder, Close, Lately
+from .permit import ASK_SECONDS, RETURN_MS, Permit
 
 logger = logging.getLogger("django_agent_sse.access")
 
@@ -45,9 +45,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 30.0
 SECOND_LOOK = 2.5
 """Seconds after which what an order has asked for is asked once more: a log-out says so before its session is gone, and a replica
 or a cache may be late."""
-REMEMBERED_SECONDS = 30.0
-MAX_REMEMBERED = 1_000
-"""Orders that a stream is compared with which begins now, as its guards may have been asked before them."""
+AHEAD_SECONDS = 1.0
+"""Seconds for which a stream waits for another one of the same user, which has their permissions loaded for both."""
 
 
 class Group:
@@ -92,6 +91,7 @@ class Book:
 
     def __init__(self, loop_state: LoopState) -> None:
         self.loop_state = loop_state
+        self._lately = Lately()
         self.permits: dict[OpenStream, Permit] = {}
         self.asked = self.loads = 0
         self._groups: dict[Identity | Permit, Group] = {}
@@ -99,8 +99,7 @@ class Book:
         self._work: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._at_once: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(ASKED_AT_ONCE))
-        self._remembered: deque[tuple[float, AccessOrder]] = deque(maxlen=MAX_REMEMBERED)
-        self._second: dict[Permit, None] = {}
+        self._second: dict[Permit, float] = {}
         self._failing: set[str] = set()
 
     # Streams
@@ -113,11 +112,18 @@ class Book:
         if (group := self._groups.get(key)) is None:
             group = self._groups[key] = Group(self)
         group.add(permit)
-        for taken, order in reversed(self._remembered):
-            if taken < permit.asked - SECOND_LOOK:
-                break
-            if order.concerns(permit):
-                self.want(permit)
+        self._compare(permit)
+
+    def _compare(self, permit: Permit) -> None:
+        """See to what was ordered while the guards of a stream were asked that begins now."""
+        lately = self._lately.since(permit.asked - SECOND_LOOK)
+        concern = [] if lately is None else [(at, order) for at, order in lately if order.concerns(permit)]
+        for at, order in concern:
+            if isinstance(order, Close) and at >= permit.asked:
+                permit.stream.end(Ending.REVOKED, retry=RETURN_MS if order.reconnect else None)
+                return
+        if lately is None or concern:
+            self._want_twice([permit])
 
     def discard(self, permit: Permit) -> None:
         self.permits.pop(permit.stream, None)
@@ -134,26 +140,35 @@ class Book:
 
     def take(self, order: AccessOrder, age: float | None = None) -> None:
         """Execute an order that came just now, or was given ``age`` seconds ago, before anybody here listened."""
-        now = time.monotonic()
-        self._remembered.append((now if age is None else now - age, order))
-        while self._remembered and self._remembered[0][0] < now - REMEMBERED_SECONDS:
-            self._remembered.popleft()
+        self._lately.note(order, time.monotonic() - (age or 0.0))
         found = [permit for permit in self.permits.values() if order.concerns(permit)]
-        if age is not None:  # what began after it was given has been asked about since; clocks differ a little
+        if age is not None and isinstance(order, Close):
+            # What began after it was given has been asked about since. Clocks differ, so that it is asked again all the same.
+            later = [permit for permit in found if permit.age < age - SECOND_LOOK]
+            self._want_twice([permit for permit in later if permit.asks])
             found = [permit for permit in found if permit.age >= age - SECOND_LOOK]
         if isinstance(order, Close):
             end_streams([permit.stream for permit in found], Ending.REVOKED, RETURN_MS if order.reconnect else None)
-            return
-        for permit in found:
+        else:
+            self._want_twice(found)
+
+    def _want_twice(self, permits: Iterable[Permit]) -> None:
+        """Ask about streams now, and once more a moment later."""
+        loop = self.loop_state.loop
+        for permit in permits:
             self.want(permit)
-        if found:
             if not self._second:
                 self._later(SECOND_LOOK, self._look_again)
-            self._second.update(dict.fromkeys(found))
+            self._second.pop(permit, None)  # those with the most time left stand last
+            self._second[permit] = loop.time() + SECOND_LOOK
 
     def _look_again(self) -> None:
-        again, self._second = self._second, {}
-        for permit in again:
+        now = self.loop_state.loop.time()
+        for permit, due in [*self._second.items()]:
+            if due > now + 0.01:
+                self._later(due - now, self._look_again)
+                return
+            del self._second[permit]
             self.want(permit)
 
     # Asking
@@ -176,56 +191,73 @@ class Book:
     async def _work_off(self) -> None:
         try:
             while self._line:
-                batch = [permit for permit, _ in zip([*self._line], range(LOADED_AT_ONCE), strict=False)]
+                batch = self._batch()
+                found = await self._load(batch)
+                ahead: dict[Identity, asyncio.Task[None]] = {}
                 for permit in batch:
-                    del self._line[permit]
-                    permit.asking, permit.again, permit.asked = True, False, time.monotonic()
-                try:
-                    found = await self._load(batch)
-                except Exception as error:
-                    for permit in batch:
-                        self._failed(permit, error)
-                    continue
-                for permit in batch:
-                    self._ask(permit, found[permit.identity])
+                    task = self._ask(permit, found[permit.identity], ahead.get(permit.identity))
+                    if task is not None and permit.identity.shared:
+                        ahead[permit.identity] = task
                 await asyncio.sleep(0)
         finally:
             self._work = None
 
-    async def _load(self, permits: Iterable[Permit]) -> dict[Identity, Found]:
+    def _batch(self) -> list[Permit]:
+        """Take the first out of the line, and with each all that wait of the same identity, which is loaded once."""
+        batch: list[Permit] = []
+        while self._line and len(batch) < LOADED_AT_ONCE:
+            first = next(iter(self._line))
+            group = self._groups.get(first.identity)
+            for permit in (first, *(group.permits if group is not None else ())):
+                if permit in self._line:
+                    del self._line[permit]
+                    permit.asking, permit.again, permit.asked = True, False, time.monotonic()
+                    batch.append(permit)
+        return batch
+
+    async def _load(self, permits: Iterable[Permit]) -> dict[Identity, Found | Exception]:
         own = {permit.identity: permit for permit in permits}
         alike = not settings.DATABASE_ROUTERS and on_connection() is None
         # Else what a connection is, or which, may hang on whose stream it is: each is loaded as its own handler would.
-        found: dict[Identity, Found] = {}
+        found: dict[Identity, Found | Exception] = {}
         for identities in [[*own]] if alike else [[identity] for identity in own]:
             self.loads += 1
-            found |= await self._load_as(own[identities[0]], identities)
+            try:
+                found |= await self._load_as(own[identities[0]], identities)
+            except Exception as error:
+                found |= dict.fromkeys(identities, error)
         return found
 
-    async def _load_as(self, permit: Permit, identities: list[Identity]) -> dict[Identity, Found]:
+    async def _load_as(self, permit: Permit, identities: list[Identity]) -> dict[Identity, Found | Exception]:
         c, variables = permit.context(Found(None, permit.identity.user))
         context, threads = variables.run(task_context, c)
         try:
-            return await self.loop_state.loop.create_task(sync_to_async(load)(identities), context=context)
+            async with asyncio.timeout(ASK_SECONDS):  # a database that does not answer must not hold up all others for ever
+                return await self.loop_state.loop.create_task(sync_to_async(load)(identities), context=context)
         finally:
             threads.end()
 
-    def _ask(self, permit: Permit, found: Found) -> None:
+    def _ask(self, permit: Permit, found: Found | Exception, ahead: asyncio.Task[None] | None) -> asyncio.Task[None] | None:
         if permit.stream not in self.permits:
             permit.asking = False
-            return
+            return None
         try:
+            if isinstance(found, Exception):
+                raise found
             c, variables = permit.context(found)
             context, threads = variables.run(task_context, c)
         except Exception as error:
             self._failed(permit, error)
-            return
-        task = self.loop_state.loop.create_task(self._ask_guards(permit, c), context=context)
+            return None
+        task = self.loop_state.loop.create_task(self._ask_guards(permit, c, ahead), context=context)
         self._asking.add(task)
         task.add_done_callback(threads.end)
         task.add_done_callback(self._asking.discard)
+        return task
 
-    async def _ask_guards(self, permit: Permit, c: object) -> None:
+    async def _ask_guards(self, permit: Permit, c: object, ahead: asyncio.Task[None] | None) -> None:
+        if ahead is not None:
+            await asyncio.wait([ahead], timeout=AHEAD_SECONDS)
         async with self._at_once[permit.route]:
             self.asked += 1
             try:
@@ -245,7 +277,7 @@ class Book:
 
     def _failed(self, permit: Permit, error: BaseException) -> None:
         permit.asking = False
-        if permit.stream not in self.permits:
+        if permit.stream not in self.permits or permit.waits:  # what was ordered meanwhile is no reason to give up sooner
             return
         permit.failures += 1
         if permit.failures >= MAX_FAILURES:
@@ -264,7 +296,12 @@ class Book:
             )
         pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         pause.failures = permit.failures - 1
-        self._later(pause.next(), self.want, permit)
+        permit.waits = True
+        self._later(pause.next(), self._try_again, permit)
+
+    def _try_again(self, permit: Permit) -> None:
+        permit.waits = False
+        self.want(permit)
 
     async def idle(self) -> None:
         """Wait until nothing is being asked, for tests and measurements."""

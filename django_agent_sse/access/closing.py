@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import ValidationError
 from django.db import connections
 
 from ..eventlog.backend import refuse_on_a_loop
@@ -12,7 +16,7 @@ from ..eventlog.validation import valid_topic
 from ..exceptions import ArgumentInvalid
 from ..runtime.pools import where_called, writers
 from .identity import session_text, user_text
-from .orders import Close
+from .orders import Close, new_id
 from .service import access
 
 
@@ -76,10 +80,23 @@ def _order(user: object, route: object, topic: object, session: object, reconnec
 def _user(user: Any) -> str:
     if isinstance(user, bool | type) or callable(user):
         raise ArgumentInvalid(f"close_streams(user={user!r:.80}): a user, or the primary key of one")
-    text = user_text(user) if hasattr(user, "is_authenticated") else str(user)
+    text = user_text(user) if hasattr(user, "is_authenticated") else _key(user)
     if not text:
         raise ArgumentInvalid(f"close_streams(user={user!r:.80}): that is nobody, or a user that was not saved")
     return text
+
+
+def _key(key: object) -> str:
+    """Return a primary key as orders name it; a user's name is none, and would end nobody's streams without a word."""
+    if key == "" or not apps.is_installed("django.contrib.auth"):
+        return str(key)
+    model = apps.get_model(settings.AUTH_USER_MODEL)
+    try:
+        return str(model._meta.pk.to_python(key))
+    except (ValidationError, TypeError, ValueError) as error:
+        raise ArgumentInvalid(
+            f"close_streams(user={key!r:.80}): that is no primary key of {settings.AUTH_USER_MODEL}; give the user, or user.pk"
+        ) from error
 
 
 def _session(session: Any) -> str:
@@ -95,8 +112,9 @@ def _text(name: str, value: object, expected: str) -> str:
 
 def _close(order: Close) -> None:
     # When it commits: whoever is told sooner would come back and be let in by what still stands in the database.
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            connection.on_commit(lambda: access.tell(order))
-            return
-    access.tell(order)
+    # Of several transactions nobody knows which matters: it is done after each, as another order.
+    open_ones = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+    for connection in open_ones:
+        connection.on_commit(lambda: access.tell(replace(order, id=new_id())))
+    if not open_ones:
+        access.tell(order)

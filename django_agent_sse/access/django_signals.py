@@ -6,16 +6,16 @@ What they say nothing of is found when the guards are asked again: ``QuerySet.up
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.sessions.backends.signed_cookies import SessionStore as InTheCookie
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.models.signals import m2m_changed, post_delete, post_save
@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from .. import conf
 from ..exceptions import ConfigurationError
+from ..runtime.backoff import Backoff
 from ..runtime.pools import writers
 from ..runtime.process import PerProcess, on_exit
 from .identity import SESSION_USER, session_text, text_of, user_text
@@ -32,6 +33,10 @@ from .service import access
 PAUSE = 0.25
 """Seconds between two tellings of this process, at least: what changes meanwhile is told together, so that a site that saves a
 user with every request appends four events a second."""
+RETRIES = 1.0, 30.0
+"""Seconds until what the log could not take is told again, at first and at most."""
+MOST_UNDELIVERED = 100
+"""Orders that wait for the log; where there would be more, everybody is asked about instead."""
 UNIMPORTANT = frozenset({"last_login"})
 """Fields of a user that say nothing about what they may see; Django saves this one at each log-in."""
 
@@ -43,6 +48,7 @@ class _Changes:
         self.users: set[str] = set()
         self.sessions: set[str] = set()
         self.signed_out: set[str] = set()
+        self.leaving: set[str] = set()
         self.everybody = False
 
     def add(
@@ -50,11 +56,13 @@ class _Changes:
         users: Iterable[str] = (),
         sessions: Iterable[str] = (),
         signed_out: Iterable[str] = (),
+        leaving: Iterable[str] = (),
         everybody: bool = False,
     ) -> None:
         self.users.update(filter(None, users))
         self.sessions.update(filter(None, sessions))
         self.signed_out.update(filter(None, signed_out))
+        self.leaving.update(filter(None, leaving))
         self.everybody |= everybody
 
     def __call__(self) -> None:
@@ -63,6 +71,8 @@ class _Changes:
     def orders(self) -> Iterator[AccessOrder]:
         for sessions in in_parts(self.signed_out):
             yield Close(sessions=sessions)
+        for users in in_parts(self.leaving):
+            yield Close(users=users)
         if self.everybody:
             yield Recheck(everybody=True)
             return
@@ -80,6 +90,9 @@ class Teller(PerProcess):
         self._waiting = _Changes()
         self._timer: threading.Timer | None = None
         self._told_at = -math.inf
+        self._undelivered: list[AccessOrder] = []
+        self._retry = Backoff(*RETRIES)
+        self._retrying = False
 
     def tell(self, changes: _Changes) -> None:
         with self._lock:
@@ -88,12 +101,9 @@ class Teller(PerProcess):
                 return  # it takes this along
             pause = self._told_at + PAUSE - time.monotonic()
             if pause > 0:
-                self._timer = threading.Timer(pause, writers.submit, [self.flush])
-                self._timer.daemon = True
-                with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
-                    self._timer.start()
+                self._timer = _later(pause, self.flush)
+                if self._timer is not None:
                     return
-                self._timer = None
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -106,8 +116,38 @@ class Teller(PerProcess):
         with self._lock:
             waiting, self._waiting, self._timer = self._waiting, _Changes(), None
             self._told_at = time.monotonic()
-        for order in waiting.orders():
-            access.tell_quietly(order)
+        told = [*waiting.orders()]
+        for order in told:
+            access.execute(order)
+        if told:
+            self._publish(told)
+
+    def _publish(self, told: Sequence[AccessOrder] = ()) -> None:
+        """Tell other processes, also of what the log could not take before."""
+        with self._lock:
+            orders, self._undelivered = [*self._undelivered, *told], []
+            if not told:
+                self._retrying = False
+        while orders and not access.publish_quietly(orders[0]):
+            del orders[0]
+        with self._lock:
+            if not orders:
+                self._retry.reset()
+                return
+            orders += self._undelivered
+            self._undelivered = orders if len(orders) <= MOST_UNDELIVERED else [Recheck(everybody=True)]
+            if not self._retrying:
+                self._retrying = _later(self._retry.next(), self._publish) is not None
+
+
+def _later(seconds: float, do: Callable[[], None]) -> threading.Timer | None:
+    timer = threading.Timer(seconds, writers.submit, [do])
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # the interpreter ends, or there are too many threads
+        return None
+    return timer
 
 
 teller = Teller()
@@ -134,9 +174,10 @@ def _connect_auth() -> None:
     from django.contrib.auth.models import Group, Permission
     from django.contrib.auth.signals import user_logged_out
 
-    project = get_user_model()
+    project: Any = get_user_model()
     for model in apps.get_models():
-        if issubclass(model, project):  # proxies and children send signals of their own
+        if issubclass(model._meta.concrete_model or model, project._meta.concrete_model):
+            # Proxies and children send signals of their own.
             _connect(post_save, _user_saved, model)
             _connect(post_delete, _user_deleted, model)
     fields = {field.name: field for field in project._meta.many_to_many}
@@ -202,7 +243,11 @@ def _session_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
 
 def _logged_out(sender: Any, request: Any, user: Any, **_: Any) -> None:
     session = getattr(request, "session", None)
-    if user is not None and (key := getattr(session, "session_key", None)):
+    if user is None:
+        return
+    if isinstance(session, InTheCookie):  # nothing of it is here to be gone, and each answer gives it another key
+        _change(None, leaving=[user_text(user)])
+    elif key := getattr(session, "session_key", None):
         _change(None, signed_out=[session_text(key)])
 
 

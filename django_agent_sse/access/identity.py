@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import Model
+from django.utils.functional import cached_property as lazily
 
 from ..guards import signed_in
 from ..streams.context import Context
@@ -28,8 +31,10 @@ class Identity:
         model: The user's model; ``None`` for nobody, and for a user that is no model's.
         pk: The user's primary key; of one that is no model's, which object it is.
         by_session: The user came out of the session, as ``AuthenticationMiddleware`` finds it; else something else has set it.
+        behind: The key of the session's user, where something else has set another one: who acts as somebody must stay signed in.
         active: The user was active.
         user: The user where there is no model to load it by; nobody's too.
+        put: What middleware has put on the user, as django-otp does ``is_verified``: a user that is loaded anew has none of it.
     """
 
     session_key: str = ""
@@ -37,8 +42,10 @@ class Identity:
     model: type[Model] | None = None
     pk: Any = None
     by_session: bool = False
+    behind: str = ""
     active: bool = field(default=True, compare=False)
     user: Any = field(default=None, compare=False)
+    put: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def shared(self) -> bool:
@@ -51,24 +58,44 @@ def identity_of(c: Context) -> Identity:
     user: Any = c.user
     session = getattr(c.request, "session", None)
     key = getattr(session, "session_key", None) or ""
+    store = type(session) if key and isinstance(session, SessionBase) else None
     model = type(user) if isinstance(user, Model) and user.pk is not None else None
-    if not key and model is None:
-        return Identity(pk=id(user) if signed_in(user) else None, user=user)
-    by_session = bool(model and key and signed_in(user)) and session is not None and _names(session, user)
+    behind = _user_of(session) if store is not None else ""
+    by_session = bool(behind and model and signed_in(user)) and behind == user._meta.pk.value_to_string(user)
     return Identity(
         session_key=key,
-        store=type(session) if key and isinstance(session, SessionBase) else None,
+        store=store,
         model=model,
-        pk=user.pk if model is not None else id(user) if signed_in(user) else None,
+        pk=user.pk if model is not None else _which(user),
         by_session=by_session,
+        behind="" if by_session else behind,
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,
+        put=None if model is None else _put_on(user, model),
     )
 
 
-def _names(session: Any, user: Any) -> bool:
-    """Whether the user is the session's. It was loaded when the user was."""
-    return bool(str(session.get(SESSION_USER, "")) == user._meta.pk.value_to_string(user))
+def _user_of(session: Any) -> str:
+    """Return the key of a session's user, ``""`` for none. What nobody has loaded nobody has gone by."""
+    return str(vars(session).get("_session_cache", {}).get(SESSION_USER, ""))
+
+
+def _which(user: Any) -> object:
+    """Return what no other object has, and all have that are nobody and nothing else."""
+    plain = user is None or (not signed_in(user) and getattr(user, "__dict__", user) == {})
+    return type(user) if plain else id(user)
+
+
+def _put_on(user: Any, model: type[Model]) -> dict[str, Any] | None:
+    added = vars(user).keys() - _own_names(model)
+    return {name: vars(user)[name] for name in added if not name.startswith("_")} or None
+
+
+@lru_cache(maxsize=16)
+def _own_names(model: type[Model]) -> frozenset[str]:
+    """Return the names that a user of a model has by itself: of fields, of cached properties, of what ``login()`` sets."""
+    cached = [name for base in model.__mro__ for name in vars(base) if isinstance(vars(base)[name], cached_property | lazily)]
+    return frozenset({"_state", "backend", *cached, *(field.attname for field in model._meta.concrete_fields)})
 
 
 def user_text(user: Any) -> str:
@@ -82,13 +109,13 @@ def user_text(user: Any) -> str:
     meta = getattr(user, "_meta", None)
     if meta is None or not apps.is_installed("django.contrib.auth"):
         return str(pk)
-    return text_of(type(user), pk)
+    return text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
 
 
 def text_of(model: type[Any], pk: Any) -> str:
     """Return a user of a model as orders name it."""
-    project = apps.get_model(settings.AUTH_USER_MODEL)
-    return str(pk) if issubclass(model, project) else f"{model._meta.concrete_model._meta.label_lower}:{pk}"
+    project, concrete = apps.get_model(settings.AUTH_USER_MODEL), model._meta.concrete_model
+    return str(pk) if issubclass(concrete, project._meta.concrete_model) else f"{concrete._meta.label_lower}:{pk}"
 
 
 def session_text(key: str) -> str:

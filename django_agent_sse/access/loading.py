@@ -6,7 +6,8 @@ What Django's own ``get_user()`` does with a session, without what it does to it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.cache import caches
+from django.core.exceptions import ValidationError
 from django.db import router
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from .identity import Identity
+from ..streams.callbacks import contained
+from .identity import SESSION_USER, Identity
 
 SESSION_BACKEND, SESSION_HASH = "_auth_user_backend", "_auth_user_hash"
 _MODULES = "django.contrib.sessions.backends."
@@ -39,16 +42,43 @@ class Found:
     user: Any
 
 
-def load(identities: Iterable[Identity]) -> dict[Identity, Found]:
-    """Load the sessions and the users of identities; blocks.
+def load(identities: Iterable[Identity]) -> dict[Identity, Found | Exception]:
+    """Load the sessions and the users of identities; blocks. Where it fails for one of them alone, its error is there instead.
 
     Raises:
         Exception: A database, a cache or a back end cannot be asked.
     """
     wanted = list(identities)
-    sessions = _sessions(wanted)
-    users = _users(wanted, sessions)
-    return {identity: Found(_session(identity, sessions), users[identity]) for identity in wanted}
+    try:
+        sessions = _sessions(wanted)
+        users = _users(wanted, sessions)
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # of a project's own back end, in a thread
+        raise contained(error, "what loads a user or a session") from error
+    return {identity: _found(identity, _session(identity, sessions), users[identity]) for identity in wanted}
+
+
+def _found(identity: Identity, session: Any, user: Any) -> Found | Exception:
+    for part in (session, user):
+        if isinstance(part, Exception):
+            return part
+    return Found(session, _as_it_was(user, identity))
+
+
+def _as_it_was(user: Any, identity: Identity) -> Any:
+    """Return a user with what middleware had put on it; a copy, since it may be another session's user too."""
+    if not identity.put or getattr(user, "pk", None) != identity.pk:
+        return user
+    user = copy(user)
+    vars(user).update(identity.put)
+    return user
+
+
+def _attempt(load: Callable[..., Any], *args: Any) -> Any:
+    """Return what is loaded, or the error: one that cannot be loaded keeps nobody else from it."""
+    try:
+        return load(*args)
+    except Exception as error:
+        return error
 
 
 def _session(identity: Identity, sessions: Mapping[tuple[Any, str], Any]) -> Any:
@@ -58,25 +88,25 @@ def _session(identity: Identity, sessions: Mapping[tuple[Any, str], Any]) -> Any
 # Sessions
 
 
-def _sessions(identities: Iterable[Identity]) -> dict[tuple[Any, str], SessionBase]:
+def _sessions(identities: Iterable[Identity]) -> dict[tuple[Any, str], Any]:
     keys: defaultdict[type[SessionBase], set[str]] = defaultdict(set)
     for identity in identities:
         if identity.store is not None:
             keys[identity.store].add(identity.session_key)
-    found: dict[tuple[Any, str], SessionBase] = {}
+    found: dict[tuple[Any, str], Any] = {}
     for store, own in keys.items():
         data = _data_of(store, own)
         for key in own:
-            found[store, key] = _as_it_is(store, key, data)
+            found[store, key] = _attempt(_as_it_is, store, key, data)
     return found
 
 
 def _as_it_is(store: type[SessionBase], key: str, data: dict[str, dict[str, Any]] | None) -> SessionBase:
     """Return a session that nobody saves by looking at it; without a key where it is gone, as Django's own."""
     session = store(key if data is None or key in data else None)
+    session.save = _leave  # type: ignore[method-assign]  # before it is loaded: an expired file would be made anew
     vars(session)["_session_cache"] = dict(session.items()) if data is None else data.get(key, {})
     session.accessed = session.modified = False
-    session.save = _leave  # type: ignore[method-assign]
     return session
 
 
@@ -112,13 +142,13 @@ def _users(identities: Iterable[Identity], sessions: Mapping[tuple[Any, str], An
     by_backend: defaultdict[str, set[str]] = defaultdict(set)
     told: dict[Identity, tuple[str, str]] = {}
     for identity in identities:
-        if identity.by_session:
-            session = _session(identity, sessions)
-            who = session.get("_auth_user_id"), session.get(SESSION_BACKEND)
+        session = _session(identity, sessions)
+        if (identity.by_session or identity.behind) and not isinstance(session, Exception):
+            who = session.get(SESSION_USER), session.get(SESSION_BACKEND)
             if None not in who and who[1] in settings.AUTHENTICATION_BACKENDS:
                 told[identity] = (str(who[1]), str(who[0]))
                 by_backend[str(who[1])].add(str(who[0]))
-        elif identity.model is not None:
+        if identity.model is not None and not identity.by_session:
             by_pk[identity.model].add(identity.pk)
     loaded: dict[Any, Any] = {(path, pk): user for path, pks in by_backend.items() for pk, user in _of_backend(path, pks).items()}
     loaded |= {(model, pk): user for model, pks in by_pk.items() for pk, user in _in_bulk(model, pks).items()}
@@ -126,10 +156,16 @@ def _users(identities: Iterable[Identity], sessions: Mapping[tuple[Any, str], An
 
 
 def _user(identity: Identity, loaded: Mapping[Any, Any], told: Any, sessions: Mapping[tuple[Any, str], Any]) -> Any:
+    session = _session(identity, sessions)
+    own = None if told is None else loaded.get(told)
+    if isinstance(session, Exception) or isinstance(own, Exception):
+        return own
+    if own is not None and not _verified(own, session):
+        own = None
     if identity.by_session:
-        user = None if told is None else loaded.get(told)
-        if user is not None and not _verified(user, _session(identity, sessions)):
-            user = None
+        user = own
+    elif identity.behind and (own is None or told[1] != identity.behind):
+        user = None  # whoever acts as that one is not signed in any more, or somebody else is
     elif identity.model is not None:
         user = loaded.get((identity.model, identity.pk))
         if user is not None and identity.active and not getattr(user, "is_active", True):
@@ -146,11 +182,20 @@ def _of_backend(path: str, pks: set[str]) -> dict[str, Any]:
 
     backend = load_backend(path)
     field = get_user_model()._meta.pk
+    keys = {pk: key for pk in pks if (key := _key(field, pk)) is not None}
     if not isinstance(backend, ModelBackend) or type(backend).get_user is not ModelBackend.get_user:
-        got = {pk: backend.get_user(field.to_python(pk)) for pk in pks}
+        got = {pk: _attempt(backend.get_user, key) for pk, key in keys.items()}
         return {pk: user for pk, user in got.items() if user is not None}
-    users = _in_bulk(get_user_model(), {field.to_python(pk) for pk in pks})
+    users = _in_bulk(get_user_model(), {*keys.values()})
     return {field.value_to_string(user): user for user in users.values() if backend.user_can_authenticate(user)}
+
+
+def _key(field: Any, text: str) -> Any:
+    """Return a primary key that a session names; ``None`` for one of another kind, as after a change of the user model."""
+    try:
+        return field.to_python(text)
+    except ValidationError:
+        return None
 
 
 def _in_bulk(model: Any, pks: set[Any]) -> dict[Any, Any]:
@@ -168,7 +213,8 @@ def _verified(user: Any, session: Any) -> bool:
         return False
     if constant_time_compare(known, user.get_session_auth_hash()):
         return True
-    return any(constant_time_compare(known, other) for other in user.get_session_auth_fallback_hash())
+    fallbacks = user.get_session_auth_fallback_hash() if hasattr(user, "get_session_auth_fallback_hash") else ()
+    return any(constant_time_compare(known, other) for other in fallbacks)
 
 
 def nobody() -> Any:

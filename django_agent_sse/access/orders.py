@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,6 +33,10 @@ class Concerned(Protocol):
     def asks(self) -> bool: ...  # whether there is anything to ask about it
 
 
+def new_id() -> str:
+    return secrets.token_hex(6)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recheck:
     """Ask about the streams of these users and sessions again.
@@ -40,7 +47,7 @@ class Recheck:
         everybody: Of all.
     """
 
-    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    id: str = field(default_factory=new_id)
     users: frozenset[str] = frozenset()
     sessions: frozenset[str] = frozenset()
     everybody: bool = False
@@ -63,7 +70,7 @@ class Close:
         reconnect: Their clients may come back, and the guards are asked; else an ``EventSource`` stays away.
     """
 
-    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    id: str = field(default_factory=new_id)
     users: frozenset[str] = frozenset()
     sessions: frozenset[str] = frozenset()
     route: str = ""
@@ -79,6 +86,11 @@ class Close:
             and (not self.route or stream.route == self.route)
             and (not self.topic or self.topic in stream.topics)
         )
+
+    def milder(self) -> Recheck:
+        """Return what asks about these streams and ends none of those that may go on: for an order of which nobody knows when."""
+        named = bool(self.users or self.sessions)
+        return Recheck(id=self.id, users=self.users, sessions=self.sessions, everybody=not named)
 
 
 AccessOrder = Recheck | Close
@@ -98,6 +110,31 @@ def _fields(order: AccessOrder) -> dict[str, Any]:
 orders: OrderTopic[AccessOrder] = OrderTopic(
     name=ACCESS, kinds={"recheck": Recheck, "close": Close}, build=_build, fields=_fields
 )
+
+
+class Lately:
+    """The orders of the last while, for streams that begin now: what their guards have seen may be older. Of one event loop."""
+
+    SECONDS = 30.0
+    MOST = 1_000
+
+    def __init__(self) -> None:
+        self._orders: deque[tuple[float, AccessOrder]] = deque()
+        self._forgotten = -math.inf
+
+    def note(self, order: AccessOrder, at: float) -> None:
+        """Keep an order in mind that was given at that time (monotonic)."""
+        self._orders.append((at, order))
+        while len(self._orders) > self.MOST or self._orders[0][0] < time.monotonic() - self.SECONDS:
+            self._forgotten = max(self._forgotten, self._orders.popleft()[0])
+            if not self._orders:
+                return
+
+    def since(self, at: float) -> list[tuple[float, AccessOrder]] | None:
+        """Return the orders since then; ``None`` where that is so long ago, or they were so many, that nobody knows any more."""
+        if at <= self._forgotten:
+            return None
+        return [(given, order) for given, order in self._orders if given >= at]
 
 
 def in_parts(names: Iterable[str]) -> Iterator[frozenset[str]]:

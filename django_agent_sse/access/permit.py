@@ -12,11 +12,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 
 from ..guards import Guard, run_guards
+from ..runtime.backoff import jittered
 from ..streams.callbacks import contained, ends_process
 from ..streams.context import Context
 from ..streams.endings import Ending
 from ..streams.registry import OpenStream
-from ..streams.reporting import jittered
 from ..streams.topic_access import can_follow, may_follow
 from .identity import Identity, session_text, user_text
 from .kept_request import KeptRequest, another, give
@@ -37,12 +37,13 @@ class Permit:
         interval: Seconds after which the guards are asked again; ``None``: never.
         asked: When they were asked last (monotonic).
         failures: How often in a row that could not be done.
+        waits: The next try has its time: what fails sooner is not counted.
         asking: It is being done.
         again: And must be done once more: something has changed meanwhile.
     """
 
     __slots__ = ("__weakref__", "_c", "_context", "_guards", "_kept", "_session", "again", "asked", "asking", "failures",
-                 "identity", "interval", "stream", "user", "was_active")  # fmt: skip
+                 "identity", "interval", "stream", "user", "waits", "was_active")  # fmt: skip
 
     stream: OpenStream
 
@@ -56,7 +57,7 @@ class Permit:
         self.interval = interval
         self.asked = asked
         self.failures = 0
-        self.asking = self.again = False
+        self.asking = self.again = self.waits = False
         user: Any = c.user
         self.user = user_text(user)
         self.was_active = bool(getattr(user, "is_active", True))
@@ -64,8 +65,6 @@ class Permit:
     def begin(self, stream: OpenStream, context: contextvars.Context) -> None:
         """The stream is there; ``context`` is its handler's."""
         self.stream, self._context = stream, context
-        if self._c._asks:
-            self._guards = (*self._guards, *self._c._asks)
         if self.asks:
             self._c._on_release = self._keep
 
@@ -90,7 +89,8 @@ class Permit:
 
     @property
     def topics(self) -> Iterable[str]:
-        return self.stream.topics
+        """What it follows, and what its handler has asked about and reads in its own way."""
+        return (*self.stream.topics, *self._c._topics)
 
     @property
     def asks(self) -> bool:
@@ -114,16 +114,18 @@ class Permit:
         task = asyncio.current_task()
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                if await run_guards(self._guards, c) is not None:
+                if await run_guards((*self._guards, *self._c._asks), c) is not None:
                     return False
                 if self.user and not self._is_same(c.user):
                     return False
-                topics = self.stream.topics
+                topics = dict.fromkeys(self.topics)
                 return not topics or await may_follow(c, topics)
         except (PermissionDenied, Http404):
             return False
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            if ends_process(error, task):
+        except (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) as error:
+            if ends_process(error, task) or (
+                isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+            ):
                 raise
             raise contained(error, f"a guard of {self.route}") from error
 

@@ -23,16 +23,17 @@ from ..exceptions import AgentSSEError, EventLogUnavailable
 from ..guards import Guard
 from ..runtime.backoff import FailureLog
 from ..runtime.loop import BackgroundTask, background
+from ..runtime.per_loop import PerLoop
 from ..runtime.pools import writers
 from ..runtime.process import PerProcess
 from ..runtime.safe_text import printable
 from ..runtime.under_test import under_test
 from ..streams.context import Context
 from ..streams.registry import OpenStream, open_streams, registry
-from ..topics.orders import LIFE_SECONDS, OrderReader
+from ..topics.orders import LIFE_SECONDS, OrderReader, OrderStale
 from .book import Book
 from .identity import Identity
-from .orders import ACCESS, AccessOrder, Recheck, orders
+from .orders import ACCESS, AccessOrder, Close, Recheck, orders
 from .permit import Permit
 
 logger = logging.getLogger("django_agent_sse.access")
@@ -70,7 +71,7 @@ class Access(PerProcess):
     def reset(self) -> None:
         """Begin anew, also after a fork."""
         self._lock = threading.Lock()
-        self._books: dict[asyncio.AbstractEventLoop, Book] = {}
+        self._books = PerLoop(lambda loop: Book(registry.loop_state()))
         self._abandoned = getattr(self, "_listener", None)  # collected in a child, it would end what is its parent's
         self._listener: _Listener | None = None
         self._off = False
@@ -87,19 +88,12 @@ class Access(PerProcess):
         return StreamPermit(c, guards, identity, interval, asked)
 
     def book(self) -> Book:
-        """Return the book of the running loop."""
-        loop = asyncio.get_running_loop()
-        book = self._books.get(loop)
-        if book is None:
-            with self._lock:
-                books = {other: known for other, known in self._books.items() if not other.is_closed()}
-                book = books[loop] = Book(registry.loop_state())
-                self._books = books
-        return book
+        """Return the book of the running loop. It is there before guards are asked, and remembers what is ordered meanwhile."""
+        return self._books.here()
 
     def books(self) -> list[Book]:
         """Return the books of all loops that are not closed."""
-        return [book for loop, book in list(self._books.items()) if not loop.is_closed()]
+        return self._books.all()
 
     # Orders
 
@@ -115,22 +109,40 @@ class Access(PerProcess):
         Raises:
             EventLogError: The log could not take it: the others do not know of it.
         """
+        self.execute(order)
+        self.publish(order)
+
+    def publish(self, order: AccessOrder) -> None:
+        """Tell an order to the other processes; blocks.
+
+        Raises:
+            EventLogError: The log could not take it.
+        """
+        log = event_log()
+        if not log.crosses_processes or under_test():
+            return
         if (listener := self._listener) is not None:
             listener.known.add(order.id)
-        self.execute(order)
-        log = event_log()
-        if log.crosses_processes and not under_test():
-            log.append(ACCESS, orders.event_of(order))
-
-    def tell_quietly(self, order: AccessOrder) -> None:
-        """The same for a signal: whoever saves a user must not meet the errors of a log. The log line is written once."""
         try:
-            self.tell(order)
+            log.append(ACCESS, orders.event_of(order))
+        except BaseException:
+            if listener is not None:
+                listener.known.discard(order.id)
+            raise
+
+    def publish_quietly(self, order: AccessOrder) -> bool:
+        """The same for a signal: whoever saves a user must not meet the errors of a log. Return whether to try it again.
+
+        The log line is written once.
+        """
+        try:
+            self.publish(order)
         except Exception as error:
             no_tables = isinstance(error, EventLogUnavailable) and error.kind == "tables"
             self.failures.failed(error, quietly=no_tables)
-        else:
-            self.failures.recovered()
+            return not no_tables
+        self.failures.recovered()
+        return False
 
     # Listening
 
@@ -251,9 +263,9 @@ class _Listener:
     async def _read(self, log: EventLog) -> None:
         async with contextlib.aclosing(self._reader.read(log)) as told:
             async for order, at, news in told:
-                if order.id in self.known:
-                    self.known.discard(order.id)
-                elif not self._reader.executed(order.id):
+                own, known = order.id in self.known, self._reader.executed(order.id)
+                self.known.discard(order.id)
+                if not (own or known):
                     self._execute(order, None if news else max(0.0, time.time() - at))
         if self._reader.missed:  # whatever it was
             self._reader.missed = False
@@ -265,6 +277,10 @@ class _Listener:
             await asyncio.wrap_future(writers.submit(partial(log.trim, ACCESS, max_age=KEPT_SECONDS)))
 
     def _refuse(self, offset: int, error: Exception) -> None:
+        if isinstance(error, OrderStale) and not self._reader.executed(error.order.id):
+            # Of nobody else than who can sign. Asking does no harm to who may stay, whenever it was that this was ordered.
+            order: AccessOrder = error.order
+            self._execute(order.milder() if isinstance(order, Close) else order, None)
         if not self._refused:
             self._refused = True
             logger.warning(

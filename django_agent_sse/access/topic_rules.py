@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ValidationError
 from django.db import router
 from django.db.models import Model
 
 from ..eventlog.validation import fields_of
 from ..exceptions import ConfigurationError, RouteError
-from ..guards import has_permissions
+from ..guards import has_permissions, name_of
 
 TopicRule: TypeAlias = bool | str | tuple[str, type[Model]] | Callable[..., bool]
 """``True``: anybody; a permission; a permission for an object of a model; ``(user, **fields) -> bool``."""
@@ -81,12 +84,27 @@ def _checked(name: str, rule: Any) -> TopicRule:
     of_object = isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[1], type) and issubclass(rule[1], Model)
     if isinstance(permission, str) and all(permission.partition(".")) and (of_object or rule is permission):
         return rule  # type: ignore[no-any-return]
-    if rule is True or (callable(rule) and not isinstance(rule, type)):
+    if rule is True:
         return rule
+    if callable(rule) and not isinstance(rule, type):
+        return _called(name, rule)
     raise ConfigurationError(
         f'topic_permissions({name!r}): {rule!r:.80} is no rule: True, a permission "app_label.codename", (permission, Model), or '
         "a function (user, …) that returns True or False"
     )
+
+
+def _called(name: str, rule: Any) -> TopicRule:
+    fields = ", ".join(fields_of(name))
+    called = f"topic_permissions({name!r}): {name_of(rule)} is called with (user{f', {fields}' if fields else ''})"
+    if iscoroutinefunction(rule) or iscoroutinefunction(type(rule).__call__):
+        raise ConfigurationError(f"{called} in a thread, and cannot be async: it may use the ORM as it is")
+    try:
+        with contextlib.suppress(ValueError):  # some of C have no signature
+            inspect.signature(rule).bind(None, **dict.fromkeys(fields_of(name)))
+    except TypeError as error:
+        raise ConfigurationError(f"{called}: {error}") from error
+    return rule  # type: ignore[no-any-return]
 
 
 def _allows(rule: TopicRule, user: Any, fields: dict[str, str]) -> bool:

@@ -17,6 +17,8 @@ from .urls import stream_routes
 
 BEHIND_A_PROXY = ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST", "USE_X_FORWARDED_PORT")
 """Django's settings that only a project behind a proxy has."""
+LISTS = ("x-forwarded-for", "forwarded")
+"""Headers of proxies that hold one entry for each of them."""
 
 
 def limits_not_shared() -> Iterator[checks.CheckMessage]:
@@ -46,6 +48,18 @@ def proxies_not_said() -> Iterator[checks.CheckMessage]:
             hint="Set AGENT_SSE['PROXIES'] to the number of your proxies that add to X-Forwarded-For, or to the name of the "
             "header in which yours writes the client's address, whatever the client sent, such as 'X-Real-IP'.",
             id="django_agent_sse.W021",
+        )
+
+
+def proxies_in_a_list() -> Iterator[checks.CheckMessage]:
+    """Warn of a header that holds a list, where one that holds an address is meant."""
+    name = conf.setting("PROXIES")
+    if isinstance(name, str) and name.lower() in LISTS:
+        yield checks.Warning(
+            f"AGENT_SSE['PROXIES'] names {name}, to which each proxy adds, and which a client may begin: with more than one "
+            "entry nobody's address is known, and the limits of an address count the proxy's as one client's",
+            hint="Give the number of your proxies that add to X-Forwarded-For, such as 1.",
+            id="django_agent_sse.W024",
         )
 
 

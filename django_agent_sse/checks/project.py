@@ -27,9 +27,10 @@ from ..streams.limits import limits
 from ..streams.registry import SLOWEST_HEARTBEAT
 from ..streams.threads import most_connections, on_connection
 from ..streams.topic_access import can_follow
+from .access import access_not_shared, signed_urls_off
 from .apps_missing import no_monitor
-from .cross_origin import cors_headers_beside
-from .limits import limits_not_shared, limits_without_effect, proxies_not_said
+from .cross_origin import cors_headers_beside, posts_refused_by_csrf
+from .limits import limits_not_shared, limits_without_effect, proxies_in_a_list, proxies_not_said
 from .runs import runs_not_shared
 from .urls import stream_routes
 
@@ -65,14 +66,17 @@ def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
         _silent_tenants,
         no_monitor,
         cors_headers_beside,
+        posts_refused_by_csrf,
+        signed_urls_off,
         wrong_routes,
         limits_without_effect,
+        proxies_in_a_list,
     )
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check what several processes need, and the server that keeps topics: asks it, so with ``--deploy`` only."""
-    return _run(_examination, _values_not_shared, runs_not_shared, limits_not_shared, proxies_not_said)
+    return _run(_examination, _values_not_shared, runs_not_shared, access_not_shared, limits_not_shared, proxies_not_said)
 
 
 def _run(*parts: Callable[[], Iterator[checks.CheckMessage]]) -> list[checks.CheckMessage]:

@@ -1,4 +1,4 @@
-"""What fails and is tried again: how long to wait before the next try, and what is said meanwhile."""
+"""What fails and is tried again: how long to wait before the next try, here and at a client, and what is said meanwhile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ MOST_DOUBLINGS = 16
 FIRST = 0.5
 """Seconds until the second try, where nothing else is said."""
 LONGEST = 30.0
+
+
+JITTER = 0.5
+"""A reconnection time is drawn from this share around it, so that clients do not come back together."""
+
+
+def jittered(milliseconds: int) -> int:
+    """Return a reconnection time: about ``milliseconds``, a half more or less."""
+    return int(milliseconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
 class Backoff:

@@ -1,4 +1,7 @@
-"""The address that a client's limits are counted by. What a client writes is believed only where the project says so."""
+"""Whose request it is: the address that limits are counted by, and that the monitor shows. One setting says whom to believe.
+
+What a client writes is believed only where ``AGENT_SSE["PROXIES"]`` says that a proxy of the project has written it.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,17 @@ LONGEST = 64
 """Characters of an address; the longest in use, IPv6 with brackets, a zone and a port, has fewer."""
 NETWORK_BITS = 64
 """Of an IPv6 address: what one customer gets is never less (RFC 6177), and whoever has it has 2^64 addresses."""
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+"""In here are all addresses of IPv4, as translators before an IPv6 server write them (RFC 6052): one network, many customers."""
 
 
 def client_address(scope: Mapping[str, Any], proxies: int | str | None) -> str | None:
-    """Return the address that a request is counted by: of IPv4 the address, of IPv6 its network; ``None`` where nobody knows.
+    """Return the address that a request is counted by: of IPv4 the address, of IPv6 its network; ``None`` where nobody knows."""
+    return _counted(client_ip(scope, proxies))
+
+
+def client_ip(scope: Mapping[str, Any], proxies: int | str | None) -> IP | None:
+    """Return the address of a request's client; ``None`` where nobody knows.
 
     Args:
         scope: The request's, as the server made it.
@@ -32,15 +42,15 @@ def client_address(scope: Mapping[str, Any], proxies: int | str | None) -> str |
     peer = _parsed(str((scope.get("client") or ("",))[0]))
     headers: Headers = scope.get("headers", ())
     if proxies is None:
-        if peer is not None and not peer.is_global and any(name.lower() in FORWARDED_BY_PROXIES for name, _ in headers):
+        forwarded = any(name.lower() in FORWARDED_BY_PROXIES for name, _ in headers)
+        if forwarded and peer is not None and not peer.is_global:  # which takes long to tell
             return None
-        return _counted(peer)
-    if isinstance(proxies, str):
-        return _counted(_parsed(_last(headers, proxies)) or peer)
-    if proxies:
+    elif isinstance(proxies, str):
+        return _parsed(_last(headers, proxies)) or peer
+    elif proxies:
         hops = _last(headers, "x-forwarded-for", joined=True).rsplit(",", proxies)
-        return _counted((_parsed(hops[-proxies]) if proxies <= len(hops) else None) or peer)
-    return _counted(peer)
+        return (_parsed(hops[-proxies]) if proxies <= len(hops) else None) or peer
+    return peer
 
 
 def _last(headers: Headers, name: str, *, joined: bool = False) -> str:
@@ -60,7 +70,9 @@ def _parsed(text: str) -> IP | None:
         found = ipaddress.ip_address(text)
     except ValueError:  # a Unix socket has none, and what a client writes may be anything
         return None
-    return found.ipv4_mapped or found if isinstance(found, ipaddress.IPv6Address) else found
+    if not isinstance(found, ipaddress.IPv6Address):
+        return found
+    return ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in _TRANSLATED else found.ipv4_mapped or found
 
 
 def _counted(address: IP | None) -> str | None:

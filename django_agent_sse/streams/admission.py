@@ -9,6 +9,8 @@ stream is over: when both its client and its handler are.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -19,22 +21,27 @@ from typing import Any, NamedTuple
 
 from .. import conf
 from ..runtime import descriptors
-from ..runtime.process import PerProcess, on_fork
+from ..runtime.per_loop import PerLoop
+from ..runtime.process import PerProcess
 from .addresses import client_address
 from .client import monitor_options, shown_address
 from .context import Context
 from .counters import Refusal
 from .limits import Limits, limits
 from .rates import Rates
+from .registry import OpenStream
 from .replays import replay_counts
+from .response import OVERLOADED_RETRY
 from .shared_counts import shared
 
-RETRY = 10_000
-"""Milliseconds after which, more or less, a client that was refused should come back."""
 ELSEWHERE_RETRY = 1_000
 """The same where the process ends: whatever serves next does so now, or in a moment."""
 WAIT_SECONDS = 10.0
 """How long a request waits for its turn to be looked at by guards; a client's own patience is mostly 30 s."""
+MOST_WAITING = 1_000
+"""Requests of one address that wait for it, where ``ADDRESS`` does not say how many streams it may have."""
+LOOK_SECONDS = 0.02
+"""Seconds between two looks at the descriptors. No process begins as many streams in that time as descriptors are kept."""
 IN_SCOPE = "django_agent_sse.arrival"
 """The key in the ASGI scope under which a request's ``Arrival`` is found."""
 
@@ -54,7 +61,7 @@ class Refused(NamedTuple):
     reason: Refusal
     message: str
     status: int
-    retry: int = RETRY
+    retry: int = OVERLOADED_RETRY
     user: str = ""
     address: str = ""
 
@@ -86,11 +93,9 @@ async def arrive(scope: Mapping[str, Any]) -> Arrival:
         return arrival
     bounds = limits()
     arrival = Arrival(client_address(scope, conf.setting("PROXIES")))
-    if scope.get("client") is None:  # no server: a test's client
-        return arrival
-    arrival.refusal = admission.rate_refusal(arrival.address, bounds)
+    arrival.refusal = admission.rate_refusal(arrival.address, bounds, begins_none=scope.get("method") == "OPTIONS")
     if arrival.refusal is None and bounds.unknown is not None and arrival.address is not None:
-        gate = _gate_here()
+        gate = _gates.here()
         if await gate.enter(arrival.address, bounds):
             arrival._gate = gate
         else:
@@ -105,7 +110,7 @@ class _Gate:
 
     def __init__(self) -> None:
         self._inside: Counter[str] = Counter()
-        self._lines: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._lines: defaultdict[str, deque[asyncio.Future[bool]]] = defaultdict(deque)
 
     async def enter(self, address: str, bounds: Limits) -> bool:
         """Wait for a place; false where none came free in time, or the line is too long."""
@@ -113,23 +118,23 @@ class _Gate:
             self._inside[address] += 1
             return True
         line = self._lines[address]
-        if bounds.address is not None and len(line) >= bounds.address:
+        if len(line) >= (bounds.address or MOST_WAITING):
             return False
-        place = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[bool] = loop.create_future()
         line.append(place)
+        # Not asyncio.timeout(): it could take a place that was given a moment before, and that nobody would give back.
+        timer = loop.call_later(WAIT_SECONDS, _time_over, place)
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await place
-        except TimeoutError:
-            return False
+            return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if place.done() and not place.cancelled() and place.result():
                 self.leave(address)
             raise
         finally:
-            if place in line:
+            timer.cancel()
+            with contextlib.suppress(ValueError):
                 line.remove(place)
-        return True
 
     def leave(self, address: str) -> None:
         """Give a place to the next in line."""
@@ -137,7 +142,7 @@ class _Gate:
         while line:
             place = line.popleft()
             if not place.done():
-                place.set_result(None)
+                place.set_result(True)
                 return
         self._lines.pop(address, None)
         self._inside[address] -= 1
@@ -145,27 +150,27 @@ class _Gate:
             del self._inside[address]
 
 
-_gates: dict[asyncio.AbstractEventLoop, _Gate] = {}
-on_fork(_gates.clear)
+def _time_over(place: asyncio.Future[bool]) -> None:
+    if not place.done():
+        place.set_result(False)
 
 
-def _gate_here() -> _Gate:
-    loop = asyncio.get_running_loop()
-    gate = _gates.get(loop)
-    if gate is None:
-        for other in [other for other in _gates if other.is_closed()]:
-            _gates.pop(other, None)
-        gate = _gates[loop] = _Gate()
-    return gate
+_gates = PerLoop(lambda loop: _Gate())
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """The places that one stream has. ``release()`` gives them back, from any thread, once."""
+    """The places that one stream has; a ``StreamWatch``. ``release()`` gives them back, from any thread, once."""
 
     _route: str
     _keys: tuple[str, ...]
     _released: bool = False
+
+    def begun(self, stream: OpenStream, context: contextvars.Context) -> None:
+        """Nothing is to do."""
+
+    def over(self) -> None:
+        self.release()
 
     def release(self) -> None:
         if not self._released:
@@ -195,26 +200,43 @@ class Admission(PerProcess):
 
     def reset(self) -> None:
         self._lock = threading.Lock()
+        # Of requests that may begin a stream, and of those that never do.
+        self._address_rates = Rates(), Rates()
         self._rates = Rates()
         self._routes: Counter[str] = Counter()
         self._open = 0
         self._names: dict[str, str] = {}
+        self._look_at = 0.0
+        self._no_descriptors = False
 
-    def rate_refusal(self, address: str | None, bounds: Limits) -> Refused | None:
-        """Count a connect, or say why it is one too many."""
+    def rate_refusal(self, address: str | None, bounds: Limits, *, begins_none: bool = False) -> Refused | None:
+        """Count a connect, or say why it is one too many.
+
+        Args:
+            address: Whose.
+            bounds: The limits in force.
+            begins_none: No stream begins with it, as with a preflight that a browser sends first. It is counted apart, up to the
+                same numbers: the one does not take what is there for the other.
+        """
         now = time.monotonic()
         with self._lock:
             if address is not None and (rate := bounds.address_connects) is not None:
-                wait = self._rates.take(address, now, rate, max(rate, bounds.address or 0))
+                wait = self._address_rates[begins_none].take(address, now, rate, max(rate, bounds.address or 0))
                 if wait:
                     message = "too many connects from your network; come back later"
-                    retry = RETRY + int(wait * 1000)
+                    retry = OVERLOADED_RETRY + int(wait * 1000)
                     return Refused(Refusal.ADDRESS_CONNECTS, message, 429, retry, address=_shown(address))
-            if (rate := bounds.connects) is not None and self._rates.take(None, now, rate, 2 * rate):
+            if (rate := bounds.connects) is not None and self._rates.take(begins_none, now, rate, 2 * rate):
                 return Refused(Refusal.CONNECTS, "too many clients connect at this moment; come back later", 503)
-        if bounds.descriptors is not None and descriptors.exhausted(bounds.descriptors):
+        if bounds.descriptors is not None and self._descriptors_exhausted(bounds.descriptors, now):
             return Refused(Refusal.DESCRIPTORS, "this server has too many connections; come back later", 503)
         return None
+
+    def _descriptors_exhausted(self, share_kept: float, now: float) -> bool:
+        if now >= self._look_at:  # a look costs as much as all else that is asked here
+            self._look_at = now + LOOK_SECONDS
+            self._no_descriptors = descriptors.exhausted(share_kept)
+        return self._no_descriptors
 
     async def admit(self, c: Context, arrival: Arrival, most: int | None, *, for_operators: bool = False) -> Ticket | Refused:
         """Give a stream its places, or say which it cannot have.

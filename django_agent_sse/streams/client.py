@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
+from django.http import HttpRequest
+
 from .. import conf
-from ..conf import Rule, Switch, one_of, rules_of
+from ..conf import Switch, one_of, rules_of
 from ..exceptions import ConfigurationError
 from ..runtime.suggestions import suggest
+from .addresses import client_ip
 
 Shown: TypeAlias = Annotated[Literal["truncated", "full", "off"], one_of("truncated", "full", "off")]
-Proxies: TypeAlias = Annotated[int, Rule(lambda value: type(value) is int and value >= 0, "a whole number from 0")]
 
 LONGEST = 200
 """Characters of a user agent that are kept in full."""
@@ -22,6 +24,9 @@ SHORT = 80
 """Characters of a user agent that is cut short."""
 LOOKED_AT = 1_000
 """Characters of a header that are looked at; browsers send fewer than 300."""
+MOVED = (
+    "AGENT_SSE['MONITOR']['PROXIES'] is AGENT_SSE['PROXIES'] now, for limits and the monitor alike: move it there, one level up"
+)
 _PRODUCT = re.compile(r"\b(?!(?:Mozilla|AppleWebKit|Gecko)/)[A-Za-z][\w.-]{0,39}/\d[\w.]{0,19}")
 """A product and its version (RFC 9110, 10.1.5), but for those that all browsers name, which would take the room of theirs."""
 
@@ -34,13 +39,11 @@ class MonitorOptions:
         reports: Whether this process tells the others what it has open.
         address: The client's address: ``truncated`` to its network, ``full`` or ``off``.
         user_agent: Its ``User-Agent``: its products (``truncated``), as sent (``full``), or ``off``.
-        proxies: Proxies of yours before the server: so many entries of ``X-Forwarded-For``, from the right, are theirs.
     """
 
     reports: Switch = True
     address: Shown = "truncated"
     user_agent: Shown = "truncated"
-    proxies: Proxies = 0
 
     def __post_init__(self) -> None:
         for name, rule in rules_of(type(self)).items():
@@ -57,6 +60,8 @@ def monitor_options() -> MonitorOptions:
         if not isinstance(setting, Mapping):
             raise ConfigurationError(f"AGENT_SSE['MONITOR'] is {conf.shown(setting)}; it is a dict with any of {', '.join(keys)}")
         for name in setting:
+            if name == "PROXIES":
+                raise ConfigurationError(MOVED)
             if name not in keys:
                 raise ConfigurationError(f"AGENT_SSE['MONITOR'][{name!r}] does not exist; {suggest(str(name).upper(), keys)}")
         _read = setting, MonitorOptions(**{name.lower(): value for name, value in setting.items()})
@@ -66,18 +71,18 @@ def monitor_options() -> MonitorOptions:
 _read: tuple[Any, MonitorOptions] | None = None
 
 
-def client_of(meta: Mapping[str, Any], options: MonitorOptions) -> tuple[str, str]:
+def client_of(request: HttpRequest, options: MonitorOptions) -> tuple[str, str]:
     """Return the address and the user agent of a request, ``""`` for what is unknown or switched off."""
+    meta = request.META
     agent = "" if options.user_agent == "off" else str(meta.get("HTTP_USER_AGENT") or "")
-    return _address(meta, options), agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
+    return _address(request, options), agent[:LONGEST] if options.user_agent == "full" else short_agent(agent)
 
 
-def _address(meta: Mapping[str, Any], options: MonitorOptions) -> str:
+def _address(request: HttpRequest, options: MonitorOptions) -> str:
     if options.address == "off":
         return ""
-    remote = str(meta.get("REMOTE_ADDR") or "")
-    hops = [*meta.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", options.proxies), remote]
-    return shown_address(hops[-1 - options.proxies] if options.proxies < len(hops) else remote, options)
+    known = client_ip(getattr(request, "scope", {}), conf.setting("PROXIES"))
+    return shown_address(str(known or request.META.get("REMOTE_ADDR") or ""), options)
 
 
 def shown_address(text: str, options: MonitorOptions) -> str:

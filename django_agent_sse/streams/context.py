@@ -99,6 +99,8 @@ class Context:
     _on_release: Callable[[HttpRequest], object] | None = None
     _asks: tuple[Callable[[Context], Awaitable[bool | HttpResponseBase]], ...] = ()
     """What was asked about this stream beside its route's guards, and is asked again with them."""
+    _topics: tuple[str, ...] = ()
+    """What its client was asked about, or is being asked about: whether they may follow it."""
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self, cache: str) -> None:
@@ -168,7 +170,7 @@ class Context:
         request = self.request
         if user is None:
             user = _anonymous()
-        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+        while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
             if user._wrapped is empty:
                 raise GuardError(
                     "c.user was set to a lazy user that is not loaded, and loading it would query a database on the event loop: "
@@ -204,7 +206,7 @@ class Context:
     def _info(self, heartbeat: float | None) -> StreamInfo:
         """Return what does not change about the stream, as far as it may be shown."""
         options, request = monitor_options(), self._request
-        address, agent = client_of(request.META, options) if request is not None else self._client or ("", "")
+        address, agent = client_of(request, options) if request is not None else self._client or ("", "")
         return StreamInfo(self.route, self._user_shown, address, printable(agent), heartbeat)
 
     @property
@@ -225,7 +227,9 @@ class Context:
         user: Any = getattr(request, "user", empty)
         if user is empty:
             user = _anonymous()
-        elif issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
+        given = user
+        # One may be in another: middleware that adds to a user, as django-hijack's, wraps it once more.
+        while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
             loader = user.__dict__.get("_setupfunc")
             if user._wrapped is not empty:
                 user = user._wrapped
@@ -235,6 +239,7 @@ class Context:
             else:
                 await sync_to_async(user._setup)()
                 user = user._wrapped
+        if user is not given:
             request.user = user
         self._user = user
 
@@ -338,7 +343,7 @@ class Context:
             _ = self._position
             if self._on_release is not None:
                 self._on_release(self._request)
-            self._client = client_of(self._request.META, monitor_options())
+            self._client = client_of(self._request, monitor_options())
             self._user = None if self._user is empty else self.user_pk
             self._request = None
 

@@ -8,11 +8,11 @@ control events, comes back after its own time.
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import NamedTuple
 
 from .. import conf
-from .rates import spread
 from .server_flags import grace
 
 AT_ONCE = 0.25
@@ -21,6 +21,7 @@ WAVE = 0.05
 """Seconds between two waves, half of that more or less."""
 USUAL_RETRY = 3_000
 """Milliseconds, where the project says none."""
+GOLDEN = (5**0.5 - 1) / 2
 GRACE_LEFT = 1.0
 """Seconds that a server must wait longer than the window: handlers clean up, and what was written goes out."""
 
@@ -42,7 +43,20 @@ class Drain(NamedTuple):
         The later its turn the longer it waits: so clients come back at an even pace, over window and spread together. Two times
         drawn apart would add up to a peak.
         """
-        return int(1000 * self.spread * turn) + spread(conf.setting("RETRY") or USUAL_RETRY)
+        return int(1000 * self.spread * turn + (conf.setting("RETRY") or USUAL_RETRY) * (0.5 + _evenly()))
+
+
+_first = random.random()
+_turns = itertools.count()
+
+
+def _evenly() -> float:
+    """Return a number from 0 to 1 that nobody foresees, as far as possible from those before it.
+
+    Where each was drawn by itself, some seconds had half as many again as others. Multiples of the golden ratio
+    fill a range evenly.
+    """
+    return (_first + next(_turns) * GOLDEN) % 1.0
 
 
 NOW = Drain(0.0, 0.0)

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
+from ..runtime.backoff import jittered
 from ..wire.event import MAX_RETRY
 from .endings import Ending
 from .registry import OpenStream, registry
-from .reporting import jittered
 
 BATCH_SIZE = 100
 """Streams that are ended at once; more would hold up the others of the loop."""

@@ -34,6 +34,11 @@ EXPECTED_HANDLERS = (
 )
 
 
+def _first_name(function: Any) -> str:
+    """Return the name of a function's own first parameter; of a decorator's, not that of what it wraps."""
+    return next(iter(getattr(getattr(function, "__code__", None), "co_varnames", ())), "")
+
+
 class HandlerSignature:
     """What kind of handler a route has, and how it is called."""
 
@@ -45,7 +50,8 @@ class HandlerSignature:
         self._handler = handler
         self._hint: str | None = getattr(handler, "sse_hint", None)
         home = getattr(handler, "__globals__", {}).get("__name__", "")
-        if home.startswith("django."):  # Django's view decorators pass a context off as a request
+        # View decorators of Django, and of other packages as of django-guardian, pass a context off as a request.
+        if home.startswith("django.") or (hasattr(handler, "__wrapped__") and _first_name(handler) == "request"):
             raise RouteError(
                 f"{self.name} is wrapped by a decorator of {home}, which expects a request; use guards=[…] (django_agent_sse has "
                 "login_required, permission_required, staff_required), middleware=[…] or csrf_exempt=True on the route"

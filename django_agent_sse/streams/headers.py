@@ -1,4 +1,7 @@
-"""Headers and cookies that a project sets: what no server can send is refused where it is set, not by a cut connection."""
+"""Headers and cookies that a project sets: what no server can send is refused where it is set, not by a cut connection.
+
+And hosts, as browsers write them.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,8 @@ def check_cookie(options: Mapping[str, object]) -> None:
     for option, value in options.items():
         if isinstance(value, str) and (match := _NOT_IN_COOKIES.search(value)):
             raise StreamError(f"the cookie's {option} holds {match[0]!r}, which would begin another option or header")
+
+
+def plain_host(host: str) -> str:
+    """Return a host without a port that is usual: browsers leave it out, proxies may write it (``$host:$server_port``)."""
+    return host.lower().removesuffix(":443").removesuffix(":80")

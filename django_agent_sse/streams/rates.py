@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -38,8 +37,3 @@ class Rates:
         if len(self._due) > MOST_COUNTED:
             self._due.popitem(last=False)
         return 0.0
-
-
-def spread(milliseconds: int) -> int:
-    """Return a reconnection time: about ``milliseconds``, a half more or less."""
-    return int(milliseconds * random.uniform(0.5, 1.5))

@@ -20,11 +20,13 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from ..runtime.process import PerProcess
+from ..runtime.per_loop import PerLoop
+from ..runtime.process import PerProcess, on_exit
 from ..signals import process_closing
 from .departures import Departures
 from .drain import NOW, Drain, next_wave, plan
 from .endings import Ending
+from .vanished import Vanished
 
 SLOW_SECONDS = 1.0
 """A send that has waited for the client for so long makes the stream a slow one."""
@@ -72,6 +74,7 @@ class StreamInfo(NamedTuple):
     patience: float | None = None
 
 
+_ENDED = (State.CLOSING, State.LINGERING)
 logger = logging.getLogger("django_agent_sse.stream")
 
 BUCKET = 1.0
@@ -134,7 +137,7 @@ class OpenStream(Protocol):
 
 
 class StreamWatch(Protocol):
-    """Who looks after a stream for as long as it is there, as access does. On its event loop."""
+    """What goes with a stream for as long as it is there: its place under the limits, its permit. On its event loop."""
 
     def begun(self, stream: OpenStream, context: contextvars.Context) -> None: ...  # that of its handler
     def over(self) -> None: ...
@@ -155,16 +158,17 @@ class LoopState:
         sent: A finished future, ``True``: what a write returns while there is room.
         dropped: A finished future, ``False``: what a write returns when the client has left under ``continue``.
         departures: The connections whose stream has ended a moment ago.
+        vanished: The connections that the kernel is to give up if their clients vanish.
     """
 
-    __slots__ = ("_buckets", "_on_discard", "departures", "dropped", "loop", "sent", "streams", "thread")
+    __slots__ = ("_buckets", "departures", "dropped", "loop", "sent", "streams", "thread", "vanished")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
         self.loop = loop
         self.departures = Departures(loop, is_closing)
+        self.vanished = Vanished(loop)
         self.thread = threading.get_ident()
         self.streams: set[OpenStream] = set()
-        self._on_discard: dict[OpenStream, Callable[[], object]] = {}
         self.sent: asyncio.Future[bool] = loop.create_future()
         self.sent.set_result(True)
         self.dropped: asyncio.Future[bool] = loop.create_future()
@@ -180,17 +184,8 @@ class LoopState:
         if interval is not None:
             self._schedule(item, self.loop.time() + interval * random.uniform(PHASE, 1))
 
-    def on_discard(self, stream: OpenStream, call: Callable[[], object]) -> None:
-        """Have ``call`` called once, when the stream is discarded; at once where it has been."""
-        if stream in self.streams:
-            self._on_discard[stream] = call
-        else:
-            call()
-
     def discard(self, stream: OpenStream) -> None:
         self.streams.discard(stream)
-        if (call := self._on_discard.pop(stream, None)) is not None:
-            call()
 
     def unwatch(self, item: Scheduled) -> None:
         if item.due_slot is not None:
@@ -240,26 +235,17 @@ class Registry(PerProcess):
 
     def reset(self) -> None:
         """Forget every loop and stream, without ending them."""
-        self._lock = threading.Lock()
-        self._loops: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._loops = PerLoop(lambda loop: LoopState(loop, lambda: self.closing))
         self._closing_until = self._drained_until = self._drains_until = self._told_at = 0.0
         self._telling: asyncio.Task[object] | None = None
 
     def loop_state(self) -> LoopState:
         """Return the state of the running loop, made at its first stream."""
-        loop = asyncio.get_running_loop()
-        loop_state = self._loops.get(loop)
-        if loop_state is None:
-            with self._lock:
-                open_loops = {other: state for other, state in self._loops.items() if not other.is_closed()}
-                loop_state = open_loops[loop] = LoopState(loop, lambda: self.closing)
-                self._loops = open_loops
-        return loop_state
+        return self._loops.here()
 
     def loops(self) -> list[LoopState]:
         """Return the loops that have or had streams, and are not closed."""
-        # No lock: a signal handler may interrupt the very thread that holds it.
-        return [loop_state for loop, loop_state in list(self._loops.items()) if not loop.is_closed()]
+        return self._loops.all()
 
     @property
     def closing(self) -> bool:
@@ -296,9 +282,19 @@ class Registry(PerProcess):
             with contextlib.suppress(RuntimeError):  # the loop closed in between
                 loop_state.loop.call_soon_threadsafe(self._begin_end, loop_state, ending, drain)
 
+    def end_late(self, stream: OpenStream) -> None:
+        """End a stream that begins after the process was told to end: its request had been let in before."""
+        if self.closing:
+            stream.end(Ending.SHUTDOWN, retry=NOW.retry(0))
+
     def _shut_down_companions(self) -> None:
         for companion in self.companions:
             companion.shut_down()
+
+    def exit(self) -> None:
+        """The interpreter ends: tell runs that were not told, where the server has ended with streams that left early."""
+        if self.drain_left:
+            self._shut_down_companions()
 
     def _begin_end(self, loop_state: LoopState, ending: Ending, drain: Drain) -> None:
         if ending is Ending.SHUTDOWN and process_closing.has_listeners(Registry):
@@ -314,11 +310,11 @@ class Registry(PerProcess):
     def _end_wave(self, loop_state: LoopState, drain: Drain, turns: list[OpenStream], count: int) -> None:
         """End those whose turn it is, until the window is over; then runs end too, and what is left."""
         left = self.drain_left
-        if left <= 0:
+        if left <= 0 or not open_streams():
             self._shut_down_companions()
             self._end_streams(loop_state, Ending.SHUTDOWN, drain, time.monotonic() + LAST_EVENTS_SECONDS, {})
             return
-        while len(turns) > count * left / drain.window:
+        while len(turns) > max(1, count * left / drain.window):  # the last one stays: a server may end when none is left
             turns.pop().end(Ending.SHUTDOWN, retry=drain.retry(1 - left / drain.window))
         again = partial(self._end_wave, loop_state, drain, turns, count)
         loop_state.loop.call_later(min(next_wave(), left), again, context=contextvars.Context())
@@ -340,6 +336,10 @@ class Registry(PerProcess):
             return
         followed |= {stream: now for stream in loop_state.streams if not topics.isdisjoint(stream.topics)}
         waiting = [stream for stream in loop_state.streams if now < followed.get(stream, 0.0) + AFTER_LAST_EVENTS_SECONDS]
+        if not waiting and any(companion.busy for companion in self.companions):
+            # Some servers end the loop with the last stream, and with it what runs there.
+            open_ones = (one for one in loop_state.streams if one.stats(loop_state.loop.time()).state not in _ENDED)
+            waiting = [*itertools.islice(open_ones, 1)]
         for stream in loop_state.streams.difference(waiting):
             self._end_one(stream, ending, drain)
         if waiting:
@@ -352,6 +352,7 @@ class Registry(PerProcess):
 
 
 registry = Registry()
+on_exit(registry.exit, twice=True)
 
 
 def open_streams() -> list[OpenStream]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.core.signals import got_request_exception
 
-from ..exceptions import HandlerCancelled
+from ..exceptions import HandlerCancelled, PositionGone, QueryInvalid, RequestBodyError
+from ..runtime.backoff import jittered
 from ..signals import stream_closed
 from .buffer import Buffer
 from .context import Context
@@ -27,8 +27,6 @@ FIRST_RETRY = 1000
 """Milliseconds: the first reconnection time after an error, where the route has no ``retry`` of its own."""
 LAST_RETRY = 60_000
 """Milliseconds: it grows up to this."""
-JITTER = 0.5
-"""A reconnection time is drawn from this share around it, so that clients do not come back together."""
 
 
 @dataclass(slots=True)
@@ -42,10 +40,6 @@ class ErrorStreak:
         grown = min((base or FIRST_RETRY) * 2**self.length, LAST_RETRY)
         self.length = min(self.length + 1, 16)
         return jittered(grown)
-
-
-def jittered(milliseconds: int) -> int:
-    return int(milliseconds * random.uniform(1 - JITTER, 1 + JITTER))
 
 
 def own_cancel(cancelled: asyncio.CancelledError, route: str) -> HandlerCancelled:
@@ -63,13 +57,16 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
     route = context.route
     counters.failed(route, type(error).__name__)
     request = None if slim else context.request
-    logger.error(
-        "the handler of %s failed: %s",
-        *(route, type(error).__name__),
-        exc_info=error,
-        extra={"route": route, "request": request},
-    )
-    await got_request_exception.asend_robust(sender=Stream, request=request)
+    if _is_of_client(error):  # anybody can send that, and no code has failed
+        logger.warning("%s ends: its client's request cannot be served (%s)", route, type(error).__name__, extra={"route": route})
+    else:
+        logger.error(
+            "the handler of %s failed: %s",
+            *(route, type(error).__name__),
+            exc_info=error,
+            extra={"route": route, "request": request},
+        )
+        await got_request_exception.asend_robust(sender=Stream, request=request)
     if on_error is None:
         return
     try:
@@ -81,6 +78,11 @@ async def report_error(context: Context, stream: Stream, error: BaseException, o
         raise
     except BaseException:
         logger.exception("on_error of %s failed", route, extra={"route": route})
+
+
+def _is_of_client(error: BaseException) -> bool:
+    """Whether what a client has sent is wrong; before the stream has begun it is answered with 4xx, and not reported either."""
+    return isinstance(error, RequestBodyError | QueryInvalid) or (isinstance(error, PositionGone) and error.of_client)
 
 
 async def report_closed(stream: Stream, buffer: Buffer, seconds: float) -> None:

@@ -14,10 +14,10 @@ from django.http.response import HttpResponseBase
 from django.utils.encoding import force_bytes
 
 from ..encoding import encode_json
+from ..runtime.backoff import jittered
 from ..wire.encoder import control_frame
 from .context import Context
 from .error_responses import accepts, error_response
-from .reporting import jittered
 from .transport import Transport
 
 CONTENT_TYPE = "text/event-stream"
@@ -95,12 +95,19 @@ def overloaded_response(control: bool, reason: str, *, status: int = 503, retry:
     """
     retry = jittered(retry)
     if control:
-        return HttpResponse(overloaded_frame(reason, retry), content_type=CONTENT_TYPE, headers=HEADERS)
+        frame = control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+        return HttpResponse(frame, content_type=CONTENT_TYPE, headers=HEADERS)
     return error_response(status, reason, {"Retry-After": str(max(1, retry // 1000))})
 
 
-def overloaded_frame(reason: str, retry: int) -> bytes:
-    return control_frame(encode_json({"reason": reason}), "sse.overloaded", None, retry)
+def send_elsewhere(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Have a connection closed after an answer, so that a client or a proxy that keeps it asks another process the next time.
+
+    HTTP/2 has no such header, and its servers say it themselves.
+    """
+    if getattr(request, "scope", {}).get("http_version", "").startswith("1"):
+        response.headers["Connection"] = "close"
+    return response
 
 
 def names_event_stream(request: HttpRequest) -> bool:

@@ -8,13 +8,14 @@ import itertools
 import logging
 import multiprocessing
 import os
-import signal
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 
 from .. import conf
+from ..exceptions import ConfigurationError
 
 logger = logging.getLogger("django_agent_sse.stream")
 
@@ -26,21 +27,27 @@ class Flag(NamedTuple):
         name: On the command line.
         variable: The environment variable that sets it too.
         default: Seconds; ``None`` for no limit.
+        attribute: Of the server's configuration, where that can be found.
     """
 
     name: str
     variable: str
     default: float | None
+    attribute: str
 
 
-FLAGS: Mapping[str, Flag] = {
-    "uvicorn": Flag("--timeout-graceful-shutdown", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN", None),
-    "gunicorn": Flag("--graceful-timeout", "", 30.0),
-    # From Python 3.12 on hypercorn waits for the connections first, and for as long as they last.
-    "hypercorn": Flag("--graceful-timeout", "", 3.0 if sys.version_info < (3, 12) else None),
-    "granian": Flag("--workers-kill-timeout", "GRANIAN_WORKERS_KILL_TIMEOUT", None),
-    "daphne": Flag("", "", None),  # it waits for nothing, and so is not told before the streams are over
+_HYPERCORN = Flag("--graceful-timeout", "", 3.0, "graceful_timeout")
+FLAGS: Mapping[str, tuple[Flag, ...]] = {
+    "uvicorn": (Flag("--timeout-graceful-shutdown", "UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN", None, "timeout_graceful_shutdown"),),
+    # A worker that ends says no more that it is alive, and so is killed after the second of them at a reload.
+    "gunicorn": (Flag("--graceful-timeout", "", 30.0, "graceful_timeout"), Flag("--timeout", "", 30.0, "timeout")),
+    # From Python 3.12 on hypercorn waits for the connections first, for as long as they last, and then by this flag.
+    "hypercorn": (_HYPERCORN,) if sys.version_info < (3, 12) else (),
+    "granian": (Flag("--workers-kill-timeout", "GRANIAN_WORKERS_KILL_TIMEOUT", None, ""),),
+    "daphne": (),  # it waits for nothing, and so is not told before the streams are over
 }
+GUNICORN_ARGUMENTS = "GUNICORN_CMD_ARGS"
+"""An environment variable with words of its command line. Those on the line itself come after them."""
 
 
 class Grace(NamedTuple):
@@ -53,10 +60,30 @@ class Grace(NamedTuple):
 
 @functools.cache
 def server() -> str:
-    """Return the name of the server that was started, ``""`` where it is none of those that are known."""
+    """Return the name of the server that runs this process, ``""`` where it is none of those that are known."""
+    return _started() or next((name for name, _ in _configurations()), "")
+
+
+def _started() -> str:
+    """Return the name of the server that was started as a command."""
     path = PurePath(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.name in ("__main__.py", "__main__") else path.stem
     return name if name in FLAGS else ""
+
+
+def _configurations() -> Iterator[tuple[str, object]]:
+    """Yield what servers that have called us were configured with, the outermost first: also what a file or a program says.
+
+    gunicorn, uvicorn and hypercorn load the project, and run its loop, in a function that knows it.
+    """
+    found, frame = [], sys._getframe()
+    while frame is not None:
+        for owner in (frame.f_locals.get("self"), frame.f_locals.get("config")):
+            name = type(owner).__module__.partition(".")[0]
+            if name in FLAGS:
+                found.append((name, getattr(owner, "cfg", getattr(owner, "config", owner))))
+        frame = frame.f_back  # type: ignore[assignment]
+    yield from reversed(found)
 
 
 def serves_alone() -> bool:
@@ -70,40 +97,51 @@ def serves_alone() -> bool:
 
 @functools.cache
 def grace() -> Grace | None:
-    """Return how long the server waits for open requests once it is told to end; ``None``: for ever, or nobody can see it."""
-    name = server()
-    if not name:
-        return None
-    flag = FLAGS[name]
-    seconds = _configured()
-    if seconds is None:
-        seconds = _given(flag)
-    if seconds is None:
-        seconds = flag.default
-    return None if seconds is None else Grace(seconds, flag.name, name)
+    """Return how long the server waits for open requests once it is told to end; ``None``: for ever, or nobody can see it.
+
+    One that serves alone is told when the streams are over, and so has no part in how long they take.
+    """
+    name = "" if serves_alone() else server()
+    limits = [Grace(seconds, flag.name, name) for flag in FLAGS.get(name, ()) if (seconds := _seconds(name, flag)) is not None]
+    return min(limits, default=None)
+
+
+def _seconds(name: str, flag: Flag) -> float | None:
+    """Return what a flag is, ``None`` for no limit."""
+    for configured, about in _configurations():
+        if configured == name and flag.attribute and hasattr(about, flag.attribute):
+            with contextlib.suppress(TypeError, ValueError):  # no number: not set
+                return _limit(flag, float(getattr(about, flag.attribute)))
+            return None
+    given = _given(flag)
+    return flag.default if given is None else _limit(flag, given)
+
+
+def _limit(flag: Flag, seconds: float) -> float | None:
+    """gunicorn's ``--timeout 0`` is none."""
+    return None if flag.attribute == "timeout" and not seconds else seconds
 
 
 def _given(flag: Flag) -> float | None:
     """Return what the command line, else the environment, says. The last word on a command line holds."""
-    words = sys.argv[1:]
+    words = [*shlex.split(os.environ.get(GUNICORN_ARGUMENTS, "")), *sys.argv[1:]] if _started() == "gunicorn" else sys.argv[1:]
     found = [word.partition("=")[2] for word in words if word.startswith(f"{flag.name}=")]
     found += [after for word, after in itertools.pairwise(words) if word == flag.name]
-    text = found[-1] if found and flag.name else os.environ.get(flag.variable, "")
+    text = found[-1] if found else os.environ.get(flag.variable, "")
     try:
         return float(text.removesuffix("s"))
     except ValueError:
         return None
 
 
-def _configured() -> float | None:
-    """Return what a file has configured, of workers of gunicorn that leave a trace of it: uvicorn's."""
-    worker = getattr(signal.getsignal(signal.SIGUSR1), "__self__", None) if hasattr(signal, "SIGUSR1") else None
-    with contextlib.suppress(AttributeError, TypeError, ValueError):
-        return float(worker.cfg.graceful_timeout)  # type: ignore[union-attr]
-    return None
-
-
 _said: set[str] = set()
+
+
+def look_at_start(cleanup: float) -> None:
+    """Say it when a server begins that was started as a command. Of others it is said when the first stream begins."""
+    if _started():
+        with contextlib.suppress(ConfigurationError):  # a setting that cannot be used; checks say it, and the first stream
+            look_at_flags(cleanup)
 
 
 def look_at_flags(cleanup: float) -> None:

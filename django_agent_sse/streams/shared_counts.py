@@ -7,7 +7,8 @@ at least one sees the other, so both may be refused, and never both be let in. W
 and goes out of date by itself: the counts of a process that died are gone after ``LEASE`` seconds.
 
 Where processes do not share the cache (local memory, which is Django's default), and while it cannot be reached, each process
-counts for itself, and the limits hold in each of them. A check says the first, the log the second.
+counts for itself, and the limits hold in each of them. A check says the first, the log the second. A cache that answers late
+holds up nobody for longer than ``PATIENCE``: what was last known of the others counts then.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from django.core.cache import caches
 
 from .. import conf
 from ..runtime.backoff import FailureLog
+from ..runtime.per_loop import PerLoop
 from ..runtime.pools import Pool
 from ..runtime.process import PerProcess
 from .kv import is_per_process
 
+PATIENCE = 1.0
+"""Seconds that a connect waits for the cache, at most."""
 LEASE = 30
 """Seconds for which an entry holds. A process that lives writes it three times in that time."""
 RENEW = 10.0
@@ -60,8 +65,9 @@ class SharedCounts(PerProcess):
         self._reach = BEYOND
         self._processes = 1
         self._asked_at = self._retry_at = -LEASE * 2.0
+        self._began: float | None = None
         self._fewer = False
-        self._exchanges: dict[asyncio.AbstractEventLoop, _Exchanges] = {}
+        self._exchanges = PerLoop(partial(_Exchanges, self.exchange))
         self._looking: asyncio.AbstractEventLoop | None = None
         self._failures = FailureLog(
             "the streams of other processes cannot be counted",
@@ -96,21 +102,25 @@ class SharedCounts(PerProcess):
             return key
         self._look()
         now = time.monotonic()
-        if now < self._retry_at:  # the cache cannot be reached
-            return key
         fresh = now < self._asked_at + 2 * RENEW
         if not (fresh and mine <= self._free(limit) and mine + self._others.get(key, 0) <= limit):
-            try:
-                await self._exchanged()
-            except BaseException:
-                self.give_back(key)
-                raise
+            if not self._unreachable(now):
+                try:
+                    await self._exchanged()
+                except BaseException:
+                    self.give_back(key)
+                    raise
             with self._lock:
                 fits = self._mine[key] + self._others.get(key, 0) <= limit
             if not fits:
                 self.give_back(key)
                 return None
         return key
+
+    def _unreachable(self, now: float) -> bool:
+        """Whether nobody should wait for the cache: it has failed a moment ago, or owes an answer for long."""
+        began = self._began
+        return now < self._retry_at or (began is not None and now >= began + PATIENCE)
 
     def give_back(self, key: str) -> int:
         """Count one less. Return how many are left."""
@@ -129,25 +139,33 @@ class SharedCounts(PerProcess):
     # Between processes
 
     async def _exchanged(self) -> None:
-        """Write what is counted, then read what others have, both after this call. Those who come meanwhile share the next."""
-        loop = asyncio.get_running_loop()
-        exchanges = self._exchanges.get(loop)
-        if exchanges is None:
-            for other in [other for other in self._exchanges if other.is_closed()]:
-                del self._exchanges[other]
-            exchanges = self._exchanges[loop] = _Exchanges()
-        await exchanges.next()
+        """Write what is counted, then read what others have, both after this call."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._exchanges.here().next()
+        except TimeoutError:
+            self._late()
+
+    def _late(self) -> None:
+        if (now := time.monotonic()) >= self._retry_at:
+            self._retry_at = now + self._failures.failed(TimeoutError(f"no answer within {PATIENCE:g} s"))
 
     def exchange(self) -> None:
         """Write and read; on a thread that may wait for the cache."""
+        self._began = began = time.monotonic()
         try:
             self._exchange()
         except Exception as error:  # every cache has errors of its own
             self._others, self._processes = {}, 1
             self._retry_at = time.monotonic() + self._failures.failed(error)
         else:
-            self._failures.recovered()
             self._asked_at = time.monotonic()
+            if self._asked_at > began + PATIENCE:
+                self._late()
+            else:
+                self._failures.recovered()
+        finally:
+            self._began = None
 
     def _exchange(self) -> None:
         cache = caches[conf.setting("CACHE")]
@@ -198,7 +216,8 @@ class SharedCounts(PerProcess):
         """Keep the entry while there are streams, and tell soon of those that are over."""
         if self._looking is not loop:
             return
-        if self._fewer or time.monotonic() >= max(self._asked_at + RENEW, self._retry_at):
+        due = self._fewer or time.monotonic() >= max(self._asked_at + RENEW, self._retry_at)
+        if due and self._began is None:  # else one is on its way, however long it takes
             _pool.submit(self.exchange)
         if self._mine or self._fewer:
             loop.call_later(LOOK, self._tick, loop, context=contextvars.Context())
@@ -207,26 +226,27 @@ class SharedCounts(PerProcess):
 
 
 class _Exchanges:
-    """One exchange after another, on one event loop."""
+    """One exchange after another, on one event loop. Those who come during one share the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: Callable[[], object], loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
         self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def next(self) -> None:
         """Wait for an exchange that begins after this call."""
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter = self._loop.create_future()
         self._waiting.append(waiter)
         if self._task is None:
-            self._task = loop.create_task(self._run(), context=contextvars.Context())
+            self._task = self._loop.create_task(self._run(), context=contextvars.Context())
         await waiter
 
     async def _run(self) -> None:
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
-                await asyncio.wrap_future(_pool.submit(shared.exchange))
+                await asyncio.wrap_future(_pool.submit(self._exchange))
                 for waiter in waiting:
                     if not waiter.done():
                         waiter.set_result(None)

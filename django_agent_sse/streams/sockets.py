@@ -56,12 +56,16 @@ def addresses_of(scope: Mapping[str, Any]) -> Addresses | None:
 
 def find(wanted: Collection[Addresses]) -> dict[Addresses, int]:
     """Return the descriptors of these connections, in one pass over all that are open."""
-    descriptors: dict[Addresses, int] = {}
+    return {addresses: descriptor for descriptor, addresses in connections() if addresses in wanted}
+
+
+def connections() -> Iterator[tuple[int, Addresses]]:
+    """Look at one descriptor after another, of those that were open at the beginning: which are connections, and which ones."""
     for descriptor in _descriptors():
         with _looked_at(descriptor) as sock:
-            if sock is not None and (ends := _ends(sock)) is not None and ends in wanted:
-                descriptors[ends] = descriptor
-    return descriptors
+            ends = None if sock is None else _ends(sock)
+        if ends is not None:
+            yield descriptor, ends
 
 
 def unsent(descriptor: int, addresses: Addresses) -> int | None:

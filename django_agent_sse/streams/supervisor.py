@@ -59,7 +59,7 @@ class Supervisor:
     context: Context
     _options: StreamOptions
     _streak: ErrorStreak
-    _watch: StreamWatch
+    _watches: list[StreamWatch]
     control: InitVar[bool]
     _on_error: OnError | None = None
     error: BaseException | None = None
@@ -99,9 +99,9 @@ class Supervisor:
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
-        self._watch.begun(self, context)
-        if registry.closing:
-            self.end(Ending.SHUTDOWN)
+        for watch in self._watches:
+            watch.begun(self, context)
+        registry.end_late(self)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
             # Everything that lets a response begin shows there: a frame, a heartbeat, an end. So nothing else need be waited for.
@@ -177,8 +177,8 @@ class Supervisor:
             await self._callbacks.run_ends()
         finally:
             self._loop_state.discard(self)
-            self._watch.over()
-            del self._watch  # each knows the other
+            while self._watches:  # they know the stream
+                self._watches.pop().over()
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 

@@ -66,7 +66,9 @@ async def check_follow_access(c: Context, topics: Iterable[str], revoke: Callabl
         TopicForbidden: They may not.
         StreamClosed: The same, where the response has begun: the stream is revoked.
     """
-    if not await may_follow(c, topics):
+    asked = tuple(topics)
+    c._topics = tuple(dict.fromkeys((*c._topics, *asked)))  # at once: what changes while it is asked is asked about again
+    if not await may_follow(c, asked):
         if c.started:
             revoke()
             raise late_error(Ending.REVOKED)

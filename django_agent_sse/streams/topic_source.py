@@ -210,6 +210,7 @@ class TopicSource:
                 f"the position that the client asked for cannot be honoured ({gap.reason}), and no control event may tell it: "
                 "begin again without an id",
                 gap.reason,
+                of_client=True,
             )
         payload = {"reason": gap.reason, "asked": gap.asked, "missed": gap.missed}
         return control_frame(encode_json(payload), "sse.gap", gap.id, self._take_retry())

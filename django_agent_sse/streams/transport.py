@@ -90,6 +90,8 @@ class Transport:
         if self._options.max_duration:
             self._expires = self.opened + self._options.max_duration * random.uniform(SHORTEST, 1)
         self._loop_state.watch(self, self._options.visit_interval)
+        if self._addresses is not None and self._options.send_timeout:
+            self._loop_state.vanished.watch(self._addresses, self._options.send_timeout)
         self._callbacks.transport_opened()
         if self._send is not None:
             # Not before: until the response has begun, the server takes no part of a body.
@@ -213,6 +215,7 @@ class Transport:
     def limit_client(self) -> None:
         """Have the kernel give up on a client that takes nothing more, also when the server has closed the connection."""
         if not self.closed and self._addresses is not None:
+            self._loop_state.vanished.unwatch(self._addresses)
             self._loop_state.departures.limit(self._addresses)
 
     def set_drain_deadline(self) -> None:

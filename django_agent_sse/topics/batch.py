@@ -103,14 +103,16 @@ class SharedPage:
     Attributes:
         entries: ``None`` while they are being read.
         used: Somebody took from it since this was last set to ``False``.
+        taken: Somebody took from it.
     """
 
-    __slots__ = ("_batches", "bytes", "entries", "used", "waiting")
+    __slots__ = ("_batches", "bytes", "entries", "taken", "used", "waiting")
 
     def __init__(self) -> None:
         self.entries: list[Entry] | None = None
         self.bytes = 0
         self.used = True
+        self.taken = False
         self.waiting: set[Waiter] = set()
         self._batches: dict[int, Batch] = {}
 
@@ -120,7 +122,7 @@ class SharedPage:
 
     def after(self, offset: int) -> Batch:
         """Return the events after ``offset``, which must be covered."""
-        self.used = True
+        self.used = self.taken = True
         batch = self._batches.get(offset)
         if batch is None:
             assert self.entries is not None

@@ -25,8 +25,8 @@ RING_BYTES = 2_097_152
 """Bytes of frames that a ring keeps; the newest one always stays."""
 PAGE = 256
 """Events of an aligned page: the offsets 1 to 256, 257 to 512, …"""
-PAGES = 8
-"""Pages that a feed keeps for other followers that are behind."""
+PAGES = 32
+"""Pages that a feed keeps for other followers that are behind: twice as many as catch up at a time, each somewhere else."""
 RETRY = 1.0
 """Seconds, more or less, after which a page that the log could not give is asked for again."""
 
@@ -210,6 +210,7 @@ class Feed:
             if page is not None and page.entries and page.entries[-1].offset <= offset:
                 start, page = offset, None  # that one was cut by its bytes, or has grown since: read on from here
         if page is not None and page.covers(offset):
+            self._pages[start] = self._pages.pop(start)  # the last one to be dropped
             return page.after(offset)
         if page is None or page.entries is not None:
             page = self._read(start)
@@ -221,7 +222,7 @@ class Feed:
     def _read(self, start: int) -> SharedPage:
         self._drop(start)
         page = self._pages[start] = SharedPage()
-        while len(self._pages) > PAGES and self._drop_oldest():
+        while len(self._pages) > PAGES and self._drop_oldest(taken=True):
             pass
         # In a task of the feed's own: a follower that is cancelled does not cancel a read that others wait for.
         task = asyncio.get_running_loop().create_task(self._fetch(start, page))
@@ -264,9 +265,14 @@ class Feed:
                 self._drop(start)
             page.used = False
 
-    def _drop_oldest(self, but: int = -1) -> bool:
-        """Drop the oldest page that is not being read. Return whether there was one."""
-        oldest = next((start for start, page in self._pages.items() if start != but and page.entries is not None), None)
+    def _drop_oldest(self, but: int = -1, *, taken: bool = False) -> bool:
+        """Drop the page that was not used for the longest time. Return whether there was one.
+
+        One that is being read stays. With ``taken`` one stays too that nobody took from: whoever has asked for it has not had
+        its turn yet. Else many followers could drop each other's pages for ever, and none of them would get on.
+        """
+        droppable = (start for start, page in self._pages.items() if start != but and page.entries is not None)
+        oldest = next((start for start in droppable if self._pages[start].taken or not taken), None)
         if oldest is not None:
             self._drop(oldest)
         return oldest is not None

@@ -1,13 +1,12 @@
 """Orders from process to process: signed events of a topic of the package's own, which each process reads and executes once.
 
 Each is signed with the project's ``SECRET_KEY``, so that whoever can write to the log cannot order anything. The signature covers
-the time, so that a copy of an old order does nothing. A notification wakes whoever follows the topic, and the poll heals it.
+the time, so that a copy of an old order ends nothing. A notification wakes whoever follows the topic, and the poll heals it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -43,6 +42,18 @@ O = TypeVar("O", bound=Order)  # noqa: E741  it stands for an order
 
 class OrderRefused(ValueError):
     """An event among the orders in the log must not be executed."""
+
+
+class OrderStale(OrderRefused):
+    """An order is one, but was not signed lately: it is a copy, or clocks differ, or this process was asleep.
+
+    Attributes:
+        order: The order.
+    """
+
+    def __init__(self, message: str, order: Any) -> None:
+        super().__init__(message)
+        self.order = order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +103,7 @@ class OrderTopic(Generic[O]):
             raise OrderRefused(f"another version of the package has written it ({printable(error)})") from error
         if not -LIFE_SECONDS <= age <= LIFE_SECONDS:
             when = f"{age:.0f} s ago" if age > 0 else f"{-age:.0f} s from now"
-            raise OrderRefused(f"it was signed {when}: it was copied, or the clocks of machines differ")
+            raise OrderStale(f"it was signed {when}: it was copied, or the clocks of machines differ", order)
         return order, at
 
     def _signer(self) -> signing.Signer:
@@ -126,7 +137,7 @@ class OrderReader(Generic[O]):
     on_refused: Callable[[int, Exception], object]
     more: bool = False
     missed: bool = False
-    _executed: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
+    _executed: dict[str, None] = field(default_factory=dict)
     _epoch: str | None = None
     _cursor: int = 0
     _over_before: int = 0
@@ -141,7 +152,9 @@ class OrderReader(Generic[O]):
         """Note that an order is executed; whether it was before."""
         known = id in self._executed
         if not known:
-            self._executed.append(id)
+            self._executed[id] = None
+            if len(self._executed) > MAX_REMEMBERED:
+                del self._executed[next(iter(self._executed))]
         return known
 
     async def read(self, log: EventLog) -> AsyncGenerator[tuple[O, float, bool], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models.signals import m2m_changed, post_save
 
-from django_agent_sse import Context, Router, login_required, permission_required, staff_required
+from django_agent_sse import Context, Router, close_streams, login_required, permission_required, staff_required
 from django_agent_sse.access import book as booking
-from django_agent_sse.access import django_signals
+from django_agent_sse.access import closing, django_signals
 from django_agent_sse.access.django_signals import teller
 from django_agent_sse.access.service import access
 from django_agent_sse.streams.registry import open_streams
@@ -103,7 +105,7 @@ async def test_who_signs_in_leaves_the_session_of_before_and_what_anybody_may_ha
     told: list[Any] = []
     session = await sync_to_async(anonymous)()
     client = await opened("/public/", session)
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
     await sync_to_async(session.cycle_key)()
     assert told == []
     await leave(client)
@@ -130,7 +132,7 @@ async def test_a_log_in_asks_nobody_and_a_change_that_leaves_the_right_ends_noth
     client = await opened("/signed-in/", session)
     told: list[Any] = []
     with monkeypatch.context() as patched:
-        patched.setattr(access, "tell", told.append)
+        patched.setattr(access, "execute", told.append)
         await user.asave(update_fields=["last_login"])
         assert told == []
     before = access.book().asked
@@ -164,7 +166,7 @@ async def test_what_is_rolled_back_has_not_happened() -> None:
 @pytest.mark.usefixtures("site")
 async def test_changes_of_one_transaction_are_told_once_when_it_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
 
     def change() -> None:
         with transaction.atomic():
@@ -182,7 +184,7 @@ async def test_changes_of_one_transaction_are_told_once_when_it_commits(monkeypa
 async def test_changes_that_come_one_after_another_are_told_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(django_signals, "PAUSE", 0.2)
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
 
     def change() -> None:
         teller.flush()
@@ -197,7 +199,7 @@ async def test_changes_that_come_one_after_another_are_told_together_and_none_is
 
 async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
     _, session = await signed_in_person("ann")
     await signed_in_person("ben")
     rows = Session.objects.filter(pk=session.session_key)
@@ -211,7 +213,7 @@ async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch:
 
 async def test_the_signals_can_be_switched_off(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(access, "tell", told.append)
+    monkeypatch.setattr(access, "execute", told.append)
     settings.AGENT_SSE = {"RECHECK_ON_SIGNALS": False}
     user, session = await signed_in_person("ann")
     for change in ("gets a new password", "signs out", "is deleted"):
@@ -233,10 +235,9 @@ async def test_a_log_that_cannot_be_written_keeps_nobody_from_saving_a_user_and_
     client = await opened("/signed-in/", session)
 
     def fails(order: Any) -> None:
-        access.execute(order)
         raise OSError("no route to the log")
 
-    monkeypatch.setattr(access, "tell", fails)
+    monkeypatch.setattr(access, "publish", fails)
     await user.asave()
     user.is_active = False
     await user.asave()
@@ -285,3 +286,95 @@ async def test_what_an_order_asks_for_is_asked_once_more_a_moment_later(monkeypa
         await user.asave()
         await revoked(client)
     assert may == []
+
+
+async def test_a_superuser_who_saves_ten_thousand_users_is_told_in_a_few_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(django_signals, "PAUSE", 0.25)
+    told: list[Any] = []
+    monkeypatch.setattr(access, "execute", told.append)
+
+    def change() -> None:
+        teller.flush()
+        for pk in range(1, 10_001):  # the signal is what is measured, not a database
+            post_save.send(User, instance=User(pk=pk), created=False, using="default", raw=False, update_fields=None)
+
+    await sync_to_async(change)()
+    await eventually(
+        "all are told", lambda: {*map(str, range(1, 10_001))} == {pk for order in told for pk in order.users}, PATIENCE
+    )
+    assert len(told) < 200
+
+
+async def test_a_group_of_ten_thousand_that_loses_a_permission_is_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    user, _ = await signed_in_person("ann", group="many")
+    told: list[Any] = []
+    monkeypatch.setattr(access, "execute", told.append)
+    group = await user.groups.aget()
+    await sync_to_async(group.permissions.clear)()
+    await sync_to_async(group.user_set.clear)()
+    assert [(order.everybody, order.users) for order in told] == [(True, frozenset()), (True, frozenset())]
+    told.clear()
+    await sync_to_async(m2m_changed.send)(
+        User.groups.through,
+        instance=group,
+        action="post_remove",
+        reverse=True,
+        model=User,
+        pk_set={*range(1, 10_001)},
+        using="default",
+    )
+    assert [len(order.users) for order in told] == [500] * 20
+
+
+async def test_what_sends_no_signal_is_seen_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``QuerySet.update()``, ``bulk_update()``: as the documentation says."""
+    router = Router(recheck=0.1)
+    router.sse("often/", waiting, guards=[login_required])
+    router.sse("never/", waiting, guards=[login_required], recheck=None)
+    told: list[Any] = []
+    with served(router, middleware=MIDDLEWARE):
+        user, session = await signed_in_person("ann")
+        often, never = await opened("/often/", session), await opened("/never/", session)
+        await access.book().idle()
+        monkeypatch.setattr(access, "execute", told.append)
+        user.is_active = False
+        await User.objects.abulk_update([user], ["is_active"])
+        await revoked(often)
+        assert told == []
+        await leave(never)
+
+
+class Transaction:
+    """A connection in a transaction, as far as it matters here."""
+
+    in_atomic_block = True
+
+    def __init__(self) -> None:
+        self.hooks: list[Any] = []
+
+    def on_commit(self, hook: Any) -> None:
+        self.hooks.append(hook)
+
+    def commit(self) -> None:
+        self.in_atomic_block = False
+        for hook in self.hooks:
+            hook()
+
+
+def test_in_transactions_of_several_databases_streams_are_closed_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows in which of them the change is that matters; one that is rolled back tells nothing."""
+    told: list[Any] = []
+    monkeypatch.setattr(access, "tell", told.append)
+    first, second, third, done = Transaction(), Transaction(), Transaction(), Transaction()
+    done.in_atomic_block = False
+    monkeypatch.setattr(closing, "connections", SimpleNamespace(all=lambda **_: [first, done, second, third]))
+    close_streams(topic="t")
+    assert told == []
+    first.commit()
+    assert [order.topic for order in told] == ["t"]
+    third.commit()
+    assert [order.topic for order in told] == ["t", "t"]
+    assert told[0].id != told[1].id  # else other processes would take the second for a copy
+    second.in_atomic_block = False
+    close_streams(topic="u")
+    assert told[-1].topic == "u"

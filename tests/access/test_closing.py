@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
+from django.utils.functional import SimpleLazyObject
 
 from django_agent_sse import Router, aclose_streams, apublish, close_streams
 from django_agent_sse.access.service import access
@@ -67,6 +68,7 @@ async def clients() -> tuple[People, dict[str, Client]]:
 
 CLOSES: dict[str, Any] = {
     "a user": (lambda p: {"user": p.ann}, "ann"),
+    "a user as request.user is": (lambda p: {"user": SimpleLazyObject(lambda: p.ann)}, "ann"),
     "a user's key": (lambda p: {"user": p.ann.pk}, "ann"),
     "a user's key as text": (lambda p: {"user": str(p.ann.pk)}, "ann"),
     "a session": (lambda p: {"session": p.here}, "ann here"),
@@ -128,6 +130,9 @@ async def test_in_a_transaction_it_is_done_when_that_commits() -> None:
         ({"user": User}, "or the primary key of one"),
         ({"user": True}, "or the primary key of one"),
         ({"user": ""}, "that is nobody"),
+        ({"user": "ann"}, "no primary key of auth.User; give the user, or user.pk"),
+        ({"user": User.objects.none()}, "no primary key of auth.User"),
+        ({"user": SimpleLazyObject(AnonymousUser)}, "that is nobody"),
         ({"route": ""}, "a route's pattern"),
         ({"route": 7}, "a route's pattern"),
         ({"session": SessionStore()}, "a session that was saved"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 
 from django_agent_sse import Router, aclose_streams
 from django_agent_sse.access import service
+from django_agent_sse.access.django_signals import MOST_UNDELIVERED, teller
 from django_agent_sse.access.orders import ACCESS, MOST, AccessOrder, Close, Recheck, in_parts, orders
 from django_agent_sse.access.service import Access, access
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.runtime.backoff import Backoff
 from django_agent_sse.topics.orders import MAX_BYTES, OrderRefused
 from django_agent_sse.wire import Event
 from tests.inprocess import Client, eventually
@@ -112,6 +115,119 @@ async def test_what_was_ordered_a_moment_before_a_stream_began_is_not_for_it_and
     assert not second.complete
 
 
+async def test_an_order_that_cannot_be_told_is_told_when_the_log_is_back(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log restarts in the moment in which somebody signs out: this process knows it, and the others hear of it later."""
+    monkeypatch.setattr(teller, "_retry", Backoff(0.02, 0.02))
+    away, tries, append = [True], [], MemoryEventLog.append
+
+    def fails(self: MemoryEventLog, topic: str, event: Event, **about: Any) -> Any:
+        if topic == ACCESS and away[0]:
+            tries.append(event)
+            raise EventLogUnavailable("it restarts")
+        return append(self, topic, event, **about)
+
+    monkeypatch.setattr(MemoryEventLog, "append", fails)
+    await stream()
+    listener = await listens()
+    gone, locked = Close(sessions=frozenset({"a"})), Recheck(users=frozenset({"1"}))
+    teller._publish([gone])
+    teller._publish([locked])
+    await eventually("it is tried again and again", lambda: len(tries) > 4, PATIENCE)
+    assert log.state(ACCESS).top == 0
+    assert listener.known == set()
+    away[0] = False
+    await eventually("they are told", lambda: log.state(ACCESS).top == 2, PATIENCE)
+    told = [orders.order_of(record.event) for record in log.read_after(ACCESS, 0).records]
+    assert told == [gone, locked]
+    assert teller._undelivered == []
+    assert caplog.text.count("who may have streams cannot be told to other processes now") == 1
+
+
+async def test_where_too_many_orders_wait_for_the_log_everybody_is_asked_instead(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teller, "_retry", Backoff(3600.0, 3600.0))
+    monkeypatch.setattr(teller, "_retrying", True)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise EventLogUnavailable("it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryEventLog, "append", fails)
+        for number in range(MOST_UNDELIVERED + 1):
+            teller._publish([Close(topic=f"t{number}")])
+        (order,) = teller._undelivered
+    assert order == Recheck(id=order.id, everybody=True)
+    teller._publish()
+    access.failures.recovered()
+    assert log.state(ACCESS).top == 1
+
+
+async def test_an_order_that_was_signed_long_ago_only_asks(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The clocks of machines differ by minutes, or this process was asleep; or somebody has copied it."""
+    client = await stream()
+    (permit,) = access.book().permits.values()
+    await listens()
+    executed: list[AccessOrder] = []
+    listener = access._listener
+    assert listener is not None
+    monkeypatch.setattr(listener, "_execute", lambda order, age: executed.append(order))
+    given = [
+        Close(id="of a session", sessions=frozenset({"s"})),
+        Close(id="of a route", route="here/"),
+        Recheck(id="of a user", users=frozenset({"1"})),
+    ]
+    for minutes in (-10, 10):
+        with monkeypatch.context() as past:
+            now = time.time()
+            past.setattr("django_agent_sse.topics.orders.time.time", lambda now=now, minutes=minutes: now + 60 * minutes)
+            events = [orders.event_of(order) for order in given]
+        for event in [*events, *events]:  # a copy of a copy does nothing at all
+            log.append(ACCESS, event)
+    await eventually("all is read", lambda: listener._reader._cursor == log.state(ACCESS).top == 12, PATIENCE)
+    assert executed == [
+        Recheck(id="of a session", sessions=frozenset({"s"})),
+        Recheck(id="of a route", everybody=True),
+        given[2],
+    ]
+    assert caplog.text.count("is not executed") == 1
+    assert "it was copied, or the clocks of machines differ" in caplog.text
+    assert permit.stream in access.book().permits
+    assert not client.complete
+
+
+async def test_a_copy_of_an_order_of_this_process_itself_does_nothing(log: MemoryEventLog, stream: Any) -> None:
+    await stream()
+    await listens()
+    await aclose_streams(topic="nothing")
+    (record,) = log.read_after(ACCESS, 0).records
+    client = await stream()
+    executed: list[AccessOrder] = []
+    listener = access._listener
+    assert listener is not None
+    listener._execute = lambda order, age: executed.append(order)
+    for _ in range(3):
+        log.append(ACCESS, record.event)
+    await eventually("all is read", lambda: listener._reader._cursor == 4, PATIENCE)
+    assert executed == []
+    assert not client.complete
+
+
+def test_an_order_is_one_while_its_key_is_rotated_and_never_of_another_project(settings: Any) -> None:
+    order = Close(sessions=frozenset({"s"}))
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "old", []
+    event = orders.event_of(order)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old"]
+    assert orders.order_of(event) == order
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "of another project", []
+    with pytest.raises(OrderRefused, match="SECRET_KEY"):
+        orders.order_of(event)
+
+
 async def test_an_order_that_is_long_over_ends_nothing(log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as past:
         now = time.time()
@@ -120,7 +236,7 @@ async def test_an_order_that_is_long_over_ends_nothing(log: MemoryEventLog, stre
     client = await stream()
     await listens()
     book = access.book()
-    await eventually("it is taken", lambda: book._remembered or log.state(ACCESS).top, PATIENCE)
+    await eventually("it is taken", lambda: book._lately._forgotten > -math.inf, PATIENCE)
     await asyncio.sleep(0)
     assert not client.complete
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +35,18 @@ def chromium() -> Iterator[Browser]:
     """One browser for all tests here. Not for the session: Playwright's event loop runs meanwhile, and no other can."""
     with launched(f"--host-resolver-rules=MAP {INSECURE} 127.0.0.1") as browser:
         yield browser
+
+
+@pytest.fixture
+def firefox() -> str:
+    """The program. Where there is none the test is skipped and says so, but fails in continuous integration."""
+    path = shutil.which("firefox-esr") or shutil.which("firefox")
+    if path is None:
+        message = "no Firefox on this machine: apt-get install firefox-esr"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.chromium import FLAGS
 from tests.live.servers import Server
+from tests.npm import Node
 from tests.testproject.cutter import Cutter
 from tests.tls import tls_before
 
@@ -143,3 +144,13 @@ def test_a_signed_address_needs_no_cookie_and_is_renewed(signed_in: Page, uvicor
 def test_an_address_that_nobody_signed_is_refused_for_good(page: Page, streams: Server) -> None:
     listen(page, f"{streams.url}/origins/signed/?to=3&sse_signature=guessed")
     assert state(page, "error") == ["unauthorized", 401]
+
+
+def test_it_is_the_same_in_firefox(node: Node, firefox: str, uvicorn: Server, streams: Server, key: str) -> None:
+    """A program of Node.js drives it over WebDriver BiDi, ``tests/node/firefox_origins.mjs``."""
+    with Cutter(uvicorn.port, b"never", "never") as other:
+        about = {"SITE": uvicorn.url, "OTHER": other.url, "STREAMS": streams.url, "KEY": key, "FIREFOX": firefox}
+        told = node.run("--test", "firefox_origins.mjs", environment=about)
+    assert "# pass 4\n" in told, told
+    assert streams.steps(key) == ["ran", "ran"]
+    assert streams.steps(f"{key}-other") == []

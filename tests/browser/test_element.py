@@ -159,6 +159,19 @@ def test_another_address_is_another_stream(violations: Page, uvicorn: Server, ke
     assert [event[1] for event in got(page) if event[0] == "sse:number"] == ['{"number":1}', '{"number":2}']
 
 
+def test_another_signature_of_the_same_address_is_the_same_stream_where_it_is_renewed(
+    violations: Page, uvicorn: Server, key: str
+) -> None:
+    page, url = violations, f"/life/idle/?key={key}&sse_signature="
+    show(page, uvicorn, f'<event-stream src="{url.replace("&", "&amp;")}1" renew="/origins/address/"></event-stream>')
+    page.wait_for_selector("event-stream[data-state=open]", state="attached")
+    page.evaluate("(url) => { document.querySelector('event-stream').src = url; }", f"{url}2")
+    assert uvicorn.settled_steps(key) == ["started"]
+    page.evaluate("document.querySelector('event-stream').removeAttribute('renew')")
+    page.evaluate("(url) => { document.querySelector('event-stream').src = url; }", f"{url}3")
+    uvicorn.recorded(key, "started", count=2)
+
+
 def test_taken_out_it_closes_and_put_back_it_goes_on(violations: Page, uvicorn: Server, key: str) -> None:
     page = violations
     show(page, uvicorn, f'<event-stream src="/client/numbers/?to=100000&key={key}"></event-stream>')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -116,6 +117,38 @@ def test_a_refusal_is_an_error_until_reset(app: Page) -> None:
     app.wait_for_function("!now.isError && now.error === null && now.state === 'error'")
 
 
+NATIVE = """async (url) => {
+    window.takers = [1, 2, 3].map(() => new AbortController());
+    await Promise.all(takers.map(({ signal }) => fetch(url, { signal })));
+    window.native = [];
+    const source = new EventSource(url);
+    source.onopen = () => native.push("open");
+    source.addEventListener("sse.overloaded", () => native.push("overloaded"));
+    source.onerror = () => native.push(source.readyState === EventSource.CLOSED ? "closed" : "waits");
+}"""
+
+
+def test_whom_a_limit_refuses_sees_why_and_for_how_long_and_comes_back(app: Page, start: Callable[..., Server], key: str) -> None:
+    """The hook, and a browser's own ``EventSource``, which gives up for ever where it cannot read the refusal."""
+    server, url = start("uvicorn", agent_sse={"LIMITS": {"ROUTE": 3}}), f"/life/idle/?key={key}"
+    app.goto(f"{server.url}/_page/")
+    app.evaluate(NATIVE, url)
+    render(app, url)
+    app.wait_for_function("native.includes('waits') && renders.some(({ isError }) => isError)")
+    assert app.evaluate("native.slice(0, 3)") == ["open", "overloaded", "waits"]
+    *shown, delay = app.evaluate(
+        """(({ state, reason, isConnected, data, delay }) => [state, reason, isConnected, data, delay])(
+            renders.find(({ isError }) => isError))"""
+    )
+    assert shown == ["reconnecting", "overloaded", False, None]
+    assert 5_000 <= delay <= 15_500
+    app.evaluate("for (const taker of takers) taker.abort()")
+    server.recorded(key, "started", count=5)
+    app.wait_for_function("now.state === 'open' && !now.isError")
+    assert "closed" not in app.evaluate("native")
+    app.goto("about:blank")
+
+
 def test_query_subpath_and_headers_reach_the_server(app: Page) -> None:
     render(app, "/client/", {"subpath": "/headers/", "query": {"a": "1"}, "token": "mine"})
     app.wait_for_selector("text=ended")
@@ -134,6 +167,19 @@ def test_another_url_is_another_stream_and_the_same_options_are_the_same(app: Pa
     app.evaluate("show(null, {})")
     assert uvicorn.recorded(f"{key}-2", "on_end")["ending"] == "client_disconnect"
     app.wait_for_selector("text=idle")
+
+
+def test_another_signature_of_the_same_address_is_the_same_stream_where_it_is_renewed(
+    app: Page, uvicorn: Server, key: str
+) -> None:
+    url = f"/life/idle/?key={key}&sse_signature="
+    render(app, f"{url}1", {"renew": "/origins/address/"})
+    app.wait_for_selector("text=open")
+    app.evaluate("(url) => show(url, { renew: '/origins/address/', listen: true })", f"{url}2")
+    app.wait_for_function("renders.length > 2 && now.state === 'open'")
+    assert uvicorn.settled_steps(key) == ["started"]
+    app.evaluate("(url) => show(url, {})", f"{url}3")
+    uvicorn.recorded(key, "started", count=2)
 
 
 def test_disabled_it_waits_and_enabled_again_it_goes_on(app: Page, uvicorn: Server, key: str) -> None:

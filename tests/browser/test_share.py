@@ -91,6 +91,26 @@ def test_seven_tabs_share_one_connection_and_the_site_still_answers(tabs: Tabs, 
         assert_has_everything(page)
 
 
+def test_tabs_whose_addresses_are_too_old_get_new_ones_and_share(tabs: Tabs, uvicorn: Server, key: str) -> None:
+    """As those of a window that the browser has restored: the page comes from its cache, with the signature of yesterday."""
+    poll("streams of other tests are over", lambda: not uvicorn.state()["open_streams"], within=30)
+    pages = tabs(3)
+    pages[0].goto(f"{uvicorn.url}/client/in/user-001/")
+    pages[0].goto(f"{uvicorn.url}/_page/")
+    renew = f"/origins/address/?key={key}"
+    for page in pages:
+        listen(page, f"/origins/held/?key={key}&sse_signature=old", {"share": True, "renew": renew})
+    for page in pages:
+        until(page, "log.events.length > 0")
+        assert [data for _, data, _ in events(page)] == ["user-001"]
+    first = leader(pages)
+    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1, within=30)
+    pages.remove(first)
+    first.close()
+    state(leader(pages), "open")
+    poll("one stream is open", lambda: uvicorn.state()["open_streams"] == 1, within=30)
+
+
 def test_when_the_leader_is_closed_the_others_go_on(tabs: Tabs, uvicorn: Server, key: str) -> None:
     pages = tabs(4)
     for page in pages:

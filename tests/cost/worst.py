@@ -279,6 +279,10 @@ WORST: Mapping[str, Use] = {
     "run_[A-Za-z0-9_-]{16}(?:[A-Za-z0-9_-]{11})?": Use(
         "fullmatch", (repeated("a", before="run_"), repeated("run_"), repeated("a" * 27, before="run_"))
     ),
+    # contrib/monitor/admin/export
+    r"(^|;)(?=[ \"']{0,9}[=+@＝＋－＠-])": Use(
+        "sub", (repeated(";"), repeated("; '"), repeated(" ", before=";"), repeated(";=")), sizes=(1_000, 2_000, 4_000)
+    ),
     # safetext
     _UNSAFE.pattern: Use("sub", (repeated("\n"), repeated("\U000e0001a"), repeated("a"))),
     r"(\d+(?:\.\d+)?)([smhdw])": Use("fullmatch", (repeated("1"), halves("1", "1", after="."), repeated("1", before="1."))),

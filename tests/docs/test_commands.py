@@ -155,5 +155,5 @@ def test_the_index_has_every_page() -> None:
 
 
 def test_each_picture_is_on_a_page() -> None:
-    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", page.read_text(encoding="utf-8"))}
+    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.(?:png|svg))", page.read_text(encoding="utf-8"))}
     assert shown == {path.name for path in (DOCS / "images").iterdir()}

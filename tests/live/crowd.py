@@ -25,6 +25,7 @@ class Member:
         connects: When each of its connections was asked for.
         ended: When each ended.
         refused: How often it was told to come back later, and by what.
+        untold: How many of its connections ended without a word of when to come back.
     """
 
     port: int
@@ -36,6 +37,7 @@ class Member:
     connects: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    untold: int = 0
     status: int | None = None
     told: int | None = None
     task: asyncio.Task[None] | None = None
@@ -48,6 +50,7 @@ class Member:
             with suppress(OSError, asyncio.IncompleteReadError):
                 await self._listen()
             self.ended.append(time.monotonic())
+            self.untold += self.told is None
             if not self.comes_back:
                 return
             await asyncio.sleep(AGAIN if self.told is None else self.told / 1000)

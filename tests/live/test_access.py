@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import selectors
+import signal
 import socket
 import time
 from collections import defaultdict
@@ -35,6 +37,8 @@ WITHIN = bound(5.0, 40.0)
 EVENTS = 100_000 if LONG else 2_000
 CHANGES_OF_RIGHTS = 250 if LONG else 20
 """Meanwhile, at least."""
+ASLEEP = 30.0 if LONG else 1.0
+"""Seconds for which a process is stopped."""
 AGENT_SSE = {"CAN_FOLLOW": "tests.site.routes.access.can_follow"}
 
 
@@ -115,6 +119,12 @@ class Readers:
         for reader in self.all:
             if reader.returns and reader.connection is None and now >= reader.back_at:
                 self.open(reader)
+
+    def hear(self, seconds: float) -> None:
+        """Read for so long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.read(0.05)
 
     def _leave(self, reader: Reader) -> None:
         assert reader.connection is not None
@@ -219,6 +229,37 @@ def test_whose_access_ends_in_one_process_has_no_stream_left_in_any(site: Site, 
             print(f"\n{len(readers)} streams of 20 users in {PROCESSES} processes: seconds until the last of them ended")
             for change, took in seconds.items():
                 print(f"  {change:32} {took:.2f}")
+
+
+def test_a_process_that_was_asleep_when_it_was_ordered_ends_the_streams_when_it_wakes(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``SIGSTOP``, as of a virtual machine that is moved; the guards are not due before that."""
+    names = ["sleeper", "other sleeper"]
+    sessions = site.people({name: {} for name in names})
+    asleep, awake = site.servers[1], site.servers[0]
+    readers = [Reader(server, "access/signed-in/", name, sessions[name]) for name in names for server in site.servers]
+    site.readers.open(*readers)
+    site.readers.until("all are open", lambda: all(reader.events for reader in readers))
+    mine = [reader for reader in readers if reader.person == names[0]]
+    os.kill(asleep.process.pid, signal.SIGSTOP)
+    try:
+        site.ask(f"access/change/{quote(names[0])}/", session=sessions[names[0]], change="signs out")
+        site.readers.until("those of the others end", lambda: all(one.ended_at for one in mine if one.server is not asleep))
+        site.readers.hear(ASLEEP)
+        assert [one.server for one in mine if one.open] == [asleep]
+    finally:
+        os.kill(asleep.process.pid, signal.SIGCONT)
+    woken = time.monotonic()
+    site.readers.until("its streams end", lambda: all(reader.ended_at for reader in mine), WITHIN)
+    took = max(reader.ended_at for reader in mine) - woken
+    for server in (asleep, awake):
+        headers = {"Cookie": f"sessionid={sessions[names[0]]}", "Accept": "text/event-stream"}
+        assert server.get("access/signed-in/", headers=headers).status == 401
+    assert all(reader.open for reader in readers if reader not in mine)
+    with capsys.disabled():
+        if LONG:
+            print(f"\na process that slept {ASLEEP:.0f} s: its stream ends {took:.2f} s after it wakes")
 
 
 def test_private_events_reach_nobody_who_may_not_have_them(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,24 +1,21 @@
-"""A deploy, seen from the clients: readiness, waves, and a rolling restart in which nothing is lost and nobody rushes."""
+"""A deploy, seen from the clients: readiness, waves, and what comes in between. Rolling restarts: ``test_rolling``."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests import warm
-from tests.timing import LONG, bound
+from tests.timing import bound
 
 from . import servers
-from .client import Client
-from .crowd import Crowd, crowd, in_any_second
-from .servers import EXIT_WITHIN, ROOT, Server, poll
+from .client import Client, EndOfStreamError
+from .parser import Received
+from .servers import EXIT_WITHIN, Server, poll
 
 Start = Callable[..., Server]
 PACE = 40
@@ -59,7 +56,7 @@ def test_while_streams_end_ready_says_no_others_are_answered_and_a_second_signal
     clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(100)]
     for client in clients:
         client.next()
-    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGINT if kind == "uvicorn" else signal.SIGTERM)
     poll("it is told", lambda: server.get("_health/ready/").status == 503)
     told = time.monotonic()
     assert server.get("_health/ready/").json()["problems"] == ["closing"]
@@ -70,6 +67,10 @@ def test_while_streams_end_ready_says_no_others_are_answered_and_a_second_signal
         assert late.parser.retry <= 1_500
     refused = server.get("life/idle/", key="late")
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    # A proxy that keeps its connections asks another process the next time.
+    for accept in ("*/*", "text/event-stream"):
+        with server.open("life/idle/", key="late", headers={"Accept": accept}) as late:
+            assert late.answer().headers["connection"] == "close"
     # Later than a terminal and a process manager tell the same, which counts as one.
     poll("half a second is over", lambda: time.monotonic() > told + 0.6)
     server.signal(signal.SIGTERM)
@@ -83,124 +84,121 @@ def _whole(client: Client) -> bool:
         return client.complete
 
 
-def test_a_flag_that_is_too_short_is_said_when_the_first_stream_begins(
+@pytest.mark.parametrize(
+    ("kind", "flag"),
+    [
+        ("uvicorn", "--workers 2 --timeout-graceful-shutdown 3"),
+        ("gunicorn", "-c {folder}/gunicorn.conf.py"),
+    ],
+)
+def test_a_flag_that_is_too_short_is_said_at_the_start(
+    start: Start, kind: str, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("graceful_timeout = 3\n")
+    monkeypatch.setitem(servers.COMMANDS, kind, f"{servers.COMMANDS[kind]} {flag}".replace("{folder}", str(tmp_path)))
+    server = start(kind)
+    assert " is 3 s: when it is told to end" in server.log()
+
+
+def test_code_that_is_loaded_anew_waits_for_no_window(
+    start: Start, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = tmp_path / "changed.py"
+    watched.touch()
+    command = f"{servers.COMMANDS['uvicorn']} --reload --reload-dir {tmp_path}"
+    monkeypatch.setitem(servers.COMMANDS, "uvicorn", command)
+    server = start("uvicorn", agent_sse={"DRAIN_SECONDS": 600})
+    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(30)]
+    for client in clients:
+        client.next()
+    watched.write_text("changed = True\n")
+    assert all(_whole(client) for client in clients)
+    ends = [server.recorded(f"{key}-{number}", "on_end")["at"] for number in range(30)]
+    assert max(ends) - min(ends) < bound(0.5, 30.0)
+    poll("the new process answers", lambda: _answers_from_another(server))
+
+
+def _answers_from_another(server: Server) -> bool:
+    with contextlib.suppress(OSError, EndOfStreamError):
+        return bool(server.state()["pid"] != server.worker)
+    return False
+
+
+def test_a_worker_that_is_recycled_while_it_ends_goes_on_with_its_waves(
     start: Start, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(servers.COMMANDS, "gunicorn", f"{servers.COMMANDS['gunicorn']} --graceful-timeout 3")
-    server = start("gunicorn")
-    with server.open("life/idle/", key=key) as client:
+    monkeypatch.setitem(servers.COMMANDS, "uvicorn", f"{servers.COMMANDS['uvicorn']} --limit-max-requests {STREAMS + 20}")
+    server = start("uvicorn", agent_sse={"RECONNECTS": PACE, "DRAIN_SECONDS": WINDOW})
+    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(STREAMS)]
+    for client in clients:
         client.next()
-        poll("it is said", lambda: "gunicorn --graceful-timeout is 3 s" in server.log())
+    told = time.monotonic()
+    server.signal(signal.SIGTERM)
+    with contextlib.suppress(OSError, EndOfStreamError):  # it listens no more
+        for _ in range(40):
+            server.get("_health/ready/")
+    assert all(_whole(client) for client in clients)
+    server.wait(EXIT_WITHIN)
+    over = sorted(server.recorded(f"{key}-{number}", "on_end")["at"] - told for number in range(STREAMS))
+    assert [number for number, at in enumerate(over) if at < WINDOW * number / STREAMS - 0.05] == []
 
 
-# A rolling restart
-
-WORKERS = 4 if LONG else 2
-PACE_OF_ROLL = 200 if LONG else 20
-CLIENTS = 1_000 if LONG else 40
-ROLLING = {
-    "uvicorn": f"{servers.COMMANDS['uvicorn']} --workers {WORKERS} --timeout-worker-healthcheck 90",
-    "gunicorn": f"{servers.COMMANDS['gunicorn']} --workers {WORKERS}",
-    "granian": f"{servers.COMMANDS['granian']} --workers {WORKERS}",
-}
-AT_A_TIME = {"uvicorn": 1, "gunicorn": WORKERS, "granian": 1}
-"""Workers that a server ends together: gunicorn starts the new ones first."""
-PUBLISHER = """
-import os, sys, time, django
-django.setup()
-from django_agent_sse import publish
-number = 0
-while not os.path.exists(sys.argv[1]):
-    publish("news", str(number))
-    number += 1
-    time.sleep(0.05)
-publish("news", f"last {number}")
-"""
-
-
-@contextmanager
-def publishing(server: Server) -> Iterator[Callable[[], None]]:
-    """A process that publishes until it is told to say a last word."""
-    stop = server.directory / "stop"
-    command = [sys.executable, "-m", "tests.program", PUBLISHER, str(stop)]
-    with warm.Popen(command, cwd=ROOT, env=server.environment) as publisher:
-        try:
-            yield stop.touch
-            assert publisher.wait(60) == 0
-        finally:
-            publisher.kill()
-
-
-@pytest.mark.parametrize("kind", ROLLING if LONG else ["uvicorn"])
-def test_a_rolling_restart_loses_nothing_and_no_more_come_back_a_second_than_may(
-    start: Start, kind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["stopped", "reloaded"])
+def test_a_window_longer_than_gunicorn_waits_is_cut_and_all_are_told(
+    start: Start, key: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(servers.COMMANDS, kind, ROLLING[kind])
+    """Stopped, it kills workers after ``--graceful-timeout``; at a reload after ``--timeout``, for they are silent then."""
+    flag = "--graceful-timeout 3" if number is signal.SIGTERM else "--timeout 3"
+    command = f"{servers.COMMANDS['gunicorn with uvicorn']} {flag}"
+    monkeypatch.setitem(servers.COMMANDS, "gunicorn with uvicorn", command)
+    server = start("gunicorn with uvicorn", agent_sse={"RECONNECTS": 2, "DRAIN_SECONDS": 60, "RETRY": 1_000})
+    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(STREAMS)]
+    for client in clients:
+        client.next()
+    server.signal(number)
+    assert all(_whole(client) for client in clients)
+    retries = sorted(client.parser.retry or 0 for client in clients)
+    assert retries[-1] >= 10_000, "what the window has no room for is told to come back later"
+    for client in range(STREAMS):
+        assert server.recorded(f"{key}-{client}", "on_end")["ending"] == "shutdown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "leave"), [("uvicorn", False), ("granian", False), ("granian", True)], ids=["uvicorn", "granian", "all have left"]
+)
+def test_a_run_goes_on_while_streams_end_and_is_interrupted_after_them(start: Start, key: str, kind: str, leave: bool) -> None:
+    """Also on a server that ends with its last stream."""
     log = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}
-    limits = {"LIMITS": {"ADDRESS": None, "ADDRESS_CONNECTS": None}}
-    server = start(kind, agent_sse={"EVENT_LOG": log, "RECONNECTS": PACE_OF_ROLL, "DRAIN_SECONDS": 2, "RETRY": 400, **limits})
-    with publishing(server) as last_word:
-        asyncio.run(roll(server, kind, last_word))
-
-
-async def roll(server: Server, kind: str, last_word: Callable[[], None]) -> None:
-    async with crowd() as clients:
-        clients.join(server.port, "topics/follow/news/", CLIENTS)
-        await until("all have an event", lambda: all(client.events for client in clients))
-        before = set(workers(server))
-        began = time.monotonic()
-        server.signal(signal.SIGHUP)
-        await until("all workers are others", lambda: not before & set(workers(server)), within=180.0)
-        last_word()
-        await until("all have the last event", lambda: all(client.events[-1].data.startswith("last") for client in clients))
-        report(kind, clients, began)
+    server = start(kind, agent_sse={"EVENT_LOG": log, "RECONNECTS": PACE, "DRAIN_SECONDS": WINDOW})
+    clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(STREAMS)]
+    for client in clients:
+        client.next()
+    runs = {}
+    for name, about in {"short": {"most": 5, "pause": 0.02}, "endless": {"pause": 0.02}}.items():
+        asked = {"method": "POST", "headers": {"Prefer": "respond-async"}, "key": f"{key}-{name}", **about}
+        answer = server.get(f"runs/count/{name}/", **asked)
+        assert answer.status == 202, answer
+        runs[name] = answer.headers["location"].lstrip("/")
+    server.signal(signal.SIGTERM)
+    if leave:
         for client in clients:
-            got = [event.data for event in client.events if not event.name.startswith("sse.")]
-            count = int(got[-1].removeprefix("last "))
-            assert got == [*map(str, range(count)), f"last {count}"], "each event once, in order"
-            assert not any(event.name == "sse.gap" for event in client.events)
-        back = [at for client in clients for at in client.connects[1:]]
-        assert len(back) >= CLIENTS * 0.9, "all were sent away"
-        if LONG:  # a machine that does other work makes clients late, and so lets them come together
-            bounded = 2 * PACE_OF_ROLL * AT_A_TIME[kind]  # of one worker, or of two when one begins as another ends
-            assert in_any_second(back) <= bounded + 4 * bounded**0.5
+            client.close()
+    else:
+        assert all(_whole(client) for client in clients)
+    server.wait(EXIT_WITHIN)
+    if not leave:
+        assert server.steps(f"{key}-endless") == ["started", "cancelled", "finally"]
+    server.restart()
+    for name, endings in {"short": ("finished", "interrupted") if leave else ("finished",), "endless": ("interrupted",)}.items():
+        with server.open(runs[name], headers={"Accept": "*/*"}) as reader:
+            *numbers, last = [event.data for event in _told(reader) if not event.name.startswith("sse.")]
+        assert numbers == [*map(str, range(len(numbers)))]
+        assert last in {f"[{ending}]" for ending in endings}
 
 
-def report(kind: str, clients: Crowd, began: float) -> None:
-    """The table of the long form."""
-    seconds = clients.reconnects(began)
-    print(f"\n{kind}: {WORKERS} workers, {len(clients)} clients, RECONNECTS={PACE_OF_ROLL}")
-    for second in range(max(seconds, default=0) + 1):
-        print(f"{second:4} s {seconds[second]:5} {'#' * (seconds[second] // max(1, PACE_OF_ROLL // 20))}")
-
-
-def workers(server: Server) -> list[int]:
-    """The children of the process that was started, and theirs: whatever answers."""
-    found, look = [], [server.pid]
-    while look:
-        try:
-            with open(f"/proc/{look[0]}/task/{look[0]}/children", encoding="ascii") as file:
-                children = [int(pid) for pid in file.read().split()]
-        except OSError:
-            children = []
-        found += children
-        look = [*look[1:], *children]
-    return [pid for pid in found if listens(pid)]
-
-
-def listens(pid: int) -> bool:
-    """Whether a process is one of those that serve, not a helper of Python's."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read()
-    except OSError:
-        return False
-    return bool(words) and b"resource_tracker" not in words
-
-
-async def until(what: str, probe: Callable[[], Any], within: float = bound(30.0, 90.0)) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + within
-    while not probe():
-        assert time.monotonic() < deadline, f"{what}: not within {within} s"
-        await asyncio.sleep(0.05)
+def _told(reader: Client) -> list[Received]:
+    """All that a reader gets, though its response breaks off after a run that was interrupted."""
+    with contextlib.suppress(EndOfStreamError, ConnectionResetError):
+        while True:
+            reader.next()
+    return reader.events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.handlers.asgi import ASGIRequest
 from django.test import override_settings
 
 from django_agent_sse.contrib.monitor import service as monitoring
@@ -21,6 +23,7 @@ from django_agent_sse.contrib.monitor.report_json import decode, encode
 from django_agent_sse.contrib.monitor.service import monitor
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.exceptions import ConfigurationError
+from django_agent_sse.streams.addresses import client_address
 from django_agent_sse.streams.client import client_of, monitor_options
 from django_agent_sse.streams.counters import Refusal, RouteCounts, counters
 from django_agent_sse.streams.endings import Ending
@@ -100,7 +103,7 @@ def _memory() -> dict[str, Any]:
         ({"ADRESS": "off"}, "did you mean 'ADDRESS'"),
         ({"ADDRESS": "no"}, "'truncated' or 'full' or 'off'"),
         ({"REPORTS": 1}, "True or False"),
-        ({"PROXIES": -1}, "whole number"),
+        ({"PROXIES": 1}, r"AGENT_SSE\['MONITOR'\]\['PROXIES'\] is AGENT_SSE\['PROXIES'\] now.* move it there"),
         ("off", "it is a dict"),
     ],
 )
@@ -109,26 +112,39 @@ def test_what_the_options_cannot_be_is_said(given: Any, told: str) -> None:
         monitor_options()
 
 
+def request(peer: str, **headers: str) -> ASGIRequest:
+    """A request from ``peer``; ``x_real_ip=`` is the header ``X-Real-IP``."""
+    sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": sent, "client": (peer, 40_000)}
+    return ASGIRequest(scope, io.BytesIO())
+
+
 @pytest.mark.parametrize(
-    ("options", "meta", "seen"),
+    ("options", "peer", "seen"),
     [
-        ({}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.0/24", SHORT)),
-        ({}, {"REMOTE_ADDR": "2001:db8:1:2::9"}, ("2001:db8:1::/48", SHORT)),
-        ({}, {"REMOTE_ADDR": "::ffff:203.0.113.77"}, ("203.0.113.0/24", SHORT)),
-        ({"ADDRESS": "full", "USER_AGENT": "full"}, {"REMOTE_ADDR": "203.0.113.77"}, ("203.0.113.77", FIREFOX)),
-        ({"ADDRESS": "off", "USER_AGENT": "off"}, {"REMOTE_ADDR": "203.0.113.77"}, ("", "")),
-        ({}, {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.9"}, ("10.0.0.0/24", SHORT)),
-        (
-            {"PROXIES": 1, "ADDRESS": "full", "USER_AGENT": "off"},
-            {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "6.6.6.6, 198.51.100.9"},
-            ("198.51.100.9", ""),
-        ),
-        ({"ADDRESS": "full"}, {"REMOTE_ADDR": "<script>"}, ("", SHORT)),
+        ({}, "203.0.113.77", ("203.0.113.0/24", SHORT)),
+        ({}, "2001:db8:1:2::9", ("2001:db8:1::/48", SHORT)),
+        ({}, "::ffff:203.0.113.77", ("203.0.113.0/24", SHORT)),
+        ({"ADDRESS": "full", "USER_AGENT": "full"}, "203.0.113.77", ("203.0.113.77", FIREFOX)),
+        ({"ADDRESS": "full"}, "2001:db8:1:2::9", ("2001:db8:1:2::9", SHORT)),
+        ({"ADDRESS": "off", "USER_AGENT": "off"}, "203.0.113.77", ("", "")),
+        ({"ADDRESS": "full"}, "<script>", ("", SHORT)),
     ],
 )
-def test_a_client_is_shown_as_far_as_the_project_wants(options: Any, meta: Any, seen: tuple[str, str]) -> None:
+def test_a_client_is_shown_as_far_as_the_project_wants(options: Any, peer: str, seen: tuple[str, str]) -> None:
     with override_settings(AGENT_SSE={"MONITOR": options}):
-        assert client_of({"HTTP_USER_AGENT": FIREFOX, **meta}, monitor_options()) == seen
+        assert client_of(request(peer, user_agent=FIREFOX), monitor_options()) == seen
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"), [(None, "10.0.0.1"), (0, "10.0.0.1"), (1, "198.51.100.9"), (2, "6.6.6.6"), ("X-Real-IP", "198.51.100.8")]
+)
+def test_the_address_that_is_shown_is_the_one_that_limits_are_counted_by(proxies: int | str | None, seen: str) -> None:
+    asked = request("10.0.0.1", x_forwarded_for="6.6.6.6, 198.51.100.9", x_real_ip="198.51.100.8")
+    with override_settings(AGENT_SSE={"MONITOR": {"ADDRESS": "full"}, "PROXIES": proxies}):
+        assert client_of(asked, monitor_options()) == (seen, "")
+    if proxies is not None:
+        assert client_address(asked.scope, proxies) == seen
 
 
 @pytest.mark.parametrize(
@@ -145,7 +161,7 @@ def test_a_client_is_shown_as_far_as_the_project_wants(options: Any, meta: Any, 
 )
 def test_of_a_user_agent_only_its_products_are_shown_and_cut_short(sent: str, seen: str) -> None:
     with override_settings(AGENT_SSE={"MONITOR": {"ADDRESS": "off"}}):
-        assert client_of({"HTTP_USER_AGENT": sent}, monitor_options()) == ("", seen)
+        assert client_of(request("127.0.0.1", user_agent=sent), monitor_options()) == ("", seen)
 
 
 # What travels

@@ -31,6 +31,9 @@ OUTSIDE = """() => [...document.querySelectorAll(".sse-mon *")].filter((one) => 
 }).map((one) => one.outerHTML.slice(0, 80))"""
 SCROLLS = "() => [...document.querySelectorAll('.mon-scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
 
+CLIPPED = """() => [...document.querySelectorAll('.mon-card h2, .mon-value, .mon-table th, .mon-views a, .mon-state')]
+  .filter((one) => one.offsetWidth && one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)"""
+
 
 @pytest.fixture(scope="module")
 def axe(node: Any) -> str:
@@ -231,8 +234,9 @@ def test_axe_finds_nothing_and_everything_fits(chromium: Browser, site: MonitorS
                     page.evaluate("document.documentElement.scrollWidth") <= width,
                     page.evaluate(OUTSIDE),
                     page.evaluate(SCROLLS),
+                    page.evaluate(CLIPPED),
                 ]
-                if what or fits != [True, [], 0]:
+                if what or fits != [True, [], 0, []]:
                     found[f"{where} {scheme} {width}"] = [what, fits]
         context.close()
     assert found == {}

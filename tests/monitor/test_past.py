@@ -13,8 +13,8 @@ from django.core.signals import request_started
 from django.test import override_settings
 
 from django_agent_sse import apublish
+from django_agent_sse.contrib.monitor import cluster, history, service
 from django_agent_sse.contrib.monitor import reporter as reporting
-from django_agent_sse.contrib.monitor import service
 from django_agent_sse.contrib.monitor.admin import tables
 from django_agent_sse.contrib.monitor.cluster import IDLE_SECONDS, ClusterView
 from django_agent_sse.contrib.monitor.history import LONG_BUCKET, ROUTES, History, Percentile, percentiles
@@ -232,6 +232,57 @@ def test_only_so_many_routes_have_a_past() -> None:
     assert len(past.routes()) == ROUTES
 
 
+def test_only_so_much_of_the_last_reports_is_kept_and_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "COUNTED_ROUTES", 10)
+    past, now = History(LONG_BUCKET, routes=True), 1_000 * MINUTE
+
+    def report(id: str, at: float, opened: int, routes: int = 4) -> None:
+        counts = {f"r{number}/": RouteCounts(opened=opened) for number in range(routes)}
+        past.take(Snapshot(process=Process(id=id, host="web", pid=1, since=0.0), at=now + at, routes=counts))
+
+    for at, id in enumerate("abc"):
+        report(id, at, 1)
+    assert [one.process.id for one in past.latest()] == ["b", "c"], "three have twelve"
+    report("b", 10, 3)
+    report("a", 11, 100)
+    assert past.routes()["r0/"].opened == 2, "nobody knows how many of a's hundred are of this hour"
+    report("a", 12, 105)
+    assert past.routes()["r0/"].opened == 7
+    report("d", 13, 1, routes=50)
+    assert [one.process.id for one in past.latest()] == ["d"], "one that has more alone is kept alone"
+    past.forget(now + 70 * MINUTE)
+    assert (past.latest(), past._counted) == ([], 0)
+
+
+def test_what_went_wrong_is_kept_of_so_many_routes_and_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "ROUTES", 3)
+    monkeypatch.setattr(history, "MOST_WORDS", 2)
+    past, now = History(LONG_BUCKET, routes=True), 1_000 * MINUTE
+    for at in (0, 1):
+        routes = {f"r{number}/": RouteCounts(endings={f"e{word}": at for word in range(5)}) for number in range(5)}
+        past.take(Snapshot(process=Process(id="a", host="web", pid=1, since=0.0), at=now + at, routes=routes))
+    assert past.last().keys() == {(f"r{number}/", "endings", word) for number in range(3) for word in ("e0", "e1")}
+    assert past.routes()["r0/"].endings == {"e0": 1, "e1": 1}
+
+
+def test_a_first_look_reads_the_newest_reports_up_to_so_many_bytes(log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, many = time.time(), 200
+    for number in range(many):
+        log.append_unrung(HISTORY, Event(encode(snapshot(now - many + number, opened=number))))
+    sizes = [len(record.event.data) for record in log.read_after(HISTORY, 0, many).records]
+    monkeypatch.setattr(ClusterView, "local", False)
+    taken = list[float]()
+    monkeypatch.setattr(History, "take", lambda self, snapshot: taken.append(snapshot.at))
+    monkeypatch.setattr(cluster, "MAX_FIRST_BYTES", 50 * max(sizes))
+    ClusterView().read(0.0)
+    assert 50 <= len(taken) <= 55
+    assert taken[-1] == pytest.approx(now - 1)
+    taken.clear()
+    monkeypatch.setattr(cluster, "MAX_FIRST_BYTES", 1)
+    ClusterView().read(0.0)
+    assert len(taken) == cluster.SAMPLE, "some in any case"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_hour_survives_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Monitor, "reports", lambda self: True)  # as outside of a test
@@ -244,12 +295,12 @@ def test_the_hour_survives_all_processes(monkeypatch: pytest.MonkeyPatch) -> Non
             log.append_unrung(HISTORY, Event(text))
         fresh = ClusterView()
         fresh.read(0.0)
-        cluster, past = fresh.snapshot(), fresh.past()
-        assert cluster.processes == ()
+        seen, past = fresh.snapshot(), fresh.past()
+        assert seen.processes == ()
         assert past.routes["r/"].endings == {"handler_error": 39}
-        assert sum(cluster.hour["errors"]) == 39
-        assert max(cluster.hour["open"]) == 7
-        assert sum(cluster.series["errors"]) == 0, "not in the last five minutes"
+        assert sum(seen.hour["errors"]) == 39
+        assert max(seen.hour["open"]) == 7
+        assert sum(seen.series["errors"]) == 0, "not in the last five minutes"
         (row,) = tables.problems(past)
         assert (row["what"], row["count"]) == ("A handler failed after its stream had begun", "39")
         assert row["last"] == tables.formatting.clock(now - 11 * MINUTE)
@@ -336,13 +387,13 @@ def test_an_idle_process_is_listed_and_not_asked() -> None:
     view._history.take(snapshot(now, id=this_process().id, open=1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "reports", lambda self: True)
-        cluster = view.snapshot()
-    assert {status.snapshot.process.id: status.state for status in cluster.processes} == {
+        seen = view.snapshot()
+    assert {status.snapshot.process.id: status.state for status in seen.processes} == {
         "new": "idle",
         this_process().id: "reporting",
     }
-    assert cluster.answering == [this_process().id]
-    row = next(tables.process(status) for status in cluster.processes if status.state == "idle")
+    assert seen.answering == [this_process().id]
+    row = next(tables.process(status) for status in seen.processes if status.state == "idle")
     assert (row["state_label"], row["act"]) == ("idle", "")
 
 

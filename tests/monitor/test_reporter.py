@@ -17,11 +17,15 @@ import pytest
 from django_agent_sse.contrib.monitor import reporter as reporting
 from django_agent_sse.contrib.monitor.commands import COMMANDS, Close, Command, WatchRows, event_of
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
+from django_agent_sse.contrib.monitor.report_json import decode
 from django_agent_sse.contrib.monitor.reporter import MAX_WATCHES, REPORTS, ROWS, Reporter
+from django_agent_sse.contrib.monitor.service import monitor
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.records import Page
 from django_agent_sse.exceptions import EventLogUnavailable
+from django_agent_sse.streams.registry import registry
+from django_agent_sse.topics.reading import history
 
 PATIENCE = 60.0
 MANY = 600
@@ -191,6 +195,45 @@ def test_an_error_of_any_kind_is_said_once_and_it_goes_on(
     (record,) = [one for one in caplog.records if one.name == "django_agent_sse.monitor"]
     assert record.exc_info
     assert "goes on" in record.getMessage()
+
+
+def test_the_end_of_the_process_waits_for_the_last_report_and_one_that_goes_on_reports_again(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "reports", lambda: True)
+    monkeypatch.setattr(reporting, "in_use", lambda: True)
+    try:
+        monitor.begin()
+        assert not monitor.busy
+        monkeypatch.setattr(type(registry), "closing", True)
+        monitor.shut_down()
+        monitor.shut_down()
+        until("it has said so", lambda: not monitor.busy)
+        assert [decode(event.data)[0].last for event in history(log, REPORTS)][-1:] == [True]
+        monitor.begin()
+        assert not monitor.busy, "while it ends it reports no more"
+        monkeypatch.setattr(type(registry), "closing", False)
+        monitor.begin()
+        until("it reports again", lambda: not decode([*history(log, REPORTS)][-1].data)[0].last)
+    finally:
+        monitor.stop(PATIENCE)
+
+
+def test_the_end_of_the_process_does_not_wait_for_long_for_a_log_that_does_not_answer(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(monitor, "reports", lambda: True)
+    monkeypatch.setattr(MemoryEventLog, "append_unrung", lambda *given: answers.wait(PATIENCE))
+    try:
+        monitor.begin()
+        monitor.shut_down()
+        assert monitor.busy
+        until("it is waited for no longer", lambda: not monitor.busy)
+        assert not answers.is_set()
+    finally:
+        answers.set()
+        monitor.stop(PATIENCE)
 
 
 def test_it_ends_when_it_is_told_to_though_the_log_is_away(

@@ -46,7 +46,9 @@ const WORST = {
   "client.js: /^[0-9]+$/": [between("", "1", "x")],
   "client.js: /^[0-9]{1,9}(?:\\.[0-9]{1,9})?$/": [between("", "1", "x"), between("1.", "1", "x")],
   "client.js: /^\\s*\\d+\\s*$/": [between("", " ", "x"), between("", "1", "x"), between("1", " ", "x"), between(" 1", " 1", "")],
+  "client.js: /json/": all("x", "jso", "j"),
   "client.js: /^\\/+/": [between("", "/", "x")],
+  ...Object.fromEntries(["element.js", "react.js"].map((name) => [`${name}: /\\bsse_signature=[^&#]*/`, [between("sse_signature=", "x", ""), ...all("sse_signature", "sse_signature=", "_s")]])),
   "element.js: /\\s+/": [between("", " ", "x"), ...all("x ", " x")],
   "lines.js: /\\x1b\\[[0-?]*[ -/]*[@-~]/g": [between("\x1b[", "1;", "\n"), between("\x1b[1", " ", "\n"), ...all("\x1b[1", "\x1b[", "\x1b[m")],
   "lines.js: /^((?:\\d{4}-\\d\\d-\\d\\dT[\\d:.]{8,20}Z )?)(?:::(group|endgroup|error|warning|notice|debug|stop-commands)(?: (.*?))?::|##\\[(group|endgroup|error|warning|debug|command)\\])/s": [

@@ -118,6 +118,23 @@ served("a function that fails is a fault", [cut("data: a\n\n"), open("data: b\n\
   await first(stream, "message", ({ data }) => data === "b");
 });
 
+for (const option of ["renew", "headers"]) {
+  served(`a function for ${option} that never settles is given up as a silent server is`, [cut("data: a\n\n"), open("data: b\n\n")], async ({ connect }) => {
+    let times = 0;
+    const settles = { renew: "/feed/", headers: {} };
+    const given = () => {
+      times += 1;
+      return times === 2 ? new Promise(() => {}) : settles[option];
+    };
+    const renew = option === "renew" ? given : () => "/feed/";
+    if (option === "renew") times = 1; // it is not asked for the first address
+    const stream = connect("/feed/", { renew, headers: option === "headers" ? given : {}, watchdog: 1000 });
+    const { error } = await first(stream, "error", (event) => event.error.reason === option);
+    assert.equal(error.cause.name, "AbortError");
+    await first(stream, "message", ({ data }) => data === "b");
+  });
+}
+
 served("no error holds a signature", [status(403)], async ({ connect }) => {
   const stream = connect("/feed/?a=1&sse_signature=planted");
   await state(stream, "error");

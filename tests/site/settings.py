@@ -12,6 +12,8 @@ What a live test varies comes from the environment, set by ``tests.live.servers`
     JSON, for ``CHANNEL_LAYERS``.
 ``SITE_CACHE``
     A folder, for a cache that processes share.
+``SITE_URLCONF``
+    A module of addresses.
 ``SITE_DEBUG``
     ``1`` for ``DEBUG = True``.
 
@@ -79,7 +81,7 @@ SECRET_KEY = "a test site signs nothing of value"
 DEBUG = os.environ.get("SITE_DEBUG") == "1"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
-ROOT_URLCONF = "tests.site.urls"
+ROOT_URLCONF = os.environ.get("SITE_URLCONF", "tests.site.urls")
 ASGI_APPLICATION = "tests.site.asgi.application"
 STATIC_URL = "static/"
 STATIC_ROOT = str(BASE_DIR / "static")

@@ -24,6 +24,8 @@ def scope(peer: str | None, **headers: str) -> dict[str, Any]:
         ("::ffff:8.8.8.8", "8.8.8.8"),
         ("2001:4860:4860:1:2:3:4:5", "2001:4860:4860:1::/64"),
         ("2001:4860:4860:1:ffff::1", "2001:4860:4860:1::/64"),
+        ("64:ff9b::808:808", "8.8.8.8"),
+        ("fe80::1%eth0", "fe80::/64"),
         ("", None),
         ("/run/app.sock", None),
         (None, None),
@@ -59,6 +61,8 @@ def test_a_machine_near_by_that_comes_as_a_proxy_does_is_not_taken_for_all_its_c
         (1, "nonsense", "10.0.0.9"),
         (1, "1.1.1.1,", "10.0.0.9"),
         (1, "", "10.0.0.9"),
+        (1, "1.1.1.1, unix:", "10.0.0.9"),
+        (1, "1.1.1.1, 8.8.8.8%\x00", "10.0.0.9"),
         (1, "9" * 100_000, "10.0.0.9"),
     ],
 )
@@ -71,3 +75,15 @@ def test_the_header_that_the_projects_proxy_sets_is_believed_and_the_last_one_wh
     said["headers"].insert(0, (b"X-Real-IP", b"9.9.9.9"))
     assert client_address(said, "X-Real-IP") == "8.8.8.8"
     assert client_address(scope("10.0.0.9"), "X-Real-IP") == "10.0.0.9"
+
+
+def test_several_lines_of_the_header_are_one_and_the_proxys_entry_is_the_last() -> None:
+    said = {"client": ("10.0.0.9", 1), "headers": [(b"x-forwarded-for", b"1.1.1.1"), (b"X-Forwarded-For", b"2.2.2.2, 8.8.8.8")]}
+    assert client_address(said, 1) == "8.8.8.8"
+    assert client_address(said, 2) == "2.2.2.2"
+
+
+def test_behind_a_unix_socket_the_header_is_all_there_is() -> None:
+    assert client_address(scope(None, x_forwarded_for="1.1.1.1, 8.8.8.8"), 1) == "8.8.8.8"
+    assert client_address(scope("", x_real_ip="8.8.8.8"), "X-Real-IP") == "8.8.8.8"
+    assert client_address(scope(None, x_forwarded_for="8.8.8.8"), None) is None, "nobody has said that a proxy writes it"

@@ -140,5 +140,7 @@ async def test_a_stream_that_starts_while_the_process_ends_is_over_at_once(monke
 
     async with serve(factory) as site:
         client = site.connect()
-        assert await client.rest() == []
-        assert (client.status, ran) == (200, [])
+        (last,) = await client.rest()
+        assert (last.event, last.data, client.status, ran) == ("sse.overloaded", '{"reason":"shutdown"}', 200, [])
+        assert last.retry is not None
+        assert 1_500 <= last.retry <= 4_500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from django_agent_sse import Context, Router, Stream, asgi
 from django_agent_sse.exceptions import ConfigurationError
 from django_agent_sse.runtime import descriptors
 from django_agent_sse.streams import admission as module
+from django_agent_sse.streams import rates
 from django_agent_sse.streams.admission import IN_SCOPE, Arrival, admission, arrive
 from django_agent_sse.streams.counters import Refusal, counters
 from django_agent_sse.streams.limits import NAMES, Limits, limits
@@ -97,6 +99,23 @@ async def test_a_client_has_so_many_streams_and_others_have_theirs(kind: str, sa
         first.leave()
         await first.over()
         assert await let_in(site.connect(query=same)), "a place is free again as soon as a stream is over"
+
+
+async def test_many_sessions_of_one_user_are_one_user() -> None:
+    async with serve(stays, settings=limited(user=2, session=2), guards=[named]) as site:
+        sessions = ("aaaaaaaa", "bbbbbbbb", "cccccccc")
+        assert [await let_in(site.connect(query=f"user=1&session={one}")) for one in sessions] == [True, True, False]
+        assert await let_in(site.connect(query="user=2&session=cccccccc"))
+
+
+async def test_what_begins_no_stream_takes_no_place() -> None:
+    async with serve(stays, settings=limited(process=1, address=1, user=1), guards=[named]) as site:
+        assert await let_in(site.connect(query="user=1"))
+        for method, status in (("HEAD", 200), ("OPTIONS", 200), ("PUT", 405)):
+            client = site.connect(query="user=1", method=method)
+            assert await client.begun() == status
+            await client.over()
+        assert admission.open == 1
 
 
 async def test_an_address_has_so_many_streams() -> None:
@@ -201,7 +220,7 @@ def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scope(address: str = "8.8.8.8", **about: Any) -> dict[str, Any]:
-    return {"type": "http", "client": (address, 1), "headers": [], **about}
+    return {"type": "http", "method": "GET", "client": (address, 1), "headers": [], **about}
 
 
 @pytest.mark.usefixtures("_stopped_clock")
@@ -223,10 +242,52 @@ async def test_a_process_takes_so_many_connects_a_second() -> None:
         assert found[-1].status == 503
 
 
-async def test_a_request_of_a_tests_client_is_no_connect() -> None:
-    with override_settings(**limited(connects=1, address_connects=1)):
-        for _ in range(5):
-            assert (await arrive({"type": "http", "client": None, "headers": []})).refusal is None
+@pytest.mark.usefixtures("_stopped_clock")
+async def test_behind_a_unix_socket_connects_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server there knows no client. Its proxy's header does; where nobody has named it, the process's own limits hold."""
+
+    async def reason(address: str) -> Refusal | None:
+        refusal = (await arrive(scope(client=None, headers=[(b"x-forwarded-for", address.encode())]))).refusal
+        return refusal and refusal.reason
+
+    with override_settings(**limited(connects=2, address_connects=3)):
+        assert [await reason("8.8.8.8") for _ in range(5)] == [None] * 4 + [Refusal.CONNECTS]
+    admission.reset()
+    settings = limited(connects=4, address_connects=3)
+    with override_settings(AGENT_SSE={**settings["AGENT_SSE"], "PROXIES": 1}):
+        assert [await reason("8.8.8.8") for _ in range(4)] == [None] * 3 + [Refusal.ADDRESS_CONNECTS]
+        assert await reason("1.1.1.1") is None
+    monkeypatch.setattr(descriptors, "exhausted", lambda share: True)
+    with override_settings(**limited(descriptors=0.2)):
+        assert await reason("8.8.8.8") == Refusal.DESCRIPTORS
+
+
+@pytest.mark.usefixtures("_stopped_clock")
+async def test_a_preflight_takes_no_connect_of_a_stream_and_has_a_limit_as_high() -> None:
+    async def reasons(count: int, method: str, address: str = "8.8.8.8") -> list[Refusal | None]:
+        found = [(await arrive(scope(address, method=method))).refusal for _ in range(count)]
+        return [refusal and refusal.reason for refusal in found]
+
+    with override_settings(**limited(address_connects=3)):
+        assert await reasons(5, "OPTIONS") == [None] * 3 + [Refusal.ADDRESS_CONNECTS] * 2
+        assert await reasons(4, "GET") == [None] * 3 + [Refusal.ADDRESS_CONNECTS]
+        assert await reasons(3, "OPTIONS", "1.1.1.1") == [None] * 3
+        for method in ("HEAD", "POST", "PUT"):
+            assert await reasons(1, method) == [Refusal.ADDRESS_CONNECTS], "these are looked at by guards"
+    admission.reset()
+    with override_settings(**limited(connects=2)):
+        assert await reasons(5, "OPTIONS") == [None] * 4 + [Refusal.CONNECTS]
+        assert await reasons(5, "GET") == [None] * 4 + [Refusal.CONNECTS]
+
+
+@pytest.mark.usefixtures("_stopped_clock")
+async def test_a_flood_of_addresses_has_the_process_forget_nothing_of_its_own() -> None:
+    """Each address is remembered in a table of stated size; what the process itself may take stands in another."""
+    with override_settings(**limited(connects=1, address_connects=5)):
+        for number in range(rates.MOST_COUNTED + 100):
+            refusal = (await arrive(scope(str(ipaddress.IPv4Address(0x08000000 + number))))).refusal
+            assert (refusal is None) is (number < 2)
+        assert sum(len(one._due) for one in admission._address_rates) == rates.MOST_COUNTED
 
 
 async def test_so_many_requests_of_an_address_are_looked_at_at_a_time_the_others_wait_in_line() -> None:
@@ -261,6 +322,44 @@ async def test_who_waits_for_too_long_or_stands_in_too_long_a_line_is_refused(mo
         after = await arrive(scope())
         assert after.refusal is None
         after.known()
+
+
+async def test_a_place_that_comes_free_as_the_time_is_over_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.01)
+    with override_settings(**limited(unknown=1)):
+        inside = await arrive(scope())
+        waits = asyncio.create_task(arrive(scope()))
+        await asyncio.sleep(0)
+        time.sleep(0.02)  # its time is over, and the loop has not seen it yet
+        inside.known()
+        inside = await waits
+        assert inside.refusal is None
+        waits = asyncio.create_task(arrive(scope()))
+        await asyncio.sleep(0)
+        inside.known()
+        waits.cancel()  # its client has left in this very moment
+        await asyncio.wait([waits])
+        after = await arrive(scope())
+        assert after.refusal is None
+        after.known()
+        gate = module._gates.here()
+        assert not gate._inside
+        assert not gate._lines
+
+
+async def test_a_line_is_never_longer_than_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    with override_settings(**limited(unknown=1, address=None)):
+        inside = await arrive(scope())
+        waiting = [asyncio.create_task(arrive(scope())) for _ in range(5)]
+        await eventually("two are refused", lambda: sum(task.done() for task in waiting) == 2)
+        refused = [task for task in waiting if task.done() and task.result().refusal is not None]
+        assert len(refused) == 2
+        inside.known()
+        for task in waiting[:3]:
+            arrival = await task
+            assert arrival.refusal is None
+            arrival.known()
 
 
 async def test_slow_guards_of_one_address_leave_the_others_their_threads() -> None:

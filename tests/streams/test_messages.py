@@ -14,15 +14,17 @@ import pytest
 from django.core.signals import got_request_exception
 
 from django_agent_sse import Context, Stream
+from django_agent_sse.runtime import backoff
+from django_agent_sse.runtime.backoff import jittered
 from django_agent_sse.streams import reporting
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.reporting import FIRST_RETRY, LAST_RETRY, ErrorStreak, jittered
+from django_agent_sse.streams.reporting import FIRST_RETRY, LAST_RETRY, ErrorStreak
 from tests.inprocess import PATH, eventually, serve
 
 
 @pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting.random, "uniform", lambda low, high: (low + high) / 2)
+    monkeypatch.setattr(backoff.random, "uniform", lambda low, high: (low + high) / 2)
 
 
 @pytest.fixture

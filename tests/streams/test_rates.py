@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from django_agent_sse.streams import rates
-from django_agent_sse.streams.rates import Rates, spread
+from django_agent_sse.streams.rates import Rates
 
 
 def test_a_burst_is_let_through_and_then_the_rate() -> None:
@@ -40,9 +40,3 @@ def test_a_flood_of_addresses_takes_no_more_memory_than_is_stated() -> None:
     assert len(counted._due) == rates.MOST_COUNTED
     assert counted.take(0, 0.0, rate=1, burst=1) == 0.0, "the oldest is forgotten"
     assert counted.take(3 * rates.MOST_COUNTED - 1, 0.0, rate=1, burst=1) > 0
-
-
-def test_a_reconnection_time_is_spread() -> None:
-    times = [spread(1_000) for _ in range(2_000)]
-    assert 500 <= min(times) < 600
-    assert 1_400 < max(times) <= 1_500

@@ -34,7 +34,7 @@ def test_closed_loops_are_forgotten() -> None:
 
     assert [asyncio.run(look()) for _ in range(3)] == [1, 1, 1]
     assert mine.loops() == []
-    assert len(mine._loops) == 1
+    assert len(mine._loops._by_loop) == 1
 
 
 async def test_an_open_stream_is_found_and_one_that_is_over_is_not() -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+import uvloop
 from django.test import override_settings
 
 from django_agent_sse import Context, Stream, apublish_many
@@ -60,6 +61,49 @@ async def test_a_client_that_takes_nothing_loses_its_place(monkeypatch: pytest.M
         assert not turns.may(stuck), "it waits in line when it takes again"
         turns.done(waits)
         assert said == ["waits", "stuck"]
+
+
+async def test_who_reads_slowly_and_without_end_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "PATIENCE", 60.0)
+    with override_settings(**settings(REPLAYS=2, REPLAY_BYTES=None)):
+        turns, said = Replays(asyncio.get_running_loop()), list[str]()
+        a, b, c, d = (Reader(turns, name, said) for name in "abcd")
+        monkeypatch.setattr(replays, "TURN", 60.0)
+        assert [turns.may(one) for one in (a, b, c, d)] == [True, True, False, False]
+        assert [turns.may(one) for one in (a, b)] == [True, True], "its turn is not over"
+        monkeypatch.setattr(replays, "TURN", -1.0)
+        assert not turns.may(a), "its turn is over, and others wait"
+        assert said == ["c"]
+        assert not turns.may(b)
+        assert said == ["c", "d"]
+        assert (turns.running, turns.waiting) == (2, 2)
+        turns.done(c)
+        turns.done(d)
+        assert said == ["c", "d", "a", "b"], "they go on behind those who waited"
+        assert turns.may(a), "where nobody waits, nobody gives up a place"
+        turns.done(a)
+        turns.done(b)
+
+
+async def test_places_that_stuck_ones_lose_are_given_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand that do not read keep others waiting for a moment, not each for one."""
+    monkeypatch.setattr(replays, "LOOK", 3_600.0)
+    with override_settings(**settings(REPLAYS=8, REPLAY_BYTES=None)):
+        turns, said = Replays(asyncio.get_running_loop()), list[str]()
+        stuck = [Reader(turns, "stuck", said) for _ in range(8)]
+        monkeypatch.setattr(replays, "PATIENCE", 60.0)
+        waiting = [Reader(turns, str(number), said) for number in range(20)]
+        assert all(turns.may(one) for one in stuck)
+        assert not any(turns.may(one) for one in waiting)
+        monkeypatch.setattr(replays, "PATIENCE", -1.0)
+        turns._look()
+        monkeypatch.setattr(replays, "PATIENCE", 60.0)
+        assert said == [str(number) for number in range(8)]
+        assert (turns.running, turns.waiting) == (8, 12)
+        for one in waiting:
+            turns.done(one)
+        assert turns._timer is not None
+        turns._timer.cancel()
 
 
 async def test_bytes_go_at_the_rate_that_is_set_and_not_faster() -> None:
@@ -139,3 +183,23 @@ async def test_live_events_are_not_held_up_by_those_who_catch_up() -> None:
         await apublish_many("replayed", ["now"])
         assert (await live.event()).data == "now"
     assert replays_here().running == 0
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_waits_for_bytes_is_called_on_every_loop_also_where_the_time_has_come(new_loop: Any) -> None:
+    """uvloop gives a handle of another kind for what is due by now."""
+
+    async def reads() -> None:
+        turns, said = Replays(asyncio.get_running_loop()), list[str]()
+        a, b = Reader(turns, "a", said), Reader(turns, "b", said)
+        assert [turns.may(one) for one in (a, b)] == [True, False]
+        turns._look_in(0.0)
+        turns._look_in(-1.0)
+        turns.took(1)
+        turns._look_in(0.0)
+        turns.done(a)
+        await eventually("the other's turn comes", lambda: said == ["b"])
+        turns.done(b)
+
+    with override_settings(**settings(REPLAYS=1)), asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(reads())

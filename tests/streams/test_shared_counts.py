@@ -21,6 +21,8 @@ from django_agent_sse.streams.shared_counts import LEASE, PREFIX, SharedCounts
 from tests.inprocess import eventually
 
 LIMIT = 8
+PATIENCE = 60.0
+REALLY_EXCHANGED = SharedCounts._exchanged
 
 
 @pytest.fixture(autouse=True)
@@ -64,16 +66,6 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[SharedCounts]:
     """What three processes have, each with an id of its own."""
     monkeypatch.setattr(shared_counts, "LOOK", 3600.0)  # no clock but the test's
     return [SharedCounts() for _ in range(3)]
-
-
-@pytest.fixture(autouse=True)
-def _one_exchange_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process each instance must exchange for itself."""
-
-    async def exchanged(self: SharedCounts) -> None:
-        await asyncio.to_thread(self.exchange)
-
-    monkeypatch.setattr(SharedCounts, "_exchanged", exchanged)
 
 
 async def test_a_limit_holds_over_all_processes(processes: list[SharedCounts]) -> None:
@@ -168,6 +160,68 @@ async def test_a_cache_that_is_down_lets_each_process_count_for_itself(
     assert None not in keys
     assert await first.take("user", "a", LIMIT) is None
     assert sum("cannot be counted" in record.getMessage() for record in caplog.records) == 2, "once in each"
+
+
+class Slow(SharedCache):
+    """One that answers late, or never: until ``answers`` is set."""
+
+    answers = threading.Event()
+    asked: ClassVar[list[str]] = []
+
+    def get_many(self, keys: Any, version: Any = None) -> Any:
+        self.asked.append("get_many")
+        self.answers.wait(PATIENCE)
+        return super().get_many(keys, version)
+
+
+@pytest.fixture
+def _exchanges_of_their_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each instance has the real thing, on a thread of its own; and a cache that does not answer."""
+    Slow.answers.clear()
+    Slow.asked.clear()
+    with override_settings(CACHES={"default": {"BACKEND": f"{__name__}.Slow"}}):
+        yield
+    Slow.answers.set()
+
+
+@pytest.mark.usefixtures("_exchanges_of_their_own")
+async def test_a_cache_that_does_not_answer_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a firewall drops what goes to it: no error comes, ever."""
+    monkeypatch.setattr(shared_counts, "PATIENCE", 0.05)
+    monkeypatch.setattr(shared_counts, "LOOK", 0.01)
+    monkeypatch.setattr(shared_counts, "RENEW", 0.01)
+    monkeypatch.setattr(SharedCounts, "_exchanged", REALLY_EXCHANGED)
+    counts = SharedCounts()
+    monkeypatch.setattr(shared_counts, "shared", counts)
+    with caplog.at_level(logging.WARNING):
+        taken = await asyncio.gather(*(counts.take("user", "a", LIMIT) for _ in range(LIMIT + 5)))
+    assert sum(key is not None for key in taken) == LIMIT, "each process counts for itself meanwhile"
+    assert sum("cannot be counted" in record.getMessage() for record in caplog.records) == 1
+    assert await counts.take("user", "b", LIMIT) is not None, "and nobody waits a second time"
+    await asyncio.sleep(0.1)  # ten looks of the clock, at each of which something would be due
+    assert Slow.asked == ["get_many"], "one question is open, and no second one is asked"
+    for key in taken:
+        if key is not None:
+            counts.give_back(key)
+    counts.give_back("user:b")
+    Slow.answers.set()
+    await eventually("it is answered, and then the clock rests", lambda: counts._began is None and counts._looking is None)
+
+
+@pytest.mark.usefixtures("_exchanges_of_their_own")
+async def test_what_was_last_known_of_the_others_counts_while_the_cache_is_slow(
+    processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, _ = processes
+    Slow.answers.set()
+    for _ in range(LIMIT):
+        await first.take("user", "a", LIMIT)
+    assert await second.take("user", "a", LIMIT) is None
+    monkeypatch.setattr(second, "_retry_at", float("inf"))
+    assert await second.take("user", "a", LIMIT) is None
+    assert await second.take("user", "b", LIMIT) is not None
 
 
 class Broken:

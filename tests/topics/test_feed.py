@@ -133,6 +133,33 @@ async def test_those_who_are_behind_together_share_pages(log: Watched) -> None:
     assert log.reads - before <= 4 + 4, "a read a page, and not a read a follower"
 
 
+@pytest.mark.parametrize(("pages", "reads"), [(feeds.PAGES, 2), (4, 6)], ids=["as many as catch up", "fewer"])
+async def test_those_who_are_behind_at_places_of_their_own_get_on(
+    log: Watched, monkeypatch: pytest.MonkeyPatch, pages: int, reads: int
+) -> None:
+    """A page has five chunks of these. With fewer pages than followers each may cost a read, and none costs more."""
+    monkeypatch.setattr(feeds, "PAGES", pages)
+    followers, count = 16, 18 * PAGE
+    publish(log, *["x" * 1_000] * (count + RING_EVENTS))
+    feed = await opened(log)
+    behind = [await after(feed, f"{feed.epoch}.{number * PAGE}") for number in range(followers)]
+    before = log.reads
+
+    async def reads_as_its_client_takes(follower: Follower) -> int:
+        count = 0
+        while count < 2 * PAGE:
+            count += len(decoded((await read(follower)).data))
+            for _ in range(3 * followers):
+                await asyncio.sleep(0)
+        return count
+
+    async with asyncio.timeout(PATIENCE):
+        found = await asyncio.gather(*map(reads_as_its_client_takes, behind))
+    assert found == [2 * PAGE] * followers
+    assert log.reads - before <= reads * (followers + 1), "a page is there when it is its follower's turn"
+    assert len(feed._pages) <= max(pages, followers)
+
+
 async def test_a_chunk_has_its_bound_and_one_large_event_is_one_chunk(log: Watched) -> None:
     small, large = "x" * 1000, "y" * (3 * CHUNK_BYTES)
     publish(log, *[small] * 200, large, small)

@@ -84,7 +84,7 @@ async def test_each_step_comes_before_the_next_one(wrapped: bool, monkeypatch: p
         steps.seen.clear()
         return (await ask("/one/", headers=headers, method=method, last_event_id=last, application=server)).status
 
-    monkeypatch.setattr(admission, "rate_refusal", lambda address, bounds: connects if steps.stops("limit") else None)
+    monkeypatch.setattr(admission, "rate_refusal", lambda *_, **about: connects if steps.stops("limit") else None)
     monkeypatch.setattr(admission, "admit", place)
     monkeypatch.setattr(steps, "open", set())
     # Without the wrapper it is Django that calls the route, after the project's middleware.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -229,3 +230,28 @@ async def test_an_exempt_route_takes_a_post_without_a_token() -> None:
 def test_djangos_decorator_around_a_handler_is_refused_with_the_option_that_does_it() -> None:
     with pytest.raises(RouteError, match=r"csrf_exempt=True on the route"):
         Router().sse("", csrf_exempt(posted), methods=["POST"])
+
+
+def test_so_is_another_packages_decorator_that_takes_a_request() -> None:
+    """As those of django-guardian, django-ratelimit and rules: it would ask the context who the user is."""
+
+    def permitted(view: Any) -> Any:
+        @wraps(view)
+        def _wrapped_view(request: Any, *args: Any, **kwargs: Any) -> Any:
+            return view(request, *args, **kwargs)
+
+        return _wrapped_view
+
+    def kept(handler: Any) -> Any:
+        @wraps(handler)
+        async def own(c: Context, stream: Stream) -> None:
+            await handler(c, stream)
+
+        return own
+
+    async def named_so(request: Context, stream: Stream) -> None: ...
+
+    with pytest.raises(RouteError, match=r"is wrapped by a decorator of tests\.views\.test_class_form, which expects a request"):
+        Router().sse("", permitted(posted))
+    Router().sse("", kept(posted))
+    Router().sse("", named_so)

@@ -293,16 +293,33 @@ async def test_what_a_middleware_wraps_around_the_content_is_streamed() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_asking_whether_one_may_still_look_is_no_activity() -> None:
-    """As the viewer asks, with ``Agent-SSE-Check``: the end of an idle session stays where it is."""
+@pytest.mark.parametrize(("method", "renewed"), [("HEAD", False), ("GET", False), ("POST", True)])
+async def test_what_a_page_asks_for_by_itself_is_no_activity(method: str, renewed: bool) -> None:
+    """The end of an idle session stays where it is, for as long as a page is open."""
     router = Router()
-    router.sse("look/", hello, name="look")
+    router.sse("look/", hello, name="look", methods=["GET", "POST"], csrf_exempt=True)
     store = SessionStore()
     store["x"] = 1
     await store.asave()
     await Session.objects.aupdate(expire_date=datetime(2126, 1, 1, tzinfo=UTC))
     cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={store.session_key}"}
     with served(router, middleware=[SESSIONS], SESSION_SAVE_EVERY_REQUEST=True):
-        for headers, renewed in (({"Agent-SSE-Check": "1"}, False), ({}, True)):
-            assert (await ask("/look/", method="HEAD", headers={**cookie, **headers})).status == 200
-            assert ((await Session.objects.aget()).expire_date.year != 2126) is renewed
+        assert (await ask("/look/", method=method, headers=cookie)).status == 200
+        assert ((await Session.objects.aget()).expire_date.year != 2126) is renewed
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_a_request_for_a_stream_changes_in_the_session_is_saved() -> None:
+    async def counts(c: Context) -> bool:
+        await c.request.session.aset("seen", 2)
+        return True
+
+    router = Router()
+    router.sse("look/", hello, name="look", guards=[counts])
+    store = SessionStore()
+    store["x"] = 1
+    await store.asave()
+    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={store.session_key}"}
+    with served(router, middleware=[SESSIONS], SESSION_SAVE_EVERY_REQUEST=True):
+        assert (await ask("/look/", headers=cookie)).status == 200
+    assert (await Session.objects.aget()).get_decoded() == {"x": 1, "seen": 2}

@@ -19,11 +19,14 @@ class MonitorConfig(AppConfig):
 
         from django_agent_sse.streams import snapshot
         from django_agent_sse.streams.counters import counters
+        from django_agent_sse.streams.registry import registry
 
         from .cluster import cluster_view
         from .service import monitor
 
         if monitor.begin not in counters.on_opened:
             counters.on_opened += (monitor.begin,)
+        if monitor not in registry.companions:
+            registry.companions.append(monitor)
         request_started.connect(monitor.first_request)
         snapshot.install(cluster_view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -41,9 +42,13 @@ QUERY_INTERVAL = 5.0
 """Seconds between two commands that ask for the same rows."""
 ANSWER_TIMEOUT = 2.0
 """Seconds within which processes should answer."""
-PAGE = 256
+PAGE = 64
 MAX_FIRST_READ = 20_000
-"""Reports that are read at most by a view that begins: those of 300 processes, for as long as reports are kept."""
+"""Reports of a topic that are read at most by a view that begins: those of 300 processes, for as long as reports are kept."""
+MAX_FIRST_BYTES = 16_000_000
+"""And about so many bytes, the newest: seconds of work at most, however many routes there are."""
+SAMPLE = 16
+"""The newest reports, which tell how large they are."""
 CLOCK_SKEW = 3600.0
 """Seconds that another machine's clock may be before this one's."""
 IDLE_SECONDS = 2 * IDLE_INTERVAL + 15.0
@@ -185,8 +190,7 @@ class ClusterView(PerProcess):
                 epoch, cursor = self._cursors[topic] = log.state(topic).epoch, max(cursor + 1, error.offset)
                 continue
             if page.epoch != epoch:
-                # The first read, or the topic was made anew: nothing older than the last MAX_FIRST_READ reports matters.
-                epoch, cursor = page.epoch, max(0, page.top - MAX_FIRST_READ)
+                epoch, cursor = page.epoch, _begin(log, topic, page.top)  # the first read, or the topic was made anew
                 if page.epoch:
                     continue
             for record in page.records:
@@ -316,6 +320,10 @@ class ClusterView(PerProcess):
                 return rows, matched, missing
             await asyncio.sleep(min(within, FRESH_SECONDS / 4))
 
+    def answered(self, query: StreamQuery) -> list[tuple[str, Answer]]:
+        """Return the answers that hold, each with the id of its process."""
+        return self._answers_to(query)[0]
+
     # What the rest of the package asks: see ``streams.snapshot``
 
     async def processes(self) -> tuple[list[Snapshot], dict[str, int]]:
@@ -338,6 +346,15 @@ class ClusterView(PerProcess):
         answers, missing = self._answers_to(query)
         counts = tuple((answer.readers, len(answer.readers) == answer.matched) for _, answer in answers)
         return Readers(counts=counts, missing=missing, limit=TOPICS)
+
+
+def _begin(log: EventLog, topic: str, top: int) -> int:
+    """Return after which event a first reading begins: what is older than so many reports, or bytes, is left out."""
+    most = MAX_FIRST_READ
+    with contextlib.suppress(EventUnreadable):
+        sizes = [len(record.event.data) for record in log.read_after(topic, max(0, top - SAMPLE), SAMPLE).records]
+        most = min(most, MAX_FIRST_BYTES * len(sizes) // max(1, sum(sizes)))
+    return max(0, top - max(SAMPLE, most))
 
 
 def _status(snapshot: Snapshot, now: float, local: bool) -> ProcessStatus | None:

@@ -73,7 +73,8 @@ class Drain(EndStreams):
 
 def _build(kind: type[WatchRows | Close | Drain], fields: dict[str, Any]) -> WatchRows | Close | Drain:
     if kind is WatchRows:
-        fields["query"] = StreamQuery(**fields["query"])
+        query = fields["query"]
+        fields["query"] = StreamQuery(**query | {"users": tuple(query.get("users", ()))})  # JSON has lists only
     return kind(**fields)
 
 

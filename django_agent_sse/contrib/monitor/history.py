@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -21,6 +21,8 @@ PROCESSES = 2_000
 """The most processes whose past is kept."""
 ROUTES = 1_000
 """The most routes whose past is kept; what others did is in the sums only."""
+COUNTED_ROUTES = 200_000
+"""The most routes in the last reports of all processes together, about a kilobyte each; the oldest of these reports go first."""
 GAUGES = ("open", "slow")
 COUNTERS = ("events", "bytes", "refused", "errors")
 HELD_SECONDS = 10.0
@@ -34,6 +36,8 @@ RECENT = 5.0
 SUMS = ("opened", "events", "bytes", "seconds", "start_seconds")
 HISTOGRAMS = ("durations", "starts")
 WORDS = ("endings", "refused", "causes")
+MOST_WORDS = 200
+"""The most words of a kind that are kept of a route: processes of one version know fewer."""
 
 Trouble = tuple[str, str, str]
 """What went wrong: a route, ``endings``, ``refused`` or ``causes``, and the word."""
@@ -41,7 +45,10 @@ Trouble = tuple[str, str, str]
 
 @dataclass(slots=True)
 class _Past:
-    recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=16))
+    """One process: its last report, of those before it the sums, and its gauges by buckets."""
+
+    latest: Snapshot | None = None
+    recent: deque[tuple[float, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=16))
     gauges: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -69,6 +76,7 @@ class History:
         self._buckets = defaultdict[int, _Bucket](_Bucket)
         self._last: dict[Trouble, float] = {}
         self._known: set[str] = set()
+        self._counted = 0
 
     def take(self, snapshot: Snapshot) -> None:
         """Take one snapshot.
@@ -78,62 +86,87 @@ class History:
         """
         if len(self._pasts) >= PROCESSES and snapshot.process.id not in self._pasts:
             raise ValueError(f"more than {PROCESSES:,} processes have reported")
-        past = self._pasts.setdefault(snapshot.process.id, _Past())
-        before = past.recent[-1] if past.recent else None
+        past = self._pasts.get(snapshot.process.id) or _Past()
+        before = past.latest
         if before is not None and snapshot.at <= before.at:
             return
+        self._pasts[snapshot.process.id] = past
+        self._counted += len(snapshot.routes) - (len(before.routes) if before is not None else 0)
+        while self._counted > COUNTED_ROUTES and self._let_go(past):
+            pass
+        sums = _sums(snapshot)
         bucket = int(snapshot.at // self.bucket)
         if snapshot.last:
             past.gauges = {other: gauges for other, gauges in past.gauges.items() if other < bucket}
         else:
             held = int((IDLE_HELD_SECONDS if snapshot.idle else HELD_SECONDS) // self.bucket) or 1
-            past.gauges |= dict.fromkeys(range(bucket, bucket + held + 1), tuple(snapshot.total(name) for name in GAUGES))
+            past.gauges |= dict.fromkeys(range(bucket, bucket + held + 1), tuple(sums[name] for name in GAUGES))
         if before is not None or snapshot.at - snapshot.process.since < YOUNG_SECONDS:
-            self._add(self._buckets[bucket], snapshot, before)
-        past.recent.append(snapshot)
+            then = past.recent[-1][1] if past.recent else {}
+            for place, name in enumerate(COUNTERS):
+                self._buckets[bucket].sums[place] += max(0, sums[name] - then.get(name, 0))
+            if self._with_routes:
+                self._add(self._buckets[bucket], snapshot, before)
+        past.latest = snapshot
+        past.recent.append((snapshot.at, sums))
+
+    def _let_go(self, kept: _Past) -> bool:
+        """Forget the last report of the process that has been silent for the longest: its next one begins anew."""
+        others = [past for past in self._pasts.values() if past.latest is not None and past.latest.routes and past is not kept]
+        oldest = min(others, key=lambda past: past.latest.at if past.latest is not None else 0.0, default=None)
+        if oldest is None or oldest.latest is None:
+            return False
+        self._counted -= len(oldest.latest.routes)
+        oldest.latest = None
+        oldest.recent.clear()
+        return True
 
     def _add(self, bucket: _Bucket, snapshot: Snapshot, before: Snapshot | None) -> None:
-        for place, name in enumerate(COUNTERS):
-            bucket.sums[place] += max(0, snapshot.total(name) - (before.total(name) if before is not None else 0))
-        if not self._with_routes:
-            return
         seconds = max(1, round(snapshot.at - before.at)) if before is not None else 1
         _grow(bucket.arrivals, snapshot.arrivals, before.arrivals if before is not None else ())
         for route, counts in snapshot.routes.items():
             old = before.routes.get(route) if before is not None else None
-            if old != counts or counts.open:
-                self._add_route(bucket, route, counts, old or RouteCounts(), seconds)
-                for kind in WORDS:
-                    then = getattr(old, kind) if old is not None else {}
-                    for word, count in getattr(counts, kind).items():
-                        if count > then.get(word, 0):
-                            self._last[route, kind, word] = max(snapshot.at, self._last.get((route, kind, word), 0.0))
+            if counts.open or old != counts:
+                self._add_route(bucket, route, counts, old or _NOTHING, snapshot.at, seconds)
 
-    def _add_route(self, bucket: _Bucket, route: str, counts: RouteCounts, old: RouteCounts, seconds: int) -> None:
-        if route not in bucket.routes and len(self._known | {route}) > ROUTES:
-            return
-        self._known.add(route)
-        mine = bucket.routes.setdefault(route, RouteCounts())
+    def _add_route(self, bucket: _Bucket, route: str, counts: RouteCounts, old: RouteCounts, at: float, seconds: int) -> None:
+        mine = bucket.routes.get(route)
+        if mine is None:
+            if route not in self._known and len(self._known) >= ROUTES:
+                return
+            self._known.add(route)
+            mine = bucket.routes[route] = RouteCounts()
         for name in SUMS:
-            setattr(mine, name, getattr(mine, name) + max(0, getattr(counts, name) - getattr(old, name)))
+            if more := getattr(counts, name) - getattr(old, name):
+                setattr(mine, name, getattr(mine, name) + max(0, more))
         for name in HISTOGRAMS:
-            _grow(getattr(mine, name), getattr(counts, name), getattr(old, name))
+            if (new := getattr(counts, name)) != (then := getattr(old, name)):
+                _grow(getattr(mine, name), new, then)
         for name in WORDS:
-            words, then = getattr(mine, name), getattr(old, name)
-            for word, count in getattr(counts, name).items():
-                if count > then.get(word, 0):
-                    words[word] += count - then.get(word, 0)
+            if (new := getattr(counts, name)) != (then := getattr(old, name)):
+                self._add_words(getattr(mine, name), route, name, new, then, at)
         _grow(mine.behind, [count * seconds for count in counts.behind], ())  # that of a minute counts for more than of 5 s
 
+    def _add_words(
+        self, words: dict[str, int], route: str, kind: str, new: Mapping[str, int], old: Mapping[str, int], at: float
+    ) -> None:
+        for word, count in new.items():
+            more = count - old.get(word, 0)
+            if more > 0 and (word in words or len(words) < MOST_WORDS):
+                words[word] = words.get(word, 0) + more
+                trouble = route, kind, word
+                self._last[trouble] = max(at, self._last.get(trouble, 0.0))
+
     def latest(self) -> list[Snapshot]:
-        return [past.recent[-1] for past in self._pasts.values() if past.recent]
+        return [past.latest for past in self._pasts.values() if past.latest is not None]
 
     def forget(self, now: float) -> None:
         """Drop what is too old to be drawn."""
         oldest = int(now // self.bucket) - POINTS
         for id, past in [*self._pasts.items()]:
             past.gauges = {bucket: gauges for bucket, gauges in past.gauges.items() if bucket >= oldest}
-            if not past.gauges and past.recent and past.recent[-1].at < now - self.bucket * POINTS:
+            if not past.gauges and (past.latest is None or past.latest.at < now - self.bucket * POINTS):
+                self._counted -= len(past.latest.routes) if past.latest is not None else 0
                 del self._pasts[id]
         for bucket in [bucket for bucket in self._buckets if bucket < oldest]:
             del self._buckets[bucket]
@@ -165,9 +198,9 @@ class History:
         if past is None or len(past.recent) < 2:
             return 0.0
         recent = past.recent
-        last = recent[-1]
-        first = next(each for each in reversed(recent) if each is recent[0] or last.at - each.at >= RECENT)
-        return max(0.0, last.total(name) - first.total(name)) / max(last.at - first.at, 0.001)
+        at, last = recent[-1]
+        since, first = next(each for each in reversed(recent) if each is recent[0] or at - each[0] >= RECENT)
+        return max(0.0, last[name] - first[name]) / max(at - since, 0.001)
 
     def routes(self) -> dict[str, RouteCounts]:
         """Return what each route did in all that time, of all processes."""
@@ -193,6 +226,23 @@ class History:
     def last(self) -> dict[Trouble, float]:
         """Return when a word of ``endings``, ``refused`` or ``causes`` was counted last."""
         return {**self._last}
+
+
+_NOTHING: Final = RouteCounts()
+
+
+def _sums(snapshot: Snapshot) -> dict[str, int]:
+    """Return the sums over all routes, each looked at once: a page that opens does so for the reports of an hour."""
+    sums = dict.fromkeys((*GAUGES, *COUNTERS), 0)
+    for counts in snapshot.routes.values():
+        sums["open"] += counts.open
+        sums["slow"] += counts.slow
+        sums["events"] += counts.events
+        sums["bytes"] += counts.bytes
+        sums["errors"] += counts.errors
+        if counts.refused:
+            sums["refused"] += sum(counts.refused.values())
+    return sums
 
 
 def _grow(sums: list[int], new: Sequence[int], old: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import heapq
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from django.conf import settings
 
 from ...eventlog.position import MAX_ID
 from ...runs.keeper import keeper
-from ...runtime.safe_text import printable
+from ...runtime.safe_text import printable, without_run_id
 from ...streams.admission import admission
 from ...streams.client import monitor_options, shown_address
 from ...streams.counters import counters
@@ -27,6 +27,10 @@ TOPICS = 200
 """Topics whose readers one answer has at most."""
 ROWS = 100
 """Rows of one process that one answer has at most."""
+FILE_ROWS = 500
+"""The same of an answer for a file, which is given once."""
+FILE_TEXT = 100_000
+"""Characters of texts after which such an answer ends: topics and user agents may be long, and an event of the log may not."""
 RUNS = 100
 """Runs of one process that one answer has at most."""
 REFUSED = 20
@@ -40,9 +44,12 @@ class StreamQuery:
     Attributes:
         route: Of this route only; so are ``user``, ``process`` (an id), ``state`` and ``stream`` (an id). Empty: of all.
         anonymous: Of nobody who is signed in.
-        text: What the route, a topic, the user, the address or the user agent contains.
+        text: What the route, a topic, the user, the address or the user agent contains; or it is of one of ``users``.
         readers: Not rows, but how many streams follow each topic that begins so.
         sort: A column; with a leading ``-`` the largest first.
+        after: For a file: the first ``FILE_ROWS`` in the order of their numbers whose number is larger, whatever ``sort`` says.
+        whole: ``text`` is looked for in whole names of topics, and not only in what is shown of them to who may not see the ids
+            of runs: they could be guessed, letter by letter.
     """
 
     route: str = ""
@@ -54,6 +61,9 @@ class StreamQuery:
     text: str = ""
     readers: str | None = None
     sort: str = "-opened"
+    after: int | None = None
+    whole: bool = True
+    users: tuple[str, ...] = ()
 
 
 class StreamRow(NamedTuple):
@@ -113,7 +123,7 @@ class Answer(NamedTuple):
     """What one process answers to one query, at a time in seconds since 1970.
 
     Attributes:
-        rows: The first ``ROWS`` that fit.
+        rows: The first ``ROWS`` that fit; ``FILE_ROWS`` for a file.
         matched: How many fit; of topics with readers, how many there are.
         readers: Those of ``TOPICS`` topics.
         runs: Those that go on, ``RUNS`` of them.
@@ -150,10 +160,13 @@ class StreamInspector(Snapshots):
         self._infos = {}
 
     def rows(self, query: StreamQuery) -> tuple[list[StreamRow], int]:
-        """Return the first ``ROWS`` that fit, and how many do."""
+        """Return the first ``ROWS`` that fit, and how many do; for a file the next ``FILE_ROWS``, and how many are left."""
         if query.process not in ("", this_process().id):
             return [], 0
         matches = [match for match in self._all() if fits(query, *match[1:])]
+        if (after := query.after) is not None:
+            later = [match for match in matches if match[1].number > after]
+            return _for_a_file(heapq.nsmallest(FILE_ROWS, later, key=lambda match: match[1].number)), len(later)
         column = query.sort.lstrip("-")
         column = column if column in SORTS else "opened"
 
@@ -205,11 +218,24 @@ def fits(query: StreamQuery, stream: OpenStream, info: StreamInfo, stats: Stream
     if (query.user and info.user != query.user) or (query.state and stats.state != query.state):
         return False
     part = query.text.lower()
-    return not part or any(part in text.lower() for text in (info.route, info.user, info.address, info.agent, *stream.topics))
+    if not part or info.user in query.users:
+        return True
+    topics = stream.topics if query.whole else map(without_run_id, stream.topics)
+    return any(part in text.lower() for text in (info.route, info.user, info.address, info.agent, *topics))
 
 
 def id_of(stream: OpenStream) -> str:
     return f"{this_process().id}.{stream.number}"
+
+
+def _for_a_file(matches: Iterable[tuple[float, OpenStream, StreamInfo, StreamStats]]) -> list[StreamRow]:
+    rows, text = list[StreamRow](), 0
+    for match in matches:
+        rows.append(row := _row(*match))
+        text += len(row.route) + len(row.agent) + len(row.last_id or "") + sum(map(len, row.topics))
+        if text > FILE_TEXT:
+            break
+    return rows
 
 
 def _row(now: float, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> StreamRow:

@@ -18,7 +18,7 @@ from ...streams.body import no_constant
 from ...streams.counters import CAUSES, RouteCounts
 from ...streams.registry import State
 from ...streams.snapshot import Process, Snapshot
-from .inspector import REFUSED, ROWS, RUNS, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamQuery, StreamRow
+from .inspector import FILE_ROWS, REFUSED, ROWS, RUNS, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamQuery, StreamRow
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ ANSWERS: Final = 32
 """Answers in one report at most."""
 MAX_TEXT: Final = 2000
 """Characters of a route, an id, a user agent."""
+MAX_KEY: Final = 1000
+"""Characters of a route, or a word, by which something is counted."""
 LARGEST: Final = 2.0**53
 """Above it JavaScript, for one, cannot tell whole numbers apart."""
 LATEST: Final = 4_102_444_800.0
@@ -90,12 +92,12 @@ def _snapshot(report: Mapping[str, Any]) -> Snapshot:
 
 def _answer(snapshot: Snapshot, payload: object) -> tuple[StreamQuery, Answer]:
     query, rows, matched, readers, runs, refused, limits = _exactly(payload, 7)
-    own = [_row(row, snapshot.process.id) for row in _sized(rows, list, ROWS)]
+    asked = StreamQuery(**_fields(StreamQuery, query))
+    own = [_row(row, snapshot.process.id) for row in _sized(rows, list, ROWS if asked.after is None else FILE_ROWS)]
     counts = {topic: _count(number) for topic, number in _object(readers, TOPICS).items()}
     going_on = [RunRow(**_named(RunRow, run)) for run in _sized(runs, list, RUNS)]
     sent_away = [RefusedRow(**_named(RefusedRow, row)) for row in _sized(refused, list, REFUSED)]
     near = [LimitRow(**_named(LimitRow, row)) for row in _sized(limits, list, REFUSED)]
-    asked = StreamQuery(**_fields(StreamQuery, query))
     return asked, Answer(own, _count(matched), counts, going_on, sent_away, near, snapshot.at)
 
 
@@ -149,7 +151,8 @@ def _sized(value: object, kind: type[T], most: int | None = None) -> T:
 
 def _object(value: object, most: int) -> Mapping[str, Any]:
     for key in (payload := _sized(value, dict, most)):
-        _text(key, 1000)
+        if len(key) > MAX_KEY or not key.isascii():
+            _text(key, MAX_KEY)
     return payload
 
 
@@ -166,18 +169,38 @@ def _number(value: object, most: float = LARGEST) -> float:
 
 
 def _count(value: object) -> int:
+    if type(value) is int and 0 <= value <= LARGEST:
+        return value
     return int(_number(_sized(value, int)))
+
+
+def _counts(values: Iterable[object]) -> None:
+    """Look at many counts: a page that opens does so for those of an hour."""
+    for value in values:
+        if type(value) is not int or not 0 <= value <= LARGEST:
+            _count(value)
+
+
+def _histogram(value: object) -> list[int]:
+    _counts(numbers := _sized(value, list, KINDS))
+    return numbers
+
+
+def _words(value: object) -> dict[str, int]:
+    _counts((words := dict(_object(value, KINDS))).values())
+    return words
 
 
 _CHECKS: Mapping[str, Callable[[object], Any]] = {
     "str": _text,
     "str | None": lambda value: None if value is None else _text(value),
     "int": _count,
+    "int | None": lambda value: None if value is None else _count(value),
     "float": _number,
     "bool": lambda value: _sized(value, bool),
     "tuple[str, ...]": lambda value: tuple(_text(topic, MAX_NAME) for topic in _sized(value, list, MAX_TOPICS)),
-    "list[int]": lambda value: [_count(number) for number in _sized(value, list, KINDS)],
+    "list[int]": _histogram,
     "Mapping[str, str]": lambda value: {key: _text(detail) for key, detail in _object(value, KINDS).items()},
-    "dict[str, int]": lambda value: {key: _count(number) for key, number in _object(value, KINDS).items()},
+    "dict[str, int]": _words,
 }
 """By the annotations of the fields of what is reported."""

@@ -116,10 +116,14 @@ class Reporter:
         self._busy_at = time.monotonic()
         self._task.call(self._wake.set)
 
-    def stop(self, seconds: float) -> None:
-        """Have it report for the last time and end, and wait for that, for so long at most."""
+    def end(self) -> None:
+        """Have it report for the last time and end. From any thread, and from a signal handler."""
         self._stopped = True
         self._task.call(self._wake.set)
+
+    def stop(self, seconds: float) -> None:
+        """Have it end, and wait for that, for so long at most."""
+        self.end()
         self._task.wait(seconds)
 
     async def _work(self) -> None:
@@ -196,6 +200,7 @@ class Reporter:
         if self._watches and now >= self._rows_at:
             self._rows_at = now + ROWS_INTERVAL
             await self._append(log, ROWS, self._rows)
+            self._watches = {query: until for query, until in self._watches.items() if query.after is None}  # a file asks once
         elif not self._watches:
             self._inspector.forget()
         await self._trim(log, now)

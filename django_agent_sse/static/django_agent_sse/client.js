@@ -436,7 +436,7 @@ export class EventStream extends EventTarget {
     const unwatch = this.#watch();
     let opened = null;
     try {
-      const headers = await this.#headers().catch((cause) => ({ cause }));
+      const headers = await inTime(attempt.signal, this.#headers()).catch((cause) => ({ cause }));
       if ("cause" in headers) return { reason: "headers", cause: headers.cause };
       if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
       const response = await this.#answer(headers, attempt.signal);
@@ -470,15 +470,18 @@ export class EventStream extends EventTarget {
   }
 
   /** The response to an address that is good for this attempt, or how the attempt ends where there is none. */
-  async #answer(headers, signal, again = false) {
+  async #answer(headers, signal, head = false, again = false) {
     const given = this.#fresh && !again;
     const failed = await this.#renew(signal);
     if (failed !== null) return failed;
     this.#fresh = false;
-    const response = await this.#fetch(this.#resuming(headers), this.#request(headers, signal));
-    if (response.status !== 401 || !given || this.#options.renew === undefined) return response;
+    const response = await this.#fetch(head ? this.#url : this.#resuming(headers), this.#request(headers, signal, head ? "HEAD" : undefined));
+    if (response.status !== 401 || !given || this.#options.renew === undefined) {
+      this.#fresh = head && response.ok; // it was not opened yet
+      return response;
+    }
     await response.body?.cancel(); // it may have become too old before it was used
-    return (await this.#renew(signal)) ?? this.#answer(headers, signal, true);
+    return (await this.#renew(signal)) ?? this.#answer(headers, signal, head, true);
   }
 
   /** Get a new address where the present one was used; return how the attempt ends where there is none. */
@@ -486,7 +489,7 @@ export class EventStream extends EventTarget {
     const { renew } = this.#options;
     if (renew === undefined || this.#fresh) return null;
     try {
-      const from = typeof renew === "function" ? await renew({ url: this.#url, lastEventId: this.#lastEventId }) : await this.#fetched(renew, signal);
+      const from = await (typeof renew === "function" ? inTime(signal, renew({ url: this.#url, lastEventId: this.#lastEventId })) : this.#fetched(renew, signal));
       if (typeof from === "object" && "reason" in from) return from;
       this.#url = new URL(from, this.#url).href;
       this.#fresh = true;
@@ -599,10 +602,9 @@ export class EventStream extends EventTarget {
     const patience = this.#patience;
     const within = patience > 0 ? AbortSignal.any([signal, AbortSignal.timeout(patience)]) : signal;
     try {
-      const headers = await this.#headers();
+      const headers = await inTime(within, this.#headers());
       const own = said(headers);
-      await this.#renew(within);
-      const { ok, headers: told } = await this.#fetch(this.#url, this.#request(headers, within, "HEAD"));
+      const { ok, headers: told } = await this.#answer(headers, within, true);
       return { tag: ok ? told.get(SESSION) : null, own };
     } catch {
       return null;
@@ -1142,6 +1144,12 @@ function isPlain(body) {
 /** An id as its UTF-8 bytes: header values are byte strings, and an EventSource sends UTF-8. */
 function asHeader(id) {
   return Array.from(new TextEncoder().encode(id), (byte) => String.fromCharCode(byte)).join("");
+}
+
+/** What a function of the page's gives; rejected where the attempt is over before. */
+function inTime(signal, given) {
+  const over = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
+  return Promise.race([given, over]);
 }
 
 /** Headers as one text. */

@@ -142,7 +142,7 @@ export class Connection {
 
   async #ask() {
     try {
-      return (await fetch(this.#address, { method: "HEAD", credentials: "same-origin", headers: { "Agent-SSE-Check": "1" } })).status;
+      return (await fetch(this.#address, { method: "HEAD", credentials: "same-origin" })).status;
     } catch {
       return null;
     }

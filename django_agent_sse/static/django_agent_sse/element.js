@@ -12,6 +12,7 @@ export const client = address ? import(/* webpackIgnore: true */ /* @vite-ignore
     @type {any} */
 const Nothing = class {};
 const Base = globalThis.HTMLElement ?? Nothing;
+const SIGNATURE = /\bsse_signature=[^&#]*/;
 
 export class EventStreamElement extends Base {
   static observedAttributes = ["src"];
@@ -56,10 +57,15 @@ export class EventStreamElement extends Base {
   }
 
   attributeChangedCallback(name, before, now) {
-    if (before === null || before === now || !this.isConnected) return;
+    if (before === null || before === now || !this.isConnected || (name === "src" && this.#renews(before, now))) return;
     this.close();
     this.#stream = null;
     this.#open();
+  }
+
+  /** Whether this is the same address with another signature, as in a page that is rendered again: the stream gets its own. */
+  #renews(before, now) {
+    return (this.hasAttribute("renew") || this.options.renew) && now?.replace(SIGNATURE, "") === before.replace(SIGNATURE, "");
   }
 
   async #open(lastEventId) {

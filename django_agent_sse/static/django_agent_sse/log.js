@@ -235,7 +235,7 @@ export class SSELog extends HTMLElement {
       this.#later();
       return;
     }
-    const isOver = pages.readable ? async () => (await source.range({ from: -1, count: 1 }, true))?.closed != null : null;
+    const isOver = pages.readable ? async () => (await source.range({ from: -1, count: 1 }))?.closed != null : null;
     this.#connection = new modules.connection.Connection(this, { EventStream: client.EventStream, t: log.words.t, make, isOver }, {
       event: (name, data, id) => source.came(name, data, id, this.#connection.openedAt),
       open: () => setTimeout(() => { if (log.prefs.times !== "off") source.correctTimes(); }, TIMES_MS),

@@ -121,7 +121,7 @@ export class Outcome {
   async askCounts() {
     for (let asked = 0; this.#known && this.#known.upto < this.#upto && asked < ASKED; asked += 1) {
       await new Promise((resolve) => setTimeout(resolve, ASK_MS));
-      const answer = await this.#log.source.range({ from: -1, count: 1, levels: 1 }, true).catch(() => null);
+      const answer = await this.#log.source.range({ from: -1, count: 1, levels: 1 }).catch(() => null);
       if (!answer?.levels) return;
       this.#known = answer.levels;
       this.showFacts();

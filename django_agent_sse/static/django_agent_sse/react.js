@@ -3,6 +3,7 @@
 The contract is in react.d.ts. */
 
 const OWN = new Set(["batch", "enabled", "events", "initialData", "lastEvent", "onEvent", "parse", "reduce", "signal"]);
+const SIGNATURE = /\bsse_signature=[^&#]*/; // a page that is rendered again may have another one of the same address
 
 export function createUseEventStream(React, { EventStream }) {
   return function useEventStream(url, options = {}) {
@@ -23,7 +24,7 @@ function keyOf(url, options) {
   const about = { ...options };
   for (const name of [...OWN, "headers", "fetch"]) delete about[name];
   if (options.query) about.query = [...(Symbol.iterator in options.query ? options.query : Object.entries(options.query))];
-  return JSON.stringify([String(url), about]);
+  return JSON.stringify([options.renew === undefined ? String(url) : String(url).replace(SIGNATURE, ""), about]);
 }
 
 /** Objects and arrays are read as JSON; everything else stays the text that it is. */

@@ -21,13 +21,12 @@ export class Source {
     this.closed = null; // why nothing follows
   }
 
-  /** An answer of the range endpoint, or null where it is refused; throws its words about a query that it cannot take. `quiet`: nobody
-      did something for it, so it is no activity. */
-  async range(query, quiet = false) {
+  /** An answer of the range endpoint, or null where it is refused; throws its words about a query that it cannot take. */
+  async range(query) {
     const { element, signal } = this.#log;
     const address = new URL(element.getAttribute("range"), document.baseURI);
     for (const [name, value] of Object.entries(query)) if (value !== null && value !== "") address.searchParams.set(name, value);
-    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json", ...(quiet ? { "Agent-SSE-Check": "1" } : {}) }, signal });
+    const answer = await fetch(address, { credentials: "same-origin", headers: { Accept: "application/json" }, signal });
     if (answer.status === 400) throw (await answer.json().catch(() => null))?.error?.message ?? "failed";
     return answer.ok ? answer.json() : null;
   }

@@ -14,21 +14,27 @@ PERMISSIONS = {
     "stops": ["view_logtopic", "stop_logtopic", "view_payloads"],
     "reads": ["view_livestreams", "view_logtopic", "view_payloads"],
     "nothing": [],
+    "leaves": ["view_livestreams"],
 }
+HOSTILE = '<img src=x onerror="window.hit=1"><b>\u202egpj.exe'
+LONG_NAME = "w" * 10_000
+"""Names that a project of its own may let people choose."""
 
 
 def seed() -> None:
     """Fill the database."""
     from django.contrib.auth.models import Permission, User
     from django.core.management import call_command
+    from django.db import transaction
 
     call_command("migrate", verbosity=0)
-    User.objects.create_superuser("admin", password="secret")
-    for name, codenames in PERMISSIONS.items():
-        user = User.objects.create_user(name, password="secret", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames, content_type__app_label__in=APPS))
-    for name in ("alice", "bob", "carol", "dan"):
-        User.objects.create_user(name, password="secret")
+    with transaction.atomic():  # what it tells other processes is written afterwards, and not meanwhile by another thread
+        User.objects.create_superuser("admin", password="secret")
+        for name, codenames in PERMISSIONS.items():
+            user = User.objects.create_user(name, password="secret", is_staff=True)
+            user.user_permissions.set(Permission.objects.filter(codename__in=codenames, content_type__app_label__in=APPS))
+        for name in ("alice", "bob", "carol", "dan", HOSTILE, LONG_NAME):
+            User.objects.create_user(name, password="secret")
 
 
 if __name__ == "__main__":

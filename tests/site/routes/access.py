@@ -24,6 +24,7 @@ from django_agent_sse import (
     permission_required,
     publish_many,
     staff_required,
+    topic_permissions,
 )
 from django_agent_sse.access.service import access
 from tests.access.changes import CHANGES, PERMISSION, person, sign_in
@@ -42,11 +43,15 @@ for _name, _guard in GUARDS.items():
     router.sse(f"{_name}/", waiting, name=_name, guards=[_guard])
 router.sse("public/", waiting, name="public")
 router.topic("private/<slug:name>/", "private.{name}", name="private", start="live")
+router.topic("of-group/<int:pk>/", "of-group.{pk}", name="of-group", start="live")
+_of_group = topic_permissions({"of-group.{pk}": (PERMISSION, Group)})
 
 
 def can_follow(user: Any, topic: str) -> bool:
-    """Who is in the group of a private topic may follow it."""
+    """Who is in the group of a private topic may follow it, and whoever may see a group what is about that."""
     kind, _, name = topic.partition(".")
+    if kind == "of-group":
+        return _of_group(user, topic)
     return kind != "private" or user.groups.filter(name=name).exists()
 
 

@@ -46,10 +46,18 @@ async def signed(c: Context, stream: Stream) -> None:
             return
 
 
+@router.sse("held/", guards=[signed_required], retry=50)
+async def held(c: Context, stream: Stream) -> None:
+    """One event, and then nothing."""
+    notes(c)("ran")
+    await stream.write(c.user.get_username(), id="1")
+    await stream.wait_closed()
+
+
 def address(request: HttpRequest) -> JsonResponse:
-    """An address for a moment, for whoever is signed in here."""
-    url = signed_url(f"{reverse('origins:signed')}?to={request.GET['to']}", user=request.user)
-    return JsonResponse({"url": url})
+    """An address for a moment, for whoever is signed in here: of the numbers, or of the stream that is held."""
+    route = "held" if "key" in request.GET else "signed"
+    return JsonResponse({"url": signed_url(f"{reverse(f'origins:{route}')}?{request.GET.urlencode()}", user=request.user)})
 
 
 def third_party_cookie(request: HttpRequest) -> HttpResponse:

@@ -31,7 +31,7 @@ from ..models import LiveStreams
 from ..service import broadcast
 from . import export, health, labels
 from .close_form import ClosingForm, Target, TargetMissing
-from .live_view import Viewer, address_of, query_of
+from .live_view import Viewer, address_of, query_of, users_named
 
 FILTERS = ("text", "route", "user", "anonymous", "process", "state")
 """What the page's address has that leaves streams out."""
@@ -52,12 +52,12 @@ class LiveEvents(SSEView):
 
     model_admin: Any = None
     serves_drained = for_operators = True
-    _rights: tuple[bool, bool] | None = None
+    _rights: tuple[bool, ...] | None = None
 
     async def authorize(self, c: Context) -> bool:
         """Let nobody go on with more, or less, than their page was made for: it comes back, and is made anew."""
         viewer = await sync_to_async(self.model_admin.viewer)(c.request)
-        rights = (viewer.sees_payloads, viewer.closes)
+        rights = (viewer.sees_payloads, viewer.sees_topics, viewer.closes)
         self._rights = self._rights or rights
         return rights == self._rights
 
@@ -90,6 +90,10 @@ class LiveStreamsAdmin(PageAdmin):
         """Whether this user may see ids that handlers wrote."""
         return bool(request.user.has_perm("django_agent_sse.view_payloads"))
 
+    def has_topic_permission(self, request: HttpRequest) -> bool:
+        """Whether this user may see topics by their whole names: those of runs have ids in them."""
+        return bool(request.user.has_perm("django_agent_sse.view_logtopic"))
+
     def get_urls(self) -> list[URLPattern]:
         guards = [admin_required(self)]
         events = LiveEvents.as_view(model_admin=self, guards=guards, recheck=RECHECK, heartbeat=15, retry=2000)
@@ -120,8 +124,9 @@ class LiveStreamsAdmin(PageAdmin):
         """
         self.check_view(request)
         view, order = request.GET.get("view", ""), request.GET.get("order", "route")
+        sees_topics = self.has_topic_permission(request)
         return Viewer(
-            query=query_of(request.GET),
+            query=query_of(request.GET, whole=sees_topics, users=users_named),
             user=str(request.user.pk),
             sees_payloads=self.has_payload_permission(request),
             closes=self.has_close_permission(request),
@@ -129,6 +134,7 @@ class LiveStreamsAdmin(PageAdmin):
             hour=request.GET.get("range") == "hour",
             order=order if order.removeprefix("-") in {column.sort.lstrip("-") for column in labels.ROUTES} else "route",
             topic_page=self._topic_page(request),
+            sees_topics=sees_topics,
         )
 
     def _topic_page(self, request: HttpRequest) -> Callable[[str], str]:
@@ -179,13 +185,13 @@ class LiveStreamsAdmin(PageAdmin):
                 content_type="text/plain; charset=utf-8",
             )
         try:
-            tables = await export.document(viewer)
+            document = await export.document(viewer)
         except AgentSSEError as error:
             reason = gettext("The processes cannot be asked now: {reason}").format(reason=public_words(error))
             return HttpResponse(reason, status=503, content_type="text/plain; charset=utf-8")
         done = gettext("Exported the live streams as {kind}.").format(kind=kind.upper() if kind == "json" else f"CSV ({table})")
         await sync_to_async(self.write_log_entry)(request, "export", done, done)
-        return export.as_json(tables) if kind == "json" else export.as_csv(tables, table)
+        return await sync_to_async(export.answer)(request, document, kind, table)
 
     def _exporter(self, request: HttpRequest) -> Viewer:
         viewer = self.viewer(request)

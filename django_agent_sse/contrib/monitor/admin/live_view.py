@@ -10,17 +10,19 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.db.models.functions import Length
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext, ngettext
 
 from django_agent_sse.eventlog.position import Position, parse_vector
 from django_agent_sse.exceptions import AgentSSEError
 from django_agent_sse.runtime import formatting
+from django_agent_sse.runtime.safe_text import printable, without_run_id
 from django_agent_sse.streams.registry import State
 
 from ..cluster import FRESH_SECONDS, ClusterSnapshot, Past, cluster_view
 from ..history import percentiles
-from ..inspector import ROWS, SORTS, StreamQuery, StreamRow
+from ..inspector import ROWS, SORTS, RunRow, StreamQuery, StreamRow
 from . import health, labels, tables
 
 HIDDEN_ID = "hidden"
@@ -28,12 +30,24 @@ HIDDEN_ID = "hidden"
 NO_ROWS = StreamQuery(stream="-")
 """Asks processes for their runs and for whom they have refused, and fits no stream."""
 MAX_TEXT = 200
+NAMED = 16
+"""Users at most whose names contain what is searched for: those with the shortest names, so that a whole name finds its user."""
+CELL = 300
+"""Characters of a cell at most: what clients and handlers choose may have thousands."""
 KEPT = ("view", "range", "text", "route", "user", "anonymous", "process", "state", "sort", "order")
 """What stands in the page's address."""
 
 
-def query_of(asked: Mapping[str, str]) -> StreamQuery:
-    """Return what the page's address asks for; what makes no sense asks for nothing."""
+def query_of(
+    asked: Mapping[str, str], *, whole: bool = True, users: Callable[[str], tuple[str, ...]] = lambda text: ()
+) -> StreamQuery:
+    """Return what the page's address asks for; what makes no sense asks for nothing.
+
+    Args:
+        asked: The address's query.
+        whole: See ``StreamQuery``.
+        users: Gives the keys of users whose names contain a text.
+    """
     filters: dict[str, Any] = {name: asked.get(name, "")[:MAX_TEXT] for name in ("route", "user", "process", "text")}
     state = asked.get("state", "")
     sort = asked.get("sort", "-opened")
@@ -42,6 +56,8 @@ def query_of(asked: Mapping[str, str]) -> StreamQuery:
         anonymous=bool(asked.get("anonymous")),
         state=state if state in {*State} else "",
         sort=sort if sort.removeprefix("-") in SORTS else "-opened",
+        whole=whole,
+        users=users(filters["text"]),
     )
 
 
@@ -66,6 +82,8 @@ class Viewer:
         hour: The sparklines are of the last hour.
         order: Of the routes.
         topic_page: Gives the address of a topic's page; empty where they may not see it.
+        sees_topics: They may see whole names of topics. Whoever has that of a run which nobody in particular has started may
+            read the run, and stop it.
     """
 
     query: StreamQuery
@@ -76,6 +94,7 @@ class Viewer:
     hour: bool = False
     order: str = "route"
     topic_page: Callable[[str], str] = lambda topic: ""
+    sees_topics: bool = False
     _names: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -122,6 +141,7 @@ class Viewer:
         return {"rows": tables.routes(cluster, past, self.order), "summary": _delivery(past), "empty": gettext("No route yet.")}
 
     async def _problems(self, cluster: ClusterSnapshot) -> dict[str, Any]:
+        _, _, missing = cluster_view.rows(NO_ROWS)
         past, refused, limits = cluster_view.past(), cluster_view.refused(NO_ROWS), cluster_view.limits(NO_ROWS)
         await self._learn_names([*(row.user for row in refused), *(row.user for _, row in limits)])
         processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
@@ -129,13 +149,22 @@ class Viewer:
             "rows": tables.problems(past),
             "refused": tables.refused(refused, self._names),
             "limits": tables.limits(limits, self._names, processes),
-            "summary": gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."),
+            "summary": " ".join(
+                [
+                    gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."),
+                    *_late(missing),
+                ]
+            ),
             "empty": gettext("Nothing went wrong in the last hour."),
+            "missing": missing,
         }
 
     async def _runs(self, cluster: ClusterSnapshot) -> dict[str, Any]:
-        rows = tables.runs(cluster_view.runs(NO_ROWS), cluster, self.topic_page)
-        return {"rows": rows, "summary": _of_runs(cluster), "empty": gettext("No run goes on.")}
+        _, _, missing = cluster_view.rows(NO_ROWS)
+        runs = [(process, RunRow(*map(self.shown_topic, run)), run) for process, run in cluster_view.runs(NO_ROWS)]
+        rows = tables.runs(runs, cluster, self.topic_page)
+        summary = "; ".join([_of_runs(cluster), *_late(missing)])
+        return {"rows": rows, "summary": summary, "empty": gettext("No run goes on."), "missing": missing}
 
     async def _processes(self, cluster: ClusterSnapshot) -> dict[str, Any]:
         count = len(cluster.processes)
@@ -150,8 +179,8 @@ class Viewer:
         return {
             "id": row.id,
             "you": bool(row.user) and row.user == self.user,
-            "route": row.route,
-            "topics": ", ".join(row.topics),
+            "route": printable(row.route, CELL),
+            "topics": printable(", ".join(map(self.shown_topic, row.topics)), CELL),
             "user": self._names.get(row.user, row.user) if row.user else gettext("anonymous"),
             "user_id": row.user,
             "since": gettext("since {time}").format(time=formatting.clock(row.opened)),
@@ -159,21 +188,35 @@ class Viewer:
             "events": formatting.number(row.events),
             "events_unit": ngettext("event", "events", row.events),
             "bytes": formatting.size(row.bytes),
-            "last_id": self.shown_id(row.last_id),
+            "last_id": printable(self.shown_id(row.last_id), CELL),
             "lag": formatting.number(row.lag),
             "wrote": formatting.ago(row.idle),
-            "address": row.address,
-            "agent": row.agent,
+            "address": printable(row.address),
+            "agent": printable(row.agent),
             "state": row.state,
             "state_label": str(labels.STREAM_STATES[row.state]),
             "why": _why(row),
         }
+
+    def shown_topic(self, name: str) -> str:
+        """Return a topic's name, or a run's id, as this viewer may see it."""
+        return name if self.sees_topics else without_run_id(name)
 
     def shown_id(self, last_id: str | None) -> str:
         """Return an id as this viewer may see it: positions are the log's own, but what a handler wrote may be anything."""
         if last_id is None or self.sees_payloads:
             return last_id or ""
         return last_id if Position.parse(last_id) is not None or parse_vector(last_id) else HIDDEN_ID
+
+
+def users_named(text: str) -> tuple[str, ...]:
+    """Return the primary keys, as text, of some users whose names contain this."""
+    model = get_user_model()
+    if not text or "\0" in text:  # which no database takes
+        return ()
+    name = model.USERNAME_FIELD
+    found = model._default_manager.filter(**{f"{name}__icontains": text}).order_by(Length(name), name)
+    return tuple(str(key) for key in found.values_list("pk", flat=True)[:NAMED])
 
 
 def names_of(users: Iterable[str]) -> dict[str, str]:
@@ -185,7 +228,7 @@ def names_of(users: Iterable[str]) -> dict[str, str]:
         with contextlib.suppress(Exception):  # not a user's: "app.model:key"
             keys[model._meta.pk.to_python(user)] = user
     for row in model._default_manager.filter(pk__in=keys):
-        names[keys[row.pk]] = row.get_username()
+        names[keys[row.pk]] = printable(row.get_username())
     return names
 
 
@@ -232,10 +275,14 @@ def _summary(listed: int, matched: int, total: int, missing: int) -> str:
             listed,
         )
         parts.append(first.format(count=number(listed)))
-    if missing:
-        late = ngettext("{count} process has not answered yet", "{count} processes have not answered yet", missing)
-        parts.append(late.format(count=number(missing)))
-    return "; ".join(parts)
+    return "; ".join([*parts, *_late(missing)])
+
+
+def _late(missing: int) -> list[str]:
+    if not missing:
+        return []
+    late = ngettext("{count} process has not answered yet", "{count} processes have not answered yet", missing)
+    return [late.format(count=formatting.number(missing))]
 
 
 def _empty(total: int, missing: int) -> str:

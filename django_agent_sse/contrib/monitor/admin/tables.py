@@ -160,12 +160,18 @@ def limits(rows: Iterable[tuple[str, LimitRow]], names: Mapping[str, str], proce
     ]
 
 
-def runs(rows: Iterable[tuple[str, RunRow]], cluster: ClusterSnapshot, page: Any) -> list[Row]:
-    """Return the runs that go on. ``page`` gives the address of a topic, or none."""
+def runs(rows: Iterable[tuple[str, RunRow, RunRow]], cluster: ClusterSnapshot, page: Any) -> list[Row]:
+    """Return the runs that go on: the process of each, and it as shown and as it is. ``page`` gives a topic's address."""
     names = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
     return [
-        {"id": f"{run.topic} {run.id}", "topic": run.topic, "run": run.id, "process": names.get(id, id), "href": page(run.topic)}
-        for id, run in rows
+        {
+            "id": f"{id} {shown.topic} {shown.id}",
+            "topic": shown.topic,
+            "run": shown.id,
+            "process": names.get(id, id),
+            "href": page(run.topic),
+        }
+        for id, shown, run in rows
     ][:LISTED]
 
 

@@ -33,6 +33,12 @@ function fill(part, values) {
   }
 }
 
+/** What does not fit into its cell is told to who points at it. */
+function tip(event) {
+  const cell = event.target.closest?.(".mon-main, .mon-sub");
+  if (cell) cell.title = cell.scrollWidth > cell.clientWidth ? cell.textContent : "";
+}
+
 /** Brings a list up to its items; where it is held nothing comes, goes or moves. Returns how many items wait to come. */
 function renew(list, template, items, update, { key = "id", held = false } = {}) {
   const before = new Map([...list.children].map((element) => [element.dataset.id, element]));
@@ -209,6 +215,7 @@ function showNew(count) {
 const release = () => {
   if (latest && !held()) show(latest);
 };
+lists.addEventListener("pointerover", tip);
 lists.addEventListener("pointerenter", (event) => {
   over = event.pointerType !== "touch";
 });
@@ -245,7 +252,7 @@ function letIn() {
 
 /** Whether this page may still be seen; asking does not count as activity. */
 async function refusal() {
-  const ask = { method: "HEAD", credentials: "same-origin", headers: { "Agent-SSE-Check": "1", Accept: "text/event-stream" } };
+  const ask = { method: "HEAD", credentials: "same-origin", headers: { Accept: "text/event-stream" } };
   try {
     const { status: code } = await fetch(`${page.dataset.events}?${query}`, /** @type {RequestInit} */ (ask));
     return REFUSED.includes(code) ? code : 0;

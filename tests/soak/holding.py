@@ -1,0 +1,80 @@
+"""``/_holding/``: all that a server's process holds, seen from inside, and so what grows."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+
+from django_agent_sse.contrib.monitor.cluster import cluster_view
+from tests.site import state
+
+PACKAGE = "django_agent_sse"
+TABLES = (dict, list, set, deque, OrderedDict, Counter)
+
+
+def _of_package(name: object) -> bool:
+    return isinstance(name, str) and (name == PACKAGE or name.startswith(f"{PACKAGE}."))
+
+
+def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
+    yield from getattr(thing, "__dict__", {}).items()
+    for kind in type(thing).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            name = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+            if hasattr(thing, name):
+                yield name, getattr(thing, name)
+
+
+def tables() -> tuple[dict[str, int], int]:
+    """How many entries the tables of the package have, by where they stand, and how many objects of its classes there are.
+
+    No list of them is needed: each dict, list, set or deque counts that a module of the package has, or an object of its classes.
+    """
+    found, objects = Counter[str](), 0
+    for name, module in [*sys.modules.items()]:
+        if _of_package(name):
+            for attribute, value in [*vars(module).items()]:
+                if isinstance(value, TABLES) and not attribute.startswith("__"):
+                    found[f"{name}.{attribute}"] += len(value)
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if _of_package(getattr(kind, "__module__", None)) and not isinstance(thing, type):
+            objects += 1
+            for attribute, value in _attributes(thing):
+                if isinstance(value, TABLES):
+                    found[f"{kind.__module__}.{kind.__qualname__}.{attribute}"] += len(value)
+    return dict(found), objects
+
+
+async def holding(request: HttpRequest) -> JsonResponse:
+    """Tasks, threads, descriptors, connections, tables, objects and blocks of memory.
+
+    ``?collect`` collects garbage first, and drops what the monitor's page keeps: the past hour, which grows with time.
+    """
+    if "collect" in request.GET:
+        cluster_view.reset()
+        gc.collect()
+    found, objects = tables()
+    with state._counting:
+        connections = state._still_open()
+    return JsonResponse(
+        {
+            "tasks": len(asyncio.all_tasks()),
+            "threads": len(os.listdir("/proc/self/task")),
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "connections": connections,
+            "streams": state._open_streams(),
+            "tables": found,
+            "objects": objects,
+            "collected": len(gc.get_objects()),
+            "blocks": sys.getallocatedblocks(),
+        }
+    )

@@ -1,0 +1,32 @@
+"""The site's addresses, and the admin with the monitor, a log, what the process holds, and a route that leaks."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from django_agent_sse import Context, Router, Stream
+from django_agent_sse.topics import feeds
+from tests.site.urls import urlpatterns as site_urls
+
+from .holding import holding
+
+feeds.LINGER = 1.0  # a topic without readers is kept for half a minute, and a short soak cannot wait for that
+router = Router(app_name="soak")
+router.log("log/<slug:name>/", "log.{name}")
+leaked: list[object] = []
+
+
+@router.sse("leaks/")
+async def leaks(c: Context, stream: Stream) -> None:
+    """One object of each client stays for ever."""
+    leaked.append(object())
+    await stream.write("hello")
+
+
+urlpatterns = [
+    path("_holding/", holding),
+    path("admin/", admin.site.urls),
+    path("soak/", include(router.urls)),
+    *site_urls,
+]
