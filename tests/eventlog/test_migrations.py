@@ -31,7 +31,8 @@ def test_no_migration_reads_or_rewrites_rows_that_are_there() -> None:
 
 
 def test_the_monitors_migration_makes_no_table_and_changes_one_row_of_content_types() -> None:
-    ((create, run),) = operations(of_the_monitor).values()
+    (create, run), (permissions,) = operations(of_the_monitor).values()
     assert isinstance(create, CreateModel)
     assert not create.options["managed"]
+    assert type(permissions).__name__ == "AlterModelOptions"
     assert isinstance(run, RunPython), "one UPDATE of one content type: tests/monitor/test_not_installed.py"

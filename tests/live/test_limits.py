@@ -186,7 +186,8 @@ def test_an_address_has_its_limit_over_all_workers(
     server = start("uvicorn", cache=tmp_path, agent_sse={"LIMITS": {"ADDRESS": 9, "ADDRESS_CONNECTS": None}})
     clients = [server.open("life/idle/", key=key) for _ in range(30)]
     names = Counter(client.next().name for client in clients)
-    assert names == {"message": 9, "sse.overloaded": 21}
+    assert set(names) == {"message", "sse.overloaded"}
+    assert 9 <= names["message"] <= 11, "a quarter of the limit is what processes may have that do not know of one another yet"
     for client in clients:
         client.close()
 

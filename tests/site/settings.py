@@ -118,7 +118,8 @@ CACHES: dict[str, Any] = {"default": {"BACKEND": "django.core.cache.backends.loc
 if folder := os.environ.get("SITE_CACHE"):
     CACHES["default"] = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": folder}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-AGENT_SSE: dict[str, Any] = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"}} | json.loads(
-    os.environ.get("SITE_AGENT_SSE", "{}")
-)
+AGENT_SSE: dict[str, Any] = {
+    "EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.memory.MemoryEventLog"},
+    "LIMITS": {"ADDRESS_CONNECTS": None},  # every test has the same address
+} | json.loads(os.environ.get("SITE_AGENT_SSE", "{}"))
 CHANNEL_LAYERS: dict[str, Any] = json.loads(os.environ.get("SITE_CHANNEL_LAYERS", "{}"))

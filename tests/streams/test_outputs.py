@@ -84,7 +84,7 @@ for step in range(3):
     sys.stdout.flush()
     while not pathlib.Path({str(tmp_path)!r}, str(step)).exists():
         time.sleep(0.01)
-print("\\rdone")
+sys.stdout.write("\\rdone\\n")
 """
     process = await start(*python(code))
     drafts, lines = [], []

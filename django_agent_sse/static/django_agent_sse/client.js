@@ -505,7 +505,7 @@ export class EventStream extends EventTarget {
     const credentials = this.#credentials ?? "same-origin";
     const response = await this.#fetch(resolved(endpoint, { subpath: "", query: undefined }), { headers, credentials, cache: "no-store", signal });
     if (!response.ok) return { ...judged(response), ...(response.status >= 500 && { reason: "renew" }) };
-    if (response.redirected && !/json/.test(response.headers.get("Content-Type") ?? "")) return { state: "error", reason: "unauthorized" };
+    if (response.redirected && !response.headers.get("Content-Type")?.includes("json")) return { state: "error", reason: "unauthorized" };
     const { url } = await response.json();
     if (typeof url !== "string") throw new TypeError('renew: the endpoint answers with JSON, {"url": "…"}');
     return url;

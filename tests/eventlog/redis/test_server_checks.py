@@ -67,7 +67,7 @@ def test_a_server_that_is_away_is_one_finding_that_names_the_setting() -> None:
 
 def test_only_deployment_checks_ask_the_server() -> None:
     log = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"url": "redis://127.0.0.1:1/0"}}
-    with override_settings(AGENT_SSE={"EVENT_LOG": log}):
+    with override_settings(AGENT_SSE={"EVENT_LOG": log, "LIMITS": None}):
         assert run_checks(tags=["django_agent_sse"]) == []
         (message,) = run_checks(tags=["django_agent_sse"], include_deployment_checks=True)
     assert message.id == "django_agent_sse.E006"
@@ -77,6 +77,6 @@ def test_only_deployment_checks_ask_the_server() -> None:
 def test_each_finding_has_an_id_of_its_own() -> None:
     with valkey(maxmemory="100mb", maxmemory_policy="allkeys-lru") as server:
         log = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"url": server.url}}
-        with override_settings(AGENT_SSE={"EVENT_LOG": log}):
+        with override_settings(AGENT_SSE={"EVENT_LOG": log, "LIMITS": None}):
             messages = run_checks(tags=["django_agent_sse"], include_deployment_checks=True)
     assert [message.id for message in messages] == ["django_agent_sse.W007", "django_agent_sse.W008"]
