@@ -17,6 +17,7 @@ from django_agent_sse.admin.kv import SHOWN, pretty
 from django_agent_sse.eventlog.redis.codec import notification
 from django_agent_sse.logs import LINE_CHARACTERS, plain
 from django_agent_sse.management.commands.sse_publish import BATCH_BYTES, CHUNK_BYTES, _compact, batches_of
+from django_agent_sse.streams.addresses import client_ip
 from django_agent_sse.streams.client import LONGEST, SHORT, MonitorOptions, client_of, short_agent
 from django_agent_sse.streams.response import names_event_stream
 from django_agent_sse.wire import Decoder, Event, frame
@@ -28,11 +29,13 @@ from .test_expressions import check_growth
 from .worst import halves, repeated
 
 SMALL = (1_000, 10_000, 100_000) if LONG else (1_000, 10_000)
-OPTIONS = MonitorOptions(address="full", user_agent="truncated", proxies=1)
+OPTIONS = MonitorOptions(address="full", user_agent="truncated")
 
 
-def headers(text: str) -> tuple[str, str]:
-    return client_of({"HTTP_X_FORWARDED_FOR": text, "REMOTE_ADDR": "::1", "HTTP_USER_AGENT": text}, OPTIONS)
+def headers(text: str) -> tuple[object, str]:
+    request = RequestFactory().get("/", headers={"User-Agent": text})
+    scope = {"client": ("::1", 1), "headers": [(b"x-forwarded-for", text.encode())]}
+    return client_ip(scope, 1), client_of(request, OPTIONS)[1]
 
 
 def accepted(text: str) -> bool:

@@ -46,7 +46,6 @@ const WORST = {
   "client.js: /^[0-9]+$/": [between("", "1", "x")],
   "client.js: /^[0-9]{1,9}(?:\\.[0-9]{1,9})?$/": [between("", "1", "x"), between("1.", "1", "x")],
   "client.js: /^\\s*\\d+\\s*$/": [between("", " ", "x"), between("", "1", "x"), between("1", " ", "x"), between(" 1", " 1", "")],
-  "client.js: /json/": all("x", "jso", "j"),
   "client.js: /^\\/+/": [between("", "/", "x")],
   ...Object.fromEntries(["element.js", "react.js"].map((name) => [`${name}: /\\bsse_signature=[^&#]*/`, [between("sse_signature=", "x", ""), ...all("sse_signature", "sse_signature=", "_s")]])),
   "element.js: /\\s+/": [between("", " ", "x"), ...all("x ", " x")],

@@ -9,19 +9,23 @@ import random
 import time
 import traceback
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tests.live.client import RST_ON_CLOSE, _Body
 from tests.live.parser import Parser, Received
 
+T = TypeVar("T")
 PATIENCE = 90.0
-ADDRESS_LIMIT = 20
-GREEDY = ADDRESS_LIMIT + 5
+ADDRESS_LIMIT = 8
+GREEDY = ADDRESS_LIMIT + 2
 TOPICS = 10
 MOST_AT_ONCE = 400
-PAUSE = 0.02
+PAUSE = 0.005
+EACH = 5
+"""As many as a kind has ways, which it takes in turn."""
 MONITOR = "admin/agent_sse_monitor/livestreams/"
 
 
@@ -97,7 +101,9 @@ class Churn:
         self.connects: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.addresses = addresses
-        self._address = self._greedy = 0
+        self._address = 0
+        self._greedy = deque(f"127.2.{number // 250}.{1 + number % 250}" for number in range(addresses // 20))
+        self._turns: Counter[str] = Counter()
         self._kinds: dict[Callable[[], Awaitable[None]], int] = {
             self.whole: 24,
             self.leaves: 30,
@@ -116,20 +122,29 @@ class Churn:
         """Connections so far."""
         return self.connects.total()
 
-    async def go_on(self, seconds: float, rate: float, kinds: Mapping[Callable[[], Awaitable[None]], int] | None = None) -> None:
-        """Let clients come, about so many connections a second, and wait until all of them have gone."""
+    async def go_on(
+        self, connects: int, seconds: float, rate: float, kinds: Mapping[Callable[[], Awaitable[None]], int] | None = None
+    ) -> None:
+        """Let clients come, and wait until all of them have gone: each kind some times, then as it comes.
+
+        Args:
+            connects: So many connections at least.
+            seconds: For so long at least.
+            rate: Connections a second, about.
+            kinds: Which, with how often each; all where not given.
+        """
         weights = kinds or self._kinds
         began, before, tasks = time.monotonic(), self.total, set[asyncio.Task[None]]()
-        first = [*weights]  # each kind once, and then by chance
-        while (passed := time.monotonic() - began) < seconds or first:
-            if self.total - before < rate * passed and len(tasks) < MOST_AT_ONCE:
-                (kind,) = [first.pop()] if first else self.random.choices([*weights], [*weights.values()])
+        first = [*weights] * EACH
+        while first or self.total - before < connects or time.monotonic() < began + seconds:
+            if self.total - before < rate * (time.monotonic() - began) and len(tasks) < MOST_AT_ONCE:
+                kind = first.pop() if first else self.random.choices([*weights], [*weights.values()])[0]
                 task = asyncio.create_task(self._one(kind))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 await asyncio.sleep(0)
             else:
-                await asyncio.sleep(PAUSE / 4)
+                await asyncio.sleep(PAUSE)
         while tasks:
             await asyncio.wait(tasks)
 
@@ -171,6 +186,10 @@ class Churn:
     async def _stays(self, seconds: float = 2.0) -> None:
         await asyncio.sleep(self.random.uniform(0, seconds))
 
+    def _in_turn(self, kind: str, ways: Sequence[T]) -> T:
+        self._turns[kind] += 1
+        return ways[self._turns[kind] % len(ways)]
+
     # The kinds
 
     async def whole(self) -> None:
@@ -180,7 +199,9 @@ class Churn:
             expect(answer.complete, "not complete")
 
     async def leaves(self) -> None:
-        async with self.asks(self.random.choice(["life/idle/", "life/waits/", "life/generates/"]), kind="left open") as answer:
+        async with self.asks(
+            self._in_turn("leaves", ["life/idle/", "life/waits/", "life/generates/"]), kind="left open"
+        ) as answer:
             expect(bool(await (await answer.head()).until(1)), "no event")
             await self._stays()
 
@@ -206,7 +227,8 @@ class Churn:
 
     async def cut(self) -> None:
         """Goes at any byte of the request, or of the response."""
-        target = self.random.choice(
+        target = self._in_turn(
+            "cut",
             [
                 "client/numbers/?to=30",
                 "life/busy/",
@@ -214,7 +236,7 @@ class Churn:
                 "topics/follow/soak-0/",
                 "soak/log/soak/",
                 "soak/log/soak/raw/",
-            ]
+            ],
         )
         in_request = self.random.random() < 0.3
         async with self.asks(target, kind="cut at any byte", part=self.random.randrange(90) if in_request else None) as answer:
@@ -224,7 +246,8 @@ class Churn:
                 await answer.reader.readexactly(self.random.randrange(1, 1_500 if "silent" not in target else 2))
 
     async def refused(self) -> None:
-        target, method, headers, status = self.random.choice(
+        target, method, headers, status = self._in_turn(
+            "refused",
             [
                 ("client/forbidden/", "GET", {}, 403),
                 ("life/idle/", "POST", {}, 403),
@@ -236,7 +259,7 @@ class Churn:
                     {"origin": "https://elsewhere.example", "sec_fetch_site": "cross-site", "cookie": "a=b"},
                     403,
                 ),
-            ]
+            ],
         )
         async with self.asks(target, kind="refused", method=method, **headers) as answer:
             await (await answer.head()).rest()
@@ -244,9 +267,11 @@ class Churn:
 
     async def greedy(self) -> None:
         """One address asks for more than it may have."""
-        self._greedy = (self._greedy + 1) % self.addresses
-        local = f"127.2.{self._greedy // 250}.{1 + self._greedy % 250}"
+        if not self._greedy:
+            return
+        local = self._greedy.popleft()
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._greedy.append, local)
             answers = [
                 await stack.enter_async_context(self.asks("life/idle/", kind="over the limit of an address", local=local))
                 for _ in range(GREEDY)
@@ -257,7 +282,7 @@ class Churn:
     async def log(self) -> None:
         """A log viewer: parts, a search, the levels, the text; and then it follows."""
         path = "soak/log/soak/"
-        part = self.random.choice(["?count=50", "?grep=error&count=20", "?levels=1&count=5", "?level=error&context=2"])
+        part = self._in_turn("log", ["?count=50", "?grep=error&count=20", "?levels=1&count=5", "?level=error&context=2"])
         async with self.asks(f"{path}range/{part}", kind="log viewer", accept="*/*") as answer:
             await (await answer.head()).rest()
             expect(answer.status == 200, part, answer.status, answer.raw[:200])

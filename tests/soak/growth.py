@@ -66,10 +66,10 @@ class Sample:
 
 SLACK = {"tasks": 1, "threads": 2, "descriptors": 2, "connections": 1}
 """What the request that looks may have, and threads that rest."""
-MOST_OBJECTS = 0.02
-"""Objects, and entries of tables, that a connect may leave: one in fifty connects, which is what caches that fill take."""
-MOST_BLOCKS = 0.25
-"""Blocks of memory, likewise: memory of C code as well as of Python's objects."""
+ENTRIES = (100, 0.001)
+"""Objects, and entries of each table, that may be more: what is remembered for some seconds, and one in a thousand connects."""
+BLOCKS_OF_MEMORY = (3_000, 0.02)
+"""Likewise for those that Python has allocated: its own caches fill, by some hundreds in a few hundred connects."""
 
 
 def left_behind(before: Mapping[str, Any], after: Mapping[str, Any], connects: int) -> dict[str, str]:
@@ -80,12 +80,12 @@ def left_behind(before: Mapping[str, Any], after: Mapping[str, Any], connects: i
             found[name] = f"{before[name]} → {after[name]}"
     if after["streams"]:
         found["streams"] = str(after["streams"])
-    for name, most in (("objects", MOST_OBJECTS), ("blocks", MOST_BLOCKS)):
-        if after[name] - before[name] > most * connects:
-            found[name] = f"{before[name]} → {after[name]}, {(after[name] - before[name]) / connects:.2f} a connect"
-    for name, count in after["tables"].items():
-        if count - before["tables"].get(name, 0) > MOST_OBJECTS * connects:
-            found[name] = f"{before['tables'].get(name, 0)} → {count}"
+    tables = {name: (before["tables"].get(name, 0), count) for name, count in after["tables"].items()}
+    counts = {name: (before[name], after[name]) for name in ("objects", "blocks")}
+    for name, (then, now) in (counts | tables).items():
+        spare, share = BLOCKS_OF_MEMORY if name == "blocks" else ENTRIES
+        if now - then > spare + share * connects:
+            found[name] = f"{then} → {now}"
     return found
 
 

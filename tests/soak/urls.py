@@ -11,7 +11,7 @@ from tests.site.urls import urlpatterns as site_urls
 
 from .holding import holding
 
-feeds.LINGER = 1.0  # a topic without readers is kept for half a minute, and a short soak cannot wait for that
+feeds.LINGER = 0.2  # a topic without readers is kept for half a minute, and a short soak cannot wait for that
 router = Router(app_name="soak")
 router.log("log/<slug:name>/", "log.{name}")
 leaked: list[object] = []
@@ -19,8 +19,8 @@ leaked: list[object] = []
 
 @router.sse("leaks/")
 async def leaks(c: Context, stream: Stream) -> None:
-    """One object of each client stays for ever."""
-    leaked.append(object())
+    """Something of each client stays for ever."""
+    leaked.append(c)
     await stream.write("hello")
 
 
