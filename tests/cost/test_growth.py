@@ -172,10 +172,10 @@ def test_a_user_agent_is_cut_before_it_is_looked_at(agent: str, short: str) -> N
 
 
 def test_a_forwarded_address_is_the_one_that_the_last_proxy_tells() -> None:
-    meta = {"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "9,9," * 100_000 + " 198.51.100.7 "}
-    assert client_of(meta, OPTIONS) == ("198.51.100.7", "")
-    full = MonitorOptions(address="full", user_agent="full", proxies=1)
-    assert client_of({"HTTP_USER_AGENT": "y" * 400_000}, full) == ("", "y" * LONGEST)
+    scope = {"client": ("127.0.0.1", 1), "headers": [(b"x-forwarded-for", b"9,9," * 100_000 + b" 198.51.100.7 ")]}
+    assert str(client_ip(scope, 1)) == "198.51.100.7"
+    full = MonitorOptions(address="off", user_agent="full")
+    assert client_of(RequestFactory().get("/", headers={"User-Agent": "y" * 400_000}), full) == ("", "y" * LONGEST)
 
 
 class Text(str):
