@@ -25,7 +25,7 @@ OTHER = "127.0.0.2"
 """The address of everybody else."""
 FEWEST = 100 if LONG else 30
 """So many of their requests, at least, fall into each attack."""
-SLACK = {"streams": 1, "descriptors": 4, "threads": 8, "tasks": 4, "kernel": 4_096, "sockets": 4, "memory": 40_000}
+SLACK = {"streams": 1, "descriptors": 4, "threads": 8, "tasks": 4, "kernel": 4_096, "sockets": 4, "memory": 60_000}
 """Threads and connections that were made in between are kept for half a minute; who looks asks too, and others go on.
 Of memory, in KiB, what is loaded for the first stream of a process stays, and so does a MiB where one object is left in it."""
 MOST_THREADS = 100
