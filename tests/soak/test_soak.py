@@ -27,6 +27,7 @@ from .growth import COUNTS, SMALLEST, Sample, left_behind, line, lines, table
 
 __all__ = ["no_client_stays", "pytest_runtest_makereport", "sqlite", "start", "terminable"]  # fixtures
 
+pytestmark = pytest.mark.alone
 WARM_UP, SECONDS, RATE = (240.0, 1_560.0, 130.0) if LONG else (0.0, 0.0, 100.0)
 FIRST, CONNECTS = (20_000, 180_000) if LONG else (200, 300)
 """Connects of the warm-up, and after it; it takes longer than half an hour where the machine has other work."""
