@@ -196,10 +196,9 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], samples: l
         )
     for name in (*COUNTS, "collected"):
         print(f"quiet: {name} {before[name]:,} → {after[name]:,}")
-    changed = {
-        name: (before["tables"].get(name, 0), n) for name, n in after["tables"].items() if n != before["tables"].get(name, 0)
-    }
-    print("tables that changed:", changed)
+    for what in ("tables", "kinds"):
+        changed = {name: (before[what].get(name, 0), n) for name, n in after[what].items() if n != before[what].get(name, 0)}
+        print(f"{what} that changed: {changed}")
 
 
 # The proof itself
