@@ -33,12 +33,12 @@ def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(thing, name)
 
 
-def tables() -> tuple[dict[str, int], int]:
-    """How many entries the tables of the package have, by where they stand, and how many objects of its classes there are.
+def tables() -> tuple[dict[str, int], dict[str, int]]:
+    """How many entries the tables of the package have, by where they stand, and how many objects there are of its classes.
 
     No list of them is needed: each dict, list, set or deque counts that a module of the package has, or an object of its classes.
     """
-    found, objects = Counter[str](), 0
+    found, kinds = Counter[str](), Counter[str]()
     for name, module in [*sys.modules.items()]:
         if _of_package(name):
             for attribute, value in [*vars(module).items()]:
@@ -47,11 +47,11 @@ def tables() -> tuple[dict[str, int], int]:
     for thing in gc.get_objects():
         kind = type(thing)
         if _of_package(getattr(kind, "__module__", None)) and not isinstance(thing, type):
-            objects += 1
+            kinds[f"{kind.__module__}.{kind.__qualname__}"] += 1
             for attribute, value in _attributes(thing):
                 if isinstance(value, TABLES):
                     found[f"{kind.__module__}.{kind.__qualname__}.{attribute}"] += len(value)
-    return dict(found), objects
+    return dict(found), dict(kinds)
 
 
 async def holding(request: HttpRequest) -> JsonResponse:
@@ -62,7 +62,7 @@ async def holding(request: HttpRequest) -> JsonResponse:
     if "collect" in request.GET:
         cluster_view.reset()
         gc.collect()
-    found, objects = tables()
+    found, kinds = tables()
     with state._counting:
         connections = state._still_open()
     return JsonResponse(
@@ -73,7 +73,8 @@ async def holding(request: HttpRequest) -> JsonResponse:
             "connections": connections,
             "streams": state._open_streams(),
             "tables": found,
-            "objects": objects,
+            "objects": sum(kinds.values()),
+            "kinds": kinds,
             "collected": len(gc.get_objects()),
             "blocks": sys.getallocatedblocks(),
         }

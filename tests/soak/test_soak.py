@@ -27,6 +27,7 @@ from .growth import COUNTS, SMALLEST, Sample, left_behind, line, lines, table
 
 __all__ = ["no_client_stays", "pytest_runtest_makereport", "sqlite", "start", "terminable"]  # fixtures
 
+pytestmark = pytest.mark.alone
 WARM_UP, SECONDS, RATE = (240.0, 1_560.0, 130.0) if LONG else (0.0, 0.0, 100.0)
 FIRST, CONNECTS = (20_000, 180_000) if LONG else (200, 300)
 """Connects of the warm-up, and after it; it takes longer than half an hour where the machine has other work."""
@@ -195,10 +196,9 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], samples: l
         )
     for name in (*COUNTS, "collected"):
         print(f"quiet: {name} {before[name]:,} → {after[name]:,}")
-    changed = {
-        name: (before["tables"].get(name, 0), n) for name, n in after["tables"].items() if n != before["tables"].get(name, 0)
-    }
-    print("tables that changed:", changed)
+    for what in ("tables", "kinds"):
+        changed = {name: (before[what].get(name, 0), n) for name, n in after[what].items() if n != before[what].get(name, 0)}
+        print(f"{what} that changed: {changed}")
 
 
 # The proof itself
