@@ -82,7 +82,7 @@ def _spread(name: str, found: Sequence[Percentile | None], text: Any) -> dict[st
     if found[0] is None:
         return {name: most, f"{name}_more": ""}
     values = {"half": half.replace(" ", NO_BREAK), "most": nearly_all.replace(" ", NO_BREAK)}
-    below = gettext("50%: {half}; 99%: {most}").format_map(values).replace(": ", f":{NO_BREAK}")
+    below = gettext("50%: {half}; 99%: {most}").format_map(values).replace(": ", f":{NO_BREAK}").replace(" %", f"{NO_BREAK}%")
     return {name: most, f"{name}_more": below}
 
 
