@@ -18,12 +18,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
-from django.core.handlers.asgi import ASGIHandler
 from django.core.management import call_command
 from django.http import Http404
 from django.test import AsyncClient, override_settings
 from django.urls import include, path
-from django.utils.log import AdminEmailHandler
 
 from django_agent_sse import (
     Context,
@@ -32,7 +30,6 @@ from django_agent_sse import (
     Stream,
     api_key,
     arevoke_signed_urls,
-    asgi,
     close_topic,
     event_log,
     login_required,
@@ -386,85 +383,3 @@ def test_what_is_planted_would_be_found(logged: Everything) -> None:
     logging.getLogger("django_agent_sse.stream").info("x", extra={"field": PAYLOAD})
     assert any(PAYLOAD in line for line in logged.lines)
     assert Event(PAYLOAD).data == PAYLOAD
-
-
-class Tracker(logging.Handler):
-    """What error tracking sends of a record's request, as integrations for Django do."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.sent: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        request = getattr(record, "request", None)
-        if request is not None:
-            about = (request.build_absolute_uri(), request.get_full_path(), dict(request.GET), request.META, request.scope)
-            self.sent.append(repr((request, *about)))
-
-
-class Mailer(AdminEmailHandler):
-    """The mail that Django writes to those who run the project, with the page of the error; it is not sent."""
-
-    def __init__(self) -> None:
-        super().__init__(include_html=True)
-        self.sent: list[str] = []
-
-    def send_mail(self, subject: str, message: str, *args: Any, **kwargs: Any) -> None:
-        self.sent.append(f"{subject} {message} {kwargs}")
-
-
-def kinds_of_failure() -> Router:
-    """Routes behind a signature on which something goes wrong, each in its own way."""
-    failing = Router()
-
-    async def gone(c: Context, stream: Stream) -> None:
-        raise Http404("no such thing")
-
-    async def forbidden(c: Context) -> bool:
-        return False
-
-    async def begins(c: Context, stream: Stream) -> None:
-        await stream.open()
-        raise RuntimeError("without a word about it")
-
-    for name, *steps in (("early", early), ("begins", begins), ("gone", gone), ("forbidden", forbidden, early), ("late", late)):
-        failing.sse(f"{name}/", signed_required, *steps, name=name)
-    return failing
-
-
-@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "wrapped"])
-@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
-async def test_a_signature_is_in_no_error_page_mail_or_record_that_holds_the_request(
-    logged: Everything, wrapped: bool, debug: bool
-) -> None:
-    tracker, mailer = Tracker(), Mailer()
-    root = logging.getLogger()
-    told: dict[str, str] = {}
-    secrets: list[str] = []
-    about: Any = {"DEBUG": debug, "ADMINS": ["ops@example.com"], "DEBUG_PROPAGATE_EXCEPTIONS": False}
-    application = asgi.wrap(ASGIHandler()) if wrapped else ASGIHandler()
-    with override_settings(**about), served(kinds_of_failure(), middleware=MIDDLEWARE):
-        for handler in (tracker, mailer):
-            root.addHandler(handler)
-        try:
-            for name in ("early", "begins", "gone", "forbidden", "late"):
-                for accept in ("text/event-stream", "text/html", "*/*"):
-                    url = signed_url(f"/{name}/?page=1")
-                    secrets.append(url.partition("sse_signature=")[2])
-                    client = connect(url, headers={"Accept": accept}, application=application)
-                    with contextlib.suppress(RuntimeError):  # where Django is asked to let it pass
-                        await client.over(PATIENCE)
-                    told[f"{name} as {accept}"] = f"{client.status} {client.headers} {client.raw!r}"
-        finally:
-            for handler in (tracker, mailer):
-                root.removeHandler(handler)
-    told["mail"] = "\n".join(mailer.sent)
-    told["error tracking"] = "\n".join(tracker.sent)
-    told["logs"] = "\n".join(logged.lines)
-    if debug:
-        assert "Traceback" in told["early as text/html"]
-        assert "page=1" in told["early as text/html"], "the rest of the query is there"
-    assert "page=1" in told["mail"]
-    assert "page=1" in told["error tracking"]
-    found = [(name, _around(text, secret)) for name, text in told.items() for secret in secrets if secret in text]
-    assert found == []

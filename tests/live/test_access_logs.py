@@ -31,8 +31,6 @@ LOGGING = {
     "hypercorn": f"hypercorn -w 0 -b 127.0.0.1:{{port}} --access-logfile - --access-logformat {ALL} {APPLICATION}",
     "gunicorn": f"gunicorn -k asgi -b 127.0.0.1:{{port}} --no-control-socket --access-logfile - {APPLICATION}",
     "gunicorn with uvicorn": f"gunicorn -k uvicorn_worker.UvicornWorker -b 127.0.0.1:{{port}} --access-logfile - {APPLICATION}",
-    "daphne": f"daphne -b 127.0.0.1 -p {{port}} --access-log /dev/stdout {APPLICATION}",
-    "daphne, quiet": f"daphne -b 127.0.0.1 -p {{port}} -v 0 {APPLICATION}",
 }
 """With their access logs on, and all of the address in them."""
 PATH = "/origins/signed/"
@@ -49,7 +47,7 @@ def ask_by_signature(server: Server) -> str:
     return signature.rpartition(":")[2][:-3]  # what stands before is written with %3A
 
 
-@pytest.mark.parametrize("kind", [kind for kind in LOGGING if not kind.startswith("daphne")])
+@pytest.mark.parametrize("kind", [*LOGGING])
 def test_a_signature_stands_in_no_access_log(start: START, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setitem(COMMANDS, kind, LOGGING[kind])
     server = start(kind, **SITE)
@@ -58,16 +56,3 @@ def test_a_signature_stands_in_no_access_log(start: START, monkeypatch: pytest.M
     assert signature not in server.log()
     assert "sse_signature" not in server.log()
     assert MARK not in server.log()
-
-
-def test_daphnes_access_log_has_to_be_off(start: START, monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind, told in {"daphne": True, "daphne, quiet": False}.items():
-        monkeypatch.setitem(COMMANDS, kind, LOGGING[kind])
-        server = start(kind, **SITE)
-        signature = ask_by_signature(server)
-        if told:
-            poll("it stands in the log", lambda: signature in server.log())  # noqa: B023
-        else:
-            assert signature not in server.log()
-            assert PATH not in server.log()
-        assert MARK not in server.log()
