@@ -437,6 +437,7 @@ def kinds_of_failure() -> Router:
     return failing
 
 
+@pytest.mark.filterwarnings("ignore:.*default mailer")  # what AdminEmailHandler uses is Django's affair
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "wrapped"])
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 async def test_a_signature_is_in_no_error_page_mail_or_record_that_holds_the_request(
