@@ -26,10 +26,14 @@ from django.http.response import HttpResponseBase
 from django.utils.encoding import punycode
 from django.utils.functional import Promise
 
+from .access.closing import tell_at_commit
+from .access.identity import user_text
+from .access.orders import Recheck
 from .conf import MOST_SIGNED_SECONDS, setting
 from .eventlog.backend import event_log, log_to_publish_to, refuse_on_a_loop
 from .exceptions import ArgumentInvalid, ConfigurationError
 from .revocations import REVOCATIONS, revocations
+from .runtime.pools import where_called, writers
 from .streams.context import Context
 from .streams.error_responses import error_body
 from .streams.headers import plain_host
@@ -123,8 +127,8 @@ async def signature_allowed(c: Context) -> bool | HttpResponseBase:
 def revoke_signed_urls(*, user: Any = None, url: str | None = None) -> None:
     """Take back signed addresses that are out: those of a user, those for an address, or those of a user for an address.
 
-    What is signed from now on is good. Every process heeds it, from the next use on; a stream that is open goes on until its
-    guards are asked again.
+    What is signed from now on is good. Every process heeds it, from the next use on, and asks the guards of streams that are
+    open: those that such an address has opened end within seconds, as ``revoked``.
 
     Args:
         user: Whose.
@@ -136,12 +140,19 @@ def revoke_signed_urls(*, user: Any = None, url: str | None = None) -> None:
         AsyncRequired: An event loop runs here: await ``arevoke_signed_urls()``.
     """
     refuse_on_a_loop("revoke_signed_urls")
-    log_to_publish_to().append(REVOCATIONS, revocations.event_of(_revoked_key(user, url), time.time()))
+    _revoke(_revoked_key(user, url), user)
 
 
 async def arevoke_signed_urls(*, user: Any = None, url: str | None = None) -> None:
     """See ``revoke_signed_urls``."""
-    await log_to_publish_to().aappend(REVOCATIONS, revocations.event_of(_revoked_key(user, url), time.time()))
+    key = _revoked_key(user, url)
+    await where_called(lambda: _revoke(key, user), writers)
+
+
+def _revoke(key: str, user: Any) -> None:
+    log_to_publish_to().append(REVOCATIONS, revocations.event_of(key, time.time()))
+    # Whose the streams of an address for anybody are, nobody knows.
+    tell_at_commit(Recheck(everybody=True) if user is None else Recheck(users=frozenset({user_text(user)})))
 
 
 def hide_signature(request: ASGIRequest) -> None:

@@ -40,6 +40,7 @@ from django_agent_sse.eventlog import backend
 from django_agent_sse.exceptions import ArgumentInvalid, AsyncRequired, ConfigurationError, EventLogUnavailable, EventUnreadable
 from django_agent_sse.revocations import MOST_KEPT, REVOCATIONS, Revocations, revocations
 from django_agent_sse.testing import SSEClient
+from tests.access.people import leave, opened, revoked, waiting
 from tests.ids import plain
 from tests.serving import ask, served
 
@@ -312,6 +313,20 @@ async def test_what_was_revoked_is_refused_and_what_is_signed_later_is_not(ada: 
     for other in others.values():
         assert (await ask(other)).status == 200
     assert (await ask(signed_url("/only/x/?a=1", user=ada))).status == 200
+
+
+@pytest.mark.parametrize("named", ["user", "url"])
+async def test_streams_that_it_has_opened_end_when_it_is_revoked(ada: Any, named: str) -> None:
+    bob = await get_user_model().objects.acreate_user("bob")
+    own = Router()
+    own.sse("one/", signed_required, waiting)
+    own.sse("two/", signed_required, waiting)
+    with served(own, middleware=SESSIONS):
+        hers = await opened(signed_url("/one/", user=ada))
+        others = [await opened(signed_url("/two/", user=bob))]
+        await arevoke_signed_urls(**{"user": {"user": ada}, "url": {"url": "/one/"}}[named])
+        await revoked(hers)
+        await leave(*others)
 
 
 def test_it_is_revoked_in_sync_code_too(ada: Any) -> None:

@@ -16,7 +16,7 @@ from ..eventlog.validation import valid_topic
 from ..exceptions import ArgumentInvalid
 from ..runtime.pools import where_called, writers
 from .identity import session_text, user_text
-from .orders import Close, new_id
+from .orders import AccessOrder, Close, new_id
 from .service import access
 
 
@@ -47,7 +47,7 @@ def close_streams(
         AsyncRequired: An event loop runs here.
     """
     refuse_on_a_loop("close_streams")
-    _close(_order(user, route, topic, session, reconnect))
+    tell_at_commit(_order(user, route, topic, session, reconnect))
 
 
 async def aclose_streams(
@@ -60,7 +60,7 @@ async def aclose_streams(
 ) -> None:
     """See ``close_streams``."""
     order = _order(user, route, topic, session, reconnect)
-    await where_called(lambda: _close(order), writers)
+    await where_called(lambda: tell_at_commit(order), writers)
 
 
 def _order(user: object, route: object, topic: object, session: object, reconnect: object) -> Close:
@@ -110,9 +110,10 @@ def _text(name: str, value: object, expected: str) -> str:
     return value
 
 
-def _close(order: Close) -> None:
-    # When it commits: whoever is told sooner would come back and be let in by what still stands in the database.
-    # Of several transactions nobody knows which matters: it is done after each, as another order.
+def tell_at_commit(order: AccessOrder) -> None:
+    """Have an order executed in every process, once what is written in the transactions that are open here can be read there."""
+    # Whoever is told sooner would come back and be let in by what still stands in the database. Of several transactions nobody
+    # knows which matters: it is done after each, as another order.
     open_ones = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
     for connection in open_ones:
         connection.on_commit(lambda: access.tell(replace(order, id=new_id())))
