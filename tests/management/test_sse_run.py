@@ -182,14 +182,18 @@ def test_why_a_command_cannot_be_started_is_said_and_published(project: Project)
 
 
 COUNTS_SIGNALS = """
-import signal, sys, time
+import select, signal, sys, time
 def count(number, frame): print(signal.Signals(number).name)
 for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"): signal.signal(getattr(signal, name), count)
 print("ready")
-deadline = time.monotonic() + 30
-for line in iter(sys.stdin.readline, ""):
-    print(line.strip())
-sys.exit(7)
+deadline = time.monotonic() + 300
+while time.monotonic() < deadline:
+    # A signal that comes just before a read that waits is only heeded after it.
+    if select.select([sys.stdin], [], [], 0.1)[0]:
+        line = sys.stdin.readline()
+        if not line:
+            sys.exit(7)
+        print(line.strip())
 """
 
 

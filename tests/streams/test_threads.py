@@ -217,7 +217,7 @@ from django_agent_sse.streams.registry import registry
 hold = ConnectionHold(stream_pool)
 hold.submit(lambda: None).result()
 lifelong.take()
-locked = [threads._lock for threads in (lifelong, registry, stream_pool)]
+locked = [threads._lock for threads in (lifelong, registry._loops, stream_pool)]
 for lock in locked:
     lock.acquire()
 pid = os.fork()
