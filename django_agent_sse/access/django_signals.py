@@ -20,9 +20,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
+from django.utils.connection import ConnectionDoesNotExist
 
 from .. import conf
-from ..exceptions import ConfigurationError
+from ..eventlog.backend import event_log
+from ..exceptions import AgentSSEError, ConfigurationError
 from ..runtime.backoff import Backoff
 from ..runtime.pools import writers
 from ..runtime.process import PerProcess, on_exit
@@ -32,7 +34,7 @@ from .service import access
 
 PAUSE = 0.25
 """Seconds between two tellings of this process, at least: what changes meanwhile is told together, so that a site that saves a
-user with every request appends four events a second."""
+user with every request appends four events a second. On SQLite each change is told by itself, where it was made."""
 RETRIES = 1.0, 30.0
 """Seconds until what the log could not take is told again, at first and at most."""
 MOST_UNDELIVERED = 100
@@ -100,7 +102,7 @@ class Teller(PerProcess):
             if self._timer is not None:
                 return  # it takes this along
             pause = self._told_at + PAUSE - time.monotonic()
-            if pause > 0:
+            if pause > 0 and not _is_told_to_sqlite():
                 self._timer = _later(pause, self.flush)
                 if self._timer is not None:
                     return
@@ -138,6 +140,19 @@ class Teller(PerProcess):
             self._undelivered = orders if len(orders) <= MOST_UNDELIVERED else [Recheck(everybody=True)]
             if not self._retrying:
                 self._retrying = _later(self._retry.next(), self._publish) is not None
+
+
+def _is_told_to_sqlite() -> bool:
+    """Whether the log is in a database with one writer.
+
+    Another thread that writes meanwhile would be that one, and a transaction of the project's own that has read something before
+    it writes would fail: "database is locked", in a command that nobody shares the database with.
+    """
+    try:
+        log = event_log()
+        return log.transactional and connections[log.alias].vendor == "sqlite"
+    except (AgentSSEError, ConnectionDoesNotExist):  # a check says it
+        return False
 
 
 def _later(seconds: float, do: Callable[[], None]) -> threading.Timer | None:
