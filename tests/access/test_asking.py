@@ -7,7 +7,7 @@ import gc
 import logging
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -53,6 +53,13 @@ async def asked_again(times: int = 2) -> None:
     book = access.book()
     before = book.asked
     await eventually("guards are asked again", lambda: book.asked >= before + times, PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+async def nobody_is_asked_any_more(transactional_db: None) -> AsyncIterator[None]:
+    """A thread that still loads somebody would hold the database that is emptied now."""
+    yield
+    await access.book().idle()
 
 
 @contextmanager

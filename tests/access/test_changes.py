@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from django_agent_sse.access.django_signals import teller
 from django_agent_sse.access.service import access
 from django_agent_sse.streams.registry import open_streams
 from tests.inprocess import eventually
+from tests.live.servers import poll
 from tests.serving import ask, connect, served
 
 from .changes import CHANGES, MIDDLEWARE, PERMISSION, REFUSED, cookie, person, sign_in, sign_out
@@ -195,6 +197,24 @@ async def test_changes_that_come_one_after_another_are_told_together_and_none_is
     users = {str(pk) async for pk in User.objects.values_list("pk", flat=True)}
     await eventually("all are told", lambda: {*users} == {name for order in told for name in order.users}, PATIENCE)
     assert len(told) < 100
+
+
+@pytest.mark.parametrize(("log", "by_another"), [("database.DatabaseEventLog", False), ("memory.MemoryEventLog", True)])
+def test_no_other_thread_writes_to_sqlite_between_what_a_command_does(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, log: str, by_another: bool
+) -> None:
+    """It would be the one writer there, and a transaction that reads before it writes would find the database locked."""
+    monkeypatch.setattr(django_signals, "PAUSE", 0.25)
+    settings.AGENT_SSE = {"EVENT_LOG": {"BACKEND": f"django_agent_sse.eventlog.{log}"}}
+    told: list[threading.Thread] = []
+    monkeypatch.setattr(access, "publish_quietly", lambda order: told.append(threading.current_thread()))
+    people = [person(f"user {number}") for number in range(3)]
+    teller.flush()
+    for one in people:
+        one.save()
+    poll("all are told", lambda: teller._timer is None, within=PATIENCE)
+    assert len(told) == (1 if by_another else len(people))
+    assert {thread is threading.current_thread() for thread in told} == {not by_another}
 
 
 async def test_sessions_that_had_expired_are_cleared_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
