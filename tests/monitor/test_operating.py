@@ -88,17 +88,17 @@ def test_rows_hold_still_under_the_pointer_and_come_when_it_leaves(page: Page, s
 
 
 def test_rows_hold_still_while_the_focus_is_in_them_and_come_at_a_click(page: Page, site: MonitorSite) -> None:
-    site.open("answers/", 1)
-    page.goto(f"{site.url}{STAFF}?route=answers/")
+    site.open("prices/", 1)
+    page.goto(f"{site.url}{STAFF}?route=prices/")
     settled(page)
     expect(page.locator("[data-rows] tr")).to_have_count(1)
     page.locator("[data-close]").first.focus()
-    site.open("answers/", 1)
+    site.open("prices/", 1)
     expect(page.locator("[data-new]")).to_have_text("1 new")
     page.locator("[data-new]").focus()
     expect(page.locator("[data-rows] tr")).to_have_count(2)  # the focus has left the rows
     page.locator("[data-close]").first.focus()
-    site.open("answers/", 1)
+    site.open("prices/", 1)
     expect(page.locator("[data-new]")).to_have_text("1 new")
     page.evaluate("document.querySelector('[data-new]').click()")
     expect(page.locator("[data-rows] tr")).to_have_count(3)
