@@ -18,8 +18,9 @@ from ...wire.line_levels import MARKED, Marks, marks_of
 from ..candidates import NOTHING, Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..position import MAX_OFFSET
-from ..records import Appended, Head, Page, Record, TopicState
+from ..records import Appended, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
+from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
@@ -78,6 +79,10 @@ class DatabaseEventLog(DatabaseLeasing):
         if connections.settings[alias]["ENGINE"] == "django.db.backends.dummy":
             return [f"DATABASES[{alias!r}] names no ENGINE: name one, or keep topics elsewhere with AGENT_SSE['EVENT_LOG']"]
         return []
+
+    def examine(self) -> list[StoreWarning]:
+        """See ``EventLog``."""
+        return [*findings(self.alias)]
 
     # Threads and transactions
 
