@@ -8,7 +8,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 _BY_BYTES = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
-"""Collations; what is not here compares bytes by itself, as SQLite does. In ``utf8mb4_bin`` the name ``a`` is also that of ``a ``."""
+"""Collations; what is not here compares bytes by itself, as SQLite does. ``utf8mb4_bin`` leaves spaces at the end out."""
 
 
 class ExactField(models.CharField):  # type: ignore[type-arg]

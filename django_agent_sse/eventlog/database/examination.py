@@ -41,7 +41,7 @@ def findings(alias: str) -> Iterator[StoreWarning]:
 
 
 def _tables_of_mysql(connection: BaseDatabaseWrapper, named: str) -> Iterator[StoreWarning]:
-    """Yield what is wrong with the table of events, where it is there: ``migrate`` takes engine and characters from the server."""
+    """Yield what is wrong with the table of events, where it is there: engine and characters are the server's defaults."""
     table = LogRow._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(
@@ -57,8 +57,8 @@ def _tables_of_mysql(connection: BaseDatabaseWrapper, named: str) -> Iterator[St
     if engine != "InnoDB":
         yield StoreWarning(
             "unusable",
-            f"{table} in {named} is a table of {engine}, which knows no transactions: events of two processes get one number, and "
-            "what failed stays half done",
+            f"{table} in {named} is a table of {engine}, which knows no transactions: events of two processes get one number, "
+            "and what failed stays half done",
             f"ALTER TABLE {table} ENGINE=InnoDB, and the same for the other tables of the app.",
         )
     if characters != "utf8mb4":
