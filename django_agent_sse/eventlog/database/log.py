@@ -24,6 +24,7 @@ from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
+from .sweeping import Sweeper
 from .texts import can_be_asked_for, rows_with_text
 from .transactions import is_open, read, write
 
@@ -198,7 +199,9 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
-        self._evicted(store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR))
+        if evicted := store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR):
+            self._evicted(evicted)
+            self._when_visible(store.sweeper.sweep_soon)
 
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
@@ -208,7 +211,9 @@ class DatabaseEventLog(DatabaseLeasing):
             or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
             or topic.oldest_at < now - limits.max_age * (1 + SLACK)
         ):
-            store.drop(topic, floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
+            floor = floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age)
+            if store.drop(topic, floor):
+                self._when_visible(store.sweeper.sweep_soon)
 
     def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
         """Return the floor for readers: beyond the limits nothing is read, deleted or not."""
@@ -277,7 +282,9 @@ class DatabaseEventLog(DatabaseLeasing):
         raise _restless(name)
 
     def _delete(self, topic: str) -> bool:
-        return self._write(self._deleted, topic)
+        deleted = self._write(self._deleted, topic)
+        self._when_visible(Sweeper(self.alias).sweep)
+        return deleted
 
     def _deleted(self, store: TopicStore, name: str) -> bool:
         topic = store.lock(name)
@@ -293,7 +300,9 @@ class DatabaseEventLog(DatabaseLeasing):
             self._write(TopicStore.note, FOLLOWED, missing, now, FOLLOWED_FOR)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
-        return self._write(self._trimmed, topic, max_events, max_bytes, max_age)
+        trimmed = self._write(self._trimmed, topic, max_events, max_bytes, max_age)
+        self._when_visible(Sweeper(self.alias).sweep)
+        return trimmed
 
     def _trimmed(self, store: TopicStore, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         topic = store.lock(name)
