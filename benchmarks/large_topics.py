@@ -1,8 +1,8 @@
-"""Topics of up to ten million events: what reading, trimming and deleting cost. ``python benchmarks/large_topics.py [--postgres] [EVENTS …]``
+"""Topics of up to ten million events: what reading, trimming and deleting cost. ``python benchmarks/large_topics.py [--postgres]``
 
-Fills a topic with lines of 80 bytes, one row each, which is the most rows that so many events can be, by SQL and not by appending.
-With ``--postgres`` in a PostgreSQL of its own, else in a new file of SQLite with a write-ahead log. It prints how long a page takes at
-the start, at the end and in between, and the longest time that an append to another topic took while the topic was trimmed and deleted.
+Fills a topic with lines of 80 bytes, one row each, which is the most rows that so many events can be, by SQL and not by
+appending; in a new file of SQLite with a write-ahead log, or in a PostgreSQL of its own. It prints how long a page takes at the
+start, at the end and in between, and how long appends to another topic took while this one was trimmed and deleted.
 """
 
 from __future__ import annotations
@@ -168,9 +168,8 @@ def main() -> None:
 
         call_command("migrate", verbosity=0)
         print(f"{connection.vendor}; milliseconds: the median (the worst)\n")
-        print(
-            "| events | bytes each | first page | last page | a page in between | state | half trimmed | appends beside | deleted | appends beside |"
-        )
+        names = "events", "bytes each", "first page", "last page", "a page between", "state"
+        print(f"| {' | '.join(names)} | half trimmed | appends beside | deleted | appends beside |")
         print("| ---: " * 10 + "|")
         for events in options.events:
             measure(events)
