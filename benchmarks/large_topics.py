@@ -1,8 +1,9 @@
-"""Topics of up to ten million events: what reading, trimming and deleting cost. ``python benchmarks/large_topics.py [--postgres]``
+"""Topics of up to ten million events: what reading, trimming and deleting cost. ``python benchmarks/large_topics.py``
 
 Fills a topic with lines of 80 bytes, one row each, which is the most rows that so many events can be, by SQL and not by
-appending; in a new file of SQLite with a write-ahead log, or in a PostgreSQL of its own. It prints how long a page takes at the
-start, at the end and in between, and how long appends to another topic took while this one was trimmed and deleted.
+appending; in a new file of SQLite with a write-ahead log, or with ``--postgres`` in a server of its own. It prints how long a
+page takes at the start, at the end and in between, and how long appends to another topic took while this one was trimmed and
+deleted.
 """
 
 from __future__ import annotations
