@@ -48,3 +48,10 @@ def postgres_alias(
         connection.execute("CREATE DATABASE event_log")
     with django_db_blocker.unblock(), database("log-postgres", {**postgres_database, "NAME": "event_log"}) as alias:
         yield alias
+
+
+@pytest.fixture(scope="session")
+def mariadb_alias(mariadb_database: dict[str, Any], django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database of the real server; no test database is made for it."""
+    with django_db_blocker.unblock(), database("log-mariadb", mariadb_database) as alias:
+        yield alias

@@ -18,11 +18,13 @@ from ...wire.line_levels import MARKED, Marks, marks_of
 from ..candidates import NOTHING, Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..position import MAX_OFFSET
-from ..records import Appended, Head, Page, Record, TopicState
+from ..records import Appended, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
+from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
+from .sweeping import Sweeper
 from .texts import can_be_asked_for, rows_with_text
 from .transactions import is_open, read, write
 
@@ -78,6 +80,10 @@ class DatabaseEventLog(DatabaseLeasing):
         if connections.settings[alias]["ENGINE"] == "django.db.backends.dummy":
             return [f"DATABASES[{alias!r}] names no ENGINE: name one, or keep topics elsewhere with AGENT_SSE['EVENT_LOG']"]
         return []
+
+    def examine(self) -> list[StoreWarning]:
+        """See ``EventLog``."""
+        return [*findings(self.alias)]
 
     # Threads and transactions
 
@@ -193,7 +199,9 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
-        self._evicted(store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR))
+        if evicted := store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR):
+            self._evicted(evicted)
+            self._when_visible(store.sweeper.sweep_soon)
 
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
@@ -203,7 +211,9 @@ class DatabaseEventLog(DatabaseLeasing):
             or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
             or topic.oldest_at < now - limits.max_age * (1 + SLACK)
         ):
-            store.drop(topic, floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
+            floor = floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age)
+            if store.drop(topic, floor):
+                self._when_visible(store.sweeper.sweep_soon)
 
     def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
         """Return the floor for readers: beyond the limits nothing is read, deleted or not."""
@@ -272,7 +282,9 @@ class DatabaseEventLog(DatabaseLeasing):
         raise _restless(name)
 
     def _delete(self, topic: str) -> bool:
-        return self._write(self._deleted, topic)
+        deleted = self._write(self._deleted, topic)
+        self._when_visible(Sweeper(self.alias).sweep)
+        return deleted
 
     def _deleted(self, store: TopicStore, name: str) -> bool:
         topic = store.lock(name)
@@ -288,7 +300,9 @@ class DatabaseEventLog(DatabaseLeasing):
             self._write(TopicStore.note, FOLLOWED, missing, now, FOLLOWED_FOR)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
-        return self._write(self._trimmed, topic, max_events, max_bytes, max_age)
+        trimmed = self._write(self._trimmed, topic, max_events, max_bytes, max_age)
+        self._when_visible(Sweeper(self.alias).sweep)
+        return trimmed
 
     def _trimmed(self, store: TopicStore, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         topic = store.lock(name)

@@ -148,11 +148,11 @@ def _code(error: BaseException) -> str | int | None:
     sqlite: int | None = getattr(cause, "sqlite_errorcode", None)
     if sqlite is not None:
         return sqlite & 0xFF
-    state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    if state is not None:
-        return state
     number = cause.args[0] if cause is not None and cause.args else None
-    return number if isinstance(number, int) and number > 255 else None
+    if isinstance(number, int) and number > 255:  # MySQL; PyMySQL has states too, which are the same for many numbers
+        return number
+    state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state
 
 
 @contextmanager
