@@ -30,7 +30,10 @@ __all__ = ["no_client_stays", "pytest_runtest_makereport", "sqlite", "start", "t
 pytestmark = pytest.mark.alone
 WARM_UP, SECONDS, RATE = (600.0, 1_200.0, 130.0) if LONG else (0.0, 0.0, 100.0)
 FIRST, CONNECTS = (75_000, 125_000) if LONG else (200, 300)
-"""Connects of the warm-up, in which pools, caches and the allocator's arenas fill, and after it; it takes longer than half an hour where the machine has other work."""
+"""Connects of the warm-up, in which pools, caches and the allocator's arenas fill, and after it.
+
+Both take longer than half an hour where the machine has other work.
+"""
 ADDRESSES = 20_000 if LONG else 100
 """In the long form more than the process remembers the rates of; in the short one all of them have come in the warm-up."""
 QUIET = 5 if LONG else 4
