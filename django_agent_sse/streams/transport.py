@@ -14,13 +14,16 @@ import django
 from django.core.exceptions import RequestAborted
 from django.http import HttpRequest
 
+from . import sockets
 from .buffer import Buffer
 from .departures import KERNEL_BYTES
 from .endings import Ending
 from .fast_send import PendingSend, Send, get_send, send_now
 from .options import StreamOptions
 from .registry import SLOW_SECONDS, LoopState, State, StreamStats
+from .slow_clients import SlowClient, first_look, next_look
 from .sockets import Addresses, addresses_of
+from .vanished import patience
 
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
@@ -56,6 +59,7 @@ class Transport:
         opened: When the response began to be sent (loop time), or ``None``.
         closed: The transport is over, or there will be no response: the request is answered in another way.
         due_slot: When the loop's clock will look at it.
+        descriptor: The connection's, where it is known.
     """
 
     request: InitVar[HttpRequest]
@@ -66,12 +70,14 @@ class Transport:
     opened: float | None = None
     closed: bool = False
     due_slot: float | None = None
+    descriptor: int | None = None
     _expires: float | None = None
     _send: Send | None = None
     _addresses: Addresses | None = None
     _pending_send: PendingSend | None = None
     _task: asyncio.Task[Any] | None = None
     _sending_since: float | None = None
+    _slow_client: SlowClient | None = None
     _last_sent: float = 0.0
     _waiters: tuple[asyncio.Future[bool], ...] = ()
     _breaking: bool = False
@@ -91,7 +97,7 @@ class Transport:
             self._expires = self.opened + self._options.max_duration * random.uniform(SHORTEST, 1)
         self._loop_state.watch(self, self._options.visit_interval)
         if self._addresses is not None and self._options.send_timeout:
-            self._loop_state.vanished.watch(self._addresses, self._options.send_timeout)
+            self._loop_state.vanished.watch(self, self._addresses, self._options.send_timeout)
         self._callbacks.transport_opened()
         if self._send is not None:
             # Not before: until the response has begun, the server takes no part of a body.
@@ -147,6 +153,8 @@ class Transport:
             self._pending_send.close()
         self._callbacks.transport_closed()
         self._loop_state.unwatch(self)
+        if self._addresses is not None:
+            self._loop_state.vanished.unwatch(self._addresses)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
         waiters, self._waiters = self._waiters, ()
@@ -170,7 +178,7 @@ class Transport:
 
     def stats(self, now: float, ending: Ending | None, behind: int) -> StreamStats:
         """Return the numbers of the stream, with those events that are not yet pulled (``behind``). From any thread."""
-        buffer, since = self._buffer, self._sending_since
+        buffer, since = self._buffer, self._taken_nothing_since
         lag = behind + buffer.waiting
         if self.closed:
             state = State.LINGERING
@@ -245,8 +253,42 @@ class Transport:
 
     def _check_send(self, now: float, timeout: float) -> float:
         if self._sending_since is None:
-            return now + timeout
-        if now - self._sending_since < timeout:
-            return self._sending_since + timeout
+            if self._slow_client is not None:
+                self._limit_again(timeout)
+            return now + first_look(timeout)
+        self._look_at_client(self._sending_since, now)
+        since = self._taken_nothing_since
+        assert since is not None
+        if now - since < timeout:
+            return min(since + timeout, next_look(now, timeout))
         self._callbacks.send_timed_out()
         return now + timeout
+
+    def _look_at_client(self, began: float, now: float) -> None:
+        """See what the client takes while a send waits for it, where the kernel can be asked."""
+        if self._addresses is None or self.descriptor is None:
+            return
+        acknowledged = sockets.acknowledged(self.descriptor, self._addresses)
+        if acknowledged is None:
+            return
+        self._slow_client = client = self._slow_client or SlowClient()
+        client.look(began, acknowledged, now)
+        if client.reads:
+            # While the client's window is full, the kernel may count on though it opens from time to time (seen with Linux 6.18).
+            sockets.limit(self.descriptor, self._addresses, seconds=0)
+
+    def _limit_again(self, timeout: float) -> None:
+        """Have the kernel give the client up once more, when it has taken everything: it would count the time of the wait."""
+        assert self._slow_client is not None
+        assert self._addresses is not None
+        assert self.descriptor is not None
+        if self._slow_client.reads:
+            if sockets.unsent(self.descriptor, self._addresses):
+                return
+            sockets.limit(self.descriptor, self._addresses, seconds=patience(timeout))
+        self._slow_client = None
+
+    @property
+    def _taken_nothing_since(self) -> float | None:
+        began, client = self._sending_since, self._slow_client
+        return client.since if client is not None and client.began == began else began
