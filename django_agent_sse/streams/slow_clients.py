@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 LOWEST_RATE = 240
 """Bytes a second: who takes less counts as one that takes nothing, or a byte a minute would hold megabytes for ever. Kestrel
-(``MinResponseDataRate``) asks for as much."""
+(``MinResponseDataRate``) and IIS (``MinFileBytesPerSec``) ask for as much."""
 LOOKS = 4
 """Looks at a client within the send time-out, at least: one that stops after it has read is ended a quarter of that time late."""
 

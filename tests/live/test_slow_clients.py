@@ -62,7 +62,7 @@ def test_a_client_that_reads_less_than_the_kernel_wakes_for_is_not_cut(start: Ca
             other.most = 1024
             other.next()
             began = now = time.monotonic()
-            for second in range(int(4 * PATIENT)):
+            for second in range(int(3 * PATIENT)):
                 for _ in range(20):
                     client.take(1)
                     pause_until(now := now + 0.05)
