@@ -32,29 +32,33 @@ class SlowClient:
     """What a client takes while sends wait for it. Times are the loop's.
 
     Attributes:
+        first: Since when the first of these sends waited.
         began: Since when the send waits.
         since: Since when the client has taken less than ``LOWEST_RATE``: the send time-out counts from here.
-        reads: It was seen to take more, in this wait or in one before.
     """
 
+    first: float
     began: float = math.nan
     since: float = math.nan
-    reads: bool = False
     _acknowledged: int = 0
     _counted_at: float = math.nan
 
-    def look(self, began: float, acknowledged: int, now: float) -> None:
+    def look(self, began: float, acknowledged: int, now: float) -> bool:
         """Compare with the look at which the client was last seen to take something, or with the first one of this wait.
+
+        Returns whether it has taken something since, in this wait or before it.
 
         Args:
             began: Since when the send waits.
             acknowledged: Bytes that the client has acknowledged on this connection.
             now: Loop time.
         """
+        takes = acknowledged - self._acknowledged > LOWEST_RATE * (now - self._counted_at)
         if began != self.began:
             self.began = self.since = began
-        elif acknowledged - self._acknowledged > LOWEST_RATE * (now - self._counted_at):
-            self.since, self.reads = now, True
+        elif takes:
+            self.since = now
         else:
-            return
+            return False
         self._acknowledged, self._counted_at = acknowledged, now
+        return takes

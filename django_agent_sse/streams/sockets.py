@@ -105,7 +105,7 @@ CAN_LIMIT = hasattr(socket, "TCP_USER_TIMEOUT")
 
 
 def limit(descriptor: int, addresses: Addresses, *, seconds: float) -> None:
-    """Have the kernel give up on this client after so long without progress, also when the process is gone; 0 as by itself."""
+    """Have the kernel give up on this client after so long without progress, also when the process is gone."""
     with _held(descriptor, addresses) as sock, contextlib.suppress(OSError):
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))

@@ -252,41 +252,33 @@ class Transport:
         return None if self.closed else min(due, default=None)
 
     def _check_send(self, now: float, timeout: float) -> float:
-        if self._sending_since is None:
-            if self._slow_client is not None:
-                self._limit_again(timeout)
-            return now + first_look(timeout)
-        self._look_at_client(self._sending_since, now)
+        self._look_at_client(now, timeout)
         since = self._taken_nothing_since
-        assert since is not None
+        if since is None:
+            return now + first_look(timeout)
         if now - since < timeout:
             return min(since + timeout, next_look(now, timeout))
         self._callbacks.send_timed_out()
         return now + timeout
 
-    def _look_at_client(self, began: float, now: float) -> None:
-        """See what the client takes while a send waits for it, where the kernel can be asked."""
-        if self._addresses is None or self.descriptor is None:
+    def _look_at_client(self, now: float, timeout: float) -> None:
+        """See what the client takes while a send waits for it, and after that until it has everything, where the kernel tells."""
+        client, began = self._slow_client, self._sending_since
+        if self._addresses is None or self.descriptor is None or (began is None and client is None):
+            return
+        if began is None and not sockets.unsent(self.descriptor, self._addresses):
+            self._slow_client = None
+            sockets.limit(self.descriptor, self._addresses, seconds=patience(timeout))
             return
         acknowledged = sockets.acknowledged(self.descriptor, self._addresses)
         if acknowledged is None:
             return
-        self._slow_client = client = self._slow_client or SlowClient()
-        client.look(began, acknowledged, now)
-        if client.reads:
-            # While the client's window is full, the kernel may count on though it opens from time to time (seen with Linux 6.18).
-            sockets.limit(self.descriptor, self._addresses, seconds=0)
-
-    def _limit_again(self, timeout: float) -> None:
-        """Have the kernel give the client up once more, when it has taken everything: it would count the time of the wait."""
-        assert self._slow_client is not None
-        assert self._addresses is not None
-        assert self.descriptor is not None
-        if self._slow_client.reads:
-            if sockets.unsent(self.descriptor, self._addresses):
-                return
-            sockets.limit(self.descriptor, self._addresses, seconds=patience(timeout))
-        self._slow_client = None
+        if client is None:
+            assert began is not None
+            client = self._slow_client = SlowClient(began)
+        if client.look(client.began if began is None else began, acknowledged, now):
+            # The kernel may count on though the client's window opens from time to time, but never wide (seen with Linux 6.18).
+            sockets.limit(self.descriptor, self._addresses, seconds=now - client.first + patience(timeout))
 
     @property
     def _taken_nothing_since(self) -> float | None:

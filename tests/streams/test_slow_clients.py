@@ -58,19 +58,16 @@ LINUX = pytest.mark.skipif(not sockets.CAN_LIMIT, reason="other systems do not t
     ],
 )
 def test_since_when_a_client_takes_nothing(looks: list[tuple[float, int]], since: float) -> None:
-    client = SlowClient()
-    for now, acknowledged in looks:
-        client.look(0, acknowledged, now)
-    assert (client.since, client.reads) == (since, since > 0)
+    client = SlowClient(0)
+    takes = [client.look(0, acknowledged, now) for now, acknowledged in looks]
+    assert (client.since, any(takes)) == (since, since > 0)
 
 
 def test_what_was_taken_before_a_send_waited_does_not_count() -> None:
-    client = SlowClient()
-    client.look(0, 0, 10)
-    client.look(0, 50_000, 20)
-    client.look(25, 1_000_000, 30)
-    client.look(25, 1_000_000, 40)
-    assert (client.since, client.reads) == (25, True)
+    client = SlowClient(0)
+    assert [client.look(0, 0, 10), client.look(0, 50_000, 20)] == [False, True]
+    assert [client.look(25, 1_000_000, 30), client.look(25, 1_000_000, 40)] == [True, False]
+    assert (client.first, client.began, client.since) == (0, 25, 25)
 
 
 @pytest.mark.parametrize("send_timeout", [30.0, 1.0])
@@ -97,7 +94,7 @@ class Connection:
 
     @property
     def given_up_after(self) -> float:
-        """Seconds; 0 where the kernel was told none."""
+        """Seconds."""
         return self.server.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1_000
 
     def carries(self, application: Any) -> Callable[..., Any]:
@@ -178,9 +175,10 @@ async def test_a_client_that_reads_is_not_ended_and_is_when_it_stops(connection:
 @LINUX
 async def test_the_kernel_gives_up_no_client_that_reads_and_does_again_when_it_has_everything(connection: Connection) -> None:
     connection.client.setblocking(False)
+    usual = patience(SEND_TIMEOUT)
     async with stuck(connection) as (client, _):
-        assert connection.given_up_after == patience(SEND_TIMEOUT)
-        while connection.given_up_after:
+        assert connection.given_up_after == usual
+        while (longer := connection.given_up_after) < usual + SEND_TIMEOUT:
             connection.server.sendall(bytes(1_000))
             await asyncio.sleep(0.02)
         connection.server.setblocking(False)
@@ -189,12 +187,12 @@ async def test_the_kernel_gives_up_no_client_that_reads_and_does_again_when_it_h
                 pass
         client.flow()
         await asyncio.sleep(2 * first_look(SEND_TIMEOUT))
-        assert connection.given_up_after == 0, "it has not taken everything"
+        assert connection.given_up_after >= longer, "it has not taken everything"
 
         def is_back() -> bool:
             with suppress(BlockingIOError):
                 connection.client.recv(1 << 20)
-            return connection.given_up_after == patience(SEND_TIMEOUT)
+            return connection.given_up_after == usual
 
         await eventually("the kernel is told again", is_back)
 
