@@ -198,8 +198,6 @@ class _Listener:
         self._wake = asyncio.Event()
         self._stopped = False
         self._reader = OrderReader(orders, KEPT_SECONDS, self._refuse)
-        self._log: EventLog | None = None
-        self._unfollow: Callable[[], None] = lambda: None
         self._busy_at = time.monotonic()
         self._trim_at = time.monotonic() + TRIM_INTERVAL * random.uniform(0.5, 1.5)
         self._refused = False
@@ -228,13 +226,14 @@ class _Listener:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
         finally:
-            self._unfollow()
+            self._reader.unfollow()
 
     async def _turn_or_fail(self) -> float:
         """Read what is new; return the seconds until the next look. Whatever fails is tried again."""
         self._wake.clear()
         try:
-            log = await self._log_now()
+            log = event_log()
+            await self._reader.follow(log, lambda _: self._wake.set())
             await self._read(log)
             self._failures.recovered()
             await self._trim(log)
@@ -249,17 +248,6 @@ class _Listener:
             self._broken = True
             return LOOK_SECONDS
 
-    async def _log_now(self) -> EventLog:
-        """Return the log, whose orders are followed from now on."""
-        log = event_log()
-        if log is not self._log:
-            self._unfollow()
-            self._unfollow, self._log = (lambda: None), None
-            self._unfollow = await orders.subscribe(log, lambda _: self._wake.set())
-            self._reader.begin()
-            self._log = log
-        return log
-
     async def _read(self, log: EventLog) -> None:
         async with contextlib.aclosing(self._reader.read(log)) as told:
             async for order, at, news in told:
@@ -269,6 +257,7 @@ class _Listener:
                     self._execute(order, None if news else max(0.0, time.time() - at))
         if self._reader.missed:  # whatever it was
             self._reader.missed = False
+            self.known.clear()  # some of them are among the lost ones
             self._execute(Recheck(everybody=True), None)
 
     async def _trim(self, log: EventLog) -> None:

@@ -120,6 +120,10 @@ class OrderTopic(Generic[O]):
         return lambda: watch.discard(self.name)
 
 
+def _nothing() -> None:
+    return
+
+
 @dataclass(slots=True)
 class OrderReader(Generic[O]):
     """Reads the orders of a topic, each once, from one task.
@@ -137,6 +141,8 @@ class OrderReader(Generic[O]):
     on_refused: Callable[[int, Exception], object]
     more: bool = False
     missed: bool = False
+    _log: EventLog | None = None
+    _unfollow: Callable[[], None] = _nothing
     _executed: dict[str, None] = field(default_factory=dict)
     _epoch: str | None = None
     _cursor: int = 0
@@ -144,9 +150,22 @@ class OrderReader(Generic[O]):
     _too_old: float = 0.0
     _read_at: float = 0.0
 
-    def begin(self) -> None:
-        """Read from the beginning of a log that is another one."""
-        self._epoch = None
+    async def follow(self, log: EventLog, on_notify: Callable[[object], None]) -> bool:
+        """Read a log from now on, and have ``on_notify`` called on the running loop when it has more.
+
+        Returns whether it is another one than before.
+        """
+        if log is self._log:
+            return False
+        self.unfollow()
+        self._unfollow = await self.topic.subscribe(log, on_notify)
+        self._log, self._epoch = log, None
+        return True
+
+    def unfollow(self) -> None:
+        """Hear of no log any more."""
+        self._unfollow()
+        self._unfollow, self._log = _nothing, None
 
     def executed(self, id: str) -> bool:
         """Note that an order is executed; whether it was before."""

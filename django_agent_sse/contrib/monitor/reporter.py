@@ -125,8 +125,6 @@ class Reporter:
         self._watches: dict[StreamQuery, float] = {}
         self._routes = {topic: RoutesInTurn(most) for topic, most in MOST_ROUTES.items()}
         self._reader = OrderReader(commands, KEPT_SECONDS, self._refuse)
-        self._log: EventLog | None = None
-        self._unfollow: Callable[[], None] = lambda: None
         self._news = True
         self._report_at = time.monotonic() + random.uniform(0, 1)
         self._rows_at = self._trim_at = self._history_at = 0.0
@@ -164,7 +162,7 @@ class Reporter:
             while not await self._turn_or_fail():
                 pass
         finally:
-            self._unfollow()
+            self._reader.unfollow()
 
     async def _turn_or_fail(self) -> bool:
         """Do what is due and rest; return whether to end. Whatever fails is tried again: nobody would restart this task."""
@@ -189,18 +187,6 @@ class Reporter:
                 await asyncio.wait_for(self._wake.wait(), pause)
         return False
 
-    async def _follow(self, log: EventLog) -> None:
-        """Follow the commands of a log from now on."""
-        if log is not self._log:
-            self._follow_nothing()
-            self._unfollow = await commands.subscribe(log, self._on_notify)
-            self._reader.begin()
-            self._log, self._news = log, True
-
-    def _follow_nothing(self) -> None:
-        self._unfollow()
-        self._unfollow, self._log = (lambda: None), None
-
     def _on_notify(self, _: object) -> None:
         self._news = True
         self._wake.set()
@@ -214,7 +200,8 @@ class Reporter:
             self._busy_at, self.idle = now, False
         if self.idle:
             return await self._turn_idle(log, now, begins=not was_idle, ends=ends)
-        await self._follow(log)
+        if await self._reader.follow(log, self._on_notify):
+            self._news = True
         if self._news:
             self._news = False
             try:
@@ -243,7 +230,7 @@ class Reporter:
     async def _turn_idle(self, log: EventLog, now: float, *, begins: bool, ends: bool) -> float | None:
         """Say now and then that this process is there."""
         if begins:
-            self._follow_nothing()
+            self._reader.unfollow()
             self._watches = {}
             self._inspector.forget()
         if ends or begins or now >= self._report_at:
