@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
-from django.db import connections, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
@@ -22,14 +22,13 @@ from ..records import Appended, Head, Page, Record, TopicState
 from ..validation import lost_error, refuse_append
 from .leasing import DatabaseLeasing
 from .retention import floor_of
+from .statements import KEYS_EVERY, Bounds, DirectAppend, append_directly, direct_append, is_direct, is_one_statement
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .texts import can_be_asked_for, rows_with_text
-from .transactions import is_open, read, write
+from .transactions import by_itself, is_open, may_stand_alone, read, write
 
 ATTEMPTS = 10
 """How often others may make, delete or trim a topic between two of our statements about it."""
-KEYS_EVERY = 64
-"""Events between two deletions of old keys."""
 SLACK = 1 / 16
 """The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
 SLACK_EVENTS = 1024
@@ -142,11 +141,33 @@ class DatabaseEventLog(DatabaseLeasing):
     # Verbs
 
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+        # All of this before the lock is taken.
+        marks = dict(marks_of(event for event, _ in events))
+        alias = self.alias
+        direct = direct_append(topic, events, expect, key, holder, marks) if is_direct(alias) else None
+        if direct is not None and holder is None and is_one_statement(alias) and may_stand_alone(alias):
+            appended = by_itself(alias, self._append_alone, alias, direct)
+            if appended is not None:
+                return appended
+            direct = None
         # What a holder who is late has changed must be undone in a transaction of the caller's too.
-        alone = nullcontext() if holder is None or not is_open(self.alias) else transaction.atomic(self.alias)
-        marks = dict(marks_of(event for event, _ in events))  # before the lock is taken
+        alone = nullcontext() if holder is None or not is_open(alias) else transaction.atomic(alias)
         with alone:
-            return self._write(self._appended, topic, events, expect, key, holder, marks)
+            return write(alias, self._append_here, alias, direct, topic, events, expect, key, holder, marks)
+
+    def _append_alone(self, alias: str, direct: DirectAppend) -> Appended | None:
+        try:
+            return self._append_directly(alias, direct, locks=False)
+        except IntegrityError:  # another caller was using the key at the same time: who waits for the topic's lock sees it
+            return None
+
+    def _append_here(self, alias: str, direct: DirectAppend | None, *append: Any) -> Appended:
+        appended = None if direct is None else self._append_directly(alias, direct, locks=True)
+        return self._appended(TopicStore(alias), *append) if appended is None else appended
+
+    def _append_directly(self, alias: str, direct: DirectAppend, *, locks: bool) -> Appended | None:
+        now = self._now()
+        return append_directly(connections[alias], direct, now, self._bounds(now), locks=locks)
 
     def _appended(
         self,
@@ -197,13 +218,18 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
-        limits = self.limits
-        if (
-            topic.top - topic.floor > limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS)
-            or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
-            or topic.oldest_at < now - limits.max_age * (1 + SLACK)
-        ):
+        limits, bounds = self.limits, self._bounds(now)
+        kept = topic.top - topic.floor, topic.total - topic.gone
+        if kept[0] > bounds.events or kept[1] > bounds.bytes or topic.oldest_at < bounds.oldest:
             store.drop(topic, floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
+
+    def _bounds(self, now: float) -> Bounds:
+        limits = self.limits
+        return Bounds(
+            limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS),
+            limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES),
+            now - limits.max_age * (1 + SLACK),
+        )
 
     def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
         """Return the floor for readers: beyond the limits nothing is read, deleted or not."""
