@@ -48,3 +48,12 @@ def postgres_alias(
         connection.execute("CREATE DATABASE event_log")
     with django_db_blocker.unblock(), database("log-postgres", {**postgres_database, "NAME": "event_log"}) as alias:
         yield alias
+
+
+@pytest.fixture(scope="session")
+def derived_alias(tmp_path_factory: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database like that of ``sqlite_alias``, by an engine that is derived from Django's."""
+    name = str(tmp_path_factory.mktemp("derived") / "db.sqlite3")
+    entry = {"ENGINE": "tests.eventlog.database.derived.sqlite", "NAME": name}
+    with django_db_blocker.unblock(), database("log-derived", entry) as alias:
+        yield alias

@@ -15,7 +15,8 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.redis import RedisEventLog
 
-LOGS = ("memory", "sqlite", "postgres", "redis", "redis-shards")
+LOGS = ("memory", "sqlite", "postgres", "derived", "redis", "redis-shards")
+"""``derived``: a database whose engine is not one of Django's own, and so has the statements of Django's ORM."""
 
 
 class Door:

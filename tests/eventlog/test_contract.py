@@ -109,6 +109,13 @@ def test_an_empty_batch_appends_nothing(log: Any) -> None:
     assert log.state(TOPIC).top == 1
 
 
+def test_after_empty_batches_a_topic_takes_its_first_event(log: Any) -> None:
+    for _ in range(2):
+        assert len(log.append(TOPIC, [])) == 0
+    assert log.append(TOPIC, Event("one")).first == 1
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["one"]
+
+
 def test_topics_do_not_see_each_other(log: Any) -> None:
     for name in ("a", "a.b", "A", "a b"):
         log.append(name, Event(name))

@@ -187,7 +187,7 @@ class TopicStore:
                 rows, length = [], len(payload)
             rows.append(LogRow(topic_id=topic.pk, last=last, events=len(part), total=total, at=now, payload=self._bound(payload)))
         self.rows(topic).bulk_create(rows)
-        if marks or first == 1:
+        if marks or (events and first == 1):
             self.marks.add(topic.pk, spans, {first + number: found for number, found in marks.items()}, begins=first == 1)
         if events and first == topic.floor + 1 and topic.oldest_at != now:
             self._topics.filter(pk=topic.pk).update(oldest_at=now)

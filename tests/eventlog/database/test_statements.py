@@ -126,7 +126,7 @@ class Script:
                 else:
                     self._step(kind, *about)
             except EventLogError as error:
-                self.outcomes.append((type(error), str(error)))
+                self.outcomes.append((type(error), str(error).replace(self.log.alias, "alias")))
         return self.outcomes, *self._tables(), replace(self.log.state(TOPIC), epoch="")
 
     def _step(self, kind: str, *about: Any) -> None:
