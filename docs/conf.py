@@ -9,7 +9,17 @@ from sphinx.application import Sphinx
 import django_agent_sse
 from django_agent_sse import logs, signed_urls
 from django_agent_sse.runtime import worker_threads
-from django_agent_sse.streams import buffer, callbacks, departures, kv, last_event_id, reporting, shared_counts, transport
+from django_agent_sse.streams import (
+    buffer,
+    callbacks,
+    departures,
+    kv,
+    last_event_id,
+    reporting,
+    shared_counts,
+    slow_clients,
+    transport,
+)
 from django_agent_sse.wire import MAX_RETRY
 
 OURS = ("django_agent_sse", "django_agent_sse.contrib.monitor")
@@ -44,6 +54,7 @@ _NUMBERS = {
     "clocks_differ": signed_urls.CLOCKS_DIFFER,
     "closing_limit": departures.CLOSING_LIMIT,
     "closing_timeout": departures.CLOSING_TIMEOUT,
+    "lowest_rate": slow_clients.LOWEST_RATE,
     "kv_key_length": kv.MAX_KEY_LENGTH,
     "last_retry_seconds": reporting.LAST_RETRY / 1000,
     "max_count": logs.MAX_COUNT,

@@ -15,9 +15,6 @@ from tests.timing import LONG
 settings.register_profile("tests", max_examples=200 if LONG else 40, deadline=None)
 settings.load_profile("tests")
 
-collect_ignore = [] if LONG else ["soak"]
-"""The soak in short has not shown yet that it holds on a busy machine: `tox run -e soak`."""
-
 pytest_plugins = ["tests.background", "tests.together", "tests.tiers", "tests.services", "tests.log_databases", "tests.npm"]
 
 

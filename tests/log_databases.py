@@ -51,9 +51,7 @@ def postgres_alias(
 
 
 @pytest.fixture(scope="session")
-def derived_alias(tmp_path_factory: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
-    """A database like that of ``sqlite_alias``, by an engine that is derived from Django's."""
-    name = str(tmp_path_factory.mktemp("derived") / "db.sqlite3")
-    entry = {"ENGINE": "tests.eventlog.database.derived.sqlite", "NAME": name}
-    with django_db_blocker.unblock(), database("log-derived", entry) as alias:
+def mariadb_alias(mariadb_database: dict[str, Any], django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database of the real server; no test database is made for it."""
+    with django_db_blocker.unblock(), database("log-mariadb", mariadb_database) as alias:
         yield alias

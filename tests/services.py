@@ -93,6 +93,50 @@ def running_postgres() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def running_mariadb() -> Iterator[str]:
+    """Run MariaDB on a Unix socket in a directory of its own; yield the socket's path, and stop it afterwards."""
+    binary = shutil.which("mariadbd")
+    if binary is None:
+        message = "there is no MariaDB: on Debian it is the package mariadb-server"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    home = Path(tempfile.mkdtemp(prefix="sse-mariadb-"))
+    user = ["--user=root"] if os.geteuid() == 0 else []
+    try:
+        install = ["mariadb-install-db", "--no-defaults", f"--datadir={home}/data", "--auth-root-authentication-method=normal"]
+        subprocess.run([*install, "--skip-test-db", *user], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        options = [f"--socket={home}/socket", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]
+        with (home / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [binary, "--no-defaults", f"--datadir={home}/data", f"--pid-file={home}/pid", *options, *user],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            _wait_for_mariadb(server, home)
+            yield f"{home}/socket"
+        finally:
+            server.terminate()
+            server.wait(60)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _wait_for_mariadb(server: subprocess.Popen[bytes], home: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:  # it listens once it is ready
+                client.connect(f"{home}/socket")
+            return
+        except OSError as error:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"MariaDB did not start:\n{(home / 'log').read_text()}") from error
+            time.sleep(0.05)
+
+
 def _owner(home: Path) -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
@@ -170,3 +214,15 @@ def postgres_database(postgres_url: str) -> dict[str, object]:
         "USER": "postgres",
         "HOST": postgres_url.partition("host=")[2],
     }
+
+
+@pytest.fixture(scope="session")
+def mariadb_database() -> Iterator[dict[str, object]]:
+    """An entry for Django's ``DATABASES`` with a database of a real server, ``event_log``, one for the session."""
+    import pymysql
+
+    pymysql.install_as_MySQLdb()  # the client that Django asks for has no wheel
+    with running_mariadb() as path:
+        with pymysql.connect(unix_socket=path, user="root") as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE event_log CHARACTER SET utf8mb4")
+        yield {"ENGINE": "django.db.backends.mysql", "NAME": "event_log", "USER": "root", "HOST": path}

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 TIERS = {
     "live": "it starts processes: servers, commands, forks",
     "browser": "it starts Chromium, Firefox, Node.js or npm",
-    "services": "it asks a real PostgreSQL, or Valkey as Redis",
+    "services": "it asks a real PostgreSQL or MariaDB, or Valkey as Redis",
     "slow": "it computes or waits for seconds though it starts nothing",
 }
 FIXTURES = {
@@ -28,11 +28,14 @@ FIXTURES = {
     "chromium": "browser",
     "new_project": "live",
     "node": "browser",
+    "mariadb_database": "services",
     "postgres_url": "services",
     "redis_url": "services",
 }
 """What a fixture brings to each test that asks for it, also where another fixture does."""
-CHOICES = dict.fromkeys(("postgres", "full_postgres", "redis", "redis-shards", "django-redis"), "services") | {"sse_run": "live"}
+CHOICES = {"sse_run": "live"} | dict.fromkeys(
+    ("postgres", "full_postgres", "mariadb", "redis", "redis-shards", "django-redis"), "services"
+)
 """What a parameter brings by which a fixture or a test takes a server, or a command."""
 PLACES = {
     "browser/": "browser live",
@@ -156,7 +159,9 @@ PLACES = {
     "wire/test_encoder.py::test_the_wire_needs_no_django": "live",
 }
 """What stands in a folder or a file, or has a name that begins so."""
-PROGRAMS = {"postgres": "services", "initdb": "services", "valkey-server": "services", "node": "browser", "npm": "browser"}
+PROGRAMS = {"node": "browser", "npm": "browser"} | dict.fromkeys(
+    ("postgres", "initdb", "mariadbd", "mariadb-install-db", "valkey-server"), "services"
+)
 """The marker for a program; others ask for ``live``."""
 LOCAL = ("localhost", "127.0.0.1", "::1", "", None)
 OWN_NETWORKS = ("198.18.", "198.19.")

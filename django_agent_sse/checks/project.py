@@ -44,6 +44,7 @@ _FINDINGS: Mapping[str, Callable[..., checks.CheckMessage]] = {
     "unusable": partial(checks.Error, id="django_agent_sse.E006"),
     "evicts": partial(checks.Warning, id="django_agent_sse.W007"),
     "forgets": partial(checks.Warning, id="django_agent_sse.W008"),
+    "untested": partial(checks.Warning, id="django_agent_sse.W025"),
 }
 
 

@@ -167,10 +167,11 @@ class StoreWarning:
 
     Attributes:
         kind: ``unusable``: topics cannot be kept there. ``evicts``: it may drop them. ``forgets``: a restart may.
+            ``untested``: nobody has tried whether they can.
         about: What is so, and what that means: a sentence without its full stop.
         hint: What to do.
     """
 
-    kind: Literal["unusable", "evicts", "forgets"]
+    kind: Literal["unusable", "evicts", "forgets", "untested"]
     about: str
     hint: str

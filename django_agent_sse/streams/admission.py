@@ -185,7 +185,7 @@ class Meeting:
     Attributes:
         limit: Its name, as in ``AGENT_SSE["LIMITS"]``, in small letters.
         of: The user as ``app.model:key``, the address or the route; a session has nothing that may be shown.
-        open: Streams that are open in this process.
+        open: Streams that are open in this process; of a session, which cannot be told apart from others, in all.
         most: The limit.
     """
 
@@ -289,12 +289,15 @@ class Admission(PerProcess):
         found = [Meeting(limit="process", of="", open=self._open, most=bounds.process)] if bounds.process else []
         if bounds.route:
             found += [Meeting(limit="route", of=route, open=n, most=bounds.route) for route, n in [*self._routes.items()]]
+        used, own = [one.open / one.most for one in found], shared.own_counts()
         for key, n in shared.counts().items():
             kind = key.partition(":")[0]
             if most := getattr(bounds, kind):
-                found.append(Meeting(limit=kind, of=self._names.get(key, ""), open=n, most=most))
-        near = [one for one in found if one.open >= share * one.most]
-        return sorted(near, key=lambda one: one.open / one.most, reverse=True)[:count]
+                here = n if kind == "session" else own.get(key, n)  # who adds up those of all processes counts nobody twice
+                found.append(Meeting(limit=kind, of=self._names.get(key, ""), open=here, most=most))
+                used.append(n / most)
+        near = sorted(zip(used, found, strict=True), key=lambda pair: pair[0], reverse=True)
+        return [one for used_of, one in near[:count] if used_of >= share]
 
     def used(self) -> dict[str, float]:
         """Return, by the names of limits, the most that anybody has of one at this moment, as a share of it."""

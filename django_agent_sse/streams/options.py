@@ -26,6 +26,7 @@ from ..conf import (
 )
 from ..exceptions import ConfigurationError, RouteError
 from ..runtime.suggestions import suggest
+from .slow_clients import first_look
 
 SwitchOrNone: TypeAlias = Annotated[bool | None, one_of(None, True, False)]
 
@@ -76,8 +77,8 @@ class StreamOptions(StreamDefaults):
     @property
     def visit_interval(self) -> float | None:
         """Seconds between two looks of the clock at a stream; ``None`` for no looks."""
-        times = [time for time in (self.heartbeat, self.max_duration, self.send_timeout) if time]
-        return min(times, default=None)
+        times = (self.heartbeat, self.max_duration, self.send_timeout and first_look(self.send_timeout))
+        return min((time for time in times if time), default=None)
 
 
 class StreamKeywords(TypedDict, total=False):

@@ -80,6 +80,11 @@ class SharedCounts(PerProcess):
         with self._lock:
             return {key: count + self._others.get(key, 0) for key, count in self._mine.items()}
 
+    def own_counts(self) -> dict[str, int]:
+        """Return what is open here."""
+        with self._lock:
+            return {**self._mine}
+
     async def take(self, kind: str, of: str, limit: int) -> str | None:
         """Count one more, if the limit allows one more. Return the key to give it back by; else nothing is counted.
 

@@ -62,6 +62,7 @@ class Snapshot:
         process: Which.
         at: When, in seconds since 1970.
         routes: By their patterns.
+        sums: Over all routes, where ``routes`` has only some of them, and how many there are as ``routes``; else empty.
         runs: Those that it had and that are over, by how they ended.
         running: Those that go on.
         arrivals: How many reads of topics found events that were appended within each of ``ARRIVALS``, and longer ago.
@@ -75,6 +76,7 @@ class Snapshot:
     process: Process
     at: float
     routes: Mapping[str, RouteCounts]
+    sums: dict[str, int] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
     running: int = 0
     arrivals: list[int] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Snapshot:
 
     def total(self, name: str) -> int:
         """Return the sum of a number over all routes: ``open``, ``events``, …; of ``refused`` and ``endings``, of all kinds."""
+        if name in self.sums:
+            return self.sums[name]
         values = (getattr(counts, name) for counts in self.routes.values())
         return sum(sum(value.values()) if isinstance(value, Mapping) else value for value in values)
 

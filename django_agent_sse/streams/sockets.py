@@ -30,6 +30,9 @@ DESCRIPTORS = "/dev/fd"
 RESET = struct.pack("ii", 1, 0)
 """``SO_LINGER`` with no time: closing the socket drops what was not sent, and resets the connection."""
 
+BYTES_ACKED = struct.Struct("120xQ")
+"""``tcpi_bytes_acked`` in the ``tcp_info`` of Linux (``include/uapi/linux/tcp.h``). A kernel before 4.1 has a shorter one."""
+
 
 class Addresses(NamedTuple):
     """The two ends of a connection: enough to tell it from every other one of the process."""
@@ -76,6 +79,15 @@ def unsent(descriptor: int, addresses: Addresses) -> int | None:
     return None
 
 
+def acknowledged(descriptor: int, addresses: Addresses) -> int | None:
+    """Return how many bytes the client has acknowledged since it connected; ``None`` as with `unsent`, and where not on Linux."""
+    with _looked_at(descriptor) as sock, contextlib.suppress(OSError, struct.error):
+        if sock is not None and CAN_LIMIT and _ends(sock) == addresses:
+            (count,) = BYTES_ACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.size))
+            return int(count)
+    return None
+
+
 def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
     """End a connection under its server, which sees it closed when it uses it next.
 
@@ -89,7 +101,7 @@ def shut(descriptor: int, addresses: Addresses, *, reset: bool) -> None:
 
 
 CAN_LIMIT = hasattr(socket, "TCP_USER_TIMEOUT")
-"""Whether ``limit()`` can do anything: on Linux."""
+"""Whether ``limit()`` can do anything, and ``acknowledged()`` know it: on Linux."""
 
 
 def limit(descriptor: int, addresses: Addresses, *, seconds: float) -> None:

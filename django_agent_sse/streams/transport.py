@@ -14,13 +14,16 @@ import django
 from django.core.exceptions import RequestAborted
 from django.http import HttpRequest
 
+from . import sockets
 from .buffer import Buffer
 from .departures import KERNEL_BYTES
 from .endings import Ending
 from .fast_send import PendingSend, Send, get_send, send_now
 from .options import StreamOptions
 from .registry import SLOW_SECONDS, LoopState, State, StreamStats
+from .slow_clients import SlowClient, first_look, next_look
 from .sockets import Addresses, addresses_of
+from .vanished import patience
 
 IN_SERVERS_TASK = django.VERSION >= (6, 1)
 """Whether Django's handler runs the stream in the server's own task. Before 6.1 it had one of its own, which swallows a cancel
@@ -56,6 +59,7 @@ class Transport:
         opened: When the response began to be sent (loop time), or ``None``.
         closed: The transport is over, or there will be no response: the request is answered in another way.
         due_slot: When the loop's clock will look at it.
+        descriptor: The connection's, where it is known.
     """
 
     request: InitVar[HttpRequest]
@@ -66,12 +70,14 @@ class Transport:
     opened: float | None = None
     closed: bool = False
     due_slot: float | None = None
+    descriptor: int | None = None
     _expires: float | None = None
     _send: Send | None = None
     _addresses: Addresses | None = None
     _pending_send: PendingSend | None = None
     _task: asyncio.Task[Any] | None = None
     _sending_since: float | None = None
+    _slow_client: SlowClient | None = None
     _last_sent: float = 0.0
     _waiters: tuple[asyncio.Future[bool], ...] = ()
     _breaking: bool = False
@@ -91,7 +97,7 @@ class Transport:
             self._expires = self.opened + self._options.max_duration * random.uniform(SHORTEST, 1)
         self._loop_state.watch(self, self._options.visit_interval)
         if self._addresses is not None and self._options.send_timeout:
-            self._loop_state.vanished.watch(self._addresses, self._options.send_timeout)
+            self._loop_state.vanished.watch(self, self._addresses, self._options.send_timeout)
         self._callbacks.transport_opened()
         if self._send is not None:
             # Not before: until the response has begun, the server takes no part of a body.
@@ -147,6 +153,8 @@ class Transport:
             self._pending_send.close()
         self._callbacks.transport_closed()
         self._loop_state.unwatch(self)
+        if self._addresses is not None:
+            self._loop_state.vanished.unwatch(self._addresses)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
         waiters, self._waiters = self._waiters, ()
@@ -170,7 +178,7 @@ class Transport:
 
     def stats(self, now: float, ending: Ending | None, behind: int) -> StreamStats:
         """Return the numbers of the stream, with those events that are not yet pulled (``behind``). From any thread."""
-        buffer, since = self._buffer, self._sending_since
+        buffer, since = self._buffer, self._taken_nothing_since
         lag = behind + buffer.waiting
         if self.closed:
             state = State.LINGERING
@@ -244,9 +252,35 @@ class Transport:
         return None if self.closed else min(due, default=None)
 
     def _check_send(self, now: float, timeout: float) -> float:
-        if self._sending_since is None:
-            return now + timeout
-        if now - self._sending_since < timeout:
-            return self._sending_since + timeout
+        self._look_at_client(now, timeout)
+        since = self._taken_nothing_since
+        if since is None:
+            return now + first_look(timeout)
+        if now - since < timeout:
+            return min(since + timeout, next_look(now, timeout))
         self._callbacks.send_timed_out()
         return now + timeout
+
+    def _look_at_client(self, now: float, timeout: float) -> None:
+        """See what the client takes while a send waits for it, and after that until it has everything, where the kernel tells."""
+        client, began = self._slow_client, self._sending_since
+        if self._addresses is None or self.descriptor is None or (began is None and client is None):
+            return
+        if began is None and not sockets.unsent(self.descriptor, self._addresses):
+            self._slow_client = None
+            sockets.limit(self.descriptor, self._addresses, seconds=patience(timeout))
+            return
+        acknowledged = sockets.acknowledged(self.descriptor, self._addresses)
+        if acknowledged is None:
+            return
+        if client is None:
+            assert began is not None
+            client = self._slow_client = SlowClient(began)
+        if client.look(client.began if began is None else began, acknowledged, now):
+            # The kernel may count on though the client's window opens from time to time, but never wide (seen with Linux 6.18).
+            sockets.limit(self.descriptor, self._addresses, seconds=now - client.first + patience(timeout))
+
+    @property
+    def _taken_nothing_since(self) -> float | None:
+        began, client = self._sending_since, self._slow_client
+        return client.since if client is not None and client.began == began else began

@@ -15,8 +15,7 @@ from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.redis import RedisEventLog
 
-LOGS = ("memory", "sqlite", "postgres", "derived", "redis", "redis-shards")
-"""``derived``: a database whose engine is not one of Django's own, and so has the statements of Django's ORM."""
+LOGS = ("memory", "sqlite", "postgres", "mariadb", "redis", "redis-shards")
 
 
 class Door:
@@ -30,7 +29,7 @@ class Door:
         return async_to_sync(getattr(self.log, f"a{verb}")) if self._twin else getattr(self.log, verb)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def alias(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
     """Each of the databases, with empty tables."""
     name: str = request.getfixturevalue(f"{request.param}_alias")

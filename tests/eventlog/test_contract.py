@@ -116,12 +116,17 @@ def test_after_empty_batches_a_topic_takes_its_first_event(log: Any) -> None:
     assert [record.event.data for record in log.read_after(TOPIC).records] == ["one"]
 
 
-def test_topics_do_not_see_each_other(log: Any) -> None:
-    for name in ("a", "a.b", "A", "a b"):
+def test_topics_do_not_see_each_other_however_alike_their_names_are(log: Any) -> None:
+    """Databases have collations for which some of these are the same: whoever may read one topic would read the other."""
+    names = ["a", "A", "a ", "a  ", " a", "a~", "a%", "a_", "a\\", "a.b", "a b"]
+    for name in names:
         log.append(name, Event(name))
-    assert {name: everything(log, name) for name in ("a", "a.b", "A", "a b")} == {
-        name: [(1, name)] for name in ("a", "a.b", "A", "a b")
-    }
+        log.append(name, Event(name), key=name)
+    assert {name: everything(log, name) for name in names} == {name: [(1, name), (2, name)] for name in names}
+    assert log.topics() == sorted(names)
+    assert log.topics(prefix="a ") == ["a ", "a  ", "a b"]
+    log.delete("a ")
+    assert {*names} - {*log.topics()} == {"a "}
 
 
 def test_concurrent_appends_are_each_contiguous_and_none_is_lost(new_log: Callable[..., EventLog]) -> None:

@@ -80,7 +80,10 @@ class Client:
     Attributes:
         complete: The body ended as HTTP says; false while it is open, and after a connection that was cut.
         events: Every event so far.
+        most: Bytes that it reads at once.
     """
+
+    most = 1 << 16
 
     def __init__(
         self,
@@ -193,7 +196,7 @@ class Client:
         if self._closed or self.complete:
             raise EndOfStreamError(f"{self.parser.raw[-300:]!r}")
         self.socket.settimeout(max(0.001, deadline - time.monotonic()))
-        data = self.socket.recv(1 << 16)
+        data = self.socket.recv(self.most)
         self._closed = not data
         if self._body is None:
             self._buffer += data

@@ -12,6 +12,9 @@ from tests.timing import bound
 from .servers import ASGI, BLOCKING, Server
 
 SEND_TIMEOUT = 1.0
+PATIENT = 4.0
+"""A send time-out that is longer than it takes to find a connection in the process (``vanished.GATHERED``)."""
+MEGABYTES = 16
 SITE = {"middleware": "default", "agent_sse": {"SEND_TIMEOUT": SEND_TIMEOUT}}
 
 
@@ -45,6 +48,35 @@ def test_a_client_that_reads_slowly_but_reads_is_not_cut(uvicorn: Server, key: s
             pause_until(began := began + SEND_TIMEOUT / 3)
         assert [event.name for event in client.rest()] == ["sse.end"]
     assert uvicorn.recorded(key, "on_end")["ending"] == "completed"
+
+
+@pytest.mark.parametrize("kind", BLOCKING)
+def test_a_client_that_reads_less_than_the_kernel_wakes_for_is_not_cut(start: Callable[..., Server], key: str, kind: str) -> None:
+    """The server can send nothing for several send time-outs: its kernel's buffer has megabytes, and gets free by kilobytes."""
+    server = start(kind, middleware="default", agent_sse={"SEND_TIMEOUT": PATIENT})
+    stops = f"{key}-stops"
+    with server.open("life/flood/", key=key, receive_buffer=4096, megabytes=MEGABYTES) as client:
+        client.most = 1024
+        client.next()
+        with server.open("life/flood/", key=stops, receive_buffer=4096, megabytes=MEGABYTES) as other:
+            other.most = 1024
+            other.next()
+            began = now = time.monotonic()
+            for second in range(int(3 * PATIENT)):
+                for _ in range(20):
+                    client.take(1)
+                    pause_until(now := now + 0.05)
+                if second == 1:
+                    sent = server.steps(key).count("progress")
+            assert server.steps(key).count("progress") == sent, "the server could send nothing all the time"
+            end = server.recorded(stops, "on_end")
+        assert (end["ending"], end["at"] - began > PATIENT * 0.9) == ("slow_client", True)
+        assert end["at"] - began < bound(2, 4) * PATIENT
+        client.most = 1 << 16
+        client.rest()
+    assert [int(event.data[:8]) for event in client.events[:-1]] == list(range(MEGABYTES * 1024)), "it has everything"
+    assert client.events[-1].name == "sse.end"
+    assert server.recorded(key, "on_end")["ending"] == "completed"
 
 
 def pause_until(when: float) -> None:

@@ -21,10 +21,18 @@ from django.test import AsyncClient, RequestFactory, override_settings
 from django.urls import path
 
 from django_agent_sse.contrib.monitor.admin.live_view import Viewer
-from django_agent_sse.contrib.monitor.cluster import PAST_SECONDS, ClusterView, cluster_view
+from django_agent_sse.contrib.monitor.cluster import MAX_FIRST_BYTES, PAST_SECONDS, ClusterView, cluster_view
 from django_agent_sse.contrib.monitor.inspector import StreamInspector, StreamQuery
 from django_agent_sse.contrib.monitor.report_json import encode
-from django_agent_sse.contrib.monitor.reporter import HISTORY, HISTORY_BYTES, REPORT_INTERVAL, REPORTS, ROWS, ROWS_INTERVAL
+from django_agent_sse.contrib.monitor.reporter import (
+    HISTORY,
+    MOST_ROUTES,
+    REPORT_INTERVAL,
+    REPORTS,
+    ROWS,
+    ROWS_INTERVAL,
+    RoutesInTurn,
+)
 from django_agent_sse.contrib.prometheus import StreamCollector
 from django_agent_sse.eventlog.backend import event_log, reset
 from django_agent_sse.runtime.pools import readers, writers
@@ -153,8 +161,20 @@ def test_what_an_hour_of_history_costs(database_log: None) -> None:
         f"the first look at an hour of {WORKERS} processes takes {read * 1e3:.0f} ms of CPU, the sums {sums * 1e3:.1f} ms "
         f"every {PAST_SECONDS:g} s while somebody looks"
     )
-    assert hour < HISTORY_BYTES * 60
+    assert hour < 1_000_000
     assert read < READ_SECONDS
+
+
+def test_reports_of_a_thousand_busy_routes_are_small_and_a_first_look_has_all_of_a_hundred_processes() -> None:
+    process = Process(id="w1", host="web-1", pid=1, since=0.0)
+    snapshot = Snapshot(
+        process=process, at=1.0, routes={f"route/{number}/<int:pk>/": busy(number, 60) for number in range(1_000)}
+    )
+    report, rows, hour = (len(encode(RoutesInTurn(MOST_ROUTES[topic]).of(snapshot))) for topic in (REPORTS, ROWS, HISTORY))
+    print(f"\na report of 1,000 busy routes has {report:,} bytes, with rows {rows:,} more, of the hour {hour:,}")
+    assert 100 * 3 * report < MAX_FIRST_BYTES
+    assert rows < report / 3
+    assert 60 * hour < 1_000_000
 
 
 def test_what_a_stream_pays_for_being_measured() -> None:
@@ -305,6 +325,7 @@ async def test_what_a_page_costs_that_reads_what_other_processes_report(
     cluster_view.reset()
     shown = fresh[2]
     assert len(shown["rows"]) == 100
+    assert not {"routes", "names"} & shown.keys(), "what can be chosen is told when it changes"
     assert shown["cards"][0]["value"] == f"{OTHERS * STREAMS:,}", "of the others, and read from the log"
     size = len(json.dumps(shown))
     print(

@@ -133,7 +133,39 @@ def test_only_changes_of_state_and_new_warnings_are_read_out(page: Page, site: M
     assert page.evaluate("told.length") <= 3
 
 
+def test_why_the_stream_of_the_page_is_refused_is_said(page: Page) -> None:
+    refused = 'retry: 60000\nevent: sse.overloaded\ndata: {"reason": "you have too many streams open"}\n\n'
+    events = re.compile("/events/")
+    page.route(events, lambda route: route.fulfill(content_type="text/event-stream", body=refused))
+    page.reload()
+    expect(page.locator("[data-status]")).to_have_text("Refused: you have too many streams open. Trying again…")
+    page.unroute(events)
+    page.reload()
+    live(page)
+
+
 # What is asked for
+
+
+HINT = """() => {
+  const field = document.querySelector(".mon-filters input[type=search]"), style = getComputedStyle(field);
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = style.font;
+  const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  return { hint: field.placeholder, spare: room - pen.measureText(field.placeholder).width };
+}"""
+
+
+@pytest.mark.parametrize("language", ["en", "de", "ar"])
+def test_what_can_be_searched_for_is_said_whole(chromium: Browser, site: MonitorSite, language: str) -> None:
+    context = signed_in(chromium, site, viewport={"width": 1280, "height": 800}, locale=language)
+    page = context.new_page()
+    page.goto(f"{site.url}{STAFF}")
+    live(page)
+    seen = page.evaluate(HINT)
+    context.close()
+    assert seen["hint"]
+    assert seen["spare"] > 0, seen
 
 
 def test_columns_sort_by_their_headers(page: Page, site: MonitorSite) -> None:

@@ -58,7 +58,7 @@ def seen(browser: httpx.Client, rows: int | None = None, **query: str) -> dict[s
                     break
                 if "not answered" not in told["summary"] and rows in (None, len(told["rows"])):
                     return told
-                assert time.monotonic() < deadline, (told["summary"], told["rows"], told["processes"], told["notices"])
+                assert time.monotonic() < deadline, (told["summary"], told["rows"], told["notices"])
             else:
                 raise AssertionError("the stream ended")
         assert time.monotonic() < deadline, told
@@ -241,9 +241,10 @@ def test_rows_are_those_of_a_user_or_of_a_process_and_in_the_order_of_a_column(s
         alice = next(row["user_id"] for row in rows if row["user"] == "alice")
         assert {row["user"] for row in seen(looks, 2, user=alice)["rows"]} == {"alice"}
         told = seen(looks, 8, text="curl")
-        process = next(one for one in told["processes"] if one["name"] == told["rows"][0]["process"])
-        these = {row["id"] for row in told["rows"] if row["process"] == process["name"]}
-        found = seen(looks, len(these), text="curl", process=process["id"])["rows"]
+        processes = seen(looks, view="processes")["processes"]
+        process = next(one["id"] for one in processes if one["name"] == told["rows"][0]["process"])
+        these = {row["id"] for row in told["rows"] if row["process"] == told["rows"][0]["process"]}
+        found = seen(looks, len(these), text="curl", process=process)["rows"]
         assert {row["id"] for row in found} == these
 
 
@@ -337,13 +338,21 @@ def test_closing_all_of_a_user_and_all_of_a_route_and_draining_go_through_the_pa
         assert not any(map(ended, others))
         confirmed(closes, {"route": "builds/<int:build>/log/"}, scope="route", back="later", retry="20")
         poll("all are over", lambda: all(map(ended, others)), within=PATIENCE)
-        process = seen(closes)["processes"][0]
+        process = seen(closes, view="processes")["processes"][0]
         confirmed(closes, {"process": process["id"]}, scope="drain", retry="1")
         title = f"The process {process['name']} is being drained."
         poll("it says so", lambda: title in {one["title"] for one in seen(closes)["notices"]}, within=PATIENCE)
-        poll("so does its row", lambda: "draining" in {one["state"] for one in seen(closes)["processes"]}, within=PATIENCE)
+        poll(
+            "so does its row",
+            lambda: "draining" in {one["state"] for one in seen(closes, view="processes")["processes"]},
+            within=PATIENCE,
+        )
         confirmed(closes, {"process": process["id"], "resume": "1"}, scope="resume")
-        poll("it is over", lambda: "draining" not in {one["state"] for one in seen(closes)["processes"]}, within=PATIENCE)
+        poll(
+            "it is over",
+            lambda: "draining" not in {one["state"] for one in seen(closes, view="processes")["processes"]},
+            within=PATIENCE,
+        )
     said = [what for _, what in audit(site)[-4:]]
     assert [what.partition(" (")[0].partition(" Reason")[0] for what in said] == [
         "Closed all streams of alice.",

@@ -18,7 +18,7 @@ from tests.live.client import RST_ON_CLOSE, _Body
 from tests.live.parser import Parser, Received
 
 T = TypeVar("T")
-PATIENCE = 180.0
+PATIENCE = 90.0
 ADDRESS_LIMIT = 8
 GREEDY = ADDRESS_LIMIT + 2
 TOPICS = 10
@@ -285,7 +285,7 @@ class Churn:
         part = self._in_turn("log", ["?count=50", "?grep=error&count=20", "?levels=1&count=5", "?level=error&context=2"])
         async with self.asks(f"{path}range/{part}", kind="log viewer", accept="*/*") as answer:
             await (await answer.head()).rest()
-            expect(answer.status in (200, 503), part, answer.status, answer.raw[:200])  # 503: so many searches wait already
+            expect(answer.status == 200, part, answer.status, answer.raw[:200])
             json.loads(answer.raw)
         async with self.asks(f"{path}raw/?follow=0", kind="log viewer", accept="*/*") as answer:
             await (await answer.head()).rest()

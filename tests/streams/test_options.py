@@ -113,7 +113,7 @@ def test_an_option_that_does_not_exist_is_refused_with_the_nearest_one() -> None
     [
         ({}, 15),
         ({"max_duration": 2}, 2),
-        ({"heartbeat": 0}, 30),
+        ({"heartbeat": 0}, 15),
         ({"heartbeat": None, "send_timeout": None}, None),
         ({"heartbeat": None, "send_timeout": None, "max_duration": 9}, 9),
     ],

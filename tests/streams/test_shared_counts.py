@@ -254,3 +254,20 @@ async def test_the_clock_keeps_the_entry_and_tells_of_fewer(monkeypatch: pytest.
 
     await eventually("the others learn of it", told)
     await eventually("and then it rests", lambda: counts._looking is None)
+
+
+async def test_what_processes_say_of_who_meets_a_limit_adds_up(
+    processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(LIMIT - 1):
+        assert await processes[number % 3].take("user", "a", LIMIT) is not None
+        assert await processes[number % 3].take("session", "s", LIMIT) is not None
+    for one in processes:
+        one.exchange()
+    told = list[tuple[str, int]]()
+    with override_settings(AGENT_SSE={"LIMITS": {"USER": LIMIT, "SESSION": LIMIT}}):
+        for one in processes:
+            monkeypatch.setattr(admission_module, "shared", one)
+            told += [(meeting.limit, meeting.open) for meeting in admission_module.admission.meetings()]
+    assert sorted(count for limit, count in told if limit == "user") == [2, 2, 3], "the monitor adds up those of all processes"
+    assert [count for limit, count in told if limit == "session"] == [LIMIT - 1] * 3, "and leaves these apart"

@@ -21,6 +21,8 @@ NONE = 0
 class Connection:
     """A server's end of a connection over TCP, and how its server knows it."""
 
+    descriptor: int | None = None
+
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.client = socket.create_connection(listener.getsockname())
@@ -48,12 +50,14 @@ async def test_every_connection_that_is_watched_is_given_up_in_time_and_no_other
     watch = Vanished(asyncio.get_running_loop())
     *watched, last, over, another = connections
     for one in (*watched, over):
-        watch.watch(one.addresses, 30)
+        watch.watch(one, one.addresses, 30)
     watch.unwatch(over.addresses)
     await eventually("the kernel knows", lambda: all(one.given_up_after == 45 for one in watched))
-    watch.watch(last.addresses, 1)
+    watch.watch(last, last.addresses, 1)
     await eventually("of one that comes later too", lambda: last.given_up_after == 6)
     assert (over.given_up_after, another.given_up_after) == (NONE, NONE)
+    assert all(one.descriptor == one.server.fileno() for one in (*watched, last)), "each is told its own"
+    assert (over.descriptor, another.descriptor) == (None, None)
     await eventually("and then it rests", lambda: not watch._looking)
 
 
@@ -61,8 +65,8 @@ async def test_connections_that_are_not_there_are_looked_for_once(connections: l
     """A client has left meanwhile, or a proxy's header has taken the place of its address."""
     watch = Vanished(asyncio.get_running_loop())
     for number in range(5):
-        watch.watch(Addresses("203.0.113.7", 1_000 + number, 80), 30)
-    watch.watch(connections[0].addresses, 30)
+        watch.watch(connections[1], Addresses("203.0.113.7", 1_000 + number, 80), 30)
+    watch.watch(connections[0], connections[0].addresses, 30)
     await eventually("it rests", lambda: not watch._looking)
     assert connections[0].given_up_after == 45
     assert not watch._new

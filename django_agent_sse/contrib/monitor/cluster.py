@@ -19,10 +19,9 @@ from ...exceptions import AgentSSEError, EventUnreadable
 from ...runtime.pools import readers
 from ...runtime.process import PerProcess
 from ...runtime.safe_text import printable
-from ...streams.counters import RouteCounts
 from ...streams.snapshot import Readers, Snapshot, this_process
 from .commands import WatchRows
-from .history import LONG_BUCKET, History, Trouble
+from .history import LONG_BUCKET, History, Past
 from .inspector import REFUSED, TOPICS, Answer, LimitRow, RefusedRow, RunRow, StreamInspector, StreamQuery, StreamRow
 from .report_json import decode
 from .reporter import HISTORY, IDLE_INTERVAL, REPORT_LIFE_SECONDS, REPORTS, REPORTS_SECONDS, ROWS
@@ -37,7 +36,7 @@ LATE_SECONDS = 11.0
 LOST_SHOWN_SECONDS = 60.0
 """How long a process that stopped reporting is still shown."""
 ROWS_SECONDS = 4.0
-"""How long an answer with rows holds."""
+"""How long an answer with rows is new enough: processes give one each second."""
 QUERY_INTERVAL = 5.0
 """Seconds between two commands that ask for the same rows."""
 ANSWER_TIMEOUT = 2.0
@@ -105,21 +104,6 @@ class ClusterSnapshot:
         return sum(snapshot.total(name) for snapshot in self.counted)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What all processes did in the last hour.
-
-    Attributes:
-        routes: By their patterns.
-        last: When what went wrong was counted last.
-        arrivals: See ``topics.arrivals``.
-    """
-
-    routes: Mapping[str, RouteCounts]
-    last: Mapping[Trouble, float]
-    arrivals: list[int]
-
-
 class ClusterView(PerProcess):
     """One per process; used from any loop.
 
@@ -131,7 +115,7 @@ class ClusterView(PerProcess):
         self._lock = threading.Lock()
         self._log: EventLog | None = None
         self._history, self._hour = History(), History(LONG_BUCKET, routes=True)
-        self._past = Past(routes={}, last={}, arrivals=[])
+        self._past = Past(open={}, routes={}, last={}, arrivals=[])
         self._past_at = 0.0
         self._cursors: dict[str, tuple[str, int]] = {}
         self._answers: dict[tuple[str, StreamQuery], Answer] = {}
@@ -227,8 +211,8 @@ class ClusterView(PerProcess):
         """Return what was read last."""
         with self._lock:
             now, local = time.time(), self.local
-            latest = sorted(self._history.latest(), key=lambda snapshot: (snapshot.process.host, snapshot.process.pid))
-            statuses = [status for snapshot in latest if (status := _status(snapshot, now, local)) is not None]
+            statuses = self._statuses(now, local)
+            statuses.sort(key=lambda status: (status.snapshot.process.host, status.snapshot.process.pid))
             counted = [status.snapshot.process.id for status in statuses if status.state in COUNTED]
             return ClusterSnapshot(
                 at=now,
@@ -240,12 +224,20 @@ class ClusterView(PerProcess):
                 error=self._error,
             )
 
+    def _statuses(self, now: float, local: bool) -> list[ProcessStatus]:
+        found = (_status(snapshot, now, local) for snapshot in self._history.latest())
+        return [status for status in found if status is not None]
+
     def past(self) -> Past:
         """Return what all processes did in the last hour, as it was a few seconds ago at most."""
         with self._lock:
             if time.monotonic() - self._past_at >= PAST_SECONDS:
-                hour = self._hour
-                self._past = Past(routes=hour.routes(), last=hour.last(), arrivals=hour.arrivals())
+                hour, open_now = self._hour, Counter[str]()
+                for status in self._statuses(time.time(), self.local):
+                    if status.state in COUNTED:
+                        for route, counts in status.snapshot.routes.items():
+                            open_now[route] += counts.open
+                self._past = Past(open=open_now, routes=hour.routes(), last=hour.last(), arrivals=hour.arrivals())
                 self._past_at = time.monotonic()
             return self._past
 
@@ -263,8 +255,8 @@ class ClusterView(PerProcess):
 
     def rows(self, query: StreamQuery, since: float = 0.0) -> tuple[list[StreamRow], int, int]:
         """Return the rows that fit, of all processes; how many there are; and how many have not answered, or not since then."""
-        fresh, missing = self._answers_to(query, since)
-        answers = [answer for _, answer in fresh]
+        found, missing = self._answers_to(query, since)
+        answers = [answer for _, answer in found]
         column = query.sort.lstrip("-")
 
         def order(row: StreamRow) -> tuple[Any, str]:
@@ -275,8 +267,8 @@ class ClusterView(PerProcess):
 
     def runs(self, query: StreamQuery) -> list[tuple[str, RunRow]]:
         """Return the runs that go on, each with the id of its process, as those say that were asked for rows."""
-        fresh, _ = self._answers_to(query)
-        return sorted(((process, run) for process, answer in fresh for run in answer.runs), key=lambda pair: pair[1])
+        answers, _ = self._answers_to(query)
+        return sorted(((process, run) for process, answer in answers for run in answer.runs), key=lambda pair: pair[1])
 
     def refused(self, query: StreamQuery) -> list[RefusedRow]:
         """Return who was refused the most often, as those processes say that were asked for rows."""
@@ -291,13 +283,17 @@ class ClusterView(PerProcess):
         return [(process, row) for process, answer in self._answers_to(query)[0] for row in answer.limits]
 
     def _answers_to(self, query: StreamQuery, since: float = 0.0) -> tuple[list[tuple[str, Answer]], int]:
-        """Return the answers that hold, each with the id of its process, and how many processes have none yet."""
+        """Return the answers that hold, each with the id of its process, and how many processes have none, or none that is new.
+
+        The last answer of a process that is late holds for as long as its report does: else its rows went, and came back as new
+        ones, whenever it or its machine is busy for some seconds.
+        """
         if self.local:
             return [(this_process().id, self._inspector.answer(query))], 0
         ids = [id for id in self.snapshot().answering if query.process in ("", id)]
-        oldest = max(since, time.time() - ROWS_SECONDS)
-        fresh = [(id, answer) for id in ids if (answer := self._answers.get((id, query))) is not None and answer.at >= oldest]
-        return fresh, len(ids) - len(fresh)
+        answers = [(id, answer) for id in ids if (answer := self._answers.get((id, query))) is not None and answer.at >= since]
+        oldest = time.time() - ROWS_SECONDS
+        return answers, len(ids) - sum(answer.at >= oldest for _, answer in answers)
 
     async def answers(
         self, query: StreamQuery, timeout: float = ANSWER_TIMEOUT, within: float = FRESH_SECONDS, *, anew: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from ...streams.counters import BEHIND, DURATIONS, STARTS, RouteCounts
@@ -21,6 +21,8 @@ PROCESSES = 2_000
 """The most processes whose past is kept."""
 ROUTES = 1_000
 """The most routes whose past is kept; what others did is in the sums only."""
+PROCESS_ROUTES = 10_000
+"""The most routes of one process; of one that has more, what it has told of last."""
 COUNTED_ROUTES = 200_000
 """The most routes in the last reports of all processes together, about a kilobyte each; the oldest of these reports go first."""
 GAUGES = ("open", "slow")
@@ -91,10 +93,11 @@ class History:
         if before is not None and snapshot.at <= before.at:
             return
         self._pasts[snapshot.process.id] = past
+        told, snapshot = snapshot.routes, _completed(snapshot, before)
         self._counted += len(snapshot.routes) - (len(before.routes) if before is not None else 0)
         while self._counted > COUNTED_ROUTES and self._let_go(past):
             pass
-        sums = _sums(snapshot)
+        sums = sums_of(snapshot)
         bucket = int(snapshot.at // self.bucket)
         if snapshot.last:
             past.gauges = {other: gauges for other, gauges in past.gauges.items() if other < bucket}
@@ -106,7 +109,7 @@ class History:
             for place, name in enumerate(COUNTERS):
                 self._buckets[bucket].sums[place] += max(0, sums[name] - then.get(name, 0))
             if self._with_routes:
-                self._add(self._buckets[bucket], snapshot, before)
+                self._add(self._buckets[bucket], snapshot, told, before)
         past.latest = snapshot
         past.recent.append((snapshot.at, sums))
 
@@ -121,11 +124,14 @@ class History:
         oldest.recent.clear()
         return True
 
-    def _add(self, bucket: _Bucket, snapshot: Snapshot, before: Snapshot | None) -> None:
+    def _add(self, bucket: _Bucket, snapshot: Snapshot, told: Mapping[str, RouteCounts], before: Snapshot | None) -> None:
         seconds = max(1, round(snapshot.at - before.at)) if before is not None else 1
         _grow(bucket.arrivals, snapshot.arrivals, before.arrivals if before is not None else ())
-        for route, counts in snapshot.routes.items():
+        knows_all = before is None or len(before.routes) >= before.sums.get("routes", 0)
+        for route, counts in told.items():
             old = before.routes.get(route) if before is not None else None
+            if old is None and not knows_all:
+                continue  # it may have counted for long: what it does from now on is known
             if counts.open or old != counts:
                 self._add_route(bucket, route, counts, old or _NOTHING, snapshot.at, seconds)
 
@@ -228,13 +234,47 @@ class History:
         return {**self._last}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What all processes did in the last hour.
+
+    Attributes:
+        open: The streams that are open now, by routes.
+        routes: What was done, likewise.
+        last: When what went wrong was counted last.
+        arrivals: See ``topics.arrivals``.
+    """
+
+    open: Mapping[str, int]
+    routes: Mapping[str, RouteCounts]
+    last: Mapping[Trouble, float]
+    arrivals: list[int]
+
+    @property
+    def names(self) -> set[str]:
+        """All routes that any process knows of."""
+        return {*self.open, *self.routes}
+
+
 _NOTHING: Final = RouteCounts()
 
 
-def _sums(snapshot: Snapshot) -> dict[str, int]:
+def _completed(snapshot: Snapshot, before: Snapshot | None) -> Snapshot:
+    """Return a report with what is known of the routes that it leaves out."""
+    if not snapshot.sums or before is None:
+        return snapshot
+    routes = {**before.routes, **snapshot.routes}
+    most = min(snapshot.sums.get("routes", 0), PROCESS_ROUTES)
+    return replace(snapshot, routes=routes) if len(routes) <= most else snapshot
+
+
+def sums_of(snapshot: Snapshot) -> dict[str, int]:
     """Return the sums over all routes, each looked at once: a page that opens does so for the reports of an hour."""
-    sums = dict.fromkeys((*GAUGES, *COUNTERS), 0)
+    sums = dict.fromkeys((*GAUGES, *COUNTERS, "opened"), 0)
+    if snapshot.sums:
+        return sums | snapshot.sums
     for counts in snapshot.routes.values():
+        sums["opened"] += counts.opened
         sums["open"] += counts.open
         sums["slow"] += counts.slow
         sums["events"] += counts.events

@@ -37,7 +37,7 @@ LARGEST: Final = 2.0**53
 LATEST: Final = 4_102_444_800.0
 """The year 2100, in seconds since 1970: no process reports a later moment."""
 _KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
-_ABOUT = ("at", "runs", "running", "arrivals", "problems", "draining", "idle", "last")
+_ABOUT = ("at", "sums", "runs", "running", "arrivals", "problems", "draining", "idle", "last")
 
 
 def encode(snapshot: Snapshot, answers: Iterable[tuple[StreamQuery, Answer]] = ()) -> str:

@@ -1,9 +1,9 @@
 """The monitor's task on the background loop: what it reports of this process, and how it hears commands.
 
 What it costs the event log: one append of some hundred bytes every ``REPORT_INTERVAL`` seconds from each process that has open
-streams, one more of the same every ``HISTORY_INTERVAL``, a trim a minute, and one more name in the question that the poll asks
-for all followed topics. While somebody watches, an append with the rows every second besides. A process without streams says
-every ``IDLE_INTERVAL`` that it is there, and follows nothing.
+streams, some 20 kB where very many routes are busy; one more of them every ``HISTORY_INTERVAL``, a trim a minute, and one more
+name in the question that the poll asks for all followed topics. While somebody watches, an append with the rows every second
+besides. A process without streams says every ``IDLE_INTERVAL`` that it is there, and follows nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from ...runtime.backoff import FailureLog
 from ...runtime.loop import background, in_pool
 from ...runtime.pools import writers
 from ...runtime.safe_text import printable
+from ...streams.counters import RouteCounts
 from ...streams.registry import open_streams, registry
 from ...streams.snapshot import Snapshot
 from ...topics.orders import OrderReader
 from ...wire.event import Event
 from .commands import COMMANDS, WatchRows, commands, execute
+from .history import sums_of
 from .inspector import StreamInspector, StreamQuery
 from .report_json import encode
 
@@ -51,8 +53,10 @@ HISTORY_INTERVAL = 60.0
 """Seconds between two reports that are kept for longer."""
 HISTORY_SECONDS = 3600.0
 """Seconds for which these are kept."""
-HISTORY_BYTES = 16_384
-"""Bytes of such a report; of a larger one, of a process with very many routes, there are fewer. A megabyte an hour at most."""
+MOST_ROUTES = {REPORTS: 50, ROWS: 10, HISTORY: 30}
+"""Routes of which one report tells; a process that has more tells of them in turn. An hour of it is less than a megabyte."""
+QUIET_SHARE = 4
+"""One of so many of these has its turn even though nothing has changed there, for whoever begins to read."""
 IDLE_INTERVAL = 60.0
 """Seconds between two reports of a process without streams."""
 KEPT_SECONDS = 30.0
@@ -70,6 +74,34 @@ UNUSED_SECONDS = 30.0
 """Seconds without a stream after which a process says that it has none, and reports seldom from then on."""
 MAX_WATCHES = 8
 """Different queries that are answered at a time; the one goes that was asked for the longest ago."""
+
+
+class RoutesInTurn:
+    """Chooses the routes of which a report tells: all, or, of very many, those that have changed, the longest untold first.
+
+    Args:
+        most: How many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._report = 0
+        self._told: dict[str, tuple[int, RouteCounts]] = {}
+
+    def of(self, snapshot: Snapshot) -> Snapshot:
+        """Return a report with these routes, and with the sums of all."""
+        routes = snapshot.routes
+        if len(routes) <= self._most:
+            return snapshot
+        untold = 0, None
+        turns = sorted(routes, key=lambda route: self._told.get(route, untold)[0])
+        first, rest = turns[: self._most // QUIET_SHARE], turns[self._most // QUIET_SHARE :]
+        rest.sort(key=lambda route: self._told.get(route, untold)[1] == routes[route])  # those that have changed come first
+        self._report += 1
+        told = {route: routes[route] for route in [*first, *rest][: self._most]}
+        self._told = {route: value for route, value in self._told.items() if route in routes}
+        self._told |= {route: (self._report, counts) for route, counts in told.items()}
+        return dataclasses.replace(snapshot, routes=told, sums={**sums_of(snapshot), "routes": len(routes)})
 
 
 class Reporter:
@@ -91,6 +123,7 @@ class Reporter:
         self._stopped = False
         self._inspector = StreamInspector()
         self._watches: dict[StreamQuery, float] = {}
+        self._routes = {topic: RoutesInTurn(most) for topic, most in MOST_ROUTES.items()}
         self._reader = OrderReader(commands, KEPT_SECONDS, self._refuse)
         self._log: EventLog | None = None
         self._unfollow: Callable[[], None] = lambda: None
@@ -224,19 +257,19 @@ class Reporter:
         if keeps:
             topics.append(HISTORY)
 
-        def write() -> int:
-            text = encode(self._snapshot(last=ends))
+        def write() -> None:
+            snapshot = self._snapshot(last=ends)
             for topic in topics:
-                log.append_unrung(topic, Event(text))
-            return len(text)
+                log.append_unrung(topic, Event(encode(self._routes[topic].of(snapshot))))
 
-        size = await asyncio.wrap_future(writers.submit(write))
+        await asyncio.wrap_future(writers.submit(write))
         if keeps:
-            self._history_at = now + HISTORY_INTERVAL * max(1.0, size / HISTORY_BYTES)
+            self._history_at = now + HISTORY_INTERVAL
 
     def _rows(self) -> str:
         """Return the answers to all queries."""
-        return encode(self._snapshot(), [(query, self._inspector.answer(query)) for query in self._watches])
+        answers = [(query, self._inspector.answer(query)) for query in self._watches]
+        return encode(self._routes[ROWS].of(self._snapshot()), answers)
 
     def _snapshot(self, *, last: bool = False) -> Snapshot:
         snapshot = self._inspector.snapshot(idle=self.idle, last=last)

@@ -18,22 +18,19 @@ from ...wire.line_levels import MARKED, Marks, marks_of
 from ..candidates import NOTHING, Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..position import MAX_OFFSET
-from ..records import Appended, Head, Page, Record, TopicState
+from ..records import Appended, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
+from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
-from .statements import KEYS_EVERY, Bounds, DirectAppend, append_directly, direct_append, is_direct, is_one_statement
+from .statements import KEYS_EVERY, Bounds, DirectAppend, append_directly, direct_append
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
+from .sweeping import Sweeper
 from .texts import can_be_asked_for, rows_with_text
-from .transactions import by_itself, is_open, may_stand_alone, read, write
+from .transactions import by_itself, is_direct, is_one_statement, is_open, may_stand_alone, read, write
 
 ATTEMPTS = 10
 """How often others may make, delete or trim a topic between two of our statements about it."""
-SLACK = 1 / 16
-"""The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
-SLACK_EVENTS = 1024
-SLACK_BYTES = 1_048_576
-"""The most that this share may be."""
 
 TOLD = 16_384
 """Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
@@ -77,6 +74,10 @@ class DatabaseEventLog(DatabaseLeasing):
         if connections.settings[alias]["ENGINE"] == "django.db.backends.dummy":
             return [f"DATABASES[{alias!r}] names no ENGINE: name one, or keep topics elsewhere with AGENT_SSE['EVENT_LOG']"]
         return []
+
+    def examine(self) -> list[StoreWarning]:
+        """See ``EventLog``."""
+        return [*findings(self.alias)]
 
     # Threads and transactions
 
@@ -167,7 +168,7 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _append_directly(self, alias: str, direct: DirectAppend, *, locks: bool) -> Appended | None:
         now = self._now()
-        return append_directly(connections[alias], direct, now, self._bounds(now), locks=locks)
+        return append_directly(connections[alias], direct, now, Bounds.of(self.limits, now), locks=locks)
 
     def _appended(
         self,
@@ -214,22 +215,18 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
-        self._evicted(store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR))
+        if evicted := store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR):
+            self._evicted(evicted)
+            self._when_visible(store.sweeper.sweep_soon)
 
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
-        limits, bounds = self.limits, self._bounds(now)
+        limits, bounds = self.limits, Bounds.of(self.limits, now)
         kept = topic.top - topic.floor, topic.total - topic.gone
         if kept[0] > bounds.events or kept[1] > bounds.bytes or topic.oldest_at < bounds.oldest:
-            store.drop(topic, floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age))
-
-    def _bounds(self, now: float) -> Bounds:
-        limits = self.limits
-        return Bounds(
-            limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS),
-            limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES),
-            now - limits.max_age * (1 + SLACK),
-        )
+            floor = floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age)
+            if store.drop(topic, floor):
+                self._when_visible(store.sweeper.sweep_soon)
 
     def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
         """Return the floor for readers: beyond the limits nothing is read, deleted or not."""
@@ -298,7 +295,9 @@ class DatabaseEventLog(DatabaseLeasing):
         raise _restless(name)
 
     def _delete(self, topic: str) -> bool:
-        return self._write(self._deleted, topic)
+        deleted = self._write(self._deleted, topic)
+        self._when_visible(Sweeper(self.alias).sweep)
+        return deleted
 
     def _deleted(self, store: TopicStore, name: str) -> bool:
         topic = store.lock(name)
@@ -314,7 +313,9 @@ class DatabaseEventLog(DatabaseLeasing):
             self._write(TopicStore.note, FOLLOWED, missing, now, FOLLOWED_FOR)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
-        return self._write(self._trimmed, topic, max_events, max_bytes, max_age)
+        trimmed = self._write(self._trimmed, topic, max_events, max_bytes, max_age)
+        self._when_visible(Sweeper(self.alias).sweep)
+        return trimmed
 
     def _trimmed(self, store: TopicStore, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         topic = store.lock(name)

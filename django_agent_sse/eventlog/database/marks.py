@@ -45,9 +45,9 @@ class MarkStore:
                 made.append(LogMark(topic_id=topic, first=here[0], last=here[-1], **sums._asdict()))
         LogMark._default_manager.using(self._alias).bulk_create(made)
 
-    def remove(self, topic: int, until: int | None = None) -> None:
-        """Delete the marks up to an offset, or all of them."""
-        marks = self.of(topic) if until is None else self.of(topic).filter(last__gt=0, last__lte=until)
+    def remove(self, topic: int, after: int | None = None, until: int | None = None) -> None:
+        """Delete the marks after an offset and up to another, or all of them."""
+        marks = self.of(topic) if until is None else self.of(topic).filter(last__gt=after, last__lte=until)
         marks._raw_delete(self._alias)
 
     def counts(self, topic: int, floor: int, counted: LevelCounts) -> tuple[int, int, int | None]:

@@ -6,20 +6,18 @@ Django's ORM takes several times as long to make a query as these databases take
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from ...models import LogKey, LogMark, LogRow, LogTopic, TopicLease
 from ...wire.event import Event
 from ...wire.line_levels import Marks, summed
-from ..records import Appended
+from ..records import Appended, Limits
 from .leases import CLOCKS
 from .marks import ROW_EVENTS
 from .serialization import pack
@@ -29,11 +27,11 @@ MOST_BYTES: Final = 65_536
 KEYS_EVERY: Final = 64
 """Events between two deletions of old keys."""
 
-_POSTGRESQL: Final = frozenset({"django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"})
-_SQLITE: Final = frozenset({"django.db.backends.sqlite3", "django.contrib.gis.db.backends.spatialite"})
-"""Django's own engines. One that is derived from them may have other ideas about SQL."""
-_DIRECT: Final = _POSTGRESQL | (_SQLITE if sqlite3.sqlite_version_info >= (3, 35) else frozenset())
-"""Those that know ``RETURNING``: Django 5.2 runs on older versions of SQLite, too."""
+SLACK: Final = 1 / 16
+"""The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
+SLACK_EVENTS: Final = 1024
+SLACK_BYTES: Final = 1_048_576
+"""The most that this share may be."""
 
 
 class Bounds(NamedTuple):
@@ -48,6 +46,15 @@ class Bounds(NamedTuple):
     events: float
     bytes: float
     oldest: float
+
+    @classmethod
+    def of(cls, limits: Limits, now: float) -> Bounds:
+        """Return the bounds of a log with these limits, at a time."""
+        return cls(
+            limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS),
+            limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES),
+            now - limits.max_age * (1 + SLACK),
+        )
 
 
 class DirectAppend(NamedTuple):
@@ -90,21 +97,6 @@ def direct_append(
     digest = None if key is None else digest_of(key)
     marked = (min(marks), max(marks), summed(marks.values())) if marks else None
     return DirectAppend(topic, payload, len(events), size, expect, digest, holder, marked)
-
-
-def is_direct(alias: str) -> bool:
-    """Return whether appends to a database have statements of their own here."""
-    return _engine(alias) in _DIRECT
-
-
-def is_one_statement(alias: str) -> bool:
-    """Return whether such an append is one statement, so that it needs no transaction."""
-    return _engine(alias) in _POSTGRESQL
-
-
-def _engine(alias: str) -> str:
-    engine: str = connections.settings.get(alias, {}).get("ENGINE", "")
-    return engine
 
 
 def append_directly(

@@ -21,6 +21,7 @@ from .leases import LeaseStore, PointerStore, portions
 from .marks import ROW_EVENTS, MarkStore
 from .serialization import pack, unpack, unpack_together
 from .statements import digest_of
+from .sweeping import STEP_ROWS, Sweeper
 
 ROW_BYTES = 262_144
 """A larger append becomes several rows, so that a reader who needs one event of it does not read all. No statement that inserts
@@ -76,6 +77,11 @@ class TopicStore:
         return PointerStore(self._alias)
 
     @property
+    def sweeper(self) -> Sweeper:
+        """What deletes many rows."""
+        return Sweeper(self._alias)
+
+    @property
     def marks(self) -> MarkStore:
         """Where errors and warnings stand."""
         return MarkStore(self._alias)
@@ -119,11 +125,14 @@ class TopicStore:
         return self._topics.filter(name=name, closed="").update(closed=reason) > 0
 
     def delete(self, topic: TopicRow) -> None:
-        """Delete a locked topic."""
+        """Delete a locked topic; of one that has had many events the rows are left to be swept."""
         # Not delete(): it would load every row where somebody listens to the deletion of every model.
-        self.rows(topic)._raw_delete(self._alias)
-        self.marks.remove(topic.pk)
-        self._keys(topic)._raw_delete(self._alias)
+        if topic.top > STEP_ROWS:
+            self.sweeper.leave(topic.pk)
+        else:
+            self.rows(topic)._raw_delete(self._alias)
+            self.marks.remove(topic.pk)
+            self._keys(topic)._raw_delete(self._alias)
         self._topics.filter(pk=topic.pk)._raw_delete(self._alias)
         self.leases.remove([topic.name])
 
@@ -261,16 +270,20 @@ class TopicStore:
         inside = offset - (row.last - row.events)
         return row.total - sum(self.sizes(topic, row)[inside:])
 
-    def drop(self, topic: TopicRow, floor: int) -> None:
-        """Move the floor of a locked topic, and delete the rows that are wholly below it."""
+    def drop(self, topic: TopicRow, floor: int) -> bool:
+        """Move the floor of a locked topic, and delete the rows that are wholly below it; return whether to sweep."""
         if floor <= topic.floor:
-            return
+            return False
         row = self.row_after(topic, floor)
         gone = self.bytes_until(topic, floor, row)
-        self.rows(topic).filter(last__lte=floor)._raw_delete(self._alias)
-        self.marks.remove(topic.pk, floor)
+        if floor - topic.floor > STEP_ROWS:
+            self.sweeper.leave(topic.pk)
+        else:  # and not those below: they may be many, and are being swept
+            self.rows(topic).filter(last__gt=topic.floor, last__lte=floor)._raw_delete(self._alias)
+            self.marks.remove(topic.pk, topic.floor, floor)
         oldest = topic.appended_at if row is None else row.at
         self._topics.filter(pk=topic.pk).update(floor=floor, gone=gone, oldest_at=oldest)
+        return floor - topic.floor > STEP_ROWS
 
     def lacks(self, topic: TopicRow, offset: int) -> EventLogUnavailable:
         """Return the error for a missing row after ``offset``."""

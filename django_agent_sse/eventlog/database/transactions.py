@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import select
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections, transaction
@@ -27,6 +28,12 @@ _keen = ContextVar("keen", default=False)
 KEEN_PAUSE = 0.005
 KEEN_MILLISECONDS = 50
 """For so long SQLite asks for its turn often by itself."""
+
+_POSTGRESQL: Final = frozenset({"django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"})
+_SQLITE: Final = frozenset({"django.db.backends.sqlite3", "django.contrib.gis.db.backends.spatialite"})
+"""Django's own engines. One that is derived from them may have other ideas about SQL."""
+_DIRECT: Final = _POSTGRESQL | (_SQLITE if sqlite3.sqlite_version_info >= (3, 35) else frozenset())
+"""Those that know ``RETURNING``: Django 5.2 runs on older versions of SQLite, too."""
 
 UNKNOWN = "Whether it was committed is not known: look at the topic. What is published with a `key` can be published again"
 
@@ -69,6 +76,21 @@ def write(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwarg
             if connections[alias].in_atomic_block:
                 transaction.set_rollback(True, using=alias)  # half an append must not be committed
             raise
+
+
+def is_direct(alias: str) -> bool:
+    """Return whether appends to a database have statements of their own: see ``statements``."""
+    return _engine(alias) in _DIRECT
+
+
+def is_one_statement(alias: str) -> bool:
+    """Return whether such an append is one statement, so that it needs no transaction."""
+    return _engine(alias) in _POSTGRESQL
+
+
+def _engine(alias: str) -> str:
+    engine: str = connections.settings.get(alias, {}).get("ENGINE", "")
+    return engine
 
 
 def by_itself(alias: str, statement: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -190,11 +212,11 @@ def _code(error: BaseException) -> str | int | None:
     sqlite: int | None = getattr(cause, "sqlite_errorcode", None)
     if sqlite is not None:
         return sqlite & 0xFF
-    state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    if state is not None:
-        return state
     number = cause.args[0] if cause is not None and cause.args else None
-    return number if isinstance(number, int) and number > 255 else None
+    if isinstance(number, int) and number > 255:  # MySQL; PyMySQL has states too, which are the same for many numbers
+        return number
+    state: str | None = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state
 
 
 @contextmanager

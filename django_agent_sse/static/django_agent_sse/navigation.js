@@ -177,6 +177,7 @@ export class Navigation {
     const { element, rows, pages, order, following, panel } = this.#log;
     if (!this.#log.opened || !element.isConnected) return;
     if (location.hash !== this.#hash) return this.readAddress(); // somebody wants to go elsewhere: the event of it is yet to come
+    rows.settle();
     const { top } = rows;
     const inSight = this.#target !== null && rows.row(pages.find(this.#target.first)) !== null;
     const at = following.on || this.#sought || !top || order.filtered || inSight ? null : pages.number(top.key);

@@ -94,11 +94,13 @@ export class Rows {
   #later() {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
-      this.#scrolled();
+      this.settle();
     });
   }
 
-  #scrolled() {
+  /** Make the rows where the reader is, and keep the place: the frame after a scroll does it by itself. Until then what is at the top of
+      the page need not be what is at the top of the view. */
+  settle() {
     if (!this.#order.count || this.#isPrinted) return;
     if (this.#place && this.#place.width !== this.view.clientWidth) return this.#keep(this.#place); // what wraps anew has moved it
     if (this.#isAway) return this.#follow();

@@ -62,6 +62,18 @@ def test_an_address_that_changes_as_the_place_is_written_to_it_is_gone_to(page: 
     expect(page).to_have_url(re.compile("#L37$"))
 
 
+def test_the_address_says_what_is_at_the_top_before_the_rows_there_are_drawn(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    page.goto(f"{site.url}/logs/many/#at={LINES // 2}")
+    connection(page, "Ended")
+    page.wait_for_function(f"() => ({TOP})()[0] === '{LINES // 2}'")
+    page.wait_for_timeout(500)  # a place that was to be written is written
+    page.evaluate("() => { window.requestAnimationFrame = (draw) => setTimeout(draw, 5000); }")  # of a busy page
+    height = page.evaluate("() => document.querySelector('.sl-line').offsetHeight")
+    page.evaluate("(by) => { document.querySelector('.sl-view').scrollTop -= by; }", 100 * height)
+    expect(page).to_have_url(re.compile(f"#at={LINES // 2 - 100}$"))
+
+
 def test_lines_that_could_not_be_read_are_read_when_they_can_be(page: Page, site: LogSite) -> None:
     large(site, "many")
     refused: list[str] = []

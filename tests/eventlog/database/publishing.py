@@ -7,8 +7,10 @@ import sys
 import time
 
 import django
+import pymysql
 from django.conf import settings
 
+pymysql.install_as_MySQLdb()
 about = json.loads(sys.argv[1])
 settings.configure(INSTALLED_APPS=["django_agent_sse"], DATABASES={"default": about["database"]})
 django.setup()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 
 from django_agent_sse.eventlog.database import DatabaseEventLog
@@ -39,7 +40,7 @@ class Site:
     entry: dict[str, Any]
 
 
-@pytest.fixture(params=["sqlite", "sqlite-wal", "postgres"])
+@pytest.fixture(params=["sqlite", "sqlite-wal", "postgres", "mariadb"])
 def site(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any) -> Iterator[Site]:
     """Of each kind a new one, with no option that helps."""
     if request.param == "postgres":
@@ -47,6 +48,11 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any)
         with psycopg.connect(request.getfixturevalue("postgres_url"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
         entry = {**request.getfixturevalue("postgres_database"), "NAME": name}
+    elif request.param == "mariadb":
+        shared, name = request.getfixturevalue("mariadb_database"), f"processes_{request.node.callspec.indices['topics']}"
+        with pymysql.connect(unix_socket=shared["HOST"], user=shared["USER"]) as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        entry = {**shared, "NAME": name}
     else:
         options = {"init_command": "PRAGMA journal_mode=wal"} if request.param == "sqlite-wal" else {}
         entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3"), "OPTIONS": options}

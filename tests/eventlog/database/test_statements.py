@@ -24,6 +24,7 @@ from tests.log_databases import database
 
 TOPIC = "builds.42"
 DERIVED = "tests.eventlog.database.derived"
+with_statements = pytest.mark.parametrize("alias", ["sqlite", "postgres"], indirect=True)
 only_postgres = pytest.mark.parametrize("alias", ["postgres"], indirect=True)
 
 
@@ -84,6 +85,7 @@ def test_on_sqlite_it_is_an_update_and_what_is_inserted(log: DatabaseEventLog) -
     assert texts(log) == ["1", "2", "ERROR: 3"]
 
 
+@with_statements
 def test_an_engine_that_is_derived_from_djangos_has_the_orms(log: DatabaseEventLog, derived: str) -> None:
     asked = statements(derived, lambda: DatabaseEventLog(ALIAS=derived).append(TOPIC, Event("2")))
     assert asked == ["BEGIN", "UPDATE", "SELECT", "INSERT", "COMMIT"]
@@ -153,6 +155,7 @@ class Script:
             yield sorted(model._default_manager.using(self.log.alias).values_list(*names))
 
 
+@with_statements
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=5, max_size=25), atomic=st.booleans())
 def test_tables_outcomes_and_errors_are_those_of_the_orm(alias: str, derived: str, steps: list[Any], atomic: bool) -> None:

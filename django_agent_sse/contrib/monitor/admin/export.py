@@ -20,8 +20,8 @@ from django.http.response import HttpResponseBase
 from django_agent_sse.runtime.safe_text import printable
 from django_agent_sse.streams.counters import RouteCounts
 
-from ..cluster import ClusterSnapshot, Past, cluster_view
-from ..history import BUCKET, LONG_BUCKET, percentiles, problems_of
+from ..cluster import ClusterSnapshot, cluster_view
+from ..history import BUCKET, LONG_BUCKET, Past, percentiles, problems_of
 from ..inspector import Answer, RunRow, StreamRow
 from .live_view import NO_ROWS, Viewer, names_of
 from .tables import GOOD
@@ -80,7 +80,7 @@ async def document(viewer: Viewer) -> Document:
     return Document(
         facts={"at": _time(cluster.at), "matched": matched, "missing_processes": missing},
         tables={
-            "routes": _routes(cluster, past),
+            "routes": _routes(past),
             "problems": [
                 {
                     "route": route,
@@ -126,11 +126,10 @@ def _stream(viewer: Viewer, row: StreamRow) -> dict[str, Any]:
     return shown._asdict() | {"opened": _time(row.opened)}
 
 
-def _routes(cluster: ClusterSnapshot, past: Past) -> list[dict[str, Any]]:
+def _routes(past: Past) -> list[dict[str, Any]]:
     found = []
-    for route in sorted({*past.routes, *(route for snapshot in cluster.counted for route in snapshot.routes)}):
-        hour = past.routes.get(route) or RouteCounts()
-        open_now = sum(snapshot.routes[route].open for snapshot in cluster.counted if route in snapshot.routes)
+    for route in sorted(past.names):
+        hour, open_now = past.routes.get(route) or RouteCounts(), past.open.get(route, 0)
         numbers: Iterable[Any] = (route, open_now, hour.opened, hour.errors, sum(hour.refused.values()), hour.events, hour.bytes)
         shares = [
             None if found_one is None else round(found_one.value, 4)

@@ -125,6 +125,7 @@ SCRIPT: Final[tuple[Message, ...]] = (
     gettext_noop("Live"),
     gettext_noop("Paused while hidden"),
     gettext_noop("Reconnecting…"),
+    gettext_noop("Refused: {reason}. Trying again…"),
     gettext_noop("Signed out."),
     gettext_noop("This page’s stream was closed. Reload the page to open another."),
     gettext_noop("You may no longer see this page."),

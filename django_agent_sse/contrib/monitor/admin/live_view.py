@@ -20,8 +20,8 @@ from django_agent_sse.runtime import formatting
 from django_agent_sse.runtime.safe_text import printable, without_run_id
 from django_agent_sse.streams.registry import State
 
-from ..cluster import FRESH_SECONDS, ClusterSnapshot, Past, cluster_view
-from ..history import percentiles
+from ..cluster import FRESH_SECONDS, ClusterSnapshot, cluster_view
+from ..history import Past, percentiles
 from ..inspector import ROWS, SORTS, RunRow, StreamQuery, StreamRow
 from . import health, labels, tables
 
@@ -32,6 +32,8 @@ NO_ROWS = StreamQuery(stream="-")
 MAX_TEXT = 200
 NAMED = 16
 """Users at most whose names contain what is searched for: those with the shortest names, so that a whole name finds its user."""
+OPTIONS = 1_000
+"""Routes, or processes, of which one can be chosen: others are found by what is searched for."""
 CELL = 300
 """Characters of a cell at most: what clients and handlers choose may have thousands."""
 KEPT = ("view", "range", "text", "route", "user", "anonymous", "process", "state", "sort", "order")
@@ -96,6 +98,7 @@ class Viewer:
     topic_page: Callable[[str], str] = lambda topic: ""
     sees_topics: bool = False
     _names: dict[str, str] = field(default_factory=dict)
+    _told: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def asks(self) -> StreamQuery | None:
@@ -111,8 +114,6 @@ class Viewer:
         shown = {
             "at": formatting.clock(cluster.at),
             "cards": [*_cards(cluster, hour=self.hour)],
-            "processes": [tables.process(status) for status in cluster.processes],
-            "routes": sorted({route for snapshot in cluster.counted for route in snapshot.routes}),
             "notices": [dataclasses.asdict(notice) for notice in health.notices(request, cluster)],
             "missing": 0,
         }
@@ -131,27 +132,38 @@ class Viewer:
         processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
         return {
             "rows": [self._row(row) | {"process": processes.get(row.process, row.process)} for row in shown],
+            **self._news(routes=sorted(cluster_view.past().names)[:OPTIONS], names=[*processes.items()][:OPTIONS]),
             "summary": _summary(len(shown), matched, cluster.total("open"), missing),
             "empty": _empty(cluster.total("open"), missing),
             "missing": missing,
         }
 
+    def _news(self, **options: list[Any]) -> dict[str, Any]:
+        """Return what can be chosen, where it has changed since it was told last."""
+        news = {name: values for name, values in options.items() if self._told.get(name) != values}
+        self._told |= news
+        return news
+
     async def _by_route(self, cluster: ClusterSnapshot) -> dict[str, Any]:
         past = cluster_view.past()
-        return {"rows": tables.routes(cluster, past, self.order), "summary": _delivery(past), "empty": gettext("No route yet.")}
+        rows = tables.routes(past, self.order)
+        summary = " ".join([_delivery(past), *_first(len(rows), len(past.names))])
+        return {"rows": rows, "summary": summary, "empty": gettext("No route yet.")}
 
     async def _problems(self, cluster: ClusterSnapshot) -> dict[str, Any]:
         _, _, missing = cluster_view.rows(NO_ROWS)
         past, refused, limits = cluster_view.past(), cluster_view.refused(NO_ROWS), cluster_view.limits(NO_ROWS)
         await self._learn_names([*(row.user for row in refused), *(row.user for _, row in limits)])
         processes = {status.snapshot.process.id: status.snapshot.process.name for status in cluster.processes}
+        rows, count = tables.problems(past)
         return {
-            "rows": tables.problems(past),
+            "rows": rows,
             "refused": tables.refused(refused, self._names),
             "limits": tables.limits(limits, self._names, processes),
             "summary": " ".join(
                 [
                     gettext("What went wrong in the last hour, the newest first. The log has the errors themselves."),
+                    *_first(len(rows), count),
                     *_late(missing),
                 ]
             ),
@@ -169,7 +181,13 @@ class Viewer:
     async def _processes(self, cluster: ClusterSnapshot) -> dict[str, Any]:
         count = len(cluster.processes)
         summary = ngettext("{count} process", "{count} processes", count).format(count=formatting.number(count))
-        return {"rows": [], "summary": summary, "empty": gettext("No process has reported yet.")}
+        processes = tables.processes(cluster)
+        return {
+            "rows": [],
+            "processes": processes,
+            "summary": ". ".join([summary, *_first(len(processes), count)]),
+            "empty": gettext("No process has reported yet."),
+        }
 
     async def _learn_names(self, users: Iterable[str]) -> None:
         if unknown := {user for user in users if user} - self._names.keys():
@@ -276,6 +294,13 @@ def _summary(listed: int, matched: int, total: int, missing: int) -> str:
         )
         parts.append(first.format(count=number(listed)))
     return "; ".join([*parts, *_late(missing)])
+
+
+def _first(shown: int, count: int) -> list[str]:
+    if shown >= count:
+        return []
+    first = gettext("The first {shown} of {count} are shown; the export has all of them.")
+    return [first.format(shown=formatting.number(shown), count=formatting.number(count))]
 
 
 def _late(missing: int) -> list[str]:

@@ -12,8 +12,8 @@ from django_agent_sse.runtime import formatting
 from django_agent_sse.streams.counters import RouteCounts
 from django_agent_sse.streams.endings import Ending
 
-from ..cluster import ClusterSnapshot, Past, ProcessStatus
-from ..history import Percentile, percentiles, problems_of
+from ..cluster import ClusterSnapshot, ProcessStatus
+from ..history import Past, Percentile, percentiles, problems_of
 from ..inspector import LimitRow, RefusedRow, RunRow
 from . import labels
 
@@ -23,32 +23,37 @@ CAUSES = 3
 """Causes that a row names."""
 GOOD = (Ending.COMPLETED, Ending.TOPIC_CLOSED, Ending.CLIENT_DISCONNECT, Ending.MAX_DURATION, Ending.SHUTDOWN)
 """Endings that are nobody's trouble."""
+SPREADS = {"start": "starts", "length": "durations", "behind": "behind"}
+"""Columns of routes that are percentiles, and of what."""
 NOTHING = "–"
 NO_BREAK = "\xa0"
 
 Row = dict[str, Any]
+_NOTHING_DONE = RouteCounts()
 
 
-def routes(cluster: ClusterSnapshot, past: Past, sort: str) -> list[Row]:
-    """Return what each route has open now, and what it did in the last hour."""
-    open_now = Counter[str]()
-    for snapshot in cluster.counted:
-        for route, counts in snapshot.routes.items():
-            open_now[route] += counts.open
-    found = [_route(route, open_now[route], past.routes.get(route) or RouteCounts()) for route in {*open_now, *past.routes}]
+def routes(past: Past, sort: str) -> list[Row]:
+    """Return what each route has open now, and what it did in the last hour: the first ``LISTED`` in this order."""
     key = sort.lstrip("-")
-    found.sort(key=lambda row: row["id"])
-    found.sort(key=lambda row: row["_keys"].get(key, row["id"]), reverse=sort.startswith("-"))
-    for row in found:
-        del row["_keys"]
-    return found[:LISTED]
+
+    def order(route: str) -> Any:
+        hour = past.routes.get(route, _NOTHING_DONE)
+        if key in SPREADS:
+            name = SPREADS[key]
+            (found,) = percentiles(name, getattr(hour, name), (0.95,))
+            return -1.0 if found is None else found.value
+        values = {"open": past.open.get(route, 0), "opened": hour.opened, "errors": hour.errors}
+        return sum(hour.refused.values()) if key == "refused" else values.get(key, route)
+
+    names = sorted(past.names)
+    names.sort(key=order, reverse=sort.startswith("-"))
+    return [_route(route, past.open.get(route, 0), past.routes.get(route, _NOTHING_DONE)) for route in names[:LISTED]]
 
 
 def _route(route: str, open_now: int, hour: RouteCounts) -> Row:
     starts = percentiles("starts", hour.starts)
     lengths = percentiles("durations", hour.durations)
     behind = percentiles("behind", hour.behind)
-    refused = sum(hour.refused.values())
     return {
         "id": route,
         "route": route,
@@ -58,22 +63,9 @@ def _route(route: str, open_now: int, hour: RouteCounts) -> Row:
         **_spread("length", lengths, formatting.moment),
         **_spread("behind", behind, formatting.number),
         "errors": formatting.number(hour.errors),
-        "refused": formatting.number(refused),
+        "refused": formatting.number(sum(hour.refused.values())),
         "alarm": "1" if hour.errors else "",
-        "_keys": {
-            "open": open_now,
-            "opened": hour.opened,
-            "start": _value(starts[1]),
-            "length": _value(lengths[1]),
-            "behind": _value(behind[1]),
-            "errors": hour.errors,
-            "refused": refused,
-        },
     }
-
-
-def _value(percentile: Percentile | None) -> float:
-    return -1.0 if percentile is None else percentile.value
 
 
 def _spread(name: str, found: Sequence[Percentile | None], text: Any) -> dict[str, str]:
@@ -94,8 +86,8 @@ def told(percentile: Percentile | None, text: Any) -> str:
     return gettext("over {value}").format(value=text(value)) if percentile.more else str(text(value))
 
 
-def problems(past: Past) -> list[Row]:
-    """Return what went wrong in the last hour, the newest first."""
+def problems(past: Past) -> tuple[list[Row], int]:
+    """Return what went wrong in the last hour, the newest first, and how much there is."""
     causes = defaultdict[tuple[str, str], Counter[str]](Counter)
     for route, counts in past.routes.items():
         for key, count in counts.causes.items():
@@ -119,7 +111,7 @@ def problems(past: Past) -> list[Row]:
     found.sort(key=lambda row: (-row["_at"], row["id"]))
     for row in found:
         del row["_at"]
-    return found[:LISTED]
+    return found[:LISTED], len(found)
 
 
 def words_for(kind: str, word: str) -> str:
@@ -177,6 +169,14 @@ def runs(rows: Iterable[tuple[str, RunRow, RunRow]], cluster: ClusterSnapshot, p
         }
         for id, shown, run in rows
     ][:LISTED]
+
+
+def processes(cluster: ClusterSnapshot) -> list[Row]:
+    """Return the processes; of more than ``LISTED`` those come first that are late, or gone."""
+    found = list(cluster.processes)
+    if len(found) > LISTED:
+        found.sort(key=lambda status: status.state not in ("late", "gone"))
+    return [process(status) for status in found[:LISTED]]
 
 
 def process(status: ProcessStatus) -> Row:

@@ -174,6 +174,7 @@ function showOptions(name, all, values) {
 
 const lists = find("lists");
 let latest = null;
+const options = { routes: [], names: [] }; // of the filters
 let over = false;
 let settled = false; // all processes have answered what was asked for
 
@@ -181,22 +182,24 @@ const held = () => settled && (over || lists.contains(document.activeElement) ||
 
 function show(update, force = false) {
   latest = update;
-  const options = { held: !force && held() };
+  const how = { held: !force && held() };
   update.cards.forEach(showCard);
   let waiting = 0;
   for (const list of page.querySelectorAll("[data-list]")) {
     const name = list.dataset.list;
     const one = name === "processes" ? showProcess : LISTS[page.dataset.view];
-    waiting += renew(list, find(`of="${name}"`), update[name] ?? [], one, options);
+    waiting += renew(list, find(`of="${name}"`), update[name] ?? [], one, how);
     const around = find(`with="${name}"`);
-    if (around && !options.held) around.hidden = !update[name]?.length;
+    if (around && !how.held) around.hidden = !update[name]?.length;
   }
-  renew(find("notices"), find("notice"), update.notices, showNotice, { key: "key", ...options });
+  renew(find("notices"), find("notice"), update.notices, showNotice, { key: "key", ...how });
   tellNotices(update.notices);
-  showOptions("route", t("All routes"), update.routes.map((route) => [route, route]));
-  showOptions("process", t("All processes"), update.processes.map((process) => [process.id, process.name]));
+  options.routes = update.routes ?? options.routes; // they come where they have changed
+  options.names = update.names ?? options.names;
+  showOptions("route", t("All routes"), options.routes.map((route) => [route, route]));
+  showOptions("process", t("All processes"), options.names);
   find("summary").textContent = update.summary;
-  if (!options.held) {
+  if (!how.held) {
     find("empty").textContent = update.empty;
     find("empty").hidden = Boolean(page.querySelector('[data-list="rows"], [data-list="processes"]').children.length);
   }
@@ -287,9 +290,17 @@ function wake() {
     const stays = event.lastEventId.startsWith("sse.end~");
     lost(stays ? t("This page’s stream was closed. Reload the page to open another.") : t("Reconnecting…"), stays ? 0 : SOON_MS);
   });
+  let waits = t("Reconnecting…");
+  mine.addEventListener("sse.overloaded", (event) => {
+    const { reason } = JSON.parse(event.data);
+    if (reason !== "shutdown") waits = t("Refused: {reason}. Trying again…", { reason }); // who looks may have met a limit, too
+  });
+  mine.addEventListener("open", () => {
+    waits = t("Reconnecting…");
+  });
   mine.addEventListener("error", () => {
     if (source !== mine) return;
-    if (mine.readyState !== GONE_FOR_GOOD) status("waiting", t("Reconnecting…"));
+    if (mine.readyState !== GONE_FOR_GOOD) status("waiting", waits);
     else lost(t("Disconnected. Trying again…"), AGAIN_MS);
   });
 }
