@@ -18,12 +18,12 @@ from ...wire.line_levels import MARKED, Marks, marks_of
 from ..candidates import NOTHING, Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..position import MAX_OFFSET
-from ..records import Appended, Head, Page, Record, StoreWarning, TopicState
+from ..records import Appended, Bounds, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
 from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
-from .statements import KEYS_EVERY, Bounds, DirectAppend, append_directly, direct_append
+from .statements import KEYS_EVERY, DirectAppend, append_directly, direct_append
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
 from .texts import can_be_asked_for, rows_with_text

@@ -17,7 +17,7 @@ from django.db.models import Model
 from ...models import LogKey, LogMark, LogRow, LogTopic, TopicLease
 from ...wire.event import Event
 from ...wire.line_levels import Marks, summed
-from ..records import Appended, Limits
+from ..records import Appended, Bounds
 from .leases import CLOCKS
 from .marks import ROW_EVENTS
 from .serialization import pack
@@ -26,35 +26,6 @@ MOST_BYTES: Final = 65_536
 """Bytes of such an append at most. What is more may be several rows, and then the ORM's part of the time is small."""
 KEYS_EVERY: Final = 64
 """Events between two deletions of old keys."""
-
-SLACK: Final = 1 / 16
-"""The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
-SLACK_EVENTS: Final = 1024
-SLACK_BYTES: Final = 1_048_576
-"""The most that this share may be."""
-
-
-class Bounds(NamedTuple):
-    """How far a topic may go before something of it is deleted.
-
-    Args:
-        events: Events that it may keep.
-        bytes: Bytes that they may take.
-        oldest: When the oldest one may have been appended at the earliest, in seconds since 1970.
-    """
-
-    events: float
-    bytes: float
-    oldest: float
-
-    @classmethod
-    def of(cls, limits: Limits, now: float) -> Bounds:
-        """Return the bounds of a log with these limits, at a time."""
-        return cls(
-            limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS),
-            limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES),
-            now - limits.max_age * (1 + SLACK),
-        )
 
 
 class DirectAppend(NamedTuple):
