@@ -150,9 +150,8 @@ class Script:
             self.outcomes.append(getattr(self.log, kind)(TOPIC, *about))
 
     def _append(self, events: list[str], **about: Any) -> None:
-        appended: Appended = self.log.append(
-            TOPIC, [Event(LARGE if text == "large" else text, event="stdout") for text in events], **about
-        )
+        made = [Event(LARGE if text == "large" else text, event="stdout") for text in events]
+        appended: Appended = self.log.append(TOPIC, made, **about)
         self.outcomes.append((appended.first, appended.last, appended.epoch == self.log.state(TOPIC).epoch))
 
     def _tables(self) -> Iterator[list[Any]]:
