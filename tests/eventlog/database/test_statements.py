@@ -296,7 +296,7 @@ def test_a_topic_that_changes_while_an_append_waits_is_taken_as_it_is_then(
 def end_connections(url: str, where: str = "true") -> None:
     with psycopg.connect(url, autocommit=True) as other:
         other.execute(  # type: ignore[call-overload]
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'event_log' AND {where}"
+            f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'event_log' AND {where}"
         )
 
 
