@@ -1,15 +1,22 @@
 """What an event costs in a log: bytes and time. ``python benchmarks/eventlog_cost.py``
 
-It appends lines of 80 bytes to a new SQLite file, one at a time and 50 at a time; with ``DATABASE_URL`` (dj-database-url) to an
-empty PostgreSQL database; with ``REDIS_URL`` to a Redis, under a prefix of its own.
+It appends lines of 80 bytes to a new SQLite file, one at a time and 50 at a time; with ``--postgres`` to a new PostgreSQL on a
+socket; with ``DATABASE_URL`` (dj-database-url) to an empty PostgreSQL database; with ``REDIS_URL`` to a Redis, under a prefix of
+its own. Then ``publish()`` is called with one such line after another: time and this process's CPU of a call, in three rounds.
+``PYTHONPATH=../before`` measures another tree.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import random
+import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,18 +26,29 @@ from django.conf import settings
 from django.db import connection
 
 EVENTS = 20_000
+CALLS, ROUNDS = 2_000, 3
 CHANCE = random.Random(1)
 REDIS_URL = os.environ.get("REDIS_URL", "")
 PREFIX = f"cost-{os.getpid()}"
 
 
-def databases(directory: str) -> dict[str, Any]:
-    """The database under test."""
-    if "DATABASE_URL" not in os.environ:
-        return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(directory) / "db.sqlite3")}}
-    import dj_database_url
+@contextlib.contextmanager
+def database(postgres: bool) -> Iterator[dict[str, Any]]:
+    """Yield the entry of the database under test."""
+    if "DATABASE_URL" in os.environ:
+        import dj_database_url
 
-    return {"default": dj_database_url.config()}
+        yield dj_database_url.config()
+    elif postgres:
+        sys.path.append(str(Path(__file__).resolve().parents[1]))
+        from tests.services import running_postgres
+
+        with running_postgres() as url:
+            host = url.partition("host=")[2]
+            yield {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "postgres", "HOST": host}
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            yield {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(directory) / "db.sqlite3")}
 
 
 def size() -> int:
@@ -83,6 +101,26 @@ def measure(batch: int) -> None:
     )
 
 
+def measure_publish() -> None:
+    """Publish lines one at a time, on SQLite with a write-ahead log."""
+    from django_agent_sse import publish
+
+    store = "redis" if REDIS_URL else connection.vendor
+    if store == "sqlite":
+        store = "sqlite with a write-ahead log"
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode = wal")
+            cursor.execute("PRAGMA synchronous = normal")
+    rounds = []
+    for _ in range(ROUNDS + 1):
+        began, used = time.perf_counter(), time.process_time()
+        for _ in range(CALLS):
+            publish("publish", "x" * 80, event="line")
+        rounds.append(((time.perf_counter() - began) / CALLS * 1e6, (time.process_time() - used) / CALLS * 1e6))
+    took, cpu = (statistics.median(values) for values in zip(*rounds[1:], strict=True))  # the first one warms up
+    print(f"{store}, publish(): {took:,.0f} us a call, {cpu:,.0f} us of this process's CPU")
+
+
 def measure_redis() -> None:
     """Print what only Redis can tell: a topic with one event, the server's own time, many topics, eight threads at once."""
     from django_agent_sse.eventlog.backend import event_log
@@ -110,21 +148,25 @@ def measure_redis() -> None:
 
 def main() -> None:
     """Print a line for each size of an append."""
-    from django.core.management import call_command
-
-    with tempfile.TemporaryDirectory() as directory:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--postgres", action="store_true", help="a new PostgreSQL")
+    given = parser.parse_args()
+    with database(given.postgres) as entry:
         options = {"url": REDIS_URL, "prefix": PREFIX}
         log = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": options}
         settings.configure(
             INSTALLED_APPS=["django_agent_sse"],
-            DATABASES=databases(directory),
+            DATABASES={"default": entry},
             USE_TZ=True,
             AGENT_SSE={"EVENT_LOG": log} if REDIS_URL else {},
         )
         django.setup()
+        from django.core.management import call_command
+
         call_command("migrate", verbosity=0)
         for batch in (1, 50):
             measure(batch)
+        measure_publish()
         if REDIS_URL:
             measure_redis()
         connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from .. import conf
 from ..exceptions import ConfigurationError
@@ -15,6 +15,11 @@ MOST_EVENT_BYTES = 8 * 1024 * 1024
 """The most that ``MAX_EVENT_BYTES`` may be: half of what a stream carries. An event is written to a database, read from it and
 framed in steps that hold up the whole process.
 """
+SLACK: Final = 1 / 16
+"""The share by which a topic in a database may exceed its limits before it is trimmed. What is beyond them is not read."""
+SLACK_EVENTS: Final = 1024
+SLACK_BYTES: Final = 1_048_576
+"""The most that this share may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,29 @@ class Limits:
                 f"{MOST_EVENT_BYTES} (8 MiB) at most, for a larger event would hold up every other request: store what is larger "
                 "elsewhere, and publish where"
             )
+
+
+class Bounds(NamedTuple):
+    """How far a topic in a database may go before it is trimmed.
+
+    Args:
+        events: Events that it may keep.
+        bytes: Bytes that they may take.
+        oldest: When the oldest one may have been appended at the earliest, in seconds since 1970.
+    """
+
+    events: float
+    bytes: float
+    oldest: float
+
+    @classmethod
+    def of(cls, limits: Limits, now: float) -> Bounds:
+        """Return the bounds of a log with these limits, at a time."""
+        return cls(
+            limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS),
+            limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES),
+            now - limits.max_age * (1 + SLACK),
+        )
 
 
 class Record(NamedTuple):

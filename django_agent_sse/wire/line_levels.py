@@ -45,6 +45,11 @@ class Marks(NamedTuple):
     taken_warnings: int = 0
 
 
+def summed(marks: Iterable[Marks]) -> Marks:
+    """Return the sums of marks, of which there is one at least."""
+    return Marks._make(map(sum, zip(*marks, strict=True)))
+
+
 def named_level(name: str | None) -> Level | None:
     """Return the level that an event's name says."""
     if name not in LEVELS:

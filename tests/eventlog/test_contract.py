@@ -109,6 +109,13 @@ def test_an_empty_batch_appends_nothing(log: Any) -> None:
     assert log.state(TOPIC).top == 1
 
 
+def test_after_empty_batches_a_topic_takes_its_first_event(log: Any) -> None:
+    for _ in range(2):
+        assert len(log.append(TOPIC, [])) == 0
+    assert log.append(TOPIC, Event("one")).first == 1
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["one"]
+
+
 def test_topics_do_not_see_each_other_however_alike_their_names_are(log: Any) -> None:
     """Databases have collations for which some of these are the same: whoever may read one topic would read the other."""
     names = ["a", "A", "a ", "a  ", " a", "a~", "a%", "a_", "a\\", "a.b", "a b"]

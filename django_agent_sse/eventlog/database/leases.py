@@ -13,7 +13,7 @@ from django.db.models.expressions import Combinable
 from ...models import TopicLease, TopicPointer
 from ..leases import Lease
 
-_CLOCKS = {"postgresql": "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())::double precision", "mysql": "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"}
+CLOCKS = {"postgresql": "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())::double precision", "mysql": "(UNIX_TIMESTAMP(NOW(6)) + 0e0)"}
 """Seconds since 1970 by the server's clock, now and not when the transaction began."""
 
 
@@ -43,8 +43,8 @@ class LeaseStore:
     @property
     def _now(self) -> Combinable:
         vendor = connections[self._alias].vendor
-        if vendor in _CLOCKS:
-            return Func(template=_CLOCKS[vendor], output_field=FloatField())
+        if vendor in CLOCKS:
+            return Func(template=CLOCKS[vendor], output_field=FloatField())
         return Value(time.time(), output_field=FloatField())  # SQLite is on this machine
 
     @property

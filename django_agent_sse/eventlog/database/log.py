@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
-from django.db import connections, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 
 from ... import conf
 from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
@@ -18,25 +18,19 @@ from ...wire.line_levels import MARKED, Marks, marks_of
 from ..candidates import NOTHING, Candidates, LevelCounts, next_step
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..position import MAX_OFFSET
-from ..records import Appended, Head, Page, Record, StoreWarning, TopicState
+from ..records import Appended, Bounds, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
 from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
+from .statements import KEYS_EVERY, DirectAppend, append_directly, direct_append
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
 from .texts import can_be_asked_for, rows_with_text
-from .transactions import is_open, read, write
+from .transactions import by_itself, is_direct, is_one_statement, is_open, may_stand_alone, read, write
 
 ATTEMPTS = 10
 """How often others may make, delete or trim a topic between two of our statements about it."""
-KEYS_EVERY = 64
-"""Events between two deletions of old keys."""
-SLACK = 1 / 16
-"""The share by which a topic may exceed its limits before it is trimmed. Beyond ``MAX_EVENTS`` or ``MAX_AGE`` none is read."""
-SLACK_EVENTS = 1024
-SLACK_BYTES = 1_048_576
-"""The most that this share may be."""
 
 TOLD = 16_384
 """Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
@@ -148,11 +142,33 @@ class DatabaseEventLog(DatabaseLeasing):
     # Verbs
 
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+        # All of this before the lock is taken.
+        marks = dict(marks_of(event for event, _ in events))
+        alias = self.alias
+        direct = direct_append(topic, events, expect, key, holder, marks) if is_direct(alias) else None
+        if direct is not None and holder is None and is_one_statement(alias) and may_stand_alone(alias):
+            appended = by_itself(alias, self._append_alone, alias, direct)
+            if appended is not None:
+                return appended
+            direct = None
         # What a holder who is late has changed must be undone in a transaction of the caller's too.
-        alone = nullcontext() if holder is None or not is_open(self.alias) else transaction.atomic(self.alias)
-        marks = dict(marks_of(event for event, _ in events))  # before the lock is taken
+        alone = nullcontext() if holder is None or not is_open(alias) else transaction.atomic(alias)
         with alone:
-            return self._write(self._appended, topic, events, expect, key, holder, marks)
+            return write(alias, self._append_here, alias, direct, topic, events, expect, key, holder, marks)
+
+    def _append_alone(self, alias: str, direct: DirectAppend) -> Appended | None:
+        try:
+            return self._append_directly(alias, direct, locks=False)
+        except IntegrityError:  # another caller was using the key at the same time: who waits for the topic's lock sees it
+            return None
+
+    def _append_here(self, alias: str, direct: DirectAppend | None, *append: Any) -> Appended:
+        appended = None if direct is None else self._append_directly(alias, direct, locks=True)
+        return self._appended(TopicStore(alias), *append) if appended is None else appended
+
+    def _append_directly(self, alias: str, direct: DirectAppend, *, locks: bool) -> Appended | None:
+        now = self._now()
+        return append_directly(connections[alias], direct, now, Bounds.of(self.limits, now), locks=locks)
 
     def _appended(
         self,
@@ -205,12 +221,9 @@ class DatabaseEventLog(DatabaseLeasing):
 
     def _retain(self, store: TopicStore, topic: TopicRow, now: float) -> None:
         """Delete what is beyond the limits, once there is enough of it."""
-        limits = self.limits
-        if (
-            topic.top - topic.floor > limits.max_events + min(limits.max_events * SLACK, SLACK_EVENTS)
-            or topic.total - topic.gone > limits.max_bytes + min(limits.max_bytes * SLACK, SLACK_BYTES)
-            or topic.oldest_at < now - limits.max_age * (1 + SLACK)
-        ):
+        limits, bounds = self.limits, Bounds.of(self.limits, now)
+        kept = topic.top - topic.floor, topic.total - topic.gone
+        if kept[0] > bounds.events or kept[1] > bounds.bytes or topic.oldest_at < bounds.oldest:
             floor = floor_of(store, topic, limits.max_events, limits.max_bytes, now - limits.max_age)
             if store.drop(topic, floor):
                 self._when_visible(store.sweeper.sweep_soon)

@@ -8,7 +8,7 @@ from typing import Final
 from django.db.models import QuerySet, Sum
 
 from ...models import LogMark
-from ...wire.line_levels import Marks
+from ...wire.line_levels import Marks, summed
 from ..candidates import Candidates, LevelCounts, joined
 
 ROW_EVENTS: Final = 256
@@ -41,7 +41,7 @@ class MarkStore:
         for first, last in rows:
             here = [offset for offset in range(first, last + 1) if offset in marks]
             if here:
-                sums = Marks._make(map(sum, zip(*(marks[offset] for offset in here), strict=True)))
+                sums = summed(marks[offset] for offset in here)
                 made.append(LogMark(topic_id=topic, first=here[0], last=here[-1], **sums._asdict()))
         LogMark._default_manager.using(self._alias).bulk_create(made)
 

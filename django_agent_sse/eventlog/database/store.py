@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import blake2b
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from ..validation import size_of
 from .leases import LeaseStore, PointerStore, portions
 from .marks import ROW_EVENTS, MarkStore
 from .serialization import pack, unpack, unpack_together
+from .statements import digest_of
 from .sweeping import STEP_ROWS, Sweeper
 
 ROW_BYTES = 262_144
@@ -196,7 +196,7 @@ class TopicStore:
                 rows, length = [], len(payload)
             rows.append(LogRow(topic_id=topic.pk, last=last, events=len(part), total=total, at=now, payload=self._bound(payload)))
         self.rows(topic).bulk_create(rows)
-        if marks or first == 1:
+        if marks or (events and first == 1):
             self.marks.add(topic.pk, spans, {first + number: found for number, found in marks.items()}, begins=first == 1)
         if events and first == topic.floor + 1 and topic.oldest_at != now:
             self._topics.filter(pk=topic.pk).update(oldest_at=now)
@@ -311,14 +311,14 @@ class TopicStore:
 
     def repeated(self, topic: TopicRow, key: str, oldest: float) -> Appended | None:
         """Return what was appended with this key since ``oldest``, if anything was."""
-        before = self._keys(topic).filter(digest=_digest(key), at__gt=oldest).values_list("first", "last").first()
+        before = self._keys(topic).filter(digest=digest_of(key), at__gt=oldest).values_list("first", "last").first()
         return None if before is None else Appended(topic.epoch, *before)
 
     def remember(self, topic: TopicRow, key: str, appended: Appended, now: float) -> None:
         """Store a key; one that was used before the window is used again."""
         about = {"first": appended.first, "last": appended.last, "at": now}
-        if not self._keys(topic).filter(digest=_digest(key)).update(**about):
-            self._keys(topic).bulk_create([LogKey(topic_id=topic.pk, digest=_digest(key), **about)])
+        if not self._keys(topic).filter(digest=digest_of(key)).update(**about):
+            self._keys(topic).bulk_create([LogKey(topic_id=topic.pk, digest=digest_of(key), **about)])
 
     def forget_keys(self, topic: TopicRow, until: float) -> None:
         """Delete the keys that are as old as ``until``."""
@@ -358,10 +358,6 @@ def _parts(events: Sized) -> Iterator[Sized]:
         size += event[1]
     if part:
         yield part
-
-
-def _digest(key: str) -> str:
-    return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def _broken(topic: TopicRow, last: int, what: str) -> EventUnreadable:

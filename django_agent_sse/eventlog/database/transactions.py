@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import select
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, Error, InterfaceError, OperationalError, connections, transaction
@@ -26,6 +28,14 @@ _keen = ContextVar("keen", default=False)
 KEEN_PAUSE = 0.005
 KEEN_MILLISECONDS = 50
 """For so long SQLite asks for its turn often by itself."""
+
+_POSTGRESQL: Final = frozenset({"django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"})
+_SQLITE: Final = frozenset({"django.db.backends.sqlite3", "django.contrib.gis.db.backends.spatialite"})
+"""Django's own engines. One that is derived from them may have other ideas about SQL."""
+_DIRECT: Final = _POSTGRESQL | (_SQLITE if sqlite3.sqlite_version_info >= (3, 35) else frozenset())
+"""Those that know ``RETURNING``: Django 5.2 runs on older versions of SQLite, too."""
+
+UNKNOWN = "Whether it was committed is not known: look at the topic. What is published with a `key` can be published again"
 
 _SQLITE_LOCKED = {5, 6}
 _SQLITE_READ_ONLY = 8
@@ -53,7 +63,8 @@ def write(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwarg
     Its own is tried again where others held the database, or where the connection turned out to be lost before the commit.
 
     Raises:
-        EventLogUnavailable: The database failed. Nothing was appended; a transaction of the caller's can only roll back.
+        EventLogUnavailable: The database failed. Nothing was appended, unless the message says that this is not known; a
+            transaction of the caller's can only roll back.
         ConfigurationError: There is no such database.
     """
     with explained(alias, "Nothing was changed"):
@@ -65,6 +76,50 @@ def write(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwarg
             if connections[alias].in_atomic_block:
                 transaction.set_rollback(True, using=alias)  # half an append must not be committed
             raise
+
+
+def is_direct(alias: str) -> bool:
+    """Return whether appends to a database have statements of their own: see ``statements``."""
+    return _engine(alias) in _DIRECT
+
+
+def is_one_statement(alias: str) -> bool:
+    """Return whether such an append is one statement, so that it needs no transaction."""
+    return _engine(alias) in _POSTGRESQL
+
+
+def _engine(alias: str) -> str:
+    engine: str = connections.settings.get(alias, {}).get("ENGINE", "")
+    return engine
+
+
+def by_itself(alias: str, statement: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Call ``statement``, which is one that the database commits by itself, where ``may_stand_alone``.
+
+    It is tried again where others held the database, and not where the connection was lost meanwhile: it may be committed.
+
+    Raises:
+        EventLogUnavailable: The database failed. Nothing was appended, unless the message says that this is not known.
+    """
+    with explained(alias, "Nothing was changed"):
+        return _tried(alias, partial(_committing, statement, *args, **kwargs))
+
+
+def may_stand_alone(alias: str) -> bool:
+    """Return whether a statement may commit by itself: in no transaction, over a connection that shows no sign of its end.
+
+    An idle server says nothing, unless it ends the connection. A transaction finds that out before it has anything to lose.
+
+    Raises:
+        ConfigurationError: There is no such database.
+    """
+    with explained(alias, "Nothing was changed"):
+        database = connections[alias].connection
+        if is_open(alias) or database is None or database.closed or not hasattr(select, "poll"):
+            return False
+        poll = select.poll()
+        poll.register(database.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
 
 def read(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -113,6 +168,13 @@ def _in_one(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
         raise
 
 
+def _committing(statement: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    try:
+        return statement(*args, **kwargs)
+    except Error as error:
+        raise _AtCommit from error
+
+
 def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
     until = time.monotonic() + RETRY_TIMEOUT
     backoff, reconnected = Backoff(FIRST_PAUSE, KEEN_PAUSE if _keen.get() else LONGEST_PAUSE, jitter=1.0), False
@@ -128,6 +190,8 @@ def _tried(alias: str, attempt: Callable[[], _T]) -> _T:
             again = _code(error) in _LOCKED or (lost and not reconnected and not at_commit)
             reconnected = reconnected or lost
             if not again or time.monotonic() > until:
+                if at_commit and lost and connections[alias].vendor != "sqlite":
+                    raise _unavailable(alias, error, UNKNOWN) from error
                 raise error from error.__cause__
         time.sleep(backoff.next())
 
@@ -170,9 +234,13 @@ def explained(alias: str, outcome: str) -> Iterator[None]:
             f"AGENT_SSE['EVENT_LOG']. {outcome}"
         ) from error
     except Error as error:
-        said = str(error).partition("\n")[0] or type(error).__name__
-        message = f"{_what(alias, error)} {outcome}. The database said: {said}"
-        raise EventLogUnavailable(message, "tables" if _is_missing(error) else "store") from error
+        raise _unavailable(alias, error, outcome) from error
+
+
+def _unavailable(alias: str, error: Error, outcome: str) -> EventLogUnavailable:
+    said = str(error).partition("\n")[0] or type(error).__name__
+    message = f"{_what(alias, error)} {outcome}. The database said: {said}"
+    return EventLogUnavailable(message, "tables" if _is_missing(error) else "store")
 
 
 def _is_missing(error: Error) -> bool:

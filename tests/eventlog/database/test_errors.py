@@ -209,7 +209,7 @@ def test_a_connection_that_was_lost_is_replaced_without_an_error(postgres_alias:
 
     def end_connections() -> None:
         with psycopg.connect(postgres_url, autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'event_log'")
+            other.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'event_log'")
 
     end_connections()
     log.append(TOPIC, Event("one"))
