@@ -51,7 +51,7 @@ class Notifier:
         self._sends: bool | None = None
 
     def troubles(self) -> dict[str, str]:
-        """What does not work now, each with a sentence: ``channel_layer``, ``database_notifications``, ``poll``. From any thread."""
+        """What does not work now, each with a sentence: ``poll``, and the way to others by its name. From any thread."""
         troubles = {"poll": self.poll.trouble}
         if (remote := self._remote) is not None:
             troubles[remote.name] = remote.trouble
