@@ -42,9 +42,7 @@ async def run(code: str, **settings: Any) -> str:
     """Run it to its end, which must be a clean one; return what it printed."""
 
     def wait() -> Any:
-        return warm.run(
-            arguments(code, settings), capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False
-        )
+        return warm.run(arguments(code, settings), capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False)
 
     done = await asyncio.to_thread(wait)
     assert (done.returncode, done.stderr) == (0, "")

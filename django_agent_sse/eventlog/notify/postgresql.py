@@ -63,7 +63,7 @@ class Session:
     """
 
     def __init__(self, alias: str) -> None:
-        wrapper: Any = connections[alias]
+        wrapper: Any = connections.create_connection(alias)  # of which nothing stays on this thread
         params = {**CONNECTION, **wrapper.get_connection_params(), "application_name": APPLICATION_NAME}
         self._raw: Any = wrapper.Database.connect(**params)
         self._pids: list[int] = []

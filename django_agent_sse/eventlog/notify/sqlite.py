@@ -79,7 +79,7 @@ class SqliteWatcher(RemoteNotifier):
 
 
 def _opened(alias: str) -> Any:
-    wrapper: Any = connections[alias]
+    wrapper: Any = connections.create_connection(alias)  # of which nothing stays on this thread
     database = str(wrapper.get_connection_params()["database"])
     if not database.startswith("file:"):
         database = Path(database).absolute().as_uri()

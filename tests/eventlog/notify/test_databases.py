@@ -6,6 +6,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from django_agent_sse.eventlog.notify.channel_layer import ChannelLayerNotifier
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.eventlog.notify.poll import Heads, Poll
+from django_agent_sse.eventlog.notify.remote import PendingTopics
 from django_agent_sse.models import LogTopic
 from django_agent_sse.runtime.loop import BackgroundLoop
 from django_agent_sse.topics.feeds import Feeds
@@ -100,6 +102,15 @@ def entry_of(alias: str) -> dict[str, Any]:
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "django_agent_sse.notify"]
+
+
+@pytest.fixture
+def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that cannot be reached."""
+    postgres = request.getfixturevalue("postgres") if "postgres" in request.fixturenames else None
+    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "no" / "file")}
+    with database("away", {**entry_of(postgres), "HOST": "/nowhere"} if postgres else entry, migrate=False) as alias:
+        yield alias
 
 
 # Of both databases
@@ -206,7 +217,8 @@ def test_where_nothing_is_to_be_asked_there_is_the_poll_alone(alias: str, monkey
     assert way_to_others(DatabaseEventLog(NOTIFY_ALIAS=alias)) == (kind, alias)
     assert way_to_others(DatabaseEventLog(ALIAS=alias, NOTIFY_ALIAS=None)) is None
     assert way_to_others(DatabaseEventLog(ALIAS=alias, NOTIFY_ALIAS="nowhere")) is None, "a check says it"
-    assert way_to_others(DatabaseEventLog()) is None, "it is in memory"
+    with database("memory", {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}, migrate=False) as memory:
+        assert way_to_others(DatabaseEventLog(ALIAS=memory)) is None
     assert way_to_others(MemoryEventLog()) is None
     assert way_to_others(None) is None
     with override_settings(CHANNEL_LAYERS=through("redis://127.0.0.1:1/0")):
@@ -321,17 +333,16 @@ async def test_a_connection_that_is_killed_comes_back_and_nothing_is_lost(
 
 
 async def test_a_server_that_is_away_is_said_once_and_costs_publishing_nothing(
-    postgres: str, process: Make, slow_poll: None, caplog: pytest.LogCaptureFixture
+    postgres: str, away: str, process: Make, slow_poll: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with database("away", {**entry_of(postgres), "HOST": "/nowhere"}, migrate=False):
-        there = process(postgres, NOTIFY_ALIAS="away")
-        for number in range(3):
-            await there.log.aappend("a", Event(str(number)))
-            assert await asyncio.to_thread(there.notifier.flush, PATIENCE)
-        assert [*there.notifier.troubles()] == ["database_notifications"]
-        assert there.notifier.troubles()["database_notifications"].endswith(": OperationalError")
-        (text,) = said(caplog)
-        assert "notifications cannot be sent through DATABASES['away'] now" in text
+    there = process(postgres, NOTIFY_ALIAS=away)
+    for number in range(3):
+        await there.log.aappend("a", Event(str(number)))
+        assert await asyncio.to_thread(there.notifier.flush, PATIENCE)
+    assert [*there.notifier.troubles()] == ["database_notifications"]
+    assert there.notifier.troubles()["database_notifications"].endswith(": OperationalError")
+    (text,) = said(caplog)
+    assert "notifications cannot be sent through DATABASES['away'] now" in text
 
 
 async def test_who_follows_and_publishes_nothing_holds_no_connection(
@@ -414,7 +425,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path, django_db_setup: None, 
         "NAME": str(path),
         "OPTIONS": {"init_command": f"PRAGMA journal_mode={request.param}"},
     }
-    with django_db_blocker.unblock(), database("log-file", entry) as alias:
+    with django_db_blocker.unblock(), database(f"log-{tmp_path.parent.name}-{tmp_path.name}", entry) as alias:
         yield alias
 
 
@@ -444,35 +455,31 @@ async def test_a_lock_of_somebody_else_is_no_news_and_no_error(
     assert said(caplog) == []
 
 
-async def test_a_file_that_takes_anothers_place_is_found(
-    process: Make, slow_poll: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, django_db_setup: None, django_db_blocker: Any
-) -> None:
-    monkeypatch.setattr(sqlite, "RENEW_INTERVAL", 0.2)
+async def test_a_file_that_takes_anothers_place_is_found(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "RENEW_INTERVAL", 0.1)
     monkeypatch.setattr(sqlite, "FOLLOWED_INTERVAL", 0.1)
-    name = tmp_path / "db.sqlite3"
-    with django_db_blocker.unblock(), database("log-file", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(name)}) as alias:
-        here, there = process(alias), process(alias)
-        await there.log.aappend("a", Event("1"))
-        here.follow("a")
-        await here.told("a", 1)
-        connections[alias].close()
-        copy = tmp_path / "copy.sqlite3"
-        copy.write_bytes(name.read_bytes())
+    hurried = asyncio.Event()
+    watching = asyncio.create_task(sqlite.SqliteWatcher(file, PendingTopics(), lambda: {"a"}, hurried.set).run())
+    await asyncio.wait_for(hurried.wait(), PATIENCE)
+    name, copy = Path(str(connections[file].settings_dict["NAME"])), tmp_path / "copy.sqlite3"
+    with closing(sqlite3.connect(copy)) as other:
+        other.execute("CREATE TABLE another (place)")
         copy.replace(name)
-        await there.log.aappend("a", Event("2"))
-        await here.told("a", 2)
+        hurried.clear()
+        await asyncio.wait_for(hurried.wait(), PATIENCE)
+    watching.cancel()
+    await asyncio.wait({watching})
 
 
 async def test_a_file_that_cannot_be_opened_is_said_once(
-    file: str, process: Make, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    file: str, away: str, process: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with database("away", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "no" / "file")}, migrate=False):
-        here, there = process(file, NOTIFY_ALIAS="away"), process(file)
-        here.follow("a")
-        await there.log.aappend("a", Event("1"))
-        await here.told("a", 1)
-        await eventually("it is said", lambda: said(caplog), PATIENCE)
-        assert [*here.notifier.troubles()] == ["database_notifications"]
+    here, there = process(file, NOTIFY_ALIAS=away), process(file)
+    here.follow("a")
+    await there.log.aappend("a", Event("1"))
+    await here.told("a", 1)
+    await eventually("it is said", lambda: said(caplog), PATIENCE)
+    assert [*here.notifier.troubles()] == ["database_notifications"]
     (text,) = said(caplog)
     assert "notifications cannot be received through DATABASES['away'] now" in text
 
