@@ -19,7 +19,7 @@ from django.db import connections
 from ...runtime.pools import Pool
 from .remote import RENEW_INTERVAL, PendingTopics, RemoteNotifier
 
-INTERVAL = 0.025
+INTERVAL = 0.02
 """Seconds between two looks."""
 FOLLOWED_INTERVAL = 1.0
 """Seconds after which is seen whether anything is still followed."""
