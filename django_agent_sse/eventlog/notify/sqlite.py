@@ -20,7 +20,7 @@ from ...runtime.pools import Pool
 from .remote import RENEW_INTERVAL, PendingTopics, RemoteNotifier
 
 INTERVAL = 0.02
-"""Seconds between two looks."""
+"""Seconds between two looks: half of them is what a follower waits on average, and each takes some microseconds and a wake-up."""
 FOLLOWED_INTERVAL = 1.0
 """Seconds after which is seen whether anything is still followed."""
 _BUSY = {5, 6}
