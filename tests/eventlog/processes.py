@@ -13,7 +13,7 @@ from typing import Any
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 BEGIN = """
 import asyncio, json, os, sys, threading, time

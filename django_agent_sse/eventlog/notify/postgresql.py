@@ -116,10 +116,12 @@ class Session:
 
     def use(self, call: Callable[[Session], object]) -> None:
         """Call with this, on a thread that may wait for the server."""
-        with self._busy:
-            call(self)
-        if self._ended:
-            self._raw.close()
+        try:
+            with self._busy:
+                call(self)
+        finally:
+            if self._ended:
+                self._raw.close()
 
     def end(self) -> None:
         """Close it, or have the thread that uses it do so."""
