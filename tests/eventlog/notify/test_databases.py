@@ -272,12 +272,14 @@ async def test_it_is_told_after_the_commit_and_never_after_a_rollback(postgres: 
         with pytest.raises(ZeroDivisionError), transaction.atomic(postgres):
             there.log.append("a", Event("never"))
             raise ZeroDivisionError
+        connections[postgres].close()  # the thread's own
 
     def commit() -> None:
         with transaction.atomic(postgres):
             there.log.append("a", Event("1"))
             assert there.notifier.flush(0)
             session.notify()
+        connections[postgres].close()
 
     await asyncio.to_thread(roll_back)
     assert await asyncio.to_thread(there.notifier.flush, PATIENCE)
