@@ -38,13 +38,15 @@ class _ProcessLog(PerProcess):
         log = self._log
         if log is None:
             with self._lock:
-                if self._log is None:
+                if made := self._log is None:
                     log = build_log(conf.setting("EVENT_LOG"))
                     # Where a log cannot notify other processes itself, the notifier does.
                     asked = log.crosses_processes and log.notifier is None
                     log.on_change = notifier.notify if asked else local_notifier.notify
                     self._log = log
                 log = self._log
+            if made:
+                notifier.serve(log)
         return log
 
 

@@ -90,6 +90,11 @@ class EventLog(Leasing):
         """The database that a transactional log writes to."""
         return DEFAULT_DB_ALIAS
 
+    @property
+    def notify_alias(self) -> str | None:
+        """The database that can say that another process has changed something; ``None`` where none is to be asked that."""
+        return None
+
     def append(
         self,
         topic: str,

@@ -85,7 +85,7 @@ def test_a_route_whose_heartbeat_is() -> None:
     assert "prices/: 90 s" in found["heartbeat"].title
 
 
-@pytest.mark.parametrize("problem", ["channel_layer", "log_notifications", "poll"])
+@pytest.mark.parametrize("problem", ["channel_layer", "database_notifications", "log_notifications", "poll"])
 def test_notifications_that_do_not_come_and_a_poll_that_lags(problem: str) -> None:
     found = said(
         asgi_request(), picture(seen(problems={problem: "it took 3 s"}), seen(pid=8), seen(pid=9, problems={problem: "x"}))

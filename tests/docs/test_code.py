@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.checks import run_checks
+from django.db import connections
 from django.db.models import QuerySet
 from django.urls import resolve
 
@@ -125,7 +126,7 @@ async def test_curl_prints_what_the_page_says(command: Command) -> None:
 
 
 @pytest.mark.parametrize("block", SETTINGS, ids=str)
-def test_settings_of_a_page_can_be_used(block: Block, settings: Any) -> None:
+def test_settings_of_a_page_can_be_used(block: Block, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """They run after those of a new project, and the package's system checks find no error."""
     given: dict[str, Any] = {"INSTALLED_APPS": [], "MIDDLEWARE": [], "DATABASES": {"default": {}}}
     exec(compile(block.text, str(block), "exec"), given)
@@ -134,6 +135,8 @@ def test_settings_of_a_page_can_be_used(block: Block, settings: Any) -> None:
     for name in ("AGENT_SSE", "CACHES", "ASGI_APPLICATION", "CHANNEL_LAYERS"):
         if name in given:
             setattr(settings, name, given[name])
+    for alias in {*given["DATABASES"]} - {*connections}:
+        monkeypatch.setitem(connections.databases, alias, connections.databases["default"])
     with pages.imported(block.page):
         assert [found for found in run_checks(tags=["django_agent_sse"]) if found.is_serious()] == []
 

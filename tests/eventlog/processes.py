@@ -20,7 +20,7 @@ import asyncio, json, os, sys, threading, time
 import django
 from django.conf import settings
 given = json.loads(sys.argv[1])
-settings.configure(INSTALLED_APPS=["django_agent_sse"], DATABASES={}, **given)
+settings.configure(**{"INSTALLED_APPS": ["django_agent_sse"], "DATABASES": {}, **given})
 django.setup()
 from django_agent_sse import apublish, close_topic, publish
 from django_agent_sse.eventlog.backend import event_log
@@ -33,9 +33,9 @@ def shared(file: Path) -> dict[str, Any]:
     return {"EVENT_LOG": {"BACKEND": "tests.eventlog.shared.SharedEventLog", "OPTIONS": {"FILE": str(file)}}}
 
 
-def arguments(code: str, settings: Mapping[str, Any]) -> list[str]:
-    """A script with these settings, for ``subprocess``."""
-    return [sys.executable, "-m", "tests.program", BEGIN + textwrap.dedent(code), json.dumps(settings)]
+def arguments(code: str, settings: Mapping[str, Any], before: str = "") -> list[str]:
+    """A script with these settings, for ``subprocess``; ``before`` runs before anything is imported."""
+    return [sys.executable, "-m", "tests.program", before + BEGIN + textwrap.dedent(code), json.dumps(settings)]
 
 
 async def run(code: str, **settings: Any) -> str:

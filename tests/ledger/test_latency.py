@@ -1,4 +1,4 @@
-"""From the commit of an event to its arrival at a client over HTTP: by the poll alone, through a channel layer, in one process.
+"""From the commit of an event to its arrival at a client over HTTP: each way to another process, and within one.
 
 ``-s`` prints the figures; ``tox run -e ledger`` measures more of them. Nothing here depends on how fast the machine is.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from tests.live.servers import running
 
-from .logs import environment_of
+from .logs import DATABASE, environment_of
 from .reader import Reader
 from .test_ledger import PATIENCE, run, site_environment
 
@@ -60,14 +60,27 @@ async def watch(url: str, publish: Callable[[], Awaitable[dict[str, int]]]) -> l
     return sorted((clock.came[name] - at) / 1e6 for name, at in committed.items())
 
 
-@pytest.mark.parametrize("way", ["in one process", "by the poll alone", "through channels_redis"])
+WAYS = {
+    "in one process": "postgres",
+    "by the poll alone": "postgres",
+    "through PostgreSQL itself": "postgres",
+    "through SQLite itself": "sqlite",
+    "through channels_redis": "postgres",
+}
+
+
+@pytest.mark.parametrize("way", [*WAYS])
 def test_what_is_committed_arrives(way: str, request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> None:
-    about = environment_of("postgres", request, tmp_path)
+    about = environment_of(WAYS[way], request, tmp_path)
+    if way == "by the poll alone":
+        about["SITE_AGENT_SSE"] = json.dumps({"EVENT_LOG": {**DATABASE["EVENT_LOG"], "OPTIONS": {"NOTIFY_ALIAS": None}}})
     if way == "through channels_redis":
         layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [redis_url]}}
         about["SITE_CHANNEL_LAYERS"] = json.dumps({"default": layer})
     site = {name.removeprefix("SITE_").lower(): value for name, value in about.items()}
     with running("uvicorn", tmp_path / "server", **site) as server:
+        if WAYS[way] == "sqlite":
+            about["SITE_DATABASE"] = str(tmp_path / "server" / "site.sqlite3")  # the server's own copy
 
         async def publish_here() -> dict[str, int]:
             with server.open(f"topics/stamped/{TOPIC}/", count=COUNT, pause=PAUSE) as client:

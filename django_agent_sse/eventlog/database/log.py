@@ -49,16 +49,22 @@ class DatabaseEventLog(DatabaseLeasing):
     crosses_processes = True
     durable = True
     transactional = True
-    own_options: ClassVar[tuple[str, ...]] = ("ALIAS",)
+    own_options: ClassVar[tuple[str, ...]] = ("ALIAS", "NOTIFY_ALIAS")
 
     def __init__(self, **options: Any) -> None:
-        alias = options.pop("ALIAS", None)
+        alias, notify = options.pop("ALIAS", None), options.pop("NOTIFY_ALIAS", "")
         super().__init__(**options)
         if alias is not None and not isinstance(alias, str):
             raise ConfigurationError(
                 f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}; it must be a name in DATABASES"
             )
+        if notify is not None and not isinstance(notify, str):
+            raise ConfigurationError(
+                f"AGENT_SSE['EVENT_LOG']['OPTIONS']['NOTIFY_ALIAS'] is {conf.shown(notify)}; it must be a name in DATABASES "
+                "or None"
+            )
         self._named: str | None = alias
+        self._notify_named: str | None = notify
         self._now: Callable[[], float] = time.time
 
     @property
@@ -66,11 +72,18 @@ class DatabaseEventLog(DatabaseLeasing):
         """The name in ``DATABASES`` of the database that keeps the topics."""
         return self._named or router.db_for_write(LogTopic)
 
+    @property
+    def notify_alias(self) -> str | None:
+        """See ``EventLog``."""
+        return None if self._notify_named is None else self._notify_named or self.alias
+
     def check(self) -> list[str]:
         """See ``EventLog``."""
         alias = self.alias
-        if alias not in connections:
-            return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['ALIAS'] is {conf.shown(alias)}, DATABASES has {', '.join(connections)}"]
+        for option, name in (("ALIAS", alias), ("NOTIFY_ALIAS", self.notify_alias or alias)):
+            if name not in connections:
+                known = ", ".join(connections)
+                return [f"AGENT_SSE['EVENT_LOG']['OPTIONS']['{option}'] is {conf.shown(name)}, DATABASES has {known}"]
         if connections.settings[alias]["ENGINE"] == "django.db.backends.dummy":
             return [f"DATABASES[{alias!r}] names no ENGINE: name one, or keep topics elsewhere with AGENT_SSE['EVENT_LOG']"]
         return []

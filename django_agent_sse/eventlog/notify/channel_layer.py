@@ -12,16 +12,14 @@ import contextlib
 import importlib.util
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.conf import settings
 
-from ...runtime.backoff import FailureLog
+from .remote import LEAVE_IDLE, LOGGER, RENEW_INTERVAL, PendingTopics, RemoteNotifier
 
-LOGGER = "django_agent_sse.notify"
 logger = logging.getLogger(LOGGER)
 
 ALIAS = "default"
@@ -29,16 +27,6 @@ ALIAS = "default"
 GROUP = "django_agent_sse.notify"
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 
-SEND_INTERVAL = 0.005
-"""Seconds between two messages of a process; what is published meanwhile goes into one."""
-MAX_NAMES = 256
-"""Topics of one message."""
-MAX_PENDING = 10_000
-"""Topics that wait to be told of while the layer is down; of more, the poll tells."""
-RENEW_INTERVAL = 15.0
-"""Seconds after which the group is joined again: a Redis that was emptied has forgotten it."""
-LEAVE_IDLE = 60.0
-"""Seconds without anything followed after which the group is left."""
 LAYER_TIMEOUT = 5.0
 """Seconds that the layer may take for a message or to join."""
 RECEIVE_IDLE = 1.0
@@ -54,105 +42,30 @@ def layer_configured() -> bool:
     return importlib.util.find_spec("channels") is not None
 
 
-class PendingTopics:
-    """The topics that other processes are to be notified of: put in by any thread, taken out on the background loop."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._names: set[str] = set()
-        self._sending = False
-
-    def put(self, topic: str) -> bool:
-        """Queue a name; whether the sender must be woken for it."""
-        with self._changed:
-            if len(self._names) < MAX_PENDING:
-                self._names.add(topic)
-            return len(self._names) == 1
-
-    def take(self) -> list[str]:
-        """Some names, until ``sent()`` under way."""
-        with self._changed:
-            names = [self._names.pop() for _ in range(min(MAX_NAMES, len(self._names)))]
-            self._sending = bool(names)
-            return names
-
-    def sent(self) -> None:
-        with self._changed:
-            self._sending = False
-            self._changed.notify_all()
-
-    def wait_empty(self, seconds: float) -> bool:
-        """Wait until everything is sent, for so long at most; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not (self._names or self._sending), seconds)
-
-
-class ChannelLayerNotifier:
-    """Sends and receives on the background loop.
+class ChannelLayerNotifier(RemoteNotifier):
+    """Sends the names of topics to a group, and receives them from it.
 
     Args:
         pending: What to send.
         followed: The topics that are followed in this process, at this moment.
         on_notify: Called with those of them of which another process has said that they changed.
-
-    Attributes:
-        loaded: The layer's modules are imported, which takes long beside what a message takes; or cannot be.
     """
 
+    name = "channel_layer"
+
     def __init__(self, pending: PendingTopics, followed: Callable[[], set[str]], on_notify: Callable[[set[str]], object]) -> None:
-        self.wake_sender = asyncio.Event()
-        self.wake_receiver = asyncio.Event()
-        self.loaded = threading.Event()
-        self._pending = pending
-        self._followed = followed
+        super().__init__(pending, followed, f"CHANNEL_LAYERS[{ALIAS!r}]")
         self._on_notify = on_notify
         self._me = secrets.token_hex(8)
         self._made: Any = None
-        late = "Followers in other processes see what is published up to half a second later."
-        self._sending = FailureLog(f"notifications cannot be sent through CHANNEL_LAYERS[{ALIAS!r}]", late, logger=LOGGER)
-        self._receiving = FailureLog(
-            f"notifications cannot be received through CHANNEL_LAYERS[{ALIAS!r}]",
-            "What other processes publish is seen up to half a second later.",
-            logger=LOGGER,
-        )
         self._hinted = False
 
-    @property
-    def trouble(self) -> str:
-        """What does not work now; empty where all does."""
-        return self._sending.now or self._receiving.now
+    async def _send(self, topics: list[str]) -> None:
+        await self._in_time(self._layer().group_send(GROUP, self._message(topics)))
 
-    async def send(self) -> None:
-        """Send for ever what is queued."""
-        while True:
-            self.wake_sender.clear()
-            if not (names := self._pending.take()):
-                await self.wake_sender.wait()
-                continue
-            pause = SEND_INTERVAL
-            try:
-                await self._in_time(self._layer().group_send(GROUP, self._message(names)))
-                self._sending.recovered()
-            except Exception as error:
-                pause = self._sending.failed(error)
-            finally:
-                self._pending.sent()
-            await asyncio.sleep(pause)
-
-    async def receive(self) -> None:
-        """Be in the group while anything is followed, for ever, and pass on what comes."""
-        while True:
-            self.wake_receiver.clear()
-            if not self._followed():
-                await self.wake_receiver.wait()
-                continue
-            try:
-                await self._listen(self._layer())
-            except Exception as error:
-                await asyncio.sleep(self._receiving.failed(error))
-
-    async def _listen(self, layer: Any) -> None:
+    async def _listen(self) -> None:
         """Join, receive until nothing was followed for a while, leave."""
+        layer = self._layer()
         # The pub/sub layer keeps a queue for each channel that it could not make: first see whether it is up.
         await self._in_time(layer.group_send(GROUP, self._message([])))
         channel: str = await self._in_time(layer.new_channel())

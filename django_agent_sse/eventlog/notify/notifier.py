@@ -1,7 +1,7 @@
-"""Notifications across processes: the poll finds what others published, and a channel layer, where there is one, hastens it.
+"""Notifications across processes: the poll finds what others published; a channel layer, or the log's database, hastens it.
 
 Both are tasks on the background loop. They are started by the first topic that is followed in a log that crosses processes, or by
-the first publish to one where a channel layer reaches other processes; and anew after a fork.
+the first publish to one where other processes have to be told; and anew after a fork.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from ...runtime.loop import BackgroundLoop, BackgroundTask, background
 from ...runtime.process import on_exit, on_fork
 from ..base import EventLog
 from ..records import Page
-from .channel_layer import LOGGER, ChannelLayerNotifier, PendingTopics, layer_configured
+from .across import way_to_others
 from .local import LocalNotifier, local_notifier
 from .poll import FollowedTopics, Heads, Poll
+from .remote import LOGGER, PendingTopics, RemoteNotifier
 
 logger = logging.getLogger(LOGGER)
 
@@ -36,6 +37,7 @@ class Notifier:
     def __init__(self, local: LocalNotifier, loop: BackgroundLoop = background) -> None:
         self._local = local
         self.loop = loop
+        self._log: EventLog | None = None
         self._abandoned: list[object] = []
         self._begin()
 
@@ -44,14 +46,22 @@ class Notifier:
         self._watches: set[FollowedTopics] = set()
         self._tasks: list[BackgroundTask] = []
         self.poll = Poll(self.watches)
-        self._layer: ChannelLayerNotifier | None = None
+        self._remote: RemoteNotifier | None = None
         self._pending = PendingTopics()
-        self._reaches_others: bool | None = None
+        self._sends: bool | None = None
 
     def troubles(self) -> dict[str, str]:
-        """What does not work now: ``channel_layer``, ``poll``, each with a sentence. From any thread."""
-        troubles = {"channel_layer": self._layer.trouble if self._layer is not None else "", "poll": self.poll.trouble}
+        """What does not work now, each with a sentence: ``poll``, and the way to others by its name. From any thread."""
+        troubles = {"poll": self.poll.trouble}
+        if (remote := self._remote) is not None:
+            troubles[remote.name] = remote.trouble
         return {name: sentence for name, sentence in troubles.items() if sentence and self._tasks}
+
+    def serve(self, log: EventLog) -> None:
+        """Notify others of this log from now on: it is the log of the process, whose database may know a way to them."""
+        before, self._log, self._sends = self._log, log, None
+        if self._tasks and way_to_others(before) != way_to_others(log):
+            self.restart()
 
     # What feeds and the log call, from any thread
 
@@ -67,9 +77,10 @@ class Notifier:
         """Say here and elsewhere that a topic has more, was closed or deleted. Never raises, never waits for anybody."""
         self._local.notify(topic, page)
         self.poll.notified(topic)
-        if self._reaches_others is None:
-            self._reaches_others = layer_configured()
-        if self._reaches_others and (self._pending.put(topic) or not self._tasks):
+        if self._sends is None:
+            way = way_to_others(self._log)
+            self._sends = way is not None and way.kind.sends
+        if self._sends and (self._pending.put(topic) or not self._tasks):
             self._wake()
 
     def _follow(self, watch: FollowedTopics) -> None:
@@ -94,18 +105,18 @@ class Notifier:
                 logger.warning("there is no thread for notifications across processes now: %s", error)
 
     def _start(self) -> None:
-        self.poll, self._layer = Poll(self.watches), None
-        self._tasks = [self.loop.start("poll", self.poll.run)]
-        if layer_configured():
-            layer = self._layer = ChannelLayerNotifier(self._pending, self.followed, self.on_notify)
-            self._tasks.append(self.loop.start("channel layer, sending", layer.send))
-            self._tasks.append(self.loop.start("channel layer, receiving", layer.receive))
+        poll = self.poll = Poll(self.watches)
+        way = way_to_others(self._log)
+        remote = self._remote = None if way is None else way.begin(self._pending, self.followed, self.on_notify, poll.hurry)
+        self._tasks = [self.loop.start("poll", poll.run)]
+        if remote is not None:
+            self._tasks.append(self.loop.start(remote.name, remote.run))
 
     def _look(self) -> None:
         self.poll.wake.set()
-        if self._layer is not None:
-            self._layer.wake_sender.set()
-            self._layer.wake_receiver.set()
+        if self._remote is not None:
+            self._remote.wake_sender.set()
+            self._remote.wake_receiver.set()
 
     def watches(self) -> list[FollowedTopics]:
         """Return those that follow anything at this moment."""
@@ -132,8 +143,8 @@ class Notifier:
         """End the tasks; what is not sent is dropped. Who follows something is polled for again by the next ones."""
         with self._lock:
             tasks, self._tasks = self._tasks, []
-            self.poll, self._layer = Poll(self.watches), None
-            self._pending, self._reaches_others = PendingTopics(), None
+            self.poll, self._remote = Poll(self.watches), None
+            self._pending, self._sends = PendingTopics(), None
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -152,13 +163,13 @@ class Notifier:
 
     def forked(self) -> None:
         """In the child: there are no tasks, and what they used is the parent's too, so it is neither closed nor collected."""
-        self._abandoned.append((self._tasks, self.poll, self._layer, self._watches, self._pending))
+        self._abandoned.append((self._tasks, self.poll, self._remote, self._watches, self._pending))
         self._begin()
 
     def end(self) -> None:
         """At the end of the process: send what waits."""
-        if self._layer is not None and not self.flush(0):
-            self._layer.loaded.wait(IMPORT_TIMEOUT)
+        if self._remote is not None and not self.flush(0):
+            self._remote.loaded.wait(IMPORT_TIMEOUT)
         self.flush()
         self.stop(FLUSH_TIMEOUT)
 

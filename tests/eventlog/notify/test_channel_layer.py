@@ -18,9 +18,11 @@ from django.test import override_settings
 
 from django_agent_sse.eventlog.notify import channel_layer as layer_module
 from django_agent_sse.eventlog.notify import poll as poll_module
-from django_agent_sse.eventlog.notify.channel_layer import GROUP, PendingTopics
+from django_agent_sse.eventlog.notify import remote as remote_module
+from django_agent_sse.eventlog.notify.channel_layer import GROUP
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
+from django_agent_sse.eventlog.notify.remote import PendingTopics
 from django_agent_sse.runtime.loop import BackgroundLoop
 from django_agent_sse.topics.feeds import Feeds
 from django_agent_sse.topics.follower import Follower
@@ -415,8 +417,8 @@ async def test_there_is_one_thread_however_often_it_is_used(redis_url: str, proc
 
 
 def test_names_wait_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_module, "MAX_PENDING", 3)
-    monkeypatch.setattr(layer_module, "MAX_NAMES", 2)
+    monkeypatch.setattr(remote_module, "MAX_PENDING", 3)
+    monkeypatch.setattr(remote_module, "MAX_NAMES", 2)
     outbox = PendingTopics()
     assert outbox.put("a")
     assert not outbox.put("b")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,49 @@ async def test_what_a_notification_told_of_is_no_reason_to_hurry(log: SharedEven
     assert (await follower.heard())["a"] is not None, "who follows is told all the same"
     log.append("a", Event("2"))
     assert await poll.look() == FASTEST
+
+
+async def test_a_hurried_question_comes_at_once_and_what_it_finds_is_no_reason_to_ask_often(
+    log: SharedEventLog, elsewhere: SharedEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poll_module, "SLOWEST", 3600.0)
+    follower = Follower(log, "a")
+    poll = Poll(lambda: [follower.watch])
+    asking = asyncio.create_task(poll.run())
+    for top in (1, 2, 3):
+        elsewhere.append("a", Event(str(top)))
+        poll.hurry()
+        async with asyncio.timeout(60):
+            while not any(heads["a"] and heads["a"].top == top for heads in follower.told):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert len(log.asked) <= 4, "the first one, and one each"
+    asking.cancel()
+
+
+async def test_a_database_that_commits_all_the_time_does_not_make_it_spin(log: SharedEventLog) -> None:
+    follower = Follower(log, "a")
+    poll = Poll(lambda: [follower.watch])
+    loop = asyncio.get_running_loop()
+    asking = asyncio.create_task(poll.run())
+    began = loop.time()
+    while len(log.asked) < 8:
+        poll.hurry()
+        await asyncio.sleep(0.001)
+    assert loop.time() - began >= 5 * poll_module.FRUITLESS, "but for the first ones, each has to wait"
+    asking.cancel()
+
+
+async def test_a_log_that_is_away_is_not_asked_more_often_for_being_hurried(log: SharedEventLog) -> None:
+    follower = Follower(log, "a")
+    poll = Poll(lambda: [follower.watch])
+    log.away = True
+    asking = asyncio.create_task(poll.run())
+    began = time.monotonic()
+    while poll.trouble == "" or time.monotonic() - began < 0.3:
+        poll.hurry()
+        await asyncio.sleep(0.001)
+    assert poll._failures.failures == 1
+    asking.cancel()
 
 
 async def test_where_nothing_is_followed_nothing_is_asked(log: SharedEventLog) -> None:

@@ -46,6 +46,14 @@ _OF_PROCESSES = {
             "Redis up? ({detail})"
         ),
     ),
+    "database_notifications": (
+        gettext_noop("The database does not notify {processes}."),
+        gettext_noop(
+            "Nothing is lost: events that other processes publish arrive up to half a second later. Does a pooler, such as "
+            "pgbouncer, lend connections by transaction? Name a way past it in NOTIFY_ALIAS. The process’s log has the whole "
+            "error. ({detail})"
+        ),
+    ),
     "log_notifications": (
         gettext_noop("The event log’s own notifications do not reach {processes}."),
         gettext_noop(
