@@ -66,13 +66,10 @@ def permission_required(*permissions: str, obj: Callable[[Context], Any] | None 
 
     async def guard(c: Context) -> bool | HttpResponseBase:
         user: Any = c.user
-        if user is not None and find is None and await _has_permissions(user, permissions):
-            return True
-        if user is not None and find is not None:
-            found = await find(c)
-            if found is not None and await sync_to_async(has_permissions)(user, permissions, found):
-                return True
-        return refused(c, NO_PERMISSION)
+        found = None if find is None or user is None else await find(c)
+        anything = user is not None and (find is None or found is not None)
+        allowed = anything and await sync_to_async(has_permissions)(user, permissions, found)
+        return allowed or refused(c, NO_PERMISSION)
 
     return named(guard, f"permission_required({', '.join(map(repr, permissions))})")
 
@@ -224,16 +221,12 @@ def _key_sent(c: Context, header: str) -> str:
         return ""
 
 
-async def _has_permissions(user: Any, permissions: tuple[str, ...]) -> bool:
-    asynchronous, synchronous = getattr(user, "ahas_perms", None), getattr(user, "has_perms", None)
-    if asynchronous is not None and await asynchronous(permissions):
-        return True
-    # Django's async check passes over back ends that only know has_perm(), as those of object permission packages do.
-    return synchronous is not None and bool(await sync_to_async(synchronous)(permissions))
-
-
 def has_permissions(user: Any, permissions: tuple[str, ...], obj: object = None) -> bool:
-    """Whether a user has all of these permissions, for all objects or for this one; blocks."""
+    """Whether a user has all of these permissions, for all objects or for this one; blocks.
+
+    Django's async twins are not asked: they pass over what a user or a back end of the project has only in ``has_perm()``, and
+    would grant what that refuses.
+    """
     check = getattr(user, "has_perms", None)
     return check is not None and bool(check(permissions) or (obj is not None and check(permissions, obj)))
 

@@ -17,6 +17,7 @@ from hmac import compare_digest
 from typing import Any, Final
 from urllib.parse import unquote_plus, urlsplit
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core import signing
@@ -341,8 +342,7 @@ async def _load_user(c: Context, grant: Grant) -> bool:
     if grant.user is None:  # whose cookies come along is not asked
         c.user = None
         return True
-    model = _user_model()
-    user = await model._default_manager.filter(pk=grant.user).afirst()
+    user = await sync_to_async(_user)(_user_model()._meta.pk.to_python(grant.user))
     if user is None or not getattr(user, "is_active", True):
         return False
     hashes = [*_hashes(user)] or [""]
@@ -350,6 +350,14 @@ async def _load_user(c: Context, grant: Grant) -> bool:
         return False
     c.user = user
     return True
+
+
+def _user(pk: Any) -> Any:
+    """Return the user as the first back end that gives one; ``None``: nobody with this key may sign in any more."""
+    from django.contrib.auth import get_backends  # imports models
+
+    found = (backend.get_user(pk) for backend in get_backends() if hasattr(backend, "get_user"))
+    return next((user for user in found if user is not None), None)
 
 
 def _refused(c: Context, reason: str) -> HttpResponse:

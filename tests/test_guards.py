@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth import decorators, get_user_model
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, Group, Permission
@@ -314,6 +315,32 @@ async def test_a_back_end_without_an_async_check_is_asked_too(settings: Any) -> 
     c = await context_for(member())
     assert await answer_of(permission_required("builds.view_build"), c) is None
     assert await answer_of(permission_required("builds.add_build"), c) == (403, "this needs a permission that you do not have")
+
+
+class Refusing(ModelBackend):
+    """As those of projects are that refuse more than Django's, in the methods that all pages ask."""
+
+    def has_perm(self, user_obj: Any, perm: str, obj: object = None) -> bool:
+        return False
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_a_back_end_of_the_project_refuses_its_async_twin_does_not_grant(settings: Any) -> None:
+    user = await user_with("view_user")
+    assert await answer_of(permission_required("auth.view_user"), await context_for(user)) is None
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Refusing"]
+    user = await get_user_model().objects.aget(pk=user.pk)
+    assert await user.ahas_perm("auth.view_user")
+    refused = (403, "this needs a permission that you do not have")
+    assert await answer_of(permission_required("auth.view_user"), await context_for(user)) == refused
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_the_user_itself_refuses_is_not_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = await user_with("view_user")
+    monkeypatch.setattr(get_user_model(), "has_perms", lambda self, permissions, obj=None: False)
+    refused = (403, "this needs a permission that you do not have")
+    assert await answer_of(permission_required("auth.view_user"), await context_for(user)) == refused
 
 
 async def test_a_user_object_without_permissions_has_none() -> None:

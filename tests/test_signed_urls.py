@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.core import signing
 from django.core.handlers.asgi import ASGIHandler
@@ -285,6 +286,21 @@ async def test_a_new_password_deactivation_and_deletion_end_it(ada: Any) -> None
     assert (await ask(url)).status == 200
     await ada.adelete()
     assert await refusal(url) == (401, "revoked")
+
+
+class Banning(ModelBackend):
+    """As those of projects are that let somebody in no longer."""
+
+    def get_user(self, user_id: Any) -> Any:
+        return None
+
+
+async def test_whom_no_back_end_knows_any_more_it_lets_in_no_longer(ada: Any, settings: Any) -> None:
+    url = signed_url("/only/x/", user=ada)
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.BaseBackend", f"{__name__}.Banning"]
+    assert await refusal(url) == (401, "revoked")
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Banning", "django.contrib.auth.backends.ModelBackend"]
+    assert (await ask(url)).status == 200
 
 
 async def test_a_rotated_key_keeps_it_until_the_old_one_is_dropped(ada: Any, settings: Any) -> None:

@@ -177,7 +177,14 @@ def connect() -> None:
     if apps.is_installed("django.contrib.auth"):
         _connect_auth()
     if apps.is_installed("django.contrib.sessions") and (session := _session_model()) is not None:
-        _connect(post_delete, _session_deleted, session)
+        _connect_all(post_delete, _session_deleted, session)
+
+
+def _connect_all(signal: Any, receiver: Any, base: Any) -> None:
+    """Connect a model with its proxies and children, which send signals of their own."""
+    for model in apps.get_models():
+        if issubclass(model._meta.concrete_model or model, base._meta.concrete_model):
+            _connect(signal, receiver, model)
 
 
 def _connect(signal: Any, receiver: Any, sender: Any) -> None:
@@ -190,18 +197,15 @@ def _connect_auth() -> None:
     from django.contrib.auth.signals import user_logged_out
 
     project: Any = get_user_model()
-    for model in apps.get_models():
-        if issubclass(model._meta.concrete_model or model, project._meta.concrete_model):
-            # Proxies and children send signals of their own.
-            _connect(post_save, _user_saved, model)
-            _connect(post_delete, _user_deleted, model)
+    _connect_all(post_save, _user_saved, project)
+    _connect_all(post_delete, _user_deleted, project)
     fields = {field.name: field for field in project._meta.many_to_many}
     for name in ("groups", "user_permissions"):
         if name in fields:
             _connect(m2m_changed, _users_rights_changed, fields[name].remote_field.through)
     _connect(m2m_changed, _rights_changed, Group.permissions.through)
-    _connect(post_delete, _right_deleted, Group)
-    _connect(post_delete, _right_deleted, Permission)
+    _connect_all(post_delete, _right_deleted, Group)
+    _connect_all(post_delete, _right_deleted, Permission)
     _connect(user_logged_out, _logged_out, None)
 
 

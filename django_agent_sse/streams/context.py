@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from asgiref.sync import sync_to_async
-from django.apps import apps
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.request import HttpHeaders
@@ -26,6 +24,7 @@ from .kv import KV
 from .last_event_id import LastEventId
 from .logger import RouteLogger
 from .registry import StreamInfo
+from .request_user import anonymous, loaded_user
 
 if TYPE_CHECKING:
     # Of django-stubs: the project's own user model where its mypy plugin is used. Django itself has no such name.
@@ -167,9 +166,8 @@ class Context:
 
     @user.setter
     def user(self, user: Any) -> None:
-        request = self.request
         if user is None:
-            user = _anonymous()
+            user = anonymous()
         while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
             if user._wrapped is empty:
                 raise GuardError(
@@ -183,12 +181,17 @@ class Context:
                 "project, AnonymousUser() or None; other values go on c.var"
             )
 
+        self._put_user(user)
+        self._user = user
+
+    def _put_user(self, user: Any) -> None:
+        """Put a user on the request, as Django's ``login()`` does, without a session. It may be of a model of the project's."""
+
         async def auser() -> Any:
             return user
 
-        # As Django's login() does, without a session. The user may be of a model of the project's, or None.
-        request.user = self._user = user  # type: ignore[assignment]
-        request.auser = auser
+        self.request.user = user
+        self.request.auser = auser
 
     @property
     def user_pk(self) -> Any:
@@ -223,24 +226,9 @@ class Context:
 
         A request without a session cookie costs no query and no thread.
         """
-        request = self.request
-        user: Any = getattr(request, "user", empty)
-        if user is empty:
-            user = _anonymous()
-        given = user
-        # One may be in another: middleware that adds to a user, as django-hijack's, wraps it once more.
-        while issubclass(type(user), LazyObject):  # isinstance would ask the object behind it
-            loader = user.__dict__.get("_setupfunc")
-            if user._wrapped is not empty:
-                user = user._wrapped
-            # Only of Django's own lazy user is request.auser() the asynchronous twin; a token middleware's user is another one.
-            elif getattr(loader, "__module__", "") == "django.contrib.auth.middleware" and hasattr(request, "auser"):
-                user = await request.auser()
-            else:
-                await sync_to_async(user._setup)()
-                user = user._wrapped
+        given, user = await loaded_user(self.request)
         if user is not given:
-            request.user = user
+            self._put_user(user)
         self._user = user
 
     @property
@@ -372,12 +360,3 @@ def route_of(request: HttpRequest) -> str:
 
 def _released(what: str, instead: str = "") -> NoReturn:
     raise AgentSSEError(f"{what} is gone{_RELEASED}{instead}; read it before the stream starts, or take slim=True off the route")
-
-
-def _anonymous() -> Any:
-    """Nobody, as ``django.contrib.auth`` has it; ``None`` without that app."""
-    if not apps.is_installed("django.contrib.auth"):
-        return None
-    from django.contrib.auth.models import AnonymousUser
-
-    return AnonymousUser()

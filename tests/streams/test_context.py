@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
@@ -289,10 +290,10 @@ def through_middleware(request: HttpRequest) -> HttpRequest:
     return request
 
 
-def signed_in_request(user: Any) -> HttpRequest:
+def signed_in_request(user: Any, backend: str = AUTH_BACKEND) -> HttpRequest:
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = AUTH_BACKEND
+    session[BACKEND_SESSION_KEY] = backend
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save()
     request = AsyncRequestFactory().get("/")
@@ -325,6 +326,35 @@ async def test_a_session_that_does_not_verify_is_anonymous() -> None:
     c = context_of(request)
     await c.load_user()
     assert not c.user.is_authenticated
+
+
+class Banning(ModelBackend):
+    """As those of projects are that let somebody in no longer, in the method that all pages ask."""
+
+    def get_user(self, user_id: Any) -> Any:
+        return None
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_whom_a_back_end_of_the_project_does_not_know_any_more_is_anonymous(settings: Any) -> None:
+    user = await get_user_model().objects.acreate(username="ada")
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Banning"]
+    request = await sync_to_async(signed_in_request)(user, f"{__name__}.Banning")
+    assert await request.auser() == user
+    c = context_of(request)
+    await c.load_user()
+    assert type(c.user) is AnonymousUser
+    assert await c.request.auser() is c.request.user is c.user
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_asynchronous_middleware_has_put_on_the_user_is_there() -> None:
+    request = await sync_to_async(signed_in_request)(await get_user_model().objects.acreate(username="ada"))
+    (await request.auser()).is_verified = True
+    c = context_of(request)
+    await c.load_user()
+    assert c.user.is_verified
+    assert c.user is request.user
 
 
 async def test_a_request_without_a_session_cookie_costs_no_thread(no_hop: None) -> None:

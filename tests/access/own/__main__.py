@@ -35,16 +35,22 @@ def by_token(get_response: Any) -> Any:
 
 async def measure() -> dict[str, list[Any]]:
     from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY, logout
+    from django.contrib.auth.models import Group
     from django.contrib.sessions.backends.cache import SessionStore
     from django.http import HttpRequest
 
-    from django_agent_sse import Router, login_required
+    from django_agent_sse import Context, Router, login_required
     from tests.access.people import PATIENCE, opened, waiting
     from tests.serving import ask, served
 
-    from .models import Person, Tenant
+    from .models import Person, Team, Tenant
+
+    async def has_a_team(c: Context) -> bool:
+        user: Any = c.user
+        return await Group.objects.filter(name=user.name).aexists()
 
     def signed_in(name: str) -> tuple[Any, Any]:
+        Team.objects.create(name=name)
         person = Person.objects.create(name=name, tenant=Tenant.objects.create())
         session = SessionStore()  # as Django's login() makes it for a user without a hash
         session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(person.pk), "django.contrib.auth.backends.ModelBackend"
@@ -64,10 +70,11 @@ async def measure() -> dict[str, list[Any]]:
         "deactivated": deactivated,
         "deleted with what they belong to": lambda person, session: person.tenant.delete(),
         "signs out": signs_out,
+        "group deleted by its proxy": lambda person, session: Team.objects.get(name=person.name).delete(),
     }
     found: dict[str, list[Any]] = {}
     router = Router(recheck=None)
-    router.sse("here/", waiting, guards=[login_required])
+    router.sse("here/", waiting, guards=[login_required, has_a_team])
     with served(router, middleware=MIDDLEWARE):
         for how in ("session", "proxy"):
             for number, (change, happens) in enumerate(changes.items()):
@@ -96,6 +103,7 @@ def main() -> None:
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF="tests.access.own",
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django_agent_sse", "tests.access.own"],
+        MIGRATION_MODULES={"auth": None, "contenttypes": None},  # a proxy cannot stand on them where it has none itself
         MIDDLEWARE=MIDDLEWARE,
         AUTH_USER_MODEL="own.Person",
         SESSION_ENGINE="django.contrib.sessions.backends.cache",

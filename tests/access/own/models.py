@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.auth.models import Group
 from django.db import models
 
 
@@ -38,6 +39,17 @@ class Person(models.Model):
 
 class Member(Person):
     """The same ones."""
+
+    class Meta:
+        app_label = "own"
+        proxy = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Team(Group):
+    """Groups as a project shows them in its own part of the admin."""
 
     class Meta:
         app_label = "own"
