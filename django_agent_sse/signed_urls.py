@@ -353,11 +353,17 @@ async def _load_user(c: Context, grant: Grant) -> bool:
 
 
 def _user(pk: Any) -> Any:
-    """Return the user as the first back end that gives one; ``None``: nobody with this key may sign in any more."""
-    from django.contrib.auth import get_backends  # imports models
+    """Return the user as the first back end that gives one; ``None``: nobody with this key may sign in any more.
 
-    found = (backend.get_user(pk) for backend in get_backends() if hasattr(backend, "get_user"))
-    return next((user for user in found if user is not None), None)
+    Where no back end gives users, since they sign in elsewhere, the model does.
+    """
+    from django.contrib.auth import get_backends  # imports models
+    from django.contrib.auth.backends import BaseBackend
+
+    gives = [one for one in get_backends() if getattr(type(one), "get_user", None) not in (None, BaseBackend.get_user)]
+    if not gives:
+        return _user_model()._default_manager.filter(pk=pk).first()
+    return next((user for user in (backend.get_user(pk) for backend in gives) if user is not None), None)
 
 
 def _refused(c: Context, reason: str) -> HttpResponse:

@@ -303,6 +303,15 @@ async def test_whom_no_back_end_knows_any_more_it_lets_in_no_longer(ada: Any, se
     assert (await ask(url)).status == 200
 
 
+async def test_where_back_ends_give_no_users_the_model_does(ada: Any, settings: Any) -> None:
+    """As where all users come with tokens, and back ends have permissions only."""
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.BaseBackend"]
+    url = signed_url("/only/x/", user=ada)
+    assert (await ask(url)).data == ["ada []"]
+    await ada.adelete()
+    assert await refusal(url) == (401, "revoked")
+
+
 async def test_a_rotated_key_keeps_it_until_the_old_one_is_dropped(ada: Any, settings: Any) -> None:
     url, old = signed_url("/only/x/", user=ada), settings.SECRET_KEY
     with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=[old]):
