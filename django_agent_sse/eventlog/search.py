@@ -165,7 +165,7 @@ class Search:
         return matches
 
     def _step(self, matches: dict[int, Found], limit: int) -> None:
-        query = self._matcher.query
+        query, begun = self._matcher.query, self._place
         if self._show is None:
             text = "" if query.regex else query.text
             step = self._log.candidates(self._topic, self._place, back=self._back, text=text, levels=query.levels)
@@ -182,7 +182,10 @@ class Search:
                     return
                 if self._budget.spent or self._room <= 0:
                     return
-        self._place = max(step.until, self._page.floor + 1) if self._back else min(step.until, self._page.top)
+        end = self._page.floor + 1 if self._back else self._page.top
+        until = max(step.until, end) if self._back else min(step.until, end)
+        # Where the log itself does not go on, it was trimmed beyond this place, or is another topic: there is nothing more.
+        self._place = until if (until < begun if self._back else until > begun) else end
 
     def _take(self, records: Sequence[Record], matches: dict[int, Found]) -> None:
         seen = self._seen(records)
@@ -212,7 +215,7 @@ class Search:
             count = min(count, last - first + 1)
             begin = last - count if self._back else first - 1
             records = self._log.read_after(self._topic, begin, count).records
-            if not records:
+            if not records or (self._back and records[0].offset > last):  # those were trimmed meanwhile
                 return
             self._budget.spend(records)
             if self._back and records[-1].offset < last:  # its size cut it: the last ones may be as large

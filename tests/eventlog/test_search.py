@@ -266,6 +266,36 @@ def test_a_topic_that_is_deleted_meanwhile_ends_a_search(new_log: Callable[..., 
             assert looking.run(10).found == []
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("what", ["nowhere", "line", "levels"])
+@pytest.mark.parametrize("after", [0, 1, 2], ids=["before it reads", "after a page", "after two"])
+def test_a_topic_that_is_trimmed_meanwhile_ends_a_search(
+    new_log: Callable[..., EventLog], monkeypatch: pytest.MonkeyPatch, back: bool, what: str, after: int
+) -> None:
+    """It finds what is left, or nothing; a command's search, which has no bounds, ends too."""
+    log, asked = new_log(), 0
+    written(log, [Event(f"ERROR: line {number}") for number in range(1, 1_001)], 10)
+    read = log.read_after
+
+    def read_after(topic: str, *about: Any) -> Any:
+        nonlocal asked
+        if asked == after:
+            log.trim(TOPIC, max_events=100)
+        asked += 1
+        assert asked < 1_000, "it goes on for ever"
+        return read(topic, *about)
+
+    query = LineQuery(levels=frozenset({"error"})) if what == "levels" else LineQuery(text=what)
+    with LineMatcher(query) as matcher:
+        looking = Search(log, TOPIC, matcher, place=500, back=back, budget=endless())
+        monkeypatch.setattr(log, "read_after", read_after)
+        offsets = [one.record.offset for one in looking.run(10, context=2).found]
+    assert offsets == sorted(offsets)
+    assert asked > after
+    if what == "nowhere":
+        assert offsets == []
+
+
 def test_what_is_no_longer_kept_is_not_looked_at(new_log: Callable[..., EventLog]) -> None:
     log = new_log()
     written(log, [Event(f"ERROR: {number}") for number in range(1, 101)], 30)

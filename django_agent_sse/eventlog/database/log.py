@@ -11,26 +11,21 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from django.db import IntegrityError, connections, router, transaction
 
 from ... import conf
-from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
+from ...exceptions import ConfigurationError, TransactionRefused
 from ...models import LogTopic
 from ...runtime.pools import readers, where_called, where_waited_for, writers
-from ...wire.line_levels import MARKED, Marks, marks_of
-from ..candidates import NOTHING, Candidates, LevelCounts, next_step
+from ...wire.line_levels import Marks, marks_of
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
-from ..position import MAX_OFFSET
 from ..records import Appended, Bounds, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
 from .examination import findings
 from .leasing import DatabaseLeasing
 from .retention import floor_of
+from .searching import ATTEMPTS, DatabaseSearching, restless, settled
 from .statements import KEYS_EVERY, DirectAppend, append_directly, direct_append
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
-from .texts import can_be_asked_for, rows_with_text
 from .transactions import by_itself, is_direct, is_one_statement, is_open, may_stand_alone, read, write
-
-ATTEMPTS = 10
-"""How often others may make, delete or trim a topic between two of our statements about it."""
 
 TOLD = 16_384
 """Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
@@ -39,7 +34,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class DatabaseEventLog(DatabaseLeasing):
+class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
     """Topics in the tables of one of the project's databases, ``ALIAS`` or the one that its routers write ``LogTopic`` to.
 
     It is written to and read from there, never from a replica that lags: that would invent positions ahead of the log.
@@ -216,7 +211,7 @@ class DatabaseEventLog(DatabaseLeasing):
             if holder is not None:
                 _check_holder(store, name, holder)
             self._make(store, name, expect, now)
-        raise _restless(name)
+        raise restless(name)
 
     def _make(self, store: TopicStore, name: str, expect: int | None, now: float) -> None:
         """Find out why an append changed no row: make the topic if there is none, and raise for any other reason."""
@@ -241,10 +236,6 @@ class DatabaseEventLog(DatabaseLeasing):
             if store.drop(topic, floor):
                 self._when_visible(store.sweeper.sweep_soon)
 
-    def _kept_after(self, store: TopicStore, topic: TopicRow) -> int:
-        """Return the floor for readers: beyond the limits nothing is read, deleted or not."""
-        return floor_of(store, topic, self.limits.max_events, None, self._now() - self.limits.max_age)
-
     def _read_after(self, topic: str, offset: int, limit: int) -> Page:
         return self._read(self._page, topic, offset, limit)
 
@@ -262,15 +253,15 @@ class DatabaseEventLog(DatabaseLeasing):
             if topic == before:
                 raise store.lacks(topic, after)
             before = topic  # trimmed or deleted between the two queries; if it is the same once more, a row is missing
-        raise _restless(name)
+        raise restless(name)
 
     def _state(self, topic: str) -> TopicState:
         return self._read(self._stated, topic)
 
     def _stated(self, store: TopicStore, name: str) -> TopicState:
-        topic = store.find(name)
-        if topic is None:
-            return TopicState()
+        return settled(store, name, partial(self._state_of, store)) or TopicState()
+
+    def _state_of(self, store: TopicStore, topic: TopicRow) -> TopicState:
         floor, gone, oldest_at = self._kept_after(store, topic), topic.gone, topic.oldest_at
         if floor > topic.floor:
             row = store.row_after(topic, floor)
@@ -305,7 +296,7 @@ class DatabaseEventLog(DatabaseLeasing):
             if topic is not None:
                 return topic
             self._make_new(store, name, self._now())
-        raise _restless(name)
+        raise restless(name)
 
     def _delete(self, topic: str) -> bool:
         deleted = self._write(self._deleted, topic)
@@ -341,40 +332,6 @@ class DatabaseEventLog(DatabaseLeasing):
         store.forget_keys(topic, now - limits.key_window)
         return floor - own
 
-    def _candidates(self, topic: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
-        return self._read(self._looked_at, topic, place, back, text, levels)
-
-    def _looked_at(self, store: TopicStore, name: str, place: int, back: bool, text: str, levels: frozenset[str]) -> Candidates:
-        topic = store.find(name)
-        if topic is None:  # it was deleted since
-            return Candidates(0 if back else MAX_OFFSET, [])
-        if levels and levels <= MARKED and store.marks.has(topic.pk):
-            return store.marks.marked(topic.pk, place, back, levels, topic.floor + 1 if back else topic.top)
-        if can_be_asked_for(text):
-            return rows_with_text(store, topic, place, back, text)
-        return next_step(place, back)
-
-    def _takes_back(self, topic: str, after: int, until: int) -> bool:
-        return self._read(self._taken_back, topic, after, until)
-
-    def _taken_back(self, store: TopicStore, name: str, after: int, until: int) -> bool:
-        topic = store.find(name)
-        return topic is None or not store.marks.has(topic.pk) or store.marks.take_back(topic.pk, after, until)
-
-    def _level_counts(self, topic: str, floor: int, counted: LevelCounts) -> LevelCounts | None:
-        return self._read(self._counted, topic, floor, counted)
-
-    def _counted(self, store: TopicStore, name: str, of_floor: int, counted: LevelCounts) -> LevelCounts | None:
-        topic = store.find(name)
-        if topic is None or not store.marks.has(topic.pk):
-            return None
-        floor = self._kept_after(store, topic)
-        errors, warnings, across = store.marks.counts(topic.pk, floor, counted if of_floor == floor else NOTHING)
-        if across is not None:
-            for _, marks in marks_of(record.event for record in store.records(topic, floor, across - floor)):
-                errors, warnings = errors + marks.errors - marks.taken_errors, warnings + marks.warnings - marks.taken_warnings
-        return LevelCounts(errors, warnings, None, None, topic.top)
-
     def _topics(self, prefix: str, after: str, limit: int) -> list[str]:
         return self._read(TopicStore.names, prefix, after, limit) if prefix.isascii() and prefix.isprintable() else []
 
@@ -388,9 +345,3 @@ def _check_holder(store: TopicStore, name: str, holder: str) -> TopicRow:
     if topic is None or not (topic.closed or store.leases.is_held(name, holder)):
         raise lost_error(name, holder)
     return topic
-
-
-def _restless(name: str) -> EventLogUnavailable:
-    return EventLogUnavailable(
-        f"the topic {name!r} was deleted, made or trimmed {ATTEMPTS} times while this looked at it. Nothing was changed"
-    )

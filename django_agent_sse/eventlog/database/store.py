@@ -250,13 +250,12 @@ class TopicStore:
         """Return the last offset of the rows that go, or ``after``, by bisection: where a row goes, all before it go."""
         low, high = after, topic.top
         while low < high:
-            row = self.row_after(topic, (low + high) // 2)
-            if row is None:
-                raise _broken(topic, topic.top, "is missing")
-            if goes(row):
+            middle = (low + high) // 2
+            row = self.row_after(topic, middle)
+            if row is not None and goes(row):
                 low = row.last
-            else:
-                high = row.last - row.events
+            else:  # where nobody holds the topic's lock, rows may have gone meanwhile: the next one may lie far behind
+                high = middle if row is None else min(middle, row.last - row.events)
         return low
 
     def sizes(self, topic: TopicRow, row: EventRow) -> list[int]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -325,6 +326,51 @@ def test_a_page_is_read_again_where_somebody_trims_between_its_two_queries(
     monkeypatch.setattr(store.TopicStore, "records", records)
     assert log.read_after(TOPIC).epoch == "", "trimmed first, then deleted"
     assert changes == []
+
+
+@pytest.mark.parametrize("back", [True, False], ids=["backwards", "forwards"])
+@pytest.mark.parametrize("change", ["trimmed", "deleted"])
+def test_a_search_ends_where_rows_go_between_its_queries(
+    alias: str, log: DatabaseEventLog, monkeypatch: pytest.MonkeyPatch, back: bool, change: str
+) -> None:
+    """What is looked for by halving may lie in a part that is no longer there."""
+    for number in range(64):
+        log.append(TOPIC, Event(f"line {number}"))
+    asked = changing_meanwhile(monkeypatch, lambda: log.trim(TOPIC, max_events=1) if change == "trimmed" else log.delete(TOPIC))
+    found = log.candidates(TOPIC, 60 if back else 3, back=back, text="line", levels=frozenset())
+    assert found.until >= 0
+    assert len(asked) < 40
+
+
+def test_what_is_kept_by_age_is_told_where_rows_go_meanwhile(
+    alias: str, log: DatabaseEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DatabaseEventLog(ALIAS=alias, MAX_AGE=100)
+    began = time.time()
+    for number in range(64):
+        log._now = lambda number=number: began - 64 + number  # type: ignore[misc]
+        log.append(TOPIC, Event(str(number)))
+    log._now = lambda: began + 50  # type: ignore[method-assign]
+    asked = changing_meanwhile(monkeypatch, lambda: DatabaseEventLog(ALIAS=alias).trim(TOPIC, max_events=2))
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["62", "63"]
+    asked += changing_meanwhile(monkeypatch, lambda: DatabaseEventLog(ALIAS=alias).trim(TOPIC, max_events=1))
+    assert log.state(TOPIC).events == 1
+    assert len(asked) < 40
+
+
+def changing_meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> list[int]:
+    """Have a topic changed by somebody else before the second row is asked for; return the offsets that were asked for."""
+    original, asked = store.TopicStore.row_after, list[int]()
+
+    def row_after(self: store.TopicStore, topic: Any, offset: int) -> Any:
+        asked.append(offset)
+        assert len(asked) < 1_000, "it goes on for ever"
+        if len(asked) == 2:
+            change()
+        return original(self, topic, offset)
+
+    monkeypatch.setattr(store.TopicStore, "row_after", row_after)
+    return asked
 
 
 def test_a_topic_that_never_rests_is_given_up(alias: str, log: DatabaseEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
