@@ -267,6 +267,8 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
             row = store.row_after(topic, floor)
             gone = store.bytes_until(topic, floor, row)
             oldest_at = topic.appended_at if row is None else row.at
+        if topic.oldest_at <= self._now() - self.limits.max_age and store.find(topic.name) != topic:
+            raise store.lacks(topic, floor)  # rows have gone while they were looked for: once more
         head = Head(topic.epoch, floor, topic.top, topic.closed or None)
         return TopicState.of(head, topic.total - gone, oldest_at, topic.appended_at)
 
