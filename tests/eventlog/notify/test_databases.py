@@ -68,6 +68,15 @@ class Process:
 Make = Callable[..., Process]
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def alias(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
+    """Each of the databases that say by themselves that something was committed, with empty tables."""
+    name: str = request.getfixturevalue(f"{request.param}_alias")
+    with django_db_blocker.unblock():
+        DatabaseEventLog(ALIAS=name).clear_all()
+        yield name
+
+
 @pytest_asyncio.fixture
 async def process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """``process(alias)``: as outside of tests, where a database may be listened to."""
