@@ -209,7 +209,7 @@ class Churn:
         """Comes back with its last id, once or more: each event once and in order."""
         target = f"topics/follow/soak-{self.random.randrange(TOPICS)}/"
         got: list[int] = []
-        last, missed = "", 0
+        last, missed, told = "", 0, list[object]()
         for _ in range(self.random.randint(2, 4)):
             async with self.asks(
                 target, kind="comes back with its last id", **({"last_event_id": last} if last else {})
@@ -223,6 +223,8 @@ class Churn:
                 else:
                     got.append(int(event.data) - missed)
                 last = event.id
+            told.append((answer.status, answer.complete, [event.name for event in events]))
+        expect(bool(got), "no event", target, told)
         expect(got == [*range(got[0], got[0] + len(got))], got)
 
     async def cut(self) -> None:
