@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from django_agent_sse.eventlog.notify.postgresql import APPLICATION_NAME
+
 from .conftest import seed
 from .servers import Server, poll
 from .test_threads import MOST_THREADS, sampled
@@ -43,7 +45,8 @@ def connections(postgres_url: str, database: str) -> Iterator[Callable[[], int]]
     with psycopg.connect(postgres_url, autocommit=True) as connection:
 
         def count() -> int:
-            found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = 'live_log'").fetchone()
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'live_log' AND application_name != %s"
+            found = connection.execute(sql, [APPLICATION_NAME]).fetchone()  # which outlives the last follower by a minute
             return int(found[0]) if found else 0
 
         yield count
