@@ -51,7 +51,7 @@ def test_without_the_app_nothing_of_it_is_imported(without: dict[str, Any], with
 def test_without_the_app_streams_start_no_thread_but_those_that_hear_whom_to_end(
     without: dict[str, Any], with_it: dict[str, Any]
 ) -> None:
-    assert {name for name in without["threads"] if "sse" in name} <= {"sse-background", "sse-log-read"}
+    assert {name for name in without["threads"] if "sse" in name} <= {"sse-background", "sse-log-read", "sse-data-version"}
     assert "sse-log-write" in with_it["threads"]
 
 

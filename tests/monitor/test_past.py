@@ -420,14 +420,14 @@ def test_a_process_without_streams_says_seldom_that_it_is_there_and_follows_noth
     try:
         until("it has reported now and then", lambda: log.state(REPORTS).top >= 3)
         assert one.idle
-        assert one._log is None, "it follows no commands"
+        assert one._reader._log is None, "it follows no commands"
         last = log.read_after(REPORTS, log.state(REPORTS).top - 1).records[-1].event.data
         assert '"idle":true' in last
         one.wake()
-        until("it follows commands", lambda: one._log is log)
+        until("it follows commands", lambda: one._reader._log is log)
         assert not one.idle
         monkeypatch.setattr(reporting, "UNUSED_SECONDS", 0.0)
-        until("it has nothing to do again", lambda: one.idle and one._log is None)
+        until("it has nothing to do again", lambda: one.idle and one._reader._log is None)
     finally:
         one.stop(60)
     assert '"last":true' in log.read_after(REPORTS, log.state(REPORTS).top - 1).records[-1].event.data

@@ -65,7 +65,10 @@ class SqliteWatcher(RemoteNotifier):
     def _look(self, stop: threading.Event, hurry: Callable[[], object]) -> None:
         seen = -1
         until = time.monotonic() + RENEW_INTERVAL
-        with closing(_opened(self._alias)) as connection:
+        if (opened := _opened(self._alias)) is None:
+            stop.wait(FOLLOWED_INTERVAL)
+            return
+        with closing(opened) as connection:
             cursor = connection.cursor()
             while self._followed() and time.monotonic() < until:
                 for _ in range(int(FOLLOWED_INTERVAL / INTERVAL)):
@@ -79,10 +82,14 @@ class SqliteWatcher(RemoteNotifier):
 
 
 def _opened(alias: str) -> Any:
+    """Return a connection; ``None`` where nobody has made the file yet."""
     wrapper: Any = connections.create_connection(alias)  # of which nothing stays on this thread
     database = str(wrapper.get_connection_params()["database"])
     if not database.startswith("file:"):
-        database = Path(database).absolute().as_uri()
+        path = Path(database).absolute()
+        if path.parent.is_dir() and not path.exists():
+            return None
+        database = path.as_uri()
     if "mode=" not in database:
         database += ("&" if "?" in database else "?") + "mode=ro"
     return wrapper.Database.connect(database, uri=True, timeout=0, isolation_level=None)
