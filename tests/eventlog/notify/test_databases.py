@@ -482,21 +482,28 @@ async def test_a_file_that_takes_anothers_place_is_found(file: str, tmp_path: Pa
     await asyncio.wait({watching})
 
 
+@pytest.fixture
+def unmade(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A database whose file is not there yet, and the file."""
+    path = tmp_path / "new.sqlite3"
+    with database("unmade", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}, migrate=False) as alias:
+        yield alias, path
+
+
 async def test_a_file_that_nobody_has_made_yet_is_waited_for_and_nothing_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    unmade: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sqlite, "FOLLOWED_INTERVAL", 0.05)
-    path, hurried = tmp_path / "new.sqlite3", asyncio.Event()
-    with database("new", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}, migrate=False) as alias:
-        watcher = sqlite.SqliteWatcher(alias, PendingTopics(), lambda: {"a"}, hurried.set)
-        watching = asyncio.create_task(watcher.run())
-        await asyncio.sleep(0.2)
-        assert not hurried.is_set()
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("CREATE TABLE made (id)")
-        await asyncio.wait_for(hurried.wait(), PATIENCE)
-        watching.cancel()
-        await asyncio.wait({watching})
+    hurried = asyncio.Event()
+    watcher = sqlite.SqliteWatcher(unmade[0], PendingTopics(), lambda: {"a"}, hurried.set)
+    watching = asyncio.create_task(watcher.run())
+    await asyncio.sleep(0.2)
+    assert not hurried.is_set()
+    with closing(sqlite3.connect(unmade[1])) as other:
+        other.execute("CREATE TABLE made (id)")
+    await asyncio.wait_for(hurried.wait(), PATIENCE)
+    watching.cancel()
+    await asyncio.wait({watching})
     assert (watcher.trouble, said(caplog)) == ("", [])
 
 
