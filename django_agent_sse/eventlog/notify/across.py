@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
@@ -60,5 +60,4 @@ def way_to_others(log: EventLog | None) -> Way | None:
 
 def _in_tests() -> bool:
     """Whether a test runner would find a connection of ours in the database that it wants to drop."""
-    django_tests = sys.modules.get("django.test.utils")
-    return under_test() or (django_tests is not None and hasattr(django_tests._TestState, "saved_data"))
+    return under_test() or hasattr(mail, "outbox")  # which Django's runner and pytest-django set up
