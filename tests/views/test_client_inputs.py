@@ -36,7 +36,7 @@ from tests.timing import LONG
 from tests.wire.generated import BREAKING, HARMLESS, SOUP
 
 REQUESTS = 100_000 if LONG else 2_000
-AT_ONCE = 250 if LONG else 100
+AT_ONCE = 250
 SEED = 20_261_129
 PATIENCE = 120.0
 CPU_SECONDS = 10.0
