@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
+from django.core.exceptions import BadRequest
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpResponse
 from django.urls import Resolver404, resolve
@@ -24,6 +25,7 @@ from .exceptions import ConfigurationError
 from .signed_urls import take_signature
 from .stream_calls import turn_away
 from .streams.admission import IN_SCOPE, Refused, arrive
+from .streams.error_responses import error_response
 from .streams.fast_send import Scope, attach_send
 from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
@@ -83,6 +85,8 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
                 if IN_SERVERS_TASK:  # a cancel reaches the stream by itself
                     return await application(scope, receive, send)
                 return await _cancel_as_disconnect(application, scope, receive, send)
+        except BadRequest as error:  # Django 6.1 lets it pass where what came makes no request; later ones it answers
+            await _send(error_response(400, str(error)), send)
         finally:
             _serving.reset(before)
             arrival.known()
@@ -110,6 +114,10 @@ async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:
     response = turn_away(ANY_ROUTE, refused, control=scope["method"] == "GET" and names_event_stream(scope))
     if any(name == b"origin" for name, _ in scope["headers"]):
         _add_origin_headers(scope, response)
+    await _send(response, send)
+
+
+async def _send(response: HttpResponse, send: Any) -> None:
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})
@@ -117,7 +125,7 @@ async def _refuse(refused: Refused, scope: Scope, send: Any) -> None:
 
 def _add_origin_headers(scope: Scope, response: HttpResponse) -> None:
     """Say to a page of another origin what its route says to it: an ``EventSource`` that cannot read a refusal gives up."""
-    with contextlib.suppress(Resolver404, UnicodeError, AttributeError, KeyError):  # a path that leads to no stream
+    with contextlib.suppress(Resolver404, BadRequest, UnicodeError, AttributeError, KeyError):  # a path that leads to no stream
         request = ASGIRequest({**scope}, io.BytesIO())
         view: Any = resolve(request.path_info).func
         view.view_initkwargs["_endpoint"].add_origin_headers(request, response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.core.handlers.asgi import ASGIHandler
+from django.core.exceptions import BadRequest
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.decorators import sync_only_middleware
@@ -281,6 +283,24 @@ async def test_other_views_work_inside_too() -> None:
     with served([path("", sync_view)]):
         client = await connect("/", application=asgi.wrap(ASGIHandler(), match=lambda scope: True)).over()
     assert client.raw.startswith(POOL.encode())
+
+
+class Refused(ASGIRequest):
+    """What Django 6.1 says of a ``Content-Type`` that is no media type, before there is a request that could be answered."""
+
+    def __init__(self, *_: object) -> None:
+        raise BadRequest("Invalid Content-Type header.")
+
+
+async def test_what_makes_no_request_is_answered_with_400() -> None:
+    handler = ASGIHandler()
+    handler.request_class = Refused
+    with served(Router()):
+        client = await connect(
+            "/", application=asgi.wrap(handler), headers={**EVENT_SOURCE, "origin": "https://x.example"}
+        ).over()
+    assert client.status == 400
+    assert json.loads(client.raw) == {"error": {"type": "bad_request", "message": "Invalid Content-Type header."}}
 
 
 # A server that cancels
