@@ -8,10 +8,11 @@ import random
 import selectors
 import signal
 import socket
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,25 @@ def test_whose_access_ends_in_one_process_has_no_stream_left_in_any(site: Site, 
                 print(f"  {change:32} {took:.2f}")
 
 
+def put_to_sleep(server: Server) -> None:
+    """Stop a process, but not while it has a lock of SQLite: nobody could write until it wakes."""
+    database = server.environment["SITE_DATABASE"]
+    for _ in range(100):
+        os.kill(server.process.pid, signal.SIGSTOP)
+        if "://" in database:
+            return
+        with (
+            closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection,
+            suppress(sqlite3.OperationalError),
+        ):
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("ROLLBACK")
+            return
+        os.kill(server.process.pid, signal.SIGCONT)
+        time.sleep(0.02)
+    pytest.fail("it holds a lock whenever it is stopped")
+
+
 def test_a_process_that_was_asleep_when_it_was_ordered_ends_the_streams_when_it_wakes(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,7 +262,7 @@ def test_a_process_that_was_asleep_when_it_was_ordered_ends_the_streams_when_it_
     site.readers.open(*readers)
     site.readers.until("all are open", lambda: all(reader.events for reader in readers))
     mine = [reader for reader in readers if reader.person == names[0]]
-    os.kill(asleep.process.pid, signal.SIGSTOP)
+    put_to_sleep(asleep)
     try:
         site.ask(f"access/change/{quote(names[0])}/", session=sessions[names[0]], change="signs out")
         site.readers.until("those of the others end", lambda: all(one.ended_at for one in mine if one.server is not asleep))
