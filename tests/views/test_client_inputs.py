@@ -364,6 +364,9 @@ class Request:
                 self._left.set()
 
 
+DJANGOS = ("Bad Request (UnicodeDecodeError)", "Bad request (Unable to parse request body)")
+
+
 class Loud(logging.Handler):
     """What must not be logged: exceptions, and long lines of this package."""
 
@@ -373,8 +376,8 @@ class Loud(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if record.name.startswith("django.security.") or message == "Bad Request (UnicodeDecodeError)":
-            return  # so Django tells that it has refused a host, too many fields, and a query that is no UTF-8
+        if record.name.startswith("django.security.") or message.startswith(DJANGOS):
+            return  # so Django tells that it has refused a host, too many fields, a query that is no UTF-8, and a body
         if record.exc_info or record.levelno >= logging.ERROR:
             self.found.append(self.format(record))
         elif record.name.startswith("django_agent_sse") and len(message) > LOGGED:
