@@ -288,7 +288,8 @@ async def test_other_views_work_inside_too() -> None:
 class Refused(ASGIRequest):
     """What Django 6.1 says of a ``Content-Type`` that is no media type, before there is a request that could be answered."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, scope: Any, body: Any) -> None:
+        body.close()
         raise BadRequest("Invalid Content-Type header.")
 
 
