@@ -64,24 +64,19 @@ class Sweeper:
     def sweep(self) -> None:
         """Delete what was noted, in transactions of their own, and wait for that.
 
-        Raises:
-            EventLogUnavailable: The database failed; what is left is deleted by the next sweep.
+        Never raises: the topic has ended, or was trimmed, before this. Where the database fails the next sweep does the rest.
         """
-        for _ in self._steps():
+        steps = self._steps()
+        while _has_more(steps):
             pass
 
     def sweep_soon(self) -> None:
-        """The same on the threads that write, between other work of theirs, where nobody waits for it. Never raises."""
+        """The same on the threads that write, between other work of theirs, where nobody waits for it."""
         with contextlib.suppress(RuntimeError):  # the interpreter ends
             writers.submit(self._go_on, self._steps())
 
     def _go_on(self, steps: Iterator[None]) -> None:
-        try:
-            more = next(steps, self) is None
-        except EventLogUnavailable as error:
-            logger.warning("what nobody can read any more is not deleted yet; the next trim or deletion does it: %s", error)
-            return
-        if more:
+        if _has_more(steps):
             with contextlib.suppress(RuntimeError):
                 writers.submit(self._go_on, steps)
 
@@ -126,3 +121,12 @@ def _delete_some(rows: QuerySet[Any], column: str, first: QuerySet[Any]) -> bool
     if values:
         rows.filter(**{f"{column}__lte": values[-1]})._raw_delete(rows.db)
     return bool(values)
+
+
+def _has_more(steps: Iterator[None]) -> bool:
+    """Take a step; return whether there may be another one."""
+    try:
+        return next(steps, False) is None
+    except EventLogUnavailable as error:
+        logger.warning("what nobody can read any more is not deleted yet; the next trim or deletion does it: %s", error)
+        return False

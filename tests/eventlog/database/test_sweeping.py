@@ -207,14 +207,18 @@ def settle(log: DatabaseEventLog) -> None:
         time.sleep(0.02)
 
 
-def test_a_database_that_is_away_is_said_where_nobody_waits(
+def test_a_database_that_fails_meanwhile_is_said_and_the_topic_is_gone(
     log: DatabaseEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(*_: object) -> Iterator[None]:
         raise EventLogUnavailable("it is away")
         yield
 
+    fill(log)
     monkeypatch.setattr(Sweeper, "_steps", away)
+    assert log.delete(TOPIC), "it is gone, whatever becomes of its rows"
+    assert "not deleted yet" in caplog.text
+    caplog.clear()
     Sweeper(log.alias).sweep_soon()
     writers.submit(lambda: None).result(PATIENCE)
     assert "not deleted yet" in caplog.text
