@@ -1,10 +1,12 @@
 """Counts of open streams over all processes, in the Django cache that ``AGENT_SSE["CACHE"]`` names.
 
 Each process counts what it has itself. One that has only a few of a user is believed without asking: so few that all processes
-together overdraw the limit by a quarter at most, which costs no round trip. From there on a process writes what it has into an
-entry of its own *before* it reads those of the others, and lets a stream in if the sum allows it. Of two that ask at one moment
-at least one sees the other, so both may be refused, and never both be let in. What is written says nothing of whom it is about,
-and goes out of date by itself: the counts of a process that died are gone after ``LEASE`` seconds.
+together overdraw the limit by a quarter at most, which costs no round trip. From there on a process writes what it has, and what
+it claims for those who wait, into an entry of its own *before* it reads those of the others, and lets in so many of them as the
+sum allows. Of two that ask at one moment at least one sees the other, so never both are let in to one place. Where claims stand
+in each other's way, the process with the lowest id keeps its own and all others withdraw, so that a crowd that comes at one
+moment gets every place that is free. What is written says nothing of whom it is about, and goes out of date by itself: the
+counts of a process that died are gone after ``LEASE`` seconds.
 
 Where processes do not share the cache (local memory, which is Django's default), and while it cannot be reached, each process
 counts for itself, and the limits hold in each of them. A check says the first, the log the second. A cache that answers late
@@ -20,7 +22,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 
 from django.core.cache import caches
@@ -46,6 +48,10 @@ BEYOND = 8
 PREFIX = "sse.limits:"
 MOST_WRITTEN = 5_000
 """Counts in one entry, the largest first: 200 KB."""
+ROUNDS = 12
+"""Exchanges in which one who waits is let in or refused. Three do for one process, and two more for each that claims as well."""
+STEP_BACK = 0.01
+"""Seconds that a process waits which has withdrawn a claim, half of them to all by chance: others decide meanwhile."""
 FREE_SHARE = 4
 """All processes together have a quarter of a limit open, at most, of which the others do not know."""
 
@@ -55,10 +61,13 @@ class SharedCounts(PerProcess):
 
     def reset(self) -> None:
         """Count from zero; also after a fork, in a child that has none of these streams."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._mine = Counter[str]()
+        self._claims = Counter[str]()
         self._limits: dict[str, int] = {}
         self._others: Mapping[str, int] = {}
+        self._claimed: Mapping[str, int] = {}
+        self._ahead: Set[str] = frozenset()
         self._written: frozenset[str] = frozenset()
         self._process = secrets.token_hex(8)
         self._place: int | None = None
@@ -97,29 +106,52 @@ class SharedCounts(PerProcess):
         alone = is_per_process(conf.setting("CACHE"))
         with self._lock:
             self._limits[kind] = limit
-            mine = self._mine[key] + 1
-            if mine > limit or (alone and mine + self._others.get(key, 0) > limit):
-                if mine == 1:
-                    del self._mine[key]
+            fresh = time.monotonic() < self._asked_at + 2 * RENEW
+            if alone or (fresh and self._mine[key] < self._free(limit) and self._taken(key) < limit):
+                return self._count(key) if self._taken(key) < limit else None
+            if self._mine[key] >= limit:
                 return None
-            self._mine[key] = mine
-        if alone:
-            return key
         self._look()
-        now = time.monotonic()
-        fresh = now < self._asked_at + 2 * RENEW
-        if not (fresh and mine <= self._free(limit) and mine + self._others.get(key, 0) <= limit):
-            if not self._unreachable(now):
-                try:
-                    await self._exchanged()
-                except BaseException:
-                    self.give_back(key)
-                    raise
+        for number in range(ROUNDS):
+            if self._unreachable(time.monotonic()):
+                with self._lock:
+                    return self._count(key) if self._taken(key) < limit else None
+            # Nobody steps back at last: what a process claimed that died stands for a while.
+            claimed = self._claim(key, limit, steps_back=0 < number < ROUNDS - 1)
+            try:
+                await self._exchanged()
+            except BaseException:
+                self._withdraw(key, claimed)
+                raise
             with self._lock:
-                fits = self._mine[key] + self._others.get(key, 0) <= limit
-            if not fits:
-                self.give_back(key)
-                return None
+                self._withdraw(key, claimed)
+                if claimed and self._taken(key) < limit:
+                    return self._count(key)
+                if self._taken(key) - self._claimed.get(key, 0) >= limit:
+                    return None
+            await asyncio.sleep(STEP_BACK * random.uniform(0.5, 1.0))
+        return None
+
+    def _claim(self, key: str, limit: int, *, steps_back: bool) -> bool:
+        """Claim a place, unless a process that goes first claims some, or all places are claimed here already."""
+        with self._lock:
+            if (steps_back and key in self._ahead) or self._mine[key] + self._claims[key] >= limit:
+                return False
+            self._claims[key] += 1
+            return True
+
+    def _withdraw(self, key: str, claimed: bool) -> None:
+        with self._lock:
+            if claimed:
+                _less(self._claims, key)
+                self._fewer = self._fewer or key in self._written
+
+    def _taken(self, key: str) -> int:
+        """How many there are, with what other processes claim."""
+        return self._mine[key] + self._others.get(key, 0)
+
+    def _count(self, key: str) -> str:
+        self._mine[key] += 1
         return key
 
     def _unreachable(self, now: float) -> bool:
@@ -131,11 +163,7 @@ class SharedCounts(PerProcess):
         """Count one less. Return how many are left."""
         with self._lock:
             self._fewer = self._fewer or key in self._written
-            self._mine[key] -= 1
-            left = self._mine[key]
-            if left <= 0:
-                del self._mine[key]
-            return left
+            return _less(self._mine, key)
 
     def _free(self, limit: int) -> int:
         """How many of somebody a process may have without telling the others."""
@@ -161,7 +189,7 @@ class SharedCounts(PerProcess):
         try:
             self._exchange()
         except Exception as error:  # every cache has errors of its own
-            self._others, self._processes = {}, 1
+            self._others, self._claimed, self._ahead, self._processes = {}, {}, frozenset(), 1
             self._retry_at = time.monotonic() + self._failures.failed(error)
         else:
             self._asked_at = time.monotonic()
@@ -183,17 +211,23 @@ class SharedCounts(PerProcess):
             self._place = self._new_place(names)
         with self._lock:
             told = Counter({key: count for key, count in self._mine.items() if count > self._untold(key)})
+            for key in self._claims:
+                told[key] = self._mine[key] + self._claims[key]
+            claims = dict(self._claims)
             self._fewer = False
         written = dict(told.most_common(MOST_WRITTEN))
-        cache.set(names[self._place], [self._process, written], LEASE)
+        cache.set(names[self._place], [self._process, written, claims], LEASE)
         self._written = frozenset(written)
-        found: dict[str, list[object]] = cache.get_many({*reach, names[self._place]})
+        found: dict[str, tuple[str, dict[str, int], dict[str, int]]] = cache.get_many({*reach, names[self._place]})
         self._reach = 1 + BEYOND + max(map(names.index, found), default=0)
-        others = Counter[str]()
-        for process, counts in found.values():
-            if process != self._process and isinstance(counts, dict):
+        others, claimed, ahead = Counter[str](), Counter[str](), set[str]()
+        for process, counts, claims in found.values():
+            if process != self._process:
                 others.update(counts)
-        self._others, self._processes = others, max(1, len(found))
+                claimed.update(claims)
+                if process < self._process:
+                    ahead.update(claims)
+        self._others, self._claimed, self._ahead, self._processes = others, claimed, ahead, max(1, len(found))
 
     def _untold(self, key: str) -> int:
         return self._free(self._limits[key.partition(":")[0]]) // 2
@@ -206,7 +240,7 @@ class SharedCounts(PerProcess):
         # at one moment. Whoever finds another one there later takes a new place.
         near = free[:BEYOND]
         for number in [*random.sample(near, len(near)), *free[BEYOND:]]:
-            if cache.add(names[number], [self._process, {}], LEASE):
+            if cache.add(names[number], [self._process, {}, {}], LEASE):
                 return number
         raise RuntimeError(f"{PLACES} processes count together already, and this is one more")
 
@@ -228,6 +262,14 @@ class SharedCounts(PerProcess):
             loop.call_later(LOOK, self._tick, loop, context=contextvars.Context())
         else:
             self._looking = None
+
+
+def _less(counts: Counter[str], key: str) -> int:
+    counts[key] -= 1
+    left = counts[key]
+    if left <= 0:
+        del counts[key]
+    return left
 
 
 class _Exchanges:

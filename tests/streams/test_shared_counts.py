@@ -92,7 +92,29 @@ async def test_whatever_comes_together_no_more_are_let_in_than_may(processes: li
     let_in = sum(key is not None for key in taken)
     assert let_in <= limit * 1.25, "a quarter more at most, of which nobody was told"
     if limit < 12:
-        assert let_in <= limit, "small limits are exact"
+        assert let_in == limit, "small limits are exact"
+    assert let_in >= limit, "nobody is refused for what others claim that are refused as well"
+
+
+async def test_what_a_process_claimed_that_died_keeps_nobody_out(processes: list[SharedCounts]) -> None:
+    dead, alive, _ = sorted(processes, key=lambda one: one._process)
+    dead._limits["user"] = LIMIT
+    dead._claim("user:a", LIMIT, steps_back=False)
+    dead.exchange()
+    taken = [await alive.take("user", "a", LIMIT) for _ in range(LIMIT)]
+    assert taken == ["user:a"] * (LIMIT - 1) + [None]
+
+
+async def test_who_goes_while_it_waits_claims_nothing_any_more(processes: list[SharedCounts]) -> None:
+    first, second, _ = processes
+    waits = [asyncio.create_task(first.take("user", "a", LIMIT)) for _ in range(LIMIT)]
+    await asyncio.sleep(0)
+    for one in waits:
+        one.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    first.exchange()
+    assert not first._claims
+    assert [await second.take("user", "a", LIMIT) for _ in range(LIMIT)] == ["user:a"] * LIMIT
 
 
 async def test_a_few_cost_no_round_trip(processes: list[SharedCounts], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +136,7 @@ async def test_the_counts_of_a_process_that_died_are_gone_after_their_lease(proc
     names = [
         name
         for name in (f"{PREFIX}{number}" for number in range(shared_counts.PLACES))
-        if (found := cache.get(name)) and found[1]
+        if (found := cache.get(name)) and found[1].get("user:a") == LIMIT
     ]
     assert len(names) == 1
     cache.touch(names[0], 0)  # its lease runs out
