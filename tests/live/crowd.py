@@ -25,6 +25,7 @@ class Member:
         connects: When each of its connections was asked for.
         ended: When each ended.
         refused: How often it was told to come back later, and by what.
+        turned_away: When it asked for those of its connections that had nothing but that.
         untold: How many of its connections ended without a word of when to come back.
     """
 
@@ -37,6 +38,7 @@ class Member:
     connects: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    turned_away: list[float] = field(default_factory=list)
     untold: int = 0
     status: int | None = None
     told: int | None = None
@@ -56,6 +58,7 @@ class Member:
             await asyncio.sleep(AGAIN if self.told is None else self.told / 1000)
 
     async def _listen(self) -> None:
+        before = len(self.events)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(self.local, 0))
         try:
             sent = {"Host": "127.0.0.1", "Accept": "text/event-stream", **self.headers}
@@ -72,6 +75,8 @@ class Member:
                     self.last_id, self.told = event.id, parser.retry
                     if event.name == "sse.overloaded":
                         self.refused[event.data] += 1
+                        if len(self.events) == before:
+                            self.turned_away.append(self.connects[-1])
                     self.events.append(event)
         finally:
             writer.close()

@@ -109,7 +109,7 @@ class Rolled:
     """What came of a rolling restart.
 
     Attributes:
-        back: When clients came back, in seconds after its beginning.
+        back: When clients came back and were let in, in seconds after its beginning.
         took: Seconds until all processes were others.
         allowed: How many may come back in a second.
         untold: Connections that ended without a word of when to come back.
@@ -194,7 +194,7 @@ async def _roll(server: Server, rolled: Rolled, topics: list[str], last_word: Ca
         await until("all have come back", lambda: settled(clients, began))
         last_word()
         await until("all have the last event", lambda: all(client.events[-1].data.startswith("last") for client in clients))
-        rolled.back = [at - began for client in clients for at in client.connects[1:]]
+        rolled.back = [at - began for client in clients for at in client.connects[1:] if at not in client.turned_away]
         for client in clients:
             _add(rolled, client)
 
