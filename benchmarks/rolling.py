@@ -43,7 +43,7 @@ def main() -> int:
         database = str(Path(folder, "seed.sqlite3"))
         seed(database)
         print(f"load {os.getloadavg()[0]:.1f}; {asked.workers} workers, {asked.clients} clients, RECONNECTS={asked.pace}\n")
-        print("| server | all replaced after | events | lost, twice | came back, let in | most in a second | may | cut | sent on |")
+        print("| server | all replaced after | events | lost, twice | let in again | most in a second | may | cut | sent on |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for number, kind in enumerate(asked.kinds):
             log = {"BACKEND": "django_agent_sse.eventlog.redis.RedisEventLog", "OPTIONS": {"url": redis, "prefix": f"r{number}"}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import itertools
 import logging
@@ -13,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import conf
 from ..exceptions import ConfigurationError
@@ -47,6 +48,8 @@ FLAGS: Mapping[str, tuple[Flag, ...]] = {
     "granian": (Flag("--workers-kill-timeout", "GRANIAN_WORKERS_KILL_TIMEOUT", None, ""),),
     "daphne": (),  # it waits for nothing, and so is not told before the streams are over
 }
+_OPENED_BEFORE = ("--fd", "fd:", "systemd:")
+"""How words of daphne's command line begin that name such a socket, also after ``-e``."""
 GUNICORN_ARGUMENTS = "GUNICORN_CMD_ARGS"
 """An environment variable with words of its command line. Those on the line itself come after them."""
 
@@ -94,6 +97,20 @@ def serves_alone() -> bool:
     longer listening another takes.
     """
     return server() in ("uvicorn", "daphne") and multiprocessing.parent_process() is None
+
+
+@functools.cache
+def shares_socket() -> bool:
+    """Whether the server is daphne on a socket that was open before it: other processes accept from it as well, or will."""
+    return server() == "daphne" and any(word.startswith(_OPENED_BEFORE) for word in sys.argv)
+
+
+def stop_accepting() -> None:
+    """Leave new connections to those that share the socket; for daphne, which accepts until it is stopped. On its loop."""
+    reactor: Any = importlib.import_module("twisted.internet.reactor")
+    ports: Any = importlib.import_module("twisted.internet.tcp").Port
+    for port in [reader for reader in reactor.getReaders() if isinstance(reader, ports)]:
+        port.stopReading()
 
 
 @functools.cache

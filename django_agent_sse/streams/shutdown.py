@@ -48,6 +48,8 @@ def _chained(previous: Previous) -> SignalHandler:
 
     def handler(number: int, frame: FrameType | None) -> None:
         registry.end_all(Ending.SHUTDOWN)
+        if server_flags.shares_socket() and (loop := _main_loop()) is not None:
+            loop.call_soon_threadsafe(server_flags.stop_accepting)
         if previous == signal.SIG_DFL:
             _when_over(_anything, functools.partial(_die, number))
         elif callable(previous):
@@ -92,13 +94,18 @@ def _companions() -> bool:
 
 def _when_over(waited_for: Callable[[], bool], then: Callable[[], object]) -> None:
     """Do ``then`` when nothing is left of what is waited for, at once or on the main thread's loop."""
-    main = threading.main_thread().ident
-    loop = next((state.loop for state in registry.loops() if state.thread == main and state.loop.is_running()), None)
+    loop = _main_loop()
     if loop is None or not waited_for():
         then()
     else:
         deadline = loop.time() + registry.drain_left + WAIT_SECONDS
         loop.call_soon_threadsafe(_poll, loop, deadline, waited_for, then)
+
+
+def _main_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the main thread's loop, where it has or had streams."""
+    main = threading.main_thread().ident
+    return next((state.loop for state in registry.loops() if state.thread == main and state.loop.is_running()), None)
 
 
 def _poll(loop: asyncio.AbstractEventLoop, deadline: float, waited_for: Callable[[], bool], then: Callable[[], object]) -> None:

@@ -24,12 +24,14 @@ SITE = {
 }
 
 
-@pytest.mark.parametrize("kind", ["uvicorn", "granian"])
+@pytest.mark.parametrize("kind", ["uvicorn", "granian", "daphne processes"])
 def test_a_rolling_restart_loses_nothing(kind: str, terminable: None, sqlite: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     with rolling.deployed(kind, 2, tmp_path / "site", sqlite[0], agent_sse=SITE) as server:
         rolled = roll(server, kind, workers=2, clients=CLIENTS, topics=2, pause=0.05, pace=PACE)
     assert rolled.wrong == [], "each client has had each event once, in order"
     assert len(rolled.back) >= CLIENTS
+    if kind == "daphne processes":
+        assert rolled.refused == 0, "what ends accepts no more, where others accept from the same socket"
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_wave_loses_nothing(start: Callable[..., Server]) -> None:
