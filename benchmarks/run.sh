@@ -3,6 +3,7 @@
 #
 #   tox run -e benchmark                      # all of it: three rounds, about an hour
 #   tox run -e benchmark -- --rounds 1 --work w5 --peers raw-asgi,agent-sse,better-sse
+#   PLOTS=docs/images tox run -e benchmark -- --rounds 1 --work curves --peers raw-asgi,agent-sse,better-sse
 #
 # Needs a C compiler; better-sse is left out where there is no npm. A Valkey serves the rows with redis. The server is pinned to
 # CPU 0, the client and Valkey to CPU 1.
@@ -42,3 +43,4 @@ test -z "$appends" || taskset -c 0 python "$here/appends.py"
 python "$here/harness/bench.py" run --sseload "$work/sseload" --out "$work/results.jsonl" --pin \
     --rounds 3 --peers "$peers" --work "$works" "$@"
 python "$here/harness/bench.py" table "$work/results.jsonl"
+test -z "${PLOTS:-}" || python "$here/harness/bench.py" plot "$work/results.jsonl" --to "$PLOTS"

@@ -3,6 +3,7 @@
 
     bench.py run --sseload BIN --out FILE.jsonl --rounds 3 --peers raw-asgi,fastapi --work w1-1,w2-max-100
     bench.py table FILE.jsonl [--base raw-asgi]
+    bench.py plot FILE.jsonl --to DIRECTORY           # after a run with --work curves
 
 Each round starts every peer once, in turn, and runs every workload on it, so
 A/B/A/B over time.  A peer is peers/NAME.sh (see README.md); VENV, NODE_MODULES
@@ -22,6 +23,8 @@ import sys
 import tempfile
 import time
 
+from plot import lines
+
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = pathlib.Path(os.environ.get("PEERS", HERE / "peers"))
 
@@ -38,17 +41,60 @@ WORK = {
     "w2-max-1000": ("fanout", "/subscribe/{t}", "--conns 1000 --window 8 --secs 4"),
     "w2-deep-100": ("fanout", "/subscribe/{t}", "--conns 100 --window 64 --pub-conns 8 --secs 3"),
     "w2-deep-1000": ("fanout", "/subscribe/{t}", "--conns 1000 --window 64 --pub-conns 8 --secs 4"),
+    "w2-max-10": ("fanout", "/subscribe/{t}", "--conns 10 --window 8 --secs 3"),
+    "w3-100": ("idle", "/subscribe/{t}", "--conns 100 --secs 8"),
     "w3-1000": ("idle", "/subscribe/{t}", "--conns 1000 --secs 15"),
     "w3-5000": ("idle", "/subscribe/{t}", "--conns 5000 --secs 30"),
     # 10,000 messages are published first; then the time to get them all again is taken
     "w4": ("replay", "/subscribe/{t}", "--conns 1 --secs 60 --stop-after 10000"),
+    "w4-10": ("replay", "/subscribe/{t}", "--conns 10 --secs 60 --stop-after 10000"),
     "w4-50": ("replay", "/subscribe/{t}", "--conns 50 --secs 60 --stop-after 10000"),
-    "w5": (
-        "fanout",
-        "/subscribe/{t}",
-        "--conns 50 --count 20000 --secs 10 --drain 15 --size 80 --produce {base}/produce/{t}?count=20000&rate=2000&size=80",
-    ),
     "w5-post": ("fanout", "/subscribe/{t}", "--conns 50 --rate 2000 --pub-conns 4 --secs 10 --drain 5 --size 80"),
+}
+
+
+_PRODUCE = "--produce {base}/produce/{t}?count=20000&rate=2000&size=80"
+for _name, _watchers in (("w5-1", 1), ("w5-10", 10), ("w5", 50), ("w5-200", 200)):
+    _options = f"--conns {_watchers} --count 20000 --secs 10 --drain 15 --size 80 {_PRODUCE}"
+    WORK[_name] = ("fanout", "/subscribe/{t}", _options)
+
+# file: (title, what grows, what is measured, its name, the works by how large they are)
+CURVES = {
+    "stream": (
+        "A stream that is written to as fast as it takes it",
+        "streams at once",
+        "server_us_per_event",
+        "µs of a core for each event",
+        {1: "w1-1", 10: "w1-10", 100: "w1-100"},
+    ),
+    "fan-out": (
+        "Messages to everybody, each a POST through Django",
+        "clients",
+        "server_us_per_event",
+        "µs of a core for each delivery",
+        {10: "w2-max-10", 100: "w2-max-100", 1000: "w2-max-1000"},
+    ),
+    "build-log": (
+        "A build log: 2,000 lines a second of 80 bytes",
+        "watchers",
+        "server_us_per_event",
+        "µs of a core for each line and watcher",
+        {1: "w5-1", 10: "w5-10", 50: "w5", 200: "w5-200"},
+    ),
+    "replay": (
+        "10,000 events read again from the memory log",
+        "clients at once",
+        "server_us_per_event",
+        "µs of a core for each event",
+        {1: "w4", 10: "w4-10", 50: "w4-50"},
+    ),
+    "idle": (
+        "Connections on which nothing happens",
+        "connections",
+        "rss_kib_per_conn",
+        "KiB for each",
+        {100: "w3-100", 1000: "w3-1000", 5000: "w3-5000"},
+    ),
 }
 
 
@@ -227,6 +273,21 @@ def table(args):
             )
 
 
+def plot(args):
+    rows = [json.loads(line) for f in args.files for line in open(f)]
+    for name, (title, x_label, metric, y_label, works) in CURVES.items():
+        series = {}
+        for size, work in works.items():
+            for peer in dict.fromkeys(r["peer"] for r in rows):
+                values = [r[metric] for r in rows if r["peer"] == peer and r["work"] == work and r.get(metric)]
+                if values:
+                    series.setdefault(peer, []).append((size, statistics.median(values)))
+        if series:
+            path = pathlib.Path(args.to, f"cost-{name}.svg")
+            path.write_text(lines(title, x_label, y_label, series), encoding="utf-8")
+            print(path)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = ap.add_subparsers(required=True)
@@ -243,7 +304,13 @@ def main():
     t.add_argument("files", nargs="+")
     t.add_argument("--base", default="raw-asgi")
     t.set_defaults(func=table)
+    d = sub.add_parser("plot")
+    d.add_argument("files", nargs="+")
+    d.add_argument("--to", required=True)
+    d.set_defaults(func=plot)
     args = ap.parse_args()
+    if getattr(args, "work", "") == "curves":
+        args.work = ",".join(work for curve in CURVES.values() for work in curve[-1].values())
     args.func(args)
 
 
