@@ -101,7 +101,7 @@ PLACES = {
     "soak/": "live services",
     "cost/": "slow",
     "streams/test_memory.py": "slow",
-    "views/test_client_inputs.py": "slow",
+    "views/test_client_inputs.py": "live slow",
     "wire/test_generated.py": "slow",
     "wire/test_roundtrip.py": "slow",
     "monitor/test_cost.py": "slow",
