@@ -64,33 +64,69 @@ def running_redis() -> Iterator[str]:
                 server.wait(60)
 
 
-@contextlib.contextmanager
-def running_postgres() -> Iterator[str]:
-    """Run PostgreSQL on a Unix socket in a directory of its own; yield a URL, and stop it afterwards.
+class Postgres:
+    """PostgreSQL on a Unix socket in a directory of its own, which can be stopped and started again.
 
-    PostgreSQL refuses to run as root: for root the server runs as ``nobody``, who owns the directory.
+    It refuses to run as root: for root the server runs as ``nobody``, who owns the directory.
     """
-    home = Path(tempfile.mkdtemp(prefix="sse-pg-"))
-    try:
-        as_user = _owner(home)
-        binaries = _postgres_binaries(home, as_user)
-        initdb = [binaries / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=home, **as_user)
-        with (home / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [binaries / "postgres", "-D", home / "data", "-k", home, "-h", "", "-F"],
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="sse-pg-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self._as_user = _owner(self.home)
+        self._binaries = _postgres_binaries(self.home, self._as_user)
+        initdb = [self._binaries / "initdb", "-D", self.home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        subprocess.run([*initdb, "--no-locale", "-N"], check=True, stdout=subprocess.DEVNULL, cwd=self.home, **self._as_user)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self.home}"
+
+    def start(self) -> Postgres:
+        """Start it, and wait until it answers."""
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self.home / "data", "-k", self.home, "-h", "", "-F"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=home,
-                **as_user,
+                cwd=self.home,
+                **self._as_user,
             )
+        _wait_for_postgres(self.process, self.home)
+        return self
+
+    def end(self, number: int = signal.SIGINT) -> None:
+        """Stop it by "fast shutdown", which ends open sessions; by ``SIGQUIT`` as a crash does. It can be started again."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(number)
         try:
-            _wait_for_postgres(server, home)
-            yield f"postgresql://postgres@/postgres?host={home}"
-        finally:
-            _stop(server)
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def remove(self) -> None:
+        self.end()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run PostgreSQL; yield a URL, and stop it afterwards."""
+    with postgres() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A server that runs until the test is over."""
+    server = Postgres()
+    try:
+        yield server.start()
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        server.remove()
 
 
 @contextlib.contextmanager
@@ -180,15 +216,6 @@ def _wait_for_postgres(server: subprocess.Popen[bytes], home: Path) -> None:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start:\n{(home / 'log').read_text()}") from error
             time.sleep(0.05)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.send_signal(signal.SIGINT)  # "fast shutdown": open sessions are ended
-    try:
-        server.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ PLACES = {
     "live/test_browser.py": "browser",
     "live/test_proxies_in_browsers.py": "browser",
     "live/test_redis_faults.py": "services",
+    "live/test_restarts.py": "services",
     "live/test_sdks.py": "browser",
     "access/test_own_users.py": "live",
     "eventlog/redis/": "services",

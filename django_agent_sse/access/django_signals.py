@@ -35,8 +35,8 @@ from .service import access
 PAUSE = 0.25
 """Seconds between two tellings of this process, at least: what changes meanwhile is told together, so that a site that saves a
 user with every request appends four events a second. On SQLite each change is told by itself, where it was made."""
-RETRIES = 1.0, 30.0
-"""Seconds until what the log could not take is told again, at first and at most."""
+RETRIES = 1.0, 3.0
+"""Seconds until what the log could not take is told again, at first and at most: soon after it is back again."""
 MOST_UNDELIVERED = 100
 """Orders that wait for the log; where there would be more, everybody is asked about instead."""
 UNIMPORTANT = frozenset({"last_login"})

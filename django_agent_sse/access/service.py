@@ -13,6 +13,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -31,6 +32,7 @@ from ..runtime.under_test import under_test
 from ..streams.context import Context
 from ..streams.registry import OpenStream, open_streams, registry
 from ..topics.orders import LIFE_SECONDS, OrderReader, OrderStale
+from ..wire.event import Event
 from .book import Book
 from .identity import Identity
 from .orders import ACCESS, AccessOrder, Close, Recheck, orders
@@ -46,6 +48,12 @@ KEPT_SECONDS = LIFE_SECONDS + 30.0
 """Seconds for which orders are kept in the log."""
 TRIM_INTERVAL = 60.0
 """Seconds between two trims, more or less."""
+RECENT_SECONDS = LIFE_SECONDS - 10.0
+"""Seconds for which a process remembers what it has ordered, and tells it again where the log has lost it."""
+MOST_RECENT = 256
+"""The most orders that it remembers."""
+READ_BACK_SECONDS = 1.0
+"""Seconds after which a process that reads its log has read what it has ordered itself, or the log has lost that."""
 
 
 class StreamPermit(Permit):
@@ -75,6 +83,7 @@ class Access(PerProcess):
         self._abandoned = getattr(self, "_listener", None)  # collected in a child, it would end what is its parent's
         self._listener: _Listener | None = None
         self._off = False
+        self._recent: deque[tuple[float, str, Event]] = deque(maxlen=MOST_RECENT)
         self.failures = FailureLog(
             "who may have streams cannot be told to other processes",
             "They hear of it when they ask the guards again (AGENT_SSE['RECHECK']).",
@@ -123,12 +132,19 @@ class Access(PerProcess):
             return
         if (listener := self._listener) is not None:
             listener.known.add(order.id)
+        event = orders.event_of(order)
         try:
-            log.append(ACCESS, orders.event_of(order))
+            log.append(ACCESS, event)
         except BaseException:
             if listener is not None:
                 listener.known.discard(order.id)
             raise
+        self._recent.append((time.monotonic(), order.id, event))
+
+    def recent(self) -> list[tuple[float, str, Event]]:
+        """Return what this process has told of late: when (monotonic), the order's id, and how it was signed."""
+        since = time.monotonic() - RECENT_SECONDS
+        return [told for told in tuple(self._recent) if told[0] >= since]
 
     def publish_quietly(self, order: AccessOrder) -> bool:
         """The same for a signal: whoever saves a user must not meet the errors of a log. Return whether to try it again.
@@ -156,7 +172,7 @@ class Access(PerProcess):
             self._off = not _hears()
             if not self._off:
                 with contextlib.suppress(RuntimeError):  # the interpreter ends, or there are too many threads
-                    self._listener = _Listener(self.execute, self._over)
+                    self._listener = _Listener(self.execute, self._over, self.recent)
 
     def _over(self, listener: _Listener) -> bool:
         """Return whether the listener may end; the next stream begins another one."""
@@ -172,6 +188,7 @@ class Access(PerProcess):
         with self._lock:
             listener, self._listener = self._listener, None
             self._off = False
+            self._recent.clear()
         if listener is not None:
             listener.stop(seconds)
 
@@ -188,13 +205,19 @@ class _Listener:
     """Hears orders, from now on and as long as there are streams.
 
     Attributes:
-        known: Orders of this very process, which it has executed.
+        known: Orders of this very process, which it has executed, and has not read back yet.
     """
 
-    def __init__(self, execute: Callable[[AccessOrder, float | None], None], over: Callable[[_Listener], bool]) -> None:
+    def __init__(
+        self,
+        execute: Callable[[AccessOrder, float | None], None],
+        over: Callable[[_Listener], bool],
+        recent: Callable[[], list[tuple[float, str, Event]]],
+    ) -> None:
         self.known: set[str] = set()
         self._execute = execute
         self._over = over
+        self._recent = recent
         self._wake = asyncio.Event()
         self._stopped = False
         self._reader = OrderReader(orders, KEPT_SECONDS, self._refuse)
@@ -234,7 +257,10 @@ class _Listener:
         try:
             log = event_log()
             await self._reader.follow(log, lambda _: self._wake.set())
+            began = time.monotonic()
             await self._read(log)
+            if self.known and not self._reader.more:
+                await self._tell_again(log, began - READ_BACK_SECONDS)
             self._failures.recovered()
             await self._trim(log)
             return 0.0 if self._reader.more else LOOK_SECONDS
@@ -257,8 +283,17 @@ class _Listener:
                     self._execute(order, None if news else max(0.0, time.time() - at))
         if self._reader.missed:  # whatever it was
             self._reader.missed = False
-            self.known.clear()  # some of them are among the lost ones
             self._execute(Recheck(everybody=True), None)
+            # Asking ends no stream of who may have it, and was to lose it all the same.
+            self.known = {id for _, id, _ in self._recent()}  # older ones are among the lost
+
+    async def _tell_again(self, log: EventLog, before: float) -> None:
+        """Append what this process had told by then and the log has lost: others may not have read it. Who has knows its id."""
+        for at, id, event in self._recent():
+            if id in self.known and at < before:
+                await asyncio.wrap_future(writers.submit(partial(log.append, ACCESS, event)))
+                self._reader.executed(id)
+                self.known.discard(id)
 
     async def _trim(self, log: EventLog) -> None:
         if time.monotonic() >= self._trim_at:

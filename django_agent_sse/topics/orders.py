@@ -133,7 +133,8 @@ class OrderReader(Generic[O]):
         kept: Seconds for which orders are kept in the log.
         on_refused: Called with each event that is none: its number, and why.
         more: There is more to read at once.
-        missed: Whether orders may have been lost since the last look: they were trimmed before they were read.
+        missed: Whether orders may have been lost since the last look: they were trimmed before they were read, or the log came
+            back without its latest events, or without any.
     """
 
     topic: OrderTopic[O]
@@ -146,6 +147,7 @@ class OrderReader(Generic[O]):
     _executed: dict[str, None] = field(default_factory=dict)
     _epoch: str | None = None
     _cursor: int = 0
+    _nonce: str = ""
     _over_before: int = 0
     _too_old: float = 0.0
     _read_at: float = 0.0
@@ -189,16 +191,16 @@ class OrderReader(Generic[O]):
             if (state := await log.astate(self.topic.name)).epoch != self._epoch:
                 self._begin_at(state)
             self.on_refused(error.offset, error)
-            self._cursor, self.more = max(self._cursor + 1, error.offset), True
+            self._cursor, self._nonce, self.more = max(self._cursor + 1, error.offset), "", True
             return
-        if page.epoch != self._epoch:
+        if page.epoch != self._epoch or self._is_fork(page):
             if self._cursor:
                 page = await log.aread_after(self.topic.name, 0)
             self._begin_at(page)
         elif page.floor > self._cursor:
             self.missed = True
         for record in page.records:
-            self._cursor = record.offset
+            self._cursor, self._nonce = record.offset, record.nonce
             news = record.offset > self._over_before and record.at >= self._too_old
             try:
                 order, at = self.topic.read(record.event)
@@ -212,13 +214,17 @@ class OrderReader(Generic[O]):
         else:
             self._read_at = time.time()
 
+    def _is_fork(self, page: Page) -> bool:
+        """Whether the log has lost events that were read here, as by a restart from a snapshot: others take their offsets."""
+        return page.top < self._cursor or bool(self._nonce and page.before not in ("", self._nonce))
+
     def _begin_at(self, page: Page | TopicState) -> None:
         """What was ordered before this process looked for the first time is over.
 
-        Another epoch may hold what was read in the one before: after a failover, a part of it. That is known by its id, or by
-        its age where nobody looked for long.
+        Another epoch, or a log that has lost its latest events, may hold what was read before: after a failover, a part of it.
+        That is known by its id, or by its age where nobody looked for long.
         """
         self._over_before = page.top if self._epoch is None else 0
         self._too_old = self._read_at - self.kept if self._epoch is not None else 0.0
         self.missed = self.missed or bool(self._epoch)
-        self._epoch, self._cursor = page.epoch, 0
+        self._epoch, self._cursor, self._nonce = page.epoch, 0, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,9 +18,10 @@ from django_agent_sse.access.orders import ACCESS, MOST, AccessOrder, Close, Rec
 from django_agent_sse.access.service import Access, access
 from django_agent_sse.eventlog.backend import event_log
 from django_agent_sse.eventlog.memory import MemoryEventLog
+from django_agent_sse.eventlog.records import Page, Record
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.runtime.backoff import Backoff
-from django_agent_sse.topics.orders import MAX_BYTES, OrderRefused
+from django_agent_sse.topics.orders import MAX_BYTES, OrderReader, OrderRefused
 from django_agent_sse.wire import Event
 from tests.inprocess import Client, eventually
 from tests.serving import served
@@ -281,6 +283,83 @@ async def test_where_orders_may_have_been_lost_everybody_is_asked(log: MemoryEve
     await eventually("it is noticed", lambda: any(isinstance(order, Recheck) for order in executed), PATIENCE)
     assert reader._cursor > cursor
     assert executed[-1] == Recheck(id=executed[-1].id, everybody=True)
+
+
+async def test_a_log_that_comes_back_without_its_latest_orders_is_read_from_its_beginning(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server that restarts from a snapshot: others stand where those were that have been read, and all are asked about."""
+    executed: list[AccessOrder] = []
+    await stream()
+    listener = await listens()
+    listener._execute = lambda order, age: executed.append(order)
+    given = [Close(id=str(number), topic="a") for number in range(4)]
+    for order in given:
+        append(log, order)
+    await eventually("they are read", lambda: executed == given, PATIENCE)
+    page = await log.aread_after(ACCESS, 0)
+    after = Close(id="after", topic="a")
+    record = page.records[1]._replace(event=orders.event_of(after), nonce="AFTER")
+    kept = dataclasses.replace(page, records=[page.records[0], record], top=2)
+
+    async def read(self: MemoryEventLog, topic: str, offset: int = 0, *_: Any) -> Any:
+        assert topic == ACCESS
+        return dataclasses.replace(kept, records=kept.records[offset:])
+
+    monkeypatch.setattr(MemoryEventLog, "aread_after", read)
+    await eventually("it is noticed", lambda: len(executed) > 5, PATIENCE)
+    assert executed[4:] == [after, Recheck(id=executed[5].id, everybody=True)]
+
+
+async def test_an_event_that_is_another_one_than_was_read_there_is_of_another_history(log: MemoryEventLog) -> None:
+    """The log has lost some and has got as many since, so that only the nonce tells."""
+    reader = OrderReader(orders, 60.0, lambda *_: None)
+    record = Record(1, orders.event_of(Close(id="1", topic="a")), time.time(), "FIRST")
+    pages = [
+        Page(epoch="e", top=0),
+        Page(epoch="e", top=1, records=[record]),
+        Page(epoch="e", top=1, before="FIRST"),
+        Page(epoch="e", top=1, before="OTHER"),
+        Page(epoch="e", top=1, records=[record._replace(nonce="OTHER", event=orders.event_of(Close(id="2", topic="a")))]),
+    ]
+
+    class Log:
+        async def aread_after(self, *_: Any) -> Page:
+            return pages.pop(0)
+
+    found = [[order.id async for order, _, _ in reader.read(Log())] for _ in range(4)]  # type: ignore[arg-type]
+    assert found == [[], ["1"], [], ["2"]]
+    assert reader.missed
+
+
+async def test_what_this_process_has_ordered_is_told_again_where_the_log_has_lost_it(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody has read it, and after this process has: the log comes back without its last second, and then empty."""
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(service, "READ_BACK_SECONDS", 0.2)
+    executed: list[AccessOrder] = []
+    await stream()
+    listener = await listens()
+    listener._execute = lambda order, age: executed.append(order)
+    with monkeypatch.context() as lost:
+        lost.setattr(MemoryEventLog, "append", lambda *_, **__: None)
+        await aclose_streams(topic="a")
+    (given,) = [id for _, id, _ in access.recent()]
+
+    def told() -> list[str]:
+        return [orders.order_of(record.event).id for record in log.read_after(ACCESS, 0).records]
+
+    await eventually("it is told again", told, PATIENCE)
+    await eventually("it is read", lambda: listener._reader._cursor == 1, PATIENCE)
+    await asyncio.sleep(0.5)
+    assert told() == [given], "once"
+    log.clear_all()
+    append(log, Close(id="another's", topic="a"))
+    await eventually("it is told once more", lambda: len(told()) > 1, PATIENCE)
+    await eventually("it is read", lambda: listener._reader._cursor == 2, PATIENCE)
+    assert told() == ["another's", given]
+    assert [order.id for order in executed if isinstance(order, Close)] == ["another's"], "here it was executed when it was given"
 
 
 async def test_a_log_that_is_away_is_told_once_and_heard_again(

@@ -27,6 +27,7 @@ from django_agent_sse import (
     topic_permissions,
 )
 from django_agent_sse.access.service import access
+from django_agent_sse.exceptions import EventLogError
 from tests.access.changes import CHANGES, PERMISSION, person, sign_in
 
 T = TypeVar("T")
@@ -88,7 +89,12 @@ def change(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def close(request: HttpRequest) -> HttpResponse:
-    close_streams(**{name: request.GET[name] for name in ("user", "route", "topic", "session") if name in request.GET})
+    """Order the end of streams; 503 and the kind of error where the order could not be given."""
+    given: dict[str, Any] = {name: request.GET[name] for name in ("user", "route", "topic", "session") if name in request.GET}
+    try:
+        close_streams(**given, reconnect="stay_away" not in request.GET)
+    except EventLogError as error:
+        return HttpResponse(type(error).__name__, status=503)
     return HttpResponse()
 
 
