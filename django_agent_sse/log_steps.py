@@ -85,6 +85,9 @@ def steps_views(steps: LogSteps) -> tuple[Any, Callable[..., Awaitable[str]]]:
     """Return a handler for the stream of states, and what tells the topic of one step."""
     steps_of, fields = _steps_of(steps)
 
+    async def topics_of(c: Context, **values: object) -> list[str]:
+        return [*(await steps_of(c, **values)).values()]
+
     async def states(c: Context, stream: Stream, **values: object) -> None:
         topics = await steps_of(c, **values)
         await check_follow_access(c, topics.values())
@@ -102,7 +105,7 @@ def steps_views(steps: LogSteps) -> tuple[Any, Callable[..., Awaitable[str]]]:
     topic_of.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     for handler in (states, topic_of):
         vars(handler)["login_required"] = getattr(steps, "login_required", True)
-    return set_signature(states, fields, "c", "stream", called="router.logs()"), topic_of
+    return set_signature(states, fields, "c", "stream", called="router.logs()", topics_of=topics_of), topic_of
 
 
 def checked_steps(steps: object) -> Mapping[str, str]:

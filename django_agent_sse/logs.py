@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -49,6 +50,9 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
     """
     name_of, fields = _named(topic)
 
+    async def topics_of(c: Context, **values: object) -> list[str]:
+        return [await name_of(c, **values)]
+
     async def log(c: Context, stream: Stream, **values: object) -> None:
         await stream.follow(await name_of(c, **values), map=show)
 
@@ -62,10 +66,11 @@ def log_views(topic: LogTopicName, show: Map | None = None) -> dict[str, Any]:
     for handler in (log, part, raw):
         vars(handler)["login_required"] = public
     called = f"router.log({topic!r})" if isinstance(topic, str) else f"router.log({getattr(topic, '__qualname__', topic)})"
+    taking = partial(set_signature, called=called, topics_of=topics_of)
     return {
-        "": set_signature(log, fields, "c", "stream", called=called),
-        "range": type("log_range", (RangeView,), {"handle": staticmethod(set_signature(part, fields, "c", called=called))}),
-        "raw": type("log_raw", (RawView,), {"handle": staticmethod(set_signature(raw, fields, "c", "stream", called=called))}),
+        "": taking(log, fields, "c", "stream"),
+        "range": type("log_range", (RangeView,), {"handle": staticmethod(taking(part, fields, "c"))}),
+        "raw": type("log_raw", (RawView,), {"handle": staticmethod(taking(raw, fields, "c", "stream"))}),
     }
 
 

@@ -49,6 +49,7 @@ from .streams.response import (
 )
 from .streams.stream import Stream
 from .streams.supervisor import Supervisor
+from .streams.topic_access import check_follow_access
 from .streams.transport import Transport
 
 logger = logging.getLogger("django_agent_sse.stream")
@@ -137,6 +138,8 @@ class StreamCall:
             counters.refused(c.route, Refusal.GUARD, str(refusal.status_code))
             return refusal
         if c.request.method == "HEAD" and not view.answers_head:
+            if topics := await self._route.shape.topics_of(c, self._kwargs):
+                await check_follow_access(c, topics)
             return view._wrap_response(head_response())
         if c.ended:  # 204: the client came back after the last event, and only that stops an EventSource for good
             return ended_response()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from django.http import HttpResponseBase
 
-from ..eventlog.validation import fields_of, filled
+from ..eventlog.validation import fields_of, filled, valid_topic
 from ..exceptions import FollowError, RouteError
 from ..topics.follower import Start
 from ..topics.reading import Fold
@@ -26,6 +26,8 @@ from .topic_source import Filter, Map, check_follow
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Handler = Callable[[Stream], Awaitable[object]]
+TopicsOf = Callable[..., Awaitable[Iterable[str]]]
+"""``async (c, **fields)``: the topics that a request would follow."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 EXPECTED_HANDLERS = (
@@ -72,6 +74,14 @@ class HandlerSignature:
     def follows(self) -> bool:
         """Whether it follows topics, as far as its code says: it is a route of a topic, or names ``follow``."""
         return self._hint is not None or uses_name(self._handler, "follow")
+
+    async def topics_of(self, c: Context, kwargs: Mapping[str, Any]) -> list[str]:
+        """Return the topics that a request would follow, where the route says so before its handler runs."""
+        topics_of: TopicsOf | None = getattr(self._handler, "sse_topics_of", None)
+        if topics_of is None:
+            return []
+        given = {parameter.name: kwargs[parameter.name] for parameter in self._named if parameter.name in kwargs}
+        return [valid_topic(topic) for topic in await topics_of(c, **given)]
 
     def check_early(self, url_kwargs: frozenset[str]) -> None:
         """Raise ``RouteError`` for a plain function or generator that takes the stream, whatever ``include()`` captures too."""
@@ -194,18 +204,20 @@ def topic_handler(
         raise RouteError(f"topic(): {error}") from error
     fields = sorted({field for template in templates for field in fields_of(template)})
 
+    async def topics_of(c: Context, **values: object) -> list[str]:
+        return [filled(template, values) for template in templates]
+
     async def topic(c: Context, stream: Stream, **values: object) -> None:
-        names = [filled(template, values) for template in templates]
-        await stream.follow(*names, start=start, filter=filter, map=map, offsets=offsets, fold=fold)
+        await stream.follow(*await topics_of(c, **values), start=start, filter=filter, map=map, offsets=offsets, fold=fold)
 
     called = f"router.topic({', '.join([repr(template) for template in templates])})"
-    return set_signature(topic, fields, "c", "stream", called=called)
+    return set_signature(topic, fields, "c", "stream", called=called, topics_of=topics_of)
 
 
-def set_signature(function: _F, fields: Iterable[str], *positional: str, called: str) -> _F:
+def set_signature(function: _F, fields: Iterable[str], *positional: str, called: str, topics_of: TopicsOf) -> _F:
     """Return a function with a signature, to be looked at as any handler's is: ``positional``, then the ``fields`` of a URL.
 
-    In messages it is ``called`` what stands in the project's code.
+    In messages it is ``called`` what stands in the project's code. ``topics_of`` tells what a request would follow.
 
     Raises:
         RouteError: A field that has the name of what a handler is called with, or no name that a parameter can have.
@@ -220,5 +232,6 @@ def set_signature(function: _F, fields: Iterable[str], *positional: str, called:
         taken.append(inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY))
     function.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     function.__qualname__ = called
+    vars(function)["sse_topics_of"] = topics_of
     vars(function)["sse_hint"] = "each {field} of a topic's name is something that the route's path captures, as <int:id>"
     return function

@@ -100,6 +100,29 @@ async def test_who_may_not_follow_one_of_the_topics_gets_nothing_of_them(rights:
         assert b"secret" in (await ask("/log/one/raw/?follow=0", headers=headers)).body
 
 
+async def test_head_is_refused_as_get_would_be(rights: Rights) -> None:
+    """The tabs of a browser ask so before they share a stream."""
+    _, session = await signed_in("ann")
+    rights.of = {"ann": {"news.one", "weather"}}
+    accept = {"Accept": "text/event-stream"}
+    headers = {**accept, "Cookie": f"sessionid={session.session_key}"}
+    with routes():
+        for path, own in (
+            ("topic/one/", 200),
+            ("topic/two/", 403),
+            ("log/one/", 200),
+            *((f"log/two/{part}", 403) for part in ("", "range/", "raw/")),
+            ("logs/", 403),
+            ("logs/one/", 200),
+            ("logs/two/raw/", 403),
+            ("logs/three/", 404),
+            ("late/", 200),
+        ):
+            mine, anonymous = [await ask(f"/{path}", method="HEAD", headers=given) for given in (headers, accept)]
+            assert (mine.status, anonymous.status) == (own, 401 if own == 403 or "one" in path else own), path
+        assert {topic for _, topic in rights.asked} == {"news.one", "news.two", "weather"}
+
+
 async def test_both_topics_are_asked_about_again_and_the_stream_ends_where_one_is_lost(rights: Rights) -> None:
     ann, session = await signed_in("ann")
     _, other = await signed_in("ben")
