@@ -197,6 +197,34 @@ def test_an_error_of_any_kind_is_said_once_and_it_goes_on(
     assert "goes on" in record.getMessage()
 
 
+def test_a_stream_that_opens_while_a_process_says_that_it_is_idle_is_reported_at_once(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is slow at that moment, as SQLite is while another process writes."""
+    monkeypatch.setattr(reporting, "IDLE_INTERVAL", 3600.0)
+    opened, writes, written = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(reporting, "in_use", opened.is_set)
+    append = MemoryEventLog.append_unrung
+
+    def slowly(self: MemoryEventLog, *about: Any) -> None:
+        writes.set()
+        assert written.wait(PATIENCE)
+        append(self, *about)
+
+    monkeypatch.setattr(MemoryEventLog, "append_unrung", slowly)
+    one = Reporter(idle=True)
+    try:
+        assert writes.wait(PATIENCE)
+        opened.set()
+        one.wake()
+        written.set()
+        until("it reports", lambda: not one.idle)
+        until("others are told", lambda: not decode([*history(log, REPORTS)][-1].data)[0].idle)
+    finally:
+        written.set()
+        one.stop(PATIENCE)
+
+
 def test_the_end_of_the_process_waits_for_the_last_report_and_one_that_goes_on_reports_again(
     log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ class Reporter:
 
     async def _turn_or_fail(self) -> bool:
         """Do what is due and rest; return whether to end. Whatever fails is tried again: nobody would restart this task."""
+        self._wake.clear()  # before the turn: whoever wakes it meanwhile is not heard by what the turn has done already
         failed = True
         try:
             pause = await self._turn()
@@ -181,7 +182,6 @@ class Reporter:
             self._broken, pause = True, REPORT_INTERVAL
         if pause is None or (failed and self._stopped):  # whoever stops it waits
             return True
-        self._wake.clear()
         if failed or not ((self._news and not self.idle) or self._stopped):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
