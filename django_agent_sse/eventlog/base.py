@@ -209,7 +209,9 @@ class EventLog(Leasing):
 
     def delete(self, topic: str) -> bool:
         """Delete a topic with its events. Return whether there was one. The next append begins another epoch, at offset 1."""
-        return self._change(False, self._delete, valid_topic(topic))
+        deleted = self._change(False, self._delete, valid_topic(topic))
+        self._sweep()
+        return deleted
 
     adelete = twin_of(delete)
 
@@ -325,6 +327,10 @@ class EventLog(Leasing):
 
     @abstractmethod
     def _delete(self, topic: str) -> bool: ...
+
+    def _sweep(self) -> None:
+        """Delete what nobody can read any more. It may take long, so that followers have been notified before."""
+        return
 
     @abstractmethod
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int: ...

@@ -301,9 +301,10 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         raise restless(name)
 
     def _delete(self, topic: str) -> bool:
-        deleted = self._write(self._deleted, topic)
+        return self._write(self._deleted, topic)
+
+    def _sweep(self) -> None:
         self._when_visible(Sweeper(self.alias).sweep)
-        return deleted
 
     def _deleted(self, store: TopicStore, name: str) -> bool:
         topic = store.lock(name)
@@ -320,7 +321,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         trimmed = self._write(self._trimmed, topic, max_events, max_bytes, max_age)
-        self._when_visible(Sweeper(self.alias).sweep)
+        self._sweep()
         return trimmed
 
     def _trimmed(self, store: TopicStore, name: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:

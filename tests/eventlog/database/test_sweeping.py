@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -67,6 +68,18 @@ def test_a_topic_with_many_rows_is_deleted_in_steps(log: DatabaseEventLog) -> No
         assert log.delete(TOPIC)
     assert left(log) == NOTHING
     assert [len(part) for part in transactions(log.alias, queries)] == [1] * 6
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a transaction"])
+def test_followers_hear_of_a_deletion_before_its_rows_are_deleted(log: DatabaseEventLog, inside: bool) -> None:
+    fill(log)
+    seen: list[tuple[str, int, bool]] = []
+    log.on_change = lambda topic, *page: seen.append((topic, left(log)["rows"], connections[log.alias].in_atomic_block))
+    with transaction.atomic(using=log.alias) if inside else nullcontext():
+        log.delete(TOPIC)
+        assert bool(seen) is not inside
+    assert seen == [(TOPIC, 5 * STEP + 3, False)]
+    assert left(log) == NOTHING
 
 
 def test_a_topic_is_trimmed_in_steps(log: DatabaseEventLog) -> None:
