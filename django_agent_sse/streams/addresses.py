@@ -20,13 +20,28 @@ LONGEST = 64
 """Characters of an address; the longest in use, IPv6 with brackets, a zone and a port, has fewer."""
 NETWORK_BITS = 64
 """Of an IPv6 address: what one customer gets is never less (RFC 6177), and whoever has it has 2^64 addresses."""
+UNREADABLE = "unreadable"
+"""What all requests are counted by together whose address the server has read from a header that holds none."""
+_SOCKETS = ("/", "unix:")
+"""So begins what servers and nginx write where a client came through a Unix socket, which has no address."""
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """In here are all addresses of IPv4, as translators before an IPv6 server write them (RFC 6052): one network, many customers."""
 
 
 def client_address(scope: Mapping[str, Any], proxies: int | str | None) -> str | None:
-    """Return the address that a request is counted by: of IPv4 the address, of IPv6 its network; ``None`` where nobody knows."""
-    return _counted(client_ip(scope, proxies))
+    """Return what a request is counted by: of IPv4 the address, of IPv6 its network; ``None`` where nobody knows.
+
+    A server that believes ``X-Forwarded-For`` by itself, as uvicorn does, hands on whatever stands there. Where that is no
+    address the peer's own is gone, and all such requests are ``UNREADABLE``: else a client would choose not to be counted.
+    """
+    address = client_ip(scope, proxies)
+    return UNREADABLE if address is None and _is_made_up(scope) else _counted(address)
+
+
+def _is_made_up(scope: Mapping[str, Any]) -> bool:
+    """Whether the server's word about the client is no address, though it had a header to take one from."""
+    text = _peer(scope)
+    return bool(text) and not text.startswith(_SOCKETS) and _parsed(text) is None and _is_forwarded(scope)
 
 
 def client_ip(scope: Mapping[str, Any], proxies: int | str | None) -> IP | None:
@@ -39,11 +54,10 @@ def client_ip(scope: Mapping[str, Any], proxies: int | str | None) -> IP | None:
             The server's own word is taken then, unless it is that of a machine near by which has come as a proxy does:
             to count that one would be to count all clients as one.
     """
-    peer = _parsed(str((scope.get("client") or ("",))[0]))
+    peer = _parsed(_peer(scope))
     headers: Headers = scope.get("headers", ())
     if proxies is None:
-        forwarded = any(name.lower() in FORWARDED_BY_PROXIES for name, _ in headers)
-        if forwarded and peer is not None and not peer.is_global:  # which takes long to tell
+        if _is_forwarded(scope) and peer is not None and not peer.is_global:  # which takes long to tell
             return None
     elif isinstance(proxies, str):
         return _parsed(_last(headers, proxies)) or peer
@@ -51,6 +65,14 @@ def client_ip(scope: Mapping[str, Any], proxies: int | str | None) -> IP | None:
         hops = _last(headers, "x-forwarded-for", joined=True).rsplit(",", proxies)
         return (_parsed(hops[-proxies]) if proxies <= len(hops) else None) or peer
     return peer
+
+
+def _peer(scope: Mapping[str, Any]) -> str:
+    return str((scope.get("client") or ("",))[0])
+
+
+def _is_forwarded(scope: Mapping[str, Any]) -> bool:
+    return any(name.lower() in FORWARDED_BY_PROXIES for name, _ in scope.get("headers", ()))
 
 
 def _last(headers: Headers, name: str, *, joined: bool = False) -> str:

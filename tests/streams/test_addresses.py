@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from django_agent_sse.streams.addresses import client_address
+from django_agent_sse.streams.addresses import UNREADABLE, client_address
 
 
 def scope(peer: str | None, **headers: str) -> dict[str, Any]:
@@ -87,3 +87,16 @@ def test_behind_a_unix_socket_the_header_is_all_there_is() -> None:
     assert client_address(scope(None, x_forwarded_for="1.1.1.1, 8.8.8.8"), 1) == "8.8.8.8"
     assert client_address(scope("", x_real_ip="8.8.8.8"), "X-Real-IP") == "8.8.8.8"
     assert client_address(scope(None, x_forwarded_for="8.8.8.8"), None) is None, "nobody has said that a proxy writes it"
+
+
+@pytest.mark.parametrize("said", ["nonsense", "another", "8.8.8.8.8", "1.1.1.1%\x00", "9" * 100_000, "[", "<script>"])
+@pytest.mark.parametrize("proxies", [None, 0, 1, "X-Real-IP"])
+def test_what_a_server_has_read_from_a_header_and_is_no_address_is_counted_together(said: str, proxies: int | str | None) -> None:
+    """uvicorn, where it trusts the peer: the peer's address is gone by then."""
+    assert client_address(scope(said, x_forwarded_for=said), proxies) == UNREADABLE
+
+
+@pytest.mark.parametrize("peer", ["testclient", "/run/app.sock", "unix:", "unix:/run/app.sock", "", None])
+def test_a_client_without_an_address_is_nobody(peer: str | None) -> None:
+    headers = {} if peer == "testclient" else {"x_forwarded_for": "unix:"}
+    assert client_address(scope(peer, **headers), None) is None
