@@ -199,14 +199,21 @@ def _connect_auth() -> None:
     project: Any = get_user_model()
     _connect_all(post_save, _user_saved, project)
     _connect_all(post_delete, _user_deleted, project)
-    fields = {field.name: field for field in project._meta.many_to_many}
-    for name in ("groups", "user_permissions"):
-        if name in fields:
-            _connect(m2m_changed, _users_rights_changed, fields[name].remote_field.through)
+    for field in _fields_of_rights(project):
+        through = field.remote_field.through
+        _connect(m2m_changed, _users_rights_changed, through)
+        if not through._meta.auto_created:  # a model of the project's own, whose rows send signals of their own
+            _connect_all(post_save, _users_right_saved, through)
+            _connect_all(post_delete, _users_right_deleted, through)
     _connect(m2m_changed, _rights_changed, Group.permissions.through)
     _connect_all(post_delete, _right_deleted, Group)
     _connect_all(post_delete, _right_deleted, Permission)
     _connect(user_logged_out, _logged_out, None)
+
+
+def _fields_of_rights(project: Any) -> list[Any]:
+    """Return the fields of the project's users that hold their groups and their permissions."""
+    return [field for field in project._meta.many_to_many if field.name in ("groups", "user_permissions")]
 
 
 def _session_model() -> Any:
@@ -243,6 +250,26 @@ def _users_rights_changed(
         _change(using, everybody=True)
     elif pk_set:
         _change(using, users=[text_of(model, pk) for pk in pk_set])
+
+
+def _users_right_saved(sender: Any, instance: Any, created: bool, using: str, **_: Any) -> None:
+    if created:
+        _users_right_deleted(sender, instance, using)
+    else:  # it may have been somebody else's
+        _change(using, everybody=True)
+
+
+def _users_right_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
+    from django.contrib.auth import get_user_model
+
+    project: Any = get_user_model()
+    for field in _fields_of_rights(project):
+        if isinstance(instance, field.remote_field.through):
+            user = instance._meta.get_field(field.m2m_field_name())
+            if user.target_field.primary_key:
+                _change(using, users=[text_of(project, getattr(instance, user.attname))])
+            else:
+                _change(using, everybody=True)
 
 
 def _rights_changed(sender: Any, action: str, pk_set: set[Any] | None, using: str, **_: Any) -> None:

@@ -20,7 +20,11 @@ def test_streams_end_with_the_access_of_users_of_a_projects_own_model(tmp_path: 
         "session: deleted with what they belong to": [ENDS, 401, False],
         "session: signs out": [ENDS, 401, False],
         "session: group deleted by its proxy": [ENDS, 403, False],
+        "session: membership deleted": [ENDS, 403, False],
+        "session: membership handed over": [ENDS, 403, False],
         "proxy: deactivated": [ENDS, None, False],
         "proxy: deleted with what they belong to": [ENDS, None, False],
         "proxy: group deleted by its proxy": [ENDS, None, False],
+        "proxy: membership deleted": [ENDS, None, False],
+        "proxy: membership handed over": [ENDS, None, False],
     }

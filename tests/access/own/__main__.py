@@ -43,15 +43,20 @@ async def measure() -> dict[str, list[Any]]:
     from tests.access.people import PATIENCE, opened, waiting
     from tests.serving import ask, served
 
-    from .models import Person, Team, Tenant
+    from .models import Membership, Person, Team, Tenant
 
     async def has_a_team(c: Context) -> bool:
         user: Any = c.user
         return await Group.objects.filter(name=user.name).aexists()
 
+    async def is_in_a_group(c: Context) -> bool:
+        user: Any = c.user
+        return await user.groups.aexists()
+
     def signed_in(name: str) -> tuple[Any, Any]:
         Team.objects.create(name=name)
         person = Person.objects.create(name=name, tenant=Tenant.objects.create())
+        Membership.objects.create(person=person, group=everybody)
         session = SessionStore()  # as Django's login() makes it for a user without a hash
         session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(person.pk), "django.contrib.auth.backends.ModelBackend"
         session.save()
@@ -66,15 +71,23 @@ async def measure() -> dict[str, list[Any]]:
         person.is_active = False
         person.save()
 
+    def handed_over(person: Any, session: Any) -> None:
+        membership = Membership.objects.get(person=person)
+        membership.person = Person.objects.create(name=f"heir of {person}")
+        membership.save()
+
+    everybody = await Group.objects.acreate(name="everybody")
     changes: dict[str, Callable[[Any, Any], object]] = {
         "deactivated": deactivated,
         "deleted with what they belong to": lambda person, session: person.tenant.delete(),
         "signs out": signs_out,
         "group deleted by its proxy": lambda person, session: Team.objects.get(name=person.name).delete(),
+        "membership deleted": lambda person, session: Membership.objects.filter(person=person).delete(),
+        "membership handed over": handed_over,
     }
     found: dict[str, list[Any]] = {}
     router = Router(recheck=None)
-    router.sse("here/", waiting, guards=[login_required, has_a_team])
+    router.sse("here/", waiting, guards=[login_required, has_a_team, is_in_a_group])
     with served(router, middleware=MIDDLEWARE):
         for how in ("session", "proxy"):
             for number, (change, happens) in enumerate(changes.items()):

@@ -24,6 +24,7 @@ class Person(models.Model):
     is_active = models.BooleanField(default=True)
     last_login = models.DateTimeField(null=True)
     tenant = models.ForeignKey(Tenant, models.CASCADE, null=True)
+    groups = models.ManyToManyField(Group, through="Membership", through_fields=("person", "group"))
 
     USERNAME_FIELD = "name"
     REQUIRED_FIELDS: tuple[str, ...] = ()
@@ -35,6 +36,20 @@ class Person(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Membership(models.Model):
+    """Who is in which group, and by whose word."""
+
+    person = models.ForeignKey(Person, models.CASCADE)
+    group = models.ForeignKey(Group, models.CASCADE)
+    invited_by = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        app_label = "own"
+
+    def __str__(self) -> str:
+        return f"{self.person} in {self.group}"
 
 
 class Member(Person):
