@@ -1,4 +1,9 @@
-"""Connections whose stream has ended: each is looked at until the client has taken everything, and cut off if it never does."""
+"""Connections whose stream has ended: each is looked at until the client has taken everything, and cut off if it never does.
+
+What is left is at most what the kernel and the server hold of a connection, and whoever takes less than ``LOWEST_RATE`` bytes a
+second counts as one that takes nothing, as while a stream is open: 4 MB are taken within five hours, or the client is cut off. Only
+``send_timeout=None`` waits for ever, and where the kernel does not tell what a client takes (not on Linux), any progress counts.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from functools import partial
 from typing import TypeAlias
 
 from . import sockets
+from .slow_clients import SlowClient
 from .sockets import Addresses
 
 CHECK_INTERVAL = 0.1
@@ -32,10 +38,19 @@ _limit: Act = partial(sockets.limit, seconds=CLOSING_LIMIT)
 class _Departure:
     patience: float
     unfinished: bool
-    since: float
+    began: float
+    client: SlowClient
     descriptor: int | None = None
     unsent: int = -1
     closing_since: float | None = None
+
+    def look(self, unsent: int, acknowledged: int | None, now: float) -> None:
+        """Compare with the look before; ``client.since`` is then since when it takes nothing, or less than it has to."""
+        if acknowledged is not None:
+            self.client.look(self.began, acknowledged, now)
+        elif unsent != self.unsent:
+            self.client.since = now
+        self.unsent = unsent
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -57,7 +72,8 @@ class Departures:
             unfinished: The answer was broken off: the connection is closed when the rest has gone out, here where the server
                 does not do it.
         """
-        self._departing[addresses] = _Departure(patience, unfinished, self._loop.time())
+        now = self._loop.time()
+        self._departing[addresses] = _Departure(patience, unfinished, now, SlowClient(now, since=now))
         if self._timer is None:
             self._check_later()
 
@@ -110,22 +126,22 @@ def _stays(addresses: Addresses, departure: _Departure, now: float, closing: boo
     unsent = sockets.unsent(departure.descriptor, addresses)
     if unsent is None:
         return False
-    if _overdue(departure, unsent, now, closing):
+    before = departure.unsent
+    departure.look(unsent, sockets.acknowledged(departure.descriptor, addresses), now)
+    if _overdue(departure, now, closing):
         _reset(departure.descriptor, addresses)
         return False
-    if unsent == departure.unsent == 0:  # twice: what a server had in its own buffer has gone to the kernel in between
+    if unsent == before == 0:  # twice: what a server had in its own buffer has gone to the kernel in between
         if departure.unfinished:
             sockets.shut(departure.descriptor, addresses, reset=False)
         return False
-    if unsent != departure.unsent:
-        departure.unsent, departure.since = unsent, now
     return True
 
 
-def _overdue(departure: _Departure, unsent: int, now: float, closing: bool) -> bool:
-    if not unsent:
+def _overdue(departure: _Departure, now: float, closing: bool) -> bool:
+    if not departure.unsent:
         return False
-    stuck = now - departure.since if unsent == departure.unsent else 0.0
+    stuck = now - departure.client.since
     if not closing:
         return stuck > departure.patience
     if departure.closing_since is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import math
 import os
 import select
@@ -168,6 +169,23 @@ async def test_a_client_that_takes_the_rest_keeps_its_connection(connection: Con
         await asyncio.sleep(0.01)
     await eventually("nobody looks any more", lambda: not leaving._departing)
     assert connection.server_sees() == "open"
+
+
+@pytest.mark.parametrize(("step", "told", "stays"), [(1, True, False), (1000, True, True), (1, False, True)])
+async def test_a_client_that_takes_next_to_nothing_counts_as_one_that_takes_nothing(
+    step: int, told: bool, stays: bool, connection: Connection, leaving: Departures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte at each look, or a thousand; where the kernel does not tell how much, any progress counts."""
+    looks = itertools.count(1)
+    monkeypatch.setattr(sockets, "unsent", lambda *_: 1_000_000 - step * next(looks))
+    monkeypatch.setattr(sockets, "acknowledged", lambda *_: step * next(looks) if told else None)
+    connection.fill()
+    leaving.add(connection.addresses, 0.5, unfinished=False)
+    began = asyncio.get_running_loop().time()
+    await eventually("it is over", lambda: not leaving._departing or asyncio.get_running_loop().time() > began + 2.0)
+    assert bool(leaving._departing) is stays
+    assert (connection.server_sees() == "closed") is not stays
+    leaving._departing.clear()
 
 
 async def test_an_unfinished_answer_is_closed_when_it_has_gone_out(connection: Connection, leaving: Departures) -> None:
