@@ -45,7 +45,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 30.0
 """Seconds between the first two tries, and the most between two."""
 SECOND_LOOK = 2.5
 """Seconds after which what an order has asked for is asked once more: a log-out says so before its session is gone, and a replica
-or a cache may be late."""
+or a cache may be late. As often it is tried again where that fails: after a restart of the database it must not wait for long."""
 AHEAD_SECONDS = 1.0
 """Seconds for which a stream waits for another one of the same user, which has their permissions loaded for both."""
 
@@ -155,13 +155,16 @@ class Book:
 
     def _want_twice(self, permits: Iterable[Permit]) -> None:
         """Ask about streams now, and once more a moment later."""
-        loop = self.loop_state.loop
         for permit in permits:
+            permit.ordered = True
             self.want(permit)
-            if not self._second:
-                self._later(SECOND_LOOK, self._look_again)
-            self._second.pop(permit, None)  # those with the most time left stand last
-            self._second[permit] = loop.time() + SECOND_LOOK
+            self._look_later(permit)
+
+    def _look_later(self, permit: Permit) -> None:
+        if not self._second:
+            self._later(SECOND_LOOK, self._look_again)
+        self._second.pop(permit, None)  # those with the most time left stand last
+        self._second[permit] = self.loop_state.loop.time() + SECOND_LOOK
 
     def _look_again(self) -> None:
         now = self.loop_state.loop.time()
@@ -267,6 +270,7 @@ class Book:
                 self._failed(permit, error)
                 return
         permit.asking = False
+        permit.ordered = permit.again or permit in self._second
         if not allowed:
             permit.revoke()
             return
@@ -278,7 +282,11 @@ class Book:
 
     def _failed(self, permit: Permit, error: BaseException) -> None:
         permit.asking = False
-        if permit.stream not in self.permits or permit.waits:  # what was ordered meanwhile is no reason to give up sooner
+        if permit.stream not in self.permits:
+            return
+        if permit.ordered and permit not in self._second:
+            self._look_later(permit)
+        if permit.waits:  # what was ordered meanwhile is no reason to give up sooner
             return
         permit.failures += 1
         if permit.failures >= MAX_FAILURES:

@@ -40,10 +40,11 @@ class Permit:
         waits: The next try has its time: what fails sooner is not counted.
         asking: It is being done.
         again: And must be done once more: something has changed meanwhile.
+        ordered: It was asked for by an order, and has not been done since.
     """
 
     __slots__ = ("__weakref__", "_c", "_context", "_guards", "_kept", "_session", "again", "asked", "asking", "failures",
-                 "identity", "interval", "stream", "user", "waits", "was_active")  # fmt: skip
+                 "identity", "interval", "ordered", "stream", "user", "waits", "was_active")  # fmt: skip
 
     stream: OpenStream
 
@@ -57,7 +58,7 @@ class Permit:
         self.interval = interval
         self.asked = asked
         self.failures = 0
-        self.asking = self.again = self.waits = False
+        self.asking = self.again = self.waits = self.ordered = False
         user: Any = c.user
         self.user = user_text(user)
         self.was_active = bool(getattr(user, "is_active", True))

@@ -1,8 +1,9 @@
 """Connections whose stream has ended: each is looked at until the client has taken everything, and cut off if it never does.
 
 What is left is at most what the kernel and the server hold of a connection, and whoever takes less than ``LOWEST_RATE`` bytes a
-second counts as one that takes nothing, as while a stream is open: 4 MB are taken within five hours, or the client is cut off. Only
-``send_timeout=None`` waits for ever, and where the kernel does not tell what a client takes (not on Linux), any progress counts.
+second counts as one that takes nothing, as while a stream is open: 4 MB are taken within five hours, or the client is cut off.
+Only ``send_timeout=None`` waits for ever, and where the kernel does not tell what a client takes (not on Linux), any progress
+counts.
 """
 
 from __future__ import annotations

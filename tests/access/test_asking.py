@@ -458,6 +458,35 @@ async def test_a_database_that_is_away_for_a_moment_ends_nothing(monkeypatch: py
         await leave(client)
 
 
+async def test_what_was_ordered_while_the_database_was_away_is_asked_soon_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long it was away: the pauses between tries, which get longer, are for what nobody has said anything about."""
+    monkeypatch.setattr(booking, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(booking, "LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr(booking, "SECOND_LOOK", 0.05)
+    user, session = await sync_to_async(lambda: (user := person("ann"), sign_in(user)))()
+    away, tries = [True], [0]
+
+    def fails(identities: Any) -> Any:
+        tries[0] += 1
+        if away[0]:
+            raise OSError("the database restarts")
+        return load(identities)
+
+    with route(login_required) as path:
+        client = await opened(path, session)
+        (permit,) = access.book().permits.values()
+        monkeypatch.setattr(booking, "load", fails)
+        user.is_active = False
+        await user.asave()
+        await eventually("it is tried again and again", lambda: tries[0] > booking.MAX_FAILURES + 2, PATIENCE)
+        assert permit.failures == 1, "it is no reason to give up sooner"
+        assert not client.complete
+        away[0] = False
+        await revoked(client)
+
+
 @pytest.mark.usefixtures("soon")
 async def test_a_guard_that_does_not_answer_has_failed_and_holds_up_no_other_route(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(permits, "ASK_SECONDS", 0.2)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from tests.valkeys import Valkey, valkey
 
 from .conftest import seed
 from .readers import Reader, Site, put_to_sleep, three_servers
+from .servers import poll
 
 WITHIN = bound(5.0, 40.0)
 """Seconds after the server is back in which streams end. Nothing else would end them: guards are asked again in an hour."""
 OUTAGE = 20.0 if LONG else 0.5
 """Seconds for which it is away."""
 MOMENTS = "before", "during", "after"
+RACING = 40 if LONG else 8
+"""Orders that are given one after another while the server stops."""
 SITE: dict[str, Any] = {"RECHECK": 3600, "CAN_FOLLOW": "tests.site.routes.access.can_follow"}
 
 
@@ -40,9 +44,11 @@ class Victims:
     sessions: dict[str, str] = field(default_factory=dict)
     readers: dict[str, list[Reader]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    given: int = 0
 
     def open(self) -> None:
         names = [f"{self.name} {moment} {what}" for moment in MOMENTS for what in ("closed", "deactivated")]
+        names += [f"{self.name} racing {number}" for number in range(RACING)]
         others = [f"{self.name} other {number}" for number in range(2)]
         self.sessions = self.site.people({name: {} for name in [*names, *others]})
         for name in self.sessions:
@@ -58,6 +64,14 @@ class Victims:
             name = f"{self.name} {moment} {what}"
             if not give(name):
                 self.refused.append(name)
+
+    def race(self) -> None:
+        """Give one order after another to the first process, from another thread."""
+        names = [f"{self.name} racing {number}" for number in range(RACING)]
+        for name in names:
+            if not self.close(name):
+                self.refused.append(name)
+            self.given += 1
 
     def close(self, name: str) -> bool:
         """Return whether the order was given."""
@@ -82,7 +96,7 @@ class Victims:
             raise AssertionError(f"left: {left()}") from error
         assert {reader.events[-1][1:] for reader in victims} == {("sse.end", '{"reason":"revoked"}')}
         for reader in victims:
-            assert self.returns(reader) == (204 if "closed" in reader.person else 401), reader.person
+            assert self.returns(reader) == (401 if "deactivated" in reader.person else 204), reader.person
         return max(reader.ended_at for reader in victims) - back
 
     def returns(self, reader: Reader) -> int:
@@ -101,7 +115,11 @@ def restart(site: Site, name: str, stop: Any, start: Any) -> None:
     try:
         victims.order("before")
         assert not victims.refused
-        stop()
+        with ThreadPoolExecutor(1) as pool:
+            race = pool.submit(victims.race)
+            poll("some are taken", lambda: victims.given >= RACING // 4)
+            stop()
+        race.result()
     finally:
         for server in asleep:
             os.kill(server.process.pid, signal.SIGCONT)
@@ -116,7 +134,8 @@ def restart(site: Site, name: str, stop: Any, start: Any) -> None:
         victims.refused.remove(late)
     took = victims.ends(back)
     if LONG:
-        print(f"\n{name}: the streams have ended {took:.2f} s after the server is back; not done: {victims.refused}")
+        taken = RACING - sum("racing" in person for person in victims.refused)
+        print(f"\n{name}: {taken} of {RACING} orders taken while it ended; all streams ended {took:.2f} s after it was back")
     # What was refused can be ordered again, of any process; and nobody else has lost anything.
     for person in (*victims.refused, f"{name} other 0"):
         mine = victims.readers[person]
