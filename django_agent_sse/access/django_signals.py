@@ -114,14 +114,14 @@ class Teller(PerProcess):
             writers.submit(self.flush)
 
     def flush(self) -> None:
-        """Tell what waits; blocks, and never fails."""
+        """Tell what waits, also what the log could not take before; blocks, and never fails."""
         with self._lock:
             waiting, self._waiting, self._timer = self._waiting, _Changes(), None
             self._told_at = time.monotonic()
         told = [*waiting.orders()]
         for order in told:
             access.execute(order)
-        if told:
+        if told or self._undelivered:
             self._publish(told)
 
     def _publish(self, told: Sequence[AccessOrder] = ()) -> None:

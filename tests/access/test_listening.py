@@ -147,6 +147,22 @@ async def test_an_order_that_cannot_be_told_is_told_when_the_log_is_back(
     assert caplog.text.count("who may have streams cannot be told to other processes now") == 1
 
 
+async def test_a_process_that_ends_tells_what_waits_for_the_log(log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is back a moment before the next try."""
+    monkeypatch.setattr(teller, "_retry", Backoff(3600.0, 3600.0))
+    monkeypatch.setattr(teller, "_retrying", True)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise EventLogUnavailable("it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryEventLog, "append", fails)
+        teller._publish([gone := Close(sessions=frozenset({"a"}))])
+    teller.flush()  # as at the end of a process
+    assert [orders.order_of(record.event) for record in log.read_after(ACCESS, 0).records] == [gone]
+    access.failures.recovered()
+
+
 async def test_where_too_many_orders_wait_for_the_log_everybody_is_asked_instead(
     log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
