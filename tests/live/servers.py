@@ -107,11 +107,13 @@ class Server:
         self.pid = self.process.pid
 
     def _answers(self) -> bool:
-        """Wait until it serves; false where it ended, as it does when somebody else took the port."""
+        """Wait until it serves; false, and it has ended, where somebody else took the port, or where it answers with an error."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                return self.get("_ping/").status == 200
+                if self.get("_ping/").status == 200:
+                    return True
+                break
             except OSError:
                 time.sleep(0.05)
         self.kill()
