@@ -65,8 +65,10 @@ def running_redis() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[str]:
+def running_postgres(*, fsync: bool = False) -> Iterator[str]:
     """Run PostgreSQL on a Unix socket in a directory of its own; yield a URL, and stop it afterwards.
+
+    With ``fsync`` a commit waits for the disk, as it does wherever data matter.
 
     PostgreSQL refuses to run as root: for root the server runs as ``nobody``, who owns the directory.
     """
@@ -78,7 +80,7 @@ def running_postgres() -> Iterator[str]:
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=home, **as_user)
         with (home / "log").open("wb") as log:
             server = subprocess.Popen(
-                [binaries / "postgres", "-D", home / "data", "-k", home, "-h", "", "-F"],
+                [binaries / "postgres", "-D", home / "data", "-k", home, "-h", "", *([] if fsync else ["-F"])],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=home,
