@@ -67,10 +67,12 @@ def running_redis() -> Iterator[str]:
 class Postgres:
     """PostgreSQL on a Unix socket in a directory of its own, which can be stopped and started again.
 
-    It refuses to run as root: for root the server runs as ``nobody``, who owns the directory.
+    It refuses to run as root: for root the server runs as ``nobody``, who owns the directory. With ``fsync`` a commit waits for the
+    disk, as it does wherever data matter.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        self._fsync = fsync
         self.home = Path(tempfile.mkdtemp(prefix="sse-pg-"))
         self.process: subprocess.Popen[bytes] | None = None
         self._as_user = _owner(self.home)
@@ -86,7 +88,7 @@ class Postgres:
         """Start it, and wait until it answers."""
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.home / "data", "-k", self.home, "-h", "", "-F"],
+                [self._binaries / "postgres", "-D", self.home / "data", "-k", self.home, "-h", "", *([] if self._fsync else ["-F"])],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.home,
@@ -113,16 +115,16 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[str]:
+def running_postgres(*, fsync: bool = False) -> Iterator[str]:
     """Run PostgreSQL; yield a URL, and stop it afterwards."""
-    with postgres() as server:
+    with postgres(fsync=fsync) as server:
         yield server.url
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(*, fsync: bool = False) -> Iterator[Postgres]:
     """A server that runs until the test is over."""
-    server = Postgres()
+    server = Postgres(fsync=fsync)
     try:
         yield server.start()
     finally:

@@ -124,7 +124,8 @@ class EventLog(Leasing):
             EventLogUnavailable: The store failed.
         """
         checked = valid_topic(topic), self._sized(events), valid_expect(expect), valid_key(key), _valid_or_none(holder)
-        return self._change(outside_transaction, self._append, *checked)
+        call = partial(self._append_notified, *checked)
+        return self._outside(topic, call) if outside_transaction else call()
 
     aappend = twin_of(append)
 
@@ -275,6 +276,10 @@ class EventLog(Leasing):
         result = body(topic, *args, **kwargs)
         self._notify(topic, *self._appended_page(result, *args))
         return result
+
+    def _append_notified(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+        """Append, and notify the topic's followers."""
+        return self._change(False, self._append, topic, events, expect, key, holder)
 
     def _notify(self, topic: str, *page: Page) -> None:
         """Call ``on_change`` once others can read the change: at once, or when the caller's transaction commits."""

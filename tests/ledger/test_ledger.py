@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.faulty_notifications import counted
 from tests.live.servers import LATE_ANSWERS, ROOT, free_port
 
 from .logs import LOGS, environment_of
@@ -182,9 +183,24 @@ async def keep(size: Size, environment: dict[str, str], log_file: Path) -> Ledge
 def test_nothing_is_lost_doubled_or_out_of_order_though_workers_are_killed(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    balance(name, environment_of(name, request, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgres"])
+def test_nor_is_it_whatever_becomes_of_notifications(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Each worker loses a quarter of all notifications, has a quarter twice, and a quarter late."""
+    faults = {"SITE_FAULTY_NOTIFICATIONS": str(tmp_path)}
+    balance(name, {**environment_of(name, request, tmp_path), **faults}, tmp_path)
+    fates = counted(tmp_path)
+    print("notifications:", ", ".join(f"{count:,} {fate}" for fate, count in sorted(fates.items())))
+    assert fates.total() > 0
+
+
+def balance(name: str, about: dict[str, str], directory: Path) -> None:
+    """Run everything over a log, and hold the ledger against it."""
     size = SIZES[name]
-    environment = site_environment(environment_of(name, request, tmp_path), SECONDS=str(size.seconds))
-    log_file = tmp_path / "server.log"
+    environment = site_environment(about, SECONDS=str(size.seconds))
+    log_file = directory / "server.log"
     ledger = asyncio.run(keep(size, environment, log_file))
     print(
         f"\n{name}: {size.events:,} events over {size.topics} topics from {size.publishers} processes, {size.workers} workers, "

@@ -14,3 +14,8 @@ if os.environ.get("SITE_WRAPPER") == "1":
     from django_agent_sse.asgi import wrap
 
     application = wrap(application)
+
+if "SITE_FAULTY_NOTIFICATIONS" in os.environ:
+    from tests import faulty_notifications
+
+    faulty_notifications.install(os.environ["SITE_FAULTY_NOTIFICATIONS"])

@@ -19,13 +19,14 @@ from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..records import Appended, Bounds, Head, Page, Record, StoreWarning, TopicState
 from ..validation import lost_error, refuse_append
 from .examination import findings
+from .grouping import PLAIN, GroupCommit, PendingAppend
 from .leasing import DatabaseLeasing
 from .retention import floor_of
 from .searching import ATTEMPTS, DatabaseSearching, restless, settled
 from .statements import KEYS_EVERY, DirectAppend, append_directly, direct_append
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
-from .transactions import by_itself, is_direct, is_one_statement, is_open, may_stand_alone, read, write
+from .transactions import by_itself, is_direct, is_one_statement, is_open, lock_scope, may_stand_alone, read, write
 
 TOLD = 16_384
 """Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
@@ -61,6 +62,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         self._named: str | None = alias
         self._notify_named: str | None = notify
         self._now: Callable[[], float] = time.time
+        self._group = GroupCommit()
 
     @property
     def alias(self) -> str:
@@ -149,11 +151,30 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
 
     # Verbs
 
-    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
-        # All of this before the lock is taken.
-        marks = dict(marks_of(event for event, _ in events))
+    def _append_notified(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+        append = topic, events, expect, key, holder
+        alone = partial(super()._append_notified, *append)
+        scope = lock_scope(self.alias, topic)
+        return alone() if scope is None else self._group.append(scope, PendingAppend(*append), alone, self._append_together)
+
+    def _append_together(self, topics: dict[str, Sized]) -> dict[str, Appended]:
+        """Append to topics, to all of them or to none, for callers who would wait for each other."""
+        if len(topics) == 1:
+            ((topic, events),) = topics.items()
+            return {topic: super()._append_notified(topic, events, *PLAIN)}
         alias = self.alias
-        direct = direct_append(topic, events, expect, key, holder, marks) if is_direct(alias) else None
+        prepared = {topic: self._prepared(alias, topic, events, *PLAIN) for topic, events in topics.items()}
+        appended = write(alias, self._append_each, alias, prepared)
+        for topic, events in topics.items():
+            self._notify(topic, *self._appended_page(appended[topic], events, *PLAIN))
+        return appended
+
+    def _append_each(self, alias: str, prepared: dict[str, tuple[Any, ...]]) -> dict[str, Appended]:
+        return {topic: self._append_here(alias, *append) for topic, append in prepared.items()}
+
+    def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended:
+        alias = self.alias
+        direct, *append = self._prepared(alias, topic, events, expect, key, holder)
         if direct is not None and holder is None and is_one_statement(alias) and may_stand_alone(alias):
             appended = by_itself(alias, self._append_alone, alias, direct)
             if appended is not None:
@@ -162,7 +183,15 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         # What a holder who is late has changed must be undone in a transaction of the caller's too.
         alone = nullcontext() if holder is None or not is_open(alias) else transaction.atomic(alias)
         with alone:
-            return write(alias, self._append_here, alias, direct, topic, events, expect, key, holder, marks)
+            return write(alias, self._append_here, alias, direct, *append)
+
+    def _prepared(
+        self, alias: str, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None
+    ) -> tuple[Any, ...]:
+        """Return what `_append_here` takes: all of this comes before the lock is taken."""
+        marks = dict(marks_of(event for event, _ in events))
+        direct = direct_append(topic, events, expect, key, holder, marks) if is_direct(alias) else None
+        return direct, topic, events, expect, key, holder, marks
 
     def _append_alone(self, alias: str, direct: DirectAppend) -> Appended | None:
         try:

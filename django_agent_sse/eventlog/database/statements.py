@@ -1,13 +1,14 @@
-"""An append to a topic that is there and open: one statement of PostgreSQL, two to four of SQLite.
+"""What is asked most often, of PostgreSQL and SQLite: an append to a topic that is there and open, in one statement of PostgreSQL
+and two to four of SQLite, and the questions of those who follow topics.
 
-Django's ORM takes several times as long to make a query as these databases take to answer it. It has every other append: see
-``DatabaseEventLog._appended``, which says the same in the words of every database.
+Django's ORM takes several times as long to make a query as these databases take to answer it. It has every other one: see
+``DatabaseEventLog._appended`` and ``TopicStore``, which say the same in the words of every database.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -108,6 +109,37 @@ def append_directly(
                 for sql, more in _inserts(append, now):
                     cursor.execute(f"{sql} FROM {_table(LogTopic)} WHERE id = %s", [*more, pk])
     return next((Appended(epoch, top - append.events + 1, top) for _, epoch, top in found), None)
+
+
+def topics_directly(connection: BaseDatabaseWrapper, columns: Iterable[str], names: Collection[str]) -> list[Any]:
+    """Return columns of those of these topics that there are; ``names`` are no more than one statement takes."""
+    places = ", ".join(["%s"] * len(names))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(columns)} FROM {_table(LogTopic)} WHERE name IN ({places})", [*names])
+        return [*cursor.fetchall()]
+
+
+def rows_directly(
+    connection: BaseDatabaseWrapper, topic: int, offset: int, newest: int, most_bytes: int, limit: int
+) -> list[Any]:
+    """Return rows of a topic, in their order: those after ``offset``, of which only the first may be larger than ``most_bytes``.
+
+    Args:
+        connection: To a database that ``is_direct``.
+        topic: Its primary key.
+        offset: What comes after it is read.
+        newest: The last event of no row is after this.
+        most_bytes: Bytes of all rows but the first, at most.
+        limit: How many, at most.
+    """
+    after = f"FROM {_table(LogRow)} WHERE topic_id = %s AND last > %s"
+    sql = (
+        f"SELECT last, events, total, at, payload {after} AND last <= %s"
+        f" AND total <= (SELECT total {after} ORDER BY last LIMIT 1) + %s ORDER BY last LIMIT %s"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [topic, offset, newest, topic, offset, most_bytes, limit])
+        return [*cursor.fetchall()]
 
 
 def _update(vendor: str, append: DirectAppend, now: float, bounds: Bounds) -> tuple[str, list[Any]]:

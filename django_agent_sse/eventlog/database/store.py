@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -20,8 +20,9 @@ from ..validation import size_of
 from .leases import LeaseStore, PointerStore, portions
 from .marks import ROW_EVENTS, MarkStore
 from .serialization import pack, unpack, unpack_together
-from .statements import digest_of
+from .statements import digest_of, rows_directly, topics_directly
 from .sweeping import STEP_ROWS, Sweeper
+from .transactions import is_direct
 
 ROW_BYTES = 262_144
 """A larger append becomes several rows, so that a reader who needs one event of it does not read all. No statement that inserts
@@ -49,6 +50,11 @@ class TopicRow(NamedTuple):
     gone: int
     oldest_at: float
     appended_at: float
+
+
+COLUMNS = ("id", *TopicRow._fields[1:])
+"""What a database calls them."""
+SUMMARY = ("name", "epoch", "floor", "top", "closed", "appended_at")
 
 
 class EventRow(NamedTuple):
@@ -100,8 +106,13 @@ class TopicStore:
     # Topics
 
     def find(self, name: str) -> TopicRow | None:
-        row = self._topics.filter(name=name).values_list(*TopicRow._fields).first()
-        return None if row is None else TopicRow(*row)
+        return next((TopicRow(*row) for row in self._those(COLUMNS, [name])), None)
+
+    def _those(self, columns: tuple[str, ...], names: list[str]) -> Iterable[Any]:
+        """Return columns of topics, of no more than one statement takes."""
+        if is_direct(self._alias):
+            return topics_directly(connections[self._alias], columns, names)
+        return self._topics.filter(name__in=names).values_list(*columns)
 
     def lock(self, name: str) -> TopicRow | None:
         """Return a topic, locked until the transaction ends. It is a write, so that SQLite locks at once."""
@@ -162,10 +173,7 @@ class TopicStore:
     def summaries(self, names: list[str]) -> Iterator[tuple[str, Head, float]]:
         """Yield where topics are, and when they were last appended to, by one query for as many as it can hold."""
         for some in portions(self._alias, names):
-            topics = self._topics.filter(name__in=some)
-            for name, epoch, floor, top, closed, at in topics.values_list(
-                "name", "epoch", "floor", "top", "closed", "appended_at"
-            ):
+            for name, epoch, floor, top, closed, at in self._those(SUMMARY, some):
                 yield name, Head(epoch, floor, top, closed or None), at
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
@@ -213,11 +221,8 @@ class TopicStore:
     def records(self, topic: TopicRow, offset: int, limit: int) -> list[Record]:
         """Return consecutive events after ``offset``, which is not below the floor; none where the topic has changed since."""
         # One query, and no more than PAGE_BYTES of it: the running total of the row before tells where to stop.
-        after = self.rows(topic).filter(last__gt=offset).order_by("last")
-        room = Subquery(after.values("total")[:1])
         newest = min(topic.top, offset + limit + ROW_EVENTS - 1)  # no row has more events: those after it are not wanted
-        rows = after.filter(last__lte=newest, total__lte=room + PAGE_BYTES)
-        found = [*rows.values_list("last", "events", "total", "at", "payload")[:limit]]
+        found = self._found(topic, offset, newest, limit)
         records: list[Record] = []
         left, until = PAGE_BYTES, None
         try:
@@ -240,6 +245,14 @@ class TopicStore:
             if not records:
                 raise  # else what comes before it can be read
         return records
+
+    def _found(self, topic: TopicRow, offset: int, newest: int, limit: int) -> list[Any]:
+        if is_direct(self._alias):
+            return rows_directly(connections[self._alias], topic.pk, offset, newest, PAGE_BYTES, limit)
+        after = self.rows(topic).filter(last__gt=offset).order_by("last")
+        room = Subquery(after.values("total")[:1])
+        rows = after.filter(last__lte=newest, total__lte=room + PAGE_BYTES)
+        return [*rows.values_list("last", "events", "total", "at", "payload")[:limit]]
 
     def row_after(self, topic: TopicRow, offset: int) -> EventRow | None:
         """Return the row that holds the event after ``offset``."""

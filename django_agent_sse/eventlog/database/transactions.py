@@ -53,8 +53,25 @@ _T = TypeVar("_T")
 
 def is_open(alias: str) -> bool:
     """Return whether this thread has a transaction open in a database."""
-    connection = connections[alias]
+    return _has_transaction(connections[alias])
+
+
+def _has_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
+
+
+def lock_scope(alias: str, topic: str) -> str | None:
+    """Return whose appends wait for each other's commit: those to this topic, or ``""`` for all.
+
+    ``None`` in a transaction; and where there is no such database, which the append itself explains.
+    """
+    try:
+        connection = connections[alias]
+    except (ConnectionDoesNotExist, ImproperlyConfigured):
+        return None
+    if _has_transaction(connection):
+        return None
+    return "" if connection.vendor == "sqlite" else topic  # SQLite has one writer
 
 
 def write(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
