@@ -1,9 +1,9 @@
 """An optional wrapper around the project's ASGI application.
 
 Without it Django makes a thread for each request for a stream, and joins it; with it that thread is lent to the request by a pool
-of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application, on uvicorn,
-it also makes each delivery to a follower cheaper: see ``streams/fast_send.py``. And it turns a cancel by the server into a
-disconnect: on Django 5.2 the stream would run on as an orphan.
+of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application it also makes
+every request cheaper, see ``loop_middleware.py``, and on uvicorn each delivery to a follower: see ``streams/fast_send.py``. And
+it turns a cancel by the server into a disconnect: on Django 5.2 the stream would run on as an orphan.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from django.http import HttpResponse
 from django.urls import Resolver404, resolve
 
 from .exceptions import ConfigurationError
+from .loop_middleware import run_on_loop
 from .signed_urls import take_signature
 from .stream_calls import turn_away
 from .streams.admission import IN_SCOPE, Refused, arrive
@@ -63,7 +64,9 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     except TypeError as error:
         raise ConfigurationError("django_agent_sse.asgi.wrap() needs asgiref 3.13 or newer; pip install -U asgiref") from error
 
-    innermost = isinstance(application, ASGIHandler)  # nothing is left in between that should see what is sent
+    # Nothing is left in between that should see what is sent, and the middleware is this handler's.
+    if innermost := isinstance(application, ASGIHandler):
+        run_on_loop(application)
 
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
         # Off the server's own scope, of which it makes its line of the access log: also where no route will be found for it.
