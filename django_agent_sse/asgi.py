@@ -27,7 +27,7 @@ from .signed_urls import take_signature
 from .stream_calls import turn_away
 from .streams.admission import IN_SCOPE, Refused, arrive
 from .streams.error_responses import error_response
-from .streams.fast_send import Scope, attach_send
+from .streams.fast_send import Scope, attach_send, release_head
 from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
 
@@ -81,7 +81,7 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
             return await _refuse(arrival.refusal, scope, send)
         scope = {**scope, **hidden, IN_SCOPE: arrival}
         if innermost:
-            scope = attach_send(scope, send)
+            scope, send = attach_send(scope, send), release_head(send)
         hold, before = request_hold(), _serving.set(True)
         try:
             async with ThreadSensitiveContext(executor=hold):
