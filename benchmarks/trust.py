@@ -1,4 +1,4 @@
-"""What a connect, an idle stream and an event cost, in this tree and in others, one after the other in one run.
+"""What a connect, a POST, an idle stream and an event cost, in this tree and in others, one after the other in one run.
 
 ::
 
@@ -65,7 +65,7 @@ def main() -> None:
 class Client:
     """One request for a stream. ``first`` is done with the first bytes of its body."""
 
-    def __init__(self, application: Any, number: int, path: str, cookie: str = "") -> None:
+    def __init__(self, application: Any, number: int, path: str, cookie: str = "", method: str = "GET") -> None:
         self.first: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.taken = 0
         self.waiting: Callable[[int], object] = lambda size: None
@@ -77,7 +77,7 @@ class Client:
             headers += [(b"cookie", f"{COOKIE}={cookie}".encode()), (b"sec-fetch-site", b"same-origin")]
         scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "scheme": "http",
-            "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
+            "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
             "client": (f"8.{number // 250 % 250}.8.{number % 250}", 40_000), "server": ("testserver", 80),
         }  # fmt: skip
         self.task = asyncio.create_task(application(scope, self._receive, self._send))
@@ -175,7 +175,10 @@ async def calls(count: int, body: Callable[[], Awaitable[object]]) -> float:
 async def measured() -> dict[str, float]:
     from asgiref.sync import sync_to_async
     from django.core.handlers.asgi import ASGIHandler
+    from django.http import HttpRequest, HttpResponse
     from django.test import override_settings
+    from django.urls import path as url_path
+    from django.views.decorators.csrf import csrf_exempt
 
     from django_agent_sse import Context, Router, Stream, apublish, login_required, publish
     from django_agent_sse.asgi import wrap
@@ -197,8 +200,13 @@ async def measured() -> dict[str, float]:
         for number in range(DELTAS):
             await stream.write_sse(f'{{"n": {number}}}', event="delta")
 
+    @csrf_exempt
+    async def publishes_one(request: HttpRequest) -> HttpResponse:
+        await apublish("nobody", "as a client sends it")
+        return HttpResponse("published")
+
     urlconf = sys.modules["urlconf"] = ModuleType("urlconf")
-    urlconf.urlpatterns = [*router.urls]  # type: ignore[attr-defined]
+    urlconf.urlpatterns = [*router.urls, url_path("publish/", publishes_one)]  # type: ignore[attr-defined]
     found: dict[str, float] = {}
     cookie = await sync_to_async(signed_in)()
     application = wrap(ASGIHandler())
@@ -212,9 +220,16 @@ async def measured() -> dict[str, float]:
 
         return body
 
+    async def posts() -> None:
+        for number in range(CONNECTS):
+            await Client(application, number, "/publish/", method="POST").task
+
     for name, middleware in (("default middleware", MIDDLEWARE), ("no middleware", [])):
         with override_settings(MIDDLEWARE=middleware):
             application = wrap(ASGIHandler())
+            await posts()  # warms up
+            found[f"a POST that publishes, {name}, µs"] = await timed(CONNECTS, posts)
+            found[f"… its functions called, {name}"] = await calls(CONNECTS, posts)
             for who, path, own in (("anybody", "/follow/", ""), ("signed in, login_required", "/mine/", cookie)):
                 if own and not middleware:
                     continue

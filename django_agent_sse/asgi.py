@@ -1,9 +1,9 @@
 """An optional wrapper around the project's ASGI application.
 
 Without it Django makes a thread for each request for a stream, and joins it; with it that thread is lent to the request by a pool
-of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application, on uvicorn,
-it also makes each delivery to a follower cheaper: see ``streams/fast_send.py``. And it turns a cancel by the server into a
-disconnect: on Django 5.2 the stream would run on as an orphan.
+of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application it also makes
+every request cheaper, see ``loop_middleware.py``, and on uvicorn each delivery to a follower: see ``streams/fast_send.py``. And
+it turns a cancel by the server into a disconnect: on Django 5.2 the stream would run on as an orphan.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from django.http import HttpResponse
 from django.urls import Resolver404, resolve
 
 from .exceptions import ConfigurationError
+from .loop_middleware import run_on_loop
 from .signed_urls import take_signature
 from .stream_calls import turn_away
 from .streams.admission import IN_SCOPE, Refused, arrive
 from .streams.error_responses import error_response
-from .streams.fast_send import Scope, attach_send
+from .streams.fast_send import Scope, attach_send, release_head
 from .streams.threads import request_hold
 from .streams.transport import IN_SERVERS_TASK
 
@@ -63,7 +64,9 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
     except TypeError as error:
         raise ConfigurationError("django_agent_sse.asgi.wrap() needs asgiref 3.13 or newer; pip install -U asgiref") from error
 
-    innermost = isinstance(application, ASGIHandler)  # nothing is left in between that should see what is sent
+    # Nothing is left in between that should see what is sent, and the middleware is this handler's.
+    if innermost := isinstance(application, ASGIHandler):
+        run_on_loop(application)
 
     async def wrapped(scope: Scope, receive: Any, send: Any) -> None:
         # Off the server's own scope, of which it makes its line of the access log: also where no route will be found for it.
@@ -78,7 +81,7 @@ def wrap(application: Application, *, match: Callable[[Scope], bool] = names_eve
             return await _refuse(arrival.refusal, scope, send)
         scope = {**scope, **hidden, IN_SCOPE: arrival}
         if innermost:
-            scope = attach_send(scope, send)
+            scope, send = attach_send(scope, send), release_head(send)
         hold, before = request_hold(), _serving.set(True)
         try:
             async with ThreadSensitiveContext(executor=hold):

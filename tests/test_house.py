@@ -52,6 +52,7 @@ STOREYS = {
     "run_views": 6,
     "middleware": 6,
     "asgi": 6,
+    "loop_middleware": 6,
     "admin": 7,
     "templatetags": 7,
     "management": 7,

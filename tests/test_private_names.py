@@ -16,8 +16,10 @@ import django.utils.log
 import django_redis.client
 import pytest
 import redis
+from django.contrib.messages.middleware import MessageMiddleware
 from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.handlers.base import BaseHandler
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -58,6 +60,13 @@ NAMES = {
         lambda: "_has_been_logged" in inspect.getsource(django.utils.log.log_response), "a refusal is logged twice"
     ),
     "_iterator": Private(lambda: hasattr(StreamingHttpResponse([]), "_iterator"), "a stream's response has no body"),
+    "_messages": Private(
+        lambda: "request._messages" in inspect.getsource(MessageMiddleware),
+        "messages that nobody touched cost a thread in asgi.wrap()",
+    ),
+    "_middleware_chain": Private(
+        lambda: hasattr(BaseHandler, "_middleware_chain"), "asgi.wrap() cannot be made: what runs on the loop is not found"
+    ),
     "_raw_delete": Private(lambda: hasattr(QuerySet, "_raw_delete"), "trimming and deleting topics in the database"),
     "_read_started": Private(
         lambda: "_read_started" in inspect.getsource(HttpRequest), "a body that somebody else has read is taken for an empty one"
@@ -67,6 +76,9 @@ NAMES = {
     ),
     "_setup": Private(lambda: hasattr(LazyObject, "_setup"), "a guard's re-check does not load a fresh user"),
     "_table": Private(lambda: hasattr(DatabaseCache("t", {}), "_table"), "c.kv.keys() on the database cache"),
+    "_view_middleware": Private(
+        lambda: hasattr(BaseHandler, "_view_middleware"), "asgi.wrap() cannot be made: what runs on the loop is not found"
+    ),
     # Others
     "_executor": Private(
         lambda: "executor" in inspect.signature(asgiref.sync.ThreadSensitiveContext).parameters,

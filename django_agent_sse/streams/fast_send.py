@@ -27,8 +27,29 @@ class PendingSend(Awaitable[None], Protocol):
 
 def attach_send(scope: Scope, send: Send) -> Scope:
     """Return the scope with the server's ``send()`` in it, if that is one that may be called from outside the task."""
-    known = (getattr(send, "__module__", None) or "").startswith("uvicorn.")
-    return {**scope, _KEY: send} if known else scope
+    return {**scope, _KEY: send} if _is_known(send) else scope
+
+
+def release_head(send: Send) -> Send:
+    """Return a server's ``send()``, if it is known, which empties the list of headers once the server has them.
+
+    Django keeps that list for as long as the body lasts: 1.8 KiB for each open stream.
+    """
+    return _ReleasingSend(send) if _is_known(send) else send
+
+
+def _is_known(send: Send) -> bool:
+    return (getattr(send, "__module__", None) or "").startswith("uvicorn.")
+
+
+@dataclass(slots=True, eq=False)
+class _ReleasingSend:
+    _send: Send
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        await self._send(message)
+        if message["type"] == "http.response.start":
+            message["headers"].clear()
 
 
 def get_send(request: object) -> Send | None:

@@ -129,6 +129,11 @@ class Transport:
                 task.uncancel()
                 raise UNFINISHED
 
+    @property
+    def sends_fast(self) -> bool:
+        """Whether a server's own ``send()`` is known, as inside ``asgi.wrap()``."""
+        return self._send is not None
+
     def disable_fast_send(self) -> None:
         """Send nothing past the response: somebody has put the content through a generator of their own."""
         self._send = None

@@ -72,14 +72,20 @@ class Subscription:
 
     async def _open_feeds(self) -> None:
         self._feeds = feeds_here()
-        opened = await asyncio.gather(*map(self._feeds.open, self.topics), return_exceptions=True)
-        feeds = [feed for feed in opened if isinstance(feed, Feed)]
-        for error in opened:
-            if isinstance(error, BaseException):
-                for feed in feeds:
-                    self._feeds.release(feed)
-                raise error
-        self._followers = [Follower(feed, self._start) for feed in feeds]
+        opened: dict[int, Feed] = {}
+
+        async def open_feed(number: int, topic: str) -> None:
+            opened[number] = await self._feeds.open(topic)
+
+        try:
+            for error in await asyncio.gather(*map(open_feed, range(len(self.topics)), self.topics), return_exceptions=True):
+                if error is not None:
+                    raise error
+        except BaseException:  # also a cancel that comes when all are open, and nobody was told yet
+            for feed in opened.values():
+                self._feeds.release(feed)
+            raise
+        self._followers = [Follower(opened[number], self._start) for number in sorted(opened)]
 
     async def _resume(self, asked: str | None, malformed: bool, offsets: bool = False) -> Gap | None:
         if asked is None and not malformed:

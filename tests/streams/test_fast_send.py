@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ from django_agent_sse.asgi import wrap
 from django_agent_sse.eventlog import backend
 from django_agent_sse.streams.admission import IN_SCOPE
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.fast_send import attach_send, get_send, send_now
+from django_agent_sse.streams.fast_send import attach_send, get_send, release_head, send_now
+from django_agent_sse.streams.response import SSEResponse
 from django_agent_sse.topics.batch import CHUNK_BYTES
 from tests.inprocess import Client, Diary, Site, eventually, send_directly, serve
 
@@ -75,6 +77,26 @@ async def test_an_event_is_sent_without_waking_the_responses_task(senders: list[
         assert [event.data for event in await client.take(2)] == ["one", "two"]
         first, second = senders
         assert second is not first, "the first bytes are the task's own"
+
+
+async def test_the_head_of_a_response_is_not_kept_once_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    whole = Client._send
+
+    async def send(client: Client, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            kept.append(message["headers"])
+        await whole(client, message)
+
+    monkeypatch.setattr(Client, "_send", send)
+    send.__module__ = "uvicorn.protocols"
+    async with following() as site:
+        client = await connected(site)
+        assert client.headers["content-type"] == "text/event-stream"
+        assert client.headers["cache-control"]
+        responses = [found for found in gc.get_objects() if type(found) is SSEResponse and not found._transport.closed]
+        assert [dict(response.headers) for response in responses] == [{}]
+        assert kept == [[]]
 
 
 async def test_what_a_handler_writes_is_still_joined_by_the_task(senders: list[Any]) -> None:
@@ -225,6 +247,7 @@ async def test_other_servers_and_other_applications_in_between_are_left_alone(mo
 
     scope = {"type": "http", "headers": [(b"accept", b"text/event-stream")]}
     assert attach_send(scope, send) is scope, "a server that is not known"
+    assert release_head(send) is send
     send.__module__ = "uvicorn.protocols"
     await wrap(application)(scope, None, send)
     assert [{**one, IN_SCOPE: None} for one in seen] == [{**scope, IN_SCOPE: None}]

@@ -191,3 +191,21 @@ async def test_a_closed_subscription_is_woken_no_more() -> None:
 def test_the_position_of_nothing_is_before_the_first_event() -> None:
     assert str(Position("", 0)) == "0"
     assert Position.parse("0") == Position("", 0)
+
+
+@pytest.mark.parametrize("topics", [(TOPIC,), (TOPIC, "builds.43", "builds.44")], ids=["one topic", "three"])
+async def test_a_cancel_at_any_moment_of_opening_keeps_no_feed(topics: tuple[str, ...]) -> None:
+    """Also when every feed is open and whoever waits for them was not told yet, as when a client leaves at once."""
+    for turns in range(30):
+        opening = asyncio.create_task(Following(*topics).open())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if opening.done():
+            break
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert not feeds_here()._followers, f"after {turns} turns"
+    assert 2 < turns < 29, "it was cancelled at moments of all kinds"
+    opening.result().subscription.close()
+    feeds_here().close()
