@@ -62,7 +62,7 @@ class SSEResponse(StreamingHttpResponse):
     @streaming_content.setter
     def streaming_content(self, value: Any) -> None:
         self._send_plain()
-        self._set_streaming_content(value)  # type: ignore[attr-defined]
+        StreamingHttpResponse.streaming_content.fset(self, value)  # type: ignore[union-attr]
 
     def _send_plain(self) -> None:
         if self.headers.get("Content-Encoding") == GZIP and self._untouched:

@@ -176,7 +176,7 @@ class ClientStream:
         self._request: bytes | None = body
         self._body = bytearray()
         self._decoder = Decoder()
-        self._gzip: zlib._Decompress | None = None
+        self._decode: Callable[[bytes], bytes] = bytes
         self._unread: deque[Event] = deque()
         self._seen: deque[Event] = deque(maxlen=SHOWN)
         self._news = asyncio.Event()
@@ -265,13 +265,11 @@ class ClientStream:
             self.headers = dict(pairs)
             self.status = message["status"]
             if self.headers.get("content-encoding") == "gzip":
-                self._gzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+                self._decode = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress
             for cookie in (value for name, value in pairs if name == "set-cookie"):
                 self._client.cookies.load(cookie)
         else:
-            chunk = message.get("body", b"")
-            if self._gzip is not None:
-                chunk = self._gzip.decompress(chunk)
+            chunk = self._decode(message.get("body", b""))
             self._body += chunk
             if self._streams:
                 self._unread.extend(self._decoder.feed(chunk))

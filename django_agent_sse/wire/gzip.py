@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
+from typing import Protocol
 
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Of a stream without a name and a time, by whatever system."""
@@ -28,18 +29,23 @@ largest window 0.21, and each by itself 0.95."""
 LARGE_BYTES = 2_048
 """So many bytes have enough to refer to in themselves: they are deflated alone, in a window as large as all of them."""
 
+
+class Compressor(Protocol):
+    """Of zlib."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self, mode: int, /) -> bytes: ...
+
+
 _shared = threading.local()
 
 
 def deflate(data: bytes) -> bytes:
     """Return a block of what is sent at once: whole bytes, which refer to nothing before them."""
-    try:
-        compressor = _shared.compressor
-    except AttributeError:
+    compressor: Compressor | None = getattr(_shared, "compressor", None)
+    if compressor is None:
         compressor = _shared.compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, MEM_LEVEL)
-    begun: bytes = compressor.compress(data)
-    rest: bytes = compressor.flush(zlib.Z_FULL_FLUSH)
-    return begun + rest
+    return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
 
 
 class GzipEncoder:
@@ -51,7 +57,7 @@ class GzipEncoder:
         self._begun = False
         self._checksum = 0
         self._length = 0
-        self._own: zlib._Compress | None = None
+        self._own: Compressor | None = None
 
     def add_block(self, data: bytes, block: bytes) -> bytes:
         """Return what to send of ``data`` that is deflated already: ``block`` is ``deflate(data)``."""
