@@ -26,7 +26,7 @@ class Source(Protocol):
 OVERFLOW = 4
 """Writes that nobody awaits raise beyond this many times the bound."""
 HEARTBEAT = comment()
-HEARTBEAT_BLOCK = deflate(HEARTBEAT)
+HEARTBEAT_DEFLATED = deflate(HEARTBEAT)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -116,7 +116,7 @@ class Buffer:
                 return chunk
             if self._heartbeat_due:
                 self._heartbeat_due = False
-                chunk = HEARTBEAT if self.gzip is None else self.gzip.add_block(HEARTBEAT, HEARTBEAT_BLOCK)
+                chunk = HEARTBEAT if self.gzip is None else self.gzip.add_deflated(HEARTBEAT, HEARTBEAT_DEFLATED)
                 self.sent_bytes += len(chunk)
                 return chunk
             return b""

@@ -227,7 +227,7 @@ class TopicSource:
 def _encoded(gzip: GzipEncoder, pulled: Batch | Part, data: bytes) -> bytes:
     """Return what is sent of ``data``: of a batch as it is in all its followers' streams, the block that they share."""
     shared = type(pulled) is Batch and data is pulled.data
-    return gzip.add_block(data, pulled.deflated) if shared else gzip.add(data)  # type: ignore[union-attr]
+    return gzip.add_block(pulled.block(gzip)) if shared else gzip.add(data)  # type: ignore[union-attr]
 
 
 def check_follow(

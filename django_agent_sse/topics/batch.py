@@ -10,7 +10,7 @@ from typing import Protocol
 from ..eventlog.position import Position
 from ..eventlog.records import Record
 from ..wire.encoder import frame
-from ..wire.gzip import deflate
+from ..wire.gzip import Block, GzipEncoder
 
 
 class Waiter(Protocol):
@@ -71,14 +71,14 @@ class Batch:
         nonce: Its nonce.
     """
 
-    __slots__ = ("_data", "_deflated", "entries", "last", "nonce")
+    __slots__ = ("_block", "_data", "entries", "last", "nonce")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.last = entries[-1].offset
         self.nonce = entries[-1].nonce
         self._data: bytes | None = None
-        self._deflated: bytes | None = None
+        self._block: Block | None = None
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Batch:
@@ -98,12 +98,11 @@ class Batch:
             self._data = b"".join([entry.frame for entry in self.entries])
         return self._data
 
-    @property
-    def deflated(self) -> bytes:
-        """The chunk as a block for every follower that takes gzip, made when the first of them wants it."""
-        if self._deflated is None:
-            self._deflated = deflate(self.data)
-        return self._deflated
+    def block(self, gzip: GzipEncoder) -> Block:
+        """Return the chunk as a block for all that take gzip, made by the first of them."""
+        if self._block is None:
+            self._block = gzip.make_block(self.data)
+        return self._block
 
 
 class SharedPage:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -49,38 +50,118 @@ def deflate(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
 
 
-class GzipEncoder:
-    """The gzip stream of one connection. What it returns is sent in this order, and a client can read all of it at once."""
+class Mark(NamedTuple):
+    """A place in a stream: the checksum and the length of what is before it."""
 
-    __slots__ = ("_begun", "_checksum", "_length", "_own")
+    checksum: int
+    length: int
+
+
+_START = Mark(0, 0)
+
+
+class Block(NamedTuple):
+    """What was deflated for many.
+
+    Attributes:
+        deflated: The bytes, which refer to nothing before them.
+        before: A place before them, in the stream of whoever was the first to send them.
+        after: The place after them in that stream.
+    """
+
+    deflated: bytes
+    before: Mark
+    after: Mark
+
+
+class GzipEncoder:
+    """The gzip stream of one connection. What it returns is sent in this order, and a client can read all of it at once.
+
+    A checksum goes over each byte, and would be most of what a shared block costs a connection. So a connection goes along with
+    the places in the stream of the first one that sends the blocks, and works out its own where it sends something else, or ends.
+    """
+
+    __slots__ = ("_begun", "_joined", "_left", "_mark", "_own")
 
     def __init__(self) -> None:
         self._begun = False
-        self._checksum = 0
-        self._length = 0
+        self._left = self._joined = self._mark = _START
+        # Where it was in its own stream when it joined another one, where that was in the other one, and where it is there now.
         self._own: Compressor | None = None
 
-    def add_block(self, data: bytes, block: bytes) -> bytes:
-        """Return what to send of ``data`` that is deflated already: ``block`` is ``deflate(data)``."""
+    def make_block(self, data: bytes) -> Block:
+        """Return a block for many, of what is sent next here."""
+        before = self._mark
+        return Block(deflate(data), before, Mark(crc32(data, before.checksum), before.length + len(data)))
+
+    def add_block(self, block: Block) -> bytes:
+        """Return what to send of a block."""
+        if block.before is not self._mark:
+            self._left, self._joined = self._place(), block.before
+        self._mark = block.after
         self._own = None  # its window would lack these bytes
-        # For each delivery of a topic: crc32() goes over a kilobyte in a quarter of a microsecond.
-        self._checksum = crc32(data, self._checksum)
-        self._length += len(data)
-        return block if self._begun else self._begin(block)
+        return block.deflated if self._begun else self._begin(block.deflated)
 
     def add(self, data: bytes) -> bytes:
         """Return what to send of ``data`` that is for this connection alone. Small pieces refer to those before them."""
         if len(data) >= LARGE_BYTES:
-            return self.add_block(data, deflate(data))
+            return self.add_deflated(data, deflate(data))
         own = self._own or zlib.compressobj(OWN_LEVEL, zlib.DEFLATED, -OWN_WINDOW_BITS, OWN_MEM_LEVEL)
-        sent = self.add_block(data, own.compress(data) + own.flush(zlib.Z_SYNC_FLUSH))
+        sent = self.add_deflated(data, own.compress(data) + own.flush(zlib.Z_SYNC_FLUSH))
         self._own = own
         return sent
 
+    def add_deflated(self, data: bytes, deflated: bytes) -> bytes:
+        """Return what to send of ``data`` that is deflated already, as by ``deflate()``."""
+        checksum, length = self._place()
+        self._left = self._joined = self._mark = Mark(crc32(data, checksum), length + len(data))
+        self._own = None
+        return deflated if self._begun else self._begin(deflated)
+
     def finish(self) -> bytes:
         """Return the end. A stream that breaks off must not have it, so that its client sees that it is not whole."""
-        return self.add_block(b"", LAST_BLOCK + struct.pack("<LL", self._checksum, self._length & 0xFFFFFFFF))
+        checksum, length = self._place()
+        return self.add_deflated(b"", LAST_BLOCK + struct.pack("<LL", checksum, length & 0xFFFFFFFF))
 
-    def _begin(self, block: bytes) -> bytes:
+    def _begin(self, deflated: bytes) -> bytes:
         self._begun = True
-        return HEADER + block
+        return HEADER + deflated
+
+    def _place(self) -> Mark:
+        """Return where it is in its own stream."""
+        left, joined, mark = self._left, self._joined, self._mark
+        if left is joined:
+            return mark
+        size = mark.length - joined.length
+        # Checksums are linear: what differs before the same bytes is what differs after them, moved on by as many bytes.
+        return Mark(_multiply(left.checksum ^ joined.checksum, _power(size)) ^ mark.checksum, left.length + size)
+
+
+# Python's zlib has crc32_combine() from 3.15 on. These are polynomials with coefficients 0 and 1, modulo that of the checksum;
+# the highest bit of a number is the coefficient of x⁰.
+
+_POLYNOMIAL = 0xEDB88320
+_ONE = 0x80000000
+_X8 = 0x00800000
+
+
+def _multiply(one: int, other: int) -> int:
+    product = 0
+    while one:
+        if one & _ONE:
+            product ^= other
+        one = (one << 1) & 0xFFFFFFFF
+        other = (other >> 1) ^ (_POLYNOMIAL if other & 1 else 0)
+    return product
+
+
+@lru_cache(maxsize=256)
+def _power(size: int) -> int:
+    """Return x to the power of eight times ``size``: the followers of a topic need it of the same sizes."""
+    power, square = _ONE, _X8
+    while size:
+        if size & 1:
+            power = _multiply(power, square)
+        square = _multiply(square, square)
+        size >>= 1
+    return power

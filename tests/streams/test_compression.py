@@ -19,12 +19,12 @@ from django.utils.decorators import async_only_middleware
 from django_agent_sse import Context, Router, Stream, aclose_topic, apublish, apublish_many
 from django_agent_sse.eventlog import backend
 from django_agent_sse.exceptions import RouteError
+from django_agent_sse.signals import stream_closed
 from django_agent_sse.streams import compression
 from django_agent_sse.streams.compression import prefers_gzip
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.topics import batch
 from django_agent_sse.wire import Decoder
-from django_agent_sse.wire.gzip import deflate
+from django_agent_sse.wire.gzip import Block, GzipEncoder
 from tests.inprocess import Client, Site, eventually, send_directly, serve
 
 TOPIC = "builds.42"
@@ -249,12 +249,13 @@ async def test_a_slim_stream_is_compressed_too() -> None:
 @pytest.mark.parametrize("way", ["through the task", "past the task"])
 async def test_a_batch_is_deflated_once_for_all_its_followers(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deflated: list[bytes] = []
+    make = GzipEncoder.make_block
 
-    def counted(data: bytes) -> bytes:
+    def counted(gzip: GzipEncoder, data: bytes) -> Block:
         deflated.append(data)
-        return deflate(data)
+        return make(gzip, data)
 
-    monkeypatch.setattr(batch, "deflate", counted)
+    monkeypatch.setattr(GzipEncoder, "make_block", counted)
     if way == "past the task":
         send_directly(monkeypatch)
     async with serve(follow, retry=None) as site:
@@ -272,7 +273,7 @@ async def test_a_batch_is_deflated_once_for_all_its_followers(way: str, monkeypa
 
 
 async def test_nothing_is_deflated_where_nobody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "deflate", lambda data: pytest.fail("nobody takes gzip"))
+    monkeypatch.setattr(GzipEncoder, "make_block", lambda *_: pytest.fail("nobody takes gzip"))
     async with serve(follow) as site:
         client = site.connect(headers={"Accept-Encoding": "br"})
         await apublish(TOPIC, "one")
@@ -298,13 +299,13 @@ async def test_everything_a_stream_can_send_is_in_one_gzip_stream_in_order() -> 
         for number in range(5):
             await apublish(TOPIC, f"live {number}")
             await asyncio.sleep(0.06)
+        await eventually("a heartbeat", lambda: b"\n:\n" in client.raw)
         await aclose_topic(TOPIC)
         events = [(event.event, event.data, event.id) for event in await client.rest()]
         assert [data for _, data, _ in events if data.startswith("live")] == [f"live {number}" for number in range(5)]
         assert sum(data == "beside" for _, data, _ in events) == 3
         assert events[-1][0] == "sse.end"
         assert Counter(events) == Counter((event.event, event.data, event.id) for event in await twin.rest())
-        assert b"\n:\n" in client.raw
         wire = b"".join(client.chunks)
         assert gzip.decompress(wire) == client.raw
         assert len(wire) < 0.1 * len(client.raw)
@@ -317,22 +318,25 @@ async def _write_beside(stream: Stream) -> None:
 
 
 async def test_bytes_are_counted_as_they_are_sent() -> None:
-    ends: list[int] = []
+    ended: list[dict[str, Any]] = []
+
+    async def note(*, stream: Stream, **told: Any) -> None:
+        ended.append(told)
 
     async def handler(c: Context, stream: Stream) -> None:
-        stream.on_end(lambda: ends.append(1))
         await stream.write("x" * 50_000)
         await apublish(TOPIC, "y" * 50_000)
         await aclose_topic(TOPIC)
         await stream.follow(TOPIC)
 
+    stream_closed.connect(note)
     async with serve(handler, compress=True) as site:
-        supervisor = None
         client = site.connect(headers=GZIP)
-        supervisor = await site.supervisor()
         await client.rest()
-        assert supervisor._buffer.sent_bytes == len(b"".join(client.chunks)) < 1_000
-        assert supervisor._buffer.events == 2
+        (told,) = await eventually("the signal is sent", lambda: ended)
+        assert told["bytes"] == len(b"".join(client.chunks)) < 1_000
+        assert told["events"] == 2
+    stream_closed.disconnect(note)
 
 
 async def test_the_bounds_of_the_buffer_count_what_was_written() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_agent_sse.wire.gzip import HEADER, LARGE_BYTES, LAST_BLOCK, GzipEncoder, deflate
+from django_agent_sse.wire import gzip as module
+from django_agent_sse.wire.gzip import HEADER, LARGE_BYTES, LAST_BLOCK, Block, GzipEncoder, Mark, deflate
 
 FLUSHED = b"\x00\x00\xff\xff"
 """What an empty stored block ends with: after it a decoder has everything that was before."""
@@ -84,7 +85,7 @@ def test_any_mixture_is_one_gzip_stream_and_can_be_read_after_each_piece(random_
         encoder, decoder = GzipEncoder(), zlib.decompressobj(16 + zlib.MAX_WBITS)
         sent = plain = b""
         for piece, shared in mixed(random_):
-            chunk = encoder.add_block(piece, deflate(piece)) if shared else encoder.add(piece)
+            chunk = encoder.add_block(encoder.make_block(piece)) if shared else encoder.add(piece)
             assert decoder.decompress(chunk) == piece
             assert chunk.endswith(FLUSHED)
             sent += chunk
@@ -95,6 +96,43 @@ def test_any_mixture_is_one_gzip_stream_and_can_be_read_after_each_piece(random_
         assert decoder.eof
         assert gzip.decompress(sent + end) == plain
         assert end.endswith(LAST_BLOCK + struct.pack("<LL", zlib.crc32(plain), len(plain)))
+
+
+def test_streams_that_share_blocks_and_mix_in_others_each_have_their_own_checksum(random_: random.Random) -> None:
+    """Whoever comes first makes a block. Others have had something else, join late, leave, write, beat, and join again."""
+    for _ in range(STREAMS // 10):
+        encoders = [GzipEncoder() for _ in range(6)]
+        sent, plain = [b""] * len(encoders), [b""] * len(encoders)
+        for _ in range(30):
+            piece, block = lines(random_, random_.choice([50, 900, 70_000])), list[Block]()
+            for number in random_.sample(range(len(encoders)), random_.randint(1, len(encoders))):
+                encoder = encoders[number]
+                if random_.random() < 0.15:
+                    own = lines(random_, random_.choice([2, 100, 3_000]))
+                    sent[number] += encoder.add(own)
+                    plain[number] += own
+                if random_.random() < 0.1:
+                    sent[number] += encoder.add_deflated(b":\n", deflate(b":\n"))
+                    plain[number] += b":\n"
+                block = block or [encoder.make_block(piece)]
+                sent[number] += encoder.add_block(block[0])
+                plain[number] += piece
+        for number, encoder in enumerate(encoders):
+            assert gzip.decompress(sent[number] + encoder.finish()) == plain[number]
+
+
+def test_who_goes_along_with_the_same_blocks_computes_nothing_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = GzipEncoder(), GzipEncoder()
+    other.add(b"data: something else\n\n")
+    blocks = []
+    for number in range(100):
+        blocks.append(first.make_block(b"data: %d\n\n" % number))
+        first.add_block(blocks[-1])
+    other.add_block(blocks[0])
+    monkeypatch.setattr(module, "crc32", lambda *_: pytest.fail("a checksum goes over bytes that others have counted"))
+    monkeypatch.setattr(GzipEncoder, "_place", lambda _: pytest.fail("its place is worked out though nothing else is sent"))
+    for block in blocks[1:]:
+        assert other.add_block(block) is block.deflated
 
 
 def test_a_stream_without_its_end_is_seen_to_be_cut(random_: random.Random) -> None:
@@ -115,8 +153,10 @@ def test_an_empty_stream_is_a_whole_one() -> None:
 
 def test_the_length_is_counted_beyond_32_bits() -> None:
     encoder = GzipEncoder()
+    encoder._mark = Mark(0, 2**32 - 9)
+    encoder._left = encoder._joined = encoder._mark
     encoder.add(b"data: x\n\n")
-    encoder._length += 2**32
+    encoder.add(b"data: y\n\n")
     assert encoder.finish()[-4:] == struct.pack("<L", 9)
 
 
@@ -125,11 +165,11 @@ def test_deltas_refer_to_those_before_them_and_shared_blocks_do_not() -> None:
     own, alone = GzipEncoder(), GzipEncoder()
     plain = sum(map(len, deltas))
     assert sum(len(own.add(delta)) for delta in deltas) < 0.35 * plain
-    assert sum(len(alone.add_block(delta, deflate(delta))) for delta in deltas) > 0.8 * plain
+    assert sum(len(alone.add_block(alone.make_block(delta))) for delta in deltas) > 0.8 * plain
 
 
 def test_a_connections_own_compressor_is_small_and_goes_when_others_share() -> None:
-    block = deflate(b":\n")
+    block = GzipEncoder().make_block(b":\n")
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -138,7 +178,7 @@ def test_a_connections_own_compressor_is_small_and_goes_when_others_share() -> N
             encoder.add(b"data: mine\n\n")
         writing, _ = tracemalloc.get_traced_memory()
         for encoder in encoders:
-            encoder.add_block(b":\n", block)
+            encoder.add_block(block)
         sharing, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
