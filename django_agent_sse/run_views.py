@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.urls import register_converter
 from django.urls.converters import StringConverter
 
-from .conf import Count, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch
+from .conf import Count, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch, SwitchOrNone
 from .eventlog.leases import MOST_SECONDS
 from .eventlog.validation import fields_of
 from .exceptions import RouteError
@@ -29,7 +30,7 @@ from .runs.wire import NO_WIRE, PLAIN, Wire
 from .streams.body import MOST_BYTES
 from .streams.context import Context
 from .streams.handlers import Handler, HandlerSignature
-from .streams.options import SwitchOrNone, check_names
+from .streams.options import check_names
 from .views import SSEView, checked_methods
 
 RunMade: TypeAlias = Callable[[AsyncRun], Awaitable[object]] | AsyncIterator[object] | Iterator[object] | HttpResponseBase
@@ -69,6 +70,7 @@ class RunKeywords(TypedDict, total=False):
     cache: str
     origins: Origins
     allow_credentials: Switch
+    compress: SwitchOrNone
     control_events: SwitchOrNone
     signed: Switch
 
@@ -149,7 +151,7 @@ class _AnswerSignature(HandlerSignature):
         super().__init__(answer)
         self._code = shape
 
-    @property
+    @functools.cached_property
     def follows(self) -> bool:
         """See above."""
         return True

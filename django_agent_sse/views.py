@@ -21,7 +21,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from . import conf
-from .conf import Count, CountOrNone, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch
+from .conf import Count, CountOrNone, MillisecondsOrNone, OnDisconnect, Origins, Seconds, SecondsOrNone, Switch, SwitchOrNone
 from .cross_origin import CrossOrigin
 from .exceptions import ConfigurationError, RouteError
 from .guards import Guard, as_tuple, check_guards, login_required
@@ -33,7 +33,7 @@ from .streams.callbacks import contained, ends_process
 from .streams.context import Context, route_of
 from .streams.error_responses import answer_error, error_response, wants_html, wsgi_response
 from .streams.handlers import HandlerSignature
-from .streams.options import NAMES, StreamOptions, SwitchOrNone
+from .streams.options import NAMES, StreamOptions
 from .streams.reporting import ErrorStreak, OnError
 
 
@@ -80,6 +80,7 @@ class SSEView(View):
     cache: str = UNSET
     origins: Origins = UNSET
     allow_credentials: Switch = UNSET
+    compress: SwitchOrNone = UNSET
     control_events: SwitchOrNone = UNSET
     final_on_error: Switch = UNSET
     slim: Switch = UNSET

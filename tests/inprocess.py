@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+import zlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.test import override_settings
 from django.urls import include, path
 
-from django_agent_sse import Router, Stream
+from django_agent_sse import Router, Stream, conf
 from django_agent_sse.asgi import wrap
 from django_agent_sse.streams.registry import registry
 from django_agent_sse.streams.supervisor import Supervisor
@@ -228,6 +229,29 @@ def send_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     handler = ASGIHandler
     monkeypatch.setitem(globals(), "ASGIHandler", lambda: wrap(handler()))
     monkeypatch.setattr(Client._send, "__module__", "uvicorn.protocols")
+
+
+@contextlib.contextmanager
+def compressed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have every ``serve`` of a test compress what it sends, and see that a body has the end of gzip where it is whole, only."""
+    clients: list[Client] = []
+    connect = Site.connect
+
+    def connect_with_gzip(site: Site, *request: Any, headers: Mapping[str, str] | None = None, **about: Any) -> Client:
+        clients.append(connect(site, *request, headers={"accept-encoding": "gzip", **(headers or {})}, **about))
+        return clients[-1]
+
+    monkeypatch.setattr(Site, "connect", connect_with_gzip)
+    with conf.other_default("COMPRESS", True):
+        yield
+    streams = [client for client in clients if client.headers.get("content-encoding") == "gzip"]
+    plain = [client for client in clients if client not in streams and client.status == 200]
+    assert all(b"event: sse.overloaded\n" in client.raw for client in plain), "a stream is not compressed"
+    for client in streams:
+        decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        assert decoder.decompress(b"".join(client.chunks)) == client.raw
+        assert decoder.eof is client.complete
+        assert decoder.unused_data == b""
 
 
 class Diary(list[str]):

@@ -88,7 +88,16 @@ class Postgres:
         """Start it, and wait until it answers."""
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.home / "data", "-k", self.home, "-h", "", *([] if self._fsync else ["-F"])],
+                [
+                    self._binaries / "postgres",
+                    "-D",
+                    self.home / "data",
+                    "-k",
+                    self.home,
+                    "-h",
+                    "",
+                    *([] if self._fsync else ["-F"]),
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.home,

@@ -36,6 +36,7 @@ DEFAULTS = {
     "CLOSE_GRACE": 5,
     "ORIGINS": (),
     "ALLOW_CREDENTIALS": False,
+    "COMPRESS": None,
     "THREADS": 16,
     "REQUEST_THREADS": 64,
     "PINNED_THREADS": 64,

@@ -211,6 +211,7 @@ def run(args):
                                 "lat_p50_ms",
                                 "lat_p99_ms",
                                 "server_us_per_event",
+                                "bytes_per_event",
                                 "rss_kib_per_conn",
                                 "idle_cpu_pct",
                                 "connect_s",
@@ -232,6 +233,7 @@ COLUMNS = {
     "fanout": (
         "deliveries_per_s",
         "server_us_per_event",
+        "bytes_per_event",
         "server_cpu_pct",
         "lat_p50_ms",
         "lat_p95_ms",

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ..exceptions import StreamOverflow
 from ..wire import comment
+from ..wire.gzip import GzipEncoder, deflate
 from .registry import LoopState
 
 
@@ -17,13 +18,15 @@ class Source(Protocol):
 
     idle: bool  # there is nothing to pull before ``buffer.wake()``
 
-    def pull(self) -> tuple[bytes, int]: ...  # what is ready, and how many events; empty until ``buffer.wake()``. Never raises
+    # What is ready, by ``gzip`` where the client takes that, and how many events; empty until ``buffer.wake()``. Never raises.
+    def pull(self, gzip: GzipEncoder | None) -> tuple[bytes, int]: ...
     def stop(self) -> None: ...  # nothing more will be pulled
 
 
 OVERFLOW = 4
 """Writes that nobody awaits raise beyond this many times the bound."""
 HEARTBEAT = comment()
+HEARTBEAT_DEFLATED = deflate(HEARTBEAT)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -32,9 +35,10 @@ class Buffer:
 
     Attributes:
         events: Events taken so far; comments and the dialect's own last event are not counted.
-        sent_bytes: Bytes taken so far.
+        sent_bytes: Bytes taken so far, as they are sent.
         finished: Nothing more will be put.
         push: Sends what a source has while the taker waits, and says whether that spared waking it.
+        gzip: What is taken goes through it; ``None``: is sent as it is. The bounds count what was put.
     """
 
     _loop_state: LoopState
@@ -44,6 +48,7 @@ class Buffer:
     sent_bytes: int = 0
     finished: bool = False
     push: Callable[[bytes], bool] | None = None
+    gzip: GzipEncoder | None = None
     _frames: list[bytes] = field(default_factory=list)
     _size: int = 0
     _uncounted: int = 0
@@ -111,11 +116,14 @@ class Buffer:
                 return chunk
             if self._heartbeat_due:
                 self._heartbeat_due = False
-                self.sent_bytes += len(HEARTBEAT)
-                return HEARTBEAT
+                chunk = HEARTBEAT if self.gzip is None else self.gzip.add_deflated(HEARTBEAT, HEARTBEAT_DEFLATED)
+                self.sent_bytes += len(chunk)
+                return chunk
             return b""
         self._heartbeat_due = False
         chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        if self.gzip is not None:
+            chunk = self.gzip.add(chunk)
         self.events += len(frames) - self._uncounted
         self.sent_bytes += len(chunk)
         frames.clear()
@@ -124,10 +132,16 @@ class Buffer:
         return chunk
 
     def _pull(self, source: Source) -> bytes:
-        chunk, count = source.pull()
+        chunk, count = source.pull(self.gzip)
         if chunk:
             self.events += count
             self.sent_bytes += len(chunk)
+        return chunk
+
+    def take_end(self) -> bytes:
+        """Return what a coding has after everything that was taken; empty where it has nothing."""
+        chunk = b"" if self.gzip is None else self.gzip.finish()
+        self.sent_bytes += len(chunk)
         return chunk
 
     def wait(self) -> asyncio.Future[bool]:

@@ -70,7 +70,7 @@ class HandlerSignature:
         if not self._positional:
             raise RouteError(f"{self.name} takes no arguments; {EXPECTED_HANDLERS}")
 
-    @property
+    @functools.cached_property
     def follows(self) -> bool:
         """Whether it follows topics, as far as its code says: it is a route of a topic, or names ``follow``."""
         return self._hint is not None or uses_name(self._handler, "follow")

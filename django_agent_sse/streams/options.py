@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeAlias, TypedDict
+from typing import Any, TypedDict
 
 from django.conf import settings
 
@@ -21,14 +21,12 @@ from ..conf import (
     SecondsOrNone,
     StreamDefaults,
     Switch,
-    one_of,
+    SwitchOrNone,
     rules_of,
 )
 from ..exceptions import ConfigurationError, RouteError
 from ..runtime.suggestions import suggest
 from .slow_clients import first_look
-
-SwitchOrNone: TypeAlias = Annotated[bool | None, one_of(None, True, False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +95,7 @@ class StreamKeywords(TypedDict, total=False):
     cache: str
     origins: Origins
     allow_credentials: Switch
+    compress: SwitchOrNone
     control_events: SwitchOrNone
     final_on_error: Switch
     slim: Switch

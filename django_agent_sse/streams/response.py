@@ -21,6 +21,7 @@ from .error_responses import accepts, error_response
 from .transport import Transport
 
 CONTENT_TYPE = "text/event-stream"
+GZIP = "gzip"
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache, no-store, no-transform",
     "X-Accel-Buffering": "no",
@@ -43,27 +44,51 @@ class SSEResponse(StreamingHttpResponse):
     A plain generator would not do: a cancel that lands while Django waits in ``send()`` leaves it to the garbage collector.
     """
 
-    def __init__(self, transport: Transport, *, slim: Context | None = None) -> None:
+    def __init__(self, transport: Transport, *, slim: Context | None = None, gzip: bool = False) -> None:
         self._transport = transport
         self._slim = slim  # its request is let go when the response begins; by then every middleware is through
         self._source = transport.iter_body()
         super().__init__(self._source, content_type=CONTENT_TYPE, headers=HEADERS)
+        if gzip:
+            self.headers["Content-Encoding"] = GZIP
         self._resource_closers.append(transport.discard_unsent)  # type: ignore[attr-defined]
+
+    @property
+    def streaming_content(self) -> Any:
+        """The content, for what a middleware puts around it. That wants events, so it is not compressed any more."""
+        self._send_plain()
+        return super().streaming_content
+
+    @streaming_content.setter
+    def streaming_content(self, value: Any) -> None:
+        self._send_plain()
+        StreamingHttpResponse.streaming_content.fset(self, value)  # type: ignore[union-attr]
+
+    def _send_plain(self) -> None:
+        if self.headers.get("Content-Encoding") == GZIP and self._untouched:
+            self.headers["Content-Encoding"] = HEADERS["Content-Encoding"]
+
+    @property
+    def _untouched(self) -> bool:
+        return self._iterator is self._source  # type: ignore[attr-defined]
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         if self._slim is not None:
             request = self._slim.request
             self._slim.release()
             vars(request).clear()
-        untouched = self._iterator is self._source  # type: ignore[attr-defined]
-        if untouched and self._transport.sends_fast:
+        if not self._untouched:
+            return self._wrapped()
+        if self.headers.get("Content-Encoding") == GZIP:  # the client has been told by now
+            self._transport.compress()
+        if self._transport.sends_fast:
             self.headers = ResponseHeaders({})  # the server has them, and nobody else is left who would look: 1.6 KiB
-        return self._source if untouched else self._wrapped()
+        return self._source
 
     async def _wrapped(self) -> AsyncGenerator[bytes, None]:
         """Through whatever a middleware put around the content."""
         self._transport.disable_fast_send()
-        content: AsyncIterator[bytes] = self.streaming_content  # type: ignore[assignment]
+        content: AsyncIterator[bytes] = self.streaming_content
         try:
             async for part in content:
                 yield part
@@ -117,10 +142,9 @@ def names_event_stream(request: HttpRequest) -> bool:
     return request.method == "GET" and accepts(request, CONTENT_TYPE)
 
 
-def add_session_tag(response: HttpResponseBase, c: Context) -> None:
-    """Tell the client of a stream, and of the answer to HEAD, whose it is."""
-    if response.headers.get("Content-Type") == CONTENT_TYPE:
-        response.headers[SESSION_HEADER] = session_tag(c)
+def is_event_stream(response: HttpResponseBase) -> bool:
+    """Whether a response is a stream, or the answer to HEAD for one."""
+    return response.headers.get("Content-Type") == CONTENT_TYPE
 
 
 def session_tag(c: Context) -> str:

@@ -18,6 +18,7 @@ from ..topics.reading import Fold, Replay
 from ..topics.subscription import Part, Subscription
 from ..wire import Event, frame
 from ..wire.encoder import control_frame, id_first
+from ..wire.gzip import GzipEncoder
 from .buffer import Buffer
 from .callbacks import contained
 from .last_event_id import LastEventId
@@ -114,7 +115,7 @@ class TopicSource:
         self.subscription.close()
         self._caught_up()
 
-    def pull(self) -> tuple[bytes, int]:
+    def pull(self, gzip: GzipEncoder | None) -> tuple[bytes, int]:
         if self.idle:
             return _NOTHING
         if self._late and not replays_here().may(self):
@@ -124,7 +125,8 @@ class TopicSource:
             # A batch may hold nothing for this client. Then the next one is pulled, lest the taker think that there is no more.
             while (pulled := self.subscription.pull()) is not None:
                 if isinstance(pulled, Gap):
-                    return self._gap(pulled), 0
+                    told = self._gap(pulled)
+                    return told if gzip is None else gzip.add(told), 0
                 data, count = self._framed(pulled)
                 if data:
                     self.idle = self.subscription.rest()
@@ -133,7 +135,7 @@ class TopicSource:
                         self._late = True
                     if self._late and self.idle:
                         self._caught_up()
-                    return data, count
+                    return data if gzip is None else _encoded(gzip, pulled, data), count
         except BaseException as error:  # a filter's or map's, called where a feed wakes its streams
             if not self.done.done():
                 self.done.set_exception(contained(error, f"a filter or map of {self._route}"))
@@ -220,6 +222,12 @@ class TopicSource:
         return control_frame(
             encode_json({"position": self.subscription.id}), "sse.position", self.subscription.id, self._take_retry()
         )
+
+
+def _encoded(gzip: GzipEncoder, pulled: Batch | Part, data: bytes) -> bytes:
+    """Return what is sent of ``data``: of a batch as it is in all its followers' streams, the block that they share."""
+    shared = type(pulled) is Batch and data is pulled.data
+    return gzip.add_block(pulled.block(gzip)) if shared else gzip.add(data)  # type: ignore[union-attr]
 
 
 def check_follow(

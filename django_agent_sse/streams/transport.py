@@ -14,6 +14,7 @@ import django
 from django.core.exceptions import RequestAborted
 from django.http import HttpRequest
 
+from ..wire.gzip import GzipEncoder
 from . import sockets
 from .buffer import Buffer
 from .departures import KERNEL_BYTES
@@ -119,6 +120,9 @@ class Transport:
                         self._sending_since = self._pending_send = None
             if await self._callbacks.settle():
                 raise UNFINISHED
+            if end := buffer.take_end():
+                self._sending_since = loop.time()
+                yield end
         finally:
             self._sending_since = None
             self.mark_closed()
@@ -133,6 +137,10 @@ class Transport:
     def sends_fast(self) -> bool:
         """Whether a server's own ``send()`` is known, as inside ``asgi.wrap()``."""
         return self._send is not None
+
+    def compress(self) -> None:
+        """Send the content as gzip; called before anything of it is sent."""
+        self._buffer.gzip = GzipEncoder()
 
     def disable_fast_send(self) -> None:
         """Send nothing past the response: somebody has put the content through a generator of their own."""

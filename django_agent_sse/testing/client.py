@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from http.cookies import SimpleCookie
@@ -175,6 +176,7 @@ class ClientStream:
         self._request: bytes | None = body
         self._body = bytearray()
         self._decoder = Decoder()
+        self._decode: Callable[[bytes], bytes] = bytes
         self._unread: deque[Event] = deque()
         self._seen: deque[Event] = deque(maxlen=SHOWN)
         self._news = asyncio.Event()
@@ -186,7 +188,7 @@ class ClientStream:
 
     @property
     def body(self) -> bytes:
-        """What came so far."""
+        """What came so far; of a compressed response, what it holds."""
         return bytes(self._body)
 
     async def event(self, timeout: float | None = None) -> Event:
@@ -262,10 +264,12 @@ class ClientStream:
             pairs = [(name.decode().lower(), value.decode("latin-1")) for name, value in message["headers"]]
             self.headers = dict(pairs)
             self.status = message["status"]
+            if self.headers.get("content-encoding") == "gzip":
+                self._decode = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress
             for cookie in (value for name, value in pairs if name == "set-cookie"):
                 self._client.cookies.load(cookie)
         else:
-            chunk = message.get("body", b"")
+            chunk = self._decode(message.get("body", b""))
             self._body += chunk
             if self._streams:
                 self._unread.extend(self._decoder.feed(chunk))

@@ -10,6 +10,7 @@ from typing import Protocol
 from ..eventlog.position import Position
 from ..eventlog.records import Record
 from ..wire.encoder import frame
+from ..wire.gzip import Block, GzipEncoder
 
 
 class Waiter(Protocol):
@@ -70,13 +71,14 @@ class Batch:
         nonce: Its nonce.
     """
 
-    __slots__ = ("_data", "entries", "last", "nonce")
+    __slots__ = ("_block", "_data", "entries", "last", "nonce")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.last = entries[-1].offset
         self.nonce = entries[-1].nonce
         self._data: bytes | None = None
+        self._block: Block | None = None
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Batch:
@@ -95,6 +97,12 @@ class Batch:
         if self._data is None:
             self._data = b"".join([entry.frame for entry in self.entries])
         return self._data
+
+    def block(self, gzip: GzipEncoder) -> Block:
+        """Return the chunk as a block for all that take gzip, made by the first of them."""
+        if self._block is None:
+            self._block = gzip.make_block(self.data)
+        return self._block
 
 
 class SharedPage:

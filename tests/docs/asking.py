@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -26,6 +27,7 @@ class Answer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
+    decode: Callable[[bytes], bytes] = bytes
     complete: bool = False
 
     @property
@@ -53,8 +55,10 @@ async def ask(
         if message["type"] == "http.response.start":
             answer.status = message["status"]
             answer.headers = {name.decode().title(): value.decode() for name, value in message["headers"]}
+            if answer.headers.get("Content-Encoding") == "gzip":
+                answer.decode = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress
             return
-        answer.body += message.get("body", b"").decode()
+        answer.body += answer.decode(message.get("body", b"")).decode()
         answer.complete = not message.get("more_body", False)
         if until(answer.body):
             left.set()
@@ -98,6 +102,8 @@ async def curl(command: str, *, until: Until) -> list[str]:
                 continue
             case "-i":
                 shows_head = True
+            case "--compressed":
+                headers["accept-encoding"] = "gzip"
             case "-X":
                 method = next(words)
             case "-d":

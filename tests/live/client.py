@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import time
+import zlib
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,7 +25,12 @@ class EndOfStreamError(Exception):
 
 
 class _Body:
-    """Takes the transfer coding off a body: chunked, counted, or until the connection ends."""
+    """Takes the codings off a body: it is chunked, counted, or lasts until the connection ends, and may be gzip.
+
+    Attributes:
+        complete: It has ended as HTTP says.
+        whole: It has ended as gzip says; true where it is not compressed.
+    """
 
     def __init__(self, headers: dict[str, str]) -> None:
         self.chunked = headers.get("transfer-encoding") == "chunked"
@@ -32,8 +38,17 @@ class _Body:
         self.left = None if length is None else int(length)
         self.complete = self.left == 0
         self._buffer = b""
+        self._gzip = zlib.decompressobj(16 + zlib.MAX_WBITS) if headers.get("content-encoding") == "gzip" else None
+
+    @property
+    def whole(self) -> bool:
+        return self._gzip is None or self._gzip.eof
 
     def feed(self, data: bytes) -> bytes:
+        payload = self._payload(data)
+        return payload if self._gzip is None else self._gzip.decompress(payload)
+
+    def _payload(self, data: bytes) -> bytes:
         if not self.chunked:
             if self.left is not None:
                 self.left -= len(data)
@@ -131,6 +146,11 @@ class Client:
     def complete(self) -> bool:
         """Whether the body has ended as HTTP says."""
         return self._body is not None and self._body.complete
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has ended as gzip says; true where it is not compressed."""
+        return self._body is not None and self._body.whole
 
     def close(self) -> None:
         """Leave with a FIN."""

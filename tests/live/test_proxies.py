@@ -29,7 +29,7 @@ class Stream:
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
         self.parser = Parser()
-        self._read = response.iter_raw()
+        self._read = response.iter_bytes()
         self._pending: list[Received] = []
 
     def next(self) -> Received:
@@ -79,9 +79,11 @@ def proxy(request: pytest.FixtureRequest, site: Server, tmp_path_factory: pytest
         yield made
 
 
-def arrive_one_by_one(proxy: Proxy, server: Server, key: str) -> None:
+def arrive_one_by_one(proxy: Proxy, server: Server, key: str, *, coding: str = "identity") -> None:
     """Each event is there before the next one is written."""
-    with client(proxy) as asking, opened(asking, "/life/stepwise/", key=key) as stream:
+    path = "/life/stepwise-compressed/" if coding == "gzip" else "/life/stepwise/"
+    with client(proxy) as asking, opened(asking, path, key=key) as stream:
+        assert stream.response.headers["content-encoding"] == coding
         for number in range(1, 5):
             assert stream.next().data == str(number)
             server.open_gate(f"{key}-{number}")
@@ -91,6 +93,10 @@ def arrive_one_by_one(proxy: Proxy, server: Server, key: str) -> None:
 
 def test_each_event_passes_before_the_next_one_is_written(proxy: Proxy, site: Server, key: str) -> None:
     arrive_one_by_one(proxy, site, key)
+
+
+def test_each_compressed_event_passes_before_the_next_one_is_written(proxy: Proxy, site: Server, key: str) -> None:
+    arrive_one_by_one(proxy, site, key, coding="gzip")
 
 
 @pytest.mark.parametrize("kind", KINDS)

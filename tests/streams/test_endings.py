@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -15,9 +16,15 @@ from django_agent_sse.signals import stream_closed
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.registry import registry
 from django_agent_sse.wire import Event
-from tests.inprocess import Client, Site, serve
+from tests.inprocess import Client, Site, compressed, serve
 
 from .life import ABORTED, REGULAR, Life
+
+
+@pytest.fixture(params=["plain", "compressed"], autouse=True)
+def _coding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with compressed(monkeypatch) if request.param == "compressed" else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def test_the_defaults_are_the_projects() -> None:
         "cache": "default",
         "origins": (),
         "allow_credentials": False,
+        "compress": None,
         "control_events": None,
         "final_on_error": False,
         "slim": False,

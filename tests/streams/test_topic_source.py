@@ -17,15 +17,17 @@ from django_agent_sse.exceptions import EventLogUnavailable, FollowError, Stream
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.topic_source import FollowResult
 from django_agent_sse.topics import feed as feed_module
-from tests.inprocess import Client, Site, eventually, send_directly, serve
+from tests.inprocess import Client, Site, compressed, eventually, send_directly, serve
 
 MEMORY = "django_agent_sse.eventlog.memory.MemoryEventLog"
 
 
-@pytest.fixture(params=["through the task", "past the task"], autouse=True)
-def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "past the task":
+@pytest.fixture(params=["through the task", "past the task", "compressed", "compressed, past the task"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param.endswith("past the task"):
         send_directly(monkeypatch)
+    with compressed(monkeypatch) if request.param.startswith("compressed") else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -182,6 +182,7 @@ async def fails(c: Context, stream: Stream) -> None:
 
 
 @router.sse("stepwise/")
+@router.sse("stepwise-compressed/", compress=True)
 async def stepwise(c: Context, stream: Stream) -> None:
     """Four events, each written only after the test has seen the one before."""
     async with watched(c, stream):
