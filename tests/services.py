@@ -67,8 +67,8 @@ def running_redis() -> Iterator[str]:
 class Postgres:
     """PostgreSQL on a Unix socket in a directory of its own, which can be stopped and started again.
 
-    It refuses to run as root: for root the server runs as ``nobody``, who owns the directory. With ``fsync`` a commit waits for the
-    disk, as it does wherever data matter.
+    It refuses to run as root: for root the server runs as ``nobody``, who owns the directory. With ``fsync`` a commit waits for
+    the disk, as it does wherever data matter.
     """
 
     def __init__(self, *, fsync: bool = False) -> None:
