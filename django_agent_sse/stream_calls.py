@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Protocol
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.cache import patch_vary_headers
 
 from .access.identity import identity_of
 from .access.service import access
@@ -32,7 +31,7 @@ from .exceptions import (
 from .guards import Guard, refused, run_guards
 from .signed_urls import signature_allowed
 from .streams.admission import ELSEWHERE_RETRY, Arrival, Refused, Ticket, admission
-from .streams.compression import offers_gzip, takes_gzip
+from .streams.compression import takes_gzip
 from .streams.context import Context, route_of
 from .streams.counters import Refusal, counters
 from .streams.error_responses import error_body
@@ -41,7 +40,6 @@ from .streams.options import StreamOptions
 from .streams.registry import StreamWatch, registry
 from .streams.reporting import ErrorStreak, OnError
 from .streams.response import (
-    GZIP,
     SESSION_HEADER,
     SSEResponse,
     ended_response,
@@ -49,6 +47,7 @@ from .streams.response import (
     is_event_stream,
     names_event_stream,
     overloaded_response,
+    say_gzip,
     send_elsewhere,
     session_tag,
 )
@@ -93,7 +92,7 @@ class Route(Protocol):
 class StreamCall:
     """One request. Middleware is through, and so is what is asked before anybody is known."""
 
-    __slots__ = ("_arrival", "_control", "_guards", "_identity", "_kwargs", "_offers_gzip", "_options", "_route", "_view", "c")
+    __slots__ = ("_arrival", "_control", "_guards", "_identity", "_kwargs", "_options", "_route", "_view", "c")
 
     def __init__(self, route: Route, view: StreamView, request: HttpRequest, kwargs: Mapping[str, Any], arrival: Arrival) -> None:
         self._route = route
@@ -102,7 +101,6 @@ class StreamCall:
         self._arrival = arrival
         self._options = options = route.options()
         self._control = wants_control(request, options)
-        self._offers_gzip = False  # nobody has been asked yet
         self.c = Context(request, kwargs, route=route_of(request), cache=options.cache)
 
     async def answer(self) -> HttpResponseBase:
@@ -144,8 +142,6 @@ class StreamCall:
         if refusal is not None:
             counters.refused(c.route, Refusal.GUARD, str(refusal.status_code))
             return refusal
-        follows = self._route.shape.follows
-        self._offers_gzip = offers_gzip(self._options.compress, follows=follows, guarded=bool(self._guards))
         if c.request.method == "HEAD" and not view.answers_head:
             if topics := await self._route.shape.topics_of(c, self._kwargs):
                 await check_follow_access(c, topics)
@@ -201,17 +197,16 @@ class StreamCall:
             raise
 
     def _add_headers(self, response: HttpResponseBase) -> None:
-        """Tell the client of a stream, and of the answer to HEAD, whose it is, and what it depends on."""
+        """Tell the client of a stream, and of the answer to HEAD, whose it is. HEAD says of compression what GET would."""
         response.headers[SESSION_HEADER] = session_tag(self.c)
-        if self._offers_gzip:
-            patch_vary_headers(response, ["Accept-Encoding"] if self._options.compress else ["Accept-Encoding", "Cookie"])
-            if self.c.request.method == "HEAD" and self._gzip:
-                response.headers["Content-Encoding"] = GZIP
+        if self.c.request.method == "HEAD" and self._gzip:
+            say_gzip(response)
 
     @property
     def _gzip(self) -> bool:
-        known = self.c.user_pk is not None
-        return self._offers_gzip and takes_gzip(self.c.request, self._options.compress, known=known)
+        follows, known = self._route.shape.follows, self.c.user_pk is not None
+        guarded = bool(self._guards)
+        return takes_gzip(self.c.request, self._options.compress, follows=follows, guarded=guarded, known=known)
 
     def _turn_away(self, refused: Refused) -> HttpResponse:
         response = turn_away(self.c.route, refused, control=self._control)

@@ -1,4 +1,4 @@
-"""Whether a stream is compressed: what its route offers, and what the request takes."""
+"""Whether a stream is compressed: what its route says, and what the request takes."""
 
 from __future__ import annotations
 
@@ -7,31 +7,23 @@ from django.http import HttpRequest
 REFUSED = 0.0
 
 
-def offers_gzip(compress: bool | None, *, follows: bool, guarded: bool) -> bool:
-    """Return whether a route has compressed streams at all.
-
-    Args:
-        compress: The option.
-        follows: Its handler follows topics, whose events are compressed once for all their readers.
-        guarded: Somebody is asked before anything is sent: it is not for everybody.
-    """
-    return follows and not guarded if compress is None else compress
-
-
-def takes_gzip(request: HttpRequest, compress: bool | None, *, known: bool) -> bool:
-    """Return whether the stream of a request is compressed, where its route offers that.
+def takes_gzip(request: HttpRequest, compress: bool | None, *, follows: bool, guarded: bool, known: bool) -> bool:
+    """Return whether the stream of a request is compressed.
 
     The length of what is compressed tells whoever watches the network how much of it is alike. Where a stranger's text stands
-    beside a secret, that gives the secret away by and by (BREACH). So ``None`` leaves out whoever shows who they are: only what
-    anybody may read is compressed unasked.
+    beside a secret, that gives the secret away by and by (BREACH). So only what anybody may read is compressed unasked.
 
     Args:
-        compress: The option, which is not ``False``.
+        request: The request.
+        compress: The option.
+        follows: The handler follows topics, whose events are compressed once for all their readers.
+        guarded: Somebody is asked before anything is sent.
         known: The request has a user.
     """
-    if compress is None and (known or "HTTP_COOKIE" in request.META or "HTTP_AUTHORIZATION" in request.META):
-        return False
-    return prefers_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
+    if compress is None:
+        shows_who = known or "HTTP_COOKIE" in request.META or "HTTP_AUTHORIZATION" in request.META
+        compress = follows and not guarded and not shows_who
+    return compress and prefers_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
 
 
 def prefers_gzip(accept_encoding: str) -> bool:

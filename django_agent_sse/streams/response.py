@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase, ResponseHeaders
+from django.utils.cache import patch_vary_headers
 from django.utils.encoding import force_bytes
 
 from ..encoding import encode_json
@@ -50,7 +51,7 @@ class SSEResponse(StreamingHttpResponse):
         self._source = transport.iter_body()
         super().__init__(self._source, content_type=CONTENT_TYPE, headers=HEADERS)
         if gzip:
-            self.headers["Content-Encoding"] = GZIP
+            say_gzip(self)
         self._resource_closers.append(transport.discard_unsent)  # type: ignore[attr-defined]
 
     @property
@@ -97,6 +98,12 @@ class SSEResponse(StreamingHttpResponse):
 
     def __del__(self) -> None:
         self._transport.discard_unsent()
+
+
+def say_gzip(response: HttpResponseBase) -> None:
+    """Set the headers of a compressed stream. What is not compressed is good for everybody, and so depends on nothing."""
+    response.headers["Content-Encoding"] = GZIP
+    patch_vary_headers(response, ["Accept-Encoding"])
 
 
 def head_response() -> HttpResponse:
