@@ -84,7 +84,7 @@ def bare(entry: dict[str, Any]) -> Callable[[str], object]:
         server = psycopg.connect(dbname=entry["NAME"], user=entry["USER"], host=entry["HOST"], autocommit=True)
         insert = f"{INSERT} SELECT id, top, 1, top * 84, %s, %s FROM topic"
         sql = f"WITH topic AS ({UPDATE.format('%s')}), row AS ({insert}) SELECT * FROM topic"
-        return lambda topic: server.execute(sql, [time.time(), topic, time.time(), PAYLOAD]).fetchall()  # type: ignore[arg-type]
+        return lambda topic: server.execute(sql, [time.time(), topic, time.time(), PAYLOAD]).fetchall()
     file = sqlite3.connect(entry["NAME"], isolation_level=None)
     file.executescript(entry["OPTIONS"]["init_command"])
 
@@ -195,7 +195,10 @@ def main() -> None:
     given = parser.parse_args()
     if about := given.make or given.work:
         set_up(about["entry"])
-        print(json.dumps(work(about)) if given.work else made(about) or "", end="")
+        if given.make:
+            made(about)
+        else:
+            print(json.dumps(work(about)))
         return
     with databases(given.postgres) as entries:
         for _ in range(given.rounds):

@@ -130,6 +130,7 @@ class GroupCommit(PerProcess):
         if not mine.turn.acquire(timeout=PATIENCE):
             with self._lock:
                 if not mine.taken and self._queues[key].leader is not mine:
+                    self._queues[key].waiting.remove(mine)  # or somebody might append it now, too
                     return False
             mine.turn.acquire()  # somebody appends it, or has just made it the leader
         return not mine.taken
