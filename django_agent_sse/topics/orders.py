@@ -28,6 +28,8 @@ MAX_BYTES = 65_536
 """The most bytes of a signed order."""
 MAX_REMEMBERED = 4_096
 """Orders that are known again where they come twice."""
+REMEMBERED_SECONDS = 2 * LIFE_SECONDS
+"""Seconds for which they are: older ones are refused by their age, also where clocks differ."""
 
 
 class Order(Protocol):
@@ -144,7 +146,7 @@ class OrderReader(Generic[O]):
     missed: bool = False
     _log: EventLog | None = None
     _unfollow: Callable[[], None] = _nothing
-    _executed: dict[str, None] = field(default_factory=dict)
+    _executed: dict[str, float] = field(default_factory=dict)
     _epoch: str | None = None
     _cursor: int = 0
     _nonce: str = ""
@@ -171,11 +173,14 @@ class OrderReader(Generic[O]):
 
     def executed(self, id: str) -> bool:
         """Note that an order is executed; whether it was before."""
-        known = id in self._executed
+        known, now = id in self._executed, time.monotonic()
         if not known:
-            self._executed[id] = None
-            if len(self._executed) > MAX_REMEMBERED:
-                del self._executed[next(iter(self._executed))]
+            self._executed[id] = now
+            while (
+                self._executed[oldest := next(iter(self._executed))] < now - REMEMBERED_SECONDS
+                or len(self._executed) > MAX_REMEMBERED
+            ):
+                del self._executed[oldest]
         return known
 
     async def read(self, log: EventLog) -> AsyncGenerator[tuple[O, float, bool], None]:

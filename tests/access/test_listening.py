@@ -21,7 +21,7 @@ from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.records import Page, Record
 from django_agent_sse.exceptions import EventLogUnavailable
 from django_agent_sse.runtime.backoff import Backoff
-from django_agent_sse.topics.orders import MAX_BYTES, OrderReader, OrderRefused
+from django_agent_sse.topics.orders import MAX_BYTES, MAX_REMEMBERED, REMEMBERED_SECONDS, OrderReader, OrderRefused
 from django_agent_sse.wire import Event
 from tests.inprocess import Client, eventually
 from tests.serving import served
@@ -453,3 +453,19 @@ def test_no_session_is_told_by_its_key() -> None:
     assert key not in orders.event_of(Close(sessions=frozenset({session_text(key)}))).data
     assert len(session_text(key)) == 32
     assert session_text("") == ""
+
+
+def test_an_order_is_remembered_for_as_long_as_it_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = OrderReader(orders, 60.0, lambda *_: None)
+    monkeypatch.setattr(time, "monotonic", lambda: 1_000.0)
+    assert not reader.executed("old")
+    assert reader.executed("old")
+    monkeypatch.setattr(time, "monotonic", lambda: 1_000.0 + REMEMBERED_SECONDS - 1)
+    assert not reader.executed("new")
+    assert reader.executed("old")
+    monkeypatch.setattr(time, "monotonic", lambda: 1_000.0 + REMEMBERED_SECONDS + 1)
+    assert not reader.executed("newest")
+    assert [*reader._executed] == ["new", "newest"]
+    for number in range(MAX_REMEMBERED):
+        reader.executed(str(number))
+    assert len(reader._executed) == MAX_REMEMBERED
