@@ -183,6 +183,10 @@ class OrderReader(Generic[O]):
                 del self._executed[oldest]
         return known
 
+    @property
+    def _oldest(self) -> tuple[str, float]:
+        return next(iter(self._executed.items()))
+
     async def read(self, log: EventLog) -> AsyncGenerator[tuple[O, float, bool], None]:
         """Yield what is new: each order, when it was signed, and whether it came since this process looks.
 
