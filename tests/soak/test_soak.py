@@ -186,6 +186,10 @@ async def soak(server: Server, churn: Churn) -> tuple[dict[str, Any], dict[str, 
     return before, await asyncio.to_thread(quiet, server), first, samples
 
 
+def mean(tables: list[dict[str, int]], name: str) -> int:
+    return round(sum(one.get(name, 0) for one in tables) / len(tables))
+
+
 def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: list[Sample], samples: list[Sample]) -> None:
     """The figures of the long form: the table with the warm-up, slopes without it."""
     began = first[0].at
@@ -200,6 +204,9 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: lis
             f"{name}: {found.slope * scale * per_minute:+.3f} ± {found.error * scale * per_minute:.3f} {unit} a minute, "
             f"{found.slope * 1000:+.3f} ± {found.error * 1000:.3f} a thousand connects"
         )
+    looked = [sample.held["tables"] for sample in samples if sample.held]
+    more = {name: mean(looked[-9:], name) - mean(looked[:9], name) for name in looked[-1]}
+    print(f"tables that grew while clients came and went: {sorted(more.items(), key=lambda one: -one[1])[:12]}")
     for name in (*COUNTS, "collected", "memory"):
         print(f"quiet: {name} {before[name]:,} → {after[name]:,}")
     for what in ("tables", "kinds"):
