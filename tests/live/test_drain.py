@@ -18,7 +18,7 @@ from .parser import Received
 from .servers import EXIT_WITHIN, Server, poll
 
 Start = Callable[..., Server]
-PACE = 40
+PACE = 50
 WINDOW = 1.0
 STREAMS = 40
 KINDS = ("uvicorn", "daphne", "granian", "hypercorn", "gunicorn", "gunicorn with uvicorn")
@@ -39,7 +39,7 @@ def test_streams_end_in_waves_and_their_handlers_clean_up(start: Start, key: str
             assert [event.name for event in client.rest()] == ["sse.overloaded"]
             assert client.complete
             assert client.parser.retry is not None
-            assert 500 <= client.parser.retry <= 1_500 + 120, "what the window is too short for"
+            assert 500 <= client.parser.retry <= 1_500, "all of them fit into the window"
     server.wait(EXIT_WITHIN)
     over = sorted(server.recorded(f"{key}-{number}", "on_end")["at"] - told for number in range(STREAMS))
     # However busy the machine is, they may be late, and never early.
