@@ -122,7 +122,9 @@ class Proxy:
         where, plan.first = urlsplit(plan.first or self.origin), None
         theirs, ours = await asyncio.open_connection(where.hostname, where.port)
         try:
-            kept = [line for line in lines if not line.lower().startswith("connection:")]
+            # What a test cuts and counts are events; others have what they take.
+            dropped = ("connection:", "accept-encoding:") if plan is not self.plans[""] else ("connection:",)
+            kept = [line for line in lines if not line.lower().startswith(dropped)]
             ours.write("\r\n".join([*kept, "Connection: close", "", ""]).encode("latin-1") + body)
             answer = await theirs.readuntil(b"\r\n\r\n")
             plan.asked.append(Asked(*lines[0].split(" ")[:2], headers.get("last-event-id"), int(answer.split(b" ")[1])))
