@@ -26,7 +26,7 @@ GZIP = {"Accept-Encoding": "gzip"}
 CURL_PARTIAL_FILE = 18
 TO = 3 if LONG else 2
 GZIP_BYTES = 10 + 10 + 10 * (TO + 2)
-"""What gzip has beyond the bytes themselves, at most: its head, its end, and a block and a flush where events go out one by one."""
+"""What gzip has beyond the bytes themselves, at most: its head and its end, and a block and a flush for each event."""
 WANTED = [*range(1, TO + 1)]
 NPM = ("eventsource", "EventStream")
 PATIENCE = 60.0
