@@ -29,6 +29,7 @@ from django_agent_sse.management.remote import RemoteTail
 from django_agent_sse.streams import body as bodies
 from django_agent_sse.streams.body import AT_ONCE, MOST_BYTES, MOST_VALUES
 from django_agent_sse.topics.buffered_publisher import CAPACITY_BYTES
+from tests.live.servers import poll
 from tests.serving import ask, ask_route, served
 from tests.views.test_answers import routed
 
@@ -241,7 +242,9 @@ def test_records_wait_up_to_so_many_bytes(logger: logging.Logger, monkeypatch: p
     publisher = next(handler for handler in logger.handlers if isinstance(handler, TopicHandler))._publisher
     held = threading.Event()
     monkeypatch.setattr(publisher, "_append", lambda events, key: held.wait(20))
-    for _ in range(100):
+    logger.info("x" * LONGEST)
+    poll("the first one is on its way", lambda: publisher._sending)  # else it would tell of those that are missing already
+    for _ in range(99):
         logger.info("x" * LONGEST)
     told = sum(len(event.data) + len(event.details.data) for event, _ in publisher._waiting)
     assert told <= publisher._bytes <= CAPACITY_BYTES + LONGEST + CHARACTERS
