@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from django.conf import settings
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -60,4 +61,5 @@ def way_to_others(log: EventLog | None) -> Way | None:
 
 def _in_tests() -> bool:
     """Whether a test runner would find a connection of ours in the database that it wants to drop."""
-    return under_test() or hasattr(mail, "outbox")  # which Django's runner and pytest-django set up
+    # Django's runner and pytest-django set up both; an outbox alone is there as well wherever locmem is the way for mail.
+    return under_test() or (hasattr(mail, "outbox") and "testserver" in settings.ALLOWED_HOSTS)
