@@ -136,7 +136,7 @@ RECIPES = {
     "tests": {
         "label": "Test the wire format",
         "description": "The encoder and the decoder of this package against their tests.",
-        "argv": [sys.executable, "-m", "pytest", "tests/wire", "-v", "-p", "no:cacheprovider"],
+        "argv": [sys.executable, "-m", "pytest", "tests/wire", "-v", "-m", "not browser", "-p", "no:cacheprovider"],
         "cwd": REPOSITORY,
         "needs": TEST_PACKAGES,
     },

@@ -276,3 +276,14 @@ def test_help_says_what_happens(demo: Callable[..., Demo]) -> None:
     printed = demo("--help").read_until("--force-color")
     for word in ("--port", "--recipe", "--open", "127.0.0.1", "Ctrl-C"):
         assert word in printed
+
+
+@pytest.mark.parametrize("where", ["testproject/testproject/settings.py", "testproject/scripts/pipeline.py"])
+def test_what_the_demo_tests_needs_no_more_than_python(where: str) -> None:
+    """Not npm, of which the demo says nothing. The recipes are on a part of it elsewhere; here each test is only set up."""
+    (options,) = re.findall(r'"pytest", (?:"tests/wire"|TESTS), (.*?)\]', (Path(MANAGE).parents[1] / where).read_text())
+    command = [sys.executable, "-m", "pytest", "tests/wire", *re.findall(r'"(.*?)"', options), "--setup-only"]
+    found = subprocess.run(
+        command, cwd=Path(MANAGE).parents[1], capture_output=True, text=True, check=False, timeout=START_SECONDS
+    )
+    assert found.returncode == 0, found.stdout[-2000:]
