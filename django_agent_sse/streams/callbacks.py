@@ -73,16 +73,20 @@ async def run_callbacks(callbacks: Iterable[Callback], moment: str, route: str) 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Callbacks:
-    """The callbacks of one stream, and the tasks that run beside its handler, in its ``context``. Belongs to one event loop."""
+    """The callbacks of one stream, and the tasks that run beside its handler, in its ``context``. Belongs to one event loop.
+
+    Attributes:
+        abandoned: The handler goes on after its end, and nobody waits for it.
+    """
 
     _route: str
     context: contextvars.Context | None = None
     _aborts: tuple[Callback, ...] = ()
     _ends: tuple[Callback, ...] = ()
     _tasks: frozenset[asyncio.Task[Any]] = frozenset()
+    abandoned: bool = False
     _waiters: tuple[asyncio.Future[None], ...] = ()
     _handler_over: bool = False
-    _abandoned: bool = False
     _ran: bool = False
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -141,12 +145,12 @@ class Callbacks:
 
     def abandon_handler(self) -> None:
         """Let ``settled()`` return now."""
-        self._abandoned = True
+        self.abandoned = True
         self._wake()
 
     @property
     def _is_settled(self) -> bool:
-        return self._abandoned or (self._handler_over and not self._tasks)
+        return self.abandoned or (self._handler_over and not self._tasks)
 
     def _wake(self) -> None:
         if self._is_settled:

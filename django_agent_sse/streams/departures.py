@@ -59,7 +59,7 @@ class Departures:
     """The connections of one event loop whose response is over, and whose client may not have everything yet."""
 
     _loop: asyncio.AbstractEventLoop
-    _is_closing: Callable[[], bool]
+    is_closing: Callable[[], bool]
     _departing: dict[Addresses, _Departure] = field(default_factory=dict)
     _due: dict[Act, set[Addresses]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
@@ -102,7 +102,7 @@ class Departures:
     def _check(self) -> None:
         self._timer = None
         self._find_new()
-        now, closing = self._loop.time(), self._is_closing()
+        now, closing = self._loop.time(), self.is_closing()
         self._departing = {
             addresses: departure for addresses, departure in self._departing.items() if _stays(addresses, departure, now, closing)
         }

@@ -17,7 +17,7 @@ from .server_flags import grace
 
 AT_ONCE = 0.25
 """Seconds for which nobody is made to wait: so few streams end at once."""
-MARGIN = 0.8
+MARGIN = 0.7
 """The share of the bound that is planned for: one wave is late, the next is in time, and their clients meet."""
 WAVE = 0.05
 """Seconds between two waves, half of that more or less."""

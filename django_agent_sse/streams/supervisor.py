@@ -7,7 +7,6 @@ The one module that knows all the others. Nothing else knows it, but for the vie
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,8 +41,6 @@ logger = logging.getLogger("django_agent_sse.stream")
 
 USUAL_HEARTBEAT = 15
 """Seconds that the client in ``client.js`` expects; a route with another heartbeat says so in a comment before all else."""
-OPENING_INTERVAL = 0.25
-"""Seconds between two looks whether a response that was made is being sent."""
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
@@ -116,19 +113,10 @@ class Supervisor:
             raise self._instead
         if self._instead is not None:
             return self._instead
-        loop.call_later(OPENING_INTERVAL, self._await_opening, context=contextvars.Context())
+        self._transport.expect_opening(self._threads)
         if (heartbeat := self._options.heartbeat or 0) != USUAL_HEARTBEAT and self._lifecycle.control:
             self._buffer.put_first(comment(f"heartbeat {heartbeat:g}"))
         return self._transport
-
-    def _await_opening(self) -> None:
-        """Look whether the response is sent at all: a client that leaves while a middleware has it leaves it to the collector."""
-        if self._transport.opened is not None or self._transport.closed:
-            return
-        if self._threads.request_is_over:
-            self._transport.mark_closed()
-        else:
-            self._loop_state.loop.call_later(OPENING_INTERVAL, self._await_opening, context=contextvars.Context())
 
     # The handler
 
@@ -278,6 +266,10 @@ class Supervisor:
         if self._lifecycle.awaits_cleanup:
             await self._callbacks.settled()
         return Action.BREAK_OFF in self._lifecycle.drained()
+
+    async def conclude(self) -> None:
+        if registry.closing and not self._callbacks.abandoned:
+            await asyncio.wait({self._task}, timeout=CLEANUP_SECONDS)
 
     def transport_closed(self) -> None:
         self._execute(self._lifecycle.client_gone())

@@ -38,8 +38,17 @@ RESET_SECONDS = 0.5
 SHORTEST = 0.8
 """The share of ``max_duration`` after which a stream ends at the earliest, each at a time of its own: as many as came together,
 after a deploy, would else come back together for ever. Mercure draws its ``write_timeout`` from the same range."""
+OPENING_INTERVAL = 0.25
+"""Seconds between two looks whether a response that was made is being sent."""
 ALMOST = 0.9
 """A heartbeat goes out when this share of its interval has passed in silence: the clock ticks only now and then."""
+
+
+class RequestThreads(Protocol):
+    """What knows whether the request, which has been answered, is over."""
+
+    @property
+    def request_is_over(self) -> bool: ...
 
 
 class TransportCallbacks(Protocol):
@@ -50,6 +59,7 @@ class TransportCallbacks(Protocol):
     def send_timed_out(self) -> None: ...  # a send has waited for the client for ``send_timeout``
     def end(self, ending: Ending) -> object: ...  # it must end, as after ``max_duration``
     async def settle(self) -> bool: ...  # what must be over first is; whether the response must be broken off
+    async def conclude(self) -> None: ...  # and what is run after the transport, where the process ends
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -83,7 +93,7 @@ class Transport:
     _waiters: tuple[asyncio.Future[bool], ...] = ()
     _breaking: bool = False
     _cancelled: bool = False
-    _drain_timer: asyncio.TimerHandle | None = None
+    _drain: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
     def __post_init__(self, request: HttpRequest) -> None:
         self._send = get_send(request)
@@ -127,11 +137,25 @@ class Transport:
             self._sending_since = None
             self.mark_closed()
             await self._callbacks.settle()  # where the client has left: its request ends after the handler's cleanup
+            await self._callbacks.conclude()
             if self._cancelled and IN_SERVERS_TASK and (task := asyncio.current_task()):
                 # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
                 # 6.1 it is the other way round.
                 task.uncancel()
                 raise UNFINISHED
+
+    def expect_opening(self, request: RequestThreads) -> None:
+        """Look from time to time whether the response is sent at all; a client that leaves while a middleware has it leaves it to
+        the collector."""
+        self._loop_state.loop.call_later(OPENING_INTERVAL, self._look_for_opening, request, context=contextvars.Context())
+
+    def _look_for_opening(self, request: RequestThreads) -> None:
+        if self.opened is not None or self.closed:
+            return
+        if request.request_is_over:
+            self.mark_closed()
+        else:
+            self.expect_opening(request)
 
     @property
     def sends_fast(self) -> bool:
@@ -168,8 +192,8 @@ class Transport:
         self._loop_state.unwatch(self)
         if self._addresses is not None:
             self._loop_state.vanished.unwatch(self._addresses)
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
+        if self._drain is not None:
+            self._drain.cancel()
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
@@ -224,9 +248,21 @@ class Transport:
             if self._addresses is None:
                 self._cancel_send()
                 return
-            # The server sees that and ends its own send(), as when the client leaves. A cancel beside it would meet Django's own.
-            self._loop_state.departures.reset(self._addresses)
-            self._loop_state.loop.call_later(RESET_SECONDS, self._cancel_send, context=contextvars.Context())
+            if self._loop_state.departures.is_closing():
+                self._drain = self._loop_state.loop.create_task(self._conclude_and_reset(self._addresses), context=contextvars.Context())
+            else:
+                self._reset(self._addresses)
+
+    async def _conclude_and_reset(self, addresses: Addresses) -> None:
+        """A server that hears of its end from the loop stops that loop, whatever runs there, with its last connection."""
+        self._callbacks.transport_closed()
+        await self._callbacks.conclude()
+        self._reset(addresses)
+
+    def _reset(self, addresses: Addresses) -> None:
+        # The server sees that and ends its own send(), as when the client leaves. A cancel beside it would meet Django's own.
+        self._loop_state.departures.reset(addresses)
+        self._loop_state.loop.call_later(RESET_SECONDS, self._cancel_send, context=contextvars.Context())
 
     def _cancel_send(self) -> None:
         if self._task is not None and self._sending_since is not None:
@@ -242,7 +278,7 @@ class Transport:
     def set_drain_deadline(self) -> None:
         """Give up on the client if it has not taken the rest within ``STUCK_SECONDS``."""
         if not self.closed:
-            self._drain_timer = self._loop_state.loop.call_later(STUCK_SECONDS, self.break_send)
+            self._drain = self._loop_state.loop.call_later(STUCK_SECONDS, self.break_send)
 
     def tick(self, now: float) -> float | None:
         """Do what the clock is there for: heartbeat, send time-out and maximum duration. Return when to come again."""

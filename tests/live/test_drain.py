@@ -18,9 +18,9 @@ from .parser import Received
 from .servers import EXIT_WITHIN, Server, poll
 
 Start = Callable[..., Server]
-PACE = 50
+PACE = 60
 WINDOW = 1.0
-STREAMS = 40
+STREAMS = 42
 KINDS = ("uvicorn", "daphne", "granian", "hypercorn", "gunicorn", "gunicorn with uvicorn")
 ALONE = ("uvicorn", "daphne")
 """Those that are told only when the streams are over."""

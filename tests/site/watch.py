@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Note = Callable[..., None]
 
 CLEANUP_SECONDS = 0.01
-"""What ``finally`` awaits, so that one which is cut short does not look finished."""
+"""What ``finally`` and ``on_end`` await, so that one which is cut short does not look finished."""
 
 
 def notes(c: Context) -> Note:
@@ -31,7 +31,12 @@ async def watched(c: Context, stream: Stream) -> AsyncIterator[Note]:
     note = notes(c)
     note("started", last_event_id=c.last_event_id)
     stream.on_abort(lambda: note("on_abort", ending=stream.ending))
-    stream.on_end(lambda: note("on_end", ending=stream.ending, error=repr(stream.error)))
+
+    @stream.on_end
+    async def over() -> None:
+        await asyncio.sleep(CLEANUP_SECONDS)
+        note("on_end", ending=stream.ending, error=repr(stream.error))
+
     try:
         yield note
     except asyncio.CancelledError:

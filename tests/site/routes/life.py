@@ -31,7 +31,12 @@ async def silent(c: Context, stream: Stream) -> None:
 
 @router.sse("tidies/")
 async def tidies(c: Context, stream: Stream) -> None:
-    """One event, then nothing; its cleanup takes a second."""
+    """One event, then nothing; its cleanup takes a second, and so does what it runs at the end."""
+
+    @stream.on_end
+    async def tidy_up() -> None:
+        await asyncio.sleep(1)
+
     async with watched(c, stream) as note:
         try:
             await stream.write("hello")
