@@ -5,7 +5,7 @@
 #   tox run -e benchmark -- --rounds 1 --work w5 --peers raw-asgi,agent-sse,better-sse
 #   PLOTS=docs/images tox run -e benchmark -- --rounds 1 --work curves --peers raw-asgi,agent-sse,better-sse
 #
-# Needs a C compiler; better-sse is left out where there is no npm. A Valkey serves the rows with redis. The server is pinned to
+# Needs a C compiler; better-sse is left out where there is no npm, and nchan where nginx has no such module (Debian's libnginx-mod-nchan). A Valkey serves the rows with redis. The server is pinned to
 # CPU 0, the client and Valkey to CPU 1.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -38,6 +38,9 @@ if [ -n "$node" ]; then
 fi
 AGENT_SSE=$(dirname "$here")
 VENV=$(python -c 'import sys; print(sys.prefix)')
+if [ -e "${NGINX_MODULES:-/usr/lib/nginx/modules}/ngx_nchan_module.so" ]; then
+    peers=$peers,nchan
+fi
 export AGENT_SSE VENV NODE_MODULES="$work/node_modules" PEERS="$here/peers"
 test -z "$appends" || taskset -c 0 python "$here/appends.py"
 python "$here/harness/bench.py" run --sseload "$work/sseload" --out "$work/results.jsonl" --pin \
