@@ -26,8 +26,7 @@ GZIP = {"Accept-Encoding": "gzip"}
 CURL_PARTIAL_FILE = 18
 TO = 3 if LONG else 2
 GZIP_BYTES = 10 + 10 + (10 + LONGEST_FRAME) * (TO + 2)
-"""What gzip has beyond the bytes themselves, at most: its head and its end, and for each event a block and a flush, which travels in
-a chunk of its own on a busy machine."""
+"""What gzip adds to the bytes, at most: its head and its end, and for each event a block and a flush, in a chunk of its own."""
 WANTED = [*range(1, TO + 1)]
 NPM = ("eventsource", "EventStream")
 PATIENCE = 60.0
