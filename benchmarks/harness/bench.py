@@ -311,8 +311,9 @@ def main():
     d.add_argument("--to", required=True)
     d.set_defaults(func=plot)
     args = ap.parse_args()
-    if getattr(args, "work", "") == "curves":
-        args.work = ",".join(work for curve in CURVES.values() for work in curve[-1].values())
+    if hasattr(args, "work"):  # "curves" stands for the works of all of them
+        curves = ",".join(work for curve in CURVES.values() for work in curve[-1].values())
+        args.work = ",".join(curves if work == "curves" else work for work in args.work.split(","))
     args.func(args)
 
 
