@@ -249,9 +249,7 @@ class Transport:
                 self._cancel_send()
                 return
             if self._loop_state.departures.is_closing():
-                self._drain = self._loop_state.loop.create_task(
-                    self._conclude_and_reset(self._addresses), context=contextvars.Context()
-                )
+                self._drain = self._loop_state.loop.create_task(self._conclude_and_reset(self._addresses), context=contextvars.Context())
             else:
                 self._reset(self._addresses)
 
