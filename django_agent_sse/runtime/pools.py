@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -157,4 +158,7 @@ async def where_waited_for(body: Callable[[], R], otherwise: Pool) -> R:
 readers = Pool("sse-log-read", 2)
 """For what the feeds read: its tasks run in the context of whichever request or stream happened to be first."""
 writers = Pool("sse-log-write", 2)
-"""For what is appended outside the caller's transaction, and by tasks that have outlived their request."""
+"""For what this package writes by itself, and for tasks that have outlived their request."""
+outside = Pool("sse-log-outside", sys.maxsize)
+"""For what is appended outside the caller's transaction: one for each caller, who waits for it. The caller may hold the lock that
+another one's append waits for, so that none may wait for a thread until another one is done."""

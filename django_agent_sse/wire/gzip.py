@@ -81,13 +81,14 @@ class GzipEncoder:
     the places in the stream of the first one that sends the blocks, and works out its own where it sends something else, or ends.
     """
 
-    __slots__ = ("_begun", "_joined", "_left", "_mark", "_own")
+    __slots__ = ("_begun", "_joined", "_left", "_mark", "_own", "_writes")
 
     def __init__(self) -> None:
         self._begun = False
         self._left = self._joined = self._mark = _START
         # Where it was in its own stream when it joined another one, where that was in the other one, and where it is there now.
         self._own: Compressor | None = None
+        self._writes = False  # what came last was for this connection alone
 
     def make_block(self, data: bytes) -> Block:
         """Return a block for many, of what is sent next here."""
@@ -99,23 +100,27 @@ class GzipEncoder:
         if block.before is not self._mark:
             self._left, self._joined = self._place(), block.before
         self._mark = block.after
-        self._own = None  # its window would lack these bytes
+        self._own, self._writes = None, False  # its window would lack these bytes
         return block.deflated if self._begun else self._begin(block.deflated)
 
     def add(self, data: bytes) -> bytes:
-        """Return what to send of ``data`` that is for this connection alone. Small pieces refer to those before them."""
-        if len(data) >= LARGE_BYTES:
-            return self.add_deflated(data, deflate(data))
+        """Return what to send of ``data`` that is for this connection alone. Small pieces refer to those before them.
+
+        The first of them has none before it. A stream that follows begins with one, and thousands of them may connect at once.
+        """
+        if len(data) >= LARGE_BYTES or not self._writes:
+            sent, self._writes = self.add_deflated(data, deflate(data)), True
+            return sent
         own = self._own or zlib.compressobj(OWN_LEVEL, zlib.DEFLATED, -OWN_WINDOW_BITS, OWN_MEM_LEVEL)
         sent = self.add_deflated(data, own.compress(data) + own.flush(zlib.Z_SYNC_FLUSH))
-        self._own = own
+        self._own, self._writes = own, True
         return sent
 
     def add_deflated(self, data: bytes, deflated: bytes) -> bytes:
         """Return what to send of ``data`` that is deflated already, as by ``deflate()``."""
         checksum, length = self._place()
         self._left = self._joined = self._mark = Mark(crc32(data, checksum), length + len(data))
-        self._own = None
+        self._own, self._writes = None, False
         return deflated if self._begun else self._begin(deflated)
 
     def finish(self) -> bytes:

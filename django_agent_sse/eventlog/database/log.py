@@ -13,7 +13,7 @@ from django.db import IntegrityError, connections, router, transaction
 from ... import conf
 from ...exceptions import ConfigurationError, TransactionRefused
 from ...models import LogTopic
-from ...runtime.pools import readers, where_called, where_waited_for, writers
+from ...runtime.pools import outside, readers, where_called, where_waited_for, writers
 from ...wire.line_levels import Marks, marks_of
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
 from ..records import Appended, Bounds, Head, Page, Record, StoreWarning, TopicState
@@ -124,7 +124,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
                 f"outside_transaction=True would wait for ever: this transaction has itself published to {topic!r}, and holds "
                 "its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
             )
-        return writers.submit(call).result()
+        return outside.submit(call).result()
 
     def _notify(self, topic: str, *page: Page) -> None:
         if page and not is_open(self.alias):

@@ -61,17 +61,22 @@ def _has_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def lock_scope(alias: str, topic: str) -> str | None:
-    """Return whose appends wait for each other's commit: those to this topic, or ``""`` for all.
+    """Return whose appends wait for each other's commit: those to this topic, or to all of a database that has one writer.
 
-    ``None`` in a transaction; and where there is no such database, which the append itself explains.
+    ``None`` in a transaction.
+
+    Raises:
+        EventLogUnavailable: There is no connection, and none can be made.
+        ConfigurationError: There is no such database.
     """
-    try:
+    with explained(alias, "Nothing was changed"):
         connection = connections[alias]
-    except (ConnectionDoesNotExist, ImproperlyConfigured):
-        return None
+        if connection.connection is None and not connection.in_atomic_block:
+            # Those who wait in line may hold all that a pool has: who is before them must not have to wait for one of these.
+            _tried(alias, connection.ensure_connection)
     if _has_transaction(connection):
         return None
-    return "" if connection.vendor == "sqlite" else topic  # SQLite has one writer
+    return alias if connection.vendor == "sqlite" else f"{alias} {topic}"  # a router may name another one in another thread
 
 
 def write(alias: str, body: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, router, transaction
 
 from django_agent_sse.eventlog.database import DatabaseEventLog, grouping
 from django_agent_sse.eventlog.records import Appended, Page
 from django_agent_sse.exceptions import EventLogUnavailable, LeaseLost, PositionConflict, TopicClosed
 from django_agent_sse.wire.event import Event
+from tests.databases import extra_database
+from tests.log_databases import database
 
 TOPIC = "builds.42"
 WAIT = 60
@@ -241,6 +244,54 @@ def test_a_topic_that_takes_no_more_harms_no_other_one(callers: Callers) -> None
         ["1"],
         ["2"],
     )
+
+
+@only_sqlite
+def test_nobody_waits_for_those_of_another_database(callers: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router may name one for each tenant."""
+    first, here = callers.log.alias, threading.local()
+    callers.log._named = None
+    monkeypatch.setattr(router, "db_for_write", lambda model: getattr(here, "alias", first))
+
+    def append_there() -> Appended:
+        here.alias = "tenant"
+        try:
+            return callers.log.append(TOPIC, Event("there"))
+        finally:
+            connections["tenant"].close()
+            del here.alias
+
+    with database("tenant", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}):
+        with callers.held():
+            there = callers.start(append_there)
+            here_too = callers.waiting(callers.log.append, TOPIC, Event("here"))
+        assert (there.result(WAIT).first, here_too.result(WAIT).first) == (1, 3)
+        assert texts(DatabaseEventLog(ALIAS="tenant")) == ["there"]
+    assert texts(callers.log) == ["begins", "first", "here"]
+
+
+@only_postgres
+def test_nobody_who_waits_in_line_has_the_connection_that_another_one_waits_for(alias: str) -> None:
+    entry = {**connections.settings[alias], "OPTIONS": {"pool": {"min_size": 1, "max_size": 1, "timeout": 10}}}
+    with extra_database("pooled", entry):
+        log = DatabaseEventLog(ALIAS="pooled")
+        begins = log.append(TOPIC, Event("begins"))  # and keeps the pool's one connection
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(append_and_close, log)
+            until = time.monotonic() + WAIT
+            while not connections["pooled"].pool.get_stats().get("requests_waiting"):
+                assert time.monotonic() < until
+                time.sleep(0.001)
+            assert log.append(TOPIC, Event("first")).first == begins.last + 1
+            connections["pooled"].close()
+            assert other.result(WAIT).first == begins.last + 2
+
+
+def append_and_close(log: DatabaseEventLog) -> Appended:
+    try:
+        return log.append(TOPIC, Event("second"))
+    finally:
+        connections[log.alias].close()
 
 
 # The database fails

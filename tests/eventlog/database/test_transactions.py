@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
@@ -33,6 +34,7 @@ from django_agent_sse.exceptions import (
     TopicClosed,
     TransactionRefused,
 )
+from django_agent_sse.runtime.pools import Pool
 from django_agent_sse.testing import SSEClient, SSETestMixin
 from django_agent_sse.wire.event import Event
 from tests.serving import served
@@ -255,6 +257,39 @@ def test_outside_its_transaction_a_publisher_is_seen_at_once_whatever_becomes_of
             log.append("ended", Event("x"), outside_transaction=True)
         raise Stop
     assert log.topics() == [TOPIC, "ended"]
+
+
+@pytest.mark.parametrize("alias", ["postgres"], indirect=True)
+def test_outside_it_nobody_waits_for_those_who_wait_for_its_end(log: DatabaseEventLog) -> None:
+    """Each of these callers keeps a thread of the package waiting for the lock that the first one's transaction holds."""
+    for topic in ("held", TOPIC):
+        log.append(topic, Event("begins"))
+    threads = Pool("test-callers", 9)  # daemons: where they wait for ever, the test does not
+    holds, goes_on = threading.Event(), threading.Event()
+
+    def outside(topic: str) -> None:
+        with atomic(log):
+            log.append(topic, Event("outside"), outside_transaction=True)
+
+    def hold() -> None:
+        with atomic(log):
+            log.append("held", Event("inside"))
+            holds.set()
+            assert goes_on.wait(60)
+            log.append(TOPIC, Event("outside"), outside_transaction=True)
+
+    holder = threads.submit(hold)
+    assert holds.wait(60)
+    others = [threads.submit(outside, "held") for _ in range(8)]
+    until = time.monotonic() + 30
+    while not any(queue.waiting for queue in [*log._group._queues.values()]):  # one waits for the lock, another one behind it
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    goes_on.set()
+    holder.result(30)
+    for other in others:
+        other.result(30)
+    assert seen_by_others(log, "held") == ["begins", "inside", *["outside"] * 8]
 
 
 @pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
