@@ -32,7 +32,7 @@ from .blocks import DOCS, blocks_of, commands_of, prints
 PAGE = DOCS / "howto" / "clients.rst"
 PATIENCE = 120
 STEPS = [("step", "compile"), ("step", "link"), ("step", "test ü")]
-PYTHON = ("clients/with_httpx.py", "clients/with_requests.py", "clients/with_aiohttp.py", "clients/with_launchdarkly.py")
+PYTHON = tuple(f"clients/with_{name}.py" for name in ("httpx", "requests", "aiohttp", "launchdarkly", "niquests"))
 NODE = ("clients/fetch-event-source.mjs", "clients/eventsource.mjs")
 PRINTS = """
 globalThis.document ??= { hidden: false, addEventListener() {}, removeEventListener() {} };
@@ -205,6 +205,10 @@ def test_without_the_header_there_are_no_control_events_and_204_prints_nothing(e
 
 def test_httpx_is_told_204_and_its_loop_returns(ended: str, modules: dict[str, ModuleType]) -> None:
     assert [*modules["clients/with_httpx.py"].read(ended, headers=last_id(ended))] == []
+
+
+def test_niquests_is_told_204_and_its_loop_returns(ended: str, modules: dict[str, ModuleType]) -> None:
+    assert [*modules["clients/with_niquests.py"].read(ended, headers=last_id(ended))] == []
 
 
 def test_requests_sse_raises_at_204(ended: str) -> None:

@@ -48,6 +48,8 @@ backend mysite
 """,
 }
 """What somebody writes who wants a proxy, and has never heard of streams."""
+GZIP_EVERYTHING = "gzip_proxied any; gzip_types *; gzip_min_length 0;\n"
+"""Debian's own settings compress HTML, and nothing that comes from a proxy."""
 NGINX_PATHS = [f"{name}_temp_path" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
 LOCAL_CADDY = """{{
     admin off
@@ -81,27 +83,35 @@ def configuration(kind: str, plain: bool = False) -> str:
 
 
 class Proxy:
-    """A running proxy with TLS and HTTP/2.
+    """A running proxy, with TLS and HTTP/2 unless that is said.
 
     Args:
         kind: One of ``KINDS``.
         directory: Where its files are.
         ports: Those of the servers behind it: the first is that of ``127.0.0.1:8000`` in the configuration.
-        plain: The plainest configuration, instead of the documentation's.
+        options: ``plain``: the plainest configuration, instead of the documentation's. Of nginx also ``tls=False``: HTTP/1.1 and
+            no TLS; and ``gzip``: it compresses whatever it may.
     """
 
-    def __init__(self, kind: str, directory: Path, ports: Sequence[int], *, plain: bool = False) -> None:
+    def __init__(self, kind: str, directory: Path, ports: Sequence[int], **options: bool) -> None:
         self.kind = kind
         self.directory = directory
+        self.tls = options.get("tls", True)
         self.log_file = directory / "proxy.log"
         self._program = program(kind)
         self._certificate()
-        own = configuration(kind, plain).replace("/etc/ssl", str(directory)).replace("/health/", "/_health/")
+        own = configuration(kind, options.get("plain", False)).replace("/etc/ssl", str(directory))
+        own = own.replace("/health/", "/_health/")
+        if not self.tls:
+            own = own.replace(" ssl http2;", ";")
+        if options.get("gzip"):
+            own += GZIP_EVERYTHING
         for number in (0, 1):
             own = own.replace(f"127.0.0.1:800{number}", f"127.0.0.1:{ports[min(number, len(ports) - 1)]}")
         for _ in range(ATTEMPTS):
             self.port = free_port()
             address = f"127.0.0.1:{self.port}"
+            self.url = f"{'https' if self.tls else 'http'}://{address}"
             mine = re.sub(r"(?<=listen )443|(?<=bind ):443", address, own)
             self._arguments = getattr(self, f"_{kind}")(mine)
             if self._started():
@@ -166,7 +176,9 @@ class Proxy:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as plain, context.wrap_socket(plain, server_hostname=NAME):
+            with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
+                if self.tls:
+                    context.wrap_socket(plain, server_hostname=NAME).close()
                 return "serves"
         except OSError:
             return ""
@@ -183,10 +195,10 @@ class Proxy:
 
 
 @contextmanager
-def in_front(kind: str, directory: Path, ports: Sequence[int], *, plain: bool = False) -> Iterator[Proxy]:
-    """A proxy in front of these ports."""
+def in_front(kind: str, directory: Path, ports: Sequence[int], **options: bool) -> Iterator[Proxy]:
+    """A proxy in front of these ports; keywords are those of ``Proxy``."""
     directory.mkdir(parents=True, exist_ok=True)
-    proxy = Proxy(kind, directory, ports, plain=plain)
+    proxy = Proxy(kind, directory, ports, **options)
     try:
         yield proxy
     finally:

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 import httpx
 import httpx_sse
+import niquests
 import pytest
 from aiohttp import ClientError, ClientSession
 from aiohttp_sse_client2.client import EventSource as AiohttpEventSource
@@ -35,6 +36,8 @@ TO = 3 if LONG else 2
 WANTED = [*range(1, TO + 1)]
 NPM = ("fetch-event-source", "eventsource", "EventStream")
 PATIENCE = 120.0
+NIQUESTS = {"http": "psse", "https": "sse"}
+"""The schemes of niquests' extension."""
 
 
 def with_httpx_sse(url: str) -> list[int]:
@@ -54,6 +57,28 @@ def with_httpx_sse(url: str) -> list[int]:
                         return numbers
                     numbers.append(json.loads(event.data)["number"])
         except (httpx.TransportError, httpx_sse.SSEError):
+            continue
+    raise AssertionError(f"no end after five connections: {numbers}")
+
+
+def with_niquests(url: str) -> list[int]:
+    """Come back with the last id for as long as there is no end: its extension reads one response."""
+    scheme, rest = url.split("://")
+    numbers: list[int] = []
+    last = ""
+    for _ in range(5):
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+        try:
+            with (
+                niquests.Session() as session,
+                session.get(f"{NIQUESTS[scheme]}://{rest}", headers=headers, timeout=20, verify=False) as response,
+            ):
+                while event := response.extension.next_payload():
+                    last = event.id
+                    if event.event == "sse.end":
+                        return numbers
+                    numbers.append(event.json()["number"])
+        except niquests.exceptions.RequestException:
             continue
     raise AssertionError(f"no end after five connections: {numbers}")
 
@@ -124,6 +149,7 @@ def with_sse_tail(url: str) -> list[int]:
 
 PYTHON: dict[str, Callable[[str], list[int]]] = {
     "httpx-sse": with_httpx_sse,
+    "niquests": with_niquests,
     "requests-sse": with_requests_sse,
     "launchdarkly-eventsource": with_launchdarkly,
     "aiohttp-sse-client2": with_aiohttp_sse_client2,

@@ -99,10 +99,20 @@ def test_each_compressed_event_passes_before_the_next_one_is_written(proxy: Prox
     arrive_one_by_one(proxy, site, key, coding="gzip")
 
 
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_does_with_the_plainest_configuration_too(kind: str, site: Server, key: str, tmp_path: Path) -> None:
+def test_it_does_with_the_plainest_configuration_too(kind: str, site: Server, key: str, tmp_path: Path, coding: str) -> None:
     with in_front(kind, tmp_path, [site.port], plain=True) as proxy:
-        arrive_one_by_one(proxy, site, key)
+        arrive_one_by_one(proxy, site, key, coding=coding)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_an_nginx_that_compresses_everything_leaves_streams_alone(site: Server, key: str, tmp_path: Path, coding: str) -> None:
+    with in_front("nginx", tmp_path, [site.port], plain=True, gzip=True) as proxy:
+        with client(proxy) as asking:
+            page = asking.get("/_page/")
+        assert page.headers["content-encoding"] == "gzip", "it does compress"
+        arrive_one_by_one(proxy, site, key, coding=coding)
 
 
 @pytest.mark.parametrize("server", [kind for kind in EVERY if kind != "uvicorn"])

@@ -3,14 +3,15 @@
  * of `BYTES`.
  *
  * Prints the proxy's address, then, for each client, the cuts after which it did not get each of the numbers once and in order;
- * then serves others until its standard input ends, and prints the last that each had before its cut.
+ * then serves others until its standard input ends, and prints the last that each had before its cut, how often each
+ * connected, and how what they got was coded.
  */
 
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { fetchEventSource } from "@microsoft/fetch-event-source";
 import { EventSource } from "eventsource";
-import { listen, passed } from "./cutting.mjs";
+import { codings, connections, listen, passed } from "./cutting.mjs";
 
 const { BYTES, CLIENTS, TO, STATIC } = process.env;
 const { EventStream } = await import(pathToFileURL(join(STATIC, "client.js")));
@@ -73,7 +74,11 @@ for (const name of CLIENTS.split(",").filter(Boolean)) {
 }
 process.stdin
   .on("end", () => {
-    const last = Object.fromEntries([...passed].map(([key, text]) => [key, text.slice(-40)]));
-    process.stdout.write(`${JSON.stringify(last)}\n`, () => process.exit(0));
+    const seen = {
+      before: Object.fromEntries([...passed].map(([key, text]) => [key, text.slice(-40)])),
+      connections: Object.fromEntries(connections),
+      codings: Object.fromEntries([...codings].map(([name, all]) => [name, [...all]])),
+    };
+    process.stdout.write(`${JSON.stringify(seen)}\n`, () => process.exit(0));
   })
   .resume();

@@ -7,10 +7,13 @@ import net from "node:net";
 
 const { ORIGIN, TARGET } = process.env;
 const upstream = new URL(ORIGIN);
-const seen = new Set();
 
-/** What went through before the cut, by the path. */
+/** How many connections there were, by `name/k`. */
+export const connections = new Map();
+/** What went through before the cut, by `name/k`. */
 export const passed = new Map();
+/** How the bodies were coded, by `name`. */
+export const codings = new Map();
 
 /* The raw body is counted, chunks' frames included: a cut falls inside of events, between them, and inside of the coding. */
 const proxy = net.createServer((client) => {
@@ -19,8 +22,8 @@ const proxy = net.createServer((client) => {
     const path = head.toString("latin1").split(" ")[1];
     const [, name, k, query = ""] = path.split("/");
     const key = `${name}/${k}`;
-    const cut = seen.has(key) ? Infinity : Number(k);
-    seen.add(key);
+    const cut = connections.has(key) ? Infinity : Number(k);
+    connections.set(key, (connections.get(key) ?? 0) + 1);
     const server = net.connect(upstream.port, upstream.hostname, () =>
       server.write(head.toString("latin1").replace(path, TARGET + query.replace("?", "&")).replace(/Connection: keep-alive/i, "Connection: close"), "latin1"),
     );
@@ -32,6 +35,8 @@ const proxy = net.createServer((client) => {
         start = Buffer.concat([start, data]);
         const end = start.indexOf("\r\n\r\n");
         if (end < 0) return;
+        const [, coding = ""] = start.toString("latin1", 0, end).match(/\r\ncontent-encoding: *(\S+)/i) ?? [];
+        codings.set(name, (codings.get(name) ?? new Set()).add(coding));
         client.write(start.subarray(0, end + 4));
         data = start.subarray(end + 4);
         body = 0;
