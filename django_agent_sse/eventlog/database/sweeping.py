@@ -84,15 +84,18 @@ class Sweeper:
         """Yield after each transaction, and after a pause as long as it took, in which others can write."""
         unclaimed = self._notes.filter(at__lte=time.time() - CLAIM_SECONDS)
         for name in read(self._alias, lambda: [*unclaimed.values_list("name", flat=True)]):
-            claimed: float | None = 0.0
-            while claimed is not None:
+            done: tuple[float, int] | None = (0.0, 0)
+            while done is not None:
                 began = time.monotonic()
-                claimed = write(self._alias, self._step, name, claimed)
+                done = write(self._alias, self._step, name, *done)
                 time.sleep(min(LONGEST_PAUSE, time.monotonic() - began))
                 yield
 
-    def _step(self, name: str, claimed: float) -> float | None:
-        """Delete the oldest rows of a topic; return when that was, ``None`` where none are left or another one sweeps."""
+    def _step(self, name: str, claimed: float, after: int) -> tuple[float, int] | None:
+        """Delete the oldest rows of a topic; return when that was and up to where, ``None`` where none are left or another sweeps.
+
+        Looks for none up to ``after``, where they are gone: until a vacuum PostgreSQL would pass over all of them again, each time.
+        """
         now = max(time.time(), claimed + 0.001)
         note = self._notes.filter(name=name)
         mine = note.filter(at=claimed) if claimed else note.filter(at__lte=now - CLAIM_SECONDS)
@@ -100,27 +103,28 @@ class Sweeper:
             return None
         topic = int(name)
         floor = LogTopic._default_manager.using(self._alias).filter(pk=topic).values_list("floor", flat=True).first()
-        rows, marks, left = self._of(LogRow, topic), self._of(LogMark, topic), False
+        rows, marks, newest = self._of(LogRow, topic).filter(last__gt=after), self._of(LogMark, topic), None
         if floor is not None:
             rows, marks = rows.filter(last__lte=floor), marks.filter(last__gt=0, last__lte=floor)
         first = rows.order_by("last").values_list("total", flat=True).first()
         if first is not None:
-            left = _delete_some(rows, "last", rows.filter(total__lte=first + STEP_BYTES))
-        left |= _delete_some(marks, "last", marks)
+            newest = _delete_some(rows, "last", rows.filter(total__lte=first + STEP_BYTES))
+        left = newest is not None
+        left |= _delete_some(marks, "last", marks) is not None
         if floor is None:
             keys = self._of(LogKey, topic)
-            left |= _delete_some(keys, "digest", keys)
+            left |= _delete_some(keys, "digest", keys) is not None
         if not left:
             note.filter(at=now)._raw_delete(self._alias)
-        return now if left else None
+        return (now, after if newest is None else newest) if left else None
 
 
-def _delete_some(rows: QuerySet[Any], column: str, first: QuerySet[Any]) -> bool:
-    """Delete the first of some rows by a column of their index; return whether there were any."""
+def _delete_some(rows: QuerySet[Any], column: str, first: QuerySet[Any]) -> Any:
+    """Delete the first of some rows by a column of their index; return where the last of them was, ``None`` without any."""
     values = [*first.order_by(column).values_list(column, flat=True)[:STEP_ROWS]]
     if values:
         rows.filter(**{f"{column}__lte": values[-1]})._raw_delete(rows.db)
-    return bool(values)
+    return values[-1] if values else None
 
 
 def _has_more(steps: Iterator[None]) -> bool:
