@@ -92,9 +92,9 @@ class Sweeper:
                 yield
 
     def _step(self, name: str, claimed: float, after: int) -> tuple[float, int] | None:
-        """Delete the oldest rows of a topic; return when that was and up to where, ``None`` where none are left or another sweeps.
+        """Delete the oldest rows of a topic; return when that was and up to where, ``None`` where no more is to be done here.
 
-        Looks for none up to ``after``, where they are gone: until a vacuum PostgreSQL would pass over all of them again, each time.
+        Looks for none up to ``after``, where they are gone: PostgreSQL would pass over all of them again until a vacuum.
         """
         now = max(time.time(), claimed + 0.001)
         note = self._notes.filter(name=name)
