@@ -129,13 +129,13 @@ def stop(p):
 
 def options(peer):
     """Notes in a peer's script: `# sseload: ARGS` (added to fan-out and idle runs),
-    `# last-event-id: ID` and `# replay: PATH` (for w4), `# no-stream`, `# no-replay`."""
+    `# last-event-id: ID` and `# replay: PATH` (for w4), `# no-stream`, `# no-replay`, `# no-produce`."""
     notes = {}
     for line in (PEERS / f"{peer}.sh").read_text().splitlines():
         if line.startswith("# ") and ":" in line:
             key, _, value = line[2:].partition(":")
             notes[key.strip()] = value.strip()
-    lacks = tuple(work for work, note in (("w1", "no-stream"), ("w4", "no-replay")) if note in notes)
+    lacks = tuple(work for work, note in (("w1", "no-stream"), ("w4", "no-replay"), ("w5", "no-produce")) if note in notes)
     return notes.get("sseload", "").split(), lacks, notes.get("last-event-id", "1"), notes.get("replay")
 
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # replay: /replay/{t}
 # no-stream: it sends what is published, and makes nothing itself
+# no-produce: likewise
 cat > "$WORK/nchan.conf" <<CONF
 load_module ${NGINX_MODULES:-/usr/lib/nginx/modules}/ngx_nchan_module.so;
 daemon off; worker_processes 1; pid $WORK/nchan.pid; error_log $WORK/nchan.err warn; worker_rlimit_nofile 20000;
