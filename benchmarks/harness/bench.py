@@ -11,6 +11,7 @@ and REDIS_PORT come from the environment.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 
-from plot import lines
+from plot import COLOURS, lines
 
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = pathlib.Path(os.environ.get("PEERS", HERE / "peers"))
@@ -68,7 +69,7 @@ CURVES = {
         {1: "w1-1", 10: "w1-10", 100: "w1-100"},
     ),
     "fan-out": (
-        "Messages to everybody, each a POST through Django",
+        "Messages to everybody, each a POST",
         "clients",
         "server_us_per_event",
         "µs of a core for each delivery",
@@ -277,6 +278,7 @@ def table(args):
 
 def plot(args):
     rows = [json.loads(line) for f in args.files for line in open(f)]
+    colours = dict(zip(dict.fromkeys(r["peer"] for r in rows), itertools.cycle(COLOURS)))  # the same in each picture
     for name, (title, x_label, metric, y_label, works) in CURVES.items():
         series = {}
         for size, work in works.items():
@@ -286,7 +288,7 @@ def plot(args):
                     series.setdefault(peer, []).append((size, statistics.median(values)))
         if series:
             path = pathlib.Path(args.to, f"cost-{name}.svg")
-            path.write_text(lines(title, x_label, y_label, series), encoding="utf-8")
+            path.write_text(lines(title, x_label, y_label, series, colours), encoding="utf-8")
             print(path)
 
 

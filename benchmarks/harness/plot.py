@@ -7,8 +7,8 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 60, 150, 40, 46
 COLOURS = ("#b3261e", "#3b6ea8", "#2e7d32", "#8a5a00", "#6a3d9a", "#444444", "#00838f")
 
 
-def lines(title, x_label, y_label, series):
-    """Return the picture as text. ``series`` maps names to points, pairs of two positive numbers."""
+def lines(title, x_label, y_label, series, colours):
+    """Return the picture as text. ``series`` maps names to points, pairs of two positive numbers, ``colours`` to colours."""
     points = [point for each in series.values() for point in each]
     x_of = _scale([x for x, _ in points], LEFT, WIDTH - RIGHT)
     y_of = _scale([y for _, y in points], HEIGHT - BOTTOM, TOP)
@@ -27,7 +27,8 @@ def lines(title, x_label, y_label, series):
         out.append(f'<path d="M{LEFT} {y_of(y):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         out.append(f'<text x="{LEFT - 6}" y="{y_of(y) + 4:.1f}" text-anchor="end" fill="#555">{y:,g}</text>')
     ends = _apart({name: y_of(sorted(each)[-1][1]) for name, each in series.items()})
-    for (name, each), colour in zip(series.items(), COLOURS, strict=False):
+    for name, each in series.items():
+        colour = colours[name]
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in sorted(each))
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y in each:
