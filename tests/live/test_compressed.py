@@ -122,8 +122,7 @@ def with_niquests(url: str) -> Iterator[Iterator[str]]:
 @contextmanager
 def with_events_of_niquests(url: str) -> Iterator[Iterator[str]]:
     """Its extension, for which an address has a scheme of its own."""
-    with niquests.Session() as session:
-        response = session.get(url.replace("http:", "psse:"), timeout=PATIENCE)
+    with niquests.Session() as session, session.get(url.replace("http:", "psse:"), timeout=PATIENCE) as response:
         assert response.headers["content-encoding"] == "gzip"
         yield (f"data: {event.data}" for event in iter(response.extension.next_payload, None))
 
