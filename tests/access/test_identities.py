@@ -182,11 +182,15 @@ async def test_a_database_that_does_not_answer_is_waited_for_so_long_and_holds_u
     for name in ("FIRST_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(booking, name, 0.02)
     session = await sync_to_async(lambda: sign_in(person("ann")))()
-    answers = threading.Event()
+    answers, asking = threading.Event(), list[Any]()
 
     def hangs(identities: Any) -> Any:
-        answers.wait(PATIENCE)
-        return load(identities)
+        asking.append(identities)
+        try:
+            answers.wait(PATIENCE)
+            return load(identities)
+        finally:
+            asking.pop()
 
     with route(login_required) as path:
         client = await opened(path, session)
@@ -200,6 +204,7 @@ async def test_a_database_that_does_not_answer_is_waited_for_so_long_and_holds_u
                 await revoked(client)  # nobody knows any more
         finally:
             answers.set()
+            await eventually("no thread reads the database any more", lambda: not asking, PATIENCE)
 
 
 async def test_what_is_ordered_while_nothing_can_be_asked_is_no_reason_to_give_up_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
