@@ -75,8 +75,15 @@ class Departures:
         """
         now = self._loop.time()
         self._departing[addresses] = _Departure(patience, unfinished, now, SlowClient(now, since=now))
+        if self.is_closing():
+            self.limit(addresses)
         if self._timer is None:
             self._check_later()
+
+    def limit_all(self) -> None:
+        """The process ends, perhaps before the next check; only the kernel knows these connections then."""
+        for addresses in self._departing:
+            self.limit(addresses)
 
     def reset(self, addresses: Addresses) -> None:
         """Cut a client off that was given up, before anything that is scheduled from now on runs; call it on the loop."""

@@ -297,6 +297,8 @@ class Registry(PerProcess):
             self._shut_down_companions()
 
     def _begin_end(self, loop_state: LoopState, ending: Ending, drain: Drain) -> None:
+        if ending is Ending.SHUTDOWN:
+            loop_state.departures.limit_all()
         if ending is Ending.SHUTDOWN and process_closing.has_listeners(Registry):
             told = process_closing.asend_robust(sender=Registry, seconds=drain.window)
             self._telling = loop_state.loop.create_task(told, context=contextvars.Context())

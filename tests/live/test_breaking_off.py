@@ -112,6 +112,20 @@ def test_clients_that_never_read_keep_no_server_from_ending(start: Callable[...,
     must_end_soon(server, key)
 
 
+def test_a_client_that_never_read_what_was_over_keeps_no_memory_when_daphne_has_ended(
+    start: Callable[..., Server], key: str
+) -> None:
+    """daphne takes all of an answer, and ends with its last stream: the kernel goes on alone."""
+    server = start("daphne", middleware="default", agent_sse={"SEND_TIMEOUT": 600})
+    stalled(server, key, megabytes=1)
+    for number in range(STALLED):
+        assert server.recorded(f"{key}-{number}", "on_end")["ending"] == "completed"
+    server.signal(signal.SIGTERM)
+    server.wait(EXIT_WITHIN)
+    assert kernel_bytes(server) > 0
+    poll("the kernel keeps nothing", lambda: kernel_bytes(server) == 0)
+
+
 @on_every_server
 def test_clients_that_were_cut_off_keep_no_server_from_ending(server: Server, key: str) -> None:
     """The last of this module: it ends the server."""
