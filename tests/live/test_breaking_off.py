@@ -112,9 +112,7 @@ def test_clients_that_never_read_keep_no_server_from_ending(start: Callable[...,
     must_end_soon(server, key)
 
 
-def test_a_client_that_never_read_what_was_over_keeps_no_memory_when_daphne_has_ended(
-    start: Callable[..., Server], key: str
-) -> None:
+def test_a_client_that_never_read_what_was_over_keeps_no_memory_after_daphne(start: Callable[..., Server], key: str) -> None:
     """daphne takes all of an answer, and ends with its last stream: the kernel goes on alone."""
     server = start("daphne", middleware="default", agent_sse={"SEND_TIMEOUT": 600})
     stalled(server, key, megabytes=1)
