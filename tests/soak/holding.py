@@ -57,10 +57,11 @@ def tables() -> tuple[dict[str, int], dict[str, int]]:
 async def holding(request: HttpRequest) -> JsonResponse:
     """Tasks, threads, descriptors, connections, tables, objects and blocks of memory.
 
-    ``?collect`` collects garbage first, and drops what the monitor's page keeps: the past hour, which grows with time.
+    ``?collect`` collects garbage first; ``?forget`` drops what the monitor's page keeps: the past, which grows until it is full.
     """
-    if "collect" in request.GET:
+    if "forget" in request.GET:
         cluster_view.reset()
+    if "collect" in request.GET:
         gc.collect()
     found, kinds = tables()
     with state._counting:

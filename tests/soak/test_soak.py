@@ -43,6 +43,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 LOG = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTIONS": {"MAX_EVENTS": 50}}
 OFTEN = {} if LONG else {"HEARTBEAT": 2, "RECHECK": 2}
 """What is due later stands in a table until then, and a short soak cannot wait for a minute."""
+FORGET = {} if LONG else {"forget": 1}
+"""The monitor's past, eight minutes here, is full after the warm-up of the long form, and must stay so: else it fills once more."""
 AGENT_SSE = {"EVENT_LOG": LOG, "LIMITS": {"ADDRESS": ADDRESS_LIMIT}, **OFTEN}
 PUBLISHER = f"""
 import os, sys, time, django
@@ -109,7 +111,7 @@ def quiet(server: Server) -> dict[str, Any]:
     until = time.monotonic() + 180.0
 
     def settled() -> dict[str, Any] | None:
-        held = look(server, collect=1)
+        held = look(server, collect=1, **FORGET)
         counts = [held[name] for name in ("streams", "tasks", "threads", "descriptors", "connections", "objects")]
         seen.append((*counts, sum(held["tables"].values())))
         still = len(set(seen[-QUIET:])) == 1 and len(seen) >= QUIET

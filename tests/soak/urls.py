@@ -13,7 +13,7 @@ from tests.site.urls import urlpatterns as site_urls
 from .holding import holding
 
 feeds.LINGER = 0.2  # a topic without readers is kept for half a minute, and a short soak cannot wait for that
-cluster.LONG_BUCKET = 10.0  # the monitor's past hour grows until it is full: here it has ten minutes, as the warm-up has
+cluster.LONG_BUCKET = 8.0  # the monitor's past hour grows until it is full: here it has eight minutes, and the warm-up ten
 cluster.cluster_view.reset()
 router = Router(app_name="soak")
 router.log("log/<slug:name>/", "log.{name}")
