@@ -44,7 +44,7 @@ LOG = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog", "OPTION
 OFTEN = {} if LONG else {"HEARTBEAT": 2, "RECHECK": 2}
 """What is due later stands in a table until then, and a short soak cannot wait for a minute."""
 FORGET = {} if LONG else {"forget": 1}
-"""The monitor's past, eight minutes here, is full after the warm-up of the long form, and must stay so: else it fills once more."""
+"""The monitor's past, eight minutes here, is full after the long form's warm-up, and must stay so: else it fills once more."""
 AGENT_SSE = {"EVENT_LOG": LOG, "LIMITS": {"ADDRESS": ADDRESS_LIMIT}, **OFTEN}
 PUBLISHER = f"""
 import os, sys, time, django
