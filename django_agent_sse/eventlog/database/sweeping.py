@@ -104,13 +104,14 @@ class Sweeper:
         topic = int(name)
         floor = LogTopic._default_manager.using(self._alias).filter(pk=topic).values_list("floor", flat=True).first()
         rows, marks, newest = self._of(LogRow, topic).filter(last__gt=after), self._of(LogMark, topic), None
+        gone: dict[str, int] = {}
         if floor is not None:
-            rows, marks = rows.filter(last__lte=floor), marks.filter(last__gt=0, last__lte=floor)
-        first = rows.order_by("last").values_list("total", flat=True).first()
+            marks, gone = marks.filter(last__gt=0), {"last__lte": floor}
+        first = rows.filter(**gone).order_by("last").values_list("total", flat=True).first()
         if first is not None:
-            newest = _delete_some(rows, "last", rows.filter(total__lte=first + STEP_BYTES))
+            newest = _delete_some(rows, "last", rows.filter(**gone, total__lte=first + STEP_BYTES))
         left = newest is not None
-        left |= _delete_some(marks, "last", marks) is not None
+        left |= _delete_some(marks, "last", marks.filter(**gone)) is not None
         if floor is None:
             keys = self._of(LogKey, topic)
             left |= _delete_some(keys, "digest", keys) is not None
@@ -120,7 +121,10 @@ class Sweeper:
 
 
 def _delete_some(rows: QuerySet[Any], column: str, first: QuerySet[Any]) -> Any:
-    """Delete the first of some rows by a column of their index; return where the last of them was, ``None`` without any."""
+    """Delete the first of some rows by a column of their index; return where the last of them was, ``None`` without any.
+
+    ``rows`` have no bound above: of two SQLite takes either to find rows by, and looks at each that it finds for the other.
+    """
     values = [*first.order_by(column).values_list(column, flat=True)[:STEP_ROWS]]
     if values:
         rows.filter(**{f"{column}__lte": values[-1]})._raw_delete(rows.db)

@@ -98,7 +98,10 @@ def test_a_topic_is_trimmed_in_steps(log: DatabaseEventLog) -> None:
     fill(log)
     with CaptureQueriesContext(connections[log.alias]) as queries:
         assert log.trim(TOPIC, max_events=2) == 5 * STEP + 1
-    assert [len(part) for part in transactions(log.alias, queries)] == [1] * 6
+    deletions = transactions(log.alias, queries)
+    assert [len(part) for part in deletions] == [1] * 6
+    # Of two bounds SQLite may find rows by the wrong one, and look at all that are to go, each time.
+    assert [len(re.findall(r"<= ", sql)) for (sql,) in deletions] == [1] * 6
     assert (left(log)["rows"], left(log)["notes"]) == (2, 0)
     state = log.state(TOPIC)
     assert (state.events, state.top) == (2, 5 * STEP + 3)
