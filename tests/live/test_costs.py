@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ PAGE = ROOT / "docs/topics/costs.rst"
 LOG = {"EVENT_LOG": {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}}
 TIMES = 15
 """So often each is done: once at least nothing else, such as the look at all topics twice a second, comes in between."""
+STREAMS, IDLE_SECONDS = 20, 2.0
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,17 @@ def test_queries_are_as_many_as_the_documentation_says(server: Server, promised:
         least(lambda: connect("topics/follow/builds/", **{"Last-Event-ID": last})),
         least(lambda: connect("client/members/", Cookie=cookie)),
         least(lambda: server.get("client/tell/nobody-here/")),
-        least(lambda: None),
+        queries_of_each_that_is_idle(server),
     ]
     assert found == [*promised.values()], promised
+
+
+def queries_of_each_that_is_idle(server: Server) -> int:
+    """Of as many streams of a topic that they are more than the looks which the process takes for all of them together."""
+    clients = server.connect(STREAMS, "topics/follow/builds/")
+    before = int(server.state()["queries"])
+    time.sleep(IDLE_SECONDS)
+    asked = int(server.state()["queries"]) - before
+    for client in clients:
+        client.close()
+    return asked // STREAMS
