@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -20,7 +21,6 @@ from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.notify.local import LocalNotifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
 from django_agent_sse.eventlog.position import Position
-from django_agent_sse.eventlog.records import Page
 from django_agent_sse.eventlog.redis import pubsub
 from django_agent_sse.topics import feed as feed_module
 from django_agent_sse.topics import feeds as feeds_module
@@ -58,12 +58,12 @@ class Crossings:
     async def run(self) -> Faults:
         """Until there were enough of them; then the topic is closed, and everybody reads to its end."""
         loop = asyncio.get_running_loop()
-        faults = Faults(SEED, loop.call_later, latest=0.05)
-
-        def on_change(topic: str, *page: Page | None) -> None:
-            loop.call_soon_threadsafe(faults, partial(self._local.notify, topic, *page))
-
-        self.log.on_change = on_change
+        faults = Faults(SEED, lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call), latest=0.05)
+        if self.log.notifier is None:
+            self.log.on_change = lambda *change: loop.call_soon_threadsafe(faults, partial(self._local.notify, *change))
+        else:  # what comes from its server gets lost there; what has come in does not, and is not asked for again
+            self.log.on_change = self._local.notify
+            _lose_messages(self.log.notifier, faults)
         feeds = Feeds(self.log, self._local, self._notifier)
         await self.log.aappend(TOPIC, Event("begins"))
         feed = await feeds.open(TOPIC)
@@ -116,6 +116,17 @@ class Crossings:
                     self.deliveries += 1
                 self.count += before is not None and before != from_ring
                 before = from_ring
+
+
+def _lose_messages(notifier: Any, faults: Faults) -> None:
+    """Have each message of a Redis server meet its fate before anybody knows of it."""
+    for connection in notifier.connections:
+
+        def take_perhaps(message: Any, take: Callable[[Any], None] = connection._take) -> None:
+            call = partial(take, message)
+            faults(call) if bytes(message[0]) == b"message" else call()
+
+        connection._take = take_perhaps
 
 
 async def test_nothing_is_lost_or_doubled_at_the_seam_whatever_becomes_of_notifications(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sqlite3
 import statistics
 import time
@@ -33,6 +34,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(autouse=True)
 def nobody_stays(site: Cluster) -> Iterator[None]:
+    question = secrets.token_hex(4)  # orders are executed in turn: who answers has executed all those of the test before
+    poll("all orders are executed", lambda: not site.board(rows=1, text=question)["missing"], within=PATIENCE, every=0.1)
     site.since = time.time()
     yield
     for client in site.clients:
