@@ -48,6 +48,11 @@ class Identity:
     put: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
+    def users(self) -> set[str]:
+        """Whose request it was, and who acted as that one, as ``user_text`` has them."""
+        return {self.behind, *([] if self.model is None else [text_of(self.model, self.pk)])} - {""}
+
+    @property
     def shared(self) -> bool:
         """Whether another stream can have the same one."""
         return bool(self.session_key) or self.model is not None
@@ -107,13 +112,13 @@ def user_text(user: Any) -> str:
     if pk is None:
         return ""
     meta = getattr(user, "_meta", None)
-    if meta is None or not apps.is_installed("django.contrib.auth"):
-        return str(pk)
-    return text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
+    return str(pk) if meta is None else text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
 
 
 def text_of(model: type[Any], pk: Any) -> str:
     """Return a user of a model as orders name it."""
+    if not apps.is_installed("django.contrib.auth"):
+        return str(pk)
     project, concrete = apps.get_model(settings.AUTH_USER_MODEL), model._meta.concrete_model
     return str(pk) if issubclass(concrete, project._meta.concrete_model) else f"{concrete._meta.label_lower}:{pk}"
 

@@ -65,11 +65,14 @@ def _found(identity: Identity, session: Any, user: Any) -> Found | Exception:
 
 
 def _as_it_was(user: Any, identity: Identity) -> Any:
-    """Return a user with what middleware had put on it; a copy, since it may be another session's user too."""
+    """Return a user with what middleware had put on it; a copy, since it may be another session's user too.
+
+    What has been loaded now stays: an annotation of a manager or a back end cannot be told from what middleware has put there.
+    """
     if not identity.put or getattr(user, "pk", None) != identity.pk:
         return user
     user = copy(user)
-    vars(user).update(identity.put)
+    vars(user).update({name: value for name, value in identity.put.items() if name not in vars(user)})
     return user
 
 
