@@ -421,6 +421,35 @@ def test_what_a_user_model_lacks_is_not_asked_for() -> None:
     assert not loading._verified(rotated, {})
 
 
+def with_scope(get_response: Any) -> Any:
+    """A middleware that puts on a user what this request may do, as those of tokens do."""
+
+    def middleware(request: Any) -> Any:
+        request.user.scope = request.headers["X-Scope"]
+        request.user.allows = frozenset({request.user.scope}).__contains__
+        return get_response(request)
+
+    return middleware
+
+
+async def test_what_middleware_has_put_on_a_user_is_of_that_request_alone() -> None:
+    """Also where another stream of the same session is asked about at the same moment."""
+    session = await sync_to_async(lambda: sign_in(person("ann")))()
+    seen: list[tuple[str | None, str, bool]] = []
+
+    async def guard(c: Context) -> bool:
+        scope = str(c.header("X-Scope"))
+        seen.append((scope, c.user.scope, c.user.allows(scope)))
+        return True
+
+    with route(guard, middleware=[f"{__name__}.with_scope"]) as path:
+        clients = [await opened(path, session, headers={"X-Scope": scope}) for scope in ("read", "write", "read")]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert sorted(seen) == [("read", "read", True), ("read", "read", True), ("write", "write", True)]
+
+
 # Kinds of sessions
 
 
