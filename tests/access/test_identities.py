@@ -450,6 +450,31 @@ async def test_what_middleware_has_put_on_a_user_is_of_that_request_alone() -> N
     assert sorted(seen) == [("read", "read", True), ("read", "read", True), ("write", "write", True)]
 
 
+@pytest.mark.parametrize("who", ["sessions", "session", "nobody"])
+async def test_what_a_guard_sets_on_a_user_is_seen_by_no_other_stream(who: str) -> None:
+    """Each has a user of its own when it is asked about, as requests have. Permissions are loaded once all the same."""
+    ann = await sync_to_async(person)("ann")
+    sessions = [await sync_to_async(sign_in)(ann) for _ in range(3)]
+    seen: list[Any] = []
+
+    async def sets(c: Context) -> bool:
+        c.user.scope = c.header("X-Scope")
+        return True
+
+    async def goes_by_it(c: Context) -> bool:
+        await asyncio.sleep(0.05)
+        seen.append((c.header("X-Scope"), c.user.scope))
+        return True
+
+    with route(sets, goes_by_it) as path:
+        own = {"sessions": sessions, "session": [sessions[0]] * 3, "nobody": [None] * 3}[who]
+        clients = [await opened(path, session, headers={"X-Scope": str(n)}) for n, session in enumerate(own)]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert sorted(seen) == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
 # Kinds of sessions
 
 
