@@ -253,15 +253,17 @@ class Book:
         except Exception as error:
             self._failed(permit, error)
             return None
-        task = self.loop_state.loop.create_task(self._ask_guards(permit, c, ahead), context=context)
+        task = self.loop_state.loop.create_task(self._ask_guards(permit, c, found, ahead), context=context)
         self._asking.add(task)
         task.add_done_callback(threads.end)
         task.add_done_callback(self._asking.discard)
         return task
 
-    async def _ask_guards(self, permit: Permit, c: Context, ahead: asyncio.Task[None] | None) -> None:
+    async def _ask_guards(self, permit: Permit, c: Context, found: Found, ahead: asyncio.Task[None] | None) -> None:
         if ahead is not None:
             await asyncio.wait([ahead], timeout=AHEAD_SECONDS)
+        if ahead is not None or not permit.identity.shared:
+            c.user = found.another_user()
         async with self._at_once[permit.route]:
             self.asked += 1
             try:

@@ -34,7 +34,7 @@ def close_streams(
     goes on where it was. In a transaction it is done when that commits. Those of other processes end within a second or so.
 
     Args:
-        user: A user, or the primary key of one of ``AUTH_USER_MODEL``.
+        user: A user, or the primary key of one of ``AUTH_USER_MODEL``: whose streams they are, or who acts as that one in them.
         route: A route's pattern, as log lines and the monitor show it.
         topic: Streams that follow this topic.
         session: A session's key, or ``request.session``.

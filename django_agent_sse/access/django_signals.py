@@ -282,19 +282,20 @@ def _right_deleted(sender: Any, using: str, **_: Any) -> None:
 
 
 def _session_deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:
-    # Those of a session that had expired have ended. One that nobody was signed in to goes with each log-in.
-    if instance.expire_date > timezone.now() and SESSION_USER in instance.get_decoded():
+    if instance.expire_date <= timezone.now():  # its streams have ended
+        return
+    # Guards may go by what else a project keeps in a session. One with nothing but Django's own goes with each log-in.
+    if any(name == SESSION_USER or not name.startswith("_") for name in instance.get_decoded()):
         _change(using, sessions=[session_text(instance.session_key)])
 
 
 def _logged_out(sender: Any, request: Any, user: Any, **_: Any) -> None:
     session = getattr(request, "session", None)
-    if user is None:
-        return
     if isinstance(session, InTheCookie):  # nothing of it is here to be gone, and each answer gives it another key
         _change(None, leaving=[user_text(user)])
     elif key := getattr(session, "session_key", None):
-        _change(None, signed_out=[session_text(key)])
+        # Where nobody was signed in by Django, who may see what may hang on something else that is flushed now.
+        _change(None, **{"sessions" if user is None else "signed_out": [session_text(key)]})
 
 
 def _change(using: str | None, **what: Any) -> None:

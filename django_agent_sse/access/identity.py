@@ -17,6 +17,7 @@ from django.utils.functional import cached_property as lazily
 from ..guards import signed_in
 from ..streams.context import Context
 
+_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
 SESSION_USER = "_auth_user_id"
 """Django's ``SESSION_KEY``; its module imports models, which not every project has."""
 
@@ -35,6 +36,7 @@ class Identity:
         active: The user was active.
         user: The user where there is no model to load it by; nobody's too.
         put: What middleware has put on the user, as django-otp does ``is_verified``: a user that is loaded anew has none of it.
+        put_key: What tells that from what another request has put there: a token's scopes are not those of the next one.
     """
 
     session_key: str = ""
@@ -43,9 +45,15 @@ class Identity:
     pk: Any = None
     by_session: bool = False
     behind: str = ""
-    active: bool = field(default=True, compare=False)
+    active: bool = True
     user: Any = field(default=None, compare=False)
     put: Mapping[str, Any] | None = field(default=None, compare=False)
+    put_key: frozenset[tuple[str, type, object]] = frozenset()
+
+    @property
+    def users(self) -> set[str]:
+        """Whose request it was, and who acted as that one, as ``user_text`` has them."""
+        return {self.behind, *([] if self.model is None else [text_of(self.model, self.pk)])} - {""}
 
     @property
     def shared(self) -> bool:
@@ -61,6 +69,7 @@ def identity_of(c: Context) -> Identity:
     store = type(session) if key and isinstance(session, SessionBase) else None
     model = type(user) if isinstance(user, Model) and user.pk is not None else None
     behind = _user_of(session) if store is not None else ""
+    put = None if model is None else _put_on(user, model)
     by_session = bool(behind and model and signed_in(user)) and behind == user._meta.pk.value_to_string(user)
     return Identity(
         session_key=key,
@@ -71,7 +80,8 @@ def identity_of(c: Context) -> Identity:
         behind="" if by_session else behind,
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,
-        put=None if model is None else _put_on(user, model),
+        put=put,
+        put_key=frozenset((name, type(value), _known(value)) for name, value in (put or {}).items()),
     )
 
 
@@ -91,6 +101,11 @@ def _put_on(user: Any, model: type[Model]) -> dict[str, Any] | None:
     return {name: vars(user)[name] for name in added if not name.startswith("_")} or None
 
 
+def _known(value: object) -> object:
+    """Return what only equal values have. Others than the plain ones are not compared: that may query, and raise."""
+    return value if type(value) in _PLAIN else id(value)
+
+
 @lru_cache(maxsize=16)
 def _own_names(model: type[Model]) -> frozenset[str]:
     """Return the names that a user of a model has by itself: of fields, of cached properties, of what ``login()`` sets."""
@@ -107,13 +122,13 @@ def user_text(user: Any) -> str:
     if pk is None:
         return ""
     meta = getattr(user, "_meta", None)
-    if meta is None or not apps.is_installed("django.contrib.auth"):
-        return str(pk)
-    return text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
+    return str(pk) if meta is None else text_of(meta.model, pk)  # the class of a lazy user, as request.user is, is another one
 
 
 def text_of(model: type[Any], pk: Any) -> str:
     """Return a user of a model as orders name it."""
+    if not apps.is_installed("django.contrib.auth"):
+        return str(pk)
     project, concrete = apps.get_model(settings.AUTH_USER_MODEL), model._meta.concrete_model
     return str(pk) if issubclass(concrete, project._meta.concrete_model) else f"{concrete._meta.label_lower}:{pk}"
 

@@ -22,7 +22,7 @@ class Concerned(Protocol):
     """A stream, as orders see it."""
 
     @property
-    def user(self) -> str: ...  # as ``user_text`` has it, ``""`` for nobody
+    def users(self) -> Iterable[str]: ...  # whose it is, and who acts as that one, as ``user_text`` has them; ``""`` for nobody
     @property
     def session(self) -> str: ...  # as ``session_text`` has it, ``""`` for none
     @property
@@ -55,7 +55,8 @@ class Recheck:
     def concerns(self, stream: Concerned) -> bool:
         if not stream.asks:
             return False
-        return self.everybody or stream.user in self.users or (bool(self.sessions) and stream.session in self.sessions)
+        by_user = not self.users.isdisjoint(stream.users)
+        return self.everybody or by_user or (bool(self.sessions) and stream.session in self.sessions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Close:
         if not (self.users or self.sessions or self.route or self.topic):
             return False  # an order that names nothing ends nothing
         return (
-            (not self.users or stream.user in self.users)
+            (not self.users or not self.users.isdisjoint(stream.users))
             and (not self.sessions or stream.session in self.sessions)
             and (not self.route or stream.route == self.route)
             and (not self.topic or self.topic in stream.topics)

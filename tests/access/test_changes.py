@@ -19,6 +19,7 @@ from django_agent_sse import Context, Router, close_streams, login_required, per
 from django_agent_sse.access import book as booking
 from django_agent_sse.access import closing, django_signals
 from django_agent_sse.access.django_signals import teller
+from django_agent_sse.access.orders import Recheck
 from django_agent_sse.access.service import access
 from django_agent_sse.streams.registry import open_streams
 from tests.inprocess import eventually
@@ -91,25 +92,28 @@ async def test_a_stream_without_guards_ends_with_who_has_opened_it() -> None:
     await leave(again, anonymous)
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("_csrftoken", False), ("cart", True)])
 @pytest.mark.usefixtures("site")
 async def test_who_signs_in_leaves_the_session_of_before_and_what_anybody_may_have_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django gives the session another key then, and deletes the old one."""
+    """Django gives the session another key then, and deletes the old one. Nobody's guards go by what is Django's own."""
 
     def anonymous() -> Any:
         session = sign_in(person("ann"))
         session.flush()
-        session["cart"] = 1
+        session[name] = 1
         session.save()
         return session
 
     told: list[Any] = []
     session = await sync_to_async(anonymous)()
     client = await opened("/public/", session)
-    monkeypatch.setattr(access, "execute", told.append)
+    execute = access.execute
+    monkeypatch.setattr(access, "execute", lambda order: (told.append(order), execute(order)))
     await sync_to_async(session.cycle_key)()
-    assert told == []
+    assert [type(order) for order in told] == [Recheck] * is_told
+    await access.book().idle()
     await leave(client)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, update_session_auth_hash
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, update_session_auth_hash
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.models import User
-from django.db.models import UUIDField
+from django.contrib.auth.models import AnonymousUser, Group, User
+from django.db.models import Exists, OuterRef, UUIDField
 from django.http import HttpRequest
 
-from django_agent_sse import Context, Router, login_required, permission_required
+from django_agent_sse import Context, Router, aclose_streams, login_required, permission_required
 from django_agent_sse.access import book as booking
 from django_agent_sse.access import django_signals, loading
 from django_agent_sse.access import permit as permits
@@ -285,9 +285,58 @@ async def test_who_acts_as_somebody_else_loses_that_with_their_own_access(change
             else:
                 staff.set_password("another")
             await staff.asave()
-            await ask_all()  # what is known of an order are users of streams: this is seen when it is due
         await revoked(acting)
         await leave(herself)
+
+
+async def test_the_streams_in_which_somebody_acts_as_somebody_else_are_theirs_too() -> None:
+    """Also where a guard has set the other user; the streams of that user are not."""
+    ann = await sync_to_async(person)("ann")
+    staff = await sync_to_async(person)("staff", is_staff=True)
+    session, own = await sync_to_async(sign_in)(staff), await sync_to_async(sign_in)(ann)
+
+    async def as_ann(c: Context) -> bool:
+        if c.user.is_staff:
+            c.user = ann
+        return True
+
+    with route(login_required, as_ann) as path:
+        acting, again, herself = await opened(path, session), await opened(path, session), await opened(path, own)
+        await aclose_streams(user=staff, route=path[1:])
+        await revoked(acting, again)
+        acting = await opened(path, session)
+        staff.is_active = False
+        await staff.asave()
+        await revoked(acting)
+        assert not herself.complete
+        await aclose_streams(user=ann)
+        await revoked(herself)
+
+
+class Annotated(ModelBackend):
+    """A back end that loads a user with what is known of them elsewhere."""
+
+    def get_user(self, user_id: Any) -> Any:
+        return User.objects.annotate(reads=Exists(Group.objects.filter(user=OuterRef("pk")))).filter(pk=user_id).first()
+
+
+async def test_what_a_user_is_loaded_with_is_what_it_is_now(settings: Any) -> None:
+    """It stands on a user as what middleware has put there does, which is kept."""
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Annotated"]
+    ann = await sync_to_async(lambda: person("ann", group="readers"))()
+    session = await sync_to_async(sign_in)(ann)
+    session[BACKEND_SESSION_KEY] = f"{__name__}.Annotated"
+    await session.asave()
+
+    async def reads(c: Context) -> bool:
+        return bool(c.user.reads)
+
+    with route(reads) as path:
+        client = await opened(path, session)
+        await ask_all()
+        assert not client.complete
+        await sync_to_async(ann.groups.clear)()
+        await revoked(client)
 
 
 async def test_a_session_in_which_another_user_is_signed_in_now_is_another_users() -> None:
@@ -372,7 +421,84 @@ def test_what_a_user_model_lacks_is_not_asked_for() -> None:
     assert not loading._verified(rotated, {})
 
 
+def with_scope(get_response: Any) -> Any:
+    """A middleware that puts on a user what this request may do, as those of tokens do."""
+
+    def middleware(request: Any) -> Any:
+        request.user.scope = request.headers["X-Scope"]
+        request.user.allows = frozenset({request.user.scope}).__contains__
+        return get_response(request)
+
+    return middleware
+
+
+async def test_what_middleware_has_put_on_a_user_is_of_that_request_alone() -> None:
+    """Also where another stream of the same session is asked about at the same moment."""
+    session = await sync_to_async(lambda: sign_in(person("ann")))()
+    seen: list[tuple[str | None, str, bool]] = []
+
+    async def guard(c: Context) -> bool:
+        scope = str(c.header("X-Scope"))
+        seen.append((scope, c.user.scope, c.user.allows(scope)))
+        return True
+
+    with route(guard, middleware=[f"{__name__}.with_scope"]) as path:
+        clients = [await opened(path, session, headers={"X-Scope": scope}) for scope in ("read", "write", "read")]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert sorted(seen) == [("read", "read", True), ("read", "read", True), ("write", "write", True)]
+
+
+@pytest.mark.parametrize("who", ["sessions", "session", "nobody"])
+async def test_what_a_guard_sets_on_a_user_is_seen_by_no_other_stream(who: str) -> None:
+    """Each has a user of its own when it is asked about, as requests have. Permissions are loaded once all the same."""
+    ann = await sync_to_async(person)("ann")
+    sessions = [await sync_to_async(sign_in)(ann) for _ in range(3)]
+    seen: list[Any] = []
+
+    async def sets(c: Context) -> bool:
+        c.user.scope = c.header("X-Scope")
+        return True
+
+    async def goes_by_it(c: Context) -> bool:
+        await asyncio.sleep(0.05)
+        seen.append((c.header("X-Scope"), c.user.scope))
+        return True
+
+    with route(sets, goes_by_it) as path:
+        own = {"sessions": sessions, "session": [sessions[0]] * 3, "nobody": [None] * 3}[who]
+        clients = [await opened(path, session, headers={"X-Scope": str(n)}) for n, session in enumerate(own)]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert sorted(seen) == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
 # Kinds of sessions
+
+
+@pytest.mark.parametrize(("engine", "end"), [("db", "is deleted"), ("db", "is left"), ("cache", "is left")])
+async def test_a_session_by_which_a_guard_knows_somebody_need_not_be_one_of_djangos_users(
+    engine: str, end: str, settings: Any
+) -> None:
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    session, other = (import_module(settings.SESSION_ENGINE).SessionStore() for _ in range(2))
+    for one in (session, other):
+        one["member"] = 7
+        await one.asave()
+
+    async def members(c: Context) -> bool:
+        return await c.request.session.aget("member") == 7
+
+    with route(members) as path:
+        client, stays = await opened(path, session), await opened(path, other)
+        if end == "is deleted":
+            await session.model.objects.filter(pk=session.session_key).adelete()
+        else:
+            await sync_to_async(sign_out)(AnonymousUser(), session)
+        await revoked(client)
+        await leave(stays)
 
 
 async def test_after_a_new_password_of_ones_own_this_session_comes_back_and_all_others_are_refused() -> None:
