@@ -39,10 +39,12 @@ class OwnConnections:
     Args:
         wake: Called, from any thread and at any moment, when an iterator over rows has ended.
         cleans_pooled: Whether what comes from Django's connection pool is reset before it is used: others put it there.
+        commits: Whether each statement commits by itself, whatever ``AUTOCOMMIT`` says: nobody else would commit it.
     """
 
-    def __init__(self, wake: Callable[[], object] | None = None, *, cleans_pooled: bool = True) -> None:
+    def __init__(self, wake: Callable[[], object] | None = None, *, cleans_pooled: bool = True, commits: bool = False) -> None:
         self._wake = wake
+        self._commits = commits
         self._cleans_pooled = cleans_pooled
         self._prepare: Prepare | None = None
         self._preparing = False
@@ -72,6 +74,8 @@ class OwnConnections:
         # Instance attributes over methods: the wrapper stays of the class that Django, a package or the project chose.
         wrapper.get_new_connection = partial(self._connect, wrapper, wrapper.get_new_connection)  # type: ignore[method-assign]
         wrapper.chunked_cursor = partial(self._chunked_cursor, wrapper.chunked_cursor)  # type: ignore[method-assign]
+        if self._commits and not wrapper.settings_dict["AUTOCOMMIT"]:
+            wrapper.settings_dict = {**wrapper.settings_dict, "AUTOCOMMIT": True}  # else Django's own, which test runners change
         if self._prepare is None:
             return
         # Django registers it only after this returns; what prepares it may ask for it by its alias.

@@ -43,8 +43,8 @@ class Call:
 class Pool(Executor, PerProcess):
     """At most ``most`` threads, made when there is work and ended when there was none for ``IDLE_SECONDS``.
 
-    They are daemons: a server that hangs keeps no process from ending. Each has database connections of its own. A forked child
-    starts over without threads and without work.
+    They are daemons: a server that hangs keeps no process from ending. Each has database connections of its own, in autocommit.
+    A forked child starts over without threads and without work.
 
     Args:
         name: What the threads are called.
@@ -98,7 +98,7 @@ class Pool(Executor, PerProcess):
             thread.join()
 
     def _run(self) -> None:
-        connections = OwnConnections()
+        connections = OwnConnections(commits=True)
         connections.enter()
         while (call := self._next()) is not None:
             call.run()

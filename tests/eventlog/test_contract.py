@@ -175,7 +175,7 @@ def test_a_key_is_forgotten_after_its_window(open_log: Callable[..., Any]) -> No
 def test_an_append_that_expects_another_end_is_refused_and_told_the_real_one(log: Any) -> None:
     log.append(TOPIC, Event("one"), expect=0)
     log.append(TOPIC, Event("two"), expect=1)
-    for wrong in (0, 1, 3):
+    for wrong in (0, 1, 3, 2**63, 2**70):  # the last two are more than a column takes
         with pytest.raises(PositionConflict, match="ends at 2") as refused:
             log.append(TOPIC, Event("three"), expect=wrong)
         assert refused.value.top == 2

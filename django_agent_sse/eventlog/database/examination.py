@@ -27,6 +27,7 @@ def findings(alias: str) -> Iterator[StoreWarning]:
             if name == "mysql":
                 name = "mariadb" if connection.mysql_is_mariadb else "mysql"  # type: ignore[attr-defined]
                 yield from _tables_of_mysql(connection, named)
+                yield from _isolation_of_mysql(connection, named)
     except AgentSSEError as error:
         yield StoreWarning("unusable", str(error), "Nothing can be published or followed until that is fixed.")
         return
@@ -66,4 +67,20 @@ def _tables_of_mysql(connection: BaseDatabaseWrapper, named: str) -> Iterator[St
             "unusable",
             f"{table}.payload in {named} takes the characters of {characters}: an event with any other one cannot be appended",
             f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4.",
+        )
+
+
+def _isolation_of_mysql(connection: BaseDatabaseWrapper, named: str) -> Iterator[StoreWarning]:
+    """Yield what is wrong with the isolation of transactions: one of a caller's may have taken its snapshot before it appends."""
+    with connection.cursor() as cursor:  # two names of one thing, and what not every server has
+        cursor.execute(
+            "SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation', 'innodb_snapshot_isolation')"
+        )
+        values = {str(value).upper() for _, value in cursor.fetchall()}
+    if "REPEATABLE-READ" in values and "ON" not in values:
+        yield StoreWarning(
+            "unusable",
+            f"transactions in {named} are REPEATABLE READ: one that has read something before it publishes does not see what "
+            "others have published since, and appends with a key that they have used",
+            f"{named}['OPTIONS']['isolation_level'] = 'read committed', which is Django's default.",
         )

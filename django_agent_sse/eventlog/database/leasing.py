@@ -28,7 +28,12 @@ class DatabaseLeasing(EventLog):
     _now: Callable[[], float]
 
     @abstractmethod
-    def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
+    def _write(
+        self, body: Callable[Concatenate[TopicStore, str, _P], _T], name: str, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T: ...
+
+    @abstractmethod
+    def _write_any(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
 
     @abstractmethod
     def _read(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
@@ -62,7 +67,7 @@ class DatabaseLeasing(EventLog):
     def _renew_all(self, wanted: list[tuple[str, str, float]]) -> dict[str, Lease]:
         if connections[self.alias].vendor != "sqlite":
             return super()._renew_all(wanted)
-        return self._write(_all_renewed, wanted)
+        return self._write_any(_all_renewed, wanted)
 
     def keen(self) -> AbstractContextManager[None]:
         """See ``Leasing``. SQLite has one writer, and whoever waits for its turn long enough has lost its lease."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 from django.db import IntegrityError, connections, router, transaction
 
 from ... import conf
-from ...exceptions import ConfigurationError, TransactionRefused
+from ...exceptions import ConfigurationError
 from ...models import LogTopic
 from ...runtime.pools import outside, readers, where_called, where_waited_for, writers
 from ...wire.line_levels import Marks, marks_of
@@ -26,7 +26,18 @@ from .searching import ATTEMPTS, DatabaseSearching, restless, settled
 from .statements import KEYS_EVERY, DirectAppend, append_directly, direct_append
 from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
-from .transactions import by_itself, is_direct, is_one_statement, is_open, lock_scope, may_stand_alone, read, write
+from .transactions import (
+    by_itself,
+    hold,
+    is_direct,
+    is_one_statement,
+    is_open,
+    lock_scope,
+    may_stand_alone,
+    read,
+    refuse_outside,
+    write,
+)
 
 TOLD = 16_384
 """Bytes of an append, at most, whose events are told to followers in this process together with the notification."""
@@ -111,19 +122,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         alias = self.alias
         if not is_open(alias):
             return call()
-        if connections[alias].vendor == "sqlite":
-            raise TransactionRefused(
-                "outside_transaction=True, which runs always have, needs a second connection that writes, and SQLite has one "
-                "writer, this transaction: publish, or begin the run, before or after it, or use PostgreSQL. Nothing was appended"
-            )
-        # Another connection would wait for a lock that this thread holds, and this thread for that connection. Whatever takes a
-        # topic's lock also has its notification wait for the commit: see `_notify`.
-        hooks = [hook for _, hook, *_ in connections[alias].run_on_commit if isinstance(hook, partial)]
-        if any(hook.func == self.on_change and hook.args == (topic,) for hook in hooks):
-            raise TransactionRefused(
-                f"outside_transaction=True would wait for ever: this transaction has itself published to {topic!r}, and holds "
-                "its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
-            )
+        refuse_outside(alias, topic)
         return outside.submit(call).result()
 
     def _notify(self, topic: str, *page: Page) -> None:
@@ -141,7 +140,11 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         records = [Record(offset, event, self._now()) for offset, (event, _) in enumerate(events, result.first)]
         return (Page(epoch=result.epoch, top=result.last, records=records),)
 
-    def _write(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def _write(self, body: Callable[Concatenate[TopicStore, str, _P], _T], name: str, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        hold(self.alias, name)
+        return self._write_any(body, name, *args, **kwargs)
+
+    def _write_any(self, body: Callable[Concatenate[TopicStore, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         alias = self.alias
         return write(alias, body, TopicStore(alias), *args, **kwargs)
 
@@ -183,6 +186,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         # What a holder who is late has changed must be undone in a transaction of the caller's too.
         alone = nullcontext() if holder is None or not is_open(alias) else transaction.atomic(alias)
         with alone:
+            hold(alias, topic)
             return write(alias, self._append_here, alias, direct, *append)
 
     def _prepared(
@@ -253,6 +257,8 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
     def _make_new(self, store: TopicStore, name: str, now: float) -> None:
         store.make(name, now)
         if evicted := store.make_room(self.limits.max_topics, name, now - FOLLOWED_FOR):
+            for victim in evicted:
+                hold(self.alias, victim)
             self._evicted(evicted)
             self._when_visible(store.sweeper.sweep_soon)
 
@@ -346,7 +352,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         now = self._now()
         missing = self._read(TopicStore.without_note, FOLLOWED, topics, now - NOTE_EVERY / 2)
         if missing:  # no other process has noted them just now
-            self._write(TopicStore.note, FOLLOWED, missing, now, FOLLOWED_FOR)
+            self._write_any(TopicStore.note, FOLLOWED, missing, now, FOLLOWED_FOR)
 
     def _trim(self, topic: str, max_events: int | None, max_bytes: int | None, max_age: float | None) -> int:
         trimmed = self._write(self._trimmed, topic, max_events, max_bytes, max_age)
@@ -368,7 +374,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
         return self._read(TopicStore.names, prefix, after, limit) if prefix.isascii() and prefix.isprintable() else []
 
     def _clear_all(self) -> None:
-        self._write(TopicStore.clear)
+        self._write_any(TopicStore.clear)
 
 
 def _check_holder(store: TopicStore, name: str, holder: str) -> TopicRow:

@@ -25,6 +25,8 @@ from .serialization import pack
 
 MOST_BYTES: Final = 65_536
 """Bytes of such an append at most. What is more may be several rows, and then the ORM's part of the time is small."""
+MOST_OFFSET: Final = 2**63 - 1
+"""What a column takes: no topic ends there, or behind it, where SQLite's driver refuses to ask."""
 KEYS_EVERY: Final = 64
 """Events between two deletions of old keys."""
 
@@ -67,6 +69,7 @@ def direct_append(
         return None
     payload = pack(event for event, _ in events)
     digest = None if key is None else digest_of(key)
+    expect = None if expect is None else min(expect, MOST_OFFSET)
     marked = (min(marks), max(marks), summed(marks.values())) if marks else None
     return DirectAppend(topic, payload, len(events), size, expect, digest, holder, marked)
 

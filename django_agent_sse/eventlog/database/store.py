@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import Case, F, Func, Q, QuerySet, Subquery, TextField, Value, When
+from django.db.models.functions import Cast
 
 from ...exceptions import EventLogUnavailable, EventUnreadable
 from ...models import LogKey, LogMark, LogRow, LogTopic, TopicLease, TopicNote, TopicPointer
@@ -215,7 +216,8 @@ class TopicStore:
         if len(payload) <= 2 * ROW_BYTES or connections[self._alias].vendor != "postgresql":
             return payload
         step = max(ROW_BYTES, len(payload) // PARAMETERS + 1)
-        pieces = [Value(payload[at : at + step]) for at in range(0, len(payload), step)]
+        # With server_side_binding the server has to be told of what type each one is: CONCAT() takes any.
+        pieces = [Cast(Value(payload[at : at + step]), TextField()) for at in range(0, len(payload), step)]
         return Func(*pieces, function="CONCAT", output_field=TextField())
 
     def records(self, topic: TopicRow, offset: int, limit: int) -> list[Record]:

@@ -18,7 +18,7 @@ from django.db.transaction import TransactionManagementError
 from django.utils.connection import ConnectionDoesNotExist
 
 from ... import conf
-from ...exceptions import ConfigurationError, EventLogUnavailable
+from ...exceptions import ConfigurationError, EventLogUnavailable, TransactionRefused
 from ...runtime.backoff import Backoff
 
 RETRY_TIMEOUT = 20.0
@@ -41,7 +41,7 @@ _SQLITE_LOCKED = {5, 6}
 _SQLITE_READ_ONLY = 8
 _SQLITE_FULL = {10, 13}
 """The second is "full"; the first, an error of input or output, is what SQLite makes of some full disks."""
-_LOCKED = {"40001", "40P01", "55P03", 1205, 1213, *_SQLITE_LOCKED}
+_LOCKED = {"40001", "40P01", "55P03", 1020, 1205, 1213, *_SQLITE_LOCKED}
 """Serialization failures, deadlocks and time-outs of locks: codes of PostgreSQL, numbers of MySQL, primary codes of SQLite."""
 _MISSING = {"42P01", "42703", 1146, 1054}
 _READ_ONLY = {"25006", 1290, 1792, 1836, _SQLITE_READ_ONLY}
@@ -57,7 +57,43 @@ def is_open(alias: str) -> bool:
 
 
 def _has_transaction(connection: BaseDatabaseWrapper) -> bool:
-    return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
+    commits = connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.get_autocommit()
+    return connection.in_atomic_block or not commits
+
+
+def hold(alias: str, name: str) -> None:
+    """Note that the caller's ``atomic()`` may hold locks of a topic or a pointer from now on, unless a savepoint frees them."""
+    if connections[alias].in_atomic_block:
+        transaction.on_commit(partial(_held, name), using=alias)
+
+
+def refuse_outside(alias: str, name: str) -> None:
+    """Refuse to append beside the open transaction of this thread where that would wait for its end, and it for the append.
+
+    Raises:
+        TransactionRefused: SQLite has one writer; or this transaction holds locks of the name, or nobody knows whether it does.
+    """
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        raise TransactionRefused(
+            "outside_transaction=True, which runs always have, needs a second connection that writes, and SQLite has one "
+            "writer, this transaction: publish, or begin the run, before or after it, or use PostgreSQL. Nothing was appended"
+        )
+    if not connection.in_atomic_block:
+        raise TransactionRefused(
+            f"outside_transaction=True might wait for ever: autocommit of DATABASES[{alias!r}] is off, and nobody knows which "
+            "locks this transaction holds. Use atomic(), or publish as a part of the transaction. Nothing was appended"
+        )
+    hooks = [hook for _, hook, *_ in connection.run_on_commit if isinstance(hook, partial)]
+    if any(hook.func is _held and hook.args == (name,) for hook in hooks):
+        raise TransactionRefused(
+            f"outside_transaction=True would wait for ever: this transaction has itself published to {name!r}, or changed it, "
+            "and holds its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
+        )
+
+
+def _held(name: str) -> None:
+    """Do nothing at the commit: Django forgets it where a savepoint is rolled back, as the database frees the locks."""
 
 
 def lock_scope(alias: str, topic: str) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import atomic
 from django.test import override_settings
 
 from django_agent_sse.eventlog.database import DatabaseEventLog
@@ -50,6 +51,39 @@ def test_tables_without_transactions_or_with_few_characters_are_found(small_mari
     assert "latin1" in findings[1].about
     with pytest.raises(EventLogUnavailable):
         log.append("topic", Event("\N{SNOWMAN}"))
+
+
+@pytest.fixture
+def repeatable(mariadb_alias: str, django_db_blocker: Any) -> Any:
+    """A database whose transactions see what was there when they began to read."""
+    base = connections.databases[mariadb_alias]
+    options = {**base["OPTIONS"], "isolation_level": "repeatable read"}
+    with django_db_blocker.unblock(), database("repeatable", {**base, "OPTIONS": options}, migrate=False) as alias:
+        DatabaseEventLog(ALIAS=alias).clear_all()
+        yield alias
+
+
+def test_transactions_that_do_not_see_what_others_commit_are_found(repeatable: str, mariadb_alias: str) -> None:
+    log = DatabaseEventLog(ALIAS=repeatable)
+    (finding,) = log.examine()
+    assert (finding.kind, "REPEATABLE READ" in finding.about, "'read committed'" in finding.hint) == ("unusable", True, True)
+    log.append("topic", Event("begins"))
+    with atomic(using=repeatable):
+        assert log.state("topic").top == 1
+        DatabaseEventLog(ALIAS=mariadb_alias).append("topic", Event("once"), key="k")
+        assert log.append("topic", Event("once"), key="k").first == 3, "it is what the finding says"
+
+
+def test_a_server_that_finds_the_conflict_by_itself_is_fit(repeatable: str, mariadb_alias: str) -> None:
+    log = DatabaseEventLog(ALIAS=repeatable)
+    with connections[repeatable].cursor() as cursor:
+        cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+    assert log.examine() == []
+    log.append("topic", Event("begins"))
+    with pytest.raises(EventLogUnavailable, match="others held"), atomic(using=repeatable):
+        assert log.state("topic").top == 1
+        DatabaseEventLog(ALIAS=mariadb_alias).append("topic", Event("once"), key="k")
+        log.append("topic", Event("once"), key="k")
 
 
 def test_what_the_hints_say_mends_it(small_mariadb: str) -> None:

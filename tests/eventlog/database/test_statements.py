@@ -182,6 +182,9 @@ def test_parameters_that_the_server_binds_are_taken(postgres_alias: str, django_
         assert log.append(TOPIC, Event("3"), holder="r1", key="l").first == 3
         assert log.append(TOPIC, Event("2"), key="k").first == 2
         assert texts(log) == ["1", "ERROR: 2", "3"]
+        large = "x" * 600_000  # which is sent in several parts
+        assert log.append(TOPIC, Event(large)).first == 4
+        assert [record.event.data == large for record in log.read_after(TOPIC, 3).records] == [True]
 
 
 # Callers that meet

@@ -34,9 +34,10 @@ from django_agent_sse.exceptions import (
     TopicClosed,
     TransactionRefused,
 )
-from django_agent_sse.runtime.pools import Pool
+from django_agent_sse.runtime.pools import Pool, writers
 from django_agent_sse.testing import SSEClient, SSETestMixin
 from django_agent_sse.wire.event import Event
+from tests.log_databases import database
 from tests.serving import served
 
 TOPIC = "builds.42"
@@ -290,6 +291,86 @@ def test_outside_it_nobody_waits_for_those_who_wait_for_its_end(log: DatabaseEve
     for other in others:
         other.result(30)
     assert seen_by_others(log, "held") == ["begins", "inside", *["outside"] * 8]
+
+
+def conflict(log: DatabaseEventLog) -> None:
+    with pytest.raises(PositionConflict):
+        log.append(TOPIC, Event("x"), key="k", expect=77)
+
+
+def lose(log: DatabaseEventLog) -> None:
+    with pytest.raises(LeaseLost):
+        log.close(TOPIC, holder="another")
+
+
+@pytest.mark.parametrize("alias", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(DatabaseEventLog.trim, topic=TOPIC, max_events=1),
+        partial(DatabaseEventLog.renew, topic=TOPIC, holder="run", seconds=50),
+        conflict,
+        lose,
+    ],
+    ids=["trim", "renew", "conflict", "lose"],
+)
+def test_outside_it_nobody_waits_for_a_lock_that_is_held_without_a_notification(
+    change: Callable[[DatabaseEventLog], object], log: DatabaseEventLog
+) -> None:
+    log.append(TOPIC, [Event("one"), Event("two")])
+    log.acquire(TOPIC, "run", 60)
+    thread = Pool("test-caller", 1)  # a daemon: where it waits for ever, the test does not
+
+    def publish_outside() -> None:
+        with atomic(log):
+            change(log)
+            log.acquire(TOPIC, "run", 60, outside_transaction=True)
+
+    published = thread.submit(publish_outside)
+    try:
+        with pytest.raises(TransactionRefused, match="wait for ever"):
+            published.result(10)
+    finally:  # or the next test would wait, too
+        with connections[log.alias].cursor() as cursor:
+            cursor.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+
+@pytest.mark.parametrize("alias", ["postgres"], indirect=True)
+def test_a_savepoint_that_is_rolled_back_frees_the_topic(log: DatabaseEventLog) -> None:
+    log.append(TOPIC, Event("one"))
+    with atomic(log):
+        with pytest.raises(Stop), atomic(log):
+            log.trim(TOPIC, max_events=1)
+            log.append(TOPIC, Event("lost"))
+            raise Stop
+        assert log.append(TOPIC, Event("two"), outside_transaction=True).first == 2
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def manual(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
+    """A project that commits by itself."""
+    entry = {**connections.databases[request.getfixturevalue(f"{request.param}_alias")], "AUTOCOMMIT": False}
+    with django_db_blocker.unblock(), database("manual", entry, migrate=False) as name:
+        DatabaseEventLog(ALIAS=name).clear_all()
+        transaction.commit(using=name)
+        yield name
+        transaction.rollback(using=name)
+
+
+def test_without_autocommit_nothing_is_published_outside_as_nobody_knows_what_is_locked(manual: str) -> None:
+    log = DatabaseEventLog(ALIAS=manual)
+    connections[manual].close()
+    for _ in range(2):  # before the first query there is no connection yet, and then there is one
+        with pytest.raises(TransactionRefused, match="Nothing was appended"):
+            log.append(TOPIC, Event("x"), outside_transaction=True)
+        assert not log.state(TOPIC).exists
+
+
+def test_without_autocommit_what_our_threads_write_is_committed_all_the_same(manual: str) -> None:
+    log = DatabaseEventLog(ALIAS=manual)
+    writers.submit(partial(log.append, TOPIC, Event("one"))).result(30)
+    assert [record.event.data for record in log.read_after(TOPIC).records] == ["one"]
+    assert connections[manual].get_autocommit() is False
 
 
 @pytest.mark.parametrize("alias", ["sqlite"], indirect=True)
