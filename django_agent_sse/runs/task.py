@@ -27,7 +27,6 @@ from ..runtime.safe_text import without_run_id
 from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
 from ..streams.context import Context
 from ..streams.kept_thread import KeptThread
-from ..streams.registry import registry
 from ..streams.reporting import own_cancel
 from ..streams.shutdown import watch_end
 from ..streams.threads import StreamThreads, preparing, task_context

@@ -136,7 +136,7 @@ class ListenerWatch(PerProcess):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, scope: Mapping[str, Any]) -> None:
-        """A request has come, or a stream begins, on this loop: look from now on, until none is open there. Costs nothing again."""
+        """A request comes or a stream begins on this loop: look from now on, until none is open there. Costs nothing again."""
         if self._loop is not None and not self._loop.is_closed():
             return
         port = _port_of(scope)
