@@ -27,9 +27,8 @@ from ..runtime.safe_text import without_run_id
 from ..streams.callbacks import Callback, contained, ends_process, run_callbacks
 from ..streams.context import Context
 from ..streams.kept_thread import KeptThread
-from ..streams.registry import registry
 from ..streams.reporting import own_cancel
-from ..streams.shutdown import listener_watch, watch_signals
+from ..streams.shutdown import watch_end
 from ..streams.threads import StreamThreads, preparing, task_context
 from .endings import RunEnding
 from .ids import claim_name
@@ -91,9 +90,7 @@ class RunTask:
             TooManyThreads: Its code blocks, and there is no thread for it.
         """
         loop = asyncio.get_running_loop()
-        registry.loop_state()
-        watch_signals()
-        listener_watch.begin(loop, getattr(self.c.request, "scope", {}))
+        watch_end(getattr(self.c.request, "scope", {}))
         self._first = loop.create_future()
         thread = KeptThread(preparing(self.c)) if self.blocks else None
         self._begun = begun = loop.create_future()

@@ -33,6 +33,7 @@ from .registry import OpenStream
 from .replays import replay_counts
 from .response import OVERLOADED_RETRY
 from .shared_counts import shared
+from .shutdown import watch_end
 
 ELSEWHERE_RETRY = 1_000
 """The same where the process ends: whatever serves next does so now, or in a moment."""
@@ -91,6 +92,7 @@ async def arrive(scope: Mapping[str, Any]) -> Arrival:
     arrival: Arrival | None = scope.get(IN_SCOPE)  # of ``asgi.wrap()``
     if arrival is not None:
         return arrival
+    watch_end(scope)  # a guard may take longer than the server waits before it closes its socket
     bounds = limits()
     arrival = Arrival(client_address(scope, conf.setting("PROXIES")))
     arrival.refusal = admission.rate_refusal(arrival.address, bounds, begins_none=scope.get("method") == "OPTIONS")

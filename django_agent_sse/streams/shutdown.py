@@ -1,12 +1,12 @@
 """A process that is told to end, or a worker that its server recycles, ends its streams: many of them in waves, see ``drain``.
 
 SIGTERM and SIGINT: uvicorn, granian and hypercorn wait for open streams by default, for ever, and the flags that end the wait
-skip ``finally`` blocks. So a handler of ours is chained before the server's own. Servers put theirs back at times; each
-stream's start looks again.
+skip ``finally`` blocks. So a handler of ours is chained before the server's own. Servers put theirs back at times, so each
+request and each stream's start looks again: a stream may begin long after its request, when the process was told to end.
 
 Recycling: uvicorn (``--limit-max-requests``), gunicorn (``--max-requests``) and hypercorn (``max_requests``) close the worker's
 listening socket and then wait for its open requests, though no signal comes: for as long as a stream lives, nobody is answered.
-The one sign is that socket, so it is looked at while streams are open.
+The one sign is that socket, so it is looked for at the first request, and looked at while streams are open.
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ def watch_signals() -> None:
             signal.signal(number, chained)
 
 
+def watch_end(scope: Mapping[str, Any]) -> None:
+    """Hear of the end of this process from now on; called on the loop, with the scope of the request that it serves."""
+    watch_signals()
+    listener_watch.begin(registry.loop_state().loop, scope)
+
+
 def _outliving() -> bool:
     return _companions() or any(stream.outlives_client for stream in open_streams())
 
@@ -130,7 +136,7 @@ class ListenerWatch(PerProcess):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, scope: Mapping[str, Any]) -> None:
-        """A stream begins on this loop: look from now on, until none is open there. Costs nothing where that is so already."""
+        """A request comes or a stream begins on this loop: look from now on, until none is open there. Costs nothing again."""
         if self._loop is not None and not self._loop.is_closed():
             return
         port = _port_of(scope)

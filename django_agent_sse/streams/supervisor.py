@@ -31,7 +31,7 @@ from .messages import last_event
 from .options import StreamOptions
 from .registry import LoopState, StreamInfo, StreamStats, StreamWatch, registry
 from .reporting import ErrorStreak, OnError, own_cancel
-from .shutdown import listener_watch, watch_signals
+from .shutdown import watch_end
 from .stream import Stream, late_error
 from .threads import StreamThreads, stream_context
 from .topic_access import check_follow_access
@@ -89,9 +89,8 @@ class Supervisor:
             Exception: What the handler raised before that.
         """
         loop = self._loop_state.loop
-        watch_signals()
+        watch_end(getattr(self.context.request, "scope", {}))
         context, self._threads = stream_context(self.context, pinned=self._options.pinned)
-        listener_watch.begin(loop, getattr(self.context.request, "scope", {}))
         self._loop_state.add(self)
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)

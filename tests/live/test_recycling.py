@@ -41,6 +41,20 @@ def test_streams_end_when_their_worker_is_recycled(
     server.kill()
 
 
+def test_a_stream_that_is_let_in_after_its_worker_took_the_last_request_does_not_keep_it(
+    start: Callable[..., Server], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first one of its process, and its guard was being asked when the worker stopped listening."""
+    monkeypatch.setitem(servers.COMMANDS, "uvicorn", COMMANDS["uvicorn"])
+    server = start("uvicorn", middleware="default")
+    with server.open("life/guarded/", key=key, seconds=3.0) as client:
+        server.recorded(key, "asked")
+        poll("it takes no more requests", lambda: not _answers(server), within=EXIT_WITHIN)
+        server.wait(3.0 + EXIT_WITHIN)
+        client.rest()
+        assert client.events[-1].name == "sse.overloaded"
+
+
 def ended(server: Server, key: str) -> bool:
     """Whether the stream is over, though another worker answers."""
     return "on_end" in server.steps(key)

@@ -129,6 +129,18 @@ def test_a_client_is_told_when_to_come_back_at_a_shutdown_and_nothing_final(ende
     assert max(times) - min(times) > 1_000
 
 
+@pytest.mark.parametrize("kind", BLOCKING)
+def test_a_stream_that_is_let_in_after_the_signal_is_no_reason_to_stay(start: Start, key: str, kind: str) -> None:
+    """It is the first one of its process, and its guard was being asked when the signal came."""
+    server = start(kind, middleware="default")
+    with server.open("life/guarded/", key=key, seconds=1.0) as client:
+        server.recorded(key, "asked")
+        assert end(server, signal.SIGTERM) < EXIT_WITHIN
+        client.rest()
+        assert client.complete
+        assert client.events[-1].name == "sse.overloaded"
+
+
 def test_a_handler_whose_client_has_left_long_ago_is_cleaned_up_too(start: Start, key: str) -> None:
     """On uvicorn. granian and hypercorn hear of the signal from the event loop, so nobody can hold them up."""
     server = start("uvicorn", middleware="default")

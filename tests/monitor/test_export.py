@@ -24,6 +24,8 @@ from django_agent_sse.contrib.monitor.inspector import StreamQuery, StreamRow
 from django_agent_sse.contrib.monitor.reporter import Reporter
 from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.sockets import Addresses
+from django_agent_sse.streams.transport import UNFINISHED
 from tests.inprocess import Site, eventually, serve
 
 from .test_reporter import begin, log
@@ -62,6 +64,7 @@ async def text_of(chunks: AsyncIterator[str]) -> str:
         (' "=1+1', "' \"=1+1"),
         ("a;=1+1", "a;'=1+1"),
         ("a; '@SUM(1)", "a;' '@SUM(1)"),
+        (" " * 40 + "=1", "'" + " " * 40 + "=1"),
         ("\t=1", "\\x09=1"),
         ("\r\n=1", "\\x0d\\x0a=1"),
         ("\u202e=1", "\\u202e=1"),
@@ -115,6 +118,26 @@ def test_it_comes_as_it_is_made_where_the_server_can() -> None:
     assert whole.content.decode().count("\r\n") == 2  # type: ignore[attr-defined]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     assert export.answer(ASGIRequest(scope, io.BytesIO()), document_of(), "json", "streams").streaming
+
+
+async def test_a_file_that_cannot_be_finished_is_broken_off_also_where_the_server_leaves_the_connection_open(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent() -> AsyncIterator[list[dict[str, Any]]]:
+        yield [row_of("streams")]
+        raise TimeoutError("the process a has not told its next rows")
+
+    watched: list[tuple[Addresses, bool]] = []
+    departures = registry.loop_state().departures
+    monkeypatch.setattr(type(departures), "add", lambda self, ends, patience, *, unfinished: watched.append((ends, unfinished)))
+    ends = {"client": ("192.0.2.1", 5_000), "server": ("192.0.2.2", 80), "http_version": "1.1"}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", **ends}
+    made = dataclasses.replace(document_of(), streams=silent())
+    response = export.answer(ASGIRequest(scope, io.BytesIO()), made, "csv", "streams")
+    with pytest.raises(UNFINISHED):
+        assert [part async for part in response]  # type: ignore[attr-defined]
+    assert watched == [(Addresses("192.0.2.1", 5_000, 80), True)]
+    assert "the process a has not told its next rows" in caplog.text
 
 
 # However many streams

@@ -22,6 +22,19 @@ async def idle(c: Context, stream: Stream) -> None:
         await asyncio.Event().wait()
 
 
+async def takes_its_time(c: Context) -> bool:
+    """A guard that lets everybody in, some seconds later."""
+    notes(c)("asked")
+    await asyncio.sleep(float(c.query["seconds"]))
+    return True
+
+
+@router.sse("guarded/", guards=[takes_its_time])
+async def guarded(c: Context, stream: Stream) -> None:
+    """The same, for whoever the guard has let in."""
+    await idle(c, stream)
+
+
 @router.sse("silent/", commit_after=60)
 async def silent(c: Context, stream: Stream) -> None:
     """Nothing at all: the response does not even begin."""

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import logging
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,17 @@ from django.http.response import HttpResponseBase
 
 from django_agent_sse.runtime.safe_text import printable
 from django_agent_sse.streams.counters import RouteCounts
+from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.sockets import addresses_of
+from django_agent_sse.streams.transport import UNFINISHED
 
 from ..cluster import ClusterSnapshot, cluster_view
 from ..history import BUCKET, LONG_BUCKET, Past, percentiles, problems_of
 from ..inspector import Answer, RunRow, StreamRow
 from .live_view import NO_ROWS, Viewer, names_of
 from .tables import GOOD
+
+logger = logging.getLogger("django_agent_sse.monitor")
 
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "streams": (*StreamRow._fields, "username"),
@@ -42,11 +48,13 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 """The tables, and their columns."""
 ANSWERED = ("streams", "limits", "refused", "runs")
 """What processes are asked for; the others are reported anyhow."""
+BROKEN_OFF_PATIENCE = 30.0
+"""Seconds without progress after which a client is cut off that does not take the rest of a file that is not whole."""
 LONGEST = 4_000
 """Characters of a cell of CSV at most."""
 ANSWER_TIMEOUT = 10.0
 """Seconds within which processes must tell their next rows."""
-_FORMULA = re.compile(r"(^|;)(?=[ \"']{0,9}[=+@＝＋－＠-])")
+_FORMULA = re.compile(r"(^|;)(?=[ \"']*[=+@＝＋－＠-])")
 """Where a cell is a formula to a spreadsheet, or a part of it to one that parts by semicolons: clients choose user agents."""
 
 
@@ -217,8 +225,20 @@ def answer(request: HttpRequest, document: Document, kind: str, table: str) -> H
     }
     content_type = "application/json" if kind == "json" else "text/csv; charset=utf-8"
     if isinstance(request, ASGIRequest):
-        return StreamingHttpResponse(chunks, content_type=content_type, headers=headers)
+        return StreamingHttpResponse(_or_broken_off(request, chunks), content_type=content_type, headers=headers)
     return HttpResponse(async_to_sync(_whole)(chunks), content_type=content_type, headers=headers)
+
+
+async def _or_broken_off(request: ASGIRequest, chunks: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Yield a file; where it fails, end the connection without the end of the answer. daphne would leave it open for ever."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except Exception as error:
+        logger.exception("%s is broken off", request.path)
+        if (addresses := addresses_of(request.scope)) is not None:
+            registry.loop_state().departures.add(addresses, BROKEN_OFF_PATIENCE, unfinished=True)
+        raise UNFINISHED from error
 
 
 async def _whole(chunks: AsyncIterator[str]) -> str:
