@@ -95,12 +95,12 @@ COUNTS = ("tasks", "threads", "descriptors", "connections", "streams", "objects"
 
 
 def lines(samples: Sequence[Sample]) -> dict[str, Line]:
-    """A line for each of what was measured, by connects; memory in bytes."""
+    """A line for each of what was measured, by connects; memory and heap in bytes."""
     xs = [float(sample.connects) for sample in samples]
     found = {"memory": line(xs, [float(sample.rss) for sample in samples])}
     looked = [sample for sample in samples if sample.held]
     xs = [float(sample.connects) for sample in looked]
-    for name in COUNTS:
+    for name in ("heap", *COUNTS):
         found[name] = line(xs, [float(sample.held[name]) for sample in looked])
     found["tables"] = line(xs, [float(sum(sample.held["tables"].values())) for sample in looked])
     return found
@@ -112,8 +112,10 @@ def table(samples: Sequence[Sample], began: float) -> str:
     first, last = samples[0].at, samples[-1].at
     low = min(sample.rss for sample in samples) - 4 * 2**20
     high = max(sample.rss for sample in samples)
-    rows = ["| minute | connects | memory, MiB | tasks | threads | descriptors | connections | streams | tables | objects | |"]
-    rows.append("| ---: " * 10 + "| --- |")
+    rows = [
+        "| minute | connects | memory, MiB | heap, MiB | tasks | threads | descriptors | connections | streams | tables | objects | |"
+    ]
+    rows.append("| ---: " * 11 + "| --- |")
     for number in range(count):
         piece = [s for s in samples if number <= (s.at - first) / (last - first) * count <= number + 1]
         looked = [s.held for s in piece if s.held]
@@ -124,6 +126,7 @@ def table(samples: Sequence[Sample], began: float) -> str:
         tables = statistics.fmean(sum(one["tables"].values()) for one in looked)
         bar = "█" * max(1, round(30 * (rss - low) / (high - low)))
         cells = [f"{(piece[-1].at - began) / 60:.0f}", f"{piece[-1].connects:,}", f"{rss / 2**20:.1f}"]
+        cells.append(f"{statistics.fmean(one['heap'] for one in looked) / 2**20:.1f}")
         cells += [f"{mean[name]:.0f}" for name in ("tasks", "threads", "descriptors", "connections", "streams")]
         cells += [f"{tables:,.0f}", f"{mean['objects']:,.0f}", bar]
         rows.append(f"| {' | '.join(cells)} |")

@@ -169,7 +169,8 @@ def test_whoever_comes_and_goes_leaves_nothing_behind(server: Server, capsys: py
     assert left == {}, left
     if LONG:
         found = lines(samples)
-        assert found["memory"].most < SMALLEST, "bytes a connect, which is less than one object"
+        for name in ("heap", "memory"):
+            assert found[name].most < SMALLEST, f"{name}: bytes a connect, which is less than one object"
         for name in COUNTS:
             assert found[name].least * connects < 1 + SMALL.get(name, 0), f"{name} grow"
 
@@ -201,7 +202,7 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: lis
     print(table(first + samples, began))
     print(f"wrong: {Counter(churn.wrong).most_common(5)}")
     for name, found in lines(samples).items():
-        unit, scale = ("KiB", 1 / 1024) if name == "memory" else ("", 1.0)
+        unit, scale = ("KiB", 1 / 1024) if name in ("memory", "heap") else ("", 1.0)
         print(
             f"{name}: {found.slope * scale * per_minute:+.3f} ± {found.error * scale * per_minute:.3f} {unit} a minute, "
             f"{found.slope * 1000:+.3f} ± {found.error * 1000:.3f} a thousand connects"
@@ -209,7 +210,7 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: lis
     looked = [sample.held["tables"] for sample in samples if sample.held]
     more = {name: mean(looked[-9:], name) - mean(looked[:9], name) for name in looked[-1]}
     print(f"tables that grew while clients came and went: {sorted(more.items(), key=lambda one: -one[1])[:12]}")
-    for name in (*COUNTS, "collected", "memory"):
+    for name in (*COUNTS, "collected", "heap", "memory"):
         print(f"quiet: {name} {before[name]:,} → {after[name]:,}")
     for what in ("tables", "kinds"):
         changed = {name: (before[what].get(name, 0), n) for name, n in after[what].items() if n != before[what].get(name, 0)}
