@@ -107,14 +107,13 @@ def lines(samples: Sequence[Sample]) -> dict[str, Line]:
 
 
 def table(samples: Sequence[Sample], began: float) -> str:
-    """What was measured, a line for each two minutes, with the memory as a bar."""
+    """What was measured, a line for each two minutes, with the memory as a bar; memory and heap in MiB."""
     count = max(1, round((samples[-1].at - samples[0].at) / 120))
     first, last = samples[0].at, samples[-1].at
     low = min(sample.rss for sample in samples) - 4 * 2**20
     high = max(sample.rss for sample in samples)
-    rows = [
-        "| minute | connects | memory, MiB | heap, MiB | tasks | threads | descriptors | connections | streams | tables | objects | |"
-    ]
+    heads = "minute | connects | memory | heap | tasks | threads | descriptors | connections | streams | tables | objects"
+    rows = [f"| {heads} | |"]
     rows.append("| ---: " * 11 + "| --- |")
     for number in range(count):
         piece = [s for s in samples if number <= (s.at - first) / (last - first) * count <= number + 1]

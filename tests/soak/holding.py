@@ -65,7 +65,7 @@ class _Heap(ctypes.Structure):
 def heap() -> int:
     """Bytes that C libraries, and Python for what is larger than 512 bytes, have allocated and not given back.
 
-    What a process has of memory is more: glibc keeps what was given back, for each thread's arena by itself. 0 without glibc 2.33.
+    What a process has of memory is more: glibc keeps what was given back, in an arena for each thread. 0 without glibc 2.33.
     """
     mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if mallinfo2 is None:
