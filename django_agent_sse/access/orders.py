@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 import time
@@ -16,6 +17,8 @@ from ..topics.orders import OrderTopic
 ACCESS = InternalTopic("sse.access.orders")
 MOST = 500
 """Users and sessions that one order names; of more there are several orders."""
+MOST_TEXT = 40_000
+"""Characters that these take as JSON, likewise: signed they are a third more, and commas; an order takes 65,536."""
 
 
 class Concerned(Protocol):
@@ -139,8 +142,13 @@ class Lately:
 
 
 def in_parts(names: Iterable[str]) -> Iterator[frozenset[str]]:
-    """Yield names in sets of ``MOST`` at most."""
-    rest = sorted(set(names))
-    while rest:
-        yield frozenset(rest[:MOST])
-        rest = rest[MOST:]
+    """Yield names in sets of ``MOST`` at most, which take no more than an order may."""
+    part, size = set[str](), 0
+    for name in sorted(set(names)):
+        size += len(json.dumps(name))
+        if part and (len(part) == MOST or size > MOST_TEXT):
+            yield frozenset(part)
+            part, size = set(), len(json.dumps(name))
+        part.add(name)
+    if part:
+        yield frozenset(part)

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -444,6 +445,15 @@ def test_many_names_are_several_orders_that_fit() -> None:
     assert [len(part) for part in parts] == [MOST, MOST, 200]
     assert sorted(frozenset().union(*parts)) == names
     assert len(orders.event_of(Recheck(users=parts[0])).data) < MAX_BYTES
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\U0001f642"])
+def test_names_that_are_long_are_more_orders(character: str) -> None:
+    names = [f"{number:04}{character * 250}" for number in range(600)]
+    parts = [*in_parts(names)]
+    assert [*chain(*map(sorted, parts))] == names
+    assert all(len(orders.event_of(Close(users=part)).data) < MAX_BYTES for part in parts)
+    assert [*in_parts([])] == []
 
 
 def test_no_session_is_told_by_its_key() -> None:
