@@ -28,6 +28,7 @@ from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
 from .transactions import (
     by_itself,
+    explained,
     hold,
     is_direct,
     is_one_statement,
@@ -120,7 +121,9 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
         alias = self.alias
-        if not is_open(alias):
+        with explained(alias, "Nothing was changed"):
+            beside = is_open(alias)
+        if not beside:
             return call()
         refuse_outside(alias, topic)
         return outside.submit(call).result()

@@ -62,9 +62,14 @@ def _has_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def hold(alias: str, name: str) -> None:
-    """Note that the caller's ``atomic()`` may hold locks of a topic or a pointer from now on, unless a savepoint frees them."""
-    if connections[alias].in_atomic_block:
-        transaction.on_commit(partial(_held, name), using=alias)
+    """Note that the caller's ``atomic()`` may hold locks of a topic or a pointer from now on, unless a savepoint frees them.
+
+    Raises:
+        ConfigurationError: There is no such database.
+    """
+    with explained(alias, "Nothing was changed"):
+        if connections[alias].in_atomic_block:
+            transaction.on_commit(partial(_held, name), using=alias)
 
 
 def refuse_outside(alias: str, name: str) -> None:
