@@ -420,13 +420,14 @@ def test_what_keeps_it_from_working_is_told(alias: str, monkeypatch: pytest.Monk
     (problem,) = DatabaseEventLog(ALIAS="empty").check()
     assert "names no ENGINE" in problem
     nowhere = DatabaseEventLog(ALIAS="nowhere")
-    for use in (
+    uses: list[Callable[[], object]] = [
         lambda: nowhere.append(TOPIC, Event("x")),
         lambda: nowhere.append(TOPIC, Event("x"), outside_transaction=True),
         lambda: nowhere.trim(TOPIC, max_events=1),
         lambda: nowhere.acquire(TOPIC, "me", 5),
         lambda: nowhere.state(TOPIC),
-    ):
+    ]
+    for use in uses:
         with pytest.raises(ConfigurationError, match="no 'nowhere'"):
             use()
     with pytest.raises(ConfigurationError, match=r"cannot be used: .*AGENT_SSE\['EVENT_LOG'\]"):
