@@ -43,6 +43,14 @@ class Found:
     user: Any
     untouched: Any = None
 
+    def another_session(self) -> Any:
+        """Return the session for one stream: as each request loads one, in which no guard of another one has put anything."""
+        if self.session is None:
+            return None
+        session = copy(self.session)
+        vars(session)["_session_cache"] = dict(vars(session)["_session_cache"])
+        return session
+
     def another_user(self) -> Any:
         """Return the user for one more stream of the same identity: with the permissions that are known by now, once for all.
 

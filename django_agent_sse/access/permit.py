@@ -110,7 +110,7 @@ class Permit:
     def context(self, found: Found) -> tuple[Context, contextvars.Context]:
         """Return the context for the guards, by whoever that is now, and that of variables, which is the handler's own."""
         request = self._kept.made() if self._kept is not None else another(self._c.request)
-        session = found.session
+        session = found.another_session()
         return self._c._asked_again(give(request, session, found.user), found.user), self._context.copy()
 
     async def allowed(self, c: Context) -> bool:

@@ -482,6 +482,29 @@ async def test_what_a_guard_sets_on_a_user_is_seen_by_no_other_stream(who: str) 
     assert sorted(seen) == [("0", "0"), ("1", "1"), ("2", "2")]
 
 
+async def test_what_a_guard_puts_in_a_session_is_seen_by_no_other_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards that wait for something run at the same time, and each has the session as its own request loads it."""
+    monkeypatch.setattr(booking, "AHEAD_SECONDS", 0.01)
+    session = await sync_to_async(lambda: sign_in(person("ann")))()
+    seen: list[Any] = []
+
+    async def puts(c: Context) -> bool:
+        await c.request.session.aset("scope", c.header("X-Scope"))
+        return True
+
+    async def goes_by_it(c: Context) -> bool:
+        await asyncio.sleep(0.05)
+        seen.append((c.header("X-Scope"), await c.request.session.aget("scope")))
+        return True
+
+    with route(puts, goes_by_it) as path:
+        clients = [await opened(path, session, headers={"X-Scope": str(n)}) for n in range(3)]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert sorted(seen) == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
 async def test_the_rows_that_a_user_leads_to_are_not_those_of_another_stream() -> None:
     session = await sync_to_async(lambda: sign_in(person("ann")))()
     seen: list[Any] = []
