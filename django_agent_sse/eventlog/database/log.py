@@ -28,15 +28,14 @@ from .store import DELETED, FOLLOWED, Sized, TopicRow, TopicStore
 from .sweeping import Sweeper
 from .transactions import (
     by_itself,
-    explained,
     hold,
     is_direct,
     is_one_statement,
     is_open,
     lock_scope,
     may_stand_alone,
+    must_leave,
     read,
-    refuse_outside,
     write,
 )
 
@@ -120,13 +119,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
             call()
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
-        alias = self.alias
-        with explained(alias, "Nothing was changed"):
-            beside = is_open(alias)
-        if not beside:
-            return call()
-        refuse_outside(alias, topic)
-        return outside.submit(call).result()
+        return outside.submit(call).result() if must_leave(self.alias, topic) else call()
 
     def _notify(self, topic: str, *page: Page) -> None:
         if page and not is_open(self.alias):
