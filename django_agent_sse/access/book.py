@@ -262,8 +262,8 @@ class Book:
     async def _ask_guards(self, permit: Permit, c: Context, found: Found, ahead: asyncio.Task[None] | None) -> None:
         if ahead is not None:
             await asyncio.wait([ahead], timeout=AHEAD_SECONDS)
-        if ahead is not None or not permit.identity.shared:
-            c.user = found.another_user()
+        if found.untouched is not None and (ahead is not None or not permit.identity.shared):
+            c._put_user(found.another_user())
         async with self._at_once[permit.route]:
             self.asked += 1
             try:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import Any
 
 from django.apps import apps
@@ -48,12 +49,12 @@ class Identity:
     active: bool = True
     user: Any = field(default=None, compare=False)
     put: Mapping[str, Any] | None = field(default=None, compare=False)
-    put_key: frozenset[tuple[str, type, object]] = frozenset()
+    put_key: tuple[tuple[str, type, object], ...] = ()
 
     @property
     def users(self) -> set[str]:
         """Whose request it was, and who acted as that one, as ``user_text`` has them."""
-        return {self.behind, *([] if self.model is None else [text_of(self.model, self.pk)])} - {""}
+        return {self.behind, user_text(self.user) if self.model is None else text_of(self.model, self.pk)} - {""}
 
     @property
     def shared(self) -> bool:
@@ -81,7 +82,7 @@ def identity_of(c: Context) -> Identity:
         active=bool(getattr(user, "is_active", True)),
         user=user if model is None else None,
         put=put,
-        put_key=frozenset((name, type(value), _known(value)) for name, value in (put or {}).items()),
+        put_key=tuple((name, type(value), _known(value)) for name, value in sorted((put or {}).items(), key=itemgetter(0))),
     )
 
 

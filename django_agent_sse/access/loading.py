@@ -36,24 +36,30 @@ class Found:
     Attributes:
         session: The session, with nothing in it where it is gone; ``None`` where there was none.
         user: The user; an ``AnonymousUser`` where nobody is signed in any more. ``None`` without ``django.contrib.auth``.
-        loaded: What the user was loaded with; ``None`` for an object of the project's own, which only one stream has.
+        untouched: The same user, which no guard has had; ``None`` for an object of the project's own, which only one stream has.
     """
 
     session: Any
     user: Any
-    loaded: Mapping[str, Any] | None = None
+    untouched: Any = None
+
+    def another_session(self) -> Any:
+        """Return the session for one stream: as each request loads one, in which no guard of another one has put anything."""
+        if self.session is None:
+            return None
+        session = copy(self.session)
+        vars(session)["_session_cache"] = dict(vars(session)["_session_cache"])
+        return session
 
     def another_user(self) -> Any:
         """Return the user for one more stream of the same identity: with the permissions that are known by now, once for all.
 
         What guards of another stream have set on theirs is not this one's, as it is not that of another request.
         """
-        if self.loaded is None:
+        if self.untouched is None:
             return self.user
-        user = copy(self.user)
-        known = {name: value for name, value in vars(user).items() if name.endswith("_perm_cache")}
-        vars(user).clear()
-        vars(user).update({**known, **self.loaded})
+        user, had = copy(self.untouched), dict(vars(self.user))  # a copy: guards of the other one may be at it in a thread
+        vars(user).update({name: value for name, value in had.items() if name.endswith("_perm_cache")})
         return user
 
 
@@ -76,27 +82,24 @@ def _found(identity: Identity, session: Any, user: Any) -> Found | Exception:
     for part in (session, user):
         if isinstance(part, Exception):
             return part
-    user = _as_it_was(user, identity)
-    return Found(session, user, _loaded(user, identity))
+    untouched = _untouched(user, identity)
+    return Found(session, user if untouched is None else copy(untouched), untouched)
 
 
-def _loaded(user: Any, identity: Identity) -> dict[str, Any] | None:
-    if isinstance(user, Model):
-        return dict(vars(user))
-    own = user is None or (user is identity.user and not isinstance(identity.pk, type))
-    return None if own else {}  # nobody: what the guards of the first request have set is on it
-
-
-def _as_it_was(user: Any, identity: Identity) -> Any:
-    """Return a user with what middleware had put on it; a copy, since it may be another session's user too.
+def _untouched(user: Any, identity: Identity) -> Any:
+    """Return a user as its own requests have it before their guards; ``None`` for an object of the project's own.
 
     What has been loaded now stays: an annotation of a manager or a back end cannot be told from what middleware has put there.
     """
-    if not isinstance(user, Model):
+    if isinstance(user, Model):
+        if identity.put and user.pk == identity.pk:
+            user = copy(user)  # it may be another session's user too
+            vars(user).update({name: value for name, value in identity.put.items() if name not in vars(user)})
         return user
-    user = copy(user)
-    if identity.put and user.pk == identity.pk:
-        vars(user).update({name: value for name, value in identity.put.items() if name not in vars(user)})
+    if user is None or (user is identity.user and not isinstance(identity.pk, type)):
+        return None
+    user = copy(user)  # nobody: what the guards of the first request have set is on it, and its handler has it
+    vars(user).clear()
     return user
 
 

@@ -42,11 +42,10 @@ class Permit:
         again: And must be done once more: something has changed meanwhile.
         ordered: It was asked for by an order, and has not been done since.
         user: Whose the stream is, as ``user_text`` has it.
-        users: The same; and whose request it was before a guard set another user, and who acts as that one.
     """
 
-    __slots__ = ("__weakref__", "_c", "_context", "_guards", "_kept", "_session", "again", "asked", "asking", "failures",
-                 "identity", "interval", "ordered", "stream", "user", "users", "waits", "was_active")  # fmt: skip
+    __slots__ = ("__weakref__", "_c", "_context", "_guards", "_kept", "_others", "_session", "again", "asked", "asking",
+                 "failures", "identity", "interval", "ordered", "stream", "user", "waits", "was_active")  # fmt: skip
 
     stream: OpenStream
 
@@ -63,7 +62,7 @@ class Permit:
         self.asking = self.again = self.waits = self.ordered = False
         user: Any = c.user
         self.user = user_text(user)
-        self.users = (self.user, *(identity.users - {self.user}))
+        self._others = (*(identity.users - {self.user}),)  # of nearly all streams empty
         self.was_active = bool(getattr(user, "is_active", True))
 
     def begin(self, stream: OpenStream, context: contextvars.Context) -> None:
@@ -80,6 +79,11 @@ class Permit:
         self._kept = KeptRequest.of(request)
 
     # As orders see it
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Whose it is; and whose request it was before a guard set another user, and who acts as that one."""
+        return (self.user, *self._others)
 
     @property
     def session(self) -> str:
@@ -106,7 +110,7 @@ class Permit:
     def context(self, found: Found) -> tuple[Context, contextvars.Context]:
         """Return the context for the guards, by whoever that is now, and that of variables, which is the handler's own."""
         request = self._kept.made() if self._kept is not None else another(self._c.request)
-        session = found.session
+        session = found.another_session()
         return self._c._asked_again(give(request, session, found.user), found.user), self._context.copy()
 
     async def allowed(self, c: Context) -> bool:

@@ -182,10 +182,10 @@ class Context:
             )
 
         self._put_user(user)
-        self._user = user
 
     def _put_user(self, user: Any) -> None:
         """Put a user on the request, as Django's ``login()`` does, without a session. It may be of a model of the project's."""
+        self._user = user
 
         async def auser() -> Any:
             return user

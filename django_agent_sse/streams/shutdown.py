@@ -136,7 +136,7 @@ class ListenerWatch(PerProcess):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, scope: Mapping[str, Any]) -> None:
-        """A request comes or a stream begins on this loop: look from now on, until none is open there. Costs nothing again."""
+        """A request comes or a stream begins on this loop: look from now on, until none is open. Costs nothing again."""
         if self._loop is not None and not self._loop.is_closed():
             return
         port = _port_of(scope)
@@ -161,7 +161,7 @@ class ListenerWatch(PerProcess):
             self.reset()
             if not registry.closing:
                 registry.end_all(Ending.SHUTDOWN)
-        elif registry.loop_state().streams or _companions():
+        elif any(state.streams for state in registry.loops()) or _companions():
             self._check_later(loop)
         else:
             self._loop = None

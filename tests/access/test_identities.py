@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, update_session_auth_hash
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser, Group, User
@@ -23,6 +25,7 @@ from django_agent_sse import Context, Router, aclose_streams, login_required, pe
 from django_agent_sse.access import book as booking
 from django_agent_sse.access import django_signals, loading
 from django_agent_sse.access import permit as permits
+from django_agent_sse.access.identity import identity_of
 from django_agent_sse.access.loading import load
 from django_agent_sse.access.service import access
 from tests.inprocess import eventually
@@ -450,14 +453,18 @@ async def test_what_middleware_has_put_on_a_user_is_of_that_request_alone() -> N
     assert sorted(seen) == [("read", "read", True), ("read", "read", True), ("write", "write", True)]
 
 
-@pytest.mark.parametrize("who", ["sessions", "session", "nobody"])
+@pytest.mark.parametrize("who", ["sessions", "session", "nobody", "nobody's session"])
 async def test_what_a_guard_sets_on_a_user_is_seen_by_no_other_stream(who: str) -> None:
     """Each has a user of its own when it is asked about, as requests have. Permissions are loaded once all the same."""
     ann = await sync_to_async(person)("ann")
     sessions = [await sync_to_async(sign_in)(ann) for _ in range(3)]
+    nobodys = import_module(settings.SESSION_ENGINE).SessionStore()
+    nobodys["basket"] = 7
+    await nobodys.asave()
     seen: list[Any] = []
 
     async def sets(c: Context) -> bool:
+        assert not hasattr(c.user, "scope")
         c.user.scope = c.header("X-Scope")
         return True
 
@@ -467,12 +474,109 @@ async def test_what_a_guard_sets_on_a_user_is_seen_by_no_other_stream(who: str) 
         return True
 
     with route(sets, goes_by_it) as path:
-        own = {"sessions": sessions, "session": [sessions[0]] * 3, "nobody": [None] * 3}[who]
+        own = {"session": sessions[:1] * 3, "sessions": sessions, "nobody": [None] * 3, "nobody's session": [nobodys] * 3}[who]
         clients = [await opened(path, session, headers={"X-Scope": str(n)}) for n, session in enumerate(own)]
         seen.clear()
         await ask_all()
         await leave(*clients)
     assert sorted(seen) == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
+async def test_what_a_guard_puts_in_a_session_is_seen_by_no_other_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards that wait for something run at the same time, and each has the session as its own request loads it."""
+    monkeypatch.setattr(booking, "AHEAD_SECONDS", 0.01)
+    session = await sync_to_async(lambda: sign_in(person("ann")))()
+    seen: list[Any] = []
+
+    async def puts(c: Context) -> bool:
+        await c.request.session.aset("scope", c.header("X-Scope"))
+        return True
+
+    async def goes_by_it(c: Context) -> bool:
+        await asyncio.sleep(0.05)
+        seen.append((c.header("X-Scope"), await c.request.session.aget("scope")))
+        return True
+
+    with route(puts, goes_by_it) as path:
+        clients = [await opened(path, session, headers={"X-Scope": str(n)}) for n in range(3)]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert sorted(seen) == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
+async def test_the_rows_that_a_user_leads_to_are_not_those_of_another_stream() -> None:
+    session = await sync_to_async(lambda: sign_in(person("ann")))()
+    seen: list[Any] = []
+
+    async def guard(c: Context) -> bool:
+        seen.append(c.user._state.fields_cache.pop("profile", None))
+        c.user._state.fields_cache["profile"] = c.header("X-Scope")
+        return True
+
+    with route(guard) as path:
+        clients = [await opened(path, session, headers={"X-Scope": str(n)}) for n in range(3)]
+        seen.clear()
+        await ask_all()
+        await leave(*clients)
+    assert seen == [None, None, None]
+
+
+def with_a_user_of_its_own(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        request.user = SimpleNamespace(name="ann") if "X-One" in request.headers else Group.objects.get()
+        return get_response(request)
+
+    return middleware
+
+
+@pytest.mark.parametrize("headers", [{"X-One": "1"}, {}], ids=["object", "model"])
+async def test_a_user_need_not_know_whether_it_is_authenticated(headers: dict[str, str]) -> None:
+    """What middleware puts there is taken as it is, at the start and when guards are asked again."""
+    await Group.objects.acreate(name="ours")
+    state = {"allowed": True}
+
+    async def guard(c: Context) -> bool:
+        return state["allowed"]
+
+    with route(guard, middleware=[f"{__name__}.with_a_user_of_its_own"]) as path:
+        clients = [await opened(path, headers=headers) for _ in range(2)]
+        asked = access.book().asked
+        await ask_all()
+        state["allowed"] = False
+        await ask_all()
+        assert access.book().asked == asked + 4
+        await revoked(*clients)
+
+
+def with_anothers_user(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        request.user = SimpleNamespace(pk=7, is_authenticated=True)
+        return get_response(request)
+
+    return middleware
+
+
+async def test_streams_are_also_of_whom_a_token_names_where_a_guard_sets_another_user() -> None:
+    another = await sync_to_async(person)("ben")
+
+    async def acts(c: Context) -> bool:
+        c.user = another
+        return True
+
+    with route(acts, middleware=[f"{__name__}.with_anothers_user"]) as path:
+        client = await opened(path)
+        (permit,) = access.book().permits.values()
+        assert permit.users == (str(another.pk), "7")
+        await leave(client)
+
+
+def test_what_nobody_has_put_on_a_user_takes_no_memory() -> None:
+    c: Any = SimpleNamespace(user=User(pk=7), request=SimpleNamespace())
+    identity = identity_of(c)
+    assert identity.put is None
+    assert identity.put_key is identity_of(c).put_key
+    assert sys.getsizeof(identity.put_key) <= sys.getsizeof(())
 
 
 # Kinds of sessions

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -228,6 +229,22 @@ async def test_streams_end_when_the_process_listens_no_more(monkeypatch: pytest.
         watch.begin(loop, {"server": listener.getsockname()})
         await asyncio.sleep(0.05)
         assert ended == []
+    await eventually("they are ended", lambda: ended == ["shutdown"])
+
+
+async def test_a_loop_that_only_had_a_request_looks_for_the_streams_of_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request begins to look, too; one of another loop found that done, and its stream would have stayed for ever."""
+    monkeypatch.setattr("django_agent_sse.streams.shutdown.CHECK_INTERVAL", 0.01)
+    ended: list[str] = []
+    monkeypatch.setattr(registry, "end_all", ended.append)
+    others = SimpleNamespace(streams={object()}, thread=0)
+    monkeypatch.setattr(registry, "loops", lambda: [registry.loop_state(), others])
+    watch = ListenerWatch()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        watch.begin(asyncio.get_running_loop(), {"server": listener.getsockname()})
+        await asyncio.sleep(0.05)
     await eventually("they are ended", lambda: ended == ["shutdown"])
 
 

@@ -34,8 +34,8 @@ from .transactions import (
     is_open,
     lock_scope,
     may_stand_alone,
+    must_leave,
     read,
-    refuse_outside,
     write,
 )
 
@@ -119,11 +119,7 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
             call()
 
     def _outside(self, topic: str, call: Callable[[], _T]) -> _T:
-        alias = self.alias
-        if not is_open(alias):
-            return call()
-        refuse_outside(alias, topic)
-        return outside.submit(call).result()
+        return outside.submit(call).result() if must_leave(self.alias, topic) else call()
 
     def _notify(self, topic: str, *page: Page) -> None:
         if page and not is_open(self.alias):

@@ -62,18 +62,29 @@ def _has_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def hold(alias: str, name: str) -> None:
-    """Note that the caller's ``atomic()`` may hold locks of a topic or a pointer from now on, unless a savepoint frees them."""
-    if connections[alias].in_atomic_block:
-        transaction.on_commit(partial(_held, name), using=alias)
-
-
-def refuse_outside(alias: str, name: str) -> None:
-    """Refuse to append beside the open transaction of this thread where that would wait for its end, and it for the append.
+    """Note that the caller's ``atomic()`` may hold locks of a topic or a pointer from now on, unless a savepoint frees them.
 
     Raises:
+        ConfigurationError: There is no such database.
+    """
+    with explained(alias, "Nothing was changed"):
+        if connections[alias].in_atomic_block:
+            transaction.on_commit(partial(_held, name), using=alias)
+
+
+def must_leave(alias: str, name: str) -> bool:
+    """Return whether what is outside of transactions needs another thread: this one has one open.
+
+    Refused is what would wait for the end of that transaction, which waits for it.
+
+    Raises:
+        ConfigurationError: There is no such database.
         TransactionRefused: SQLite has one writer; or this transaction holds locks of the name, or nobody knows whether it does.
     """
-    connection = connections[alias]
+    with explained(alias, "Nothing was changed"):
+        connection = connections[alias]
+    if not _has_transaction(connection):
+        return False
     if connection.vendor == "sqlite":
         raise TransactionRefused(
             "outside_transaction=True, which runs always have, needs a second connection that writes, and SQLite has one "
@@ -90,6 +101,7 @@ def refuse_outside(alias: str, name: str) -> None:
             f"outside_transaction=True would wait for ever: this transaction has itself published to {name!r}, or changed it, "
             "and holds its lock until it ends. Publish there with outside_transaction=True only. Nothing was appended"
         )
+    return True
 
 
 def _held(name: str) -> None:

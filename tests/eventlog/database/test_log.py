@@ -419,8 +419,17 @@ def test_what_keeps_it_from_working_is_told(alias: str, monkeypatch: pytest.Monk
     )
     (problem,) = DatabaseEventLog(ALIAS="empty").check()
     assert "names no ENGINE" in problem
-    with pytest.raises(ConfigurationError, match="no 'nowhere'"):
-        DatabaseEventLog(ALIAS="nowhere").append(TOPIC, Event("x"))
+    nowhere = DatabaseEventLog(ALIAS="nowhere")
+    uses: list[Callable[[], object]] = [
+        lambda: nowhere.append(TOPIC, Event("x")),
+        lambda: nowhere.append(TOPIC, Event("x"), outside_transaction=True),
+        lambda: nowhere.trim(TOPIC, max_events=1),
+        lambda: nowhere.acquire(TOPIC, "me", 5),
+        lambda: nowhere.state(TOPIC),
+    ]
+    for use in uses:
+        with pytest.raises(ConfigurationError, match="no 'nowhere'"):
+            use()
     with pytest.raises(ConfigurationError, match=r"cannot be used: .*AGENT_SSE\['EVENT_LOG'\]"):
         DatabaseEventLog(ALIAS="empty").append(TOPIC, Event("x"))
     del connections["empty"]
