@@ -238,7 +238,7 @@ async def test_what_another_process_publishes_is_found_without_a_notification(lo
     assert isinstance(await read(followers["b"]), Finished)
     assert log.read.count("a") <= 1 + 4 + 1, "at the beginning, and where something had changed"
     feeds.close()
-    assert notifier.watches() == []
+    assert notifier.watches() == {}
     await asyncio.to_thread(notifier.reset)
 
 
