@@ -102,7 +102,7 @@ class Callbacks:
         self._aborts += (callback,)
 
     def run_late_abort(self, callback: Callback) -> None:
-        self.spawn(run_callbacks((callback,), "on_abort", self._route))
+        self.spawn(self._run_aborts((callback,)))
 
     def add_end(self, callback: Callback) -> None:
         """Keep a callback for ``run_ends()``, or run it at once where they have run."""
@@ -114,12 +114,12 @@ class Callbacks:
     def run_aborts(self) -> None:
         """Begin to run the ``on_abort`` callbacks, within ``CLEANUP_SECONDS``."""
         if self._aborts:
-            self.spawn(self._run_aborts())
+            self.spawn(self._run_aborts(self._aborts))
 
-    async def _run_aborts(self) -> None:
+    async def _run_aborts(self, callbacks: Iterable[Callback]) -> None:
         try:
             async with asyncio.timeout(CLEANUP_SECONDS):
-                await run_callbacks(self._aborts, "on_abort", self._route)
+                await run_callbacks(callbacks, "on_abort", self._route)
         except TimeoutError:
             logger.warning("on_abort of %s took over %.0f s and was cut", self._route, CLEANUP_SECONDS)
 

@@ -7,6 +7,7 @@ The one module that knows all the others. Nothing else knows it, but for the vie
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -155,19 +156,32 @@ class Supervisor:
 
     async def _conclude(self) -> None:
         """After the handler: wait for the transport, then do what was deferred to the end."""
+        loop, late = self._loop_state.loop, None
         try:
             if not self._lifecycle.concluded:
-                self._concluded = self._loop_state.loop.create_future()
+                self._concluded = loop.create_future()
                 await self._concluded
+            late = loop.call_later(CLEANUP_SECONDS, self._callbacks_late, context=contextvars.Context())
             await self._callbacks.wait_tasks()
             self._threads.cut()
             await self._callbacks.run_ends()
         finally:
+            if late is not None:
+                late.cancel()
             self._loop_state.discard(self)
-            while self._watches:  # they know the stream
-                self._watches.pop().over()
+            self._end_watches()
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
+
+    def _callbacks_late(self) -> None:
+        """Cut nothing, as what is saved here may be saved nowhere else; but one that hangs takes no place for ever."""
+        message = "callbacks of %s go on %.0f s after its client and its handler; they are counted in no limit any more"
+        logger.warning(message, self.route, CLEANUP_SECONDS, extra={"route": self.route})
+        self._end_watches()
+
+    def _end_watches(self) -> None:
+        while self._watches:  # they know the stream
+            self._watches.pop().over()
 
     async def _report_error(self) -> None:
         assert self.error is not None
