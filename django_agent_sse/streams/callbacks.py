@@ -76,7 +76,7 @@ class Callbacks:
     """The callbacks of one stream, and the tasks that run beside its handler, in its ``context``. Belongs to one event loop.
 
     Attributes:
-        abandoned: The handler goes on after its end, and nobody waits for it.
+        abandoned: The handler, or a task beside it, goes on after its time, and nobody waits for it.
     """
 
     _route: str
@@ -132,7 +132,7 @@ class Callbacks:
         self._ran = True
 
     async def settled(self) -> None:
-        """Wait for the handler and the tasks beside it, or until the handler is abandoned."""
+        """Wait for the handler and the tasks beside it, or until they are abandoned."""
         if not self._is_settled:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters += (waiter,)
@@ -143,7 +143,7 @@ class Callbacks:
         self._handler_over = True
         self._wake()
 
-    def abandon_handler(self) -> None:
+    def abandon(self) -> None:
         """Let ``settled()`` return now."""
         self.abandoned = True
         self._wake()

@@ -156,7 +156,8 @@ class Supervisor:
 
     async def _conclude(self) -> None:
         """After the handler: wait for the transport, then do what was deferred to the end."""
-        loop, late = self._loop_state.loop, None
+        loop = self._loop_state.loop
+        late: asyncio.TimerHandle | None = None
         try:
             if not self._lifecycle.concluded:
                 self._concluded = loop.create_future()
@@ -174,9 +175,10 @@ class Supervisor:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
 
     def _callbacks_late(self) -> None:
-        """Cut nothing, as what is saved here may be saved nowhere else; but one that hangs takes no place for ever."""
+        """Cut nothing, as what is saved here may be saved nowhere else; but one that hangs keeps no request and no place."""
         message = "callbacks of %s go on %.0f s after its client and its handler; they are counted in no limit any more"
         logger.warning(message, self.route, CLEANUP_SECONDS, extra={"route": self.route})
+        self._callbacks.abandon()
         self._end_watches()
 
     def _end_watches(self) -> None:
@@ -259,7 +261,7 @@ class Supervisor:
     def _abandon_handler(self) -> None:
         message = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
         logger.warning(message, self.route, CLEANUP_SECONDS, extra={"route": self.route})
-        self._callbacks.abandon_handler()
+        self._callbacks.abandon()
         self._task.cancel()
 
     def _discard_unsent(self) -> None:

@@ -248,6 +248,31 @@ async def test_a_callback_that_hangs_keeps_no_place_under_the_limits_and_is_not_
         stream_opened.disconnect(saves)
 
 
+async def test_a_receiver_that_hangs_does_not_hold_up_the_request_of_a_client_that_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "CLEANUP_SECONDS", 0.1)
+    saved = asyncio.Event()
+
+    async def saves(**_: Any) -> None:
+        await saved.wait()
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write("x")
+        await stream.wait_closed()
+
+    stream_opened.connect(saves)
+    try:
+        async with serve(handler) as site:
+            client = site.connect()
+            await client.event()
+            client.leave()
+            await client.over()
+            saved.set()
+    finally:
+        stream_opened.disconnect(saves)
+
+
 async def test_a_late_on_end_is_called_at_once(steps: Steps) -> None:
     streams = []
 
