@@ -7,7 +7,6 @@ The one module that knows all the others. Nothing else knows it, but for the vie
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -156,30 +155,16 @@ class Supervisor:
 
     async def _conclude(self) -> None:
         """After the handler: wait for the transport, then do what was deferred to the end."""
-        loop = self._loop_state.loop
-        late: asyncio.TimerHandle | None = None
         try:
             if not self._lifecycle.concluded:
-                self._concluded = loop.create_future()
+                self._concluded = self._loop_state.loop.create_future()
                 await self._concluded
-            late = loop.call_later(CLEANUP_SECONDS, self._callbacks_late, context=contextvars.Context())
-            await self._callbacks.wait_tasks()
-            self._threads.cut()
-            await self._callbacks.run_ends()
+            await self._callbacks.conclude(self._threads.cut, self._end_watches)
         finally:
-            if late is not None:
-                late.cancel()
             self._loop_state.discard(self)
             self._end_watches()
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
-
-    def _callbacks_late(self) -> None:
-        """Cut nothing, as what is saved here may be saved nowhere else; but one that hangs keeps no request and no place."""
-        message = "callbacks of %s go on %.0f s after its client and its handler; they are counted in no limit any more"
-        logger.warning(message, self.route, CLEANUP_SECONDS, extra={"route": self.route})
-        self._callbacks.abandon()
-        self._end_watches()
 
     def _end_watches(self) -> None:
         while self._watches:  # they know the stream

@@ -221,7 +221,7 @@ async def test_on_end_waits_for_the_transport_and_for_on_abort(steps: Steps) -> 
 async def test_a_callback_that_hangs_keeps_no_place_under_the_limits_and_is_not_cut(
     hangs: str, steps: Steps, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "CLEANUP_SECONDS", 0.1)
+    monkeypatch.setattr(callbacks, "CLEANUP_SECONDS", 0.1)
     saved = asyncio.Event()
 
     async def saves(**_: Any) -> None:
@@ -251,7 +251,7 @@ async def test_a_callback_that_hangs_keeps_no_place_under_the_limits_and_is_not_
 async def test_a_receiver_that_hangs_does_not_hold_up_the_request_of_a_client_that_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervisor, "CLEANUP_SECONDS", 0.1)
+    monkeypatch.setattr(callbacks, "CLEANUP_SECONDS", 0.1)
     saved = asyncio.Event()
 
     async def saves(**_: Any) -> None:
