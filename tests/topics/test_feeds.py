@@ -154,6 +154,20 @@ async def test_a_log_that_cannot_be_read_opens_nothing(feeds: Feeds, log: Watche
     await until_gone(feeds)
 
 
+async def test_whatever_a_log_raises_a_topic_that_could_not_be_opened_has_no_follower(
+    feeds: Feeds, log: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds_module, "LINGER", 0.01)
+
+    def no_thread(*_: Any) -> Page:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(log, "_read_after", no_thread)
+    with pytest.raises(RuntimeError, match="new thread"):
+        await feeds.open("a")
+    await until_gone(feeds)
+
+
 async def test_a_follower_that_is_cancelled_while_it_opens_is_not_counted(feeds: Feeds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds_module, "LINGER", 0.01)
     opening = asyncio.create_task(feeds.open("a"))
