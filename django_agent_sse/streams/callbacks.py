@@ -76,7 +76,7 @@ class Callbacks:
     """The callbacks of one stream, and the tasks that run beside its handler, in its ``context``. Belongs to one event loop.
 
     Attributes:
-        abandoned: The handler goes on after its end, and nobody waits for it.
+        abandoned: The handler, or a task beside it, goes on after its time, and nobody waits for it.
     """
 
     _route: str
@@ -102,10 +102,10 @@ class Callbacks:
         self._aborts += (callback,)
 
     def run_late_abort(self, callback: Callback) -> None:
-        self.spawn(run_callbacks((callback,), "on_abort", self._route))
+        self.spawn(self._run_aborts((callback,)))
 
     def add_end(self, callback: Callback) -> None:
-        """Keep a callback for ``run_ends()``, or run it at once where they have run."""
+        """Keep a callback for ``conclude()``, or run it at once where they have run."""
         if self._ran:
             self.spawn(run_callbacks((callback,), "on_end", self._route))
         else:
@@ -114,25 +114,40 @@ class Callbacks:
     def run_aborts(self) -> None:
         """Begin to run the ``on_abort`` callbacks, within ``CLEANUP_SECONDS``."""
         if self._aborts:
-            self.spawn(self._run_aborts())
+            self.spawn(self._run_aborts(self._aborts))
 
-    async def _run_aborts(self) -> None:
+    async def _run_aborts(self, callbacks: Iterable[Callback]) -> None:
         try:
             async with asyncio.timeout(CLEANUP_SECONDS):
-                await run_callbacks(self._aborts, "on_abort", self._route)
+                await run_callbacks(callbacks, "on_abort", self._route)
         except TimeoutError:
             logger.warning("on_abort of %s took over %.0f s and was cut", self._route, CLEANUP_SECONDS)
 
-    async def wait_tasks(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def conclude(self, before_ends: Callable[[], object], late: Callable[[], object]) -> None:
+        """Wait for the tasks, call ``before_ends``, and run the ``on_end`` callbacks.
 
-    async def run_ends(self) -> None:
-        await run_callbacks(self._ends, "on_end", self._route)
-        self._ran = True
+        Nothing is cut, as what is saved here may be saved nowhere else. But what hangs keeps nobody waiting, and no place: after
+        ``CLEANUP_SECONDS`` it is abandoned, and ``late`` is called.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(CLEANUP_SECONDS, self._late, late, context=contextvars.Context())
+        try:
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            before_ends()
+            await run_callbacks(self._ends, "on_end", self._route)
+            self._ran = True
+        finally:
+            timer.cancel()
+
+    def _late(self, late: Callable[[], object]) -> None:
+        message = "callbacks of %s go on %.0f s after its client and its handler; they are counted in no limit any more"
+        logger.warning(message, self._route, CLEANUP_SECONDS, extra={"route": self._route})
+        self.abandon()
+        late()
 
     async def settled(self) -> None:
-        """Wait for the handler and the tasks beside it, or until the handler is abandoned."""
+        """Wait for the handler and the tasks beside it, or until they are abandoned."""
         if not self._is_settled:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters += (waiter,)
@@ -143,7 +158,7 @@ class Callbacks:
         self._handler_over = True
         self._wake()
 
-    def abandon_handler(self) -> None:
+    def abandon(self) -> None:
         """Let ``settled()`` return now."""
         self.abandoned = True
         self._wake()

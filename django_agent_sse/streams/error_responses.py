@@ -169,6 +169,8 @@ def wsgi_response(request: HttpRequest) -> HttpResponse:
 
 
 def _asgi_module() -> str:
-    path = getattr(settings, "ASGI_APPLICATION", None) or f"{settings.ROOT_URLCONF.rpartition('.')[0]}.asgi.application"
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if not path:  # beside the URLconf, which may be in no package
+        path = ".".join([*settings.ROOT_URLCONF.split(".")[:-1], "asgi.application"])
     module, _, name = path.rpartition(".")
     return f"{module}:{name}"

@@ -50,9 +50,17 @@ class SSEResponse(StreamingHttpResponse):
         self._slim = slim  # its request is let go when the response begins; by then every middleware is through
         self._source = transport.iter_body()
         super().__init__(self._source, content_type=CONTENT_TYPE, headers=HEADERS)
-        if gzip:
-            say_gzip(self)
+        self._gzip = gzip  # only now: Django sets the content like a middleware
         self._resource_closers.append(transport.discard_unsent)  # type: ignore[attr-defined]
+
+    def items(self) -> Any:
+        """The headers as they go out: Django asks for them when every middleware is through, right before it sends them.
+
+        Not before that: a middleware may answer with another response, which has these headers and wants to read events.
+        """
+        if self._gzip and self._untouched and self.headers.get("Content-Encoding") == HEADERS["Content-Encoding"]:
+            say_gzip(self)
+        return super().items()
 
     @property
     def streaming_content(self) -> Any:
@@ -66,6 +74,7 @@ class SSEResponse(StreamingHttpResponse):
         StreamingHttpResponse.streaming_content.fset(self, value)  # type: ignore[union-attr]
 
     def _send_plain(self) -> None:
+        self._gzip = False
         if self.headers.get("Content-Encoding") == GZIP and self._untouched:
             self.headers["Content-Encoding"] = HEADERS["Content-Encoding"]
 

@@ -159,15 +159,16 @@ class Supervisor:
             if not self._lifecycle.concluded:
                 self._concluded = self._loop_state.loop.create_future()
                 await self._concluded
-            await self._callbacks.wait_tasks()
-            self._threads.cut()
-            await self._callbacks.run_ends()
+            await self._callbacks.conclude(self._threads.cut, self._end_watches)
         finally:
             self._loop_state.discard(self)
-            while self._watches:  # they know the stream
-                self._watches.pop().over()
+            self._end_watches()
         if self._lifecycle.was_open:
             await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
+
+    def _end_watches(self) -> None:
+        while self._watches:  # they know the stream
+            self._watches.pop().over()
 
     async def _report_error(self) -> None:
         assert self.error is not None
@@ -245,7 +246,7 @@ class Supervisor:
     def _abandon_handler(self) -> None:
         message = "the handler of %s goes on %.0f s after it was cancelled; it is cancelled once more and left behind"
         logger.warning(message, self.route, CLEANUP_SECONDS, extra={"route": self.route})
-        self._callbacks.abandon_handler()
+        self._callbacks.abandon()
         self._task.cancel()
 
     def _discard_unsent(self) -> None:

@@ -88,7 +88,7 @@ class Feeds:
             if (hearing := self._hearing.get(topic)) is not None:
                 await asyncio.shield(hearing)
             await feed.refresh()  # also where it lingered, so that nobody begins behind what was published before
-        except (EventLogError, asyncio.CancelledError):
+        except BaseException:  # nobody has it to give it back
             self.release(feed)
             raise
         if lingered:  # nobody looked meanwhile

@@ -136,7 +136,7 @@ def test_what_fails_is_told_by_the_kind_of_the_error_and_not_by_its_words() -> N
 
 
 async def test_a_log_that_answers_slowly_is_a_poll_that_lags(monkeypatch: pytest.MonkeyPatch) -> None:
-    asking = Poll(list)
+    asking = Poll(dict)
     assert asking.trouble == ""
     monkeypatch.setattr(asking, "_took", LATE + 1)
     assert "2.0 s" in asking.trouble

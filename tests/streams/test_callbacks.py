@@ -13,6 +13,7 @@ import pytest
 from django_agent_sse import Context, Stream
 from django_agent_sse.signals import stream_closed, stream_opened
 from django_agent_sse.streams import callbacks, supervisor
+from django_agent_sse.streams.admission import admission
 from django_agent_sse.streams.endings import Ending
 from tests.inprocess import eventually, serve
 
@@ -136,6 +137,25 @@ async def test_on_abort_that_hangs_is_cut_with_a_warning(
     assert "took over" in caplog.text
 
 
+async def test_a_late_on_abort_that_hangs_is_cut_too(
+    steps: Steps, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "CLEANUP_SECONDS", 0.1)
+    over = asyncio.Event()
+
+    async def handler(c: Context, stream: Stream) -> None:
+        stream.on_end(lambda: steps.append("end"))
+        await stream.write("x")
+        await stream.wait_closed()
+        stream.on_abort(asyncio.Event().wait)
+        over.set()
+
+    await disconnected(handler, on_disconnect="continue")
+    await over.wait()
+    await eventually("on_end has run", lambda: steps == ["end"])
+    assert "took over" in caplog.text
+
+
 # on_end
 
 
@@ -195,6 +215,62 @@ async def test_on_end_waits_for_the_transport_and_for_on_abort(steps: Steps) -> 
     await disconnected(handler)
     await eventually("on_end has run", lambda: "end" in steps)
     assert steps == ["abort over", "end"]
+
+
+@pytest.mark.parametrize("hangs", ["on_end", "a receiver of stream_opened"])
+async def test_a_callback_that_hangs_keeps_no_place_under_the_limits_and_is_not_cut(
+    hangs: str, steps: Steps, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "CLEANUP_SECONDS", 0.1)
+    saved = asyncio.Event()
+
+    async def saves(**_: Any) -> None:
+        await saved.wait()
+        steps.append("saved")
+
+    async def handler(c: Context, stream: Stream) -> None:
+        if hangs == "on_end":
+            stream.on_end(saves)
+        await stream.write("x")
+
+    if hangs != "on_end":
+        stream_opened.connect(saves)
+    try:
+        async with serve(handler) as site:
+            await site.connect().rest()
+            assert admission.open == 1
+            await eventually("the place is free", lambda: admission.open == 0)
+            assert "counted in no limit" in caplog.text
+            assert not steps
+            saved.set()
+            await eventually("it is saved", lambda: steps == ["saved"])
+    finally:
+        stream_opened.disconnect(saves)
+
+
+async def test_a_receiver_that_hangs_does_not_hold_up_the_request_of_a_client_that_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callbacks, "CLEANUP_SECONDS", 0.1)
+    saved = asyncio.Event()
+
+    async def saves(**_: Any) -> None:
+        await saved.wait()
+
+    async def handler(c: Context, stream: Stream) -> None:
+        await stream.write("x")
+        await stream.wait_closed()
+
+    stream_opened.connect(saves)
+    try:
+        async with serve(handler) as site:
+            client = site.connect()
+            await client.event()
+            client.leave()
+            await client.over()
+            saved.set()
+    finally:
+        stream_opened.disconnect(saves)
 
 
 async def test_a_late_on_end_is_called_at_once(steps: Steps) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.decorators import async_only_middleware
 
 from django_agent_sse import Context, Router, Stream, aclose_topic, apublish, apublish_many
@@ -206,7 +206,7 @@ def upper(get_response: Any) -> Any:
 def plain(get_response: Any) -> Any:
     async def middleware(request: Any) -> Any:
         response = await get_response(request)
-        response.headers["Content-Encoding"] = "identity"
+        del response.headers["Content-Encoding"]
         return response
 
     return middleware
@@ -217,6 +217,41 @@ async def test_a_middleware_that_reads_the_content_reads_events() -> None:
         client = site.connect(headers=GZIP)
         assert (await client.rest())[0].data == "HELLO"
         assert client.headers["content-encoding"] == "identity"
+
+
+@async_only_middleware
+def copies_lazily(get_response: Any) -> Any:
+    async def content(response: Any) -> AsyncIterator[bytes]:
+        async for part in response.streaming_content:
+            yield part.replace(b"hello", b"HELLO")
+
+    async def middleware(request: Any) -> Any:
+        response = await get_response(request)
+        return StreamingHttpResponse(content(response), headers=response.headers)
+
+    return middleware
+
+
+@async_only_middleware
+def iterates(get_response: Any) -> Any:
+    async def content(response: Any) -> AsyncIterator[bytes]:
+        async for part in response:
+            yield part.replace(b"hello", b"HELLO")
+
+    async def middleware(request: Any) -> Any:
+        response = await get_response(request)
+        return StreamingHttpResponse(content(response), content_type=response.headers["Content-Type"])
+
+    return middleware
+
+
+@pytest.mark.parametrize("wraps", [copies_lazily, iterates])
+async def test_a_middleware_that_answers_with_a_response_of_its_own_announces_what_it_sends(wraps: Any) -> None:
+    async with serve(hello, compress=True, middleware=[wraps]) as site:
+        client = site.connect(headers=GZIP)
+        assert (await client.rest())[0].data == "HELLO"
+        assert client.headers.get("content-encoding", "identity") == "identity"
+        assert b"".join(client.chunks) == client.raw
 
 
 async def test_the_header_that_went_out_decides() -> None:

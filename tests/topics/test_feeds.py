@@ -154,6 +154,20 @@ async def test_a_log_that_cannot_be_read_opens_nothing(feeds: Feeds, log: Watche
     await until_gone(feeds)
 
 
+async def test_whatever_a_log_raises_a_topic_that_could_not_be_opened_has_no_follower(
+    feeds: Feeds, log: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds_module, "LINGER", 0.01)
+
+    def no_thread(*_: Any) -> Page:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(log, "_read_after", no_thread)
+    with pytest.raises(RuntimeError, match="new thread"):
+        await feeds.open("a")
+    await until_gone(feeds)
+
+
 async def test_a_follower_that_is_cancelled_while_it_opens_is_not_counted(feeds: Feeds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds_module, "LINGER", 0.01)
     opening = asyncio.create_task(feeds.open("a"))
@@ -238,7 +252,7 @@ async def test_what_another_process_publishes_is_found_without_a_notification(lo
     assert isinstance(await read(followers["b"]), Finished)
     assert log.read.count("a") <= 1 + 4 + 1, "at the beginning, and where something had changed"
     feeds.close()
-    assert notifier.watches() == []
+    assert notifier.watches() == {}
     await asyncio.to_thread(notifier.reset)
 
 

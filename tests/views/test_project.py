@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from django_agent_sse.runs.async_run import AsyncRun
 from django_agent_sse.streams.response import SSEResponse
 from tests.inprocess import eventually
 from tests.serving import ask, served
+from tests.views import urlconf
 
 SIGN_IN = f"{__name__}.sign_in"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -206,6 +208,15 @@ def test_without_asgi_application_the_page_guesses_it_from_the_urlconf(settings:
     settings.ASGI_APPLICATION = None
     settings.ROOT_URLCONF = "tests.views.urlconf"
     assert "uvicorn tests.views.asgi:application" in Client().get("/").text
+
+
+def test_a_project_whose_urlconf_is_in_no_package_has_its_application_beside_it(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "urls_of_a_flat_project", urlconf)
+    settings.ASGI_APPLICATION = None
+    settings.ROOT_URLCONF = "urls_of_a_flat_project"
+    assert "uvicorn asgi:application" in Client().get("/").text
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ..base import EventLog
 from ..records import Page
 from .across import way_to_others
 from .local import LocalNotifier, local_notifier
-from .poll import FollowedTopics, Heads, Poll
+from .poll import Followed, FollowedTopics, Heads, Poll
 from .remote import LOGGER, PendingTopics, RemoteNotifier
 
 logger = logging.getLogger(LOGGER)
@@ -118,15 +118,17 @@ class Notifier:
             self._remote.wake_sender.set()
             self._remote.wake_receiver.set()
 
-    def watches(self) -> list[FollowedTopics]:
-        """Return those that follow anything at this moment."""
+    def watches(self) -> Followed:
+        """Return those that follow anything at this moment, with what they follow."""
+        # Each is asked once: one that is kept here wakes nobody, so nobody may find it empty a moment later, and sleep.
         with self._lock:
-            self._watches = {watch for watch in self._watches if watch.topics()}
-            return [*self._watches]
+            followed = {watch: topics for watch in self._watches if (topics := watch.topics())}
+            self._watches = {*followed}
+            return followed
 
     def followed(self) -> set[str]:
         """Return the topics that any loop follows at this moment."""
-        return set().union(*(watch.topics() for watch in self.watches()))
+        return set().union(*self.watches().values())
 
     def on_notify(self, topics: set[str]) -> None:
         for topic in topics:

@@ -34,6 +34,8 @@ that is busy has no more than ten questions a second, or forty where they bring 
 
 Heads = Mapping[str, Head | None]
 """Where topics are, by name; ``None`` for those that do not exist."""
+Followed = Mapping["FollowedTopics", set[str]]
+"""Those that follow anything, each with the topics that it followed when it was asked."""
 
 
 async def ask_heads(log: EventLog, topics: Iterable[str]) -> Heads:
@@ -83,9 +85,12 @@ class FollowedTopics:
 
 
 class Poll:
-    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds: for all ``watches()``."""
+    """Asks while anything is followed, often while there is news, and else every ``SLOWEST`` seconds: for all ``watches()``.
 
-    def __init__(self, watches: Callable[[], Iterable[FollowedTopics]]) -> None:
+    While that is empty it sleeps. So whoever is not among them, and follows something, has to ``wake`` it.
+    """
+
+    def __init__(self, watches: Callable[[], Followed]) -> None:
         self.wake = asyncio.Event()
         self.asks = False
         self._watches = watches
@@ -134,9 +139,8 @@ class Poll:
     async def look(self) -> float | None:
         """Ask once; after how many seconds to ask again, ``None`` where nothing is followed and nothing was asked."""
         followed: dict[EventLog, set[str]] = {}
-        for watch in self._watches():
-            if topics := watch.topics():
-                followed.setdefault(watch.log, set()).update(topics)
+        for watch, topics in self._watches().items():
+            followed.setdefault(watch.log, set()).update(topics)
         self._seen = {log: seen for log, seen in self._seen.items() if log in followed}
         notified, self._notified = self._notified, set()
         hurried = self._hurried.is_set()

@@ -19,7 +19,7 @@ from django_agent_sse.eventlog.memory import MemoryEventLog
 from django_agent_sse.eventlog.notify import notifier as notifier_module
 from django_agent_sse.eventlog.notify.local import LocalNotifier, local_notifier
 from django_agent_sse.eventlog.notify.notifier import Notifier
-from django_agent_sse.eventlog.notify.poll import Heads
+from django_agent_sse.eventlog.notify.poll import FollowedTopics, Heads
 from django_agent_sse.runtime.loop import BackgroundLoop, background
 from django_agent_sse.wire.event import Event
 from tests.inprocess import eventually
@@ -108,7 +108,7 @@ async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log
     watch.discard("a")
     thread = notifier.loop.thread
     assert thread is not None
-    assert notifier.watches() == []
+    assert notifier.watches() == {}
     await eventually("it sleeps", lambda: not notifier.poll.asks, PATIENCE)
     asked, used = len(log.asked), os.times()
     await asyncio.sleep(1.2)
@@ -120,10 +120,33 @@ async def test_while_nothing_is_followed_the_loop_sleeps(notifier: Notifier, log
     assert notifier.loop.thread is thread
 
 
+async def test_a_last_topic_that_is_let_go_while_it_looks_leaves_it_awake_for_the_next_one(
+    notifier: Notifier, log: SharedEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lets_go = threading.Event()
+    topics = FollowedTopics.topics
+
+    def topics_before_it_is_let_go(watch: FollowedTopics) -> set[str]:
+        followed = topics(watch)
+        if lets_go.is_set() and threading.current_thread().name == "sse-background" and followed == {"a"}:
+            watch.discard("a")  # what the stream's own thread does, between two steps of this one
+        return followed
+
+    monkeypatch.setattr(FollowedTopics, "topics", topics_before_it_is_let_go)
+    watch = notifier.watch(log, lambda _: None)
+    watch.add("a")
+    await eventually("it asks", lambda: log.asked, PATIENCE)
+    lets_go.set()
+    await eventually("it is let go", lambda: not topics(watch), PATIENCE)
+    await asyncio.sleep(0.1)  # less than a pause
+    watch.add("b")
+    await eventually("it asks for the next one", lambda: ["b"] in log.asked, PATIENCE)
+
+
 async def test_a_log_of_one_process_needs_no_thread(notifier: Notifier) -> None:
     notifier.watch(MemoryEventLog(), lambda _: None).add("a")
     assert notifier.loop.thread is None
-    assert notifier.watches() == []
+    assert notifier.watches() == {}
 
 
 async def test_who_only_publishes_needs_no_thread_where_there_is_no_channel_layer(notifier: Notifier) -> None:
@@ -233,7 +256,7 @@ async def test_after_a_fork_parent_and_child_have_a_thread_each(tmp_path: Path) 
     mine = notifier.loop.thread
     child = os.fork()
     if not child:
-        assert notifier.loop.thread is None and notifier.watches() == []
+        assert notifier.loop.thread is None and notifier.watches() == {}
         publish("a", "2")
         asyncio.run(follow("a", 2))
         assert notifier.loop.thread is not mine

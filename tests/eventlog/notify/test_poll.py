@@ -44,6 +44,10 @@ class Follower:
         return {topic: head for heads in told for topic, head in heads.items()}
 
 
+def poll_for(*followers: Follower) -> Poll:
+    return Poll(lambda: {one.watch: topics for one in followers if (topics := one.watch.topics())})
+
+
 async def pauses(poll: Poll, count: int) -> list[float | None]:
     return [await poll.look() for _ in range(count)]
 
@@ -52,7 +56,7 @@ async def test_without_a_notification_it_finds_what_was_appended_closed_deleted_
     log: SharedEventLog, elsewhere: SharedEventLog
 ) -> None:
     follower = Follower(log, "a", "b")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     await poll.look()
     assert await follower.heard() == {"a": None, "b": None}, "once after it was followed"
     await poll.look()
@@ -74,7 +78,7 @@ async def test_without_a_notification_it_finds_what_was_appended_closed_deleted_
 
 async def test_all_loops_are_asked_for_at_once_and_told_what_they_follow(log: SharedEventLog, elsewhere: SharedEventLog) -> None:
     one, other = Follower(log, "a", "b"), Follower(log, "b", "c")
-    poll = Poll(lambda: [one.watch, other.watch])
+    poll = poll_for(one, other)
     await poll.look()
     assert log.asked == [["a", "b", "c"]]
     await one.heard(), await other.heard()
@@ -87,7 +91,7 @@ async def test_all_loops_are_asked_for_at_once_and_told_what_they_follow(log: Sh
 
 async def test_it_hurries_after_news_and_calms_down(log: SharedEventLog, elsewhere: SharedEventLog) -> None:
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     assert await pauses(poll, 3) == [SLOWEST] * 3, "what is followed anew is no news"
     elsewhere.append("a", Event("1"))
     after = await pauses(poll, 12)
@@ -98,7 +102,7 @@ async def test_it_hurries_after_news_and_calms_down(log: SharedEventLog, elsewhe
 
 async def test_what_a_notification_told_of_is_no_reason_to_hurry(log: SharedEventLog) -> None:
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     await poll.look()
     log.append("a", Event("1"))
     poll.notified("a")
@@ -113,7 +117,7 @@ async def test_a_hurried_question_comes_at_once_and_what_it_finds_is_no_reason_t
 ) -> None:
     monkeypatch.setattr(poll_module, "SLOWEST", 3600.0)
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     asking = asyncio.create_task(poll.run())
     for top in (1, 2, 3):
         elsewhere.append("a", Event(str(top)))
@@ -127,7 +131,7 @@ async def test_a_hurried_question_comes_at_once_and_what_it_finds_is_no_reason_t
 
 async def test_a_database_that_commits_all_the_time_does_not_make_it_spin(log: SharedEventLog) -> None:
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     loop = asyncio.get_running_loop()
     asking = asyncio.create_task(poll.run())
     began = loop.time()
@@ -140,7 +144,7 @@ async def test_a_database_that_commits_all_the_time_does_not_make_it_spin(log: S
 
 async def test_a_log_that_is_away_is_not_asked_more_often_for_being_hurried(log: SharedEventLog) -> None:
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     log.away = True
     asking = asyncio.create_task(poll.run())
     began = time.monotonic()
@@ -153,7 +157,7 @@ async def test_a_log_that_is_away_is_not_asked_more_often_for_being_hurried(log:
 
 async def test_where_nothing_is_followed_nothing_is_asked(log: SharedEventLog) -> None:
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     await poll.look()
     follower.watch.discard("a")
     assert await pauses(poll, 3) == [None] * 3
@@ -166,7 +170,7 @@ async def test_a_log_that_is_away_is_said_once_and_tried_again_ever_later(
     log: SharedEventLog, elsewhere: SharedEventLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     await poll.look()
     await follower.heard()
     log.away = True
@@ -190,7 +194,7 @@ async def test_an_error_of_any_kind_does_not_end_it(log: SharedEventLog, monkeyp
         raise ZeroDivisionError
 
     follower = Follower(log, "a")
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     monkeypatch.setattr(log, "_summaries", broken)
     assert await poll.look() is not None
     monkeypatch.undo()
@@ -207,7 +211,7 @@ async def test_a_watch_of_a_closed_loop_is_skipped(log: SharedEventLog) -> None:
     ended.start()
     await asyncio.to_thread(ended.join, 10)
     here = Follower(log, "a")
-    poll = Poll(lambda: [made[0].watch, here.watch])
+    poll = poll_for(made[0], here)
     await poll.look()
     assert log.asked == [["a"]]
     assert await here.heard() == {"a": None}
@@ -215,7 +219,7 @@ async def test_a_watch_of_a_closed_loop_is_skipped(log: SharedEventLog) -> None:
 
 async def test_it_looks_by_itself_twice_a_second_at_most(log: SharedEventLog) -> None:
     follower = Follower(log, *(f"topic.{number}" for number in range(50)))
-    poll = Poll(lambda: [follower.watch])
+    poll = poll_for(follower)
     loop = asyncio.get_running_loop()
     began = loop.time()
     asking = asyncio.create_task(poll.run())
