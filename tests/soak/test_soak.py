@@ -177,8 +177,9 @@ def test_whoever_comes_and_goes_leaves_nothing_behind(server: Server, capsys: py
 
 SMALL = {"objects": 500, "blocks": 5_000}
 SHARE = 1.25
-"""What a process may have of memory after the warm-up, of what it had then. A slope tells nothing of it: it stands still, and rises by some
-MiB at once where the machine is held up and more clients and threads are there together. What is allocated tells of each client."""
+"""What a process may have of memory after the warm-up, of what it had then. A slope tells nothing of it: it stands still, and
+rises by some MiB at once where the machine is held up, as more clients and threads are there together then. What is allocated
+tells of each client."""
 
 
 async def soak(server: Server, churn: Churn) -> tuple[dict[str, Any], dict[str, Any], list[Sample], list[Sample]]:
