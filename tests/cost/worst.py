@@ -280,7 +280,7 @@ WORST: Mapping[str, Use] = {
         "fullmatch", (repeated("a", before="run_"), repeated("run_"), repeated("a" * 27, before="run_"))
     ),
     # contrib/monitor/admin/export
-    r"(^|;)(?=[ \"']{0,9}[=+@＝＋－＠-])": Use(
+    r"(^|;)(?=[ \"']*[=+@＝＋－＠-])": Use(
         "sub", (repeated(";"), repeated("; '"), repeated(" ", before=";"), repeated(";=")), sizes=(1_000, 2_000, 4_000)
     ),
     # safetext
