@@ -228,7 +228,6 @@ async def test_djangos_test_client_raises_what_the_view_raised_unless_told_not_t
         assert (await AsyncClient().get("/", headers={"Accept": accept})).status_code == 404
 
 
-@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")  # Django 5.2 leaves the request's body open then
 async def test_who_wants_exceptions_to_propagate_gets_them() -> None:
     with served(raising(RuntimeError("deliberate")), DEBUG_PROPAGATE_EXCEPTIONS=True), pytest.raises(RuntimeError):
         await connect("/").over()
