@@ -10,17 +10,19 @@ export class Following {
   #view;
   #rows;
   #changed;
+  #moved;
   #handled = -Infinity; // when the reader last wanted to go down
   #held = false; // a button or a finger is down in the view
   #touched = 0;
   #reached = 0;
 
-  /** `changed(on)` is told when the reader changes it. */
-  constructor(view, rows, changed) {
+  /** `changed(on)` is told when the reader changes it, `moved()` when the reader goes anywhere in the view. */
+  constructor(view, rows, changed, moved) {
     this.on = true;
     this.#view = view;
     this.#rows = rows;
     this.#changed = changed;
+    this.#moved = moved;
     const listen = (kind, listener) => view.addEventListener(kind, listener, { passive: true });
     listen("wheel", ({ deltaY, ctrlKey }) => {
       if (!ctrlKey && deltaY) this.#want(deltaY > 0);
@@ -62,6 +64,7 @@ export class Following {
   }
 
   #want(down) {
+    this.#moved();
     this.#handled = down ? performance.now() : -Infinity;
     if (!down && this.on && this.#view.scrollHeight > this.#view.clientHeight) this.#turn(false);
   }
@@ -76,6 +79,7 @@ export class Following {
     const up = top < this.#reached - 1;
     const down = top > this.#reached + 1;
     this.#reached = top;
+    if (this.#held && (up || down)) this.#moved();
     if (this.on && up && !this.#rows.atBottom) this.#turn(false); // rows that are lower than was assumed move it up too
     else if (!this.on && down && this.#rows.atEnd && (this.#held || performance.now() - this.#handled < HANDLING)) this.#turn(true);
   }

@@ -171,7 +171,7 @@ export class SSELog extends HTMLElement {
     log.rows = new dom.Rows(view, log.order, draw, (keys) => log.pages.want(new Set(Array.from(keys, pageOf))));
     log.rows.selected = log.selected = new modules.selected.Selected(log.rows);
     view.append(viewport.drafts);
-    log.following = new modules.following.Following(view, log.rows, (on) => this.#follow(on, false));
+    log.following = new modules.following.Following(view, log.rows, (on) => this.#follow(on, false), () => log.navigation.stay());
     this.classList.toggle("sl-nowrap", !prefs.wrap);
     view.classList.toggle("sl-times", prefs.times !== "off");
     panel.nameTimes(prefs.times);

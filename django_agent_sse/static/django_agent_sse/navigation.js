@@ -68,7 +68,7 @@ export class Navigation {
     this.#log.flush();
   }
 
-  /** Go nowhere. */
+  /** Go nowhere: the reader is where they want to be. */
   stay() {
     this.#sought = null;
   }
@@ -136,6 +136,7 @@ export class Navigation {
     const first = this.#target && pages.find(this.#target.first);
     this.#event = first && !pages.exactBefore(this.#tools.pageOf(first)) ? pages.entry(first)?.event ?? null : null;
     this.current = key;
+    this.stay();
     this.#log.follow(false, false);
     this.#put();
   }
@@ -153,6 +154,7 @@ export class Navigation {
   move(by) {
     const { rows, order } = this.#log;
     if (!order.count) return;
+    this.stay();
     const from = this.current !== null && rows.row(this.current) ? order.indexOf(this.current) + by : order.indexOf(rows.top?.key ?? 0);
     this.#log.follow(false, false);
     this.current = order.key(Math.max(0, Math.min(order.count - 1, from)));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.timing import LONG
@@ -92,6 +93,33 @@ def test_lines_that_could_not_be_read_are_read_when_they_can_be(page: Page, site
     assert len(refused) == 2
 
 
+@pytest.mark.parametrize("by", ["wheel", "click", "key"])
+def test_who_goes_on_while_the_lines_of_a_place_are_read_is_not_brought_back(page: Page, site: LogSite, by: str) -> None:
+    large(site, "many")
+    held: list[Route] = []
+    page.route(re.compile(r"/range/.*from=1&"), lambda route: held.append(route))
+    page.goto(f"{site.url}/logs/many/#L37")
+    expect(page.locator("#L37")).to_be_in_viewport()
+    expect(page.locator("#L37")).to_have_class(re.compile("sl-pending"))
+    page.locator(".sl-view").hover()
+    if by == "wheel":
+        page.mouse.wheel(0, 2000)
+    elif by == "click":
+        page.locator("#L37 .sl-n").click()
+        page.evaluate("() => { document.querySelector('.sl-view').scrollTop += 2000; }")
+    else:
+        page.keyboard.press("j")
+        page.evaluate("() => { document.querySelector('.sl-view').scrollTop += 2000; }")
+    page.wait_for_function(f"() => Number(({TOP})()[0]) > 100 && !document.querySelector('#L37')")
+    page.wait_for_timeout(300)  # a wheel's scroll is over
+    before = page.evaluate(TOP)
+    for route in held:
+        route.continue_()
+    page.wait_for_function("() => !document.querySelector('.sl-pending')")
+    page.wait_for_timeout(200)
+    assert page.evaluate(TOP) == before
+
+
 def test_a_log_with_wrapped_lines_opens_at_its_end_on_a_phone_and_a_drag_goes_anywhere(page: Page, site: LogSite) -> None:
     large(site, "wide", wide=True)
     page.set_viewport_size({"width": 375, "height": 700})
@@ -177,6 +205,8 @@ def test_a_line_that_is_not_there_is_told_and_a_mark_can_be_cleared_and_the_plac
     page.get_by_label("Number of the line").fill("4321")
     page.keyboard.press("Enter")
     expect(page.locator("#L4321")).to_have_class(re.compile("sl-target"))
+    expect(page.locator("#L4321 .sl-t")).to_have_text(re.compile("^line 4321 "))  # not what stands there until it is read
+    expect(page).to_have_url(re.compile("#L4321"))
     expect(page.locator(".sl-news")).to_be_hidden()
     page.locator("#L4321 .sl-n").click()
     page.wait_for_function("() => location.hash.includes('L4321') === false")
