@@ -137,6 +137,7 @@ class Callbacks:
             before_ends()
             await run_callbacks(self._ends, "on_end", self._route)
             self._ran = True
+            self._aborts = self._ends = ()  # they know the stream
         finally:
             timer.cancel()
 

@@ -64,7 +64,7 @@ class Supervisor:
     _loop_state: LoopState = field(default_factory=registry.loop_state)
     _lifecycle: Lifecycle = field(init=False)
     _buffer: Buffer = field(init=False)
-    _stream: Stream = field(init=False)
+    _stream: Stream | None = field(init=False)
     _transport: Transport = field(init=False)
     _callbacks: Callbacks = field(init=False)
     _task: asyncio.Task[None] = field(init=False)
@@ -124,6 +124,7 @@ class Supervisor:
         outcome = Outcome.RETURNED
         try:
             if Action.RUN_HANDLER in self._lifecycle.started():
+                assert self._stream is not None
                 work = handler(self._stream)
                 del handler  # its arguments need not stay for as long as the stream
                 result = await work
@@ -147,6 +148,7 @@ class Supervisor:
         await self._conclude()
 
     async def _handler_done(self, outcome: Outcome) -> None:
+        assert self._stream is not None
         followed, whole = self._stream.followed is not None, not self._stream._incomplete
         effects = self._lifecycle.handler_done(outcome, followed=followed, whole=whole)
         self._execute(effects)
@@ -163,8 +165,9 @@ class Supervisor:
         finally:
             self._loop_state.discard(self)
             self._end_watches()
-        if self._lifecycle.was_open:
-            await reporting.report_closed(self._stream, self._buffer, self._transport.seconds_open)
+        stream, self._stream = self._stream, None  # each knows the other, and nobody should wait for the garbage collector
+        if stream is not None and self._lifecycle.was_open:
+            await reporting.report_closed(stream, self._buffer, self._transport.seconds_open)
 
     def _end_watches(self) -> None:
         while self._watches:  # they know the stream
@@ -172,6 +175,7 @@ class Supervisor:
 
     async def _report_error(self) -> None:
         assert self.error is not None
+        assert self._stream is not None
         try:
             await reporting.report_error(self.context, self._stream, self.error, self._on_error, slim=self._options.slim)
         except asyncio.CancelledError:  # the stream ended in another way meanwhile
@@ -200,6 +204,7 @@ class Supervisor:
 
     def _last_event(self, finish: Finish) -> bytes:
         assert self.ending is not None
+        assert self._stream is not None
         stream, failed = self._stream, finish.last_event == "sse.error"
         return last_event(
             *(finish, self.ending),
@@ -234,7 +239,7 @@ class Supervisor:
             self._callbacks.spawn(stream_opened.asend_robust(sender=Stream, stream=self._stream))
 
     def _never_open(self) -> None:
-        self._transport.closed = True
+        self._transport.never_open()
         self._buffer.finish()
 
     def _drop_answer(self) -> None:
@@ -337,17 +342,17 @@ class Supervisor:
 
     @property
     def topics(self) -> Sequence[str]:
-        return self._stream.topics
+        return () if (stream := self._stream) is None else stream.topics
 
     @property
     def last_id(self) -> str | None:
         try:
-            return self._stream.last_event_id
+            return None if (stream := self._stream) is None else stream.last_event_id
         except (ValueError, IndexError):  # it stops following at this very moment, on its own thread
             return None
 
     def stats(self, now: float) -> StreamStats:
-        return self._transport.stats(now, self.ending, self._stream.behind)
+        return self._transport.stats(now, self.ending, 0 if (stream := self._stream) is None else stream.behind)
 
     def info(self) -> StreamInfo:
         return self.context._info(self._options.heartbeat)._replace(patience=self._options.send_timeout)

@@ -113,6 +113,7 @@ class TopicSource:
         self.running = False
         self._buffer.set_source(None)
         self.subscription.close()
+        self.subscription.wake = self._take_retry = _over
         self._caught_up()
 
     def pull(self, gzip: GzipEncoder | None) -> tuple[bytes, int]:
@@ -222,6 +223,10 @@ class TopicSource:
         return control_frame(
             encode_json({"position": self.subscription.id}), "sse.position", self.subscription.id, self._take_retry()
         )
+
+
+def _over() -> None:
+    """In place of methods of a stream that is over, which would keep it in memory."""
 
 
 def _encoded(gzip: GzipEncoder, pulled: Batch | Part, data: bytes) -> bytes:

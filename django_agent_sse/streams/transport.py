@@ -62,6 +62,31 @@ class TransportCallbacks(Protocol):
     async def conclude(self) -> None: ...  # and what is run after the transport, where the process ends
 
 
+class Nobody:
+    """Whom a transport tells that is over, and need not keep its stream in memory."""
+
+    def transport_opened(self) -> None:
+        pass
+
+    def transport_closed(self) -> None:
+        pass
+
+    def send_timed_out(self) -> None:
+        pass
+
+    def end(self, ending: Ending) -> None:
+        pass
+
+    async def settle(self) -> bool:
+        return False
+
+    async def conclude(self) -> None:
+        pass
+
+
+NOBODY = Nobody()
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Transport:
     """One client's connection, as far as a Django response can know it. Belongs to one event loop.
@@ -138,6 +163,7 @@ class Transport:
             self.mark_closed()
             await self._callbacks.settle()  # where the client has left: its request ends after the handler's cleanup
             await self._callbacks.conclude()
+            self._callbacks = NOBODY
             if self._cancelled and IN_SERVERS_TASK and (task := asyncio.current_task()):
                 # Django takes this for the client's disconnect; the CancelledError of our own would look like a crash. Before
                 # 6.1 it is the other way round.
@@ -181,6 +207,10 @@ class Transport:
         self._last_sent = self._loop_state.loop.time()
         return self._pending_send is None
 
+    def never_open(self) -> None:
+        """The request is answered in another way."""
+        self.closed, self._callbacks = True, NOBODY
+
     def mark_closed(self) -> None:
         if self.closed:
             return
@@ -194,6 +224,8 @@ class Transport:
             self._loop_state.vanished.unwatch(self._addresses)
         if self._drain is not None:
             self._drain.cancel()
+        if self.opened is None:
+            self._callbacks = NOBODY
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
