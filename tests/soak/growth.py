@@ -91,6 +91,9 @@ def left_behind(before: Mapping[str, Any], after: Mapping[str, Any], connects: i
 
 # While clients come and go
 
+BYTES = ("memory", "heap", "glibc", "python")
+"""Bytes: all that the process has; what is allocated by way of glibc; what glibc has of the system; and the other anonymous
+memory, which is Python's own arenas but for some MiB of stacks."""
 COUNTS = ("tasks", "threads", "descriptors", "connections", "streams", "objects", "blocks")
 
 
@@ -100,21 +103,20 @@ def lines(samples: Sequence[Sample]) -> dict[str, Line]:
     found = {"memory": line(xs, [float(sample.rss) for sample in samples])}
     looked = [sample for sample in samples if sample.held]
     xs = [float(sample.connects) for sample in looked]
-    for name in ("heap", *COUNTS):
+    for name in (*BYTES[1:], *COUNTS):
         found[name] = line(xs, [float(sample.held[name]) for sample in looked])
     found["tables"] = line(xs, [float(sum(sample.held["tables"].values())) for sample in looked])
     return found
 
 
 def table(samples: Sequence[Sample], began: float) -> str:
-    """What was measured, a line for each two minutes, with the memory as a bar; memory and heap in MiB."""
+    """What was measured, a line for each two minutes, with the memory as a bar; ``BYTES`` in MiB."""
     count = max(1, round((samples[-1].at - samples[0].at) / 120))
     first, last = samples[0].at, samples[-1].at
     low = min(sample.rss for sample in samples) - 4 * 2**20
     high = max(sample.rss for sample in samples)
-    heads = "minute | connects | memory | heap | tasks | threads | descriptors | connections | streams | tables | objects"
-    rows = [f"| {heads} | |"]
-    rows.append("| ---: " * 11 + "| --- |")
+    heads = ["minute", "connects", *BYTES, *COUNTS[:5], "tables", "objects"]
+    rows = [f"| {' | '.join(heads)} | |", "| ---: " * len(heads) + "| --- |"]
     for number in range(count):
         piece = [s for s in samples if number <= (s.at - first) / (last - first) * count <= number + 1]
         looked = [s.held for s in piece if s.held]
@@ -125,7 +127,7 @@ def table(samples: Sequence[Sample], began: float) -> str:
         tables = statistics.fmean(sum(one["tables"].values()) for one in looked)
         bar = "█" * max(1, round(30 * (rss - low) / (high - low)))
         cells = [f"{(piece[-1].at - began) / 60:.0f}", f"{piece[-1].connects:,}", f"{rss / 2**20:.1f}"]
-        cells.append(f"{statistics.fmean(one['heap'] for one in looked) / 2**20:.1f}")
+        cells += [f"{statistics.fmean(one[name] for one in looked) / 2**20:.1f}" for name in BYTES[1:]]
         cells += [f"{mean[name]:.0f}" for name in ("tasks", "threads", "descriptors", "connections", "streams")]
         cells += [f"{tables:,.0f}", f"{mean['objects']:,.0f}", bar]
         rows.append(f"| {' | '.join(cells)} |")

@@ -62,21 +62,21 @@ class _Heap(ctypes.Structure):
                                                      "uordblks", "fordblks", "keepcost")]  # fmt: skip
 
 
-def heap() -> int:
-    """Bytes that C libraries, and Python for what is larger than 512 bytes, have allocated and not given back.
+def heap() -> tuple[int, int]:
+    """Bytes that C libraries, and Python for what is over 512 bytes, have allocated; and those that glibc has of the system.
 
-    What a process has of memory is more: glibc keeps what was given back, in an arena for each thread. 0 without glibc 2.33.
+    It keeps what was given back, in an arena for each thread. 0 without glibc 2.33.
     """
     mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if mallinfo2 is None:
-        return 0
+        return 0, 0
     mallinfo2.restype = _Heap
     found = mallinfo2()
-    return int(found.uordblks + found.hblkhd)
+    return int(found.uordblks + found.hblkhd), int(found.arena + found.hblkhd)
 
 
 async def holding(request: HttpRequest) -> JsonResponse:
-    """Tasks, threads, descriptors, connections, tables, objects, blocks of memory and bytes of the C heap.
+    """Tasks, threads, descriptors, connections, tables, objects, blocks of memory and bytes of the C heap and of glibc.
 
     ``?collect`` collects garbage first; ``?forget`` drops what the monitor's page keeps: the past, which grows until it is full.
     """
@@ -85,6 +85,7 @@ async def holding(request: HttpRequest) -> JsonResponse:
     if "collect" in request.GET:
         gc.collect()
     found, kinds = tables()
+    allocated, from_system = heap()
     with state._counting:
         connections = state._still_open()
     return JsonResponse(
@@ -99,6 +100,7 @@ async def holding(request: HttpRequest) -> JsonResponse:
             "kinds": kinds,
             "collected": len(gc.get_objects()),
             "blocks": sys.getallocatedblocks(),
-            "heap": heap(),
+            "heap": allocated,
+            "glibc": from_system,
         }
     )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import resource
 import sys
 import time
@@ -23,7 +24,7 @@ from tests.live.servers import ROOT, Server, poll
 from tests.timing import LONG
 
 from .churn import ADDRESS_LIMIT, TOPICS, Churn, people, watched
-from .growth import COUNTS, SMALLEST, Sample, left_behind, line, lines, table
+from .growth import BYTES, COUNTS, SMALLEST, Sample, left_behind, line, lines, table
 
 __all__ = ["no_client_stays", "pytest_runtest_makereport", "sqlite", "start", "terminable"]  # fixtures
 
@@ -102,7 +103,10 @@ def rss(server: Server) -> int:
 
 
 def look(server: Server, **query: Any) -> dict[str, Any]:
-    return {**server.get("_holding/", **query).json(), "memory": rss(server)}
+    held = server.get("_holding/", **query).json()
+    status = Path(f"/proc/{server.worker}/status").read_text()
+    anonymous = int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+    return {**held, "memory": rss(server), "python": anonymous - held["glibc"]}
 
 
 def quiet(server: Server) -> dict[str, Any]:
@@ -201,8 +205,12 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: lis
     print(json.dumps(churn.connects))
     print(table(first + samples, began))
     print(f"wrong: {Counter(churn.wrong).most_common(5)}")
+    half = [sample for sample in samples if sample.connects > (samples[0].connects + samples[-1].connects) / 2]
+    for name, found in lines(half).items():
+        if name in BYTES:
+            print(f"{name} in the second half: {found.slope:+.1f} ± {found.error:.1f} bytes a connect")
     for name, found in lines(samples).items():
-        unit, scale = ("KiB", 1 / 1024) if name in ("memory", "heap") else ("", 1.0)
+        unit, scale = ("KiB", 1 / 1024) if name in BYTES else ("", 1.0)
         print(
             f"{name}: {found.slope * scale * per_minute:+.3f} ± {found.error * scale * per_minute:.3f} {unit} a minute, "
             f"{found.slope * 1000:+.3f} ± {found.error * 1000:.3f} a thousand connects"
@@ -210,7 +218,7 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: lis
     looked = [sample.held["tables"] for sample in samples if sample.held]
     more = {name: mean(looked[-9:], name) - mean(looked[:9], name) for name in looked[-1]}
     print(f"tables that grew while clients came and went: {sorted(more.items(), key=lambda one: -one[1])[:12]}")
-    for name in (*COUNTS, "collected", "heap", "memory"):
+    for name in (*COUNTS, "collected", *BYTES):
         print(f"quiet: {name} {before[name]:,} → {after[name]:,}")
     for what in ("tables", "kinds"):
         changed = {name: (before[what].get(name, 0), n) for name, n in after[what].items() if n != before[what].get(name, 0)}
