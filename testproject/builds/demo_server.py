@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -15,6 +16,7 @@ import uvicorn
 HOST = "127.0.0.1"
 TRIES = 100
 """Ports that are tried, the asked-for one included."""
+OF_THE_END = ("without completing response", "graceful shutdown exceeded")
 STOP_SECONDS = 1
 """What requests get at the end. Streams need none of it: they are told to end at once."""
 
@@ -39,9 +41,14 @@ def serve(application: Any, listener: socket.socket) -> None:
     config = uvicorn.Config(
         application, lifespan="off", ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_SECONDS
     )
-    # Streams whose end no event can tell are broken off on purpose, and uvicorn has a line for each.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "without completing response" not in record.getMessage())
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not _is_of_the_end(record))
     _Server(config).run(sockets=[listener])
+
+
+def _is_of_the_end(record: logging.LogRecord) -> bool:
+    """What is broken off at the end is so on purpose, and uvicorn has a line for each."""
+    error, message = record.exc_info and record.exc_info[1], record.getMessage()
+    return isinstance(error, asyncio.CancelledError) or any(words in message for words in OF_THE_END)
 
 
 class _Server(uvicorn.Server):

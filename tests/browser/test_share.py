@@ -16,7 +16,7 @@ from .conftest import INSECURE
 from .listening import events, listen, state, until
 
 SITE = {"middleware": "everything"}
-SHARED = {"share": True, "watchdog": 2000}
+SHARED = {"share": True}
 FETCH = "fetch('/_ping/').then((answer) => answer.status)"
 
 Tabs = Callable[[int], list[Page]]
@@ -203,7 +203,7 @@ def test_a_leader_that_is_frozen_hands_over_and_goes_on_when_it_thaws(tabs: Tabs
 def test_a_leader_that_hangs_is_replaced(tabs: Tabs, uvicorn: Server, key: str) -> None:
     pages = tabs(3)
     for page in pages:
-        listen(page, f"/topics/follow/{key}/", SHARED)
+        listen(page, f"/topics/follow/{key}/", {**SHARED, "watchdog": 5000})
     first = leader(pages)
     others = [page for page in pages if page is not first]
     for page in others:

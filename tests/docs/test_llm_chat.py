@@ -20,7 +20,7 @@ BLOCKS = blocks_of(DOCS / "howto" / "llm-chat.rst")
 SERVING, CURL = (block for block in BLOCKS if block.language == "console" and "migrate" not in block.text)
 WHOLE = "You asked: why? And why do you ask? "
 PATIENCE = 60_000
-LEASE = 3
+LEASE = 10
 """Seconds, instead of the 30 that the page speaks of."""
 CHANGES = {
     "await asyncio.sleep(0.3)": """while word == "And" and not Path("goes-on").exists():

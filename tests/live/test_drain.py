@@ -169,7 +169,7 @@ def test_a_window_longer_than_gunicorn_waits_is_cut_and_all_are_told(
 def test_a_run_goes_on_while_streams_end_and_is_interrupted_after_them(start: Start, key: str, kind: str, leave: bool) -> None:
     """Also on a server that ends with its last stream."""
     log = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}
-    server = start(kind, agent_sse={"EVENT_LOG": log, "RECONNECTS": PACE, "DRAIN_SECONDS": WINDOW})
+    server = start(kind, agent_sse={"EVENT_LOG": log, "RECONNECTS": 10, "DRAIN_SECONDS": 6})
     clients = [server.open("life/idle/", key=f"{key}-{number}") for number in range(STREAMS)]
     for client in clients:
         client.next()

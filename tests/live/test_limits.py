@@ -166,6 +166,7 @@ def test_who_opens_and_closes_quickly_gives_every_place_back(start: Start, key: 
             client.next()
         client.reset() if number % 2 else client.close()
     is_back(server, before)
+    poll("none of them is left", lambda: server.state()["open_streams"] == 0 and connections(server.port)[0] == 0)
     clients = [server.open("life/idle/", key=key) for _ in range(6)]
     names = Counter(client.next().name for client in clients)
     assert names == {"message": 5, "sse.overloaded": 1}, "no place is lost, and none is given twice"

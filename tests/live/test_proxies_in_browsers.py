@@ -230,8 +230,9 @@ def test_servers_are_restarted_one_after_the_other_and_nobody_misses_an_event(si
         for server in site.servers:
             server.signal(signal.SIGTERM)
             server.wait(EXIT_WITHIN)
+            others = [other for other in site.servers if other is not server]
+            poll("the other one has them", lambda others=others: site.serving() == others, every=0.1)
             further(page)
-            assert site.serving() == [other for other in site.servers if other is not server]
             server.restart()
             poll(f"{site.proxy.kind} takes it for alive", lambda: _both_answer(page), every=0.2)
         last_word()

@@ -109,10 +109,10 @@ class Clients:
         while not self._over:
             with self._lock:
                 ready = self._selector.select(0)
-            for key, _ in ready:
-                key.data.read()
-                if key.data.closed:
-                    self._selector.unregister(key.fileobj)
+                for key, _ in ready:
+                    key.data.read()
+                    if key.data.closed:
+                        self._selector.unregister(key.fileobj)
             if not ready:
                 time.sleep(0.002)
 

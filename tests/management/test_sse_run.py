@@ -262,6 +262,7 @@ def test_killed_itself_it_leaves_what_was_printed_in_an_open_topic(project: Proj
     endless = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.02; done"
     run = project.start("sse_run", "t", "--", "sh", "-c", f"echo $$; {endless}")
     run.printed("\n20\n")
+    poll("half of them are published", lambda: len(project.lines("t")) > 10)
     run.signal(signal.SIGKILL)
     assert run.code() == -signal.SIGKILL
     shell = int(run.out.split()[0])

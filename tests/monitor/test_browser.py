@@ -33,9 +33,9 @@ window.longest = 0; window.blocked = 0;
 new PerformanceObserver((list) => { for (const task of list.getEntries()) {
   window.longest = Math.max(window.longest, task.duration); window.blocked += task.duration;
 } }).observe({ type: "longtask" });"""
-LISTENS = """() => {
+LISTENS = """(id) => {
   window.opened = 0;
-  window.source = new EventSource("/answers/?id=mine");
+  window.source = new EventSource(`/answers/?id=${id}`);
   source.onopen = () => opened++;
 }"""
 STOPPED = "() => source.readyState === 2"
@@ -130,8 +130,8 @@ def test_streams_come_and_go_on_the_page_by_themselves(page: Page, site: Monitor
 
 @pytest.mark.parametrize("back", ["never", "later"])
 def test_a_browser_that_is_sent_away_stays_away_and_one_that_may_comes_back(page: Page, site: MonitorSite, back: str) -> None:
-    page.evaluate(LISTENS)
-    row = page.locator('[data-rows] tr:has([data-cell="last_id"]:text-is("mine"))')
+    page.evaluate(LISTENS, back)
+    row = page.locator(f'[data-rows] tr:has([data-cell="last_id"]:text-is("{back}"))')
     row.wait_for()
     with page.context.expect_page() as other:
         row.locator("[data-close]").click(modifiers=["Control"])

@@ -112,6 +112,10 @@ test("it follows what comes, pauses where the reader goes up, and follows again 
   await page.mouse.move(600, 400);
   await page.mouse.wheel({ deltaY: -300 });
   await page.waitForSelector('.sl-follow[aria-pressed="false"]');
+  await page.waitForFunction(() => {
+    const view = document.querySelector(".sl-view"); // a wheel scrolls later than it is heard
+    return view.scrollHeight - view.scrollTop - view.clientHeight > 290;
+  });
   const before = await top();
   await publish("ff-live", lines(100, 601));
   await says(".sl-news", "100 new lines");

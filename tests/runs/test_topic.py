@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -24,6 +23,8 @@ from django_agent_sse.exceptions import (
     PositionGone,
     TopicClosed,
 )
+from django_agent_sse.topics.feeds import feeds_here
+from tests.inprocess import eventually
 
 from .logs import empty_log
 
@@ -153,7 +154,7 @@ async def test_following_goes_on_after_any_event_and_at_the_end_is_over() -> Non
 async def test_a_live_follower_begins_with_the_next_event_and_waits_for_a_topic_that_is_not_there() -> None:
     topic = Topic(NAME)
     waiting = asyncio.create_task(taken(topic, 2, start="live"))
-    await asyncio.sleep(0.05)  # it has begun, or begins later: a topic that is not there has nothing before
+    await eventually("it waits", lambda: (feed := feeds_here()._feeds.get(NAME)) and feed._waiting)
     await topic.apublish_many(["1", "2"])
     assert data(await asyncio.wait_for(waiting, PATIENCE)) == ["1", "2"]
     late = aiter(topic.follow(start="live"))
@@ -374,15 +375,16 @@ def test_last_events_that_cannot_be_are_refused_and_nothing_is_closed(last: Any,
 
 async def test_a_sync_iterator_that_blocks_does_not_hold_up_the_loop() -> None:
     topic = Topic(NAME)
-    ticks = 0
+    goes_on = threading.Event()
 
     def slow() -> Iterator[str]:
-        time.sleep(0.3)
+        assert goes_on.wait(PATIENCE)  # on the loop it would wait for itself
         yield "1"
 
     piping = asyncio.create_task(topic.apipe(slow()))
-    while not piping.done():
-        ticks += 1
+    for _ in range(4):
         await asyncio.sleep(0.01)
-    assert (await piping, ticks > 3) == (1, True)
+    assert not piping.done()
+    goes_on.set()
+    assert await piping == 1
     assert await sync_to_async(topic.read)() == await topic.aread()

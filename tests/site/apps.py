@@ -23,4 +23,4 @@ class SiteConfig(AppConfig):
             from django_agent_sse.runtime import pools as log_threads
             from django_agent_sse.runtime import worker_threads
 
-            worker_threads.IDLE_SECONDS = log_threads.IDLE_SECONDS = reporter.QUIET = float(quiet)
+            worker_threads.IDLE_SECONDS = log_threads.IDLE_SECONDS = reporter.UNUSED_SECONDS = float(quiet)

@@ -117,7 +117,9 @@ async def test_a_stream_that_rests_has_no_thread_and_no_connection(alias: str) -
         gate.set()
 
 
-async def test_calls_of_a_burst_find_the_same_connection(alias: str) -> None:
+async def test_calls_of_a_burst_find_the_same_connection(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_threads, "RESTING_SECONDS", 60)
+
     async def handler(c: Context, stream: Stream) -> None:
         await stream.write(len({await sync_to_async(connection_id)() for _ in range(10)}))
 
@@ -135,7 +137,9 @@ async def test_a_stream_that_rests_gives_way_at_once_when_others_wait(alias: str
         second.end()
 
 
-async def test_an_attribute_of_djangos_wrapper_is_gone_for_the_next_one(alias: str) -> None:
+async def test_an_attribute_of_djangos_wrapper_is_gone_for_the_next_one(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_threads, "RESTING_SECONDS", 60)
+
     def mark() -> None:
         connections[ALIAS].tenant = "first's"  # type: ignore[attr-defined]
 

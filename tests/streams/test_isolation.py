@@ -162,7 +162,8 @@ async def test_where_the_handler_sets_it_once_itself_others_do_not_read_it(tenan
             for _ in range(5):
                 await stream.write(await sync_to_async(reading)())
                 await asyncio.sleep(worker_threads.RESTING_SECONDS)
-        await asyncio.sleep(worker_threads.RESTING_SECONDS * 3)
+        own: Any = threads.current.get()
+        await eventually("the stream rests", lambda: own._hold.worker is None)
         await stream.write(await sync_to_async(reading)())
 
     async with serve(handler) as site:

@@ -16,6 +16,7 @@ from django.test import override_settings
 from django.urls import include, path
 
 from django_agent_sse import Context, Router, Stream, apublish
+from django_agent_sse.runtime import worker_threads
 from django_agent_sse.runtime.worker_threads import ConnectionHold
 from django_agent_sse.streams.threads import stream_pool
 from tests.databases import asked, extra_database
@@ -49,7 +50,8 @@ def query() -> Any:
     return asked(ALIAS, "SELECT 42")
 
 
-def test_a_connection_is_in_the_pool_again_as_soon_as_the_call_is_over(alias: str) -> None:
+def test_a_connection_is_in_the_pool_again_as_soon_as_the_call_is_over(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_threads, "RESTING_SECONDS", 60)
     hold = ConnectionHold(stream_pool)
     for _ in range(5):
         assert hold.submit(query).result(60) == 42

@@ -174,19 +174,20 @@ async def test_what_comes_before_the_handler_may_take_as_long_as_it_likes() -> N
 
 
 async def test_code_after_close_runs_on_for_the_grace_and_is_then_cancelled() -> None:
-    diary = Diary()
+    diary, gate = Diary(), asyncio.Event()
 
     async def handler(c: Context, stream: Stream) -> None:
         async with diary.of(stream):
             await stream.write("last")
             stream.close()
-            await asyncio.sleep(0.02)
+            await gate.wait()
             diary.append("after close")
             await asyncio.Event().wait()
 
-    async with serve(handler, close_grace=0.5) as site:
+    async with serve(handler, close_grace=2.0) as site:
         await site.connect().rest()
         assert diary == []
+        gate.set()
         await eventually("on_end has run", lambda: "on_end" in diary)
     assert diary == ["after close", "cancelled", "finally", "on_end"]
     assert diary.stream.ending is Ending.COMPLETED

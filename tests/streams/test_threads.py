@@ -118,7 +118,9 @@ async def named(c: Context, stream: Stream) -> None:
     await stream.wait_closed()
 
 
-async def test_the_requests_own_threads_end_and_streams_have_a_few_while_they_work() -> None:
+async def test_the_requests_own_threads_end_and_streams_have_a_few_while_they_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GROW_SECONDS", "SLOW_SECONDS"):
+        monkeypatch.setattr(worker_threads, name, 60.0)  # a line that moves slowly gets more
     before = set(threading.enumerate())
     async with serve(named) as site:
         clients = [site.connect() for _ in range(20)]

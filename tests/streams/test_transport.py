@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -66,12 +67,16 @@ async def test_a_slow_client_is_one_that_takes_nothing_and_not_one_that_takes_la
                 await stream.write(number)
             stream.close()
 
-    async with serve(handler, send_timeout=1.0, buffer_events=1) as site:
+    async with serve(handler, send_timeout=3_600.0, buffer_events=1) as site:
         client = site.connect()
         client.hold()
+        await client.stuck()
+        await client.take_one()  # the head of the response
+        transport: Any = (await site.supervisor())._transport
         for _ in range(5):
             await client.stuck()
-            await asyncio.sleep(0.3)
+            transport._sending_since -= 2_000
+            transport.tick(asyncio.get_running_loop().time())
             await client.take_one()
         client.flow()
         assert len(await client.rest()) == 11

@@ -12,7 +12,7 @@ from pathlib import Path
 LONG_LINE = 20_000
 MANY = 5_000
 HALF = 300
-RUN_LEASE = 4.0
+RUN_LEASE = 8.0
 """Seconds after which a run of an agent is lost here: a busy machine keeps a process from renewing it for some."""
 
 IGNORANT = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"

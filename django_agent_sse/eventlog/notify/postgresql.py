@@ -191,7 +191,8 @@ class PostgresNotifier(RemoteNotifier):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SELF_TEST_TIMEOUT):
                 await self._heard.wait()
-                return
+        if self._heard.is_set():  # also where both came in one turn of the loop, after a standstill
+            return
         self._see_that_it_is(session)
         raise NotificationsNotHeard(
             "this process has sent itself one, and it did not come; a pooler between it and PostgreSQL, such as pgbouncer with "

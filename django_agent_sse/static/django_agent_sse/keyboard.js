@@ -24,6 +24,7 @@ export function press(event, log, actions) {
     f: () => log.follow(!following.on), t: actions.times, w: actions.wrap, z: actions.foldAll, m: actions.fill,
     "?": () => panel.keys.showModal(), G: () => log.follow(true), l: () => panel.jump.showModal(), j: () => navigation.move(1), k: () => navigation.move(-1),
     g: () => {
+      navigation.stay();
       log.follow(false, false);
       rows.toTop();
     },

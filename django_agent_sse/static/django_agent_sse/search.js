@@ -6,6 +6,7 @@
 
 const SLICE = 8; // milliseconds of a turn
 const SLOW = 1000; // milliseconds that a pattern may take for a page
+const LATE = 200; // by which a timer of the page comes late where it was the machine that stood still
 const BOOT = 20_000; // that the worker may take to be there
 const READ = 5; // pages that are read at once
 const PAINTED = 1000; // matches of a line that are painted
@@ -87,7 +88,13 @@ export class Patterns {
 
   #watch() {
     clearTimeout(this.#timer);
-    if (this.#waiting.size) this.#timer = setTimeout(() => this.#fail(this.#ready ? "slow" : "none"), this.#ready ? SLOW : BOOT);
+    if (!this.#waiting.size) return;
+    const patience = this.#ready ? SLOW : BOOT;
+    const due = performance.now() + patience;
+    this.#timer = setTimeout(() => {
+      if (performance.now() - due > LATE) this.#watch(); // this page stood still meanwhile, and so may the worker have
+      else this.#fail(this.#ready ? "slow" : "none");
+    }, patience);
   }
 
   #fail(why) {

@@ -111,9 +111,9 @@ class LogSite:
         if close:
             self.post(f"_publish/{prefix}{name}/?close={quote(close)}")
 
-    def produce(self, name: str, rate: int, seconds: float, size: int = 0) -> None:
-        """Let the site write ``rate`` lines of ``size`` characters a second, and end the log after so many ``seconds``."""
-        self.post(f"_produce/{name}/?rate={rate}&seconds={seconds}&size={size}")
+    def produce(self, name: str, rate: int, seconds: float, size: int = 0, *, ends: bool = True) -> None:
+        """Let the site write ``rate`` lines of ``size`` characters a second for so many ``seconds``, and then end the log."""
+        self.post(f"_produce/{name}/?rate={rate}&seconds={seconds}&size={size}&ends={ends:d}")
 
     def count(self, name: str) -> int:
         """How many events a log has had."""

@@ -8,6 +8,8 @@ import time
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.timing import bound
+
 from .serving import LogSite
 from .test_speed import WATCH, longest_task
 from .viewing import connection, rows_of, text_of, wait_for_lines
@@ -46,6 +48,7 @@ def test_search_counts_exactly_steps_and_shows_only_matching_lines(page: Page, s
     page.get_by_role("button", name="Regular expression").click()
     expect(found).to_have_text(re.compile("of 100$"))
     page.get_by_role("button", name="Only matching lines").click()
+    expect(found).to_have_text(re.compile("of 100$"))
     assert text_of(page) == [f"Error error number {n}" for n in range(10, 1001, 10)]
     site.publish("searched", "Error error number 1010", "fine")
     expect(found).to_have_text(re.compile("of 101$"))
@@ -120,7 +123,7 @@ def test_only_matching_lines_are_all_of_them_with_those_around(page: Page, site:
 
 
 def test_a_pattern_that_explodes_stops_nothing_and_is_given_up(page: Page, site: LogSite) -> None:
-    site.publish("explodes", *["a" * 30 + "!"] * 5, close="completed")
+    site.publish("explodes", *["a" * 40 + "!"] * 5, close="completed")
     page.add_init_script(WATCH)
     opened(page, site, "explodes")
     page.get_by_role("button", name="Regular expression").click()
@@ -128,10 +131,10 @@ def test_a_pattern_that_explodes_stops_nothing_and_is_given_up(page: Page, site:
     expect(page.locator(".sl-found")).to_have_text("The pattern takes too long", timeout=20_000)
     begun = time.perf_counter()
     page.evaluate("1")
-    assert time.perf_counter() - begun < 2
+    assert time.perf_counter() - begun < bound(2.0, 20.0)
     page.get_by_role("searchbox").fill("a+!")
     expect(page.locator(".sl-found")).to_have_text("1 of 5")
-    assert longest_task(page) < 1_000
+    assert longest_task(page) < bound(1_000.0, 20_000.0)
 
 
 def test_lines_of_a_level_or_a_source_alone(page: Page, site: LogSite) -> None:

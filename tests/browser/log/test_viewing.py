@@ -12,6 +12,10 @@ from .serving import LogSite
 from .viewing import connection, numbers_of, plain, rows_of, text_of, wait_for_lines
 
 EXIT = ("exit", '{"code": 0, "seconds": 12.5}')
+SCROLLED_UP = """() => {
+  const view = document.querySelector(".sl-view");
+  return view.scrollHeight - view.scrollTop - view.clientHeight > 590;
+}"""
 
 
 def test_a_log_that_is_over_is_shown_whole_with_its_end(page: Page, site: LogSite) -> None:
@@ -112,6 +116,7 @@ def test_following_pauses_when_one_scrolls_up_and_says_how_many_lines_are_new(pa
     page.locator(".sl-view").hover()
     page.mouse.wheel(0, -600)
     expect(page.get_by_role("button", name="Follow the end")).to_have_attribute("aria-pressed", "false")
+    page.wait_for_function(SCROLLED_UP)
     site.publish("follow", *(f"more {n}" for n in range(214)))
     expect(page.locator(".sl-news")).to_have_text("↓ 214 new lines")
     before = page.evaluate("document.querySelector('.sl-view').scrollTop")

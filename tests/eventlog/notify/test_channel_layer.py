@@ -354,9 +354,10 @@ async def test_a_forked_child_has_a_layer_of_its_own_and_leaves_the_parents_alon
     code = """
     import gc, warnings
     warnings.simplefilter("ignore")
-    from django_agent_sse.eventlog.notify import poll
+    from django_agent_sse.eventlog.notify import notifier as module, poll
     from django_agent_sse.eventlog.notify.local import local_notifier
     poll.SLOWEST = poll.FASTEST = 3600.0
+    module.FLUSH_TIMEOUT = 60.0
 
     async def hear(topic, times):
         heard = asyncio.Queue()

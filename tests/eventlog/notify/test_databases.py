@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import psycopg
@@ -39,6 +41,8 @@ from tests.topics.reading import texts_until
 from ..layers import through
 from ..processes import PATIENCE, ROOT, arguments, run
 
+PATIENT = "from django_agent_sse.eventlog.notify import notifier as module; module.FLUSH_TIMEOUT = 60.0\n"
+"""For a script that ends at once, on a machine that stands still for a second meanwhile."""
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
 
 
@@ -142,7 +146,7 @@ async def test_a_script_that_publishes_and_ends_is_heard(alias: str, process: Ma
     await here.told("a", 0)
     await asyncio.sleep(0.1)
     for number in range(1, 4):
-        assert await run("publish('a', 'x')", DATABASES={"default": entry_of(alias)}) == ""
+        assert await run(f"{PATIENT}publish('a', 'x')", DATABASES={"default": entry_of(alias)}) == ""
         await here.told("a", number)
 
 
@@ -151,7 +155,8 @@ async def test_parent_and_forked_child_have_a_connection_each(alias: str, proces
     import gc, warnings
     warnings.simplefilter("ignore")
     from django.db import connections
-    from django_agent_sse.eventlog.notify import poll
+    from django_agent_sse.eventlog.notify import notifier as module, poll
+    module.FLUSH_TIMEOUT = 60.0
     poll.SLOWEST = 3600.0
 
     async def hear(topic, top):
@@ -322,6 +327,36 @@ async def test_what_a_process_says_itself_it_does_not_listen_to(postgres: str) -
     other.end()
 
 
+async def test_a_process_that_stands_still_for_the_whole_of_its_test_hears_all_the_same(
+    postgres: str, process: Make, slow_poll: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the notification and the end of its time come in one turn of the loop."""
+    monkeypatch.setattr(postgresql, "SELF_TEST_TIMEOUT", 0.5)
+    say, hear = postgresql._notify_once, postgresql.PostgresNotifier._test
+    stood_still: list[float] = []
+
+    def late(alias: str) -> None:
+        Timer(0.3, say, [alias]).start()
+
+    def stand_still() -> None:
+        time.sleep(1)
+        stood_still.append(1)
+
+    async def test(self: Any, session: Any) -> None:
+        asyncio.get_running_loop().call_later(0.1, stand_still)
+        await hear(self, session)
+
+    monkeypatch.setattr(postgresql, "_notify_once", late)
+    monkeypatch.setattr(postgresql.PostgresNotifier, "_test", test)
+    here, there = process(postgres), process(postgres)
+    here.follow("a")
+    await eventually("it stood still", lambda: stood_still, PATIENCE)
+    await there.log.aappend("a", Event("1"))
+    await here.told("a", 1)
+    assert here.notifier.troubles() == {}
+    assert said(caplog) == []
+
+
 async def test_a_connection_that_is_killed_comes_back_and_nothing_is_lost(
     postgres: str, process: Make, slow_poll: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -387,7 +422,8 @@ async def test_with_psycopg_2(postgres: str, process: Make, slow_poll: None) -> 
     code = """
     import psycopg2
     from django.db import connection
-    from django_agent_sse.eventlog.notify import poll
+    from django_agent_sse.eventlog.notify import notifier as module, poll
+    module.FLUSH_TIMEOUT = 60.0
     poll.SLOWEST = 3600.0
     assert connection.Database is psycopg2
 
@@ -533,9 +569,13 @@ async def test_while_nothing_is_followed_nothing_is_looked_at(
     leave = here.follow("a")
     await eventually("it looks", lambda: len(looks) > 3, PATIENCE)
     leave()
-    await asyncio.sleep(0.5)
-    before = len(looks)
-    await asyncio.sleep(0.5)
-    assert len(looks) == before
+    before = -1
+    for _ in range(60):
+        await asyncio.sleep(0.5)
+        if len(looks) == before:
+            break
+        before = len(looks)
+    else:
+        pytest.fail("it goes on looking")
     here.follow("a")
     await eventually("it looks again", lambda: len(looks) > before, PATIENCE)

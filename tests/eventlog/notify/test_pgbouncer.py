@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from django_agent_sse.eventlog.database import DatabaseEventLog
-from django_agent_sse.eventlog.notify import postgresql
 from django_agent_sse.wire.event import Event
 from tests.inprocess import eventually
 from tests.log_databases import database
@@ -69,12 +68,9 @@ async def test_a_pooler_that_passes_no_notifications_on_is_found_out_and_left_to
     postgres: str,
     process: Make,
     slow_poll: None,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     mode, alias = pooled
-    if mode == "transaction":
-        monkeypatch.setattr(postgresql, "SELF_TEST_TIMEOUT", 0.5)
     direct, there, here = process(postgres), process(alias), process(alias)
     direct.follow("a")
     here.follow("a")

@@ -37,8 +37,12 @@ function kept(change) {
   if (follows) toEnd();
 }
 
+let reached = 0;
+
 talk.addEventListener("scroll", () => {
-  atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < NEAR;
+  const isGoingUp = talk.scrollTop < reached;
+  reached = talk.scrollTop;
+  atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < (isGoingUp ? 1 : NEAR); // who goes up is not held back
   buttons.newest.hidden = atEnd;
 });
 buttons.newest.addEventListener("click", () => { toEnd(); question.focus(); });

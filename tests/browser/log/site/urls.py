@@ -73,17 +73,17 @@ async def publish(request: HttpRequest, name: str) -> HttpResponse:
 
 @csrf_exempt
 async def produce(request: HttpRequest, name: str) -> HttpResponse:
-    """Write numbered lines, ``rate`` a second for ``seconds``, then the exit, beside the requests."""
+    """Write numbered lines, ``rate`` a second for ``seconds``, then the exit where it ``ends``, beside the requests."""
     topic, rate, seconds = Topic(f"logs.{name}"), int(request.GET["rate"]), float(request.GET["seconds"])
-    task = asyncio.create_task(_produce(topic, rate, seconds, int(request.GET.get("size", 0))))
+    task = asyncio.create_task(_produce(topic, rate, seconds, int(request.GET.get("size", 0)), ends=request.GET["ends"] == "1"))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return JsonResponse({})
 
 
-async def _produce(topic: Topic, rate: int, seconds: float, size: int) -> None:
+async def _produce(topic: Topic, rate: int, seconds: float, size: int, *, ends: bool) -> None:
     loop = asyncio.get_running_loop()
-    begun, total, done = loop.time(), int(rate * seconds), 0
+    begun, total, done = loop.time(), round(rate * seconds), 0
     while done < total:
         due = min(total, int((loop.time() - begun) * rate))
         if due > done:
@@ -95,8 +95,9 @@ async def _produce(topic: Topic, rate: int, seconds: float, size: int) -> None:
             )
             done = due
         await asyncio.sleep(0.02)
-    await topic.apublish(json.dumps({"code": 0, "seconds": seconds}), event="exit")
-    await topic.aclose()
+    if ends:
+        await topic.apublish(json.dumps({"code": 0, "seconds": seconds}), event="exit")
+        await topic.aclose()
 
 
 async def text(request: HttpRequest, name: str) -> HttpResponse:
