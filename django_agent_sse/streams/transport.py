@@ -126,7 +126,7 @@ class Transport:
 
     async def iter_body(self) -> AsyncGenerator[bytes, None]:
         """Yield the response's content: whatever is ready, joined, until the end. Closing it means that the client has left."""
-        buffer, loop = self._buffer, self._loop_state.loop
+        buffer, loop, given_up = self._buffer, self._loop_state.loop, self.closed
         self.opened = self._last_sent = loop.time()
         self._task = asyncio.current_task()
         if self._options.max_duration:
@@ -153,7 +153,7 @@ class Transport:
                         self._sending_since = self._last_sent
                         await self._pending_send
                         self._sending_since = self._pending_send = None
-            if await self._callbacks.settle():
+            if await self._callbacks.settle() or given_up:  # somebody has closed the response, and sends it all the same
                 raise UNFINISHED
             if end := buffer.take_end():
                 self._sending_since = loop.time()
@@ -224,8 +224,6 @@ class Transport:
             self._loop_state.vanished.unwatch(self._addresses)
         if self._drain is not None:
             self._drain.cancel()
-        if self.opened is None:
-            self._callbacks = NOBODY
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():

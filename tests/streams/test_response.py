@@ -177,6 +177,24 @@ async def test_a_response_that_is_dropped_without_being_sent_ends_the_stream(clo
     assert diary.stream.ending is Ending.CLIENT_DISCONNECT
 
 
+async def test_a_response_that_is_closed_and_sent_all_the_same_does_not_end_as_if_it_were_whole() -> None:
+    diary = Diary()
+
+    @async_only_middleware
+    def closing(get_response: Any) -> Any:
+        async def middleware(request: Any) -> Any:
+            response = await get_response(request)
+            response.close()
+            await eventually("on_end has run", lambda: "on_end" in diary)
+            return response
+
+        return middleware
+
+    async with serve(stays(diary), middleware=[closing]) as site:
+        await site.connect().broken_off()
+    assert diary.stream.ending is Ending.CLIENT_DISCONNECT
+
+
 @pytest.fixture
 def _body_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Django 5.2 leaves the body's file of a request that its server cancels to the garbage collector, which complains."""
