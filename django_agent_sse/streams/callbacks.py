@@ -135,9 +135,11 @@ class Callbacks:
             while self._tasks:
                 await asyncio.wait(self._tasks)
             before_ends()
-            await run_callbacks(self._ends, "on_end", self._route)
+            while self._ends:  # one may add another
+                ends, self._ends = self._ends, ()
+                await run_callbacks(ends, "on_end", self._route)
             self._ran = True
-            self._aborts = self._ends = ()  # they know the stream
+            self._aborts = ()  # they know the stream
         finally:
             timer.cancel()
 

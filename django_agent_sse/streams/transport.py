@@ -219,6 +219,8 @@ class Transport:
         if self._pending_send is not None:
             self._pending_send.close()
         self._callbacks.transport_closed()
+        if self.opened is None:  # never sent; where it is sent all the same, it is broken off
+            self._callbacks = NOBODY
         self._loop_state.unwatch(self)
         if self._addresses is not None:
             self._loop_state.vanished.unwatch(self._addresses)

@@ -14,6 +14,7 @@ import pytest
 from django.core.handlers.asgi import ASGIRequest
 from django.test import override_settings
 
+from django_agent_sse.contrib.monitor import inspector
 from django_agent_sse.contrib.monitor import service as monitoring
 from django_agent_sse.contrib.monitor.admin.live_view import _summary
 from django_agent_sse.contrib.monitor.commands import Close, CommandRefused, Drain, WatchRows, command_of, event_of, execute
@@ -27,7 +28,7 @@ from django_agent_sse.streams.addresses import client_address
 from django_agent_sse.streams.client import client_of, monitor_options
 from django_agent_sse.streams.counters import Refusal, RouteCounts, counters
 from django_agent_sse.streams.endings import Ending
-from django_agent_sse.streams.registry import registry
+from django_agent_sse.streams.registry import State, StreamInfo, StreamStats, registry
 from django_agent_sse.streams.snapshot import Process, Snapshot, this_process
 from django_agent_sse.wire import Event
 
@@ -70,6 +71,20 @@ def test_settings_that_cannot_be_used_are_not_in_a_streams_way() -> None:
     with override_settings(AGENT_SSE={"MONITOR": {"ADRESS": "off"}}):
         monitor.begin()
         assert not monitor.running
+
+
+def test_a_stream_that_is_over_while_its_row_is_made_has_one() -> None:
+    """Rows are made on another thread than the stream's."""
+
+    class Ends:
+        number, topics, ids = 1, (), ["e.1", None]
+
+        @property
+        def last_id(self) -> str | None:
+            return self.ids.pop(0)
+
+    info, stats = StreamInfo("r/", "", "", "", None), StreamStats(State.LIVE, 1, 2, 0.0, 0.0, 0, 0, None)
+    assert inspector._row(1.0, Ends(), info, stats).last_id == "e.1"  # type: ignore[arg-type]
 
 
 def test_a_child_is_another_process_that_has_counted_nothing() -> None:

@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(join(process.env.STATIC, name)));
 const [{ levelOf }, { Lines, mayMark }, store] = await Promise.all(["levels.js", "lines.js", "pages.js"].map(load));
-const [{ Folds }, { Order }, { Find, matches, pattern }] = await Promise.all(["folds.js", "order.js", "search.js"].map(load));
+const [{ Folds }, { Order }, { Find, Patterns, matches, pattern }] = await Promise.all(["folds.js", "order.js", "search.js"].map(load));
 const [{ hashOf, lineRange, placeOf }, { aboutOf, offsetOf, reader }, { Source }] = await Promise.all(["place.js", "events.js", "source.js"].map(load));
 
 const { Pages, keyOf, pageOf, EVENTS } = store;
@@ -484,4 +484,56 @@ test("events say what they are, and what makes no sense says nothing", () => {
   assert.equal(aboutOf("progress", "[".repeat(100_000)).progress.fraction, null);
   assert.equal(read({ event: "other", data: "x" }), null);
   assert.deepEqual(read({ event: "critical", data: "a\nb", at: 1 }).lines.map(({ label, severity }) => [label, severity]), [["critical", "error"], [null, "error"]]);
+});
+
+/** A clock of whose timers each fires `late(due)` after it is due; `run(until)` lets the time pass. */
+function clocked(t, late) {
+  let [now, next] = [0, 1];
+  const timers = new Map();
+  t.mock.method(performance, "now", () => now);
+  t.mock.method(globalThis, "setTimeout", (call, ms = 0) => timers.set((next += 1), { call, at: late(now + ms) }) && next);
+  t.mock.method(globalThis, "clearTimeout", (id) => timers.delete(id));
+  return (until) => {
+    for (;;) {
+      const [id, timer] = [...timers].sort(([, one], [, other]) => one.at - other.at)[0] ?? [];
+      if (!timer || timer.at > until) return void (now = until);
+      timers.delete(id);
+      now = timer.at;
+      timer.call();
+    }
+  };
+}
+
+/** The question to a worker that says that it is there, and then nothing; what became of it. */
+async function asked(t) {
+  const worker = new EventTarget();
+  Object.assign(worker, { postMessage() {}, terminate() {} });
+  globalThis.Worker = function () {
+    return worker;
+  };
+  t.after(() => delete globalThis.Worker);
+  const question = { told: null };
+  new Patterns("worker.js").ask({}).catch((why) => (question.told = why));
+  worker.dispatchEvent(Object.assign(new Event("message"), { data: { id: 0 } }));
+  return question;
+}
+
+test("a pattern without an answer is given up, also in a tab that nobody sees, where timers come with the next second", async (t) => {
+  const run = clocked(t, (due) => Math.floor(due / 1000) * 1000 + 1000);
+  const question = await asked(t);
+  run(10_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(question.told, "slow");
+});
+
+test("a pattern is not given up because the machine stood still", async (t) => {
+  let timers = 0; // the first is for the worker to be there
+  const run = clocked(t, (due) => due + ((timers += 1) === 2 ? 3_000 : 0));
+  const question = await asked(t);
+  run(4_500);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(question.told, null);
+  run(6_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(question.told, "slow");
 });

@@ -201,6 +201,26 @@ async def test_a11_on_end_runs_once_however_often_close_is_called(steps: Steps) 
     assert steps == [Ending.COMPLETED]
 
 
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_an_on_end_callback_that_another_one_adds_runs_after_it(steps: Steps, awaits: bool) -> None:
+    async def handler(c: Context, stream: Stream) -> None:
+        async def first() -> None:
+            stream.on_end(lambda: steps.append("second"))
+            await asyncio.sleep(0)
+            steps.append("first")
+
+        def at_once() -> None:
+            stream.on_end(lambda: steps.append("second"))
+            steps.append("first")
+
+        stream.on_end(first if awaits else at_once)
+        await stream.write("x")
+
+    async with serve(handler) as site:
+        await site.connect().rest()
+        await eventually("both have run", lambda: steps == ["first", "second"])
+
+
 async def test_on_end_waits_for_the_transport_and_for_on_abort(steps: Steps) -> None:
     async def slowly() -> None:
         await asyncio.sleep(0.03)

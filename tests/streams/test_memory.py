@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.http import HttpResponse
+from django.utils.decorators import async_only_middleware
 
 from django_agent_sse import Context, Stream, aclose_topic, apublish
 from django_agent_sse.streams import threads
@@ -152,6 +154,27 @@ async def test_nothing_keeps_a_stream_that_followed(no_collector: None) -> None:
         await client.event()
         await aclose_topic("memory")
         await client.over()
+        await eventually("the stream is over", lambda: not registry.loop_state().streams)
+        await freed(kept, lambda: None)
+
+
+async def test_nothing_keeps_a_stream_that_is_never_sent(no_collector: None) -> None:
+    kept: References = []
+
+    @async_only_middleware
+    def replacing(get_response: Any) -> Any:
+        async def middleware(request: Any) -> HttpResponse:
+            (await get_response(request)).close()
+            return HttpResponse("something else")
+
+        return middleware
+
+    async def handler(c: Context, stream: Stream) -> None:
+        kept.extend((weakref.ref(stream), weakref.ref(stream._port)))
+        await stays(stream)
+
+    async with serve(handler, middleware=[replacing]) as site:
+        await site.connect().over()
         await eventually("the stream is over", lambda: not registry.loop_state().streams)
         await freed(kept, lambda: None)
 

@@ -241,6 +241,7 @@ def _for_a_file(matches: Iterable[tuple[float, OpenStream, StreamInfo, StreamSta
 def _row(now: float, stream: OpenStream, info: StreamInfo, stats: StreamStats) -> StreamRow:
     seconds = 0.0 if stats.opened is None else max(0.0, now - stats.opened)
     stalled = 0.0 if stats.stalled is None else max(0.0, now - stats.stalled)
+    last_id = stream.last_id  # read once: on its own thread the stream may be over the next moment
     return StreamRow(
         id=id_of(stream),
         route=info.route,
@@ -250,7 +251,7 @@ def _row(now: float, stream: OpenStream, info: StreamInfo, stats: StreamStats) -
         seconds=round(seconds, 3),
         events=stats.events,
         bytes=stats.bytes,
-        last_id=None if stream.last_id is None else stream.last_id[:MAX_ID],
+        last_id=None if last_id is None else last_id[:MAX_ID],
         lag=stats.lag,
         idle=round(max(0.0, now - stats.wrote), 3) if stats.opened is not None else 0.0,
         address=info.address,

@@ -17,6 +17,7 @@ export class Finder {
   #log;
   #tools;
   #at = null; // the match that is gone to, {page, line, nth}
+  #turn = 0; // another one when the reader goes anywhere
   #wanted = null; // {from, by}: the match after or before that is to be gone to as soon as it is known
   #painted = [];
 
@@ -72,6 +73,12 @@ export class Finder {
     this.#at = match;
     this.#log.navigation.aim(this.#tools.keyOf(match.page, match.line));
     return true;
+  }
+
+  /** Go to no match or failure that is yet to be found. */
+  stay() {
+    this.#wanted = null;
+    this.#turn += 1;
   }
 
   /** Go to the next match, or with -1 the one before. */
@@ -153,6 +160,7 @@ export class Finder {
   /** Go to the next failure, or with -1 the one before. */
   async stepError(by) {
     const { pages, navigation, rows, failures } = this.#log;
+    const turn = this.#turn;
     await this.#seekErrors();
     let key = navigation.current ?? rows.top?.key ?? 0;
     for (let tries = 0; tries < LISTED; tries += 1) {
@@ -161,6 +169,7 @@ export class Finder {
       key = stops.at(at < 0 && by > 0 ? 0 : at);
       if (key === undefined) return;
       if (!pages.entry(key)) await pages.load(this.#tools.pageOf(key));
+      if (turn !== this.#turn) return; // the reader has gone elsewhere
       if (failures.has(key) && pages.entry(key)) return navigation.goTo(key);
     }
   }

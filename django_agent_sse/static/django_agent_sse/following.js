@@ -64,7 +64,8 @@ export class Following {
   }
 
   #want(down) {
-    this.#moved();
+    const { scrollTop, scrollHeight, clientHeight } = this.#view;
+    if (down ? scrollTop + clientHeight < scrollHeight - 1 : scrollTop > 0) this.#moved(); // else it is the page that scrolls
     this.#handled = down ? performance.now() : -Infinity;
     if (!down && this.on && this.#view.scrollHeight > this.#view.clientHeight) this.#turn(false);
   }

@@ -15,7 +15,11 @@ export function press(event, log, actions) {
     event.preventDefault();
     does();
   };
-  const always = { End: () => log.follow(true), Home: () => rows.toTop() };
+  const toTop = () => {
+    navigation.stay();
+    rows.toTop();
+  };
+  const always = { End: () => log.follow(true), Home: toTop };
   if (inView && Object.hasOwn(always, event.key)) return act(always[event.key]);
   if (event.key === "Enter" && inView && event.shiftKey && active.classList.contains("sl-n")) return act(() => navigation.link(active.closest(".sl-line").key, true));
   if (!prefs.keys || !(own || (active === document.body && draw.anchors))) return;
@@ -24,9 +28,8 @@ export function press(event, log, actions) {
     f: () => log.follow(!following.on), t: actions.times, w: actions.wrap, z: actions.foldAll, m: actions.fill,
     "?": () => panel.keys.showModal(), G: () => log.follow(true), l: () => panel.jump.showModal(), j: () => navigation.move(1), k: () => navigation.move(-1),
     g: () => {
-      navigation.stay();
       log.follow(false, false);
-      rows.toTop();
+      toTop();
     },
   };
   if (Object.hasOwn(keys, event.key)) act(keys[event.key]);

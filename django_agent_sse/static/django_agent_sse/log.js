@@ -251,8 +251,8 @@ export class SSELog extends HTMLElement {
 
   /* A log that failed opens where it failed first. */
   async #toFailure() {
-    const { source, outcome, pages, navigation } = this.#log;
-    if (source.closed === null || navigation.isGoing || !outcome.hasFailed(source.closed)) return;
+    const { source, outcome, pages, navigation, following } = this.#log;
+    if (source.closed === null || !following.on || navigation.isGoing || !outcome.hasFailed(source.closed)) return;
     const event = outcome.firstError;
     let key = event ? pages.findEvent(event) : null;
     if (key !== null && !pages.all[pageOf(key)].entries) {
@@ -263,7 +263,7 @@ export class SSELog extends HTMLElement {
       const page = pages.all.find(({ errors, entries }) => entries && errors);
       if (page) key = store.keyOf(page.index, page.entries.findIndex(({ severity }) => severity === "error"));
     }
-    if (key !== null && pages.entry(key)) navigation.aim(key);
+    if (key !== null && following.on && pages.entry(key)) navigation.aim(key); // nobody has gone elsewhere meanwhile
   }
 
   /* Once a frame; a tab that nobody looks at has none, and yet its title says when the log ends. */

@@ -71,6 +71,7 @@ export class Navigation {
   /** Go nowhere: the reader is where they want to be. */
   stay() {
     this.#sought = null;
+    this.#log.finder.stay();
   }
 
   /** Go to what is sought, if it is there; whether it was. */

@@ -86,13 +86,13 @@ export class Patterns {
     return worker;
   }
 
-  #watch() {
+  #watch(again = 2) { // in a tab that nobody sees every timer is late
     clearTimeout(this.#timer);
     if (!this.#waiting.size) return;
     const patience = this.#ready ? SLOW : BOOT;
     const due = performance.now() + patience;
     this.#timer = setTimeout(() => {
-      if (performance.now() - due > LATE) this.#watch(); // this page stood still meanwhile, and so may the worker have
+      if (again && performance.now() - due > LATE) this.#watch(again - 1); // this page stood still meanwhile, and so may the worker have
       else this.#fail(this.#ready ? "slow" : "none");
     }, patience);
   }

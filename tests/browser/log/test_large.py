@@ -98,11 +98,24 @@ def test_lines_that_could_not_be_read_are_read_when_they_can_be(page: Page, site
     assert len(refused) == 2
 
 
+class Held:
+    """Requests that are answered when they are let go."""
+
+    def __init__(self, page: Page, url: str | re.Pattern[str]) -> None:
+        self.routes: list[Route] = []
+        self._is_over = False
+        page.route(url, lambda route: route.continue_() if self._is_over else self.routes.append(route))
+
+    def let_go(self) -> None:
+        self._is_over = True
+        for route in self.routes:
+            route.continue_()
+
+
 @pytest.mark.parametrize("by", ["wheel", "click", "j", "g"])
 def test_who_goes_on_while_the_lines_of_a_place_are_read_is_not_brought_back(page: Page, site: LogSite, by: str) -> None:
     large(site, "many")
-    held: list[Route] = []
-    page.route(re.compile(r"/range/.*from=1&"), lambda route: held.append(route))
+    held = Held(page, re.compile(r"/range/.*from=1&"))
     page.goto(f"{site.url}/logs/many/#L37")
     expect(page.locator("#L37")).to_be_in_viewport()
     expect(page.locator("#L37")).to_have_class(re.compile("sl-pending"))
@@ -118,9 +131,61 @@ def test_who_goes_on_while_the_lines_of_a_place_are_read_is_not_brought_back(pag
     page.wait_for_function(f"() => Number(({TOP})()[0]) > 100 && !document.querySelector('#L37')")
     page.wait_for_timeout(300)  # a wheel's scroll is over
     before = page.evaluate(TOP)
-    for route in held:
-        route.continue_()
+    held.let_go()
     page.wait_for_function("() => !document.querySelector('.sl-pending')")
+    page.wait_for_timeout(200)
+    assert page.evaluate(TOP) == before
+
+
+def test_who_goes_on_before_the_log_is_there_is_not_taken_to_its_first_failure(page: Page, site: LogSite) -> None:
+    site.publish(
+        "fails-late", *("error: it broke" if n == 700 else f"line {n} word word" for n in range(1, 3_001)), close="failed"
+    )
+    held = Held(page, "**/range/**")
+    page.goto(f"{site.url}/logs/fails-late/#L2000")
+    page.wait_for_timeout(300)
+    page.keyboard.press("g")
+    held.let_go()
+    connection(page, "Ended")
+    page.wait_for_function("() => document.querySelector('.sl-line') && !document.querySelector('.sl-pending')")
+    page.wait_for_timeout(300)
+    expect(page.locator("#L700")).not_to_be_in_viewport()
+
+
+def test_a_wheel_that_moves_nothing_lets_a_line_that_is_not_there_yet_be_gone_to(page: Page, site: LogSite) -> None:
+    site.publish("grows-to", "line 1", "line 2", "line 3")
+    page.goto(f"{site.url}/logs/grows-to/#L150")
+    connection(page, "Live")
+    page.locator(".sl-view").hover()
+    page.mouse.wheel(0, 4)
+    page.mouse.wheel(0, -4)
+    page.wait_for_timeout(200)
+    site.publish("grows-to", *(f"line {n}" for n in range(4, 301)))
+    expect(page.locator("#L150")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("by", ["wheel", "End"])
+def test_who_goes_on_while_a_match_is_sought_is_not_brought_back(page: Page, site: LogSite, by: str) -> None:
+    large(site, "many")
+    held = Held(page, re.compile("grep="))
+    page.goto(f"{site.url}/logs/many/#L{LINES - 100}")
+    connection(page, "Ended")
+    expect(page.locator(f"#L{LINES - 100} .sl-t")).to_have_text(re.compile("^line "))
+    page.get_by_role("searchbox").fill("line 37 ")
+    page.wait_for_timeout(500)
+    page.locator(".sl-view").hover()
+    if by == "wheel":
+        page.mouse.wheel(0, -4000)
+        page.wait_for_function(f"() => Number(({TOP})()[0]) < {LINES - 200}")
+    else:
+        page.locator(".sl-view").focus()
+        page.keyboard.press("End")
+        page.wait_for_function(AT_END)
+    page.wait_for_timeout(300)  # a wheel's scroll is over
+    before = page.evaluate(TOP)
+    assert held.routes
+    held.let_go()
+    expect(page.locator(".sl-found")).to_have_text("– of 1")
     page.wait_for_timeout(200)
     assert page.evaluate(TOP) == before
 
