@@ -8,15 +8,16 @@ import random
 import selectors
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.asleep import is_locked, stop
 
 from .client import _Body
 from .conftest import _running
@@ -172,15 +173,8 @@ def put_to_sleep(server: Server) -> None:
     """Stop a process, but not while it has a lock of SQLite: nobody could write until it wakes."""
     database = server.environment["SITE_DATABASE"]
     for _ in range(100):
-        os.kill(server.process.pid, signal.SIGSTOP)
-        if "://" in database:
-            return
-        with (
-            closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection,
-            suppress(sqlite3.OperationalError),
-        ):
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("ROLLBACK")
+        stop(server.process.pid)
+        if "://" in database or not is_locked(database):
             return
         os.kill(server.process.pid, signal.SIGCONT)
         time.sleep(0.02)

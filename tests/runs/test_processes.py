@@ -7,12 +7,11 @@ import json
 import os
 import secrets
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from django_agent_sse.eventlog import backend
 from django_agent_sse.eventlog.base import EventLog
 from django_agent_sse.eventlog.database import DatabaseEventLog
 from django_agent_sse.runs.keeper import RENEW_AT
+from tests.asleep import is_locked, stop
 from tests.timing import bound
 
 from .test_lost import OPEN, dead_run
@@ -127,7 +127,7 @@ def log_here() -> EventLog:
 def suspend(process: Any) -> None:
     """Stop a process between two renewals of its lease: in the middle of one it would keep the lock of the database."""
     for _ in range(400):
-        os.kill(process.pid, signal.SIGSTOP)
+        stop(process.pid)
         lease = log_here().lease("runs.1")
         assert lease is not None
         if LEASE * RENEW_AT < lease.left < LEASE - 0.1 and not holds_the_file():
@@ -142,14 +142,7 @@ def holds_the_file() -> bool:
     log = log_here()
     if not isinstance(log, DatabaseEventLog) or connections[log.alias].vendor != "sqlite":
         return False
-    file = str(connections[log.alias].settings_dict["NAME"])
-    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as other:
-        try:
-            other.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            return True
-        other.execute("ROLLBACK")
-    return False
+    return is_locked(str(connections[log.alias].settings_dict["NAME"]))
 
 
 async def followed() -> list[str]:
