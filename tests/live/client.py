@@ -207,7 +207,8 @@ class Client:
         return self.parser.comments
 
     def answer(self, within: float = PATIENCE) -> Answer:
-        """The whole response, of a route that does not stream."""
+        """The whole response, of a route that does not stream. ``EndOfStreamError`` where the connection ends before one."""
+        self.head(within)
         self.rest(within)
         return Answer(self.status, self.headers, self.parser.raw)
 
