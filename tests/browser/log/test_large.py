@@ -115,8 +115,17 @@ class Held:
 
     def __init__(self, page: Page, url: str | re.Pattern[str]) -> None:
         self.routes: list[Route] = []
+        self._page = page
         self._is_over = False
         page.route(url, lambda route: route.continue_() if self._is_over else self.routes.append(route))
+
+    def wait_for(self, part: str) -> None:
+        """Wait until there is one with this in its address."""
+        for _ in range(600):
+            if any(part in route.request.url for route in self.routes):
+                return
+            self._page.wait_for_timeout(50)
+        raise AssertionError(f"nobody asks for {part}: {[route.request.url for route in self.routes]}")
 
     def let_go(self) -> None:
         self._is_over = True
@@ -154,7 +163,7 @@ def test_who_goes_on_before_the_log_is_there_is_not_taken_to_its_first_failure(p
     )
     held = Held(page, "**/range/**")
     page.goto(f"{site.url}/logs/fails-late/#L2000")
-    page.wait_for_timeout(300)
+    held.wait_for("/range/")
     page.keyboard.press("g")
     held.let_go()
     connection(page, "Ended")
@@ -183,7 +192,7 @@ def test_who_goes_on_while_a_match_is_sought_is_not_brought_back(page: Page, sit
     connection(page, "Ended")
     expect(page.locator(f"#L{LINES - 100} .sl-t")).to_have_text(re.compile("^line "))
     page.get_by_role("searchbox").fill("line 37 ")
-    page.wait_for_timeout(500)
+    held.wait_for("grep=")
     page.locator(".sl-view").hover()
     if by == "wheel":
         page.mouse.wheel(0, -4000)
@@ -193,7 +202,6 @@ def test_who_goes_on_while_a_match_is_sought_is_not_brought_back(page: Page, sit
         page.keyboard.press("End")
         page.wait_for_function(AT_END)
     before = resting(page)
-    assert held.routes
     held.let_go()
     expect(page.locator(".sl-found")).to_have_text("– of 1")
     page.wait_for_timeout(200)
