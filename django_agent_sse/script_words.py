@@ -73,6 +73,8 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("Next match (n)"),
     gettext_noop("Next match, previous match"),
     gettext_noop("No match"),
+    gettext_noop("Not copied: some lines cannot be read now."),
+    gettext_noop("Not copied: the browser did not allow it."),
     gettext_noop("Nothing has been printed yet."),
     gettext_noop("Nothing was printed."),
     gettext_noop("Notice"),

@@ -225,7 +225,8 @@ class Reader:
         self.ending = ""
         self.begun, self._over = threading.Event(), threading.Event()
         self._url = f"{project.server.url}/reports/{job}/"
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
 
     def _read(self) -> None:
         with httpx.Client(timeout=PATIENCE) as client, httpx_sse.connect_sse(client, "GET", self._url) as source:
@@ -240,6 +241,8 @@ class Reader:
     def over(self) -> str:
         """Wait for the end, and return it."""
         assert self._over.wait(PATIENCE)
+        self._thread.join(PATIENCE)  # the answer ends with it
+        assert not self._thread.is_alive()
         assert self.pages == [*range(1, len(self.pages) + 1)], "each once, in order"
         return self.ending
 

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django_agent_sse import Topic, produce
 from django_agent_sse.eventlog import backend
 from django_agent_sse.runs.endings import RunEnding
+from tests.generators import leaving_none_open
 from tests.inprocess import eventually
 from tests.site import settings as site
 
@@ -72,12 +73,13 @@ async def test_a_run_has_the_text_of_the_model(modules: dict[str, ModuleType], n
 async def test_who_stops_gives_the_connection_back(modules: dict[str, ModuleType], server: ModelServer, name: str) -> None:
     source = modules[f"mysite/with_{name}.py"]
     vars(source).update(_with_model(name, ENDLESS))
-    async with aclosing(source.answer(QUESTION)) as pieces:
-        async for piece in pieces:
-            assert piece == PIECES[0]
-            break
-        assert not server.left.is_set()
-    assert await sync_to_async(server.left.wait)(30)
+    async with leaving_none_open():
+        async with aclosing(source.answer(QUESTION)) as pieces:
+            async for piece in pieces:
+                assert piece == PIECES[0]
+                break
+            assert not server.left.is_set()
+        assert await sync_to_async(server.left.wait)(30)
 
 
 def _with_model(name: str, model: str) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.asleep import stop
 from tests.live.servers import poll
 
 from .serving import PATIENCE, STAFF, MonitorSite, running_site
@@ -85,6 +88,43 @@ def test_rows_hold_still_under_the_pointer_and_come_when_it_leaves(page: Page, s
     expect(page.locator("[data-rows] tr")).to_have_count(4)
     expect(page.locator("[data-new]")).to_be_hidden()
     assert ids(page)[-1] in before, "the newest first"
+
+
+def test_a_connection_that_says_nothing_is_not_called_live(page: Page, site: MonitorSite) -> None:
+    page.clock.install()
+    page.goto(f"{site.url}{STAFF}")
+    settled(page)
+    stop(site.process.pid)
+    try:
+        page.wait_for_timeout(500)  # what it had sent is read
+        page.clock.fast_forward(31_000)
+        expect(page.locator("[data-status]")).to_have_text("Disconnected. Trying again…")
+    finally:
+        os.kill(site.process.pid, signal.SIGCONT)
+    for _ in range(60):
+        page.clock.fast_forward(2_000)
+        if page.locator("[data-status]").text_content() == "Live":
+            break
+        page.wait_for_timeout(500)
+    live(page)
+
+
+def test_rows_of_what_was_asked_for_before_are_not_held(page: Page, site: MonitorSite) -> None:
+    site.open("answers/", 2)
+    site.open("prices/", 1)
+    page.goto(f"{site.url}{STAFF}?route=answers/")
+    settled(page)
+    expect(page.locator("[data-rows] tr")).to_have_count(2)
+    page.locator("[data-rows] tr").first.hover()
+    held: list[Route] = []
+    page.route(re.compile(r"route=prices"), held.append)
+    page.locator("select[name=route]").select_option("prices/")
+    expect(page.locator("[data-status]")).to_have_text("Connecting…")
+    page.evaluate("dispatchEvent(new Event('scroll'))")
+    for route in held:
+        route.continue_()
+    expect(page.locator("[data-rows] tr")).to_have_count(1)
+    expect(page.locator("[data-rows] tr.mon-over")).to_have_count(0)
 
 
 def test_rows_hold_still_while_the_focus_is_in_them_and_come_at_a_click(page: Page, site: MonitorSite) -> None:

@@ -123,7 +123,8 @@ test("a group opens that holds an error, or whose end nobody told; what went wel
 test("what may be a marker is told cheaply, and nothing that is one is missed", () => {
   const texts = ["::group::x", "\x1b[1m::group::x", "2026-11-25T20:00:00.123Z ##[group]x", "##[error]x", "::error file=a::x", "x\x1b[0Ksection_end:1:a\r\x1b[0K", "--- x", "+++ x", "~~~ x", "^^^ +++", "\x1b[31m--- x"];
   for (const text of texts) assert.equal(mayMark(text, DIALECTS), true, text);
-  for (const text of ["", "x", "- x", "2026-11-25T20:00:00.123Z x", "\x1b[31mx", "--- x"]) assert.equal(mayMark(text), false, text);
+  const plain = ["", "x", "- x", "2026-11-25T20:00:00.123Z x", "\x1b[31mx", "--- x", "#12 0.345 copying", "# heading", "\x1b[34m#7 DONE 0.1s", ": x", ":x::"];
+  for (const text of plain) assert.equal(mayMark(text), false, text);
 });
 
 test("at the end everything is over, and what was open has failed where the whole has", () => {

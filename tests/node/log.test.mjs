@@ -423,6 +423,31 @@ test("pages before another epoch are not asked for", async () => {
   assert.deepEqual([find.total, asked], [1, []]);
 });
 
+for (const server of [false, true]) {
+  test(`pages that cannot be read now are not said to hold no match${server ? ", nor where the server would search" : ""}`, async () => {
+    const log = served(400_000, (offset) => ({ event: "stdout", data: offset > 399_000 ? "a needle" : "line" }));
+    const { answer, pages } = log;
+    let asked = 0;
+    pages.readable = true;
+    const refusing = new Pages(async (from, count) => (log.refuses ? ((asked += 1), null) : answer(from, count)), read, () => {});
+    refusing.open("e", 0, 400_000, "");
+    const source = new Source({ pages: refusing }, { EVENTS });
+    source.range = async () => ((asked += 1), null); // as where nobody is signed in any more
+    const find = new Find(refusing, { plain: ({ text }) => text, patterns: null, server: server ? (...args) => source.search(...args) : null }, () => {});
+    log.refuses = true;
+    find.start(SOUGHT, 399);
+    await settled(find);
+    assert.deepEqual([find.total, find.trouble, find.partial], [0, "failed", true]);
+    assert.ok(asked < 10, `${asked} requests`);
+    log.refuses = false;
+    await refusing.load(399);
+    log.refuses = true;
+    find.start(SOUGHT, 399);
+    await settled(find);
+    assert.deepEqual([find.total, find.trouble, find.partial], [1000, null, true], "those that are known, and that there may be more");
+  });
+}
+
 test("lines around a match are those of the page before and after too", async () => {
   const log = served(3000, (offset) => ({ event: "stdout", data: [1000, 2001].includes(offset) ? "needle" : `line ${offset}` }));
   await log.pages.load(0, 2);

@@ -215,7 +215,7 @@ async def test_a_process_is_ended_with_the_stream_whatever_the_ending(ending: st
         ENDINGS[ending](site, client)
         await client.over()
         await eventually("it is over", lambda: is_gone(started[0].pid))
-    _reap(started[0])
+    await _reap(started[0])
 
 
 async def test_the_pipe_of_a_process_ends_it_too() -> None:
@@ -241,7 +241,7 @@ async def test_a_process_that_leads_a_group_goes_with_its_children(start: Start)
     child = int(await anext(reading))
     await reading.aclose()
     await eventually("both are over", lambda: is_gone(process.pid) and is_gone(child))
-    _reap(process)
+    await _reap(process)
 
 
 @pytest.mark.parametrize("start", [asynchronous, plain], ids=lambda start: start.__name__)
@@ -251,8 +251,8 @@ async def test_who_is_deaf_to_sigterm_is_killed(start: Start, monkeypatch: pytes
     reading = lines_of(process)
     await anext(reading)
     await reading.aclose()
+    await _reap(process)
     assert process.returncode == -9
-    _reap(process)
 
 
 async def test_a_process_that_was_read_to_its_end_is_left_alone(tmp_path: Path) -> None:
@@ -263,11 +263,13 @@ async def test_a_process_that_was_read_to_its_end_is_left_alone(tmp_path: Path) 
     assert (tmp_path / "worked").exists()
 
 
-def _reap(process: Any) -> None:
+async def _reap(process: Any) -> None:
     if isinstance(process, subprocess.Popen):
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+    else:
+        await process.wait()
 
 
 def test_private_names_of_asyncio_that_are_used_here() -> None:

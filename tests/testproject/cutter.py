@@ -24,6 +24,7 @@ class Cutter:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
+        self._over = False
         self.requests: list[str] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._run(self._accept)
@@ -32,6 +33,7 @@ class Cutter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over = True
         for one in [self._listener, *self._open]:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
@@ -53,6 +55,10 @@ class Cutter:
                 return
             server = socket.create_connection(self._upstream)
             self._open += [client, server]
+            if self._over:  # since a moment ago: nobody else would wake its thread
+                for one in (client, server):
+                    with contextlib.suppress(OSError):
+                        one.shutdown(socket.SHUT_RDWR)
             self._run(self._pass, client, server)
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:

@@ -44,15 +44,14 @@ export class Clipboard {
   async #copyLater(pages, range) {
     const lines = [];
     for (const page of pages) {
-      await this.#read(page.index, page.index, (line) => this.#isSelected(page, line, range));
+      if (!(await this.#read(page.index, page.index, (line) => this.#isSelected(page, line, range)))) return this.#unread();
       for (const line of this.#selectedOf(page, range)) lines.push(line);
     }
     this.#lost = new WeakMap();
-    await this.#write(lines.join("\n"));
-    this.#say(lines.length);
+    await this.#write(lines.join("\n"), lines.length);
   }
 
-  /* The lines of a page are held, and the whole of those that are asked for. */
+  /* The lines of a page are held, and the whole of those that are asked for; false where they cannot be read now. */
   async #read(index, upto, isWanted) {
     const { pages, source } = this.#log;
     const page = pages.all[index];
@@ -65,6 +64,7 @@ export class Clipboard {
       const text = await source.whole(entry, line - first);
       if (text !== null) this.#lost.set(entry, text);
     }
+    return page.entries !== null || !Number.isFinite(page.failedAt);
   }
 
   #isSelected({ index }, line, { from, to }) {
@@ -111,30 +111,41 @@ export class Clipboard {
     let count = 0;
     for (let index = pageOf(first ?? 0); index < pages.all.length && (last === null || index <= pageOf(last)); index += 1) {
       const isNamed = (line) => !target || (keyOf(index, line) >= first && keyOf(index, line) <= last);
-      await this.#read(index, last === null ? index + 4 : index, isNamed);
+      if (!(await this.#read(index, last === null ? index + 4 : index, isNamed))) return this.#unread();
       const entries = (pages.all[index].entries ?? []).filter((entry, line) => entry.source !== "note" && isNamed(line));
       count += entries.length;
       if (entries.length) texts.push(this.#texts(entries));
     }
     this.#lost = new WeakMap();
-    await this.#write(texts.join("\n"));
-    this.#say(count);
+    await this.#write(texts.join("\n"), count);
   }
 
-  #say(count) {
-    this.#log.flash(this.#log.words.t("Copied {count} line", "Copied {count} lines", { count }));
+  #unread() {
+    this.#lost = new WeakMap();
+    this.#log.flash(this.#log.words.t("Not copied: some lines cannot be read now."));
   }
 
-  async #write(text) {
+  /* Say how many lines were copied, if they were: a browser allows it for some seconds after a click or a key. */
+  async #write(text, count) {
+    const { words, flash } = this.#log;
+    let copied = true;
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      const area = this.#tools.make("textarea", "sl-said", {}, text);
-      this.#log.element.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
+      copied = this.#writeSelected(text);
     }
+    flash(copied ? words.t("Copied {count} line", "Copied {count} lines", { count }) : words.t("Not copied: the browser did not allow it."));
+  }
+
+  #writeSelected(text) {
+    const active = document.activeElement;
+    const area = this.#tools.make("textarea", "sl-said", {}, text);
+    this.#log.element.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    if (active instanceof HTMLElement) active.focus({ preventScroll: true });
+    return copied;
   }
 
   /** A file of the lines that are held. */

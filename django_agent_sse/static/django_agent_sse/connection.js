@@ -108,7 +108,7 @@ export class Connection {
     else if (state === "reconnecting") this.tick();
     else if (state === "connecting") this.#on.word("connecting", [t("Connecting…")]);
     else if (state === "ended") this.#ended(source.reason);
-    else if (state === "error") this.#refused(source.reason === "content_type" ? "page" : source.status);
+    else if (state === "error") this.#refused(source.reason === "content_type" ? "page" : source.status, source.reason);
   }
 
   /** Every half second. */
@@ -125,7 +125,7 @@ export class Connection {
     this.#on.word("reconnecting", [why ? `${why} ${said}` : said]);
   }
 
-  async #refused(status) {
+  async #refused(status, reason = null) {
     const { t } = this.#tools;
     const asked = status ?? (await this.#ask());
     const words = {
@@ -136,6 +136,7 @@ export class Connection {
       page: [t("The server sent a page instead of a log."), ...this.#signIn()],
     };
     if (words[asked]) this.#on.over("error", words[asked], asked);
+    else if (reason !== null && status === null && asked !== 204) this.#on.over("error", [t("This page’s stream was closed. Reload the page to open another.")]);
     else if (asked === 204 || asked === 200 || asked === null) this.#on.ended("no_content");
     else this.#on.over("error", [t("The server refused ({status}). Reload to try again.", { status: String(asked) })], asked);
   }

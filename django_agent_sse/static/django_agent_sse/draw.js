@@ -224,7 +224,10 @@ export class Draw {
       this.#fill(part, new this.#tools.Terminal().write(rest.slice(0, at)).line());
       mark.before(part);
       rest = rest.slice(at);
-      if (!rest) return mark.remove();
+      if (!rest) {
+        if (mark.contains(document.activeElement)) mark.closest(".sl-view")?.focus({ preventScroll: true });
+        return mark.remove();
+      }
       said.textContent = this.#told(rest.length, line.over);
     };
     text.append(mark);

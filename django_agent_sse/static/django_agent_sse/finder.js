@@ -20,6 +20,7 @@ export class Finder {
   #turn = 0; // another one when the reader goes anywhere
   #wanted = null; // {from, by}: the match after or before that is to be gone to as soon as it is known
   #painted = [];
+  #told = ""; // to screen readers
 
   /** `log`: the parts of log.js. `tools`: {Find} of search.js, {keyOf, pageOf, lineOf} of pages.js, {rangeOf} of rows.js, {placeNear} of levels.js. */
   constructor(log, tools) {
@@ -83,7 +84,9 @@ export class Finder {
 
   /** Go to the next match, or with -1 the one before. */
   step(by) {
+    if (this.find.trouble === "failed") return this.seek(); // again
     if (!this.find.sought || (this.find.done && !this.find.total)) return;
+    this.#turn += 1;
     this.#wanted = { from: this.#at ?? this.#top, by };
     if (this.#arrive()) this.#log.flush();
   }
@@ -116,6 +119,9 @@ export class Finder {
     else if (!find.total) text = find.done ? t("No match") : t("Searching…");
     else text = t("{at} of {total}", { at: nth ? number(nth) : "–", total: `${number(find.total)}${more}` });
     if (panel.found.textContent !== text) panel.found.textContent = text;
+    const told = trouble || (find.done && find.sought) ? JSON.stringify([trouble, find.sought, this.#at]) : ""; // and not with each line that comes
+    if (told && told !== this.#told) this.#log.viewport.say(text);
+    this.#told = told;
     panel.found.title = find.trouble === "pattern" ? find.reason : "";
     panel.found.classList.toggle("sl-reason", find.trouble === "pattern");
   }
@@ -126,8 +132,7 @@ export class Finder {
     const { rows, pages } = this.#log;
     const { pageOf, lineOf, rangeOf } = this.#tools;
     const [all, current] = highlights();
-    for (const range of this.#painted) for (const one of [all, current]) one.delete(range);
-    this.#painted = [];
+    this.unpaint();
     if (!this.find.sought?.query) return;
     for (const key of rows.keys()) {
       const entry = this.find.has(pageOf(key), lineOf(key)) ? pages.entry(key) : null;
@@ -141,11 +146,17 @@ export class Finder {
     }
   }
 
+  /** The document holds no match any more, nor by it the viewer. */
+  unpaint() {
+    for (const highlight of this.#painted.length ? highlights() : []) for (const range of this.#painted) highlight.delete(range);
+    this.#painted = [];
+  }
+
   /* Errors */
 
   async #seekErrors() {
     const { errors } = this;
-    if (!errors.sought) errors.start({ query: "", levels: ["error", "warning"], source: null }, this.#top?.page ?? 0);
+    if (!errors.sought || errors.unread) errors.start({ query: "", levels: ["error", "warning"], source: null }, this.#top?.page ?? 0);
     for (const since = performance.now(); !errors.done && performance.now() - since < SEARCHED_MS; ) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
@@ -160,6 +171,7 @@ export class Finder {
   /** Go to the next failure, or with -1 the one before. */
   async stepError(by) {
     const { pages, navigation, rows, failures } = this.#log;
+    this.#wanted = null;
     const turn = this.#turn;
     await this.#seekErrors();
     let key = navigation.current ?? rows.top?.key ?? 0;
@@ -178,20 +190,26 @@ export class Finder {
   async list() {
     const { pages, draw, panel, navigation, failures } = this.#log;
     await this.#seekErrors();
-    const found = [];
+    const found = []; // read while their page is held
+    let looked = 0;
     for (const { index } of pages.all) {
-      if (found.length > LISTED) break;
+      if (looked > LISTED) break;
+      if (this.errors.linesOf(index).length && !pages.all[index].entries) await pages.load(index);
       const lines = this.errors.linesOf(index);
-      if (lines.length && !pages.all[index].entries) await pages.load(index);
-      found.push(...this.errors.linesOf(index).map((line) => this.#tools.keyOf(index, line)));
+      looked += lines.length;
+      for (const line of lines) {
+        const key = this.#tools.keyOf(index, line);
+        const entry = pages.entry(key);
+        if (!entry?.counts) continue;
+        const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
+        found.push({ key, level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT) });
+      }
     }
-    const lines = [];
-    for (const key of found) {
-      const entry = pages.entry(key);
-      if (!entry?.counts || (entry.severity === "error" && !failures.has(key))) continue;
-      const place = this.#tools.placeNear((by) => pages.entry(key + by)?.text);
-      lines.push({ number: pages.number(key), level: entry.severity, place: place ? `${place.file}:${place.line}` : "", text: draw.summary(entry).slice(0, EXCERPT), go: () => navigation.goTo(key) });
-    }
-    panel.showList(lines, !this.errors.done);
+    const shown = found.filter(({ key, level }) => level !== "error" || failures.has(key));
+    const go = (key) => {
+      navigation.stay();
+      navigation.goTo(key);
+    };
+    panel.showList(shown.map(({ key, ...said }) => ({ ...said, number: pages.number(key), go: () => go(key) })), !this.errors.done || this.errors.unread);
   }
 }

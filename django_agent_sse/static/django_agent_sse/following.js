@@ -53,7 +53,9 @@ export class Following {
       this.#held = false;
       if (performance.now() - this.#handled < HANDLING) this.#handled = performance.now(); // it may go on for a while
       const selection = document.getSelection();
-      if (this.on && selection && !selection.isCollapsed && this.#view.contains(selection.anchorNode)) this.#turn(false);
+      if (!selection || selection.isCollapsed || !this.#view.contains(selection.anchorNode)) return;
+      this.#moved();
+      if (this.on) this.#turn(false);
     };
     for (const kind of ["pointerup", "pointercancel", "touchend", "touchcancel"]) window.addEventListener(kind, released, { signal });
   }

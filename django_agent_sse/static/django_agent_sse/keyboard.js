@@ -8,8 +8,8 @@ export function press(event, log, actions) {
   const { element, panel, prefs, draw, rows, navigation, finder, following } = log;
   const active = /** @type {any} */ (document.activeElement);
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || panel.isBusy || isEditable(event.target)) return;
-  if (event.key === "Escape") actions.escape();
   const own = element.contains(active);
+  if (event.key === "Escape" && (own || active === document.body)) actions.escape();
   const inView = own && rows.view.contains(active);
   const act = (does) => {
     event.preventDefault();

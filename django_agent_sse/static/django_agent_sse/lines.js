@@ -70,12 +70,9 @@ export class Group {
 
 /** Whether a line may begin or end a group, or be an annotation, in those dialects. Cheap, for every line of a log. */
 export function mayMark(raw, dialects = DIALECTS) {
-  let first = raw.charCodeAt(0);
-  if (first === 0x1b) {
-    const marker = raw.slice(0, SHOWN).replace(CONTROLS, "");
-    first = marker.charCodeAt(0);
-  }
-  if (dialects.includes("github") && (first === 58 || first === 35 || (first >= 48 && first <= 57 && (raw.includes("Z ::") || raw.includes("Z ##["))))) return true;
+  const text = raw.charCodeAt(0) === 0x1b ? raw.slice(0, SHOWN).replace(CONTROLS, "") : raw;
+  const first = text.charCodeAt(0);
+  if (dialects.includes("github") && (text.startsWith("::") || text.startsWith("##[") || (first >= 48 && first <= 57 && (raw.includes("Z ::") || raw.includes("Z ##["))))) return true;
   if (dialects.includes("buildkite") && (first === 45 || first === 43 || first === 126 || first === 94)) return true;
   return dialects.includes("gitlab") && raw.includes("section_");
 }

@@ -108,12 +108,14 @@ export class SSELog extends HTMLElement {
     this.#log.following.listen(signal);
     this.#clock = setInterval(() => this.#tick(), 500);
     if (!this.#log.ended) this.#start();
+    if (this.#log.opened) this.#later(); // what came while this was in no page
   }
 
   disconnectedCallback() {
     this.#leaving.abort();
     this.#connection?.close();
     this.#log.patterns.close();
+    this.#log.finder.unpaint();
     clearInterval(this.#clock);
     this.#frame?.();
     this.#frame = null;
@@ -231,7 +233,7 @@ export class SSELog extends HTMLElement {
       this.#logEnded(source.closed);
       outcome.askCounts();
       await source.loadAhead();
-      if (log.following.on) await this.#toFailure();
+      await this.#toFailure();
       this.#later();
       return;
     }
@@ -252,7 +254,7 @@ export class SSELog extends HTMLElement {
   /* A log that failed opens where it failed first. */
   async #toFailure() {
     const { source, outcome, pages, navigation, following } = this.#log;
-    if (source.closed === null || !following.on || navigation.isGoing || !outcome.hasFailed(source.closed)) return;
+    if (source.closed === null || !following.on || navigation.moved || navigation.isGoing || !outcome.hasFailed(source.closed)) return;
     const event = outcome.firstError;
     let key = event ? pages.findEvent(event) : null;
     if (key !== null && !pages.all[pageOf(key)].entries) {
@@ -263,12 +265,12 @@ export class SSELog extends HTMLElement {
       const page = pages.all.find(({ errors, entries }) => entries && errors);
       if (page) key = store.keyOf(page.index, page.entries.findIndex(({ severity }) => severity === "error"));
     }
-    if (key !== null && following.on && pages.entry(key)) navigation.aim(key); // nobody has gone elsewhere meanwhile
+    if (key !== null && following.on && !navigation.moved && pages.entry(key)) navigation.aim(key);
   }
 
   /* Once a frame; a tab that nobody looks at has none, and yet its title says when the log ends. */
   #later() {
-    if (this.#frame) return;
+    if (this.#frame || !this.isConnected) return;
     const flush = () => this.#flush();
     const [call, cancel] = document.hidden ? [setTimeout, clearTimeout] : [requestAnimationFrame, cancelAnimationFrame];
     const id = call(flush, 250);
@@ -359,10 +361,11 @@ export class SSELog extends HTMLElement {
   }
 
   #turnGroup(key) {
-    const { folds, following } = this.#log;
+    const { folds, following, navigation } = this.#log;
     const group = folds.titled(key);
     if (!group) return;
     folds.turn(group);
+    navigation.stay();
     if (following.on) this.#follow(false, false);
     this.#flush();
   }
@@ -408,6 +411,7 @@ export class SSELog extends HTMLElement {
     if (this.#log.finished) return;
     this.#log.finished = true;
     panel.progress.hidden = true;
+    if (document.activeElement === panel.notify) this.#log.viewport.view.focus({ preventScroll: true });
     panel.notify.hidden = true;
     if (this.#state !== "ended") return; // it may go on, where this reader may not see it
     const { status, code, failed, at } = outcome.end();

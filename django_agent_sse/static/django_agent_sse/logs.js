@@ -8,6 +8,7 @@ const load = (name) => import(new URL(tag?.dataset[name] ?? `./${name}.js`, tag?
 const [{ EventStream }, speech] = await Promise.all(["client", "words"].map(load));
 
 const TICK = 1000; // milliseconds between two looks at the clock
+const HIDDEN_MS = 5000; // after which a hidden tab lets go
 const WORD = 60; // characters of a status
 const GOOD = ["passed", "succeeded", "success", "completed", "finished", "ok", "done"];
 const BAD = ["failed", "error", "errored", "failure", "lost", "timeout"];
@@ -41,6 +42,7 @@ export class SSELogs extends HTMLElement {
   #source = null;
   #leaving = null; // an AbortController while this is in a page
   #timer = 0;
+  #hiding = 0;
   #times = new Map(); // by step, when it began and ended
   #words = null;
 
@@ -58,12 +60,14 @@ export class SSELogs extends HTMLElement {
     this.#tick();
     this.#timer = setInterval(() => this.#tick(), TICK);
     this.#connect();
+    document.addEventListener("visibilitychange", () => this.#looked(), { signal });
   }
 
   disconnectedCallback() {
     this.#leaving.abort();
     this.#source?.close();
     clearInterval(this.#timer);
+    clearTimeout(this.#hiding);
   }
 
   #first = null; // the step that the server has chosen
@@ -92,6 +96,13 @@ export class SSELogs extends HTMLElement {
       const state = stateOf(data);
       if (state) this.#show(state);
     });
+  }
+
+  /* A tab that nobody looks at gives its connection back: browsers have six for all tabs of a site on HTTP/1.1. */
+  #looked() {
+    clearTimeout(this.#hiding);
+    if (document.hidden) this.#hiding = setTimeout(() => this.#source.close(), HIDDEN_MS);
+    else if (this.#source.reason === "closed") this.#source.reopen();
   }
 
   #show({ step, status, errors, started, ended }) {
@@ -126,7 +137,7 @@ export class SSELogs extends HTMLElement {
   #open(step, remember) {
     const link = this.#links().find((one) => one.dataset.step === step);
     if (!link) return false;
-    if (step === this.step && remember) return true;
+    if (step === this.step) return true; // its log reads the rest of the address
     for (const one of this.#links()) one.toggleAttribute("aria-current", false);
     link.setAttribute("aria-current", "true");
     if (remember) history.pushState(history.state, "", /** @type {HTMLAnchorElement} */ (link).href);

@@ -17,6 +17,7 @@ export class Navigation {
     this.#log = log;
     this.#tools = tools;
     this.current = null; // the place that the keyboard is at
+    this.moved = false; // the reader has gone somewhere
   }
 
   /** Whether there is a place that is still to be gone to. */
@@ -49,6 +50,7 @@ export class Navigation {
 
   /** Go to these lines, or that line which is to be at the top. */
   jump(lines, event = null, at = null) {
+    this.#log.finder.stay();
     this.#target = lines;
     this.#event = event;
     this.#sought = lines ? { number: lines.first, event } : { number: at, top: true };
@@ -70,6 +72,7 @@ export class Navigation {
 
   /** Go nowhere: the reader is where they want to be. */
   stay() {
+    this.moved = true;
     this.#sought = null;
     this.#log.finder.stay();
   }
@@ -145,6 +148,7 @@ export class Navigation {
   /** Name no lines any more; whether some were. */
   clear() {
     if (!this.#target) return false;
+    this.stay();
     this.#target = this.#event = null;
     this.#log.flush();
     this.#put();

@@ -440,6 +440,7 @@ export class Pages {
 
   #fill(page, records) {
     const before = page.known ? page.numbers : null;
+    page.failedAt = -Infinity;
     page.begin();
     if (page.head) this.#push(page, page.head);
     for (const record of records) this.#add(page, this.base ? { ...record, offset: record.offset + this.base } : record);

@@ -71,17 +71,22 @@ export class Panel {
     const { make, t } = this.#tools;
     const on = this.#on;
     this.query = make("input", "sl-query", { type: "search", placeholder: t("Search"), "aria-label": t("Search the log"), autocomplete: "off", spellcheck: "false" });
-    this.found = make("span", "sl-found", { "aria-live": "polite" });
+    this.found = make("span", "sl-found"); // finder.js says it
     let typing = 0;
     this.query.addEventListener("input", () => {
       clearTimeout(typing);
-      typing = setTimeout(() => on.find(), 120);
+      typing = setTimeout(() => {
+        typing = 0;
+        on.find();
+      }, 120);
     });
     this.query.addEventListener("keydown", (event) => {
       if (event.key === "Enter") {
         event.preventDefault(); // it may stand in a form
+        if (!typing) return on.enter(event.shiftKey ? -1 : 1);
         clearTimeout(typing);
-        on.enter(event.shiftKey ? -1 : 1);
+        typing = 0;
+        on.find(); // what was typed last is not sought yet
       } else if (event.key === "Escape") {
         event.stopPropagation();
         this.query.value = "";

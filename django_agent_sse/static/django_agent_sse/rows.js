@@ -132,6 +132,7 @@ export class Rows {
   }
 
   #remember() {
+    if (!this.view.clientHeight) return; // in a tab or a <details> that is closed nothing is at the top
     const place = this.top;
     if (place) this.#place = { ...place, width: this.view.clientWidth };
   }
@@ -200,6 +201,7 @@ export class Rows {
     this.#space();
     const row = this.row(key) ?? this.#body.children[Math.min(index - this.#first, this.#body.children.length - 1)];
     if (!row) return null;
+    if (!this.view.clientHeight) this.#place = { key, over: 0, width: -1 }; // gone to when somebody opens it
     const room = this.view.clientHeight - row.offsetHeight;
     this.#scrollTo(row.offsetTop - (where === "center" ? Math.max(0, room / 2) : 0));
     this.#remember();
@@ -260,6 +262,7 @@ export class Rows {
       wanted.set(key, made);
     }
     const rows = new Set(Array.from(wanted.values(), ({ row }) => row));
+    const focused = this.#body.contains(document.activeElement) ? document.activeElement?.closest(".sl-line")?.key : undefined;
     for (const row of [...this.#body.children]) if (!rows.has(row)) row.remove();
     let next = this.#body.firstElementChild;
     for (const row of rows) {
@@ -268,6 +271,7 @@ export class Rows {
     }
     this.#made = wanted;
     [this.#first, this.#last] = [first, last];
+    if (focused !== undefined && !this.#body.contains(document.activeElement)) (wanted.get(focused)?.row.querySelector(".sl-n[tabindex]") ?? this.view).focus({ preventScroll: true });
     this.selected?.restore();
     this.#want(wanted.keys());
   }

@@ -143,11 +143,12 @@ export class Find {
     this.#ranges = new WeakMap();
     this.#expression = null;
     this.sought = null;
-    this.trouble = null; // "pattern", "slow", "none"
+    this.trouble = null; // "pattern", "slow", "none", "failed"
     this.reason = ""; // in the words of the browser
     this.total = 0;
     this.done = true; // every page was looked through
-    this.partial = false; // but for the ends of lines that are not held
+    this.unread = false; // pages could not be read
+    this.partial = false; // but for those, and the ends of lines that are not held
     this.version = (this.version ?? 0) + 1;
   }
 
@@ -176,7 +177,8 @@ export class Find {
       this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
     }
     if (run !== this.#run) return;
-    this.partial = this.#pages.all.some((page) => page.lost);
+    this.partial = this.unread || this.#pages.all.some((page) => page.lost);
+    if (this.unread && !this.total) this.trouble ??= "failed";
     this.done = true;
     this.changed();
   }
@@ -188,6 +190,10 @@ export class Find {
       if (this.#isCurrent(page)) continue;
       if (!page.entries) await (this.#tools.server ? this.#tools.server(this, index, by) : this.read(index, by));
       if (run !== this.#run || this.trouble) return;
+      if (!page.entries && !this.#found[index] && Number.isFinite(page.failedAt)) {
+        this.unread = true;
+        return; // nor could those after it be read now
+      }
       if (page.entries) await this.#scan(page, run);
       if (run !== this.#run || this.trouble) return;
     }

@@ -25,8 +25,14 @@ export class Viewport {
     this.said = make("p", "sl-said", { role: "status" });
     this.main = make("div", "sl-main", {}, this.view, this.sticky, this.news);
     this.view.append(this.before);
-    this.news.addEventListener("click", () => log.follow(true));
-    this.sticky.addEventListener("click", () => log.rows.show(this.sticky.key, "start"));
+    this.news.addEventListener("click", () => {
+      this.view.focus({ preventScroll: true }); // the button goes
+      log.follow(true);
+    });
+    this.sticky.addEventListener("click", () => {
+      log.navigation.stay();
+      log.rows.show(this.sticky.key, "start");
+    });
   }
 
   /** What stands before and after the rows, which is to be there before they are. `trouble`: why there is no log, or null. */

@@ -43,10 +43,8 @@ class Cutting:
     def cut(self, *, refuse: bool = False) -> None:
         """Break what is open, and keep new connections away with ``refuse``."""
         self.refusing = refuse
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
+        opened, self._open = self._open, []
+        _break(opened)
 
     def _run(self, target: object, *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments)  # type: ignore[arg-type]
@@ -63,7 +61,9 @@ class Cutting:
                 client.close()
                 continue
             server = socket.create_connection(self._upstream)
-            self._open += [client, server]
+            self._open.extend([client, server])
+            if self.refusing:  # since a moment ago
+                _break([client, server])
             self._run(self._pass, client, server)
             self._run(self._pass, server, client)
 
@@ -77,3 +77,9 @@ class Cutting:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
+
+
+def _break(connections: list[socket.socket]) -> None:
+    for one in connections:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)

@@ -172,6 +172,99 @@ def test_who_goes_on_before_the_log_is_there_is_not_taken_to_its_first_failure(p
     expect(page.locator("#L700")).not_to_be_in_viewport()
 
 
+@pytest.mark.parametrize("by", ["G", "button"])
+def test_who_goes_to_the_end_of_a_log_that_failed_stays_there(page: Page, site: LogSite, by: str) -> None:
+    if not site.count("fails-far"):
+        lines = ("error: it broke" if n == 500 else f"line {n} word word" for n in range(1, LINES + 1))
+        site.publish("fails-far", *lines, close="failed")
+    held = Held(page, re.compile(r"/range/.*from=1&"))
+    page.goto(f"{site.url}/logs/fails-far/")
+    held.wait_for("from=1&")
+    if by == "G":
+        page.keyboard.press("G")
+    else:
+        for _ in range(2):  # off, and on again
+            page.get_by_role("button", name="Follow the end").click()
+    held.let_go()
+    connection(page, "Ended")
+    page.wait_for_function("() => document.querySelector('.sl-line') && !document.querySelector('.sl-pending')")
+    page.wait_for_timeout(300)
+    assert page.evaluate(AT_END)
+    expect(page.locator("#L500")).not_to_be_in_viewport()
+
+
+def test_who_clears_the_lines_of_an_address_before_they_are_there_is_not_taken_to_them(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    held = Held(page, re.compile(r"/range/.*from=1&"))
+    page.goto(f"{site.url}/logs/many/#L37&event=37")
+    expect(page.locator("#L37")).to_have_class(re.compile("sl-pending"))
+    page.keyboard.press("Escape")
+    page.evaluate("() => { document.querySelector('.sl-view').scrollTop += 300; }")
+    before = resting(page)
+    held.let_go()
+    page.wait_for_function("() => !document.querySelector('.sl-pending')")
+    page.wait_for_timeout(200)
+    assert page.evaluate(TOP) == before
+    assert errors == []
+
+
+@pytest.mark.parametrize("by", ["selection", "group", "title"])
+def test_who_reads_on_is_not_taken_to_a_line_that_comes_later(page: Page, site: LogSite, by: str) -> None:
+    name = f"comes-later-{by}"
+    site.publish(name, "::group::Step", *(f"line {n}" for n in range(2, 81)))
+    page.goto(f"{site.url}/logs/{name}/#L150")
+    connection(page, "Live")
+    if by == "selection":
+        page.locator("#L10 .sl-t").dblclick()
+    elif by == "group":
+        page.locator("#L1 .sl-turn").click()
+    else:
+        page.evaluate("() => { document.querySelector('.sl-view').scrollTop = 200; }")
+        page.locator(".sl-sticky").click()
+    site.publish(name, *(f"line {n}" for n in range(81, 301)))
+    wait_for_lines(page, 300)
+    page.wait_for_timeout(300)
+    expect(page.locator("#L150")).not_to_be_in_viewport()
+
+
+@pytest.mark.parametrize("address", ["", "#L5000"])
+def test_a_log_in_a_part_of_the_page_that_is_closed_keeps_the_place(page: Page, site: LogSite, address: str) -> None:
+    large(site, "many")
+    page.goto(f"{site.url}/logs/many/")
+    page.evaluate("document.querySelector('sse-log').parentElement.hidden = true")
+    if address:
+        page.evaluate(f"location.hash = {address!r}")
+        page.wait_for_timeout(200)
+        page.evaluate("document.querySelector('sse-log').parentElement.hidden = false")
+        expect(page.locator(address)).to_be_in_viewport()
+        expect(page.locator(f"{address} .sl-t")).to_have_text(re.compile("^line 5000 "))
+        return
+    page.evaluate("document.querySelector('sse-log').parentElement.hidden = false")
+    connection(page, "Ended")
+    page.evaluate("() => { location.hash = '#L3000'; }")
+    expect(page.locator("#L3000 .sl-t")).to_have_text(re.compile("^line 3000 "))
+    before = resting(page)
+    for _ in range(3):
+        page.evaluate("document.querySelector('sse-log').parentElement.hidden = true")
+        page.evaluate(FRAMES)
+        page.evaluate("document.querySelector('sse-log').parentElement.hidden = false")
+        page.evaluate(FRAMES)
+    assert resting(page) == before
+
+
+def test_the_focus_stays_in_the_viewer_when_its_row_is_far_away(page: Page, site: LogSite) -> None:
+    large(site, "many")
+    page.goto(f"{site.url}/logs/many/#L3000")
+    expect(page.locator("#L3000 .sl-t")).to_have_text(re.compile("^line 3000 "))
+    page.keyboard.press("j")
+    page.wait_for_function("() => document.activeElement.matches('.sl-n')")
+    page.evaluate("() => { document.querySelector('.sl-view').scrollTop += 10000; }")
+    page.wait_for_function("() => !document.querySelector('#L3000')")
+    expect(page.locator(".sl-view")).to_be_focused()
+
+
 def test_a_wheel_that_moves_nothing_lets_a_line_that_is_not_there_yet_be_gone_to(page: Page, site: LogSite) -> None:
     site.publish("grows-to", "line 1", "line 2", "line 3")
     page.goto(f"{site.url}/logs/grows-to/#L150")

@@ -61,6 +61,70 @@ def test_search_counts_exactly_steps_and_shows_only_matching_lines(page: Page, s
     assert len(text_of(page)) == 1002
 
 
+def test_enter_seeks_what_was_typed_last(page: Page, site: LogSite) -> None:
+    site.publish("entered", *(f"line {n}" for n in range(1, 31)), close="completed")
+    opened(page, site, "entered")
+    typed = """(query) => {
+      const field = document.querySelector(".sl-query");
+      field.value = query;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+    }"""
+    page.keyboard.press("g")
+    for query, said in {"line": "1 of 30", "line 3": "1 of 2"}.items():
+        page.evaluate(typed, query)
+        expect(page.locator(".sl-found")).to_have_text(said)
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.locator(".sl-found")).to_have_text("2 of 2")
+
+
+def test_how_many_matches_there_are_is_said_once_and_not_with_each_line_that_comes(page: Page, site: LogSite) -> None:
+    site.publish("counted", "needle")
+    opened(page, site, "counted")
+    page.evaluate("""() => {
+      window.heard = [];
+      const said = document.querySelector("sse-log [role=status]");
+      const hear = new MutationObserver(() => window.heard.push(said.textContent));
+      hear.observe(said, { childList: true, characterData: true, subtree: true });
+    }""")
+    assert page.locator(".sl-found[aria-live]").count() == 0
+    page.get_by_role("searchbox").fill("needle")
+    page.wait_for_function("() => window.heard.includes('1 of 1')")
+    for count in range(2, 8):
+        site.publish("counted", "needle")
+        expect(page.locator(".sl-found")).to_have_text(f"1 of {count}")
+    page.get_by_role("searchbox").press("Enter")
+    page.wait_for_function("() => window.heard.includes('2 of 7')")
+    heard = page.evaluate("window.heard.filter((text) => text.includes(' of '))")
+    assert heard == ["1 of 1", "2 of 7"]
+
+
+def test_a_search_that_could_not_be_made_is_said_and_made_again(page: Page, site: LogSite) -> None:
+    site.publish("refused", *(f"line {n}" for n in range(1, 12_001)), close="completed")
+    page.route(re.compile(r"/range/.*from=1&"), lambda route: route.fulfill(status=403))
+    opened(page, site, "refused")
+    page.route("**/range/**", lambda route: route.fulfill(status=403))
+    page.get_by_role("searchbox").fill("line 37")
+    expect(page.locator(".sl-found")).not_to_have_text(re.compile("Searching"))
+    page.get_by_role("searchbox").fill("line 37$")
+    page.get_by_role("button", name="Regular expression").click()
+    expect(page.locator(".sl-found")).to_have_text("The search failed")
+    page.unroute_all()
+    page.get_by_role("searchbox").press("Enter")
+    expect(page.locator(".sl-found")).to_have_text("1 of 1")
+    expect(page.locator("#L37")).to_be_in_viewport()
+
+
+def test_a_viewer_that_is_taken_away_leaves_no_match_behind(page: Page, site: LogSite) -> None:
+    site.publish("removed", "needle", close="completed")
+    opened(page, site, "removed")
+    page.get_by_role("searchbox").fill("needle")
+    size = "() => ['match', 'current'].reduce((sum, name) => sum + (CSS.highlights.get(`sse-log-${name}`)?.size ?? 0), 0)"
+    page.wait_for_function(f"() => ({size})() > 0")
+    page.evaluate("document.querySelector('sse-log').remove()")
+    assert page.evaluate(size) == 0
+
+
 def test_search_begins_where_one_reads(page: Page, site: LogSite) -> None:
     site.publish("from-here", *(f"word {n}" for n in range(1, 2001)), close="completed")
     opened(page, site, "from-here", "#L1500")

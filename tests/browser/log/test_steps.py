@@ -98,6 +98,18 @@ def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, si
     context.close()
 
 
+def test_a_link_within_the_page_leaves_the_log_as_it_is(page: Page, site: LogSite) -> None:
+    site.publish("c-test", *(f"line {n}" for n in range(1, 301)), close="failed")
+    page.goto(f"{site.url}/several/c/")
+    expect(page.locator("sse-log .sl-t").last).to_have_text("line 300")
+    page.evaluate("window.log = document.querySelector('sse-log')")
+    page.evaluate("location.hash = '#L7'")
+    expect(page.locator("#L7")).to_be_in_viewport()
+    page.go_back()
+    page.wait_for_function("() => !location.hash.includes('L7')")
+    assert page.evaluate("window.log === document.querySelector('sse-log')")
+
+
 def test_a_step_is_opened_by_its_link_and_the_address_leads_back_to_it(page: Page, site: LogSite) -> None:
     site.publish("b-lint", "clean", close="completed")
     site.publish("b-test", "broken", close="failed")

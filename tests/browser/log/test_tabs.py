@@ -40,6 +40,25 @@ def test_a_hidden_tab_gives_its_connection_back_and_catches_up(page: Page, site:
         assert text_of(page) == ["one", "two", "three"]
 
 
+def test_a_hidden_tab_with_steps_gives_its_connection_back_and_catches_up(page: Page, site: LogSite) -> None:
+    site.publish("e-test", "one")
+    with Cutting(site.port) as network:
+        page.clock.install()
+        page.goto(f"{network.url}/several/e/")
+        status = page.locator("a[data-step=test] .sse-logs-status")
+        expect(status).to_have_text("Running")
+        page.evaluate(HIDE)
+        page.clock.run_for(6_000)
+        site.publish("e-test", close="failed")
+        site.publish("e-lint", "clean", close="completed")
+        page.clock.run_for(6_000)
+        expect(status).to_have_text("Running")
+        page.evaluate(SHOW)
+        page.clock.run_for(1_000)
+        expect(status).to_have_text("Failed")
+        expect(page.locator("a[data-step=lint] .sse-logs-status")).to_have_text("Completed")
+
+
 def test_a_hidden_tab_says_when_its_log_is_over_once(page: Page, site: LogSite) -> None:
     page.context.grant_permissions(["notifications"], origin=site.url)
     page.add_init_script("""window.told = [];

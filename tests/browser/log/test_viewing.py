@@ -12,6 +12,8 @@ from .serving import LogSite
 from .viewing import connection, numbers_of, plain, rows_of, text_of, wait_for_lines
 
 EXIT = ("exit", '{"code": 0, "seconds": 12.5}')
+STREAM = "text/event-stream"
+KICKED = 'id: sse.end~1.1\nevent: sse.end\ndata: {"reason": "kicked"}\n\n'
 SCROLLED_UP = """() => {
   const view = document.querySelector(".sl-view");
   return view.scrollHeight - view.scrollTop - view.clientHeight > 590;
@@ -126,6 +128,7 @@ def test_following_pauses_when_one_scrolls_up_and_says_how_many_lines_are_new(pa
     page.locator(".sl-news").click()
     page.wait_for_function(at_end)
     expect(page.locator(".sl-news")).to_be_hidden()
+    expect(page.locator(".sl-view")).to_be_focused()
     site.publish("follow", "the last")
     wait_for_lines(page, 716)
     page.wait_for_function(at_end)
@@ -263,6 +266,22 @@ def test_copying_takes_the_lines_that_the_address_names(page: Page, site: LogSit
     assert page.evaluate("navigator.clipboard.readText()") == "line 2\nline 3"
 
 
+def test_what_could_not_be_copied_is_not_said_to_be(page: Page, site: LogSite) -> None:
+    site.publish("not-copied", *(f"line {n}" for n in range(1, 8_001)), close="completed")
+    page.route(re.compile(r"/range/.*from=1&"), lambda route: route.abort())
+    page.add_init_script("navigator.clipboard.writeText = () => Promise.reject(); document.execCommand = () => false;")
+    page.goto(f"{site.url}/logs/not-copied/#L7990-L7991")
+    expect(page.locator("#L7990 .sl-t")).to_have_text("line 7990")
+    copy = page.get_by_role("button", name="Copy")
+    copy.click()
+    expect(page.locator(".sl-flash").last).to_have_text("Not copied: the browser did not allow it.")
+    expect(copy).to_be_focused()
+    page.evaluate("document.querySelector('.sl-view').focus()")
+    page.keyboard.press("Escape")
+    copy.click()
+    expect(page.locator(".sl-flash").last).to_have_text("Not copied: some lines cannot be read now.")
+
+
 def test_times_count_from_the_first_line_also_where_the_log_says_how_long_it_took(page: Page, site: LogSite) -> None:
     site.publish("timed", "one")
     page.wait_for_timeout(1100)
@@ -336,6 +355,14 @@ def test_a_session_that_ends_while_the_stream_is_open_says_signed_out(page: Page
     page.context.request.get(f"{site.url}/out/")  # as in another tab
     connection(page, re.compile("Signed out"))
     assert text_of(page) == ["something"]
+
+
+def test_a_stream_that_staff_closed_is_not_the_end_of_the_log(page: Page, site: LogSite) -> None:
+    site.publish("kicked", "one")
+    page.route("**/log/", lambda route: route.fulfill(body=KICKED if route.request.method == "GET" else "", content_type=STREAM))
+    page.goto(f"{site.url}/logs/kicked/")
+    connection(page, "This page’s stream was closed. Reload the page to open another.")
+    assert not page.title().startswith("■")
 
 
 def test_a_session_that_ends_is_seen_when_the_stream_comes_back(page: Page, site: LogSite) -> None:

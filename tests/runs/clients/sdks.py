@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import httpx
 import httpx_sse
 
+from tests.generators import leaving_none_open
 from tests.npm import Node
 
 from . import program
@@ -132,26 +131,9 @@ class AskedNpm:
         return Seen(**self.asked.outcome()["seen"])
 
 
-_begun: ContextVar[list[AsyncGenerator[Any, Any]]] = ContextVar("_begun")
-
-
-async def _leaving_none_open(answering: Coroutine[Any, Any, None]) -> None:
-    """Close what an SDK has begun to iterate over and leaves open, such as what comes after ``[DONE]``.
-
-    Where a collection on another thread comes upon it, CPython 3.13.0 may find it running.
-    """
-    begun = list[AsyncGenerator[Any, Any]]()
-    _begun.set(begun)
-    try:
-        await answering
-    finally:
-        for generator in begun:  # those that iterate over others come before them
-            await generator.aclose()
-
-
-def _begin(generator: AsyncGenerator[Any, Any]) -> None:
-    if (begun := _begun.get(None)) is not None:
-        begun.append(generator)
+async def _answering(answer: Coroutine[Any, Any, None]) -> None:
+    async with leaving_none_open():
+        await answer
 
 
 class SDKs:
@@ -163,7 +145,6 @@ class SDKs:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._loop.call_soon_threadsafe(sys.set_asyncgen_hooks, _begin)
 
     def ask(
         self, name: str, *, path: str = "", model: str = "whole", key: str | None = None, retries: int = 0, **plan: Any
@@ -190,7 +171,7 @@ class SDKs:
         if name in self._blocking:
             over = self._pool.submit(self._blocking[name], ask, seen)
         else:
-            over = asyncio.run_coroutine_threadsafe(_leaving_none_open(self._coroutines[name](ask, seen)), self._loop)
+            over = asyncio.run_coroutine_threadsafe(_answering(self._coroutines[name](ask, seen)), self._loop)
         over.add_done_callback(lambda _: self._free.release())
         return Asked(seen, over)
 

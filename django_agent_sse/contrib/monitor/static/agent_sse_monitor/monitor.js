@@ -7,6 +7,7 @@ const find = (name) => page.querySelector(`[data-${name}]`);
 const GONE_FOR_GOOD = 2;
 const AGAIN_MS = 5000;
 const SOON_MS = 1500;
+const SILENT_MS = 30_000; // after which a connection that says nothing is none: it speaks once a second
 const REFUSED = [401, 403];
 
 const { words } = await import(new URL(page.dataset.words, document.baseURI).href);
@@ -276,10 +277,15 @@ function wake() {
   if (source || document.hidden) return;
   clearTimeout(again);
   status("waiting", t("Connecting…"));
+  let silence = 0;
   const mine = (source = new EventSource(`${page.dataset.events}?${query}`));
   mine.addEventListener("monitor", (event) => {
     if (source !== mine) return;
     const update = JSON.parse(event.data);
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      if (source === mine) lost(t("Disconnected. Trying again…"), SOON_MS);
+    }, SILENT_MS);
     letIn();
     show(update, !settled);
     status("live", t("Live"));
@@ -311,6 +317,8 @@ function ask(next) {
   query = next.toString();
   history.replaceState(null, "", query ? `?${query}` : location.pathname);
   settled = false;
+  latest = null; // of what was asked for before
+  showNew(0);
   sync(next);
   sleep("waiting", t("Connecting…"));
   wake();
