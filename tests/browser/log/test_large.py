@@ -188,7 +188,7 @@ def test_who_goes_to_the_end_of_a_log_that_failed_stays_there(page: Page, site: 
     held.let_go()
     connection(page, "Ended")
     page.wait_for_function("() => document.querySelector('.sl-line') && !document.querySelector('.sl-pending')")
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     assert page.evaluate(AT_END)
     expect(page.locator("#L500")).not_to_be_in_viewport()
 
