@@ -201,7 +201,8 @@ def tell(churn: Churn, before: dict[str, Any], after: dict[str, Any], first: lis
     """The figures of the long form: the table with the warm-up, slopes without it."""
     began = first[0].at
     per_minute = (samples[-1].connects - samples[0].connects) / (samples[-1].at - samples[0].at) * 60
-    print(f"\n{churn.total:,} connects in {(samples[-1].at - began) / 60:.1f} minutes, load {os.getloadavg()}")
+    about = f"load {os.getloadavg()}, MALLOC_ARENA_MAX={os.environ.get('MALLOC_ARENA_MAX')}"
+    print(f"\n{churn.total:,} connects in {(samples[-1].at - began) / 60:.1f} minutes, {about}")
     print(json.dumps(churn.connects))
     print(table(first + samples, began))
     print(f"wrong: {Counter(churn.wrong).most_common(5)}")
