@@ -117,6 +117,7 @@ LOG: Final[Sequence[Message]] = (
     gettext_noop("There is no such log."),
     gettext_noop("These keys"),
     gettext_noop("This log is gone."),
+    gettext_noop("This page’s stream was closed. Reload the page to open another."),
     gettext_noop("Timeout"),
     gettext_noop("Times: clock (t)"),
     gettext_noop("Times: elapsed (t)"),

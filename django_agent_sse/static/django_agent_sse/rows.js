@@ -262,7 +262,8 @@ export class Rows {
       wanted.set(key, made);
     }
     const rows = new Set(Array.from(wanted.values(), ({ row }) => row));
-    const focused = this.#body.contains(document.activeElement) ? document.activeElement?.closest(".sl-line")?.key : undefined;
+    const active = /** @type {any} */ (document.activeElement);
+    const focused = this.#body.contains(active) ? active.closest(".sl-line")?.key : undefined;
     for (const row of [...this.#body.children]) if (!rows.has(row)) row.remove();
     let next = this.#body.firstElementChild;
     for (const row of rows) {
