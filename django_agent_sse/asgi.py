@@ -3,7 +3,7 @@
 Without it Django makes a thread for each request for a stream, and joins it; with it that thread is lent to the request by a pool
 of at most ``REQUEST_THREADS``, and used again, which makes connecting cheaper. Directly around Django's application it also makes
 every request cheaper, see ``loop_middleware.py``, and on uvicorn each delivery to a follower: see ``streams/fast_send.py``. And
-it turns a cancel by the server into a disconnect: on Django 5.2 the stream would run on as an orphan.
+it turns a cancel by the server into a disconnect: before Django 6.1 the stream would run on as an orphan.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ class Revocations(PerProcess):
         self._log: EventLog | None = None
         self._epoch = ""
         self._cursor = 0
+        self._nonce = ""  # of the event there
         self._since: dict[str, float] = {}
         self._all_since = 0.0
 
@@ -46,16 +47,21 @@ class Revocations(PerProcess):
         """
         log = event_log()
         if log is not self._log:
-            self._log, self._epoch, self._cursor = log, "", 0
+            self._log, self._epoch, self._cursor, self._nonce = log, "", 0, ""
         while True:
+            epoch, cursor, nonce = self._epoch, self._cursor, self._nonce  # others look meanwhile
             try:
-                page = await log.aread_after(REVOCATIONS, self._cursor)
+                page = await log.aread_after(REVOCATIONS, cursor)
             except EventUnreadable as error:  # nobody knows what it took back
                 self._all_since = time.time()
-                self._cursor = max(self._cursor + 1, error.offset)
+                self._cursor, self._nonce = max(self._cursor + 1, error.offset), ""
                 continue
-            if page.epoch != self._epoch:
-                before, self._epoch = self._epoch, page.epoch
+            fork = page.epoch == epoch and (page.top < cursor or bool(nonce and page.before not in ("", nonce)))
+            if fork and nonce:  # a failover has lost some, and others may stand there: another epoch tells everybody
+                await log.afork(REVOCATIONS, epoch)
+                continue
+            if page.epoch != self._epoch or fork:
+                before, self._epoch, self._nonce = self._epoch, page.epoch, ""
                 if before:  # what the log held is not there any more
                     self._all_since, self._cursor = time.time(), 0
                     continue
@@ -63,7 +69,9 @@ class Revocations(PerProcess):
                 self._all_since = max(self._all_since, page.records[0].at)
             for record in page.records:
                 self._take(record.event)
-            self._cursor = max(page.records[-1].offset if page.records else page.top, self._cursor)
+            last, nonce = (page.records[-1].offset, page.records[-1].nonce) if page.records else (page.top, "")
+            if last > self._cursor:
+                self._cursor, self._nonce = last, nonce
             if self._cursor >= page.top:
                 return
 

@@ -50,6 +50,7 @@ html_title = f"django-agent-sse {release}"
 _NUMBERS = {
     "cleanup_seconds": callbacks.CLEANUP_SECONDS,
     "limits_lease": shared_counts.LEASE,
+    "limits_places": shared_counts.PLACES,
     "limits_patience": shared_counts.PATIENCE,
     "clocks_differ": signed_urls.CLOCKS_DIFFER,
     "closing_limit": departures.CLOSING_LIMIT,

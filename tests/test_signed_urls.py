@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -38,6 +39,7 @@ from django_agent_sse import (
     signed_url,
 )
 from django_agent_sse.eventlog import backend
+from django_agent_sse.eventlog.records import Page
 from django_agent_sse.exceptions import ArgumentInvalid, AsyncRequired, ConfigurationError, EventLogUnavailable, EventUnreadable
 from django_agent_sse.revocations import MOST_KEPT, REVOCATIONS, Revocations, revocations
 from django_agent_sse.testing import SSEClient
@@ -378,6 +380,73 @@ async def test_where_the_log_has_lost_revocations_all_that_is_older_is_refused(a
     await event_log().adelete(REVOCATIONS)
     assert await refusal(url) == (401, "revoked")
     assert (await ask(signed_url("/only/x/", user=ada))).status == 200
+
+
+async def test_where_the_log_has_lost_its_latest_revocations_all_that_is_older_is_refused(
+    ada: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a server restarts without the last second: the epoch is the same, and the next revocation stands where one was."""
+    for _ in range(3):
+        await arevoke_signed_urls(url="/another/")
+    url = signed_url("/only/x/", user=ada)
+    assert (await ask(url)).status == 200
+    log = event_log()
+    page = await log.aread_after(REVOCATIONS, 0)
+    kept = [dataclasses.replace(page, records=page.records[:2], top=2)]
+
+    def read(offset: int) -> Page:
+        return dataclasses.replace(kept[0], records=kept[0].records[offset:])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(log), "aread_after", reading(read))
+        assert await refusal(url) == (401, "revoked")
+        url = signed_url("/only/x/", user=ada)
+        assert (await ask(url)).status == 200
+    await arevoke_signed_urls(user=ada)
+    revoked = (await log.aread_after(REVOCATIONS, 3)).records[0]._replace(offset=3)
+    kept[0] = dataclasses.replace(page, records=[*page.records[:2], revoked], top=3)
+    monkeypatch.setattr(type(log), "aread_after", reading(read))
+    assert await refusal(url) == (401, "revoked")
+
+
+async def test_revocations_of_another_history_are_told_by_their_nonces(ada: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a failover that has lost one, when there is another one at its offset."""
+    url, log = signed_url("/only/x/", user=ada), event_log()
+    await arevoke_signed_urls(url="/another/")
+    page = await log.aread_after(REVOCATIONS, 0)
+    (record,) = page.records
+    first = dataclasses.replace(page, records=[record._replace(nonce="FIRST")])
+    other = dataclasses.replace(page, records=[record._replace(nonce="OTHER")])
+    now = [first]
+    forks: list[str] = []
+
+    def read(offset: int) -> Page:
+        nonce = now[0].records[0].nonce
+        return dataclasses.replace(now[0], records=now[0].records[offset:], before=nonce if offset else "")
+
+    async def afork(self: Any, topic: str, epoch: str) -> None:
+        forks.append(epoch)
+        now[0] = dataclasses.replace(now[0], epoch="another")
+
+    monkeypatch.setattr(type(log), "aread_after", reading(read))
+    monkeypatch.setattr(type(log), "afork", afork)
+    assert (await ask(url)).status == 200
+    assert (await ask(url)).status == 200
+    assert forks == []
+    now[0] = other
+    assert await refusal(url) == (401, "revoked")
+    assert forks == [page.epoch]
+    assert (await ask(signed_url("/only/x/", user=ada))).status == 200
+
+
+def reading(read: Callable[[int], Page]) -> Any:
+    """For ``aread_after``."""
+
+    async def aread_after(self: Any, topic: str, offset: int = 0, *_: Any) -> Page:
+        assert topic == REVOCATIONS
+        return read(offset)
+
+    return aread_after
 
 
 async def test_what_cannot_be_read_may_have_taken_back_all_that_is_older(ada: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class _Entry:
 def topic_permissions(rules: Mapping[str, TopicRule]) -> Callable[[Any, str], bool]:
     """Make a function for ``AGENT_SSE["CAN_FOLLOW"]`` of a table; topics that are not in it may not be followed.
 
-    ``{"news": True, "builds.{pk}": ("builds.view_build", Build), "users.{pk}": lambda user, pk: str(user.pk) == pk}``
+    ``{"news": True, "builds.{pk}": ("builds.view_build", Build), "names.{name}": lambda user, name: user.username == name}``
 
     A permission for an object is asked of all back ends in ``AUTHENTICATION_BACKENDS``, without the object and with it, so that
     those of object permissions answer as well. The fields find the object; where there is none, nobody may.
