@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -94,13 +95,17 @@ def test_a_connection_that_says_nothing_is_not_called_live(page: Page, site: Mon
     page.clock.install()
     page.goto(f"{site.url}{STAFF}")
     settled(page)
-    stop(site.process.pid)
+    workers = [worker.pid for worker in psutil.Process(site.process.pid).children(recursive=True)]
+    assert workers
     try:
+        for worker in workers:
+            stop(worker)
         page.wait_for_timeout(500)  # what it had sent is read
         page.clock.fast_forward(31_000)
         expect(page.locator("[data-status]")).to_have_text("Disconnected. Trying again…")
     finally:
-        os.kill(site.process.pid, signal.SIGCONT)
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
     for _ in range(60):
         page.clock.fast_forward(2_000)
         if page.locator("[data-status]").text_content() == "Live":
@@ -117,9 +122,14 @@ def test_rows_of_what_was_asked_for_before_are_not_held(page: Page, site: Monito
     expect(page.locator("[data-rows] tr")).to_have_count(2)
     page.locator("[data-rows] tr").first.hover()
     held: list[Route] = []
-    page.route(re.compile(r"route=prices"), held.append)
+    page.route(re.compile(r"route=prices"), lambda route: held.append(route))
     page.locator("select[name=route]").select_option("prices/")
     expect(page.locator("[data-status]")).to_have_text("Connecting…")
+    for _ in range(600):
+        if held:
+            break
+        page.wait_for_timeout(50)
+    assert held
     page.evaluate("dispatchEvent(new Event('scroll'))")
     for route in held:
         route.continue_()

@@ -425,26 +425,34 @@ test("pages before another epoch are not asked for", async () => {
 
 for (const server of [false, true]) {
   test(`pages that cannot be read now are not said to hold no match${server ? ", nor where the server would search" : ""}`, async () => {
-    const log = served(400_000, (offset) => ({ event: "stdout", data: offset > 399_000 ? "a needle" : "line" }));
+    const log = served(40_000, (offset) => ({ event: "stdout", data: offset > 39_000 ? "a needle" : "line" }));
     const { answer, pages } = log;
     let asked = 0;
     pages.readable = true;
     const refusing = new Pages(async (from, count) => (log.refuses ? ((asked += 1), null) : answer(from, count)), read, () => {});
-    refusing.open("e", 0, 400_000, "");
+    refusing.open("e", 0, 40_000, "");
     const source = new Source({ pages: refusing }, { EVENTS });
     source.range = async () => ((asked += 1), null); // as where nobody is signed in any more
     const find = new Find(refusing, { plain: ({ text }) => text, patterns: null, server: server ? (...args) => source.search(...args) : null }, () => {});
     log.refuses = true;
-    find.start(SOUGHT, 399);
+    find.start(SOUGHT, 39);
     await settled(find);
     assert.deepEqual([find.total, find.trouble, find.partial], [0, "failed", true]);
     assert.ok(asked < 10, `${asked} requests`);
     log.refuses = false;
-    await refusing.load(399);
+    await refusing.load(39);
     log.refuses = true;
-    find.start(SOUGHT, 399);
+    find.start(SOUGHT, 39);
     await settled(find);
     assert.deepEqual([find.total, find.trouble, find.partial], [1000, null, true], "those that are known, and that there may be more");
+    refusing.append({ event: "stdout", data: "another needle", at: 1 });
+    find.note(refusing.tail);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(find.total, 1001, "and those that come");
+    log.refuses = false;
+    find.again(39);
+    await settled(find);
+    assert.deepEqual([find.total, find.trouble, find.partial], [1001, null, false]);
   });
 }
 

@@ -63,6 +63,7 @@ export class Clipboard {
       while (entries[first - 1]?.event === entry.event) first -= 1;
       const text = await source.whole(entry, line - first);
       if (text !== null) this.#lost.set(entry, text);
+      else if (entry.event > pages.base) return false; // of an epoch before there is no more
     }
     return page.entries !== null || !Number.isFinite(page.failedAt);
   }

@@ -86,6 +86,7 @@ export class Finder {
   step(by) {
     if (this.find.trouble === "failed") return this.seek(); // again
     if (!this.find.sought || (this.find.done && !this.find.total)) return;
+    this.find.again(this.#top?.page ?? 0);
     this.#turn += 1;
     this.#wanted = { from: this.#at ?? this.#top, by };
     if (this.#arrive()) this.#log.flush();
@@ -120,7 +121,7 @@ export class Finder {
     else text = t("{at} of {total}", { at: nth ? number(nth) : "–", total: `${number(find.total)}${more}` });
     if (panel.found.textContent !== text) panel.found.textContent = text;
     const told = trouble || (find.done && find.sought) ? JSON.stringify([trouble, find.sought, this.#at]) : ""; // and not with each line that comes
-    if (told && told !== this.#told) this.#log.viewport.say(text);
+    if (told && told !== this.#told) this.#log.viewport.answer(text);
     this.#told = told;
     panel.found.title = find.trouble === "pattern" ? find.reason : "";
     panel.found.classList.toggle("sl-reason", find.trouble === "pattern");

@@ -113,6 +113,7 @@ export class SSELog extends HTMLElement {
 
   disconnectedCallback() {
     this.#leaving.abort();
+    if (this.classList.contains("sl-fills")) this.#fill(false);
     this.#connection?.close();
     this.#log.patterns.close();
     this.#log.finder.unpaint();
@@ -296,7 +297,7 @@ export class SSELog extends HTMLElement {
   #flush() {
     this.#frame?.();
     this.#frame = null;
-    if (this.#isPrinted) return;
+    if (this.#isPrinted || !this.isConnected) return;
     const { pages, folds, failures, finder, order, rows, following, navigation, outcome, viewport, panel } = this.#log;
     const { tail } = pages;
     if (tail?.entries) {

@@ -61,6 +61,7 @@ export class SSELogs extends HTMLElement {
     this.#timer = setInterval(() => this.#tick(), TICK);
     this.#connect();
     document.addEventListener("visibilitychange", () => this.#looked(), { signal });
+    this.#looked(); // it may have been opened in the background
   }
 
   disconnectedCallback() {

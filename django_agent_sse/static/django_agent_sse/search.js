@@ -175,6 +175,7 @@ export class Find {
     } catch (trouble) {
       if (run !== this.#run) return;
       this.trouble = trouble === "slow" || trouble === "none" ? trouble : "failed";
+      this.unread ||= this.trouble === "failed";
     }
     if (run !== this.#run) return;
     this.partial = this.unread || this.#pages.all.some((page) => page.lost);
@@ -183,16 +184,24 @@ export class Find {
     this.changed();
   }
 
+  /** Look again through the pages that could not be read. */
+  again(from) {
+    if (!this.unread || !this.done || this.trouble) return;
+    this.unread = this.done = false;
+    this.#all(from, this.#run);
+  }
+
   /* Look through the pages from `index` on in one direction. */
   async #side(index, by, run) {
+    let refused = false;
     for (; this.#pages.all[index]; index += by) {
       const page = this.#pages.all[index];
-      if (this.#isCurrent(page)) continue;
+      if (this.#isCurrent(page) || (refused && !page.entries)) continue;
       if (!page.entries) await (this.#tools.server ? this.#tools.server(this, index, by) : this.read(index, by));
       if (run !== this.#run || this.trouble) return;
       if (!page.entries && !this.#found[index] && Number.isFinite(page.failedAt)) {
-        this.unread = true;
-        return; // nor could those after it be read now
+        this.unread = refused = true; // nor could those after it be read now: of them only what is held is looked at
+        continue;
       }
       if (page.entries) await this.#scan(page, run);
       if (run !== this.#run || this.trouble) return;
@@ -257,6 +266,7 @@ export class Find {
     found.seen = end;
     this.#keep(page.index, found);
     this.total += found.total - (found === known ? before : known?.total ?? 0);
+    if (this.total && this.trouble === "failed") this.trouble = null;
     if (found.total !== before || !known) this.version += 1;
     this.changed();
     if (performance.now() - this.#since > SLICE) {
@@ -298,7 +308,7 @@ export class Find {
 
   /** A page came, or has more lines. */
   note(page) {
-    if (!this.sought || this.trouble || !page.entries || this.#isCurrent(page) || this.#busy.has(page.index)) return;
+    if (!this.sought || (this.trouble && this.trouble !== "failed") || !page.entries || this.#isCurrent(page) || this.#busy.has(page.index)) return;
     if (!this.done && page !== this.#pages.tail && !this.#found[page.index]) return; // its turn comes
     this.#scan(page, this.#run).catch((trouble) => {
       if (trouble === "slow" || trouble === "none") this.trouble = trouble;

@@ -132,10 +132,15 @@ export class Viewport {
     }, Math.max(0, wait));
   }
 
-  /** Say it at once, and show it for a moment. */
-  flash(text) {
+  /** Say it at once: somebody has asked for it. */
+  answer(text) {
     this.said.textContent = text;
     this.#said = performance.now();
+  }
+
+  /** Say it at once, and show it for a moment. */
+  flash(text) {
+    this.answer(text);
     const toast = this.#tools.make("span", "sl-flash", { "aria-hidden": "true" }, text);
     this.main.append(toast);
     setTimeout(() => toast.remove(), FLASH_MS);

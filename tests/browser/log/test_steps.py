@@ -99,8 +99,8 @@ def test_the_states_are_said_in_the_language_of_the_reader(chromium: Browser, si
 
 
 def test_a_link_within_the_page_leaves_the_log_as_it_is(page: Page, site: LogSite) -> None:
-    site.publish("c-test", *(f"line {n}" for n in range(1, 301)), close="failed")
-    page.goto(f"{site.url}/several/c/")
+    site.publish("g-test", *(f"line {n}" for n in range(1, 301)), close="failed")
+    page.goto(f"{site.url}/several/g/")
     expect(page.locator("sse-log .sl-t").last).to_have_text("line 300")
     page.evaluate("window.log = document.querySelector('sse-log')")
     page.evaluate("location.hash = '#L7'")

@@ -41,22 +41,25 @@ def test_a_hidden_tab_gives_its_connection_back_and_catches_up(page: Page, site:
 
 
 def test_a_hidden_tab_with_steps_gives_its_connection_back_and_catches_up(page: Page, site: LogSite) -> None:
-    site.publish("e-test", "one")
+    site.publish("f-test", "one")
     with Cutting(site.port) as network:
         page.clock.install()
-        page.goto(f"{network.url}/several/e/")
+        with page.expect_response("**/steps/f/all/"):  # its script is there
+            page.goto(f"{network.url}/several/f/")
         status = page.locator("a[data-step=test] .sse-logs-status")
         expect(status).to_have_text("Running")
         page.evaluate(HIDE)
         page.clock.run_for(6_000)
-        site.publish("e-test", close="failed")
-        site.publish("e-lint", "clean", close="completed")
+        site.publish("f-test", close="failed")
+        site.publish("f-lint", "clean", close="completed")
         page.clock.run_for(6_000)
         expect(status).to_have_text("Running")
         page.evaluate(SHOW)
         page.clock.run_for(1_000)
         expect(status).to_have_text("Failed")
         expect(page.locator("a[data-step=lint] .sse-logs-status")).to_have_text("Completed")
+        streams = [head for head in network.heads if "/all/ " in head.partition("\n")[0]]
+        assert len(streams) == 2, "it was given back, and opened again"
 
 
 def test_a_hidden_tab_says_when_its_log_is_over_once(page: Page, site: LogSite) -> None:

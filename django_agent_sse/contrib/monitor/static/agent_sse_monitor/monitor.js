@@ -306,6 +306,7 @@ function wake() {
   });
   mine.addEventListener("error", () => {
     if (source !== mine) return;
+    clearTimeout(silence); // it is known
     if (mine.readyState !== GONE_FOR_GOOD) status("waiting", waits);
     else lost(t("Disconnected. Trying again…"), AGAIN_MS);
   });
