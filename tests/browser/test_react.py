@@ -26,7 +26,13 @@ RENDER = """async ([url, options, strict]) => {
         if (all.collect) all.reduce = (before = [], value) => [...before, value];
         if (all.listen) all.onEvent = (value, event) => heard.push([value, event.type]);
         if (all.token) all.headers = async () => ({ "X-Token": props.options.token });
-        for (const own of ["collect", "listen", "token"]) delete all[own];
+        if (all.through) {
+            all.fetch = (address, init) => {
+                init.headers.set("X-Token", props.options.through);
+                return fetch(address, init);
+            };
+        }
+        for (const own of ["collect", "listen", "through", "token"]) delete all[own];
         const result = useEventStream(props.url, all);
         React.useEffect(() => { window.now = result; });
         renders.push(result);
@@ -167,6 +173,41 @@ def test_another_url_is_another_stream_and_the_same_options_are_the_same(app: Pa
     app.evaluate("show(null, {})")
     assert uvicorn.recorded(f"{key}-2", "on_end")["ending"] == "client_disconnect"
     app.wait_for_selector("text=idle")
+
+
+def test_another_url_begins_with_its_own_data(app: Page) -> None:
+    render(app, "/client/numbers/?to=1", {"initialData": ["one"], "enabled": False})
+    app.wait_for_selector('text=idle ["one"]')
+    app.evaluate("renders.length = 0")
+    app.evaluate("show('/client/numbers/?to=2', { initialData: ['two'], lastEventId: 'a.2', enabled: false })")
+    app.wait_for_selector('text=idle ["two"]')
+    assert app.evaluate("renders.every(({ data, lastEventId }) => data[0] === 'two' && lastEventId === 'a.2')")
+
+
+def test_the_latest_fetch_is_used(app: Page) -> None:
+    render(app, "/client/headers/", {"through": "one"})
+    app.wait_for_selector("text=ended")
+    assert now(app, "data")[0]["token"] == "one"
+    app.evaluate("show('/client/headers/', { through: 'two' })")
+    app.evaluate("now.reopen()")
+    app.wait_for_function("now.data.token === 'two' && now.state === 'ended'")
+
+
+def test_a_tab_without_frames_renders_what_comes(app: Page) -> None:
+    app.evaluate("window.requestAnimationFrame = () => 1")  # as in a tab that is hidden
+    render(app, "/client/numbers/?to=100000", {"collect": True})
+    for more in range(2):
+        app.wait_for_function("(count) => now.data?.length > count", arg=10 * more, polling=100)
+
+
+def test_what_nobody_uses_any_more_is_not_opened_again(app: Page, uvicorn: Server, key: str) -> None:
+    render(app, f"/life/idle/?key={key}")
+    app.wait_for_selector("text=open")
+    app.evaluate("leave()")
+    uvicorn.recorded(key, "on_end")
+    app.evaluate("now.reopen()")
+    app.wait_for_timeout(500)
+    assert uvicorn.settled_steps(key).count("started") == 1
 
 
 def test_another_signature_of_the_same_address_is_the_same_stream_where_it_is_renewed(

@@ -531,3 +531,64 @@ test("an id of a mebibyte is sent back", async () => {
   stream.close();
   assert.equal(Buffer.from(sent[1], "latin1").toString(), id);
 });
+
+// What comes at another moment than it was asked for
+
+const HEADERS = { headers: STREAM };
+const bytes = (text) => new TextEncoder().encode(text);
+
+/** A fetch whose bodies begin with these chunks, and stay open; `asked` counts. */
+function opens(...chunks) {
+  const fetch = async (url, { signal }) => {
+    fetch.asked += 1;
+    const start = (body) => {
+      for (const chunk of chunks) body.enqueue(bytes(chunk));
+      signal.addEventListener("abort", () => body.error(signal.reason));
+    };
+    return new Response(new ReadableStream({ start }), HEADERS);
+  };
+  fetch.asked = 0;
+  return fetch;
+}
+
+test("a connection is watched after reopen() too", { timeout: 60_000 }, async () => {
+  const fetch = opens("data: x\n\n");
+  const stream = new EventStream("http://a.test/", { fetch, watchdog: 100, reconnect: { baseDelay: 1, jitter: 0 } });
+  await first(stream, "message");
+  stream.reopen();
+  const silent = await first(stream, "statechange", ({ reason }) => reason === "silence");
+  assert.equal(silent.state, "reconnecting");
+  await first(stream, "statechange", ({ state }) => state === "open");
+  assert.ok(fetch.asked >= 3);
+  stream.close();
+});
+
+for (const leave of ["close", "reopen"]) {
+  test(`what has been read already is not heard after ${leave}()`, { timeout: 60_000 }, async () => {
+    const stream = new EventStream("http://a.test/", { fetch: opens("id: 1\ndata: 1\n\n", "id: 2\ndata: 2\n\n", "id: 3\ndata: 3\n\n") });
+    const got = [];
+    stream.addEventListener("message", ({ data }) => got.push([data, stream.state]));
+    await first(stream, "message");
+    if (leave === "close") stream.close();
+    else stream.reopen({ lastEventId: "0" });
+    for (let turns = 0; turns < 5; turns += 1) await null;
+    assert.deepEqual([got, stream.lastEventId], [[["1", "open"]], leave === "close" ? "1" : "0"]);
+    stream.close();
+  });
+}
+
+test("a loop over a stream whose signal was aborted before ends at once", { timeout: 60_000 }, async () => {
+  const stream = new EventStream("http://a.test/", { fetch: opens(), autoConnect: false, signal: AbortSignal.abort() });
+  for await (const event of stream) assert.fail(event);
+  assert.deepEqual([stream.state, stream.reason], ["idle", "aborted"]);
+});
+
+test("a stream that is closed by the listener of its error leaves no timer behind", { timeout: 60_000 }, async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = timers();
+  const stream = new EventStream("http://a.test/", { fetch: async () => new Response(null, { status: 503, headers: { "Retry-After": "3000" } }) });
+  stream.onerror = () => stream.close();
+  await first(stream, "statechange", ({ reason }) => reason === "closed");
+  for (let turns = 0; turns < 5; turns += 1) await setImmediate();
+  assert.ok(timers() <= before);
+});

@@ -238,7 +238,7 @@ export class EventStream extends EventTarget {
   connect() {
     if (!["idle", "ended", "error"].includes(this.state)) return;
     if (this.state !== "idle") throw new TypeError(`the stream is over (${this.state}, ${this.reason}); reopen() begins again`);
-    if (this.#options.signal?.aborted) return this.#to("idle", { reason: "aborted" });
+    if (this.#options.signal?.aborted) return this.#finish("idle", { reason: "aborted" });
     this.#start("connecting", "started");
   }
 
@@ -341,8 +341,8 @@ export class EventStream extends EventTarget {
     const { signal } = this.#listening;
     const soon = () => {
       if (globalThis.document?.visibilityState === "hidden") return;
-      this.#hurry?.();
-      if (this.#isSilent()) this.#silence?.();
+      this.#hasten();
+      this.#share?.hasten();
     };
     /** @param {any} event */
     const freeze = (event) => {
@@ -362,6 +362,12 @@ export class EventStream extends EventTarget {
     globalThis.document?.addEventListener("visibilitychange", soon, { signal });
     globalThis.document?.addEventListener("freeze", freeze, { signal });
     globalThis.document?.addEventListener("resume", thaw, { signal });
+  }
+
+  /** Do not wait any longer: the network is back, or somebody looks. */
+  #hasten() {
+    this.#hurry?.();
+    if (this.#isSilent()) this.#silence?.();
   }
 
   // This tab's own connection
@@ -399,6 +405,7 @@ export class EventStream extends EventTarget {
     this.#to("reconnecting", { reason, status, delay });
     if (signal.aborted) return;
     this.#complain(new StreamError(reason, { status, cause, url: this.#url }));
+    if (signal.aborted) return;
     await this.#pause(delay, signal, after === undefined);
     if (!signal.aborted) this.#to("reconnecting", { reason, status, delay: 0 });
   }
@@ -414,13 +421,15 @@ export class EventStream extends EventTarget {
   }
 
   async #pause(delay, signal, mayHurry) {
-    let timer;
+    let over, timer;
     await new Promise((resolve) => {
-      timer = setTimeout(resolve, delay);
-      if (mayHurry) this.#hurry = resolve;
-      signal.addEventListener("abort", resolve, { once: true });
+      over = () => resolve(undefined);
+      timer = setTimeout(over, delay);
+      if (mayHurry) this.#hurry = over;
+      signal.addEventListener("abort", over);
     });
-    this.#hurry = null;
+    if (this.#hurry === over) this.#hurry = null; // after reopen() it is that of another pause
+    signal.removeEventListener("abort", over);
     clearTimeout(timer);
   }
 
@@ -550,6 +559,7 @@ export class EventStream extends EventTarget {
     for (;;) {
       this.#heard = Date.now();
       const { done, value } = await reader.read();
+      signal.throwIfAborted(); // what was read before is not taken back by the abort
       if (done) return { reason: "finished" }; // a body that is broken off is rejected instead: "network"
       for (const event of parser.feed(value)) {
         this.#heed(parser);
@@ -604,8 +614,10 @@ export class EventStream extends EventTarget {
     try {
       const headers = await inTime(within, this.#headers());
       const own = said(headers);
-      const { ok, headers: told } = await this.#answer(headers, within, true);
-      return { tag: ok ? told.get(SESSION) : null, own };
+      const answer = await this.#answer(headers, within, true);
+      const isFault = "reason" in answer ? !answer.state : answer.status >= 500 || FAULTS.has(answer.status);
+      if (isFault) return null; // it says nothing of who this is
+      return { tag: answer.ok ? answer.headers.get(SESSION) : null, own };
     } catch {
       return null;
     }
@@ -647,6 +659,7 @@ export class EventStream extends EventTarget {
       crowded: () => this.#crowded(),
       room: (signal) => this.#room(signal),
       doubt: () => this.#doubt(),
+      hasten: () => this.#hasten(),
       drive: () => this.#drive(),
       park: () => this.#park(),
       alone: () => {
@@ -668,16 +681,17 @@ export class EventStream extends EventTarget {
   #watch() {
     this.#heard = Date.now();
     let timer;
-    this.#look = () => {
+    const look = () => {
       clearTimeout(timer);
       if (this.#isSilent()) return void this.#silence();
       const patience = this.#patience;
-      if (patience > 0) timer = setTimeout(this.#look, Math.max(1, this.#heard + patience - Date.now()));
+      if (patience > 0) timer = setTimeout(look, Math.max(1, this.#heard + patience - Date.now()));
     };
-    this.#look();
+    this.#look = look;
+    look();
     return () => {
       clearTimeout(timer);
-      this.#silence = this.#look = null;
+      if (this.#look === look) this.#silence = this.#look = null; // after reopen() they are those of the next attempt
     };
   }
 
@@ -953,7 +967,10 @@ class Share {
 
   #hear(message) {
     if (this.#left.signal.aborted) return;
-    if (message.ask) return this.tell();
+    if (message.ask) {
+      if (message.hasten && this.leads) this.#host.hasten();
+      return this.tell();
+    }
     if (this.leads) return; // what the leader before this one has posted
     this.#heard = Date.now();
     this.#asked = false;
@@ -979,6 +996,7 @@ class Share {
 
   #ride({ event, retry }) {
     const outcome = this.#host.take(event, retry);
+    if (this.#left.signal.aborted) return undefined; // a listener has closed the stream, or opened it anew
     if (outcome?.state) return this.#host.adopt({ status: null, ...outcome });
     if (this.#host.crowded()) this.#fallBehind();
     return undefined;
@@ -991,7 +1009,7 @@ class Share {
       this.#host.take({ type: "sse.gap", data: '{"reason":"shared","asked":null,"missed":null}', lastEventId: "" });
     }
     this.#about = about;
-    if (this.#meet() || this.#rides) this.#host.adopt(about);
+    if (this.#meet() || this.#rides) this.#adopt(about);
     else this.#fallBehind();
     return undefined;
   }
@@ -999,7 +1017,7 @@ class Share {
   /** Go over to the leader's events where they follow this tab's last one. */
   #meet() {
     const id = this.#host.id();
-    if (this.leads || this.#about === null || this.#host.crowded()) return false;
+    if (this.leads || this.#left.signal.aborted || this.#about === null || this.#host.crowded()) return false;
     const place = this.#held.findIndex((held) => held.before === id);
     if (place < 0 && this.#leaderId !== id) return false;
     const rest = place < 0 ? [] : this.#held.slice(place);
@@ -1008,13 +1026,18 @@ class Share {
     this.#host.park();
     this.#met();
     const over = this.#about.state === "ended";
-    if (!over) this.#host.adopt(this.#about);
+    if (!over) this.#adopt(this.#about);
     for (const held of rest) {
       if (this.#left.signal.aborted) return true;
       this.#follow(held);
     }
-    if (over && this.#rides) this.#host.adopt(this.#about);
+    if (over && this.#rides) this.#adopt(this.#about);
     return true;
+  }
+
+  /* Not where a listener has closed the stream meanwhile, or has opened it anew. */
+  #adopt(about) {
+    if (!this.#left.signal.aborted) this.#host.adopt(about);
   }
 
   /** Be out of step, and do something about it: wait for the leader, then for room, then for this tab's turn to ask the server. */
@@ -1051,6 +1074,14 @@ class Share {
       if (this.leads) this.#resign();
       else this.#met();
     }, STALL_MS);
+  }
+
+  /** Somebody looks at this tab: its leader, which may be hidden, need not wait; where it does not answer, this one leads. */
+  hasten() {
+    if (this.leads || !this.#rides) return;
+    this.#asked = true;
+    this.#post({ ask: true, hasten: true });
+    this.#listen(ANSWER_MS);
   }
 
   /** Ask for the leader after so long a silence, and take its place where it does not answer. */

@@ -3,6 +3,7 @@
 The contract is in react.d.ts. */
 
 const OWN = new Set(["batch", "enabled", "events", "initialData", "lastEvent", "onEvent", "parse", "reduce", "signal"]);
+const UNSEEN_MS = 1000; // after which a hidden tab, which has no frames, renders what came
 const SIGNATURE = /\bsse_signature=[^&#]*/; // a page that is rendered again may have another one of the same address
 
 export function createUseEventStream(React, { EventStream }) {
@@ -13,7 +14,7 @@ export function createUseEventStream(React, { EventStream }) {
     });
     const { enabled = true, signal } = options;
     const key = url === null || url === undefined ? null : keyOf(url, options);
-    const store = React.useMemo(() => new Store(EventStream, url, latest, signal), [key, signal]);
+    const store = React.useMemo(() => new Store(EventStream, url, latest, options), [key, signal]);
     React.useEffect(() => (enabled && key !== null ? store.use() : undefined), [store, enabled, key]);
     return React.useSyncExternalStore(store.subscribe, store.snapshot, store.snapshot);
   };
@@ -45,17 +46,21 @@ class Store {
   #users = 0;
   #listeners = new Set();
   #frame = null;
+  #timer;
   #shown;
   #next;
 
-  constructor(EventStream, url, latest, signal) {
+  /** `options` are those of the render that has made it: with another URL `latest` has those of the one before until that is over.
+      @param {any} options */
+  constructor(EventStream, url, latest, options) {
+    const { initialData, lastEventId = "", signal } = options;
     this.#latest = latest;
     this.#make = () => this.#made(EventStream, url, signal);
     this.#shown = this.#next = {
       isConnected: false,
-      data: latest.current.initialData,
+      data: initialData,
       event: null,
-      lastEventId: latest.current.lastEventId ?? "",
+      lastEventId,
       error: null,
       isError: false,
       readyState: 2,
@@ -65,7 +70,9 @@ class Store {
       delay: null,
       close: () => this.#stream?.close(),
       reset: () => this.#put({ error: null, isError: false }),
-      reopen: (options) => this.#stream?.reopen(options),
+      reopen: (options) => {
+        if (this.#users) this.#stream?.reopen(options); // else nobody would close it
+      },
     };
   }
 
@@ -96,7 +103,8 @@ class Store {
       return typeof now === "function" ? now() : now;
     };
     const renew = typeof given.renew === "function" ? (about) => this.#latest.current.renew(about) : given.renew;
-    const stream = new EventStream(url, { ...given, headers, renew, signal, autoConnect: false });
+    const fetch = given.fetch && ((...asked) => (this.#latest.current.fetch ?? globalThis.fetch)(...asked));
+    const stream = new EventStream(url, { ...given, fetch, headers, renew, signal, autoConnect: false });
     stream.addEventListener("statechange", ({ state, reason, attempt, delay }) => {
       const error = state === "open" || state === "ended" ? null : (stream.error ?? this.#next.error);
       const about = { state, reason, attempt, delay, readyState: stream.readyState, isConnected: state === "open" };
@@ -121,11 +129,15 @@ class Store {
   #put(change, later = false) {
     this.#next = { ...this.#next, ...change };
     if (!later) this.#show();
-    else this.#frame ??= requestAnimationFrame(() => this.#show());
+    else if (this.#frame === null) {
+      this.#frame = requestAnimationFrame(() => this.#show());
+      this.#timer = setTimeout(() => this.#show(), UNSEEN_MS);
+    }
   }
 
   #show() {
     if (this.#frame !== null) cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#timer);
     this.#frame = null;
     this.#shown = this.#next;
     for (const listener of this.#listeners) listener();
