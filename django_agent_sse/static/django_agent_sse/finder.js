@@ -211,6 +211,6 @@ export class Finder {
       navigation.stay();
       navigation.goTo(key);
     };
-    panel.showList(shown.map(({ key, ...said }) => ({ ...said, number: pages.number(key), go: () => go(key) })), !this.errors.done || this.errors.unread);
+    panel.showList(shown.map((one) => Object.assign(one, { number: pages.number(one.key), go: () => go(one.key) })), !this.errors.done || this.errors.unread);
   }
 }
