@@ -196,8 +196,8 @@ def test_the_latest_fetch_is_used(app: Page) -> None:
 def test_a_tab_without_frames_renders_what_comes(app: Page) -> None:
     app.evaluate("window.requestAnimationFrame = () => 1")  # as in a tab that is hidden
     render(app, "/client/numbers/?to=100000", {"collect": True})
-    for more in range(2):
-        app.wait_for_function("(count) => now.data?.length > count", arg=10 * more, polling=100)
+    app.wait_for_function("now.data?.length > 0", polling=100)
+    app.wait_for_function("(count) => now.data.length > count", arg=app.evaluate("now.data.length"), polling=100)
 
 
 def test_what_nobody_uses_any_more_is_not_opened_again(app: Page, uvicorn: Server, key: str) -> None:

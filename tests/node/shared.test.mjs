@@ -55,7 +55,6 @@ globalThis.addEventListener = (name, listener) => name === "online" && looks.pus
 globalThis.document = { addEventListener() {}, get visibilityState() { return hiding.shift() ?? "visible"; } };
 
 const { EventStream, all } = await import("./serving.mjs");
-const HEADERS = { "Content-Type": "text/event-stream", "Agent-SSE-Session": "somebody.session" };
 let sites = 0;
 
 /** A site of its own: `site.tab()` opens a stream of it, `site.cut()` breaks those that are open, and `site.down` lets it answer 503. */
@@ -64,6 +63,8 @@ function site(context, options = {}) {
   const [bodies, tabs] = [new Set(), []];
   const own = {
     down: false,
+    user: "somebody.session",
+    fault: "", // the method that the last tab gets 503 for
     asked: [],
     get open() {
       return bodies.size;
@@ -72,14 +73,15 @@ function site(context, options = {}) {
       const tab = tabs.length;
       const fetch = async (_, { method, signal }) => {
         own.asked.push([tab, method]);
-        if (own.down) return new Response(null, { status: 503 });
-        if (method === "HEAD") return new Response(null, { headers: HEADERS });
+        if (own.down || (method === own.fault && tab === tabs.length - 1)) return new Response(null, { status: 503 });
+        const headers = { "Content-Type": "text/event-stream", "Agent-SSE-Session": own.user };
+        if (method === "HEAD") return new Response(null, { headers });
         const start = (body) => {
           bodies.add(body);
           body.enqueue(new TextEncoder().encode("id: 1\ndata: one\n\n"));
           signal.addEventListener("abort", () => bodies.delete(body) && body.error(signal.reason));
         };
-        return new Response(new ReadableStream({ start }), { headers: HEADERS });
+        return new Response(new ReadableStream({ start }), { headers });
       };
       const stream = new EventStream(url, { fetch, share: true, reconnect: { baseDelay: 20, jitter: 0 }, ...options });
       tabs.push(stream);
@@ -122,12 +124,24 @@ test("what a new tab meets with that says nothing of who it is does not take the
   assert.equal(own.open, 1);
 });
 
+test("who has signed in as somebody else is announced by the first answer that says so", { timeout: 60_000 }, async (context) => {
+  const own = site(context);
+  const tabs = await sharing(own, 2);
+  own.user = "another.session";
+  own.fault = "HEAD";
+  const stranger = own.tab();
+  await until("it is open", () => stranger.state === "open");
+  await until("the others are told", () => tabs.every(({ state }) => state === "error"));
+  assert.deepEqual(tabs.map(({ reason }) => reason), ["session_changed", "session_changed"]);
+});
+
 test("a listener that closes the stream, or opens it anew, has the last word over the share that it leaves", { timeout: 60_000 }, async (context) => {
   const own = site(context);
   const tabs = await sharing(own, 3);
   const others = tabs.filter(({ leads }) => !leads);
   const [closes, reopens] = others;
   closes.addEventListener("statechange", ({ state }) => state === "reconnecting" && closes.close(), { once: true });
+  closes.addEventListener("error", () => assert.notEqual(closes.state, "idle", "heard after close()"));
   reopens.addEventListener("statechange", ({ state }) => state === "reconnecting" && reopens.reopen(), { once: true });
   own.down = true;
   own.cut();

@@ -164,6 +164,7 @@ export class EventStream extends EventTarget {
   #tag = null; // who that is, as the server has said last
   #own = ""; // the headers that the server was asked with then
   #doubting = false;
+  #unsaid = null; // the name by which other tabs are still to be told who this is, as the server did not say it
   #error = null;
   #failures = 0;
   #received = 0;
@@ -450,6 +451,10 @@ export class EventStream extends EventTarget {
       if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
       const response = await this.#answer(headers, attempt.signal);
       const verdict = "reason" in response ? response : judged(response);
+      if (this.#unsaid !== null && (verdict === null || verdict.state)) {
+        comes(this.#unsaid, response.ok ? response.headers.get(SESSION) : null);
+        this.#unsaid = null;
+      }
       if (verdict !== null) return verdict;
       attempt.signal.throwIfAborted();
       const tag = response.headers.get(SESSION);
@@ -595,6 +600,7 @@ export class EventStream extends EventTarget {
     const group = found?.tag && (await digested(JSON.stringify([name, found.tag, found.own])));
     if (signal.aborted) return null;
     const before = this.#tag;
+    this.#unsaid = before === null && found === null ? name : null;
     if (before === null && found !== null) comes(name, found.tag);
     if (!group) return this.#attempt(signal);
     if (before !== null && accountOf(before) !== accountOf(found.tag)) return { state: "error", reason: "session_changed" };
@@ -748,6 +754,7 @@ export class EventStream extends EventTarget {
   #follow(state, about) {
     const previous = this.state;
     this.#to(state, about);
+    if (this.state !== state) return; // a listener has closed the stream, or opened it anew
     if (state === "open" && previous !== "open") this.dispatchEvent(new Event("open"));
     if (state === "reconnecting" && about.delay > 0) this.#complain(new StreamError(about.reason, { ...about, url: this.#url }));
   }
@@ -1081,7 +1088,7 @@ class Share {
     if (this.leads || !this.#rides) return;
     this.#asked = true;
     this.#post({ ask: true, hasten: true });
-    this.#listen(ANSWER_MS);
+    this.#listen(ANSWER_MS + Math.random() * 1000); // "online" comes to all at once
   }
 
   /** Ask for the leader after so long a silence, and take its place where it does not answer. */

@@ -62,8 +62,8 @@ export class Clipboard {
       let first = line;
       while (entries[first - 1]?.event === entry.event) first -= 1;
       const text = await source.whole(entry, line - first);
-      if (text !== null) this.#lost.set(entry, text);
-      else if (entry.event > pages.base) return false; // of an epoch before there is no more
+      if (typeof text === "string") this.#lost.set(entry, text);
+      else if (text === null && entry.event > pages.base) return false; // of an epoch before there is no more
     }
     return page.entries !== null || !Number.isFinite(page.failedAt);
   }

@@ -56,10 +56,11 @@ export class Source {
     outcome.begin();
   }
 
-  /** The whole text of a line of which only the beginning is held; null where it cannot be read. */
+  /** The whole text of a line of which only the beginning is held; null where it cannot be read, undefined where it is no longer kept. */
   async whole(entry, nth) {
     const { pages } = this.#log;
     const answer = await this.range({ from: entry.event - pages.base, count: 1 }).catch(() => null);
+    if (answer?.epoch === pages.epoch && answer.floor >= entry.event - pages.base) return undefined; // no longer kept
     const [record] = answer?.records ?? [];
     return record?.offset + pages.base === entry.event ? record.data.split("\n")[nth] ?? null : null;
   }

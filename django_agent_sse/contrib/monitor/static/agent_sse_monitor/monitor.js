@@ -279,13 +279,16 @@ function wake() {
   status("waiting", t("Connecting…"));
   let silence = 0;
   const mine = (source = new EventSource(`${page.dataset.events}?${query}`));
-  mine.addEventListener("monitor", (event) => {
-    if (source !== mine) return;
-    const update = JSON.parse(event.data);
+  const watch = () => {
     clearTimeout(silence);
     silence = setTimeout(() => {
       if (source === mine) lost(t("Disconnected. Trying again…"), SOON_MS);
     }, SILENT_MS);
+  };
+  mine.addEventListener("monitor", (event) => {
+    if (source !== mine) return;
+    const update = JSON.parse(event.data);
+    watch();
     letIn();
     show(update, !settled);
     status("live", t("Live"));
@@ -303,6 +306,7 @@ function wake() {
   });
   mine.addEventListener("open", () => {
     waits = t("Reconnecting…");
+    if (source === mine) watch();
   });
   mine.addEventListener("error", () => {
     if (source !== mine) return;
