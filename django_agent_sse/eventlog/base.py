@@ -315,6 +315,10 @@ class EventLog(Leasing):
         """Run a body that writes, for feeds: in tasks that belong to no request and no stream."""
         return await self._run(body)
 
+    async def _run_apart(self, body: Callable[[], _T]) -> _T:
+        """Run a body that writes, for runs: not where their own sync code runs, for which readers would wait."""
+        return await self._run(body)
+
     @abstractmethod
     def _append(self, topic: str, events: Sized, expect: int | None, key: str | None, holder: str | None) -> Appended: ...
 

@@ -76,7 +76,7 @@ class AsyncRun(RunBase):
             if not self._unsent:
                 return
             try:
-                await self.log._run(self._append_unsent)
+                await self.log._run_apart(self._append_unsent)
             except (LeaseLost, TopicClosed) as error:
                 self._do(self._overruled(error))
 
@@ -194,7 +194,8 @@ class AsyncRun(RunBase):
             try:
                 if last is None:  # which may look at the topic, and wait for what is just being appended
                     last = await self.log._run_read(partial(self._events_at_end, ending))
-                return await self.log.aclose(self.topic, ending, last=last, holder=self.id, outside_transaction=True)
+                close = partial(self.log.close, self.topic, ending, last=last, holder=self.id, outside_transaction=True)
+                return await self.log._run_apart(close)
             except EventLogUnavailable as error:
                 if error.kind != "store" or (pause := next(pauses, None)) is None:
                     raise
@@ -233,9 +234,9 @@ class AsyncRun(RunBase):
     async def _finish(self) -> None:
         while self._tasks:
             await asyncio.wait({*self._tasks})
-        await run_callbacks(self._ends, "on_end", f"the run {self.id}")
+        await run_callbacks(self._ends, "on_end", f"the run {without_run_id(self.id)}")
 
     async def _withdraw(self) -> None:
         """End it without a word: see ``RunLifecycle.withdrawn``."""
         self._do(self._life.withdrawn())
-        await run_callbacks(self._ends, "on_end", f"the run {self.id}")
+        await run_callbacks(self._ends, "on_end", f"the run {without_run_id(self.id)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -15,6 +16,7 @@ from ..exceptions import EventLogUnavailable
 from ..runtime.backoff import FailureLog
 from ..runtime.connections import give_connections_back
 from ..runtime.loop import background, in_pool
+from ..runtime.pools import Pool
 from ..runtime.process import on_fork
 from ..runtime.safe_text import without_run_id
 from ..streams.registry import registry
@@ -30,6 +32,8 @@ RENEW_AT = 2 / 3
 END_SECONDS = 4.3
 """Seconds that the code of runs gets to end by itself while the process ends: servers are held up for 5."""
 END_INTERVAL = 0.02
+_renewals = Pool("sse-runs", 1)
+"""Its own thread: no lease waits for what runs write."""
 
 
 class KeptRun(Protocol):
@@ -97,8 +101,12 @@ class Keeper:
         with self._lock:
             self._runs[run] = time.monotonic() + run.seconds
             if not self._at_work:
+                try:
+                    background.start("sse-runs", self._keep)
+                except RuntimeError:  # the system has no more threads: the next one tries it again
+                    del self._runs[run]
+                    raise
                 self._at_work = True
-                background.start("sse-runs", self._keep)
 
     def remove(self, run: KeptRun) -> None:
         """Keep it no more."""
@@ -178,7 +186,7 @@ class Keeper:
         for log in logs:
             of_log = [run for run in runs if run.log is log]
             try:
-                leases = await in_pool(partial(self._renewed, log, of_log))
+                leases = await asyncio.wrap_future(_renewals.submit(partial(self._renewed, log, of_log)))
                 for run in of_log:
                     self._tell(run, leases.get(run.topic))
             except EventLogUnavailable as error:

@@ -78,7 +78,7 @@ class RunBase:
         self._top = self._unsure = 0
         self._ending_now = self._counted = False
         self._trouble = FailureLog(
-            f"what the run {id} writes to the topic {topic!r} cannot be appended",
+            f"what the run {without_run_id(id)} writes to the topic {without_run_id(topic)!r} cannot be appended",
             "It is kept, and appended when that works again.",
             logger=logger.name,
             first=AGAIN_SECONDS,
@@ -149,9 +149,12 @@ class RunBase:
         with self._appending:
             events = self._taken()
             try:
-                if new := self._not_appended(events):
-                    self._top = self.log.append(self.topic, new, holder=self.id, outside_transaction=True).last
-            except EventLogUnavailable:
+                events = self._not_appended(events)
+                if events:
+                    self._top = self.log.append(self.topic, events, holder=self.id, outside_transaction=True).last
+            except (LeaseLost, TopicClosed):
+                raise
+            except BaseException:  # also what interrupts it: it was accepted
                 self._put_back(events)
                 raise
 
@@ -171,8 +174,8 @@ class RunBase:
         with self._appending:
             unsent = self._taken()
             try:
-                events = self._not_appended(unsent)
-                return [*events, *self._last_events(ending, events)]
+                unsent = self._not_appended(unsent)
+                return [*unsent, *self._last_events(ending, unsent)]
             except EventLogUnavailable:
                 self._put_back(unsent)
                 raise

@@ -128,6 +128,12 @@ class RunTask:
                 work = self._in_thread(log, begun, thread) if thread is not None else self._here(log, begun)
                 try:
                     ending = await work
+                except Exception as error:
+                    if begun.done():
+                        raise
+                    await self._leave_nothing(log)
+                    begun.set_exception(error)
+                    return
                 finally:
                     self._wrote()
                 threads.cut()
@@ -147,6 +153,8 @@ class RunTask:
                 self._claimed = await self._claim(log_to_publish_to(), self.request)
             self._producing = Producing(self.topic, self.key, self.lease, wire=self.wire, id=self.id)
             log = await self._producing.abegin()
+            if self._claimed is not None and await log.apointer(claim_name(self.topic)) != self._claimed:
+                raise RunExists(f"the run {self.id!r} was begun meanwhile, by the same request", self.topic)
         except Exception as error:
             await self._give_claim_back(log_to_publish_to())
             begun.set_exception(error)
@@ -207,6 +215,8 @@ class RunTask:
             await asyncio.sleep(LOOK_SECONDS)
             other = await log.apointer(name)
         taken = await log.amove_pointer(name, mine, expect=other) == mine
+        if taken and await log.alease(self.topic) is not None:  # its request was slow, and has it now
+            raise RunExists(f"the run {self.id!r} was begun before, with the same idempotency key", self.topic)
         return mine if taken else await self._claim(log, request)
 
     async def _here(self, log: EventLog, begun: asyncio.Future[None]) -> RunEnding | None:
@@ -254,6 +264,9 @@ class RunTask:
         except asyncio.CancelledError:  # its loop ends, and nobody waits for the thread
             run.interrupt()
             raise
+        except RuntimeError as error:  # there is no thread to call it on
+            failure = error
+            await log._run(partial(self._exit_blocking, run, error))
         if self.refusal is not None:
             await self._leave_nothing(log)
         await self._report(run.ending, failure)
@@ -270,11 +283,14 @@ class RunTask:
         if self._refuses(run, failure):
             run._withdraw()
             return failure
+        self._exit_blocking(run, failure)
+        return failure
+
+    def _exit_blocking(self, run: Run, failure: BaseException | None) -> None:
         try:
             run._exit(failure)
         except EventLogError as error:
             logger.warning("the topic %r of a run cannot be closed: %s", without_run_id(self.topic), error)
-        return failure
 
     async def _report(self, ending: RunEnding | None, failure: BaseException | None) -> None:
         """Tell the log and error tracking of what the code raised, unless that is how it was stopped."""

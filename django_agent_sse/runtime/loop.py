@@ -164,9 +164,10 @@ class _Worker:
 
 background = BackgroundLoop()
 on_exit(background.stop)
-_blocking = Pool("sse-background-call", BLOCKING_CALLS)
+blocking = Pool("sse-background-call", BLOCKING_CALLS)
+"""For what background tasks wait for, and for what runs write in coroutines."""
 
 
 async def in_pool(body: Callable[[], _T]) -> _T:
     """Run a blocking call of a background task on a thread of its own."""
-    return await asyncio.wrap_future(_blocking.submit(body))
+    return await asyncio.wrap_future(blocking.submit(body))

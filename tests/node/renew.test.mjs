@@ -145,6 +145,6 @@ served("no error holds a signature", [status(403)], async ({ connect }) => {
 
 test("renew is an address or a function", () => {
   for (const renew of [7, true, {}, null, []]) {
-    assert.throws(() => new EventStream("http://127.0.0.1/", { autoConnect: false, renew }), /renew is the address of an endpoint, or a function/);
+    assert.throws(() => new EventStream("http://127.0.0.1/", { autoConnect: false, renew }), /renew must be the address of an endpoint, or a function/);
   }
 });

@@ -13,6 +13,7 @@ from django.db import IntegrityError, connections, router, transaction
 from ... import conf
 from ...exceptions import ConfigurationError
 from ...models import LogTopic
+from ...runtime.loop import blocking
 from ...runtime.pools import outside, readers, where_called, where_waited_for, writers
 from ...wire.line_levels import Marks, marks_of
 from ..eviction import DELETED_FOR, FOLLOWED_FOR, NOTE_EVERY
@@ -110,6 +111,9 @@ class DatabaseEventLog(DatabaseSearching, DatabaseLeasing):
 
     async def _run_note(self, body: Callable[[], _T]) -> _T:
         return await where_waited_for(body, writers)
+
+    async def _run_apart(self, body: Callable[[], _T]) -> _T:
+        return await where_waited_for(body, blocking)
 
     def _when_visible(self, call: Callable[[], object]) -> None:
         alias = self.alias

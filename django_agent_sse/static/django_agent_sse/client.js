@@ -343,7 +343,6 @@ export class EventStream extends EventTarget {
     const soon = () => {
       if (globalThis.document?.visibilityState === "hidden") return;
       this.#hasten();
-      this.#share?.hasten();
     };
     /** @param {any} event */
     const freeze = (event) => {
@@ -369,6 +368,7 @@ export class EventStream extends EventTarget {
   #hasten() {
     this.#hurry?.();
     if (this.#isSilent()) this.#silence?.();
+    this.#share?.hasten();
   }
 
   // This tab's own connection
@@ -406,8 +406,7 @@ export class EventStream extends EventTarget {
     this.#to("reconnecting", { reason, status, delay });
     if (signal.aborted) return;
     this.#complain(new StreamError(reason, { status, cause, url: this.#url }));
-    if (signal.aborted) return;
-    await this.#pause(delay, signal, after === undefined);
+    if (!signal.aborted) await this.#pause(delay, signal, after === undefined);
     if (!signal.aborted) this.#to("reconnecting", { reason, status, delay: 0 });
   }
 
@@ -422,9 +421,11 @@ export class EventStream extends EventTarget {
   }
 
   async #pause(delay, signal, mayHurry) {
-    let over, timer;
+    /** @type {any} */
+    let over;
+    let timer;
     await new Promise((resolve) => {
-      over = () => resolve(undefined);
+      over = resolve;
       timer = setTimeout(over, delay);
       if (mayHurry) this.#hurry = over;
       signal.addEventListener("abort", over);
@@ -451,13 +452,13 @@ export class EventStream extends EventTarget {
       if (this.#share !== null && said(headers) !== this.#own) this.#goAlone(); // others would get what these headers are given
       const response = await this.#answer(headers, attempt.signal);
       const verdict = "reason" in response ? response : judged(response);
-      if (this.#unsaid !== null && (verdict === null || verdict.state)) {
-        comes(this.#unsaid, response.ok ? response.headers.get(SESSION) : null);
+      const tag = verdict ? null : response.headers.get(SESSION);
+      if (this.#unsaid && (!verdict || verdict.state)) {
+        comes(this.#unsaid, tag);
         this.#unsaid = null;
       }
-      if (verdict !== null) return verdict;
+      if (verdict) return verdict;
       attempt.signal.throwIfAborted();
-      const tag = response.headers.get(SESSION);
       if (this.#tag !== null && tag !== this.#tag) {
         if (tag !== null && accountOf(tag) !== accountOf(this.#tag)) return { state: "error", reason: "session_changed" };
         this.#leave(); // this one is for this tab alone
@@ -600,8 +601,8 @@ export class EventStream extends EventTarget {
     const group = found?.tag && (await digested(JSON.stringify([name, found.tag, found.own])));
     if (signal.aborted) return null;
     const before = this.#tag;
-    this.#unsaid = before === null && found === null ? name : null;
-    if (before === null && found !== null) comes(name, found.tag);
+    if (before === null && found) comes(name, found.tag);
+    else if (before === null) this.#unsaid = name;
     if (!group) return this.#attempt(signal);
     if (before !== null && accountOf(before) !== accountOf(found.tag)) return { state: "error", reason: "session_changed" };
     this.#tag = found.tag;
@@ -620,10 +621,9 @@ export class EventStream extends EventTarget {
     try {
       const headers = await inTime(within, this.#headers());
       const own = said(headers);
-      const answer = await this.#answer(headers, within, true);
-      const isFault = "reason" in answer ? !answer.state : answer.status >= 500 || FAULTS.has(answer.status);
-      if (isFault) return null; // it says nothing of who this is
-      return { tag: answer.ok ? answer.headers.get(SESSION) : null, own };
+      const { ok, state, status, headers: told } = await this.#answer(headers, within, true);
+      if (status ? status >= 500 || FAULTS.has(status) : !state) return null; // a fault says nothing of who this is
+      return { tag: ok ? told.get(SESSION) : null, own };
     } catch {
       return null;
     }
@@ -661,7 +661,7 @@ export class EventStream extends EventTarget {
         this.#retry = retry ?? this.#retry;
         return this.#take(event);
       },
-      adopt: (about) => this.#adopt(about),
+      adopt: (about) => this.#share && this.#adopt(about), // not where a listener has closed the stream, or opened it anew
       crowded: () => this.#crowded(),
       room: (signal) => this.#room(signal),
       doubt: () => this.#doubt(),
@@ -1003,7 +1003,6 @@ class Share {
 
   #ride({ event, retry }) {
     const outcome = this.#host.take(event, retry);
-    if (this.#left.signal.aborted) return undefined; // a listener has closed the stream, or opened it anew
     if (outcome?.state) return this.#host.adopt({ status: null, ...outcome });
     if (this.#host.crowded()) this.#fallBehind();
     return undefined;
@@ -1016,7 +1015,7 @@ class Share {
       this.#host.take({ type: "sse.gap", data: '{"reason":"shared","asked":null,"missed":null}', lastEventId: "" });
     }
     this.#about = about;
-    if (this.#meet() || this.#rides) this.#adopt(about);
+    if (this.#meet() || this.#rides) this.#host.adopt(about);
     else this.#fallBehind();
     return undefined;
   }
@@ -1033,18 +1032,13 @@ class Share {
     this.#host.park();
     this.#met();
     const over = this.#about.state === "ended";
-    if (!over) this.#adopt(this.#about);
+    if (!over) this.#host.adopt(this.#about);
     for (const held of rest) {
       if (this.#left.signal.aborted) return true;
       this.#follow(held);
     }
-    if (over && this.#rides) this.#adopt(this.#about);
+    if (over && this.#rides) this.#host.adopt(this.#about);
     return true;
-  }
-
-  /* Not where a listener has closed the stream meanwhile, or has opened it anew. */
-  #adopt(about) {
-    if (!this.#left.signal.aborted) this.#host.adopt(about);
   }
 
   /** Be out of step, and do something about it: wait for the leader, then for room, then for this tab's turn to ask the server. */
@@ -1110,13 +1104,13 @@ function checked(given) {
   const options = filled(DEFAULTS, given);
   const { body, renew, share, watchdog } = options;
   if (!["undefined", "string", "function"].includes(typeof renew) && !(renew instanceof URL)) {
-    throw new TypeError("renew is the address of an endpoint, or a function that returns the stream's address");
+    throw new TypeError("renew must be the address of an endpoint, or a function");
   }
-  if (watchdog !== undefined && !(watchdog >= 0)) throw new TypeError(`watchdog must be a number of milliseconds from 0, not ${watchdog}`);
+  if (watchdog !== undefined && !(watchdog >= 0)) throw new TypeError(`watchdog must be a number from 0, not ${watchdog}`);
   options.method = (options.method ?? (body === undefined ? "GET" : "POST")).toUpperCase();
-  if (share && options.method !== "GET") throw new TypeError("share is for GET: tabs share what each would get anyway");
+  if (share && options.method !== "GET") throw new TypeError("share is for GET only");
   if (body instanceof globalThis.ReadableStream) throw new TypeError("body cannot be a ReadableStream: it could be sent once only");
-  if (!(options.buffer >= 1)) throw new TypeError(`buffer must be a number of events, at least 1, not ${options.buffer}`);
+  if (!(options.buffer >= 1)) throw new TypeError(`buffer must be a number from 1, not ${options.buffer}`);
   return options;
 }
 
