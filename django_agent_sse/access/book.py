@@ -34,7 +34,8 @@ logger = logging.getLogger("django_agent_sse.access")
 LOADED_AT_ONCE = 500
 """Streams whose sessions and users are loaded with one query each."""
 ASKED_AT_ONCE = 16
-"""Streams of one route whose guards run at a time: a guard that waits for another service holds up nobody else's."""
+"""Streams of one route whose guards run at a time: a guard that waits for another service holds up nobody else's. As many more
+where that was ordered, which so stands behind nothing that is only due."""
 EARLIEST = 0.8
 """The next time comes after this share of the interval at least, by chance, and never later than the interval."""
 MAX_FAILURES = 5
@@ -99,7 +100,8 @@ class Book:
         self._line: dict[Permit, None] = {}
         self._work: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
-        self._at_once: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(ASKED_AT_ONCE))
+        self._at_once = defaultdict[tuple[str, bool], asyncio.Semaphore](lambda: asyncio.Semaphore(ASKED_AT_ONCE))
+        self._standing: dict[Permit, asyncio.Task[None]] = {}
         self._second: dict[Permit, float] = {}
         self._failing: set[str] = set()
 
@@ -156,6 +158,9 @@ class Book:
     def _want_twice(self, permits: Iterable[Permit]) -> None:
         """Ask about streams now, and once more a moment later."""
         for permit in permits:
+            if not permit.ordered and (task := self._standing.pop(permit, None)) is not None:
+                task.cancel()  # it would wait for what is only due, and has been loaded before this was ordered
+                permit.asking = False
             permit.ordered = True
             self.want(permit)
             self._look_later(permit)
@@ -255,6 +260,7 @@ class Book:
             return None
         task = self.loop_state.loop.create_task(self._ask_guards(permit, c, found, ahead), context=context)
         self._asking.add(task)
+        self._standing[permit] = task
         task.add_done_callback(threads.end)
         task.add_done_callback(self._asking.discard)
         return task
@@ -264,7 +270,8 @@ class Book:
             await asyncio.wait([ahead], timeout=AHEAD_SECONDS)
         if found.untouched is not None and (ahead is not None or not permit.identity.shared):
             c._put_user(found.another_user())
-        async with self._at_once[permit.route]:
+        async with self._at_once[permit.route, permit.ordered]:
+            self._standing.pop(permit, None)
             self.asked += 1
             try:
                 allowed = await permit.allowed(c)

@@ -545,6 +545,41 @@ async def test_at_most_so_many_streams_of_a_route_are_asked_at_once() -> None:
         await leave(*clients)
 
 
+@pytest.mark.parametrize("stands", [False, True], ids=["is not due", "stands in line already"])
+async def test_what_is_ordered_stands_behind_nothing_that_is_only_due(stands: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permits, "ASK_SECONDS", 3600.0)
+    user, session = await sync_to_async(lambda: (user := person("ann"), sign_in(user)))()
+    go_on, hangs, hung = asyncio.Event(), [False], [0]
+
+    async def known(c: Context) -> bool:
+        return bool(c.header("X-Machine")) or getattr(c.user, "is_active", False)
+
+    async def service(c: Context) -> bool:
+        if hangs[0]:
+            hung[0] += 1
+            await go_on.wait()
+        return True
+
+    with route(known, service, recheck=3600) as path:
+        others = [await opened(path, headers={"X-Machine": "yes"}) for _ in range(booking.ASKED_AT_ONCE + 1)]
+        book = access.book()
+        due = [*book.permits.values()]
+        ann = await opened(path, session)
+        (mine,) = set(book.permits.values()) - set(due)
+        hangs[0] = True
+        try:
+            for one in [*due, *([mine] if stands else [])]:
+                book.want(one)
+            await eventually("the others hang", lambda: hung[0] == booking.ASKED_AT_ONCE and book._work is None, PATIENCE)
+            user.is_active = False
+            await user.asave()
+            await revoked(ann)
+            assert hung[0] == booking.ASKED_AT_ONCE
+        finally:
+            go_on.set()
+        await leave(*others)
+
+
 async def test_what_changes_while_guards_are_asked_is_asked_about_once_more() -> None:
     asking, go_on, answers = asyncio.Event(), asyncio.Event(), [True, True, False]
 
