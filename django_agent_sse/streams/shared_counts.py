@@ -104,6 +104,8 @@ class SharedCounts(PerProcess):
         """
         key = f"{kind}:{of}"
         alone = is_per_process(conf.setting("CACHE"))
+        if not alone:
+            self._look()  # also for who is let in without asking: an entry that nobody renews is gone
         with self._lock:
             self._limits[kind] = limit
             fresh = time.monotonic() < self._asked_at + 2 * RENEW
@@ -111,7 +113,6 @@ class SharedCounts(PerProcess):
                 return self._count(key) if self._taken(key) < limit else None
             if self._mine[key] >= limit:
                 return None
-        self._look()
         for number in range(ROUNDS):
             if self._unreachable(time.monotonic()):
                 with self._lock:

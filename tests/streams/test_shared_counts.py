@@ -6,6 +6,7 @@ import asyncio
 import logging
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -276,6 +277,21 @@ async def test_the_clock_keeps_the_entry_and_tells_of_fewer(monkeypatch: pytest.
 
     await eventually("the others learn of it", told)
     await eventually("and then it rests", lambda: counts._looking is None)
+
+
+async def test_the_clock_goes_on_for_those_who_come_without_asking_after_all_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_counts, "LOOK", 0.01)
+    counts = SharedCounts()
+    key = await counts.take("user", "a", 1_000)
+    assert key is not None
+    counts.give_back(key)
+    await eventually("the clock rests", lambda: counts._looking is None, PATIENCE)
+    asked: list[object] = []
+    monkeypatch.setattr(SharedCounts, "exchange", lambda self: asked.append(setattr(self, "_asked_at", time.monotonic())))
+    assert await counts.take("user", "b", 1_000) is not None
+    assert asked == [], "so few are let in without asking"
+    counts._asked_at -= shared_counts.RENEW  # the entry is as old as one that is renewed
+    await eventually("the entry is renewed", lambda: asked, PATIENCE)
 
 
 async def test_what_processes_say_of_who_meets_a_limit_adds_up(
