@@ -370,6 +370,28 @@ def test_the_page_lives_whatever_stands_in_the_monitors_topics(documents: list[s
     reset()
 
 
+def test_reports_are_read_from_a_log_that_is_back_without_its_latest_events() -> None:
+    """As Redis restarts from its snapshot: the same epoch, and a lower top."""
+    with override_settings(AGENT_SSE={"EVENT_LOG": MEMORY}):
+        log = event_log()
+        assert isinstance(log, MemoryEventLog)
+        log.clear_all()
+        log.append_unrung(REPORTS, Event(json.dumps(report())))
+        one = ClusterView()
+        one._read_topic(log, REPORTS)
+        epoch, cursor = one._cursors[REPORTS]
+        assert cursor == 1
+        one._cursors[REPORTS] = epoch, 60  # it had read what is lost
+        new = report(process={"id": "new", "host": "web", "pid": 2, "since": 0.0})
+        log.append_unrung(REPORTS, Event(json.dumps(new)))
+        one._read_topic(log, REPORTS)
+        assert {snapshot.process.id for snapshot in one._history.latest()} == {"abc", "new"}
+        assert one._cursors[REPORTS] == (epoch, 2)
+        assert one.skipped == 0
+        log.clear_all()
+    reset()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_rows_that_somebody_wrote_into_the_database_are_skipped(caplog: pytest.LogCaptureFixture) -> None:
     backend = {"BACKEND": "django_agent_sse.eventlog.database.DatabaseEventLog"}

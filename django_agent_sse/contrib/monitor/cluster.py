@@ -166,6 +166,7 @@ class ClusterView(PerProcess):
 
     def _read_topic(self, log: EventLog, topic: str) -> None:
         epoch, cursor = self._cursors.get(topic, ("", 0))
+        may_begin = True
         while True:
             try:
                 page = log.read_after(topic, cursor, PAGE)
@@ -173,8 +174,11 @@ class ClusterView(PerProcess):
                 self._skip(topic, error.offset, error)
                 epoch, cursor = self._cursors[topic] = log.state(topic).epoch, max(cursor + 1, error.offset)
                 continue
-            if page.epoch != epoch:
-                epoch, cursor = page.epoch, _begin(log, topic, page.top)  # the first read, or the topic was made anew
+            if page.epoch != epoch or (page.top < cursor and may_begin):
+                # The first read, the topic was made anew, or the log is back without its latest events. The last is looked
+                # at once only: that would go on for ever where something that cannot be read stands beyond the top.
+                may_begin = page.epoch != epoch
+                epoch, cursor = page.epoch, _begin(log, topic, page.top)
                 if page.epoch:
                     continue
             for record in page.records:
