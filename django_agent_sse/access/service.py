@@ -63,8 +63,8 @@ class StreamPermit(Permit):
     _book: Book
 
     def begun(self, stream: OpenStream, context: contextvars.Context) -> None:
+        self._book = access.book()  # first, as over() needs it where the rest fails
         self.begin(stream, context)
-        self._book = access.book()
         self._book.add(self)
         access.begin()
 

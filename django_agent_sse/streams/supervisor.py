@@ -95,8 +95,12 @@ class Supervisor:
         self._callbacks.context = context
         self._task = loop.create_task(self._run(handler), context=context)
         self._task.add_done_callback(self._threads.end)
-        for watch in self._watches:
-            watch.begun(self, context)
+        try:
+            for watch in self._watches:
+                watch.begun(self, context)
+        except BaseException:  # it is answered with an error, and the handler would run on without a place
+            self._never_begin()
+            raise
         registry.end_late(self)
         self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
         try:
@@ -116,6 +120,14 @@ class Supervisor:
         if (heartbeat := self._options.heartbeat or 0) != USUAL_HEARTBEAT and self._lifecycle.control:
             self._buffer.put_first(comment(f"heartbeat {heartbeat:g}"))
         return self._transport
+
+    def _never_begin(self) -> None:
+        self._task.cancel()  # it has not taken its first step, so that nothing of it runs
+        self._clear_deadline()
+        self._never_open()
+        self._loop_state.discard(self)
+        self._end_watches()
+        self._stream = None
 
     # The handler
 

@@ -12,6 +12,7 @@ from django.http import Http404
 from django.utils.decorators import async_only_middleware
 
 from django_agent_sse import Context, Stream
+from django_agent_sse.access.service import access
 from django_agent_sse.streams import callbacks, supervisor
 from django_agent_sse.streams.endings import Ending
 from django_agent_sse.streams.registry import open_streams, registry
@@ -57,6 +58,23 @@ async def test_middleware_guard_factory_and_handler_run_before_the_response_begi
     async with serve(factory, guards=[guard], middleware=[middleware]) as site:
         await site.connect().rest()
     assert order == ["middleware in", "guard", "factory 7", "handler", "written", "middleware out"]
+
+
+async def test_a_stream_that_cannot_be_watched_never_begins(caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[Stream] = []
+
+    async def handler(c: Context, stream: Stream) -> None:
+        ran.append(stream)
+        await asyncio.Event().wait()
+
+    async with serve(handler, settings={"AGENT_SSE": {"CAN_FOLLOW": "nowhere.may_follow"}}) as site:
+        client = site.connect()
+        await eventually("it is answered", lambda: client.status)
+        assert client.status == 500
+        assert "nowhere.may_follow" in caplog.text
+        assert not registry.loop_state().streams
+        assert not access.book().permits
+    assert ran == []
 
 
 VERBS: dict[str, tuple[Callable[[Stream], Any], bytes]] = {
