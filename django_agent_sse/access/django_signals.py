@@ -6,11 +6,13 @@ What they say nothing of is found when the guards are asked again: ``QuerySet.up
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 from django.apps import apps
@@ -32,13 +34,17 @@ from .identity import SESSION_USER, session_text, text_of, user_text
 from .orders import AccessOrder, Close, Recheck, in_parts
 from .service import access
 
+logger = logging.getLogger("django_agent_sse.access")
+
 PAUSE = 0.25
 """Seconds between two tellings of this process, at least: what changes meanwhile is told together, so that a site that saves a
 user with every request appends four events a second. On SQLite each change is told by itself, where it was made."""
 RETRIES = 1.0, 3.0
 """Seconds until what the log could not take is told again, at first and at most: soon after it is back again."""
 MOST_UNDELIVERED = 100
-"""Orders that wait for the log; where there would be more, everybody is asked about instead."""
+"""Orders that wait for the log; where there would be more, everybody is asked about instead, and the ends are put together."""
+MOST_ENDED = 10_000
+"""Users and sessions whose ends wait for the log then, those that came first; a megabyte or so."""
 UNIMPORTANT = frozenset({"last_login"})
 """Fields of a user that say nothing about what they may see; Django saves this one at each log-in."""
 
@@ -137,9 +143,31 @@ class Teller(PerProcess):
                 self._retry.reset()
                 return
             orders += self._undelivered
-            self._undelivered = orders if len(orders) <= MOST_UNDELIVERED else [Recheck(everybody=True)]
+            self._undelivered = orders if len(orders) <= MOST_UNDELIVERED else _together(orders)
             if not self._retrying:
                 self._retrying = _later(self._retry.next(), self._publish) is not None
+
+
+def _together(orders: Iterable[AccessOrder]) -> list[AccessOrder]:
+    """Return orders that do what these do, and more: everybody is asked about.
+
+    Who has signed out is named all the same, since guards find nothing where sessions are in signed cookies.
+    """
+    ends = [order for order in orders if isinstance(order, Close) and not (order.route or order.topic)]
+    users = dict.fromkeys(name for order in ends if not order.sessions for name in order.users)
+    sessions = dict.fromkeys(name for order in ends if not order.users for name in order.sessions)
+    if len(users) + len(sessions) > MOST_ENDED:
+        logger.error(
+            "the event log has been away for so many log-outs that other processes are told of the first %d, and only ask the "
+            "guards of all other streams",
+            MOST_ENDED,
+        )
+    first = [*islice(users, MOST_ENDED)]
+    return [
+        Recheck(everybody=True),
+        *(Close(users=some) for some in in_parts(first)),
+        *(Close(sessions=some) for some in in_parts(islice(sessions, MOST_ENDED - len(first)))),
+    ]
 
 
 def _is_told_to_sqlite() -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from django_agent_sse import Router, aclose_streams
-from django_agent_sse.access import service
+from django_agent_sse.access import django_signals, service
 from django_agent_sse.access.django_signals import MOST_UNDELIVERED, teller
 from django_agent_sse.access.orders import ACCESS, MOST, AccessOrder, Close, Recheck, in_parts, orders
 from django_agent_sse.access.service import Access, access
@@ -183,6 +183,43 @@ async def test_where_too_many_orders_wait_for_the_log_everybody_is_asked_instead
     teller._publish()
     access.failures.recovered()
     assert log.state(ACCESS).top == 1
+
+
+async def test_where_too_many_orders_wait_for_the_log_those_who_have_signed_out_are_named_all_the_same(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where sessions are in signed cookies, guards that are asked find nothing."""
+    monkeypatch.setattr(teller, "_retry", Backoff(3600.0, 3600.0))
+    monkeypatch.setattr(teller, "_retrying", True)
+    monkeypatch.setattr(django_signals, "MOST_ENDED", 2 * MOST_UNDELIVERED)
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise EventLogUnavailable("it is away")
+
+    def told() -> tuple[int, set[str], set[str]]:
+        everybody = [order for order in teller._undelivered if isinstance(order, Recheck) and order.everybody]
+        ends = [order for order in teller._undelivered if isinstance(order, Close)]
+        assert len(ends) + len(everybody) == len(teller._undelivered)
+        users, sessions = ({*chain.from_iterable(getattr(order, name) for order in ends)} for name in ("users", "sessions"))
+        return len(everybody), users, sessions
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryEventLog, "append", fails)
+        for number in range(MOST_UNDELIVERED):
+            teller._publish([Close(users=frozenset({f"u{number}"}))])
+        teller._publish([Close(sessions=frozenset({"s"}))])
+        assert told() == (1, {f"u{number}" for number in range(MOST_UNDELIVERED)}, {"s"})
+        assert len(teller._undelivered) == 3
+        assert "told of the first" not in caplog.text
+        teller._publish([Close(users=frozenset({f"v{number}"})) for number in range(2 * MOST_UNDELIVERED)])
+        everybody, users, sessions = told()
+        assert (everybody, len(users), sessions) == (1, 2 * MOST_UNDELIVERED, set()), "bounded, in all"
+        assert {f"u{number}" for number in range(MOST_UNDELIVERED)} < users, "and those that came first are kept"
+        assert caplog.text.count("told of the first") == 1
+    waits = len(teller._undelivered)
+    teller._publish()
+    access.failures.recovered()
+    assert log.state(ACCESS).top == waits
 
 
 async def test_an_order_that_was_signed_long_ago_only_asks(
