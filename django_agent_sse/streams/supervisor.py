@@ -98,15 +98,11 @@ class Supervisor:
         try:
             for watch in self._watches:
                 watch.begun(self, context)
-        except BaseException:  # it is answered with an error, and the handler would run on without a place
-            self._never_begin()
-            raise
-        registry.end_late(self)
-        self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
-        try:
+            registry.end_late(self)
+            self._commit_timer = loop.call_later(self._options.commit_after, self.touch)
             # Everything that lets a response begin shows there: a frame, a heartbeat, an end. So nothing else need be waited for.
             await self._buffer.wait()
-        except asyncio.CancelledError:
+        except BaseException:  # it is cancelled, or a watch has raised: the handler must not run on without a place
             self._transport.mark_closed()
             await self.settle()
             raise
@@ -120,14 +116,6 @@ class Supervisor:
         if (heartbeat := self._options.heartbeat or 0) != USUAL_HEARTBEAT and self._lifecycle.control:
             self._buffer.put_first(comment(f"heartbeat {heartbeat:g}"))
         return self._transport
-
-    def _never_begin(self) -> None:
-        self._task.cancel()  # it has not taken its first step, so that nothing of it runs
-        self._clear_deadline()
-        self._never_open()
-        self._loop_state.discard(self)
-        self._end_watches()
-        self._stream = None
 
     # The handler
 

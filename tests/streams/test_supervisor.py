@@ -60,20 +60,20 @@ async def test_middleware_guard_factory_and_handler_run_before_the_response_begi
     assert order == ["middleware in", "guard", "factory 7", "handler", "written", "middleware out"]
 
 
-async def test_a_stream_that_cannot_be_watched_never_begins(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
+async def test_a_stream_that_cannot_be_watched_never_begins(on_disconnect: str, caplog: pytest.LogCaptureFixture) -> None:
     ran: list[Stream] = []
 
     async def handler(c: Context, stream: Stream) -> None:
         ran.append(stream)
         await asyncio.Event().wait()
 
-    async with serve(handler, settings={"AGENT_SSE": {"CAN_FOLLOW": "nowhere.may_follow"}}) as site:
+    async with serve(handler, on_disconnect=on_disconnect, settings={"AGENT_SSE": {"CAN_FOLLOW": "nowhere.may_follow"}}) as site:
         client = site.connect()
         await eventually("it is answered", lambda: client.status)
         assert client.status == 500
         assert "nowhere.may_follow" in caplog.text
-        assert not registry.loop_state().streams
-        assert not access.book().permits
+        await eventually("it is over", lambda: not registry.loop_state().streams and not access.book().permits)
     assert ran == []
 
 
