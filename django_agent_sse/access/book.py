@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -101,7 +101,6 @@ class Book:
         self._work: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._at_once = defaultdict[tuple[str, bool], asyncio.Semaphore](lambda: asyncio.Semaphore(ASKED_AT_ONCE))
-        self._loading = defaultdict[bool, asyncio.Semaphore](lambda: asyncio.Semaphore(ASKED_AT_ONCE))
         self._standing: dict[Permit, asyncio.Task[None]] = {}
         self._second: dict[Permit, float] = {}
         self._failing: set[str] = set()
@@ -202,38 +201,15 @@ class Book:
         try:
             while self._line:
                 batch = self._batch()
-                if not settings.DATABASE_ROUTERS and on_connection() is None:
-                    self._ask_all(batch, await self._load(batch))
-                else:
-                    self._ask_apart(batch)
+                found = await self._load(batch)
+                ahead: dict[Identity, asyncio.Task[None]] = {}
+                for permit in batch:
+                    task = self._ask(permit, found[permit.identity], ahead.get(permit.identity))
+                    if task is not None and permit.identity.shared:
+                        ahead[permit.identity] = task
                 await asyncio.sleep(0)
         finally:
             self._work = None
-
-    def _ask_apart(self, batch: Iterable[Permit]) -> None:
-        """Load each identity as its own handler would: what a connection is, or which, may hang on whose stream it is.
-
-        Nobody waits for the others, as one of several databases may hang.
-        """
-        own = defaultdict[Identity, list[Permit]](list)
-        for permit in batch:
-            own[permit.identity].append(permit)
-        for permits in own.values():
-            task = self.loop_state.loop.create_task(self._load_in_turn(permits), context=contextvars.Context())
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
-
-    async def _load_in_turn(self, permits: Sequence[Permit]) -> None:
-        async with self._loading[any(permit.ordered for permit in permits)]:
-            found = await self._load(permits)
-        self._ask_all(permits, found)
-
-    def _ask_all(self, permits: Iterable[Permit], found: dict[Identity, Found | Exception]) -> None:
-        ahead: dict[Identity, asyncio.Task[None]] = {}
-        for permit in permits:
-            task = self._ask(permit, found[permit.identity], ahead.get(permit.identity))
-            if task is not None and permit.identity.shared:
-                ahead[permit.identity] = task
 
     def _batch(self) -> list[Permit]:
         """Take the first out of the line, and with each all that wait of the same identity, which is loaded once."""
@@ -250,12 +226,16 @@ class Book:
 
     async def _load(self, permits: Iterable[Permit]) -> dict[Identity, Found | Exception]:
         own = {permit.identity: permit for permit in permits}
-        identities = [*own]
-        self.loads += 1
-        try:
-            return await self._load_as(own[identities[0]], identities)
-        except Exception as error:
-            return dict.fromkeys(identities, error)
+        alike = not settings.DATABASE_ROUTERS and on_connection() is None
+        # Else what a connection is, or which, may hang on whose stream it is: each is loaded as its own handler would.
+        found: dict[Identity, Found | Exception] = {}
+        for identities in [[*own]] if alike else [[identity] for identity in own]:
+            self.loads += 1
+            try:
+                found |= await self._load_as(own[identities[0]], identities)
+            except Exception as error:
+                found |= dict.fromkeys(identities, error)
+        return found
 
     async def _load_as(self, permit: Permit, identities: list[Identity]) -> dict[Identity, Found | Exception]:
         c, variables = permit.context(Found(None, permit.identity.user))

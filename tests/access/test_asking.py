@@ -645,37 +645,6 @@ async def test_where_a_connection_hangs_on_whose_stream_it_is_each_is_loaded_as_
         await leave(*clients[2:])
 
 
-async def test_a_database_that_hangs_keeps_nobody_elses_guards_from_being_asked(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where each has a database of their own: one that does not answer is waited for, the others are not held up."""
-    settings.AGENT_SSE = {"ON_CONNECTION": lambda connection, c: None}
-    sessions = [await sync_to_async(lambda name=name: sign_in(person(name)))() for name in ("ann", "ben")]
-    hangs, go_on, really = asyncio.Event(), asyncio.Event(), booking.Book._load_as
-
-    async def load_as(self: booking.Book, permit: permits.Permit, identities: Any) -> Any:
-        if permit.identity.session_key == sessions[0].session_key:
-            hangs.set()
-            await go_on.wait()
-        return await really(self, permit, identities)
-
-    with route(login_required, recheck=3600) as path:
-        ann, ben = [await opened(path, session) for session in sessions]
-        book = access.book()
-        monkeypatch.setattr(booking.Book, "_load_as", load_as)
-        try:
-            for permit in sorted(book.permits.values(), key=lambda one: one.stream.number):
-                book.want(permit)
-            await hangs.wait()
-            await User.objects.filter(username="ben").aupdate(is_active=False)  # after ben was wanted, so once more
-            for permit in book.permits.values():
-                book.want(permit)
-            await revoked(ben)
-        finally:
-            go_on.set()
-        await leave(ann)
-
-
 async def test_a_permission_is_asked_for_with_the_rights_of_now(caplog: pytest.LogCaptureFixture) -> None:
     session = await sync_to_async(lambda: sign_in(person("ann", permitted=True)))()
     with route(permission_required(PERMISSION)) as path, caplog.at_level(logging.INFO, "django_agent_sse.stream"):
